@@ -1,0 +1,60 @@
+"""One run = one YAML recipe = one tree, checked before anything starts.
+
+>>> from rlad_core.config import load
+>>> config = load("kk-tiny-trrd", overrides=["learner.lr=1e-5", "stages.0.steps=5"])  # doctest: +SKIP
+"""
+
+from rlad_core.config.errors import ConfigError, Problem
+from rlad_core.config.loading import dump, load, validate
+from rlad_core.config.models import SHIPPED, resolve_model
+from rlad_core.config.objectives import GRPO, KDRL, OPD, SFT, TRRD, Objective
+from rlad_core.config.run import RunConfig, Stage, StagePosition
+from rlad_core.config.sections import (
+    ClusterConfig,
+    EvaluationConfig,
+    EvaluationPuzzles,
+    KnightsKnavesTask,
+    LearnerConfig,
+    OutputConfig,
+    PolicyConfig,
+    RolloutConfig,
+    ServeTeacher,
+    Task,
+    Teacher,
+    TelemetryConfig,
+    TrainPuzzles,
+    WeightsConfig,
+)
+
+__all__ = [
+    "GRPO",
+    "KDRL",
+    "OPD",
+    "SFT",
+    "SHIPPED",
+    "TRRD",
+    "ClusterConfig",
+    "ConfigError",
+    "EvaluationConfig",
+    "EvaluationPuzzles",
+    "KnightsKnavesTask",
+    "LearnerConfig",
+    "Objective",
+    "OutputConfig",
+    "PolicyConfig",
+    "Problem",
+    "RolloutConfig",
+    "RunConfig",
+    "ServeTeacher",
+    "Stage",
+    "StagePosition",
+    "Task",
+    "Teacher",
+    "TelemetryConfig",
+    "TrainPuzzles",
+    "WeightsConfig",
+    "dump",
+    "load",
+    "resolve_model",
+    "validate",
+]

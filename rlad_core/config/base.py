@@ -1,0 +1,13 @@
+"""What every part of a recipe has in common."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys and loosely typed values are refused, and nothing changes later.
+
+    ``strict`` means that ``"8"`` or ``true`` is no integer: a recipe that says something odd is
+    more often wrong than lazy. Whole numbers are accepted where a float is wanted.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -1,0 +1,216 @@
+"""Rules that no single field can state: what must agree between the sections of a run.
+
+``run_problems`` looks at nothing but the recipe, so a recipe that was accepted once is accepted
+wherever it is read again. What depends on the machine (model folders) is in ``models.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rlad_core.config.errors import Problem
+from rlad_core.config.objectives import KDRL
+
+if TYPE_CHECKING:
+    from rlad_core.config.run import RunConfig, Stage
+
+
+def run_problems(config: RunConfig) -> list[Problem]:
+    """Everything in a recipe that cannot work together, each with what to write instead."""
+    return [
+        *_sampling(config),
+        *_lengths(config),
+        *_teacher(config),
+        *(problem for index, stage in enumerate(config.stages) for problem in _stage(config, index, stage)),
+        *_batches(config),
+        *_devices(config),
+    ]
+
+
+def _sampling(config: RunConfig) -> Iterator[Problem]:
+    rollout = config.rollout
+    plain = (
+        ("temperature", rollout.temperature, 1.0),
+        ("top_p", rollout.top_p, 1.0),
+        ("top_k", rollout.top_k, 0),
+    )
+    for field, value, needed in plain:
+        if value != needed:
+            yield Problem(
+                f"rollout.{field}",
+                value,
+                "training needs samples of the whole distribution at temperature 1, because their log-probs are "
+                f"those of that distribution. Write {needed}; evaluation has its own temperature and top_p",
+            )
+
+
+def _lengths(config: RunConfig) -> Iterator[Problem]:
+    limit = config.policy.max_length
+    lengths = [("rollout.max_response_length", config.rollout.max_response_length)]
+    if config.evaluation.max_response_length is not None:
+        lengths.append(("evaluation.max_response_length", config.evaluation.max_response_length))
+    for path, length in lengths:
+        if length >= limit:
+            yield Problem(
+                path,
+                length,
+                f"leaves no room for a prompt in policy.max_length {limit}. Write less than {limit}, or raise "
+                "policy.max_length",
+            )
+    budgets = [("learner.tokens_per_micro_batch", config.learner.tokens_per_micro_batch)]
+    if config.teacher is not None:
+        budgets.append(("teacher.max_tokens_per_batch", config.teacher.max_tokens_per_batch))
+    for path, budget in budgets:
+        if budget < limit:
+            yield Problem(
+                path,
+                budget,
+                f"the longest sequence (policy.max_length {limit}) would not fit. Write {limit} or more",
+            )
+
+
+def _teacher(config: RunConfig) -> Iterator[Problem]:
+    for index, stage in enumerate(config.stages):
+        if stage.objective.needs_teacher and config.teacher is None:
+            kind = stage.objective.kind
+            way_out = {
+                "trrd": ", or set alpha to 1, which is GRPO",
+                "sft": ", or take source: trace",
+            }.get(kind, "")
+            yield Problem(
+                "teacher",
+                None,
+                f"stages.{index}.objective ({kind}) needs a teacher. Write "
+                f"teacher: {{kind: serve, model: ...}}{way_out}",
+            )
+    if config.teacher is not None and not config.needs_teacher:
+        yield Problem(
+            "teacher", config.teacher.model, "no stage asks it. Write null, or change a stage's objective"
+        )
+
+
+def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:
+    objective, path = stage.objective, f"stages.{index}.objective"
+    if objective.uses_group_advantage and config.rollout.group_size < 2:
+        yield Problem(
+            "rollout.group_size",
+            config.rollout.group_size,
+            f"{path} ({objective.kind}) compares the responses of a group, so one alone has no advantage. "
+            "Write 2 or more (the paper: 8)",
+        )
+    if objective.aggregation == "fixed_length" and objective.fixed_length is None:
+        yield Problem(
+            f"{path}.fixed_length",
+            None,
+            f"aggregation fixed_length divides by it. Write a number, such as {config.rollout.max_response_length} "
+            "(rollout.max_response_length)",
+        )
+    if objective.aggregation != "fixed_length" and objective.fixed_length is not None:
+        yield Problem(
+            f"{path}.fixed_length",
+            objective.fixed_length,
+            f"has no effect with aggregation {objective.aggregation}. Write null, or aggregation: fixed_length",
+        )
+    if isinstance(objective, KDRL):
+        yield from _annealing(objective, path)
+    if config.learner.warmup_steps > 0 and config.learner.warmup_steps >= stage.steps:
+        yield Problem(
+            "learner.warmup_steps",
+            config.learner.warmup_steps,
+            f"stages.{index} ({stage.label}) has {stage.steps} steps and would never reach its learning rate. "
+            f"Write less than {stage.steps}",
+        )
+
+
+def _annealing(objective: KDRL, path: str) -> Iterator[Problem]:
+    if objective.beta_decay > 0 and objective.beta_end is None:
+        yield Problem(f"{path}.beta_end", None, "beta_decay needs a floor for beta. Write one, such as 0.001")
+    if objective.beta_end is not None and objective.beta_decay == 0:
+        yield Problem(
+            f"{path}.beta_end",
+            objective.beta_end,
+            "has no effect without beta_decay. Write null, or a beta_decay",
+        )
+    if objective.beta_end is not None and objective.beta_end > objective.beta:
+        yield Problem(
+            f"{path}.beta_end",
+            objective.beta_end,
+            f"is above beta, {objective.beta}. Write at most {objective.beta}",
+        )
+
+
+def _batches(config: RunConfig) -> Iterator[Problem]:
+    rollout, learner = config.rollout, config.learner
+    if rollout.prompts_per_step % learner.updates_per_batch:
+        yield Problem(
+            "rollout.prompts_per_step",
+            rollout.prompts_per_step,
+            f"cannot be split into learner.updates_per_batch {learner.updates_per_batch} equal parts of whole groups. "
+            f"Write a multiple of {learner.updates_per_batch}",
+        )
+    groups = rollout.prompts_per_step // learner.updates_per_batch
+    for index, stage in enumerate(config.stages):
+        each = rollout.group_size if stage.objective.trains_on_rollouts else 1
+        if groups * each < learner.workers:
+            yield Problem(
+                "learner.workers",
+                learner.workers,
+                f"stages.{index} ({stage.label}) has {groups * each} sequences for one update, less than one a worker. "
+                f"Write {max(groups * each, 1)} or less, or raise rollout.prompts_per_step",
+            )
+    if rollout.refill_rounds and not rollout.drop_uninformative:
+        yield Problem(
+            "rollout.refill_rounds",
+            rollout.refill_rounds,
+            "nothing is dropped, so nothing is refilled. Write 0, or drop_uninformative: true",
+        )
+
+
+def _devices(config: RunConfig) -> Iterator[Problem]:
+    if config.weights.transfer != "object_store":
+        for section in ("rollout", "learner"):
+            if getattr(config, section).num_gpus == 0:
+                yield Problem(
+                    "weights.transfer",
+                    config.weights.transfer,
+                    f"moves weights between GPUs, and {section}.num_gpus is 0. Write object_store, or give "
+                    f"{section} GPUs",
+                )
+    if config.learner.num_gpus not in (0, 1):
+        yield Problem(
+            "learner.num_gpus",
+            config.learner.num_gpus,
+            "a worker is one rank on one device. Write 0 (CPU) or 1",
+        )
+    engines = [("rollout", config.rollout)] + ([("teacher", config.teacher)] if config.teacher else [])
+    for section, engine in engines:
+        spans, gpus = engine.tensor_parallel_size, engine.num_gpus
+        if spans > 1 and gpus != spans:
+            yield Problem(
+                f"{section}.num_gpus",
+                gpus,
+                f"a replica that spans {section}.tensor_parallel_size {spans} GPUs reserves them whole. Write {spans}",
+            )
+        if spans == 1 and gpus > 1:
+            yield Problem(
+                f"{section}.num_gpus",
+                gpus,
+                f"only 1 of them would be used. Write 1, or {section}.tensor_parallel_size: {int(gpus)}",
+            )
+    teacher = config.teacher
+    if teacher is not None and teacher.engine == "torch" and teacher.tensor_parallel_size > 1:
+        yield Problem(
+            "teacher.tensor_parallel_size",
+            teacher.tensor_parallel_size,
+            "the torch engine runs on one device. Write 1, or engine: vllm",
+        )
+    if config.cluster.address is not None:
+        for field in ("num_cpus", "num_gpus"):
+            value = getattr(config.cluster, field)
+            if value is not None:
+                yield Problem(
+                    f"cluster.{field}",
+                    value,
+                    f"the cluster at {config.cluster.address} decides that. Write null",
+                )

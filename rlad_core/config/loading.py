@@ -1,0 +1,180 @@
+"""Recipes as YAML text: read with overrides, write back without loss."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from rlad_core.config.errors import ConfigError, Problem, problems_of
+from rlad_core.config.models import SHIPPED, model_problems
+from rlad_core.config.run import RunConfig
+
+# PyYAML reads YAML 1.1, where 1e-5 is a text, `on` is true and 2026-01-01 is a date. Recipes follow
+# YAML 1.2's core schema, for reading and for deciding which texts need quotes when written.
+_PLAIN_SCALARS = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 scalars; a key written twice is an error."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key}' is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes exactly the texts that ``_Loader`` would read as something else."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+for _tag, _pattern, _first in _PLAIN_SCALARS:
+    for _class in (_Loader, _Dumper):
+        _firsts = ["" if character == "\0" else character for character in _first]
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _firsts)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+_Loader.add_constructor(
+    "tag:yaml.org,2002:float",
+    lambda loader, node: float(re.sub(r"^([-+]?)\.(?=[inINF]|nan|NaN)", r"\1", node.value)),
+)
+_Dumper.add_representer(
+    float, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", repr(value))
+)
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a recipe.
+
+    Args:
+        path: a YAML file, or the name of a recipe that ships with the project (``kk-tiny-trrd``).
+        overrides: assignments such as ``learner.lr=1e-5`` or ``stages.0.steps=5``; values are YAML.
+
+    Raises:
+        ConfigError: the file, an override, a field, or a combination of fields is wrong. All
+            problems are listed at once, except that fields are compared with each other only when each
+            is right by itself.
+    """
+    file = _find(Path(path))
+    try:
+        data = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), [Problem("the recipe", str(file), f"is no YAML: {error}")]) from error
+    except OSError as error:
+        raise ConfigError(
+            str(file), [Problem("the recipe", str(file), f"cannot be read: {error}")]
+        ) from error
+    return validate(data, source=str(file), overrides=overrides)
+
+
+def validate(data: Any, source: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Check a recipe that was read already.
+
+    Args:
+        data: what the YAML says; not changed.
+        source: where it came from, for the message.
+        overrides: as for :func:`load`.
+
+    Raises:
+        ConfigError: as for :func:`load`.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError(
+            source,
+            [
+                Problem(
+                    "the recipe",
+                    data,
+                    "has no keys. Write 'key: value' lines; name, policy, task and stages are needed",
+                )
+            ],
+        )
+    problems: list[Problem] = []
+    for override in overrides:
+        try:
+            data = _assign(data, override)
+        except ValueError as error:
+            problems.append(Problem("--set", override, str(error)))
+    try:
+        config = RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(source, problems + problems_of(error, data, RunConfig)) from None
+    problems += model_problems(config)
+    if problems:
+        raise ConfigError(source, problems)
+    return config
+
+
+def dump(config: RunConfig) -> str:
+    """Write a recipe with every default spelled out, as YAML; :func:`load` reads back the same run."""
+    return yaml.dump(
+        config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110
+    )
+
+
+def _find(path: Path) -> Path:
+    if path.is_file():
+        return path
+    shipped = SHIPPED / "recipes"
+    if (shipped / f"{path}.yaml").is_file():
+        return shipped / f"{path}.yaml"
+    names = ", ".join(sorted(recipe.stem for recipe in shipped.glob("*.yaml"))) or "(none)"
+    problem = Problem(
+        "the recipe", str(path), f"there is no such file. Write the path of one, or a recipe's name: {names}"
+    )
+    raise ConfigError(str(path), [problem])
+
+
+def _assign(data: Any, override: str) -> Any:
+    """A copy of ``data`` with one ``path=value`` assigned."""
+    path, equals, text = override.partition("=")
+    if not equals or not path.strip():
+        raise ValueError("is no assignment. Write path=value, such as learner.lr=1e-5")
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ValueError(f"its value is no YAML ({str(error).splitlines()[0]}). Put it in quotes") from error
+    return _with(data, path.strip().split("."), value, done=())
+
+
+def _with(data: Any, steps: Sequence[str], value: Any, done: tuple[str, ...]) -> Any:
+    if not steps:
+        return value
+    step, rest = steps[0], steps[1:]
+    here = ".".join(done)
+    if isinstance(data, list):
+        if not step.isdecimal() or int(step) >= len(data):
+            raise ValueError(
+                f"{here} is a list of {len(data)}. Write a place from 0 to {len(data) - 1}, not '{step}'"
+            )
+        changed = list(data)
+        changed[int(step)] = _with(data[int(step)], rest, value, (*done, step))
+        return changed
+    if data is not None and not isinstance(data, dict):
+        raise ValueError(f"{here} is {data!r} and has no '{step}' in it. Write {here}=... instead")
+    return {**(data or {}), step: _with((data or {}).get(step), rest, value, (*done, step))}

@@ -1,0 +1,107 @@
+"""Where a recipe's models are, and whether they are what the recipe expects. Reads files, starts nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlad_core.config.errors import Problem
+from rlad_core.config.run import RunConfig
+
+SHIPPED = Path(__file__).resolve().parents[2] / "deploy"
+"""Recipes and tiny models that come with the project (next to the packages, installed or not)."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def resolve_model(reference: str) -> str:
+    """Turn a recipe's ``model`` into what transformers and vLLM take.
+
+    Args:
+        reference: a folder, a hub id, or ``rlad:NAME``. ``tiny:...`` names no files and is refused:
+            such a policy is built by ``rlad_core.tiny``.
+
+    Returns:
+        The absolute path of a folder, or the hub id unchanged.
+
+    Raises:
+        ValueError: there is no such model; the message says what was looked for.
+    """
+    scheme, _, name = reference.partition(":")
+    if scheme == "rlad" and name:
+        folder = SHIPPED / "models" / name
+        if (folder / "config.json").is_file():
+            return str(folder)
+        shipped = sorted(f"rlad:{entry.parent.name}" for entry in (SHIPPED / "models").glob("*/config.json"))
+        raise ValueError(
+            f"no such model ships with the project. Write one of {', '.join(shipped) or '(none)'}"
+        )
+    if scheme == "tiny" and name:
+        raise ValueError(
+            "a tiny: model has no weights yet. It is for policy.model with policy.init: random only"
+        )
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(
+                f"the folder has no config.json. Write a folder in Hugging Face layout ({folder.resolve()})"
+            )
+        return str(folder.resolve())
+    if _HUB_ID.fullmatch(reference) and not reference.startswith("."):
+        return reference
+    raise ValueError(
+        f"there is no such folder ({folder.absolute()}), and it is no hub id of the form owner/name"
+    )
+
+
+def model_problems(config: RunConfig) -> list[Problem]:
+    """What is wrong with the models a recipe names, as far as this machine can tell.
+
+    A hub id is not looked up: only local folders are opened.
+    """
+    return [*_policy(config), *_teacher(config)]
+
+
+def _policy(config: RunConfig) -> Iterator[Problem]:
+    policy = config.policy
+    if policy.model.startswith("tiny:"):
+        if policy.model not in ("tiny:student", "tiny:teacher"):
+            yield Problem("policy.model", policy.model, "is not known. Write tiny:student or tiny:teacher")
+        if policy.init != "random":
+            yield Problem(
+                "policy.init", policy.init, f"{policy.model} has no weights to start from. Write random"
+            )
+        return
+    yield from _folder(config, "policy.model", policy.model, needs_weights=policy.init == "pretrained")
+
+
+def _teacher(config: RunConfig) -> Iterator[Problem]:
+    if config.teacher is not None:
+        yield from _folder(config, "teacher.model", config.teacher.model, needs_weights=True)
+
+
+def _folder(config: RunConfig, path: str, reference: str, needs_weights: bool) -> Iterator[Problem]:
+    try:
+        location = Path(resolve_model(reference))
+    except ValueError as error:
+        yield Problem(path, reference, str(error))
+        return
+    if not location.is_dir():
+        return
+    try:
+        settings: dict[str, Any] = json.loads((location / "config.json").read_text())
+    except ValueError as error:
+        yield Problem(path, reference, f"its config.json is no JSON ({error}). Write another folder")
+        return
+    longest = settings.get("max_position_embeddings")
+    if isinstance(longest, int) and config.policy.max_length > longest:
+        yield Problem(
+            "policy.max_length",
+            config.policy.max_length,
+            f"{path} {reference} reads {longest} tokens at most (max_position_embeddings). Write {longest} or less",
+        )
+    if needs_weights and not any(location.glob("*.safetensors")) and not any(location.glob("*.bin")):
+        yield Problem(path, reference, "the folder has no weights (*.safetensors). Write a folder that has")

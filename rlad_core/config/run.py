@@ -1,0 +1,124 @@
+"""One run as one tree: ``RunConfig``."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
+
+from rlad_core.config.base import Section
+from rlad_core.config.checks import run_problems
+from rlad_core.config.objectives import Objective
+from rlad_core.config.sections import (
+    ClusterConfig,
+    EvaluationConfig,
+    LearnerConfig,
+    OutputConfig,
+    PolicyConfig,
+    RolloutConfig,
+    Task,
+    Teacher,
+    TelemetryConfig,
+    WeightsConfig,
+)
+
+
+class Stage(Section):
+    """A number of steps under one objective. Schedule and annealing start anew with each stage."""
+
+    name: str | None = Field(None, description="Shown in tables; null: the objective's kind.")
+    steps: PositiveInt
+    objective: Objective
+    lr: PositiveFloat | None = Field(None, description="null: learner.lr.")
+
+    @property
+    def label(self) -> str:
+        """The stage's name for people."""
+        return self.name or self.objective.kind
+
+
+class StagePosition(NamedTuple):
+    """Where a step of the run lies."""
+
+    index: int
+    stage: Stage
+    step: int
+    """The step counted from the stage's first, which is 0."""
+
+
+class RunConfig(Section):
+    """Everything that decides a run. Build it with :func:`rlad_core.config.load`."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="The run's folder: letters, digits, '.', '_', '-'.",
+    )
+    seed: NonNegativeInt = 0
+    policy: PolicyConfig
+    teacher: Teacher | None = None
+    task: Task
+    rollout: RolloutConfig = RolloutConfig()
+    stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
+    learner: LearnerConfig = LearnerConfig()
+    weights: WeightsConfig = WeightsConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    output: OutputConfig = OutputConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> RunConfig:
+        problems = run_problems(self)
+        if problems:
+            # One pydantic error carries them all; `errors.problems_of` takes them apart again.
+            raise PydanticCustomError(
+                "sections_disagree",
+                "{listing}",
+                {"listing": "; ".join(map(str, problems)), "problems": problems},
+            )
+        return self
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any stage asks the teacher."""
+        return any(stage.objective.needs_teacher for stage in self.stages)
+
+    @property
+    def run_dir(self) -> str:
+        """The folder the run writes to."""
+        return f"{self.output.dir.rstrip('/')}/{self.name}"
+
+    @property
+    def evaluation_response_length(self) -> int:
+        """Tokens a response may have in evaluation."""
+        return self.evaluation.max_response_length or self.rollout.max_response_length
+
+    def position(self, step: int) -> StagePosition:
+        """Find the stage of a step.
+
+        Args:
+            step: step of the run, counted from 0.
+
+        Raises:
+            IndexError: the run has no such step.
+        """
+        if step < 0:
+            raise IndexError(f"steps are counted from 0, got {step}")
+        first = 0
+        for index, stage in enumerate(self.stages):
+            if step < first + stage.steps:
+                return StagePosition(index, stage, step - first)
+            first += stage.steps
+        raise IndexError(
+            f"step {step} is past the end: the run has {self.total_steps} steps (0..{first - 1})"
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """Peak learning rate of the stage that a step lies in."""
+        return self.position(step).stage.lr or self.learner.lr
