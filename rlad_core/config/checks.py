@@ -40,8 +40,8 @@ def _sampling(config: RunConfig) -> Iterator[Problem]:
             yield Problem(
                 f"rollout.{field}",
                 value,
-                "training needs samples of the whole distribution at temperature 1, because their log-probs are "
-                f"those of that distribution. Write {needed}; evaluation has its own temperature and top_p",
+                "training needs samples of the whole distribution at temperature 1, the one that log-probs "
+                f"are of. Write {needed}; evaluation has its own temperature and top_p",
             )
 
 
@@ -55,8 +55,8 @@ def _lengths(config: RunConfig) -> Iterator[Problem]:
             yield Problem(
                 path,
                 length,
-                f"leaves no room for a prompt in policy.max_length {limit}. Write less than {limit}, or raise "
-                "policy.max_length",
+                f"leaves no room for a prompt in policy.max_length {limit}. Write less than {limit}, or "
+                "raise policy.max_length",
             )
     budgets = [("learner.tokens_per_micro_batch", config.learner.tokens_per_micro_batch)]
     if config.teacher is not None:
@@ -103,14 +103,14 @@ def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:
         yield Problem(
             f"{path}.fixed_length",
             None,
-            f"aggregation fixed_length divides by it. Write a number, such as {config.rollout.max_response_length} "
-            "(rollout.max_response_length)",
+            f"aggregation fixed_length divides by it. Write a number, such as "
+            f"{config.rollout.max_response_length} (rollout.max_response_length)",
         )
     if objective.aggregation != "fixed_length" and objective.fixed_length is not None:
         yield Problem(
             f"{path}.fixed_length",
             objective.fixed_length,
-            f"has no effect with aggregation {objective.aggregation}. Write null, or aggregation: fixed_length",
+            f"has no effect with aggregation {objective.aggregation}. Write null, or another aggregation",
         )
     if isinstance(objective, KDRL):
         yield from _annealing(objective, path)
@@ -118,7 +118,7 @@ def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:
         yield Problem(
             "learner.warmup_steps",
             config.learner.warmup_steps,
-            f"stages.{index} ({stage.label}) has {stage.steps} steps and would never reach its learning rate. "
+            f"stages.{index} ({stage.label}) has {stage.steps} steps and would never reach its lr. "
             f"Write less than {stage.steps}",
         )
 
@@ -146,8 +146,8 @@ def _batches(config: RunConfig) -> Iterator[Problem]:
         yield Problem(
             "rollout.prompts_per_step",
             rollout.prompts_per_step,
-            f"cannot be split into learner.updates_per_batch {learner.updates_per_batch} equal parts of whole groups. "
-            f"Write a multiple of {learner.updates_per_batch}",
+            f"cannot be split into learner.updates_per_batch {learner.updates_per_batch} equal parts "
+            f"of whole groups. Write a multiple of {learner.updates_per_batch}",
         )
     groups = rollout.prompts_per_step // learner.updates_per_batch
     for index, stage in enumerate(config.stages):
@@ -156,8 +156,8 @@ def _batches(config: RunConfig) -> Iterator[Problem]:
             yield Problem(
                 "learner.workers",
                 learner.workers,
-                f"stages.{index} ({stage.label}) has {groups * each} sequences for one update, less than one a worker. "
-                f"Write {max(groups * each, 1)} or less, or raise rollout.prompts_per_step",
+                f"stages.{index} ({stage.label}) has {groups * each} sequences for one update, less than one "
+                f"a worker. Write {max(groups * each, 1)} or less, or raise rollout.prompts_per_step",
             )
     if rollout.refill_rounds and not rollout.drop_uninformative:
         yield Problem(
@@ -190,7 +190,7 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
             yield Problem(
                 f"{section}.num_gpus",
                 gpus,
-                f"a replica that spans {section}.tensor_parallel_size {spans} GPUs reserves them whole. Write {spans}",
+                f"a replica reserves whole GPUs, {section}.tensor_parallel_size of them. Write {spans}",
             )
         if spans == 1 and gpus > 1:
             yield Problem(

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from rlad_core.config.errors import ConfigError, Problem, problems_of
+from rlad_core.config.errors import ConfigError, Problem
+from rlad_core.config.findings import problems_of
 from rlad_core.config.models import SHIPPED, model_problems
 from rlad_core.config.run import RunConfig
 
@@ -31,12 +32,10 @@ _PLAIN_SCALARS = (
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars; a key written twice is an error."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = key_node.value
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else key_node
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key '{key}' is there twice", key_node.start_mark
@@ -48,12 +47,12 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes exactly the texts that ``_Loader`` would read as something else."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 
 
+_Loader.yaml_implicit_resolvers = {}
+_Dumper.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in _PLAIN_SCALARS:
     for _class in (_Loader, _Dumper):
         _firsts = ["" if character == "\0" else character for character in _first]
@@ -82,7 +81,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     file = _find(Path(path))
     try:
-        data = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        data = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(str(file), [Problem("the recipe", str(file), f"is no YAML: {error}")]) from error
     except OSError as error:
@@ -123,7 +122,7 @@ def validate(data: Any, source: str, overrides: Sequence[str] = ()) -> RunConfig
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(source, problems + problems_of(error, data, RunConfig)) from None
+        raise ConfigError(source, problems + problems_of(error, RunConfig)) from None
     problems += model_problems(config)
     if problems:
         raise ConfigError(source, problems)
@@ -156,7 +155,7 @@ def _assign(data: Any, override: str) -> Any:
     if not equals or not path.strip():
         raise ValueError("is no assignment. Write path=value, such as learner.lr=1e-5")
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"its value is no YAML ({str(error).splitlines()[0]}). Put it in quotes") from error
     return _with(data, path.strip().split("."), value, done=())

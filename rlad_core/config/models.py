@@ -11,8 +11,9 @@ from typing import Any
 from rlad_core.config.errors import Problem
 from rlad_core.config.run import RunConfig
 
-SHIPPED = Path(__file__).resolve().parents[2] / "deploy"
-"""Recipes and tiny models that come with the project (next to the packages, installed or not)."""
+_ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = _ROOT / "deploy" if (_ROOT / "deploy").is_dir() else _ROOT / "services" / "deploy"
+"""Recipes and tiny models that come with the project: in a checkout, or as a wheel installs them."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -101,7 +102,8 @@ def _folder(config: RunConfig, path: str, reference: str, needs_weights: bool) -
         yield Problem(
             "policy.max_length",
             config.policy.max_length,
-            f"{path} {reference} reads {longest} tokens at most (max_position_embeddings). Write {longest} or less",
+            f"{path} {reference} reads {longest} tokens at most (max_position_embeddings). Write at most "
+            f"{longest}",
         )
     if needs_weights and not any(location.glob("*.safetensors")) and not any(location.glob("*.bin")):
         yield Problem(path, reference, "the folder has no weights (*.safetensors). Write a folder that has")

@@ -22,12 +22,12 @@ class _Objective(Section):
     """Whether the advantage comes from comparing rewards inside a group (so a group needs 2 responses)."""
 
     aggregation: Aggregation = Field(
-        "sequence_mean",
+        default="sequence_mean",
         description="sequence_mean: mean over responses of their token means (the paper); "
         "token_mean: one mean over all tokens; fixed_length: sums divided by fixed_length (Dr. GRPO).",
     )
     fixed_length: PositiveInt | None = Field(
-        None, description="Tokens a response counts as; only with aggregation fixed_length."
+        default=None, description="Tokens a response counts as; only with aggregation fixed_length."
     )
 
     @property
@@ -39,10 +39,10 @@ class _Objective(Section):
 class _ClippedObjective(_Objective):
     """The clipped surrogate that all on-policy methods share."""
 
-    eps_low: float = Field(0.2, gt=0, lt=1, description="The ratio is clipped below at 1 - eps_low.")
-    eps_high: PositiveFloat = Field(0.28, description="The ratio is clipped above at 1 + eps_high.")
+    eps_low: float = Field(default=0.2, gt=0, lt=1, description="The ratio is clipped below at 1 - eps_low.")
+    eps_high: PositiveFloat = Field(default=0.28, description="The ratio is clipped above at 1 + eps_high.")
     mismatch_cap: PositiveFloat | None = Field(
-        2.0,
+        default=2.0,
         description="Cap of the importance weight exp(old - rollout log-prob) that corrects the difference "
         "between inference engine and learner; null switches the correction off.",
     )
@@ -58,12 +58,15 @@ class TRRD(_ClippedObjective):
     """Trust-region ratio distillation (RLAD): the ratio's anchor mixes old policy and teacher."""
 
     kind: Literal["trrd"] = "trrd"
-    alpha: float = Field(0.5, ge=0, le=1, description="Share of the old policy in the anchor; 1 is GRPO.")
+    alpha: float = Field(
+        default=0.5, ge=0, le=1, description="Share of the old policy in the anchor; 1 is GRPO."
+    )
     teacher_clamp: PositiveFloat | None = Field(
-        1.0, description="Bound of |log pi_theta - log pi_T| before it is mixed; null for none."
+        default=1.0, description="Bound of |log pi_theta - log pi_T| before it is mixed; null for none."
     )
     mask_end_token: bool = Field(
-        False, description="Leave the response's last token out of the teacher term (end tokens may differ)."
+        default=False,
+        description="Leave the response's last token out of the teacher term (end tokens may differ).",
     )
 
     @property
@@ -76,17 +79,23 @@ class KDRL(_ClippedObjective):
     """GRPO plus a penalty beta * 0.5 * (log pi_T - log pi_theta)^2."""
 
     kind: Literal["kdrl"] = "kdrl"
-    beta: NonNegativeFloat = Field(2e-3, description="Weight of the distillation term at the first step.")
+    beta: NonNegativeFloat = Field(
+        default=2e-3, description="Weight of the distillation term at the first step."
+    )
     beta_decay: NonNegativeFloat = Field(
-        0.0,
+        default=0.0,
         description="Beta falls by this much per step of the stage: max(beta - beta_decay*step, beta_end).",
     )
-    beta_end: NonNegativeFloat | None = Field(None, description="Beta's floor; needed with beta_decay.")
+    beta_end: NonNegativeFloat | None = Field(
+        default=None, description="Beta's floor; needed with beta_decay."
+    )
     mask: Literal["none", "wrong_responses", "failed_groups"] = Field(
-        "none", description="Distil everywhere, on wrong responses, or in groups without a right response."
+        default="none",
+        description="Distil everywhere, on wrong responses, or in groups without a right response.",
     )
     mask_end_token: bool = Field(
-        False, description="Leave the response's last token out of the teacher term (end tokens may differ)."
+        default=False,
+        description="Leave the response's last token out of the teacher term (end tokens may differ).",
     )
 
     @property
@@ -102,10 +111,10 @@ class OPD(_ClippedObjective):
 
     kind: Literal["opd"] = "opd"
     teacher_clamp: PositiveFloat | None = Field(
-        None, description="Bound of |log pi_T - log pi_old|; null for none."
+        default=None, description="Bound of |log pi_T - log pi_old|; null for none."
     )
     mask_end_token: bool = Field(
-        False, description="Leave the response's last token out (end tokens may differ)."
+        default=False, description="Leave the response's last token out (end tokens may differ)."
     )
 
     @property
@@ -121,9 +130,9 @@ class SFT(_Objective):
     uses_group_advantage: ClassVar[bool] = False
 
     kind: Literal["sft"] = "sft"
-    aggregation: Aggregation = Field("token_mean", description="As for the other objectives.")
+    aggregation: Aggregation = Field(default="token_mean", description="As for the other objectives.")
     source: Literal["trace", "teacher"] = Field(
-        "trace",
+        default="trace",
         description="trace: the task's own worked solutions; teacher: responses of the teacher that the "
         "verifier accepts.",
     )

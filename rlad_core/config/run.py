@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
@@ -27,10 +28,10 @@ from rlad_core.config.sections import (
 class Stage(Section):
     """A number of steps under one objective. Schedule and annealing start anew with each stage."""
 
-    name: str | None = Field(None, description="Shown in tables; null: the objective's kind.")
+    name: str | None = Field(default=None, description="Shown in tables; null: the objective's kind.")
     steps: PositiveInt
     objective: Objective
-    lr: PositiveFloat | None = Field(None, description="null: learner.lr.")
+    lr: PositiveFloat | None = Field(default=None, description="null: learner.lr.")
 
     @property
     def label(self) -> str:
@@ -38,10 +39,12 @@ class Stage(Section):
         return self.name or self.objective.kind
 
 
-class StagePosition(NamedTuple):
+@dataclass(frozen=True)
+class StagePosition:
     """Where a step of the run lies."""
 
     index: int
+    """Of the stage."""
     stage: Stage
     step: int
     """The step counted from the stage's first, which is 0."""
@@ -71,7 +74,7 @@ class RunConfig(Section):
     def _sections_agree(self) -> RunConfig:
         problems = run_problems(self)
         if problems:
-            # One pydantic error carries them all; `errors.problems_of` takes them apart again.
+            # One pydantic error carries them all; `findings.problems_of` takes them apart again.
             raise PydanticCustomError(
                 "sections_disagree",
                 "{listing}",

@@ -25,10 +25,13 @@ class PolicyConfig(Section):
         description=MODEL_HELP + ", or 'tiny:student' / 'tiny:teacher' for an untrained tiny one."
     )
     init: Literal["pretrained", "random"] = Field(
-        "pretrained", description="random: fresh weights from the model's config.json, its tokenizer kept."
+        default="pretrained",
+        description="random: fresh weights from the model's config.json, its tokenizer kept.",
     )
-    dtype: Dtype = Field("float32", description="Of the rollout engine and of the learner's forward pass.")
-    max_length: PositiveInt = Field(4096, description="Tokens of prompt and response together.")
+    dtype: Dtype = Field(
+        default="float32", description="Of the rollout engine and of the learner's forward pass."
+    )
+    max_length: PositiveInt = Field(default=4096, description="Tokens of prompt and response together.")
 
 
 class ServeTeacher(Section):
@@ -36,17 +39,21 @@ class ServeTeacher(Section):
 
     kind: Literal["serve"] = "serve"
     model: str = Field(description=MODEL_HELP + ".")
-    engine: Literal["torch", "vllm"] = Field("torch", description="torch: one packed forward, no KV cache.")
+    engine: Literal["torch", "vllm"] = Field(
+        default="torch", description="torch: one packed forward, no KV cache."
+    )
     dtype: Dtype = "float32"
     num_replicas: PositiveInt = 1
     num_cpus: NonNegativeFloat = 1
-    num_gpus: NonNegativeFloat = Field(0, description="0: runs on CPUs; fractions share a GPU.")
-    tensor_parallel_size: PositiveInt = Field(1, description="GPUs one replica spans (engine vllm).")
-    threads: PositiveInt = Field(1, description="CPU threads one replica computes with.")
-    max_tokens_per_batch: PositiveInt = Field(16384, description="Tokens of one forward pass; bounds memory.")
-    kv_cache_memory_gib: PositiveFloat = Field(1.0, description="KV cache of engine vllm on CPUs.")
-    gpu_memory_utilization: Share = Field(0.4, description="Share of a GPU's memory for engine vllm.")
-    timeout_s: PositiveFloat = Field(600.0, description="Longest wait for one call's scores.")
+    num_gpus: NonNegativeFloat = Field(default=0, description="0: runs on CPUs; fractions share a GPU.")
+    tensor_parallel_size: PositiveInt = Field(default=1, description="GPUs one replica spans (engine vllm).")
+    threads: PositiveInt = Field(default=1, description="CPU threads one replica computes with.")
+    max_tokens_per_batch: PositiveInt = Field(
+        default=16384, description="Tokens of one forward pass; bounds memory."
+    )
+    kv_cache_memory_gib: PositiveFloat = Field(default=1.0, description="KV cache of engine vllm on CPUs.")
+    gpu_memory_utilization: Share = Field(default=0.4, description="Share of a GPU's memory for engine vllm.")
+    timeout_s: PositiveFloat = Field(default=600.0, description="Longest wait for one call's scores.")
 
 
 # One kind so far. A second one makes this
@@ -67,7 +74,9 @@ class TrainPuzzles(Section):
     """Puzzles to train on."""
 
     people: People
-    count: PositiveInt = Field(10000, description="Different puzzles over all sizes; then they repeat.")
+    count: PositiveInt = Field(
+        default=10000, description="Different puzzles over all sizes; then they repeat."
+    )
     seed: NonNegativeInt = 0
 
 
@@ -75,7 +84,7 @@ class EvaluationPuzzles(Section):
     """Held-out puzzles; no puzzle is in two splits."""
 
     people: People
-    count: PositiveInt = Field(300, description="Puzzles of each size.")
+    count: PositiveInt = Field(default=300, description="Puzzles of each size.")
     split: Literal["validation", "test"] = "test"
     seed: NonNegativeInt = 0
 
@@ -96,89 +105,115 @@ class RolloutConfig(Section):
     """What is sampled for a step, and the engines that sample it."""
 
     prompts_per_step: PositiveInt = 32
-    group_size: PositiveInt = Field(8, description="Responses for each prompt.")
-    temperature: PositiveFloat = Field(1.0, description="Only 1.0 for training: log-probs are those of 1.0.")
-    top_p: Share = Field(1.0, description="Only 1.0 for training.")
-    top_k: NonNegativeInt = Field(0, description="Only 0 (off) for training.")
+    group_size: PositiveInt = Field(default=8, description="Responses for each prompt.")
+    temperature: PositiveFloat = Field(
+        default=1.0, description="Only 1.0 for training: log-probs are those of 1.0."
+    )
+    top_p: Share = Field(default=1.0, description="Only 1.0 for training.")
+    top_k: NonNegativeInt = Field(default=0, description="Only 0 (off) for training.")
     max_response_length: PositiveInt = 2048
     drop_uninformative: bool = Field(
-        True,
-        description="Drop groups whose rewards are all equal, where the objective compares rewards in groups.",
+        default=True,
+        description="Drop groups whose rewards are all equal, where the objective compares rewards.",
     )
     refill_rounds: int = Field(
-        0, ge=0, le=10, description="How often a step may sample new prompts in place of dropped groups."
+        default=0,
+        ge=0,
+        le=10,
+        description="How often a step may sample new prompts in place of dropped groups.",
     )
     max_staleness: Literal[0] = Field(
-        0, description="Versions a token may lag behind; 0: strictly on-policy."
+        default=0, description="Versions a token may lag behind; 0: strictly on-policy."
     )
     num_replicas: PositiveInt = 1
     num_cpus: NonNegativeFloat = 1
-    num_gpus: NonNegativeFloat = Field(0, description="0: runs on CPUs; fractions share a GPU.")
-    tensor_parallel_size: PositiveInt = Field(1, description="GPUs one replica spans.")
-    threads: PositiveInt = Field(1, description="CPU threads one replica computes with.")
-    max_num_seqs: PositiveInt = Field(256, description="Responses one engine generates at the same time.")
-    max_num_batched_tokens: PositiveInt = Field(8192, description="Tokens of one engine step.")
-    kv_cache_memory_gib: PositiveFloat = Field(1.0, description="KV cache of a replica on CPUs.")
-    gpu_memory_utilization: Share = Field(0.5, description="Share of a GPU's memory for a replica on GPUs.")
-    timeout_s: PositiveFloat = Field(1800.0, description="Longest wait for one group of responses.")
+    num_gpus: NonNegativeFloat = Field(default=0, description="0: runs on CPUs; fractions share a GPU.")
+    tensor_parallel_size: PositiveInt = Field(default=1, description="GPUs one replica spans.")
+    threads: PositiveInt = Field(default=1, description="CPU threads one replica computes with.")
+    max_num_seqs: PositiveInt = Field(
+        default=256, description="Responses one engine generates at the same time."
+    )
+    max_num_batched_tokens: PositiveInt = Field(default=8192, description="Tokens of one engine step.")
+    kv_cache_memory_gib: PositiveFloat = Field(default=1.0, description="KV cache of a replica on CPUs.")
+    gpu_memory_utilization: Share = Field(
+        default=0.5, description="Share of a GPU's memory for a replica on GPUs."
+    )
+    timeout_s: PositiveFloat = Field(default=1800.0, description="Longest wait for one group of responses.")
 
 
 class LearnerConfig(Section):
     """The optimizer and the worker group it runs on."""
 
-    workers: PositiveInt = Field(1, description="FSDP2 ranks.")
-    lr: PositiveFloat = Field(1e-6, description="Peak learning rate; a stage may have its own.")
+    workers: PositiveInt = Field(default=1, description="FSDP2 ranks.")
+    lr: PositiveFloat = Field(default=1e-6, description="Peak learning rate; a stage may have its own.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
-        "constant", description="After the warm-up; linear and cosine fall to 0 at the end of each stage."
+        default="constant",
+        description="After the warm-up; linear and cosine fall to 0 at the end of each stage.",
     )
-    warmup_steps: NonNegativeInt = Field(0, description="Steps of linear warm-up at the start of each stage.")
+    warmup_steps: NonNegativeInt = Field(
+        default=0, description="Steps of linear warm-up at the start of each stage."
+    )
     weight_decay: NonNegativeFloat = 0.0
     betas: Annotated[
         tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
         Field(strict=False, description="AdamW's two."),
     ] = (0.9, 0.999)
-    grad_clip: PositiveFloat | None = Field(1.0, description="Largest norm of the gradient; null for none.")
-    tokens_per_micro_batch: PositiveInt = Field(16384, description="Tokens of one forward and backward pass.")
+    grad_clip: PositiveFloat | None = Field(
+        default=1.0, description="Largest norm of the gradient; null for none."
+    )
+    tokens_per_micro_batch: PositiveInt = Field(
+        default=16384, description="Tokens of one forward and backward pass."
+    )
     updates_per_batch: PositiveInt = Field(
-        1,
+        default=1,
         description="Mini-batches of whole groups a step's batch is split into, one optimizer step each. "
         "Above 1 the old policy's log-probs are computed before the first.",
     )
-    checkpoint_every: NonNegativeInt = Field(10, description="Steps between checkpoints; 0: only at the end.")
+    checkpoint_every: NonNegativeInt = Field(
+        default=10, description="Steps between checkpoints; 0: only at the end."
+    )
     num_cpus: NonNegativeFloat = 1
-    num_gpus: NonNegativeFloat = Field(0, description="0: gloo on CPUs; 1: NCCL.")
-    threads: PositiveInt = Field(1, description="CPU threads one worker computes with.")
-    timeout_s: PositiveFloat = Field(1800.0, description="Longest wait for a batch or for the other ranks.")
+    num_gpus: NonNegativeFloat = Field(default=0, description="0: gloo on CPUs; 1: NCCL.")
+    threads: PositiveInt = Field(default=1, description="CPU threads one worker computes with.")
+    timeout_s: PositiveFloat = Field(
+        default=1800.0, description="Longest wait for a batch or for the other ranks."
+    )
 
 
 class WeightsConfig(Section):
     """How a new policy version reaches the rollout engines."""
 
     transfer: Literal["object_store", "nccl", "sharded_rdt"] = Field(
-        "object_store",
+        default="object_store",
         description="object_store works everywhere; nccl and sharded_rdt need GPUs on both sides.",
     )
-    timeout_s: PositiveFloat = Field(300.0, description="Longest wait until every replica has the version.")
+    timeout_s: PositiveFloat = Field(
+        default=300.0, description="Longest wait until every replica has the version."
+    )
 
 
 class EvaluationConfig(Section):
     """Accuracy on held-out puzzles, before the first and after the last step."""
 
-    every: NonNegativeInt = Field(0, description="Also after every so many steps; 0: only before and after.")
-    samples: PositiveInt = Field(1, description="Responses for each puzzle (k of Mean@k and Pass@k).")
-    temperature: NonNegativeFloat = Field(0.6, description="0 is greedy.")
+    every: NonNegativeInt = Field(
+        default=0, description="Also after every so many steps; 0: only before and after."
+    )
+    samples: PositiveInt = Field(default=1, description="Responses for each puzzle (k of Mean@k and Pass@k).")
+    temperature: NonNegativeFloat = Field(default=0.6, description="0 is greedy.")
     top_p: Share = 0.95
-    max_response_length: PositiveInt | None = Field(None, description="null: as in rollout.")
+    max_response_length: PositiveInt | None = Field(default=None, description="null: as in rollout.")
 
 
 class TelemetryConfig(Section):
     """What a run tells while it runs."""
 
     metrics_port: Annotated[int, Field(ge=1024, le=65535)] | None = Field(
-        None, description="Port of the Prometheus metrics of an embedded Ray; null: one that is free."
+        default=None, description="Port of the Prometheus metrics of an embedded Ray; null: one that is free."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    sample_experience_every: NonNegativeInt = Field(10, description="Steps between saved samples; 0: never.")
+    sample_experience_every: NonNegativeInt = Field(
+        default=10, description="Steps between saved samples; 0: never."
+    )
     sample_experience_rows: PositiveInt = 64
 
 
@@ -192,12 +227,16 @@ class OutputConfig(Section):
 class ClusterConfig(Section):
     """The Ray cluster: an embedded one on this machine, or one that is already there."""
 
-    address: str | None = Field(None, description="'auto', 'host:port' or 'ray://...'; null: embedded.")
+    address: str | None = Field(
+        default=None, description="'auto', 'host:port' or 'ray://...'; null: embedded."
+    )
     num_cpus: PositiveInt | None = Field(
-        None, description="Logical CPUs of an embedded cluster; null: as many as the run asks for."
+        default=None, description="Logical CPUs of an embedded cluster; null: as many as the run asks for."
     )
     num_gpus: NonNegativeInt | None = Field(
-        None, description="GPUs of an embedded cluster; null: all there are."
+        default=None, description="GPUs of an embedded cluster; null: all there are."
     )
-    object_store_gib: PositiveFloat = Field(1.0, description="Shared memory of an embedded cluster.")
-    start_timeout_s: PositiveFloat = Field(600.0, description="Longest wait until all services are ready.")
+    object_store_gib: PositiveFloat = Field(default=1.0, description="Shared memory of an embedded cluster.")
+    start_timeout_s: PositiveFloat = Field(
+        default=600.0, description="Longest wait until all services are ready."
+    )

@@ -1,0 +1,135 @@
+"""From pydantic's findings to sentences for the person who wrote the recipe."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rlad_core.config.errors import NOT_SET, Problem
+
+_NO_SECTION = "is no section. Write its keys below it, as 'key: value'"
+
+_ADVICE = {
+    "int_type": "is no whole number. Write one, such as 8",
+    "int_from_float": "is no whole number. Write one, such as 8",
+    "float_type": "is no number. Write one, such as 0.5",
+    "finite_number": "is no finite number. Write one, such as 0.5",
+    "bool_type": "is neither true nor false. Write one of them",
+    "string_type": "is no text. Write one, in quotes where it looks like something else",
+    "string_pattern_mismatch": "has characters that don't fit. Write letters, digits, '.', '_', '-'; "
+    "a letter or digit first",
+    "tuple_type": "is no list. Write one, such as [2, 3]",
+    "model_type": _NO_SECTION,
+    "model_attributes_type": _NO_SECTION,
+    "greater_than": "must be above {gt}. Write a number above {gt}",
+    "greater_than_equal": "must be at least {ge}. Write {ge} or more",
+    "less_than": "must be below {lt}. Write a number below {lt}",
+    "less_than_equal": "must be at most {le}. Write {le} or less",
+    "literal_error": "is not known. Write {expected}",
+    "too_short": "is empty. Write at least {min_length}",
+    "too_long": "has too many entries. Write at most {max_length}",
+}
+
+
+def problems_of(error: ValidationError, root: type[BaseModel]) -> list[Problem]:
+    """Turn what validating a recipe as ``root`` raised into problems."""
+    details = error.errors()
+    problems: list[Problem] = []
+    for detail in details:
+        if detail["type"] == "sections_disagree":
+            problems.extend(detail["ctx"]["problems"])
+        elif not _is_echo(detail, details):
+            problems.append(_problem(detail, root))
+    return problems
+
+
+def _is_echo(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
+    """Whether a list counts as too short only because its entries were refused."""
+    loc = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in details
+    )
+
+
+def _problem(detail: ErrorDetails, root: type[BaseModel]) -> Problem:
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+    steps, models = _locate(root, detail["loc"])
+    path = ".".join(map(str, steps)) or "the recipe"
+    if kind == "extra_forbidden":
+        return Problem(path, value, _unknown_key(str(steps[-1]), models[0], root))
+    if kind == "missing":
+        about = _description(models, steps[-1])
+        return Problem(path, NOT_SET, f"is needed{': ' + about if about else ''}")
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        key = context["discriminator"].strip("'")
+        known = [str(model.model_fields[key].default) for model in models]
+        if kind == "union_tag_not_found":
+            return Problem(f"{path}.{key}", NOT_SET, f"is needed. Write one of {', '.join(known)}")
+        written = value[key] if isinstance(value, Mapping) else value
+        guess = _guess(str(written), known)
+        return Problem(f"{path}.{key}", written, f"is not known{guess} Write one of {', '.join(known)}")
+    if kind in _ADVICE:
+        return Problem(
+            path, value, _ADVICE[kind].format(**context).replace("'", "" if kind == "literal_error" else "'")
+        )
+    return Problem(path, value, detail["msg"][:1].lower() + detail["msg"][1:])
+
+
+def _locate(root: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[str | int], list[type[BaseModel]]]:
+    """Follow pydantic's location through the classes.
+
+    Returns:
+        The path as the recipe's author wrote it (pydantic also names the chosen member of a union), and the
+        sections possible at its end; for a plain field or an unknown key, the section that it is in.
+    """
+    steps: list[str | int] = []
+    models = [root]
+    for step in loc:
+        if len(models) > 1 and isinstance(step, str):  # the tag of a union's member, e.g. 'trrd'
+            models = [
+                model for model in models if any(f.default == step for f in model.model_fields.values())
+            ]
+            continue
+        steps.append(step)
+        if isinstance(step, str) and step in models[0].model_fields:
+            models = list(_sections_in(models[0].model_fields[step].annotation)) or models
+    return steps, models
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections_in(argument)
+
+
+def _description(models: Sequence[type[BaseModel]], step: str | int) -> str | None:
+    field = models[0].model_fields.get(str(step))
+    return field.description if field is not None else None
+
+
+def _unknown_key(key: str, section: type[BaseModel], root: type[BaseModel]) -> str:
+    known = sorted(section.model_fields)
+    guess = _guess(key, known)
+    if guess != ".":
+        return f"no such key{guess}"
+    elsewhere = dict.fromkeys(path for path in _all_paths(root) if path.rpartition(".")[2] == key)
+    there = f" There is {' and '.join(elsewhere)}." if elsewhere else ""
+    return f"no such key.{there} Known here: {', '.join(known)}"
+
+
+def _guess(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
+    return f". Did you mean {close[0]}?" if close else "."
+
+
+def _all_paths(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        place = ".0" if name == "stages" else ""
+        for child in _sections_in(field.annotation):
+            yield from _all_paths(child, f"{prefix}{name}{place}.")
