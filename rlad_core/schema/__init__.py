@@ -1,0 +1,71 @@
+"""The Arrow tables of a run: their schemas, how to make, check, store and join them.
+
+``build`` makes a labelled and checked table, ``validate`` checks one that came from elsewhere, ``to_ipc`` and
+``to_parquet`` store it, ``to_sequences``, ``to_responses`` and ``join_experience`` lead from stage to stage,
+``flatten`` and ``unflatten`` give token columns to numpy and back.
+
+Example:
+    >>> from rlad_core import schema
+    >>> mine = schema.tokenizer_fingerprint({"yes": 0, "no": 1})
+    >>> scores = schema.build(
+    ...     schema.TEACHER_SCORES,
+    ...     {"sequence_id": ["p#0/0"], "teacher_logprobs": [[-0.5, -1.25]]},
+    ...     tokenizer_fingerprint=mine,
+    ... )
+    >>> received = schema.from_ipc(schema.to_ipc(scores))
+    >>> schema.validate(received, schema.TEACHER_SCORES, tokenizer_fingerprint=mine)
+"""
+
+from rlad_core.schema.building import build, label
+from rlad_core.schema.columns import flatten, lengths, list_column, unflatten
+from rlad_core.schema.declarations import (
+    EXPERIENCE,
+    FINISH_REASONS,
+    PROMPTS,
+    RESPONSES,
+    REWARDS,
+    ROLLOUTS,
+    SCHEMAS,
+    SEQUENCES,
+    TEACHER_SCORES,
+    VERSION,
+    SchemaError,
+    fingerprint_of,
+    name_of,
+    tokenizer_fingerprint,
+)
+from rlad_core.schema.joining import join_experience, to_responses, to_sequences
+from rlad_core.schema.storage import from_ipc, from_parquet, to_ipc, to_parquet
+from rlad_core.schema.validation import sequence_ids, validate
+
+__all__ = [
+    "EXPERIENCE",
+    "FINISH_REASONS",
+    "PROMPTS",
+    "RESPONSES",
+    "REWARDS",
+    "ROLLOUTS",
+    "SCHEMAS",
+    "SEQUENCES",
+    "TEACHER_SCORES",
+    "VERSION",
+    "SchemaError",
+    "build",
+    "fingerprint_of",
+    "flatten",
+    "from_ipc",
+    "from_parquet",
+    "join_experience",
+    "label",
+    "lengths",
+    "list_column",
+    "name_of",
+    "sequence_ids",
+    "to_ipc",
+    "to_parquet",
+    "to_responses",
+    "to_sequences",
+    "tokenizer_fingerprint",
+    "unflatten",
+    "validate",
+]

@@ -1,0 +1,78 @@
+"""Tables as bytes (Arrow IPC stream) and as files (Parquet), without loss of types or labels."""
+
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlad_core.schema.declarations import SchemaError
+
+# The end mark of an IPC stream: a continuation marker and a length of 0 (Arrow columnar format, "IPC
+# Streaming Format"). Readers accept a stream without it, which makes a stream cut between two batches look
+# complete with rows missing; we don't.
+_END_OF_STREAM: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+
+
+def to_ipc(table: pa.Table) -> bytes:
+    """The table as an Arrow IPC stream (media type ``application/vnd.apache.arrow.stream``)."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def from_ipc(data: bytes | bytearray | memoryview | pa.Buffer) -> pa.Table:
+    """The table inside an Arrow IPC stream; its memory is `data`, not a copy.
+
+    The structure is checked (offsets, buffer sizes, UTF-8), so that bytes from elsewhere are safe to read;
+    what the columns hold is for `validate`.
+
+    Raises:
+        SchemaError: not an IPC stream, cut short, or with inconsistent buffers.
+    """
+    buffer = data if isinstance(data, pa.Buffer) else pa.py_buffer(data)
+    if buffer.size == 0:
+        raise SchemaError("no bytes where an Arrow IPC stream was expected")
+    try:
+        with pa.ipc.open_stream(buffer) as reader:
+            table = reader.read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SchemaError(
+            f"not a readable Arrow IPC stream ({buffer.size} bytes): {_first_line(error)}"
+        ) from error
+    tail = buffer.slice(max(0, buffer.size - len(_END_OF_STREAM))).to_pybytes()
+    if tail != _END_OF_STREAM:
+        raise SchemaError(
+            f"the Arrow IPC stream ({buffer.size} bytes, {table.num_rows} rows read) has no end mark: "
+            "it was cut short, or its writer was not closed"
+        )
+    return table
+
+
+def to_parquet(table: pa.Table, path: Path) -> None:
+    """Write one Parquet file, labels included; the folder must exist."""
+    pq.write_table(table, path, compression="zstd")
+
+
+def from_parquet(path: Path) -> pa.Table:
+    """Read one Parquet file that `to_parquet` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        SchemaError: it is not a readable Parquet file.
+    """
+    try:
+        # ParquetFile and not read_table: the latter adds columns from folder names such as `run=3`.
+        with pq.ParquetFile(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SchemaError(f"{path} is not a readable Parquet file: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """Arrow appends its C++ call stack to some messages."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,272 @@
+"""Whether a table keeps its schema's promises; the first breach is named by row and column.
+
+Everything is checked on flat arrays: the cost is a few passes over the tokens, with no Python loop over rows.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rlad_core.schema.columns import flatten, lengths, single_chunk
+from rlad_core.schema.declarations import (
+    FINISH_REASONS,
+    LOGPROB_COLUMNS,
+    NAME_KEY,
+    PER_RESPONSE_TOKEN_COLUMNS,
+    TOKEN_ID_COLUMNS,
+    VERSION,
+    VERSION_KEY,
+    SchemaError,
+    fingerprint_of,
+    name_of,
+)
+
+# A float32 logit minus its log-sum-exp can come out positive by one rounding step of the logit
+# (7.6e-6 at a logit of 100), and that is still probability 1.
+_LOGPROB_SLACK = 1e-5
+
+
+def validate(
+    table: pa.Table,
+    schema: pa.Schema,
+    *,
+    vocab_size: int | None = None,
+    tokenizer_fingerprint: str | None = None,
+) -> None:
+    """Check that `table` is what `schema` promises.
+
+    Args:
+        table: any number of rows (0 is fine), in any number of chunks.
+        schema: one of the schemas of this package.
+        vocab_size: token ids must lie in [0, vocab_size); None checks only that none is negative.
+        tokenizer_fingerprint: what the table's label must say; None accepts any.
+
+    Raises:
+        SchemaError: wrong label, version or tokenizer; missing, unexpected or wrongly typed column; null, NaN
+            or infinite value; log-prob above 0; token id outside the vocabulary; empty prompt or response;
+            lists of one row that disagree in length; unknown finish reason; an id twice.
+    """
+    check_label(table, schema, tokenizer_fingerprint=tokenizer_fingerprint)
+    check_columns(table, schema)
+    check_values(table, schema, vocab_size=vocab_size)
+
+
+def check_label(table: pa.Table, schema: pa.Schema, *, tokenizer_fingerprint: str | None = None) -> None:
+    """The metadata: schema name, version, tokenizer."""
+    name = name_of(schema)
+    metadata = table.schema.metadata or {}
+    if NAME_KEY not in metadata:
+        raise SchemaError(
+            "the table carries no label 'rlad.schema' in its schema metadata; make it with schema.build()",
+            schema=name,
+        )
+    found = metadata[NAME_KEY].decode(errors="replace")
+    if found != name:
+        raise SchemaError(f"the table is labelled {found!r}", schema=name)
+    version = metadata.get(VERSION_KEY, b"missing").decode(errors="replace")
+    if version != str(VERSION):
+        raise SchemaError(
+            f"the table has version {version}, this code reads version {VERSION}; "
+            "both sides need the same release of rlad",
+            schema=name,
+        )
+    actual = fingerprint_of(table)
+    if tokenizer_fingerprint is not None and actual != tokenizer_fingerprint:
+        raise SchemaError(
+            f"made with tokenizer {actual or '(not stated)'}, wanted {tokenizer_fingerprint}; "
+            "token ids mean nothing across tokenizers",
+            schema=name,
+        )
+
+
+def check_columns(table: pa.Table, schema: pa.Schema) -> None:
+    """Names and types. Order and declared nullability are free: other Arrow libraries differ in both."""
+    name = name_of(schema)
+    if len(set(table.column_names)) != table.num_columns:
+        raise SchemaError(f"a column name occurs twice in {table.column_names}", schema=name)
+    if missing := [c for c in schema.names if c not in table.column_names]:
+        raise SchemaError(f"missing; the table has {table.column_names}", schema=name, column=missing[0])
+    if unexpected := [c for c in table.column_names if c not in schema.names]:
+        raise SchemaError(
+            f"not part of the schema, which has {schema.names}", schema=name, column=unexpected[0]
+        )
+    for field in schema:
+        found = table.schema.field(field.name).type
+        if not _same_type(found, field.type):
+            raise SchemaError(
+                f"has type {found}, wanted {_plain(field.type)}", schema=name, column=field.name
+            )
+
+
+def check_values(table: pa.Table, schema: pa.Schema, *, vocab_size: int | None = None) -> None:
+    """Everything about the rows; names and types are taken as right."""
+    name = name_of(schema)
+    for field in schema:
+        column = single_chunk(table.column(field.name))
+        _check_nulls(column, field, name)
+        if column.null_count:  # all of it, which _check_nulls let pass
+            continue
+        if pa.types.is_list(field.type):
+            _check_lists(column, field.name, name, vocab_size)
+        elif pa.types.is_floating(field.type):
+            bad = ~np.isfinite(column.to_numpy(zero_copy_only=False))
+            _refuse_first(bad, column, "must be finite", name, field.name)
+        elif pa.types.is_map(field.type):
+            _check_parts(column, name, field.name)
+    _check_aligned(table, name)
+    _check_scalars(table, name)
+    _check_unique(table, name)
+
+
+def _check_nulls(column: pa.Array, field: pa.Field, schema: str) -> None:
+    if column.null_count == 0 or (field.nullable and column.null_count == len(column)):
+        return
+    row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+    rule = "null in some rows and not in others" if field.nullable else "is null"
+    raise SchemaError(rule, schema=schema, column=field.name, row=row)
+
+
+def _check_lists(column: pa.Array, name: str, schema: str, vocab_size: int | None) -> None:
+    items = column.flatten()
+    if items.null_count:
+        missing = items.is_null().to_numpy(zero_copy_only=False)
+        offsets = column.offsets.to_numpy()
+        row, position = _locate(int(np.argmax(missing)), offsets - offsets[0])
+        raise SchemaError(f"token {position} is null", schema=schema, column=name, row=row)
+    values, offsets = flatten(column)
+    empty = np.flatnonzero(np.diff(offsets) == 0)
+    if empty.size:
+        raise SchemaError(
+            "is empty, wanted at least one token", schema=schema, column=name, row=int(empty[0])
+        )
+    if name in LOGPROB_COLUMNS:
+        bad = ~np.isfinite(values) | (values > _LOGPROB_SLACK)
+        rule = "a log-prob is finite and at most 0"
+    elif name in TOKEN_ID_COLUMNS:
+        bad = values < 0 if vocab_size is None else (values < 0) | (values >= vocab_size)
+        rule = (
+            "a token id is at least 0"
+            if vocab_size is None
+            else f"the vocabulary has ids 0..{vocab_size - 1}"
+        )
+    else:
+        bad, rule = values < 0, "a policy version is at least 0"
+    if bad.any():
+        index = int(np.argmax(bad))
+        row, position = _locate(index, offsets)
+        raise SchemaError(f"token {position} is {values[index]}; {rule}", schema=schema, column=name, row=row)
+
+
+def _check_parts(column: pa.Array, schema: str, name: str) -> None:
+    first, last = column.offsets[0].as_py(), column.offsets[-1].as_py()
+    values = column.items.slice(first, last - first)
+    bad = ~pc.fill_null(pc.is_finite(values), False).to_numpy(zero_copy_only=False)
+    if bad.any():
+        row, _ = _locate(int(np.argmax(bad)), column.offsets.to_numpy() - first)
+        raise SchemaError("a part is null or not finite", schema=schema, column=name, row=row)
+
+
+def _check_aligned(table: pa.Table, schema: str) -> None:
+    present = [
+        name
+        for name in PER_RESPONSE_TOKEN_COLUMNS
+        if name in table.column_names and table.column(name).null_count == 0
+    ]
+    if "response_token_ids" not in present:
+        return
+    wanted = lengths(table.column("response_token_ids"))
+    for name in present[1:]:
+        found = lengths(table.column(name))
+        if (wrong := np.flatnonzero(found != wanted)).size:
+            row = int(wrong[0])
+            raise SchemaError(
+                f"{found[row]} values for {wanted[row]} response tokens; wanted exactly one per token",
+                schema=schema,
+                column=name,
+                row=row,
+            )
+
+
+def _check_scalars(table: pa.Table, schema: str) -> None:
+    if "finish_reason" in table.column_names:
+        column = single_chunk(table.column("finish_reason"))
+        known = pc.is_in(column, value_set=pa.array(FINISH_REASONS))
+        rule = f"must be one of {', '.join(FINISH_REASONS)}"
+        _refuse_first(~known.to_numpy(zero_copy_only=False), column, rule, schema, "finish_reason")
+    if "sample_index" in table.column_names:
+        column = single_chunk(table.column("sample_index"))
+        _refuse_first(column.to_numpy() < 0, column, "must be at least 0", schema, "sample_index")
+        if "sequence_id" in table.column_names:
+            column = single_chunk(table.column("sequence_id"))
+            same = pc.equal(column, sequence_ids(table)).to_numpy(zero_copy_only=False)
+            _refuse_first(~same, column, "is not group_id/sample_index", schema, "sequence_id")
+
+
+def _check_unique(table: pa.Table, schema: str) -> None:
+    if "sequence_id" in table.column_names:
+        key, ids = "sequence_id", single_chunk(table.column("sequence_id"))
+    elif "sample_index" in table.column_names:
+        key, ids = "sample_index", sequence_ids(table)
+    else:
+        key, ids = "prompt_id", single_chunk(table.column("prompt_id"))
+    row = first_repeat(ids)
+    if row is not None:
+        raise SchemaError(f"{ids[row].as_py()!r} occurs a second time", schema=schema, column=key, row=row)
+
+
+def sequence_ids(table: pa.Table) -> pa.Array:
+    """``group_id/sample_index`` of every row of rollouts or experience, as a string array."""
+    index = pc.cast(single_chunk(table.column("sample_index")), pa.string())
+    return pc.binary_join_element_wise(single_chunk(table.column("group_id")), index, "/")
+
+
+def first_repeat(ids: pa.Array) -> int | None:
+    """Row of the first id that an earlier row has too; None where all differ."""
+    codes = ids.dictionary_encode().indices.to_numpy()
+    _, first_seen = np.unique(codes, return_index=True)
+    if first_seen.size == codes.size:
+        return None
+    repeated = np.ones(codes.size, dtype=bool)
+    repeated[first_seen] = False
+    return int(np.argmax(repeated))
+
+
+def _refuse_first(bad: npt.NDArray[np.bool_], column: pa.Array, rule: str, schema: str, name: str) -> None:
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise SchemaError(f"{column[row].as_py()!r} {rule}", schema=schema, column=name, row=row)
+
+
+def _locate(index: int, offsets: npt.NDArray[np.signedinteger]) -> tuple[int, int]:
+    """Row and position inside that row of the flat value `index`."""
+    row = int(np.searchsorted(offsets, index, side="right")) - 1
+    return row, index - int(offsets[row])
+
+
+def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Equal up to the nullability and the names of inner fields."""
+    if pa.types.is_map(wanted):
+        return pa.types.is_map(found) and (found.key_type, found.item_type) == (
+            wanted.key_type,
+            wanted.item_type,
+        )
+    if pa.types.is_list(wanted):
+        return bool(pa.types.is_list(found) and found.value_type == wanted.value_type)
+    return bool(found == wanted)
+
+
+def _plain(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return f"list<{kind.value_type}>"
+    if pa.types.is_map(kind):
+        return f"map<{kind.key_type}, {kind.item_type}>"
+    return str(kind)
+
+
+def quote(ids: Sequence[str], limit: int = 3) -> str:
+    """The first few ids, for a message."""
+    shown = ", ".join(repr(i) for i in ids[:limit])
+    return shown if len(ids) <= limit else f"{shown} and {len(ids) - limit} more"
