@@ -1,0 +1,177 @@
+"""One puzzle: who says what, the only assignment that fits, and the published English text of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from rlad_core.tasks.knights_knaves.statements import LEAVES, Statement, check_statement
+
+# {name} is the speaker, {says} the statement. Where the comma or the full stop stands relative to the closing
+# quotation mark differs from template to template in the published data, and so it does here.
+TEMPLATES: tuple[str, ...] = (
+    '{name} said, "{says}."',
+    "{name} said that {says}.",
+    "{name} told you that {says}.",
+    "{name} expressed that {says}.",
+    '{name} stated, "{says}".',
+    '{name} commented, "{says}".',
+    '{name} noted, "{says}".',
+    '{name} remarked, "{says}".',
+    '{name} asserted: "{says}".',
+    '{name} was heard saying, "{says}".',
+    'According to {name}, "{says}".',
+    'As {name} put it, "{says}".',
+    'In a statement by {name}: "{says}".',
+    'In {name}\'s words: "{says}".',
+    '"{says}," {name} claimed.',
+    '"{says}," {name} declared.',
+    '"{says}," {name} mentioned.',
+    '"{says}" - {name}.',
+)
+
+QUESTION = "So who is a knight and who is a knave?"
+
+_JOINED_BY = {"and": " and ", "or": " or ", "<=>": " if and only if "}
+
+
+@dataclass(frozen=True)
+class Puzzle:
+    """A puzzle whose statements leave exactly one assignment.
+
+    names: the people in the order in which they are introduced, all different.
+    statements: what each of them says.
+    solution: for each of them, whether he tells the truth.
+    wording: for each of them, the index in `TEMPLATES` of the sentence that reports him.
+    roles_flipped: the perturbed island on which knights lie and knaves tell the truth. The statements and the
+        solution stay what they are; the words "knight" and "knave" change places.
+    """
+
+    names: tuple[str, ...]
+    statements: tuple[Statement, ...]
+    solution: tuple[bool, ...]
+    wording: tuple[int, ...]
+    roles_flipped: bool = False
+
+    def __post_init__(self) -> None:
+        counts = {len(self.names), len(set(self.names)), len(self.statements), len(self.solution)}
+        if counts != {len(self.wording)} or not self.names:
+            raise ValueError(
+                f"a puzzle needs one distinct name, statement, role and wording per person; got names "
+                f"{self.names}, {len(self.statements)} statements, {len(self.solution)} roles and "
+                f"{len(self.wording)} wordings"
+            )
+        unknown = [index for index in self.wording if not 0 <= index < len(TEMPLATES)]
+        if unknown:
+            raise ValueError(f"wording {unknown[0]} is unknown; templates are 0..{len(TEMPLATES) - 1}")
+
+    @cached_property
+    def text(self) -> str:
+        """The puzzle as the model reads it, in the published words."""
+        truthful, lying = role(True, self.roles_flipped), role(False, self.roles_flipped)
+        introduced = ", ".join(self.names[:-1]) + f", and {self.names[-1]}"
+        return " ".join(
+            (
+                "A very special island is inhabited only by knights and knaves.",
+                f"{truthful.capitalize()}s always tell the truth, and {lying}s always lie.",
+                f"You meet {len(self.names)} inhabitants: {introduced}.",
+                *(self.sentence(person) for person in range(len(self.names))),
+                QUESTION,
+            )
+        )
+
+    def sentence(self, person: int) -> str:
+        """The sentence of the text that reports what this person says."""
+        says = statement_text(self.statements[person], self.names, self.roles_flipped)
+        return TEMPLATES[self.wording[person]].format(name=self.names[person], says=says)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Each person's role, "knight" or "knave"."""
+        return tuple(role(truthful, self.roles_flipped) for truthful in self.solution)
+
+    @property
+    def solution_text(self) -> str:
+        """The lines of a right answer: ``(1) Zoey is a knight``, one person a line, in order."""
+        return answer_lines(self.names, self.roles)
+
+    @cached_property
+    def content_id(self) -> str:
+        """32 hex digits that name the puzzle's content: names, statements and flipped roles, not wording."""
+        content = json.dumps([self.names, self.statements, self.roles_flipped])
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+    def to_gold(self) -> str:
+        """The puzzle as a JSON string, from which `from_gold` makes an equal one."""
+        return json.dumps(
+            {
+                "names": self.names,
+                "solution": self.solution,
+                "statements": self.statements,
+                "wording": self.wording,
+                "roles_flipped": self.roles_flipped,
+            }
+        )
+
+    @classmethod
+    def from_gold(cls, gold: str) -> Puzzle:
+        """Read what `to_gold` wrote.
+
+        Raises:
+            ValueError: it is no such JSON object (the message says what is wrong with it).
+        """
+        fields = json.loads(gold)
+        expected = {"names", "solution", "statements", "wording"}
+        if not isinstance(fields, dict) or not expected <= fields.keys():
+            raise ValueError(f"not the gold of a puzzle: {gold[:200]!r}; write it with Puzzle.to_gold")
+        people = len(fields["names"])
+        return cls(
+            names=tuple(str(name) for name in fields["names"]),
+            statements=tuple(check_statement(statement, people) for statement in fields["statements"]),
+            solution=tuple(bool(truthful) for truthful in fields["solution"]),
+            wording=tuple(int(index) for index in fields["wording"]),
+            roles_flipped=bool(fields.get("roles_flipped", False)),
+        )
+
+
+def role(truthful: bool, roles_flipped: bool = False) -> str:
+    """What the island calls somebody who tells the truth, or lies."""
+    return "knight" if truthful != roles_flipped else "knave"
+
+
+def answer_lines(names: Sequence[str], roles: Sequence[str]) -> str:
+    """``(1) Zoey is a knight`` and so on, one person a line, without a newline at the end."""
+    return "\n".join(
+        f"({number}) {name} is a {word}"
+        for number, (name, word) in enumerate(zip(names, roles, strict=True), start=1)
+    )
+
+
+def statement_text(statement: Statement, names: Sequence[str], roles_flipped: bool = False) -> str:
+    """The statement in the published words, without quotation marks or a full stop.
+
+    "If" keeps its capital inside a sentence, as in the published data.
+
+    Raises:
+        ValueError: an operator stands over another operator. The published text has no words for that, and
+            without brackets it would be ambiguous.
+    """
+    kind, *parts = statement
+    if kind in LEAVES:
+        return f"{names[parts[0]]} is a {role(kind == 'telling-truth', roles_flipped)}"
+    nested = [part for part in parts if part[0] not in LEAVES]
+    if nested:
+        raise ValueError(f"{statement!r} has {nested[0]!r} under an operator; only leaves can stand there")
+    if kind == "not":
+        leaf = parts[0]
+        return f"{names[leaf[1]]} is not a {role(leaf[0] == 'telling-truth', roles_flipped)}"
+    left, right = (statement_text(part, names, roles_flipped) for part in parts)
+    return join_statements(kind, left, right)
+
+
+def join_statements(operator: str, left: str, right: str) -> str:
+    """Two texts joined by a binary operator in the published words."""
+    return f"If {left} then {right}" if operator == "->" else left + _JOINED_BY[operator] + right
