@@ -1,0 +1,63 @@
+"""A worked solution in words, for supervised training.
+
+The assignments are tried one after another, truth-tellers first. Under each, the people's statements are
+checked in order until one contradicts its speaker's role; the first assignment under which all fit is the
+answer. Every line repeats what it needs (the speaker's role, each claim and whether it holds), so that each
+word follows from a few words nearby or from the puzzle: small models learn such text well.
+
+    Suppose Zoey is a knight, Owen is a knight.
+    Zoey, a knight, says Owen is a knave (no): false, contradiction.
+    Suppose Zoey is a knight, Owen is a knave.
+    Zoey, a knight, says Owen is a knave (yes): true, fits.
+    Owen, a knave, says If Zoey is a knave (no) then Owen is a knight (no): true, contradiction.
+    ...
+    Everything fits.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from rlad_core.tasks.knights_knaves.prompt import reply
+from rlad_core.tasks.knights_knaves.puzzle import Puzzle, join_statements, role, statement_text
+from rlad_core.tasks.knights_knaves.statements import BINARY_OPERATORS, Statement, evaluate
+
+
+def demonstration(puzzle: Puzzle) -> str:
+    """The whole reply: reasoning and answer in the asked-for form."""
+    return reply(reasoning(puzzle), puzzle.solution_text)
+
+
+def reasoning(puzzle: Puzzle) -> str:
+    """The worked solution, one sentence a line."""
+    return "\n".join(_lines(puzzle))
+
+
+def _lines(puzzle: Puzzle) -> Iterator[str]:
+    for assignment in itertools.product((True, False), repeat=len(puzzle.names)):
+        roles = [role(truthful, puzzle.roles_flipped) for truthful in assignment]
+        people = (f"{name} is a {word}" for name, word in zip(puzzle.names, roles, strict=True))
+        yield f"Suppose {', '.join(people)}."
+        for speaker, statement in enumerate(puzzle.statements):
+            holds = evaluate(statement, assignment)
+            fits = holds == assignment[speaker]
+            yield (
+                f"{puzzle.names[speaker]}, a {roles[speaker]}, says {_checked(statement, assignment, puzzle)}: "
+                f"{'true' if holds else 'false'}, {'fits' if fits else 'contradiction'}."
+            )
+            if not fits:
+                break
+        else:
+            yield "Everything fits."
+            return
+
+
+def _checked(statement: Statement, assignment: Sequence[bool], puzzle: Puzzle) -> str:
+    """The statement in words, each of its claims followed by whether it holds."""
+    kind, *parts = statement
+    if kind in BINARY_OPERATORS:
+        left, right = (_checked(part, assignment, puzzle) for part in parts)
+        return join_statements(kind, left, right)
+    holds = "yes" if evaluate(statement, assignment) else "no"
+    return f"{statement_text(statement, puzzle.names, puzzle.roles_flipped)} ({holds})"
