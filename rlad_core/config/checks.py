@@ -170,18 +170,26 @@ def _batches(config: RunConfig) -> Iterator[Problem]:
 def _devices(config: RunConfig) -> Iterator[Problem]:
     if config.weights.transfer != "object_store":
         for section in ("rollout", "learner"):
-            if getattr(config, section).num_gpus == 0:
+            gpus = getattr(config, section).num_gpus
+            if gpus < 1:
                 yield Problem(
                     "weights.transfer",
                     config.weights.transfer,
-                    f"moves weights between GPUs, and {section}.num_gpus is 0. Write object_store, or give "
-                    f"{section} GPUs",
+                    f"moves weights between whole GPUs, and {section}.num_gpus is {gpus:g}. Write "
+                    "object_store, or give each its own GPU",
                 )
-    if config.learner.num_gpus not in (0, 1):
+    learner = config.learner
+    if learner.num_gpus > 1:
         yield Problem(
             "learner.num_gpus",
-            config.learner.num_gpus,
-            "a worker is one rank on one device. Write 0 (CPU) or 1",
+            learner.num_gpus,
+            "a worker is one rank on one device. Write 1, and more workers",
+        )
+    if learner.workers > 1 and 0 < learner.num_gpus < 1:
+        yield Problem(
+            "learner.num_gpus",
+            learner.num_gpus,
+            "NCCL wants a GPU for each of several workers. Write 1 (or 0: CPU)",
         )
     engines = [("rollout", config.rollout)] + ([("teacher", config.teacher)] if config.teacher else [])
     for section, engine in engines:

@@ -173,7 +173,9 @@ class LearnerConfig(Section):
         default=10, description="Steps between checkpoints; 0: only at the end."
     )
     num_cpus: NonNegativeFloat = 1
-    num_gpus: NonNegativeFloat = Field(default=0, description="0: gloo on CPUs; 1: NCCL.")
+    num_gpus: NonNegativeFloat = Field(
+        default=0, description="0: gloo on CPUs; 1: NCCL; a single worker may share."
+    )
     threads: PositiveInt = Field(default=1, description="CPU threads one worker computes with.")
     timeout_s: PositiveFloat = Field(
         default=1800.0, description="Longest wait for a batch or for the other ranks."
