@@ -1,0 +1,1 @@
+"""The method: RL-aware distillation without any of the services that run it."""

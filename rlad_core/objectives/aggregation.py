@@ -1,0 +1,69 @@
+"""How the losses of tokens become one number, with denominators of the global batch.
+
+A weight per token that already holds the denominator makes the loss a plain sum: it doesn't matter how
+the batch is split over micro-batches and ranks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Aggregation = Literal["sequence_mean", "token_mean", "fixed_length"]
+Lengths = Sequence[int] | npt.NDArray[np.integer]
+
+
+def aggregation_weights(
+    lengths: Lengths, aggregation: Aggregation, fixed_length: int | None = None
+) -> npt.NDArray[np.float64]:
+    """The weight of every token of each response.
+
+    With N responses of lengths L_i in the global batch:
+
+    - ``sequence_mean``: 1 / (N * L_i), the mean over responses of their token means (RLAD, Eq. 4);
+    - ``token_mean``: 1 / sum(L), one mean over all tokens (DAPO, arXiv 2503.14476);
+    - ``fixed_length``: 1 / (N * fixed_length), which favours no length (Dr. GRPO, arXiv 2503.20783).
+
+    Args:
+        lengths: tokens of each response of the *global* batch, not of a micro-batch or rank, [N].
+        aggregation: one of the names above.
+        fixed_length: tokens that a response counts as, for ``fixed_length`` alone.
+
+    Returns:
+        float64 [N]: the weight of each token of response i.
+
+    Raises:
+        ValueError: no responses, an empty response, or fixed_length missing, useless or not positive.
+    """
+    counts = np.asarray(lengths, dtype=np.int64)
+    if counts.ndim != 1 or counts.size == 0:
+        raise ValueError(f"aggregation_weights needs the lengths of at least one response, got {lengths!r}")
+    if counts.min() < 1:
+        raise ValueError(f"response {int(counts.argmin())} has no tokens; leave it out of the batch")
+    if (fixed_length is not None) != (aggregation == "fixed_length"):
+        raise ValueError(
+            f"fixed_length goes with aggregation 'fixed_length'; got {fixed_length} with {aggregation!r}"
+        )
+    if aggregation == "sequence_mean":
+        return 1.0 / (counts.size * counts)
+    if aggregation == "token_mean":
+        return np.full(counts.size, 1.0 / counts.sum())
+    if aggregation == "fixed_length" and fixed_length is not None:
+        if fixed_length < 1:
+            raise ValueError(f"fixed_length is {fixed_length}; it is a number of tokens, at least 1")
+        return np.full(counts.size, 1.0 / (counts.size * fixed_length))
+    raise ValueError(f"aggregation is {aggregation!r}; use sequence_mean, token_mean or fixed_length")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregated:
+    """An objective's own choice of aggregation."""
+
+    aggregation: Aggregation = "sequence_mean"
+    fixed_length: int | None = None
+
+    def token_weights(self, lengths: Lengths) -> npt.NDArray[np.float64]:
+        """``aggregation_weights`` of the global batch, float64 [N]."""
+        return aggregation_weights(lengths, self.aggregation, self.fixed_length)

@@ -1,0 +1,26 @@
+"""GRPO: reinforcement learning from group-relative advantages, no teacher.
+
+``log rho = log pi_theta - log pi_old``, A = the response's group-relative advantage, no additive term.
+
+Source: DeepSeekMath, arXiv 2402.03300, without its reference KL (beta 0, as in DAPO, arXiv 2503.14476, from
+which the asymmetric clip comes).
+"""
+
+from dataclasses import dataclass
+
+from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
+from rlad_core.objectives.surrogate import ClippedSurrogate
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPO(ClippedSurrogate):
+    """Group-relative policy optimisation."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Never."""
+        return False
+
+    def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
+        """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
+        return self.surrogate(batch, batch.policy_logprobs - batch.old_logprobs, batch.advantages)

@@ -1,0 +1,105 @@
+"""The one clipped surrogate that all on-policy methods share.
+
+A token's loss is ``w * (-min(rho * A, clip(rho, 1 - eps_low, 1 + eps_high) * A) + extra)``. The methods
+differ only in the ratio rho, the advantage A and the additive term; w, a constant, is the truncated
+importance weight that corrects the difference between inference engine and learner.
+
+Statistics every method exports (means over tokens unless said otherwise):
+
+- ``ratio``: rho before clipping;
+- ``clip_fraction_low``: share of all tokens with A < 0 and rho < 1 - eps_low;
+- ``clip_fraction_high``: share of all tokens with A > 0 and rho > 1 + eps_high. The surrogate gives no
+  gradient on exactly these two sets;
+- ``mismatch``: \\|log pi_old - log pi_rollout\\|, ``mismatch_outside_share``: share of tokens whose
+  pi_old / pi_rollout lies outside 0.9..1.1;
+- ``importance_weight`` and ``importance_weight_capped_share``, where the correction is on;
+- ``entropy``, where the batch has it; ``kl_to_teacher`` (``log pi_theta - log pi_T``, the k1 estimate on the
+  policy's own samples), where the batch has teacher log-probs.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlad_core.objectives.aggregation import Aggregated
+from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClippedSurrogate(Aggregated):
+    """Base of the on-policy objectives: bounds of the ratio, cap of the mismatch correction.
+
+    Attributes:
+        eps_low: the ratio is clipped below at 1 - eps_low, 0 < eps_low < 1.
+        eps_high: the ratio is clipped above at 1 + eps_high, eps_high > 0.
+        mismatch_cap: cap of the importance weight exp(log pi_old - log pi_rollout); None switches it off.
+    """
+
+    eps_low: float = 0.2
+    eps_high: float = 0.28
+    mismatch_cap: float | None = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eps_low < 1:
+            raise ValueError(f"eps_low is {self.eps_low}; it must lie between 0 and 1, for instance 0.2")
+        if not self.eps_high > 0:
+            raise ValueError(f"eps_high is {self.eps_high}; it must be above 0, for instance 0.28")
+        if self.mismatch_cap is not None and not self.mismatch_cap > 0:
+            raise ValueError(
+                f"mismatch_cap is {self.mismatch_cap}; it must be above 0, or None for no correction"
+            )
+
+    def surrogate(
+        self,
+        batch: TokenBatch,
+        log_ratio: Tensor,
+        advantages: Tensor,
+        *,
+        extra: Tensor | None = None,
+        statistics: Mapping[str, Statistic] | None = None,
+    ) -> ObjectiveOutput:
+        """Weighted sum of the token losses.
+
+        Args:
+            batch: the micro-batch.
+            log_ratio: log rho [T], with its gradient.
+            advantages: A [T], constant.
+            extra: additive term of the token loss [T].
+            statistics: the method's own; they replace the common ones of the same name.
+        """
+        log_low, log_high = math.log1p(-self.eps_low), math.log1p(self.eps_high)
+        clipped_low = (advantages < 0) & (log_ratio < log_low)
+        clipped_high = (advantages > 0) & (log_ratio > log_high)
+        # The same number as min(rho * A, clip(rho) * A), but clipped tokens leave before the exponential:
+        # an overflow there would turn their zero gradient into NaN.
+        bounded = log_ratio.masked_fill(clipped_low, log_low).masked_fill(clipped_high, log_high)
+        token_loss = -bounded.exp() * advantages
+        if extra is not None:
+            token_loss = token_loss + extra
+
+        common = {
+            "ratio": Statistic.of(log_ratio.detach().exp()),
+            "clip_fraction_low": Statistic.of(clipped_low),
+            "clip_fraction_high": Statistic.of(clipped_high),
+        }
+        if batch.entropy is not None:
+            common["entropy"] = Statistic.of(batch.entropy)
+        if batch.teacher_logprobs is not None:
+            common["kl_to_teacher"] = Statistic.of(batch.policy_logprobs.detach() - batch.teacher_logprobs)
+
+        mismatch = batch.old_logprobs - batch.rollout_logprobs
+        common["mismatch"] = Statistic.of(mismatch.abs())
+        common["mismatch_outside_share"] = Statistic.of((mismatch.exp() - 1).abs() > 0.1)
+        if self.mismatch_cap is not None:
+            importance = mismatch.exp()
+            capped = importance > self.mismatch_cap
+            importance = importance.clamp(max=self.mismatch_cap)
+            token_loss = token_loss * importance
+            common["importance_weight"] = Statistic.of(importance)
+            common["importance_weight_capped_share"] = Statistic.of(capped)
+
+        loss = torch.sum(token_loss * batch.weights)
+        return ObjectiveOutput(loss, common | dict(statistics or {}))

@@ -1,0 +1,85 @@
+"""TRRD (RLAD): the anchor of the trust region mixes the old policy and the teacher.
+
+``log rho = alpha * (log pi_theta - log pi_old) + (1 - alpha) * clamp(log pi_theta - log pi_T, -c, c)``,
+A = the response's group-relative advantage, no additive term.
+
+Source: "Reinforcement-aware Knowledge Distillation for LLM Reasoning", arXiv 2602.22495, Eq. 3 (ratio), Eq. 4
+(objective, here without its reference KL), Appendix B (clamp, c = 1).
+
+What to know of it:
+
+- alpha = 1 is GRPO to the last bit, and the teacher isn't needed. (A sentence of the paper's section 4.1
+  says the opposite of its Eq. 3 and Appendix C; the equations are right.)
+- The paper doesn't say whether the clamp passes a gradient. Here it is differentiated as written, by
+  autograd: where it saturates, the teacher term is constant and a token's gradient is scaled by alpha.
+- At the first update pi_theta = pi_old, so rho isn't 1 but (pi_old / pi_T)^(1 - alpha) within the clamp: a
+  part of the tokens starts outside the clip range and gets no gradient. ``clip_fraction_low`` and ``_high``
+  show how many.
+- A masked end token is anchored to the old policy alone, that is, treated as in GRPO.
+
+Statistics beside the surrogate's: ``teacher_log_ratio``, the mean of log pi_theta - log pi_T as it enters
+the ratio (clamped), and ``teacher_log_ratio_clamped_share``, both over the tokens on which the teacher
+counts.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
+from rlad_core.objectives.surrogate import ClippedSurrogate
+from rlad_core.objectives.teacher import teacher_term
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRRD(ClippedSurrogate):
+    """Trust-region ratio distillation.
+
+    Attributes:
+        alpha: share of the old policy in the anchor, 0..1.
+        teacher_clamp: bound c of the teacher log-ratio, in nats; None for none.
+        mask_end_token: leave each response's last token out of the teacher term.
+    """
+
+    alpha: float = 0.5
+    teacher_clamp: float | None = 1.0
+    mask_end_token: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha is {self.alpha}; it must lie between 0 (teacher alone) and 1 (GRPO)")
+        if self.teacher_clamp is not None and not self.teacher_clamp > 0:
+            raise ValueError(
+                f"teacher_clamp is {self.teacher_clamp}; it must be above 0, or None for no clamp"
+            )
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Unless alpha is 1, where the teacher has no weight."""
+        return self.alpha < 1
+
+    def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
+        """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
+        log_ratio = batch.policy_logprobs - batch.old_logprobs
+        if not self.needs_teacher:
+            return self.surrogate(batch, log_ratio, batch.advantages)
+
+        teacher_logprobs, counts = teacher_term(
+            batch, mask_end_token=self.mask_end_token, method=f"trrd with alpha {self.alpha}"
+        )
+        unclamped = batch.policy_logprobs - teacher_logprobs
+        teacher_log_ratio = unclamped
+        if self.teacher_clamp is not None:
+            teacher_log_ratio = unclamped.clamp(-self.teacher_clamp, self.teacher_clamp)
+        mixed = self.alpha * log_ratio + (1 - self.alpha) * teacher_log_ratio
+        return self.surrogate(
+            batch,
+            torch.where(counts, mixed, log_ratio),
+            batch.advantages,
+            statistics={
+                "teacher_log_ratio": Statistic.of(teacher_log_ratio, counts),
+                "teacher_log_ratio_clamped_share": Statistic.of(teacher_log_ratio != unclamped, counts),
+                "kl_to_teacher": Statistic.of(unclamped, counts),
+            },
+        )
