@@ -4,8 +4,8 @@
 >>> config = load("kk-tiny-trrd", overrides=["learner.lr=1e-5", "stages.0.steps=5"])  # doctest: +SKIP
 """
 
-from rlad_core.config.errors import ConfigError, Problem
-from rlad_core.config.loading import dump, load, validate
+from rlad_core.config.errors import NOT_SET, ConfigError, Problem
+from rlad_core.config.loading import dump, load, parse, validate
 from rlad_core.config.models import SHIPPED, resolve_model
 from rlad_core.config.objectives import GRPO, KDRL, OPD, SFT, TRRD, Objective
 from rlad_core.config.run import RunConfig, Stage, StagePosition
@@ -29,6 +29,7 @@ from rlad_core.config.sections import (
 __all__ = [
     "GRPO",
     "KDRL",
+    "NOT_SET",
     "OPD",
     "SFT",
     "SHIPPED",
@@ -55,6 +56,7 @@ __all__ = [
     "WeightsConfig",
     "dump",
     "load",
+    "parse",
     "resolve_model",
     "validate",
 ]

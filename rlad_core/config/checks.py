@@ -84,10 +84,6 @@ def _teacher(config: RunConfig) -> Iterator[Problem]:
                 f"stages.{index}.objective ({kind}) needs a teacher. Write "
                 f"teacher: {{kind: serve, model: ...}}{way_out}",
             )
-    if config.teacher is not None and not config.needs_teacher:
-        yield Problem(
-            "teacher", config.teacher.model, "no stage asks it. Write null, or change a stage's objective"
-        )
 
 
 def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:

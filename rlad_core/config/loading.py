@@ -67,6 +67,15 @@ _Dumper.add_representer(
 )
 
 
+def parse(text: str) -> Any:
+    """Read YAML the way recipes are read.
+
+    Raises:
+        yaml.YAMLError: it is none, or a key is there twice.
+    """
+    return yaml.load(text, Loader=_Loader)
+
+
 def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a recipe.
 
@@ -81,7 +90,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     file = _find(Path(path))
     try:
-        data = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+        data = parse(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(str(file), [Problem("the recipe", str(file), f"is no YAML: {error}")]) from error
     except OSError as error:
@@ -131,9 +140,8 @@ def validate(data: Any, source: str, overrides: Sequence[str] = ()) -> RunConfig
 
 def dump(config: RunConfig) -> str:
     """Write a recipe with every default spelled out, as YAML; :func:`load` reads back the same run."""
-    return yaml.dump(
-        config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110
-    )
+    # ASCII only: with allow_unicode PyYAML leaves line separators unquoted and reads them back as spaces.
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, width=110)
 
 
 def _find(path: Path) -> Path:
@@ -155,7 +163,7 @@ def _assign(data: Any, override: str) -> Any:
     if not equals or not path.strip():
         raise ValueError("is no assignment. Write path=value, such as learner.lr=1e-5")
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = parse(text)
     except yaml.YAMLError as error:
         raise ValueError(f"its value is no YAML ({str(error).splitlines()[0]}). Put it in quotes") from error
     return _with(data, path.strip().split("."), value, done=())

@@ -59,7 +59,7 @@ class RunConfig(Section):
     )
     seed: NonNegativeInt = 0
     policy: PolicyConfig
-    teacher: Teacher | None = None
+    teacher: Teacher | None = Field(default=None, description="Started only if a stage needs it.")
     task: Task
     rollout: RolloutConfig = RolloutConfig()
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
@@ -89,7 +89,7 @@ class RunConfig(Section):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether any stage asks the teacher."""
+        """Whether any stage asks the teacher; if not, none is started."""
         return any(stage.objective.needs_teacher for stage in self.stages)
 
     @property
