@@ -1,0 +1,45 @@
+# Two commands matter: `make demo` and `make test`. `make help` lists the rest.
+
+VENV ?= .venv
+SEED ?= 0
+
+# The first Python that is new enough and can make environments.
+USABLE := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	"$$python" -c "$(USABLE)" >/dev/null 2>&1 && command -v "$$python" && break; done)
+
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint install install-dev python clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@echo "Variables: SEED=1 (demo), VENV=/other/place, PYTHON=/path/to/python3.11"
+
+demo: install ## Install, then distil a tiny student on puzzles (10-15 minutes on two cores)
+	$(BIN)/rlad run deploy/recipes/kk-tiny-trrd.yaml --set seed=$(SEED)
+
+test: install-dev ## Install, then linters, type checks and all tests; pytest's summary comes last
+	@status=0; \
+	$(MAKE) --no-print-directory lint VENV="$(VENV)" || { status=1; echo "lint: FAILED, see above; now the tests"; }; \
+	$(BIN)/python -m pytest || status=1; \
+	exit $$status
+
+lint: ## ruff and mypy on what `make test` has installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+install: python ## Install into VENV; does nothing when that is up to date
+	@"$(PYTHON)" install.py --venv "$(VENV)"
+
+install-dev: python ## The same with what tests and linters need
+	@"$(PYTHON)" install.py --venv "$(VENV)" --dev
+
+python:
+	@test -n "$(PYTHON)" || { echo "rlad needs Python 3.11 or 3.12 with venv; none was found on PATH." \
+	"On Debian and Ubuntu: apt install python3.11 python3.11-venv. Elsewhere: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+
+clean: ## Remove caches and build leftovers; keeps VENV and runs/
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
