@@ -1,8 +1,8 @@
-"""How a global batch becomes shards, shards become micro-batches, and a micro-batch becomes one packed stream.
+"""From a global batch to shards, from shards to micro-batches, from a micro-batch to one packed stream.
 
-Nothing here changes what is computed: the objectives' weights are set from the global batch, so any split gives
-the same loss and gradient. The splits only decide how evenly the ranks are loaded and how much memory one
-forward pass takes.
+Nothing here changes what is computed: the objectives' weights are set from the global batch, so any split
+gives the same loss and gradient. The splits only decide how evenly the ranks are loaded and how much memory
+one forward pass takes.
 """
 
 import heapq
@@ -112,8 +112,8 @@ class PackedBatch:
         input_ids: int64 [T], prompt and response of each sequence in turn.
         position_ids: int64 [T], from 0 in each sequence; a restart is what tells attention of a new sequence.
         cu_seqlens: int32 [S + 1], start of each sequence and T at the end.
-        response_index: int64 [R], position in the stream whose hidden state predicts this response token, that
-            is, the position before it.
+        response_index: int64 [R], position in the stream whose hidden state predicts this response token,
+            that is, the position before it.
         response_ids: int64 [R], the response tokens themselves.
         sequence_index: int64 [R], sequence of each response token, 0..S-1.
         is_last: bool [R], final token of its response.

@@ -68,10 +68,10 @@ def accuracy_interval(correct: npt.ArrayLike, confidence: float = 0.95) -> Inter
     """Interval of the accuracy over [puzzles, samples] verdicts, for puzzles drawn at random.
 
     With one sample per puzzle this is plain `wilson`. Several samples of one puzzle are not independent: the
-    puzzle is hard or easy for all of them. So the number of trials is divided by the design effect, that is, the
-    variance of the mean as the puzzles' own means show it over the variance that independent samples would have
-    (Kish 1965; here bounded to 1..samples), and Wilson's interval is taken at that effective number. Where all
-    responses are right or all are wrong the effect cannot be estimated, and only the puzzles are counted.
+    puzzle is hard or easy for all of them. So the number of trials is divided by the design effect: the
+    variance of the mean as the puzzles' own means show it, over the variance that independent samples would
+    have (Kish 1965; here bounded to 1..samples), and Wilson's interval is taken at that effective number.
+    Where all responses are right or all are wrong the effect cannot be estimated, and only the puzzles count.
     """
     verdicts = _matrix(correct, "correct")
     puzzles, samples = verdicts.shape
@@ -126,13 +126,13 @@ def evaluation_table(
     """One row per subset, in order of first appearance, and a row "all" where there are several.
 
     Args:
-        subsets, prompt_ids, correct, truncated: one entry per response, in any order; every prompt of a subset
-            must have the same number of responses.
+        subsets, prompt_ids, correct, truncated: one entry per response, in any order; every prompt must have
+            the same number of responses.
         k: for Pass@k; None takes the number of samples per puzzle.
 
     Raises:
-        ValueError: nothing to evaluate, lengths differ, or some prompt has fewer responses than another (names
-            it): a missing response would shift the accuracy unseen.
+        ValueError: nothing to evaluate, lengths differ, or some prompt has fewer responses than another
+            (names it): a missing response would shift the accuracy unseen.
     """
     right, cut = np.asarray(correct, dtype=np.bool_), np.asarray(truncated, dtype=np.bool_)
     sizes = {len(subsets), len(prompt_ids), right.size, cut.size}
@@ -156,8 +156,8 @@ def _row(
     samples = int(counts.max())
     if (short := np.flatnonzero(counts < samples)).size:
         raise ValueError(
-            f"subset {subset!r}: prompt {prompts[short[0]]!r} has {counts[short[0]]} responses where others have "
-            f"{samples}; evaluate them all"
+            f"subset {subset!r}: prompt {prompts[short[0]]!r} has {counts[short[0]]} responses where others "
+            f"have {samples}; evaluate them all"
         )
     verdicts = right[np.argsort(inverse, kind="stable")].reshape(-1, samples)
     return EvaluationRow(
@@ -166,8 +166,8 @@ def _row(
         samples=samples,
         accuracy=mean_at_k(verdicts),
         interval=accuracy_interval(verdicts, confidence),
-        pass_at_k=pass_at_k(verdicts, k or samples),
-        k=k or samples,
+        pass_at_k=pass_at_k(verdicts, samples if k is None else k),
+        k=samples if k is None else k,
         truncated=int(cut.sum()),
     )
 

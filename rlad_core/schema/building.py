@@ -25,8 +25,8 @@ def build(
     Args:
         schema: one of the schemas of this package.
         data: either columns by name (Arrow arrays, numpy arrays or sequences; for a list column a sequence
-            with one array per row, or an Arrow array from `unflatten`), or rows as mappings. A nullable column
-            may be left out and is then null throughout.
+            with one array per row, or an Arrow array from `unflatten`), or rows as mappings. A nullable
+            column may be left out and is then null throughout.
         tokenizer_fingerprint: required where the schema holds token ids or log-probs.
         vocab_size: see `validate`.
 

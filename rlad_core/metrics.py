@@ -1,0 +1,308 @@
+"""Every metric, declared once: name, kind, unit, labels, buckets, help.
+
+Whoever records, documents or draws a metric takes it from here; `docs/metrics.md` is written by
+``python -m rlad_core.metrics``. Names follow Prometheus: base units in the suffix, ``_total`` for counters,
+``_ratio`` for shares of 0..1. Ray's agent exports them with ``ray_`` in front. Label values are few and known
+beforehand (stages, services, exception classes): never a text, a prompt or a sequence id.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+Stage = Literal[
+    "rollout",
+    "teacher",
+    "verify",
+    "assemble",
+    "old_logprobs",
+    "update",
+    "weight_sync",
+    "checkpoint",
+    "evaluation",
+    "step",
+]
+#: In the order in which a step goes through them; `step` is the whole.
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+
+LABELS: Final = {
+    "run": "name of the run, `shared` for a service that no single run owns",
+    "stage": "one of " + ", ".join(f"`{stage}`" for stage in STAGES),
+    "service": "`teacher`, `rollout` or `verifier`",
+    "kind": "the few cases that the metric's help names",
+    "phase": "`queue`, `decode`, `engine` or `encode`",
+    "subset": "subset of the task, for instance `3_people`",
+    "replica": "number of the replica, 0, 1, ...",
+}
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """One metric.
+
+    Attributes:
+        name: full name without Ray's prefix.
+        kind: counter (only rises), gauge (a current value) or histogram (a distribution).
+        unit: what one unit of its value is, for people and panels.
+        labels: every recorded value gives each of them.
+        buckets: upper bounds of a histogram, rising; one process with other bounds would lose data.
+        help: one sentence.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"rlad_[a-z0-9]+(_[a-z0-9]+)*", self.name):
+            raise ValueError(f"{self.name!r} is not rlad_ followed by small letters, digits and single _")
+        if (self.kind == "counter") != self.name.endswith("_total"):
+            raise ValueError(f"{self.name}: counters end in _total, and nothing else does")
+        if unknown := set(self.labels) - set(LABELS):
+            raise ValueError(f"{self.name}: labels {sorted(unknown)} are not described in LABELS")
+        if (self.kind == "histogram") != bool(self.buckets) or list(self.buckets) != sorted(
+            set(self.buckets)
+        ):
+            raise ValueError(f"{self.name}: a histogram has rising buckets, and nothing else has any")
+
+
+def _decades(mantissas: Sequence[float], first: int, last: int) -> tuple[float, ...]:
+    """mantissa * 10**exponent for the exponents first..last."""
+    return tuple(float(f"{m}e{exponent}") for exponent in range(first, last + 1) for m in mantissas)
+
+
+# Neighbours are at most a factor 1.7 apart, and so is a quantile read from them from the true one.
+DURATION_BUCKETS: Final = (*_decades((1, 1.5, 2, 3, 5, 7), -3, 2), 1000.0, 1500.0, 2000.0, 2700.0, 3600.0)
+COUNT_BUCKETS: Final = (*(float(2**n) for n in range(14)),)
+TOKEN_BUCKETS: Final = _decades((1, 1.5, 2, 3, 5, 7), 1, 6)
+
+_RUN, _RUN_STAGE = ("run",), ("run", "stage")
+
+STAGE_DURATION: Final = MetricSpec(
+    "rlad_stage_duration_seconds",
+    "histogram",
+    "seconds",
+    _RUN_STAGE,
+    "Time of one span of a stage, failed ones included.",
+    DURATION_BUCKETS,
+)
+STAGE_SECONDS: Final = MetricSpec(
+    "rlad_stage_seconds_total",
+    "counter",
+    "seconds",
+    _RUN_STAGE,
+    "Time spent in a stage, exactly (the histogram's sum is rebuilt from its buckets under Ray).",
+)
+STAGE_ITEMS: Final = MetricSpec(
+    "rlad_stage_items_total",
+    "counter",
+    "items",
+    _RUN_STAGE,
+    "What a stage finished: sequences, or what its name says (steps, weight hand-overs, checkpoints).",
+)
+STAGE_TOKENS: Final = MetricSpec(
+    "rlad_stage_tokens_total",
+    "counter",
+    "tokens",
+    _RUN_STAGE,
+    "Tokens that a stage finished: generated, scored, or trained on.",
+)
+STAGE_IN_FLIGHT: Final = MetricSpec(
+    "rlad_stage_in_flight", "gauge", "spans", _RUN_STAGE, "Spans of a stage that are open now."
+)
+STAGE_QUEUE: Final = MetricSpec(
+    "rlad_stage_queue_length", "gauge", "items", _RUN_STAGE, "Items that wait for a stage to take them."
+)
+STAGE_ERRORS: Final = MetricSpec(
+    "rlad_stage_errors_total",
+    "counter",
+    "errors",
+    ("run", "stage", "kind"),
+    "Spans of a stage that ended in an exception; kind is its class.",
+)
+
+
+def _of_run(name: str, unit: str, text: str, *more_labels: str) -> MetricSpec:
+    return MetricSpec(f"rlad_run_{name}", "gauge", unit, (*_RUN, *more_labels), text)
+
+
+def _of_run_total(name: str, unit: str, text: str, *more_labels: str) -> MetricSpec:
+    return MetricSpec(f"rlad_run_{name}_total", "counter", unit, (*_RUN, *more_labels), text)
+
+
+RUN_STEP: Final = _of_run("step", "steps", "Number of the last finished learner step.")
+RUN_REWARD: Final = _of_run("reward_mean", "reward", "Mean reward of the step's responses.")
+RUN_ACCURACY: Final = _of_run("accuracy_ratio", "ratio", "Share of the step's responses that are right.")
+RUN_EVALUATION: Final = _of_run(
+    "evaluation_accuracy_ratio", "ratio", "Accuracy on held-out puzzles at the last evaluation.", "subset"
+)
+RUN_LOSS: Final = _of_run("loss", "loss", "The objective's loss, averaged over the step's updates.")
+RUN_TEACHER_KL: Final = _of_run(
+    "teacher_kl_nats", "nats", "Mean of log pi_theta - log pi_T over the sampled tokens: KL(policy, teacher)."
+)
+RUN_TEACHER_CLAMPED: Final = _of_run(
+    "teacher_clamped_ratio", "ratio", "Share of tokens whose teacher log-ratio was clamped."
+)
+RUN_CLIP_LOW: Final = _of_run(
+    "clip_low_ratio", "ratio", "Share of tokens without gradient because their ratio is under 1 - eps_low."
+)
+RUN_CLIP_HIGH: Final = _of_run(
+    "clip_high_ratio", "ratio", "Share of tokens without gradient because their ratio is over 1 + eps_high."
+)
+RUN_ENTROPY: Final = _of_run("entropy_nats", "nats", "Mean entropy of the policy per response token.")
+RUN_STALENESS: Final = _of_run(
+    "staleness_versions", "versions", "Mean number of policy versions between a token's making and its use."
+)
+RUN_STALENESS_MAX: Final = _of_run(
+    "staleness_max_versions", "versions", "Largest number of policy versions that a trained token was behind."
+)
+RUN_MISMATCH: Final = _of_run(
+    "mismatch_nats", "nats", "Mean absolute difference of the log-probs of engine and learner, same weights."
+)
+RUN_GRADIENT_NORM: Final = _of_run("gradient_norm", "norm", "Norm of the gradient before clipping.")
+RUN_LEARNING_RATE: Final = _of_run("learning_rate", "per step", "Learning rate of the last update.")
+RUN_RESPONSE_LENGTH: Final = _of_run(
+    "response_length_tokens", "tokens", "Mean length of the step's responses."
+)
+RUN_TRUNCATED: Final = _of_run(
+    "truncated_ratio", "ratio", "Share of the step's responses cut off by the length limit."
+)
+RUN_TOKEN_RATE: Final = _of_run(
+    "tokens_per_second", "tokens per second", "Response tokens trained on per second of the last step."
+)
+RUN_STAGE_SHARE: Final = _of_run(
+    "stage_share_ratio",
+    "ratio",
+    "Share of the last step that a stage held up, that is, ran while no earlier stage did.",
+    "stage",
+)
+RUN_TEACHER_HIDDEN: Final = _of_run(
+    "teacher_hidden_seconds", "seconds", "Time of the last step in which the teacher worked behind rollouts."
+)
+RUN_POLICY_VERSION: Final = _of_run(
+    "policy_version", "versions", "Policy version that a rollout replica serves.", "replica"
+)
+RUN_LEARNER_VERSION: Final = _of_run(
+    "learner_policy_version", "versions", "Policy version that the learner published last."
+)
+RUN_DROPPED_GROUPS: Final = _of_run_total(
+    "dropped_groups", "groups", "Groups not trained on; kind is uninformative or stale.", "kind"
+)
+RUN_WASTED_TOKENS: Final = _of_run_total(
+    "wasted_tokens",
+    "tokens",
+    "Generated tokens not trained on; kind is uninformative, stale or failed.",
+    "kind",
+)
+
+_SERVICE = ("run", "service")
+
+
+def _of_service(name: str, kind: Kind, unit: str, text: str, *more_labels: str) -> MetricSpec:
+    buckets = {"seconds": DURATION_BUCKETS, "tokens": TOKEN_BUCKETS}.get(unit, COUNT_BUCKETS)
+    return MetricSpec(
+        f"rlad_service_{name}",
+        kind,
+        unit,
+        (*_SERVICE, *more_labels),
+        text,
+        buckets if kind == "histogram" else (),
+    )
+
+
+SERVICE_REQUESTS: Final = _of_service(
+    "requests_total", "counter", "requests", "Calls taken; kind is handle, json or arrow.", "kind"
+)
+SERVICE_SEQUENCES: Final = _of_service("sequences_total", "counter", "sequences", "Sequences answered.")
+SERVICE_TOKENS: Final = _of_service(
+    "tokens_total", "counter", "tokens", "Tokens handled; kind is prompt, scored or generated.", "kind"
+)
+SERVICE_DURATION: Final = _of_service(
+    "request_duration_seconds", "histogram", "seconds", "Time from taking a call to its answer."
+)
+SERVICE_SECONDS: Final = _of_service(
+    "request_seconds_total", "counter", "seconds", "Time from taking a call to its answer, summed exactly."
+)
+SERVICE_PHASE_DURATION: Final = _of_service(
+    "phase_duration_seconds", "histogram", "seconds", "Time that a call spent in one phase.", "phase"
+)
+SERVICE_PHASE_SECONDS: Final = _of_service(
+    "phase_seconds_total", "counter", "seconds", "Time that calls spent in one phase, exactly.", "phase"
+)
+SERVICE_BATCH_SEQUENCES: Final = _of_service(
+    "batch_sequences", "histogram", "sequences", "Sequences in one batch given to the engine."
+)
+SERVICE_BATCH_TOKENS: Final = _of_service(
+    "batch_tokens", "histogram", "tokens", "Tokens in one batch given to the engine."
+)
+SERVICE_IN_FLIGHT: Final = _of_service("in_flight", "gauge", "requests", "Calls taken and not yet answered.")
+SERVICE_QUEUE: Final = _of_service(
+    "queue_length", "gauge", "sequences", "Sequences that wait for a place in a batch."
+)
+SERVICE_ERRORS: Final = _of_service(
+    "errors_total", "counter", "errors", "Calls that failed; kind is the exception's class.", "kind"
+)
+SERVICE_LIMITS: Final = _of_service(
+    "limits_hit_total",
+    "counter",
+    "requests",
+    "Calls refused or checks killed at a limit; kind names the limit (sequences, tokens, body, queue, time, "
+    "memory).",
+    "kind",
+)
+
+SECTIONS: Final = {
+    "Stages": "rlad_stage_",
+    "Runs": "rlad_run_",
+    "Services": "rlad_service_",
+}
+#: All metrics, by name, in the order above.
+METRICS: Final[dict[str, MetricSpec]] = {
+    value.name: value for value in list(globals().values()) if isinstance(value, MetricSpec)
+}
+
+
+def markdown() -> str:
+    """The text of docs/metrics.md."""
+    lines = [
+        "# Metrics",
+        "",
+        "<!-- Written by `python -m rlad_core.metrics > docs/metrics.md`; edit rlad_core/metrics.py. -->",
+        "",
+        "In Ray processes they are collected by the node's agent and exported with `ray_` in front of the",
+        "name and Ray's own labels (`WorkerId`, `NodeAddress`, ...) beside ours; elsewhere prometheus_client",
+        "exports them as they stand here. Histograms add `_bucket`, `_sum` and `_count`; take sums of",
+        "seconds from the counters, since Ray rebuilds a histogram's sum from the middles of its buckets.",
+        "",
+        *_table(("label", "values"), ((f"`{name}`", text) for name, text in LABELS.items())),
+    ]
+    for title, prefix in SECTIONS.items():
+        chosen = [spec for spec in METRICS.values() if spec.name.startswith(prefix)]
+        rows = (
+            (
+                f"`{spec.name}`",
+                spec.kind,
+                spec.unit,
+                ", ".join(f"`{label}`" for label in spec.labels),
+                spec.help,
+            )
+            for spec in chosen
+        )
+        lines += ["", f"## {title}", "", *_table(("name", "kind", "unit", "labels", "help"), rows)]
+    lines += ["", "## Buckets", ""]
+    bounds = ((f"`{s.name}`", ", ".join(f"{b:g}" for b in s.buckets)) for s in METRICS.values() if s.buckets)
+    return "\n".join([*lines, *_table(("histogram", "upper bounds"), bounds), ""])
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -1,0 +1,108 @@
+"""Where the time of a step went: from the spans of its stages to a table.
+
+Stages overlap: the teacher and the verifier work on finished groups while others are still being generated.
+So two times are told apart for every stage: `wall_seconds`, in which at least one of its spans was open, and
+`exposed_seconds`, in which it was open and no earlier stage of the pipeline was. The exposed times never
+overlap; with the idle time they add up to the step. The teacher's exposed time is what the teacher costs a
+step; the rest, `hidden_seconds`, went by behind the rollouts.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rlad_core.metrics import STAGES, Stage
+
+
+@dataclass(frozen=True)
+class StageSpan:
+    """One finished span; start and end in seconds since the epoch, so that processes can be compared."""
+
+    stage: Stage
+    start: float
+    end: float
+    items: int = 0
+    tokens: int = 0
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One line of a step's stage table.
+
+    Attributes:
+        stage: its name, or "idle" for the time in which no stage was open.
+        spans: how many there were.
+        busy_seconds: their lengths added up (more than the step's length where they run side by side).
+        wall_seconds: time in which at least one was open.
+        exposed_seconds: time in which at least one was open and none of an earlier stage.
+        share: exposed_seconds over the length of the step.
+        items, tokens: what the spans finished.
+    """
+
+    stage: str
+    spans: int
+    busy_seconds: float
+    wall_seconds: float
+    exposed_seconds: float
+    share: float
+    items: int
+    tokens: int
+
+    @property
+    def hidden_seconds(self) -> float:
+        """Time in which the stage ran behind an earlier one."""
+        return self.wall_seconds - self.exposed_seconds
+
+
+def stage_table(spans: Iterable[StageSpan], start: float, end: float) -> list[StageRow]:
+    """The stage table of a step that lasted from `start` to `end` (seconds since the epoch).
+
+    Args:
+        spans: of any process; those of the stage "step" are left out, the others cut to the step.
+
+    Returns:
+        A row for each stage that had a span, in the pipeline's order, and a last one "idle".
+    """
+    if end <= start:
+        raise ValueError(f"the step ends at {end}, not after its start {start}")
+    by_stage: dict[str, list[StageSpan]] = {stage: [] for stage in STAGES if stage != "step"}
+    for span in spans:
+        if span.stage != "step" and span.end > start and span.start < end:
+            by_stage[span.stage].append(span)
+    rows, covered, taken = [], [(start, start)], 0.0
+    for stage, of_stage in by_stage.items():
+        if not of_stage:
+            continue
+        cut = [(max(span.start, start), min(span.end, end)) for span in of_stage]
+        covered = _union([*covered, *cut])
+        exposed = _length(covered) - taken
+        taken += exposed
+        rows.append(
+            StageRow(
+                stage=stage,
+                spans=len(of_stage),
+                busy_seconds=_length(cut),
+                wall_seconds=_length(_union(cut)),
+                exposed_seconds=exposed,
+                share=exposed / (end - start),
+                items=sum(span.items for span in of_stage),
+                tokens=sum(span.tokens for span in of_stage),
+            )
+        )
+    idle = end - start - taken
+    return [*rows, StageRow("idle", 0, idle, idle, idle, idle / (end - start), 0, 0)]
+
+
+def _union(intervals: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The same points as disjoint intervals in rising order."""
+    merged: list[tuple[float, float]] = []
+    for low, high in sorted(intervals):
+        if merged and low <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+        else:
+            merged.append((low, high))
+    return merged
+
+
+def _length(intervals: Iterable[tuple[float, float]]) -> float:
+    return sum(high - low for low, high in intervals)

@@ -1,0 +1,101 @@
+"""Where a recorded value goes: Ray's metrics agent, or prometheus_client's registry.
+
+A prometheus_client registry inside a Ray worker is scraped by nobody, and Ray's metrics outside a cluster go
+nowhere; so the choice follows from whether this process has joined a cluster, and is made anew for each value
+(a command line joins after it has started).
+"""
+
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import prometheus_client
+
+from rlad_core.metrics import MetricSpec
+
+
+class Sink(Protocol):
+    """Takes values of declared metrics; `labels` holds exactly the declared ones."""
+
+    def add(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
+        """Raise a counter by `value` > 0."""
+
+    def set(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
+        """Set a gauge."""
+
+    def observe(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
+        """Put one value into a histogram."""
+
+
+class PrometheusSink:
+    """prometheus_client metrics in `registry`, each made when it is first recorded."""
+
+    def __init__(self, registry: prometheus_client.CollectorRegistry = prometheus_client.REGISTRY) -> None:
+        self.registry = registry
+        self._metrics: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def add(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
+        self._metric(spec).labels(**labels).inc(value)
+
+    def set(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
+        self._metric(spec).labels(**labels).set(value)
+
+    def observe(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
+        self._metric(spec).labels(**labels).observe(value)
+
+    def _metric(self, spec: MetricSpec) -> Any:
+        with self._lock:
+            if spec.name not in self._metrics:
+                common: dict[str, Any] = {"labelnames": spec.labels, "registry": self.registry}
+                if spec.kind == "counter":
+                    made: Any = prometheus_client.Counter(spec.name, spec.help, **common)
+                elif spec.kind == "gauge":
+                    made = prometheus_client.Gauge(spec.name, spec.help, **common)
+                else:
+                    made = prometheus_client.Histogram(spec.name, spec.help, buckets=spec.buckets, **common)
+                self._metrics[spec.name] = made
+            return self._metrics[spec.name]
+
+
+class RaySink:
+    """ray.util.metrics; the node's agent exports them some 10 s later, as ``ray_`` and the declared name."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def add(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
+        self._metric(spec).inc(value, tags=dict(labels))
+
+    def set(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
+        self._metric(spec).set(value, tags=dict(labels))
+
+    def observe(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
+        self._metric(spec).observe(value, tags=dict(labels))
+
+    def _metric(self, spec: MetricSpec) -> Any:
+        from ray.util import metrics
+
+        with self._lock:
+            if spec.name not in self._metrics:
+                if spec.kind == "counter":
+                    made: Any = metrics.Counter(spec.name, spec.help, spec.labels)
+                elif spec.kind == "gauge":
+                    made = metrics.Gauge(spec.name, spec.help, spec.labels)
+                else:
+                    made = metrics.Histogram(spec.name, spec.help, list(spec.buckets), spec.labels)
+                self._metrics[spec.name] = made
+            return self._metrics[spec.name]
+
+
+_outside = PrometheusSink()
+_inside = RaySink()
+
+
+def current_sink() -> Sink:
+    """Ray's agent where this process has joined a cluster, else prometheus_client's default registry."""
+    # Not `import ray`: it takes seconds, and a process that has not imported it has not joined either.
+    ray = sys.modules.get("ray")
+    return _inside if ray is not None and ray.is_initialized() else _outside
