@@ -7,8 +7,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
-from rlad_core.tasks.knights_knaves.statements import LEAVES, Statement, check_statement
+from rlad_core.tasks.knights_knaves.statements import LEAVES, Statement, check_statement, evaluate
+
+_T = TypeVar("_T")
 
 # {name} is the speaker, {says} the statement. Where the comma or the full stop stands relative to the closing
 # quotation mark differs from template to template in the published data, and so it does here.
@@ -48,6 +51,11 @@ class Puzzle:
     wording: for each of them, the index in `TEMPLATES` of the sentence that reports him.
     roles_flipped: the perturbed island on which knights lie and knaves tell the truth. The statements and the
         solution stay what they are; the words "knight" and "knave" change places.
+    order: the perturbed order in which the text reports the people; None: as they are introduced.
+
+    Raises:
+        ValueError: these do not belong together, or the solution does not fit the statements. (Whether
+            another one fits too is for `solve` to say.)
     """
 
     names: tuple[str, ...]
@@ -55,18 +63,31 @@ class Puzzle:
     solution: tuple[bool, ...]
     wording: tuple[int, ...]
     roles_flipped: bool = False
+    order: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        counts = {len(self.names), len(set(self.names)), len(self.statements), len(self.solution)}
-        if counts != {len(self.wording)} or not self.names:
+        # An answer is read without regard to case and line breaks, so names must differ without them too.
+        different = {name.lower() for name in self.names if name and name == " ".join(name.split())}
+        counts = {len(self.names), len(different), len(self.statements), len(self.solution)}
+        if counts != {len(self.wording)} or len(self.names) < 2:
             raise ValueError(
-                f"a puzzle needs one distinct name, statement, role and wording per person; got names "
-                f"{self.names}, {len(self.statements)} statements, {len(self.solution)} roles and "
+                f"a puzzle has two people or more, with one distinct name, statement, role and wording each; "
+                f"got names {self.names}, {len(self.statements)} statements, {len(self.solution)} roles and "
                 f"{len(self.wording)} wordings"
             )
+        if sorted(self.told_order) != list(range(len(self.names))):
+            raise ValueError(f"order {self.order} does not name each person 0..{len(self.names) - 1} once")
         unknown = [index for index in self.wording if not 0 <= index < len(TEMPLATES)]
         if unknown:
             raise ValueError(f"wording {unknown[0]} is unknown; templates are 0..{len(TEMPLATES) - 1}")
+        for person, statement in enumerate(self.statements):
+            if evaluate(statement, self.solution) != self.solution[person]:
+                raise ValueError(f"the solution {self.solution} does not fit statement {person}: {statement}")
+
+    @property
+    def told_order(self) -> tuple[int, ...]:
+        """The people in the order in which the text reports what they say."""
+        return tuple(range(len(self.names))) if self.order is None else self.order
 
     @cached_property
     def text(self) -> str:
@@ -78,7 +99,7 @@ class Puzzle:
                 "A very special island is inhabited only by knights and knaves.",
                 f"{truthful.capitalize()}s always tell the truth, and {lying}s always lie.",
                 f"You meet {len(self.names)} inhabitants: {introduced}.",
-                *(self.sentence(person) for person in range(len(self.names))),
+                *(self.sentence(person) for person in self.told_order),
                 QUESTION,
             )
         )
@@ -100,7 +121,7 @@ class Puzzle:
 
     @cached_property
     def content_id(self) -> str:
-        """32 hex digits that name the puzzle's content: names, statements and flipped roles, not wording."""
+        """32 hex digits that name the content: names, statements, flipped roles; not wording or order."""
         content = json.dumps([self.names, self.statements, self.roles_flipped])
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
@@ -113,6 +134,7 @@ class Puzzle:
                 "statements": self.statements,
                 "wording": self.wording,
                 "roles_flipped": self.roles_flipped,
+                "order": self.order,
             }
         )
 
@@ -121,20 +143,35 @@ class Puzzle:
         """Read what `to_gold` wrote.
 
         Raises:
-            ValueError: it is no such JSON object (the message says what is wrong with it).
+            ValueError: it is not that, or not a puzzle.
         """
         fields = json.loads(gold)
-        expected = {"names", "solution", "statements", "wording"}
-        if not isinstance(fields, dict) or not expected <= fields.keys():
+        if not isinstance(fields, dict) or fields.keys() != cls.__dataclass_fields__.keys():
             raise ValueError(f"not the gold of a puzzle: {gold[:200]!r}; write it with Puzzle.to_gold")
-        people = len(fields["names"])
+        names, solution = _list(fields, "names", str), _list(fields, "solution", bool)
         return cls(
-            names=tuple(str(name) for name in fields["names"]),
-            statements=tuple(check_statement(statement, people) for statement in fields["statements"]),
-            solution=tuple(bool(truthful) for truthful in fields["solution"]),
-            wording=tuple(int(index) for index in fields["wording"]),
-            roles_flipped=bool(fields.get("roles_flipped", False)),
+            names=names,
+            statements=tuple(check_statement(part, len(names)) for part in _list(fields, "statements", list)),
+            solution=solution,
+            wording=_list(fields, "wording", int),
+            roles_flipped=_typed(fields, "roles_flipped", bool),
+            order=None if fields["order"] is None else _list(fields, "order", int),
         )
+
+
+def _list(fields: dict[str, Any], key: str, kind: type[_T]) -> tuple[_T, ...]:
+    values = _typed(fields, key, list)
+    if any(type(value) is not kind for value in values):
+        raise ValueError(f"gold's {key!r} is {values!r}; it should be a list of {kind.__name__}")
+    return tuple(values)
+
+
+def _typed(fields: dict[str, Any], key: str, kind: type[_T]) -> _T:
+    value = fields[key]
+    # A bool is an int to isinstance, and a 1 for true would be somebody else's gold.
+    if type(value) is not kind:
+        raise ValueError(f"gold's {key!r} is {value!r}; it should be a {kind.__name__}")
+    return value
 
 
 def role(truthful: bool, roles_flipped: bool = False) -> str:

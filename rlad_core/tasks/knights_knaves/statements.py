@@ -13,6 +13,7 @@ Source of the grammar: "On Memorization of Large Language Models in Logical Reas
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -89,6 +90,7 @@ def solve(statements: Sequence[Statement]) -> list[tuple[bool, ...]]:
     return found
 
 
+@functools.cache
 def _truthful_table(person: int, people: int) -> int:
     """The truth table of "person i tells the truth": runs of 2^i zeros and 2^i ones, repeated."""
     run = 1 << person
