@@ -1,0 +1,107 @@
+"""The report itself: PNG files, and one HTML page that holds everything and needs no other file."""
+
+import base64
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from rlad_core.config import dump
+from services.report.plots import PLOTS
+from services.report.records import RunRecord, read_run
+from services.report.tables import after_label, evaluation_lines, hidden_teacher_seconds, stage_lines
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """What was written, and what was left out."""
+
+    html: Path
+    plots: tuple[Path, ...]
+    remarks: tuple[str, ...]
+    """What is missing in the report and why, one sentence each."""
+
+
+def write_report(run_dir: str | Path) -> ReportPaths:
+    """Write ``report.html`` and ``plots/*.png`` into a run's folder, over those of an earlier call.
+
+    Raises:
+        ReportError: there is no such run.
+        OSError: the folder cannot be written to.
+    """
+    record = read_run(run_dir)
+    folder = record.folder / "plots"
+    folder.mkdir(exist_ok=True)
+    remarks, images, files = list(record.remarks), [], []
+    for name, plot in PLOTS.items():
+        drawn = plot(record) if record.steps or name.startswith("evaluation") else ""
+        file = folder / f"{name}.png"
+        if isinstance(drawn, str):
+            file.unlink(missing_ok=True)  # an earlier report's plot would contradict this one
+            remarks += [drawn] if drawn else []
+            continue
+        buffer = BytesIO()
+        drawn.savefig(buffer, format="png")
+        file.write_bytes(buffer.getvalue())
+        files.append(file)
+        axes = drawn.axes[0]
+        title = f"{axes.get_title(loc='left')}, {axes.get_ylabel()}"
+        images.append({"title": title, "data": base64.b64encode(buffer.getvalue()).decode()})
+    html = record.folder / "report.html"
+    unfinished = html.with_suffix(".html.part")
+    unfinished.write_text(_render(record, images, remarks), encoding="utf-8")
+    unfinished.replace(html)  # whoever has the page open never reads half of it
+    return ReportPaths(html, tuple(files), tuple(remarks))
+
+
+def _render(record: RunRecord, images: list[dict[str, str]], remarks: list[str]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("services.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja").render(
+        name=record.recipe.name if record.recipe else record.folder.resolve().name,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        facts=_facts(record),
+        remarks=remarks,
+        evaluation=evaluation_lines(record),
+        after=after_label(record),
+        stages=stage_lines(record),
+        hidden=hidden_teacher_seconds(record),
+        images=images,
+        recipe=dump(record.recipe) if record.recipe else None,
+    )
+
+
+def _facts(record: RunRecord) -> list[tuple[str, str]]:
+    """What a reader wants to know first, as (name, value)."""
+    facts = []
+    recipe = record.recipe
+    if recipe is not None:
+        facts.append(("Student", recipe.policy.model))
+        if recipe.teacher is not None and recipe.needs_teacher:
+            facts.append(("Teacher", recipe.teacher.model))
+        stages = [f"{stage.label}, {stage.steps} steps" for stage in recipe.stages]
+        facts.append(("Method", "; then ".join(stages)))
+    planned = f" of {recipe.total_steps}" if recipe is not None else ""
+    facts.append(("Steps", f"{len(record.steps)}{planned}"))
+    seconds, tokens = record.seconds("step"), record.series("tokens")
+    if not np.isnan(seconds).all():
+        facts.append(("Time in steps", _duration(float(np.nansum(seconds)))))
+    if not np.isnan(tokens).all():
+        facts.append(("Tokens", f"{int(np.nansum(tokens)):,}"))
+    if (record.folder / "export").is_dir():
+        facts.append(("Exported model", str(record.folder / "export")))
+    return facts
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

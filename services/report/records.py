@@ -1,0 +1,141 @@
+"""What a run wrote about itself: ``recipe.yaml``, ``metrics.jsonl``, ``evaluation.jsonl``.
+
+``metrics.jsonl`` has one JSON object per learner step. Read here are
+
+- ``step``, ``stage`` (the recipe's stage), ``tokens`` (generated in the step);
+- ``reward_mean``, ``accuracy``, ``kl_to_teacher``, ``clip_fraction_low``, ``clip_fraction_high``,
+  ``entropy``, ``response_length_mean``;
+- ``seconds``: stage -> seconds that the stage added to the step (time behind an earlier stage not counted,
+  see `rlad_core.timeline`), with the whole as ``step``;
+- ``teacher_hidden_seconds``: teacher's time behind generation.
+
+``evaluation.jsonl`` has one object per evaluation and subset: ``step``, ``when`` (before, step or after),
+``subset``, ``correct``, ``total``, ``accuracy``, ``low`` and ``high`` (95% interval), ``truncated``.
+
+A resumed run repeats the steps since its last checkpoint; the later record counts.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from pydantic import ValidationError
+
+from rlad_core.config import RunConfig, parse
+
+EVALUATION_KEYS = ("when", "subset", "total", "accuracy", "low", "high")
+
+
+class ReportError(Exception):
+    """There is no run to report on."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run's records, as far as they go."""
+
+    folder: Path
+    recipe: RunConfig | None
+    steps: list[dict[str, Any]]
+    """By rising ``step``, each step once."""
+    evaluations: list[dict[str, Any]]
+    """In the order of the file, each (when, step, subset) once."""
+    remarks: tuple[str, ...]
+    """What was missing or could not be read, one sentence each."""
+
+    def series(self, key: str) -> npt.NDArray[np.float64]:
+        """One value per step, float64 [steps]; NaN where a step has none."""
+        return np.array([_number(row.get(key)) for row in self.steps], dtype=np.float64)
+
+    def seconds(self, stage: str) -> npt.NDArray[np.float64]:
+        """Seconds of a stage per step, float64 [steps]; NaN where a step has none."""
+        return np.array(
+            [_number((row.get("seconds") or {}).get(stage)) for row in self.steps], dtype=np.float64
+        )
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """Read the records of a run.
+
+    Lines that cannot be read are left out and named in the remarks: the last one of a run that was killed is
+    often half a line.
+
+    Raises:
+        ReportError: there is no such folder, or it is not a run's.
+    """
+    folder = Path(folder)
+    files = ("recipe.yaml", "metrics.jsonl", "evaluation.jsonl")
+    if not folder.is_dir():
+        near = sorted(str(path.parent) for path in folder.parent.glob("*/recipe.yaml"))
+        there = f" Runs there: {', '.join(near)}." if near else ""
+        raise ReportError(
+            f"there is no folder {folder}. Write the folder of a run, such as runs/NAME.{there}"
+        )
+    if not any((folder / name).exists() for name in files):
+        raise ReportError(f"{folder} is not the folder of a run: it has none of {', '.join(files)}")
+    remarks: list[str] = []
+    recipe = _recipe(folder / "recipe.yaml", remarks)
+    steps = _rows(folder / "metrics.jsonl", ("step",), ("step",), remarks)
+    evaluations = _rows(folder / "evaluation.jsonl", EVALUATION_KEYS, ("when", "step", "subset"), remarks)
+    steps.sort(key=lambda row: row["step"])
+    if not steps:
+        remarks.append("No step has finished yet.")
+    elif recipe is not None and len(steps) < recipe.total_steps:
+        remarks.append(f"The run is not over: {len(steps)} of {recipe.total_steps} steps are recorded.")
+    return RunRecord(folder, recipe, steps, evaluations, tuple(remarks))
+
+
+def _recipe(file: Path, remarks: list[str]) -> RunConfig | None:
+    try:
+        return RunConfig.model_validate(parse(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        remarks.append("There is no recipe.yaml, so models, method and planned steps are not shown.")
+    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        remarks.append(
+            f"recipe.yaml cannot be read ({reason}), so models, method and planned steps are not shown."
+        )
+    return None
+
+
+def _rows(
+    file: Path, needed: tuple[str, ...], identity: tuple[str, ...], remarks: list[str]
+) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; of those with the same identity the last."""
+    if not file.exists():
+        return []
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    repeated = 0
+    # Read as bytes: a line cut in the middle of a character must not spoil the others.
+    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            remarks.append(
+                f"Line {number} of {file.name} is broken (was the run killed while writing?); left out."
+            )
+            continue
+        absent = [key for key in needed if key not in row] if isinstance(row, dict) else list(needed)
+        if absent:
+            remarks.append(f"Line {number} of {file.name} has no {', '.join(absent)}; left out.")
+            continue
+        key = tuple(row.get(name) for name in identity)
+        repeated += key in rows
+        rows.pop(key, None)
+        rows[key] = row
+    if repeated:
+        remarks.append(
+            f"{repeated} {'line' if repeated == 1 else 'lines'} of {file.name} came again after a resume; "
+            "the later one counts."
+        )
+    return list(rows.values())
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
