@@ -4,10 +4,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from pydantic import BaseModel
 
 from rlad_core.config import objectives as config
-from rlad_core.objectives import GRPO, KDRL, OPD, SFT, TRRD, Objective, aggregation_weights, build
+from rlad_core.objectives import (
+    GRPO,
+    KDRL,
+    OPD,
+    SFT,
+    TRRD,
+    Objective,
+    ObjectiveConfig,
+    aggregation_weights,
+    build,
+)
 
 
 def test_aggregations_by_hand() -> None:
@@ -62,7 +71,7 @@ def test_impossible_settings_are_refused(
     ],
 )
 def test_a_recipes_defaults_are_the_methods_defaults(
-    config: type[BaseModel], method: Callable[..., Objective]
+    config: Callable[[], ObjectiveConfig], method: Callable[..., Objective]
 ) -> None:
     assert build(config()) == method()
 
