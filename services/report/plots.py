@@ -84,7 +84,8 @@ def stage_times(record: RunRecord) -> Figure | str:
         else:
             seconds = np.nan_to_num(record.seconds(line.stage))
         if line.share >= 0.001:
-            label = f"{STAGE_LABELS[line.stage]} ({100 * line.share:.0f}%)"
+            percent = f"{100 * line.share:.0f}" if line.share >= 0.01 else "<1"
+            label = f"{STAGE_LABELS[line.stage]} ({percent}%)"
             axes.bar(steps, seconds, bottom=drawn, width=1.0, color=STAGE_COLOURS[line.stage], label=label)
         drawn = drawn + seconds
     _step_axis(axes, record)
@@ -250,6 +251,7 @@ def _step_axis(axes: Axes, record: RunRecord) -> None:
         axes.annotate(
             str(stages[index]), (steps[index] - 0.5, 0.0), xycoords=("data", "axes fraction"), xytext=(4, 4),
             textcoords="offset points", fontsize=8, color=INK,
+            bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
         )  # fmt: skip
 
 
