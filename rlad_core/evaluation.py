@@ -123,7 +123,7 @@ def evaluation_table(
     k: int | None = None,
     confidence: float = 0.95,
 ) -> list[EvaluationRow]:
-    """One row per subset, in order of first appearance, and a row "all" where there are several.
+    """One row per subset, in order of first appearance, and a row "all" over everything where there are several.
 
     Args:
         subsets, prompt_ids, correct, truncated: one entry per response, in any order; every prompt must have
@@ -156,8 +156,8 @@ def _row(
     samples = int(counts.max())
     if (short := np.flatnonzero(counts < samples)).size:
         raise ValueError(
-            f"subset {subset!r}: prompt {prompts[short[0]]!r} has {counts[short[0]]} responses where others "
-            f"have {samples}; evaluate them all"
+            f"subset {subset!r}: prompt {str(prompts[short[0]])!r} has {counts[short[0]]} responses "
+            f"where others have {samples}; evaluate them all"
         )
     verdicts = right[np.argsort(inverse, kind="stable")].reshape(-1, samples)
     return EvaluationRow(

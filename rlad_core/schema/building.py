@@ -43,16 +43,21 @@ def build(
         _array(columns[field.name], field, name) if field.name in columns else pa.nulls(count, field.type)
         for field in schema
     ]
-    table = label(pa.Table.from_arrays(arrays, schema=schema), schema, tokenizer_fingerprint)
-    check_values(table, schema, vocab_size=vocab_size)
-    return table
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    return label(table, schema, tokenizer_fingerprint=tokenizer_fingerprint, vocab_size=vocab_size)
 
 
-def label(table: pa.Table, schema: pa.Schema, tokenizer_fingerprint: str | None) -> pa.Table:
-    """The same columns in the schema's order, types and metadata, with the tokenizer's fingerprint.
+def label(
+    table: pa.Table,
+    schema: pa.Schema,
+    *,
+    tokenizer_fingerprint: str | None = None,
+    vocab_size: int | None = None,
+) -> pa.Table:
+    """A table of Arrow columns checked as `validate` does, put into the schema's order and labelled.
 
     Raises:
-        SchemaError: columns that the schema does not have, or no fingerprint where the schema needs one.
+        SchemaError: see `validate`; also where no fingerprint is given and the schema needs one.
     """
     if tokenizer_fingerprint is None and has_tokens(schema):
         raise SchemaError(
@@ -63,9 +68,8 @@ def label(table: pa.Table, schema: pa.Schema, tokenizer_fingerprint: str | None)
     metadata = dict(schema.metadata)
     if tokenizer_fingerprint is not None:
         metadata[TOKENIZER_KEY] = tokenizer_fingerprint.encode()
-    for field in schema:
-        if not field.nullable and table.column(field.name).null_count:
-            check_values(table, schema)  # names the row; a cast would not
+    # Before the cast, which would let nulls into types that promise none.
+    check_values(table, schema, vocab_size=vocab_size)
     return table.select(schema.names).cast(schema).replace_schema_metadata(metadata)
 
 

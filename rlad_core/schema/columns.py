@@ -65,7 +65,8 @@ def list_column(rows: Sequence[npt.ArrayLike], list_type: pa.DataType) -> pa.Arr
         if array.ndim != 1:
             raise ValueError(f"row {index} has shape {array.shape}, wanted one number per token")
         if array.dtype.kind not in "iuf":
-            raise ValueError(f"row {index} holds {array.dtype}, wanted numbers")
+            what = "something that is no number" if array.dtype.kind == "O" else str(array.dtype)
+            raise ValueError(f"row {index} holds {what}, wanted numbers")
     offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
     np.cumsum([array.size for array in arrays], out=offsets[1:])
     return unflatten(np.concatenate([empty, *arrays]) if arrays else empty, offsets, list_type)

@@ -157,7 +157,7 @@ def has_tokens(schema: pa.Schema) -> bool:
 def fingerprint_of(table: pa.Table) -> str | None:
     """Tokenizer fingerprint that `table` carries, None where it carries none."""
     value = (table.schema.metadata or {}).get(TOKENIZER_KEY)
-    return None if value is None else str(value.decode())
+    return None if value is None else str(value.decode(errors="replace"))
 
 
 def tokenizer_fingerprint(vocab: Mapping[str, int], chat_template: str | None = None) -> str:

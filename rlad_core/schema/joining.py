@@ -14,7 +14,7 @@ from rlad_core.schema.declarations import (
     SchemaError,
     fingerprint_of,
 )
-from rlad_core.schema.validation import check_values, first_repeat, quote, sequence_ids
+from rlad_core.schema.validation import first_repeat, quote, sequence_ids
 
 
 def to_sequences(rollouts: pa.Table) -> pa.Table:
@@ -24,7 +24,7 @@ def to_sequences(rollouts: pa.Table) -> pa.Table:
         "prompt_token_ids": rollouts.column("prompt_token_ids"),
         "response_token_ids": rollouts.column("response_token_ids"),
     }
-    return label(pa.table(columns), SEQUENCES, fingerprint_of(rollouts))
+    return label(pa.table(columns), SEQUENCES, tokenizer_fingerprint=fingerprint_of(rollouts))
 
 
 def to_responses(rollouts: pa.Table, prompts: pa.Table) -> pa.Table:
@@ -43,7 +43,7 @@ def to_responses(rollouts: pa.Table, prompts: pa.Table) -> pa.Table:
         "response": rollouts.column("response"),
         "gold": matched.column("gold"),
     }
-    return label(pa.table(columns), RESPONSES, fingerprint_of(rollouts))
+    return label(pa.table(columns), RESPONSES, tokenizer_fingerprint=fingerprint_of(rollouts))
 
 
 def join_experience(
@@ -94,9 +94,7 @@ def join_experience(
             )
         scores = _take(teacher_scores, "sequence_id", ids, "teacher_scores", exact=True)
         columns["teacher_logprobs"] = scores.column("teacher_logprobs")
-    table = label(pa.table(columns), EXPERIENCE, fingerprint_of(rollouts))
-    check_values(table, EXPERIENCE)
-    return table
+    return label(pa.table(columns), EXPERIENCE, tokenizer_fingerprint=fingerprint_of(rollouts))
 
 
 def _take(

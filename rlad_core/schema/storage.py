@@ -66,11 +66,22 @@ def from_parquet(path: Path) -> pa.Table:
     try:
         # ParquetFile and not read_table: the latter adds columns from folder names such as `run=3`.
         with pq.ParquetFile(path) as file:
-            return file.read()
+            table = file.read()
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SchemaError(f"{path} is not a readable Parquet file: {_first_line(error)}") from error
+    return table.cast(pa.schema([_with_arrow_names(f) for f in table.schema], metadata=table.schema.metadata))
+
+
+def _with_arrow_names(field: pa.Field) -> pa.Field:
+    """The field with Arrow's names inside lists and maps, for which Parquet has its own."""
+    kind = field.type
+    if pa.types.is_list(kind):
+        kind = pa.list_(pa.field("item", kind.value_type, nullable=kind.value_field.nullable))
+    elif pa.types.is_map(kind):
+        kind = pa.map_(kind.key_type, pa.field("value", kind.item_type, nullable=kind.item_field.nullable))
+    return field.with_type(kind)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,125 @@
+"""Batching: nothing lost, nothing doubled, budgets kept, loads even, indexes of a packed stream right."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlad_core.batching import balanced_shards, equalise, filler, micro_batches, pack
+
+many_lengths = st.lists(st.integers(1, 500), min_size=0, max_size=80)
+
+
+def everything(parts: list[np.ndarray], count: int) -> bool:
+    """Each of 0..count-1 in exactly one part."""
+    return sorted(np.concatenate([np.empty(0, int), *parts]).tolist()) == list(range(count))
+
+
+class TestShards:
+    @given(many_lengths, st.integers(1, 9))
+    @settings(max_examples=200, deadline=None)
+    def test_even_and_complete(self, lengths: list[int], count: int) -> None:
+        shards = balanced_shards(lengths, count)
+        assert len(shards) == count
+        assert everything(shards, len(lengths))
+        assert all(np.all(np.diff(shard) > 0) for shard in shards)
+        if len(lengths) >= count:
+            assert all(shard.size for shard in shards)
+        tokens = np.array(lengths, dtype=int)
+        loads = [tokens[shard].sum() for shard in shards]
+        if lengths:
+            assert max(loads) - min(loads) <= max(lengths)
+        assert all(np.array_equal(a, b) for a, b in zip(shards, balanced_shards(lengths, count), strict=True))
+
+    def test_by_hand(self) -> None:
+        assert [s.tolist() for s in balanced_shards([5, 4, 3, 3, 3], 2)] == [[0, 3], [1, 2, 4]]
+        assert [s.tolist() for s in balanced_shards([7], 3)] == [[0], [], []]
+
+    def test_refusals(self) -> None:
+        with pytest.raises(ValueError, match="sequence 1 has 0 tokens"):
+            balanced_shards([3, 0], 2)
+        with pytest.raises(ValueError, match="shards is 0"):
+            balanced_shards([3], 0)
+        with pytest.raises(ValueError, match="shape"):
+            balanced_shards([[3]], 1)
+
+
+class TestMicroBatches:
+    @given(many_lengths, st.integers(500, 2000))
+    @settings(max_examples=200, deadline=None)
+    def test_within_the_budget_and_few(self, lengths: list[int], budget: int) -> None:
+        batches = micro_batches(lengths, budget)
+        tokens = np.array(lengths, dtype=int)
+        assert everything(batches, len(lengths))
+        assert all(batch.size and tokens[batch].sum() <= budget for batch in batches)
+        # First-fit decreasing leaves at most one batch half empty.
+        assert sum(2 * tokens[batch].sum() <= budget for batch in batches) <= 1
+
+    def test_by_hand(self) -> None:
+        assert [b.tolist() for b in micro_batches([6, 2, 5, 4, 3], 10)] == [[0, 3], [1, 2, 4]]
+
+    def test_a_sequence_over_the_budget_is_named(self) -> None:
+        with pytest.raises(ValueError, match=r"sequence 1 has 11 tokens .* is 10 \(2 sequences .* least 12"):
+            micro_batches([3, 11, 12], 10)
+
+    @given(many_lengths, st.integers(500, 2000), st.integers(0, 30))
+    @settings(max_examples=200, deadline=None)
+    def test_equal_counts(self, lengths: list[int], budget: int, more: int) -> None:
+        batches = micro_batches(lengths, budget)
+        tokens = np.array(lengths, dtype=int)
+        result = equalise(batches, lengths, len(batches) + more)
+        assert len(result) == len(batches) + more
+        assert everything(result, len(lengths))
+        assert all(tokens[batch].sum() <= budget for batch in result)
+        empty = sum(batch.size == 0 for batch in result)
+        assert empty == max(0, len(result) - len(lengths))
+
+    def test_fewer_are_not_made(self) -> None:
+        with pytest.raises(ValueError, match="1 micro-batches are wanted and there are 2"):
+            equalise(micro_batches([6, 6], 10), [6, 6], 1)
+
+
+ids = st.lists(st.integers(0, 99), min_size=1, max_size=7)
+
+
+class TestPack:
+    def test_by_hand(self) -> None:
+        batch = pack([([10, 11], [12, 13, 14]), ([20], [21])])
+        assert batch.input_ids.tolist() == [10, 11, 12, 13, 14, 20, 21]
+        assert batch.position_ids.tolist() == [0, 1, 2, 3, 4, 0, 1]
+        assert batch.cu_seqlens.tolist() == [0, 5, 7]
+        assert batch.response_index.tolist() == [1, 2, 3, 5]
+        assert batch.response_ids.tolist() == [12, 13, 14, 21]
+        assert batch.sequence_index.tolist() == [0, 0, 0, 1]
+        assert batch.is_last.tolist() == [False, False, True, True]
+        assert batch.max_length == 5
+        assert batch.cu_seqlens.dtype == torch.int32
+        assert batch.input_ids.dtype == batch.response_index.dtype == torch.int64
+
+    @given(st.lists(st.tuples(ids, ids), min_size=1, max_size=10))
+    @settings(max_examples=100, deadline=None)
+    def test_the_stream_is_the_sequences(self, sequences: list[tuple[list[int], list[int]]]) -> None:
+        batch = pack([(np.array(p, np.int32), np.array(r, np.int32)) for p, r in sequences])
+        # The token after the predicting position is the response token, in the same sequence.
+        assert torch.equal(batch.input_ids[batch.response_index + 1], batch.response_ids)
+        assert torch.equal(
+            batch.position_ids[batch.response_index] + 1, batch.position_ids[batch.response_index + 1]
+        )
+        bounds = batch.cu_seqlens.tolist()
+        for index, (prompt, response) in enumerate(sequences):
+            assert batch.input_ids[bounds[index] : bounds[index + 1]].tolist() == prompt + response
+            assert batch.response_ids[batch.sequence_index == index].tolist() == response
+            assert batch.is_last[batch.sequence_index == index].tolist() == [False] * (len(response) - 1) + [
+                True
+            ]
+
+    def test_refusals_and_the_filler(self) -> None:
+        with pytest.raises(ValueError, match=r"filler\(\)"):
+            pack([])
+        with pytest.raises(ValueError, match="sequence 1 has an empty response"):
+            pack([([1], [2]), ([1], [])])
+        with pytest.raises(ValueError, match="sequence 0 has an empty prompt"):
+            pack([([], [2])])
+        assert filler(3).input_ids.tolist() == [3, 3]
+        assert filler().to("cpu").response_index.tolist() == [0]
