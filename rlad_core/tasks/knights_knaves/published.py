@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from rlad_core.tasks.knights_knaves.puzzle import TEMPLATES, Puzzle, statement_text
+from rlad_core.tasks.knights_knaves.puzzle import TEMPLATES, Puzzle, introduction, statement_text
 from rlad_core.tasks.knights_knaves.statements import Statement, check_statement
 
 COLUMNS = ("quiz", "names", "statements", "solution")
@@ -44,8 +44,13 @@ def from_row(fields: dict[str, Any]) -> Puzzle:
     Raises:
         ValueError, SyntaxError: the row is not such a puzzle.
     """
+    empty = [column for column in COLUMNS if fields[column] is None]
+    if empty:
+        raise ValueError(f"nothing in {', '.join(empty)}")
     names = tuple(fields["names"])
     tree = ast.literal_eval(fields["statements"])
+    if not isinstance(tree, tuple):
+        raise ValueError(f"statements {fields['statements']!r} are no tuple")
     statements = tuple(check_statement(statement, len(names)) for statement in tree)
     puzzle = Puzzle(
         names=names,
@@ -60,7 +65,10 @@ def from_row(fields: dict[str, Any]) -> Puzzle:
 
 def _wording(quiz: str, names: tuple[str, ...], statements: tuple[Statement, ...]) -> tuple[int, ...]:
     """Which template reports each person, found from left to right."""
-    position = quiz.index(".", quiz.index("You meet ")) + 1
+    head = introduction(names)
+    if not quiz.startswith(head):
+        raise ValueError(f"the text should begin with {head!r}, got {quiz[: len(head)]!r}")
+    position = len(head)
     wording = []
     for name, statement in zip(names, statements, strict=True):
         says = statement_text(statement, names)

@@ -92,13 +92,9 @@ class Puzzle:
     @cached_property
     def text(self) -> str:
         """The puzzle as the model reads it, in the published words."""
-        truthful, lying = role(True, self.roles_flipped), role(False, self.roles_flipped)
-        introduced = ", ".join(self.names[:-1]) + f", and {self.names[-1]}"
         return " ".join(
             (
-                "A very special island is inhabited only by knights and knaves.",
-                f"{truthful.capitalize()}s always tell the truth, and {lying}s always lie.",
-                f"You meet {len(self.names)} inhabitants: {introduced}.",
+                introduction(self.names, self.roles_flipped),
                 *(self.sentence(person) for person in self.told_order),
                 QUESTION,
             )
@@ -177,6 +173,16 @@ def _typed(fields: dict[str, Any], key: str, kind: type[_T]) -> _T:
 def role(truthful: bool, roles_flipped: bool = False) -> str:
     """What the island calls somebody who tells the truth, or lies."""
     return "knight" if truthful != roles_flipped else "knave"
+
+
+def introduction(names: Sequence[str], roles_flipped: bool = False) -> str:
+    """The sentences before the statements: the island and its people."""
+    truthful, lying = role(True, roles_flipped), role(False, roles_flipped)
+    return (
+        f"A very special island is inhabited only by knights and knaves. "
+        f"{truthful.capitalize()}s always tell the truth, and {lying}s always lie. "
+        f"You meet {len(names)} inhabitants: {', '.join(names[:-1])}, and {names[-1]}."
+    )
 
 
 def answer_lines(names: Sequence[str], roles: Sequence[str]) -> str:

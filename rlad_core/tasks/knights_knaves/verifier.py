@@ -24,7 +24,7 @@ compared, so names that contain one another (Ella, Isabella) cannot be taken for
     numbers such as (1), 1. or 1)                 read over, whatever they are: the name says who is meant
     another order of the people                   read
     another case (zoey is a KNIGHT)               read
-    one line with . , ; or "and" between          read; the published `solution_text` has this form
+    one line, with or without . , ; "and"         read; the published `solution_text` has this form
     a person left out                             unreadable, an empty answer likewise
     a person named twice, with one role or both   unreadable
     somebody who is not in the puzzle             unreadable
