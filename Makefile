@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. `make help` lists the rest.
 
 VENV ?= .venv
-SEED ?= 0
+SEED ?=
 
 # The first Python that is new enough and can make environments.
 USABLE := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
@@ -18,7 +18,7 @@ help: ## Show this list
 	@echo "Variables: SEED=1 (demo), VENV=/other/place, PYTHON=/path/to/python3.11"
 
 demo: install ## Install, then distil a tiny student on puzzles (10-15 minutes on two cores)
-	$(BIN)/rlad run deploy/recipes/kk-tiny-trrd.yaml --set seed=$(SEED)
+	$(BIN)/rlad run deploy/recipes/kk-tiny-trrd.yaml $(if $(SEED),--set seed=$(SEED))
 
 test: install-dev ## Install, then linters, type checks and all tests; pytest's summary comes last
 	@status=0; \

@@ -80,16 +80,13 @@ def install(venv: Path, wanted: set[str], engine: str) -> None:
     if engine == "auto":
         engine = "gpu" if has_nvidia_gpu() else "cpu"
     fingerprint, installed = fingerprint_of(engine), read_stamp(venv)
-    if installed.get("fingerprint") == fingerprint:
-        if wanted <= set(installed["extras"]):
-            listing = ", ".join([engine, *installed["extras"]])
-            print(f"install: {venv} is up to date ({listing}); nothing to install.")
-            return
-        wanted |= set(installed["extras"])
+    extras = sorted(wanted | set(installed.get("extras", ())))
+    if installed == {"fingerprint": fingerprint, "extras": extras}:
+        print(f"install: {venv} is up to date ({', '.join([engine, *extras])}); nothing to install.")
+        return
 
     started = time.monotonic()
     steps = Steps(venv, deadline=started + TOTAL_LIMIT_S)
-    extras = sorted(wanted)
     print(f"install: into {venv}, extras {', '.join([engine, *extras])}. A first time takes 2 to 5 minutes.")
     create_environment(venv)
     (venv / STAMP).unlink(missing_ok=True)  # from here until the end the environment is neither old nor new
@@ -164,7 +161,7 @@ def create_environment(venv: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
         raise InstallError(
-            f"`{sys.executable} -m venv` failed. On Debian and Ubuntu `apt install python{PYTHON}-venv` helps.\n"
+            f"`{sys.executable} -m venv` failed. On Debian and Ubuntu: apt install python{PYTHON}-venv\n"
             f"{done.stdout}{done.stderr}"
         )
 
@@ -221,8 +218,8 @@ class Steps:
             done = self._run(command, max(1.0, self._deadline - started))
         except subprocess.TimeoutExpired:
             raise InstallError(
-                f"not done {TOTAL_LIMIT_S // 60} minutes after the start, while at: {what}. A slow package source "
-                f"is the usual cause; run the command again to go on. pip's log: {self.log}"
+                f"not done {TOTAL_LIMIT_S // 60} minutes after the start, while at: {what}. A slow package "
+                f"source is the usual cause; run the command again to go on. pip's log: {self.log}"
             ) from None
         if done.returncode != 0:
             raise InstallError(f"pip failed at: {what}. Its log: {self.log}. Its last words:\n{done.stderr}")

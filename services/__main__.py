@@ -1,0 +1,8 @@
+"""``python -m services`` is the command ``rlad``."""
+
+import sys
+
+from services.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

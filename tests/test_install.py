@@ -1,0 +1,157 @@
+"""install.py's decisions, with pip replaced by a recorder: a real install takes minutes and a network."""
+
+import importlib.util
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def installer(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """install.py as a module of its own, on a machine without GPU."""
+    specification = importlib.util.spec_from_file_location("rlad_installer", ROOT / "install.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    monkeypatch.setattr(module, "has_nvidia_gpu", lambda: False)
+    return module
+
+
+class Pip:
+    """Stands in for pip: keeps the commands, and fails those that ``fails`` says yes to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, ...]] = []
+        self.fails: Callable[[tuple[str, ...]], bool] = lambda command: False
+
+    def __call__(self, command: tuple[str, ...], limit_s: float) -> subprocess.CompletedProcess[str]:
+        self.calls.append(command)
+        failed = self.fails(command)
+        return subprocess.CompletedProcess(command, int(failed), "", "no such thing" if failed else "")
+
+
+@pytest.fixture
+def pip(installer: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Pip:
+    recorder = Pip()
+    monkeypatch.setattr(installer.Steps, "_run", lambda steps, command, limit_s: recorder(command, limit_s))
+    return recorder
+
+
+@pytest.fixture
+def venv(installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment folder; making it leaves the command `rlad`, which read_stamp looks for."""
+
+    def create(folder: Path) -> None:
+        (folder / "bin").mkdir(parents=True, exist_ok=True)
+        (folder / "bin" / "rlad").touch()
+
+    monkeypatch.setattr(installer, "create_environment", create)
+    return tmp_path / "venv"
+
+
+def test_a_second_install_does_nothing_and_says_so(
+    installer: ModuleType, pip: Pip, venv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert installer.main(["--venv", str(venv)]) == 0
+    done = len(pip.calls)
+    capsys.readouterr()
+    assert installer.main(["--venv", str(venv)]) == 0
+    assert len(pip.calls) == done
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "nothing to install" in line
+
+
+def test_dev_is_added_once_and_then_kept(installer: ModuleType, pip: Pip, venv: Path) -> None:
+    installer.main(["--venv", str(venv)])
+    installer.main(["--venv", str(venv), "--dev"])
+    assert any(f"{ROOT}[cpu,dev]" in call for call in pip.calls)
+    done = len(pip.calls)
+    installer.main(["--venv", str(venv)])
+    assert len(pip.calls) == done, "a demo after the tests must not install anything"
+
+
+def test_another_requirement_installs_again(
+    installer: ModuleType, pip: Pip, venv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installer.main(["--venv", str(venv)])
+    done = len(pip.calls)
+    monkeypatch.setattr(installer, "fingerprint_of", lambda engine: "another")
+    installer.main(["--venv", str(venv)])
+    assert len(pip.calls) > done
+
+
+def test_pytorchs_index_is_asked_for_torch_alone_and_only_where_needed(
+    installer: ModuleType, pip: Pip, venv: Path
+) -> None:
+    installer.main(["--venv", str(venv)])
+    assert not any("--index-url" in call for call in pip.calls)
+
+    pip.calls.clear()
+    pip.fails = lambda command: "--dry-run" in command and "--index-url" not in command
+    assert installer.main(["--venv", str(venv.with_name("other"))]) == 0
+    asked = [call for call in pip.calls if "--index-url" in call]
+    assert asked
+    assert all(call[-1] == "torch==2.13.0+cpu" and "--no-deps" in call for call in asked)
+
+
+def test_torch_that_is_nowhere_to_be_had(
+    installer: ModuleType, pip: Pip, venv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pip.fails = lambda command: "--dry-run" in command
+    assert installer.main(["--venv", str(venv)]) == 1
+    assert "PIP_FIND_LINKS" in capsys.readouterr().err
+
+
+def test_a_failed_install_is_not_taken_for_a_finished_one(
+    installer: ModuleType, pip: Pip, venv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pip.fails = lambda command: "--editable" in command
+    assert installer.main(["--venv", str(venv)]) == 1
+    assert "no such thing" in capsys.readouterr().err
+    pip.fails = lambda command: False
+    done = len(pip.calls)
+    assert installer.main(["--venv", str(venv)]) == 0
+    assert len(pip.calls) > done
+
+
+def test_a_gpu_machine_takes_the_gpu_extra(
+    installer: ModuleType, pip: Pip, venv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installer, "has_nvidia_gpu", lambda: True)
+    installer.main(["--venv", str(venv)])
+    assert any(f"{ROOT}[gpu]" in call for call in pip.calls)
+    assert not any("--dry-run" in call for call in pip.calls)
+
+
+def test_the_companions_go_last(installer: ModuleType, pip: Pip, venv: Path) -> None:
+    installer.main(["--venv", str(venv)])
+    assert pip.calls[-1] == ("uninstall", "--yes", "torchvision", "torchaudio", "torchcodec")
+
+
+def test_a_source_that_never_answers_counts_as_without_torch(installer: ModuleType, tmp_path: Path) -> None:
+    steps = installer.Steps(tmp_path, deadline=time.monotonic() + 60)
+
+    def silent(command: tuple[str, ...], limit_s: float) -> subprocess.CompletedProcess[str]:
+        raise subprocess.TimeoutExpired(list(command), limit_s)
+
+    steps._run = silent
+    assert steps.offered("torch==2.13.0+cpu") is False
+    with pytest.raises(installer.InstallError, match="not done 45 minutes after the start"):
+        steps.pip("everything", "install")
+
+
+def test_the_users_own_pip_settings_win(
+    installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "180")
+    monkeypatch.delenv("PIP_RETRIES", raising=False)
+    environment = installer.Steps(tmp_path, deadline=0.0)._environment
+    assert environment["PIP_DEFAULT_TIMEOUT"] == "180"
+    assert environment["PIP_RETRIES"] == installer.PIP_LIMITS["PIP_RETRIES"]
