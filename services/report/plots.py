@@ -67,7 +67,7 @@ def entropy(record: RunRecord) -> Figure | str:
 
 def response_length(record: RunRecord) -> Figure | str:
     """Mean length of the step's responses."""
-    return _curves(record, "Response length", "tokens", [("response_length_mean", "", SKY)])
+    return _curves(record, "Response length", "tokens", [("response_length", "", SKY)])
 
 
 def stage_times(record: RunRecord) -> Figure | str:

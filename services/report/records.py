@@ -4,7 +4,7 @@
 
 - ``step``, ``stage`` (the recipe's stage), ``tokens`` (generated in the step);
 - ``reward_mean``, ``accuracy``, ``kl_to_teacher``, ``clip_fraction_low``, ``clip_fraction_high``,
-  ``entropy``, ``response_length_mean``;
+  ``entropy``, ``response_length``;
 - ``seconds``: stage -> seconds that the stage added to the step (time behind an earlier stage not counted,
   see `rlad_core.timeline`), with the whole as ``step``;
 - ``teacher_hidden_seconds``: teacher's time behind generation.

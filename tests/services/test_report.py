@@ -53,7 +53,7 @@ def step_row(step: int) -> dict[str, Any]:
         "clip_fraction_low": 0.02 + 0.004 * abs(noise[5]),
         "clip_fraction_high": 0.05 + 0.01 * abs(noise[0]),
         "entropy": 0.5 - 0.003 * step,
-        "response_length_mean": 150 + noise[1],
+        "response_length": 150 + noise[1],
         "tokens": 40000,
         "seconds": {**seconds, "step": sum(seconds.values()) + 0.2 + (12.0 if step == 1 else 0.0)},
         "teacher_hidden_seconds": 0.5,
