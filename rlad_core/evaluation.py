@@ -123,7 +123,7 @@ def evaluation_table(
     k: int | None = None,
     confidence: float = 0.95,
 ) -> list[EvaluationRow]:
-    """One row per subset, in order of first appearance, and a row "all" over everything where there are several.
+    """One row per subset, in order of first appearance, and a row "all" where there are several.
 
     Args:
         subsets, prompt_ids, correct, truncated: one entry per response, in any order; every prompt must have

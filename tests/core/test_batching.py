@@ -18,7 +18,7 @@ def everything(parts: list[np.ndarray], count: int) -> bool:
 
 class TestShards:
     @given(many_lengths, st.integers(1, 9))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=80, deadline=None)
     def test_even_and_complete(self, lengths: list[int], count: int) -> None:
         shards = balanced_shards(lengths, count)
         assert len(shards) == count
@@ -47,7 +47,7 @@ class TestShards:
 
 class TestMicroBatches:
     @given(many_lengths, st.integers(500, 2000))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=80, deadline=None)
     def test_within_the_budget_and_few(self, lengths: list[int], budget: int) -> None:
         batches = micro_batches(lengths, budget)
         tokens = np.array(lengths, dtype=int)
@@ -64,7 +64,7 @@ class TestMicroBatches:
             micro_batches([3, 11, 12], 10)
 
     @given(many_lengths, st.integers(500, 2000), st.integers(0, 30))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=80, deadline=None)
     def test_equal_counts(self, lengths: list[int], budget: int, more: int) -> None:
         batches = micro_batches(lengths, budget)
         tokens = np.array(lengths, dtype=int)
@@ -98,7 +98,7 @@ class TestPack:
         assert batch.input_ids.dtype == batch.response_index.dtype == torch.int64
 
     @given(st.lists(st.tuples(ids, ids), min_size=1, max_size=10))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=60, deadline=None)
     def test_the_stream_is_the_sequences(self, sequences: list[tuple[list[int], list[int]]]) -> None:
         batch = pack([(np.array(p, np.int32), np.array(r, np.int32)) for p, r in sequences])
         # The token after the predicting position is the response token, in the same sequence.
