@@ -1,0 +1,169 @@
+"""vLLM as the policy: samples groups of responses, and takes new weights in place.
+
+Wraps ``AsyncLLM``, whose engine core is a process of its own. Everything that knows vLLM's types is here;
+`services.rollout` sees numpy arrays and plain values.
+"""
+
+import logging
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from vllm.config import WeightTransferConfig
+from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Response:
+    """One sampled response of T tokens.
+
+    Args:
+        token_ids: int32 [T], ending with the end token if the policy wrote one.
+        logprobs: float32 [T], natural logs under the untruncated distribution at temperature 1.
+        versions: int32 [T], the policy version that produced each token.
+        finish_reason: "stop" (the policy ended its response) or "length" (it was cut off).
+    """
+
+    token_ids: np.ndarray
+    logprobs: np.ndarray
+    versions: np.ndarray
+    finish_reason: str
+
+
+class PolicyEngine:
+    """A running engine and the version of the policy it holds.
+
+    Args:
+        engine_args: vLLM's own; the weight transfer and what it depends on are set here.
+        transfer: name of the weight-transfer backend.
+    """
+
+    def __init__(self, engine_args: dict[str, Any], transfer: str) -> None:
+        self._engine = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(
+                **engine_args,
+                weight_transfer_config=WeightTransferConfig(backend=transfer),
+                # Before temperature, top-p and top-k: the distribution that every objective speaks of.
+                logprobs_mode="raw_logprobs",
+            )
+        )
+        self.workers: int = self._engine.vllm_config.parallel_config.world_size
+
+    async def label(self, version: int) -> None:
+        """Say which version the loaded weights are, for the tokens sampled from now on."""
+        await self._engine.update_weight_version(str(version))
+
+    async def sample(self, prompt_token_ids: np.ndarray, params: SamplingParams) -> list[Response]:
+        """Sample the ``params.n`` responses of one prompt. Cancelling the call frees their slots.
+
+        Raises:
+            RuntimeError: if vLLM ended a response for another reason than its end token or its length.
+        """
+        prompt = {"prompt_token_ids": prompt_token_ids.tolist()}
+        final: RequestOutput | None = None
+        async for output in self._engine.generate(prompt, params, request_id=uuid.uuid4().hex):
+            final = output
+        if final is None:
+            raise RuntimeError("vLLM ended a request without an answer")
+        return [_response(completion) for completion in final.outputs]
+
+    async def install(self, version: int, update_info: dict[str, Any]) -> None:
+        """Replace the weights by ``version``; running requests continue with it, token by token.
+
+        Their keys and values are computed again from the new weights, and cached prefixes are dropped,
+        so that nothing of the old version goes into later tokens.
+
+        Args:
+            update_info: what the transfer backend wants to know, see `services.weight_transfer`.
+        """
+        await self.begin_update()
+        await self.receive(update_info)
+        await self.end_update(version)
+
+    async def init_transfer(self, init_info: dict[str, Any]) -> None:
+        """Connect the workers to the learner (backends that push)."""
+        await self._engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info=init_info))
+
+    async def begin_update(self) -> None:
+        """Hold generation and open the weights."""
+        await self._engine.pause_generation(mode="keep", clear_cache=True)
+        await self._engine.start_weight_update()
+
+    async def receive(self, update_info: dict[str, Any]) -> None:
+        """Load what ``update_info`` describes into the opened weights."""
+        await self._engine.update_weights(WeightTransferUpdateRequest(update_info=update_info))
+
+    async def end_update(self, version: int) -> None:
+        """Close the weights under their new version and go on generating."""
+        await self._engine.finish_weight_update(str(version))
+        await self._engine.resume_generation()
+
+    async def check_health(self) -> None:
+        """Ask the engine core, not only this process.
+
+        Raises:
+            vllm.v1.engine.exceptions.EngineDeadError: if it has ended.
+        """
+        await self._engine.check_health()
+        # The check above reads a flag; this one makes a round trip to the engine's process.
+        await self._engine.get_weight_version()
+
+    def shutdown(self) -> None:
+        """End the engine's processes."""
+        self._engine.shutdown()
+
+
+def sampling_params(
+    *, group_size: int, temperature: float, top_p: float, top_k: int, max_tokens: int, seed: int | None
+) -> SamplingParams:
+    """vLLM's parameters for one group; nothing is detokenized, only the sampled tokens' log-probs return."""
+    return SamplingParams(
+        n=group_size,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        max_tokens=max_tokens,
+        seed=seed,
+        logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _response(completion: CompletionOutput) -> Response:
+    if completion.finish_reason not in ("stop", "length"):
+        raise RuntimeError(
+            f"vLLM ended response {completion.index} with {completion.finish_reason!r} after "
+            f"{len(completion.token_ids)} tokens; expected 'stop' or 'length'"
+        )
+    token_ids = np.asarray(completion.token_ids, dtype=np.int32)
+    flat = completion.logprobs
+    # With logprobs=0 there is exactly one entry a position, the sampled token's.
+    if not np.array_equal(np.asarray(flat.token_ids, dtype=np.int32), token_ids):
+        raise RuntimeError(f"vLLM's log-probs do not belong to the tokens of response {completion.index}")
+    return Response(
+        token_ids=token_ids,
+        logprobs=np.asarray(flat.logprobs, dtype=np.float32),
+        versions=_versions(completion, len(token_ids)),
+        finish_reason=completion.finish_reason,
+    )
+
+
+def _versions(completion: CompletionOutput, num_tokens: int) -> np.ndarray:
+    """Spread vLLM's (version, start, end) spans over the tokens: int32 [num_tokens]."""
+    spans = completion.weight_versions or []
+    lengths = [span.end - span.start for span in spans]
+    if sum(lengths) != num_tokens:
+        raise RuntimeError(
+            f"vLLM reports policy versions for {sum(lengths)} of the {num_tokens} tokens of response "
+            f"{completion.index}"
+        )
+    return np.repeat(np.asarray([int(span.version) for span in spans], dtype=np.int32), lengths)

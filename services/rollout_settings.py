@@ -1,0 +1,111 @@
+"""What a rollout service is started with, and what a call to it may ask for. Imports neither Ray nor vLLM."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class RolloutArgs(BaseModel):
+    """Arguments of the application; the defaults suit tiny models on CPUs.
+
+    Throughput of tiny models comes from concurrency, since a step's fixed cost outweighs its arithmetic:
+    keep as many responses in flight as ``max_num_seqs`` admits.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="Folder or hub id in Hugging Face layout; it is version 0.")
+    policy_store: str | None = Field(
+        None, description="Name of the store that versions are pulled from; None: version 0 for ever."
+    )
+    transfer: Literal["object_store", "nccl", "sharded_rdt"] = "object_store"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    max_model_len: int = Field(4096, gt=0, description="Tokens of prompt and response together.")
+    max_num_seqs: int = Field(256, gt=0, description="Responses generated at the same time by one engine.")
+    max_num_batched_tokens: int = Field(8192, gt=0, description="Tokens of one engine step.")
+    kv_cache_memory_gib: float = Field(1.0, gt=0, description="KV cache of a replica on CPUs.")
+    gpu_memory_utilization: float = Field(
+        0.5, gt=0, le=1, description="Share of a GPU for a replica on GPUs."
+    )
+    tensor_parallel_size: int = Field(1, gt=0)
+    num_replicas: int = Field(1, gt=0)
+    num_cpus: float = Field(1, ge=0, description="What Ray reserves for one replica.")
+    num_gpus: float = Field(0, ge=0, description="The same; 0 runs on CPUs.")
+    threads: int = Field(1, gt=0, description="CPU threads the engine computes with.")
+    seed: int = Field(0, ge=0, description="Of the engine, for requests without a seed of their own.")
+    max_ongoing_requests: int = Field(1024, gt=0, description="Calls one replica works on; the rest queue.")
+    timeout_s: float = Field(1800.0, gt=0, description="Longest wait for the groups of one call.")
+    update_timeout_s: float = Field(300.0, gt=0, description="Longest wait for one weight update.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_gpus and self.tensor_parallel_size > max(1.0, self.num_gpus):
+            raise ValueError(
+                f"tensor_parallel_size: {self.tensor_parallel_size} needs as many num_gpus, "
+                f"not {self.num_gpus:g}"
+            )
+        if self.transfer != "object_store" and not self.num_gpus:
+            raise ValueError(f"transfer: {self.transfer} needs GPUs; write object_store, or num_gpus: 1")
+        return self
+
+
+class SamplingSettings(BaseModel):
+    """How the responses of a group are sampled.
+
+    The log-probs that come back are always those of the untruncated distribution at temperature 1. With
+    these settings for training they are exactly those the tokens were sampled with. Elsewhere
+    (evaluation, ``training=False``) the tokens come from another distribution, softmax(logits / temperature)
+    cut to top-p and top-k, and the log-probs must not be used as those of the behaviour policy.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    group_size: int = Field(gt=0, description="Responses for each prompt.")
+    max_tokens: int = Field(gt=0, description="Longest response; also cut at the engine's max_model_len.")
+    temperature: float = Field(1.0, ge=0, description="0 is greedy.")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0 is off.")
+    seed: int | None = Field(
+        None,
+        ge=0,
+        description="With it a group's responses depend on nothing but weights, seed and group_id.",
+    )
+    training: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.training:
+            for name, wanted in (("temperature", 1.0), ("top_p", 1.0), ("top_k", 0)):
+                if (value := getattr(self, name)) != wanted:
+                    raise ValueError(
+                        f"{name}: {value} is refused for training rollouts, whose log-probs would not be "
+                        f"those of the sampled distribution; write {wanted}, or training=False to evaluate"
+                    )
+        if self.temperature == 0 and self.group_size > 1:
+            raise ValueError(f"temperature: 0 gives {self.group_size} equal responses; write group_size: 1")
+        return self
+
+
+def engine_args(args: RolloutArgs) -> dict[str, Any]:
+    """What vLLM is told: the difference between CPUs and GPUs is all here."""
+    common: dict[str, Any] = {
+        "model": args.model,
+        "dtype": args.dtype,
+        "max_model_len": args.max_model_len,
+        "max_num_seqs": args.max_num_seqs,
+        "max_num_batched_tokens": args.max_num_batched_tokens,
+        "tensor_parallel_size": args.tensor_parallel_size,
+        "seed": args.seed,
+        "disable_log_stats": True,
+    }
+    if args.num_gpus:
+        return common | {"gpu_memory_utilization": args.gpu_memory_utilization}
+    return common | {
+        "kv_cache_memory_bytes": int(args.kv_cache_memory_gib * 2**30),
+        # Compiling takes 40 s at every start and gains nothing at these sizes.
+        "enforce_eager": True,
+        # A request with a seed of its own whose prompt is split over two steps crashes vLLM on CPUs
+        # ("CPU Generator does not use offset"). Whole prompts then have to fit into a step.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(args.max_num_batched_tokens, args.max_model_len),
+    }

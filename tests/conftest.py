@@ -1,0 +1,103 @@
+"""Fixtures that several test files share: tiny random models, and one Ray cluster for the whole session."""
+
+import os
+
+# Before anything imports ray: its token authentication leaves a file in the home directory otherwise.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray replaces 127.0.0.1 by the machine's own address unless clusters of several nodes are off; the name of
+# the switch is about other systems, the switch is not.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+# One thread a process: the engines, learners and tests of a session run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+VOCABULARY = 320
+END_TOKEN_ID = 1
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """A random Qwen3 in Hugging Face layout, with a word-level tokenizer: ids 0..2 are special."""
+
+    path: Path
+    tied: bool
+    vocab_size: int = VOCABULARY
+    end_token_id: int = END_TOKEN_ID
+
+
+def make_tiny_model(path: Path, *, tied: bool, seed: int = 0) -> TinyModel:
+    """Write a model of two layers and about 0.1M parameters.
+
+    The weights are large for a random model, so that its distributions are far from uniform and a wrong
+    weight shows in the log-probs. vLLM's CPU attention wants heads of at least 32.
+    """
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    words = ["<pad>", "<end>", "<unk>", *(f"w{index}" for index in range(3, VOCABULARY))]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>", unk_token="<unk>"
+    ).save_pretrained(path)
+
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=END_TOKEN_ID,
+        pad_token_id=0,
+        dtype="float32",
+    )
+    Qwen3ForCausalLM(config).save_pretrained(path)
+    return TinyModel(path=path, tied=tied)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """With the head tied to the embedding, as small Qwen3 models have it."""
+    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "tied", tied=True)
+
+
+@pytest.fixture(scope="session")
+def untied_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """With a head of its own."""
+    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "untied", tied=False)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """An embedded Ray on the loopback interface. Logical CPUs are oversubscribed on purpose."""
+    import ray
+    from ray import serve
+
+    ray.init(
+        num_cpus=8,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        namespace="rlad",
+        object_store_memory=256 * 2**20,
+        logging_level=logging.WARNING,
+        log_to_driver=bool(os.environ.get("RLAD_TEST_WORKER_LOGS")),
+    )
+    yield
+    serve.shutdown()
+    ray.shutdown()
