@@ -12,7 +12,7 @@ import numpy as np
 from rlad_core.config import dump
 from services.report.plots import PLOTS
 from services.report.records import RunRecord, read_run
-from services.report.tables import after_label, evaluation_lines, hidden_teacher_seconds, stage_lines
+from services.report.tables import after_label, evaluation_lines, stage_lines
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,6 @@ def _render(record: RunRecord, images: list[dict[str, str]], remarks: list[str])
         evaluation=evaluation_lines(record),
         after=after_label(record),
         stages=stage_lines(record),
-        hidden=hidden_teacher_seconds(record),
         images=images,
         recipe=dump(record.recipe) if record.recipe else None,
     )

@@ -29,6 +29,7 @@ STAGE_COLOURS = {
     "update": GREEN,
     "weight_sync": RED,
     "checkpoint": "#7A5195",
+    "evaluation": "#8C564B",
     "other": "#D5D8DC",
 }
 SIZE, DPI = (8.0, 4.0), 150
@@ -71,10 +72,10 @@ def response_length(record: RunRecord) -> Figure | str:
 
 
 def stage_times(record: RunRecord) -> Figure | str:
-    """Seconds of each stage, stacked, step by step."""
+    """Seconds that each stage added, stacked, step by step."""
     lines = [line for line in stage_lines(record) if line.stage != "step"]
     if not lines:
-        return "Stage times are left out: no step recorded its seconds."
+        return "Stage times are left out: no step recorded seconds and shares of its stages."
     figure, axes = _frame("Time per stage", "seconds per step")
     steps, whole = record.series("step"), record.seconds("step")
     drawn = np.zeros(len(steps))
@@ -82,7 +83,7 @@ def stage_times(record: RunRecord) -> Figure | str:
         if line.stage == "other":
             seconds = np.maximum(np.nan_to_num(whole) - drawn, 0.0)
         else:
-            seconds = np.nan_to_num(record.seconds(line.stage))
+            seconds = np.nan_to_num(record.added_seconds(line.stage))
         if line.share >= 0.001:
             percent = f"{100 * line.share:.0f}" if line.share >= 0.01 else "<1"
             label = f"{STAGE_LABELS[line.stage]} ({percent}%)"

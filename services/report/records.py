@@ -5,9 +5,9 @@
 - ``step``, ``stage`` (the recipe's stage), ``tokens`` (generated in the step);
 - ``reward_mean``, ``accuracy``, ``kl_to_teacher``, ``clip_fraction_low``, ``clip_fraction_high``,
   ``entropy``, ``response_length``;
-- ``seconds``: stage -> seconds that the stage added to the step (time behind an earlier stage not counted,
-  see `rlad_core.timeline`), with the whole as ``step``;
-- ``teacher_hidden_seconds``: teacher's time behind generation.
+- ``seconds``: stage -> seconds in which it was at work, with the whole as ``step``;
+- ``shares``: stage -> share of the step in which it was at work and no earlier stage was (so they add up to 1
+  with ``idle``; see `rlad_core.timeline`).
 
 ``evaluation.jsonl`` has one object per evaluation and subset: ``step``, ``when`` (before, step or after),
 ``subset``, ``correct``, ``total``, ``accuracy``, ``low`` and ``high`` (95% interval), ``truncated``.
@@ -52,10 +52,15 @@ class RunRecord:
         return np.array([_number(row.get(key)) for row in self.steps], dtype=np.float64)
 
     def seconds(self, stage: str) -> npt.NDArray[np.float64]:
-        """Seconds of a stage per step, float64 [steps]; NaN where a step has none."""
-        return np.array(
-            [_number((row.get("seconds") or {}).get(stage)) for row in self.steps], dtype=np.float64
-        )
+        """Seconds per step in which a stage was at work, float64 [steps]; NaN where a step has none."""
+        return self._of_stage("seconds", stage)
+
+    def added_seconds(self, stage: str) -> npt.NDArray[np.float64]:
+        """Seconds that a stage added to each step, so without those behind an earlier stage; [steps]."""
+        return self._of_stage("shares", stage) * self.seconds("step")
+
+    def _of_stage(self, key: str, stage: str) -> npt.NDArray[np.float64]:
+        return np.array([_number((row.get(key) or {}).get(stage)) for row in self.steps], dtype=np.float64)
 
 
 def read_run(folder: str | Path) -> RunRecord:

@@ -73,12 +73,21 @@ class EvaluationLine:
 
 @dataclass(frozen=True)
 class StageLine:
-    """One stage over the whole run: seconds in all and per step, and its share of the steps' time."""
+    """One stage over the whole run.
+
+    Attributes:
+        stage: its name, "other" for the time in which none was at work, "step" for the whole.
+        total: seconds that it added to the steps.
+        mean: the same, per step.
+        share: the same, of the steps' whole time.
+        hidden: seconds in which it worked behind an earlier stage, and so cost nothing.
+    """
 
     stage: str
     total: float
     mean: float
     share: float
+    hidden: float
 
     @property
     def label(self) -> str:
@@ -123,25 +132,22 @@ def after_label(record: RunRecord) -> str:
 
 def stage_lines(record: RunRecord) -> list[StageLine]:
     """Every stage that took time, then what is left of the steps ("other"), then the whole ("step")."""
-    steps = record.seconds("step")
-    timed = ~np.isnan(steps)
-    count, whole = int(timed.sum()), float(steps[timed].sum())
-    if count == 0 or whole == 0:
+    whole = record.seconds("step")
+    added = {stage: record.added_seconds(stage) for stage in STAGES if stage != "step"}
+    timed = np.any([~np.isnan(seconds) for seconds in added.values()], axis=0)
+    count, length = int(timed.sum()), float(whole[timed].sum())
+    if count == 0 or length == 0:
         return []
-    totals: dict[str, float] = {}
-    for stage in STAGES:
-        seconds = record.seconds(stage)[timed]
-        if stage not in ("step", "evaluation") and not np.isnan(seconds).all():
-            totals[stage] = float(np.nansum(seconds))
-    rest = whole - sum(totals.values())
-    rows = {**totals, "other": max(rest, 0.0), "step": whole}
-    return [StageLine(stage, total, total / count, total / whole) for stage, total in rows.items()]
-
-
-def hidden_teacher_seconds(record: RunRecord) -> float | None:
-    """Teacher's time that cost nothing because it ran behind generation; None where it wasn't recorded."""
-    hidden = record.series("teacher_hidden_seconds")
-    return None if np.isnan(hidden).all() else float(np.nansum(hidden))
+    lines = []
+    for stage, seconds in added.items():
+        if not np.isnan(seconds).all():
+            total = float(np.nansum(seconds))
+            at_work = float(np.nansum(record.seconds(stage)[timed]))
+            lines.append(StageLine(stage, total, total / count, total / length, max(at_work - total, 0.0)))
+    rest = max(length - sum(line.total for line in lines), 0.0)
+    lines.append(StageLine("other", rest, rest / count, rest / length, 0.0))
+    lines.append(StageLine("step", length, length / count, 1.0, 0.0))
+    return lines
 
 
 def evaluation_table(record: RunRecord) -> Table:
@@ -173,20 +179,23 @@ def stage_time_table(record: RunRecord) -> Table:
     table = Table(title="Time per stage", title_justify="left", caption_justify="left")
     table.add_column("stage")
     table.add_column("in the paper")
-    for heading in ("seconds", "per step", "share"):
+    for heading in ("seconds", "per step", "share", "hidden"):
         table.add_column(heading, justify="right")
     lines = stage_lines(record)
     for line in lines:
         if line.stage == "step":
             table.add_section()
         table.add_row(
-            line.label, line.paper_term, f"{line.total:.1f}", f"{line.mean:.2f}", f"{100 * line.share:.1f}%"
+            line.label,
+            line.paper_term,
+            f"{line.total:.1f}",
+            f"{line.mean:.2f}",
+            f"{100 * line.share:.1f}%",
+            f"{line.hidden:.1f}" if line.hidden >= 0.05 else "",
         )
-    hidden = hidden_teacher_seconds(record)
-    if not lines:
-        table.caption = "No step with times is recorded yet."
-    elif hidden is not None:
-        table.caption = (
-            f"The teacher worked another {hidden:.1f} s behind generation, which cost the steps nothing."
-        )
+    table.caption = (
+        "Seconds that a stage adds to the step; hidden: those behind an earlier stage, which cost nothing."
+        if lines
+        else "No step with times is recorded yet."
+    )
     return table

@@ -30,6 +30,10 @@ RECIPE = RunConfig.model_validate(
 )
 
 
+HIDDEN = 0.5
+"""Seconds of a step in which the teacher works behind generation."""
+
+
 def step_row(step: int) -> dict[str, Any]:
     """A plausible line of metrics.jsonl."""
     noise = np.random.default_rng(step).normal(size=6)
@@ -43,6 +47,8 @@ def step_row(step: int) -> dict[str, Any]:
         "weight_sync": 0.15,
         "checkpoint": 0.8 if step % 20 == 0 else 0.0,
     }
+    idle = 0.2 + (12.0 if step == 1 else 0.0)
+    whole = sum(seconds.values()) + idle
     return {
         "step": step,
         "version": step,
@@ -55,8 +61,8 @@ def step_row(step: int) -> dict[str, Any]:
         "entropy": 0.5 - 0.003 * step,
         "response_length": 150 + noise[1],
         "tokens": 40000,
-        "seconds": {**seconds, "step": sum(seconds.values()) + 0.2 + (12.0 if step == 1 else 0.0)},
-        "teacher_hidden_seconds": 0.5,
+        "seconds": {**seconds, "teacher": seconds["teacher"] + HIDDEN, "step": whole},
+        "shares": {**{stage: value / whole for stage, value in seconds.items()}, "idle": idle / whole},
     }
 
 
@@ -169,16 +175,17 @@ def test_the_stage_table_adds_up(run_dir: Path) -> None:
     )
     assert sum(line.share for name, line in lines.items() if name != "step") == pytest.approx(1)
     text = shown(stage_time_table(read_run(run_dir)))
-    assert re.search(r"teacher log-probs +│ log-probs +│ +18.0 │ +0.30 │", text)
+    assert re.search(r"teacher log-probs +│ log-probs +│ +18.0 │ +0.30 │ +[0-9.]+% │ +30.0 │", text)
     assert re.search(r"total +│ total ", text)
-    assert "another 30.0 s behind generation" in text
+    assert lines["teacher"].hidden == pytest.approx(60 * HIDDEN)
+    assert lines["rollout"].hidden == pytest.approx(0)
 
 
 def test_missing_numbers_leave_a_plot_out_with_the_reason(run_dir: Path) -> None:
     write_report(run_dir)
     rows = [step_row(step) for step in range(1, 61)]
     for row in rows:
-        del row["kl_to_teacher"], row["seconds"], row["teacher_hidden_seconds"]
+        del row["kl_to_teacher"], row["shares"]
         row["clip_fraction_low"] = None
     write_lines(run_dir / "metrics.jsonl", rows)
     paths = write_report(run_dir)
@@ -186,7 +193,7 @@ def test_missing_numbers_leave_a_plot_out_with_the_reason(run_dir: Path) -> None
     assert not (run_dir / "plots" / "kl_to_teacher.png").exists()  # the earlier report's
     assert paths.remarks == (
         "KL to the teacher is left out: no step recorded kl_to_teacher.",
-        "Stage times are left out: no step recorded its seconds.",
+        "Stage times are left out: no step recorded seconds and shares of its stages.",
     )
     assert all(remark in paths.html.read_text() for remark in paths.remarks)
     assert "No step with times" in shown(stage_time_table(read_run(run_dir)))
@@ -196,7 +203,7 @@ def test_a_number_that_only_some_steps_have_is_drawn_with_gaps(run_dir: Path) ->
     rows = [step_row(step) for step in range(1, 61)]
     for row in rows[:20]:
         row["kl_to_teacher"] = float("nan")
-        del row["seconds"]
+        del row["seconds"], row["shares"]
     write_lines(run_dir / "metrics.jsonl", rows)
     paths = write_report(run_dir)
     assert paths.remarks == ()
