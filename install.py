@@ -28,6 +28,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -87,7 +88,7 @@ def install(venv: Path, wanted: set[str], engine: str) -> None:
 
     started = time.monotonic()
     steps = Steps(venv, deadline=started + TOTAL_LIMIT_S)
-    print(f"install: into {venv}, extras {', '.join([engine, *extras])}. A first time takes 2 to 5 minutes.")
+    print(f"install: into {venv}, extras {', '.join([engine, *extras])}. A first time takes 2 to 6 minutes.")
     create_environment(venv)
     (venv / STAMP).unlink(missing_ok=True)  # from here until the end the environment is neither old nor new
     if engine == "cpu":
@@ -130,16 +131,17 @@ def fingerprint_of(engine: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def read_stamp(venv: Path) -> dict:
+def read_stamp(venv: Path) -> dict[str, Any]:
     """What the last complete install of this environment left, or nothing."""
     stamp = venv / STAMP
     if not stamp.exists() or not (venv / "bin" / "rlad").exists():
         return {}
     try:
-        return json.loads(stamp.read_text())
+        content: dict[str, Any] = json.loads(stamp.read_text())
     except json.JSONDecodeError:
         print(f"install: {stamp} cannot be read, so everything is checked again.")
         return {}
+    return content
 
 
 def create_environment(venv: Path) -> None:
@@ -176,7 +178,7 @@ def install_cpu_torch(steps: Steps) -> None:
         print(f"install: your package sources offer {torch}")
         steps.pip(torch, "install", "--no-deps", torch)
         return
-    print(f"install: your package sources don't offer {torch}; asking {PYTORCH_CPU_INDEX}")
+    print(f"install: your package sources don't offer {torch}; asking {PYTORCH_CPU_INDEX}", flush=True)
     index = ("--index-url", PYTORCH_CPU_INDEX)
     if not steps.offered(torch, *index):
         raise InstallError(
@@ -222,21 +224,28 @@ class Steps:
                 f"source is the usual cause; run the command again to go on. pip's log: {self.log}"
             ) from None
         if done.returncode != 0:
-            raise InstallError(f"pip failed at: {what}. Its log: {self.log}. Its last words:\n{done.stderr}")
+            words = [line for line in done.stderr.splitlines() if line and not line.startswith("WARNING")]
+            last = "\n".join(words[-15:])
+            raise InstallError(f"pip failed at: {what}. Its log: {self.log}. Its last words:\n{last}")
         print(f"install: {what}: {time.monotonic() - started:.0f} s", flush=True)
 
     def _run(self, command: tuple[str, ...], limit_s: float) -> subprocess.CompletedProcess[str]:
-        # -qq: pip warns once per package about a source that lacks it; the log has all of it.
-        line = [self._python, "-m", "pip", "-qq", "--log", str(self.log), *command]
-        return subprocess.run(
-            line,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=limit_s,
-            env=self._environment,
-            check=False,
-        )
+        """pip's answer: what it did goes to the log, what it complained of to the log and the caller."""
+        line = [self._python, "-m", "pip", *command]
+        with self.log.open("a") as log:
+            print("$", shlex.join(line), file=log, flush=True)
+            done = subprocess.run(
+                line,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=limit_s,
+                env=self._environment,
+                check=False,
+            )
+            log.write(done.stderr)
+        return done
 
 
 if __name__ == "__main__":
