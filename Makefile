@@ -18,7 +18,9 @@ help: ## Show this list
 	@echo "Variables: SEED=1 (demo), VENV=/other/place, PYTHON=/path/to/python3.11"
 
 demo: install ## Install, then distil a tiny student on puzzles (10-15 minutes on two cores)
-	$(BIN)/rlad run deploy/recipes/kk-tiny-trrd.yaml $(if $(SEED),--set seed=$(SEED))
+	@name=kk-tiny-trrd$(if $(SEED),-seed$(SEED)); run="$$name"; count=1; \
+	while [ -e "runs/$$run" ]; do count=$$((count + 1)); run="$$name-$$count"; done; \
+	set -x; "$(BIN)/rlad" run deploy/recipes/kk-tiny-trrd.yaml --set name="$$run" $(if $(SEED),--set seed=$(SEED))
 
 test: install-dev ## Install, then linters, type checks and all tests; pytest's summary comes last
 	@status=0; \

@@ -1,7 +1,7 @@
 """Which folders become packages; everything else about the distribution is in pyproject.toml.
 
-``deploy/`` (recipes and tiny models) is installed as the package ``services.deploy``, so that its files are
-found the same way in a checkout, an editable install and a wheel (`services.shipped`).
+``deploy/`` (recipes and tiny models) is installed as the package ``services.deploy``, so that it
+travels with a wheel; `rlad_core.config.SHIPPED` is where it is found.
 """
 
 from setuptools import find_packages, setup

@@ -1,4 +1,4 @@
-"""What a wheel holds and that its files are found when it is all there is; what the metadata promises."""
+"""What a wheel holds and that its recipes are found when it is all there is; what the metadata promises."""
 
 import importlib.metadata
 import os
@@ -7,13 +7,14 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from services.shipped import locate, shipped
+from rlad_core.config import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -65,40 +66,30 @@ def test_an_unpacked_wheel_finds_its_recipes(wheel: Path, tmp_path: Path) -> Non
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     program = (
-        "import services, services.shipped as s\n"
-        "print(services.__file__)\n"
-        "print(s.locate('deploy/recipes/kk-tiny-trrd.yaml').read_text())\n"
+        "from importlib.resources import files\n"
+        "from rlad_core.config import SHIPPED\n"
+        "print(SHIPPED)\n"
+        "print(files('services.deploy'))\n"
+        "print((SHIPPED / 'recipes' / 'kk-tiny-trrd.yaml').read_text())\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    first, *recipe = done.stdout.splitlines()
-    assert Path(first).is_relative_to(site)
+    by_config, by_resources, *recipe = done.stdout.splitlines()
+    assert by_config == by_resources == str(site / "services" / "deploy")
     assert "\n".join(recipe).strip() == (ROOT / "deploy/recipes/kk-tiny-trrd.yaml").read_text().strip()
 
 
-def test_shipped_files_are_found_in_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shipped("recipes/kk-tiny-trrd.yaml").samefile(ROOT / "deploy/recipes/kk-tiny-trrd.yaml")
-    monkeypatch.chdir(tmp_path)
-    assert locate("deploy/recipes/kk-tiny-trrd.yaml").samefile(ROOT / "deploy/recipes/kk-tiny-trrd.yaml")
-    own = tmp_path / "own.yaml"
-    own.touch()
-    assert locate("own.yaml").samefile(own)
-
-
-def test_a_file_that_is_not_shipped_is_refused_with_what_there_is() -> None:
-    with pytest.raises(FileNotFoundError, match=r"ships no recipes/nothing\.yaml.*kk-tiny-trrd\.yaml"):
-        locate("deploy/recipes/nothing.yaml")
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        locate("nowhere/else.yaml")
+def test_shipped_files_are_found_in_the_checkout() -> None:
+    assert (SHIPPED / "recipes").samefile(ROOT / "deploy" / "recipes")
+    assert Path(str(files("services.deploy"))).samefile(SHIPPED)
 
 
 def test_rlad_is_installed_with_its_command_and_its_plugin() -> None:
