@@ -14,8 +14,18 @@ MAX_LENGTH = 1024
 
 # Head size 32 is the smallest that vLLM's CPU attention takes.
 _SIZES: dict[str, dict[str, int]] = {
-    "student": {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 2},
-    "teacher": {"hidden_size": 96, "intermediate_size": 288, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "student": {
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+    },
+    "teacher": {
+        "hidden_size": 96,
+        "intermediate_size": 288,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+    },
 }
 TINY_CONFIGS = tuple(_SIZES)
 """What may follow ``tiny:`` in ``policy.model``."""

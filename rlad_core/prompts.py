@@ -1,0 +1,110 @@
+"""Training prompts as an endless stream, held-out prompts as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+from rlad_core import schema
+from rlad_core.config import RunConfig
+from rlad_core.tasks import Prompt, task
+
+
+class PromptStream:
+    """The run's prompts, tokenized when they are asked for.
+
+    Position p of the stream is a prompt of epoch p // n, shuffled anew in each epoch by the run's seed alone, so
+    a resumed run sees the order it would have seen.
+
+    Args:
+        config: the run.
+        tokenizer: the policy's, with a chat template.
+
+    Raises:
+        ValueError: the task cannot give as many prompts, or a prompt leaves no room for a response.
+    """
+
+    def __init__(self, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._config = config
+        self._tokenizer = tokenizer
+        self._task = task(config.task.name)
+        self.fingerprint = schema.tokenizer_fingerprint(tokenizer.get_vocab())
+        train = config.task.train
+        self._prompts: list[Prompt] = []
+        for index, people in enumerate(train.people):
+            share = len(range(index, train.count, len(train.people)))
+            self._prompts += self._task.prompts("train", f"{people}_people", share, train.seed)
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def prompts(self, positions: Sequence[int]) -> list[Prompt]:
+        """The prompts at these positions of the stream."""
+        return [self._prompts[self._index(position)] for position in positions]
+
+    def group_id(self, position: int, prompt: Prompt) -> str:
+        """Unique per visit: the prompt's id and the epoch."""
+        return f"{prompt.prompt_id}#{position // len(self._prompts)}"
+
+    def held_out(self) -> list[Prompt]:
+        """The evaluation's prompts, subset by subset."""
+        wanted = self._config.task.evaluation
+        return [
+            prompt
+            for people in wanted.people
+            for prompt in self._task.prompts(wanted.split, f"{people}_people", wanted.count, wanted.seed)
+        ]
+
+    def table(self, prompts: Sequence[Prompt]) -> pa.Table:
+        """PROMPTS of these prompts, in order.
+
+        Raises:
+            ValueError: a prompt is too long for the policy's context; says which.
+        """
+        texts = [
+            self._tokenizer.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
+            for prompt in prompts
+        ]
+        ids = self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        longest = self._config.policy.max_length - 1
+        for prompt, tokens in zip(prompts, ids, strict=True):
+            if len(tokens) > longest:
+                raise ValueError(
+                    f"prompt {prompt.prompt_id} ({prompt.subset}) has {len(tokens)} tokens and policy.max_length is "
+                    f"{self._config.policy.max_length}: raise it"
+                )
+        return schema.build(
+            schema.PROMPTS,
+            {
+                "prompt_id": [prompt.prompt_id for prompt in prompts],
+                "task": [prompt.task for prompt in prompts],
+                "subset": [prompt.subset for prompt in prompts],
+                "prompt": texts,
+                "prompt_token_ids": ids,
+                "gold": [prompt.gold for prompt in prompts],
+            },
+            tokenizer_fingerprint=self.fingerprint,
+        )
+
+    def demonstrations(self, prompts: Sequence[Prompt], sequence_ids: Sequence[str]) -> pa.Table:
+        """SEQUENCES of these prompts with the task's worked solutions, each closed by the end token."""
+        table = self.table(prompts)
+        replies = [self._task.demonstration(prompt.gold) for prompt in prompts]
+        ids = self._tokenizer(replies, add_special_tokens=False)["input_ids"] if replies else []
+        return schema.build(
+            schema.SEQUENCES,
+            {
+                "sequence_id": list(sequence_ids),
+                "prompt_token_ids": table.column("prompt_token_ids"),
+                "response_token_ids": [[*tokens, self._tokenizer.eos_token_id] for tokens in ids],
+            },
+            tokenizer_fingerprint=self.fingerprint,
+        )
+
+    def _index(self, position: int) -> int:
+        epoch, place = divmod(position, len(self._prompts))
+        if self._order is None or self._order[0] != epoch:
+            generator = np.random.default_rng([self._config.seed, epoch])
+            self._order = (epoch, generator.permutation(len(self._prompts)))
+        return int(self._order[1][place])

@@ -1,0 +1,108 @@
+"""Which prompts are being worked on: a bounded number of slots, and a frontier that never runs ahead of training.
+
+Every group that is alive holds a slot and is in one of four states:
+
+    waiting ----> in_flight ----> finished ----> taken ----> (slot freed)
+    drawn, not    being sampled,  waits for its  in a batch    trained on, or uninformative, and the new
+    yet sent      scored, judged  batch          of a step     weights are out
+
+With ``(max_staleness + 1) * prompts_per_step`` slots a group can be at most ``max_staleness`` versions old when it
+is trained on, without ever dropping one. A position counts as consumed only when its slot is freed, so a run that
+is resumed works again on exactly the groups that were alive, and on none twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["waiting", "in_flight", "finished", "taken"]
+_NEXT: dict[State, State] = {"waiting": "in_flight", "in_flight": "finished", "finished": "taken"}
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """What a checkpoint keeps: enough to continue without skipping or repeating a group.
+
+    Attributes:
+        next_position: first position that was never drawn.
+        alive: positions drawn and not freed, in rising order.
+    """
+
+    next_position: int = 0
+    alive: tuple[int, ...] = ()
+
+
+class SlotLedger:
+    """Slots of a run. Positions count draws from the stream of training prompts: 0, 1, 2, ...
+
+    Args:
+        slots: how many positions may be alive at once.
+        frontier: where an earlier run stopped; its living positions are drawn again first.
+    """
+
+    def __init__(self, slots: int, frontier: Frontier = Frontier()) -> None:
+        if slots < 1:
+            raise ValueError(f"slots is {slots}, wanted at least 1")
+        self._slots = slots
+        self._next = frontier.next_position
+        self._again = sorted(frontier.alive)
+        self._states: dict[int, State] = {}
+
+    def draw(self, count: int) -> list[int]:
+        """Take `count` positions, oldest first; they are `waiting`.
+
+        Raises:
+            RuntimeError: not enough slots are free.
+        """
+        if count > self.free:
+            raise RuntimeError(
+                f"{count} groups are wanted and {self.free} of {self._slots} slots are free; "
+                f"{len(self._states)} groups are alive"
+            )
+        again, self._again = self._again[:count], self._again[count:]
+        fresh = count - len(again)
+        drawn = [*again, *range(self._next, self._next + fresh)]
+        self._next += fresh
+        self._states.update(dict.fromkeys(drawn, "waiting"))
+        return drawn
+
+    def advance(self, position: int, to: State) -> None:
+        """Move a group to its next state.
+
+        Raises:
+            RuntimeError: the group is not alive, or the step is out of order.
+        """
+        state = self._states.get(position)
+        if state is None or _NEXT.get(state) != to:
+            raise RuntimeError(f"group {position} is {state or 'not alive'} and cannot become {to}")
+        self._states[position] = to
+
+    def release(self, positions: list[int]) -> None:
+        """Free the slots of groups that are consumed.
+
+        Raises:
+            RuntimeError: a group was not `taken`.
+        """
+        for position in positions:
+            if self._states.get(position) != "taken":
+                raise RuntimeError(
+                    f"group {position} is {self._states.get(position, 'not alive')}; only taken groups are freed"
+                )
+        for position in positions:
+            del self._states[position]
+
+    @property
+    def free(self) -> int:
+        """Slots without a group."""
+        return self._slots - len(self._states)
+
+    @property
+    def alive(self) -> dict[int, State]:
+        """State of each living position."""
+        return dict(self._states)
+
+    @property
+    def frontier(self) -> Frontier:
+        """What to save: see `Frontier`."""
+        return Frontier(self._next, tuple(sorted([*self._again, *self._states])))

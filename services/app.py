@@ -1,0 +1,119 @@
+"""The Serve applications of a run: what is deployed for a recipe, and how to reach it from any process."""
+
+from dataclasses import dataclass
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from rlad_core.config import SFT, RunConfig, resolve_model
+from services import rollout, teacher, verifier
+from services.clients import HandleTeacher, TeacherClient
+
+
+@dataclass(frozen=True)
+class RunServices:
+    """Names of a run's applications; every process of the cluster gets its own handles from them."""
+
+    run: str
+    teacher_timeout_s: float | None = None
+
+    def rollout(self) -> DeploymentHandle:
+        """Samples from the policy."""
+        return serve.get_app_handle(f"{self.run}-rollout")
+
+    def demonstrator(self) -> DeploymentHandle:
+        """Samples from the teacher, for offline distillation."""
+        return serve.get_app_handle(f"{self.run}-demonstrator")
+
+    def verifier(self) -> DeploymentHandle:
+        """Judges responses."""
+        return serve.get_app_handle(f"{self.run}-verifier")
+
+    def teacher(self) -> TeacherClient:
+        """Scores responses.
+
+        Raises:
+            LookupError: the run has no teacher.
+        """
+        if self.teacher_timeout_s is None:
+            raise LookupError(f"run {self.run!r} has no teacher; name one in its recipe")
+        return HandleTeacher(serve.get_app_handle(f"{self.run}-teacher"), timeout_s=self.teacher_timeout_s)
+
+
+def policy_store_name(config: RunConfig) -> str:
+    """Name of the actor that holds the run's policy versions."""
+    return f"{config.name}-policy"
+
+
+def run_services(config: RunConfig) -> RunServices:
+    """How to reach the services of a run."""
+    return RunServices(
+        config.name, config.teacher.timeout_s if config.needs_teacher and config.teacher else None
+    )
+
+
+def applications(config: RunConfig, policy_folder: str) -> dict[str, Application]:
+    """The applications a run needs, by name.
+
+    Args:
+        config: the run.
+        policy_folder: where the policy starts from.
+    """
+    apps = {
+        f"{config.name}-rollout": rollout.build(rollout_args(config, policy_folder)),
+        f"{config.name}-verifier": verifier.build(verifier.VerifierArgs()),
+    }
+    demonstrates = any(
+        isinstance(s.objective, SFT) and s.objective.source == "teacher" for s in config.stages
+    )
+    scores = any(s.objective.needs_teacher and not isinstance(s.objective, SFT) for s in config.stages)
+    if config.teacher is not None and scores:
+        apps[f"{config.name}-teacher"] = teacher.build(teacher_args(config))
+    if config.teacher is not None and demonstrates:
+        folder = resolve_model(config.teacher.model)
+        args = rollout_args(config, folder).model_copy(update={"policy_store": None})
+        apps[f"{config.name}-demonstrator"] = rollout.build(args)
+    return apps
+
+
+def rollout_args(config: RunConfig, model: str) -> rollout.RolloutArgs:
+    """The rollout service of a run."""
+    settings = config.rollout
+    return rollout.RolloutArgs(
+        model=model,
+        policy_store=policy_store_name(config),
+        transfer=config.weights.transfer,
+        dtype=config.policy.dtype,
+        max_model_len=config.policy.max_length,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        kv_cache_memory_gib=settings.kv_cache_memory_gib,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        num_replicas=settings.num_replicas,
+        num_cpus=settings.num_cpus,
+        num_gpus=settings.num_gpus,
+        threads=settings.threads,
+        seed=config.seed,
+        timeout_s=settings.timeout_s,
+        update_timeout_s=config.weights.timeout_s,
+    )
+
+
+def teacher_args(config: RunConfig) -> teacher.TeacherArgs:
+    """The teacher service of a run."""
+    settings = config.teacher
+    assert settings is not None
+    return teacher.TeacherArgs(
+        model=resolve_model(settings.model),
+        engine=settings.engine,
+        dtype=settings.dtype,
+        max_model_len=config.policy.max_length,
+        max_tokens_per_batch=settings.max_tokens_per_batch,
+        num_replicas=settings.num_replicas,
+        num_cpus=settings.num_cpus,
+        num_gpus=settings.num_gpus,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        threads=settings.threads,
+    )

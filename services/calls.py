@@ -1,0 +1,48 @@
+"""Calls to Serve deployments with a limit that names what was waited for, and retries where they are harmless."""
+
+import asyncio
+from typing import Any
+
+from ray.exceptions import ActorDiedError, ActorUnavailableError, WorkerCrashedError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+TRANSIENT = (
+    ActorDiedError,
+    ActorUnavailableError,
+    WorkerCrashedError,
+    BackPressureError,
+    DeploymentUnavailableError,
+)
+"""A replica is gone or full. Serve starts another; all our requests are idempotent, so asking again is safe."""
+
+
+async def call(method: DeploymentHandle, *args: Any, timeout_s: float, what: str, **kwargs: Any) -> Any:
+    """Call a deployment's method, again if its replica went away, until it answers.
+
+    Args:
+        method: such as ``handle.score``.
+        timeout_s: limit for all attempts together.
+        what: what is waited for, for the error.
+
+    Raises:
+        TimeoutError: naming ``what`` and the last fault.
+    """
+    last: BaseException | None = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(TRANSIENT),
+                wait=wait_random_exponential(multiplier=0.5, max=10),
+                reraise=True,
+            ):
+                with attempt:
+                    try:
+                        return await method.remote(*args, **kwargs)
+                    except TRANSIENT as error:
+                        last = error
+                        raise
+    except TimeoutError as error:
+        because = f"; the last attempt ended with {type(last).__name__}: {last}" if last else ""
+        raise TimeoutError(f"waited {timeout_s:g} s for {what}{because}") from error

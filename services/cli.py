@@ -1,0 +1,199 @@
+"""The command ``rlad``. Exit codes: 0, 1 (it failed), 2 (wrong usage or recipe)."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from rlad_core.config import ConfigError, RunConfig, dump, load
+from services import doctor as installation_doctor
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Distil a small reasoning model from a large one during reinforcement learning.",
+)
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+Recipe = Annotated[
+    Path, typer.Argument(help="A recipe: a YAML file, or the name of one that ships with rlad.")
+]
+Overrides = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe, e.g. learner.lr=1e-5."),
+]
+
+
+def main() -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
+            error.show()
+            return int(error.exit_code)
+        if os.environ.get("RLAD_TRACEBACK"):
+            raise
+        _err.print(f"[red]failed[/red]: {error}", markup=True)
+        _err.print("[dim](RLAD_TRACEBACK=1 shows where)[/dim]")
+        return 1
+    return 0
+
+
+def _load(recipe: Path, overrides: list[str]) -> RunConfig:
+    try:
+        return load(recipe, overrides)
+    except (ConfigError, FileNotFoundError) as error:
+        _err.print(str(error), markup=False)
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def run(
+    recipe: Recipe,
+    overrides: Overrides = [],  # noqa: B006 - typer reads it, nothing writes it
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+) -> None:
+    """Carry out a run: services, training, evaluation, report.
+
+    Examples:
+
+        rlad run kk-tiny-trrd
+
+        rlad run deploy/recipes/kk-tiny-trrd.yaml --set stages.0.steps=5 --set name=short
+
+        rlad run runs/short/recipe.yaml --resume
+    """
+    config = _load(recipe, overrides)
+    # Ray, vLLM and torch take seconds to import; a wrong recipe is refused before that.
+    from services.report import evaluation_table, read_run, stage_time_table
+    from services.run import RunError
+    from services.run import run as carry_out
+    from services.watch import Watcher
+
+    try:
+        outcome = carry_out(config, resume=resume, watcher=Watcher(_out, config.total_steps))
+    except RunError as error:
+        _err.print(f"[red]failed[/red]: {error}")
+        raise typer.Exit(1) from error
+    record = read_run(outcome.run_dir)
+    if not outcome.finished:
+        _out.print(
+            f"stopped after {outcome.steps} of {config.total_steps} steps. Continue with\n"
+            f"  rlad run {outcome.run_dir / 'recipe.yaml'} --resume"
+        )
+    _out.print(evaluation_table(record))
+    _out.print(stage_time_table(record))
+    _out.print(f"report  {outcome.report.html}")
+    if outcome.finished:
+        _out.print(f"model   {outcome.run_dir / 'export'}")
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Check a recipe and print what a run of it would be; starts nothing.
+
+    Example:
+
+        rlad plan kk-tiny-trrd --set rollout.group_size=16
+    """
+    config = _load(recipe, overrides)
+    from services.plan import describe
+
+    _out.print(dump(config), markup=False)
+    for table in describe(config):
+        _out.print(table)
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="The run's folder, e.g. runs/kk-tiny-trrd.")],
+) -> None:
+    """Write report.html and the plots of a run, also of one that is still working.
+
+    Example:
+
+        rlad report runs/kk-tiny-trrd
+    """
+    from services.report import ReportError, evaluation_table, read_run, stage_time_table, write_report
+
+    try:
+        paths = write_report(run_dir)
+        record = read_run(run_dir)
+    except ReportError as error:
+        _err.print(str(error), markup=False)
+        raise typer.Exit(1) from error
+    _out.print(evaluation_table(record))
+    _out.print(stage_time_table(record))
+    _out.print(f"report  {paths.html}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A folder, a hub id, or rlad:NAME.")],
+    task: Annotated[str, typer.Option(help="The task.")] = "knights_knaves",
+    people: Annotated[str, typer.Option(help="Sizes of the puzzles, e.g. 2,3.")] = "2,3",
+    count: Annotated[int, typer.Option(min=1, help="Puzzles of each size.")] = 300,
+    k: Annotated[int, typer.Option("--k", min=1, help="Responses per puzzle, for Mean@k and Pass@k.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0)] = 0.6,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1)] = 0.95,
+    max_response_length: Annotated[int, typer.Option(min=1)] = 320,
+    max_length: Annotated[int, typer.Option(min=2, help="Tokens of prompt and response.")] = 512,
+    split: Annotated[str, typer.Option(help="validation or test.")] = "test",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Measure a model's accuracy on held-out puzzles, with 95% intervals.
+
+    Examples:
+
+        rlad evaluate rlad:kk-teacher
+
+        rlad evaluate runs/kk-tiny-trrd/export --people 2,3,4 --k 4
+    """
+    from services.evaluate import evaluation_recipe, measure
+
+    try:
+        config = evaluation_recipe(
+            model=model,
+            task=task,
+            people=[int(each) for each in people.split(",")],
+            count=count,
+            samples=k,
+            temperature=temperature,
+            top_p=top_p,
+            max_response_length=max_response_length,
+            max_length=max_length,
+            split=split,
+            seed=seed,
+        )
+    except (ConfigError, ValueError) as error:
+        _err.print(str(error), markup=False)
+        raise typer.Exit(2) from error
+    _out.print(measure(config))
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation in a few seconds and say what to do about each fault.
+
+    Example:
+
+        rlad doctor
+    """
+    raise typer.Exit(installation_doctor.main())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The Ray cluster of a run: an embedded one on this machine's loopback, or one that is already there."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray import serve
+
+from rlad_core.config import RunConfig
+from services.weights import NAMESPACE
+
+_SPARE_CPUS = 4  # logical: Serve's proxy and controller, Train's controller, the actors of the run
+
+
+@contextmanager
+def cluster(config: RunConfig) -> Iterator[None]:
+    """Join or start Ray; an embedded cluster ends with the block, another one only loses this run's things."""
+    settings = config.cluster
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
+    if settings.address is None:
+        # A token file in the home directory would lock later clusters of this user out.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(
+            num_cpus=settings.num_cpus or _wanted_cpus(config),
+            num_gpus=settings.num_gpus,
+            object_store_memory=int(settings.object_store_gib * 2**30),
+            include_dashboard=False,
+            namespace=NAMESPACE,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+            _metrics_export_port=config.telemetry.metrics_port,
+        )
+    else:
+        ray.init(
+            address=settings.address, namespace=NAMESPACE, logging_level=logging.WARNING, log_to_driver=False
+        )
+    try:
+        yield
+    finally:
+        if settings.address is None:
+            serve.shutdown()
+        ray.shutdown()
+
+
+def _wanted_cpus(config: RunConfig) -> int:
+    """What the run's services and workers reserve; CPUs are logical, so this may exceed the cores."""
+    teacher = config.teacher.num_replicas * config.teacher.num_cpus if config.teacher else 0
+    # Twice the rollouts: a teacher that demonstrates runs as a rollout service too.
+    rollout = 2 * config.rollout.num_replicas * config.rollout.num_cpus
+    return _SPARE_CPUS + math.ceil(teacher + rollout + config.learner.workers * config.learner.num_cpus)

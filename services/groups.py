@@ -1,0 +1,187 @@
+"""One group's way through the services: prompt -> responses -> teacher's log-probs and rewards, side by side."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from ray.serve.handle import DeploymentHandle
+
+from rlad_core import schema
+from rlad_core.advantage import group_relative_advantages
+from rlad_core.schema import flatten, lengths, to_responses, to_sequences
+from services.calls import call
+from services.clients import TeacherClient
+from services.rollout import SamplingSettings
+from services.telemetry import span
+
+
+@dataclass(frozen=True)
+class Group:
+    """A finished group.
+
+    Attributes:
+        position: of its prompt in the run's stream of prompts.
+        rollouts, rewards: ROLLOUTS and REWARDS, one row per response.
+        teacher_scores: TEACHER_SCORES of the same responses, or None where no teacher was asked.
+    """
+
+    position: int
+    rollouts: pa.Table
+    rewards: pa.Table
+    teacher_scores: pa.Table | None
+
+    @property
+    def group_id(self) -> str:
+        """The group's id."""
+        return str(self.rollouts.column("group_id")[0].as_py())
+
+    @property
+    def response_tokens(self) -> int:
+        """Response tokens of all its responses."""
+        return _tokens(self.rollouts)
+
+
+class GroupWorker:
+    """Takes groups through the services. Holds no state: a group can be worked on again after a fault.
+
+    Args:
+        rollout: handle of the rollout service (of the policy, or of a teacher that demonstrates).
+        verifier: handle of the verifier service.
+        teacher: None where the objective asks none.
+        timeout_s: limit for each call.
+    """
+
+    def __init__(
+        self,
+        rollout: DeploymentHandle,
+        verifier: DeploymentHandle,
+        teacher: TeacherClient | None,
+        timeout_s: float,
+    ) -> None:
+        self._rollout = rollout
+        self._verifier = verifier
+        self._teacher = teacher
+        self._timeout_s = timeout_s
+
+    async def work(
+        self, position: int, group: pa.Table, prompts: pa.Table, sampling: SamplingSettings, version: int
+    ) -> Group:
+        """Sample, then score and judge at the same time.
+
+        Args:
+            position: kept for the caller.
+            group: one row with group_id, prompt_id, prompt_token_ids.
+            prompts: PROMPTS that hold the group's prompt.
+            version: oldest policy version that may sample.
+
+        Raises:
+            TimeoutError: naming the service that did not answer.
+        """
+        with span("rollout") as work:
+            rollouts = await self.sample(group, sampling, version)
+            work.items = len(rollouts)
+            work.tokens = _tokens(rollouts)
+        judging: list[Awaitable[pa.Table | None]] = [self.judge(rollouts, prompts), self._score(rollouts)]
+        rewards, scores = await asyncio.gather(*judging)
+        assert rewards is not None
+        return Group(position, rollouts, rewards, scores)
+
+    async def sample(self, groups: pa.Table, sampling: SamplingSettings, version: int) -> pa.Table:
+        """ROLLOUTS of these groups."""
+        return await call(
+            self._rollout.generate,
+            groups,
+            sampling,
+            min_version=version,
+            timeout_s=self._timeout_s,
+            what="rollouts",
+        )
+
+    async def judge(self, rollouts: pa.Table, prompts: pa.Table) -> pa.Table:
+        """REWARDS of these rollouts."""
+        with span("verify", items=len(rollouts)):
+            responses = to_responses(rollouts, prompts)
+            return await call(self._verifier.verify, responses, timeout_s=self._timeout_s, what="rewards")
+
+    async def _score(self, rollouts: pa.Table) -> pa.Table | None:
+        if self._teacher is None:
+            return None
+        with span("teacher", items=len(rollouts), tokens=_tokens(rollouts)):
+            return await self._teacher.score(to_sequences(rollouts))
+
+
+def join_groups(groups: Sequence[Group], prompts: pa.Table) -> tuple[pa.Table, list[str]]:
+    """EXPERIENCE of the groups with their advantages, and the group of each row.
+
+    Args:
+        prompts: PROMPTS that hold the groups' prompts.
+    """
+    if not groups:
+        return schema.EXPERIENCE.empty_table(), []
+    rollouts = pa.concat_tables([group.rollouts for group in groups])
+    rewards = pa.concat_tables([group.rewards for group in groups])
+    scores = [group.teacher_scores for group in groups if group.teacher_scores is not None]
+    reward_of = dict(zip(rewards["sequence_id"].to_pylist(), rewards["reward"].to_pylist(), strict=True))
+    ids = schema.sequence_ids(rollouts).to_pylist()
+    group_ids = rollouts.column("group_id").to_pylist()
+    advantages = group_relative_advantages([reward_of[sequence] for sequence in ids], group_ids).advantages
+    experience = schema.join_experience(
+        rollouts,
+        prompts=prompts,
+        rewards=rewards,
+        advantages=dict(zip(ids, advantages.tolist(), strict=True)),
+        teacher_scores=pa.concat_tables(scores) if scores else None,
+    )
+    return experience, group_ids
+
+
+def accepted_sequences(groups: Sequence[Group]) -> tuple[pa.Table, list[str]]:
+    """SEQUENCES of the responses that the verifier accepted, and the group of each row."""
+    if not groups:
+        return schema.SEQUENCES.empty_table(), []
+    accepted = [g.rollouts.filter(pc.equal(_verdicts(g), True)) for g in groups]
+    rollouts = pa.concat_tables(accepted)
+    return schema.to_sequences(rollouts), rollouts.column("group_id").to_pylist()
+
+
+def describe(kept: Sequence[Group], dropped: Sequence[Group], step: int) -> dict[str, float]:
+    """The step's batch in numbers, by their names in metrics.jsonl.
+
+    Rewards, accuracy and lengths are those of all responses that were sampled: leaving the uninformative
+    groups out would make both look other than they are.
+    """
+    sampled = [*kept, *dropped]
+    rewards = np.concatenate([group.rewards.column("reward").to_numpy() for group in sampled])
+    correct = np.concatenate([group.rewards.column("correct").to_numpy() for group in sampled])
+    finished = [reason for group in sampled for reason in group.rollouts.column("finish_reason").to_pylist()]
+    tokens, wasted = (sum(group.response_tokens for group in groups) for groups in (sampled, dropped))
+    behind = [step - flatten(group.rollouts.column("policy_versions"))[0] for group in kept]
+    staleness = np.concatenate(behind) if behind else np.zeros(1)
+    return {
+        "reward_mean": float(rewards.mean()),
+        "accuracy": float(correct.mean()),
+        "responses": len(rewards),
+        "response_length": tokens / len(rewards),
+        "truncated_share": finished.count("length") / len(finished),
+        "groups": len(kept),
+        "dropped_groups": len(dropped),
+        "tokens": tokens,
+        "wasted_tokens": wasted,
+        "staleness": float(staleness.mean()),
+        "staleness_max": float(staleness.max()),
+    }
+
+
+def _tokens(rollouts: pa.Table) -> int:
+    return int(lengths(rollouts.column("response_token_ids")).sum())
+
+
+def _verdicts(group: Group) -> pa.Array:
+    """Whether each row of the group's rollouts is right."""
+    right = dict(
+        zip(group.rewards["sequence_id"].to_pylist(), group.rewards["correct"].to_pylist(), strict=True)
+    )
+    return pa.array([right[sequence] for sequence in schema.sequence_ids(group.rollouts).to_pylist()])

@@ -1,0 +1,238 @@
+"""The learner: Ray Train workers that turn experience into new policy versions.
+
+Policy version v is the policy after v steps. A step, as every rank goes through it:
+
+    next_shard(step) --> train_on (FSDP2) --> publish version step + 1 --> every rollout replica has it
+                                                      --> trained(step) frees the slots --> record, checkpoint
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    ScalingConfig,
+)
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from rlad_core import metrics, objectives
+from rlad_core.config import RunConfig, validate
+from rlad_core.objectives import Statistic
+from rlad_core.timeline import stage_table
+from services import telemetry
+from services.app import policy_store_name, run_services
+from services.experience import Shard
+from services.telemetry import span
+from services.trained_policy import TrainedPolicy
+from services.training_rows import TrainingRows
+from services.weights import NAMESPACE, publish, sync
+
+STATE_FILE = "rlad-state.json"
+"""In a checkpoint: the steps done and the frontier of the prompts."""
+
+
+def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
+    """The trainer of a run; its ``fit`` continues from the last checkpoint in the run's folder, if there is one."""
+    learner = config.learner
+    return TorchTrainer(
+        train_loop,
+        train_loop_config={"config": config.model_dump(mode="json"), "policy_folder": policy_folder},
+        scaling_config=ScalingConfig(
+            num_workers=learner.workers,
+            use_gpu=learner.num_gpus > 0,
+            resources_per_worker={"CPU": learner.num_cpus, "GPU": learner.num_gpus}
+            if learner.num_gpus
+            else {"CPU": learner.num_cpus},
+        ),
+        torch_config=TorchConfig(
+            backend="nccl" if learner.num_gpus else "gloo", timeout_s=int(learner.timeout_s)
+        ),
+        run_config=ray.train.RunConfig(
+            name=config.name,
+            storage_path=str(Path(config.output.dir).absolute()),
+            checkpoint_config=CheckpointConfig(num_to_keep=config.output.keep_checkpoints),
+            failure_config=FailureConfig(max_failures=0),
+        ),
+    )
+
+
+class Learner:
+    """One rank's view of the run."""
+
+    def __init__(self, config: RunConfig, policy_folder: str) -> None:
+        context = ray.train.get_context()
+        self.config = config
+        self.rank = context.get_world_rank()
+        self.policy = TrainedPolicy(config, policy_folder, get_device())
+        self.services = run_services(config)
+        self.collector = ray.get_actor(f"{config.name}-experience", namespace=NAMESPACE)
+        self.journal = ray.get_actor(f"{config.name}-journal", namespace=NAMESPACE)
+        self.spans = telemetry.SpanCollector()
+
+    def restore(self) -> int:
+        """Load the last checkpoint; the number of steps done."""
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return 0
+        with checkpoint.as_directory() as folder:
+            self.policy.load(Path(folder))
+            return int(json.loads((Path(folder) / STATE_FILE).read_text())["step"])
+
+    def publish(self, version: int) -> None:
+        """Hand the policy to every rollout replica as `version`; waits until all of them serve it."""
+        with span("weight_sync"):
+            state = self.policy.full_state_dict()
+            if self.rank == 0:
+                weights = self.config.weights
+                publish(policy_store_name(self.config), version, state, weights.timeout_s)
+                sync(self.services.rollout(), version, self.config.rollout.num_replicas, weights.timeout_s)
+                telemetry.gauge(metrics.RUN_LEARNER_VERSION, version)
+            dist.barrier()
+
+    def evaluate(self, when: str, step: int) -> None:
+        """Measure accuracy on the held-out puzzles (rank 0; the others wait at the next collective call)."""
+        if self.rank == 0:
+            rows = self._ask(self.collector.evaluate.remote(step), f"the evaluation of policy version {step}")
+            ray.get(self.journal.evaluation.remote(when, step, rows))
+            for row in rows:
+                telemetry.gauge(metrics.RUN_EVALUATION, row.accuracy, subset=row.subset)
+        dist.barrier()
+
+    def step(self, step: int) -> bool:
+        """One step of the run; False where the run is to stop before it."""
+        started = time.time()
+        with span("step"):
+            shard: Shard | None = self._ask(
+                self.collector.next_shard.remote(step, self.rank), f"the batch of step {step}"
+            )
+            if shard is None:
+                return False
+            rows = TrainingRows(ray.get(shard.table), shard.plan)
+            objective = objectives.build(self.config.position(step).stage.objective)
+            statistics = self.policy.train_on(rows, objective, step)
+            if self._must_publish(step):
+                self.publish(step + 1)
+            if self.rank == 0:
+                self._ask(self.collector.trained.remote(step), f"the release of step {step}")
+        if self.rank == 0:
+            self._record(step, shard, statistics, started, time.time())
+        else:
+            self.spans.take()
+        return True
+
+    def _must_publish(self, step: int) -> bool:
+        """Rollouts follow, in the next step or in an evaluation; supervised steps need no hand-over."""
+        if step + 1 >= self.config.total_steps or _due(self.config.evaluation.every, step + 1):
+            return True
+        return self.config.position(step + 1).stage.objective.trains_on_rollouts
+
+    def _record(
+        self, step: int, shard: Shard, statistics: dict[str, Statistic], start: float, end: float
+    ) -> None:
+        table = stage_table([*shard.facts.spans, *self.spans.take()], start, end)
+        seconds = {row.stage: row.wall_seconds for row in table}
+        hidden = {row.stage: row.hidden_seconds for row in table}
+        numbers = {**shard.facts.numbers, **{name: s.mean for name, s in statistics.items()}}
+        stage = self.config.position(step).stage
+        row: dict[str, Any] = {
+            "step": step,
+            "version": step + 1,
+            "stage": stage.label,
+            **numbers,
+            "seconds": {**seconds, "step": end - start},
+            "shares": {row.stage: row.share for row in table},
+        }
+        if "teacher" in hidden:
+            row["teacher_hidden_seconds"] = hidden["teacher"]
+            telemetry.gauge(metrics.RUN_TEACHER_HIDDEN, hidden["teacher"])
+        for stage_row in table:
+            if stage_row.stage != "idle":
+                telemetry.gauge(metrics.RUN_STAGE_SHARE, stage_row.share, stage=stage_row.stage)
+        telemetry.gauge(metrics.RUN_STEP, step + 1)
+        for name, spec in _GAUGES.items():
+            if name in numbers:
+                telemetry.gauge(spec, numbers[name])
+        if numbers.get("dropped_groups"):
+            telemetry.count(metrics.RUN_DROPPED_GROUPS, numbers["dropped_groups"], kind="uninformative")
+        ray.get(self.journal.step.remote(row, shard.facts.trained_groups, shard.facts.dropped_groups))
+        settings = self.config.telemetry
+        if _due(settings.sample_experience_every, step) and len(sampled := ray.get(shard.table)):
+            self.journal.sample.remote(step, sampled.slice(0, settings.sample_experience_rows))
+
+    def checkpoint(self, steps: int, *, wanted: bool) -> None:
+        """Report to Ray Train, with a checkpoint where one is wanted. Waits for all ranks."""
+        if not wanted:
+            return
+        with span("checkpoint"), tempfile.TemporaryDirectory() as folder:
+            self.policy.save(Path(folder))
+            if self.rank == 0:
+                frontier = self._ask(self.collector.frontier.remote(), "the frontier of the prompts")
+                state = {"step": steps, "frontier": frontier, "run": self.config.name}
+                (Path(folder) / STATE_FILE).write_text(json.dumps(state))
+            ray.train.report({"step": steps}, checkpoint=Checkpoint.from_directory(folder))
+
+    def _ask(self, reference: Any, what: str) -> Any:
+        """``ray.get`` with the learner's limit, and a name for what is waited for."""
+        try:
+            return ray.get(reference, timeout=self.config.learner.timeout_s)
+        except ray.exceptions.GetTimeoutError as error:
+            raise TimeoutError(f"waited {self.config.learner.timeout_s:g} s for {what}") from error
+
+
+def train_loop(settings: dict[str, Any]) -> None:
+    """What every rank runs: the whole of a run, from the policy it starts from to the exported one."""
+    config = validate(settings["config"], "the run's recipe")
+    telemetry.name_run(config.name)
+    torch.set_num_threads(config.learner.threads)
+    learner = Learner(config, settings["policy_folder"])
+    first = done = learner.restore()
+    learner.publish(first)
+    if first == 0:
+        learner.evaluate("before", 0)
+    for step in range(first, config.total_steps):
+        if not learner.step(step):
+            break
+        done = step + 1
+        last = done == config.total_steps
+        if not last and _due(config.evaluation.every, done):
+            learner.evaluate("step", done)
+        learner.checkpoint(done, wanted=last or _due(config.learner.checkpoint_every, done))
+    else:
+        learner.evaluate("after", done)
+        learner.policy.export(Path(config.run_dir).absolute() / "export")
+        return
+    learner.checkpoint(done, wanted=done > first and not _due(config.learner.checkpoint_every, done))
+
+
+def _due(every: int, steps: int) -> bool:
+    return every > 0 and steps % every == 0
+
+
+_GAUGES = {
+    "reward_mean": metrics.RUN_REWARD,
+    "accuracy": metrics.RUN_ACCURACY,
+    "loss": metrics.RUN_LOSS,
+    "kl_to_teacher": metrics.RUN_TEACHER_KL,
+    "teacher_log_ratio_clamped_share": metrics.RUN_TEACHER_CLAMPED,
+    "clip_fraction_low": metrics.RUN_CLIP_LOW,
+    "clip_fraction_high": metrics.RUN_CLIP_HIGH,
+    "entropy": metrics.RUN_ENTROPY,
+    "staleness": metrics.RUN_STALENESS,
+    "staleness_max": metrics.RUN_STALENESS_MAX,
+    "mismatch": metrics.RUN_MISMATCH,
+    "gradient_norm": metrics.RUN_GRADIENT_NORM,
+    "learning_rate": metrics.RUN_LEARNING_RATE,
+    "response_length": metrics.RUN_RESPONSE_LENGTH,
+    "truncated_share": metrics.RUN_TRUNCATED,
+}

@@ -1,0 +1,71 @@
+"""What a run would be, as tables: its stages, and what would start where."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from rlad_core.config import SFT, RunConfig
+
+
+def describe(config: RunConfig) -> list[Table]:
+    """Two tables: the stages, and the processes with what each reserves."""
+    return [_stages(config), _processes(config)]
+
+
+def _stages(config: RunConfig) -> Table:
+    table = Table("stage", "steps", "objective", "learning rate", "responses a step", title="Stages")
+    for stage in config.stages:
+        objective = stage.objective
+        settings = ", ".join(
+            f"{name}={value}" for name, value in objective.model_dump(exclude={"kind"}).items()
+        )
+        group = config.rollout.group_size if objective.trains_on_rollouts else 1
+        table.add_row(
+            stage.label,
+            str(stage.steps),
+            f"{objective.kind} ({settings})",
+            f"{stage.lr or config.learner.lr:g}",
+            f"{config.rollout.prompts_per_step} x {group}",
+        )
+    return table
+
+
+def _processes(config: RunConfig) -> Table:
+    where = config.cluster.address or "embedded Ray on this machine"
+    table = Table(
+        "what", "how many", "model or engine", "CPUs each", "GPUs each", title=f"Starts on: {where}"
+    )
+    for row in _rows(config):
+        table.add_row(*row)
+    return table
+
+
+def _rows(config: RunConfig) -> Iterator[tuple[str, ...]]:
+    rollout, learner, teacher = config.rollout, config.learner, config.teacher
+    yield (
+        "rollout service",
+        str(rollout.num_replicas),
+        f"vLLM, {config.policy.model}, {config.policy.dtype}",
+        f"{rollout.num_cpus:g}",
+        f"{rollout.num_gpus:g}",
+    )
+    if teacher is not None:
+        uses = {isinstance(stage.objective, SFT) for stage in config.stages if stage.objective.needs_teacher}
+        for what in [
+            {True: "teacher as demonstrator", False: "teacher service"}[use] for use in sorted(uses)
+        ]:
+            yield (
+                what,
+                str(teacher.num_replicas),
+                f"{teacher.engine}, {teacher.model}, {teacher.dtype}",
+                f"{teacher.num_cpus:g}",
+                f"{teacher.num_gpus:g}",
+            )
+    yield "verifier service", "1", config.task.name, "1", "0"
+    yield (
+        "learner (FSDP2)",
+        str(learner.workers),
+        f"{'NCCL' if learner.num_gpus else 'gloo'}, weights by {config.weights.transfer}",
+        f"{learner.num_cpus:g}",
+        f"{learner.num_gpus:g}",
+    )

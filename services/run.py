@@ -1,0 +1,224 @@
+"""A run from recipe to report: cluster, services, experience, learner, and what a person sees meanwhile."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.actor import ActorHandle
+from ray.serve.schema import ApplicationStatusOverview
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from rlad_core.config import RunConfig, dump, load, resolve_model
+from services.app import applications, policy_store_name, run_services
+from services.cluster import cluster
+from services.experience import ExperienceCollector
+from services.initial_policy import write_initial_policy
+from services.journal import Journal
+from services.learner import STATE_FILE, build_trainer
+from services.report import ReportPaths, write_report
+from services.watch import Watcher
+from services.weights import NAMESPACE, close_store, policy_store
+
+RECIPE = "recipe.yaml"
+_POLL_S = 0.5
+
+
+class RunError(Exception):
+    """The run cannot start or did not finish; the message is for the person who started it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left."""
+
+    run_dir: Path
+    finished: bool
+    steps: int
+    report: ReportPaths
+
+
+def run(config: RunConfig, *, resume: bool = False, watcher: Watcher) -> Outcome:
+    """Carry out a run.
+
+    Args:
+        config: checked.
+        resume: continue the run of that name from its last checkpoint; else its folder must not exist.
+        watcher: shows progress.
+
+    Raises:
+        RunError: the folder is in the way, there is nothing to resume, or something failed on the way.
+    """
+    run_dir = Path(config.run_dir).absolute()
+    frontier, first = _prepare(config, run_dir, resume)
+    policy_folder = _policy_folder(config, run_dir)
+    with watcher, cluster(config):
+        watcher.say(f"starting {', '.join(_service_names(config))}")
+        with (
+            _deployed(config, policy_folder, watcher),
+            _actors(config, policy_folder, run_dir, frontier, first) as actors,
+        ):
+            watcher.say("starting the learner")
+            failure = _fit(config, policy_folder, actors, watcher)
+    report = write_report(run_dir)
+    if failure is not None:
+        raise RunError(
+            f"{failure}\nThe record up to here is in {run_dir} (report: {report.html})."
+        ) from failure
+    return Outcome(run_dir, watcher.steps_done >= config.total_steps, watcher.steps_done, report)
+
+
+@dataclass(frozen=True)
+class _Actors:
+    collector: ActorHandle
+    journal: ActorHandle
+
+
+def _prepare(config: RunConfig, run_dir: Path, resume: bool) -> tuple[dict[str, Any] | None, int]:
+    """Check the run's folder and write the recipe; the frontier and step to start from."""
+    recipe = run_dir / RECIPE
+    if not resume:
+        if run_dir.exists() and any(run_dir.iterdir()):
+            raise RunError(
+                f"{run_dir} exists already. Continue that run with --resume, choose another name with "
+                f"--set name=..., or delete the folder"
+            )
+        run_dir.mkdir(parents=True, exist_ok=True)
+        recipe.write_text(dump(config))
+        return None, 0
+    if not recipe.is_file():
+        raise RunError(f"there is no run to resume in {run_dir}: it has no {RECIPE}")
+    before, now = load(recipe).model_dump(), config.model_dump()
+    changed = sorted(key for key in before if before[key] != now[key] and key not in ("cluster", "telemetry"))
+    if changed:
+        raise RunError(
+            f"the recipe differs from that of the run in {run_dir} (in {', '.join(changed)}); resume with the "
+            f"recipe it was started with, {recipe}"
+        )
+    states = [json.loads(file.read_text()) for file in run_dir.glob(f"checkpoint_*/{STATE_FILE}")]
+    if not states:
+        return None, 0  # killed before its first checkpoint: from the beginning, in the same folder
+    latest = max(states, key=lambda state: state["step"])
+    return latest["frontier"], latest["step"]
+
+
+def _policy_folder(config: RunConfig, run_dir: Path) -> str:
+    """The folder or hub id that the policy starts from, with random weights where the recipe asks for them."""
+    if config.policy.init == "pretrained":
+        return resolve_model(config.policy.model)
+    return str(write_initial_policy(config.policy.model, config.seed, run_dir / "initial"))
+
+
+def _service_names(config: RunConfig) -> list[str]:
+    names = ["Ray", "rollout service", "verifier service"]
+    return [*names[:2], "teacher service", *names[2:]] if config.needs_teacher else names
+
+
+@contextmanager
+def _deployed(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterator[None]:
+    """Services and policy store of the run, up and answering; taken down at the end."""
+    policy_store(policy_store_name(config))
+    apps = applications(config, policy_folder)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        serve.run_many(
+            [serve.RunTarget(target=app, name=name, route_prefix=f"/{name}") for name, app in apps.items()],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+        _wait_until_running(list(apps), config.cluster.start_timeout_s)
+        watcher.say(f"services are up; HTTP on 127.0.0.1:{port}, for instance /{config.name}-teacher/v1/info")
+        yield
+    finally:
+        for name in apps:
+            serve.delete(name)
+        close_store(policy_store_name(config))
+
+
+def _wait_until_running(names: list[str], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        states = serve.status().applications
+        waiting = [name for name in names if name not in states or states[name].status != "RUNNING"]
+        if not waiting:
+            return
+        for name in waiting:
+            if name in states and states[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise RunError(f"the service {name} did not start: {_reason(states[name])}")
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"waited {timeout_s:g} s for {', '.join(waiting)} (cluster.start_timeout_s); "
+                + "; ".join(f"{name}: {_reason(states[name])}" for name in waiting if name in states)
+            )
+        time.sleep(_POLL_S)
+
+
+def _reason(application: ApplicationStatusOverview) -> str:
+    messages = [each.message for each in application.deployments.values() if each.message]
+    return " ".join([application.message, *messages]).strip() or str(application.status)
+
+
+@contextmanager
+def _actors(
+    config: RunConfig, policy_folder: str, run_dir: Path, frontier: dict[str, Any] | None, first: int
+) -> Iterator[_Actors]:
+    """The run's experience collector and journal; learner ranks find them by name."""
+    collector = (
+        ray.remote(ExperienceCollector)
+        .options(name=f"{config.name}-experience", namespace=NAMESPACE, num_cpus=0, max_concurrency=1000)
+        .remote(config, policy_folder, run_services(config), frontier)
+    )
+    # On this machine, where the run's folder is.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    journal = (
+        ray.remote(Journal)
+        .options(name=f"{config.name}-journal", namespace=NAMESPACE, num_cpus=0, scheduling_strategy=here)
+        .remote(str(run_dir), first)
+    )
+    try:
+        ray.get(
+            [collector.frontier.remote(), journal.news.remote(0, 0, 0)],
+            timeout=config.cluster.start_timeout_s,
+        )
+        yield _Actors(collector, journal)
+        ray.get(journal.close.remote(), timeout=60)
+    finally:
+        ray.kill(collector)
+        ray.kill(journal)
+
+
+def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watcher) -> BaseException | None:
+    """Train to the end, or to an interrupt; what went wrong, or None."""
+    failures: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            build_trainer(config, policy_folder).fit()
+        except BaseException as error:
+            failures.append(error)
+
+    # In a thread, so that this one can show progress and take Ctrl-C.
+    learner = threading.Thread(target=fit, name="learner", daemon=True)
+    learner.start()
+    interrupted = False
+    while learner.is_alive():
+        try:
+            learner.join(_POLL_S)
+            watcher.show(ray.get(actors.journal.news.remote(*watcher.seen), timeout=60))
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+            watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
+            ray.get(actors.collector.stop.remote(), timeout=60)
+    watcher.show(ray.get(actors.journal.news.remote(*watcher.seen), timeout=60))
+    return failures[0] if failures else None
