@@ -17,6 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Distil a small reasoning model from a large one during reinforcement learning.",
 )
+# What libraries print at start says nothing to the user of this command.
+_QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 
@@ -31,6 +33,8 @@ Overrides = Annotated[
 
 def main() -> int:
     """Run the command line; returns the exit code."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         app(standalone_mode=False)
     except typer.Exit as stop:

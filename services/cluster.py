@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-from ray import serve
 
 from rlad_core.config import RunConfig
 from services.weights import NAMESPACE
@@ -19,7 +18,6 @@ _SPARE_CPUS = 4  # logical: Serve's proxy and controller, Train's controller, th
 def cluster(config: RunConfig) -> Iterator[None]:
     """Join or start Ray; an embedded cluster ends with the block, another one only loses this run's things."""
     settings = config.cluster
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
     if settings.address is None:
         # A token file in the home directory would lock later clusters of this user out.
@@ -43,8 +41,6 @@ def cluster(config: RunConfig) -> Iterator[None]:
     try:
         yield
     finally:
-        if settings.address is None:
-            serve.shutdown()
         ray.shutdown()
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from rlad_core.config import resolve_model
 from rlad_core.tiny import write_untrained
@@ -24,6 +25,7 @@ def write_initial_policy(reference: str, seed: int, folder: Path) -> Path:
     else:
         source = Path(resolve_model(reference))
         AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    transformers_logging.disable_progress_bar()
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source), dtype=torch.float32)
     model.save_pretrained(folder)

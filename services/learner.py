@@ -27,7 +27,7 @@ from ray.train import (
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from rlad_core import metrics, objectives
-from rlad_core.config import RunConfig, validate
+from rlad_core.config import RunConfig
 from rlad_core.objectives import Statistic
 from rlad_core.timeline import stage_table
 from services import telemetry
@@ -43,11 +43,15 @@ STATE_FILE = "rlad-state.json"
 
 
 def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
-    """The trainer of a run; its ``fit`` continues from the last checkpoint in the run's folder, if there is one."""
+    """The trainer of a run; its ``fit`` continues from the last checkpoint in the run's folder, if any."""
     learner = config.learner
     return TorchTrainer(
         train_loop,
-        train_loop_config={"config": config.model_dump(mode="json"), "policy_folder": policy_folder},
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "policy_folder": policy_folder,
+            "run_dir": str(Path(config.run_dir).absolute()),  # workers have a current folder of their own
+        },
         scaling_config=ScalingConfig(
             num_workers=learner.workers,
             use_gpu=learner.num_gpus > 0,
@@ -103,6 +107,8 @@ class Learner:
     def evaluate(self, when: str, step: int) -> None:
         """Measure accuracy on the held-out puzzles (rank 0; the others wait at the next collective call)."""
         if self.rank == 0:
+            puzzles = self.config.task.evaluation.count
+            self.journal.note.remote(f"evaluating policy version {step} on {puzzles} puzzles of each size")
             rows = self._ask(self.collector.evaluate.remote(step), f"the evaluation of policy version {step}")
             ray.get(self.journal.evaluation.remote(when, step, rows))
             for row in rows:
@@ -192,7 +198,7 @@ class Learner:
 
 def train_loop(settings: dict[str, Any]) -> None:
     """What every rank runs: the whole of a run, from the policy it starts from to the exported one."""
-    config = validate(settings["config"], "the run's recipe")
+    config = RunConfig.model_validate(settings["config"])
     telemetry.name_run(config.name)
     torch.set_num_threads(config.learner.threads)
     learner = Learner(config, settings["policy_folder"])
@@ -210,7 +216,7 @@ def train_loop(settings: dict[str, Any]) -> None:
         learner.checkpoint(done, wanted=last or _due(config.learner.checkpoint_every, done))
     else:
         learner.evaluate("after", done)
-        learner.policy.export(Path(config.run_dir).absolute() / "export")
+        learner.policy.export(Path(settings["run_dir"]) / "export")
         return
     learner.checkpoint(done, wanted=done > first and not _due(config.learner.checkpoint_every, done))
 

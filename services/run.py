@@ -110,7 +110,7 @@ def _prepare(config: RunConfig, run_dir: Path, resume: bool) -> tuple[dict[str, 
 
 
 def _policy_folder(config: RunConfig, run_dir: Path) -> str:
-    """The folder or hub id that the policy starts from, with random weights where the recipe asks for them."""
+    """The folder or hub id that the policy starts from; its weights are made here if they are to be random."""
     if config.policy.init == "pretrained":
         return resolve_model(config.policy.model)
     return str(write_initial_policy(config.policy.model, config.seed, run_dir / "initial"))
@@ -129,14 +129,16 @@ def _deployed(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterat
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     try:
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        serve.start(
+            http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "WARNING"}
+        )
         serve.run_many(
             [serve.RunTarget(target=app, name=name, route_prefix=f"/{name}") for name, app in apps.items()],
             wait_for_ingress_deployment_creation=False,
             wait_for_applications_running=False,
         )
         _wait_until_running(list(apps), config.cluster.start_timeout_s)
-        watcher.say(f"services are up; HTTP on 127.0.0.1:{port}, for instance /{config.name}-teacher/v1/info")
+        watcher.say(f"services are up on http://127.0.0.1:{port} ({', '.join(f'/{name}' for name in apps)})")
         yield
     finally:
         for name in apps:
@@ -203,7 +205,7 @@ def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watche
     def fit() -> None:
         try:
             build_trainer(config, policy_folder).fit()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, whatever it is
             failures.append(error)
 
     # In a thread, so that this one can show progress and take Ctrl-C.

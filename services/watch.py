@@ -62,7 +62,7 @@ class Watcher:
 
     def say(self, text: str) -> None:
         """One line above the bar."""
-        self._console.print(f"[dim]{text}[/dim]")
+        self._console.print(text, style="dim", markup=False, soft_wrap=True)
 
     def show(self, news: dict[str, list[Any]]) -> None:
         """What the journal has that was not shown yet."""
