@@ -3,7 +3,8 @@
 One forward pass takes any number of sequences of any lengths as one stream, without padding. Attention must
 not look from one sequence into the next: `_packed_attention`, registered with transformers under
 ``PACKED_ATTENTION``, runs it sequence by sequence, or in one call where the device has a kernel for that.
-The learner and the teacher's torch engine share this file, so they agree to the bit on equal weights.
+This is the learner's forward pass. The teacher's needs no gradient and shares prompts between responses, so
+it is packed in another way, in a file of its own.
 """
 
 from __future__ import annotations
@@ -86,6 +87,9 @@ def _packed_attention(
     *,
     cu_seqlens: Tensor,
     sequence_lengths: list[int],
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention inside each sequence of a stream.
@@ -97,12 +101,21 @@ def _packed_attention(
 
     Returns:
         [1, T, H, D].
+
+    Raises:
+        NotImplementedError: the model's attention is not plain causal (a window, capped scores, sinks).
     """
+    if sliding_window is not None or softcap is not None or s_aux is not None:
+        # Left out in silence, the log-probs would be those of another model.
+        raise NotImplementedError(
+            f"{type(module).__name__} wants a sliding window, capped scores or attention sinks, and "
+            f"{PACKED_ATTENTION} is plain causal attention; train a model with full attention in every layer"
+        )
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
         from torch.nn.attention.varlen import varlen_attn
 
         longest = max(sequence_lengths)
-        stream: Tensor = varlen_attn(
+        stream = varlen_attn(
             query[0].transpose(0, 1),
             key[0].transpose(0, 1),
             value[0].transpose(0, 1),
@@ -114,12 +127,13 @@ def _packed_attention(
             window_size=(-1, 0),  # every token before, none after: causal
             enable_gqa=True,
         )
+        assert isinstance(stream, Tensor)  # a pair only where the log-normaliser is asked for
         return stream[None], None
     repeats = query.shape[1] // key.shape[1]
     parts = zip(
-        query.split(sequence_lengths, dim=2),
-        key.repeat_interleave(repeats, dim=1).split(sequence_lengths, dim=2),
-        value.repeat_interleave(repeats, dim=1).split(sequence_lengths, dim=2),
+        torch.split(query, sequence_lengths, dim=2),
+        torch.split(key.repeat_interleave(repeats, dim=1), sequence_lengths, dim=2),
+        torch.split(value.repeat_interleave(repeats, dim=1), sequence_lengths, dim=2),
         strict=True,
     )
     outputs = [
