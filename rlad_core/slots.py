@@ -1,4 +1,4 @@
-"""Which prompts are being worked on: a bounded number of slots, and a frontier that never runs ahead of training.
+"""Which prompts are being worked on: a bounded number of slots, and a frontier that never outruns training.
 
 Every group that is alive holds a slot and is in one of four states:
 
@@ -6,9 +6,9 @@ Every group that is alive holds a slot and is in one of four states:
     drawn, not    being sampled,  waits for its  in a batch    trained on, or uninformative, and the new
     yet sent      scored, judged  batch          of a step     weights are out
 
-With ``(max_staleness + 1) * prompts_per_step`` slots a group can be at most ``max_staleness`` versions old when it
-is trained on, without ever dropping one. A position counts as consumed only when its slot is freed, so a run that
-is resumed works again on exactly the groups that were alive, and on none twice.
+With ``(max_staleness + 1) * prompts_per_step`` slots a group can be at most ``max_staleness`` versions old
+when it is trained on, without ever dropping one. A position counts as consumed only when its slot is freed, so
+a run that is resumed works again on exactly the groups that were alive, and on none twice.
 """
 
 from __future__ import annotations
@@ -27,10 +27,21 @@ class Frontier:
     Attributes:
         next_position: first position that was never drawn.
         alive: positions drawn and not freed, in rising order.
+
+    Raises:
+        ValueError: the two do not belong together; continuing would repeat or skip a group.
     """
 
     next_position: int = 0
     alive: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip((-1, *self.alive), (*self.alive, self.next_position), strict=True))
+        if not rising:
+            raise ValueError(
+                f"no frontier: living positions {list(self.alive)} must rise and lie below the next one, "
+                f"{self.next_position}"
+            )
 
 
 class SlotLedger:
@@ -46,15 +57,18 @@ class SlotLedger:
             raise ValueError(f"slots is {slots}, wanted at least 1")
         self._slots = slots
         self._next = frontier.next_position
-        self._again = sorted(frontier.alive)
+        self._again = list(frontier.alive)
         self._states: dict[int, State] = {}
 
     def draw(self, count: int) -> list[int]:
         """Take `count` positions, oldest first; they are `waiting`.
 
         Raises:
+            ValueError: `count` is negative.
             RuntimeError: not enough slots are free.
         """
+        if count < 0:
+            raise ValueError(f"count is {count}, wanted 0 or more")
         if count > self.free:
             raise RuntimeError(
                 f"{count} groups are wanted and {self.free} of {self._slots} slots are free; "
@@ -82,13 +96,14 @@ class SlotLedger:
         """Free the slots of groups that are consumed.
 
         Raises:
-            RuntimeError: a group was not `taken`.
+            RuntimeError: a group was not `taken`, or is named twice; nothing is freed then.
         """
+        if len(set(positions)) < len(positions):
+            raise RuntimeError(f"a group is named twice in {positions}; each slot is freed once")
         for position in positions:
-            if self._states.get(position) != "taken":
-                raise RuntimeError(
-                    f"group {position} is {self._states.get(position, 'not alive')}; only taken groups are freed"
-                )
+            state = self._states.get(position, "not alive")
+            if state != "taken":
+                raise RuntimeError(f"group {position} is {state}; only taken groups are freed")
         for position in positions:
             del self._states[position]
 
