@@ -1,7 +1,7 @@
-"""From one step's table to what each learner rank trains on: mini-batches of whole groups, shards of equal load.
+"""From one step's table to what each learner rank trains on: mini-batches of whole groups, in equal shards.
 
-Token weights are set here, from each *global* mini-batch, so it makes no difference to the loss on which rank,
-in which micro-batch, or beside which sequences a token is trained on.
+Token weights are set here, from each *global* mini-batch, so it makes no difference to the loss on which
+rank, in which micro-batch, or beside which sequences a token is trained on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ShardPlan:
         rows: int64 [n], rows of the step's table.
         mini_batch: int64 [n], which optimizer step of the batch a row belongs to, 0, 1, ...
         token_weights: float64 [n], the aggregation weight of each of the row's response tokens.
-        group_has_correct: bool [n], some response of the row's group is right (False where nothing was judged).
+        group_has_correct: bool [n], some response of the row's group is right (False: nothing was judged).
     """
 
     rows: npt.NDArray[np.int64]
@@ -50,9 +50,16 @@ def plan_shards(
             ``Objective.token_weights``.
 
     Returns:
-        One plan a rank. Every row is in exactly one; all ranks have the same set of mini-batches in mind, though
-        a rank may hold no row of one.
+        One plan a rank. Every row is in exactly one; all ranks have the same set of mini-batches in mind,
+        though a rank may hold no row of one.
+
+    Raises:
+        ValueError: there is not one group per row.
     """
+    if len(groups) != len(table):
+        raise ValueError(
+            f"the table has {len(table)} rows and {len(groups)} groups are given; give one per row"
+        )
     responses = lengths(table.column("response_token_ids"))
     tokens = lengths(table.column("prompt_token_ids")) + responses
     _, group = np.unique(np.asarray(groups), return_inverse=True)

@@ -16,15 +16,15 @@ from rlad_core.tasks import Prompt, task
 class PromptStream:
     """The run's prompts, tokenized when they are asked for.
 
-    Position p of the stream is a prompt of epoch p // n, shuffled anew in each epoch by the run's seed alone, so
-    a resumed run sees the order it would have seen.
+    Position p of the stream is a prompt of epoch p // n, shuffled anew in each epoch by the run's seed alone,
+    so a resumed run sees the order it would have seen.
 
     Args:
         config: the run.
         tokenizer: the policy's, with a chat template.
 
     Raises:
-        ValueError: the task cannot give as many prompts, or a prompt leaves no room for a response.
+        ValueError: the task cannot give as many prompts.
     """
 
     def __init__(self, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -67,13 +67,9 @@ class PromptStream:
             for prompt in prompts
         ]
         ids = self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        longest = self._config.policy.max_length - 1
         for prompt, tokens in zip(prompts, ids, strict=True):
-            if len(tokens) > longest:
-                raise ValueError(
-                    f"prompt {prompt.prompt_id} ({prompt.subset}) has {len(tokens)} tokens and policy.max_length is "
-                    f"{self._config.policy.max_length}: raise it"
-                )
+            # A response has one token at least.
+            self._check_fits(prompt, len(tokens) + 1, "with the first token of a response")
         return schema.build(
             schema.PROMPTS,
             {
@@ -88,10 +84,17 @@ class PromptStream:
         )
 
     def demonstrations(self, prompts: Sequence[Prompt], sequence_ids: Sequence[str]) -> pa.Table:
-        """SEQUENCES of these prompts with the task's worked solutions, each closed by the end token."""
+        """SEQUENCES of these prompts with the task's worked solutions, each closed by the end token.
+
+        Raises:
+            ValueError: a prompt with its solution is too long for the policy's context; says which.
+        """
         table = self.table(prompts)
         replies = [self._task.demonstration(prompt.gold) for prompt in prompts]
         ids = self._tokenizer(replies, add_special_tokens=False)["input_ids"] if replies else []
+        asked = schema.lengths(table.column("prompt_token_ids"))
+        for prompt, before, tokens in zip(prompts, asked, ids, strict=True):
+            self._check_fits(prompt, int(before) + len(tokens) + 1, "with its worked solution")
         return schema.build(
             schema.SEQUENCES,
             {
@@ -101,6 +104,14 @@ class PromptStream:
             },
             tokenizer_fingerprint=self.fingerprint,
         )
+
+    def _check_fits(self, prompt: Prompt, tokens: int, what: str) -> None:
+        limit = self._config.policy.max_length
+        if tokens > limit:
+            raise ValueError(
+                f"prompt {prompt.prompt_id} ({prompt.subset}) {what} has {tokens} tokens and "
+                f"policy.max_length is {limit}: raise it, or leave the subset out"
+            )
 
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self._prompts))
