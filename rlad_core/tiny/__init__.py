@@ -1,6 +1,7 @@
-"""Tiny models of the real architecture, for machines without a GPU: a word-level tokenizer and two Qwen3 sizes.
+"""Tiny models of the real architecture, for machines without a GPU: a word-level tokenizer, two Qwen3 sizes.
 
-Puzzles, prompt, reply format, verifier and reward are those of a full-size run; only tokenizer and size differ.
+Puzzles, prompt, reply format, verifier and reward are those of a full-size run; only tokenizer and size
+differ.
 """
 
 from rlad_core.tiny.models import TINY_CONFIGS, write_untrained

@@ -1,9 +1,13 @@
 """A tokenizer of words and set phrases for Knights-and-Knaves text.
 
-A token is a word with the blank or line break before it, or a phrase that always stands together ("is a knight",
-the island's description, the format instruction). A three-person puzzle then takes about 40 tokens and its worked
-solution 130, an eighth of what characters would take. Decoding joins the tokens as they are, so text comes back
-unchanged. It is an ordinary ``transformers`` fast tokenizer with a chat template; nothing here is needed to load it.
+A token is a word with the blank or line break before it, or a phrase that always stands together ("is a
+knight", the island's description, the format instruction). The prompt of a three-person puzzle then takes
+about 45 tokens and its worked solution 130, an eighth of what characters would take. Decoding joins the tokens
+as they are, so text comes back unchanged. It is an ordinary ``transformers`` fast tokenizer with a chat template;
+nothing here is needed to load it.
+
+It knows the words of puzzles with common names and unflipped roles (see `names` and `Puzzle`); anything else
+may become the unknown token.
 """
 
 from __future__ import annotations
@@ -52,7 +56,7 @@ _PHRASES = (
     "<answer>",
     " </answer>",
 )
-# A word or a number in brackets with one blank or line break before it, punctuation likewise, or anything else.
+# A word, a number (in brackets or not) or punctuation, with one blank or line break before it; or any blank.
 _WORD = r"[ \n]?[A-Za-z]+|[ \n]?\(\d\)|[ \n]?\d|[ \n]?[^\sA-Za-z0-9]+|\s"
 _SPLIT = "|".join(map(re.escape, sorted(_PHRASES, key=len, reverse=True))) + "|" + _WORD
 
@@ -90,7 +94,7 @@ def _tokens() -> Iterator[str]:
     for template in TEMPLATES:
         for statement in (leaf, ("not", leaf), ("->", leaf, other)):
             sentence = template.format(name="Zoey", says=statement_text(statement, ("Zoey", "Owen")))
-            # The sentence before ends in a full stop, so a blank comes first; a puzzle's list of people likewise.
+            # A blank comes first: sentences follow a full stop, the list of people a colon.
             yield from re.findall(_SPLIT, f" {sentence}")
     for name in names.COMMON:
         yield from (name, f" {name}", f"\n{name}")

@@ -42,8 +42,9 @@ def _lines(puzzle: Puzzle) -> Iterator[str]:
         for speaker, statement in enumerate(puzzle.statements):
             holds = evaluate(statement, assignment)
             fits = holds == assignment[speaker]
+            claim = _checked(statement, assignment, puzzle)
             yield (
-                f"{puzzle.names[speaker]}, a {roles[speaker]}, says {_checked(statement, assignment, puzzle)}: "
+                f"{puzzle.names[speaker]}, a {roles[speaker]}, says {claim}: "
                 f"{'true' if holds else 'false'}, {'fits' if fits else 'contradiction'}."
             )
             if not fits:
