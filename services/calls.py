@@ -1,4 +1,4 @@
-"""Calls to Serve deployments with a limit that names what was waited for, and retries where they are harmless."""
+"""Calls to Serve deployments: a limit that names what was waited for, and retries where they are harmless."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ TRANSIENT = (
     BackPressureError,
     DeploymentUnavailableError,
 )
-"""A replica is gone or full. Serve starts another; all our requests are idempotent, so asking again is safe."""
+"""A replica is gone or full. Serve starts another; our requests are idempotent, so asking again is safe."""
 
 
 async def call(method: DeploymentHandle, *args: Any, timeout_s: float, what: str, **kwargs: Any) -> Any:
@@ -27,11 +27,12 @@ async def call(method: DeploymentHandle, *args: Any, timeout_s: float, what: str
         what: what is waited for, for the error.
 
     Raises:
-        TimeoutError: naming ``what`` and the last fault.
+        TimeoutError: naming ``what`` and the last fault; or the deployment's own, as it is.
     """
     last: BaseException | None = None
+    limit = asyncio.timeout(timeout_s)
     try:
-        async with asyncio.timeout(timeout_s):
+        async with limit:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(TRANSIENT),
                 wait=wait_random_exponential(multiplier=0.5, max=10),
@@ -44,5 +45,7 @@ async def call(method: DeploymentHandle, *args: Any, timeout_s: float, what: str
                         last = error
                         raise
     except TimeoutError as error:
+        if not limit.expired():  # the deployment gave up on something that it waited for itself
+            raise
         because = f"; the last attempt ended with {type(last).__name__}: {last}" if last else ""
         raise TimeoutError(f"waited {timeout_s:g} s for {what}{because}") from error
