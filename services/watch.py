@@ -71,7 +71,8 @@ class Watcher:
         for row in news["evaluations"]:
             self._console.print(
                 f"{row['when']:>6}  {row['subset']:<10} accuracy {row['accuracy']:6.1%}  "
-                f"[{row['low']:.1%}, {row['high']:.1%}]"
+                f"[{row['low']:.1%}, {row['high']:.1%}]",
+                soft_wrap=True,
             )
         for row in news["steps"]:
             self.steps_done = row["version"]
@@ -83,6 +84,7 @@ class Watcher:
                 self._console.print(
                     f"step {self.steps_done:>4}  {row['stage']}  {numbers}  {row['seconds']['step']:.1f} s",
                     highlight=False,
+                    soft_wrap=True,  # one line a step also in a file, where a console counts as 80 wide
                 )
         for text in news["notes"]:
             self.say(text)
