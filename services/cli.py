@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from rlad_core.config import ConfigError, RunConfig, dump, load
 from services import doctor as installation_doctor
@@ -15,10 +16,22 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Distil a small reasoning model from a large one during reinforcement learning.",
+    help="""Distil a small reasoning model from a large one during reinforcement learning.
+
+    Examples:
+
+        rlad doctor
+
+        rlad plan kk-tiny-trrd
+
+        rlad run kk-tiny-trrd --set name=mine""",
 )
 # What libraries print at start says nothing to the user of this command.
-_QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+_QUIET = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 
@@ -36,9 +49,8 @@ def main() -> int:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        return stop.exit_code
+        # Not standalone, so that faults come here; a `typer.Exit` then arrives as the code it carries.
+        code = app(standalone_mode=False)
     except typer.Abort:
         return 130
     except Exception as error:
@@ -47,17 +59,17 @@ def main() -> int:
             return int(error.exit_code)
         if os.environ.get("RLAD_TRACEBACK"):
             raise
-        _err.print(f"[red]failed[/red]: {error}", markup=True)
+        _err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
         _err.print("[dim](RLAD_TRACEBACK=1 shows where)[/dim]")
         return 1
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _load(recipe: Path, overrides: list[str]) -> RunConfig:
     try:
         return load(recipe, overrides)
-    except (ConfigError, FileNotFoundError) as error:
-        _err.print(str(error), markup=False)
+    except ConfigError as error:
+        _err.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
 
 
@@ -87,19 +99,21 @@ def run(
     try:
         outcome = carry_out(config, resume=resume, watcher=Watcher(_out, config.total_steps))
     except RunError as error:
-        _err.print(f"[red]failed[/red]: {error}")
+        _err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from error
     record = read_run(outcome.run_dir)
     if not outcome.finished:
         _out.print(
             f"stopped after {outcome.steps} of {config.total_steps} steps. Continue with\n"
-            f"  rlad run {outcome.run_dir / 'recipe.yaml'} --resume"
+            f"  rlad run {outcome.run_dir / 'recipe.yaml'} --resume",
+            markup=False,
+            soft_wrap=True,
         )
     _out.print(evaluation_table(record))
     _out.print(stage_time_table(record))
-    _out.print(f"report  {outcome.report.html}")
+    _out.print(f"report  {outcome.report.html}", markup=False, soft_wrap=True)
     if outcome.finished:
-        _out.print(f"model   {outcome.run_dir / 'export'}")
+        _out.print(f"model   {outcome.run_dir / 'export'}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -116,7 +130,7 @@ def plan(
     config = _load(recipe, overrides)
     from services.plan import describe
 
-    _out.print(dump(config), markup=False)
+    typer.echo(dump(config))  # as it is: a console would break long lines, and the YAML with them
     for table in describe(config):
         _out.print(table)
 
@@ -137,11 +151,11 @@ def report(
         paths = write_report(run_dir)
         record = read_run(run_dir)
     except ReportError as error:
-        _err.print(str(error), markup=False)
+        _err.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
     _out.print(evaluation_table(record))
     _out.print(stage_time_table(record))
-    _out.print(f"report  {paths.html}")
+    _out.print(f"report  {paths.html}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -151,12 +165,12 @@ def evaluate(
     people: Annotated[str, typer.Option(help="Sizes of the puzzles, e.g. 2,3.")] = "2,3",
     count: Annotated[int, typer.Option(min=1, help="Puzzles of each size.")] = 300,
     k: Annotated[int, typer.Option("--k", min=1, help="Responses per puzzle, for Mean@k and Pass@k.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0)] = 0.6,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1)] = 0.95,
-    max_response_length: Annotated[int, typer.Option(min=1)] = 320,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token each time.")] = 0.6,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the distribution.")] = 0.95,
+    max_response_length: Annotated[int, typer.Option(min=1, help="Tokens of a response.")] = 320,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens of prompt and response.")] = 512,
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
 ) -> None:
     """Measure a model's accuracy on held-out puzzles, with 95% intervals.
 
@@ -166,13 +180,16 @@ def evaluate(
 
         rlad evaluate runs/kk-tiny-trrd/export --people 2,3,4 --k 4
     """
+    sizes = [size.strip() for size in people.split(",")]
+    if not all(size.isdecimal() for size in sizes):
+        raise typer.BadParameter(f"{people!r} is no list of sizes; write e.g. 2,3", param_hint="--people")
     from services.evaluate import evaluation_recipe, measure
 
     try:
         config = evaluation_recipe(
             model=model,
             task=task,
-            people=[int(each) for each in people.split(",")],
+            people=[int(size) for size in sizes],
             count=count,
             samples=k,
             temperature=temperature,
@@ -182,8 +199,8 @@ def evaluate(
             split=split,
             seed=seed,
         )
-    except (ConfigError, ValueError) as error:
-        _err.print(str(error), markup=False)
+    except ConfigError as error:
+        _err.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
     _out.print(measure(config))
 

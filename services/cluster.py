@@ -16,7 +16,7 @@ _SPARE_CPUS = 4  # logical: Serve's proxy and controller, Train's controller, th
 
 @contextmanager
 def cluster(config: RunConfig) -> Iterator[None]:
-    """Join or start Ray; an embedded cluster ends with the block, another one goes on without this process."""
+    """Join or start Ray; an embedded cluster ends with the block, another one goes on without us."""
     settings = config.cluster
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
     if settings.address is None:

@@ -1,4 +1,4 @@
-"""One group's way through the services: prompt, responses, then teacher's log-probs and rewards side by side."""
+"""One group's way through the services: responses, then the teacher's log-probs and rewards side by side."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
