@@ -1,14 +1,15 @@
-"""The record of a run: metrics, evaluations, TensorBoard events and sampled experience, in the run's folder."""
+"""The record of a run: metrics, evaluations, TensorBoard events, sampled experience, in the run's folder."""
 
 import json
 import math
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -25,14 +26,22 @@ class Journal:
 
     Args:
         run_dir: the run's folder.
-        first_step: where the run starts or continues; rows of later steps belong to a lost attempt and go.
+        first_step: where the run starts or continues; what was written of this step and later ones belongs to
+            a lost attempt and goes.
+
+    Raises:
+        ValueError: a file of the record is broken elsewhere than in its last line.
     """
 
     def __init__(self, run_dir: str, first_step: int) -> None:
         self._dir = Path(run_dir)
         for name in (METRICS, GROUPS, EVALUATIONS):
             _keep_before(self._dir / name, first_step)
+        for sample in (self._dir / "experience").glob("step-*.arrows"):
+            if int(sample.stem.removeprefix("step-")) >= first_step:
+                sample.unlink()
         self._events = EventFileWriter(str(self._dir / "tensorboard"))
+        self._restart_tensorboard(first_step)
         self._steps: list[dict[str, Any]] = []
         self._evaluations: list[dict[str, Any]] = []
         self._notes: list[str] = []
@@ -50,7 +59,7 @@ class Journal:
             record = {"step": step, "when": when, **_flat(row)}
             _append(self._dir / EVALUATIONS, record)
             self._evaluations.append(record)
-            self._tensorboard({f"evaluation/{row.subset}": row.accuracy}, step)
+            self._show_accuracy(record)
 
     def note(self, text: str) -> None:
         """A sentence for whoever watches."""
@@ -73,6 +82,19 @@ class Journal:
     def close(self) -> None:
         """Write out what is buffered."""
         self._events.close()
+
+    def _restart_tensorboard(self, first_step: int) -> None:
+        """Have TensorBoard forget what earlier event files hold of `first_step` and later ones."""
+        start = SessionLog(status=SessionLog.START)
+        self._events.add_event(Event(wall_time=time.time(), step=first_step, session_log=start))
+        # An evaluation counts the steps before it, so one at the checkpoint itself is still valid.
+        for record in _rows(self._dir / EVALUATIONS):
+            if record["step"] == first_step:
+                self._show_accuracy(record)
+        self._events.flush()
+
+    def _show_accuracy(self, record: dict[str, Any]) -> None:
+        self._tensorboard({f"evaluation/{record['subset']}": record["accuracy"]}, record["step"])
 
     def _tensorboard(self, numbers: dict[str, Any], step: int) -> None:
         values = [
@@ -110,19 +132,48 @@ def _flat(row: EvaluationRow) -> dict[str, Any]:
 
 def _append(path: Path, row: dict[str, Any]) -> None:
     with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(json.dumps(_without_nan(row), allow_nan=False) + "\n")
+
+
+def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN, which is what a mean over nothing is: such numbers become null."""
+    return {
+        name: _without_nan(value)
+        if isinstance(value, dict)
+        else None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for name, value in row.items()
+    }
 
 
 def _keep_before(path: Path, step: int) -> None:
     """Drop rows of `step` and later ones, and a last line that was cut off by a kill."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines():
+    kept = [
+        row
+        for row in _rows(path)
+        # Measured at the end of the step before, so the resumed run does not measure it again.
+        if row["step"] < step or (row["step"] == step and row.get("when") == "step")
+    ]
+    # In one move, so that a kill in between cannot lose the record.
+    fresh = path.with_suffix(".new")
+    fresh.write_text("".join(f"{json.dumps(row)}\n" for row in kept))
+    os.replace(fresh, path)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    lines = path.read_bytes().splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if row["step"] < step or (row["step"] == step and row.get("when") in ("before", "step")):
-            kept.append(line)
-    path.write_text("".join(f"{line}\n" for line in kept))
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise ValueError(
+                    f"line {number} of {path} is broken ({error}); repair or delete it to resume the run"
+                ) from error
+    return rows
