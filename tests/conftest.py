@@ -12,6 +12,7 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import logging
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,16 @@ import pytest
 
 VOCABULARY = 320
 END_TOKEN_ID = 1
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+#: Serve's own default may be taken by another cluster of this machine.
+SERVE_PORT = _free_port()
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,12 @@ def untied_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 
 
 @pytest.fixture(scope="session")
+def serve_url(ray_cluster: None) -> str:
+    """Where Serve's HTTP routes of the session's cluster are."""
+    return f"http://127.0.0.1:{SERVE_PORT}"
+
+
+@pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """An embedded Ray on the loopback interface. Logical CPUs are oversubscribed on purpose."""
     import ray
@@ -98,6 +115,7 @@ def ray_cluster() -> Iterator[None]:
         logging_level=logging.WARNING,
         log_to_driver=bool(os.environ.get("RLAD_TEST_WORKER_LOGS")),
     )
+    serve.start(http_options={"host": "127.0.0.1", "port": SERVE_PORT})
     yield
     serve.shutdown()
     ray.shutdown()

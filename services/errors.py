@@ -1,0 +1,56 @@
+"""What a service refuses or fails, told to handle callers as exceptions and to HTTP callers by status.
+
+All of them survive pickling, so a caller of a deployment handle can catch them by class.
+"""
+
+
+class ServiceError(Exception):
+    """An answer other than the wanted one.
+
+    Attributes:
+        status: of the HTTP answer.
+        title: of the kind of problem, the same every time.
+    """
+
+    status = 500
+    title = "The service failed"
+
+
+class InvalidRequestError(ServiceError, ValueError):
+    """What was sent is readable and cannot be worked on; the message says which part of it."""
+
+    status = 422
+    title = "The request cannot be worked on"
+
+
+class UnknownNameError(ServiceError, LookupError):
+    """The model or task that was asked for is not served here."""
+
+    status = 404
+    title = "Not served here"
+
+
+class LimitError(ServiceError):
+    """The request is over a limit of the service.
+
+    Args:
+        limit: which one: sequences, tokens or body.
+        message: how much it is, and how much is allowed.
+    """
+
+    status = 413
+    title = "The request is over a limit"
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(limit, message)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+class DeadlineError(ServiceError, TimeoutError):
+    """The work did not end in time; it was given up."""
+
+    status = 504
+    title = "The time limit was reached"

@@ -1,0 +1,140 @@
+"""The torch engine: one packed forward pass of a transformers model, and nothing of a generation engine.
+
+Prompts are shared inside a batch (`services.scoring.packing`), and the LM head sees the response tokens' rows
+alone, in chunks (`rlad_core.logprobs`). One thread owns the model, so the event loop stays free.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from rlad_core.logprobs import token_logprobs
+from services.scoring.interface import Scored, ScoringError, TokenPair
+from services.scoring.packing import ATTENTION, pack
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Largest difference between the packed pass and the model's own that rounding explains.
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25}
+_PROBE_TIMEOUT_S = 60.0
+
+
+class TorchEngine:
+    """A `ScoringEngine` around ``AutoModelForCausalLM``.
+
+    Args:
+        model: folder or hub id.
+        dtype: "float32" or "bfloat16"; logits and log-probs are float32 in either.
+        max_model_len: longest sequence.
+        logits_memory_bytes: memory that logits may take at a time.
+        threads: CPU threads of a forward pass.
+
+    Raises:
+        ValueError: the model's architecture is not one that packing works for.
+    """
+
+    shares_prompts = True
+    batches_in_flight = 1
+
+    def __init__(
+        self, model: str, *, dtype: str, max_model_len: int, logits_memory_bytes: int, threads: int
+    ) -> None:
+        # The number of threads is a property of the calling thread, so it is set where the work is done.
+        self._thread = ThreadPoolExecutor(
+            1, "scoring", initializer=torch.set_num_threads, initargs=(threads,)
+        )
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = self._thread.submit(_load, model, DTYPES[dtype], self._device).result()
+        head = self._model.get_output_embeddings().weight
+        self.vocab_size = int(head.shape[0])
+        self.max_model_len = max_model_len
+        self._chunk_size = max(1, min(1024, logits_memory_bytes // (4 * self.vocab_size)))
+        try:
+            self._thread.submit(self._compare_with_plain_forward).result()
+        except BaseException:
+            self.shutdown()
+            raise
+
+    async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
+        """See `ScoringEngine`."""
+        loop = asyncio.get_running_loop()
+        try:
+            logprobs = await loop.run_in_executor(self._thread, self._forward, batch)
+        except RuntimeError as error:
+            tokens = sum(pair.length for pair in batch)
+            raise ScoringError(
+                f"the forward pass over {len(batch)} responses, {tokens} tokens, failed: {error}"
+            ) from error
+        bounds = np.cumsum([pair.response.size for pair in batch])[:-1]
+        return [Scored(part) for part in np.split(logprobs, bounds)]
+
+    async def check_health(self) -> None:
+        """Score one token; a pass that is already running is waited for."""
+        token = np.zeros(1, dtype=np.int32)
+        try:
+            await asyncio.wait_for(self.score([TokenPair(token, token)]), _PROBE_TIMEOUT_S)
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"the torch engine scored no single token within {_PROBE_TIMEOUT_S:.0f} s"
+            ) from error
+
+    def shutdown(self) -> None:
+        """See `ScoringEngine`."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    @torch.inference_mode()
+    def _forward(self, batch: Sequence[TokenPair]) -> np.ndarray:
+        """Log-probs of all response tokens of the batch, float32 [R]."""
+        packed = pack(batch)
+        hidden = self._model.base_model(
+            input_ids=packed.input_ids.to(self._device)[None],
+            position_ids=packed.position_ids.to(self._device)[None],
+            use_cache=False,
+            spans=packed.spans,
+        ).last_hidden_state[0]
+        logprobs, _ = token_logprobs(
+            hidden[packed.predictor_index.to(self._device)],
+            self._model.get_output_embeddings().weight,
+            packed.targets.to(self._device),
+            chunk_size=self._chunk_size,
+        )
+        return logprobs.cpu().numpy()
+
+    @torch.inference_mode()
+    def _compare_with_plain_forward(self) -> None:
+        """Refuse a model that does more than packing reproduces (scaled logits, other attention, ...)."""
+        ids = np.random.default_rng(0).integers(self.vocab_size, size=(3, 6), dtype=np.int32)
+        prompt = ids[0]
+        batch = [TokenPair(prompt, ids[1]), TokenPair(prompt, ids[2]), TokenPair(ids[2], ids[0])]
+        packed = torch.from_numpy(self._forward(batch))
+        self._model.set_attn_implementation("sdpa")
+        plain = torch.cat([self._plain(pair) for pair in batch])
+        self._model.set_attn_implementation(ATTENTION)
+        difference = float((packed - plain).abs().max())
+        if not difference <= _TOLERANCE[self._model.dtype]:
+            raise ValueError(
+                f"log-probs of {type(self._model).__name__} differ by {difference:.3g} between a packed and "
+                "a plain forward pass, so the torch engine cannot score this architecture; write engine: vllm"
+            )
+
+    def _plain(self, pair: TokenPair) -> Tensor:
+        ids = torch.from_numpy(np.concatenate([pair.prompt, pair.response]).astype(np.int64)).to(self._device)
+        logits = self._model(input_ids=ids[None], use_cache=False).logits[0].float()
+        rows = slice(pair.prompt.size - 1, -1)
+        return logits.log_softmax(-1)[rows].gather(1, ids[pair.prompt.size :, None])[:, 0].cpu()
+
+
+def _load(model: str, dtype: torch.dtype, device: torch.device) -> Any:
+    layers = set(getattr(AutoConfig.from_pretrained(model), "layer_types", None) or ["full_attention"])
+    if layers != {"full_attention"}:
+        raise ValueError(
+            f"{model} has layers of the types {sorted(layers)}, and the torch engine knows full attention "
+            "only; write engine: vllm"
+        )
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, attn_implementation=ATTENTION)
+    return loaded.eval().requires_grad_(False).to(device)

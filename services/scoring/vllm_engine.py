@@ -1,0 +1,137 @@
+"""The vllm engine: log-probs of prompt tokens from vLLM's AsyncLLM, for models that want its parallelism or
+its quantisation.
+
+A sequence is sent as a prompt, and the one token that vLLM insists on generating is thrown away. There are
+two ways to ask, with the same answer:
+
+==============  ==========================  ===============================================================
+model runner    asked with                  what it costs
+==============  ==========================  ===============================================================
+V2 (GPUs)       `prompt_logprob_token_ids`  the response's rows alone reach the LM head, in small chunks
+V1 (CPUs, ...)  `prompt_logprobs=0`         all rows, and about 6 bytes x tokens x vocabulary at a time,
+                                            which vLLM's memory profile knows nothing of
+==============  ==========================  ===============================================================
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from transformers import AutoConfig
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from services.scoring.interface import Scored, ScoringError, TokenPair
+
+_BYTES_PER_LOGIT = 6
+_SMALLEST_STEP = 256
+
+
+class VllmEngine:
+    """A `ScoringEngine` around ``AsyncLLM``, whose engine core is a process of its own.
+
+    Args:
+        model: folder or hub id.
+        dtype: "float32" or "bfloat16".
+        max_model_len: longest sequence.
+        max_tokens_per_step: tokens of one engine step, cut further where logits would not fit.
+        logits_memory_bytes: memory that the log-probs of one step may take.
+        engine_args: further arguments of vLLM's AsyncEngineArgs.
+    """
+
+    # vLLM does not look at cached prefixes for requests that want prompt log-probs.
+    shares_prompts = False
+    # So that the scheduler always has a full step's worth waiting.
+    batches_in_flight = 4
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        dtype: str,
+        max_model_len: int,
+        max_tokens_per_step: int,
+        logits_memory_bytes: int,
+        **engine_args: Any,
+    ) -> None:
+        text_config = AutoConfig.from_pretrained(model).get_text_config()
+        positions = int(text_config.max_position_embeddings)
+        self.max_model_len = max_model_len
+        self.vocab_size = int(text_config.vocab_size)
+        if self.max_model_len >= positions:
+            # vLLM counts the generated token too. It is never fed back, so no position beyond the model's
+            # range is computed, and the longest sequence can be scored as well.
+            os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
+        settings = {
+            "model": model,
+            "dtype": dtype,
+            "max_model_len": self.max_model_len + 1,
+            "max_num_batched_tokens": max_tokens_per_step,
+            "enable_prefix_caching": False,
+            "skip_tokenizer_init": True,
+            "logprobs_mode": "raw_logprobs",
+            "disable_log_stats": True,
+            **engine_args,
+        }
+        config = AsyncEngineArgs(**settings).create_engine_config()
+        self._scores_token_ids: bool = config.use_v2_model_runner
+        if not self._scores_token_ids:
+            affordable = max(_SMALLEST_STEP, logits_memory_bytes // (_BYTES_PER_LOGIT * self.vocab_size))
+            settings["max_num_batched_tokens"] = min(max_tokens_per_step, affordable)
+            config = AsyncEngineArgs(**settings).create_engine_config()
+        self._engine = AsyncLLM.from_vllm_config(config)
+
+    async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
+        """See `ScoringEngine`. Cancelling the call aborts its requests inside vLLM."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._score(pair)) for pair in batch]
+        except ExceptionGroup as failures:
+            first = failures.exceptions[0]
+            raise ScoringError(f"vLLM failed on a batch of {len(batch)} responses: {first!r}") from first
+        return [task.result() for task in tasks]
+
+    async def check_health(self) -> None:
+        """Score one token, which goes through the engine's process."""
+        await self._engine.check_health()
+        token = np.zeros(1, dtype=np.int32)
+        await self.score([TokenPair(token, token)])
+
+    def shutdown(self) -> None:
+        """End the engine's processes."""
+        self._engine.shutdown()
+
+    async def _score(self, pair: TokenPair) -> Scored:
+        ids = np.concatenate([pair.prompt, pair.response])
+        final: RequestOutput | None = None
+        async for output in self._engine.generate(
+            {"prompt_token_ids": ids.tolist()}, self._params(pair), request_id=uuid.uuid4().hex
+        ):
+            final = output
+        if final is None:
+            raise EngineDeadError
+        if self._scores_token_ids:
+            logprobs = np.asarray(final.prompt_token_id_logprobs, dtype=np.float32)[:, 0]
+        else:
+            # One entry a position: none for the first token, then that of each token after it.
+            logprobs = np.asarray(final.prompt_logprobs.logprobs, dtype=np.float32)[pair.prompt.size - 1 :]
+        if logprobs.shape != pair.response.shape:
+            raise ScoringError(f"vLLM answered {logprobs.size} log-probs for {pair.response.size} tokens")
+        return Scored(logprobs)
+
+    def _params(self, pair: TokenPair) -> SamplingParams:
+        # Given to the constructor, which derives from them that cached prefixes are not to be read.
+        what: dict[str, Any] = (
+            {"prompt_logprob_token_ids": pair.response[:, None], "prompt_logprob_start": pair.prompt.size - 1}
+            if self._scores_token_ids
+            else {"prompt_logprobs": 0, "flat_logprobs": True}
+        )
+        return SamplingParams(
+            max_tokens=1, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY, **what
+        )
