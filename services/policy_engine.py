@@ -4,7 +4,6 @@ Wraps ``AsyncLLM``, whose engine core is a process of its own. Everything that k
 `services.rollout` sees numpy arrays and plain values.
 """
 
-import logging
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,13 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
 
-logger = logging.getLogger(__name__)
+from services.rollout_settings import SamplingSettings
+
+
+class EngineLostError(RuntimeError):
+    """The engine's process has ended; this replica will not serve again."""
 
 
 @dataclass(frozen=True)
@@ -54,50 +58,57 @@ class PolicyEngine:
                 logprobs_mode="raw_logprobs",
             )
         )
-        self.workers: int = self._engine.vllm_config.parallel_config.world_size
 
     async def label(self, version: int) -> None:
         """Say which version the loaded weights are, for the tokens sampled from now on."""
         await self._engine.update_weight_version(str(version))
 
-    async def sample(self, prompt_token_ids: np.ndarray, params: SamplingParams) -> list[Response]:
-        """Sample the ``params.n`` responses of one prompt. Cancelling the call frees their slots.
+    async def sample(
+        self, prompt_token_ids: np.ndarray, sampling: SamplingSettings, seed: int | None
+    ) -> list[Response]:
+        """Sample the ``sampling.group_size`` responses of one prompt. Cancelling the call frees their slots.
+
+        Args:
+            prompt_token_ids: int32 [P].
+            sampling: all but its seed.
+            seed: of the first response; the next ones get the next seeds. None: the engine's own.
 
         Raises:
-            RuntimeError: if vLLM ended a response for another reason than its end token or its length.
+            EngineLostError: the engine's process has ended.
+            RuntimeError: vLLM ended a response for another reason than its end token or its length.
         """
         prompt = {"prompt_token_ids": prompt_token_ids.tolist()}
         final: RequestOutput | None = None
-        async for output in self._engine.generate(prompt, params, request_id=uuid.uuid4().hex):
-            final = output
+        try:
+            async for output in self._engine.generate(
+                prompt, _sampling_params(sampling, seed), request_id=uuid.uuid4().hex
+            ):
+                final = output
+        except EngineDeadError as error:
+            raise EngineLostError("the vLLM engine has ended while it sampled; its log says why") from error
         if final is None:
             raise RuntimeError("vLLM ended a request without an answer")
         return [_response(completion) for completion in final.outputs]
-
-    async def install(self, version: int, update_info: dict[str, Any]) -> None:
-        """Replace the weights by ``version``; running requests continue with it, token by token.
-
-        Their keys and values are computed again from the new weights, and cached prefixes are dropped,
-        so that nothing of the old version goes into later tokens.
-
-        Args:
-            update_info: what the transfer backend wants to know, see `services.weight_transfer`.
-        """
-        await self.begin_update()
-        await self.receive(update_info)
-        await self.end_update(version)
 
     async def init_transfer(self, init_info: dict[str, Any]) -> None:
         """Connect the workers to the learner (backends that push)."""
         await self._engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info=init_info))
 
     async def begin_update(self) -> None:
-        """Hold generation and open the weights."""
+        """Hold generation and open the weights.
+
+        Running requests are kept and go on after `end_update`, token by token with the new weights: their
+        keys and values are computed again, and cached prefixes are dropped.
+        """
         await self._engine.pause_generation(mode="keep", clear_cache=True)
         await self._engine.start_weight_update()
 
     async def receive(self, update_info: dict[str, Any]) -> None:
-        """Load what ``update_info`` describes into the opened weights."""
+        """Load what ``update_info`` describes into the opened weights.
+
+        Args:
+            update_info: what the transfer backend wants to know, see `services.weight_transfer`.
+        """
         await self._engine.update_weights(WeightTransferUpdateRequest(update_info=update_info))
 
     async def end_update(self, version: int) -> None:
@@ -109,27 +120,29 @@ class PolicyEngine:
         """Ask the engine core, not only this process.
 
         Raises:
-            vllm.v1.engine.exceptions.EngineDeadError: if it has ended.
+            vllm.v1.engine.exceptions.EngineDeadError: it has ended.
         """
         await self._engine.check_health()
         # The check above reads a flag; this one makes a round trip to the engine's process.
         await self._engine.get_weight_version()
+
+    def unfinished(self) -> int:
+        """Responses being generated or waiting for it."""
+        return self._engine.output_processor.get_num_unfinished_requests()
 
     def shutdown(self) -> None:
         """End the engine's processes."""
         self._engine.shutdown()
 
 
-def sampling_params(
-    *, group_size: int, temperature: float, top_p: float, top_k: int, max_tokens: int, seed: int | None
-) -> SamplingParams:
-    """vLLM's parameters for one group; nothing is detokenized, only the sampled tokens' log-probs return."""
+def _sampling_params(sampling: SamplingSettings, seed: int | None) -> SamplingParams:
+    """Nothing is detokenized, and only the sampled tokens' log-probs return."""
     return SamplingParams(
-        n=group_size,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        max_tokens=max_tokens,
+        n=sampling.group_size,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_tokens=sampling.max_tokens,
         seed=seed,
         logprobs=0,
         flat_logprobs=True,

@@ -11,24 +11,28 @@ answers with older weights, and one whose update failed half-way answers nothing
 
 import asyncio
 import hashlib
+import logging
 import os
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from ray import ObjectRef, serve
+from ray import serve
 from ray.serve import Application
 from transformers import AutoTokenizer
 
 from rlad_core import schema
-from services.policy_engine import PolicyEngine, Response, sampling_params
+from services.held_policy import HeldPolicy
+from services.limits import limit
 from services.rollout_settings import RolloutArgs, SamplingSettings, engine_args
-from services.weights import Publication, ReplicaReport, policy_store, write_image
+from services.weight_push import place_in_group
+from services.weights import ReplicaReport, policy_store
 
-APP_NAME = "rollout"
+if TYPE_CHECKING:
+    from services.policy_engine import Response
 
-
-class StaleReplicaError(RuntimeError):
-    """The replica is older than the request wants, and no newer version can be had."""
+logger = logging.getLogger("ray.serve")
 
 
 @serve.deployment
@@ -36,18 +40,20 @@ class RolloutService:
     """One replica: an engine, its tokenizer, and which policy version it holds."""
 
     async def __init__(self, args: RolloutArgs) -> None:  # type: ignore[misc]  # Serve awaits it
+        # Here, so that whoever only builds or calls the application doesn't load vLLM.
+        from services.policy_engine import PolicyEngine
+
         self._args = args
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._tokenizer = AutoTokenizer.from_pretrained(args.model)
         self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
         self._engine = PolicyEngine(engine_args(args), args.transfer)
-        self._held = ReplicaReport(replica=self._replica, version=0, checksum=None)
-        self._broken: str | None = None
-        self._updating = asyncio.Lock()
-        self._store = policy_store(args.policy_store) if args.policy_store else None
-        await self._engine.label(0)
+        store = None
+        if args.policy_store is not None and args.transfer == "object_store":
+            store = policy_store(args.policy_store)
+        self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s)
         # Before Serve routes anything here: a restarted replica must not begin with version 0.
-        await self._pull_current()
+        await self._held.start()
 
     async def generate(self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0) -> pa.Table:
         """Sample ``sampling.group_size`` responses for each prompt.
@@ -65,42 +71,26 @@ class RolloutService:
 
         Raises:
             ValueError: a prompt leaves no room for a response, or has another tokenizer's ids.
-            StaleReplicaError: the replica cannot get at ``min_version``.
+            StaleReplicaError: the replica has no way to get ``min_version``.
             TimeoutError: after ``timeout_s`` seconds.
         """
         rows = self._checked(prompts)
-        await self._reach(min_version)
+        await self._held.reach(min_version)
+        what = f"{sampling.group_size} responses each to {len(rows)} prompts"
         try:
-            async with asyncio.timeout(self._args.timeout_s):
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(self._sample(row, sampling)) for row in rows]
-        except TimeoutError as error:
-            raise TimeoutError(
-                f"waited {self._args.timeout_s:g} s for {sampling.group_size} responses each to {len(rows)} "
-                f"prompts, the first of them of group {rows[0]['group_id']!r}"
-            ) from error
+            async with limit(self._args.timeout_s, what), asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._sample(row, sampling)) for row in rows]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
         return self._table(rows, [task.result() for task in tasks])
 
     async def policy_version(self) -> ReplicaReport:
         """What this replica serves with."""
-        return self._held
+        return self._held.report
 
-    async def update_weights(self, version: int) -> ReplicaReport:
-        """Load ``version`` from the store, unless it is what the replica holds already. Idempotent.
-
-        Raises:
-            RuntimeError: naming the replica, with the reason.
-        """
-        try:
-            if self._store is None:
-                raise ValueError("it was started without policy_store")
-            await self._install(await self._wait_for_store(self._store.get.remote(version)))
-        except Exception as error:
-            raise RuntimeError(
-                f"replica {self._replica} could not load policy version {version}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        return self._held
+    async def unfinished(self) -> int:
+        """Responses this replica has not finished."""
+        return self._engine.unfinished()
 
     async def check_health(self) -> None:
         """Asked by Serve, which replaces the replica if this raises.
@@ -109,65 +99,54 @@ class RolloutService:
             RuntimeError: if an update failed half-way.
             vllm.v1.engine.exceptions.EngineDeadError: if the engine's process has ended.
         """
-        self._refuse_if_broken()
+        self._held.refuse_if_broken()
         await self._engine.check_health()
 
-    # Weights
+    # Called on every replica by `services.weights.sync` ...
 
-    async def _reach(self, min_version: int) -> None:
-        """Hold at least ``min_version``, pulling the current version if need be."""
-        self._refuse_if_broken()
-        if self._held["version"] < min_version:
-            await self._pull_current()
-        if self._held["version"] < min_version:
-            raise StaleReplicaError(
-                f"replica {self._replica} holds policy version {self._held['version']}, the request wants "
-                f"{min_version} or newer, and the policy store has none; publish it first"
+    async def update_weights(self, version: int) -> ReplicaReport:
+        """Load ``version`` from the store, unless it is what the replica holds already. Idempotent."""
+        with self._named(f"load policy version {version}"):
+            await self._held.load(version)
+        return self._held.report
+
+    # ... and these by `services.weight_push`, in this order, where the learner pushes.
+
+    async def connect_transfer(self, init_info: dict[str, Any], replicas: list[str]) -> ReplicaReport:
+        """Join the learner's transfer group, as number ``replicas.index(this replica)``."""
+        with self._named("join the learner's transfer group"):
+            await self._held.connect(
+                place_in_group(init_info, self._args.tensor_parallel_size, replicas, self._replica)
             )
+        return self._held.report
 
-    async def _pull_current(self) -> None:
-        # Backends that push reach a replica only through the learner's next update.
-        if self._store is None or self._args.transfer != "object_store":
-            return
-        publication = await self._wait_for_store(self._store.current.remote())
-        if publication is not None:
-            await self._install(publication)
+    async def begin_update(self) -> ReplicaReport:
+        """Pause and open the weights."""
+        with self._named("begin an update"):
+            await self._held.begin()
+        return self._held.report
 
-    async def _wait_for_store(self, answer: ObjectRef) -> Any:
+    async def receive_weights(self, update_info: dict[str, Any]) -> ReplicaReport:
+        """Take what the learner pushes."""
+        with self._named("receive weights"):
+            await self._held.receive(update_info)
+        return self._held.report
+
+    async def end_update(self, version: int) -> ReplicaReport:
+        """Serve with what was pushed, as ``version``."""
+        with self._named(f"take policy version {version}"):
+            await self._held.end(version)
+        return self._held.report
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        """A broadcast's errors arrive without their replica's name."""
         try:
-            async with asyncio.timeout(self._args.update_timeout_s):
-                return await answer
-        except TimeoutError as error:
-            raise TimeoutError(
-                f"waited {self._args.update_timeout_s:g} s for the policy store {self._args.policy_store!r}"
-            ) from error
-
-    async def _install(self, publication: Publication) -> None:
-        async with self._updating:
-            self._refuse_if_broken()
-            if (self._held["version"], self._held["checksum"]) == (publication.version, publication.checksum):
-                return
-            image = await self._wait_for_store(publication.image)
-            path = await asyncio.to_thread(write_image, publication, image)
-            try:
-                async with asyncio.timeout(self._args.update_timeout_s):
-                    await self._engine.install(publication.version, {"path": path})
-            except BaseException as error:
-                # Part of the weights may be new and the engine is paused: nothing may be sampled from it.
-                self._broken = f"loading policy version {publication.version} failed: {error!r}"
-                self._engine.shutdown()
-                raise
-            finally:
-                os.unlink(path)
-            self._held = ReplicaReport(
-                replica=self._replica, version=publication.version, checksum=publication.checksum
-            )
-
-    def _refuse_if_broken(self) -> None:
-        if self._broken is not None:
+            yield
+        except Exception as error:
             raise RuntimeError(
-                f"replica {self._replica} has unsound weights and will be replaced: {self._broken}"
-            )
+                f"replica {self._replica} could not {what}: {type(error).__name__}: {error}"
+            ) from error
 
     # Sampling
 
@@ -190,18 +169,19 @@ class RolloutService:
                 )
         return rows
 
-    async def _sample(self, row: dict[str, Any], sampling: SamplingSettings) -> list[Response]:
-        params = sampling_params(
-            group_size=sampling.group_size,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            max_tokens=sampling.max_tokens,
-            seed=None if sampling.seed is None else _group_seed(sampling.seed, row["group_id"]),
-        )
-        return await self._engine.sample(row["prompt_token_ids"], params)
+    async def _sample(self, row: dict[str, Any], sampling: SamplingSettings) -> "list[Response]":
+        from services.policy_engine import EngineLostError
 
-    def _table(self, rows: list[dict[str, Any]], groups: list[list[Response]]) -> pa.Table:
+        seed = None if sampling.seed is None else _group_seed(sampling.seed, row["group_id"])
+        try:
+            return await self._engine.sample(row["prompt_token_ids"], sampling, seed)
+        except EngineLostError:
+            # Ending the process lets callers turn to another replica at once, and Serve start a new one,
+            # instead of failing requests until the next health checks have passed.
+            logger.exception("replica %s ends with its engine", self._replica)
+            os._exit(1)
+
+    def _table(self, rows: list[dict[str, Any]], groups: "list[list[Response]]") -> pa.Table:
         samples = [
             (row, index, response)
             for row, responses in zip(rows, groups, strict=True)
