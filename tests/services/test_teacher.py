@@ -137,8 +137,8 @@ def test_another_tokenizer_is_refused(torch_teacher: Any, tiny_model: Any) -> No
 def test_requests_over_a_limit_say_how_much(torch_teacher: Any, tiny_model: Any) -> None:
     with pytest.raises(LimitError, match="501 sequences in one request; at most 500"):
         torch_teacher.score.remote(sequences(tiny_model.path, [([1], [2])] * 501)).result(timeout_s=60)
+    many = [([1] * 128, [2] * 128)] * 100
     with pytest.raises(LimitError, match="25600 tokens in one request; at most 20000"):
-        many = [([1] * 128, [2] * 128)] * 100
         torch_teacher.score.remote(sequences(tiny_model.path, many)).result(timeout_s=60)
 
 

@@ -1,0 +1,1 @@
+"""Judging responses in worker processes that can be killed."""

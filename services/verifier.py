@@ -1,0 +1,172 @@
+"""Verification: a Serve application that judges responses, each check within limits that end in a kill.
+
+    rewards = await handle.verify.remote(responses)        # Arrow: RESPONSES -> REWARDS
+
+A check that exceeds its limits, crashes or raises counts as wrong and its verdict says why; the reward is the
+one that the task gives to an empty response. It never affects its neighbours. What is at fault in the request
+itself (an unknown task, gold that the task cannot read) fails the request and names the sequence.
+"""
+
+import asyncio
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+from ray.serve import Application
+
+from rlad_core import metrics, schema
+from rlad_core.tasks.base import Verdict
+from services import telemetry
+from services.checking.pool import CheckPool
+from services.checking.worker import Check, Failed, Outcome
+from services.errors import DeadlineError, InvalidRequestError, LimitError, UnknownNameError
+
+SERVICE = "verifier"
+
+
+class VerifierLimits(BaseModel):
+    """What one request may ask for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_responses_per_request: int = Field(default=16384, gt=0)
+    timeout_s: float = Field(default=600.0, gt=0, description="Longest time for one request's rewards.")
+
+
+class VerifierArgs(BaseModel):
+    """Arguments of the application."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tasks: dict[str, str] = Field(
+        default={"knights_knaves": "rlad_core.tasks.knights_knaves.task:KnightsKnaves"},
+        description="Name -> module:class of the tasks (rlad_core.tasks.base.Task) that are judged here.",
+    )
+    workers: int = Field(default=2, gt=0, description="Processes that judge, for each replica.")
+    time_limit_s: float = Field(default=5.0, gt=0, description="Wall-clock time of one check.")
+    memory_limit_mib: int = Field(default=512, gt=0, description="Memory that one check may take.")
+    num_replicas: int = Field(default=1, gt=0)
+    num_cpus: float = Field(default=1, ge=0, description="What Ray reserves for one replica.")
+    max_ongoing_requests: int = Field(default=256, gt=0, description="Requests that one replica works on.")
+    max_queued_requests: int = Field(default=1024, gt=0, description="Requests that wait for a replica.")
+    limits: VerifierLimits = VerifierLimits()
+
+
+@serve.deployment
+class VerifierService:
+    """One replica and its pool of worker processes."""
+
+    async def __init__(self, args: VerifierArgs) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._args = args
+        self._pool = CheckPool(
+            args.tasks,
+            workers=args.workers,
+            time_limit_s=args.time_limit_s,
+            memory_limit_bytes=args.memory_limit_mib * 2**20,
+        )
+        await self._pool.warm_up()
+
+    async def verify(self, responses: pa.Table) -> pa.Table:
+        """Judge responses.
+
+        Args:
+            responses: RESPONSES, any number of rows.
+
+        Returns:
+            REWARDS, the same ids in the same order.
+
+        Raises:
+            InvalidRequestError: not a RESPONSES table, or gold that its task cannot read; names the sequence.
+            UnknownNameError: a task that is not judged here.
+            LimitError: more responses than one request may have.
+            DeadlineError: not done within ``limits.timeout_s``.
+        """
+        with telemetry.request(SERVICE, "handle"):
+            checks, ids = self._read(responses)
+            limit_s = self._args.limits.timeout_s
+            try:
+                async with asyncio.timeout(limit_s):
+                    verdicts = await self._judge(checks, ids)
+            except TimeoutError as error:
+                telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="time")
+                raise DeadlineError(f"{len(ids)} responses were not judged within {limit_s:g} s") from error
+            telemetry.count(metrics.SERVICE_SEQUENCES, len(ids), service=SERVICE)
+            return _table(responses, verdicts)
+
+    def check_health(self) -> None:
+        """Asked by Serve, which replaces the replica if this raises."""
+        self._pool.check_health()
+
+    def __del__(self) -> None:
+        if pool := getattr(self, "_pool", None):
+            pool.close()
+
+    def _read(self, responses: pa.Table) -> tuple[list[Check], list[str]]:
+        try:
+            schema.validate(responses, schema.RESPONSES)
+        except schema.SchemaError as error:
+            raise InvalidRequestError(str(error)) from error
+        if (rows := responses.num_rows) > (most := self._args.limits.max_responses_per_request):
+            telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="sequences")
+            raise LimitError("sequences", f"{rows} responses in one request; at most {most} are taken")
+        ids = responses.column("sequence_id").to_pylist()
+        columns = (responses.column(name).to_pylist() for name in ("task", "response", "gold"))
+        checks = [Check(*row) for row in zip(*columns, strict=True)]
+        for check, sequence_id in zip(checks, ids, strict=True):
+            if check.task not in self._args.tasks:
+                known = ", ".join(self._args.tasks)
+                raise UnknownNameError(
+                    f"sequence {sequence_id!r}: task {check.task!r} is not judged here; known are {known}"
+                )
+        return checks, ids
+
+    async def _judge(self, checks: list[Check], ids: list[str]) -> list[Verdict]:
+        outcomes = await self._pool.judge(checks)
+        failed = {place: o for place, o in enumerate(outcomes) if isinstance(o, Failed)}
+        # The reward of what cannot be read is the task's to say, and an empty response is never right. This
+        # also tells gold that is no gold from a response that the check stumbled over.
+        empty = await self._pool.judge([Check(checks[p].task, "", checks[p].gold) for p in failed])
+        for (place, failure), verdict in zip(failed.items(), empty, strict=True):
+            outcomes[place] = self._as_wrong(failure, verdict, ids[place])
+        return [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
+
+    def _as_wrong(self, failure: Failed, empty: Outcome, sequence_id: str) -> Verdict:
+        if isinstance(empty, Failed):
+            raise InvalidRequestError(
+                f"sequence {sequence_id!r}: with an empty response too, the check {empty.why}; "
+                "so its gold is at fault"
+            )
+        if failure.kind in ("time", "memory"):
+            telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind=failure.kind)
+        else:
+            telemetry.count(metrics.SERVICE_ERRORS, service=SERVICE, kind=failure.kind)
+        telemetry.log("check_failed", level="warning", sequence_id=sequence_id, why=failure.why)
+        return Verdict(empty.reward, empty.parts, False, f"the check {failure.why}; counts as wrong")
+
+
+def build(args: VerifierArgs) -> Application:
+    """The application, for `serve.run`, a Serve config file or Kubernetes."""
+    deployment: Any = VerifierService  # mypy does not know what the decorator made of the class
+    application: Application = deployment.options(
+        num_replicas=args.num_replicas,
+        max_ongoing_requests=args.max_ongoing_requests,
+        max_queued_requests=args.max_queued_requests,
+        backpressure_config={"status_code": 429, "retry_after_s": 1},
+        ray_actor_options={"num_cpus": args.num_cpus},
+    ).bind(args)
+    return application
+
+
+def _table(responses: pa.Table, verdicts: list[Verdict]) -> pa.Table:
+    return schema.build(
+        schema.REWARDS,
+        {
+            "sequence_id": responses.column("sequence_id"),
+            "reward": [verdict.reward for verdict in verdicts],
+            "reward_parts": [verdict.parts for verdict in verdicts],
+            "correct": [verdict.correct for verdict in verdicts],
+            "verdict": [verdict.reason for verdict in verdicts],
+        },
+        tokenizer_fingerprint=schema.fingerprint_of(responses),
+    )
