@@ -14,7 +14,7 @@ from rlad_core.advantage import group_relative_advantages
 from rlad_core.schema import flatten, lengths, to_responses, to_sequences
 from services.calls import call
 from services.clients import TeacherClient
-from services.rollout import SamplingSettings
+from services.rollout_settings import SamplingSettings
 from services.telemetry import span
 
 
