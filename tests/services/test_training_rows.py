@@ -1,0 +1,183 @@
+"""A shard's rows as tensors, against small tables written out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import Tensor
+
+from rlad_core.assembly import ShardPlan, plan_shards
+from rlad_core.objectives.grpo import GRPO
+from rlad_core.schema import EXPERIENCE, SEQUENCES, build, from_ipc, to_ipc, tokenizer_fingerprint
+from services.training_rows import TrainingRows
+
+FINGERPRINT = tokenizer_fingerprint({f"w{index}": index for index in range(100)})
+PROMPTS = [[1, 2], [3], [4, 5, 6]]
+RESPONSES = [[10, 11, 12], [20], [30, 31]]
+ROLLOUT = [[-0.5, -1.0, -1.5], [-2.0], [-0.25, -0.75]]
+TEACHER = [[-0.1, -0.2, -0.3], [-0.4], [-0.5, -0.6]]
+ADVANTAGES = [1.0, -1.0, 0.5]
+CORRECT = [True, False, False]
+
+
+def experience(*, teacher: bool = True) -> pa.Table:
+    rows = range(3)
+    columns: dict[str, Any] = {
+        "group_id": ["p#0", "p#0", "q#0"],
+        "sample_index": [0, 1, 0],
+        "prompt_id": ["p", "p", "q"],
+        "prompt_token_ids": PROMPTS,
+        "response_token_ids": RESPONSES,
+        "rollout_logprobs": ROLLOUT,
+        "policy_versions": [[0] * len(response) for response in RESPONSES],
+        "finish_reason": ["stop"] * 3,
+        "response": ["text"] * 3,
+        "sequence_id": ["p#0/0", "p#0/1", "q#0/0"],
+        "task": ["knights_knaves"] * 3,
+        "subset": ["2_people"] * 3,
+        "reward": [3.0, -1.0, 0.0],
+        "reward_parts": [[("format", 1.0)] for _ in rows],
+        "correct": CORRECT,
+        "verdict": ["right", "wrong", "wrong"],
+        "advantage": ADVANTAGES,
+        "teacher_logprobs": TEACHER if teacher else [None] * 3,
+    }
+    return build(EXPERIENCE, columns, tokenizer_fingerprint=FINGERPRINT)
+
+
+def sequences() -> pa.Table:
+    return build(
+        SEQUENCES,
+        {
+            "sequence_id": ["a", "b", "c"],
+            "prompt_token_ids": PROMPTS,
+            "response_token_ids": RESPONSES,
+        },
+        tokenizer_fingerprint=FINGERPRINT,
+    )
+
+
+PLAN = ShardPlan(
+    rows=np.array([0, 1, 2]),
+    mini_batch=np.array([0, 0, 1]),
+    token_weights=np.array([0.125, 0.25, 0.5]),
+    group_has_correct=np.array([True, True, False]),
+)
+
+
+def batch_of(rows: TrainingRows, members: list[int]) -> Any:
+    chosen = np.array(members)
+    packed = rows.pack(chosen)
+    logprobs = torch.arange(packed.response_ids.numel(), dtype=torch.float32).mul(-0.1).requires_grad_()
+    return rows.token_batch(chosen, packed, logprobs, entropy=None), packed, logprobs
+
+
+def assert_values(tensor: Tensor | None, wanted: list[Any]) -> None:
+    assert tensor is not None
+    assert tensor.dtype == (torch.bool if isinstance(wanted[0], bool) else torch.float32)
+    torch.testing.assert_close(tensor, torch.tensor(wanted), rtol=0, atol=0)
+
+
+def test_the_columns_of_experience() -> None:
+    batch, packed, logprobs = batch_of(TrainingRows(experience(), PLAN), [0, 1, 2])
+    assert packed.input_ids.tolist() == [1, 2, 10, 11, 12, 3, 20, 4, 5, 6, 30, 31]
+    assert packed.response_ids.tolist() == [10, 11, 12, 20, 30, 31]
+    assert_values(batch.rollout_logprobs, [-0.5, -1.0, -1.5, -2.0, -0.25, -0.75])
+    assert_values(batch.teacher_logprobs, [-0.1, -0.2, -0.3, -0.4, -0.5, -0.6])
+    assert_values(batch.advantages, [1.0, 1.0, 1.0, -1.0, 0.5, 0.5])
+    assert_values(batch.weights, [0.125, 0.125, 0.125, 0.25, 0.5, 0.5])
+    assert_values(batch.is_last, [False, False, True, True, False, True])
+    assert_values(batch.is_correct, [True, True, True, False, False, False])
+    assert_values(batch.group_has_correct, [True, True, True, True, False, False])
+    assert batch.policy_logprobs is logprobs
+    assert_values(batch.old_logprobs, logprobs.tolist())
+    assert not batch.old_logprobs.requires_grad
+    assert batch.entropy is None
+
+
+def test_rows_are_taken_in_the_order_asked_for() -> None:
+    batch, packed, _ = batch_of(TrainingRows(experience(), PLAN), [2, 0])
+    assert packed.response_ids.tolist() == [30, 31, 10, 11, 12]
+    assert_values(batch.rollout_logprobs, [-0.25, -0.75, -0.5, -1.0, -1.5])
+    assert_values(batch.teacher_logprobs, [-0.5, -0.6, -0.1, -0.2, -0.3])
+    assert_values(batch.advantages, [0.5, 0.5, 1.0, 1.0, 1.0])
+    assert_values(batch.weights, [0.5, 0.5, 0.125, 0.125, 0.125])
+
+
+def test_old_logprobs_of_several_updates() -> None:
+    rows = TrainingRows(experience(), PLAN)
+    rows.old_logprobs = [torch.tensor([-1.0, -2.0, -3.0]), torch.tensor([-4.0]), torch.tensor([-5.0, -6.0])]
+    batch, _, _ = batch_of(rows, [2, 0])
+    assert_values(batch.old_logprobs, [-5.0, -6.0, -1.0, -2.0, -3.0])
+
+
+def test_without_a_teacher() -> None:
+    batch, _, _ = batch_of(TrainingRows(experience(teacher=False), PLAN), [0, 2])
+    assert batch.teacher_logprobs is None
+
+
+def test_supervised_rows_have_no_rollout() -> None:
+    rows = TrainingRows(sequences(), PLAN)
+    assert not rows.needs_old_logprobs
+    batch, _, logprobs = batch_of(rows, [0, 1])
+    assert_values(batch.rollout_logprobs, logprobs.tolist())
+    assert_values(batch.weights, [0.125, 0.125, 0.125, 0.25])
+    assert batch.teacher_logprobs is None
+
+
+def test_counts_and_mini_batches() -> None:
+    rows = TrainingRows(experience(), PLAN)
+    assert (len(rows), rows.response_tokens, rows.mini_batches) == (3, 6, 2)
+    assert rows.needs_old_logprobs
+    assert (rows.lengths.tolist(), rows.response_lengths.tolist()) == ([5, 2, 5], [3, 1, 2])
+    assert rows.of_mini_batch(0).tolist() == [0, 1]
+    assert rows.of_mini_batch(1).tolist() == [2]
+    assert rows.of_mini_batch(2).tolist() == [], "another rank may know of more"
+    assert rows.of_mini_batch(None).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("table", [experience, sequences])
+def test_a_rank_without_rows(table: Any) -> None:
+    nothing = np.empty(0, np.int64)
+    plan = ShardPlan(nothing, nothing, np.empty(0), np.empty(0, np.bool_))
+    rows = TrainingRows(table().take(pa.array(nothing)), plan)
+    assert (len(rows), rows.response_tokens, rows.mini_batches) == (0, 0, 0)
+    assert rows.of_mini_batch(0).size == 0
+
+
+def test_a_table_in_several_chunks_or_as_a_slice_reads_the_same() -> None:
+    whole = experience()
+    several = pa.concat_tables([whole.slice(0, 1), whole.slice(1)])
+    padded = pa.concat_tables([whole, whole]).combine_chunks().slice(3)
+    arrived = from_ipc(to_ipc(whole))
+    wanted, _, _ = batch_of(TrainingRows(whole, PLAN), [0, 1, 2])
+    for table in (several, padded, arrived):
+        batch, _, _ = batch_of(TrainingRows(table, PLAN), [0, 1, 2])
+        for name in ("rollout_logprobs", "teacher_logprobs", "advantages", "weights", "is_correct"):
+            assert torch.equal(getattr(batch, name), getattr(wanted, name)), name
+
+
+def test_ranks_and_mini_batches_together_hold_the_planned_weights() -> None:
+    """The loss of all ranks adds up to the objective's mean: with a token loss of 1, to 1 per mini-batch."""
+    table = experience()
+    objective = GRPO()
+    plans = plan_shards(
+        table,
+        groups=table["group_id"].to_pylist(),
+        mini_batches=2,
+        ranks=2,
+        token_weights=objective.token_weights,
+    )
+    totals = {0: 0.0, 1: 0.0}
+    for plan in plans:
+        rows = TrainingRows(table.take(plan.rows), plan)
+        for index in totals:
+            members = rows.of_mini_batch(index)
+            if members.size:
+                batch, _, _ = batch_of(rows, members.tolist())
+                totals[index] += float(batch.weights.sum())
+    assert totals == pytest.approx({0: 1.0, 1: 1.0})
