@@ -18,6 +18,7 @@ _SPARE_CPUS = 4  # logical: Serve's proxy and controller, Train's controller, th
 def cluster(config: RunConfig) -> Iterator[None]:
     """Join or start Ray; an embedded cluster ends with the block, another one goes on without us."""
     settings = config.cluster
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
     if settings.address is None:
         # A token file in the home directory would lock later clusters of this user out.

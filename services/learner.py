@@ -107,8 +107,7 @@ class Learner:
     def evaluate(self, when: str, step: int) -> None:
         """Measure accuracy on the held-out puzzles (rank 0; the others wait at the next collective call)."""
         if self.rank == 0:
-            puzzles = self.config.task.evaluation.count
-            self.journal.note.remote(f"evaluating policy version {step} on {puzzles} puzzles of each size")
+            self.journal.note.remote(f"evaluating policy version {step} on the held-out prompts")
             rows = self._ask(self.collector.evaluate.remote(step), f"the evaluation of policy version {step}")
             ray.get(self.journal.evaluation.remote(when, step, rows))
             for row in rows:
