@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from rlad_core import schema
-from rlad_core.config import RunConfig
-from rlad_core.tasks import Prompt, task
+from rlad_core.config import MathTask, Part, RunConfig
+from rlad_core.tasks import Math, Prompt, Task, task
+from rlad_core.tasks.math.task import DataFile
 
 
 class PromptStream:
@@ -30,13 +32,11 @@ class PromptStream:
     def __init__(self, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
         self._config = config
         self._tokenizer = tokenizer
-        self._task = task(config.task.name)
+        self._task = _source(config)
         self.fingerprint = schema.tokenizer_fingerprint(tokenizer.get_vocab())
-        train = config.task.train
-        self._prompts: list[Prompt] = []
-        for index, people in enumerate(train.people):
-            share = len(range(index, train.count, len(train.people)))
-            self._prompts += self._task.prompts("train", f"{people}_people", share, train.seed)
+        # A problem that is in two data files counts once: a visit is known by its prompt and its epoch.
+        asked = {prompt.prompt_id: prompt for prompt in reversed(self._of(config.task.train_parts))}
+        self._prompts = list(reversed(asked.values()))
         self._order: tuple[int, np.ndarray] | None = None
 
     def prompts(self, positions: Sequence[int]) -> list[Prompt]:
@@ -48,13 +48,21 @@ class PromptStream:
         return f"{prompt.prompt_id}#{position // len(self._prompts)}"
 
     def held_out(self) -> list[Prompt]:
-        """The evaluation's prompts, subset by subset."""
-        wanted = self._config.task.evaluation
-        return [
-            prompt
-            for people in wanted.people
-            for prompt in self._task.prompts(wanted.split, f"{people}_people", wanted.count, wanted.seed)
-        ]
+        """The evaluation's prompts, subset by subset.
+
+        Raises:
+            ValueError: the task cannot give as many prompts, or one of them is trained on.
+        """
+        prompts = self._of(self._config.task.evaluation_parts)
+        trained_on = {prompt.prompt_id: prompt.subset for prompt in self._prompts}
+        leaked = [prompt for prompt in prompts if prompt.prompt_id in trained_on]
+        if leaked:
+            raise ValueError(
+                f"{len(leaked)} of {len(prompts)} held-out prompts are trained on, the first one is in "
+                f"{trained_on[leaked[0].prompt_id]} (training) and in {leaked[0].subset} (evaluation). "
+                "Take them out of one of the two"
+            )
+        return prompts
 
     def table(self, prompts: Sequence[Prompt]) -> pa.Table:
         """PROMPTS of these prompts, in order.
@@ -119,3 +127,24 @@ class PromptStream:
             generator = np.random.default_rng([self._config.seed, epoch])
             self._order = (epoch, generator.permutation(len(self._prompts)))
         return int(self._order[1][place])
+
+    def _of(self, parts: Sequence[Part]) -> list[Prompt]:
+        return [
+            prompt
+            for part in parts
+            for prompt in self._task.prompts(part.split, part.subset, part.count, part.seed)
+        ]
+
+
+def _source(config: RunConfig) -> Task:
+    """The recipe's task, with its data files where it has some."""
+    if not isinstance(config.task, MathTask):
+        return task(config.task.name)
+    sections = {"train": config.task.train.files, "evaluation": config.task.evaluation.files}
+    return Math(
+        {
+            (split, file.subset): DataFile(Path(file.path), file.format)
+            for split, files in sections.items()
+            for file in files
+        }
+    )

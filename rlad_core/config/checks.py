@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rlad_core.config.errors import Problem
-from rlad_core.config.objectives import KDRL
+from rlad_core.config.objectives import KDRL, SFT
+from rlad_core.config.tasks import MathTask
 
 if TYPE_CHECKING:
     from rlad_core.config.run import RunConfig, Stage
@@ -22,6 +23,7 @@ def run_problems(config: RunConfig) -> list[Problem]:
         *_sampling(config),
         *_lengths(config),
         *_teacher(config),
+        *_data_files(config),
         *(problem for index, stage in enumerate(config.stages) for problem in _stage(config, index, stage)),
         *_batches(config),
         *_devices(config),
@@ -84,6 +86,36 @@ def _teacher(config: RunConfig) -> Iterator[Problem]:
                 f"stages.{index}.objective ({kind}) needs a teacher. Write "
                 f"teacher: {{kind: serve, model: ...}}{way_out}",
             )
+
+
+def _data_files(config: RunConfig) -> Iterator[Problem]:
+    if not isinstance(config.task, MathTask):
+        return
+    train, evaluation = config.task.train.files, config.task.evaluation.files
+    for part, files in (("train", train), ("evaluation", evaluation)):
+        names = [file.subset for file in files]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield Problem(
+                    f"task.{part}.files.{index}.name",
+                    files[index].name,
+                    f"another file is reported as {name} already. Write another name",
+                )
+    from_solutions = [
+        index
+        for index, stage in enumerate(config.stages)
+        if isinstance(stage.objective, SFT) and stage.objective.source == "trace"
+    ]
+    if from_solutions:
+        for index, file in enumerate(train):
+            if file.format == "chat":
+                yield Problem(
+                    f"task.train.files.{index}.format",
+                    file.format,
+                    "such rows have no worked solutions, which "
+                    f"stages.{from_solutions[0]}.objective (sft, source: trace) trains on. "
+                    "Take a file of format gsm8k or math, or source: teacher",
+                )
 
 
 def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:

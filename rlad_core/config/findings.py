@@ -31,6 +31,7 @@ _ADVICE = {
     "less_than_equal": "must be at most {le}. Write {le} or less",
     "literal_error": "is not known. Write {expected}",
     "too_short": "is empty. Write at least {min_length}",
+    "string_too_short": "is empty. Write a text",
     "too_long": "has too many entries. Write at most {max_length}",
 }
 
@@ -62,7 +63,8 @@ def _problem(detail: ErrorDetails, root: type[BaseModel]) -> Problem:
     if kind == "extra_forbidden":
         return Problem(path, value, _unknown_key(str(steps[-1]), models[0], root))
     if kind == "missing":
-        about = _description(models, steps[-1])
+        _, around = _locate(root, detail["loc"][:-1])
+        about = _description(around, steps[-1])
         return Problem(path, NOT_SET, f"is needed{': ' + about if about else ''}")
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         key = context["discriminator"].strip("'")
@@ -130,6 +132,6 @@ def _guess(word: str, known: Sequence[str]) -> str:
 def _all_paths(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
-        place = ".0" if name == "stages" else ""
+        place = ".0" if name in ("stages", "files") else ""
         for child in _sections_in(field.annotation):
             yield from _all_paths(child, f"{prefix}{name}{place}.")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from rlad_core.config.data import data_problems
 from rlad_core.config.errors import ConfigError, Problem
 from rlad_core.config.findings import problems_of
 from rlad_core.config.models import SHIPPED, model_problems
@@ -132,7 +133,7 @@ def validate(data: Any, source: str, overrides: Sequence[str] = ()) -> RunConfig
         config = RunConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(source, problems + problems_of(error, RunConfig)) from None
-    problems += model_problems(config)
+    problems += [*model_problems(config), *data_problems(config)]
     if problems:
         raise ConfigError(source, problems)
     return config

@@ -18,11 +18,11 @@ from rlad_core.config.sections import (
     OutputConfig,
     PolicyConfig,
     RolloutConfig,
-    Task,
     Teacher,
     TelemetryConfig,
     WeightsConfig,
 )
+from rlad_core.config.tasks import Task
 
 
 class Stage(Section):

@@ -60,46 +60,6 @@ class ServeTeacher(Section):
 # `Annotated[ServeTeacher | HttpTeacher, Field(discriminator="kind")]`; nothing else changes.
 Teacher = ServeTeacher
 
-People = Annotated[
-    tuple[Annotated[int, Field(ge=2, le=8)], ...],
-    Field(
-        strict=False,
-        min_length=1,
-        description="Sizes of the puzzles, 2 to 8 people; each size in equal parts.",
-    ),
-]
-
-
-class TrainPuzzles(Section):
-    """Puzzles to train on."""
-
-    people: People
-    count: PositiveInt = Field(
-        default=10000, description="Different puzzles over all sizes; then they repeat."
-    )
-    seed: NonNegativeInt = 0
-
-
-class EvaluationPuzzles(Section):
-    """Held-out puzzles; no puzzle is in two splits."""
-
-    people: People
-    count: PositiveInt = Field(default=300, description="Puzzles of each size.")
-    split: Literal["validation", "test"] = "test"
-    seed: NonNegativeInt = 0
-
-
-class KnightsKnavesTask(Section):
-    """Knights-and-Knaves puzzles with unique solutions, generated from seeds."""
-
-    name: Literal["knights_knaves"] = "knights_knaves"
-    train: TrainPuzzles
-    evaluation: EvaluationPuzzles
-
-
-# As for `Teacher`: a second task makes this a union told apart by `name`.
-Task = KnightsKnavesTask
-
 
 class RolloutConfig(Section):
     """What is sampled for a step, and the engines that sample it."""

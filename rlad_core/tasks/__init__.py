@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from rlad_core.tasks.base import Prompt, Task, Verdict
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
+from rlad_core.tasks.math.task import Math
 
-__all__ = ["Prompt", "Task", "Verdict", "task"]
+__all__ = ["Math", "Prompt", "Task", "Verdict", "task"]
 
-_TASKS: dict[str, Task] = {KnightsKnaves.name: KnightsKnaves()}
+_TASKS: dict[str, Task] = {each.name: each for each in (KnightsKnaves(), Math())}
 
 
 def task(name: str) -> Task:
-    """The task that recipes and the column `task` call `name`.
+    """The task that recipes and the column `task` call `name`; enough to judge responses.
+
+    Prompts of `math` come from data files: `Math(files)`, as `rlad_core.prompts` makes it for a recipe.
 
     Raises:
         ValueError: there is none.

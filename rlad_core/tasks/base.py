@@ -56,15 +56,18 @@ class Task(Protocol):
     def subsets(self) -> tuple[str, ...]:
         """The parts one can ask for and by which accuracy is reported."""
 
-    def prompts(self, split: str, subset: str, count: int, seed: int) -> list[Prompt]:
-        """`count` different prompts, always the same for the same arguments.
+    def prompts(self, split: str, subset: str, count: int | None, seed: int) -> list[Prompt]:
+        """`count` different prompts, always the same for the same arguments; None: all there are.
 
         Raises:
-            ValueError: there is no such split or subset, or it holds fewer prompts.
+            ValueError: there is no such split or subset, it holds fewer prompts, or has no end.
         """
 
     def verify(self, response: str, gold: str) -> Verdict:
-        """Judge any text whatsoever, in time linear in its length.
+        """Judge any text whatsoever.
+
+        The verifier service calls this in processes that it kills when they take too long or too much memory;
+        `math` needs that, other tasks take a time linear in the text's length.
 
         Args:
             response: what the model generated after the chat template's generation prompt, special tokens
@@ -75,7 +78,11 @@ class Task(Protocol):
         """
 
     def demonstration(self, gold: str) -> str:
-        """A response with the highest reward, with its reasoning, for supervised training."""
+        """A response with the highest reward, with its reasoning, for supervised training.
+
+        Raises:
+            ValueError: the task has no reasoning for this prompt.
+        """
 
 
 def prompt_id(task: str, messages: list[dict[str, str]]) -> str:

@@ -416,7 +416,9 @@ RUNS = st.fixed_dictionaries(
         "seed": st.integers(0, 2**63),
         "policy": st.fixed_dictionaries({"model": ANY_TEXT, "max_length": st.integers(3000, 9000)}),
         "teacher": st.fixed_dictionaries({"model": ANY_TEXT, "engine": st.sampled_from(["torch", "vllm"])}),
-        "task": st.just({"train": {"people": [2]}, "evaluation": {"people": [2, 8]}}),
+        "task": st.just(
+            {"name": "knights_knaves", "train": {"people": [2]}, "evaluation": {"people": [2, 8]}}
+        ),
         "stages": st.lists(
             st.fixed_dictionaries(
                 {"steps": st.integers(1), "objective": OBJECTIVES, "name": ANY_TEXT, "lr": POSITIVE}

@@ -21,7 +21,7 @@ RECIPE = RunConfig.model_validate(
         "name": "example",
         "policy": {"model": "rlad:kk-student"},
         "teacher": {"model": "rlad:kk-teacher"},
-        "task": {"train": {"people": [2, 3]}, "evaluation": {"people": [2, 3]}},
+        "task": {"name": "knights_knaves", "train": {"people": [2, 3]}, "evaluation": {"people": [2, 3]}},
         "stages": [
             {"steps": 20, "objective": {"kind": "opd"}},
             {"steps": 40, "objective": {"kind": "trrd"}, "name": "trrd <& friends>"},

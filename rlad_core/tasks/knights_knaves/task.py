@@ -21,10 +21,12 @@ class KnightsKnaves:
     subsets: ClassVar[tuple[str, ...]] = tuple(_PEOPLE)
     name_pool: str = "common"
 
-    def prompts(self, split: str, subset: str, count: int, seed: int) -> list[Prompt]:
+    def prompts(self, split: str, subset: str, count: int | None, seed: int) -> list[Prompt]:
         """`count` puzzles with "N_people" for subset; see `generator` for splits and seeds."""
         if subset not in _PEOPLE:
             raise ValueError(f"subset {subset!r} is unknown; write one of {', '.join(_PEOPLE)}")
+        if count is None:
+            raise ValueError("puzzles are generated without an end; write a count")
         puzzles = generator.generate(_PEOPLE[subset], split, seed, count, self.name_pool)
         return [prompt_for(puzzle) for puzzle in puzzles]
 

@@ -1,0 +1,337 @@
+"""Math problems are read from the field's files, asked for, judged and demonstrated; recipes name the files.
+
+Published files lie in `data/math/` of a folder named by the variable RLAD_SHARED, or in `shared` beside the
+repository; the tests that need them are skipped without.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from rlad_core.config import ConfigError, MathTask, Part, RunConfig, dump, parse, validate
+from rlad_core.prompts import PromptStream
+from rlad_core.tasks import Math, Task, task
+from rlad_core.tasks.math import published
+from rlad_core.tasks.math.prompt import INSTRUCTION, asking_for_a_box
+from rlad_core.tasks.math.published import Format
+from rlad_core.tasks.math.task import DataFile
+from rlad_core.tasks.math.verifier import equal, verify
+from rlad_core.tiny import build_tokenizer
+
+SHARED = Path(os.environ.get("RLAD_SHARED", Path(__file__).parents[3] / "shared"))
+AIME = sorted((SHARED / "data" / "math").glob("*.parquet"))
+
+needs_files = pytest.mark.skipif(not AIME, reason=f"no published problems below {SHARED}")
+
+SOLUTION = "Half of 10 is <<10/2=5>>5.\nTwice that and 32 is 42."
+GSM8K = {"question": "What is it?", "answer": f"{SOLUTION}\n#### 42"}
+MATH = {"problem": "What is it?", "solution": r"First $\frac12$, so $\boxed{\frac{1}{2}}$.", "level": "1"}
+
+
+def chat(truth: Any, content: str = "What is it?") -> dict[str, Any]:
+    return {"prompt": [{"role": "user", "content": content}], "reward_model": {"ground_truth": truth}}
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+# --- rows --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "layout", "answer", "solution"),
+    [
+        (GSM8K, "gsm8k", "42", "Half of 10 is 5.\nTwice that and 32 is 42."),
+        ({"question": "?", "answer": "#### 1,000"}, "gsm8k", "1,000", None),
+        ({"question": "?", "answer": "a #### 1\n#### 2"}, "gsm8k", "2", "a #### 1"),
+        (MATH, "math", r"\frac{1}{2}", MATH["solution"]),
+        ({"problem": "?", "solution": r"\boxed{1} \boxed{2}"}, "math", "2", r"\boxed{1} \boxed{2}"),
+        ({"problem": "?", "solution": r"so $\boxed 2$."}, "math", "2", r"so $\boxed 2$."),
+        (chat("42"), "chat", "42", None),
+        (chat(42), "chat", "42", None),
+        (chat(["42"]), "chat", "42", None),
+        (chat('["\\\\frac{1}{2}"]'), "chat", r"\frac{1}{2}", None),
+        (chat(r"$\boxed{42}$"), "chat", "42", None),
+        (chat("[1, 2]"), "chat", "[1, 2]", None),
+    ],
+)
+def test_answers_of_rows(row: dict[str, Any], layout: Format, answer: str, solution: str | None) -> None:
+    problem = published.from_row(row, layout)
+    assert (problem.answer, problem.solution) == (answer, solution)
+    assert problem.messages[-1]["content"].endswith(f"?\n{INSTRUCTION}")
+
+
+@pytest.mark.parametrize(
+    ("row", "layout", "says"),
+    [
+        ({}, "chat", "nothing in prompt, reward_model"),
+        ({"prompt": None, "reward_model": {}}, "chat", "nothing in prompt"),
+        (chat(None), "chat", "no ground_truth"),
+        (chat(""), "chat", "not one answer"),
+        (chat(True), "chat", "not one answer"),
+        (chat(["1", "2"]), "chat", "not one answer"),
+        (chat('["1", "2"]'), "chat", "not one answer"),
+        (chat('["1"'), "chat", "begins like a JSON list"),
+        (chat(r"\boxed{1"), "chat", "nothing in"),
+        ({"prompt": "text", "reward_model": {}}, "chat", "no list of messages"),
+        ({"prompt": [{"role": "user"}], "reward_model": {}}, "chat", "no list of messages"),
+        ({"prompt": [], "reward_model": {}}, "chat", "not the user's"),
+        ({"prompt": [{"role": "assistant", "content": "x"}], "reward_model": {}}, "chat", "not the user's"),
+        ({"question": "?", "answer": "42"}, "gsm8k", "no '#### 42'"),
+        ({"question": "?", "answer": "42 ####"}, "gsm8k", "no '#### 42'"),
+        ({"question": 5, "answer": "#### 42"}, "gsm8k", "question is no text"),
+        ({"problem": "?", "solution": "no box"}, "math", "nothing in"),
+        (GSM8K, "math", "nothing in problem, solution"),
+    ],
+)
+def test_a_row_that_is_none_says_why(row: dict[str, Any], layout: Format, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        published.from_row(row, layout)
+
+
+def test_every_prompt_asks_for_a_box_once() -> None:
+    asked = [{"role": "system", "content": "Use \\boxed{}."}, {"role": "user", "content": "?"}]
+    assert asking_for_a_box(asked) == asked
+    bare = [{"role": "user", "content": "?"}]
+    assert asking_for_a_box(asking_for_a_box(bare)) == asking_for_a_box(bare) != bare
+    assert bare[0]["content"] == "?"
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+@pytest.mark.parametrize(("row", "layout"), [(GSM8K, "gsm8k"), (MATH, "math"), (chat("42"), "chat")])
+def test_files_of_both_kinds_are_read(
+    tmp_path: Path, suffix: str, row: dict[str, Any], layout: Format
+) -> None:
+    path = write(tmp_path / f"rows{suffix}", [row, row])
+    assert published.read(path, layout) == [published.from_row(row, layout)]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_wrong_files_are_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows{suffix}"
+    two_answers = [chat("1"), chat("1", "Else?"), chat("2")]
+    with pytest.raises(
+        ValueError, match="row 2: the problem of row 0 with another answer, '2' instead of '1'"
+    ):
+        published.read(write(path, two_answers), "chat")
+    with pytest.raises(ValueError, match=f"{path}, row 1: ground_truth is not one answer"):
+        published.read(write(path, [chat("1"), chat("")]), "chat")
+    with pytest.raises(ValueError, match="question"):
+        published.read(path, "gsm8k")
+    path.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"is no Parquet file|line 1 is no JSON"):
+        published.read(path, "chat")
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        published.read(path, "chat")
+
+
+def test_odd_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n")
+    with pytest.raises(ValueError, match="has no rows"):
+        published.read(path, "chat")
+    path.write_text("[1]")
+    with pytest.raises(ValueError, match="line 1 is no JSON object"):
+        published.read(path, "chat")
+    with pytest.raises(ValueError, match=r"neither \.parquet nor \.jsonl"):
+        published.read(tmp_path / "rows.csv", "chat")
+
+
+@needs_files
+@pytest.mark.parametrize("path", AIME, ids=lambda path: path.stem)
+def test_published_answers_are_right_and_other_numbers_wrong(path: Path) -> None:
+    source = Math({("evaluation", path.stem): DataFile(path, "chat")})
+    prompts = source.prompts("evaluation", path.stem, None, 0)
+    assert len(prompts) == len({prompt.prompt_id for prompt in prompts}) == 30
+    stored = [row["reward_model"]["ground_truth"] for row in pq.read_table(path).to_pylist()]
+    for prompt, truth in zip(prompts, stored, strict=True):
+        assert json.loads(prompt.gold) == {"answer": truth, "solution": None}
+        assert "\\boxed{}" in prompt.messages[-1]["content"]
+        number = int(truth.removesuffix("^\\circ"))
+        for text in (truth, str(number), f"{number:03}", f"{number}.0", f"n = {number}"):
+            assert source.verify(f"<think> hm </think> So $\\boxed{{{text}}}$", prompt.gold).correct
+        for other in (number + 1, number - 1, -number, number * 10, number / 2):
+            assert not source.verify(f"\\boxed{{{other}}}", prompt.gold).correct
+    numbers = {truth.lstrip("0") for truth in stored}
+    assert all(
+        equal(one, other) is (one == other) for one in list(numbers)[:8] for other in list(numbers)[:8]
+    )
+
+
+# --- the task ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Math:
+    rows = [chat(str(number), f"What is {number}?") for number in range(20)]
+    return Math(
+        {
+            ("train", "numbers"): DataFile(write(tmp_path / "a.parquet", rows[:15]), "chat"),
+            ("evaluation", "numbers"): DataFile(write(tmp_path / "b.jsonl", rows[15:]), "chat"),
+        }
+    )
+
+
+def test_prompts_are_drawn_by_seed_and_keep_the_files_order(source: Math) -> None:
+    everything = source.prompts("train", "numbers", None, 0)
+    assert [json.loads(prompt.gold)["answer"] for prompt in everything] == [str(n) for n in range(15)]
+    assert {(prompt.task, prompt.subset) for prompt in everything} == {("math", "numbers")}
+    some = source.prompts("train", "numbers", 6, 1)
+    assert some == source.prompts("train", "numbers", 6, 1)
+    assert some == [prompt for prompt in everything if prompt in some]
+    assert some != source.prompts("train", "numbers", 6, 2)
+    assert source.subsets == ("numbers",)
+    with pytest.raises(ValueError, match="has 15 different problems, fewer than 16"):
+        source.prompts("train", "numbers", 16, 0)
+    with pytest.raises(ValueError, match="no data file is named test/numbers; there is train/numbers, eval"):
+        source.prompts("test", "numbers", 1, 0)
+
+
+def test_the_task_judges_without_files() -> None:
+    math: Task = task("math")
+    assert math.verify("\\boxed{42}", '{"answer": "42"}').correct
+    assert not math.verify("\\boxed{43}", '{"answer": "42", "solution": null}').correct
+    with pytest.raises(ValueError, match="there is none"):
+        math.prompts("train", "gsm8k", 1, 0)
+    with pytest.raises(ValueError, match="without an end"):
+        task("knights_knaves").prompts("train", "2_people", None, 0)
+
+
+@pytest.mark.parametrize(
+    "gold", ["42", "", "[]", "{}", '{"answer": 42}', '{"answer": " "}', "nonsense", '"x"']
+)
+def test_gold_of_another_make_is_refused(gold: str) -> None:
+    with pytest.raises(ValueError, match=r"not written by task math|needs an answer"):
+        task("math").verify("\\boxed{42}", gold)
+
+
+@pytest.mark.parametrize(
+    ("row", "layout", "ending"),
+    [
+        (GSM8K, "gsm8k", "32 is 42.\nThe answer is $\\boxed{42}$."),
+        (MATH, "math", MATH["solution"]),
+        (
+            {"problem": "?", "solution": r"\boxed{1} or \boxed{2}"},
+            "math",
+            "{1} or {2}\nThe answer is $\\boxed{2}$.",
+        ),
+        ({"problem": "?", "solution": r"so \boxed 2"}, "math", r"so \boxed 2"),
+    ],
+)
+def test_the_datas_own_solution_demonstrates(row: dict[str, Any], layout: Format, ending: str) -> None:
+    gold = published.from_row(row, layout).to_gold()
+    shown = task("math").demonstration(gold)
+    assert shown.endswith(ending)
+    assert verify(shown, json.loads(gold)["answer"]).correct
+
+
+def test_without_a_solution_there_is_no_demonstration() -> None:
+    with pytest.raises(ValueError, match="no worked solution for this problem"):
+        task("math").demonstration(published.from_row(chat("42"), "chat").to_gold())
+
+
+# --- recipes -----------------------------------------------------------------------------------------------
+
+RECIPE = """
+name: example
+policy: {model: "tiny:student", init: random, max_length: 512}
+task:
+  name: math
+  train: {files: [{path: a.parquet}]}
+  evaluation: {files: [{path: b.jsonl, name: held-out, count: 3}], seed: 4}
+rollout: {max_response_length: 256}
+stages: [{steps: 10, objective: {kind: grpo}}]
+"""
+
+
+def read(*overrides: str) -> RunConfig:
+    return validate(parse(RECIPE), source="recipe.yaml", overrides=overrides)
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(*overrides)
+    return str(caught.value)
+
+
+@pytest.fixture
+def folder(source: Math, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with the two files of `source` that the recipe names."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_recipe_names_data_files(folder: Path) -> None:
+    config = read()
+    assert isinstance(config.task, MathTask)
+    assert config.task.train.files[0].path == str(folder / "a.parquet")
+    assert config.task.train_parts == (Part("train", "a", None, 0),)
+    assert config.task.evaluation_parts == (Part("evaluation", "held-out", 3, 4),)
+    assert validate(parse(dump(config)), "again") == config
+
+
+def test_wrong_data_files_are_refused(folder: Path) -> None:
+    said = refusal("task.train.files=[{path: none.parquet}]")
+    assert f"task.train.files.0.path ('{folder}/none.parquet'"[:60] in said
+    assert "there is no such file" in said
+    assert "Write one that ends in .parquet or .jsonl" in refusal("task.train.files=[{path: a.csv}]")
+    twice = refusal("task.train.files=[{path: a.parquet}, {path: b.jsonl, name: a}]")
+    assert "task.train.files.1.name ('a'): another file is reported as a already" in twice
+    assert "task.train.files ([]): is empty. Write at least 1" in refusal("task.train.files=[]")
+    assert "task.train.files (not set): is needed: Data files" in refusal("task.train={}")
+    assert "task.train.files.0.format ('csv'): is not known" in refusal("task.train.files.0.format=csv")
+    assert "task.train.people ([2]): no such key" in refusal("task.train.people=[2]")
+    assert "task.name ('maths'): is not known. Did you mean math?" in refusal("task.name=maths")
+    assert "task.train.files.0.format ('chat'): such rows have no worked solutions" in refusal(
+        "stages.0.objective={kind: sft}"
+    )
+    read("stages.0.objective={kind: sft}", "task.train.files.0.format=math")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return build_tokenizer(512)
+
+
+def test_a_run_streams_the_problems(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    stream = PromptStream(read(), tokenizer)
+    first, second = stream.prompts(range(15)), stream.prompts(range(15, 30))
+    assert first != second
+    ids = {prompt.prompt_id for prompt in first}
+    assert len(ids) == 15
+    assert ids == {prompt.prompt_id for prompt in second}
+    held_out = stream.held_out()
+    assert [prompt.subset for prompt in held_out] == ["held-out"] * 3
+
+
+def test_a_problem_in_two_files_counts_once(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    write(folder / "c.jsonl", [chat("0", "What is 0?"), chat("99", "What is 99?")])
+    stream = PromptStream(read("task.train.files=[{path: a.parquet}, {path: c.jsonl}]"), tokenizer)
+    epoch = stream.prompts(range(16))
+    assert len({prompt.prompt_id for prompt in epoch}) == 16
+    assert [prompt.subset for prompt in epoch].count("a") == 15
+
+
+def test_training_on_held_out_problems_stops_the_run(
+    folder: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    stream = PromptStream(read("task.train.files=[{path: a.parquet}, {path: b.jsonl}]"), tokenizer)
+    with pytest.raises(ValueError, match=r"3 of 3 held-out prompts are trained on, .* in b \(training\)"):
+        stream.held_out()
