@@ -19,8 +19,7 @@ def _stages(config: RunConfig) -> Table:
         settings = ", ".join(
             f"{name}={value}" for name, value in objective.model_dump(exclude={"kind"}).items()
         )
-        # Worked solutions are one for each prompt; everything else is sampled in groups.
-        group = 1 if isinstance(objective, SFT) and objective.source == "trace" else config.rollout.group_size
+        group = config.rollout.group_size if objective.trains_on_rollouts else 1
         table.add_row(
             stage.label,
             str(stage.steps),

@@ -1,4 +1,4 @@
-"""Calls to a deployment: retried where its replica is gone, limited in time, honest about whose limit it was."""
+"""Calls to a deployment: retried where its replica is gone, limited in time, each limit told as whose it is."""
 
 from __future__ import annotations
 

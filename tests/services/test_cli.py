@@ -1,0 +1,311 @@
+"""The command ``rlad``: what it says, and its exit codes 0, 1 (failed) and 2 (wrong usage or recipe)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from rich.console import Console
+
+from rlad_core.config import load, models, parse
+from services import cli
+from services.watch import Watcher
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left: exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def rlad(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Said]:
+    """Runs the command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in cli._QUIET:
+        monkeypatch.setenv(name, cli._QUIET[name])  # so that it is undone
+
+    def command(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["rlad", *arguments])
+        code = cli.main()
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture
+def shipped_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders in place of the models that ship with the project; recipes stay where they are."""
+    shipped = tmp_path_factory.mktemp("shipped")
+    for name in ("kk-student", "kk-teacher"):
+        folder = shipped / "models" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 1024}))
+        (folder / "model.safetensors").touch()
+    monkeypatch.setattr(models, "SHIPPED", shipped)
+
+
+# --- help --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        ((), "rlad run kk-tiny-trrd"),
+        (("run",), "rlad run runs/short/recipe.yaml --resume"),
+        (("plan",), "rlad plan kk-tiny-trrd --set rollout.group_size=16"),
+        (("report",), "rlad report runs/kk-tiny-trrd"),
+        (("evaluate",), "rlad evaluate runs/kk-tiny-trrd/export --people 2,3,4 --k 4"),
+        (("doctor",), "rlad doctor"),
+    ],
+)
+def test_help_has_examples(rlad: Callable[..., Said], command: tuple[str, ...], example: str) -> None:
+    said = rlad(*command, "--help")
+    assert said.code == 0
+    assert "Example" in said.out
+    assert example in " ".join(said.out.split())
+
+
+def test_help_lists_the_commands(rlad: Callable[..., Said]) -> None:
+    said = rlad("--help")
+    assert all(f" {name} " in said.out for name in ("run", "plan", "report", "evaluate", "doctor"))
+
+
+# --- wrong usage: 2 ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), ""),
+        (("frobnicate",), "No such command 'frobnicate'"),
+        (("plan",), "Missing argument"),
+        (("plan", "a", "b"), "unexpected extra argument"),
+        (("run", "--resum"), "No such option"),
+        (("evaluate", "x", "--k", "0"), "--k"),
+        (("evaluate", "x", "--people", "two"), "'two' is no list of sizes; write e.g. 2,3"),
+    ],
+)
+def test_wrong_usage(rlad: Callable[..., Said], arguments: tuple[str, ...], says: str) -> None:
+    said = rlad(*arguments)
+    assert said.code == 2
+    assert says in " ".join(said.err.split())
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_an_unknown_recipe_lists_those_there_are(rlad: Callable[..., Said], command: str) -> None:
+    said = rlad(command, "kk-tiny-trdr")
+    assert (said.code, said.out) == (2, "")
+    assert "there is no such file" in said.err
+    assert "kk-tiny-trrd" in said.err
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("learner.lrr=1", "learner.lrr (1): no such key. Did you mean lr?"),
+        ("learner.lr", "--set ('learner.lr'): is no assignment. Write path=value"),
+        ("rollout.top_p=0.9", "rollout.top_p (0.9): training needs samples of the whole distribution"),
+        ("stages.7.steps=1", "stages is a list of 1"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_bad_override(rlad: Callable[..., Said], command: str, override: str, says: str) -> None:
+    said = rlad(command, "kk-tiny-teacher-sft", "--set", override)
+    assert (said.code, said.out) == (2, "")
+    assert says in said.err
+
+
+def test_a_recipe_that_is_no_yaml(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("a: [")
+    said = rlad("plan", "mine.yaml")
+    assert said.code == 2
+    assert "is no YAML" in said.err
+
+
+def test_the_exit_code_reaches_the_shell() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "services", "plan", "nosuch"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "there is no such file" in done.stderr
+
+
+# --- plan --------------------------------------------------------------------------------------------------
+
+
+def test_plan_prints_a_recipe_that_reads_back(
+    rlad: Callable[..., Said], shipped_models: None, tmp_path: Path
+) -> None:
+    long = "a-name-" * 20
+    said = rlad("plan", "kk-tiny-trrd", "--set", f"name={long}", "--set", "stages.0.steps=7")
+    assert said.code == 0
+    recipe, _, tables = said.out.partition("\n\n")
+    (tmp_path / "printed.yaml").write_text(recipe)
+    assert load(tmp_path / "printed.yaml") == load("kk-tiny-trrd", [f"name={long}", "stages.0.steps=7"])
+    assert parse(recipe)["stages"][0]["objective"]["alpha"] == 0.5
+    words = " ".join(tables.split())
+    assert "trrd │ 7" in words
+    assert "32 x 8" in words
+    for process in ("rollout service", "teacher service", "verifier service", "learner (FSDP2)"):
+        assert process.split()[0] in words
+    assert "embedded Ray on this machine" in words
+    assert list(tmp_path.iterdir()) == [tmp_path / "printed.yaml"], "nothing was started or written"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "group_size", "teacher"),
+    [
+        ("kk-tiny-teacher-sft", 1, None),
+        ("kk-tiny-sft", 1, "teacher as demonstrator"),
+        ("kk-tiny-grpo", 8, None),
+        ("kk-tiny-kdrl", 8, "teacher service"),
+    ],
+)
+def test_plan_of_each_method(
+    rlad: Callable[..., Said],
+    shipped_models: None,
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: str,
+    group_size: int,
+    teacher: str | None,
+) -> None:
+    monkeypatch.setattr(cli, "_out", Console(width=200))
+    said = rlad("plan", recipe, "--set", "rollout.prompts_per_step=32", "--set", "rollout.group_size=8")
+    assert said.code == 0
+    assert f"32 x {group_size} " in said.out
+    for what in ("teacher as demonstrator", "teacher service"):
+        assert (what in said.out) == (what == teacher)
+
+
+# --- run and report: 1 -------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_in_the_way(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "kk-tiny-teacher-sft"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    said = rlad("run", "kk-tiny-teacher-sft")
+    assert said.code == 1
+    assert f"{folder} exists already" in said.err
+    assert "--resume" in said.err
+    assert "--set name=" in said.err
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_resume_of_nothing(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    said = rlad("run", "kk-tiny-teacher-sft", "--resume")
+    assert said.code == 1
+    assert f"there is no run to resume in {tmp_path / 'runs' / 'kk-tiny-teacher-sft'}" in said.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_resume_with_another_recipe(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "kk-tiny-teacher-sft"
+    folder.mkdir(parents=True)
+    plan = rlad("plan", "kk-tiny-teacher-sft").out
+    (folder / "recipe.yaml").write_text(plan.partition("\n\n")[0])
+    said = rlad("run", "kk-tiny-teacher-sft", "--resume", "--set", "learner.lr=1e-5")
+    assert said.code == 1
+    assert "the recipe differs from that of the run" in said.err
+    assert "(in learner)" in said.err
+
+
+def test_report_of_nothing(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    assert "there is no folder nowhere" in (said := rlad("report", "nowhere")).err
+    assert said.code == 1
+    said = rlad("report", str(tmp_path))
+    assert said.code == 1
+    assert "is not the folder of a run" in said.err
+
+
+def test_evaluate_refuses_what_cannot_be(rlad: Callable[..., Said]) -> None:
+    said = rlad("evaluate", "tiny:student")
+    assert said.code == 2
+    assert "policy.init" in said.err
+    said = rlad("evaluate", "owner/model", "--people", "2, 9", "--split", "train")
+    assert said.code == 2
+    assert "task.evaluation.people" in said.err
+    assert "task.evaluation.split" in said.err
+
+
+# --- faults ------------------------------------------------------------------------------------------------
+
+
+def fails_with(error: BaseException) -> Callable[..., Any]:
+    def app(**_: Any) -> None:
+        raise error
+
+    return app
+
+
+def test_a_fault_is_told_as_it_is(rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its words look like a console's markup, and longer than a line."""
+    monkeypatch.delenv("RLAD_TRACEBACK", raising=False)
+    message = f"[/tmp] list[int] [red] {'long ' * 40}end"
+    monkeypatch.setattr(cli, "app", fails_with(RuntimeError(message)))
+    said = rlad()
+    assert said.code == 1
+    assert said.err.splitlines()[0] == f"failed: {message}"
+
+
+def test_a_traceback_where_it_is_asked_for(
+    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLAD_TRACEBACK", "1")
+    monkeypatch.setattr(cli, "app", fails_with(RuntimeError("why")))
+    with pytest.raises(RuntimeError, match="why"):
+        rlad()
+
+
+def test_an_interrupt(rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "app", fails_with(typer.Abort()))
+    assert rlad().code == 130
+
+
+# --- what is shown meanwhile -------------------------------------------------------------------------------
+
+
+def test_without_a_terminal_a_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    step = {
+        "step": 4,
+        "version": 5,
+        "stage": "trrd",
+        "reward_mean": 1.234,
+        "accuracy": 0.5,
+        "kl_to_teacher": float("nan"),
+        "entropy": 0.25,
+        "seconds": {"step": 3.21},
+    }
+    evaluation = {"when": "before", "subset": "2_people", "accuracy": 0.5, "low": 0.4, "high": 0.6}
+    note = f"[/x] {'word ' * 30}end"
+    with Watcher(Console(highlight=False, width=80), total=10, first=4) as watcher:
+        assert watcher.steps_done == 4
+        watcher.show({"steps": [step], "evaluations": [evaluation], "notes": [note]})
+    assert watcher.steps_done == 5
+    assert watcher.seen == (1, 1, 1)
+    assert capsys.readouterr().out.splitlines() == [
+        "before  2_people   accuracy  50.0%  [40.0%, 60.0%]",
+        "step    5  trrd  reward 1.23  right 50%  KL to teacher nan  entropy 0.250  3.2 s",
+        note,
+    ]
