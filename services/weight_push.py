@@ -21,7 +21,7 @@ import ray
 import torch
 import torch.distributed as dist
 
-from services.weights import ReplicaReport, WeightSyncError
+from services.weights import ReplicaReport, WeightSyncError, reason
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -167,7 +167,7 @@ class ReplicaGroup:
         if errors := [answer for answer in answers if isinstance(answer, Exception)]:
             raise WeightSyncError(
                 f"{method} failed on {len(errors)} of {len(answers)} rollout replicas: "
-                + "; ".join(str(error) for error in errors)
+                + "; ".join(reason(error) for error in errors)
             ) from errors[0]
         if len(answers) != self._num_replicas:
             names = ", ".join(answer["replica"] for answer in answers)

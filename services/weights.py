@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 import numpy as np
 import ray
 import torch
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from safetensors.torch import save
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def publish(
     answer = policy_store(store_name).add.remote(version, hashlib.sha256(image.data).hexdigest(), image)
     try:
         return ray.get(answer, timeout=timeout_s)
-    except ray.exceptions.GetTimeoutError as error:
+    except GetTimeoutError as error:
         raise TimeoutError(
             f"waited {timeout_s:g} s for the policy store {store_name!r} to take version {version}"
         ) from error
@@ -216,9 +216,14 @@ def _broadcast_update(
     if failed:
         raise WeightSyncError(
             f"{len(failed)} of {len(answers)} rollout replicas could not load policy version {version}: "
-            + "; ".join(str(error) for error in failed)
+            + "; ".join(reason(error) for error in failed)
         ) from failed[0]
-    return reports, [f"{type(error).__name__}: {error}" for error in silent]
+    return reports, [f"{type(error).__name__}: {reason(error)}" for error in silent]
+
+
+def reason(error: Exception) -> str:
+    """What a replica's error says, without the stack of the process it happened in."""
+    return str(error.cause if isinstance(error, RayTaskError) else error)
 
 
 def _check_same_weights(reports: list[ReplicaReport], version: int) -> None:
