@@ -7,8 +7,8 @@ Every group that is alive holds a slot and is in one of four states:
     yet sent      scored, judged  batch          of a step     weights are out
 
 With ``(max_staleness + 1) * prompts_per_step`` slots a group can be at most ``max_staleness`` versions old
-when it is trained on, without ever dropping one. A position counts as consumed only when its slot is freed, so
-a run that is resumed works again on exactly the groups that were alive, and on none twice.
+when it is trained on, without ever dropping one. A position counts as consumed only when its slot is freed,
+so a run that is resumed works again on exactly the groups that were alive, and on none twice.
 """
 
 from __future__ import annotations

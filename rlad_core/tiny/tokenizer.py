@@ -2,9 +2,9 @@
 
 A token is a word with the blank or line break before it, or a phrase that always stands together ("is a
 knight", the island's description, the format instruction). The prompt of a three-person puzzle then takes
-about 45 tokens and its worked solution 130, an eighth of what characters would take. Decoding joins the tokens
-as they are, so text comes back unchanged. It is an ordinary ``transformers`` fast tokenizer with a chat template;
-nothing here is needed to load it.
+about 45 tokens and its worked solution 130, an eighth of what characters would take. Decoding joins the
+tokens as they are, so text comes back unchanged. It is an ordinary ``transformers`` fast tokenizer with a
+chat template; nothing here is needed to load it.
 
 It knows the words of puzzles with common names and unflipped roles (see `names` and `Puzzle`); anything else
 may become the unknown token.

@@ -1,4 +1,4 @@
-"""Calls to a deployment: retried where its replica is gone, limited in time, each limit told as whose it is."""
+"""Calls to a deployment: retried where its replica is gone, limited in time, no limit blamed on another."""
 
 from __future__ import annotations
 
