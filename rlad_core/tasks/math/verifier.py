@@ -34,7 +34,7 @@ def verify(response: str, gold: str) -> Verdict:
     """Judge a reply. It raises for no text, but it may not come back.
 
     Only call this in a worker process that is killed when it takes too long or too much memory. An answer
-    such as ``9**9**9`` keeps the algebra busy for ever, and math-verify's own time limit is a signal that
+    such as ``9^{9^9}`` keeps the algebra busy for ever, and math-verify's own time limit is a signal that
     works in the main thread alone, so it is switched off here.
 
     Args:
