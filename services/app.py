@@ -9,6 +9,8 @@ from ray.serve.handle import DeploymentHandle
 from rlad_core.config import SFT, RunConfig, resolve_model
 from services import rollout, teacher, verifier
 from services.clients import HandleTeacher, TeacherClient
+from services.rollout_settings import RolloutArgs
+from services.teacher_settings import TeacherArgs
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,10 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
     return apps
 
 
-def rollout_args(config: RunConfig, model: str) -> rollout.RolloutArgs:
+def rollout_args(config: RunConfig, model: str) -> RolloutArgs:
     """The rollout service of a run."""
     settings = config.rollout
-    return rollout.RolloutArgs(
+    return RolloutArgs(
         model=model,
         policy_store=policy_store_name(config),
         transfer=config.weights.transfer,
@@ -101,11 +103,11 @@ def rollout_args(config: RunConfig, model: str) -> rollout.RolloutArgs:
     )
 
 
-def teacher_args(config: RunConfig) -> teacher.TeacherArgs:
+def teacher_args(config: RunConfig) -> TeacherArgs:
     """The teacher service of a run."""
     settings = config.teacher
     assert settings is not None
-    return teacher.TeacherArgs(
+    return TeacherArgs(
         model=resolve_model(settings.model),
         engine=settings.engine,
         dtype=settings.dtype,

@@ -101,19 +101,22 @@ def run(
     except RunError as error:
         _err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from error
+    except KeyboardInterrupt as interrupt:
+        _say_how_to_resume(config, "stopped at once, after the last checkpoint")
+        raise typer.Exit(130) from interrupt
     record = read_run(outcome.run_dir)
     if not outcome.finished:
-        _out.print(
-            f"stopped after {outcome.steps} of {config.total_steps} steps. Continue with\n"
-            f"  rlad run {outcome.run_dir / 'recipe.yaml'} --resume",
-            markup=False,
-            soft_wrap=True,
-        )
+        _say_how_to_resume(config, f"stopped after {outcome.steps} of {config.total_steps} steps")
     _out.print(evaluation_table(record))
     _out.print(stage_time_table(record))
     _out.print(f"report  {outcome.report.html}", markup=False, soft_wrap=True)
     if outcome.finished:
         _out.print(f"model   {outcome.run_dir / 'export'}", markup=False, soft_wrap=True)
+
+
+def _say_how_to_resume(config: RunConfig, what: str) -> None:
+    recipe = Path(config.run_dir, "recipe.yaml")
+    _out.print(f"{what}. Continue with\n  rlad run {recipe} --resume", markup=False, soft_wrap=True)
 
 
 @app.command()

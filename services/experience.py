@@ -9,12 +9,12 @@
 
 Who waits for whom:
 
-- `_collect` (one task per step) waits for its groups; each is unblocked by the services, within their time limits.
+- `_collect` (one task per step) waits for its groups; the services unblock each, within their time limits.
 - a group's scoring and judging wait for its sampling alone: other groups are still being generated meanwhile.
 - `next_shard` waits for `_collect` of its step; the first rank to ask starts it, the others share it.
-- `_collect` of the next step waits for free slots, which `trained` frees once the new weights are out. Strictly
-  on-policy there are ``prompts_per_step`` slots, so nothing is generated before that. More slots (a staleness above
-  zero) would let the next step's groups start earlier; nothing else here would change.
+- `_collect` of the next step waits for free slots, which `trained` frees once the new weights are out.
+  Strictly on-policy there are ``prompts_per_step`` slots, so nothing is generated before that. More slots (a
+  staleness above zero) would let the next step's groups start earlier; nothing else here would change.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from rlad_core.timeline import StageSpan
 from services import telemetry
 from services.app import RunServices
 from services.groups import Group, GroupWorker, accepted_sequences, describe, join_groups
-from services.rollout import SamplingSettings
+from services.rollout_settings import SamplingSettings
 from services.telemetry import span
 
 
@@ -183,7 +183,7 @@ class ExperienceCollector:
                 )
             plans = self._plan(step, table, groups)
         facts = StepFacts(
-            numbers=describe(kept, dropped, step),
+            numbers=describe(kept, dropped, None if isinstance(objective, SFT) else step),
             trained_groups=[group.group_id for group in kept],
             dropped_groups=[group.group_id for group in dropped],
         )
@@ -237,13 +237,13 @@ class ExperienceCollector:
                 pa.array([self._stream.group_id(p, q) for p, q in zip(positions, prompts, strict=True)]),
             )
         )
+        demonstrates = isinstance(stage.objective, SFT)
         sampling = SamplingSettings(
-            group_size=config.rollout.group_size,
+            group_size=1 if demonstrates else config.rollout.group_size,
             temperature=config.rollout.temperature,
             max_tokens=config.rollout.max_response_length,
             seed=config.seed,
         )
-        demonstrates = isinstance(stage.objective, SFT)
         worker = self._worker(
             with_teacher=stage.objective.needs_teacher and not demonstrates, demonstrates=demonstrates
         )

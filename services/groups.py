@@ -147,20 +147,21 @@ def accepted_sequences(groups: Sequence[Group]) -> tuple[pa.Table, list[str]]:
     return schema.to_sequences(rollouts), rollouts.column("group_id").to_pylist()
 
 
-def describe(kept: Sequence[Group], dropped: Sequence[Group], step: int) -> dict[str, float]:
+def describe(kept: Sequence[Group], dropped: Sequence[Group], version: int | None) -> dict[str, float]:
     """The step's batch in numbers, by their names in metrics.jsonl.
 
     Rewards, accuracy and lengths are those of all responses that were sampled: leaving the uninformative
     groups out would make both look other than they are.
+
+    Args:
+        version: the policy's now, for the tokens' staleness; None where another model wrote them.
     """
     sampled = [*kept, *dropped]
     rewards = np.concatenate([group.rewards.column("reward").to_numpy() for group in sampled])
     correct = np.concatenate([group.rewards.column("correct").to_numpy() for group in sampled])
     finished = [reason for group in sampled for reason in group.rollouts.column("finish_reason").to_pylist()]
     tokens, wasted = (sum(group.response_tokens for group in groups) for groups in (sampled, dropped))
-    behind = [step - flatten(group.rollouts.column("policy_versions"))[0] for group in kept]
-    staleness = np.concatenate(behind) if behind else np.zeros(1)
-    return {
+    numbers = {
         "reward_mean": float(rewards.mean()),
         "accuracy": float(correct.mean()),
         "responses": len(rewards),
@@ -170,9 +171,12 @@ def describe(kept: Sequence[Group], dropped: Sequence[Group], step: int) -> dict
         "dropped_groups": len(dropped),
         "tokens": tokens,
         "wasted_tokens": wasted,
-        "staleness": float(staleness.mean()),
-        "staleness_max": float(staleness.max()),
     }
+    if version is not None and kept:
+        made_by = np.concatenate([flatten(group.rollouts.column("policy_versions"))[0] for group in kept])
+        numbers["staleness"] = float(version - made_by.mean())
+        numbers["staleness_max"] = float(version - made_by.min())
+    return numbers
 
 
 def _tokens(rollouts: pa.Table) -> int:

@@ -20,22 +20,26 @@ class RolloutArgs(BaseModel):
     )
     transfer: Literal["object_store", "nccl", "sharded_rdt"] = "object_store"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    max_model_len: int = Field(4096, gt=0, description="Tokens of prompt and response together.")
-    max_num_seqs: int = Field(256, gt=0, description="Responses generated at the same time by one engine.")
-    max_num_batched_tokens: int = Field(8192, gt=0, description="Tokens of one engine step.")
-    kv_cache_memory_gib: float = Field(1.0, gt=0, description="KV cache of a replica on CPUs.")
+    max_model_len: int = Field(default=4096, gt=0, description="Tokens of prompt and response together.")
+    max_num_seqs: int = Field(
+        default=256, gt=0, description="Responses generated at the same time by one engine."
+    )
+    max_num_batched_tokens: int = Field(default=8192, gt=0, description="Tokens of one engine step.")
+    kv_cache_memory_gib: float = Field(default=1.0, gt=0, description="KV cache of a replica on CPUs.")
     gpu_memory_utilization: float = Field(
         0.5, gt=0, le=1, description="Share of a GPU for a replica on GPUs."
     )
-    tensor_parallel_size: int = Field(1, gt=0)
-    num_replicas: int = Field(1, gt=0)
-    num_cpus: float = Field(1, ge=0, description="What Ray reserves for one replica.")
-    num_gpus: float = Field(0, ge=0, description="The same; 0 runs on CPUs.")
-    threads: int = Field(1, gt=0, description="CPU threads the engine computes with.")
-    seed: int = Field(0, ge=0, description="Of the engine, for requests without a seed of their own.")
-    max_ongoing_requests: int = Field(1024, gt=0, description="Calls one replica works on; the rest queue.")
-    timeout_s: float = Field(1800.0, gt=0, description="Longest wait for the groups of one call.")
-    update_timeout_s: float = Field(300.0, gt=0, description="Longest wait for one weight update.")
+    tensor_parallel_size: int = Field(default=1, gt=0)
+    num_replicas: int = Field(default=1, gt=0)
+    num_cpus: float = Field(default=1, ge=0, description="What Ray reserves for one replica.")
+    num_gpus: float = Field(default=0, ge=0, description="The same; 0 runs on CPUs.")
+    threads: int = Field(default=1, gt=0, description="CPU threads the engine computes with.")
+    seed: int = Field(default=0, ge=0, description="Of the engine, for requests without a seed of their own.")
+    max_ongoing_requests: int = Field(
+        default=1024, gt=0, description="Calls one replica works on; the rest queue."
+    )
+    timeout_s: float = Field(default=1800.0, gt=0, description="Longest wait for the groups of one call.")
+    update_timeout_s: float = Field(default=300.0, gt=0, description="Longest wait for one weight update.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -62,9 +66,9 @@ class SamplingSettings(BaseModel):
 
     group_size: int = Field(gt=0, description="Responses for each prompt.")
     max_tokens: int = Field(gt=0, description="Longest response; also cut at the engine's max_model_len.")
-    temperature: float = Field(1.0, ge=0, description="0 is greedy.")
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0, description="0 is off.")
+    temperature: float = Field(default=1.0, ge=0, description="0 is greedy.")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0, description="0 is off.")
     seed: int | None = Field(
         None,
         ge=0,

@@ -59,6 +59,7 @@ def run(config: RunConfig, *, resume: bool = False, watcher: Watcher) -> Outcome
     run_dir = Path(config.run_dir).absolute()
     frontier, first = _prepare(config, run_dir, resume)
     policy_folder = _policy_folder(config, run_dir)
+    watcher.continue_from(first)
     with watcher, cluster(config):
         watcher.say(f"starting {', '.join(_service_names(config))}")
         with (
@@ -99,8 +100,8 @@ def _prepare(config: RunConfig, run_dir: Path, resume: bool) -> tuple[dict[str, 
     changed = sorted(key for key in before if before[key] != now[key] and key not in ("cluster", "telemetry"))
     if changed:
         raise RunError(
-            f"the recipe differs from that of the run in {run_dir} (in {', '.join(changed)}); resume with the "
-            f"recipe it was started with, {recipe}"
+            f"the recipe differs from that of the run in {run_dir} (in {', '.join(changed)}); resume with "
+            f"the recipe it was started with, {recipe}"
         )
     states = [json.loads(file.read_text()) for file in run_dir.glob(f"checkpoint_*/{STATE_FILE}")]
     if not states:
@@ -110,7 +111,7 @@ def _prepare(config: RunConfig, run_dir: Path, resume: bool) -> tuple[dict[str, 
 
 
 def _policy_folder(config: RunConfig, run_dir: Path) -> str:
-    """The folder or hub id that the policy starts from; its weights are made here if they are to be random."""
+    """The folder or hub id that the policy starts from; random weights are made here."""
     if config.policy.init == "pretrained":
         return resolve_model(config.policy.model)
     return str(write_initial_policy(config.policy.model, config.seed, run_dir / "initial"))
@@ -129,9 +130,7 @@ def _deployed(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterat
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     try:
-        serve.start(
-            http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "WARNING"}
-        )
+        serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "WARNING"})
         serve.run_many(
             [serve.RunTarget(target=app, name=name, route_prefix=f"/{name}") for name, app in apps.items()],
             wait_for_ingress_deployment_creation=False,
@@ -141,9 +140,10 @@ def _deployed(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterat
         watcher.say(f"services are up on http://127.0.0.1:{port} ({', '.join(f'/{name}' for name in apps)})")
         yield
     finally:
-        for name in apps:
-            serve.delete(name)
-        close_store(policy_store_name(config))
+        if config.cluster.address is not None:  # an embedded cluster ends with the run, and all in it
+            for name in apps:
+                serve.delete(name)
+            close_store(policy_store_name(config))
 
 
 def _wait_until_running(names: list[str], timeout_s: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -176,7 +176,7 @@ class TrainedPolicy:
     def full_state_dict(self) -> dict[str, Tensor]:
         """Every parameter whole, under its Hugging Face name, on the CPU of rank 0; empty on the others."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state = get_model_state_dict(self.module, options=options)
+        state = cast(dict[str, Tensor], get_model_state_dict(self.module, options=options))
         if self.module.model.config.tie_word_embeddings:
             state.pop("model.lm_head.weight", None)
         return {name.removeprefix("model."): tensor for name, tensor in state.items()}
@@ -190,13 +190,13 @@ class TrainedPolicy:
     def load(self, folder: Path) -> None:
         """Read what `save` wrote, also with another number of ranks (the random state then stays)."""
         model, optimizer = get_state_dict(self.module, self.optimizer)
-        state = {"model": model, "optimizer": optimizer}
-        dcp.load(state, checkpoint_id=folder)
+        # Filled in place.
+        dcp.load({"model": model, "optimizer": optimizer}, checkpoint_id=folder)
         set_state_dict(
             self.module,
             self.optimizer,
-            model_state_dict=state["model"],
-            optim_state_dict=state["optimizer"],
+            model_state_dict=model,
+            optim_state_dict=optimizer,
         )
         random_state = folder / f"rng-{dist.get_rank()}.pt"
         if random_state.is_file():

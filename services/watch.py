@@ -46,6 +46,11 @@ class Watcher:
         self._counts = {"steps": 0, "evaluations": 0, "notes": 0}
         self.steps_done = first
 
+    def continue_from(self, step: int) -> None:
+        """So many steps were done before, in a resumed run."""
+        self.steps_done = step
+        self._progress.update(self._task, completed=step)
+
     def __enter__(self) -> Self:
         self._progress.start()
         return self
