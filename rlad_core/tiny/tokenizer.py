@@ -2,7 +2,7 @@
 
 A token is a word with the blank or line break before it, or a phrase that always stands together ("is a
 knight", the island's description, the format instruction). The prompt of a three-person puzzle then takes
-about 45 tokens and its worked solution 130, an eighth of what characters would take. Decoding joins the
+about 45 tokens and its worked solution 150, an eighth of what characters would take. Decoding joins the
 tokens as they are, so text comes back unchanged. It is an ordinary ``transformers`` fast tokenizer with a
 chat template; nothing here is needed to load it.
 
@@ -44,8 +44,10 @@ _PHRASES = (
     " if and only if",
     ", a knight, says",
     ", a knave, says",
-    " (yes)",
-    " (no)",
+    " (a knight",
+    " (a knave",
+    ": yes)",
+    ": no)",
     ": true, fits.",
     ": true, contradiction.",
     ": false, fits.",

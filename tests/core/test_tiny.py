@@ -19,7 +19,7 @@ from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 from rlad_core.tiny import TINY_CONFIGS, build_tokenizer, write_untrained
 from rlad_core.tiny.models import MAX_LENGTH, tiny_config
 
-FINGERPRINT = "sha256:d3ba6265add17723e76f9987f2173333"
+FINGERPRINT = "sha256:73a5a8adc72f66cf9568ccc5534a5ec7"
 """Of the shipped models' tokenizer. If this changes, they must be trained anew."""
 
 
@@ -81,8 +81,8 @@ def test_every_assignment_can_be_answered(tokenizer: PreTrainedTokenizerBase) ->
 
 def test_texts_are_short(tokenizer: PreTrainedTokenizerBase) -> None:
     lengths = [len(encode(tokenizer, trace.demonstration(puzzle))) for puzzle in puzzles(3)]
-    assert sum(lengths) / len(lengths) < 140
-    assert max(lengths) <= 280, "the recipes' max_response_length counts on it"
+    assert sum(lengths) / len(lengths) < 160
+    assert max(lengths) <= 400, "the recipes' max_response_length counts on it"
 
 
 def test_the_ids_are_pinned(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -13,7 +13,7 @@ from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 
 COUNTS = {2: 150, 3: 150, 4: 60, 5: 30}
 LINE = re.compile(r"(\w+), a (knight|knave), says (.+): (true|false), (fits|contradiction)\.")
-CLAIM = re.compile(r"(\w+) is (not )?a (knight|knave) \((yes|no)\)")
+CLAIM = re.compile(r"(\w+) is (not )?a (knight|knave) \((a knight|a knave): (yes|no)\)")
 
 
 @pytest.fixture(scope="module", params=COUNTS)
@@ -22,10 +22,11 @@ def puzzles(request: pytest.FixtureRequest) -> list[Puzzle]:
 
 
 def claim_holds(text: str, roles: dict[str, str]) -> bool:
-    """Whether one claim is true under these roles; asserts that its (yes) or (no) says so."""
+    """Whether one claim is true under these roles; asserts that what it says of it is so."""
     match = CLAIM.fullmatch(text)
     assert match, text
-    name, negated, word, said = match.groups()
+    name, negated, word, supposed, said = match.groups()
+    assert supposed == f"a {roles[name]}", text
     holds = (roles[name] == word) != bool(negated)
     assert (said == "yes") == holds, text
     return holds
@@ -64,7 +65,7 @@ def check(puzzle: Puzzle, truthful: str) -> None:
             speaker, word, says, truth, verdict = match.groups()
             assert (speaker, word) == (name, supposed[name])
             # The puzzle's own sentence, once the marks of the check are left out.
-            assert re.sub(r" \((yes|no)\)", "", says) in puzzle.sentence(number)
+            assert re.sub(r" \(a (knight|knave): (yes|no)\)", "", says) in puzzle.sentence(number)
             holds = statement_holds(says, supposed)
             assert truth == ("true" if holds else "false")
             fits = holds == (word == truthful)
@@ -96,19 +97,21 @@ def test_the_demonstration_earns_the_whole_reward(puzzles: list[Puzzle]) -> None
 
 def test_the_example_of_the_docstring() -> None:
     puzzle = Puzzle(
-        names=("Zoey", "Owen"),
+        names=("Mia", "Ed"),
         statements=(("lying", 1), ("->", ("lying", 0), ("telling-truth", 1))),
         solution=(False, True),
         wording=(0, 0),
     )
     assert trace.reasoning(puzzle).split("\n") == [
-        "Suppose Zoey is a knight, Owen is a knight.",
-        "Zoey, a knight, says Owen is a knave (no): false, contradiction.",
-        "Suppose Zoey is a knight, Owen is a knave.",
-        "Zoey, a knight, says Owen is a knave (yes): true, fits.",
-        "Owen, a knave, says If Zoey is a knave (no) then Owen is a knight (no): true, contradiction.",
-        "Suppose Zoey is a knave, Owen is a knight.",
-        "Zoey, a knave, says Owen is a knave (no): false, fits.",
-        "Owen, a knight, says If Zoey is a knave (yes) then Owen is a knight (yes): true, fits.",
+        "Suppose Mia is a knight, Ed is a knight.",
+        "Mia, a knight, says Ed is a knave (a knight: no): false, contradiction.",
+        "Suppose Mia is a knight, Ed is a knave.",
+        "Mia, a knight, says Ed is a knave (a knave: yes): true, fits.",
+        "Ed, a knave, says If Mia is a knave (a knight: no) then Ed is a knight (a knave: no): "
+        "true, contradiction.",
+        "Suppose Mia is a knave, Ed is a knight.",
+        "Mia, a knave, says Ed is a knave (a knight: no): false, fits.",
+        "Ed, a knight, says If Mia is a knave (a knave: yes) then Ed is a knight (a knight: yes): "
+        "true, fits.",
         "Everything fits.",
     ]

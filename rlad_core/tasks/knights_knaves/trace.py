@@ -2,14 +2,16 @@
 
 The assignments are tried one after another, truth-tellers first. Under each, the people's statements are
 checked in order until one contradicts its speaker's role; the first assignment under which all fit is the
-answer. Every line repeats what it needs (the speaker's role, each claim and whether it holds), so that each
-word follows from a few words nearby or from the puzzle: small models learn such text well.
+answer. Every line repeats what it needs: the speaker's role, and for each claim what is supposed of its
+person and whether the claim then holds. So each word follows from a few words nearby or from one place
+further up, and small models learn such text well. (Without the supposed role, "yes" or "no" takes a look-up
+and a comparison in one word; nearly all errors of a model trained on that were there.)
 
-    Suppose Zoey is a knight, Owen is a knight.
-    Zoey, a knight, says Owen is a knave (no): false, contradiction.
-    Suppose Zoey is a knight, Owen is a knave.
-    Zoey, a knight, says Owen is a knave (yes): true, fits.
-    Owen, a knave, says If Zoey is a knave (no) then Owen is a knight (no): true, contradiction.
+    Suppose Mia is a knight, Ed is a knight.
+    Mia, a knight, says Ed is a knave (a knight: no): false, contradiction.
+    Suppose Mia is a knight, Ed is a knave.
+    Mia, a knight, says Ed is a knave (a knave: yes): true, fits.
+    Ed, a knave, says If Mia is a knave (a knight: no) then Ed is a knight (a knave: no): true, contradiction.
     ...
     Everything fits.
 """
@@ -60,5 +62,7 @@ def _checked(statement: Statement, assignment: Sequence[bool], puzzle: Puzzle) -
     if kind in BINARY_OPERATORS:
         left, right = (_checked(part, assignment, puzzle) for part in parts)
         return join_statements(kind, left, right)
+    leaf = parts[0] if kind == "not" else statement
+    supposed = role(assignment[leaf[1]], puzzle.roles_flipped)
     holds = "yes" if evaluate(statement, assignment) else "no"
-    return f"{statement_text(statement, puzzle.names, puzzle.roles_flipped)} ({holds})"
+    return f"{statement_text(statement, puzzle.names, puzzle.roles_flipped)} (a {supposed}: {holds})"
