@@ -202,7 +202,7 @@ async def _body(request: Request, most: int) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > most:
-            raise LimitError("body", f"the body has more than {most} bytes; at most these are taken")
+            raise LimitError("body", f"the body has more than {most} bytes, the most that is taken")
         parts.append(part)
     return b"".join(parts)
 

@@ -198,7 +198,7 @@ _GOOD = {"prompt_token_ids": [1, 2], "response_token_ids": [3]}
         ({"sequences": [{**_GOOD, "id": "z"}, {**_GOOD, "id": "z"}]}, 422, "'z' occurs a second time"),
         ({"model": "other", "sequences": [_GOOD]}, 404, "model 'other' is not served here; this is 'tiny'"),
         ({"sequences": [_GOOD] * 501}, 413, "501 sequences in one request; at most 500"),
-        ({"sequences": [{**_GOOD, "prompt_token_ids": [1] * 100_000}]}, 413, "at most 200000 bytes"),
+        ({"sequences": [{**_GOOD, "prompt_token_ids": [1] * 100_000}]}, 413, "more than 200000 bytes"),
     ],
 )
 def test_http_errors_are_problems(http: httpx.Client, body: Any, status: int, detail: str) -> None:

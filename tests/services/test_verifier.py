@@ -28,7 +28,7 @@ def verifier(ray_cluster: None) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def hostile(ray_cluster: None) -> Iterator[Any]:
     """With a task of this folder, which replicas don't have on their path."""
-    args = VerifierArgs(tasks={"hostile": "hostile_task:Hostile"}, time_limit_s=2.0, memory_limit_mib=256)
+    args = VerifierArgs(tasks={"hostile": "hostile_task:Hostile"}, time_limit_s=3.0, memory_limit_mib=256)
     options = {"num_cpus": 0.1, "runtime_env": {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}}
     app = VerifierService.options(ray_actor_options=options).bind(args)
     yield serve.run(app, name="hostile-verifier", route_prefix=None)
@@ -73,7 +73,7 @@ def test_a_check_over_its_limits_counts_as_wrong_and_harms_no_other(hostile: Any
     rewards = hostile.verify.remote(responses(rows)).result(timeout_s=120)
     verdicts = rewards["verdict"].to_pylist()
     assert {place: verdicts[place] for place in offences} == {
-        5: "the check took longer than 2 s and was stopped; counts as wrong",
+        5: "the check took longer than 3 s and was stopped; counts as wrong",
         6: "the check needed more than 256 MiB; counts as wrong",
         50: "the check ended its process with exit code 7; counts as wrong",
         51: "the check raised RecursionError: too deep; counts as wrong",
@@ -87,9 +87,10 @@ def test_a_check_over_its_limits_counts_as_wrong_and_harms_no_other(hostile: Any
 
 def test_the_loop_is_free_while_a_check_hangs(hostile: Any) -> None:
     hanging = hostile.verify.remote(responses([("hostile", "spin", "{}")]))
-    start = time.monotonic()
-    assert hostile.verify.remote(responses([("hostile", "a", "{}")])).result(timeout_s=60)["correct"][0]
-    assert time.monotonic() - start < 2.0
+    quick = hostile.verify.remote(responses([("hostile", "a", "{}")])).result(timeout_s=60)
+    assert quick["correct"][0].as_py()
+    with pytest.raises(TimeoutError):
+        hanging.result(timeout_s=0)
     assert not hanging.result(timeout_s=60)["correct"][0].as_py()
 
 
