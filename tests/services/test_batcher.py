@@ -1,0 +1,216 @@
+"""Batches, tables and packing, without Ray: a scripted engine, and the torch engine itself."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from scoring_cases import TOLERANCE, PlainForward, mixed_pairs, sequences
+from transformers import AutoModelForCausalLM, Gemma2Config
+
+from services.scoring.batcher import Batcher
+from services.scoring.interface import Scored, ScoringError, TokenPair
+from services.scoring.packing import pack
+from services.scoring.tables import to_pairs, to_scores
+from services.scoring.torch_engine import TorchEngine
+
+
+def ids(*values: int) -> np.ndarray:
+    return np.array(values, dtype=np.int32)
+
+
+def pair(tokens: int, prompt: np.ndarray | None = None) -> TokenPair:
+    """A response of `tokens` tokens after a prompt of one, or after this prompt."""
+    return TokenPair(ids(0) if prompt is None else prompt, np.arange(tokens, dtype=np.int32))
+
+
+class ScriptedEngine:
+    """Answers a response with its own token ids, negated, once the gate is open."""
+
+    max_model_len, vocab_size, shares_prompts, batches_in_flight = 100, 100, True, 1
+
+    def __init__(self) -> None:
+        self.batches: list[list[TokenPair]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.fault: Exception | None = None
+
+    async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
+        self.batches.append(list(batch))
+        await self.gate.wait()
+        if self.fault:
+            raise self.fault
+        return [Scored(-pair.response.astype(np.float32)) for pair in batch]
+
+    async def check_health(self) -> None: ...
+
+    def shutdown(self) -> None: ...
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.batches]
+
+
+def run(scenario: Any, budget: int = 100) -> ScriptedEngine:
+    async def body() -> ScriptedEngine:
+        engine = ScriptedEngine()
+        batcher = Batcher(engine, budget)
+        await asyncio.wait_for(scenario(engine, batcher), timeout=20)
+        await batcher.close()
+        return engine
+
+    return asyncio.run(body())
+
+
+def test_batches_are_cut_at_the_budget() -> None:
+    async def scenario(engine: ScriptedEngine, batcher: Batcher) -> None:
+        scored = await batcher.score([pair(tokens) for tokens in (3, 4, 5, 6, 7)])
+        assert [part.logprobs.tolist()[-1] for part in scored] == [-2, -3, -4, -5, -6]
+
+    # With their prompts 4, 5, 6, 7 and 8 tokens.
+    assert run(scenario, budget=10).sizes == [2, 1, 1, 1]
+
+
+def test_a_shared_prompt_counts_once() -> None:
+    async def scenario(engine: ScriptedEngine, batcher: Batcher) -> None:
+        prompt = np.zeros(50, dtype=np.int32)
+        await batcher.score([pair(10, prompt) for _ in range(5)])
+        await batcher.score([pair(10, prompt.copy()) for _ in range(2)])
+
+    assert run(scenario, budget=100).sizes == [5, 1, 1]
+
+
+def test_calls_that_come_while_the_engine_works_share_a_batch() -> None:
+    async def scenario(engine: ScriptedEngine, batcher: Batcher) -> None:
+        engine.gate.clear()
+        calls = [asyncio.create_task(batcher.score([pair(2), pair(3)])) for _ in range(4)]
+        await asyncio.sleep(0.01)
+        engine.gate.set()
+        for scored in await asyncio.gather(*calls):
+            assert [part.logprobs.size for part in scored] == [2, 3]
+
+    # All four were queued before the first batch was formed, or three while it was worked on.
+    assert len(run(scenario).sizes) <= 2
+
+
+def test_a_failed_batch_fails_those_in_it_and_no_other() -> None:
+    async def scenario(engine: ScriptedEngine, batcher: Batcher) -> None:
+        engine.fault = ScoringError("broken")
+        with pytest.raises(ScoringError, match="broken"):
+            await batcher.score([pair(2), pair(3)])
+        engine.fault = None
+        assert len(await batcher.score([pair(2)])) == 1
+
+    run(scenario)
+
+
+def test_what_nobody_waits_for_any_more_is_not_scored() -> None:
+    async def scenario(engine: ScriptedEngine, batcher: Batcher) -> None:
+        engine.gate.clear()
+        first = asyncio.create_task(batcher.score([pair(1)]))
+        await asyncio.sleep(0.01)
+        given_up = asyncio.create_task(batcher.score([pair(50), pair(60)]))
+        last = asyncio.create_task(batcher.score([pair(2)]))
+        await asyncio.sleep(0.01)
+        given_up.cancel()
+        engine.gate.set()
+        await asyncio.gather(first, last)
+
+    assert [[p.response.size for p in batch] for batch in run(scenario).batches] == [[1], [2]]
+
+
+def test_closing_fails_what_waits() -> None:
+    async def scenario(engine: ScriptedEngine, batcher: Batcher) -> None:
+        engine.gate.clear()
+        calls = [asyncio.create_task(batcher.score([pair(60)])) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        await batcher.close()
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(outcome, ScoringError)
+        with pytest.raises(ScoringError, match="closed"):
+            await batcher.score([pair(1)])
+
+    run(scenario)
+
+
+def test_duplicates_are_scored_once_and_prompts_stand_together(tiny_model: Any) -> None:
+    p, q = [1, 2, 3], [4, 5]
+    table = sequences(tiny_model.path, [(p, [6]), (q, [6]), (p, [7, 8]), (p, [6]), (q, [6])])
+    pairs = to_pairs(table)
+    assert [(x.prompt.tolist(), x.response.tolist()) for x in pairs.pairs] == [
+        (p, [6]),
+        (p, [7, 8]),
+        (q, [6]),
+    ]
+    assert pairs.pairs[0].prompt is pairs.pairs[1].prompt
+    assert pairs.row_to_pair.tolist() == [0, 2, 1, 0, 2]
+    scored = [Scored(-x.response.astype(np.float32)) for x in pairs.pairs]
+    scores = to_scores(table, pairs, scored)
+    assert scores["teacher_logprobs"].to_pylist() == [[-6], [-6], [-7, -8], [-6], [-6]]
+
+
+@pytest.mark.parametrize("answer", [[np.nan], [0.5], [-np.inf], []])
+def test_an_answer_that_is_no_logprob_names_its_sequence(tiny_model: Any, answer: list[float]) -> None:
+    table = sequences(tiny_model.path, [([1], [2]), ([1], [3])], ids=["fine", "bad"])
+    scored = [Scored(np.array(a, dtype=np.float32)) for a in ([-1.0], answer)]
+    with pytest.raises(ScoringError, match="sequence 'bad': the engine's answer"):
+        to_scores(table, to_pairs(table), scored)
+
+
+def test_packing_puts_a_prompt_once_and_leaves_out_last_tokens() -> None:
+    prompt = ids(1, 2, 3)
+    packed = pack([TokenPair(prompt, ids(4, 5)), TokenPair(prompt, ids(6)), TokenPair(ids(7), ids(8, 9, 10))])
+    assert packed.input_ids.tolist() == [1, 2, 3, 4, 7, 8, 9]
+    assert packed.position_ids.tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert [(s.start, s.stop, s.prefix) for s in packed.spans] == [
+        (0, 3, None),
+        (3, 4, (0, 3)),
+        (4, 5, None),
+        (5, 7, (4, 5)),
+    ]
+    assert packed.predictor_index.tolist() == [2, 3, 2, 4, 5, 6]
+    assert packed.targets.tolist() == [4, 5, 6, 8, 9, 10]
+
+
+def engine(path: Any, dtype: str = "float32") -> TorchEngine:
+    # Room for the logits of 16 tokens, so that they come in several chunks.
+    return TorchEngine(str(path), dtype=dtype, max_model_len=512, logits_memory_bytes=16 * 4 * 320, threads=1)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", TOLERANCE), ("bfloat16", 0.25)])
+def test_the_torch_engine_equals_a_plain_forward(tiny_model: Any, dtype: str, tolerance: float) -> None:
+    table = sequences(tiny_model.path, mixed_pairs(tiny_model.vocab_size, 512, seed=1))
+    pairs = to_pairs(table)
+    torch_engine = engine(tiny_model.path, dtype)
+    scores = to_scores(table, pairs, asyncio.run(torch_engine.score(pairs.pairs)))
+    torch_engine.shutdown()
+    assert PlainForward(tiny_model.path).largest_difference(table, scores) < tolerance
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (["sliding_attention", "full_attention"], r"layers of the types .* write engine: vllm"),
+        # Gemma 2 also squashes its logits, which packing knows nothing of.
+        (["full_attention", "full_attention"], r"Gemma2ForCausalLM differ by .* write engine: vllm"),
+    ],
+)
+def test_architectures_that_packing_gets_wrong_are_refused(
+    tmp_path: Any, layers: list[str], message: str
+) -> None:
+    config = Gemma2Config(
+        vocab_size=320,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        layer_types=layers,
+        final_logit_softcapping=2.0,
+        initializer_range=0.5,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        engine(tmp_path)
