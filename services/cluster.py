@@ -11,6 +11,7 @@ import ray
 from rlad_core.config import RunConfig
 from services.weights import NAMESPACE
 
+_START_ATTEMPTS = 3
 _SPARE_CPUS = 4  # logical: Serve's proxy and controller, Train's controller, the actors of the run
 
 
@@ -24,17 +25,7 @@ def cluster(config: RunConfig) -> Iterator[None]:
         # A token file in the home directory would lock later clusters of this user out.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            num_cpus=settings.num_cpus or _wanted_cpus(config),
-            num_gpus=settings.num_gpus,
-            object_store_memory=int(settings.object_store_gib * 2**30),
-            include_dashboard=False,
-            namespace=NAMESPACE,
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-            _metrics_export_port=config.telemetry.metrics_port,
-        )
+        _start_embedded(config)
     else:
         ray.init(
             address=settings.address, namespace=NAMESPACE, logging_level=logging.WARNING, log_to_driver=False
@@ -43,6 +34,29 @@ def cluster(config: RunConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_embedded(config: RunConfig) -> None:
+    settings = config.cluster
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        try:
+            ray.init(
+                num_cpus=settings.num_cpus or _wanted_cpus(config),
+                num_gpus=settings.num_gpus,
+                object_store_memory=int(settings.object_store_gib * 2**30),
+                include_dashboard=False,
+                namespace=NAMESPACE,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+                _node_ip_address="127.0.0.1",
+                _metrics_export_port=config.telemetry.metrics_port,
+            )
+            return
+        except Exception as error:
+            # Ray gives its node 30 s, which a busy machine may not keep; the limit can't be set.
+            if "timed out during startup" not in str(error) or attempt == _START_ATTEMPTS:
+                raise
+            ray.shutdown()
 
 
 def _wanted_cpus(config: RunConfig) -> int:
