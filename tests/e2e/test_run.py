@@ -18,6 +18,8 @@ from rlad_core import schema
 from rlad_core.config import load, resolve_model
 from rlad_core.prompts import PromptStream
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
 STEPS = 6
 OVERRIDES = (
     f"stages.0.steps={STEPS}",
