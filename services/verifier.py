@@ -65,7 +65,7 @@ class VerifierService:
             time_limit_s=args.time_limit_s,
             memory_limit_bytes=args.memory_limit_mib * 2**20,
         )
-        await self._pool.warm_up()
+        await self._pool.start()
 
     async def verify(self, responses: pa.Table) -> pa.Table:
         """Judge responses.
@@ -93,10 +93,6 @@ class VerifierService:
                 raise DeadlineError(f"{len(ids)} responses were not judged within {limit_s:g} s") from error
             telemetry.count(metrics.SERVICE_SEQUENCES, len(ids), service=SERVICE)
             return _table(responses, verdicts)
-
-    def check_health(self) -> None:
-        """Asked by Serve, which replaces the replica if this raises."""
-        self._pool.check_health()
 
     def __del__(self) -> None:
         if pool := getattr(self, "_pool", None):

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from rlad_core.tasks.base import Task, Verdict
@@ -36,8 +37,12 @@ _tasks: dict[str, Task] = {}
 _memory_limit_bytes = 0
 
 
-def start(tasks: dict[str, str], memory_limit_bytes: int) -> None:
-    """Make this process ready: load the tasks, limit its memory, and tie its life to its parent's.
+READY = "ready"
+"""What a worker sends before anything else."""
+
+
+def serve(connection: Connection, tasks: dict[str, str], memory_limit_bytes: int) -> None:
+    """Answer (checks, soft limit) with `judge` of them, until the other end is closed.
 
     Args:
         tasks: see `load`.
@@ -45,12 +50,21 @@ def start(tasks: dict[str, str], memory_limit_bytes: int) -> None:
     """
     # Without this, a check that hangs would outlive a service that was killed.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Ctrl-C reaches every process of a terminal; ending the workers is the service's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _tasks.update(load(tasks))
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + memory_limit_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     global _memory_limit_bytes
     _memory_limit_bytes = memory_limit_bytes
+    connection.send(READY)
+    while True:
+        try:
+            checks, soft_limit_s = connection.recv()
+        except EOFError:
+            return
+        connection.send(judge(checks, soft_limit_s))
 
 
 def load(tasks: dict[str, str]) -> dict[str, Task]:

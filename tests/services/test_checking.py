@@ -14,33 +14,41 @@ from services.checking.worker import Check, Failed, Outcome
 HOSTILE = {"hostile": "hostile_task:Hostile"}
 
 
+class Judging:
+    """A pool, and the one event loop it is used on."""
+
+    def __init__(self, runner: asyncio.Runner, pool: CheckPool) -> None:
+        self.run = runner.run
+        self.pool = pool
+
+    def __call__(self, *responses: str) -> list[Outcome]:
+        return self.run(self.pool.judge([Check("hostile", response, "{}") for response in responses]))
+
+
 @pytest.fixture(scope="module")
-def pool() -> Iterator[CheckPool]:
+def judge() -> Iterator[Judging]:
     pool = CheckPool(HOSTILE, workers=2, time_limit_s=1.0, memory_limit_bytes=2**28)
-    asyncio.run(pool.warm_up())
-    yield pool
-    pool.close()
-
-
-def judge(pool: CheckPool, *responses: str) -> list[Outcome]:
-    return asyncio.run(pool.judge([Check("hostile", response, "{}") for response in responses]))
+    with asyncio.Runner() as runner:
+        runner.run(pool.start())
+        yield Judging(runner, pool)
+        pool.close()
 
 
 def whys(outcomes: list[Outcome]) -> list[str]:
     return [outcome.why if isinstance(outcome, Failed) else "judged" for outcome in outcomes]
 
 
-def test_outcomes_keep_their_order_over_many_chunks(pool: CheckPool) -> None:
+def test_outcomes_keep_their_order_over_many_chunks(judge: Judging) -> None:
     responses = ["" if i % 3 else "text" for i in range(300)]
-    outcomes = judge(pool, *responses)
+    outcomes = judge(*responses)
     assert [isinstance(o, Verdict) and o.correct for o in outcomes] == [bool(r) for r in responses]
 
 
-def test_only_the_offenders_fail(pool: CheckPool) -> None:
+def test_only_the_offenders_fail(judge: Judging) -> None:
     responses = ["a"] * 200
     for place, offence in ((3, "hang"), (40, "spin"), (41, "eat"), (120, "die"), (121, "raise")):
         responses[place] = offence
-    outcomes = judge(pool, *responses)
+    outcomes = judge(*responses)
     assert {place: why for place, why in enumerate(whys(outcomes)) if why != "judged"} == {
         3: "took longer than 1 s and was stopped",
         40: "took longer than 1 s and was stopped",
@@ -51,29 +59,34 @@ def test_only_the_offenders_fail(pool: CheckPool) -> None:
     assert [o.kind for o in outcomes if isinstance(o, Failed)] == ["time", "time", "memory", "crash", "error"]
 
 
-def test_a_check_that_is_slow_within_its_limit_is_no_offender(pool: CheckPool) -> None:
+def test_a_check_that_is_slow_within_its_limit_is_no_offender(judge: Judging) -> None:
     # Together they take several times the limit of one.
-    assert whys(judge(pool, *["slow"] * 24)) == ["judged"] * 24
+    assert whys(judge(*["slow"] * 24)) == ["judged"] * 24
 
 
-def test_a_killed_check_is_gone_and_the_pool_goes_on(pool: CheckPool) -> None:
+def test_a_killed_check_is_gone_and_the_pool_goes_on(judge: Judging) -> None:
     start = time.monotonic()
-    assert whys(judge(pool, "hang", "a")) == ["took longer than 1 s and was stopped", "judged"]
+    assert whys(judge("hang", "a")) == ["took longer than 1 s and was stopped", "judged"]
     assert time.monotonic() - start < 10
-    pool.check_health()
-    survivors = {o.reason for o in judge(pool, *["a"] * 64) if isinstance(o, Verdict)}
+    survivors = {o.reason for o in judge(*["a"] * 64) if isinstance(o, Verdict)}
     assert str(os.getpid()) not in " ".join(survivors)
 
 
-def test_cancelling_ends_the_checks(pool: CheckPool) -> None:
+def test_cancelling_ends_the_checks(judge: Judging) -> None:
     async def cancelled() -> None:
-        await asyncio.wait_for(pool.judge([Check("hostile", "hang", "{}")] * 2), timeout=0.3)
+        await asyncio.wait_for(judge.pool.judge([Check("hostile", "hang", "{}")] * 2), timeout=0.3)
 
     with pytest.raises(TimeoutError):
-        asyncio.run(cancelled())
+        judge.run(cancelled())
     start = time.monotonic()
-    assert whys(judge(pool, "a", "b")) == ["judged", "judged"]
+    assert whys(judge("a", "b")) == ["judged", "judged"]
     assert time.monotonic() - start < 10
+
+
+def test_crashes_one_after_the_other_never_reach_a_neighbour(judge: Judging) -> None:
+    responses = ["die" if place % 10 == 0 else "a" for place in range(100)]
+    outcomes = judge(*responses)
+    assert [isinstance(o, Failed) and o.kind == "crash" for o in outcomes] == [r == "die" for r in responses]
 
 
 def test_a_task_that_is_not_there_fails_at_the_start() -> None:
