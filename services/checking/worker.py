@@ -2,11 +2,13 @@
 
 import ctypes
 import importlib
+import os
 import resource
 import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -48,7 +50,9 @@ def serve(connection: Connection, tasks: dict[str, str], memory_limit_bytes: int
         tasks: see `load`.
         memory_limit_bytes: address space that checks may take beyond what the process has now.
     """
-    # Without this, a check that hangs would outlive a service that was killed.
+    # A check that hangs must not outlive a service that was killed. The fork server ends once nobody holds
+    # this descriptor, which it gives to its workers too; and they are to end with it.
+    os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # Ctrl-C reaches every process of a terminal; ending the workers is the service's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

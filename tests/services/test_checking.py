@@ -2,8 +2,12 @@
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +91,45 @@ def test_crashes_one_after_the_other_never_reach_a_neighbour(judge: Judging) -> 
     responses = ["die" if place % 10 == 0 else "a" for place in range(100)]
     outcomes = judge(*responses)
     assert [isinstance(o, Failed) and o.kind == "crash" for o in outcomes] == [r == "die" for r in responses]
+
+
+_KILLED_SERVICE = """
+import asyncio, os, signal
+from services.checking.pool import CheckPool
+from services.checking.worker import Check
+
+async def main():
+    tasks = {"hostile": "hostile_task:Hostile"}
+    pool = CheckPool(tasks, workers=1, time_limit_s=600, memory_limit_bytes=2**28)
+    await pool.start()
+    asyncio.create_task(pool.judge([Check("hostile", "spin", "{}")]))
+    await asyncio.sleep(0.3)
+    print(pool._workers[0]._process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_a_hanging_check_does_not_outlive_its_service(tmp_path: Path) -> None:
+    script = tmp_path / "service.py"
+    script.write_text(_KILLED_SERVICE)
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parents[1])])
+    service = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert service.stdout is not None
+    worker = int(service.stdout.readline())
+    assert service.wait(timeout=30) == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, "the worker still runs"
+        time.sleep(0.1)
+    service.stdout.close()
 
 
 def test_a_task_that_is_not_there_fails_at_the_start() -> None:
