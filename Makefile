@@ -17,7 +17,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 	@echo "Variables: SEED=1 (demo), VENV=/other/place, PYTHON=/path/to/python3.11"
 
-demo: install ## Install, then distil a tiny student on puzzles (10-15 minutes on two cores)
+demo: install ## Install, then distil a tiny student on puzzles
 	@name=kk-tiny-trrd$(if $(SEED),-seed$(SEED)); run="$$name"; count=1; \
 	while [ -e "runs/$$run" ]; do count=$$((count + 1)); run="$$name-$$count"; done; \
 	set -x; "$(BIN)/rlad" run deploy/recipes/kk-tiny-trrd.yaml --set name="$$run" $(if $(SEED),--set seed=$(SEED))
