@@ -19,6 +19,8 @@ from services.initial_policy import write_initial_policy
 from services.trained_policy import TrainedPolicy
 from services.training_rows import TrainingRows
 
+pytestmark = pytest.mark.timeout(900)  # each rank is a process that imports torch
+
 GROUPS, GROUP_SIZE = 6, 3
 
 
