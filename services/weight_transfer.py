@@ -6,7 +6,7 @@ engine calls carry plain values between processes, not tensors of this size. The
 with vLLM's layer-wise reload, the way a checkpoint is loaded, so it fits any dtype, device and tensor
 parallel degree; the only limit is that replica and workers share a file system, that is, one node.
 
-vLLM creates the class inside its worker processes, see ``services.weights.register``.
+vLLM creates the class inside its worker processes, see `services.engine_process`.
 """
 
 from collections.abc import Iterator

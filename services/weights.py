@@ -282,11 +282,7 @@ def _directory_for(num_bytes: int) -> str:
 
 
 def register() -> None:
-    """Make ``object_store`` known to vLLM; called in each of its processes through the plugin entry point."""
-    from vllm.distributed.weight_transfer import WeightTransferEngineFactory
+    """The plugin entry point: vLLM calls it in each of its processes, in some of them more than once."""
+    from services.engine_process import prepare
 
-    # vLLM loads plugins more than once in a process and refuses a name it already has.
-    if "object_store" not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine(
-            "object_store", "services.weight_transfer", "ObjectStoreWeightTransfer"
-        )
+    prepare()

@@ -1,0 +1,36 @@
+"""What each of vLLM's own processes does when it starts, see `services.weights.register`."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+_GRACE_S = 20.0
+
+
+def prepare() -> None:
+    """Make the weight-transfer backend ``object_store`` known, and see to it that this process ends with the
+    one that started it. May be called more than once.
+    """
+    from vllm.distributed.weight_transfer import WeightTransferEngineFactory
+
+    if "object_store" not in WeightTransferEngineFactory._registry:  # a second registration is refused
+        WeightTransferEngineFactory.register_engine(
+            "object_store", "services.weight_transfer", "ObjectStoreWeightTransfer"
+        )
+        threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A replica that is killed takes its engine along, which would keep its memory or GPU otherwise.
+
+    (vLLM's workers watch the engine core like this, but the core does not watch the process it serves.)
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:  # the replica itself
+        return
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_S)
+    os._exit(1)
