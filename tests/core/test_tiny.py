@@ -19,7 +19,7 @@ from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 from rlad_core.tiny import TINY_CONFIGS, build_tokenizer, write_untrained
 from rlad_core.tiny.models import MAX_LENGTH, tiny_config
 
-FINGERPRINT = "sha256:73a5a8adc72f66cf9568ccc5534a5ec7"
+FINGERPRINT = "sha256:3188f6d1c0248dd85b8f77417f5acdce"
 """Of the shipped models' tokenizer. If this changes, they must be trained anew."""
 
 
@@ -81,7 +81,7 @@ def test_every_assignment_can_be_answered(tokenizer: PreTrainedTokenizerBase) ->
 
 def test_texts_are_short(tokenizer: PreTrainedTokenizerBase) -> None:
     lengths = [len(encode(tokenizer, trace.demonstration(puzzle))) for puzzle in puzzles(3)]
-    assert sum(lengths) / len(lengths) < 160
+    assert sum(lengths) / len(lengths) < 180
     assert max(lengths) <= 400, "the recipes' max_response_length counts on it"
 
 

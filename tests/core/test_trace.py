@@ -13,7 +13,7 @@ from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 
 COUNTS = {2: 150, 3: 150, 4: 60, 5: 30}
 LINE = re.compile(r"(\w+), a (knight|knave), says (.+): (true|false), (fits|contradiction)\.")
-CLAIM = re.compile(r"(\w+) is (not )?a (knight|knave) \((a knight|a knave): (yes|no)\)")
+CLAIM = re.compile(r"(\w+) is (not )?a (knight|knave) \((\w+, a \w+): (yes|no)\)")
 
 
 @pytest.fixture(scope="module", params=COUNTS)
@@ -26,7 +26,7 @@ def claim_holds(text: str, roles: dict[str, str]) -> bool:
     match = CLAIM.fullmatch(text)
     assert match, text
     name, negated, word, supposed, said = match.groups()
-    assert supposed == f"a {roles[name]}", text
+    assert supposed == f"{name}, a {roles[name]}", text
     holds = (roles[name] == word) != bool(negated)
     assert (said == "yes") == holds, text
     return holds
@@ -57,7 +57,7 @@ def check(puzzle: Puzzle, truthful: str) -> None:
     expected = itertools.product((truthful, liar), repeat=len(puzzle.names))
     while lines:
         supposed = dict(zip(puzzle.names, next(expected), strict=True))
-        people = ", ".join(f"{name} is a {word}" for name, word in supposed.items())
+        people = "; ".join(f"{name}, a {word}" for name, word in supposed.items())
         assert lines.pop(0) == f"Suppose {people}."
         for number, name in enumerate(puzzle.names):
             match = LINE.fullmatch(lines.pop(0))
@@ -65,7 +65,7 @@ def check(puzzle: Puzzle, truthful: str) -> None:
             speaker, word, says, truth, verdict = match.groups()
             assert (speaker, word) == (name, supposed[name])
             # The puzzle's own sentence, once the marks of the check are left out.
-            assert re.sub(r" \(a (knight|knave): (yes|no)\)", "", says) in puzzle.sentence(number)
+            assert re.sub(r" \(\w+, a (knight|knave): (yes|no)\)", "", says) in puzzle.sentence(number)
             holds = statement_holds(says, supposed)
             assert truth == ("true" if holds else "false")
             fits = holds == (word == truthful)
@@ -103,15 +103,15 @@ def test_the_example_of_the_docstring() -> None:
         wording=(0, 0),
     )
     assert trace.reasoning(puzzle).split("\n") == [
-        "Suppose Mia is a knight, Ed is a knight.",
-        "Mia, a knight, says Ed is a knave (a knight: no): false, contradiction.",
-        "Suppose Mia is a knight, Ed is a knave.",
-        "Mia, a knight, says Ed is a knave (a knave: yes): true, fits.",
-        "Ed, a knave, says If Mia is a knave (a knight: no) then Ed is a knight (a knave: no): "
+        "Suppose Mia, a knight; Ed, a knight.",
+        "Mia, a knight, says Ed is a knave (Ed, a knight: no): false, contradiction.",
+        "Suppose Mia, a knight; Ed, a knave.",
+        "Mia, a knight, says Ed is a knave (Ed, a knave: yes): true, fits.",
+        "Ed, a knave, says If Mia is a knave (Mia, a knight: no) then Ed is a knight (Ed, a knave: no): "
         "true, contradiction.",
-        "Suppose Mia is a knave, Ed is a knight.",
-        "Mia, a knave, says Ed is a knave (a knight: no): false, fits.",
-        "Ed, a knight, says If Mia is a knave (a knave: yes) then Ed is a knight (a knight: yes): "
+        "Suppose Mia, a knave; Ed, a knight.",
+        "Mia, a knave, says Ed is a knave (Ed, a knight: no): false, fits.",
+        "Ed, a knight, says If Mia is a knave (Mia, a knave: yes) then Ed is a knight (Ed, a knight: yes): "
         "true, fits.",
         "Everything fits.",
     ]

@@ -2,16 +2,17 @@
 
 The assignments are tried one after another, truth-tellers first. Under each, the people's statements are
 checked in order until one contradicts its speaker's role; the first assignment under which all fit is the
-answer. Every line repeats what it needs: the speaker's role, and for each claim what is supposed of its
-person and whether the claim then holds. So each word follows from a few words nearby or from one place
-further up, and small models learn such text well. (Without the supposed role, "yes" or "no" takes a look-up
-and a comparison in one word; nearly all errors of a model trained on that were there.)
+answer. Every line repeats what it needs: the speaker's role, and for each claim its person, what is supposed
+of that person, and whether the claim then holds. A supposed role always follows its person's name, in the
+same words (", a knight"), and those words mean nothing else. So each word follows from a few words nearby or
+from the last place where the word before it stood, and small models learn such text well
+(docs/decisions/0006).
 
-    Suppose Mia is a knight, Ed is a knight.
-    Mia, a knight, says Ed is a knave (a knight: no): false, contradiction.
-    Suppose Mia is a knight, Ed is a knave.
-    Mia, a knight, says Ed is a knave (a knave: yes): true, fits.
-    Ed, a knave, says If Mia is a knave (a knight: no) then Ed is a knight (a knave: no): true, contradiction.
+    Suppose Mia, a knight; Ed, a knight.
+    Mia, a knight, says Ed is a knave (Ed, a knight: no): false, contradiction.
+    Suppose Mia, a knight; Ed, a knave.
+    Mia, a knight, says Ed is a knave (Ed, a knave: yes): true, fits.
+    Ed, a knave, says If Mia is a knave (Mia, a knight: no) then Ed is a knight (Ed, a knave: no): true, contradiction.
     ...
     Everything fits.
 """
@@ -39,8 +40,8 @@ def reasoning(puzzle: Puzzle) -> str:
 def _lines(puzzle: Puzzle) -> Iterator[str]:
     for assignment in itertools.product((True, False), repeat=len(puzzle.names)):
         roles = [role(truthful, puzzle.roles_flipped) for truthful in assignment]
-        people = (f"{name} is a {word}" for name, word in zip(puzzle.names, roles, strict=True))
-        yield f"Suppose {', '.join(people)}."
+        people = (f"{name}, a {word}" for name, word in zip(puzzle.names, roles, strict=True))
+        yield f"Suppose {'; '.join(people)}."
         for speaker, statement in enumerate(puzzle.statements):
             holds = evaluate(statement, assignment)
             fits = holds == assignment[speaker]
@@ -57,12 +58,12 @@ def _lines(puzzle: Puzzle) -> Iterator[str]:
 
 
 def _checked(statement: Statement, assignment: Sequence[bool], puzzle: Puzzle) -> str:
-    """The statement in words, each of its claims followed by whether it holds."""
+    """The statement in words, each of its claims followed by its person's role and whether it holds."""
     kind, *parts = statement
     if kind in BINARY_OPERATORS:
         left, right = (_checked(part, assignment, puzzle) for part in parts)
         return join_statements(kind, left, right)
     leaf = parts[0] if kind == "not" else statement
-    supposed = role(assignment[leaf[1]], puzzle.roles_flipped)
+    supposed = f"{puzzle.names[leaf[1]]}, a {role(assignment[leaf[1]], puzzle.roles_flipped)}"
     holds = "yes" if evaluate(statement, assignment) else "no"
-    return f"{statement_text(statement, puzzle.names, puzzle.roles_flipped)} (a {supposed}: {holds})"
+    return f"{statement_text(statement, puzzle.names, puzzle.roles_flipped)} ({supposed}: {holds})"
