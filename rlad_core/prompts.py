@@ -24,18 +24,20 @@ class PromptStream:
     Args:
         config: the run.
         tokenizer: the policy's, with a chat template.
+        trains: False where only held-out prompts will be asked for; no others are then read.
 
     Raises:
         ValueError: the task cannot give as many prompts.
     """
 
-    def __init__(self, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, trains: bool = True) -> None:
         self._config = config
         self._tokenizer = tokenizer
         self._task = _source(config)
         self.fingerprint = schema.tokenizer_fingerprint(tokenizer.get_vocab())
+        parts = self._of(config.task.train_parts) if trains else []
         # A problem that is in two data files counts once: a visit is known by its prompt and its epoch.
-        asked = {prompt.prompt_id: prompt for prompt in reversed(self._of(config.task.train_parts))}
+        asked = {prompt.prompt_id: prompt for prompt in reversed(parts)}
         self._prompts = list(reversed(asked.values()))
         self._order: tuple[int, np.ndarray] | None = None
 

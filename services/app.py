@@ -64,7 +64,7 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
     """
     apps = {
         f"{config.name}-rollout": rollout.build(rollout_args(config, policy_folder)),
-        f"{config.name}-verifier": verifier.build(verifier.VerifierArgs()),
+        f"{config.name}-verifier": verifier.build(verifier_args(config)),
     }
     demonstrates = any(
         isinstance(s.objective, SFT) and s.objective.source == "teacher" for s in config.stages
@@ -119,3 +119,9 @@ def teacher_args(config: RunConfig) -> TeacherArgs:
         tensor_parallel_size=settings.tensor_parallel_size,
         threads=settings.threads,
     )
+
+
+def verifier_args(config: RunConfig) -> verifier.VerifierArgs:
+    """The verifier service of a run, for its task alone."""
+    name = config.task.name
+    return verifier.VerifierArgs(tasks={name: verifier.TASKS[name]})

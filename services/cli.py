@@ -164,43 +164,59 @@ def report(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A folder, a hub id, or rlad:NAME.")],
-    task: Annotated[str, typer.Option(help="The task.")] = "knights_knaves",
-    people: Annotated[str, typer.Option(help="Sizes of the puzzles, e.g. 2,3.")] = "2,3",
-    count: Annotated[int, typer.Option(min=1, help="Puzzles of each size.")] = 300,
-    k: Annotated[int, typer.Option("--k", min=1, help="Responses per puzzle, for Mean@k and Pass@k.")] = 1,
+    task: Annotated[str, typer.Option(help="knights_knaves or math.")] = "knights_knaves",
+    people: Annotated[str, typer.Option(help="knights_knaves: sizes of the puzzles, e.g. 2,3.")] = "2,3",
+    files: Annotated[
+        list[str], typer.Option("--file", help="math: a .parquet or .jsonl file; may be given again.")
+    ] = [],  # noqa: B006 - typer reads it, nothing writes it
+    file_format: Annotated[str, typer.Option("--format", help="math: chat, gsm8k or math.")] = "chat",
+    count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Prompts of each size or file; by default 300 puzzles, all problems."),
+    ] = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="Responses per prompt, for Mean@k and Pass@k.")] = 1,
     temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token each time.")] = 0.6,
     top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the distribution.")] = 0.95,
-    max_response_length: Annotated[int, typer.Option(min=1, help="Tokens of a response.")] = 320,
+    max_response_length: Annotated[int, typer.Option(min=1, help="Tokens of a response.")] = 400,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens of prompt and response.")] = 512,
-    split: Annotated[str, typer.Option(help="validation or test.")] = "test",
+    split: Annotated[str, typer.Option(help="knights_knaves: validation or test.")] = "test",
     seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds for all of it.")] = 3600.0,
 ) -> None:
-    """Measure a model's accuracy on held-out puzzles, with 95% intervals.
+    """Measure a model's accuracy on held-out prompts, with 95% intervals.
 
     Examples:
 
         rlad evaluate rlad:kk-teacher
 
         rlad evaluate runs/kk-tiny-trrd/export --people 2,3,4 --k 4
-    """
-    sizes = [size.strip() for size in people.split(",")]
-    if not all(size.isdecimal() for size in sizes):
-        raise typer.BadParameter(f"{people!r} is no list of sizes; write e.g. 2,3", param_hint="--people")
-    from services.evaluate import evaluation_recipe, measure
 
+        rlad evaluate Qwen/Qwen3-0.6B --task math --file aime.parquet --max-length 8192
+    """
+    from services.evaluate import evaluation_recipe, measure, problems, puzzles
+
+    if task == "math":
+        if not files:
+            raise typer.BadParameter("math needs a data file; write --file PATH", param_hint="--file")
+        section = problems(files, file_format, count)
+    elif task == "knights_knaves":
+        sizes = [size.strip() for size in people.split(",")]
+        if not all(size.isdecimal() for size in sizes):
+            raise typer.BadParameter(f"{people!r} is no list of sizes; write e.g. 2,3", param_hint="--people")
+        section = puzzles([int(size) for size in sizes], count or 300, split)
+    else:
+        raise typer.BadParameter(f"{task!r} is unknown; write knights_knaves or math", param_hint="--task")
     try:
         config = evaluation_recipe(
             model=model,
-            task=task,
-            people=[int(size) for size in sizes],
-            count=count,
+            task=section,
             samples=k,
             temperature=temperature,
             top_p=top_p,
             max_response_length=max_response_length,
             max_length=max_length,
-            split=split,
             seed=seed,
+            timeout_s=timeout_s,
         )
     except ConfigError as error:
         _err.print(str(error), markup=False, soft_wrap=True)

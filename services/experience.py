@@ -84,6 +84,7 @@ class ExperienceCollector:
         model_folder: where the policy's tokenizer is.
         services: how to reach rollout, teacher and verifier.
         frontier: where a resumed run continues.
+        trains: False where it is only asked to evaluate.
     """
 
     def __init__(
@@ -92,11 +93,13 @@ class ExperienceCollector:
         model_folder: str,
         services: RunServices,
         frontier: dict[str, Any] | None = None,
+        *,
+        trains: bool = True,
     ) -> None:
         telemetry.name_run(config.name)
         self._config = config
         self._services = services
-        self._stream = PromptStream(config, AutoTokenizer.from_pretrained(model_folder))
+        self._stream = PromptStream(config, AutoTokenizer.from_pretrained(model_folder), trains=trains)
         slots = (config.rollout.max_staleness + 1) * config.rollout.prompts_per_step
         saved = Frontier(frontier["next_position"], tuple(frontier["alive"])) if frontier else Frontier()
         self._ledger = SlotLedger(slots, saved)

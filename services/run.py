@@ -1,9 +1,8 @@
 """A run from recipe to report: cluster, services, experience, learner, and what a person sees meanwhile."""
 
 import json
-import socket
+import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray import serve
 from ray.actor import ActorHandle
-from ray.serve.schema import ApplicationStatusOverview
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlad_core.config import RunConfig, dump, load, resolve_model
 from services.app import applications, policy_store_name, run_services
 from services.cluster import cluster
+from services.deployment import DeploymentError, deployed
 from services.experience import ExperienceCollector
 from services.initial_policy import write_initial_policy
 from services.journal import Journal
@@ -63,7 +61,7 @@ def run(config: RunConfig, *, resume: bool = False, watcher: Watcher) -> Outcome
     with watcher, cluster(config):
         watcher.say(f"starting {', '.join(_service_names(config))}")
         with (
-            _deployed(config, policy_folder, watcher),
+            _services(config, policy_folder, watcher),
             _actors(config, policy_folder, run_dir, frontier, first) as actors,
         ):
             watcher.say("starting the learner")
@@ -123,50 +121,24 @@ def _service_names(config: RunConfig) -> list[str]:
 
 
 @contextmanager
-def _deployed(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterator[None]:
-    """Services and policy store of the run, up and answering; taken down at the end."""
+def _services(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterator[None]:
+    """Services and policy store of the run."""
     policy_store(policy_store_name(config))
     apps = applications(config, policy_folder)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     try:
-        serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "WARNING"})
-        serve.run_many(
-            [serve.RunTarget(target=app, name=name, route_prefix=f"/{name}") for name, app in apps.items()],
-            wait_for_ingress_deployment_creation=False,
-            wait_for_applications_running=False,
-        )
-        _wait_until_running(list(apps), config.cluster.start_timeout_s)
-        watcher.say(f"services are up on http://127.0.0.1:{port} ({', '.join(f'/{name}' for name in apps)})")
-        yield
+        with deployed(
+            apps,
+            timeout_s=config.cluster.start_timeout_s,
+            setting="cluster.start_timeout_s",
+            take_down=config.cluster.address is not None,
+        ) as url:
+            watcher.say(f"services are up on {url} ({', '.join(f'/{name}' for name in apps)})")
+            yield
+    except DeploymentError as error:
+        raise RunError(str(error)) from error
     finally:
-        if config.cluster.address is not None:  # an embedded cluster ends with the run, and all in it
-            for name in apps:
-                serve.delete(name)
+        if config.cluster.address is not None:
             close_store(policy_store_name(config))
-
-
-def _wait_until_running(names: list[str], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        states = serve.status().applications
-        waiting = [name for name in names if name not in states or states[name].status != "RUNNING"]
-        if not waiting:
-            return
-        for name in waiting:
-            if name in states and states[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                raise RunError(f"the service {name} did not start: {_reason(states[name])}")
-        if time.monotonic() > deadline:
-            raise RunError(
-                f"waited {timeout_s:g} s for {', '.join(waiting)} (cluster.start_timeout_s); "
-                + "; ".join(f"{name}: {_reason(states[name])}" for name in waiting if name in states)
-            )
-        time.sleep(_POLL_S)
-
-
-def _reason(application: ApplicationStatusOverview) -> str:
-    messages = [each.message for each in application.deployments.values() if each.message]
-    return " ".join([application.message, *messages]).strip() or str(application.status)
 
 
 @contextmanager
@@ -212,15 +184,26 @@ def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watche
     learner = threading.Thread(target=fit, name="learner", daemon=True)
     learner.start()
     interrupted = False
-    while learner.is_alive():
-        try:
-            learner.join(_POLL_S)
-            watcher.show(ray.get(actors.journal.news.remote(*watcher.seen), timeout=60))
-        except KeyboardInterrupt:
-            if interrupted:
-                raise
-            interrupted = True
-            watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
-            ray.get(actors.collector.stop.remote(), timeout=60)
+    with _sigterm_interrupts():
+        while learner.is_alive():
+            try:
+                learner.join(_POLL_S)
+                watcher.show(ray.get(actors.journal.news.remote(*watcher.seen), timeout=60))
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
+                ray.get(actors.collector.stop.remote(), timeout=60)
     watcher.show(ray.get(actors.journal.news.remote(*watcher.seen), timeout=60))
     return failures[0] if failures else None
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM, which is how schedulers and Kubernetes stop a process, does what Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

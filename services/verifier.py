@@ -25,6 +25,13 @@ from services.errors import DeadlineError, InvalidRequestError, LimitError, Unkn
 SERVICE = "verifier"
 
 
+TASKS = {
+    "knights_knaves": "rlad_core.tasks.knights_knaves.task:KnightsKnaves",
+    "math": "rlad_core.tasks.math.preloaded:Math",
+}
+"""The tasks that ship with the project."""
+
+
 class VerifierLimits(BaseModel):
     """What one request may ask for."""
 
@@ -40,7 +47,7 @@ class VerifierArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tasks: dict[str, str] = Field(
-        default={"knights_knaves": "rlad_core.tasks.knights_knaves.task:KnightsKnaves"},
+        default=TASKS,
         description="Name -> module:class of the tasks (rlad_core.tasks.base.Task) that are judged here.",
     )
     workers: int = Field(default=2, gt=0, description="Processes that judge, for each replica.")

@@ -23,8 +23,15 @@ class Part:
     seed: int
 
 
+def _different(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(sizes)) < len(sizes):
+        raise ValueError(f"names a size twice; write {sorted(set(sizes))}")
+    return sizes
+
+
 People = Annotated[
     tuple[Annotated[int, Field(ge=2, le=8)], ...],
+    AfterValidator(_different),
     Field(
         strict=False,
         min_length=1,

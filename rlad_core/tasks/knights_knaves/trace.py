@@ -1,4 +1,4 @@
-"""A worked solution in words, for supervised training.
+r"""A worked solution in words, for supervised training.
 
 The assignments are tried one after another, truth-tellers first. Under each, the people's statements are
 checked in order until one contradicts its speaker's role; the first assignment under which all fit is the
@@ -12,7 +12,8 @@ from the last place where the word before it stood, and small models learn such 
     Mia, a knight, says Ed is a knave (Ed, a knight: no): false, contradiction.
     Suppose Mia, a knight; Ed, a knave.
     Mia, a knight, says Ed is a knave (Ed, a knave: yes): true, fits.
-    Ed, a knave, says If Mia is a knave (Mia, a knight: no) then Ed is a knight (Ed, a knave: no): true, contradiction.
+    Ed, a knave, says If Mia is a knave (Mia, a knight: no) then Ed is a knight (Ed, a knave: no): true, \
+    contradiction.
     ...
     Everything fits.
 """

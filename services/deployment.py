@@ -1,0 +1,89 @@
+"""Serve applications brought up, waited for by name, and taken down again."""
+
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.schema import ApplicationStatusOverview
+
+LOOPBACK = "127.0.0.1"
+_POLL_S = 0.5
+
+
+class DeploymentError(Exception):
+    """A service did not start; the message is for the person who started it."""
+
+
+@contextmanager
+def deployed(
+    applications: Mapping[str, Application],
+    *,
+    timeout_s: float,
+    setting: str,
+    host: str = LOOPBACK,
+    port: int | None = None,
+    routes: Mapping[str, str] | None = None,
+    take_down: bool = True,
+) -> Iterator[str]:
+    """Applications by name, up and answering inside the block.
+
+    Args:
+        timeout_s: longest wait for all of them.
+        setting: where `timeout_s` is set, for the error.
+        host, port: where they answer HTTP; without a port, a free one.
+        routes: name -> URL path; by default "/" and the name.
+        take_down: False in a cluster that ends anyway, and all in it.
+
+    Yields:
+        The URL that their routes are under.
+
+    Raises:
+        DeploymentError: a service failed to start, or is not up in time; says why.
+    """
+    port = port or _free_port(host)
+    serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
+    try:
+        serve.run_many(
+            [
+                serve.RunTarget(target=app, name=name, route_prefix=(routes or {}).get(name, f"/{name}"))
+                for name, app in applications.items()
+            ],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+        _wait_until_running(list(applications), timeout_s, setting)
+        yield f"http://{host}:{port}"
+    finally:
+        for name in applications if take_down else ():
+            serve.delete(name)
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_running(names: list[str], timeout_s: float, setting: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        states = serve.status().applications
+        waiting = [name for name in names if name not in states or states[name].status != "RUNNING"]
+        if not waiting:
+            return
+        for name in waiting:
+            if name in states and states[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise DeploymentError(f"the service {name} did not start: {_reason(states[name])}")
+        if time.monotonic() > deadline:
+            raise DeploymentError(
+                f"waited {timeout_s:g} s for {', '.join(waiting)} ({setting}); "
+                + "; ".join(f"{name}: {_reason(states[name])}" for name in waiting if name in states)
+            )
+        time.sleep(_POLL_S)
+
+
+def _reason(application: ApplicationStatusOverview) -> str:
+    messages = [each.message for each in application.deployments.values() if each.message]
+    return " ".join([application.message, *messages]).strip() or str(application.status)
