@@ -61,6 +61,39 @@ def token_logprobs(
     return logprobs, entropy
 
 
+@torch.no_grad()
+def top_logprobs(
+    hidden: Tensor, lm_head_weight: Tensor, k: int, *, chunk_size: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """The k likeliest tokens at each place and their log-probs, likeliest first. Not differentiable.
+
+    Args:
+        hidden: [T, D], as in `token_logprobs`.
+        lm_head_weight: [V, D].
+        k: 1..V.
+        chunk_size: tokens whose logits are held at once.
+
+    Returns:
+        ``(token ids int64 [T, k], log-probs float32 [T, k])``; float64 for float64 inputs.
+
+    Raises:
+        ValueError: k is not in 1..V.
+    """
+    if not 1 <= k <= (entries := lm_head_weight.shape[0]):
+        raise ValueError(f"k is {k}; it must be in 1..{entries}, the size of the vocabulary")
+    tokens = hidden.shape[0]
+    head, dtype = _operand(hidden, lm_head_weight)
+    buffer = hidden.new_empty(min(chunk_size, tokens), entries, dtype=dtype)
+    ids = torch.empty(tokens, k, dtype=torch.long, device=hidden.device)
+    logprobs = hidden.new_empty(tokens, k, dtype=dtype)
+    for start in range(0, tokens, chunk_size):
+        rows = slice(start, min(start + chunk_size, tokens))
+        logits = _multiply(hidden[rows].to(head.dtype), head.t(), buffer)
+        highest, ids[rows] = logits.topk(k, dim=1)
+        logprobs[rows] = highest - logits.logsumexp(dim=1, keepdim=True)
+    return ids, logprobs
+
+
 class _TokenLogprobs(torch.autograd.Function):
     """``token_logprobs`` with a backward that computes the logits again."""
 

@@ -54,3 +54,38 @@ class DeadlineError(ServiceError, TimeoutError):
 
     status = 504
     title = "The time limit was reached"
+
+
+class BusyError(ServiceError):
+    """Too much waits here already; to be asked again.
+
+    Args:
+        message: how much waits, and how much may.
+        retry_after_s: when asking again makes sense.
+    """
+
+    status = 429
+    title = "Too much is waiting"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s)
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class DrainingError(ServiceError):
+    """The service finishes what it has and takes nothing new; another replica does, or a later one."""
+
+    status = 503
+    title = "The service is shutting down"
+    retry_after_s = 5.0
+
+
+class NotReadyError(ServiceError):
+    """The service is up, and what it serves with does not answer."""
+
+    status = 503
+    title = "Not ready"
+    retry_after_s = 5.0

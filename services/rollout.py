@@ -17,25 +17,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+from fastapi import Request, Response
 from ray import serve
 from ray.serve import Application
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
-from rlad_core import schema
+from rlad_core import metrics, schema
+from rlad_core.config import resolve_model
+from services import telemetry
+from services.errors import BusyError, DeadlineError, InvalidRequestError, LimitError
 from services.held_policy import HeldPolicy
+from services.http.bodies import documents, read_body
+from services.http.gate import service_app
+from services.http.health import UP, Health, Intake
+from services.http.problems import documented
+from services.http.rollout_api import PolicyInfo, RolloutAnswer, RolloutRequest, read_request, write_answer
 from services.limits import limit
 from services.rollout_settings import RolloutArgs, SamplingSettings, engine_args
 from services.weight_push import place_in_group
 from services.weights import ReplicaReport, policy_store
 
 if TYPE_CHECKING:
-    from services.policy_engine import Response
+    from services.policy_engine import Response as Sampled
+
+SERVICE = "rollout"
+_RETRY_AFTER_S = 2.0
 
 logger = logging.getLogger("ray.serve")
 
 
+http = service_app("Rollouts", "Responses sampled from the current policy, with their log-probs.")
+
+
 @serve.deployment
+@serve.ingress(http)
 class RolloutService:
     """One replica: an engine, its tokenizer, and which policy version it holds."""
 
@@ -45,15 +62,18 @@ class RolloutService:
 
         self._args = args
         self._replica = serve.get_replica_context().replica_id.unique_id
-        self._tokenizer = AutoTokenizer.from_pretrained(args.model)
+        model = resolve_model(args.model)
+        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        self._vocab_size = int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
         self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
-        self._engine = PolicyEngine(engine_args(args), args.transfer)
+        self._engine = PolicyEngine(engine_args(args, model), args.transfer)
         store = None
         if args.policy_store is not None and args.transfer == "object_store":
             store = policy_store(args.policy_store)
         self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s)
         # Before Serve routes anything here: a restarted replica must not begin with version 0.
         await self._held.start()
+        self._intake = Intake(self.check_health, "the engine")
 
     async def generate(self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0) -> pa.Table:
         """Sample ``sampling.group_size`` responses for each prompt.
@@ -70,7 +90,7 @@ class RolloutService:
             ROLLOUTS table, group by group in the order of ``prompts``, by sample_index within.
 
         Raises:
-            ValueError: a prompt leaves no room for a response, or has another tokenizer's ids.
+            InvalidRequestError: a prompt leaves no room for a response, or has another tokenizer's ids.
             StaleReplicaError: the replica has no way to get ``min_version``.
             TimeoutError: after ``timeout_s`` seconds.
         """
@@ -83,6 +103,60 @@ class RolloutService:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return self._table(rows, [task.result() for task in tasks])
+
+    @http.post("/v1/rollouts", **documents(RolloutRequest, RolloutAnswer))
+    async def rollouts_http(self, request: Request) -> Response:
+        """Sample a group of responses for each prompt, with exactly one natural log-prob per token, at
+        temperature 1, of the whole vocabulary. With Arrow the body is a PROMPTS table, and the sampling
+        settings are query parameters.
+        """
+        self._intake.refuse_if_closed()
+        body = await read_body(request, self._args.limits.max_body_bytes)
+        with telemetry.request(SERVICE, body.encoding):
+            prompts, sampling = await asyncio.to_thread(
+                read_request, body, dict(request.query_params), self._tokenizer, self._fingerprint
+            )
+            self._refuse_over_limit(prompts.num_rows * sampling.group_size)
+            try:
+                rollouts = await self.generate(prompts, sampling)
+            except TimeoutError as error:
+                telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="time")
+                raise DeadlineError(str(error)) from error
+            telemetry.count(metrics.SERVICE_SEQUENCES, rollouts.num_rows, service=SERVICE)
+            return await asyncio.to_thread(
+                write_answer,
+                rollouts,
+                body,
+                model=self._args.name,
+                policy_version=self._held.report["version"],
+            )
+
+    @http.get("/v1/policy")
+    async def policy(self) -> PolicyInfo:
+        """What the replica that answers samples from."""
+        report = self._held.report
+        return PolicyInfo(
+            model=self._args.name,
+            policy_version=report["version"],
+            checksum=report["checksum"],
+            max_model_len=self._args.max_model_len,
+            tokenizer_fingerprint=self._fingerprint,
+            schema_versions=dict.fromkeys(("prompts", "rollouts"), schema.VERSION),
+        )
+
+    @http.get("/healthz")
+    async def alive(self) -> Health:
+        """The process is up."""
+        return UP
+
+    @http.get("/readyz", responses=documented(503))
+    async def ready(self) -> Health:
+        """The engine answers, its weights are whole, and new requests are taken."""
+        return await self._intake.ready()
+
+    async def drain(self) -> None:
+        """Take nothing new over HTTP from now on."""
+        self._intake.close()
 
     async def policy_version(self) -> ReplicaReport:
         """What this replica serves with."""
@@ -154,7 +228,7 @@ class RolloutService:
         """The prompts as rows with ``prompt_token_ids`` as int32 arrays."""
         found = schema.fingerprint_of(prompts)
         if found is not None and found != self._fingerprint:
-            raise ValueError(
+            raise InvalidRequestError(
                 f"the prompts were made with tokenizer {found}, the policy has {self._fingerprint}: "
                 "token ids mean nothing across tokenizers"
             )
@@ -162,14 +236,39 @@ class RolloutService:
         rows = prompts.select(["group_id", "prompt_id"]).to_pylist()
         for row, tokens in zip(rows, ids, strict=True):
             row["prompt_token_ids"] = tokens.values.to_numpy()
+            if (highest := int(np.max(row["prompt_token_ids"]))) >= self._vocab_size:
+                raise InvalidRequestError(
+                    f"the prompt of group {row['group_id']!r} holds token id {highest}; the vocabulary has "
+                    f"ids 0..{self._vocab_size - 1}"
+                )
             if len(row["prompt_token_ids"]) >= self._args.max_model_len:
-                raise ValueError(
+                raise InvalidRequestError(
                     f"the prompt of group {row['group_id']!r} has {len(row['prompt_token_ids'])} tokens and "
                     f"leaves none of max_model_len {self._args.max_model_len} for a response"
                 )
         return rows
 
-    async def _sample(self, row: dict[str, Any], sampling: SamplingSettings) -> "list[Response]":
+    def _refuse_over_limit(self, responses: int) -> None:
+        limits = self._args.limits
+        try:
+            if responses > (most := limits.max_responses_per_request):
+                raise LimitError(
+                    "sequences", f"{responses} responses in one request; at most {most} are taken"
+                )
+            if (
+                waiting := self._engine.unfinished()
+            ) and waiting + responses > limits.max_unfinished_responses:
+                raise BusyError(
+                    f"{waiting} responses are in work here, and with these {responses} it would be more than "
+                    f"{limits.max_unfinished_responses}",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
+        except (LimitError, BusyError) as error:
+            kind = error.limit if isinstance(error, LimitError) else "queue"
+            telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind=kind)
+            raise
+
+    async def _sample(self, row: dict[str, Any], sampling: SamplingSettings) -> "list[Sampled]":
         from services.policy_engine import EngineLostError
 
         seed = None if sampling.seed is None else _group_seed(sampling.seed, row["group_id"])
@@ -181,7 +280,7 @@ class RolloutService:
             logger.exception("replica %s ends with its engine", self._replica)
             os._exit(1)
 
-    def _table(self, rows: list[dict[str, Any]], groups: "list[list[Response]]") -> pa.Table:
+    def _table(self, rows: list[dict[str, Any]], groups: "list[list[Sampled]]") -> pa.Table:
         samples = [
             (row, index, response)
             for row, responses in zip(rows, groups, strict=True)

@@ -5,6 +5,18 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+class RolloutLimits(BaseModel):
+    """What one request over HTTP may ask for; a run's own calls by handle are bounded by its slots."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_responses_per_request: int = Field(default=4096, gt=0, description="Prompts times group size.")
+    max_unfinished_responses: int = Field(
+        default=8192, gt=0, description="In one replica; what comes on top is refused with 429."
+    )
+    max_body_bytes: int = Field(default=64 * 2**20, gt=0)
+
+
 class RolloutArgs(BaseModel):
     """Arguments of the application; the defaults suit tiny models on CPUs.
 
@@ -14,7 +26,12 @@ class RolloutArgs(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field(description="Folder or hub id in Hugging Face layout; it is version 0.")
+    model: str = Field(
+        description="Folder in Hugging Face layout, hub id, or rlad:NAME; its weights are version 0."
+    )
+    served_name: str | None = Field(
+        default=None, min_length=1, description="What the API calls the model; by default as in `model`."
+    )
     policy_store: str | None = Field(
         None, description="Name of the store that versions are pulled from; None: version 0 for ever."
     )
@@ -40,6 +57,13 @@ class RolloutArgs(BaseModel):
     )
     timeout_s: float = Field(default=1800.0, gt=0, description="Longest wait for the groups of one call.")
     update_timeout_s: float = Field(default=300.0, gt=0, description="Longest wait for one weight update.")
+
+    limits: RolloutLimits = RolloutLimits()
+
+    @property
+    def name(self) -> str:
+        """What the API calls the model."""
+        return self.served_name or self.model
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -90,10 +114,14 @@ class SamplingSettings(BaseModel):
         return self
 
 
-def engine_args(args: RolloutArgs) -> dict[str, Any]:
-    """What vLLM is told: the difference between CPUs and GPUs is all here."""
+def engine_args(args: RolloutArgs, model: str) -> dict[str, Any]:
+    """What vLLM is told: the difference between CPUs and GPUs is all here.
+
+    Args:
+        model: folder or hub id that ``args.model`` stands for.
+    """
     common: dict[str, Any] = {
-        "model": args.model,
+        "model": model,
         "dtype": args.dtype,
         "max_model_len": args.max_model_len,
         "max_num_seqs": args.max_num_seqs,

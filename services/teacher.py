@@ -8,10 +8,10 @@ All calls of a replica share one batcher, whichever way they came (`services.sco
 """
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
-from fastapi import FastAPI, Request, Response
+from fastapi import Query, Request, Response
 from ray import serve
 from ray.serve import Application
 from transformers import AutoTokenizer
@@ -19,22 +19,28 @@ from transformers import AutoTokenizer
 from rlad_core import metrics, schema
 from rlad_core.config import resolve_model
 from services import telemetry
-from services.errors import DeadlineError, LimitError, UnknownNameError
-from services.problems import add_problem_handlers
+from services.errors import (
+    BusyError,
+    DeadlineError,
+    InvalidRequestError,
+    LimitError,
+    UnknownNameError,
+)
+from services.http.bodies import documents, read_body
+from services.http.gate import service_app
+from services.http.health import UP, Health, Intake
+from services.http.problems import documented
+from services.http.teacher_api import ScoreAnswer, ScoreRequest, TeacherInfo, read_request, write_answer
 from services.scoring.batcher import Batcher
 from services.scoring.engines import load_engine
+from services.scoring.interface import NO_DETAILS, Details
 from services.scoring.tables import check_sequences, to_pairs, to_scores
-from services.teacher_http import SCORE_DOCS, Health, TeacherInfo, read_request, write_answer
 from services.teacher_settings import TeacherArgs
 
 SERVICE = "teacher"
+_RETRY_AFTER_S = 1.0
 
-http = FastAPI(
-    title="Teacher scoring",
-    summary="Log-probs of given responses under a teacher model.",
-    version="1",
-)
-add_problem_handlers(http)
+http = service_app("Teacher scoring", "Log-probs of given responses under a teacher model.")
 
 
 @serve.deployment
@@ -46,34 +52,52 @@ class TeacherService:
         self._args = args
         model = resolve_model(args.model)
         self._name = args.name
-        self._fingerprint = schema.tokenizer_fingerprint(AutoTokenizer.from_pretrained(model).get_vocab())
+        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
         # In a thread: loading takes from seconds to minutes, and Serve's probes want an answer meanwhile.
         self._engine = await asyncio.to_thread(load_engine, args, model)
         self._batcher = Batcher(self._engine, args.max_tokens_per_batch, on_batch=self._record_batch)
+        self._intake = Intake(self.check_health, "the engine")
 
-    async def score(self, sequences: pa.Table) -> pa.Table:
-        """Log-probs of the responses; see `services.clients.TeacherClient.score`.
+    async def score(self, sequences: pa.Table, details: Details = NO_DETAILS) -> pa.Table:
+        """Log-probs of the responses; see `services.teachers.Teacher.score`.
+
+        Returns:
+            TEACHER_SCORES; TEACHER_DETAILS where details were asked for.
 
         Raises:
             InvalidRequestError: a sequence that cannot be scored; names it.
             LimitError: more sequences or tokens than one request may have.
+            BusyError: too much waits here already.
             DeadlineError: not done within ``limits.timeout_s``.
             ScoringError: the engine failed.
         """
         with telemetry.request(SERVICE, "handle"):
-            return await self._score(sequences)
+            return await self._score(sequences, details)
 
-    @http.post("/v1/score", **SCORE_DOCS)
-    async def score_http(self, request: Request) -> Response:
+    @http.post("/v1/score", **documents(ScoreRequest, ScoreAnswer))
+    async def score_http(
+        self,
+        request: Request,
+        top_k: Annotated[int, Query(ge=0, description="As in the JSON body; the way to ask with Arrow.")] = 0,
+        entropy: Annotated[
+            bool, Query(description="As in the JSON body; the way to ask with Arrow.")
+        ] = False,
+    ) -> Response:
         """Score responses: exactly one natural log-prob per response token, at temperature 1, of the whole
         vocabulary, in the order of the request.
         """
-        wanted = await read_request(request, self._args.limits, self._fingerprint)
-        with telemetry.request(SERVICE, wanted.encoding):
+        self._intake.refuse_if_closed()
+        body = await read_body(request, self._args.limits.max_body_bytes)
+        with telemetry.request(SERVICE, body.encoding):
+            # In a thread: parsing a large body takes long enough to hold up others.
+            wanted = await asyncio.to_thread(
+                read_request, body, Details(top_k, entropy), self._tokenizer, self._fingerprint
+            )
             if wanted.model not in (None, self._name):
                 raise UnknownNameError(f"model {wanted.model!r} is not served here; this is {self._name!r}")
-            scores = await self._score(wanted.sequences)
-            return write_answer(wanted, scores, model=self._name)
+            scores = await self._score(wanted.sequences, wanted.details)
+            return await asyncio.to_thread(write_answer, wanted, scores, body, model=self._name)
 
     @http.get("/v1/info")
     async def info(self) -> TeacherInfo:
@@ -84,21 +108,26 @@ class TeacherService:
             dtype=self._args.dtype,
             max_model_len=self._engine.max_model_len,
             vocab_size=self._engine.vocab_size,
+            tells_entropy=self._engine.tells_entropy,
             tokenizer_fingerprint=self._fingerprint,
-            schema_versions=dict.fromkeys(("sequences", "teacher_scores"), schema.VERSION),
+            chat_template_fingerprint=schema.text_fingerprint(self._tokenizer.chat_template),
+            schema_versions=dict.fromkeys(("sequences", "teacher_scores", "teacher_details"), schema.VERSION),
             limits=self._args.limits,
         )
 
     @http.get("/healthz")
     async def alive(self) -> Health:
         """The process is up."""
-        return Health(status="up")
+        return UP
 
-    @http.get("/readyz")
+    @http.get("/readyz", responses=documented(503))
     async def ready(self) -> Health:
-        """The engine scores."""
-        await self.check_health()
-        return Health(status="ready")
+        """The engine scores, and new requests are taken."""
+        return await self._intake.ready()
+
+    async def drain(self) -> None:
+        """Take nothing new over HTTP from now on."""
+        self._intake.close()
 
     async def check_health(self) -> None:
         """Asked by Serve, which replaces the replica if this raises: the engine must score a token."""
@@ -109,7 +138,7 @@ class TeacherService:
         if engine := getattr(self, "_engine", None):
             engine.shutdown()
 
-    async def _score(self, sequences: pa.Table) -> pa.Table:
+    async def _score(self, sequences: pa.Table, details: Details) -> pa.Table:
         with telemetry.phase(SERVICE, "decode"):
             check_sequences(
                 sequences,
@@ -121,8 +150,8 @@ class TeacherService:
                 kind: int(schema.lengths(sequences.column(column)).sum())
                 for kind, column in (("prompt", "prompt_token_ids"), ("scored", "response_token_ids"))
             }
-            self._refuse_over_limit(sequences.num_rows, sum(tokens.values()))
-            pairs = to_pairs(sequences)
+            self._refuse_over_limit(sequences.num_rows, sum(tokens.values()), details)
+            pairs = to_pairs(sequences, details)
         limit_s = self._args.limits.timeout_s
         with telemetry.phase(SERVICE, "engine"):
             try:
@@ -135,17 +164,34 @@ class TeacherService:
                     f"{self._batcher.queue_length} more wait here"
                 ) from error
         with telemetry.phase(SERVICE, "encode"):
-            scores = to_scores(sequences, pairs, scored)
+            scores = to_scores(sequences, pairs, scored, details)
         telemetry.count(metrics.SERVICE_SEQUENCES, sequences.num_rows, service=SERVICE)
         for kind, number in tokens.items():
             telemetry.count(metrics.SERVICE_TOKENS, number, service=SERVICE, kind=kind)
         return scores
 
-    def _refuse_over_limit(self, sequences: int, tokens: int) -> None:
+    def _refuse_over_limit(self, sequences: int, tokens: int, details: Details) -> None:
+        limits = self._args.limits
+        if details.top_k > limits.max_top_k:
+            raise InvalidRequestError(
+                f"top_k: {details.top_k} is over {limits.max_top_k}, the most told here"
+            )
+        if details.entropy and not self._engine.tells_entropy:
+            raise InvalidRequestError(
+                f"entropy: engine {self._args.engine} does not tell it; engine torch does"
+            )
         try:
-            self._args.limits.check(sequences, tokens)
-        except LimitError as error:
-            telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind=error.limit)
+            limits.check(sequences, tokens)
+            # A lone request within its own limits is always taken, however small the queue is.
+            if (waiting := self._batcher.queued_tokens) and waiting + tokens > limits.max_queued_tokens:
+                raise BusyError(
+                    f"{waiting} tokens wait here, and with these {tokens} it would be more than "
+                    f"{limits.max_queued_tokens}",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
+        except (LimitError, BusyError) as error:
+            kind = error.limit if isinstance(error, LimitError) else "queue"
+            telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind=kind)
             raise
 
     def _record_batch(self, pairs: int, tokens: int) -> None:

@@ -15,6 +15,12 @@ class TeacherLimits(BaseModel):
     max_sequences_per_request: int = Field(default=4096, gt=0)
     max_tokens_per_request: int = Field(default=2**20, gt=0, description="Of prompts and responses together.")
     max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of an HTTP request.")
+    max_queued_tokens: int = Field(
+        default=2**22,
+        gt=0,
+        description="Of requests that wait in one replica; what comes on top is refused with 429.",
+    )
+    max_top_k: int = Field(default=20, ge=0, description="Likeliest tokens for each place.")
     timeout_s: float = Field(default=600.0, gt=0, description="Longest time for one request's scores.")
 
     def check(self, sequences: int, tokens: int) -> None:

@@ -1,6 +1,8 @@
-"""Verification: a Serve application that judges responses, each check within limits that end in a kill.
+r"""Verification: a Serve application that judges responses, each check within limits that end in a kill.
 
     rewards = await handle.verify.remote(responses)        # Arrow: RESPONSES -> REWARDS
+    curl localhost:8000/v1/verify -d '{"task": "math", "gold": {"answer": "5"},
+                                       "responses": [{"response": "\\boxed{5}"}]}'
 
 A check that exceeds its limits, crashes or raises counts as wrong and its verdict says why; the reward is the
 one that the task gives to an empty response. It never affects its neighbours. What is at fault in the request
@@ -11,6 +13,7 @@ import asyncio
 from typing import Any
 
 import pyarrow as pa
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
@@ -20,9 +23,21 @@ from rlad_core.tasks.base import Verdict
 from services import telemetry
 from services.checking.pool import CheckPool
 from services.checking.worker import Check, Failed, Outcome
-from services.errors import DeadlineError, InvalidRequestError, LimitError, UnknownNameError
+from services.errors import (
+    DeadlineError,
+    InvalidRequestError,
+    LimitError,
+    UnknownNameError,
+)
+from services.http.bodies import documents, read_body
+from services.http.gate import service_app
+from services.http.health import UP, Health, Intake
+from services.http.problems import documented
+from services.http.verifier_api import VerifierInfo, VerifyAnswer, VerifyRequest, read_request, write_answer
+from services.limits import limit
 
 SERVICE = "verifier"
+_PROBE_TIMEOUT_S = 60.0
 
 
 TASKS = {
@@ -38,6 +53,7 @@ class VerifierLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_responses_per_request: int = Field(default=16384, gt=0)
+    max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of an HTTP request.")
     timeout_s: float = Field(default=600.0, gt=0, description="Longest time for one request's rewards.")
 
 
@@ -60,7 +76,11 @@ class VerifierArgs(BaseModel):
     limits: VerifierLimits = VerifierLimits()
 
 
+http = service_app("Verification", "Rewards of responses, and why.")
+
+
 @serve.deployment
+@serve.ingress(http)
 class VerifierService:
     """One replica and its pool of worker processes."""
 
@@ -72,6 +92,7 @@ class VerifierService:
             time_limit_s=args.time_limit_s,
             memory_limit_bytes=args.memory_limit_mib * 2**20,
         )
+        self._intake = Intake(self._probe, "a worker process")
         await self._pool.start()
 
     async def verify(self, responses: pa.Table) -> pa.Table:
@@ -90,20 +111,63 @@ class VerifierService:
             DeadlineError: not done within ``limits.timeout_s``.
         """
         with telemetry.request(SERVICE, "handle"):
-            checks, ids = self._read(responses)
-            limit_s = self._args.limits.timeout_s
-            try:
-                async with asyncio.timeout(limit_s):
-                    verdicts = await self._judge(checks, ids)
-            except TimeoutError as error:
-                telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="time")
-                raise DeadlineError(f"{len(ids)} responses were not judged within {limit_s:g} s") from error
-            telemetry.count(metrics.SERVICE_SEQUENCES, len(ids), service=SERVICE)
-            return _table(responses, verdicts)
+            return await self._verify(responses)
+
+    @http.post("/v1/verify", **documents(VerifyRequest, VerifyAnswer))
+    async def verify_http(self, request: Request) -> Response:
+        """Judge responses; the verdicts come in the order of the request."""
+        self._intake.refuse_if_closed()
+        body = await read_body(request, self._args.limits.max_body_bytes)
+        with telemetry.request(SERVICE, body.encoding):
+            responses = await asyncio.to_thread(read_request, body)
+            rewards = await self._verify(responses)
+            return await asyncio.to_thread(write_answer, rewards, body)
+
+    @http.get("/v1/info")
+    async def info(self) -> VerifierInfo:
+        """What is judged here, and within which limits."""
+        args = self._args
+        return VerifierInfo(
+            tasks=list(args.tasks),
+            check_time_limit_s=args.time_limit_s,
+            check_memory_limit_mib=args.memory_limit_mib,
+            schema_versions=dict.fromkeys(("responses", "rewards"), schema.VERSION),
+            **args.limits.model_dump(),
+        )
+
+    @http.get("/healthz")
+    async def alive(self) -> Health:
+        """The process is up."""
+        return UP
+
+    @http.get("/readyz", responses=documented(503))
+    async def ready(self) -> Health:
+        """The worker processes answer, and new requests are taken."""
+        return await self._intake.ready()
+
+    async def drain(self) -> None:
+        """Take nothing new over HTTP from now on."""
+        self._intake.close()
+
+    async def _probe(self) -> None:
+        async with limit(_PROBE_TIMEOUT_S, "the worker processes"):
+            await self._pool.start()
 
     def __del__(self) -> None:
         if pool := getattr(self, "_pool", None):
             pool.close()
+
+    async def _verify(self, responses: pa.Table) -> pa.Table:
+        checks, ids = self._read(responses)
+        limit_s = self._args.limits.timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                verdicts = await self._judge(checks, ids)
+        except TimeoutError as error:
+            telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="time")
+            raise DeadlineError(f"{len(ids)} responses were not judged within {limit_s:g} s") from error
+        telemetry.count(metrics.SERVICE_SEQUENCES, len(ids), service=SERVICE)
+        return _table(responses, verdicts)
 
     def _read(self, responses: pa.Table) -> tuple[list[Check], list[str]]:
         try:

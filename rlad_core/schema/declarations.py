@@ -27,8 +27,8 @@ TOKENIZER_KEY: Final = b"rlad.tokenizer"
 VERSION: Final = 1
 
 FINISH_REASONS: Final = ("stop", "length")
-TOKEN_ID_COLUMNS: Final = frozenset({"prompt_token_ids", "response_token_ids"})
-LOGPROB_COLUMNS: Final = frozenset({"rollout_logprobs", "teacher_logprobs"})
+TOKEN_ID_COLUMNS: Final = frozenset({"prompt_token_ids", "response_token_ids", "top_token_ids"})
+LOGPROB_COLUMNS: Final = frozenset({"rollout_logprobs", "teacher_logprobs", "top_logprobs"})
 #: One entry per response token; in one row all of them are equally long.
 PER_RESPONSE_TOKEN_COLUMNS: Final = (
     "response_token_ids",
@@ -104,6 +104,17 @@ SEQUENCES: Final = _declare(
 TEACHER_SCORES: Final = _declare(
     "teacher_scores", _field("sequence_id", _TEXT), _field("teacher_logprobs", _FLOATS)
 )
+#: The same for who asked for more, about the place of each response token: the teacher's entropy in nats, and
+#: its k likeliest tokens, likeliest first, k values for the first place, then k for the second, ... What was
+#: not asked for is null.
+TEACHER_DETAILS: Final = _declare(
+    "teacher_details",
+    _field("sequence_id", _TEXT),
+    _field("teacher_logprobs", _FLOATS),
+    _field("entropy", _FLOATS, nullable=True),
+    _field("top_token_ids", _IDS, nullable=True),
+    _field("top_logprobs", _FLOATS, nullable=True),
+)
 #: What a verifier gets.
 RESPONSES: Final = _declare(
     "responses",
@@ -140,7 +151,16 @@ EXPERIENCE: Final = _declare(
 
 SCHEMAS: Final[Mapping[str, pa.Schema]] = {
     schema.metadata[NAME_KEY].decode(): schema
-    for schema in (PROMPTS, SEQUENCES, TEACHER_SCORES, RESPONSES, REWARDS, ROLLOUTS, EXPERIENCE)
+    for schema in (
+        PROMPTS,
+        SEQUENCES,
+        TEACHER_SCORES,
+        TEACHER_DETAILS,
+        RESPONSES,
+        REWARDS,
+        ROLLOUTS,
+        EXPERIENCE,
+    )
 }
 
 
@@ -172,5 +192,13 @@ def tokenizer_fingerprint(vocab: Mapping[str, int], chat_template: str | None = 
         ``sha256:`` and 32 hexadecimal digits.
     """
     by_id = sorted((token_id, token) for token, token_id in vocab.items())
-    text = json.dumps([by_id, chat_template], ensure_ascii=True, separators=(",", ":"))
+    return _digest(json.dumps([by_id, chat_template], ensure_ascii=True, separators=(",", ":")))
+
+
+def text_fingerprint(text: str | None) -> str | None:
+    """Stable hash of a text, such as a chat template; None for None."""
+    return None if text is None else _digest(text)
+
+
+def _digest(text: str) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:32]

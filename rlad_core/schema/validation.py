@@ -152,6 +152,8 @@ def _check_lists(column: pa.Array, name: str, schema: str, vocab_size: int | Non
             if vocab_size is None
             else f"the vocabulary has ids 0..{vocab_size - 1}"
         )
+    elif name == "entropy":
+        bad, rule = ~np.isfinite(values) | (values < -_LOGPROB_SLACK), "an entropy is finite and at least 0"
     else:
         bad, rule = values < 0, "a policy version is at least 0"
     if bad.any():

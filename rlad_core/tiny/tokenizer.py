@@ -42,24 +42,27 @@ _PHRASES = (
     " is not a knight",
     " is not a knave",
     " if and only if",
+    " is a knight (as",
+    " is a knave (as",
+    " is not a knight (as",
+    " is not a knave (as",
     ", a knight",
     ", a knave",
-    ", says",
     ": yes)",
     ": no)",
-    ": true, fits.",
-    ": true, contradiction.",
-    ": false, fits.",
-    ": false, contradiction.",
+    ", true;",
+    ", false;",
+    ": fits.",
+    ": contradiction.",
     "\nEverything fits.",
     "<think>",
     " </think>",
     "<answer>",
     " </answer>",
 )
-# A word (after a bracket or not), a number (in brackets or not) or punctuation, with one blank or line break
-# before it; or any blank.
-_WORD = r"[ \n]?[A-Za-z]+| \([A-Za-z]+|[ \n]?\(\d\)|[ \n]?\d|[ \n]?[^\sA-Za-z0-9]+|\s"
+# A word (at the start of a line with a colon after it), a number (in brackets or not) or punctuation, with
+# one blank or line break before it; or any blank.
+_WORD = r"\n[A-Za-z]+:|[ \n]?[A-Za-z]+|[ \n]?\(\d\)|[ \n]?\d|[ \n]?[^\sA-Za-z0-9]+|\s"
 _SPLIT = "|".join(map(re.escape, sorted(_PHRASES, key=len, reverse=True))) + "|" + _WORD
 
 
@@ -99,4 +102,4 @@ def _tokens() -> Iterator[str]:
             # A blank comes first: sentences follow a full stop, the list of people a colon.
             yield from re.findall(_SPLIT, f" {sentence}")
     for name in names.COMMON:
-        yield from (name, f" {name}", f"\n{name}", f" ({name}")
+        yield from (name, f" {name}", f"\n{name}:")

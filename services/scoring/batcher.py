@@ -24,6 +24,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from services.scoring.interface import Scored, ScoringEngine, ScoringError, TokenPair
 
@@ -56,6 +57,7 @@ class Batcher:
         self._arrival = asyncio.Event()
         self._places = asyncio.Semaphore(engine.batches_in_flight)
         self._running: set[asyncio.Task[None]] = set()
+        self._queued_tokens = 0
         self._forming = asyncio.create_task(self._form())
 
     @property
@@ -63,8 +65,16 @@ class Batcher:
         """Pairs that wait for a place in a batch."""
         return len(self._queue)
 
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens of those pairs, a shared prompt counted each time."""
+        return self._queued_tokens
+
     async def score(self, pairs: Sequence[TokenPair]) -> list[Scored]:
-        """Score pairs, one result each, in order. Cancelling takes what still waits out of the queue.
+        """Score pairs, one result each, in order.
+
+        Cancelling takes what still waits out of the queue, and a batch that nobody waits for any more out of
+        the engine.
 
         Pairs with one prompt belong next to each other, so that the engine can share it. There is no time
         limit in here: the caller sets one around the call.
@@ -77,6 +87,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(pair, loop.create_future()) for pair in pairs]
         self._queue.extend(waiting)
+        self._queued_tokens += sum(pair.length for pair in pairs)
         self._arrival.set()
         try:
             return await asyncio.gather(*(item.result for item in waiting))
@@ -92,6 +103,7 @@ class Batcher:
         await asyncio.gather(self._forming, *self._running, return_exceptions=True)
         while self._queue:
             _fail(self._queue.popleft(), ScoringError("the service is shutting down"))
+        self._queued_tokens = 0
 
     async def _form(self) -> None:
         while True:
@@ -106,6 +118,8 @@ class Batcher:
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+            for item in batch:
+                item.result.add_done_callback(partial(_end_if_unwanted, batch, task))
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -120,6 +134,7 @@ class Batcher:
                 tokens += cost
                 batch.append(item)
             self._queue.popleft()
+            self._queued_tokens -= item.pair.length
         if batch:
             self._on_batch(len(batch), tokens)
         return batch
@@ -139,6 +154,11 @@ class Batcher:
             raise
         finally:
             self._places.release()
+
+
+def _end_if_unwanted(batch: list[_Waiting], task: asyncio.Task[None], _: asyncio.Future[Scored]) -> None:
+    if all(item.result.cancelled() for item in batch):
+        task.cancel()
 
 
 def _fail(item: _Waiting, error: Exception) -> None:

@@ -38,6 +38,7 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
         max_model_len=max_model_len,
         max_tokens_per_step=args.max_tokens_per_batch,
         logits_memory_bytes=logits_memory_bytes,
+        max_top_k=args.limits.max_top_k,
         tensor_parallel_size=args.tensor_parallel_size,
         **device_settings,
     )

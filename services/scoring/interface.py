@@ -10,6 +10,22 @@ import numpy.typing as npt
 TokenIds = npt.NDArray[np.int32]
 
 
+@dataclass(frozen=True)
+class Details:
+    """What is wanted about the place of each response token besides the response token's log-prob.
+
+    Args:
+        top_k: the likeliest tokens; 0 for none.
+        entropy: of the distribution.
+    """
+
+    top_k: int = 0
+    entropy: bool = False
+
+
+NO_DETAILS = Details()
+
+
 @dataclass(frozen=True, eq=False)
 class TokenPair:
     """One response to be scored after its prompt.
@@ -20,10 +36,12 @@ class TokenPair:
     Args:
         prompt: int32 [P], P at least 1.
         response: int32 [R], R at least 1.
+        details: what more is wanted.
     """
 
     prompt: TokenIds
     response: TokenIds
+    details: Details = NO_DETAILS
 
     @property
     def length(self) -> int:
@@ -38,9 +56,15 @@ class Scored:
     Args:
         logprobs: float32 [R], natural log-probs of the response's tokens under the untruncated distribution
             at temperature 1.
+        entropy: float32 [R] in nats, where it was asked for.
+        top_ids: int32 [R, k], likeliest first, where they were asked for.
+        top_logprobs: float32 [R, k].
     """
 
     logprobs: npt.NDArray[np.float32]
+    entropy: npt.NDArray[np.float32] | None = None
+    top_ids: npt.NDArray[np.int32] | None = None
+    top_logprobs: npt.NDArray[np.float32] | None = None
 
 
 class ScoringError(RuntimeError):
@@ -54,12 +78,14 @@ class ScoringEngine(Protocol):
         max_model_len: tokens that prompt and response may have together.
         vocab_size: token ids are 0..vocab_size-1.
         shares_prompts: whether neighbours in a batch with one prompt cost that prompt once.
+        tells_entropy: whether `Details.entropy` may be asked for.
         batches_in_flight: how many batches keep it busy; no more are given to it at a time.
     """
 
     max_model_len: int
     vocab_size: int
     shares_prompts: bool
+    tells_entropy: bool
     batches_in_flight: int
 
     async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from rlad_core import schema
 from services.errors import InvalidRequestError
-from services.scoring.interface import Scored, ScoringError, TokenIds, TokenPair
+from services.scoring.interface import NO_DETAILS, Details, Scored, ScoringError, TokenIds, TokenPair
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def check_sequences(
         )
 
 
-def to_pairs(table: pa.Table) -> Pairs:
-    """The pairs of a checked SEQUENCES table."""
+def to_pairs(table: pa.Table, details: Details = NO_DETAILS) -> Pairs:
+    """The pairs of a checked SEQUENCES table, all asking for the same details."""
     by_prompt: dict[bytes, tuple[TokenIds, dict[bytes, tuple[TokenIds, list[int]]]]] = {}
     prompts, responses = (_rows(table.column(c)) for c in ("prompt_token_ids", "response_token_ids"))
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
@@ -64,27 +65,39 @@ def to_pairs(table: pa.Table) -> Pairs:
     for prompt, same_prompt in by_prompt.values():
         for response, rows in same_prompt.values():
             row_to_pair[rows] = len(pairs)
-            pairs.append(TokenPair(prompt, response))
+            pairs.append(TokenPair(prompt, response, details))
     return Pairs(pairs, row_to_pair)
 
 
-def to_scores(table: pa.Table, pairs: Pairs, scored: Sequence[Scored]) -> pa.Table:
-    """TEACHER_SCORES of a SEQUENCES table, row by row, from the scores of its pairs.
+def to_scores(
+    table: pa.Table, pairs: Pairs, scored: Sequence[Scored], details: Details = NO_DETAILS
+) -> pa.Table:
+    """TEACHER_SCORES of a SEQUENCES table, row by row, from the scores of its pairs; TEACHER_DETAILS where
+    details were asked for.
 
     Raises:
         ScoringError: the engine gave the wrong number of log-probs, or one that is none; names the sequence.
     """
-    logprobs = [scored[pair].logprobs for pair in pairs.row_to_pair]
+    rows = [scored[pair] for pair in pairs.row_to_pair]
+    columns = {"sequence_id": table.column("sequence_id"), "teacher_logprobs": [row.logprobs for row in rows]}
+    if details.entropy:
+        columns["entropy"] = [row.entropy for row in rows]
+    if details.top_k:
+        columns["top_token_ids"] = [_flat(row.top_ids) for row in rows]
+        columns["top_logprobs"] = [_flat(row.top_logprobs) for row in rows]
+    kind = schema.TEACHER_SCORES if details == NO_DETAILS else schema.TEACHER_DETAILS
     try:
-        return schema.build(
-            schema.TEACHER_SCORES,
-            {"sequence_id": table.column("sequence_id"), "teacher_logprobs": logprobs},
-            tokenizer_fingerprint=schema.fingerprint_of(table),
-        )
+        return schema.build(kind, columns, tokenizer_fingerprint=schema.fingerprint_of(table))
     except schema.SchemaError as error:
         raise ScoringError(
             f"{_named(table, error.row)}the engine's answer is no log-prob: {error}"
         ) from error
+
+
+def _flat(values: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+    if values is None:
+        raise ScoringError("the engine left out what it was asked for")
+    return values.reshape(-1)
 
 
 def _rows(column: pa.ChunkedArray) -> list[TokenIds]:

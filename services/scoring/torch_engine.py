@@ -7,6 +7,7 @@ alone, in chunks (`rlad_core.logprobs`). One thread owns the model, so the event
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from rlad_core.logprobs import token_logprobs
+from rlad_core.logprobs import token_logprobs, top_logprobs
 from services.scoring.interface import Scored, ScoringError, TokenPair
 from services.scoring.packing import ATTENTION, pack
 
@@ -39,6 +40,7 @@ class TorchEngine:
     """
 
     shares_prompts = True
+    tells_entropy = True
     batches_in_flight = 1
 
     def __init__(
@@ -64,14 +66,12 @@ class TorchEngine:
         """See `ScoringEngine`."""
         loop = asyncio.get_running_loop()
         try:
-            logprobs = await loop.run_in_executor(self._thread, self._forward, batch)
+            return await loop.run_in_executor(self._thread, self._forward, batch)
         except RuntimeError as error:
             tokens = sum(pair.length for pair in batch)
             raise ScoringError(
                 f"the forward pass over {len(batch)} responses, {tokens} tokens, failed: {error}"
             ) from error
-        bounds = np.cumsum([pair.response.size for pair in batch])[:-1]
-        return [Scored(part) for part in np.split(logprobs, bounds)]
 
     async def check_health(self) -> None:
         """Score one token; a pass that is already running is waited for."""
@@ -88,22 +88,33 @@ class TorchEngine:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     @torch.inference_mode()
-    def _forward(self, batch: Sequence[TokenPair]) -> np.ndarray:
-        """Log-probs of all response tokens of the batch, float32 [R]."""
+    def _forward(self, batch: Sequence[TokenPair]) -> list[Scored]:
         packed = pack(batch)
         hidden = self._model.base_model(
             input_ids=packed.input_ids.to(self._device)[None],
             position_ids=packed.position_ids.to(self._device)[None],
             use_cache=False,
             spans=packed.spans,
-        ).last_hidden_state[0]
-        logprobs, _ = token_logprobs(
-            hidden[packed.predictor_index.to(self._device)],
-            self._model.get_output_embeddings().weight,
+        ).last_hidden_state[0][packed.predictor_index.to(self._device)]
+        head = self._model.get_output_embeddings().weight
+        logprobs, entropy = token_logprobs(
+            hidden,
+            head,
             packed.targets.to(self._device),
             chunk_size=self._chunk_size,
+            with_entropy=any(pair.details.entropy for pair in batch),
         )
-        return logprobs.cpu().numpy()
+        values = logprobs.cpu().numpy()
+        entropies = np.empty(0, np.float32) if entropy is None else entropy.cpu().numpy()
+        scored, end = [], 0
+        for pair in batch:
+            rows = slice(end, end := end + pair.response.size)
+            of_pair = Scored(values[rows], entropies[rows] if pair.details.entropy else None)
+            if k := pair.details.top_k:
+                ids, top = top_logprobs(hidden[rows], head, k, chunk_size=self._chunk_size)
+                of_pair = replace(of_pair, top_ids=ids.int().cpu().numpy(), top_logprobs=top.cpu().numpy())
+            scored.append(of_pair)
+        return scored
 
     @torch.inference_mode()
     def _compare_with_plain_forward(self) -> None:
@@ -111,7 +122,7 @@ class TorchEngine:
         ids = np.random.default_rng(0).integers(self.vocab_size, size=(3, 6), dtype=np.int32)
         prompt = ids[0]
         batch = [TokenPair(prompt, ids[1]), TokenPair(prompt, ids[2]), TokenPair(ids[2], ids[0])]
-        packed = torch.from_numpy(self._forward(batch))
+        packed = torch.from_numpy(np.concatenate([scored.logprobs for scored in self._forward(batch)]))
         self._model.set_attn_implementation("sdpa")
         plain = torch.cat([self._plain(pair) for pair in batch])
         self._model.set_attn_implementation(ATTENTION)

@@ -11,6 +11,9 @@ V2 (GPUs)       `prompt_logprob_token_ids`  the response's rows alone reach the 
 V1 (CPUs, ...)  `prompt_logprobs=0`         all rows, and about 6 bytes x tokens x vocabulary at a time,
                                             which vLLM's memory profile knows nothing of
 ==============  ==========================  ===============================================================
+
+Who wants the likeliest tokens too is answered the second way on either. Entropy would take the log-probs of
+the whole vocabulary out of the engine's process; it is not told.
 """
 
 import asyncio
@@ -42,11 +45,13 @@ class VllmEngine:
         max_model_len: longest sequence.
         max_tokens_per_step: tokens of one engine step, cut further where logits would not fit.
         logits_memory_bytes: memory that the log-probs of one step may take.
+        max_top_k: the largest `Details.top_k` that will be asked for.
         engine_args: further arguments of vLLM's AsyncEngineArgs.
     """
 
     # vLLM does not look at cached prefixes for requests that want prompt log-probs.
     shares_prompts = False
+    tells_entropy = False
     # So that the scheduler always has a full step's worth waiting.
     batches_in_flight = 4
 
@@ -58,6 +63,7 @@ class VllmEngine:
         max_model_len: int,
         max_tokens_per_step: int,
         logits_memory_bytes: int,
+        max_top_k: int,
         **engine_args: Any,
     ) -> None:
         text_config = AutoConfig.from_pretrained(model).get_text_config()
@@ -76,6 +82,7 @@ class VllmEngine:
             "enable_prefix_caching": False,
             "skip_tokenizer_init": True,
             "logprobs_mode": "raw_logprobs",
+            "max_logprobs": max_top_k,
             "disable_log_stats": True,
             **engine_args,
         }
@@ -116,22 +123,39 @@ class VllmEngine:
             final = output
         if final is None:
             raise EngineDeadError
-        if self._scores_token_ids:
-            logprobs = np.asarray(final.prompt_token_id_logprobs, dtype=np.float32)[:, 0]
+        if self._by_token_id(pair):
+            scored = Scored(np.asarray(final.prompt_token_id_logprobs, dtype=np.float32)[:, 0])
         else:
-            # One entry a position: none for the first token, then that of each token after it.
-            logprobs = np.asarray(final.prompt_logprobs.logprobs, dtype=np.float32)[pair.prompt.size - 1 :]
-        if logprobs.shape != pair.response.shape:
-            raise ScoringError(f"vLLM answered {logprobs.size} log-probs for {pair.response.size} tokens")
-        return Scored(logprobs)
+            scored = _from_flat(final.prompt_logprobs, pair)
+        if scored.logprobs.shape != pair.response.shape:
+            raise ScoringError(
+                f"vLLM answered {scored.logprobs.size} log-probs for {pair.response.size} tokens"
+            )
+        return scored
+
+    def _by_token_id(self, pair: TokenPair) -> bool:
+        return self._scores_token_ids and not pair.details.top_k
 
     def _params(self, pair: TokenPair) -> SamplingParams:
         # Given to the constructor, which derives from them that cached prefixes are not to be read.
         what: dict[str, Any] = (
             {"prompt_logprob_token_ids": pair.response[:, None], "prompt_logprob_start": pair.prompt.size - 1}
-            if self._scores_token_ids
-            else {"prompt_logprobs": 0, "flat_logprobs": True}
+            if self._by_token_id(pair)
+            else {"prompt_logprobs": pair.details.top_k, "flat_logprobs": True}
         )
         return SamplingParams(
             max_tokens=1, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY, **what
         )
+
+
+def _from_flat(flat: Any, pair: TokenPair) -> Scored:
+    """The response's part of vLLM's FlatLogprobs of a prompt: for the first token nothing, and for each token
+    after it its own entry and then the k likeliest ones.
+    """
+    k, before = pair.details.top_k, pair.prompt.size - 1
+    shape = (-1, k + 1)
+    logprobs = np.asarray(flat.logprobs, dtype=np.float32).reshape(shape)[before:]
+    if not k:
+        return Scored(logprobs[:, 0])
+    ids = np.asarray(flat.token_ids, dtype=np.int32).reshape(shape)[before:]
+    return Scored(logprobs[:, 0], top_ids=ids[:, 1:], top_logprobs=logprobs[:, 1:])

@@ -12,8 +12,8 @@ from rlad_core.tasks.knights_knaves import generator, perturbations, trace
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 
 COUNTS = {2: 150, 3: 150, 4: 60, 5: 30}
-LINE = re.compile(r"(\w+), a (knight|knave), says (.+): (true|false), (fits|contradiction)\.")
-CLAIM = re.compile(r"(\w+) is (not )?a (knight|knave) \((\w+, a \w+): (yes|no)\)")
+LINE = re.compile(r"(\w+): (.+), (true|false); (\w+), a (knight|knave): (fits|contradiction)\.")
+CLAIM = re.compile(r"(\w+) is (not )?a (knight|knave) \(as (\w+, a \w+): (yes|no)\)")
 
 
 @pytest.fixture(scope="module", params=COUNTS)
@@ -62,10 +62,10 @@ def check(puzzle: Puzzle, truthful: str) -> None:
         for number, name in enumerate(puzzle.names):
             match = LINE.fullmatch(lines.pop(0))
             assert match
-            speaker, word, says, truth, verdict = match.groups()
-            assert (speaker, word) == (name, supposed[name])
+            speaker, says, truth, again, word, verdict = match.groups()
+            assert (speaker, again, word) == (name, name, supposed[name])
             # The puzzle's own sentence, once the marks of the check are left out.
-            assert re.sub(r" \(\w+, a (knight|knave): (yes|no)\)", "", says) in puzzle.sentence(number)
+            assert re.sub(r" \(as \w+, a (knight|knave): (yes|no)\)", "", says) in puzzle.sentence(number)
             holds = statement_holds(says, supposed)
             assert truth == ("true" if holds else "false")
             fits = holds == (word == truthful)
@@ -104,14 +104,14 @@ def test_the_example_of_the_docstring() -> None:
     )
     assert trace.reasoning(puzzle).split("\n") == [
         "Suppose Mia, a knight; Ed, a knight.",
-        "Mia, a knight, says Ed is a knave (Ed, a knight: no): false, contradiction.",
+        "Mia: Ed is a knave (as Ed, a knight: no), false; Mia, a knight: contradiction.",
         "Suppose Mia, a knight; Ed, a knave.",
-        "Mia, a knight, says Ed is a knave (Ed, a knave: yes): true, fits.",
-        "Ed, a knave, says If Mia is a knave (Mia, a knight: no) then Ed is a knight (Ed, a knave: no): "
-        "true, contradiction.",
+        "Mia: Ed is a knave (as Ed, a knave: yes), true; Mia, a knight: fits.",
+        "Ed: If Mia is a knave (as Mia, a knight: no) then Ed is a knight (as Ed, a knave: no), "
+        "true; Ed, a knave: contradiction.",
         "Suppose Mia, a knave; Ed, a knight.",
-        "Mia, a knave, says Ed is a knave (Ed, a knight: no): false, fits.",
-        "Ed, a knight, says If Mia is a knave (Mia, a knave: yes) then Ed is a knight (Ed, a knight: yes): "
-        "true, fits.",
+        "Mia: Ed is a knave (as Ed, a knight: no), false; Mia, a knave: fits.",
+        "Ed: If Mia is a knave (as Mia, a knave: yes) then Ed is a knight (as Ed, a knight: yes), "
+        "true; Ed, a knight: fits.",
         "Everything fits.",
     ]

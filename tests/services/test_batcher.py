@@ -29,6 +29,7 @@ class ScriptedEngine:
     """Answers a response with its own token ids, negated, once the gate is open."""
 
     max_model_len, vocab_size, shares_prompts, batches_in_flight = 100, 100, True, 1
+    tells_entropy = False
 
     def __init__(self) -> None:
         self.batches: list[list[TokenPair]] = []

@@ -2,18 +2,16 @@ r"""A worked solution in words, for supervised training.
 
 The assignments are tried one after another, truth-tellers first. Under each, the people's statements are
 checked in order until one contradicts its speaker's role; the first assignment under which all fit is the
-answer. Every line repeats what it needs: the speaker's role, and for each claim its person, what is supposed
-of that person, and whether the claim then holds. A supposed role always follows its person's name, in the
-same words (", a knight"), and those words mean nothing else. So each word follows from a few words nearby or
-from the last place where the word before it stood, and small models learn such text well
-(docs/decisions/0006).
+answer. The form is made for small models, which learn to look up what followed the word they have just
+written, and little else (docs/decisions/0006): a line begins with its speaker, so that a statement follows
+the same word each time; and a role is told right after its person's name, in words that mean nothing else.
 
     Suppose Mia, a knight; Ed, a knight.
-    Mia, a knight, says Ed is a knave (Ed, a knight: no): false, contradiction.
+    Mia: Ed is a knave (as Ed, a knight: no), false; Mia, a knight: contradiction.
     Suppose Mia, a knight; Ed, a knave.
-    Mia, a knight, says Ed is a knave (Ed, a knave: yes): true, fits.
-    Ed, a knave, says If Mia is a knave (Mia, a knight: no) then Ed is a knight (Ed, a knave: no): true, \
-    contradiction.
+    Mia: Ed is a knave (as Ed, a knave: yes), true; Mia, a knight: fits.
+    Ed: If Mia is a knave (as Mia, a knight: no) then Ed is a knight (as Ed, a knave: no), true; Ed, a \
+    knave: contradiction.
     ...
     Everything fits.
 """
@@ -47,10 +45,9 @@ def _lines(puzzle: Puzzle) -> Iterator[str]:
             holds = evaluate(statement, assignment)
             fits = holds == assignment[speaker]
             claim = _checked(statement, assignment, puzzle)
-            yield (
-                f"{puzzle.names[speaker]}, a {roles[speaker]}, says {claim}: "
-                f"{'true' if holds else 'false'}, {'fits' if fits else 'contradiction'}."
-            )
+            name, truth = puzzle.names[speaker], "true" if holds else "false"
+            verdict = "fits" if fits else "contradiction"
+            yield f"{name}: {claim}, {truth}; {name}, a {roles[speaker]}: {verdict}."
             if not fits:
                 break
         else:
@@ -67,4 +64,4 @@ def _checked(statement: Statement, assignment: Sequence[bool], puzzle: Puzzle) -
     leaf = parts[0] if kind == "not" else statement
     supposed = f"{puzzle.names[leaf[1]]}, a {role(assignment[leaf[1]], puzzle.roles_flipped)}"
     holds = "yes" if evaluate(statement, assignment) else "no"
-    return f"{statement_text(statement, puzzle.names, puzzle.roles_flipped)} ({supposed}: {holds})"
+    return f"{statement_text(statement, puzzle.names, puzzle.roles_flipped)} (as {supposed}: {holds})"

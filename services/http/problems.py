@@ -1,5 +1,6 @@
 """Errors over HTTP as ``application/problem+json`` (RFC 9457), the same for every service."""
 
+import math
 from typing import Any
 
 import orjson
@@ -9,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from services.errors import ServiceError
-from services.telemetry import log
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -61,20 +61,22 @@ def faults(error_list: list[Any]) -> list[Fault]:
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Make everything that goes wrong in `app` a problem, without a traceback."""
+    """Make what `app` refuses a problem. What breaks is `services.http.gate`'s to answer."""
 
     @app.exception_handler(ProblemError)
     async def refused(_: Request, error: ProblemError) -> Response:
-        return _answer(error.problem)
+        return answer(error.problem)
 
     @app.exception_handler(ServiceError)
     async def failed(_: Request, error: ServiceError) -> Response:
-        return _answer(Problem(title=error.title, status=error.status, detail=str(error)))
+        problem = Problem(title=error.title, status=error.status, detail=str(error))
+        after_s = getattr(error, "retry_after_s", None)
+        return answer(problem, {} if after_s is None else {"Retry-After": str(math.ceil(after_s))})
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         found = faults(list(error.errors()))
-        return _answer(
+        return answer(
             Problem(
                 title="The request cannot be worked on", status=422, detail=found[0].message, errors=found
             )
@@ -83,17 +85,11 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused_by_framework(_: Request, error: HTTPException) -> Response:
         problem = Problem(title=str(error.detail), status=error.status_code, detail=str(error.detail))
-        return _answer(problem, dict(error.headers or {}))
-
-    @app.exception_handler(Exception)
-    async def broke(_: Request, error: Exception) -> Response:
-        log("request_failed", level="error", kind=type(error).__name__, error=str(error), exc_info=error)
-        return _answer(
-            Problem(title="The service failed", status=500, detail="Its log tells why; ask its operator.")
-        )
+        return answer(problem, dict(error.headers or {}))
 
 
-def _answer(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+def answer(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    """The response that tells a problem."""
     body = orjson.dumps(problem.model_dump(exclude_none=True))
     return Response(body, problem.status, headers, media_type=MEDIA_TYPE)
 

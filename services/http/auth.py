@@ -1,0 +1,80 @@
+"""Bearer tokens (RFC 6750) that a service accepts; several at a time, so that they can be exchanged.
+
+They come from the environment of the service's process, never from its arguments, which Ray shows:
+
+=========================  ===========================================================
+``RLAD_API_TOKENS``        tokens, separated by commas or blanks
+``RLAD_API_TOKENS_FILE``   a file with a token on each line, read again when it changes
+=========================  ===========================================================
+
+Without either, only this machine is served.
+"""
+
+import hmac
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+TOKENS, TOKENS_FILE = "RLAD_API_TOKENS", "RLAD_API_TOKENS_FILE"
+
+
+class AuthError(Exception):
+    """The tokens cannot be read; says from where."""
+
+
+class Tokens:
+    """The accepted tokens, as they are now.
+
+    Args:
+        environment: where the two variables are looked up; by default the process's.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = os.environ if environment is None else environment
+        self._stamp: tuple[str, int, int] | None = None
+        self._from_file: tuple[bytes, ...] = ()
+
+    @property
+    def required(self) -> bool:
+        """Whether requests must carry a token: so from the moment one of the variables is set."""
+        return bool(self._environment.get(TOKENS) or self._environment.get(TOKENS_FILE))
+
+    def accept(self, authorization: str | None) -> bool:
+        """Whether the header ``Authorization`` carries a valid token.
+
+        Raises:
+            AuthError: the file with the tokens cannot be read. Nobody is let in then.
+        """
+        scheme, _, given = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            return False
+        # Every token is compared, each in constant time: the time tells nothing of which one came close.
+        matches = [hmac.compare_digest(given.strip().encode(), token) for token in self._tokens()]
+        return any(matches)
+
+    def _tokens(self) -> tuple[bytes, ...]:
+        listed = self._environment.get(TOKENS, "").replace(",", " ").split()
+        return (*(token.encode() for token in listed), *self._read_file())
+
+    def _read_file(self) -> tuple[bytes, ...]:
+        path = self._environment.get(TOKENS_FILE)
+        if not path:
+            return ()
+        try:
+            status = os.stat(path)
+            stamp = (path, status.st_mtime_ns, status.st_ino)
+            if stamp != self._stamp:
+                self._from_file = tuple(Path(path).read_bytes().split())
+                self._stamp = stamp
+        except OSError as error:
+            raise AuthError(f"{TOKENS_FILE}: {path} cannot be read ({error.strerror})") from error
+        return self._from_file
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
