@@ -6,11 +6,14 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from rlad_core.config import SFT, RunConfig, resolve_model
+from rlad_core.config import SFT, HttpTeacher, RunConfig, ServeTeacher, resolve_model
+from rlad_core.config import Teacher as TeacherConfig
 from services import rollout, teacher, verifier
-from services.clients import HandleTeacher, TeacherClient
+from services.clients import AsyncTeacherClient
+from services.requests import Endpoint, token_from
 from services.rollout_settings import RolloutArgs
 from services.teacher_settings import TeacherArgs
+from services.teachers import HandleTeacher, RestTeacher, StockServerTeacher, Teacher
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class RunServices:
     """Names of a run's applications; every process of the cluster gets its own handles from them."""
 
     run: str
-    teacher_timeout_s: float | None = None
+    teacher_config: TeacherConfig | None = None
 
     def rollout(self) -> DeploymentHandle:
         """Samples from the policy."""
@@ -32,15 +35,25 @@ class RunServices:
         """Judges responses."""
         return serve.get_app_handle(f"{self.run}-verifier")
 
-    def teacher(self) -> TeacherClient:
-        """Scores responses.
+    def teacher(self) -> Teacher:
+        """Scores responses; to be used on the event loop that it is made on.
 
         Raises:
             LookupError: the run has no teacher.
+            ValueError: a remote teacher's token is not where the recipe says.
         """
-        if self.teacher_timeout_s is None:
+        settings = self.teacher_config
+        if settings is None:
             raise LookupError(f"run {self.run!r} has no teacher; name one in its recipe")
-        return HandleTeacher(serve.get_app_handle(f"{self.run}-teacher"), timeout_s=self.teacher_timeout_s)
+        if isinstance(settings, ServeTeacher):
+            return HandleTeacher(serve.get_app_handle(f"{self.run}-teacher"), timeout_s=settings.timeout_s)
+        reach = {
+            "token": token_from(settings.token_env, settings.token_file),
+            **settings.model_dump(include={"call_timeout_s", "timeout_s", "connections"}),
+        }
+        if isinstance(settings, HttpTeacher):
+            return RestTeacher(AsyncTeacherClient(settings.url, **reach))
+        return StockServerTeacher(Endpoint(settings.url, **reach), settings.model, settings.api)
 
 
 def policy_store_name(config: RunConfig) -> str:
@@ -50,9 +63,7 @@ def policy_store_name(config: RunConfig) -> str:
 
 def run_services(config: RunConfig) -> RunServices:
     """How to reach the services of a run."""
-    return RunServices(
-        config.name, config.teacher.timeout_s if config.needs_teacher and config.teacher else None
-    )
+    return RunServices(config.name, config.teacher if config.needs_teacher else None)
 
 
 def applications(config: RunConfig, policy_folder: str) -> dict[str, Application]:
@@ -70,10 +81,10 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
         isinstance(s.objective, SFT) and s.objective.source == "teacher" for s in config.stages
     )
     scores = any(s.objective.needs_teacher and not isinstance(s.objective, SFT) for s in config.stages)
-    if config.teacher is not None and scores:
+    if config.served_teacher is not None and scores:
         apps[f"{config.name}-teacher"] = teacher.build(teacher_args(config))
-    if config.teacher is not None and demonstrates:
-        folder = resolve_model(config.teacher.model)
+    if config.served_teacher is not None and demonstrates:
+        folder = resolve_model(config.served_teacher.model)
         args = rollout_args(config, folder).model_copy(update={"policy_store": None})
         apps[f"{config.name}-demonstrator"] = rollout.build(args)
     return apps
@@ -105,7 +116,7 @@ def rollout_args(config: RunConfig, model: str) -> RolloutArgs:
 
 def teacher_args(config: RunConfig) -> TeacherArgs:
     """The teacher service of a run."""
-    settings = config.teacher
+    settings = config.served_teacher
     assert settings is not None
     return TeacherArgs(
         model=resolve_model(settings.model),

@@ -1,51 +1,265 @@
-"""One way to ask a teacher, wherever it is.
+"""Clients of a teacher's REST interface, for training loops and scripts of any kind.
 
-A teacher scores a SEQUENCES table (see `rlad_core.schema`) and answers TEACHER_SCORES: the same ids in the
-same order, and for each response exactly one float32 per token, the natural log-prob of the untruncated
-distribution at temperature 1. Scoring has no side effects, so a call may always be repeated.
+    with TeacherClient("http://teacher:8000", token="...") as teacher:
+        print(teacher.info().model)
+        [logprobs] = teacher.score_tokens([([11, 12, 13], [14, 15])])   # float32, one per response token
+        scores = teacher.score(sequences)                               # Arrow: SEQUENCES -> TEACHER_SCORES
+
+`AsyncTeacherClient` has the same methods as coroutines. Both reuse connections, send a large table in parts
+within the service's limits, several at a time, and repeat what a busy or restarting service did not answer.
+They need neither Ray nor torch.
 """
 
-from abc import ABC, abstractmethod
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from ray.serve.handle import DeploymentHandle
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from services.calls import call
+from rlad_core import schema
+from services.errors import ServiceError
+from services.http.bodies import ARROW
+from services.http.teacher_api import ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
+from services.requests import Endpoint
 
-
-class TeacherClient(ABC):
-    """A teacher that can be asked."""
-
-    @abstractmethod
-    async def score(self, sequences: pa.Table) -> pa.Table:
-        """Log-probs of the responses.
-
-        Args:
-            sequences: SEQUENCES, any number of rows.
-
-        Returns:
-            TEACHER_SCORES, the same ids in the same order.
-
-        Raises:
-            services.errors.InvalidRequestError: a sequence cannot be scored; names it.
-            TimeoutError: no answer within the client's limit.
-        """
+TokenPair = tuple[Sequence[int], Sequence[int]]
+Logprobs = npt.NDArray[np.float32]
 
 
-class HandleTeacher(TeacherClient):
-    """A teacher deployed in this process's own Ray cluster.
+class AsyncTeacherClient:
+    """A teacher behind a URL.
 
     Args:
-        handle: of the application that `services.teacher.build` makes.
-        timeout_s: limit of a call, including attempts after a replica went away.
+        url: under which ``/v1/score`` is.
+        token: bearer token, where the teacher wants one.
+        call_timeout_s: limit of one HTTP request.
+        timeout_s: limit of such a request with its repetitions.
+        connections: requests at a time.
+
+    Example:
+        >>> async def first_logprob(url: str) -> float:
+        ...     async with AsyncTeacherClient(url) as teacher:
+        ...         [logprobs] = await teacher.score_tokens([([1, 2], [3])])
+        ...         return float(logprobs[0])
     """
 
-    def __init__(self, handle: DeploymentHandle, timeout_s: float) -> None:
-        self._handle = handle
-        self._timeout_s = timeout_s
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        call_timeout_s: float = 120.0,
+        timeout_s: float = 600.0,
+        connections: int = 8,
+    ) -> None:
+        self._endpoint = Endpoint(
+            url, token=token, call_timeout_s=call_timeout_s, timeout_s=timeout_s, connections=connections
+        )
+        self._info: TeacherInfo | None = None
 
-    async def score(self, sequences: pa.Table) -> pa.Table:
-        """See `TeacherClient.score`."""
-        what = f"the teacher's log-probs of {sequences.num_rows} sequences"
-        scores: pa.Table = await call(self._handle.score, sequences, timeout_s=self._timeout_s, what=what)
-        return scores
+    async def info(self) -> TeacherInfo:
+        """What the teacher is and takes."""
+        answer = await self._endpoint.request("GET", "/v1/info", what="the teacher's settings")
+        self._info = TeacherInfo.model_validate_json(answer.content)
+        return self._info
+
+    async def tokenizer(self) -> TokenizerInfo:
+        """The teacher's vocabulary, special tokens and chat template."""
+        answer = await self._endpoint.request("GET", "/v1/tokenizer", what="the teacher's tokenizer")
+        return TokenizerInfo.model_validate_json(answer.content)
+
+    async def score(self, sequences: pa.Table, *, top_k: int = 0, entropy: bool = False) -> pa.Table:
+        """Log-probs of responses, by Arrow.
+
+        Args:
+            sequences: SEQUENCES (`rlad_core.schema`), any number of rows.
+            top_k: also the k likeliest tokens at each place.
+            entropy: also the entropy at each place.
+
+        Returns:
+            TEACHER_SCORES, or TEACHER_DETAILS where more was asked for; the same ids in the same order.
+
+        Raises:
+            services.errors.ServiceError: what the teacher refuses, in its words; see `Endpoint.request`.
+            TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
+        """
+        info = self._info or await self.info()
+        parts = _parts(sequences, info.limits.max_sequences_per_request, info.limits.max_tokens_per_request)
+        params = {"top_k": top_k, "entropy": str(entropy).lower()} if top_k or entropy else None
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._score(part, params)) for part in parts]
+        if not tasks:
+            kind = schema.TEACHER_DETAILS if params else schema.TEACHER_SCORES
+            return schema.build(kind, [], tokenizer_fingerprint=schema.fingerprint_of(sequences) or "")
+        return pa.concat_tables([task.result() for task in tasks])
+
+    async def score_tokens(self, pairs: Sequence[TokenPair]) -> list[Logprobs]:
+        """Log-probs of responses given as token ids.
+
+        Args:
+            pairs: (prompt token ids, response token ids).
+
+        Returns:
+            For each pair float32 [response tokens].
+
+        Raises:
+            ServiceError, TimeoutError: see `score`.
+        """
+        info = self._info or await self.info()
+        table = schema.build(
+            schema.SEQUENCES,
+            {
+                "sequence_id": [str(place) for place in range(len(pairs))],
+                "prompt_token_ids": [list(prompt) for prompt, _ in pairs],
+                "response_token_ids": [list(response) for _, response in pairs],
+            },
+            tokenizer_fingerprint=info.tokenizer_fingerprint,
+        )
+        scores = await self.score(table)
+        return [np.asarray(row.values) for row in scores.column("teacher_logprobs")]
+
+    async def score_texts(self, texts: Sequence[tuple[Any, str]]) -> list[SequenceScore]:
+        """Log-probs of responses given as text, which the teacher tokenizes.
+
+        Args:
+            texts: (prompt, response); the prompt a string, or a chat as a list of messages.
+
+        Returns:
+            For each pair its score, with the token ids.
+
+        Raises:
+            ServiceError, TimeoutError: see `score`.
+        """
+        rows = [
+            {("prompt" if isinstance(prompt, str) else "messages"): prompt, "response": response}
+            for prompt, response in texts
+        ]
+        what = f"the scores of {len(texts)} texts"
+        answer = await self._endpoint.request("POST", "/v1/score", json={"sequences": rows}, what=what)
+        return ScoreAnswer.model_validate_json(answer.content).results
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._endpoint.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _score(self, part: pa.Table, params: dict[str, Any] | None) -> pa.Table:
+        ids = part.column("sequence_id").to_pylist()
+        answer = await self._endpoint.request(
+            "POST",
+            "/v1/score",
+            what=f"the log-probs of {name_sequences(ids)}",
+            content=schema.to_ipc(part),
+            params=params,
+            headers={"Content-Type": ARROW, "Accept": ARROW},
+        )
+        scores = schema.from_ipc(answer.content)
+        schema.validate(scores, schema.TEACHER_DETAILS if params else schema.TEACHER_SCORES)
+        return in_order_of(ids, scores)
+
+
+class TeacherClient:
+    """`AsyncTeacherClient` for code without an event loop; usable from several threads.
+
+    Example:
+        >>> def first_logprob(url: str) -> float:
+        ...     with TeacherClient(url) as teacher:
+        ...         [logprobs] = teacher.score_tokens([([1, 2], [3])])
+        ...         return float(logprobs[0])
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        call_timeout_s: float = 120.0,
+        timeout_s: float = 600.0,
+        connections: int = 8,
+    ) -> None:
+        self._loop = start_blocking_portal()
+        self._portal: BlockingPortal = self._loop.__enter__()
+
+        async def make() -> AsyncTeacherClient:
+            return AsyncTeacherClient(
+                url, token=token, call_timeout_s=call_timeout_s, timeout_s=timeout_s, connections=connections
+            )
+
+        self._client = self._portal.call(make)
+
+    def info(self) -> TeacherInfo:
+        """See `AsyncTeacherClient.info`."""
+        return self._portal.call(self._client.info)
+
+    def tokenizer(self) -> TokenizerInfo:
+        """See `AsyncTeacherClient.tokenizer`."""
+        return self._portal.call(self._client.tokenizer)
+
+    def score(self, sequences: pa.Table, *, top_k: int = 0, entropy: bool = False) -> pa.Table:
+        """See `AsyncTeacherClient.score`."""
+        return self._portal.call(lambda: self._client.score(sequences, top_k=top_k, entropy=entropy))
+
+    def score_tokens(self, pairs: Sequence[TokenPair]) -> list[Logprobs]:
+        """See `AsyncTeacherClient.score_tokens`."""
+        return self._portal.call(self._client.score_tokens, pairs)
+
+    def score_texts(self, texts: Sequence[tuple[Any, str]]) -> list[SequenceScore]:
+        """See `AsyncTeacherClient.score_texts`."""
+        return self._portal.call(self._client.score_texts, texts)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._portal.call(self._client.close)
+        self._loop.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def name_sequences(ids: Sequence[str], most: int = 5) -> str:
+    """Sequences by id for an error message: the first ones, and how many more."""
+    named = ", ".join(map(repr, ids[:most]))
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return f"the sequences {named}{more}" if ids else "no sequences"
+
+
+def in_order_of(ids: Sequence[str], scores: pa.Table) -> pa.Table:
+    """Scores in the order in which they were asked for, whatever order they came in.
+
+    Raises:
+        services.errors.ServiceError: an id is missing, or one came that was not asked for.
+    """
+    found = {sequence_id: row for row, sequence_id in enumerate(scores.column("sequence_id").to_pylist())}
+    if set(found) != set(ids):
+        odd = sorted(set(found) ^ set(ids))
+        raise ServiceError(f"the teacher's answer lacks or adds {name_sequences(odd)}")
+    rows = [found[sequence_id] for sequence_id in ids]
+    return scores if rows == list(range(len(rows))) else scores.take(rows)
+
+
+def _parts(sequences: pa.Table, most_rows: int, most_tokens: int) -> list[pa.Table]:
+    """Slices within both limits; a sequence that alone is over them is sent, to be refused by name."""
+    lengths = sum(
+        (schema.lengths(sequences.column(name)) for name in ("prompt_token_ids", "response_token_ids")),
+        np.zeros(sequences.num_rows, np.int64),
+    )
+    parts, start, tokens = [], 0, 0
+    for row, length in enumerate(lengths.tolist()):
+        if row > start and (row - start == most_rows or tokens + length > most_tokens):
+            parts.append(sequences.slice(start, row - start))
+            start, tokens = row, 0
+        tokens += length
+    if sequences.num_rows > start:
+        parts.append(sequences.slice(start))
+    return parts

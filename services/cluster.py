@@ -61,7 +61,8 @@ def _start_embedded(config: RunConfig) -> None:
 
 def _wanted_cpus(config: RunConfig) -> int:
     """What the run's services and workers reserve; CPUs are logical, so this may exceed the cores."""
-    teacher = config.teacher.num_replicas * config.teacher.num_cpus if config.teacher else 0
+    served = config.served_teacher
+    teacher = served.num_replicas * served.num_cpus if served else 0
     # Twice the rollouts: a teacher that demonstrates runs as a rollout service too.
     rollout = 2 * config.rollout.num_replicas * config.rollout.num_cpus
     return _SPARE_CPUS + math.ceil(teacher + rollout + config.learner.workers * config.learner.num_cpus)

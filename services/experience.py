@@ -39,6 +39,8 @@ from services import telemetry
 from services.app import RunServices
 from services.groups import Group, GroupWorker, accepted_sequences, describe, join_groups
 from services.rollout_settings import SamplingSettings
+from services.teacher_probe import probe
+from services.teachers import Teacher
 from services.telemetry import span
 
 
@@ -98,6 +100,7 @@ class ExperienceCollector:
     ) -> None:
         telemetry.name_run(config.name)
         self._config = config
+        self._model_folder = model_folder
         self._services = services
         self._stream = PromptStream(config, AutoTokenizer.from_pretrained(model_folder), trains=trains)
         slots = (config.rollout.max_staleness + 1) * config.rollout.prompts_per_step
@@ -105,7 +108,12 @@ class ExperienceCollector:
         self._ledger = SlotLedger(slots, saved)
         self._collecting: dict[int, asyncio.Task[_Batch]] = {}
         self._spans = telemetry.SpanCollector()
+        self._teacher: Teacher | None = None
         self._stop = False
+
+    async def probe_teacher(self) -> None:
+        """Compare the teacher with the policy, see `services.teacher_probe`."""
+        await probe(self._config, self._reach_teacher(), self._model_folder)
 
     async def next_shard(self, step: int, rank: int) -> Shard | None:
         """Rank `rank`'s part of step `step`; None once the run is to stop.
@@ -263,11 +271,17 @@ class ExperienceCollector:
             working = [tasks.create_task(work(row, position)) for row, position in enumerate(positions)]
         return [task.result() for task in working]
 
+    def _reach_teacher(self) -> Teacher:
+        # Once, on this actor's event loop: a remote teacher's connections are kept.
+        if self._teacher is None:
+            self._teacher = self._services.teacher()
+        return self._teacher
+
     def _worker(self, *, with_teacher: bool, demonstrates: bool = False) -> GroupWorker:
         return GroupWorker(
             rollout=self._services.demonstrator() if demonstrates else self._services.rollout(),
             verifier=self._services.verifier(),
-            teacher=self._services.teacher() if with_teacher else None,
+            teacher=self._reach_teacher() if with_teacher else None,
             timeout_s=self._config.rollout.timeout_s,
         )
 

@@ -13,8 +13,8 @@ from rlad_core import schema
 from rlad_core.advantage import group_relative_advantages
 from rlad_core.schema import flatten, lengths, to_responses, to_sequences
 from services.calls import call
-from services.clients import TeacherClient
 from services.rollout_settings import SamplingSettings
+from services.teachers import Teacher
 from services.telemetry import span
 
 
@@ -58,7 +58,7 @@ class GroupWorker:
         self,
         rollout: DeploymentHandle,
         verifier: DeploymentHandle,
-        teacher: TeacherClient | None,
+        teacher: Teacher | None,
         timeout_s: float,
     ) -> None:
         self._rollout = rollout

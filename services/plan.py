@@ -41,7 +41,7 @@ def _processes(config: RunConfig) -> Table:
 
 
 def _rows(config: RunConfig) -> Iterator[tuple[str, ...]]:
-    rollout, learner, teacher = config.rollout, config.learner, config.teacher
+    rollout, learner, teacher = config.rollout, config.learner, config.served_teacher
     yield (
         "rollout service",
         str(rollout.num_replicas),
@@ -61,6 +61,9 @@ def _rows(config: RunConfig) -> Iterator[tuple[str, ...]]:
                 f"{teacher.num_cpus:g}",
                 f"{teacher.num_gpus:g}",
             )
+    if config.teacher is not None and teacher is None:
+        remote = config.teacher
+        yield "teacher elsewhere", "-", f"{remote.kind}, {remote.where}", "-", "-"
     yield "verifier service", "1", config.task.name, "1", "0"
     yield (
         "learner (FSDP2)",

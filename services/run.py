@@ -163,11 +163,25 @@ def _actors(
             [collector.frontier.remote(), journal.news.remote(0, 0, 0)],
             timeout=config.cluster.start_timeout_s,
         )
+        if config.scores_with_teacher:
+            _probe_teacher(config, collector)
         yield _Actors(collector, journal)
         ray.get(journal.close.remote(), timeout=60)
     finally:
         ray.kill(collector)
         ray.kill(journal)
+
+
+def _probe_teacher(config: RunConfig, collector: ActorHandle) -> None:
+    limit_s = config.cluster.start_timeout_s
+    try:
+        ray.get(collector.probe_teacher.remote(), timeout=limit_s)
+    except ray.exceptions.GetTimeoutError as error:
+        raise RunError(
+            f"waited {limit_s:g} s for the teacher's answer to a probe (cluster.start_timeout_s)"
+        ) from error
+    except ray.exceptions.RayTaskError as error:
+        raise RunError(f"teacher: {error.cause}") from error
 
 
 def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watcher) -> BaseException | None:

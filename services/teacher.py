@@ -30,7 +30,15 @@ from services.http.bodies import documents, read_body
 from services.http.gate import service_app
 from services.http.health import UP, Health, Intake
 from services.http.problems import documented
-from services.http.teacher_api import ScoreAnswer, ScoreRequest, TeacherInfo, read_request, write_answer
+from services.http.teacher_api import (
+    ScoreAnswer,
+    ScoreRequest,
+    TeacherInfo,
+    TokenizerInfo,
+    read_request,
+    tokenizer_info,
+    write_answer,
+)
 from services.scoring.batcher import Batcher
 from services.scoring.engines import load_engine
 from services.scoring.interface import NO_DETAILS, Details
@@ -114,6 +122,11 @@ class TeacherService:
             schema_versions=dict.fromkeys(("sequences", "teacher_scores", "teacher_details"), schema.VERSION),
             limits=self._args.limits,
         )
+
+    @http.get("/v1/tokenizer")
+    async def tokenizer(self) -> TokenizerInfo:
+        """The tokenizer, so that a policy can be compared with it token by token."""
+        return tokenizer_info(self._tokenizer)
 
     @http.get("/healthz")
     async def alive(self) -> Health:

@@ -61,8 +61,8 @@ def _lengths(config: RunConfig) -> Iterator[Problem]:
                 "raise policy.max_length",
             )
     budgets = [("learner.tokens_per_micro_batch", config.learner.tokens_per_micro_batch)]
-    if config.teacher is not None:
-        budgets.append(("teacher.max_tokens_per_batch", config.teacher.max_tokens_per_batch))
+    if (teacher := config.served_teacher) is not None:
+        budgets.append(("teacher.max_tokens_per_batch", teacher.max_tokens_per_batch))
     for path, budget in budgets:
         if budget < limit:
             yield Problem(
@@ -85,6 +85,18 @@ def _teacher(config: RunConfig) -> Iterator[Problem]:
                 None,
                 f"stages.{index}.objective ({kind}) needs a teacher. Write "
                 f"teacher: {{kind: serve, model: ...}}{way_out}",
+            )
+        if (
+            isinstance(stage.objective, SFT)
+            and stage.objective.source == "teacher"
+            and config.teacher is not None
+            and config.served_teacher is None
+        ):
+            yield Problem(
+                "teacher.kind",
+                config.teacher.kind,
+                f"stages.{index}.objective (sft, source: teacher) samples from the teacher, and a remote one "
+                "is only asked to score. Write kind: serve",
             )
 
 
@@ -219,7 +231,8 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
             learner.num_gpus,
             "NCCL wants a GPU for each of several workers. Write 1 (or 0: CPU)",
         )
-    engines = [("rollout", config.rollout)] + ([("teacher", config.teacher)] if config.teacher else [])
+    teacher = config.served_teacher
+    engines = [("rollout", config.rollout)] + ([("teacher", teacher)] if teacher else [])
     for section, engine in engines:
         spans, gpus = engine.tensor_parallel_size, engine.num_gpus
         if spans > 1 and gpus != spans:
@@ -234,7 +247,6 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
                 gpus,
                 f"only 1 of them would be used. Write 1, or {section}.tensor_parallel_size: {int(gpus)}",
             )
-    teacher = config.teacher
     if teacher is not None and teacher.engine == "torch" and teacher.tensor_parallel_size > 1:
         yield Problem(
             "teacher.tensor_parallel_size",

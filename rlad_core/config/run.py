@@ -18,6 +18,7 @@ from rlad_core.config.sections import (
     OutputConfig,
     PolicyConfig,
     RolloutConfig,
+    ServeTeacher,
     Teacher,
     TelemetryConfig,
     WeightsConfig,
@@ -91,6 +92,16 @@ class RunConfig(Section):
     def needs_teacher(self) -> bool:
         """Whether any stage asks the teacher; if not, none is started."""
         return any(stage.objective.needs_teacher for stage in self.stages)
+
+    @property
+    def scores_with_teacher(self) -> bool:
+        """Whether any stage asks the teacher for log-probs, which a demonstrator is not asked for."""
+        return any(s.objective.needs_teacher and s.objective.trains_on_rollouts for s in self.stages)
+
+    @property
+    def served_teacher(self) -> ServeTeacher | None:
+        """The teacher that the run deploys itself, if it does."""
+        return self.teacher if isinstance(self.teacher, ServeTeacher) else None
 
     @property
     def run_dir(self) -> str:

@@ -55,10 +55,57 @@ class ServeTeacher(Section):
     gpu_memory_utilization: Share = Field(default=0.4, description="Share of a GPU's memory for engine vllm.")
     timeout_s: PositiveFloat = Field(default=600.0, description="Longest wait for one call's scores.")
 
+    @property
+    def where(self) -> str:
+        """For people: the model."""
+        return self.model
 
-# One kind so far. A second one makes this
-# `Annotated[ServeTeacher | HttpTeacher, Field(discriminator="kind")]`; nothing else changes.
-Teacher = ServeTeacher
+
+class RemoteTeacher(Section):
+    """What teachers elsewhere have in common."""
+
+    url: str = Field(pattern=r"^https?://[^/]", description="For instance http://teacher.example:8000")
+    token_env: str | None = Field(
+        default=None, description="Environment variable of the run that holds the bearer token."
+    )
+    token_file: str | None = Field(default=None, description="File that holds it.")
+    connections: PositiveInt = Field(default=8, description="Requests at a time.")
+    call_timeout_s: PositiveFloat = Field(default=120.0, description="Longest wait for one request.")
+    timeout_s: PositiveFloat = Field(
+        default=1800.0,
+        description="Longest wait for it with its repetitions, e.g. while the teacher restarts.",
+    )
+
+
+class HttpTeacher(RemoteTeacher):
+    """A teacher behind our REST interface (`rlad serve teacher`), with Arrow on the wire."""
+
+    kind: Literal["http"] = "http"
+
+    @property
+    def where(self) -> str:
+        """For people: the address."""
+        return self.url
+
+
+class OpenAITeacher(RemoteTeacher):
+    """A stock vLLM server."""
+
+    kind: Literal["openai"] = "openai"
+    model: str = Field(min_length=1, description="As the server calls it.")
+    api: Literal["completions", "generate"] = Field(
+        default="completions",
+        description="completions: /v1/completions with prompt_logprobs; generate: /inference/v1/generate of "
+        "a server that runs with --enable-scale-out.",
+    )
+
+    @property
+    def where(self) -> str:
+        """For people: model and address."""
+        return f"{self.model} at {self.url}"
+
+
+Teacher = Annotated[ServeTeacher | HttpTeacher | OpenAITeacher, Field(discriminator="kind")]
 
 
 class RolloutConfig(Section):

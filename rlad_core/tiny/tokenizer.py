@@ -2,7 +2,7 @@
 
 A token is a word with the blank or line break before it, or a phrase that always stands together ("is a
 knight", the island's description, the format instruction). The prompt of a three-person puzzle then takes
-about 45 tokens and its worked solution 170, an eighth of what characters would take. Decoding joins the
+about 45 tokens and its worked solution 150, an eighth of what characters would take. Decoding joins the
 tokens as they are, so text comes back unchanged. It is an ordinary ``transformers`` fast tokenizer with a
 chat template; nothing here is needed to load it.
 
@@ -42,27 +42,27 @@ _PHRASES = (
     " is not a knight",
     " is not a knave",
     " if and only if",
-    " is a knight (as",
-    " is a knave (as",
-    " is not a knight (as",
-    " is not a knave (as",
-    ", a knight",
-    ", a knave",
-    ": yes)",
-    ": no)",
-    ", true;",
-    ", false;",
-    ": fits.",
-    ": contradiction.",
-    "\nEverything fits.",
+    " is a knight:",
+    " is a knave:",
+    " is not a knight:",
+    " is not a knave:",
+    " Cases:",
+    "\nAccording to",
+    "; fits:",
+    ", so:",
+    "\nAll fit:",
+    ", case",
+    " knight",
+    " knave",
+    " yes",
+    " no",
     "<think>",
     " </think>",
     "<answer>",
     " </answer>",
 )
-# A word (at the start of a line with a colon after it), a number (in brackets or not) or punctuation, with
-# one blank or line break before it; or any blank.
-_WORD = r"\n[A-Za-z]+:|[ \n]?[A-Za-z]+|[ \n]?\(\d\)|[ \n]?\d|[ \n]?[^\sA-Za-z0-9]+|\s"
+# A word, a digit or a bracketed number, or punctuation, with one blank or line break before it; or any blank.
+_WORD = r"[ \n]?[A-Za-z]+|[ \n]?\(\d\)|[ \n]?\d|[ \n]?[^\sA-Za-z0-9]+|\s"
 _SPLIT = "|".join(map(re.escape, sorted(_PHRASES, key=len, reverse=True))) + "|" + _WORD
 
 
@@ -94,7 +94,8 @@ def _tokens() -> Iterator[str]:
     yield from _PHRASES
     for number in range(1, 9):
         yield from (f" {number}", f" ({number})", f"\n({number})")
-    yield from ("\nSuppose", " Suppose", ",", ";", ".", " and", " or", " then", "If", " If")
+    yield from (" 9", *map(str, range(10)))
+    yield from (",", ";", ".", " and", " or", " then", "If", " If")
     leaf, other = ("telling-truth", 0), ("lying", 1)
     for template in TEMPLATES:
         for statement in (leaf, ("not", leaf), ("->", leaf, other)):
@@ -102,4 +103,4 @@ def _tokens() -> Iterator[str]:
             # A blank comes first: sentences follow a full stop, the list of people a colon.
             yield from re.findall(_SPLIT, f" {sentence}")
     for name in names.COMMON:
-        yield from (name, f" {name}", f"\n{name}:")
+        yield from (name, f" {name}")

@@ -124,6 +124,14 @@ class TeacherInfo(BaseModel):
     limits: TeacherLimits
 
 
+class TokenizerInfo(BaseModel):
+    """The served model's tokenizer, as far as another model must agree with it."""
+
+    vocabulary: dict[str, int] = Field(description="Token -> id, added tokens included.")
+    special_tokens: dict[str, str] = Field(description="Such as eos_token -> <|im_end|>.")
+    chat_template: str | None
+
+
 @dataclass(frozen=True)
 class Wanted:
     """A request that was read.
@@ -139,6 +147,16 @@ class Wanted:
     model: str | None
     details: Details
     text_rows: frozenset[int] = frozenset()
+
+
+def tokenizer_info(tokenizer: PreTrainedTokenizerBase) -> TokenizerInfo:
+    """What `TokenizerInfo` says of a tokenizer."""
+    special = {
+        name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
+    }
+    return TokenizerInfo(
+        vocabulary=tokenizer.get_vocab(), special_tokens=special, chat_template=tokenizer.chat_template
+    )
 
 
 def read_request(

@@ -85,7 +85,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     if recipe is not None:
         facts.append(("Student", recipe.policy.model))
         if recipe.teacher is not None and recipe.needs_teacher:
-            facts.append(("Teacher", recipe.teacher.model))
+            facts.append(("Teacher", recipe.teacher.where))
         stages = [f"{stage.label}, {stage.steps} steps" for stage in recipe.stages]
         facts.append(("Method", "; then ".join(stages)))
     planned = f" of {recipe.total_steps}" if recipe is not None else ""

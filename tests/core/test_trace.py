@@ -12,8 +12,9 @@ from rlad_core.tasks.knights_knaves import generator, perturbations, trace
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 
 COUNTS = {2: 150, 3: 150, 4: 60, 5: 30}
-LINE = re.compile(r"(\w+): (.+), (true|false); (\w+), a (knight|knave): (fits|contradiction)\.")
-CLAIM = re.compile(r"(\w+) is (not )?a (knight|knave) \(as (\w+, a \w+): (yes|no)\)")
+LINE = re.compile(r"According to (\w+) (.+); fits: ([a-z ]+)\.")
+CLAIM = re.compile(r"(\w+) is (not )?a (knight|knave): ([a-z ]+)")
+BITS = {"yes": True, "no": False}
 
 
 @pytest.fixture(scope="module", params=COUNTS)
@@ -21,61 +22,70 @@ def puzzles(request: pytest.FixtureRequest) -> list[Puzzle]:
     return generator.generate(request.param, "train", 21, COUNTS[request.param])
 
 
-def claim_holds(text: str, roles: dict[str, str]) -> bool:
-    """Whether one claim is true under these roles; asserts that what it says of it is so."""
+def truths(words: str) -> list[bool]:
+    return [BITS[word] for word in words.split(" ")]
+
+
+def claim_holds(text: str, cases: list[dict[str, str]]) -> list[bool]:
+    """What one claim is said to be in each case; asserts that it is so."""
     match = CLAIM.fullmatch(text)
     assert match, text
-    name, negated, word, supposed, said = match.groups()
-    assert supposed == f"{name}, a {roles[name]}", text
-    holds = (roles[name] == word) != bool(negated)
-    assert (said == "yes") == holds, text
-    return holds
+    name, negated, word, said = match.groups()
+    assert truths(said) == [(roles[name] == word) != bool(negated) for roles in cases], text
+    return truths(said)
 
 
-def statement_holds(text: str, roles: dict[str, str]) -> bool:
-    """Whether a statement in words is true under these roles."""
+def statement_holds(text: str, cases: list[dict[str, str]]) -> list[bool]:
+    """What a statement in words is said to be in each case; asserts that it follows from its claims."""
+    if ", so: " not in text:
+        return claim_holds(text, cases)
+    text, said = text.split(", so: ")
     if text.startswith("If "):
-        condition, consequence = text.removeprefix("If ").split(" then ")
-        premise, conclusion = claim_holds(condition, roles), claim_holds(consequence, roles)
-        return conclusion if premise else True
-    for joint, table in (
-        (" if and only if ", lambda a, b: a is b),
-        (" and ", lambda a, b: a and b),
-        (" or ", lambda a, b: a or b),
-    ):
-        if joint in text:
-            left, right = text.split(joint)
-            return table(claim_holds(left, roles), claim_holds(right, roles))
-    return claim_holds(text, roles)
+        left, right = text.removeprefix("If ").split(" then ")
+        table = lambda a, b: b if a else True  # noqa: E731
+    else:
+        joint, table = next(
+            (joint, table)
+            for joint, table in (
+                (" if and only if ", lambda a, b: a is b),
+                (" and ", lambda a, b: a and b),
+                (" or ", lambda a, b: a or b),
+            )
+            if joint in text
+        )
+        left, right = text.split(joint)
+    claims = zip(claim_holds(left, cases), claim_holds(right, cases), strict=True)
+    assert truths(said) == [table(a, b) for a, b in claims], text
+    return truths(said)
 
 
 def check(puzzle: Puzzle, truthful: str) -> None:
     """Read the reasoning as a person would; `truthful` is the role that tells the truth on this island."""
-    lines = trace.reasoning(puzzle).split("\n")
-    assert lines.pop() == "Everything fits."
+    first, *lines, last = trace.reasoning(puzzle).split("\n")
     liar = {"knight": "knave", "knave": "knight"}[truthful]
-    expected = itertools.product((truthful, liar), repeat=len(puzzle.names))
-    while lines:
-        supposed = dict(zip(puzzle.names, next(expected), strict=True))
-        people = "; ".join(f"{name}, a {word}" for name, word in supposed.items())
-        assert lines.pop(0) == f"Suppose {people}."
-        for number, name in enumerate(puzzle.names):
-            match = LINE.fullmatch(lines.pop(0))
-            assert match
-            speaker, says, truth, again, word, verdict = match.groups()
-            assert (speaker, again, word) == (name, name, supposed[name])
-            # The puzzle's own sentence, once the marks of the check are left out.
-            assert re.sub(r" \(as \w+, a (knight|knave): (yes|no)\)", "", says) in puzzle.sentence(number)
-            holds = statement_holds(says, supposed)
-            assert truth == ("true" if holds else "false")
-            fits = holds == (word == truthful)
-            assert verdict == ("fits" if fits else "contradiction")
-            if not fits:
-                assert lines, "a contradiction is no end"
-                break
-        else:
-            assert not lines, "the first assignment that fits is the last"
-            assert tuple(supposed.values()) == puzzle.roles
+    cases = [
+        dict(zip(puzzle.names, roles, strict=True))
+        for roles in itertools.product((truthful, liar), repeat=len(puzzle.names))
+    ]
+    rows = (" ".join([name, *(roles[name] for roles in cases)]) for name in puzzle.names)
+    assert first == f"Cases: {'; '.join(rows)}."
+    left = [True] * len(cases)
+    for number, (name, line) in enumerate(zip(puzzle.names, lines, strict=True)):
+        match = LINE.fullmatch(line)
+        assert match, line
+        speaker, says, fits = match.groups()
+        assert speaker == name
+        # The puzzle's own sentence, once the judgements are left out.
+        assert re.sub(r"(, so)?:( (yes|no))+", "", says) in puzzle.sentence(number)
+        holds = statement_holds(says, cases)
+        assert truths(fits) == [h == (c[name] == truthful) for h, c in zip(holds, cases, strict=True)]
+        left = [a and b for a, b in zip(left, truths(fits), strict=True)]
+    match = re.fullmatch(r"All fit: ([a-z ]+), case (\d+)\.", last)
+    assert match, last
+    assert truths(match[1]) == left
+    assert sum(left) == 1
+    assert tuple(cases[int(match[2]) - 1].values()) == puzzle.roles
+    assert left[int(match[2]) - 1]
 
 
 def test_every_line_is_true(puzzles: list[Puzzle]) -> None:
@@ -103,15 +113,9 @@ def test_the_example_of_the_docstring() -> None:
         wording=(0, 0),
     )
     assert trace.reasoning(puzzle).split("\n") == [
-        "Suppose Mia, a knight; Ed, a knight.",
-        "Mia: Ed is a knave (as Ed, a knight: no), false; Mia, a knight: contradiction.",
-        "Suppose Mia, a knight; Ed, a knave.",
-        "Mia: Ed is a knave (as Ed, a knave: yes), true; Mia, a knight: fits.",
-        "Ed: If Mia is a knave (as Mia, a knight: no) then Ed is a knight (as Ed, a knave: no), "
-        "true; Ed, a knave: contradiction.",
-        "Suppose Mia, a knave; Ed, a knight.",
-        "Mia: Ed is a knave (as Ed, a knight: no), false; Mia, a knave: fits.",
-        "Ed: If Mia is a knave (as Mia, a knave: yes) then Ed is a knight (as Ed, a knight: yes), "
-        "true; Ed, a knight: fits.",
-        "Everything fits.",
+        "Cases: Mia knight knight knave knave; Ed knight knave knight knave.",
+        "According to Mia Ed is a knave: no yes no yes; fits: no yes yes no.",
+        "According to Ed If Mia is a knave: no no yes yes then Ed is a knight: yes no yes no, "
+        "so: yes yes yes no; fits: yes no yes yes.",
+        "All fit: no no yes no, case 3.",
     ]

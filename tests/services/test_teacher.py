@@ -13,10 +13,10 @@ from ray import serve
 from scoring_cases import TOLERANCE, PlainForward, fingerprint, mixed_pairs, sequences
 
 from rlad_core import schema
-from services.clients import HandleTeacher
 from services.errors import InvalidRequestError, LimitError
 from services.teacher import build
 from services.teacher_settings import TeacherArgs, TeacherLimits
+from services.teachers import HandleTeacher
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

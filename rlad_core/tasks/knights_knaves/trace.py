@@ -1,25 +1,23 @@
-r"""A worked solution in words, for supervised training.
+r"""A worked solution in words, for supervised training: a truth table, written line by line.
 
-The assignments are tried one after another, truth-tellers first. Under each, the people's statements are
-checked in order until one contradicts its speaker's role; the first assignment under which all fit is the
-answer. The form is made for small models, which learn to look up what followed the word they have just
-written, and little else (docs/decisions/0006): a line begins with its speaker, so that a statement follows
-the same word each time; and a role is told right after its person's name, in words that mean nothing else.
+The cases are all assignments of roles, truth-tellers first. Each claim of a statement is judged in every
+case, then the statement, then whether that fits its speaker's role; the case that fits all is the answer.
 
-    Suppose Mia, a knight; Ed, a knight.
-    Mia: Ed is a knave (as Ed, a knight: no), false; Mia, a knight: contradiction.
-    Suppose Mia, a knight; Ed, a knave.
-    Mia: Ed is a knave (as Ed, a knave: yes), true; Mia, a knight: fits.
-    Ed: If Mia is a knave (as Mia, a knight: no) then Ed is a knight (as Ed, a knave: no), true; Ed, a \
-    knave: contradiction.
-    ...
-    Everything fits.
+    Cases: Mia knight knight knave knave; Ed knight knave knight knave.
+    According to Mia Ed is a knave: no yes no yes; fits: no yes yes no.
+    According to Ed If Mia is a knave: no no yes yes then Ed is a knight: yes no yes no, so: yes yes yes no; \
+    fits: yes no yes yes.
+    All fit: no no yes no, case 3.
+
+The form is made for small models (docs/decisions/0006). Every word is either copied from the puzzle right
+after the name it belongs to, or follows from words at fixed distances. Nothing depends on which of several
+earlier suppositions is the latest, and all solutions for so many people are about as long.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rlad_core.tasks.knights_knaves.prompt import reply
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle, join_statements, role, statement_text
@@ -32,36 +30,35 @@ def demonstration(puzzle: Puzzle) -> str:
 
 
 def reasoning(puzzle: Puzzle) -> str:
-    """The worked solution, one sentence a line."""
+    """The worked solution, one statement a line. Its length grows with 2 to the number of people."""
     return "\n".join(_lines(puzzle))
 
 
 def _lines(puzzle: Puzzle) -> Iterator[str]:
-    for assignment in itertools.product((True, False), repeat=len(puzzle.names)):
-        roles = [role(truthful, puzzle.roles_flipped) for truthful in assignment]
-        people = (f"{name}, a {word}" for name, word in zip(puzzle.names, roles, strict=True))
-        yield f"Suppose {'; '.join(people)}."
-        for speaker, statement in enumerate(puzzle.statements):
-            holds = evaluate(statement, assignment)
-            fits = holds == assignment[speaker]
-            claim = _checked(statement, assignment, puzzle)
-            name, truth = puzzle.names[speaker], "true" if holds else "false"
-            verdict = "fits" if fits else "contradiction"
-            yield f"{name}: {claim}, {truth}; {name}, a {roles[speaker]}: {verdict}."
-            if not fits:
-                break
-        else:
-            yield "Everything fits."
-            return
+    cases = list(itertools.product((True, False), repeat=len(puzzle.names)))
+    rows = (
+        " ".join([name, *(role(case[person], puzzle.roles_flipped) for case in cases)])
+        for person, name in enumerate(puzzle.names)
+    )
+    yield f"Cases: {'; '.join(rows)}."
+    left = [True] * len(cases)
+    for speaker, statement in enumerate(puzzle.statements):
+        fits = [evaluate(statement, case) == case[speaker] for case in cases]
+        left = [so_far and now for so_far, now in zip(left, fits, strict=True)]
+        claims = _judged(statement, puzzle, cases)
+        yield f"According to {puzzle.names[speaker]} {claims}; fits: {_words(fits)}."
+    yield f"All fit: {_words(left)}, case {left.index(True) + 1}."
 
 
-def _checked(statement: Statement, assignment: Sequence[bool], puzzle: Puzzle) -> str:
-    """The statement in words, each of its claims followed by its person's role and whether it holds."""
+def _judged(statement: Statement, puzzle: Puzzle, cases: Sequence[Sequence[bool]]) -> str:
+    """The statement in words, each of its claims followed by its truth in every case; then its own."""
+    truth = _words(evaluate(statement, case) for case in cases)
     kind, *parts = statement
     if kind in BINARY_OPERATORS:
-        left, right = (_checked(part, assignment, puzzle) for part in parts)
-        return join_statements(kind, left, right)
-    leaf = parts[0] if kind == "not" else statement
-    supposed = f"{puzzle.names[leaf[1]]}, a {role(assignment[leaf[1]], puzzle.roles_flipped)}"
-    holds = "yes" if evaluate(statement, assignment) else "no"
-    return f"{statement_text(statement, puzzle.names, puzzle.roles_flipped)} (as {supposed}: {holds})"
+        left, right = (_judged(part, puzzle, cases) for part in parts)
+        return f"{join_statements(kind, left, right)}, so: {truth}"
+    return f"{statement_text(statement, puzzle.names, puzzle.roles_flipped)}: {truth}"
+
+
+def _words(truths: Iterable[bool]) -> str:
+    return " ".join("yes" if truth else "no" for truth in truths)
