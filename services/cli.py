@@ -3,13 +3,13 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from rlad_core.config import ConfigError, RunConfig, dump, load
+from rlad_core.config import ConfigError, RunConfig, assign, dump, load
 from services import doctor as installation_doctor
 
 app = typer.Typer(
@@ -222,6 +222,67 @@ def evaluate(
         _err.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
     _out.print(measure(config))
+
+
+@app.command()
+def serve(
+    service: Annotated[str, typer.Argument(help="teacher, rollout, verifier, or all.")],
+    model: Annotated[
+        str, typer.Option(help="A folder, a hub id, or rlad:NAME, for teacher and rollout.")
+    ] = "",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where HTTP is answered.")] = 8000,
+    host: Annotated[str, typer.Option(help="Other than 127.0.0.1 needs tokens, see below.")] = "127.0.0.1",
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting, e.g. engine=vllm; with all, teacher.engine=vllm."
+        ),
+    ] = [],  # noqa: B006
+    start_timeout_s: Annotated[
+        float, typer.Option("--start-timeout", min=1, help="Seconds until it must be up.")
+    ] = 600.0,
+) -> None:
+    """Serve a teacher, rollouts or verification on this machine, until Ctrl-C or SIGTERM.
+
+    Tokens that callers must send are taken from RLAD_API_TOKENS, or from the file RLAD_API_TOKENS_FILE names.
+
+    Examples:
+
+        rlad serve teacher --model rlad:kk-teacher
+
+        rlad serve teacher --model Qwen/Qwen3-8B --set engine=vllm --set num_gpus=1 --set dtype=bfloat16
+
+        rlad serve verifier --port 8001
+
+        rlad serve all --set teacher.model=rlad:kk-teacher --set rollout.model=rlad:kk-student
+    """
+    from services.deployment import DeploymentError
+    from services.serving import SERVICES, ServingError, read_args, serve_until_stopped
+
+    names = list(SERVICES) if service == "all" else [service]
+    if service != "all" and service not in SERVICES:
+        raise typer.BadParameter(f"{service!r} is unknown; write {', '.join(SERVICES)} or all")
+    try:
+        settings: dict[str, Any] = {}
+        for override in overrides:
+            settings = assign(settings, override)
+        by_name = settings if service == "all" else {service: settings}
+        services = {name: read_args(name, by_name.get(name, {}), model or None) for name in names}
+    except (ServingError, ValueError) as error:
+        _err.print(str(error), markup=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+    def say(text: str) -> None:
+        _out.print(text, markup=False, soft_wrap=True)
+
+    try:
+        serve_until_stopped(services, host=host, port=port, start_timeout_s=start_timeout_s, say=say)
+    except ServingError as error:
+        _err.print(str(error), markup=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    except DeploymentError as error:
+        _err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from error
 
 
 @app.command()

@@ -19,44 +19,68 @@ _SPARE_CPUS = 4  # logical: Serve's proxy and controller, Train's controller, th
 def cluster(config: RunConfig) -> Iterator[None]:
     """Join or start Ray; an embedded cluster ends with the block, another one goes on without us."""
     settings = config.cluster
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
     if settings.address is None:
-        # A token file in the home directory would lock later clusters of this user out.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        _start_embedded(config)
-    else:
-        ray.init(
-            address=settings.address, namespace=NAMESPACE, logging_level=logging.WARNING, log_to_driver=False
-        )
+        with embedded_ray(
+            num_cpus=settings.num_cpus or _wanted_cpus(config),
+            num_gpus=settings.num_gpus,
+            object_store_gib=settings.object_store_gib,
+            metrics_port=config.telemetry.metrics_port,
+        ):
+            yield
+        return
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    ray.init(
+        address=settings.address, namespace=NAMESPACE, logging_level=logging.WARNING, log_to_driver=False
+    )
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _start_embedded(config: RunConfig) -> None:
-    settings = config.cluster
-    for attempt in range(1, _START_ATTEMPTS + 1):
-        try:
-            ray.init(
-                num_cpus=settings.num_cpus or _wanted_cpus(config),
-                num_gpus=settings.num_gpus,
-                object_store_memory=int(settings.object_store_gib * 2**30),
-                include_dashboard=False,
-                namespace=NAMESPACE,
-                logging_level=logging.WARNING,
-                log_to_driver=False,
-                _node_ip_address="127.0.0.1",
-                _metrics_export_port=config.telemetry.metrics_port,
-            )
-            return
-        except Exception as error:
-            # Ray gives its node 30 s, which a busy machine may not keep; the limit can't be set.
-            if "timed out during startup" not in str(error) or attempt == _START_ATTEMPTS:
-                raise
-            ray.shutdown()
+@contextmanager
+def embedded_ray(
+    *,
+    num_cpus: int,
+    num_gpus: int | None = None,
+    object_store_gib: float = 1.0,
+    metrics_port: int | None = None,
+) -> Iterator[None]:
+    """A Ray of this process on the loopback interface, which ends with the block.
+
+    Args:
+        num_cpus: logical CPUs; they may exceed the cores.
+        num_gpus: None: all there are.
+        metrics_port: where its metrics can be scraped; None: a free one.
+    """
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    # A token file in the home directory would lock later clusters of this user out.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            try:
+                ray.init(
+                    num_cpus=num_cpus,
+                    num_gpus=num_gpus,
+                    object_store_memory=int(object_store_gib * 2**30),
+                    include_dashboard=False,
+                    namespace=NAMESPACE,
+                    logging_level=logging.WARNING,
+                    log_to_driver=False,
+                    _node_ip_address="127.0.0.1",
+                    _metrics_export_port=metrics_port,
+                )
+                break
+            except Exception as error:
+                # Ray gives its node 30 s, which a busy machine may not keep; the limit can't be set.
+                if "timed out during startup" not in str(error) or attempt == _START_ATTEMPTS:
+                    raise
+                ray.shutdown()
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _wanted_cpus(config: RunConfig) -> int:

@@ -29,12 +29,13 @@ from rlad_core.config import resolve_model
 from services import telemetry
 from services.errors import BusyError, DeadlineError, InvalidRequestError, LimitError
 from services.held_policy import HeldPolicy
-from services.http.bodies import documents, read_body
+from services.http.bodies import Body, documents, read_body
 from services.http.gate import service_app
 from services.http.health import UP, Health, Intake
 from services.http.problems import documented
 from services.http.rollout_api import PolicyInfo, RolloutAnswer, RolloutRequest, read_request, write_answer
 from services.limits import limit
+from services.replicas import bind
 from services.rollout_settings import RolloutArgs, SamplingSettings, engine_args
 from services.weight_push import place_in_group
 from services.weights import ReplicaReport, policy_store
@@ -110,11 +111,14 @@ class RolloutService:
         temperature 1, of the whole vocabulary. With Arrow the body is a PROMPTS table, and the sampling
         settings are query parameters.
         """
-        self._intake.refuse_if_closed()
-        body = await read_body(request, self._args.limits.max_body_bytes)
+        with self._intake.admit():
+            body = await read_body(request, self._args.limits.max_body_bytes)
+            return await self._answer(body, dict(request.query_params))
+
+    async def _answer(self, body: Body, query: dict[str, str]) -> Response:
         with telemetry.request(SERVICE, body.encoding):
             prompts, sampling = await asyncio.to_thread(
-                read_request, body, dict(request.query_params), self._tokenizer, self._fingerprint
+                read_request, body, query, self._tokenizer, self._fingerprint
             )
             self._refuse_over_limit(prompts.num_rows * sampling.group_size)
             try:
@@ -157,6 +161,10 @@ class RolloutService:
     async def drain(self) -> None:
         """Take nothing new over HTTP from now on."""
         self._intake.close()
+
+    async def in_work(self) -> int:
+        """Requests over HTTP that are not answered yet."""
+        return self._intake.in_work
 
     async def policy_version(self) -> ReplicaReport:
         """What this replica serves with."""
@@ -317,15 +325,4 @@ def build(args: RolloutArgs) -> Application:
     if not args.num_gpus:
         # Otherwise every engine on a host pins its threads to the same cores.
         environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(args.threads)}
-    return RolloutService.options(  # type: ignore[attr-defined]  # the decorator is untyped to mypy
-        num_replicas=args.num_replicas,
-        max_ongoing_requests=args.max_ongoing_requests,
-        ray_actor_options={
-            "num_cpus": args.num_cpus,
-            "num_gpus": args.num_gpus,
-            "runtime_env": {"env_vars": environment},
-        },
-        health_check_period_s=10,
-        health_check_timeout_s=60,
-        graceful_shutdown_timeout_s=30,
-    ).bind(args)
+    return bind(RolloutService, args, environment, health_check_period_s=10, health_check_timeout_s=60)

@@ -4,6 +4,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.replica_settings import ReplicaArgs
+
 
 class RolloutLimits(BaseModel):
     """What one request over HTTP may ask for; a run's own calls by handle are bounded by its slots."""
@@ -17,14 +19,12 @@ class RolloutLimits(BaseModel):
     max_body_bytes: int = Field(default=64 * 2**20, gt=0)
 
 
-class RolloutArgs(BaseModel):
+class RolloutArgs(ReplicaArgs):
     """Arguments of the application; the defaults suit tiny models on CPUs.
 
     Throughput of tiny models comes from concurrency, since a step's fixed cost outweighs its arithmetic:
     keep as many responses in flight as ``max_num_seqs`` admits.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(
         description="Folder in Hugging Face layout, hub id, or rlad:NAME; its weights are version 0."
@@ -47,9 +47,6 @@ class RolloutArgs(BaseModel):
         0.5, gt=0, le=1, description="Share of a GPU for a replica on GPUs."
     )
     tensor_parallel_size: int = Field(default=1, gt=0)
-    num_replicas: int = Field(default=1, gt=0)
-    num_cpus: float = Field(default=1, ge=0, description="What Ray reserves for one replica.")
-    num_gpus: float = Field(default=0, ge=0, description="The same; 0 runs on CPUs.")
     threads: int = Field(default=1, gt=0, description="CPU threads the engine computes with.")
     seed: int = Field(default=0, ge=0, description="Of the engine, for requests without a seed of their own.")
     max_ongoing_requests: int = Field(

@@ -8,7 +8,7 @@ All calls of a replica share one batcher, whichever way they came (`services.sco
 """
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 import pyarrow as pa
 from fastapi import Query, Request, Response
@@ -26,7 +26,7 @@ from services.errors import (
     LimitError,
     UnknownNameError,
 )
-from services.http.bodies import documents, read_body
+from services.http.bodies import Body, documents, read_body
 from services.http.gate import service_app
 from services.http.health import UP, Health, Intake
 from services.http.problems import documented
@@ -39,6 +39,7 @@ from services.http.teacher_api import (
     tokenizer_info,
     write_answer,
 )
+from services.replicas import bind
 from services.scoring.batcher import Batcher
 from services.scoring.engines import load_engine
 from services.scoring.interface import NO_DETAILS, Details
@@ -95,13 +96,14 @@ class TeacherService:
         """Score responses: exactly one natural log-prob per response token, at temperature 1, of the whole
         vocabulary, in the order of the request.
         """
-        self._intake.refuse_if_closed()
-        body = await read_body(request, self._args.limits.max_body_bytes)
+        with self._intake.admit():
+            body = await read_body(request, self._args.limits.max_body_bytes)
+            return await self._answer(body, Details(top_k, entropy))
+
+    async def _answer(self, body: Body, details: Details) -> Response:
         with telemetry.request(SERVICE, body.encoding):
             # In a thread: parsing a large body takes long enough to hold up others.
-            wanted = await asyncio.to_thread(
-                read_request, body, Details(top_k, entropy), self._tokenizer, self._fingerprint
-            )
+            wanted = await asyncio.to_thread(read_request, body, details, self._tokenizer, self._fingerprint)
             if wanted.model not in (None, self._name):
                 raise UnknownNameError(f"model {wanted.model!r} is not served here; this is {self._name!r}")
             scores = await self._score(wanted.sequences, wanted.details)
@@ -141,6 +143,10 @@ class TeacherService:
     async def drain(self) -> None:
         """Take nothing new over HTTP from now on."""
         self._intake.close()
+
+    async def in_work(self) -> int:
+        """Requests over HTTP that are not answered yet."""
+        return self._intake.in_work
 
     async def check_health(self) -> None:
         """Asked by Serve, which replaces the replica if this raises: the engine must score a token."""
@@ -219,19 +225,5 @@ def build(args: TeacherArgs) -> Application:
     if not args.num_gpus:
         # vLLM on CPUs otherwise pins every engine of a machine to the same cores.
         environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    options: dict[str, Any] = {
-        "num_replicas": args.num_replicas,
-        "max_ongoing_requests": args.max_ongoing_requests,
-        "max_queued_requests": args.max_queued_requests,
-        "backpressure_config": {"status_code": 429, "retry_after_s": 1},
-        # A health check waits for the batch that is running.
-        "health_check_timeout_s": 120,
-        "ray_actor_options": {
-            "num_cpus": args.num_cpus,
-            "num_gpus": args.num_gpus,
-            "runtime_env": {"env_vars": environment},
-        },
-    }
-    deployment: Any = TeacherService  # mypy does not know what the decorators made of the class
-    application: Application = deployment.options(**options).bind(args)
-    return application
+    # A health check waits for the batch that is running.
+    return bind(TeacherService, args, environment, health_check_timeout_s=120)

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.errors import LimitError
+from services.replica_settings import ReplicaArgs
 
 
 class TeacherLimits(BaseModel):
@@ -35,10 +36,8 @@ class TeacherLimits(BaseModel):
             raise LimitError("tokens", f"{tokens} tokens in one request; at most {most} are taken")
 
 
-class TeacherArgs(BaseModel):
+class TeacherArgs(ReplicaArgs):
     """Arguments of the application; the defaults suit small models on CPUs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(description="Folder in Hugging Face layout, hub id, or rlad:NAME.")
     served_name: str | None = Field(
@@ -64,14 +63,7 @@ class TeacherArgs(BaseModel):
     tensor_parallel_size: int = Field(
         default=1, gt=0, description="GPUs that one replica spans (engine vllm)."
     )
-    num_replicas: int = Field(default=1, gt=0)
-    num_cpus: float = Field(default=1, ge=0, description="What Ray reserves for one replica.")
-    num_gpus: float = Field(default=0, ge=0, description="The same; 0 runs on CPUs, a fraction shares a GPU.")
     threads: int = Field(default=1, gt=0, description="CPU threads that one replica computes with.")
-    max_ongoing_requests: int = Field(default=256, gt=0, description="Requests that one replica works on.")
-    max_queued_requests: int = Field(
-        default=1024, gt=0, description="Requests that wait for a replica; more are refused with 429."
-    )
     limits: TeacherLimits = TeacherLimits()
 
     @property

@@ -10,7 +10,6 @@ itself (an unknown task, gold that the task cannot read) fails the request and n
 """
 
 import asyncio
-from typing import Any
 
 import pyarrow as pa
 from fastapi import Request, Response
@@ -35,6 +34,8 @@ from services.http.health import UP, Health, Intake
 from services.http.problems import documented
 from services.http.verifier_api import VerifierInfo, VerifyAnswer, VerifyRequest, read_request, write_answer
 from services.limits import limit
+from services.replica_settings import ReplicaArgs
+from services.replicas import bind
 
 SERVICE = "verifier"
 _PROBE_TIMEOUT_S = 60.0
@@ -57,10 +58,8 @@ class VerifierLimits(BaseModel):
     timeout_s: float = Field(default=600.0, gt=0, description="Longest time for one request's rewards.")
 
 
-class VerifierArgs(BaseModel):
+class VerifierArgs(ReplicaArgs):
     """Arguments of the application."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tasks: dict[str, str] = Field(
         default=TASKS,
@@ -69,10 +68,6 @@ class VerifierArgs(BaseModel):
     workers: int = Field(default=2, gt=0, description="Processes that judge, for each replica.")
     time_limit_s: float = Field(default=5.0, gt=0, description="Wall-clock time of one check.")
     memory_limit_mib: int = Field(default=512, gt=0, description="Memory that one check may take.")
-    num_replicas: int = Field(default=1, gt=0)
-    num_cpus: float = Field(default=1, ge=0, description="What Ray reserves for one replica.")
-    max_ongoing_requests: int = Field(default=256, gt=0, description="Requests that one replica works on.")
-    max_queued_requests: int = Field(default=1024, gt=0, description="Requests that wait for a replica.")
     limits: VerifierLimits = VerifierLimits()
 
 
@@ -116,12 +111,12 @@ class VerifierService:
     @http.post("/v1/verify", **documents(VerifyRequest, VerifyAnswer))
     async def verify_http(self, request: Request) -> Response:
         """Judge responses; the verdicts come in the order of the request."""
-        self._intake.refuse_if_closed()
-        body = await read_body(request, self._args.limits.max_body_bytes)
-        with telemetry.request(SERVICE, body.encoding):
-            responses = await asyncio.to_thread(read_request, body)
-            rewards = await self._verify(responses)
-            return await asyncio.to_thread(write_answer, rewards, body)
+        with self._intake.admit():
+            body = await read_body(request, self._args.limits.max_body_bytes)
+            with telemetry.request(SERVICE, body.encoding):
+                responses = await asyncio.to_thread(read_request, body)
+                rewards = await self._verify(responses)
+                return await asyncio.to_thread(write_answer, rewards, body)
 
     @http.get("/v1/info")
     async def info(self) -> VerifierInfo:
@@ -148,6 +143,10 @@ class VerifierService:
     async def drain(self) -> None:
         """Take nothing new over HTTP from now on."""
         self._intake.close()
+
+    async def in_work(self) -> int:
+        """Requests over HTTP that are not answered yet."""
+        return self._intake.in_work
 
     async def _probe(self) -> None:
         async with limit(_PROBE_TIMEOUT_S, "the worker processes"):
@@ -214,15 +213,7 @@ class VerifierService:
 
 def build(args: VerifierArgs) -> Application:
     """The application, for `serve.run`, a Serve config file or Kubernetes."""
-    deployment: Any = VerifierService  # mypy does not know what the decorator made of the class
-    application: Application = deployment.options(
-        num_replicas=args.num_replicas,
-        max_ongoing_requests=args.max_ongoing_requests,
-        max_queued_requests=args.max_queued_requests,
-        backpressure_config={"status_code": 429, "retry_after_s": 1},
-        ray_actor_options={"num_cpus": args.num_cpus},
-    ).bind(args)
-    return application
+    return bind(VerifierService, args, {})
 
 
 def _table(responses: pa.Table, verdicts: list[Verdict]) -> pa.Table:

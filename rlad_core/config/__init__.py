@@ -5,7 +5,7 @@
 """
 
 from rlad_core.config.errors import NOT_SET, ConfigError, Problem
-from rlad_core.config.loading import dump, load, parse, validate
+from rlad_core.config.loading import assign, dump, load, parse, validate
 from rlad_core.config.models import SHIPPED, resolve_model
 from rlad_core.config.objectives import GRPO, KDRL, OPD, SFT, TRRD, Objective
 from rlad_core.config.run import RunConfig, Stage, StagePosition
@@ -70,6 +70,7 @@ __all__ = [
     "TrainProblems",
     "TrainPuzzles",
     "WeightsConfig",
+    "assign",
     "dump",
     "load",
     "parse",

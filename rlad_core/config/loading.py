@@ -126,7 +126,7 @@ def validate(data: Any, source: str, overrides: Sequence[str] = ()) -> RunConfig
     problems: list[Problem] = []
     for override in overrides:
         try:
-            data = _assign(data, override)
+            data = assign(data, override)
         except ValueError as error:
             problems.append(Problem("--set", override, str(error)))
     try:
@@ -158,8 +158,12 @@ def _find(path: Path) -> Path:
     raise ConfigError(str(path), [problem])
 
 
-def _assign(data: Any, override: str) -> Any:
-    """A copy of ``data`` with one ``path=value`` assigned."""
+def assign(data: Any, override: str) -> Any:
+    """A copy of ``data`` with one ``path=value`` assigned, as ``--set`` does it; the value is YAML.
+
+    Raises:
+        ValueError: no assignment, no YAML, or a path that leads nowhere; says what to write.
+    """
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
         raise ValueError("is no assignment. Write path=value, such as learner.lr=1e-5")
