@@ -12,8 +12,8 @@ from rlad_core.tasks.knights_knaves import generator, perturbations, trace
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 
 COUNTS = {2: 150, 3: 150, 4: 60, 5: 30}
-LINE = re.compile(r"According to (\w+) (.+); fits: ([a-z ]+)\.")
-CLAIM = re.compile(r"(\w+) is (not )?a (knight|knave): ([a-z ]+)")
+LINE = re.compile(r"According to (\w+) (.+); (\w+) fits: ([a-z ]+)\.")
+CLAIM = re.compile(r"(\w+) is (not )?a (knight|knave), for (\w+) ([a-z ]+)")
 BITS = {"yes": True, "no": False}
 
 
@@ -30,7 +30,8 @@ def claim_holds(text: str, cases: list[dict[str, str]]) -> list[bool]:
     """What one claim is said to be in each case; asserts that it is so."""
     match = CLAIM.fullmatch(text)
     assert match, text
-    name, negated, word, said = match.groups()
+    name, negated, word, again, said = match.groups()
+    assert again == name
     assert truths(said) == [(roles[name] == word) != bool(negated) for roles in cases], text
     return truths(said)
 
@@ -73,10 +74,10 @@ def check(puzzle: Puzzle, truthful: str) -> None:
     for number, (name, line) in enumerate(zip(puzzle.names, lines, strict=True)):
         match = LINE.fullmatch(line)
         assert match, line
-        speaker, says, fits = match.groups()
-        assert speaker == name
+        speaker, says, again, fits = match.groups()
+        assert speaker == again == name
         # The puzzle's own sentence, once the judgements are left out.
-        assert re.sub(r"(, so)?:( (yes|no))+", "", says) in puzzle.sentence(number)
+        assert re.sub(r"(, for \w+|, so:)( (yes|no))+", "", says) in puzzle.sentence(number)
         holds = statement_holds(says, cases)
         assert truths(fits) == [h == (c[name] == truthful) for h, c in zip(holds, cases, strict=True)]
         left = [a and b for a, b in zip(left, truths(fits), strict=True)]
@@ -114,8 +115,8 @@ def test_the_example_of_the_docstring() -> None:
     )
     assert trace.reasoning(puzzle).split("\n") == [
         "Cases: Mia knight knight knave knave; Ed knight knave knight knave.",
-        "According to Mia Ed is a knave: no yes no yes; fits: no yes yes no.",
-        "According to Ed If Mia is a knave: no no yes yes then Ed is a knight: yes no yes no, "
-        "so: yes yes yes no; fits: yes no yes yes.",
+        "According to Mia Ed is a knave, for Ed no yes no yes; Mia fits: no yes yes no.",
+        "According to Ed If Mia is a knave, for Mia no no yes yes then Ed is a knight, for Ed yes no yes no, "
+        "so: yes yes yes no; Ed fits: yes no yes yes.",
         "All fit: no no yes no, case 3.",
     ]

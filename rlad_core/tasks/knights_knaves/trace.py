@@ -4,14 +4,15 @@ The cases are all assignments of roles, truth-tellers first. Each claim of a sta
 case, then the statement, then whether that fits its speaker's role; the case that fits all is the answer.
 
     Cases: Mia knight knight knave knave; Ed knight knave knight knave.
-    According to Mia Ed is a knave: no yes no yes; fits: no yes yes no.
-    According to Ed If Mia is a knave: no no yes yes then Ed is a knight: yes no yes no, so: yes yes yes no; \
-    fits: yes no yes yes.
+    According to Mia Ed is a knave, for Ed no yes no yes; Mia fits: no yes yes no.
+    According to Ed If Mia is a knave, for Mia no no yes yes then Ed is a knight, for Ed yes no yes no, so: \
+    yes yes yes no; Ed fits: yes no yes yes.
     All fit: no no yes no, case 3.
 
 The form is made for small models (docs/decisions/0006). Every word is either copied from the puzzle right
 after the name it belongs to, or follows from words at fixed distances. Nothing depends on which of several
-earlier suppositions is the latest, and all solutions for so many people are about as long.
+earlier suppositions is the latest, and all solutions for so many people are about as long. Names are repeated
+close by, which looks idle and is where such a model learns to copy at all.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def _lines(puzzle: Puzzle) -> Iterator[str]:
         fits = [evaluate(statement, case) == case[speaker] for case in cases]
         left = [so_far and now for so_far, now in zip(left, fits, strict=True)]
         claims = _judged(statement, puzzle, cases)
-        yield f"According to {puzzle.names[speaker]} {claims}; fits: {_words(fits)}."
+        name = puzzle.names[speaker]
+        yield f"According to {name} {claims}; {name} fits: {_words(fits)}."
     yield f"All fit: {_words(left)}, case {left.index(True) + 1}."
 
 
@@ -57,7 +59,9 @@ def _judged(statement: Statement, puzzle: Puzzle, cases: Sequence[Sequence[bool]
     if kind in BINARY_OPERATORS:
         left, right = (_judged(part, puzzle, cases) for part in parts)
         return f"{join_statements(kind, left, right)}, so: {truth}"
-    return f"{statement_text(statement, puzzle.names, puzzle.roles_flipped)}: {truth}"
+    leaf = parts[0] if kind == "not" else statement
+    claim = statement_text(statement, puzzle.names, puzzle.roles_flipped)
+    return f"{claim}, for {puzzle.names[leaf[1]]} {truth}"
 
 
 def _words(truths: Iterable[bool]) -> str:

@@ -1,0 +1,153 @@
+"""Requests to other services: what is repeated, what is not, and what is said in the end."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+
+from services.errors import InvalidRequestError, LimitError, ServiceError, UnknownNameError
+from services.requests import Endpoint, UnauthorizedError, token_from
+
+Script = list[tuple[int, dict[str, str], str]]
+
+
+class Scripted(ThreadingHTTPServer):
+    """Answers one request after the other as its script says, and notes what came."""
+
+    daemon_threads = True
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.seen: list[tuple[float, str, str | None]] = []
+        self.connections: set[tuple[str, int]] = set()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Scripted
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.server.seen.append((time.monotonic(), self.path, self.headers.get("authorization")))
+        self.server.connections.add(self.client_address)
+        status, headers, body = (
+            self.server.script.pop(0) if len(self.server.script) > 1 else self.server.script[0]
+        )
+        if status == 0:  # break the connection in the middle of an answer
+            self.close_connection = True
+            return
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Script], Scripted]]:
+    servers: list[Scripted] = []
+
+    def started(script: Script) -> Scripted:
+        server = Scripted(script)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield started
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def post(server: Scripted, times: int = 1, **settings: object) -> list[httpx.Response]:
+    async def body() -> list[httpx.Response]:
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        async with Endpoint(url, **settings) as endpoint:
+            return [
+                await endpoint.request("POST", "/v1/score", what="the sequences 'a', 'b'", content=b"x")
+                for _ in range(times)
+            ]
+
+    return asyncio.run(body())
+
+
+FINE = (200, {}, "{}")
+
+
+@pytest.mark.parametrize("status", [0, 429, 502, 503, 504])
+def test_what_passes_is_repeated(serve: Callable[[Script], Scripted], status: int) -> None:
+    server = serve([(status, {}, "later"), FINE])
+    assert post(server, token="secret")[0].status_code == 200
+    assert [(path, token) for _, path, token in server.seen] == [("/v1/score", "Bearer secret")] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, InvalidRequestError),
+        (401, UnauthorizedError),
+        (404, UnknownNameError),
+        (413, LimitError),
+        (422, InvalidRequestError),
+        (500, ServiceError),
+    ],
+)
+def test_what_stays_wrong_is_not(
+    serve: Callable[[Script], Scripted], status: int, error: type[Exception]
+) -> None:
+    server = serve([(status, {}, '{"detail": "token 7 of sequence b is odd"}')])
+    with pytest.raises(error, match=rf"/v1/score answered {status}: token 7 of sequence b is odd"):
+        post(server)
+    assert len(server.seen) == 1
+
+
+def test_retry_after_is_kept(serve: Callable[[Script], Scripted]) -> None:
+    server = serve([(429, {"Retry-After": "2"}, "full"), FINE])
+    post(server)
+    (first, *_), (second, *_) = server.seen
+    assert second - first >= 2
+
+
+def test_the_last_error_names_endpoint_status_and_sequences(serve: Callable[[Script], Scripted]) -> None:
+    server = serve([(503, {}, '{"detail": "engine restarts"}')])
+    with pytest.raises(
+        TimeoutError, match=r"POST http://127.0.0.1:\d+/v1/score did not succeed within 1.5 s in \d+ attempts, "
+        r"for the sequences 'a', 'b'; the last one ended with: status 503, engine restarts",
+    ):  # fmt: skip
+        post(server, timeout_s=1.5)
+    assert len(server.seen) >= 2
+
+
+def test_nobody_there_is_named_too() -> None:
+    async def body() -> None:
+        async with Endpoint("http://127.0.0.1:9", timeout_s=1.0) as endpoint:
+            await endpoint.request("GET", "/v1/info", what="the teacher's settings")
+
+    with pytest.raises(
+        TimeoutError, match=r"for the teacher's settings; the last one ended with: ConnectError"
+    ):
+        asyncio.run(body())
+
+
+def test_connections_are_reused(serve: Callable[[Script], Scripted]) -> None:
+    server = serve([FINE])
+    post(server, times=5)
+    assert len(server.seen) == 5
+    assert len(server.connections) == 1
+
+
+def test_tokens_come_from_where_the_recipe_says(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setenv("TEACHER_TOKEN", "abc")
+    assert token_from("TEACHER_TOKEN", None) == "abc"
+    assert token_from(None, None) is None
+    with pytest.raises(ValueError, match="NO_SUCH_TOKEN holds no token"):
+        token_from("NO_SUCH_TOKEN", None)
+    with pytest.raises(ValueError, match="there is no token in /nowhere"):
+        token_from(None, "/nowhere")
