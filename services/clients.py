@@ -10,7 +10,6 @@ within the service's limits, several at a time, and repeat what a busy or restar
 They need neither Ray nor torch.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -20,6 +19,7 @@ import pyarrow as pa
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from rlad_core import schema
+from services.concurrency import all_of
 from services.errors import ServiceError
 from services.http.bodies import ARROW
 from services.http.teacher_api import ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
@@ -89,12 +89,10 @@ class AsyncTeacherClient:
         info = self._info or await self.info()
         parts = _parts(sequences, info.limits.max_sequences_per_request, info.limits.max_tokens_per_request)
         params = {"top_k": top_k, "entropy": str(entropy).lower()} if top_k or entropy else None
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._score(part, params)) for part in parts]
-        if not tasks:
+        if not parts:
             kind = schema.TEACHER_DETAILS if params else schema.TEACHER_SCORES
             return schema.build(kind, [], tokenizer_fingerprint=schema.fingerprint_of(sequences) or "")
-        return pa.concat_tables([task.result() for task in tasks])
+        return pa.concat_tables(await all_of(self._score(part, params) for part in parts))
 
     async def score_tokens(self, pairs: Sequence[TokenPair]) -> list[Logprobs]:
         """Log-probs of responses given as token ids.

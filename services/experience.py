@@ -37,6 +37,7 @@ from rlad_core.slots import Frontier, SlotLedger
 from rlad_core.timeline import StageSpan
 from services import telemetry
 from services.app import RunServices
+from services.concurrency import all_of
 from services.groups import Group, GroupWorker, accepted_sequences, describe, join_groups
 from services.rollout_settings import SamplingSettings
 from services.teacher_probe import probe
@@ -267,9 +268,7 @@ class ExperienceCollector:
             self._ledger.advance(position, "taken")
             return group
 
-        async with asyncio.TaskGroup() as tasks:
-            working = [tasks.create_task(work(row, position)) for row, position in enumerate(positions)]
-        return [task.result() for task in working]
+        return await all_of(work(row, position) for row, position in enumerate(positions))
 
     def _reach_teacher(self) -> Teacher:
         # Once, on this actor's event loop: a remote teacher's connections are kept.

@@ -27,6 +27,7 @@ from transformers import AutoConfig, AutoTokenizer
 from rlad_core import metrics, schema
 from rlad_core.config import resolve_model
 from services import telemetry
+from services.concurrency import all_of
 from services.errors import BusyError, DeadlineError, InvalidRequestError, LimitError
 from services.held_policy import HeldPolicy
 from services.http.bodies import Body, documents, read_body
@@ -98,12 +99,9 @@ class RolloutService:
         rows = self._checked(prompts)
         await self._held.reach(min_version)
         what = f"{sampling.group_size} responses each to {len(rows)} prompts"
-        try:
-            async with limit(self._args.timeout_s, what), asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._sample(row, sampling)) for row in rows]
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return self._table(rows, [task.result() for task in tasks])
+        async with limit(self._args.timeout_s, what):
+            groups = await all_of(self._sample(row, sampling) for row in rows)
+        return self._table(rows, groups)
 
     @http.post("/v1/rollouts", **documents(RolloutRequest, RolloutAnswer))
     async def rollouts_http(self, request: Request) -> Response:

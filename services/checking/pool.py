@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from services.checking import worker
 from services.checking.process import WorkerProcess
 from services.checking.worker import Check, Failed, Outcome
+from services.concurrency import all_of
 
 CHUNK_SIZE = 32
 SOFT_LIMIT_S = 0.25
@@ -61,9 +62,8 @@ class CheckPool:
             RuntimeError: worker processes do not start.
         """
         chunks = [checks[start : start + CHUNK_SIZE] for start in range(0, len(checks), CHUNK_SIZE)]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._judge_chunk(chunk)) for chunk in chunks]
-        return [outcome for task in tasks for outcome in task.result()]
+        judged = await all_of(self._judge_chunk(chunk) for chunk in chunks)
+        return [outcome for outcomes in judged for outcome in outcomes]
 
     def close(self) -> None:
         """End the workers, whatever they are doing."""
@@ -83,9 +83,8 @@ class CheckPool:
         return outcomes
 
     async def _one_by_one(self, checks: Sequence[Check]) -> list[Outcome]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._judge_chunk([check])) for check in checks]
-        return [outcome for task in tasks for outcome in task.result()]
+        judged = await all_of(self._judge_chunk([check]) for check in checks)
+        return [outcome for outcomes in judged for outcome in outcomes]
 
     async def _run(self, checks: Sequence[Check]) -> list[Outcome] | Failed:
         """See `WorkerProcess.ask`."""

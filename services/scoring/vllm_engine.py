@@ -16,7 +16,6 @@ Who wants the likeliest tokens too is answered the second way on either. Entropy
 the whole vocabulary out of the engine's process; it is not told.
 """
 
-import asyncio
 import os
 import uuid
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from services.concurrency import all_of
 from services.scoring.interface import Scored, ScoringError, TokenPair
 
 _BYTES_PER_LOGIT = 6
@@ -97,12 +97,9 @@ class VllmEngine:
     async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
         """See `ScoringEngine`. Cancelling the call aborts its requests inside vLLM."""
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._score(pair)) for pair in batch]
-        except ExceptionGroup as failures:
-            first = failures.exceptions[0]
-            raise ScoringError(f"vLLM failed on a batch of {len(batch)} responses: {first!r}") from first
-        return [task.result() for task in tasks]
+            return await all_of(self._score(pair) for pair in batch)
+        except Exception as error:
+            raise ScoringError(f"vLLM failed on a batch of {len(batch)} responses: {error!r}") from error
 
     async def check_health(self) -> None:
         """Score one token, which goes through the engine's process."""

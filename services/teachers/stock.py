@@ -4,7 +4,6 @@ A sequence is sent as a prompt with one token to generate, which is thrown away;
 one JSON object per prompt token. That is many bytes per token: our own REST interface sends four.
 """
 
-import asyncio
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from rlad_core import schema
 from services.clients import name_sequences
+from services.concurrency import all_of
 from services.errors import ServiceError
 from services.requests import Endpoint
 from services.teachers.interface import Teacher
@@ -39,16 +39,12 @@ class StockServerTeacher(Teacher):
         """See `Teacher.score`."""
         rows = sequences.select(["sequence_id", "prompt_token_ids", "response_token_ids"]).to_pylist()
         size = SEQUENCES_PER_REQUEST if self._api == "completions" else 1
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._score(rows[start : start + size]))
-                for start in range(0, len(rows), size)
-            ]
+        told = await all_of(self._score(rows[start : start + size]) for start in range(0, len(rows), size))
         return schema.build(
             schema.TEACHER_SCORES,
             {
                 "sequence_id": sequences.column("sequence_id"),
-                "teacher_logprobs": [logprobs for task in tasks for logprobs in task.result()],
+                "teacher_logprobs": [logprobs for part in told for logprobs in part],
             },
             tokenizer_fingerprint=schema.fingerprint_of(sequences),
         )

@@ -1,0 +1,227 @@
+"""Three ways to a teacher, one answer: a deployment's handle, our REST interface, a stock vLLM server."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ray import serve
+from scoring_cases import TOLERANCE, PlainForward, mixed_pairs, sequences
+
+from rlad_core.config import resolve_model, validate
+from services import teacher, teacher_probe
+from services.clients import AsyncTeacherClient, in_order_of
+from services.errors import InvalidRequestError, ServiceError
+from services.http.teacher_api import TokenizerInfo
+from services.requests import Endpoint
+from services.teacher_probe import MismatchError, compare_lengths, compare_tokenizers, probe
+from services.teacher_settings import TeacherArgs
+from services.teachers import HandleTeacher, RestTeacher, StockServerTeacher, Teacher
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+LONGEST = 200
+MODEL = Path(resolve_model("rlad:kk-teacher"))
+STUDENT = resolve_model("rlad:kk-student")
+
+
+@pytest.fixture(scope="module")
+def stock_server() -> Iterator[str]:
+    """A real vLLM OpenAI server process."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    environment = {
+        **os.environ,
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL),
+        "--served-model-name", "kk", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32",
+        "--enforce-eager", "--max-model-len", "512", "--max-num-seqs", "32", "--enable-scale-out",
+    ]  # fmt: skip
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 300
+        while True:
+            assert server.poll() is None, "the vLLM server ended"
+            assert time.monotonic() < deadline, "the vLLM server is not up after 300 s"
+            try:
+                if httpx.get(f"{url}/health", timeout=5).is_success:
+                    break
+            except httpx.TransportError:
+                time.sleep(1)
+        yield url
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def ours(ray_cluster: None, serve_url: str) -> Iterator[tuple[Any, str]]:
+    """Handle and URL of our own service."""
+    args = TeacherArgs(model="rlad:kk-teacher", num_cpus=0.1)
+    yield (
+        serve.run(teacher.build(args), name="three-ways", route_prefix="/three-ways"),
+        f"{serve_url}/three-ways",
+    )
+    serve.delete("three-ways")
+
+
+def reach(kind: str, ours: tuple[Any, str], stock: str) -> Teacher:
+    handle, url = ours
+    if kind == "handle":
+        return HandleTeacher(handle, timeout_s=120)
+    if kind == "rest":
+        return RestTeacher(AsyncTeacherClient(url))
+    return StockServerTeacher(Endpoint(stock), "kk", kind)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["handle", "rest", "completions", "generate"])
+def test_every_way_gives_the_logprobs_of_a_plain_forward(
+    kind: str, ours: tuple[Any, str], stock_server: str
+) -> None:
+    # The padding's ids are left out: a stock server refuses those that its tokenizer does not know.
+    table = sequences(MODEL, mixed_pairs(200, LONGEST, seed=3))
+
+    async def body() -> Any:
+        reached = reach(kind, ours, stock_server)
+        try:
+            return await reached.score(table)
+        finally:
+            await reached.close()
+
+    assert PlainForward(MODEL).largest_difference(table, asyncio.run(body())) < TOLERANCE
+
+
+def recipe(teacher: dict[str, Any], **policy: Any) -> Any:
+    return validate(
+        {
+            "name": "probe",
+            "policy": {"model": "rlad:kk-student", "max_length": 256, **policy},
+            "teacher": teacher,
+            "task": {
+                "name": "knights_knaves",
+                "train": {"people": [2], "count": 4},
+                "evaluation": {"people": [2], "count": 4},
+            },
+            "rollout": {"max_response_length": 200},
+            "stages": [{"steps": 1, "objective": {"kind": "trrd"}}],
+        },
+        "a test",
+    )
+
+
+def run_probe(config: Any, reached: Teacher, policy: str = STUDENT) -> None:
+    async def body() -> None:
+        try:
+            await probe(config, reached, policy)
+        finally:
+            await reached.close()
+
+    asyncio.run(body())
+
+
+def test_a_fitting_teacher_passes_the_probe(
+    ours: tuple[Any, str], stock_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = recipe({"kind": "serve", "model": "rlad:kk-teacher"})
+    http = recipe({"kind": "http", "url": ours[1]})
+    openai = recipe({"kind": "openai", "url": stock_server, "model": "kk"})
+    for config, kind in ((served, "handle"), (http, "rest"), (openai, "completions")):
+        # Blocks of a few ids, as a large vocabulary has them.
+        monkeypatch.setattr(teacher_probe, "_IDS_PER_REQUEST", 50)
+        run_probe(config, reach(kind, ours, stock_server))
+
+
+def test_another_tokenizer_stops_the_run_and_names_a_token(
+    ours: tuple[Any, str], stock_server: str, tiny_model: Any
+) -> None:
+    policy = str(tiny_model.path)
+    for config, kind in (
+        (recipe({"kind": "http", "url": ours[1]}), "rest"),
+        (recipe({"kind": "openai", "url": stock_server, "model": "kk"}), "completions"),
+    ):
+        with pytest.raises(MismatchError, match=r"token id \d+ is '.+' to the policy and"):
+            run_probe(config, reach(kind, ours, stock_server), policy)
+
+
+def test_a_server_without_the_model_or_the_room_stops_the_run(
+    ours: tuple[Any, str], stock_server: str
+) -> None:
+    other = recipe({"kind": "openai", "url": stock_server, "model": "other"})
+    with pytest.raises(MismatchError, match=r"serves kk, not 'other'; correct teacher\.model"):
+        run_probe(other, StockServerTeacher(Endpoint(stock_server), "other"))
+    long = recipe({"kind": "openai", "url": stock_server, "model": "kk"}, max_length=512)
+    with pytest.raises(MismatchError, match=r"policy\.max_length is 512 and the teacher takes 511 tokens"):
+        run_probe(long, reach("completions", ours, stock_server))
+
+
+INFO = TokenizerInfo(
+    vocabulary={"a": 0, "b": 1}, special_tokens={"eos_token": "b"}, chat_template="{{ messages }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"vocabulary": {"a": 0, "c": 1}}, "token id 1 is 'b' to the policy and 'c' to the teacher"),
+        ({"vocabulary": {"a": 0}}, "token id 1 is 'b' to the policy and nothing to the teacher"),
+        ({"special_tokens": {"eos_token": "a"}}, "eos_token is 'b' to the policy and 'a' to the teacher"),
+        ({"chat_template": "{{ messages[0] }}"}, r"chat templates .* differ, first at"),
+        ({"chat_template": None}, "chat templates"),
+    ],
+)
+def test_what_differs_is_named(change: dict[str, Any], says: str) -> None:
+    compare_tokenizers(INFO, INFO)
+    with pytest.raises(MismatchError, match=says):
+        compare_tokenizers(INFO, INFO.model_copy(update=change))
+
+
+def test_padding_differs_without_harm() -> None:
+    special = {"eos_token": "b", "pad_token": "a"}
+    compare_tokenizers(INFO, INFO.model_copy(update={"special_tokens": special}))
+    compare_lengths(512, 512)
+
+
+def test_answers_are_matched_by_id() -> None:
+    table = sequences(MODEL, [([5], [6]), ([7], [8]), ([9], [10])], ids=["a", "b", "c"])
+    shuffled = table.take([2, 0, 1])
+    assert in_order_of(["a", "b", "c"], shuffled)["sequence_id"].to_pylist() == ["a", "b", "c"]
+    with pytest.raises(ServiceError, match="lacks or adds the sequences 'c', 'd'"):
+        in_order_of(["a", "b", "d"], shuffled)
+
+
+def test_a_large_table_goes_in_parts(ray_cluster: None, serve_url: str, tiny_model: Any) -> None:
+    args = TeacherArgs(model=str(tiny_model.path), num_cpus=0.1, max_model_len=300)
+    few = args.limits.model_copy(update={"max_sequences_per_request": 7, "max_tokens_per_request": 900})
+    serve.run(teacher.build(args.model_copy(update={"limits": few})), name="small", route_prefix="/small")
+    table = sequences(tiny_model.path, mixed_pairs(320, 300, seed=4))
+
+    async def body() -> tuple[Any, str]:
+        async with AsyncTeacherClient(f"{serve_url}/small") as client:
+            scores = await client.score(table)
+            too_long = sequences(tiny_model.path, [([5] * 200, [6] * 200)], ids=["long"])
+            with pytest.raises(InvalidRequestError) as failed:
+                await client.score(too_long)
+            return scores, str(failed.value)
+
+    try:
+        scores, refusal = asyncio.run(body())
+    finally:
+        serve.delete("small")
+    assert PlainForward(tiny_model.path).largest_difference(table, scores) < TOLERANCE
+    assert "sequence 'long'" in refusal
