@@ -50,6 +50,13 @@ _RETRY_AFTER_S = 2.0
 logger = logging.getLogger("ray.serve")
 
 
+# Before the class: Serve copies the application, and with it the functions its routes use, when it decorates.
+def _group_seed(seed: int, group_id: str) -> int:
+    """Seed of a group's first response; vLLM gives the next responses the next seeds."""
+    digest = hashlib.sha256(f"{seed}:{group_id}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
 http = service_app("Rollouts", "Responses sampled from the current policy, with their log-probs.")
 
 
@@ -309,12 +316,6 @@ class RolloutService:
             },
             tokenizer_fingerprint=self._fingerprint,
         )
-
-
-def _group_seed(seed: int, group_id: str) -> int:
-    """Seed of a group's first response; vLLM gives the next responses the next seeds."""
-    digest = hashlib.sha256(f"{seed}:{group_id}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
 
 
 def build(args: RolloutArgs) -> Application:

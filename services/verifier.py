@@ -71,6 +71,21 @@ class VerifierArgs(ReplicaArgs):
     limits: VerifierLimits = VerifierLimits()
 
 
+# Before the class: Serve copies the application, and with it the functions its routes use, when it decorates.
+def _table(responses: pa.Table, verdicts: list[Verdict]) -> pa.Table:
+    return schema.build(
+        schema.REWARDS,
+        {
+            "sequence_id": responses.column("sequence_id"),
+            "reward": [verdict.reward for verdict in verdicts],
+            "reward_parts": [verdict.parts for verdict in verdicts],
+            "correct": [verdict.correct for verdict in verdicts],
+            "verdict": [verdict.reason for verdict in verdicts],
+        },
+        tokenizer_fingerprint=schema.fingerprint_of(responses),
+    )
+
+
 http = service_app("Verification", "Rewards of responses, and why.")
 
 
@@ -214,17 +229,3 @@ class VerifierService:
 def build(args: VerifierArgs) -> Application:
     """The application, for `serve.run`, a Serve config file or Kubernetes."""
     return bind(VerifierService, args, {})
-
-
-def _table(responses: pa.Table, verdicts: list[Verdict]) -> pa.Table:
-    return schema.build(
-        schema.REWARDS,
-        {
-            "sequence_id": responses.column("sequence_id"),
-            "reward": [verdict.reward for verdict in verdicts],
-            "reward_parts": [verdict.parts for verdict in verdicts],
-            "correct": [verdict.correct for verdict in verdicts],
-            "verdict": [verdict.reason for verdict in verdicts],
-        },
-        tokenizer_fingerprint=schema.fingerprint_of(responses),
-    )

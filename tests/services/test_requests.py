@@ -117,10 +117,11 @@ def test_retry_after_is_kept(serve: Callable[[Script], Scripted]) -> None:
 
 def test_the_last_error_names_endpoint_status_and_sequences(serve: Callable[[Script], Scripted]) -> None:
     server = serve([(503, {}, '{"detail": "engine restarts"}')])
-    with pytest.raises(
-        TimeoutError, match=r"POST http://127.0.0.1:\d+/v1/score did not succeed within 1.5 s in \d+ attempts, "
-        r"for the sequences 'a', 'b'; the last one ended with: status 503, engine restarts",
-    ):  # fmt: skip
+    says = (
+        r"POST http://127\.0\.0\.1:\d+/v1/score did not succeed within 1\.5 s in \d+ attempts, for the "
+        r"sequences 'a', 'b'; the last one ended with: status 503, engine restarts"
+    )
+    with pytest.raises(TimeoutError, match=says):
         post(server, timeout_s=1.5)
     assert len(server.seen) >= 2
 

@@ -1,0 +1,288 @@
+"""How fast responses are scored, by every way there is, on one model in one run.
+
+    python benchmarks/scoring.py --model rlad:kk-teacher --sequences 512
+    python benchmarks/scoring.py --model Qwen/Qwen3-8B --num-gpus 1 --dtype bfloat16
+
+Every way scores the same sequences, in the same order, several times; the first time is not counted. Ways
+are measured one after another, each in a process of its own with its service. The table gives sequences/s and
+scored tokens/s (median of the repetitions), and how each compares with the bare packed forward pass and the
+stock server.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import typer
+from ray import serve
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoConfig, AutoTokenizer
+
+from rlad_core import schema
+from rlad_core.config import resolve_model
+from services import teacher
+from services.clients import TeacherClient
+from services.cluster import embedded_ray
+from services.deployment import deployed
+from services.requests import Endpoint
+from services.scoring.batcher import Batcher
+from services.scoring.engines import load_engine
+from services.scoring.tables import to_pairs
+from services.teacher_settings import TeacherArgs
+from services.teachers import StockServerTeacher
+
+_START_LIMIT_S = 300.0
+console = Console()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is scored, and with what."""
+
+    table: pa.Table
+    args: TeacherArgs
+    model: str
+    repeats: int
+
+    @property
+    def scored_tokens(self) -> int:
+        """Response tokens of all sequences."""
+        return int(schema.lengths(self.table.column("response_token_ids")).sum())
+
+
+def timed(score: Callable[[], Any], repeats: int) -> float:
+    """Median seconds of a call, after one that is not counted."""
+    score()
+    seconds = []
+    for _ in range(repeats):
+        clock = time.perf_counter()
+        score()
+        seconds.append(time.perf_counter() - clock)
+    return statistics.median(seconds)
+
+
+def bare_forward(work: Work) -> float:
+    """The torch engine in this process, no service around it: the limit."""
+    args = work.args.model_copy(update={"engine": "torch"})
+
+    async def body() -> float:
+        engine = load_engine(args, work.model)
+        batcher = Batcher(engine, args.max_tokens_per_batch)
+        seconds = []
+        for _ in range(work.repeats + 1):
+            clock = time.perf_counter()
+            await batcher.score(to_pairs(work.table).pairs)
+            seconds.append(time.perf_counter() - clock)
+        await batcher.close()
+        engine.shutdown()
+        return statistics.median(seconds[1:])
+
+    return asyncio.run(body())
+
+
+def vllm_in_process(work: Work) -> float:
+    """``LLM.generate`` with prompt log-probs."""
+    from vllm import LLM, SamplingParams
+
+    cache_bytes = int(work.args.kv_cache_memory_gib * 2**30)
+    on_cpu: dict[str, Any] = {} if work.args.num_gpus else {"kv_cache_memory_bytes": cache_bytes}
+    llm = LLM(
+        model=work.model,
+        dtype=work.args.dtype,
+        max_model_len=engine_length(work.args) + 1,
+        max_num_batched_tokens=work.args.max_tokens_per_batch,
+        enforce_eager=not work.args.num_gpus,
+        enable_prefix_caching=False,
+        **on_cpu,
+    )
+    rows = work.table.to_pylist()
+    prompts = [{"prompt_token_ids": r["prompt_token_ids"] + r["response_token_ids"]} for r in rows]
+    sampling = SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False, flat_logprobs=True)
+    return timed(lambda: llm.generate(prompts, sampling, use_tqdm=False), work.repeats)
+
+
+def ours(engine: str, way: str, work: Work) -> float:
+    """Our service with an engine, by handle, or over REST in Arrow or JSON."""
+    args = work.args.model_copy(update={"engine": engine})
+    apps = {"teacher": teacher.build(args)}
+    with (
+        embedded_ray(num_cpus=4, num_gpus=1 if args.num_gpus else 0),
+        deployed(apps, timeout_s=_START_LIMIT_S, setting="the benchmark's limit", take_down=False) as url,
+    ):
+        if way == "handle":
+            handle = serve.get_app_handle("teacher")
+            return timed(lambda: handle.score.remote(work.table).result(timeout_s=600), work.repeats)
+        if way == "REST, Arrow":
+            with TeacherClient(f"{url}/teacher") as client:
+                return timed(lambda: client.score(work.table), work.repeats)
+        columns = ["prompt_token_ids", "response_token_ids"]
+        body = json.dumps({"sequences": work.table.select(columns).to_pylist()}).encode()
+        with httpx.Client(timeout=600) as http:
+
+            def score() -> list[np.ndarray]:
+                answer = http.post(f"{url}/teacher/v1/score", content=body).raise_for_status().json()
+                return [np.asarray(result["logprobs"], np.float32) for result in answer["results"]]
+
+            return timed(score, work.repeats)
+
+
+def stock(work: Work) -> float:
+    """A stock vLLM server over ``/v1/completions``."""
+    with stock_server(work) as url:
+
+        async def body() -> float:
+            async with Endpoint(url, connections=16) as endpoint:
+                asked = StockServerTeacher(endpoint, "model")
+                seconds = []
+                for _ in range(work.repeats + 1):
+                    clock = time.perf_counter()
+                    await asked.score(work.table)
+                    seconds.append(time.perf_counter() - clock)
+                return statistics.median(seconds[1:])
+
+        return asyncio.run(body())
+
+
+@contextmanager
+def stock_server(work: Work) -> Iterator[str]:
+    """The server's process, up and answering inside the block."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", work.model,
+        "--served-model-name", "model", "--host", "127.0.0.1", "--port", str(port),
+        "--dtype", work.args.dtype, "--max-model-len", str(engine_length(work.args) + 1),
+        "--max-num-batched-tokens", str(work.args.max_tokens_per_batch), "--no-enable-prefix-caching",
+        *(() if work.args.num_gpus else ("--enforce-eager",)),
+    ]  # fmt: skip
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + _START_LIMIT_S
+        while True:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the stock server is not up after {_START_LIMIT_S:g} s")
+            try:
+                if httpx.get(f"{url}/health", timeout=5).is_success:
+                    break
+            except httpx.TransportError:
+                time.sleep(1)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def engine_length(args: TeacherArgs) -> int:
+    """Longest sequence of the engines."""
+    assert args.max_model_len is not None
+    return args.max_model_len
+
+
+def make_work(
+    model: str, sequences: int, prompt: int, response: int, group: int, args: TeacherArgs, repeats: int
+) -> Work:
+    """Random sequences; ``group`` neighbours share a prompt, as the responses of a group do."""
+    folder = resolve_model(model)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    # A stock server refuses ids of the padding, which its tokenizer does not know.
+    entries = min(len(tokenizer), int(AutoConfig.from_pretrained(folder).get_text_config().vocab_size))
+    generator = np.random.default_rng(0)
+    prompts = [generator.integers(entries, size=prompt) for _ in range(-(-sequences // group))]
+    table = schema.build(
+        schema.SEQUENCES,
+        {
+            "sequence_id": [str(place) for place in range(sequences)],
+            "prompt_token_ids": [prompts[place // group] for place in range(sequences)],
+            "response_token_ids": [generator.integers(entries, size=response) for _ in range(sequences)],
+        },
+        tokenizer_fingerprint=schema.tokenizer_fingerprint(tokenizer.get_vocab()),
+    )
+    return Work(table, args, folder, repeats)
+
+
+WAYS: dict[str, Callable[[Work], float]] = {
+    "bare packed forward": bare_forward,
+    "torch engine, handle": lambda work: ours("torch", "handle", work),
+    "torch engine, REST, Arrow": lambda work: ours("torch", "REST, Arrow", work),
+    "torch engine, REST, JSON": lambda work: ours("torch", "REST, JSON", work),
+    "vLLM in process": vllm_in_process,
+    "vllm engine, handle": lambda work: ours("vllm", "handle", work),
+    "vllm engine, REST, Arrow": lambda work: ours("vllm", "REST, Arrow", work),
+    "vllm engine, REST, JSON": lambda work: ours("vllm", "REST, JSON", work),
+    "stock vLLM server": stock,
+}
+
+
+def main(
+    model: Annotated[str, typer.Option(help="A folder, a hub id, or rlad:NAME.")] = "rlad:kk-teacher",
+    sequences: Annotated[int, typer.Option(min=1)] = 512,
+    prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 64,
+    response: Annotated[int, typer.Option(min=1, help="Tokens of a response.")] = 192,
+    group: Annotated[int, typer.Option(min=1, help="Neighbours with one prompt.")] = 8,
+    repeats: Annotated[int, typer.Option(min=1)] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of an engine.")] = 1,
+    dtype: Annotated[str, typer.Option()] = "float32",
+    num_gpus: Annotated[float, typer.Option(min=0)] = 0,
+    tokens_per_batch: Annotated[int, typer.Option(min=1)] = 8192,
+    only: Annotated[str, typer.Option(help="A way of the table, measured in this process.")] = "",
+) -> None:
+    """Measure all ways and print the table, as Markdown too."""
+    args = TeacherArgs(
+        model=model, dtype=dtype, num_gpus=num_gpus, threads=threads, max_tokens_per_batch=tokens_per_batch,
+        max_model_len=prompt + response, num_cpus=1,
+    )  # fmt: skip
+    work = make_work(model, sequences, prompt, response, group, args, repeats)
+    if only:
+        print(WAYS[only](work))
+        return
+    seconds: dict[str, float] = {}
+    for way in WAYS:
+        # A process for each: engines leave threads and memory behind, and the next one should not feel them.
+        command = [sys.executable, *sys.argv, "--only", way]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{way} failed:\n{done.stderr[-3000:]}")
+        seconds[way] = float(done.stdout.split()[-1])
+        console.print(f"{way}: {seconds[way]:.3f} s")
+    report(seconds, work)
+
+
+def report(seconds: dict[str, float], work: Work) -> None:
+    """Print the table for people, and as Markdown for docs/."""
+    header = ("way", "sequences/s", "scored tokens/s", "of the bare forward", "times the stock server")
+    rows = [
+        (
+            way,
+            f"{work.table.num_rows / took:,.0f}",
+            f"{work.scored_tokens / took:,.0f}",
+            f"{seconds['bare packed forward'] / took:.2f}",
+            f"{seconds['stock vLLM server'] / took:.2f}",
+        )
+        for way, took in seconds.items()
+    ]
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for row in (header, ("---",) * len(header), *rows):
+        print("| " + " | ".join(row) + " |")
+
+
+if __name__ == "__main__":
+    typer.run(main)
