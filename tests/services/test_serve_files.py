@@ -255,7 +255,7 @@ def test_rollouts_in_arrow(http: httpx.Client) -> None:
         (
             {"prompts": [{"prompt": "Mia"}], "sampling": {"group_size": 9999, "max_tokens": 4}},
             413,
-            "9999 responses in a request; at most 4096",
+            "9999 responses in one request; at most 4096",
         ),
     ],
 )

@@ -1,0 +1,117 @@
+"""`rlad serve` as a process: what it says, whom it lets in, how it ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+SEQUENCE = {"prompt_token_ids": [5, 6], "response_token_ids": [7] * 200}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "services", "serve", *arguments]
+
+
+@contextmanager
+def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The process, once it says that it serves, and its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(*arguments, "--port", str(port)),
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + 200
+        while "documentation" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.5)
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(30)
+
+
+def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    arguments = ("teacher", "--model", "rlad:kk-teacher", "--set", "max_tokens_per_batch=1024")
+    with serving(log, *arguments, RLAD_API_TOKENS="one,two") as (process, url):
+        assert "callers with a token" in log.read_text()
+        body = {"sequences": [SEQUENCE]}
+        assert httpx.post(f"{url}/v1/score", json=body).status_code == 401
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        allowed = {"Authorization": "Bearer two"}
+        assert httpx.post(f"{url}/v1/score", json=body, headers=allowed, timeout=60).status_code == 200
+
+        # Different sequences, which are scored one batch of a few after the other.
+        many = [{"prompt_token_ids": [5, 6], "response_token_ids": [7 + i % 90] * 200} for i in range(900)]
+        for place, sequence in enumerate(many):
+            sequence["response_token_ids"] = [*sequence["response_token_ids"], 7 + place // 90]
+        answers: list[httpx.Response] = []
+        long = threading.Thread(
+            target=lambda: answers.append(
+                httpx.post(f"{url}/v1/score", json={"sequences": many}, headers=allowed, timeout=200)
+            )
+        )
+        long.start()
+        time.sleep(1.0)
+        process.send_signal(signal.SIGTERM)
+        refused = None
+        while long.is_alive():
+            try:
+                answer = httpx.post(f"{url}/v1/score", json=body, headers=allowed, timeout=60)
+            except httpx.TransportError:
+                break
+            refused = answer if answer.status_code == 503 else refused
+            time.sleep(0.2)
+        long.join()
+        assert answers[0].status_code == 200
+        assert len(answers[0].json()["results"]) == len(many)
+        assert refused is not None
+        assert refused.json()["title"] == "The service is shutting down"
+        assert int(refused.headers["retry-after"]) > 0
+        assert process.wait(120) == 0
+    assert "stopping: what runs is finished" in log.read_text()
+
+
+def test_without_tokens_other_hosts_are_refused_at_the_start() -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RLAD_API")}
+    done = subprocess.run(
+        command("verifier", "--host", "0.0.0.0"), env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert "set RLAD_API_TOKENS or RLAD_API_TOKENS_FILE" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("teacher",), "model: Field required"),
+        (("teacher", "--model", "m", "--set", "engin=vllm"), "engin: Extra inputs are not permitted"),
+        (
+            ("teacher", "--model", "m", "--set", "limits.timeout_s=-1"),
+            "limits.timeout_s: Input should be",
+        ),
+        (("chess",), "'chess' is unknown; write teacher, rollout, verifier or all"),
+    ],
+)
+def test_wrong_settings_are_refused_with_their_name(arguments: tuple[str, ...], says: str) -> None:
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert says in " ".join(done.stderr.replace("│", " ").split())
