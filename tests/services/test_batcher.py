@@ -36,10 +36,15 @@ class ScriptedEngine:
         self.gate = asyncio.Event()
         self.gate.set()
         self.fault: Exception | None = None
+        self.ended_early = 0
 
     async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
         self.batches.append(list(batch))
-        await self.gate.wait()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.ended_early += 1
+            raise
         if self.fault:
             raise self.fault
         return [Scored(-pair.response.astype(np.float32)) for pair in batch]
@@ -119,6 +124,43 @@ def test_what_nobody_waits_for_any_more_is_not_scored() -> None:
         await asyncio.gather(first, last)
 
     assert [[p.response.size for p in batch] for batch in run(scenario).batches] == [[1], [2]]
+
+
+def test_a_running_batch_ends_when_nobody_waits_for_it() -> None:
+    async def scenario(engine: ScriptedEngine, batcher: Batcher) -> None:
+        engine.gate.clear()
+        callers = [asyncio.create_task(batcher.score([pair(1)])) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        assert (engine.ended_early, batcher.queued_tokens) == (0, 0)
+        callers[0].cancel()
+        await asyncio.sleep(0.01)
+        assert engine.ended_early == 0
+        callers[1].cancel()
+        await asyncio.sleep(0.01)
+        assert engine.ended_early == 1
+        # Its place in the engine is free again.
+        engine.gate.set()
+        await batcher.score([pair(2)])
+
+    run(scenario)
+
+
+def test_tokens_that_wait_are_counted() -> None:
+    async def scenario(engine: ScriptedEngine, batcher: Batcher) -> None:
+        engine.gate.clear()
+        first = asyncio.create_task(batcher.score([pair(1)]))
+        await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(batcher.score([pair(30), pair(40)]))
+        given_up = asyncio.create_task(batcher.score([pair(50)]))
+        await asyncio.sleep(0.01)
+        assert batcher.queued_tokens == sum(pair(n).length for n in (30, 40, 50))
+        given_up.cancel()
+        engine.gate.set()
+        await asyncio.gather(first, waiting)
+        await batcher.score([pair(1)])
+        assert batcher.queued_tokens == 0
+
+    run(scenario)
 
 
 def test_closing_fails_what_waits() -> None:

@@ -1,0 +1,83 @@
+"""More than a teacher can do: the surplus is refused with 429, what was accepted is answered right."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from ray import serve
+from scoring_cases import TOLERANCE, PlainForward, mixed_pairs
+
+from services.teacher import build
+from services.teacher_settings import TeacherArgs, TeacherLimits
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+LONGEST = 256
+SECONDS = 20.0
+QUEUED_TOKENS = 20_000
+
+
+@pytest.fixture(scope="module")
+def url(ray_cluster: None, serve_url: str, tiny_model: Any) -> Iterator[str]:
+    args = TeacherArgs(
+        model=str(tiny_model.path),
+        max_model_len=LONGEST,
+        max_tokens_per_batch=1024,
+        num_cpus=0.1,
+        max_ongoing_requests=1000,
+        limits=TeacherLimits(max_queued_tokens=QUEUED_TOKENS),
+    )
+    serve.run(build(args), name="overload", route_prefix="/overload")
+    yield f"{serve_url}/overload/v1/score"
+    serve.delete("overload")
+
+
+def replica_memory() -> int:
+    """Resident bytes of the replica's process."""
+    [replica] = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "ServeReplica:overload" in " ".join(process.info["cmdline"] or ())
+    ]
+    return int(replica.memory_info().rss)
+
+
+def test_the_surplus_is_refused_and_the_rest_is_right(url: str, tiny_model: Any) -> None:
+    pairs = mixed_pairs(tiny_model.vocab_size, LONGEST, seed=1)
+    body = {"sequences": [{"prompt_token_ids": p, "response_token_ids": r} for p, r in pairs]}
+    plain = PlainForward(tiny_model.path)
+    expected = [plain.logprobs(*pair) for pair in pairs]
+    tokens = sum(len(p) + len(r) for p, r in pairs)
+    # So many at a time that the queue cannot hold a quarter of them.
+    clients = 4 * (QUEUED_TOKENS // tokens + 2)
+    statuses: Counter[int] = Counter()
+
+    async def ask(http: httpx.AsyncClient, until: float) -> None:
+        while time.monotonic() < until:
+            answer = await http.post(url, json=body)
+            statuses[answer.status_code] += 1
+            if answer.status_code == 200:
+                for result, logprobs in zip(answer.json()["results"], expected, strict=True):
+                    np.testing.assert_allclose(result["logprobs"], logprobs, atol=TOLERANCE, rtol=0)
+            elif answer.status_code == 429:
+                assert answer.headers["content-type"] == "application/problem+json"
+                await asyncio.sleep(float(answer.headers["retry-after"]) / 4)
+
+    async def load(seconds: float) -> None:
+        limits = httpx.Limits(max_connections=clients)
+        async with httpx.AsyncClient(timeout=120, limits=limits) as http:
+            await asyncio.gather(*(ask(http, time.monotonic() + seconds) for _ in range(clients)))
+
+    asyncio.run(load(SECONDS / 2))  # until caches and buffers have their size
+    before = replica_memory()
+    asyncio.run(load(SECONDS / 2))
+    assert set(statuses) == {200, 429}
+    assert statuses[200] >= clients / 4
+    assert replica_memory() < 1.1 * before
+    assert httpx.post(url, json=body, timeout=60).status_code == 200
