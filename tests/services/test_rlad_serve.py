@@ -50,7 +50,7 @@ def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[su
 
 def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    arguments = ("teacher", "--model", "rlad:kk-teacher", "--set", "max_tokens_per_batch=1024")
+    arguments = ("teacher", "--model", "rlad:kk-teacher", "--set", "max_tokens_per_batch=1024", "--set", "drain_timeout_s=250")
     with serving(log, *arguments, RLAD_API_TOKENS="one,two") as (process, url):
         assert "callers with a token" in log.read_text()
         body = {"sequences": [SEQUENCE]}
@@ -60,7 +60,7 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(tmp_path: Path) -
         assert httpx.post(f"{url}/v1/score", json=body, headers=allowed, timeout=60).status_code == 200
 
         # Different sequences, which are scored one batch of a few after the other.
-        many = [{"prompt_token_ids": [5, 6], "response_token_ids": [7 + i % 90] * 200} for i in range(900)]
+        many = [{"prompt_token_ids": [5, 6], "response_token_ids": [7 + i % 90] * 200} for i in range(300)]
         for place, sequence in enumerate(many):
             sequence["response_token_ids"] = [*sequence["response_token_ids"], 7 + place // 90]
         answers: list[httpx.Response] = []
@@ -70,7 +70,7 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(tmp_path: Path) -
             )
         )
         long.start()
-        time.sleep(1.0)
+        time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
         refused = None
         while long.is_alive():
