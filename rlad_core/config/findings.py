@@ -67,7 +67,7 @@ def _problem(detail: ErrorDetails, root: type[BaseModel]) -> Problem:
         about = _description(around, steps[-1])
         return Problem(path, NOT_SET, f"is needed{': ' + about if about else ''}")
     if kind in ("union_tag_not_found", "union_tag_invalid"):
-        key = context["discriminator"].strip("'")
+        key = context["discriminator"].strip("'").removesuffix("()")
         known = [str(model.model_fields[key].default) for model in models]
         if kind == "union_tag_not_found":
             return Problem(f"{path}.{key}", NOT_SET, f"is needed. Write one of {', '.join(known)}")
@@ -78,7 +78,8 @@ def _problem(detail: ErrorDetails, root: type[BaseModel]) -> Problem:
         return Problem(
             path, value, _ADVICE[kind].format(**context).replace("'", "" if kind == "literal_error" else "'")
         )
-    return Problem(path, value, detail["msg"][:1].lower() + detail["msg"][1:])
+    said = detail["msg"].removeprefix("Value error, ")
+    return Problem(path, value, said[:1].lower() + said[1:])
 
 
 def _locate(root: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[str | int], list[type[BaseModel]]]:

@@ -5,8 +5,18 @@ Units are in the names (``_s`` seconds, ``_gib`` GiB, ``length`` and ``tokens`` 
 """
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+)
 
 from rlad_core.config.base import Section
 
@@ -61,10 +71,18 @@ class ServeTeacher(Section):
         return self.model
 
 
+def _http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")) or not urlsplit(url).hostname:
+        raise ValueError("is no address. Write http://HOST:PORT or https://HOST")
+    return url
+
+
 class RemoteTeacher(Section):
     """What teachers elsewhere have in common."""
 
-    url: str = Field(pattern=r"^https?://[^/]", description="For instance http://teacher.example:8000")
+    url: Annotated[str, AfterValidator(_http_url)] = Field(
+        description="For instance http://teacher.example:8000"
+    )
     token_env: str | None = Field(
         default=None, description="Environment variable of the run that holds the bearer token."
     )
@@ -105,7 +123,17 @@ class OpenAITeacher(RemoteTeacher):
         return f"{self.model} at {self.url}"
 
 
-Teacher = Annotated[ServeTeacher | HttpTeacher | OpenAITeacher, Field(discriminator="kind")]
+def kind(teacher: object) -> object:
+    """Which of the teachers a section is; `serve` may be left out."""
+    return teacher.get("kind", "serve") if isinstance(teacher, dict) else getattr(teacher, "kind", None)
+
+
+Teacher = Annotated[
+    Annotated[ServeTeacher, Tag("serve")]
+    | Annotated[HttpTeacher, Tag("http")]
+    | Annotated[OpenAITeacher, Tag("openai")],
+    Discriminator(kind),
+]
 
 
 class RolloutConfig(Section):

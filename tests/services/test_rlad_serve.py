@@ -50,7 +50,15 @@ def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[su
 
 def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    arguments = ("teacher", "--model", "rlad:kk-teacher", "--set", "max_tokens_per_batch=1024", "--set", "drain_timeout_s=250")
+    arguments = (
+        "teacher",
+        "--model",
+        "rlad:kk-teacher",
+        "--set",
+        "max_tokens_per_batch=1024",
+        "--set",
+        "drain_timeout_s=250",
+    )
     with serving(log, *arguments, RLAD_API_TOKENS="one,two") as (process, url):
         assert "callers with a token" in log.read_text()
         body = {"sequences": [SEQUENCE]}
