@@ -57,7 +57,10 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def faults(error_list: list[Any]) -> list[Fault]:
     """Pydantic's list of errors with readable paths."""
-    return [Fault(path=_path(error["loc"]), message=error["msg"]) for error in error_list]
+    return [
+        Fault(path=_path(error["loc"]), message=error["msg"].removeprefix("Value error, "))
+        for error in error_list
+    ]
 
 
 def add_problem_handlers(app: FastAPI) -> None:

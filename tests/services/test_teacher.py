@@ -193,7 +193,7 @@ _GOOD = {"prompt_token_ids": [1, 2], "response_token_ids": [3]}
         ({"sequences": []}, 422, "sequences"),
         ({"sequences": [_GOOD, {**_GOOD, "response_token_ids": []}]}, 422, "sequences[1].response_token_ids"),
         ({"sequences": [{**_GOOD, "prompt_token_ids": [1, "x"]}]}, 422, "sequences[0].prompt_token_ids[1]"),
-        ({"sequences": [{**_GOOD, "response": "text"}]}, 422, "sequences[0]: Value error, give one of"),
+        ({"sequences": [{**_GOOD, "response": "text"}]}, 422, "sequences[0]: give one of"),
         ({"sequences": [{**_GOOD, "respons": "text"}]}, 422, "sequences[0].respons"),
         ({"sequences": [{**_GOOD, "id": "z", "response_token_ids": [400]}]}, 422, "sequence 'z'"),
         ({"sequences": [{**_GOOD, "id": "z"}, {**_GOOD, "id": "z"}]}, 422, "'z' occurs a second time"),
