@@ -205,7 +205,7 @@ def test_what_a_run_needs() -> None:
         ),
         ("stages.0.objective=grpo", "stages.0.objective ('grpo'): is no section"),
         ("stages=[]", "stages ([]): is empty. Write at least 1"),
-        ("teacher.kind=http", "teacher.kind ('http'): is not known. Write serve"),
+        ("teacher.kind=grpc", "teacher.kind ('grpc'): is not known. Write one of serve, http, openai"),
         ("rollout.max_staleness=1", "rollout.max_staleness (1): is not known. Write 0"),
         ("rollout.refill_rounds=11", "must be at most 10"),
         ("task.train.people=[2, 9]", "task.train.people.1 (9): must be at most 8"),
