@@ -68,7 +68,7 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(tmp_path: Path) -
         assert httpx.post(f"{url}/v1/score", json=body, headers=allowed, timeout=60).status_code == 200
 
         # Different sequences, which are scored one batch of a few after the other.
-        many = [{"prompt_token_ids": [5, 6], "response_token_ids": [7 + i % 90] * 200} for i in range(300)]
+        many = [{"prompt_token_ids": [5, 6], "response_token_ids": [7 + i % 90] * 200} for i in range(1500)]
         for place, sequence in enumerate(many):
             sequence["response_token_ids"] = [*sequence["response_token_ids"], 7 + place // 90]
         answers: list[httpx.Response] = []
