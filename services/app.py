@@ -80,8 +80,7 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
     demonstrates = any(
         isinstance(s.objective, SFT) and s.objective.source == "teacher" for s in config.stages
     )
-    scores = any(s.objective.needs_teacher and not isinstance(s.objective, SFT) for s in config.stages)
-    if config.served_teacher is not None and scores:
+    if config.served_teacher is not None and config.scores_with_teacher:
         apps[f"{config.name}-teacher"] = teacher.build(teacher_args(config))
     if config.served_teacher is not None and demonstrates:
         folder = resolve_model(config.served_teacher.model)
