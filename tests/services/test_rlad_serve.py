@@ -1,5 +1,6 @@
 """`rlad serve` as a process: what it says, whom it lets in, how it ends."""
 
+import json
 import os
 import signal
 import socket
@@ -50,15 +51,7 @@ def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[su
 
 def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    arguments = (
-        "teacher",
-        "--model",
-        "rlad:kk-teacher",
-        "--set",
-        "max_tokens_per_batch=1024",
-        "--set",
-        "drain_timeout_s=250",
-    )
+    arguments = ("teacher", "--model", "rlad:kk-teacher", "--set", "drain_timeout_s=250")
     with serving(log, *arguments, RLAD_API_TOKENS="one,two") as (process, url):
         assert "callers with a token" in log.read_text()
         body = {"sequences": [SEQUENCE]}
@@ -67,33 +60,37 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(tmp_path: Path) -
         allowed = {"Authorization": "Bearer two"}
         assert httpx.post(f"{url}/v1/score", json=body, headers=allowed, timeout=60).status_code == 200
 
-        # Different sequences, which are scored one batch of a few after the other.
-        many = [{"prompt_token_ids": [5, 6], "response_token_ids": [7 + i % 90] * 200} for i in range(1500)]
-        for place, sequence in enumerate(many):
-            sequence["response_token_ids"] = [*sequence["response_token_ids"], 7 + place // 90]
+        # A request whose second half is sent only when others are refused: in work for as long as it takes.
+        begun, refused = threading.Event(), threading.Event()
+        text = json.dumps(body).encode()
+
+        def halves() -> Iterator[bytes]:
+            yield text[:20]
+            begun.set()
+            refused.wait(120)
+            yield text[20:]
+
         answers: list[httpx.Response] = []
-        long = threading.Thread(
+        slow = threading.Thread(
             target=lambda: answers.append(
-                httpx.post(f"{url}/v1/score", json={"sequences": many}, headers=allowed, timeout=200)
+                httpx.post(f"{url}/v1/score", content=halves(), headers=allowed, timeout=200)
             )
         )
-        long.start()
-        time.sleep(0.5)
+        slow.start()
+        assert begun.wait(60)
+        time.sleep(2)  # until the first half is at the replica
         process.send_signal(signal.SIGTERM)
-        refused = None
-        while long.is_alive():
-            try:
-                answer = httpx.post(f"{url}/v1/score", json=body, headers=allowed, timeout=60)
-            except httpx.TransportError:
-                break
-            refused = answer if answer.status_code == 503 else refused
+        deadline = time.monotonic() + 100
+        while (answer := httpx.post(f"{url}/v1/score", json=body, headers=allowed, timeout=60)).is_success:
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
-        long.join()
+        assert answer.status_code == 503
+        assert answer.json()["title"] == "The service is shutting down"
+        assert int(answer.headers["retry-after"]) > 0
+        refused.set()
+        slow.join()
         assert answers[0].status_code == 200
-        assert len(answers[0].json()["results"]) == len(many)
-        assert refused is not None
-        assert refused.json()["title"] == "The service is shutting down"
-        assert int(refused.headers["retry-after"]) > 0
+        assert len(answers[0].json()["results"]) == 1
         assert process.wait(120) == 0
     assert "stopping: what runs is finished" in log.read_text()
 
