@@ -3,9 +3,9 @@
     python k8s/serve_config.py          # write k8s/overlays/*/serve.yaml
     python k8s/serve_config.py --check  # only say whether they are up to date
 
-`serveConfigV2` is one string inside the manifest, which kustomize can't patch from the inside. So an overlay with a
-RayService says in `serve-settings.yaml` which file of deploy/serve it takes and what differs on its hardware, and
-this program merges the two into the patch `serve.yaml`.
+`serveConfigV2` is one string inside the manifest, which kustomize can't patch from the inside. So an overlay
+with a RayService says in `serve-settings.yaml` which file of deploy/serve it takes and what differs on its
+hardware, and this program merges the two into the patch `serve.yaml`.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def patch(settings: dict[str, Any]) -> str:
     config = yaml.safe_dump(serve_config(settings), sort_keys=False)
     indented = "".join(f"    {line}\n" for line in config.splitlines())
     return (
-        f"# Written by k8s/serve_config.py from deploy/serve/{settings['from']} and {SETTINGS}: change those.\n"
+        f"# Written by k8s/serve_config.py from deploy/serve/{settings['from']} and {SETTINGS}.\n"
         "apiVersion: ray.io/v1\nkind: RayService\nmetadata:\n  name: teacher\nspec:\n"
         f"  serveConfigV2: |\n{indented}"
     )

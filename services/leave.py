@@ -1,11 +1,10 @@
-"""What a pod does before it goes; Kubernetes runs it as `preStop`, and waits for it within the grace period.
+"""What a pod does before it goes: Kubernetes runs it as `preStop`, and waits for it within the grace period.
 
-    python -m services.leave drain --within 240    # a pod of replicas: they move elsewhere and finish what they have
-    python -m services.leave stop --within 840     # the head of a run: the run finishes its step, with a checkpoint
-    python -m services.leave wait --within 840     # a pod of a run: stays for as long as the run works on it
+    python -m services.leave drain --within 240   # a pod of replicas: they move, and finish what they have
+    python -m services.leave stop --within 840    # the head of a run: it finishes its step, with a checkpoint
+    python -m services.leave wait --within 840    # a pod of a run: stays for as long as the run works on it
 
-All three end as soon as no actor is left on this node, and after the given seconds in any case. A cluster that does
-not answer any more has nothing to wait for.
+All three end as soon as no actor is left on this node, and after the given seconds in any case.
 """
 
 import argparse

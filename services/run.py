@@ -43,9 +43,7 @@ class Outcome:
     report: ReportPaths
 
 
-def run(
-    config: RunConfig, *, resume: bool = False, restartable: bool = False, watcher: Watcher
-) -> Outcome:
+def run(config: RunConfig, *, resume: bool = False, restartable: bool = False, watcher: Watcher) -> Outcome:
     """Carry out a run.
 
     Args:
