@@ -1,7 +1,7 @@
 """What stands in the manifests of the overlay `dev`, carried out on a Ray of this machine.
 
-The RayService's Serve configuration by `serve deploy`, the RayJob's entrypoint by `ray job submit`, and what a
-pod does before it goes.
+The RayService's Serve configuration by `serve deploy`, the RayJob's entrypoint by `ray job submit`, and what
+a pod does before it goes.
 
 The cluster asks for a token, as on Kubernetes; its ports are free ones on the loopback interface.
 """
