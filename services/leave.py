@@ -63,10 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Leave a Ray cluster in an orderly way.")
     parser.add_argument("how", choices=list(STEPS))
     parser.add_argument("--within", type=float, required=True, metavar="SECONDS")
+    parser.add_argument("--node", help="the node's id; by default the node that this runs on")
     options = parser.parse_args(arguments)
     deadline = time.monotonic() + options.within
     ray.init(address="auto", logging_level="WARNING", log_to_driver=False)
-    node_id = ray.get_runtime_context().get_node_id()
+    node_id = options.node or ray.get_runtime_context().get_node_id()
     STEPS[options.how](node_id, options.within)
     while left := actors_on(node_id):
         if time.monotonic() > deadline:

@@ -88,7 +88,7 @@ def head(rendered: dict[str, list[Manifest]]) -> Iterator[Head]:
             *("ray", "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"),
             *(f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"),
             *(f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}/ray", "--num-cpus=8"),
-            *("--object-store-memory=268435456", f"--labels={labels}"),
+            *("--object-store-memory=268435456", f"--labels={labels}", "--resources", '{"place": 1}'),
         )
         without_address = {key: value for key, value in environment.items() if key != "RAY_ADDRESS"}
         with (Path(folder) / "log").open("w+") as log:
@@ -191,3 +191,32 @@ def test_the_entrypoint_runs_to_its_end_and_survives_its_head(
 def _steps(run_dir: Path) -> list[int]:
     file = run_dir / "metrics.jsonl"
     return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_a_pod_that_goes_gives_its_replica_away(head: Head, tmp_path: Path) -> None:
+    """A second node has the only replica; drained, it is empty, and the head answers in its place."""
+    [agent] = free_ports(1)
+    command = (
+        "ray",
+        "start",
+        "--block",
+        "--disable-usage-stats",
+        "--node-ip-address=127.0.0.1",
+        "--num-cpus=1",
+    )
+    ports = (f"--dashboard-agent-listen-port={agent}", "--object-store-memory=100000000")
+    address = f"--address={head.environment['RAY_ADDRESS']}"
+    without_address = {key: value for key, value in head.environment.items() if key != "RAY_ADDRESS"}
+    with (tmp_path / "log").open("w") as log:
+        second = subprocess.Popen(
+            [*command, *ports, address, "--resources", '{"place": 1}'],
+            env=without_address,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            done = head.call(sys.executable, str(Path(__file__).with_name("drained_node.py")), limit_s=240)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        finally:
+            second.send_signal(signal.SIGTERM)
+            second.wait(60)
