@@ -1,7 +1,7 @@
-"""Has a replica run on another node than the head's, has that node drained, and asks where the replica is then.
+"""Has a replica run on another node than the head's, has that node drained, and asks where it is then.
 
-A program of its own, since the cluster of test_on_ray.py is not the one that the tests' process is connected to.
-Both nodes have one `place`; the head's is taken until the replica is on the other node.
+A program of its own, since the cluster of test_on_ray.py is not the one that the process of the tests is in. Both
+nodes have one `place`; the head's is taken until the replica is on the other node.
 """
 
 import subprocess
@@ -43,7 +43,8 @@ def main() -> None:
     on_head = NodeAffinitySchedulingStrategy(head, soft=False)
     placeholder = Placeholder.options(scheduling_strategy=on_head).remote()
     assert ray.get(placeholder.ready.remote(), timeout=60)
-    handle = serve.run(Where.bind(), name="where", route_prefix="/where")
+    serve.start(proxy_location="Disabled")
+    handle = serve.run(Where.bind(), name="where", route_prefix=None)
     assert handle.remote().result(timeout_s=60) == second
     ray.kill(placeholder)
 
