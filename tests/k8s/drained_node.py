@@ -1,6 +1,6 @@
 """Has a replica run on another node than the head's, has that node drained, and asks where it is then.
 
-A program of its own, since the cluster of test_on_ray.py is not the one that the process of the tests is in. Both
+A program of its own, since the cluster of test_on_ray.py is not that of the process of the tests. Both
 nodes have one `place`; the head's is taken until the replica is on the other node.
 """
 
