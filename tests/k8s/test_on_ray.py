@@ -71,6 +71,8 @@ def head(rendered: dict[str, list[Manifest]]) -> Iterator[Head]:
     gcs, dashboard, client, agent = free_ports(4)
     groups = [*worker_groups(rendered["dev"], "RayService").values()]
     labels = ",".join(f"{key}={value}" for g in groups for key, value in g.group["labels"].items())
+    [worker] = worker_groups(rendered["dev"], "RayJob").values()
+    cpus = worker.container["resources"]["limits"]["cpu"]  # a run has to do with what its pod has
     # Short, since the paths of Ray's sockets may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="rlad-", ignore_cleanup_errors=True) as folder:
         tokens = Path(folder) / "tokens"
@@ -87,7 +89,7 @@ def head(rendered: dict[str, list[Manifest]]) -> Iterator[Head]:
         start = (
             *("ray", "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"),
             *(f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"),
-            *(f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}/ray", "--num-cpus=8"),
+            *(f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}/ray", f"--num-cpus={cpus}"),
             *("--object-store-memory=268435456", f"--labels={labels}", "--resources", '{"place": 1}'),
         )
         without_address = {key: value for key, value in environment.items() if key != "RAY_ADDRESS"}
