@@ -89,6 +89,8 @@ def head(rendered: dict[str, list[Manifest]]) -> Iterator[Head]:
             "RAY_AUTH_TOKEN": "of-this-cluster",
             "RAY_ADDRESS": f"127.0.0.1:{gcs}",
             "RLAD_API_TOKENS_FILE": str(tokens),
+            # How long a stopped job may take: as the head's pod has it.
+            "RAY_JOB_STOP_WAIT_TIME_S": _variable(rendered["dev"], "RAY_JOB_STOP_WAIT_TIME_S"),
         }
         start = (
             *("ray", "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"),
@@ -110,6 +112,12 @@ def head(rendered: dict[str, list[Manifest]]) -> Iterator[Head]:
             finally:
                 process.send_signal(signal.SIGTERM)
                 process.wait(60)
+
+
+def _variable(objects: list[Manifest], name: str) -> str:
+    cluster = the(objects, "RayJob")["spec"]["rayClusterSpec"]
+    [container] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    return next(each["value"] for each in container["env"] if each["name"] == name)
 
 
 def _answers(head: Head) -> bool:
