@@ -191,21 +191,24 @@ def _probe_teacher(config: RunConfig, collector: ActorHandle) -> None:
 def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watcher) -> BaseException | None:
     """Train to the end, or to an interrupt; what went wrong, or None."""
     failures: list[BaseException] = []
+    ended = threading.Event()
 
     def fit() -> None:
         try:
             build_trainer(config, policy_folder).fit()
         except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, whatever it is
             failures.append(error)
+        finally:
+            ended.set()
 
     # In a thread, so that this one can show progress and take Ctrl-C.
-    learner = threading.Thread(target=fit, name="learner", daemon=True)
-    learner.start()
+    threading.Thread(target=fit, name="learner", daemon=True).start()
     interrupted = False
     with _sigterm_interrupts():
-        while learner.is_alive():
+        while not ended.is_set():
             try:
-                learner.join(_POLL_S)
+                # Not `join`: a thread whose `join` was interrupted is taken for dead (CPython before 3.13).
+                ended.wait(_POLL_S)
                 watcher.show(ray.get(actors.journal.news.remote(*watcher.seen), timeout=60))
             except KeyboardInterrupt:
                 if interrupted:

@@ -1,0 +1,51 @@
+"""A run that is told to stop waits for its learner, which writes the checkpoint of the last step."""
+
+import os
+import signal
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rlad_core.config import load
+from services import run as runs
+from services.watch import Watcher
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("where", ["waiting", "asking"])
+def test_the_learner_ends_before_the_run_goes_on(
+    number: signal.Signals, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_to_stop, learner_done = threading.Event(), threading.Event()
+    asked = 0
+
+    def fit() -> None:
+        assert asked_to_stop.wait(30)
+        time.sleep(1)  # the step that is being finished
+        learner_done.set()
+
+    def news(*_seen: int) -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 2 and where == "asking":
+            os.kill(os.getpid(), number)
+        return "news"
+
+    def call(function: Any) -> Any:
+        return SimpleNamespace(remote=function)
+
+    actors: Any = SimpleNamespace(
+        collector=SimpleNamespace(stop=call(asked_to_stop.set)), journal=SimpleNamespace(news=call(news))
+    )
+    watcher = Watcher(Console(quiet=True), 1)
+    monkeypatch.setattr(watcher, "show", lambda news: None)
+    monkeypatch.setattr(runs, "build_trainer", lambda config, folder: SimpleNamespace(fit=fit))
+    monkeypatch.setattr(runs.ray, "get", lambda answer, timeout: answer)
+    if where == "waiting":  # a fifth into the half second between two questions
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+    assert runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher) is None
+    assert learner_done.is_set()
