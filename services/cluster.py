@@ -85,8 +85,7 @@ def embedded_ray(
 
 def _wanted_cpus(config: RunConfig) -> int:
     """What the run's services and workers reserve; CPUs are logical, so this may exceed the cores."""
-    served = config.served_teacher
-    teacher = served.num_replicas * served.num_cpus if served else 0
+    teachers = sum(served.num_replicas * served.num_cpus for served in config.served_teachers.values())
     # Twice the rollouts: a teacher that demonstrates runs as a rollout service too.
     rollout = 2 * config.rollout.num_replicas * config.rollout.num_cpus
-    return _SPARE_CPUS + math.ceil(teacher + rollout + config.learner.workers * config.learner.num_cpus)
+    return _SPARE_CPUS + math.ceil(teachers + rollout + config.learner.workers * config.learner.num_cpus)

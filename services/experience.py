@@ -109,12 +109,14 @@ class ExperienceCollector:
         self._ledger = SlotLedger(slots, saved)
         self._collecting: dict[int, asyncio.Task[_Batch]] = {}
         self._spans = telemetry.SpanCollector()
-        self._teacher: Teacher | None = None
+        self._teachers: dict[str, Teacher] = {}
         self._stop = False
 
     async def probe_teacher(self) -> None:
-        """Compare the teacher with the policy, see `services.teacher_probe`."""
-        await probe(self._config, self._reach_teacher(), self._model_folder)
+        """Compare every teacher with the policy, see `services.teacher_probe`."""
+        length = self._config.policy.max_length
+        for place, settings in self._config.teacher_sections.items():
+            await probe(place, settings, self._reach_teacher(place), self._model_folder, length)
 
     async def next_shard(self, step: int, rank: int) -> Shard | None:
         """Rank `rank`'s part of step `step`; None once the run is to stop.
@@ -153,7 +155,7 @@ class ExperienceCollector:
             seed=self._config.seed,
             training=False,
         )
-        worker = self._worker(with_teacher=False)
+        worker = self._worker(None)
         with span("evaluation", items=len(prompts) * settings.samples):
             groups = table.select(["prompt_id", "prompt_token_ids"]).append_column(
                 "group_id", table.column("prompt_id")
@@ -256,11 +258,14 @@ class ExperienceCollector:
             max_tokens=config.rollout.max_response_length,
             seed=config.seed,
         )
-        worker = self._worker(
-            with_teacher=stage.objective.needs_teacher and not demonstrates, demonstrates=demonstrates
-        )
+        scores = stage.objective.needs_teacher and not demonstrates
+        workers = {
+            task: self._worker(config.teacher_of(task) if scores else None, demonstrates=demonstrates)
+            for task in {prompt.task for prompt in prompts}
+        }
 
         async def work(row: int, position: int) -> Group:
+            worker = workers[prompts[row].task]
             self._ledger.advance(position, "in_flight")
             version = 0 if demonstrates else step
             group = await worker.work(position, groups.slice(row, 1), table, sampling, version)
@@ -270,17 +275,18 @@ class ExperienceCollector:
 
         return await all_of(work(row, position) for row, position in enumerate(positions))
 
-    def _reach_teacher(self) -> Teacher:
+    def _reach_teacher(self, place: str) -> Teacher:
         # Once, on this actor's event loop: a remote teacher's connections are kept.
-        if self._teacher is None:
-            self._teacher = self._services.teacher()
-        return self._teacher
+        if place not in self._teachers:
+            self._teachers[place] = self._services.teacher(place)
+        return self._teachers[place]
 
-    def _worker(self, *, with_teacher: bool, demonstrates: bool = False) -> GroupWorker:
+    def _worker(self, teacher: str | None, *, demonstrates: bool = False) -> GroupWorker:
+        """`teacher`: its place in the recipe, or None where none is asked."""
         return GroupWorker(
             rollout=self._services.demonstrator() if demonstrates else self._services.rollout(),
             verifier=self._services.verifier(),
-            teacher=self._reach_teacher() if with_teacher else None,
+            teacher=None if teacher is None else self._reach_teacher(teacher),
             timeout_s=self._config.rollout.timeout_s,
         )
 

@@ -181,7 +181,7 @@ def _probe_teacher(config: RunConfig, collector: ActorHandle) -> None:
             f"waited {limit_s:g} s for the teacher's answer to a probe (cluster.start_timeout_s)"
         ) from error
     except ray.exceptions.RayTaskError as error:
-        raise RunError(f"teacher: {error.cause}") from error
+        raise RunError(str(error.cause)) from error
 
 
 def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watcher) -> BaseException | None:

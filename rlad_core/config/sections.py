@@ -44,7 +44,18 @@ class PolicyConfig(Section):
     max_length: PositiveInt = Field(default=4096, description="Tokens of prompt and response together.")
 
 
-class ServeTeacher(Section):
+class TeacherSection(Section):
+    """What all teachers have in common."""
+
+    tasks: tuple[str, ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        description="Names of the tasks it teaches; null: every task of the recipe.",
+    )
+
+
+class ServeTeacher(TeacherSection):
     """A teacher deployed in the run's own Ray cluster."""
 
     kind: Literal["serve"] = "serve"
@@ -77,7 +88,7 @@ def _http_url(url: str) -> str:
     return url
 
 
-class RemoteTeacher(Section):
+class RemoteTeacher(TeacherSection):
     """What teachers elsewhere have in common."""
 
     url: Annotated[str, AfterValidator(_http_url)] = Field(

@@ -128,7 +128,7 @@ def recipe(teacher: dict[str, Any], **policy: Any) -> Any:
 def run_probe(config: Any, reached: Teacher, policy: str = STUDENT) -> None:
     async def body() -> None:
         try:
-            await probe(config, reached, policy)
+            await probe("teacher", config.teacher, reached, policy, config.policy.max_length)
         finally:
             await reached.close()
 
