@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import ray
 
 from rlad_core.config import RunConfig
+from services.http import proxy
 from services.weights import NAMESPACE
 
 _START_ATTEMPTS = 3
@@ -58,6 +59,7 @@ def embedded_ray(
     # A token file in the home directory would lock later clusters of this user out.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault(proxy.VARIABLE, proxy.CALLBACK)
     try:
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:

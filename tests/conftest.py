@@ -10,14 +10,23 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 # One thread a process: the engines, learners and tests of a session run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As the embedded Ray of `rlad` has it.
+os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "services.http.proxy:middlewares")
 
 import logging
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from rlad_core.config import resolve_model
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from stock_server import serving
 
 VOCABULARY = 320
 END_TOKEN_ID = 1
@@ -119,3 +128,18 @@ def ray_cluster() -> Iterator[None]:
     yield
     serve.shutdown()
     ray.shutdown()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers, each folder of slow tests keeps to one: its services are started once."""
+    for item in items:
+        folder = item.path.parent.name
+        if folder in ("services", "e2e", "k8s"):
+            item.add_marker(pytest.mark.xdist_group(folder))
+
+
+@pytest.fixture(scope="session")
+def stock_server() -> Iterator[str]:
+    """URL of a vLLM OpenAI server that serves the shipped teacher as `kk`."""
+    with serving(Path(resolve_model("rlad:kk-teacher")), "kk") as url:
+        yield url
