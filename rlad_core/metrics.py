@@ -28,9 +28,12 @@ Stage = Literal[
 #: In the order in which a step goes through them; `step` is the whole.
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
+#: The label `run` of processes that no single run owns, such as a teacher that many runs share.
+SHARED: Final = "shared"
+
 LABELS: Final = {
-    "run": "name of the run, `shared` for a service that no single run owns",
-    "stage": "one of " + ", ".join(f"`{stage}`" for stage in STAGES),
+    "run": f"name of the run, `{SHARED}` for a service that no single run owns",
+    "stage": "one of " + ", ".join(f"`{stage}`" for stage in STAGES) + "; also `idle` where a help says so",
     "service": "`teacher`, `rollout` or `verifier`",
     "kind": "the few cases that the metric's help names",
     "phase": "`queue`, `decode`, `engine` or `encode`",
@@ -179,7 +182,7 @@ RUN_TOKEN_RATE: Final = _of_run(
 RUN_STAGE_SHARE: Final = _of_run(
     "stage_share_ratio",
     "ratio",
-    "Share of the last step that a stage held up, that is, ran while no earlier stage did.",
+    "Share of the last step in which a stage ran and no earlier one did; `idle` is the rest of the step.",
     "stage",
 )
 RUN_TEACHER_HIDDEN: Final = _of_run(
@@ -192,12 +195,12 @@ RUN_LEARNER_VERSION: Final = _of_run(
     "learner_policy_version", "versions", "Policy version that the learner published last."
 )
 RUN_DROPPED_GROUPS: Final = _of_run_total(
-    "dropped_groups", "groups", "Groups not trained on; kind is uninformative or stale.", "kind"
+    "dropped_groups", "groups", "Groups not trained on; kind is uninformative or rejected.", "kind"
 )
 RUN_WASTED_TOKENS: Final = _of_run_total(
     "wasted_tokens",
     "tokens",
-    "Generated tokens not trained on; kind is uninformative, stale or failed.",
+    "Response tokens sampled and not trained on; kind is uninformative or rejected.",
     "kind",
 )
 

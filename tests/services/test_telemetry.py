@@ -14,10 +14,11 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from rlad_core import metrics
+from rlad_core.metrics import SHARED
 from rlad_core.timeline import stage_table
 from services import telemetry
 from services.metric_sinks import PrometheusSink
-from services.telemetry import SHARED, SpanCollector, configure_logging, name_run, span
+from services.telemetry import SpanCollector, configure_logging, name_run, span
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
