@@ -38,7 +38,7 @@ LABELS: Final = {
     "kind": "the few cases that the metric's help names",
     "phase": "`queue`, `decode`, `engine` or `encode`",
     "subset": "subset of the task, for instance `3_people`",
-    "replica": "number of the replica, 0, 1, ...",
+    "rank": "number of a replica in its deployment, 0, 1, ...; its successor gets the same",
 }
 
 
@@ -189,7 +189,7 @@ RUN_TEACHER_HIDDEN: Final = _of_run(
     "teacher_hidden_seconds", "seconds", "Time of the last step in which the teacher worked behind rollouts."
 )
 RUN_POLICY_VERSION: Final = _of_run(
-    "policy_version", "versions", "Policy version that a rollout replica serves.", "replica"
+    "policy_version", "versions", "Policy version that a rollout replica serves.", "rank"
 )
 RUN_LEARNER_VERSION: Final = _of_run(
     "learner_policy_version", "versions", "Policy version that the learner published last."
@@ -279,8 +279,9 @@ def markdown() -> str:
         "<!-- Written by `python -m rlad_core.metrics > docs/metrics.md`; edit rlad_core/metrics.py. -->",
         "",
         "In Ray processes they are collected by the node's agent and exported with `ray_` in front of the",
-        "name and Ray's own labels (`WorkerId`, `NodeAddress`, ...) beside ours; elsewhere prometheus_client",
-        "exports them as they stand here. Histograms add `_bucket`, `_sum` and `_count`; take sums of",
+        "name and Ray's own labels beside ours: `WorkerId`, `NodeAddress`, `SessionName`, and in a replica of",
+        "Serve `application`, `deployment` and `replica` (its id). Elsewhere prometheus_client exports them as",
+        "they stand here. Histograms add `_bucket`, `_sum` and `_count`; take sums of",
         "seconds from the counters, since Ray rebuilds a histogram's sum from the middles of its buckets.",
         "",
         *_table(("label", "values"), ((f"`{name}`", text) for name, text in LABELS.items())),

@@ -1,14 +1,13 @@
 """vLLM's own metrics through Ray's agent, with the labels by which runs and services are told apart.
 
 They are exported as ``ray_vllm_...`` with the model's name and the replica's id, neither of which says whose
-engine it is. Here they get our labels `run` and `service` too.
+engine it is. Here they get `run` and `service`, as ours have them, and Serve's `application` and `deployment`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import ray
-from vllm.config import VllmConfig
+from ray import serve
+from ray.serve.exceptions import RayServeException
 from vllm.v1.metrics.ray_wrappers import (
     RayCounterWrapper,
     RayGaugeWrapper,
@@ -18,42 +17,51 @@ from vllm.v1.metrics.ray_wrappers import (
 
 from services import telemetry
 
+_labels: dict[str, str] = {}
+"""Of this process, which has one engine."""
+
 
 class _Labelled:
-    """Two labels more than vLLM asks for; before the wrapper in the order of base classes."""
-
-    service: str
+    """More labels than vLLM asks for; before the wrapper in the order of base classes."""
 
     def __init__(
         self, name: str, documentation: str | None = "", labelnames: list[str] | None = None, **more: Any
     ) -> None:
-        super().__init__(name, documentation, [*(labelnames or []), "run", "service"], **more)
+        super().__init__(name, documentation, [*(labelnames or []), *_labels], **more)  # type: ignore[call-arg]
 
     def _build_tags(self, *labels: Any, **named: Any) -> dict[str, str]:
-        ours = {"run": telemetry.run_name(), "service": self.service}
         if labels:
-            return super()._build_tags(*labels, *ours.values())  # type: ignore[misc]
-        return super()._build_tags(**named, **ours)  # type: ignore[misc]
+            return super()._build_tags(*labels, *_labels.values())  # type: ignore[misc]
+        return super()._build_tags(**named, **_labels)  # type: ignore[misc]
 
 
-def stat_loggers(service: str) -> list[Callable[[VllmConfig, list[int]], RayPrometheusStatLogger]]:
-    """What ``AsyncLLM`` takes to record its metrics; nothing in a process that has joined no cluster.
+class _Gauge(_Labelled, RayGaugeWrapper): ...
+
+
+class _Counter(_Labelled, RayCounterWrapper): ...
+
+
+class _Histogram(_Labelled, RayHistogramWrapper): ...
+
+
+class _StatLogger(RayPrometheusStatLogger):
+    _gauge_cls, _counter_cls, _histogram_cls = _Gauge, _Counter, _Histogram
+
+
+def stat_loggers(service: str) -> list[type[RayPrometheusStatLogger]]:
+    """What ``AsyncLLM`` takes so as to record its metrics; nothing outside a Serve replica.
 
     Args:
         service: value of the label `service`.
     """
-    if not ray.is_initialized():
+    try:
+        context = serve.get_replica_context()
+    except RayServeException:
         return []
-
-    class Gauge(_Labelled, RayGaugeWrapper): ...
-
-    class Counter(_Labelled, RayCounterWrapper): ...
-
-    class Histogram(_Labelled, RayHistogramWrapper): ...
-
-    class Logger(RayPrometheusStatLogger):
-        _gauge_cls, _counter_cls, _histogram_cls = Gauge, Counter, Histogram
-
-    for kind in (Gauge, Counter, Histogram):
-        kind.service = service
-    return [Logger]
+    _labels.update(
+        run=telemetry.run_name(),
+        service=service,
+        application=context.app_name,
+        deployment=context.deployment,
+    )
+    return [_StatLogger]

@@ -88,7 +88,7 @@ class RolloutService:
             self._replica,
             store,
             args.update_timeout_s,
-            on_version=lambda version: telemetry.gauge(metrics.RUN_POLICY_VERSION, version, replica=number),
+            on_version=lambda version: telemetry.gauge(metrics.RUN_POLICY_VERSION, version, rank=number),
         )
         # Before Serve routes anything here: a restarted replica must not begin with version 0.
         await self._held.start()
