@@ -1,7 +1,7 @@
 """vLLM's own metrics through Ray's agent, with the labels by which runs and services are told apart.
 
 They are exported as ``ray_vllm_...`` with the model's name and the replica's id, neither of which says whose
-engine it is. Here they get `run` and `service`, as ours have them, and Serve's `application` and `deployment`.
+engine it is. Here they get `run` and `service`, as ours, and Serve's `application` and `deployment`.
 """
 
 from typing import Any
