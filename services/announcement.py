@@ -7,19 +7,20 @@ from pathlib import Path
 
 import ray
 
-FILE = "scrape.json"
-"""In the run's folder while the run goes on, in the format of Prometheus' ``file_sd_configs``."""
-
 
 @contextmanager
 def announced(run_dir: Path) -> Iterator[None]:
-    """Name the nodes of this process's Ray to Prometheus until the block ends."""
+    """Name the nodes of this process's Ray to Prometheus until the block ends.
+
+    The file is in the format of Prometheus' ``file_sd_configs`` and lies beside the run's folder, called
+    ``scrape-NAME.json``: Prometheus takes a * in a file's name, but not in a folder's.
+    """
     targets = [
         f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in ray.nodes() if node["Alive"]
     ]
-    file = run_dir / FILE
+    file = run_dir.parent / f"scrape-{run_dir.name}.json"
     file.write_text(json.dumps([{"targets": targets}]))
     try:
         yield
     finally:
-        file.unlink()
+        file.unlink(missing_ok=True)

@@ -96,7 +96,7 @@ class Learner:
 
     def publish(self, version: int) -> None:
         """Hand the policy to every rollout replica as `version`; waits until all of them serve it."""
-        with span("weight_sync"):
+        with span("weight_sync", items=int(self.rank == 0)):
             state = self.policy.full_state_dict()
             if self.rank == 0:
                 weights = self.config.weights
@@ -118,7 +118,7 @@ class Learner:
     def step(self, step: int) -> bool:
         """One step of the run; False where the run is to stop before it."""
         started = time.time()
-        with span("step"):
+        with span("step", items=int(self.rank == 0)):
             shard: Shard | None = self._ask(
                 self.collector.next_shard.remote(step, self.rank), f"the batch of step {step}"
             )
@@ -173,7 +173,7 @@ class Learner:
         """Report to Ray Train, with a checkpoint where one is wanted. Waits for all ranks."""
         if not wanted:
             return
-        with span("checkpoint"), tempfile.TemporaryDirectory() as folder:
+        with span("checkpoint", items=int(self.rank == 0)), tempfile.TemporaryDirectory() as folder:
             self.policy.save(Path(folder))
             if self.rank == 0:
                 frontier = self._ask(self.collector.frontier.remote(), "the frontier of the prompts")

@@ -73,8 +73,12 @@ class RolloutService:
         telemetry.name_run(args.run)
         context = serve.get_replica_context()
         self._replica = context.replica_id.unique_id
-        # A replica that takes another's place takes its number too, so the label has few values.
-        number = str(context.rank.rank)
+
+        def tell(version: int) -> None:
+            if args.policy_store is not None:  # else there is but one version
+                # A replica that takes another's place takes its number too, so the label has few values.
+                telemetry.gauge(metrics.RUN_POLICY_VERSION, version, rank=str(context.rank.rank))
+
         model = resolve_model(args.model)
         self._tokenizer = AutoTokenizer.from_pretrained(model)
         self._vocab_size = int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
@@ -83,13 +87,7 @@ class RolloutService:
         store = None
         if args.policy_store is not None and args.transfer == "object_store":
             store = policy_store(args.policy_store)
-        self._held = HeldPolicy(
-            self._engine,
-            self._replica,
-            store,
-            args.update_timeout_s,
-            on_version=lambda version: telemetry.gauge(metrics.RUN_POLICY_VERSION, version, rank=number),
-        )
+        self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s, tell)
         # Before Serve routes anything here: a restarted replica must not begin with version 0.
         await self._held.start()
         self._intake = Intake(self.check_health, "the engine")

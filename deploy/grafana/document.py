@@ -134,16 +134,14 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _target(query: Query, index: int, panel: Panel) -> dict[str, Any]:
-    # A stat shows the last value of a range, which a run that is over still has.
-    instant = panel.kind in ("table", "bargauge")
     return {
         "refId": chr(ord("A") + index),
         "datasource": _SOURCE,
         "editorMode": "code",
         "expr": query.expr,
         "legendFormat": query.legend,
-        "instant": instant,
-        "range": not instant,
+        "instant": panel.instant,
+        "range": not panel.instant,
         "format": "table" if panel.kind == "table" else "time_series",
     }
 

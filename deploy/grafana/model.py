@@ -65,6 +65,11 @@ class Panel:
     empty_when_well: str = ""
 
     @property
+    def instant(self) -> bool:
+        """One value per series, at the end of the time range; a stat shows the last one of a line."""
+        return self.kind in ("table", "bargauge")
+
+    @property
     def height(self) -> int:
         """In Grafana's units of 30 pixels."""
         return 4 if self.kind == "stat" else 8

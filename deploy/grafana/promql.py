@@ -51,7 +51,7 @@ class Scope:
         return f"sum by ({self._labels(by)}) (rate({self.select(metric, *matchers)}[$__rate_interval]))"
 
     def grown(self, metric: MetricSpec | str, *by: str) -> str:
-        """How much a counter grew over the dashboard's time range, to the last scrape and from its beginning."""
+        """How much a counter grew over the time range, exactly and from its beginning on."""
         series, labels = self.select(metric), self._labels(by)
         now = f"sum by ({labels}) (max_over_time({series}[$__range]))"
         before = f"sum by ({labels}) ({series} offset $__range)"

@@ -1,4 +1,4 @@
-"""Recording rules for quantiles: the expensive part of every dashboard, computed once and not by each viewer."""
+"""Recording rules for quantiles: the expensive part of a dashboard, computed once and not for each viewer."""
 
 from dataclasses import dataclass
 from typing import Any

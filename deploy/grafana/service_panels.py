@@ -95,10 +95,10 @@ class ServicePanels:
                 )
             ],
             "s",
-            "The chosen percentile of each phase of a call: read and check it, wait, compute, write the answer.",
+            "The chosen percentile of each phase: read and check a call, wait, compute, write the answer.",
             "Engine has nearly all of it.",
-            f"Queue: {self.knob}. Decode or encode: requests are very large, or their bodies are JSON and not "
-            "Arrow.",
+            f"Queue: {self.knob}. Decode or encode: requests are very large, or their bodies are JSON "
+            "and not Arrow.",
         )
 
     def phase_means(self) -> Panel:
@@ -138,21 +138,17 @@ class ServicePanels:
             "cps",
             "Calls that failed, by the exception's class.",
             "None.",
-            "The class says whose fault it is: InvalidRequestError is the caller's, BusyError is overload, and "
-            "an engine's error is in the replica's log.",
+            "The class says whose fault it is: InvalidRequestError is the caller's, BusyError is overload, "
+            "and an engine's error is in the replica's log.",
             empty_when_well="a service without errors has no such series",
         )
 
     def error_share(self) -> Panel:
         """Failed calls of all calls."""
+        failed, all_calls = map(self.scope.rate, (metrics.SERVICE_ERRORS, metrics.SERVICE_REQUESTS))
         return Panel(
             "Share of failed calls",
-            [
-                Query(
-                    f"({self.scope.rate(metrics.SERVICE_ERRORS)}) / ({self.scope.rate(metrics.SERVICE_REQUESTS)})",
-                    "{{application}}",
-                )
-            ],
+            [Query(f"({failed}) / ({all_calls})", "{{application}}")],
             "percentunit",
             "Failed calls by all calls.",
             "Nothing.",

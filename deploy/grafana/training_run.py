@@ -1,24 +1,18 @@
 """Training run: which stage eats the step, and whether the policy learns."""
 
-from deploy.grafana.model import Dashboard, Panel, Query, Row, Threshold
-from deploy.grafana.promql import PERCENTILES, Scope
+from deploy.grafana.learning import LEARNING
+from deploy.grafana.model import Dashboard, Panel, Query, Row
+from deploy.grafana.promql import PERCENTILES
+from deploy.grafana.run_series import RUN, STEP, gauge
 from deploy.grafana.variables import PERCENTILE, TRAINING
 from rlad_core import metrics
-
-RUN = Scope(('run=~"$run"',), ("run",))
-STEP = Scope((*RUN.matchers, 'stage="step"'), RUN.by)
-
-
-def _gauge(metric: metrics.MetricSpec, *by: str) -> Query:
-    return Query(RUN.largest(metric, *by), " ".join(f"{{{{{label}}}}}" for label in ("run", *by)))
-
 
 NOW = Row(
     "Now",
     (
         Panel(
             "Step",
-            [_gauge(metrics.RUN_STEP)],
+            [gauge(metrics.RUN_STEP)],
             "none",
             "Learner steps that are finished.",
             "It rises with every step.",
@@ -38,7 +32,7 @@ NOW = Row(
         ),
         Panel(
             "Held-out accuracy",
-            [_gauge(metrics.RUN_EVALUATION, "subset")],
+            [gauge(metrics.RUN_EVALUATION, "subset")],
             "percentunit",
             "Accuracy on puzzles that are not trained on, at the last evaluation.",
             "Higher than before the run, and no lower than at the evaluation before.",
@@ -49,7 +43,7 @@ NOW = Row(
         ),
         Panel(
             "Trained tokens",
-            [_gauge(metrics.RUN_TOKEN_RATE)],
+            [gauge(metrics.RUN_TOKEN_RATE)],
             "short",
             "Response tokens trained on per second of the last step: the run's throughput.",
             "Steady; it falls a little as responses get longer.",
@@ -64,12 +58,12 @@ NOW = Row(
 _TIME_PANELS = (
     Panel(
         "Share of the step",
-        [_gauge(metrics.RUN_STAGE_SHARE, "stage")],
+        [gauge(metrics.RUN_STAGE_SHARE, "stage")],
         "percentunit",
-        "Where the last step went. A stage's share is the time in which it ran and no earlier stage did, so the "
-        "shares add up to the step; `idle` is what no stage accounts for.",
+        "Where the last step went. A stage's share is the time in which it ran and no earlier stage did, so "
+        "the shares add up to the step; `idle` is what no stage accounts for.",
         "Rollout and update have most of it, teacher and verify little: they work behind the rollouts.",
-        "Give the largest share more replicas, or a larger batch. Idle over 10% is waiting for objects or locks.",
+        "Give the largest share more replicas, or a larger batch. Idle over 10% is time between processes.",
         width=12,
         stacked=True,
         high=1,
@@ -111,7 +105,7 @@ _TIME_PANELS = (
     ),
     Panel(
         "Time of the teacher hidden behind rollouts",
-        [_gauge(metrics.RUN_TEACHER_HIDDEN)],
+        [gauge(metrics.RUN_TEACHER_HIDDEN)],
         "s",
         "Seconds of the last step in which the teacher worked while responses were still being sampled: what "
         "overlapping the two saves.",
@@ -152,128 +146,6 @@ _TIME_PANELS = (
 TIME = Row("Where the time of a step goes", _TIME_PANELS)
 
 
-LEARNING = Row(
-    "Whether it learns",
-    (
-        Panel(
-            "Reward",
-            [_gauge(metrics.RUN_REWARD)],
-            "none",
-            "Mean reward of all sampled responses of a step.",
-            "It rises, with noise of a few hundredths from batch to batch.",
-            "Falling for many steps: lower the learning rate; look at KL and the clip fractions.",
-            low=None,
-        ),
-        Panel(
-            "Accuracy",
-            [_gauge(metrics.RUN_ACCURACY)],
-            "percentunit",
-            "Share of the step's responses that are right.",
-            "It rises more slowly than the reward, which also pays for the format.",
-            "At 0 or 1 for long there is nothing to learn from: choose easier or harder puzzles.",
-            high=1,
-        ),
-        Panel(
-            "Held-out accuracy by subset",
-            [_gauge(metrics.RUN_EVALUATION, "subset")],
-            "percentunit",
-            "Accuracy on held-out puzzles, each time it is measured.",
-            "It rises with the training accuracy.",
-            "See Accuracy; `evaluation.every` sets how often it is measured.",
-            high=1,
-        ),
-        Panel(
-            "KL to the teacher",
-            [_gauge(metrics.RUN_TEACHER_KL)],
-            "none",
-            "Mean of log pi_theta - log pi_T over the sampled tokens.",
-            "It falls towards 0 under a distillation objective.",
-            "Over 2 or below -0.5 the two do not speak the same language: wrong teacher, tokenizer or chat "
-            "template, or a policy that has collapsed.",
-            axis="nats",
-            low=None,
-            thresholds=[Threshold(2, "red")],
-        ),
-        Panel(
-            "Clip fractions",
-            [
-                Query(RUN.largest(metrics.RUN_CLIP_LOW), "{{run}} low"),
-                Query(RUN.largest(metrics.RUN_CLIP_HIGH), "{{run}} high"),
-                Query(RUN.largest(metrics.RUN_TEACHER_CLAMPED), "{{run}} teacher ratio clamped"),
-            ],
-            "percentunit",
-            "Shares of tokens whose ratio left the trust region on either side, and whose teacher ratio was "
-            "clamped.",
-            "Low and high under 10% each; clamped under 30%, and falling as the policy nears the teacher.",
-            "Over 30%: updates are too large. Lower `learner.lr` or `updates_per_batch`.",
-            thresholds=[Threshold(0.3, "red")],
-        ),
-        Panel(
-            "Entropy",
-            [_gauge(metrics.RUN_ENTROPY)],
-            "none",
-            "Mean entropy of the policy per response token.",
-            "It falls slowly and settles well above 0.",
-            "Near 0 the policy has become deterministic and groups carry no signal; rising steeply it forgets.",
-            axis="nats",
-        ),
-        Panel(
-            "Loss",
-            [_gauge(metrics.RUN_LOSS)],
-            "none",
-            "The objective's loss, averaged over the step's updates.",
-            "Small and noisy around 0 for policy gradients: it is no measure of progress.",
-            "A jump by orders of magnitude goes with a jump of the gradient's norm.",
-            low=None,
-        ),
-        Panel(
-            "Gradient norm",
-            [_gauge(metrics.RUN_GRADIENT_NORM)],
-            "none",
-            "Norm of the gradient before clipping.",
-            "Below or near `learner.grad_clip`, with single peaks.",
-            "Rising for many steps: lower the learning rate.",
-        ),
-        Panel(
-            "Learning rate",
-            [_gauge(metrics.RUN_LEARNING_RATE)],
-            "sci",
-            "Learning rate of the last update.",
-            "The recipe's schedule: it rises through the warm-up.",
-            "Compare with the recipe in the run's folder.",
-            axis="per step",
-        ),
-        Panel(
-            "Response length",
-            [_gauge(metrics.RUN_RESPONSE_LENGTH)],
-            "none",
-            "Mean length of the step's responses.",
-            "Steady, or slowly changing.",
-            "Running to the limit: the policy no longer ends its answers; see Truncated.",
-            axis="tokens",
-        ),
-        Panel(
-            "Truncated",
-            [_gauge(metrics.RUN_TRUNCATED)],
-            "percentunit",
-            "Share of responses cut off by the length limit.",
-            "Under 5%.",
-            "Raise `rollout.max_response_length`, or find out why the policy rambles.",
-            high=1,
-            thresholds=[Threshold(0.05, "yellow"), Threshold(0.2, "red")],
-        ),
-        Panel(
-            "Trained tokens by time",
-            [_gauge(metrics.RUN_TOKEN_RATE)],
-            "short",
-            "Response tokens trained on per second of each step.",
-            "Steady.",
-            "See Share of the step for the stage that slows it.",
-            axis="tokens/s",
-        ),
-    ),
-)
-
 FRESH = Row(
     "How fresh the data are, and what is thrown away",
     (
@@ -291,7 +163,7 @@ FRESH = Row(
         ),
         Panel(
             "Mismatch of engine and learner",
-            [_gauge(metrics.RUN_MISMATCH)],
+            [gauge(metrics.RUN_MISMATCH)],
             "none",
             "Mean absolute difference of the log-probs of a token in the engine and in the learner, with the "
             "same weights.",
