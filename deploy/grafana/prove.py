@@ -2,7 +2,7 @@
 
     python -m deploy.grafana.prove --out /tmp/proof
 
-It leaves ``panels.md`` (panel -> series -> value) and a PNG of every dashboard, and fails if a query fails, or
+It leaves ``panels.md`` (panel -> series -> value) and a PNG of every dashboard. It fails if a query fails, or
 if a panel that the run should fill is empty. Afterwards ``--again`` asks and draws anew without a training.
 """
 
