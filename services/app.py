@@ -103,6 +103,7 @@ def rollout_args(config: RunConfig, model: str) -> RolloutArgs:
     """The rollout service of a run."""
     settings = config.rollout
     return RolloutArgs(
+        run=config.name,
         model=model,
         policy_store=policy_store_name(config),
         transfer=config.weights.transfer,
@@ -127,6 +128,7 @@ def rollout_args(config: RunConfig, model: str) -> RolloutArgs:
 def teacher_args(config: RunConfig, settings: ServeTeacher) -> TeacherArgs:
     """A teacher service of a run."""
     return TeacherArgs(
+        run=config.name,
         model=resolve_model(settings.model),
         engine=settings.engine,
         dtype=settings.dtype,
@@ -144,4 +146,4 @@ def teacher_args(config: RunConfig, settings: ServeTeacher) -> TeacherArgs:
 def verifier_args(config: RunConfig) -> verifier.VerifierArgs:
     """The verifier service of a run, for its own tasks alone."""
     names = [task.name for task in config.task_sections.values()]
-    return verifier.VerifierArgs(tasks={name: verifier.TASKS[name] for name in names})
+    return verifier.VerifierArgs(run=config.name, tasks={name: verifier.TASKS[name] for name in names})

@@ -77,6 +77,8 @@ class _Batch:
 
     positions: list[int]
     shards: list[Shard]
+    taken: set[int] = field(default_factory=set)
+    """Ranks that have theirs."""
 
 
 class ExperienceCollector:
@@ -128,6 +130,9 @@ class ExperienceCollector:
                 return None
             self._collecting[step] = asyncio.create_task(self._collect(step))
         batch = await self._collecting[step]
+        if rank not in batch.taken:
+            batch.taken.add(rank)
+            telemetry.waiting("update", -len(batch.shards[rank].plan.rows))
         return batch.shards[rank]
 
     async def trained(self, step: int) -> None:
@@ -188,6 +193,7 @@ class ExperienceCollector:
             self._ledger.release([g.position for g in dropped if g.position in self._ledger.alive])
             if len(kept) == count:
                 break
+        telemetry.waiting("assemble", -sum(len(group.rollouts) for group in (*kept, *dropped)))
         with span("assemble", items=sum(len(group.rollouts) for group in kept)):
             if isinstance(objective, SFT):
                 table, groups = accepted_sequences(kept)
@@ -229,6 +235,8 @@ class ExperienceCollector:
         self, step: int, positions: list[int], table: pa.Table, plans: list[ShardPlan], facts: StepFacts
     ) -> _Batch:
         facts.spans.extend(self._spans.take())
+        facts.numbers["trained_tokens"] = int(schema.lengths(table.column("response_token_ids")).sum())
+        telemetry.waiting("update", len(table))
         shards = [Shard(step, ray.put(table.take(plan.rows)), plan, facts) for plan in plans]
         return _Batch(positions, shards)
 
@@ -271,6 +279,7 @@ class ExperienceCollector:
             group = await worker.work(position, groups.slice(row, 1), table, sampling, version)
             self._ledger.advance(position, "finished")
             self._ledger.advance(position, "taken")
+            telemetry.waiting("assemble", len(group.rollouts))
             return group
 
         return await all_of(work(row, position) for row, position in enumerate(positions))

@@ -70,7 +70,15 @@ class RolloutService:
         from services.policy_engine import PolicyEngine
 
         self._args = args
-        self._replica = serve.get_replica_context().replica_id.unique_id
+        telemetry.name_run(args.run)
+        context = serve.get_replica_context()
+        self._replica = context.replica_id.unique_id
+
+        def tell(version: int) -> None:
+            if args.policy_store is not None:  # else there is but one version
+                # A replica that takes another's place takes its number too, so the label has few values.
+                telemetry.gauge(metrics.RUN_POLICY_VERSION, version, rank=str(context.rank.rank))
+
         model = resolve_model(args.model)
         self._tokenizer = AutoTokenizer.from_pretrained(model)
         self._vocab_size = int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
@@ -79,7 +87,7 @@ class RolloutService:
         store = None
         if args.policy_store is not None and args.transfer == "object_store":
             store = policy_store(args.policy_store)
-        self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s)
+        self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s, tell)
         # Before Serve routes anything here: a restarted replica must not begin with version 0.
         await self._held.start()
         self._intake = Intake(self.check_health, "the engine")
@@ -103,12 +111,8 @@ class RolloutService:
             StaleReplicaError: the replica has no way to get ``min_version``.
             TimeoutError: after ``timeout_s`` seconds.
         """
-        rows = self._checked(prompts)
-        await self._held.reach(min_version)
-        what = f"{sampling.group_size} responses each to {len(rows)} prompts"
-        async with limit(self._args.timeout_s, what):
-            groups = await all_of(self._sample(row, sampling) for row in rows)
-        return self._table(rows, groups)
+        with telemetry.request(SERVICE, "handle"):
+            return await self._generate(prompts, sampling, min_version)
 
     @http.post("/v1/rollouts", **documents(RolloutRequest, RolloutAnswer))
     async def rollouts_http(self, request: Request) -> Response:
@@ -127,11 +131,10 @@ class RolloutService:
             )
             self._refuse_over_limit(prompts.num_rows * sampling.group_size)
             try:
-                rollouts = await self.generate(prompts, sampling)
+                rollouts = await self._generate(prompts, sampling)
             except TimeoutError as error:
                 telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="time")
                 raise DeadlineError(str(error)) from error
-            telemetry.count(metrics.SERVICE_SEQUENCES, rollouts.num_rows, service=SERVICE)
             return await asyncio.to_thread(
                 write_answer,
                 rollouts,
@@ -236,6 +239,25 @@ class RolloutService:
             ) from error
 
     # Sampling
+
+    async def _generate(
+        self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0
+    ) -> pa.Table:
+        with telemetry.phase(SERVICE, "decode"):
+            rows = self._checked(prompts)
+        with telemetry.phase(SERVICE, "queue") as phase:
+            await self._held.reach(min_version)
+            phase.change("engine")
+            what = f"{sampling.group_size} responses each to {len(rows)} prompts"
+            async with limit(self._args.timeout_s, what):
+                groups = await all_of(self._sample(row, sampling) for row in rows)
+        with telemetry.phase(SERVICE, "encode"):
+            rollouts = self._table(rows, groups)
+        telemetry.count(metrics.SERVICE_SEQUENCES, rollouts.num_rows, service=SERVICE)
+        for kind, column in (("prompt", "prompt_token_ids"), ("generated", "response_token_ids")):
+            tokens = int(schema.lengths(rollouts.column(column)).sum())
+            telemetry.count(metrics.SERVICE_TOKENS, tokens, service=SERVICE, kind=kind)
+        return rollouts
 
     def _checked(self, prompts: pa.Table) -> list[dict[str, Any]]:
         """The prompts as rows with ``prompt_token_ids`` as int32 arrays."""

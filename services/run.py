@@ -14,6 +14,7 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlad_core.config import RunConfig, dump, load, resolve_model
+from services.announcement import announced
 from services.app import applications, policy_store_name, run_services
 from services.cluster import cluster, joined_address
 from services.deployment import DeploymentError, deployed
@@ -61,7 +62,7 @@ def run(config: RunConfig, *, resume: bool = False, restartable: bool = False, w
     frontier, first = _prepare(config, run_dir, resume)
     policy_folder = _policy_folder(config, run_dir)
     watcher.continue_from(first)
-    with watcher, cluster(config):
+    with watcher, cluster(config), announced(run_dir):
         watcher.say(f"starting {', '.join(_service_names(config))}")
         with (
             _services(config, policy_folder, watcher),

@@ -262,6 +262,11 @@ class TelemetryConfig(Section):
     metrics_port: Annotated[int, Field(ge=1024, le=65535)] | None = Field(
         default=None, description="Port of the Prometheus metrics of an embedded Ray; null: one that is free."
     )
+    linger_s: NonNegativeFloat = Field(
+        default=0.0,
+        description="Seconds that a learner that is done stays, so that Prometheus gets its last numbers: "
+        "Ray hands them on every 10 s, and Prometheus asks at its own interval.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     sample_experience_every: NonNegativeInt = Field(
         default=10, description="Steps between saved samples; 0: never."

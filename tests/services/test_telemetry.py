@@ -14,10 +14,11 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from rlad_core import metrics
+from rlad_core.metrics import SHARED
 from rlad_core.timeline import stage_table
 from services import telemetry
 from services.metric_sinks import PrometheusSink
-from services.telemetry import SHARED, SpanCollector, configure_logging, name_run, span
+from services.telemetry import SpanCollector, configure_logging, name_run, span
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -159,9 +160,9 @@ class TestSpan:
 
 class TestRecording:
     def test_labels_and_kinds_are_checked(self, registry: prometheus_client.CollectorRegistry) -> None:
-        telemetry.gauge(metrics.RUN_POLICY_VERSION, 4, replica="0")
+        telemetry.gauge(metrics.RUN_POLICY_VERSION, 4, rank="0")
         telemetry.count(metrics.RUN_DROPPED_GROUPS, 0, kind="stale")
-        assert scraped(registry) == {key("rlad_run_policy_version", run=SHARED, replica="0"): 4.0}
+        assert scraped(registry) == {key("rlad_run_policy_version", run=SHARED, rank="0"): 4.0}
         with pytest.raises(ValueError, match=r"rlad_run_policy_version has the labels .* got \['run'\]"):
             telemetry.gauge(metrics.RUN_POLICY_VERSION, 4)
         with pytest.raises(ValueError, match="rlad_run_reward_mean is a gauge, not a counter"):
