@@ -19,6 +19,8 @@ _RECORDED_SERVE = Scope(('application=~"$application"', 'deployment=~"$deploymen
 
 _SHARE = [Threshold(0.85, "yellow"), Threshold(0.95, "red")]
 
+_USED_STORE = _NODE.largest("ray_object_store_used_memory")
+
 
 def _node_share(used: str, whole: str) -> list[Query]:
     return [Query(f"({_NODE.largest(used)}) / ({_NODE.largest(whole)})", "{{instance}}")]
@@ -106,7 +108,12 @@ _MACHINES = (
     ),
     Panel(
         "Object store",
-        _node_share("ray_object_store_used_memory", "ray_object_store_total_memory"),
+        [
+            Query(
+                f"{_USED_STORE} / ({_USED_STORE} + {_NODE.largest('ray_object_store_available_memory')})",
+                "{{instance}}",
+            )
+        ],
         "percentunit",
         "Share of each node's object store in use: batches, policy versions, results.",
         "Low; it falls after each step.",
@@ -165,6 +172,20 @@ _SERVICES = (
         "Calls a second of each service of the chosen runs.",
         "Bursts with the steps.",
         "See the dashboards of teacher and rollout.",
+    ),
+    Panel(
+        "Mean time of a call",
+        [
+            Query(
+                _RUN.mean(metrics.SERVICE_SECONDS, metrics.SERVICE_DURATION),
+                "{{run}} {{service}}",
+            )
+        ],
+        "s",
+        "Mean time of a call of the time range to each service, from exact seconds.",
+        "As in the benchmark, for calls of the same size.",
+        "See the latency beside it for when it changed.",
+        kind="bargauge",
     ),
     Panel(
         "Latency by service, $percentile",
