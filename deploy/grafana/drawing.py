@@ -118,7 +118,7 @@ def _lines(frame: Any, axes: Any, panel: Panel, answers: Sequence[Answer], view:
         times = sorted({time for _, points in series for time, _ in points})
         values = [[dict(points).get(time, 0.0) for time in times] for _, points in series]
         axes.stackplot(
-            [t for t in times],
+            times,
             values,
             labels=[n for n, _ in series],
             colors=list(colors.values()),
