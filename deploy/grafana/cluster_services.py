@@ -19,6 +19,12 @@ _RECORDED_SERVE = Scope(('application=~"$application"', 'deployment=~"$deploymen
 
 _SHARE = [Threshold(0.85, "yellow"), Threshold(0.95, "red")]
 
+# Ray names a process by what it does just now, "ray::Actor.method": many short lines, were it not cut.
+_PROCESSES = (
+    f"label_replace({_CLUSTER.select('ray_component_rss_bytes')}, "
+    '"process", "$1", "Component", "(?:.*/|ray::)?(ServeReplica:[^:.]+|[A-Za-z]+).*")'
+)
+_SPILLED = _CLUSTER.select("ray_spill_manager_objects_bytes", 'State="Spilled"')
 _USED_STORE = _NODE.largest("ray_object_store_used_memory")
 
 
@@ -94,14 +100,9 @@ _MACHINES = (
     ),
     Panel(
         "Memory of processes",
-        [
-            Query(
-                f"topk(10, sum by (Component) ({_CLUSTER.select('ray_component_rss_bytes')}))",
-                "{{Component}}",
-            )
-        ],
+        [Query(f"sum by (process) ({_PROCESSES})", "{{process}}")],
         "bytes",
-        "Resident memory by kind of process, the ten largest.",
+        "Resident memory by kind of process, added up over nodes.",
         "Flat after the first steps.",
         "One that keeps rising leaks; its name says whose it is.",
         stacked=True,
@@ -123,7 +124,7 @@ _MACHINES = (
     ),
     Panel(
         "Spilled",
-        [Query(_NODE.largest("ray_spill_manager_objects_bytes", "State"), "{{instance}} {{State}}")],
+        [Query(f"max by (instance) ({_SPILLED})", "{{instance}}")],
         "bytes",
         "Objects written to disk for want of memory.",
         "0.",

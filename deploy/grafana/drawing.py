@@ -89,7 +89,8 @@ def _panel(
         color="#222222",
     )
     if not any(answer.series for answer in answers):
-        frame.text(0.5, 0.5, "No data", transform=frame.transAxes, ha="center", color="#888888", size=11)
+        reason = f"No data\n{panel.empty_when_well}"
+        frame.text(0.5, 0.4, reason, transform=frame.transAxes, ha="center", color="#888888", size=8)
         return
     body = (0.01, 0.02, 0.98, 1 - 1.4 / where.h)
     if panel.kind == "timeseries":
@@ -139,9 +140,9 @@ def _lines(frame: Any, axes: Any, panel: Panel, answers: Sequence[Answer], view:
             axes.axhline(threshold.value, color=threshold.color, lw=0.8, ls="--")
     axes.set_xlim(view.start_s, view.end_s)
     low, high = axes.get_ylim()
-    axes.set_ylim(
-        panel.low if panel.low is not None else low, panel.high if panel.high is not None else high or 1
-    )
+    if all(value == 0 for _, points in series for _, value in points):
+        high = 1
+    axes.set_ylim(low if panel.low is None else panel.low, high if panel.high is None else panel.high)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, panel.unit)))

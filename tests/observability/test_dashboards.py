@@ -114,7 +114,7 @@ class TestDashboard:
         board = load(file)
         names = [variable["name"] for variable in board["templating"]["list"]]
         assert names[0] == "datasource"
-        used = set(re.findall(r"\$(\w+)", json.dumps(panels(board)))) - {"__range", "__rate_interval"}
+        used = set(re.findall(r"\$([a-z_]+)", json.dumps(panels(board)))) - {"__range", "__rate_interval"}
         assert used <= set(names)
         assert set(names) <= used | {"datasource"}, "variables that change nothing"
         for variable in board["templating"]["list"]:
