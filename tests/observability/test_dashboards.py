@@ -3,12 +3,16 @@
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models import dashboard
 
 from deploy.grafana.__main__ import DASHBOARDS, ROOT, generated
 from deploy.grafana.foreign import OCCASIONAL, SEEN
@@ -42,6 +46,18 @@ def stem(name: str, known: set[str]) -> bool:
     return any(name.removesuffix(suffix) in known for suffix in SUFFIXES if name.endswith(suffix))
 
 
+def lost(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Paths of what is not the same any more; what came on top does not count."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            yield from lost(value, after.get(key), f"{path}/{key}")
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for index, (value, other) in enumerate(zip(before, after, strict=True)):
+            yield from lost(value, other, f"{path}/{index}")
+    elif before != after:
+        yield f"{path}: {before!r} became {after!r}"
+
+
 def test_generated_files_are_up_to_date() -> None:
     for path, text in generated().items():
         assert path.read_text() == text, f"{path.name} is old: run `python -m deploy.grafana`"
@@ -65,6 +81,14 @@ class TestDashboard:
             f"/d/{other.uid}" for other in DASHBOARDS if other.uid != board["uid"]
         }
         assert all(link["keepTime"] and link["includeVars"] for link in board["links"])
+
+    @pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
+    def test_nothing_in_it_is_unknown_to_grafana(self, file: Path) -> None:
+        """Grafana's own types read it and write it again: a misspelt or misplaced field would be lost."""
+        register_default_plugins()
+        board = load(file)
+        again = json.loads(JSONEncoder().encode(dashboard.Dashboard.from_json(board)))
+        assert list(lost(board, again)) == []
 
     def test_places(self, file: Path) -> None:
         board = load(file)
