@@ -100,9 +100,9 @@ _MACHINES = (
     ),
     Panel(
         "Memory of processes",
-        [Query(f"sum by (process) ({_PROCESSES})", "{{process}}")],
+        [Query(f"sum by (process) ({_PROCESSES}) > 2^28", "{{process}}")],
         "bytes",
-        "Resident memory by kind of process, added up over nodes.",
+        "Resident memory by kind of process, added up over nodes; those over 256 MiB.",
         "Flat after the first steps.",
         "One that keeps rising leaks; its name says whose it is.",
         stacked=True,
