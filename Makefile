@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint install install-dev python clean
+.PHONY: help demo test lint k8s k8s-policy image-check install install-dev python clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,15 @@ test: install-dev ## Install, then linters, type checks and all tests; pytest's 
 lint: ## ruff and mypy on what `make test` has installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+k8s: ## Write the Serve configuration of the manifests anew from deploy/serve
+	$(BIN)/python k8s/serve_config.py
+
+k8s-policy: ## Hold the rendered manifests and the Dockerfile to checkov's policies, in an environment of its own
+	@"$(PYTHON)" k8s/policy/check.py
+
+image-check: install-dev ## Carry out the install steps of docker/Dockerfile in a clean environment: 5 minutes, 5 GB
+	RLAD_IMAGE_CHECK=1 $(BIN)/python -m pytest tests/docker
 
 install: python ## Install into VENV; does nothing when that is up to date
 	@"$(PYTHON)" install.py --venv "$(VENV)"

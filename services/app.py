@@ -117,6 +117,7 @@ def rollout_args(config: RunConfig, model: str) -> RolloutArgs:
         num_replicas=settings.num_replicas,
         num_cpus=settings.num_cpus,
         num_gpus=settings.num_gpus,
+        node_labels=settings.node_labels,
         threads=settings.threads,
         seed=config.seed,
         timeout_s=settings.timeout_s,
@@ -136,6 +137,7 @@ def teacher_args(config: RunConfig, settings: ServeTeacher) -> TeacherArgs:
         num_replicas=settings.num_replicas,
         num_cpus=settings.num_cpus,
         num_gpus=settings.num_gpus,
+        node_labels=settings.node_labels,
         tensor_parallel_size=settings.tensor_parallel_size,
         threads=settings.threads,
     )

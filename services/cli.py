@@ -78,8 +78,17 @@ def run(
     recipe: Recipe,
     overrides: Overrides = [],  # noqa: B006 - typer reads it, nothing writes it
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    restartable: Annotated[
+        bool,
+        typer.Option(
+            "--restartable",
+            help="--resume where the run was begun before: for schedulers, which start a command again.",
+        ),
+    ] = False,
 ) -> None:
     """Carry out a run: services, training, evaluation, report.
+
+    With RAY_ADDRESS or cluster.address it joins that Ray cluster; otherwise it starts one for itself.
 
     Examples:
 
@@ -97,7 +106,8 @@ def run(
     from services.watch import Watcher
 
     try:
-        outcome = carry_out(config, resume=resume, watcher=Watcher(_out, config.total_steps))
+        watcher = Watcher(_out, config.total_steps)
+        outcome = carry_out(config, resume=resume, restartable=restartable, watcher=watcher)
     except RunError as error:
         _err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from error

@@ -1,4 +1,8 @@
-"""The Ray cluster of a run: an embedded one on this machine's loopback, or one that is already there."""
+"""The Ray cluster of a run: an embedded one on this machine's loopback, or one that is already there.
+
+There is one already where the recipe names it (``cluster.address``), and where Ray's own variable RAY_ADDRESS
+does, as it does inside `ray job submit` and in every pod of a KubeRay cluster.
+"""
 
 import logging
 import math
@@ -16,12 +20,19 @@ _START_ATTEMPTS = 3
 _SPARE_CPUS = 4  # logical: Serve's proxy and controller, Train's controller, the actors of the run
 
 
+def joined_address(config: RunConfig) -> str | None:
+    """The cluster that a run joins; None: it starts one of its own."""
+    address = config.cluster.address or os.environ.get("RAY_ADDRESS")
+    return address if address != "local" else None
+
+
 @contextmanager
 def cluster(config: RunConfig) -> Iterator[None]:
     """Join or start Ray; an embedded cluster ends with the block, another one goes on without us."""
     settings = config.cluster
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
-    if settings.address is None:
+    address = joined_address(config)
+    if address is None:
         with embedded_ray(
             num_cpus=settings.num_cpus or _wanted_cpus(config),
             num_gpus=settings.num_gpus,
@@ -31,9 +42,7 @@ def cluster(config: RunConfig) -> Iterator[None]:
             yield
         return
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    ray.init(
-        address=settings.address, namespace=NAMESPACE, logging_level=logging.WARNING, log_to_driver=False
-    )
+    ray.init(address=address, namespace=NAMESPACE, logging_level=logging.WARNING, log_to_driver=False)
     try:
         yield
     finally:
@@ -64,6 +73,7 @@ def embedded_ray(
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:
                 ray.init(
+                    address="local",  # also where RAY_ADDRESS names another cluster
                     num_cpus=num_cpus,
                     num_gpus=num_gpus,
                     object_store_memory=int(object_store_gib * 2**30),

@@ -59,6 +59,7 @@ def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
             resources_per_worker={"CPU": learner.num_cpus, "GPU": learner.num_gpus}
             if learner.num_gpus
             else {"CPU": learner.num_cpus},
+            label_selector=learner.node_labels or None,
         ),
         torch_config=TorchConfig(
             backend="nccl" if learner.num_gpus else "gloo", timeout_s=int(learner.timeout_s)

@@ -37,6 +37,9 @@ class ReplicaArgs(BaseModel):
     autoscaling: Autoscaling | None = None
     num_cpus: float = Field(default=1, ge=0, description="What Ray reserves for one replica.")
     num_gpus: float = Field(default=0, ge=0, description="The same; 0 runs on CPUs, a fraction shares a GPU.")
+    node_labels: dict[str, str] = Field(
+        default={}, description="Labels of the Ray nodes that replicas may run on; none: any node."
+    )
     max_ongoing_requests: int = Field(default=256, gt=0, description="Requests that one replica works on.")
     max_queued_requests: int = Field(
         default=1024, gt=0, description="Requests that wait for a replica; more are refused with 429."

@@ -29,6 +29,7 @@ def bind(deployment: Any, args: ReplicaArgs, environment: dict[str, str], **opti
         ray_actor_options={
             "num_cpus": args.num_cpus,
             "num_gpus": args.num_gpus,
+            "label_selector": args.node_labels,
             "runtime_env": {"env_vars": environment},
         },
         **options,

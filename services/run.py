@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rlad_core.config import RunConfig, dump, load, resolve_model
 from services.announcement import announced
 from services.app import applications, policy_store_name, run_services
-from services.cluster import cluster
+from services.cluster import cluster, joined_address
 from services.deployment import DeploymentError, deployed
 from services.experience import ExperienceCollector
 from services.initial_policy import write_initial_policy
@@ -44,18 +44,21 @@ class Outcome:
     report: ReportPaths
 
 
-def run(config: RunConfig, *, resume: bool = False, watcher: Watcher) -> Outcome:
+def run(config: RunConfig, *, resume: bool = False, restartable: bool = False, watcher: Watcher) -> Outcome:
     """Carry out a run.
 
     Args:
         config: checked.
         resume: continue the run of that name from its last checkpoint; else its folder must not exist.
+        restartable: resume where the run was begun before, else begin it.
         watcher: shows progress.
 
     Raises:
         RunError: the folder is in the way, there is nothing to resume, or something failed on the way.
     """
     run_dir = Path(config.run_dir).absolute()
+    if restartable:
+        resume = (run_dir / RECIPE).is_file()
     frontier, first = _prepare(config, run_dir, resume)
     policy_folder = _policy_folder(config, run_dir)
     watcher.continue_from(first)
@@ -126,19 +129,20 @@ def _services(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterat
     """Services and policy store of the run."""
     policy_store(policy_store_name(config))
     apps = applications(config, policy_folder)
+    joined = joined_address(config) is not None  # a cluster of our own ends anyway, and all in it
     try:
         with deployed(
             apps,
             timeout_s=config.cluster.start_timeout_s,
             setting="cluster.start_timeout_s",
-            take_down=config.cluster.address is not None,
+            take_down=joined,
         ) as url:
             watcher.say(f"services are up on {url} ({', '.join(f'/{name}' for name in apps)})")
             yield
     except DeploymentError as error:
         raise RunError(str(error)) from error
     finally:
-        if config.cluster.address is not None:
+        if joined:
             close_store(policy_store_name(config))
 
 

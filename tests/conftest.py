@@ -16,18 +16,14 @@ os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "services.htt
 import logging
 import shutil
 import socket
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from benchmarks import stock_server as stock
 from rlad_core.config import resolve_model
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from stock_server import serving
 
 VOCABULARY = 320
 END_TOKEN_ID = 1
@@ -155,5 +151,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def stock_server() -> Iterator[str]:
     """URL of a vLLM OpenAI server that serves the shipped teacher as `kk`."""
-    with serving(Path(resolve_model("rlad:kk-teacher")), "kk") as url:
+    options = ("--dtype", "float32", "--enforce-eager", "--max-model-len", "512", "--max-num-seqs", "32")
+    with stock.stock_server(resolve_model("rlad:kk-teacher"), "kk", *options, "--enable-scale-out") as url:
         yield url

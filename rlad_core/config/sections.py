@@ -22,6 +22,7 @@ from rlad_core.config.base import Section
 
 Dtype = Literal["float32", "bfloat16"]
 Share = Annotated[float, Field(gt=0, le=1)]
+PLACES = "Labels of the Ray nodes that it may run on; none: any node."
 MODEL_HELP = (
     "A folder in Hugging Face layout, a hub id, 'rlad:NAME' for a model that ships with the project "
     "(rlad:kk-student, rlad:kk-teacher)"
@@ -67,6 +68,7 @@ class ServeTeacher(TeacherSection):
     num_replicas: PositiveInt = 1
     num_cpus: NonNegativeFloat = 1
     num_gpus: NonNegativeFloat = Field(default=0, description="0: runs on CPUs; fractions share a GPU.")
+    node_labels: dict[str, str] = Field(default={}, description=PLACES)
     tensor_parallel_size: PositiveInt = Field(default=1, description="GPUs one replica spans (engine vllm).")
     threads: PositiveInt = Field(default=1, description="CPU threads one replica computes with.")
     max_tokens_per_batch: PositiveInt = Field(
@@ -174,6 +176,7 @@ class RolloutConfig(Section):
     num_replicas: PositiveInt = 1
     num_cpus: NonNegativeFloat = 1
     num_gpus: NonNegativeFloat = Field(default=0, description="0: runs on CPUs; fractions share a GPU.")
+    node_labels: dict[str, str] = Field(default={}, description=PLACES)
     tensor_parallel_size: PositiveInt = Field(default=1, description="GPUs one replica spans.")
     threads: PositiveInt = Field(default=1, description="CPU threads one replica computes with.")
     max_num_seqs: PositiveInt = Field(
@@ -222,6 +225,7 @@ class LearnerConfig(Section):
     num_gpus: NonNegativeFloat = Field(
         default=0, description="0: gloo on CPUs; 1: NCCL; a single worker may share."
     )
+    node_labels: dict[str, str] = Field(default={}, description=PLACES)
     threads: PositiveInt = Field(default=1, description="CPU threads one worker computes with.")
     timeout_s: PositiveFloat = Field(
         default=1800.0, description="Longest wait for a batch or for the other ranks."
@@ -281,7 +285,8 @@ class ClusterConfig(Section):
     """The Ray cluster: an embedded one on this machine, or one that is already there."""
 
     address: str | None = Field(
-        default=None, description="'auto', 'host:port' or 'ray://...'; null: embedded."
+        default=None,
+        description="'auto', 'host:port' or 'ray://...'; null: what RAY_ADDRESS names, else embedded.",
     )
     num_cpus: PositiveInt | None = Field(
         default=None, description="Logical CPUs of an embedded cluster; null: as many as the run asks for."

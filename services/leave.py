@@ -1,0 +1,80 @@
+"""What a pod does before it goes: Kubernetes runs it as `preStop`, and waits for it within the grace period.
+
+    python -m services.leave drain --within 240   # a pod of replicas: they move, and finish what they have
+    python -m services.leave stop --within 840    # the head of a run: it finishes its step, with a checkpoint
+    python -m services.leave wait --within 840    # a pod of a run: stays for as long as the run works on it
+
+All three end as soon as no actor is left on this node, and after the given seconds in any case.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+import ray
+from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.util.state import list_actors
+
+_POLL_S = 1.0
+_ANSWER_S = 10
+# Serve's own, which are on every node and go with it.
+_OF_THE_NODE = frozenset({"ProxyActor", "ServeController"})
+
+
+def drain(node_id: str, within_s: float) -> None:
+    """Tell Ray that this node goes: Serve starts the node's replicas elsewhere and lets these finish."""
+    # What the (hidden) command `ray drain-node` does; it has no public equivalent.
+    from ray.core.generated import autoscaler_pb2
+
+    gcs = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
+    deadline_ms = int((time.time() + within_s) * 1000)
+    accepted, why_not = gcs.drain_node(
+        node_id, autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION, "the pod is going", deadline_ms
+    )
+    if not accepted:
+        print(f"leave: Ray refuses to drain the node: {why_not}", file=sys.stderr)
+
+
+def stop(_node_id: str, _within_s: float) -> None:
+    """Tell every running job to stop, which for `rlad run` means: after this step."""
+    client = JobSubmissionClient()
+    for job in client.list_jobs():
+        if job.submission_id and job.status in (JobStatus.PENDING, JobStatus.RUNNING):
+            client.stop_job(job.submission_id)
+
+
+def wait(_node_id: str, _within_s: float) -> None:
+    """Tell nobody."""
+
+
+STEPS: dict[str, Callable[[str, float], None]] = {"drain": drain, "stop": stop, "wait": wait}
+
+
+def actors_on(node_id: str) -> list[str]:
+    """Classes of the actors that live on a node and are not Serve's own."""
+    actors = list_actors(
+        filters=[("state", "=", "ALIVE"), ("node_id", "=", node_id)], timeout=_ANSWER_S, limit=1000
+    )
+    return [actor.class_name for actor in actors if actor.class_name not in _OF_THE_NODE]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Leave a Ray cluster in an orderly way.")
+    parser.add_argument("how", choices=list(STEPS))
+    parser.add_argument("--within", type=float, required=True, metavar="SECONDS")
+    options = parser.parse_args(arguments)
+    deadline = time.monotonic() + options.within
+    ray.init(address="auto", logging_level="WARNING", log_to_driver=False)
+    node_id = ray.get_runtime_context().get_node_id()
+    STEPS[options.how](node_id, options.within)
+    while left := actors_on(node_id):
+        if time.monotonic() > deadline:
+            print(f"leave: still here after {options.within:g} s: {', '.join(left)}", file=sys.stderr)
+            return 1
+        time.sleep(_POLL_S)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""docker/compose.yaml: read as YAML, since Docker itself is rarely where tests run."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dockerfile import ROOT
+
+COMPOSE = ROOT / "docker" / "compose.yaml"
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return yaml.safe_load(COMPOSE.read_text())
+
+
+def test_ports_are_this_machines_own(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), f"{name}: {port}"
+
+
+def test_images_have_a_version(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        assert service["image"].rpartition(":")[2].lstrip("v")[0].isdigit()
+    build = compose["x-rlad"]["build"]
+    assert (COMPOSE.parent / build["context"] / build["dockerfile"]).samefile(ROOT / "docker" / "Dockerfile")
+
+
+def test_names_are_declared(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        for other in service.get("depends_on", []):
+            assert other in compose["services"], name
+        assert set(service.get("secrets", [])) <= compose["secrets"].keys(), name
+        for source, *_ in (volume.split(":") for volume in service.get("volumes", [])):
+            assert source.startswith("..") or source in compose["volumes"], name
+
+
+def test_mounted_folders_are_there(compose: dict[str, Any]) -> None:
+    if not (ROOT / "deploy" / "grafana").is_dir():
+        pytest.skip("there are no dashboards yet")
+    missing = [
+        source
+        for service in compose["services"].values()
+        for source, *_ in (volume.split(":") for volume in service.get("volumes", []))
+        if source.startswith("..") and not (COMPOSE.parent / source).is_dir()
+    ]
+    assert not missing
+
+
+def test_the_services_can_be_reached_from_other_containers(tmp_path: Path, compose: dict[str, Any]) -> None:
+    """The very command that prepares the Serve file, up to the deployment."""
+    [shell, flag, script] = compose["services"]["deploy"]["command"]
+    prepare = script.partition(" && serve deploy")[0]
+    prepare = prepare.replace("/tmp", str(tmp_path)).replace(
+        "/etc/rlad/serve", str(ROOT / "deploy" / "serve")
+    )
+    subprocess.run([shell, flag, prepare], check=True, timeout=30)
+    config, file = (
+        yaml.safe_load(p.read_text()) for p in (tmp_path / "all.yaml", ROOT / "deploy/serve/all.yaml")
+    )
+    assert config["http_options"].pop("host") == "0.0.0.0"
+    assert file["http_options"].pop("host") == "127.0.0.1"
+    assert config == file
+
+
+def test_secrets_stay_out_of_git() -> None:
+    done = subprocess.run(
+        ["git", "check-ignore", "docker/api-tokens"], cwd=ROOT, capture_output=True, timeout=30, check=False
+    )
+    assert done.returncode == 0
