@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 
 import pytest
-from runs import rows
 
 from deploy.grafana.__main__ import DASHBOARDS
 from deploy.grafana.answers import Answer, View, ask
@@ -13,6 +12,7 @@ from deploy.grafana.promql import exported
 from deploy.grafana.prove import empty_panels
 from deploy.prometheus.server import Prometheus
 from rlad_core import metrics
+from runs import rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
