@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "services.http.proxy:middlewares")
 
 import logging
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -97,6 +98,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 def untied_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     """With a head of its own."""
     return make_tiny_model(tmp_path_factory.mktemp("tiny") / "untied", tied=False)
+
+
+@pytest.fixture(scope="session")
+def prometheus_programs() -> dict[str, Path]:
+    """prometheus and promtool. In CI on Debian they can be had, so a test without them fails there."""
+    from deploy.prometheus.executables import MissingError, executables
+
+    try:
+        return executables()
+    except MissingError as error:
+        if os.environ.get("CI") == "true" and shutil.which("apt-get"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -54,12 +54,12 @@ def ask(prometheus: Prometheus, dashboard: Dashboard, view: View) -> dict[str, l
 
 
 def substitute(text: str, values: Mapping[str, str]) -> str:
-    """Replace ``$name`` by its value.
+    """Replace ``$name`` by its value; ``$1`` is left to PromQL's label_replace.
 
     Raises:
         KeyError: there is none.
     """
-    return re.sub(r"\$(\w+)", lambda match: values[match[1]], text)
+    return re.sub(r"\$([a-z_]+)", lambda match: values[match[1]], text)
 
 
 def _ask(prometheus: Prometheus, panel: Panel, query: Query, values: Mapping[str, str], view: View) -> Answer:

@@ -19,6 +19,14 @@ _RECORDED_SERVE = Scope(('application=~"$application"', 'deployment=~"$deploymen
 
 _SHARE = [Threshold(0.85, "yellow"), Threshold(0.95, "red")]
 
+# Ray names a process by what it does just now, "ray::Actor.method": many short lines, were it not cut.
+_PROCESSES = (
+    f"label_replace({_CLUSTER.select('ray_component_rss_bytes')}, "
+    '"process", "$1", "Component", "(?:.*/|ray::)?(ServeReplica:[^:.]+|[A-Za-z]+).*")'
+)
+_SPILLED = _CLUSTER.select("ray_spill_manager_objects_bytes", 'State="Spilled"')
+_USED_STORE = _NODE.largest("ray_object_store_used_memory")
+
 
 def _node_share(used: str, whole: str) -> list[Query]:
     return [Query(f"({_NODE.largest(used)}) / ({_NODE.largest(whole)})", "{{instance}}")]
@@ -92,21 +100,21 @@ _MACHINES = (
     ),
     Panel(
         "Memory of processes",
-        [
-            Query(
-                f"topk(10, sum by (Component) ({_CLUSTER.select('ray_component_rss_bytes')}))",
-                "{{Component}}",
-            )
-        ],
+        [Query(f"sum by (process) ({_PROCESSES}) > 2^28", "{{process}}")],
         "bytes",
-        "Resident memory by kind of process, the ten largest.",
+        "Resident memory by kind of process, added up over nodes; those over 256 MiB.",
         "Flat after the first steps.",
         "One that keeps rising leaks; its name says whose it is.",
         stacked=True,
     ),
     Panel(
         "Object store",
-        _node_share("ray_object_store_used_memory", "ray_object_store_total_memory"),
+        [
+            Query(
+                f"{_USED_STORE} / ({_USED_STORE} + {_NODE.largest('ray_object_store_available_memory')})",
+                "{{instance}}",
+            )
+        ],
         "percentunit",
         "Share of each node's object store in use: batches, policy versions, results.",
         "Low; it falls after each step.",
@@ -116,7 +124,7 @@ _MACHINES = (
     ),
     Panel(
         "Spilled",
-        [Query(_NODE.largest("ray_spill_manager_objects_bytes", "State"), "{{instance}} {{State}}")],
+        [Query(f"max by (instance) ({_SPILLED})", "{{instance}}")],
         "bytes",
         "Objects written to disk for want of memory.",
         "0.",
@@ -165,6 +173,20 @@ _SERVICES = (
         "Calls a second of each service of the chosen runs.",
         "Bursts with the steps.",
         "See the dashboards of teacher and rollout.",
+    ),
+    Panel(
+        "Mean time of a call",
+        [
+            Query(
+                _RUN.mean(metrics.SERVICE_SECONDS, metrics.SERVICE_DURATION),
+                "{{run}} {{service}}",
+            )
+        ],
+        "s",
+        "Mean time of a call of the time range to each service, from exact seconds.",
+        "As in the benchmark, for calls of the same size.",
+        "See the latency beside it for when it changed.",
+        kind="bargauge",
     ),
     Panel(
         "Latency by service, $percentile",

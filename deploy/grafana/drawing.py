@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from io import BytesIO
 from itertools import cycle
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
 
 from deploy.grafana.answers import Answer, View, substitute
 from deploy.grafana.model import COLUMNS, Dashboard, Panel, Place, layout
@@ -29,6 +32,7 @@ _COLORS = (
     "#ff9830",
 )
 _LEGEND_ENTRIES = 9
+_LEGEND_COLUMNS = 3
 _QUIET = {"size": 7, "color": "#555555"}
 
 
@@ -52,7 +56,10 @@ def draw(dashboard: Dashboard, answers: Mapping[str, Sequence[Answer]], view: Vi
             )
             for panel, where in panels:
                 _panel(figure, panel, where, height, answers[panel.title], view)
-        figure.savefig(file, dpi=80)
+        picture = BytesIO()
+        figure.savefig(picture, dpi=80, format="png")
+    # Few colours are used, so a palette keeps it small.
+    Image.open(picture).convert("RGB").quantize(128).save(file, optimize=True)
 
 
 def _panel(
@@ -82,12 +89,16 @@ def _panel(
         color="#222222",
     )
     if not any(answer.series for answer in answers):
-        frame.text(0.5, 0.5, "No data", transform=frame.transAxes, ha="center", color="#888888", size=11)
+        reason = f"No data\n{panel.empty_when_well}"
+        frame.text(0.5, 0.4, reason, transform=frame.transAxes, ha="center", color="#888888", size=8)
         return
     body = (0.01, 0.02, 0.98, 1 - 1.4 / where.h)
     if panel.kind == "timeseries":
-        narrow = 0.35 / where.w
-        _lines(frame.inset_axes((narrow + 0.05, 0.3, 0.93 - narrow, 0.55)), panel, answers, view)
+        entries = min(_LEGEND_ENTRIES, sum(len(answer.series) for answer in answers))
+        bottom = (1.1 + 0.42 * ceil(entries / _LEGEND_COLUMNS)) / where.h
+        left = 0.06 + 0.3 / where.w
+        place = (left, bottom, 0.98 - left, 1 - bottom - 1.3 / where.h)
+        _lines(frame, frame.inset_axes(place), panel, answers, view)
     elif panel.kind == "stat":
         _stat(frame.inset_axes(body), panel, answers)
     elif panel.kind == "bargauge":
@@ -101,14 +112,14 @@ def _series(answers: Sequence[Answer]) -> list[tuple[str, list[tuple[float, floa
     return sorted(found, key=lambda named: named[0])
 
 
-def _lines(axes: Any, panel: Panel, answers: Sequence[Answer], view: View) -> None:
+def _lines(frame: Any, axes: Any, panel: Panel, answers: Sequence[Answer], view: View) -> None:
     series = _series(answers)
     colors = dict(zip((name for name, _ in series), cycle(_COLORS)))
     if panel.stacked:
         times = sorted({time for _, points in series for time, _ in points})
         values = [[dict(points).get(time, 0.0) for time in times] for _, points in series]
         axes.stackplot(
-            [_time(t) for t in times],
+            times,
             values,
             labels=[n for n, _ in series],
             colors=list(colors.values()),
@@ -117,7 +128,7 @@ def _lines(axes: Any, panel: Panel, answers: Sequence[Answer], view: View) -> No
     else:
         for name, points in series:
             axes.plot(
-                [_time(t) for t, _ in points],
+                [t for t, _ in points],
                 [v for _, v in points],
                 lw=1.1,
                 label=name,
@@ -127,17 +138,19 @@ def _lines(axes: Any, panel: Panel, answers: Sequence[Answer], view: View) -> No
     for threshold in panel.thresholds:
         if threshold.value < 3 * axes.get_ylim()[1]:
             axes.axhline(threshold.value, color=threshold.color, lw=0.8, ls="--")
-    axes.set_xlim(_time(view.start_s), _time(view.end_s))
+    axes.set_xlim(view.start_s, view.end_s)
     low, high = axes.get_ylim()
-    axes.set_ylim(
-        panel.low if panel.low is not None else low, panel.high if panel.high is not None else high or 1
-    )
+    if all(value == 0 for _, points in series for _, value in points):
+        high = 1
+    axes.set_ylim(low if panel.low is None else panel.low, high if panel.high is None else panel.high)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, panel.unit)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _clock(value)))
     axes.set_ylabel(panel.axis, **_QUIET)
     axes.grid(lw=0.3, color="#dddddd")
+    for side in axes.spines.values():
+        side.set_color("#cccccc")
     axes.tick_params(labelsize=6.5, colors="#555555", length=2)
     handles, names = axes.get_legend_handles_labels()
     more = len(names) - _LEGEND_ENTRIES
@@ -146,9 +159,10 @@ def _lines(axes: Any, panel: Panel, answers: Sequence[Answer], view: View) -> No
     axes.legend(
         handles,
         names,
-        loc="upper left",
-        bbox_to_anchor=(-0.08, -0.14),
-        ncols=3,
+        loc="lower left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=frame.transAxes,
+        ncols=_LEGEND_COLUMNS,
         fontsize=6,
         frameon=False,
         handlelength=1.2,
@@ -215,10 +229,6 @@ def _color(panel: Panel, value: float) -> str:
     return {"green": "#3b8f3b", "yellow": "#c9a000", "orange": "#e0752d", "red": "#c4162a"}[
         passed[-1] if passed else "green"
     ]
-
-
-def _time(seconds: float) -> float:
-    return seconds
 
 
 def _clock(seconds: float) -> str:

@@ -27,9 +27,10 @@ _INTERVAL_S = 2.0
 #: Ray hands its numbers on so often; by default every 10 s, which leaves few points of a short run.
 REPORTING = {"RAY_metrics_report_interval_ms": "4000"}
 SETTINGS = (
-    "stages.0.steps=6",
+    "stages.0.steps=20",
     "learner.warmup_steps=0",
-    "learner.checkpoint_every=2",
+    "learner.checkpoint_every=5",
+    "evaluation.every=5",
     "rollout.prompts_per_step=8",
     "task.evaluation.count=20",
     "telemetry.linger_s=12",

@@ -3,10 +3,11 @@
 from deploy.grafana.model import Dashboard, Panel, Query, Row, Threshold
 from deploy.grafana.promql import PERCENTILES, Scope
 from deploy.grafana.service_panels import ServicePanels
-from deploy.grafana.variables import APPLICATION, DEPLOYMENT, PERCENTILE, RUN
 from rlad_core import metrics
 
-_PANELS = ServicePanels("rollout", "add replicas, or raise `max_num_seqs` where the KV cache has room")
+_PANELS = ServicePanels(
+    "rollout", "RolloutService", "add replicas, or raise `max_num_seqs` where the KV cache has room"
+)
 _SCOPE = _PANELS.scope
 _REPLICAS = Scope(tuple(m for m in _SCOPE.matchers if not m.startswith("service=")), _SCOPE.by)
 
@@ -153,7 +154,7 @@ DASHBOARD = Dashboard(
     "rlad-rollout-vllm",
     "RLAD / Rollout and vLLM",
     "How fast responses are sampled, and what the engines do meanwhile.",
-    (RUN, APPLICATION, DEPLOYMENT, PERCENTILE),
+    _PANELS.variables,
     (
         Row("Rate", (_PANELS.calls(), _PANELS.tokens("generated"), _PANELS.sequences())),
         Row("Latency", (_PANELS.latency(), _PANELS.phases(), _PANELS.phase_means())),

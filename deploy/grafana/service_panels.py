@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from deploy.grafana.model import Panel, Query, Threshold
+from deploy.grafana.model import Panel, Query, Threshold, Variable
 from deploy.grafana.promql import PERCENTILES, Scope
+from deploy.grafana.variables import PERCENTILE, RUN
 from rlad_core import metrics
 
 ERROR_SHARE = 0.01
@@ -16,10 +17,12 @@ class ServicePanels:
 
     Attributes:
         name: the label `service`.
+        deployment: what Serve calls it.
         knob: what to change where it is saturated.
     """
 
     name: str
+    deployment: str
     knob: str
 
     @property
@@ -33,6 +36,21 @@ class ServicePanels:
                 'deployment=~"$deployment"',
             ),
             ("run", "application"),
+        )
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """What there is to choose."""
+        healthy = f'ray_serve_deployment_replica_healthy{{deployment="{self.deployment}"'
+        return (
+            RUN,
+            Variable("application", "Application", f"label_values({healthy}}}, application)"),
+            Variable(
+                "deployment",
+                "Deployment",
+                f'label_values({healthy}, application=~"$application"}}, deployment)',
+            ),
+            PERCENTILE,
         )
 
     def calls(self) -> Panel:
@@ -171,7 +189,10 @@ class ServicePanels:
 
     def serve_queue(self) -> Panel:
         """What waits in Serve for a replica."""
-        scope = Scope(('application=~"$application"', 'deployment=~"$deployment"'), ("application",))
+        scope = Scope(
+            ('application=~"$application"', 'deployment=~"$deployment"', f'deployment="{self.deployment}"'),
+            ("application",),
+        )
         return Panel(
             "Waiting for a replica",
             [

@@ -3,10 +3,11 @@
 from deploy.grafana.model import Dashboard, Panel, Query, Row, Threshold
 from deploy.grafana.promql import PERCENTILES
 from deploy.grafana.service_panels import ServicePanels
-from deploy.grafana.variables import APPLICATION, DEPLOYMENT, PERCENTILE, RUN
 from rlad_core import metrics
 
-_PANELS = ServicePanels("teacher", "add replicas, or raise `max_tokens_per_batch` where memory allows")
+_PANELS = ServicePanels(
+    "teacher", "TeacherService", "add replicas, or raise `max_tokens_per_batch` where memory allows"
+)
 _SCOPE = _PANELS.scope
 
 _BATCHES = (
@@ -51,7 +52,7 @@ DASHBOARD = Dashboard(
     "rlad-teacher-scoring",
     "RLAD / Teacher scoring",
     "How fast the teacher scores, what it waits for, and what fails.",
-    (RUN, APPLICATION, DEPLOYMENT, PERCENTILE),
+    _PANELS.variables,
     (
         Row("Rate", (_PANELS.calls(), _PANELS.tokens("scored"), _PANELS.sequences())),
         Row("Latency", (_PANELS.latency(), _PANELS.phases(), _PANELS.phase_means())),

@@ -191,6 +191,7 @@ FRESH = Row(
             "Under a third of all: groups in which all responses are right, or all are wrong, teach nothing.",
             "Choose puzzles of another difficulty, or larger groups.",
             kind="bargauge",
+            width=6,
             axis="tokens",
             empty_when_well="a short run may have dropped nothing",
         ),
@@ -202,6 +203,7 @@ FRESH = Row(
             "Under a third of all.",
             "See Tokens sampled in vain.",
             kind="bargauge",
+            width=6,
             axis="groups",
             empty_when_well="a short run may have dropped nothing",
         ),
@@ -213,6 +215,7 @@ FRESH = Row(
             "Equal over a step for rollout, teacher and update.",
             "A stage with fewer has failed calls, or does without some of the data.",
             axis="tokens/s",
+            width=6,
         ),
         Panel(
             "Items done by each stage",
@@ -222,6 +225,7 @@ FRESH = Row(
             "Equal over a step for rollout, teacher, verify and update.",
             "See Errors.",
             axis="sequences/s",
+            width=6,
         ),
     ),
 )
