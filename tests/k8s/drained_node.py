@@ -1,15 +1,16 @@
 """Has a replica run on another node than the head's, has that node drained, and asks where it is then.
 
-A program of its own, since the cluster of test_on_ray.py is not that of the process of the tests. Both
-nodes have one `place`; the head's is taken until the replica is on the other node.
+A program of its own, with a cluster of two nodes on the loopback interface: the process of the tests has one
+already. Both nodes have one `place`; the head's is taken until the replica is on the other node.
 """
 
+import os
 import subprocess
 import sys
-import time
 
 import ray
 from ray import serve
+from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
@@ -27,32 +28,41 @@ class Where:
         return ray.get_runtime_context().get_node_id()
 
 
-def nodes() -> dict[bool, str]:
-    """Ids of the nodes with a place, by whether they are the head."""
-    alive = [node for node in ray.nodes() if node["Alive"] and "place" in node["Resources"]]
-    return {"node:__internal_head__" in node["Resources"]: node["NodeID"] for node in alive}
+def main(ports: list[int]) -> None:
+    dashboard, *agents = ports
+    of_every_node = {"num_cpus": 1, "resources": {"place": 1}, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            **of_every_node,
+            "include_dashboard": True,
+            "dashboard_port": dashboard,
+            "dashboard_agent_listen_port": agents[0],
+        },
+    )
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        head = cluster.head_node.node_id
+        on_head = NodeAffinitySchedulingStrategy(head, soft=False)
+        placeholder = Placeholder.options(scheduling_strategy=on_head).remote()
+        assert ray.get(placeholder.ready.remote(), timeout=60)
+        second = cluster.add_node(**of_every_node, dashboard_agent_listen_port=agents[1]).node_id
+        serve.start(proxy_location="Disabled")
+        handle = serve.run(Where.bind(), name="where", route_prefix=None)
+        assert handle.remote().result(timeout_s=60) == second
+        ray.kill(placeholder)
 
-
-def main() -> None:
-    ray.init(address="auto", log_to_driver=False)
-    deadline = time.monotonic() + 90
-    while len(nodes()) < 2:
-        assert time.monotonic() < deadline, "waited 90 s for the second node"
-        time.sleep(0.5)
-    head, second = nodes()[True], nodes()[False]
-    on_head = NodeAffinitySchedulingStrategy(head, soft=False)
-    placeholder = Placeholder.options(scheduling_strategy=on_head).remote()
-    assert ray.get(placeholder.ready.remote(), timeout=60)
-    serve.start(proxy_location="Disabled")
-    handle = serve.run(Where.bind(), name="where", route_prefix=None)
-    assert handle.remote().result(timeout_s=60) == second
-    ray.kill(placeholder)
-
-    leave = [sys.executable, "-m", "services.leave", "drain", "--within", "90", "--node", second]
-    done = subprocess.run(leave, capture_output=True, text=True, timeout=150, check=False)
-    assert done.returncode == 0, done.stderr
-    assert handle.remote().result(timeout_s=60) == head
+        leave = [sys.executable, "-m", "services.leave", "drain", "--within", "90", "--node", second]
+        environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+        done = subprocess.run(
+            leave, env=environment, capture_output=True, text=True, timeout=150, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert handle.remote().result(timeout_s=60) == head
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 if __name__ == "__main__":
-    main()
+    main([int(port) for port in sys.argv[1:]])
