@@ -38,7 +38,7 @@ k8s: ## Write the Serve configuration of the manifests anew from deploy/serve
 	$(BIN)/python k8s/serve_config.py
 
 k8s-policy: ## Hold the rendered manifests and the Dockerfile to checkov's policies, in an environment of its own
-	@"$(PYTHON)" k8s/policy/check.py
+	$(BIN)/python k8s/policy/check.py
 
 image-check: install-dev ## Carry out the install steps of docker/Dockerfile in a clean environment: 5 minutes, 5 GB
 	RLAD_IMAGE_CHECK=1 $(BIN)/python -m pytest tests/docker

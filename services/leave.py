@@ -4,7 +4,7 @@
     python -m services.leave stop --within 840    # the head of a run: it finishes its step, with a checkpoint
     python -m services.leave wait --within 840    # a pod of a run: stays for as long as the run works on it
 
-All three end as soon as no actor is left on this node, and after the given seconds in any case.
+All three end as soon as nothing is at work on this node, and after the given seconds in any case.
 """
 
 import argparse
@@ -18,8 +18,6 @@ from ray.util.state import list_actors
 
 _POLL_S = 1.0
 _ANSWER_S = 10
-# Serve's own, which are on every node and go with it.
-_OF_THE_NODE = frozenset({"ProxyActor", "ServeController"})
 
 
 def drain(node_id: str, within_s: float) -> None:
@@ -51,24 +49,32 @@ def wait(_node_id: str, _within_s: float) -> None:
 STEPS: dict[str, Callable[[str, float], None]] = {"drain": drain, "stop": stop, "wait": wait}
 
 
-def actors_on(node_id: str) -> list[str]:
-    """Classes of the actors that live on a node and are not Serve's own."""
-    actors = list_actors(
-        filters=[("state", "=", "ALIVE"), ("node_id", "=", node_id)], timeout=_ANSWER_S, limit=1000
-    )
-    return [actor.class_name for actor in actors if actor.class_name not in _OF_THE_NODE]
+def at_work(node_id: str) -> list[str]:
+    """Classes of the actors on a node that have something to finish.
+
+    Those are replicas of Serve, drivers of submitted jobs, and what ends with its job. Other detached actors
+    (Serve's controller and proxies, coordinators of Ray's libraries) stay for as long as their cluster.
+    """
+    mine = [("state", "=", "ALIVE"), ("node_id", "=", node_id)]
+    actors = list_actors(filters=mine, timeout=_ANSWER_S, limit=1000, detail=True)
+    return [
+        actor.class_name
+        for actor in actors
+        if not actor.is_detached or actor.class_name.startswith(("ServeReplica:", "JobSupervisor"))
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Leave a Ray cluster in an orderly way.")
     parser.add_argument("how", choices=list(STEPS))
     parser.add_argument("--within", type=float, required=True, metavar="SECONDS")
+    parser.add_argument("--node", help="the node's id; by default the node that this runs on")
     options = parser.parse_args(arguments)
     deadline = time.monotonic() + options.within
     ray.init(address="auto", logging_level="WARNING", log_to_driver=False)
-    node_id = ray.get_runtime_context().get_node_id()
+    node_id = options.node or ray.get_runtime_context().get_node_id()
     STEPS[options.how](node_id, options.within)
-    while left := actors_on(node_id):
+    while left := at_work(node_id):
         if time.monotonic() > deadline:
             print(f"leave: still here after {options.within:g} s: {', '.join(left)}", file=sys.stderr)
             return 1

@@ -1,5 +1,6 @@
 """docker/compose.yaml: read as YAML, since Docker itself is rarely where tests run."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,21 @@ def test_mounted_folders_are_there(compose: dict[str, Any]) -> None:
         if source.startswith("..") and not (COMPOSE.parent / source).is_dir()
     ]
     assert not missing
+
+
+def test_what_is_provisioned_finds_its_files_and_variables(compose: dict[str, Any]) -> None:
+    provisioning = ROOT / "deploy" / "grafana" / "provisioning"
+    if not provisioning.is_dir():
+        pytest.skip("there are no dashboards yet")
+    grafana, prometheus = compose["services"]["grafana"], compose["services"]["prometheus"]
+    mounted = {volume.split(":")[1] for volume in grafana["volumes"]}
+    for file in (provisioning / "dashboards").glob("*.yaml"):
+        for provider in yaml.safe_load(file.read_text())["providers"]:
+            assert provider["options"]["path"] in mounted
+    for file in (provisioning / "datasources").glob("*.yaml"):
+        assert set(re.findall(r"\$\{(\w+)\}", file.read_text())) <= grafana["environment"].keys()
+    [config] = [word for word in prometheus["command"] if word.startswith("--config.file=")]
+    assert (ROOT / "deploy" / "prometheus" / Path(config).name).is_file()
 
 
 def test_the_services_can_be_reached_from_other_containers(tmp_path: Path, compose: dict[str, Any]) -> None:

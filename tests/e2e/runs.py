@@ -20,6 +20,7 @@ OVERRIDES = (
     "rollout.group_size=4",
     "task.train.count=200",
     "task.evaluation.count=20",
+    "task.evaluation.people=[2, 3]",
     "learner.warmup_steps=0",
     "learner.checkpoint_every=2",
     "telemetry.sample_experience_every=1",

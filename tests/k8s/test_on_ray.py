@@ -29,7 +29,7 @@ from transformers import AutoModelForCausalLM
 
 from rlad_core.config import resolve_model
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 API_TOKEN = "for-callers"
 #: A run of the same recipe in seconds.
@@ -71,6 +71,8 @@ def head(rendered: dict[str, list[Manifest]]) -> Iterator[Head]:
     gcs, dashboard, client, agent = free_ports(4)
     groups = [*worker_groups(rendered["dev"], "RayService").values()]
     labels = ",".join(f"{key}={value}" for g in groups for key, value in g.group["labels"].items())
+    [worker] = worker_groups(rendered["dev"], "RayJob").values()
+    cpus = worker.container["resources"]["limits"]["cpu"]  # a run has to do with what its pod has
     # Short, since the paths of Ray's sockets may be no longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="rlad-", ignore_cleanup_errors=True) as folder:
         tokens = Path(folder) / "tokens"
@@ -87,8 +89,8 @@ def head(rendered: dict[str, list[Manifest]]) -> Iterator[Head]:
         start = (
             *("ray", "start", "--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"),
             *(f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"),
-            *(f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}/ray", "--num-cpus=8"),
-            *("--object-store-memory=268435456", f"--labels={labels}"),
+            *(f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}/ray", f"--num-cpus={cpus}"),
+            *("--object-store-memory=268435456", f"--labels={labels}", "--resources", '{"place": 1}'),
         )
         without_address = {key: value for key, value in environment.items() if key != "RAY_ADDRESS"}
         with (Path(folder) / "log").open("w+") as log:
@@ -166,14 +168,14 @@ def test_the_entrypoint_runs_to_its_end_and_survives_its_head(
 
     def submit(job: str, *options: str) -> subprocess.CompletedProcess[str]:
         command = ("ray", "job", "submit", "--address", head.dashboard, "--submission-id", job, *options)
-        return head.call(*command, "--", *words, limit_s=400)
+        return head.call(*command, "--", *words, limit_s=600)
 
     assert submit("first", "--no-wait").returncode == 0
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while not _steps(run_dir):
         status = head.call("ray", "job", "status", "--address", head.dashboard, "first")
         assert "FAILED" not in status.stdout, head.call("ray", "job", "logs", "first").stdout
-        assert time.monotonic() < deadline, "waited 300 s for the first step"
+        assert time.monotonic() < deadline, "waited 600 s for the first step"
         time.sleep(1)
     left = head.call(sys.executable, "-m", "services.leave", "stop", "--within", "200", limit_s=300)
     assert left.returncode == 0, left.stderr
@@ -191,3 +193,32 @@ def test_the_entrypoint_runs_to_its_end_and_survives_its_head(
 def _steps(run_dir: Path) -> list[int]:
     file = run_dir / "metrics.jsonl"
     return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_a_pod_that_goes_gives_its_replica_away(head: Head, tmp_path: Path) -> None:
+    """A second node has the only replica; drained, it is empty, and the head answers in its place."""
+    [agent] = free_ports(1)
+    command = (
+        "ray",
+        "start",
+        "--block",
+        "--disable-usage-stats",
+        "--node-ip-address=127.0.0.1",
+        "--num-cpus=1",
+    )
+    ports = (f"--dashboard-agent-listen-port={agent}", "--object-store-memory=100000000")
+    address = f"--address={head.environment['RAY_ADDRESS']}"
+    without_address = {key: value for key, value in head.environment.items() if key != "RAY_ADDRESS"}
+    with (tmp_path / "log").open("w") as log:
+        second = subprocess.Popen(
+            [*command, *ports, address, "--resources", '{"place": 1}'],
+            env=without_address,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            done = head.call(sys.executable, str(Path(__file__).with_name("drained_node.py")), limit_s=240)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        finally:
+            second.send_signal(signal.SIGTERM)
+            second.wait(60)

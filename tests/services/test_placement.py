@@ -1,0 +1,73 @@
+"""Which Ray cluster a run joins, whether it begins or continues, and the nodes its roles are sent to."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rlad_core.config import RunConfig, load
+from services import run as runs
+from services.app import rollout_args, teacher_args
+from services.cluster import joined_address
+from services.learner import build_trainer
+from services.verifier import VerifierArgs, build
+from services.watch import Watcher
+
+
+def recipe(*overrides: str) -> RunConfig:
+    return load("kk-tiny-trrd", overrides)
+
+
+@pytest.mark.parametrize(
+    ("variable", "address", "joined"),
+    [
+        (None, None, None),
+        ("10.0.0.1:6379", None, "10.0.0.1:6379"),  # as in a pod of KubeRay, or under `ray job submit`
+        ("local", None, None),
+        ("10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.2:6379"),
+        (None, "auto", "auto"),
+    ],
+)
+def test_the_cluster_that_a_run_joins(
+    variable: str | None, address: str | None, joined: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    config = recipe(*([f"cluster.address={address}"] if address else []))
+    assert joined_address(config) == joined
+
+
+class _Reached(Exception):
+    """The run got past its preparation."""
+
+
+@pytest.mark.parametrize(("begun", "resumes"), [(False, False), (True, True)])
+def test_a_restartable_run_resumes_where_it_was_begun(
+    begun: bool, resumes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = recipe(f"output.dir={tmp_path}")
+    prepare, asked = runs._prepare, []
+
+    def stop(config: RunConfig, run_dir: Path, resume: bool) -> Any:
+        asked.append(resume)
+        raise _Reached
+
+    if begun:
+        prepare(config, Path(config.run_dir), False)
+    monkeypatch.setattr(runs, "_prepare", stop)
+    with pytest.raises(_Reached):
+        runs.run(config, restartable=True, watcher=Watcher(Console(quiet=True), config.total_steps))
+    assert asked == [resumes]
+
+
+def test_roles_are_sent_to_nodes_with_their_labels() -> None:
+    roles = ("rollout", "teacher", "learner")
+    config = recipe(*(f"{role}.node_labels.rlad-role={role}" for role in roles))
+    assert rollout_args(config, "m").node_labels == {"rlad-role": "rollout"}
+    assert teacher_args(config).node_labels == {"rlad-role": "teacher"}
+    assert build_trainer(config, "m").scaling_config.label_selector == {"rlad-role": "learner"}
+    built = build(VerifierArgs(node_labels={"rlad-role": "services"}))
+    options = built._bound_deployment.ray_actor_options
+    assert options["label_selector"] == {"rlad-role": "services"}
