@@ -24,6 +24,7 @@ _PROCESSES = (
     f"label_replace({_CLUSTER.select('ray_component_rss_bytes')}, "
     '"process", "$1", "Component", "(?:.*/|ray::)?(ServeReplica:[^:.]+|[A-Za-z]+).*")'
 )
+_ACTORS = _CLUSTER.select("ray_actors", 'State!="ALIVE"')  # ALIVE is the sum of two others
 _SPILLED = _CLUSTER.select("ray_spill_manager_objects_bytes", 'State="Spilled"')
 _USED_STORE = _NODE.largest("ray_object_store_used_memory")
 
@@ -156,7 +157,7 @@ _MACHINES = (
     ),
     Panel(
         "Actors",
-        [Query(f"sum by (State) ({_CLUSTER.select('ray_actors')})", "{{State}}")],
+        [Query(f"sum by (State) ({_ACTORS})", "{{State}}")],
         "none",
         "Ray actors by state.",
         "All alive and idle or running; pending only while something starts.",

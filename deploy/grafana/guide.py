@@ -35,4 +35,5 @@ def _section(dashboard: Dashboard) -> list[str]:
 
 
 def _line(panel: Panel) -> str:
-    return f"| {panel.title} | {panel.tells} | {panel.normal} | {panel.otherwise} |"
+    title = panel.title.replace("$percentile", "the chosen percentile")
+    return f"| {title} | {panel.tells} | {panel.normal} | {panel.otherwise} |"

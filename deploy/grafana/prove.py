@@ -23,7 +23,6 @@ from deploy.grafana.units import shown
 from deploy.prometheus.server import Prometheus, serving
 
 RUN = "tiny"
-_INTERVAL_S = 2.0
 #: Ray hands its numbers on so often; by default every 10 s, which leaves few points of a short run.
 REPORTING = {"RAY_metrics_report_interval_ms": "4000"}
 SETTINGS = (
@@ -104,9 +103,7 @@ def main() -> int:
     out: Path = args.out.absolute()
     out.mkdir(parents=True, exist_ok=args.again)
     span = out / "span.json"
-    with serving(
-        out / "prometheus", announcements=str(out / "runs" / "scrape-*.json"), interval_s=_INTERVAL_S
-    ) as prometheus:
+    with serving(out / "prometheus", announcements=str(out / "runs" / "scrape-*.json")) as prometheus:
         if not args.again:
             start = time.time()
             train(out, args.set)

@@ -70,7 +70,7 @@ def _point(pair: list[Any]) -> tuple[float, float]:
 
 
 @contextmanager
-def serving(folder: Path, *, announcements: str = "", interval_s: float = 1.0) -> Iterator[Prometheus]:
+def serving(folder: Path, *, announcements: str = "", interval_s: float = 4.0) -> Iterator[Prometheus]:
     """Run Prometheus with our rules until the block ends; its data stay in ``folder/data``.
 
     Args:
