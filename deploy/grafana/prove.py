@@ -13,14 +13,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from deploy.grafana.__main__ import DASHBOARDS
 from deploy.grafana.answers import Answer, View, ask
 from deploy.grafana.drawing import draw
 from deploy.grafana.model import Panel
+from deploy.grafana.promql import exported
 from deploy.grafana.units import shown
 from deploy.prometheus.server import Prometheus, serving
+from rlad_core import metrics
 
 RUN = "tiny"
 #: Ray hands its numbers on so often; by default every 10 s, which leaves few points of a short run.
@@ -66,15 +69,22 @@ def table(dashboard: str, answers: Iterable[tuple[Panel, list[Answer]]]) -> Iter
 
 def look(prometheus: Prometheus, view: View, out: Path) -> list[str]:
     """Ask, tabulate and draw all dashboards; the panels that should have data and have none."""
+    lit = replace(view, start_s=_first_stage(prometheus, view))
     lines, missing = ["# Panels of a tiny run", "", "The values at the end of its time range."], []
     for dashboard in DASHBOARDS:
         by_title = ask(prometheus, dashboard, view)
         answers = [(panel, by_title[panel.title]) for panel in dashboard.panels]
         lines += table(dashboard.title, answers)
         missing += [f"{dashboard.title}: {title}" for title in empty_panels(answers)]
-        draw(dashboard, by_title, view, out / f"{dashboard.uid}.png")
+        draw(dashboard, by_title, lit, out / f"{dashboard.uid}.png")
     (out / "panels.md").write_text("\n".join(lines) + "\n")
     return missing
+
+
+def _first_stage(prometheus: Prometheus, view: View) -> float:
+    """When the first stage began: what was before would leave the pictures empty."""
+    found = prometheus.over(exported(metrics.STAGE_IN_FLIGHT), view.start_s, view.end_s, view.step_s)
+    return min((one.points[0][0] for one in found), default=view.start_s)
 
 
 def train(out: Path, more: Iterable[str]) -> None:
