@@ -19,6 +19,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,13 +141,17 @@ def ray_cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With several workers, each folder of slow tests keeps to one: its services are started once."""
-    for item in items:
-        folder = item.path.parent.name
-        if folder in ("services", "e2e", "k8s"):
-            item.add_marker(pytest.mark.xdist_group(folder))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0])
+            return file.parent.name if file.parent.name in ("services", "e2e", "k8s") else str(file)
+
+    return ByFolder(config, log)
 
 
 @pytest.fixture(scope="session")
