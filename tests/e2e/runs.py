@@ -25,7 +25,7 @@ OVERRIDES = (
     "learner.checkpoint_every=2",
     "telemetry.sample_experience_every=1",
 )
-LIMIT_S = 420
+LIMIT_S = 900
 
 
 def arguments(run_dir: Path, *more: str) -> list[str]:
