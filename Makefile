@@ -2,6 +2,8 @@
 
 VENV ?= .venv
 SEED ?=
+# Two tests at a time where there is memory for the engines of both: most of the time goes into starting them.
+PARALLEL ?= $(shell awk '/^MemAvailable:/ && $$2 > 18000000 { print "-n 2" }' /proc/meminfo)
 
 # The first Python that is new enough and can make environments.
 USABLE := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
@@ -25,7 +27,7 @@ demo: install ## Install, then distil a tiny student on puzzles
 test: install-dev ## Install, then linters, type checks and all tests; pytest's summary comes last
 	@status=0; \
 	$(MAKE) --no-print-directory lint VENV="$(VENV)" || { status=1; echo "lint: FAILED, see above; now the tests"; }; \
-	$(BIN)/python -m pytest || status=1; \
+	$(BIN)/python -m pytest $(PARALLEL) || status=1; \
 	exit $$status
 
 lint: ## ruff and mypy on what `make test` has installed

@@ -1,7 +1,7 @@
 """How fast responses are scored, by every way there is, on one model in one run.
 
-    python benchmarks/scoring.py --model rlad:kk-teacher --sequences 512
-    python benchmarks/scoring.py --model Qwen/Qwen3-8B --num-gpus 1 --dtype bfloat16
+    python -m benchmarks.scoring --model rlad:kk-teacher --sequences 512
+    python -m benchmarks.scoring --model Qwen/Qwen3-8B --num-gpus 1 --dtype bfloat16
 
 Every way scores the same sequences, in the same order, several times; the first time is not counted. Ways
 are measured one after another, each in a process of its own with its service. The table gives sequences/s and
@@ -12,13 +12,11 @@ stock server.
 import asyncio
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -31,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, AutoTokenizer
 
+from benchmarks.stock_server import stock_server
 from rlad_core import schema
 from rlad_core.config import resolve_model
 from services import teacher
@@ -141,7 +140,12 @@ def ours(engine: str, way: str, work: Work) -> float:
 
 def stock(work: Work) -> float:
     """A stock vLLM server over ``/v1/completions``."""
-    with stock_server(work) as url:
+    options = (
+        *("--dtype", work.args.dtype, "--max-model-len", str(engine_length(work.args) + 1)),
+        *("--max-num-batched-tokens", str(work.args.max_tokens_per_batch), "--no-enable-prefix-caching"),
+        *(() if work.args.num_gpus else ("--enforce-eager",)),
+    )
+    with stock_server(work.model, "model", *options) as url:
 
         async def body() -> float:
             async with Endpoint(url, connections=16) as endpoint:
@@ -154,37 +158,6 @@ def stock(work: Work) -> float:
                 return statistics.median(seconds[1:])
 
         return asyncio.run(body())
-
-
-@contextmanager
-def stock_server(work: Work) -> Iterator[str]:
-    """The server's process, up and answering inside the block."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", work.model,
-        "--served-model-name", "model", "--host", "127.0.0.1", "--port", str(port),
-        "--dtype", work.args.dtype, "--max-model-len", str(engine_length(work.args) + 1),
-        "--max-num-batched-tokens", str(work.args.max_tokens_per_batch), "--no-enable-prefix-caching",
-        *(() if work.args.num_gpus else ("--enforce-eager",)),
-    ]  # fmt: skip
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + _START_LIMIT_S
-        while True:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the stock server is not up after {_START_LIMIT_S:g} s")
-            try:
-                if httpx.get(f"{url}/health", timeout=5).is_success:
-                    break
-            except httpx.TransportError:
-                time.sleep(1)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(60)
 
 
 def engine_length(args: TeacherArgs) -> int:
@@ -253,7 +226,7 @@ def main(
     seconds: dict[str, float] = {}
     for way in WAYS:
         # A process for each: engines leave threads and memory behind, and the next one should not feel them.
-        command = [sys.executable, *sys.argv, "--only", way]
+        command = [sys.executable, "-m", "benchmarks.scoring", *sys.argv[1:], "--only", way]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:

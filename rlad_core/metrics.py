@@ -28,14 +28,17 @@ Stage = Literal[
 #: In the order in which a step goes through them; `step` is the whole.
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
+#: The label `run` of processes that no single run owns, such as a teacher that many runs share.
+SHARED: Final = "shared"
+
 LABELS: Final = {
-    "run": "name of the run, `shared` for a service that no single run owns",
-    "stage": "one of " + ", ".join(f"`{stage}`" for stage in STAGES),
+    "run": f"name of the run, `{SHARED}` for a service that no single run owns",
+    "stage": "one of " + ", ".join(f"`{stage}`" for stage in STAGES) + "; also `idle` where a help says so",
     "service": "`teacher`, `rollout` or `verifier`",
     "kind": "the few cases that the metric's help names",
     "phase": "`queue`, `decode`, `engine` or `encode`",
     "subset": "subset of the task, for instance `3_people`",
-    "replica": "number of the replica, 0, 1, ...",
+    "rank": "number of a replica in its deployment, 0, 1, ...; its successor gets the same",
 }
 
 
@@ -179,25 +182,25 @@ RUN_TOKEN_RATE: Final = _of_run(
 RUN_STAGE_SHARE: Final = _of_run(
     "stage_share_ratio",
     "ratio",
-    "Share of the last step that a stage held up, that is, ran while no earlier stage did.",
+    "Share of the last step in which a stage ran and no earlier one did; `idle` is the rest of the step.",
     "stage",
 )
 RUN_TEACHER_HIDDEN: Final = _of_run(
     "teacher_hidden_seconds", "seconds", "Time of the last step in which the teacher worked behind rollouts."
 )
 RUN_POLICY_VERSION: Final = _of_run(
-    "policy_version", "versions", "Policy version that a rollout replica serves.", "replica"
+    "policy_version", "versions", "Policy version that a rollout replica serves.", "rank"
 )
 RUN_LEARNER_VERSION: Final = _of_run(
     "learner_policy_version", "versions", "Policy version that the learner published last."
 )
 RUN_DROPPED_GROUPS: Final = _of_run_total(
-    "dropped_groups", "groups", "Groups not trained on; kind is uninformative or stale.", "kind"
+    "dropped_groups", "groups", "Groups not trained on; kind is uninformative or rejected.", "kind"
 )
 RUN_WASTED_TOKENS: Final = _of_run_total(
     "wasted_tokens",
     "tokens",
-    "Generated tokens not trained on; kind is uninformative, stale or failed.",
+    "Response tokens sampled and not trained on; kind is uninformative or rejected.",
     "kind",
 )
 
@@ -276,8 +279,9 @@ def markdown() -> str:
         "<!-- Written by `python -m rlad_core.metrics > docs/metrics.md`; edit rlad_core/metrics.py. -->",
         "",
         "In Ray processes they are collected by the node's agent and exported with `ray_` in front of the",
-        "name and Ray's own labels (`WorkerId`, `NodeAddress`, ...) beside ours; elsewhere prometheus_client",
-        "exports them as they stand here. Histograms add `_bucket`, `_sum` and `_count`; take sums of",
+        "name and Ray's own labels beside ours: `WorkerId`, `NodeAddress`, `SessionName`, and in a replica",
+        "of Serve `application`, `deployment` and `replica` (its id). Elsewhere prometheus_client exports",
+        "them as they stand here. Histograms add `_bucket`, `_sum` and `_count`; take sums of",
         "seconds from the counters, since Ray rebuilds a histogram's sum from the middles of its buckets.",
         "",
         *_table(("label", "values"), ((f"`{name}`", text) for name, text in LABELS.items())),

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlad_core import schema
 from rlad_core.config import MathTask, Part, RunConfig
+from rlad_core.config import Task as TaskSection
 from rlad_core.tasks import Math, Prompt, Task, task
 from rlad_core.tasks.math.task import DataFile
 
@@ -33,9 +34,12 @@ class PromptStream:
     def __init__(self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, trains: bool = True) -> None:
         self._config = config
         self._tokenizer = tokenizer
-        self._task = _source(config)
+        self._tasks: dict[str, Task] = {
+            section.name: _source(section) for section in config.task_sections.values()
+        }
         self.fingerprint = schema.tokenizer_fingerprint(tokenizer.get_vocab())
-        parts = self._of(config.task.train_parts) if trains else []
+        sections = config.task_sections.values() if trains else ()
+        parts = [prompt for section in sections for prompt in self._of(section.name, section.train_parts)]
         # A problem that is in two data files counts once: a visit is known by its prompt and its epoch.
         asked = {prompt.prompt_id: prompt for prompt in reversed(parts)}
         self._prompts = list(reversed(asked.values()))
@@ -55,7 +59,11 @@ class PromptStream:
         Raises:
             ValueError: the task cannot give as many prompts, or one of them is trained on.
         """
-        prompts = self._of(self._config.task.evaluation_parts)
+        prompts = [
+            prompt
+            for section in self._config.task_sections.values()
+            for prompt in self._of(section.name, section.evaluation_parts)
+        ]
         trained_on = {prompt.prompt_id: prompt.subset for prompt in self._prompts}
         leaked = [prompt for prompt in prompts if prompt.prompt_id in trained_on]
         if leaked:
@@ -100,7 +108,7 @@ class PromptStream:
             ValueError: a prompt with its solution is too long for the policy's context; says which.
         """
         table = self.table(prompts)
-        replies = [self._task.demonstration(prompt.gold) for prompt in prompts]
+        replies = [self._tasks[prompt.task].demonstration(prompt.gold) for prompt in prompts]
         ids = self._tokenizer(replies, add_special_tokens=False)["input_ids"] if replies else []
         asked = schema.lengths(table.column("prompt_token_ids"))
         for prompt, before, tokens in zip(prompts, asked, ids, strict=True):
@@ -130,19 +138,19 @@ class PromptStream:
             self._order = (epoch, generator.permutation(len(self._prompts)))
         return int(self._order[1][place])
 
-    def _of(self, parts: Sequence[Part]) -> list[Prompt]:
+    def _of(self, task: str, parts: Sequence[Part]) -> list[Prompt]:
         return [
             prompt
             for part in parts
-            for prompt in self._task.prompts(part.split, part.subset, part.count, part.seed)
+            for prompt in self._tasks[task].prompts(part.split, part.subset, part.count, part.seed)
         ]
 
 
-def _source(config: RunConfig) -> Task:
-    """The recipe's task, with its data files where it has some."""
-    if not isinstance(config.task, MathTask):
-        return task(config.task.name)
-    sections = {"train": config.task.train.files, "evaluation": config.task.evaluation.files}
+def _source(section: TaskSection) -> Task:
+    """A recipe's task, with its data files where it has some."""
+    if not isinstance(section, MathTask):
+        return task(section.name)
+    sections = {"train": section.train.files, "evaluation": section.evaluation.files}
     return Math(
         {
             (split, file.subset): DataFile(Path(file.path), file.format)

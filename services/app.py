@@ -1,6 +1,7 @@
 """The Serve applications of a run: what is deployed for a recipe, and how to reach it from any process."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ray import serve
 from ray.serve import Application
@@ -21,7 +22,8 @@ class RunServices:
     """Names of a run's applications; every process of the cluster gets its own handles from them."""
 
     run: str
-    teacher_config: TeacherConfig | None = None
+    teachers: Mapping[str, TeacherConfig] = field(default_factory=dict)
+    """By their place in the recipe, see `RunConfig.teacher_sections`."""
 
     def rollout(self) -> DeploymentHandle:
         """Samples from the policy."""
@@ -35,18 +37,19 @@ class RunServices:
         """Judges responses."""
         return serve.get_app_handle(f"{self.run}-verifier")
 
-    def teacher(self) -> Teacher:
+    def teacher(self, place: str) -> Teacher:
         """Scores responses; to be used on the event loop that it is made on.
 
+        Args:
+            place: of the teacher in the recipe.
+
         Raises:
-            LookupError: the run has no teacher.
             ValueError: a remote teacher's token is not where the recipe says.
         """
-        settings = self.teacher_config
-        if settings is None:
-            raise LookupError(f"run {self.run!r} has no teacher; name one in its recipe")
+        settings = self.teachers[place]
         if isinstance(settings, ServeTeacher):
-            return HandleTeacher(serve.get_app_handle(f"{self.run}-teacher"), timeout_s=settings.timeout_s)
+            handle = serve.get_app_handle(teacher_app(self.run, place))
+            return HandleTeacher(handle, timeout_s=settings.timeout_s)
         reach = {
             "token": token_from(settings.token_env, settings.token_file),
             **settings.model_dump(include={"call_timeout_s", "timeout_s", "connections"}),
@@ -61,9 +64,14 @@ def policy_store_name(config: RunConfig) -> str:
     return f"{config.name}-policy"
 
 
+def teacher_app(run: str, place: str) -> str:
+    """Name of the application of a teacher that the run deploys."""
+    return f"{run}-{place.replace('teachers.', 'teacher-')}"
+
+
 def run_services(config: RunConfig) -> RunServices:
     """How to reach the services of a run."""
-    return RunServices(config.name, config.teacher if config.needs_teacher else None)
+    return RunServices(config.name, config.teacher_sections if config.needs_teacher else {})
 
 
 def applications(config: RunConfig, policy_folder: str) -> dict[str, Application]:
@@ -80,12 +88,14 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
     demonstrates = any(
         isinstance(s.objective, SFT) and s.objective.source == "teacher" for s in config.stages
     )
-    if config.served_teacher is not None and config.scores_with_teacher:
-        apps[f"{config.name}-teacher"] = teacher.build(teacher_args(config))
-    if config.served_teacher is not None and demonstrates:
-        folder = resolve_model(config.served_teacher.model)
-        args = rollout_args(config, folder).model_copy(update={"policy_store": None})
-        apps[f"{config.name}-demonstrator"] = rollout.build(args)
+    for place, settings in config.served_teachers.items():
+        if config.scores_with_teacher:
+            apps[teacher_app(config.name, place)] = teacher.build(teacher_args(config, settings))
+        if demonstrates:
+            args = rollout_args(config, resolve_model(settings.model))
+            apps[f"{config.name}-demonstrator"] = rollout.build(
+                args.model_copy(update={"policy_store": None})
+            )
     return apps
 
 
@@ -93,6 +103,7 @@ def rollout_args(config: RunConfig, model: str) -> RolloutArgs:
     """The rollout service of a run."""
     settings = config.rollout
     return RolloutArgs(
+        run=config.name,
         model=model,
         policy_store=policy_store_name(config),
         transfer=config.weights.transfer,
@@ -114,11 +125,10 @@ def rollout_args(config: RunConfig, model: str) -> RolloutArgs:
     )
 
 
-def teacher_args(config: RunConfig) -> TeacherArgs:
-    """The teacher service of a run."""
-    settings = config.served_teacher
-    assert settings is not None
+def teacher_args(config: RunConfig, settings: ServeTeacher) -> TeacherArgs:
+    """A teacher service of a run."""
     return TeacherArgs(
+        run=config.name,
         model=resolve_model(settings.model),
         engine=settings.engine,
         dtype=settings.dtype,
@@ -134,6 +144,6 @@ def teacher_args(config: RunConfig) -> TeacherArgs:
 
 
 def verifier_args(config: RunConfig) -> verifier.VerifierArgs:
-    """The verifier service of a run, for its task alone."""
-    name = config.task.name
-    return verifier.VerifierArgs(tasks={name: verifier.TASKS[name]})
+    """The verifier service of a run, for its own tasks alone."""
+    names = [task.name for task in config.task_sections.values()]
+    return verifier.VerifierArgs(run=config.name, tasks={name: verifier.TASKS[name] for name in names})

@@ -132,12 +132,13 @@ class AsyncTeacherClient:
             ServiceError, TimeoutError: see `score`.
         """
         rows = [
-            {("prompt" if isinstance(prompt, str) else "messages"): prompt, "response": response}
-            for prompt, response in texts
+            {"id": str(place), _prompt_key(prompt): prompt, "response": reply}
+            for place, (prompt, reply) in enumerate(texts)
         ]
-        what = f"the scores of {len(texts)} texts"
-        answer = await self._endpoint.request("POST", "/v1/score", json={"sequences": rows}, what=what)
-        return ScoreAnswer.model_validate_json(answer.content).results
+        info = self._info or await self.info()
+        most = info.limits.max_sequences_per_request
+        parts = [rows[start : start + most] for start in range(0, len(rows), most)]
+        return [score for scores in await all_of(map(self._score_rows, parts)) for score in scores]
 
     async def close(self) -> None:
         """Close the connections."""
@@ -148,6 +149,11 @@ class AsyncTeacherClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _score_rows(self, rows: list[dict[str, Any]]) -> list[SequenceScore]:
+        what = f"the scores of {len(rows)} texts"
+        answer = await self._endpoint.request("POST", "/v1/score", json={"sequences": rows}, what=what)
+        return ScoreAnswer.model_validate_json(answer.content).results
 
     async def _score(self, part: pa.Table, params: dict[str, Any] | None) -> pa.Table:
         ids = part.column("sequence_id").to_pylist()
@@ -261,3 +267,7 @@ def _parts(sequences: pa.Table, most_rows: int, most_tokens: int) -> list[pa.Tab
     if sequences.num_rows > start:
         parts.append(sequences.slice(start))
     return parts
+
+
+def _prompt_key(prompt: Any) -> str:
+    return "prompt" if isinstance(prompt, str) else "messages"

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import ray
 
 from rlad_core.config import RunConfig
+from services.http import proxy
 from services.weights import NAMESPACE
 
 _START_ATTEMPTS = 3
@@ -67,6 +68,7 @@ def embedded_ray(
     # A token file in the home directory would lock later clusters of this user out.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault(proxy.VARIABLE, proxy.CALLBACK)
     try:
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:
@@ -95,8 +97,7 @@ def embedded_ray(
 
 def _wanted_cpus(config: RunConfig) -> int:
     """What the run's services and workers reserve; CPUs are logical, so this may exceed the cores."""
-    served = config.served_teacher
-    teacher = served.num_replicas * served.num_cpus if served else 0
+    teachers = sum(served.num_replicas * served.num_cpus for served in config.served_teachers.values())
     # Twice the rollouts: a teacher that demonstrates runs as a rollout service too.
     rollout = 2 * config.rollout.num_replicas * config.rollout.num_cpus
-    return _SPARE_CPUS + math.ceil(teacher + rollout + config.learner.workers * config.learner.num_cpus)
+    return _SPARE_CPUS + math.ceil(teachers + rollout + config.learner.workers * config.learner.num_cpus)

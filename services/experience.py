@@ -77,6 +77,8 @@ class _Batch:
 
     positions: list[int]
     shards: list[Shard]
+    taken: set[int] = field(default_factory=set)
+    """Ranks that have theirs."""
 
 
 class ExperienceCollector:
@@ -109,12 +111,14 @@ class ExperienceCollector:
         self._ledger = SlotLedger(slots, saved)
         self._collecting: dict[int, asyncio.Task[_Batch]] = {}
         self._spans = telemetry.SpanCollector()
-        self._teacher: Teacher | None = None
+        self._teachers: dict[str, Teacher] = {}
         self._stop = False
 
     async def probe_teacher(self) -> None:
-        """Compare the teacher with the policy, see `services.teacher_probe`."""
-        await probe(self._config, self._reach_teacher(), self._model_folder)
+        """Compare every teacher with the policy, see `services.teacher_probe`."""
+        length = self._config.policy.max_length
+        for place, settings in self._config.teacher_sections.items():
+            await probe(place, settings, self._reach_teacher(place), self._model_folder, length)
 
     async def next_shard(self, step: int, rank: int) -> Shard | None:
         """Rank `rank`'s part of step `step`; None once the run is to stop.
@@ -126,6 +130,9 @@ class ExperienceCollector:
                 return None
             self._collecting[step] = asyncio.create_task(self._collect(step))
         batch = await self._collecting[step]
+        if rank not in batch.taken:
+            batch.taken.add(rank)
+            telemetry.waiting("update", -len(batch.shards[rank].plan.rows))
         return batch.shards[rank]
 
     async def trained(self, step: int) -> None:
@@ -153,7 +160,7 @@ class ExperienceCollector:
             seed=self._config.seed,
             training=False,
         )
-        worker = self._worker(with_teacher=False)
+        worker = self._worker(None)
         with span("evaluation", items=len(prompts) * settings.samples):
             groups = table.select(["prompt_id", "prompt_token_ids"]).append_column(
                 "group_id", table.column("prompt_id")
@@ -186,6 +193,7 @@ class ExperienceCollector:
             self._ledger.release([g.position for g in dropped if g.position in self._ledger.alive])
             if len(kept) == count:
                 break
+        telemetry.waiting("assemble", -sum(len(group.rollouts) for group in (*kept, *dropped)))
         with span("assemble", items=sum(len(group.rollouts) for group in kept)):
             if isinstance(objective, SFT):
                 table, groups = accepted_sequences(kept)
@@ -227,6 +235,8 @@ class ExperienceCollector:
         self, step: int, positions: list[int], table: pa.Table, plans: list[ShardPlan], facts: StepFacts
     ) -> _Batch:
         facts.spans.extend(self._spans.take())
+        facts.numbers["trained_tokens"] = int(schema.lengths(table.column("response_token_ids")).sum())
+        telemetry.waiting("update", len(table))
         shards = [Shard(step, ray.put(table.take(plan.rows)), plan, facts) for plan in plans]
         return _Batch(positions, shards)
 
@@ -256,31 +266,36 @@ class ExperienceCollector:
             max_tokens=config.rollout.max_response_length,
             seed=config.seed,
         )
-        worker = self._worker(
-            with_teacher=stage.objective.needs_teacher and not demonstrates, demonstrates=demonstrates
-        )
+        scores = stage.objective.needs_teacher and not demonstrates
+        workers = {
+            task: self._worker(config.teacher_of(task) if scores else None, demonstrates=demonstrates)
+            for task in {prompt.task for prompt in prompts}
+        }
 
         async def work(row: int, position: int) -> Group:
+            worker = workers[prompts[row].task]
             self._ledger.advance(position, "in_flight")
             version = 0 if demonstrates else step
             group = await worker.work(position, groups.slice(row, 1), table, sampling, version)
             self._ledger.advance(position, "finished")
             self._ledger.advance(position, "taken")
+            telemetry.waiting("assemble", len(group.rollouts))
             return group
 
         return await all_of(work(row, position) for row, position in enumerate(positions))
 
-    def _reach_teacher(self) -> Teacher:
+    def _reach_teacher(self, place: str) -> Teacher:
         # Once, on this actor's event loop: a remote teacher's connections are kept.
-        if self._teacher is None:
-            self._teacher = self._services.teacher()
-        return self._teacher
+        if place not in self._teachers:
+            self._teachers[place] = self._services.teacher(place)
+        return self._teachers[place]
 
-    def _worker(self, *, with_teacher: bool, demonstrates: bool = False) -> GroupWorker:
+    def _worker(self, teacher: str | None, *, demonstrates: bool = False) -> GroupWorker:
+        """`teacher`: its place in the recipe, or None where none is asked."""
         return GroupWorker(
             rollout=self._services.demonstrator() if demonstrates else self._services.rollout(),
             verifier=self._services.verifier(),
-            teacher=self._reach_teacher() if with_teacher else None,
+            teacher=None if teacher is None else self._reach_teacher(teacher),
             timeout_s=self._config.rollout.timeout_s,
         )
 

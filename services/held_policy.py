@@ -10,6 +10,7 @@ is for good, since part of the weights may be new; its engine is shut down, so t
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from services.limits import limit
@@ -40,13 +41,22 @@ class HeldPolicy:
         store: handle of the `services.weights.PolicyStore` to pull from; None where there is none, or where
             the learner pushes.
         timeout_s: limit of every wait.
+        on_version: told each version that the engine comes to hold, for metrics.
     """
 
-    def __init__(self, engine: UpdatableEngine, replica: str, store: Any | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        engine: UpdatableEngine,
+        replica: str,
+        store: Any | None,
+        timeout_s: float,
+        on_version: Callable[[int], None] = lambda version: None,
+    ) -> None:
         self._engine = engine
         self._replica = replica
         self._store = store
         self._timeout_s = timeout_s
+        self._on_version = on_version
         self._broken: str | None = None
         self._updating = asyncio.Lock()
         self._overdue: asyncio.TimerHandle | None = None
@@ -55,6 +65,7 @@ class HeldPolicy:
     async def start(self) -> None:
         """Label the weights as version 0, and take the current version if one was published."""
         await self._engine.label(0)
+        self._on_version(0)
         await self._pull_current()
 
     async def reach(self, min_version: int) -> None:
@@ -113,7 +124,7 @@ class HeldPolicy:
             if self._overdue is not None:
                 self._overdue.cancel()
                 self._overdue = None
-            self.report = ReplicaReport(replica=self._replica, version=version, checksum=None)
+            self._hold(version, None)
 
     def refuse_if_broken(self) -> None:
         """Raise if the weights are unsound."""
@@ -145,7 +156,11 @@ class HeldPolicy:
                 await self._guard(f"loading policy version {version}", self._replace(version, path))
             finally:
                 os.unlink(path)
-            self.report = ReplicaReport(replica=self._replica, version=version, checksum=checksum)
+            self._hold(version, checksum)
+
+    def _hold(self, version: int, checksum: str | None) -> None:
+        self.report = ReplicaReport(replica=self._replica, version=version, checksum=checksum)
+        self._on_version(version)
 
     async def _replace(self, version: int, path: str) -> None:
         await self._engine.begin_update()

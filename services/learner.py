@@ -27,12 +27,13 @@ from ray.train import (
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from rlad_core import metrics, objectives
-from rlad_core.config import RunConfig
+from rlad_core.config import SFT, RunConfig
 from rlad_core.objectives import Statistic
 from rlad_core.timeline import stage_table
 from services import telemetry
 from services.app import policy_store_name, run_services
 from services.experience import Shard
+from services.step_metrics import record_step
 from services.telemetry import span
 from services.trained_policy import TrainedPolicy
 from services.training_rows import TrainingRows
@@ -96,7 +97,7 @@ class Learner:
 
     def publish(self, version: int) -> None:
         """Hand the policy to every rollout replica as `version`; waits until all of them serve it."""
-        with span("weight_sync"):
+        with span("weight_sync", items=int(self.rank == 0)):
             state = self.policy.full_state_dict()
             if self.rank == 0:
                 weights = self.config.weights
@@ -118,7 +119,7 @@ class Learner:
     def step(self, step: int) -> bool:
         """One step of the run; False where the run is to stop before it."""
         started = time.time()
-        with span("step"):
+        with span("step", items=int(self.rank == 0)):
             shard: Shard | None = self._ask(
                 self.collector.next_shard.remote(step, self.rank), f"the batch of step {step}"
             )
@@ -161,16 +162,9 @@ class Learner:
         }
         if "teacher" in hidden:
             row["teacher_hidden_seconds"] = hidden["teacher"]
-            telemetry.gauge(metrics.RUN_TEACHER_HIDDEN, hidden["teacher"])
-        for stage_row in table:
-            if stage_row.stage != "idle":
-                telemetry.gauge(metrics.RUN_STAGE_SHARE, stage_row.share, stage=stage_row.stage)
-        telemetry.gauge(metrics.RUN_STEP, step + 1)
-        for name, spec in _GAUGES.items():
-            if name in numbers:
-                telemetry.gauge(spec, numbers[name])
-        if numbers.get("dropped_groups"):
-            telemetry.count(metrics.RUN_DROPPED_GROUPS, numbers["dropped_groups"], kind="uninformative")
+        record_step(
+            step + 1, numbers, table, seconds=end - start, supervised=isinstance(stage.objective, SFT)
+        )
         ray.get(self.journal.step.remote(row, shard.facts.trained_groups, shard.facts.dropped_groups))
         settings = self.config.telemetry
         if _due(settings.sample_experience_every, step) and len(sampled := ray.get(shard.table)):
@@ -180,7 +174,7 @@ class Learner:
         """Report to Ray Train, with a checkpoint where one is wanted. Waits for all ranks."""
         if not wanted:
             return
-        with span("checkpoint"), tempfile.TemporaryDirectory() as folder:
+        with span("checkpoint", items=int(self.rank == 0)), tempfile.TemporaryDirectory() as folder:
             self.policy.save(Path(folder))
             if self.rank == 0:
                 frontier = self._ask(self.collector.frontier.remote(), "the frontier of the prompts")
@@ -217,28 +211,10 @@ def train_loop(settings: dict[str, Any]) -> None:
     else:
         learner.evaluate("after", done)
         learner.policy.export(Path(settings["run_dir"]) / "export")
+        time.sleep(config.telemetry.linger_s)
         return
     learner.checkpoint(done, wanted=done > first and not _due(config.learner.checkpoint_every, done))
 
 
 def _due(every: int, steps: int) -> bool:
     return every > 0 and steps % every == 0
-
-
-_GAUGES = {
-    "reward_mean": metrics.RUN_REWARD,
-    "accuracy": metrics.RUN_ACCURACY,
-    "loss": metrics.RUN_LOSS,
-    "kl_to_teacher": metrics.RUN_TEACHER_KL,
-    "teacher_log_ratio_clamped_share": metrics.RUN_TEACHER_CLAMPED,
-    "clip_fraction_low": metrics.RUN_CLIP_LOW,
-    "clip_fraction_high": metrics.RUN_CLIP_HIGH,
-    "entropy": metrics.RUN_ENTROPY,
-    "staleness": metrics.RUN_STALENESS,
-    "staleness_max": metrics.RUN_STALENESS_MAX,
-    "mismatch": metrics.RUN_MISMATCH,
-    "gradient_norm": metrics.RUN_GRADIENT_NORM,
-    "learning_rate": metrics.RUN_LEARNING_RATE,
-    "response_length": metrics.RUN_RESPONSE_LENGTH,
-    "truncated_share": metrics.RUN_TRUNCATED,
-}

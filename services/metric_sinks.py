@@ -76,8 +76,7 @@ class RaySink:
         self._metric(spec).observe(value, tags=dict(labels))
 
     def _metric(self, spec: MetricSpec) -> Any:
-        from ray.util import metrics
-
+        metrics = _ray_metrics()
         with self._lock:
             if spec.name not in self._metrics:
                 if spec.kind == "counter":
@@ -88,6 +87,17 @@ class RaySink:
                     made = metrics.Histogram(spec.name, spec.help, list(spec.buckets), spec.labels)
                 self._metrics[spec.name] = made
             return self._metrics[spec.name]
+
+
+def _ray_metrics() -> Any:
+    """Ray's classes; Serve's own in a replica, which add the labels application, deployment and replica."""
+    if "ray.serve" in sys.modules:
+        from ray.serve import metrics as of_serve
+
+        return of_serve
+    from ray.util import metrics
+
+    return metrics
 
 
 _outside = PrometheusSink()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from rlad_core.config import SFT, RunConfig
+from rlad_core.config import SFT, RunConfig, ServeTeacher
 
 
 def describe(config: RunConfig) -> list[Table]:
@@ -41,7 +41,7 @@ def _processes(config: RunConfig) -> Table:
 
 
 def _rows(config: RunConfig) -> Iterator[tuple[str, ...]]:
-    rollout, learner, teacher = config.rollout, config.learner, config.served_teacher
+    rollout, learner = config.rollout, config.learner
     yield (
         "rollout service",
         str(rollout.num_replicas),
@@ -49,22 +49,25 @@ def _rows(config: RunConfig) -> Iterator[tuple[str, ...]]:
         f"{rollout.num_cpus:g}",
         f"{rollout.num_gpus:g}",
     )
-    if teacher is not None:
+    several = len(config.teacher_sections) > 1
+    for teacher in config.teacher_sections.values():
+        taught = f" for {', '.join(teacher.tasks)}" if several and teacher.tasks else ""
+        if not isinstance(teacher, ServeTeacher):
+            yield f"teacher elsewhere{taught}", "-", f"{teacher.kind}, {teacher.where}", "-", "-"
+            continue
         uses = {isinstance(stage.objective, SFT) for stage in config.stages if stage.objective.needs_teacher}
         for what in [
             {True: "teacher as demonstrator", False: "teacher service"}[use] for use in sorted(uses)
         ]:
             yield (
-                what,
+                what + taught,
                 str(teacher.num_replicas),
                 f"{teacher.engine}, {teacher.model}, {teacher.dtype}",
                 f"{teacher.num_cpus:g}",
                 f"{teacher.num_gpus:g}",
             )
-    if config.teacher is not None and teacher is None:
-        remote = config.teacher
-        yield "teacher elsewhere", "-", f"{remote.kind}, {remote.where}", "-", "-"
-    yield "verifier service", "1", config.task.name, "1", "0"
+    tasks = ", ".join(task.name for task in config.task_sections.values())
+    yield "verifier service", "1", tasks, "1", "0"
     yield (
         "learner (FSDP2)",
         str(learner.workers),

@@ -17,6 +17,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from services.engine_metrics import stat_loggers
 from services.rollout_settings import SamplingSettings
 
 
@@ -56,7 +57,8 @@ class PolicyEngine:
                 weight_transfer_config=WeightTransferConfig(backend=transfer),
                 # Before temperature, top-p and top-k: the distribution that every objective speaks of.
                 logprobs_mode="raw_logprobs",
-            )
+            ),
+            stat_loggers=stat_loggers("rollout"),
         )
 
     async def label(self, version: int) -> None:

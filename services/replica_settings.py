@@ -4,6 +4,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rlad_core.metrics import SHARED
+
 
 class Autoscaling(BaseModel):
     """Replicas come and go with the requests that are under way."""
@@ -28,6 +30,9 @@ class ReplicaArgs(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    run: str = Field(
+        default=SHARED, min_length=1, description="Run that the service works for: its metrics' label `run`."
+    )
     num_replicas: int = Field(default=1, gt=0, description="Without autoscaling.")
     autoscaling: Autoscaling | None = None
     num_cpus: float = Field(default=1, ge=0, description="What Ray reserves for one replica.")

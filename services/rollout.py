@@ -10,14 +10,12 @@ answers with older weights, and one whose update failed half-way answers nothing
 """
 
 import asyncio
-import hashlib
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 from fastapi import Request, Response
 from ray import serve
@@ -28,7 +26,7 @@ from rlad_core import metrics, schema
 from rlad_core.config import resolve_model
 from services import telemetry
 from services.concurrency import all_of
-from services.errors import BusyError, DeadlineError, InvalidRequestError, LimitError
+from services.errors import BusyError, DeadlineError, LimitError
 from services.held_policy import HeldPolicy
 from services.http.bodies import Body, documents, read_body
 from services.http.gate import service_app
@@ -38,6 +36,7 @@ from services.http.rollout_api import PolicyInfo, RolloutAnswer, RolloutRequest,
 from services.limits import limit
 from services.replicas import bind
 from services.rollout_settings import RolloutArgs, SamplingSettings, engine_args
+from services.rollout_tables import group_seed, to_prompt_rows, to_rollouts
 from services.weight_push import place_in_group
 from services.weights import ReplicaReport, policy_store
 
@@ -48,13 +47,6 @@ SERVICE = "rollout"
 _RETRY_AFTER_S = 2.0
 
 logger = logging.getLogger("ray.serve")
-
-
-# Before the class: Serve copies the application, and with it the functions its routes use, when it decorates.
-def _group_seed(seed: int, group_id: str) -> int:
-    """Seed of a group's first response; vLLM gives the next responses the next seeds."""
-    digest = hashlib.sha256(f"{seed}:{group_id}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
 
 
 http = service_app("Rollouts", "Responses sampled from the current policy, with their log-probs.")
@@ -70,7 +62,15 @@ class RolloutService:
         from services.policy_engine import PolicyEngine
 
         self._args = args
-        self._replica = serve.get_replica_context().replica_id.unique_id
+        telemetry.name_run(args.run)
+        context = serve.get_replica_context()
+        self._replica = context.replica_id.unique_id
+
+        def tell(version: int) -> None:
+            if args.policy_store is not None:  # else there is but one version
+                # A replica that takes another's place takes its number too, so the label has few values.
+                telemetry.gauge(metrics.RUN_POLICY_VERSION, version, rank=str(context.rank.rank))
+
         model = resolve_model(args.model)
         self._tokenizer = AutoTokenizer.from_pretrained(model)
         self._vocab_size = int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
@@ -79,7 +79,7 @@ class RolloutService:
         store = None
         if args.policy_store is not None and args.transfer == "object_store":
             store = policy_store(args.policy_store)
-        self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s)
+        self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s, tell)
         # Before Serve routes anything here: a restarted replica must not begin with version 0.
         await self._held.start()
         self._intake = Intake(self.check_health, "the engine")
@@ -103,12 +103,8 @@ class RolloutService:
             StaleReplicaError: the replica has no way to get ``min_version``.
             TimeoutError: after ``timeout_s`` seconds.
         """
-        rows = self._checked(prompts)
-        await self._held.reach(min_version)
-        what = f"{sampling.group_size} responses each to {len(rows)} prompts"
-        async with limit(self._args.timeout_s, what):
-            groups = await all_of(self._sample(row, sampling) for row in rows)
-        return self._table(rows, groups)
+        with telemetry.request(SERVICE, "handle"):
+            return await self._generate(prompts, sampling, min_version)
 
     @http.post("/v1/rollouts", **documents(RolloutRequest, RolloutAnswer))
     async def rollouts_http(self, request: Request) -> Response:
@@ -127,11 +123,10 @@ class RolloutService:
             )
             self._refuse_over_limit(prompts.num_rows * sampling.group_size)
             try:
-                rollouts = await self.generate(prompts, sampling)
+                rollouts = await self._generate(prompts, sampling)
             except TimeoutError as error:
                 telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="time")
                 raise DeadlineError(str(error)) from error
-            telemetry.count(metrics.SERVICE_SEQUENCES, rollouts.num_rows, service=SERVICE)
             return await asyncio.to_thread(
                 write_answer,
                 rollouts,
@@ -237,29 +232,29 @@ class RolloutService:
 
     # Sampling
 
-    def _checked(self, prompts: pa.Table) -> list[dict[str, Any]]:
-        """The prompts as rows with ``prompt_token_ids`` as int32 arrays."""
-        found = schema.fingerprint_of(prompts)
-        if found is not None and found != self._fingerprint:
-            raise InvalidRequestError(
-                f"the prompts were made with tokenizer {found}, the policy has {self._fingerprint}: "
-                "token ids mean nothing across tokenizers"
+    async def _generate(
+        self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0
+    ) -> pa.Table:
+        with telemetry.phase(SERVICE, "decode"):
+            rows = to_prompt_rows(
+                prompts,
+                tokenizer_fingerprint=self._fingerprint,
+                vocab_size=self._vocab_size,
+                max_model_len=self._args.max_model_len,
             )
-        ids = prompts.column("prompt_token_ids")
-        rows = prompts.select(["group_id", "prompt_id"]).to_pylist()
-        for row, tokens in zip(rows, ids, strict=True):
-            row["prompt_token_ids"] = tokens.values.to_numpy()
-            if (highest := int(np.max(row["prompt_token_ids"]))) >= self._vocab_size:
-                raise InvalidRequestError(
-                    f"the prompt of group {row['group_id']!r} holds token id {highest}; the vocabulary has "
-                    f"ids 0..{self._vocab_size - 1}"
-                )
-            if len(row["prompt_token_ids"]) >= self._args.max_model_len:
-                raise InvalidRequestError(
-                    f"the prompt of group {row['group_id']!r} has {len(row['prompt_token_ids'])} tokens and "
-                    f"leaves none of max_model_len {self._args.max_model_len} for a response"
-                )
-        return rows
+        with telemetry.phase(SERVICE, "queue") as phase:
+            await self._held.reach(min_version)
+            phase.change("engine")
+            what = f"{sampling.group_size} responses each to {len(rows)} prompts"
+            async with limit(self._args.timeout_s, what):
+                groups = await all_of(self._sample(row, sampling) for row in rows)
+        with telemetry.phase(SERVICE, "encode"):
+            rollouts = to_rollouts(rows, groups, self._tokenizer, self._fingerprint)
+        telemetry.count(metrics.SERVICE_SEQUENCES, rollouts.num_rows, service=SERVICE)
+        for kind, column in (("prompt", "prompt_token_ids"), ("generated", "response_token_ids")):
+            tokens = int(schema.lengths(rollouts.column(column)).sum())
+            telemetry.count(metrics.SERVICE_TOKENS, tokens, service=SERVICE, kind=kind)
+        return rollouts
 
     def _refuse_over_limit(self, responses: int) -> None:
         limits = self._args.limits
@@ -284,7 +279,7 @@ class RolloutService:
     async def _sample(self, row: dict[str, Any], sampling: SamplingSettings) -> "list[Sampled]":
         from services.policy_engine import EngineLostError
 
-        seed = None if sampling.seed is None else _group_seed(sampling.seed, row["group_id"])
+        seed = None if sampling.seed is None else group_seed(sampling.seed, row["group_id"])
         try:
             return await self._engine.sample(row["prompt_token_ids"], sampling, seed)
         except EngineLostError:
@@ -292,30 +287,6 @@ class RolloutService:
             # instead of failing requests until the next health checks have passed.
             logger.exception("replica %s ends with its engine", self._replica)
             os._exit(1)
-
-    def _table(self, rows: list[dict[str, Any]], groups: "list[list[Sampled]]") -> pa.Table:
-        samples = [
-            (row, index, response)
-            for row, responses in zip(rows, groups, strict=True)
-            for index, response in enumerate(responses)
-        ]
-        return schema.build(
-            schema.ROLLOUTS,
-            {
-                "group_id": [row["group_id"] for row, _, _ in samples],
-                "sample_index": [index for _, index, _ in samples],
-                "prompt_id": [row["prompt_id"] for row, _, _ in samples],
-                "prompt_token_ids": [row["prompt_token_ids"] for row, _, _ in samples],
-                "response_token_ids": [response.token_ids for _, _, response in samples],
-                "rollout_logprobs": [response.logprobs for _, _, response in samples],
-                "policy_versions": [response.versions for _, _, response in samples],
-                "finish_reason": [response.finish_reason for _, _, response in samples],
-                "response": self._tokenizer.batch_decode(
-                    [response.token_ids for _, _, response in samples], skip_special_tokens=True
-                ),
-            },
-            tokenizer_fingerprint=self._fingerprint,
-        )
 
 
 def build(args: RolloutArgs) -> Application:

@@ -14,6 +14,7 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlad_core.config import RunConfig, dump, load, resolve_model
+from services.announcement import announced
 from services.app import applications, policy_store_name, run_services
 from services.cluster import cluster, joined_address
 from services.deployment import DeploymentError, deployed
@@ -61,7 +62,7 @@ def run(config: RunConfig, *, resume: bool = False, restartable: bool = False, w
     frontier, first = _prepare(config, run_dir, resume)
     policy_folder = _policy_folder(config, run_dir)
     watcher.continue_from(first)
-    with watcher, cluster(config):
+    with watcher, cluster(config), announced(run_dir):
         watcher.say(f"starting {', '.join(_service_names(config))}")
         with (
             _services(config, policy_folder, watcher),
@@ -185,7 +186,7 @@ def _probe_teacher(config: RunConfig, collector: ActorHandle) -> None:
             f"waited {limit_s:g} s for the teacher's answer to a probe (cluster.start_timeout_s)"
         ) from error
     except ray.exceptions.RayTaskError as error:
-        raise RunError(f"teacher: {error.cause}") from error
+        raise RunError(str(error.cause)) from error
 
 
 def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watcher) -> BaseException | None:

@@ -58,6 +58,7 @@ class TeacherService:
     """One replica: an engine, its batcher, and the tokenizer's fingerprint."""
 
     async def __init__(self, args: TeacherArgs) -> None:  # type: ignore[misc]  # Serve awaits it
+        telemetry.name_run(args.run)
         self._args = args
         model = resolve_model(args.model)
         self._name = args.name
@@ -65,7 +66,12 @@ class TeacherService:
         self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
         # In a thread: loading takes from seconds to minutes, and Serve's probes want an answer meanwhile.
         self._engine = await asyncio.to_thread(load_engine, args, model)
-        self._batcher = Batcher(self._engine, args.max_tokens_per_batch, on_batch=self._record_batch)
+        self._batcher = Batcher(
+            self._engine,
+            args.max_tokens_per_batch,
+            on_batch=self._record_batch,
+            on_queue=lambda pairs: telemetry.gauge(metrics.SERVICE_QUEUE, pairs, service=SERVICE),
+        )
         self._intake = Intake(self.check_health, "the engine")
 
     async def score(self, sequences: pa.Table, details: Details = NO_DETAILS) -> pa.Table:
@@ -172,10 +178,10 @@ class TeacherService:
             self._refuse_over_limit(sequences.num_rows, sum(tokens.values()), details)
             pairs = to_pairs(sequences, details)
         limit_s = self._args.limits.timeout_s
-        with telemetry.phase(SERVICE, "engine"):
+        with telemetry.phase(SERVICE, "queue") as phase:
             try:
                 async with asyncio.timeout(limit_s):
-                    scored = await self._batcher.score(pairs.pairs)
+                    scored = await self._batcher.score(pairs.pairs, lambda: phase.change("engine"))
             except TimeoutError as error:
                 telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="time")
                 raise DeadlineError(
@@ -216,7 +222,6 @@ class TeacherService:
     def _record_batch(self, pairs: int, tokens: int) -> None:
         telemetry.observe(metrics.SERVICE_BATCH_SEQUENCES, pairs, service=SERVICE)
         telemetry.observe(metrics.SERVICE_BATCH_TOKENS, tokens, service=SERVICE)
-        telemetry.gauge(metrics.SERVICE_QUEUE, self._batcher.queue_length, service=SERVICE)
 
 
 def build(args: TeacherArgs) -> Application:

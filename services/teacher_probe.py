@@ -12,7 +12,8 @@ import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlad_core import schema
-from rlad_core.config import HttpTeacher, OpenAITeacher, RunConfig, ServeTeacher, resolve_model
+from rlad_core.config import HttpTeacher, OpenAITeacher, ServeTeacher, resolve_model
+from rlad_core.config import Teacher as TeacherConfig
 from services.http.teacher_api import TokenizerInfo, tokenizer_info
 from services.teachers import RestTeacher, StockServerTeacher, Teacher
 
@@ -25,26 +26,40 @@ class MismatchError(Exception):
     """The teacher cannot teach this policy; says what differs first."""
 
 
-async def probe(config: RunConfig, teacher: Teacher, policy_folder: str) -> None:
+async def probe(
+    place: str, settings: TeacherConfig, teacher: Teacher, policy_folder: str, max_length: int
+) -> None:
     """Compare a run's teacher with its policy.
+
+    Args:
+        place: of the teacher in the recipe, for messages.
+        max_length: of the policy.
 
     Raises:
         MismatchError: they do not fit.
         services.errors.ServiceError, TimeoutError: the teacher does not answer.
     """
     tokenizer = AutoTokenizer.from_pretrained(policy_folder)
-    settings = config.teacher
+    try:
+        await _compare(place, settings, teacher, tokenizer, max_length)
+        await _score_known_text(teacher, tokenizer)
+    except MismatchError as error:
+        raise MismatchError(f"{place}: {error}") from error
+
+
+async def _compare(
+    place: str, settings: TeacherConfig, teacher: Teacher, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> None:
     if isinstance(settings, ServeTeacher):
         theirs = AutoTokenizer.from_pretrained(resolve_model(settings.model))
         compare_tokenizers(tokenizer_info(tokenizer), tokenizer_info(theirs))
     elif isinstance(settings, HttpTeacher):
         assert isinstance(teacher, RestTeacher)
         compare_tokenizers(tokenizer_info(tokenizer), await teacher.client.tokenizer())
-        compare_lengths(config.policy.max_length, (await teacher.client.info()).max_model_len)
+        compare_lengths(max_length, (await teacher.client.info()).max_model_len)
     elif isinstance(settings, OpenAITeacher):
         assert isinstance(teacher, StockServerTeacher)
-        await _compare_stock_server(config, teacher, tokenizer)
-    await _score_known_text(teacher, tokenizer)
+        await _compare_stock_server(place, teacher, tokenizer, max_length)
 
 
 def compare_tokenizers(policy: TokenizerInfo, teacher: TokenizerInfo) -> None:
@@ -88,17 +103,17 @@ def compare_lengths(wanted: int, taken: int) -> None:
 
 
 async def _compare_stock_server(
-    config: RunConfig, teacher: StockServerTeacher, tokenizer: PreTrainedTokenizerBase
+    place: str, teacher: StockServerTeacher, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> None:
     server = teacher.endpoint
     models = (await server.request("GET", "/v1/models", what="the models that are served")).json()["data"]
     served = {model["id"]: model for model in models}
     if teacher.model not in served:
         raise MismatchError(
-            f"{server.url} serves {', '.join(served)}, not {teacher.model!r}; correct teacher.model"
+            f"{server.url} serves {', '.join(served)}, not {teacher.model!r}; correct {place}.model"
         )
     # The server generates a token that nobody asked for, and counts it.
-    compare_lengths(config.policy.max_length, int(served[teacher.model]["max_model_len"]) - 1)
+    compare_lengths(max_length, int(served[teacher.model]["max_model_len"]) - 1)
     await _compare_ids(teacher, tokenizer)
     for what, request, ours in (
         ("chat", {"messages": CHAT}, _chat_ids(tokenizer)),
@@ -109,13 +124,13 @@ async def _compare_stock_server(
         )
         theirs = answer.json()["tokens"]
         if theirs != ours:
-            place = next(
+            first = next(
                 (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
                 min(len(ours), len(theirs)),
             )
             raise MismatchError(
-                f"a known {what} becomes other tokens on the teacher's side, first at token {place}: "
-                f"{_named(ours, place, tokenizer)} to the policy, {_named(theirs, place, tokenizer)} to the "
+                f"a known {what} becomes other tokens on the teacher's side, first at token {first}: "
+                f"{_named(ours, first, tokenizer)} to the policy, {_named(theirs, first, tokenizer)} to the "
                 "teacher. Vocabulary or chat template differ"
             )
 

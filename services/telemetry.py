@@ -25,12 +25,9 @@ from typing import Any, BinaryIO, Self
 import structlog
 
 from rlad_core import metrics
-from rlad_core.metrics import Kind, MetricSpec, Stage
+from rlad_core.metrics import SHARED, Kind, MetricSpec, Stage
 from rlad_core.timeline import StageSpan
 from services.metric_sinks import Sink, current_sink
-
-#: Label of processes that no single run owns, such as a teacher that many runs share.
-SHARED = "shared"
 
 
 class _Process:
@@ -51,6 +48,11 @@ _process = _Process()
 def name_run(run: str) -> None:
     """Say which run this process works for: the label `run` of all that it records from now on."""
     _process.run = run
+
+
+def run_name() -> str:
+    """The run that this process works for."""
+    return _process.run
 
 
 @contextlib.contextmanager
@@ -80,6 +82,11 @@ def gauge(spec: MetricSpec, value: float, **labels: str) -> None:
 def observe(spec: MetricSpec, value: float, **labels: str) -> None:
     """Put one value into a histogram; the label `run` is filled in where it is not given."""
     _sink().observe(spec, value, _complete(spec, "histogram", labels))
+
+
+def waiting(stage: Stage, change: int) -> None:
+    """Say that `change` items more, or fewer, wait for a stage to take them."""
+    _change_open(metrics.STAGE_QUEUE, change, stage=stage)
 
 
 class span:
@@ -163,16 +170,33 @@ def request(service: str, kind: str) -> Iterator[None]:
         count(metrics.SERVICE_SECONDS, seconds, service=service)
 
 
-@contextlib.contextmanager
-def phase(service: str, name: str) -> Iterator[None]:
-    """Time one phase of a call: queue, decode, engine or encode."""
-    clock = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds = time.perf_counter() - clock
-        observe(metrics.SERVICE_PHASE_DURATION, seconds, service=service, phase=name)
-        count(metrics.SERVICE_PHASE_SECONDS, seconds, service=service, phase=name)
+class phase:
+    """Time one phase of a call, in `with`: queue, decode, engine or encode.
+
+    Args:
+        service: whose call it is.
+        name: of the phase; `change` ends it and begins the next one.
+    """
+
+    def __init__(self, service: str, name: str) -> None:
+        self.service, self.name = service, name
+
+    def __enter__(self) -> Self:
+        self._clock = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        seconds = time.perf_counter() - self._clock
+        observe(metrics.SERVICE_PHASE_DURATION, seconds, service=self.service, phase=self.name)
+        count(metrics.SERVICE_PHASE_SECONDS, seconds, service=self.service, phase=self.name)
+
+    def change(self, name: str) -> None:
+        """From now on it is phase `name`."""
+        self.__exit__(None, None, None)
+        self.name = name
+        self.__enter__()
 
 
 class SpanCollector:

@@ -95,6 +95,7 @@ class VerifierService:
     """One replica and its pool of worker processes."""
 
     async def __init__(self, args: VerifierArgs) -> None:  # type: ignore[misc]  # Serve awaits it
+        telemetry.name_run(args.run)
         self._args = args
         self._pool = CheckPool(
             args.tasks,
@@ -172,16 +173,19 @@ class VerifierService:
             pool.close()
 
     async def _verify(self, responses: pa.Table) -> pa.Table:
-        checks, ids = self._read(responses)
+        with telemetry.phase(SERVICE, "decode"):
+            checks, ids = self._read(responses)
         limit_s = self._args.limits.timeout_s
         try:
-            async with asyncio.timeout(limit_s):
-                verdicts = await self._judge(checks, ids)
+            with telemetry.phase(SERVICE, "engine"):
+                async with asyncio.timeout(limit_s):
+                    verdicts = await self._judge(checks, ids)
         except TimeoutError as error:
             telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="time")
             raise DeadlineError(f"{len(ids)} responses were not judged within {limit_s:g} s") from error
         telemetry.count(metrics.SERVICE_SEQUENCES, len(ids), service=SERVICE)
-        return _table(responses, verdicts)
+        with telemetry.phase(SERVICE, "encode"):
+            return _table(responses, verdicts)
 
     def _read(self, responses: pa.Table) -> tuple[list[Check], list[str]]:
         try:

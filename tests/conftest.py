@@ -10,14 +10,21 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 # One thread a process: the engines, learners and tests of a session run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As the embedded Ray of `rlad` has it.
+os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "services.http.proxy:middlewares")
 
 import logging
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from benchmarks import stock_server as stock
+from rlad_core.config import resolve_model
 
 VOCABULARY = 320
 END_TOKEN_ID = 1
@@ -95,6 +102,19 @@ def untied_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 
 
 @pytest.fixture(scope="session")
+def prometheus_programs() -> dict[str, Path]:
+    """prometheus and promtool. In CI on Debian they can be had, so a test without them fails there."""
+    from deploy.prometheus.executables import MissingError, executables
+
+    try:
+        return executables()
+    except MissingError as error:
+        if os.environ.get("CI") == "true" and shutil.which("apt-get"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def serve_url(ray_cluster: None) -> str:
     """Where Serve's HTTP routes of the session's cluster are."""
     return f"http://127.0.0.1:{SERVE_PORT}"
@@ -119,3 +139,24 @@ def ray_cluster() -> Iterator[None]:
     yield
     serve.shutdown()
     ray.shutdown()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several workers, each folder of slow tests keeps to one: its services are started once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0])
+            return file.parent.name if file.parent.name in ("services", "e2e", "k8s") else str(file)
+
+    return ByFolder(config, log)
+
+
+@pytest.fixture(scope="session")
+def stock_server() -> Iterator[str]:
+    """URL of a vLLM OpenAI server that serves the shipped teacher as `kk`."""
+    options = ("--dtype", "float32", "--enforce-eager", "--max-model-len", "512", "--max-num-seqs", "32")
+    with stock.stock_server(resolve_model("rlad:kk-teacher"), "kk", *options, "--enable-scale-out") as url:
+        yield url

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rlad_core.config.errors import Problem
-from rlad_core.config.objectives import KDRL, SFT
-from rlad_core.config.tasks import MathTask
+from rlad_core.config.objectives import KDRL
+from rlad_core.config.sections import RolloutConfig, ServeTeacher
+from rlad_core.config.teaching import teaching_problems
 
 if TYPE_CHECKING:
     from rlad_core.config.run import RunConfig, Stage
@@ -22,8 +23,7 @@ def run_problems(config: RunConfig) -> list[Problem]:
     return [
         *_sampling(config),
         *_lengths(config),
-        *_teacher(config),
-        *_data_files(config),
+        *teaching_problems(config),
         *(problem for index, stage in enumerate(config.stages) for problem in _stage(config, index, stage)),
         *_batches(config),
         *_devices(config),
@@ -61,8 +61,8 @@ def _lengths(config: RunConfig) -> Iterator[Problem]:
                 "raise policy.max_length",
             )
     budgets = [("learner.tokens_per_micro_batch", config.learner.tokens_per_micro_batch)]
-    if (teacher := config.served_teacher) is not None:
-        budgets.append(("teacher.max_tokens_per_batch", teacher.max_tokens_per_batch))
+    for place, teacher in config.served_teachers.items():
+        budgets.append((f"{place}.max_tokens_per_batch", teacher.max_tokens_per_batch))
     for path, budget in budgets:
         if budget < limit:
             yield Problem(
@@ -70,64 +70,6 @@ def _lengths(config: RunConfig) -> Iterator[Problem]:
                 budget,
                 f"the longest sequence (policy.max_length {limit}) would not fit. Write {limit} or more",
             )
-
-
-def _teacher(config: RunConfig) -> Iterator[Problem]:
-    for index, stage in enumerate(config.stages):
-        if stage.objective.needs_teacher and config.teacher is None:
-            kind = stage.objective.kind
-            way_out = {
-                "trrd": ", or set alpha to 1, which is GRPO",
-                "sft": ", or take source: trace",
-            }.get(kind, "")
-            yield Problem(
-                "teacher",
-                None,
-                f"stages.{index}.objective ({kind}) needs a teacher. Write "
-                f"teacher: {{kind: serve, model: ...}}{way_out}",
-            )
-        if (
-            isinstance(stage.objective, SFT)
-            and stage.objective.source == "teacher"
-            and config.teacher is not None
-            and config.served_teacher is None
-        ):
-            yield Problem(
-                "teacher.kind",
-                config.teacher.kind,
-                f"stages.{index}.objective (sft, source: teacher) samples from the teacher, and a remote one "
-                "is only asked to score. Write kind: serve",
-            )
-
-
-def _data_files(config: RunConfig) -> Iterator[Problem]:
-    if not isinstance(config.task, MathTask):
-        return
-    train, evaluation = config.task.train.files, config.task.evaluation.files
-    for part, files in (("train", train), ("evaluation", evaluation)):
-        names = [file.subset for file in files]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                yield Problem(
-                    f"task.{part}.files.{index}.name",
-                    files[index].name,
-                    f"another file is reported as {name} already. Write another name",
-                )
-    from_solutions = [
-        index
-        for index, stage in enumerate(config.stages)
-        if isinstance(stage.objective, SFT) and stage.objective.source == "trace"
-    ]
-    if from_solutions:
-        for index, file in enumerate(train):
-            if file.format == "chat":
-                yield Problem(
-                    f"task.train.files.{index}.format",
-                    file.format,
-                    "such rows have no worked solutions, which "
-                    f"stages.{from_solutions[0]}.objective (sft, source: trace) trains on. "
-                    "Take a file of format gsm8k or math, or source: teacher",
-                )
 
 
 def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:
@@ -231,9 +173,8 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
             learner.num_gpus,
             "NCCL wants a GPU for each of several workers. Write 1 (or 0: CPU)",
         )
-    teacher = config.served_teacher
-    engines = [("rollout", config.rollout)] + ([("teacher", teacher)] if teacher else [])
-    for section, engine in engines:
+    engines: dict[str, RolloutConfig | ServeTeacher] = {"rollout": config.rollout, **config.served_teachers}
+    for section, engine in engines.items():
         spans, gpus = engine.tensor_parallel_size, engine.num_gpus
         if spans > 1 and gpus != spans:
             yield Problem(
@@ -247,12 +188,13 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
                 gpus,
                 f"only 1 of them would be used. Write 1, or {section}.tensor_parallel_size: {int(gpus)}",
             )
-    if teacher is not None and teacher.engine == "torch" and teacher.tensor_parallel_size > 1:
-        yield Problem(
-            "teacher.tensor_parallel_size",
-            teacher.tensor_parallel_size,
-            "the torch engine runs on one device. Write 1, or engine: vllm",
-        )
+    for place, teacher in config.served_teachers.items():
+        if teacher.engine == "torch" and teacher.tensor_parallel_size > 1:
+            yield Problem(
+                f"{place}.tensor_parallel_size",
+                teacher.tensor_parallel_size,
+                "the torch engine runs on one device. Write 1, or engine: vllm",
+            )
     if config.cluster.address is not None:
         for field in ("num_cpus", "num_gpus"):
             value = getattr(config.cluster, field)

@@ -14,14 +14,15 @@ _ENDINGS = (".parquet", ".jsonl")
 
 def data_problems(config: RunConfig) -> Iterator[Problem]:
     """What is wrong with the data files a recipe names, as far as this machine can tell."""
-    if not isinstance(config.task, MathTask):
-        return
-    for part, section in (("train", config.task.train), ("evaluation", config.task.evaluation)):
-        for index, file in enumerate(section.files):
-            path = f"task.{part}.files.{index}.path"
-            if not file.path.endswith(_ENDINGS):
-                yield Problem(
-                    path, file.path, f"is no data file. Write one that ends in {' or '.join(_ENDINGS)}"
-                )
-            elif not Path(file.path).is_file():
-                yield Problem(path, file.path, "there is no such file. Write the path of one")
+    for place, task in config.task_sections.items():
+        if not isinstance(task, MathTask):
+            continue
+        for part, section in (("train", task.train), ("evaluation", task.evaluation)):
+            for index, file in enumerate(section.files):
+                path = f"{place}.{part}.files.{index}.path"
+                if not file.path.endswith(_ENDINGS):
+                    yield Problem(
+                        path, file.path, f"is no data file. Write one that ends in {' or '.join(_ENDINGS)}"
+                    )
+                elif not Path(file.path).is_file():
+                    yield Problem(path, file.path, "there is no such file. Write the path of one")

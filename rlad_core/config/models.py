@@ -80,8 +80,8 @@ def _policy(config: RunConfig) -> Iterator[Problem]:
 
 
 def _teacher(config: RunConfig) -> Iterator[Problem]:
-    if (teacher := config.served_teacher) is not None:
-        yield from _folder(config, "teacher.model", teacher.model, needs_weights=True)
+    for place, teacher in config.served_teachers.items():
+        yield from _folder(config, f"{place}.model", teacher.model, needs_weights=True)
 
 
 def _folder(config: RunConfig, path: str, reference: str, needs_weights: bool) -> Iterator[Problem]:

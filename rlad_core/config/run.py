@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
@@ -51,6 +51,14 @@ class StagePosition:
     """The step counted from the stage's first, which is 0."""
 
 
+_Part = TypeVar("_Part")
+
+
+def _sections(name: str, one: _Part | None, several: tuple[_Part, ...]) -> dict[str, _Part]:
+    alone = {} if one is None else {name: one}
+    return alone | {f"{name}s.{place}": part for place, part in enumerate(several)}
+
+
 class RunConfig(Section):
     """Everything that decides a run. Build it with :func:`rlad_core.config.load`."""
 
@@ -61,7 +69,13 @@ class RunConfig(Section):
     seed: NonNegativeInt = 0
     policy: PolicyConfig
     teacher: Teacher | None = Field(default=None, description="Started only if a stage needs it.")
-    task: Task
+    teachers: tuple[Teacher, ...] = Field(
+        default=(), strict=False, description="Instead of teacher: several, each with the tasks it teaches."
+    )
+    task: Task | None = Field(default=None, description="What is trained on and evaluated.")
+    tasks: tuple[Task, ...] = Field(
+        default=(), strict=False, description="Instead of task: several, whose prompts are shuffled together."
+    )
     rollout: RolloutConfig = RolloutConfig()
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
     learner: LearnerConfig = LearnerConfig()
@@ -99,9 +113,30 @@ class RunConfig(Section):
         return any(s.objective.needs_teacher and s.objective.trains_on_rollouts for s in self.stages)
 
     @property
-    def served_teacher(self) -> ServeTeacher | None:
-        """The teacher that the run deploys itself, if it does."""
-        return self.teacher if isinstance(self.teacher, ServeTeacher) else None
+    def task_sections(self) -> dict[str, Task]:
+        """Every task by its place in the recipe: ``task``, or ``tasks.0`` and so on."""
+        return _sections("task", self.task, self.tasks)
+
+    @property
+    def teacher_sections(self) -> dict[str, Teacher]:
+        """Every teacher by its place in the recipe: ``teacher``, or ``teachers.0`` and so on."""
+        return _sections("teacher", self.teacher, self.teachers)
+
+    @property
+    def served_teachers(self) -> dict[str, ServeTeacher]:
+        """The teachers that the run deploys itself, by their place in the recipe."""
+        return {
+            path: teacher
+            for path, teacher in self.teacher_sections.items()
+            if isinstance(teacher, ServeTeacher)
+        }
+
+    def teacher_of(self, task: str) -> str | None:
+        """Where in the recipe the teacher of a task is; None where nobody teaches it."""
+        for path, teacher in self.teacher_sections.items():
+            if teacher.tasks is None or task in teacher.tasks:
+                return path
+        return None
 
     @property
     def run_dir(self) -> str:

@@ -45,7 +45,18 @@ class PolicyConfig(Section):
     max_length: PositiveInt = Field(default=4096, description="Tokens of prompt and response together.")
 
 
-class ServeTeacher(Section):
+class TeacherSection(Section):
+    """What all teachers have in common."""
+
+    tasks: tuple[str, ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        description="Names of the tasks it teaches; null: every task of the recipe.",
+    )
+
+
+class ServeTeacher(TeacherSection):
     """A teacher deployed in the run's own Ray cluster."""
 
     kind: Literal["serve"] = "serve"
@@ -79,7 +90,7 @@ def _http_url(url: str) -> str:
     return url
 
 
-class RemoteTeacher(Section):
+class RemoteTeacher(TeacherSection):
     """What teachers elsewhere have in common."""
 
     url: Annotated[str, AfterValidator(_http_url)] = Field(
@@ -250,6 +261,11 @@ class TelemetryConfig(Section):
 
     metrics_port: Annotated[int, Field(ge=1024, le=65535)] | None = Field(
         default=None, description="Port of the Prometheus metrics of an embedded Ray; null: one that is free."
+    )
+    linger_s: NonNegativeFloat = Field(
+        default=0.0,
+        description="Seconds that a learner that is done stays, so that Prometheus gets its last numbers: "
+        "Ray hands them on every 10 s, and Prometheus asks at its own interval.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     sample_experience_every: NonNegativeInt = Field(

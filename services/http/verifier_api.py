@@ -1,5 +1,6 @@
 """Requests and answers of the verifier's HTTP interface."""
 
+import json
 from typing import Any
 
 import orjson
@@ -91,7 +92,8 @@ def read_request(body: Body) -> pa.Table:
         for name, value in (("task", task), ("gold", gold)):
             if value is None:
                 raise _invalid(f"responses[{place}].{name}: missing, here and for the whole request")
-        text = gold if isinstance(gold, str) else orjson.dumps(gold).decode()
+        # Not orjson: it refuses integers above 64 bits and writes NaN as null.
+        text = gold if isinstance(gold, str) else json.dumps(gold)
         rows.append(
             {"sequence_id": each.id or str(place), "task": task, "response": each.response, "gold": text}
         )

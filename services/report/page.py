@@ -84,8 +84,8 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     recipe = record.recipe
     if recipe is not None:
         facts.append(("Student", recipe.policy.model))
-        if recipe.teacher is not None and recipe.needs_teacher:
-            facts.append(("Teacher", recipe.teacher.where))
+        if recipe.needs_teacher:
+            facts += [("Teacher", teacher.where) for teacher in recipe.teacher_sections.values()]
         stages = [f"{stage.label}, {stage.steps} steps" for stage in recipe.stages]
         facts.append(("Method", "; then ".join(stages)))
     planned = f" of {recipe.total_steps}" if recipe is not None else ""

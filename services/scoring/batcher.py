@@ -33,6 +33,7 @@ from services.scoring.interface import Scored, ScoringEngine, ScoringError, Toke
 class _Waiting:
     pair: TokenPair
     result: asyncio.Future[Scored]
+    on_taken: Callable[[], None]
 
 
 class Batcher:
@@ -42,6 +43,7 @@ class Batcher:
         engine: where batches go.
         max_tokens_per_batch: budget of a batch; a prompt that the engine shares counts once.
         on_batch: told the pairs and tokens of each batch, for metrics.
+        on_queue: told the pairs that wait, whenever their number has changed, for metrics.
     """
 
     def __init__(
@@ -49,10 +51,12 @@ class Batcher:
         engine: ScoringEngine,
         max_tokens_per_batch: int,
         on_batch: Callable[[int, int], None] = lambda pairs, tokens: None,
+        on_queue: Callable[[int], None] = lambda pairs: None,
     ) -> None:
         self._engine = engine
         self._budget = max_tokens_per_batch
         self._on_batch = on_batch
+        self._on_queue = on_queue
         self._queue: deque[_Waiting] = deque()
         self._arrival = asyncio.Event()
         self._places = asyncio.Semaphore(engine.batches_in_flight)
@@ -70,7 +74,9 @@ class Batcher:
         """Tokens of those pairs, a shared prompt counted each time."""
         return self._queued_tokens
 
-    async def score(self, pairs: Sequence[TokenPair]) -> list[Scored]:
+    async def score(
+        self, pairs: Sequence[TokenPair], on_taken: Callable[[], None] = lambda: None
+    ) -> list[Scored]:
         """Score pairs, one result each, in order.
 
         Cancelling takes what still waits out of the queue, and a batch that nobody waits for any more out of
@@ -79,14 +85,20 @@ class Batcher:
         Pairs with one prompt belong next to each other, so that the engine can share it. There is no time
         limit in here: the caller sets one around the call.
 
+        Args:
+            pairs: what to score.
+            on_taken: called once, when the first of them goes to the engine.
+
         Raises:
             ScoringError: the engine failed on a batch that held one of the pairs, or `close` was called.
         """
         if self._forming.done():
             raise ScoringError("the batcher is closed: the service is shutting down")
         loop = asyncio.get_running_loop()
-        waiting = [_Waiting(pair, loop.create_future()) for pair in pairs]
+        taken = _Once(on_taken)
+        waiting = [_Waiting(pair, loop.create_future(), taken) for pair in pairs]
         self._queue.extend(waiting)
+        self._on_queue(len(self._queue))
         self._queued_tokens += sum(pair.length for pair in pairs)
         self._arrival.set()
         try:
@@ -133,8 +145,10 @@ class Batcher:
                     break
                 tokens += cost
                 batch.append(item)
+                item.on_taken()
             self._queue.popleft()
             self._queued_tokens -= item.pair.length
+        self._on_queue(len(self._queue))
         if batch:
             self._on_batch(len(batch), tokens)
         return batch
@@ -154,6 +168,18 @@ class Batcher:
             raise
         finally:
             self._places.release()
+
+
+class _Once:
+    """Passes on the first of its calls."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def __call__(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()
 
 
 def _end_if_unwanted(batch: list[_Waiting], task: asyncio.Task[None], _: asyncio.Future[Scored]) -> None:

@@ -30,6 +30,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from services.concurrency import all_of
+from services.engine_metrics import stat_loggers
 from services.scoring.interface import Scored, ScoringError, TokenPair
 
 _BYTES_PER_LOGIT = 6
@@ -92,7 +93,7 @@ class VllmEngine:
             affordable = max(_SMALLEST_STEP, logits_memory_bytes // (_BYTES_PER_LOGIT * self.vocab_size))
             settings["max_num_batched_tokens"] = min(max_tokens_per_step, affordable)
             config = AsyncEngineArgs(**settings).create_engine_config()
-        self._engine = AsyncLLM.from_vllm_config(config)
+        self._engine = AsyncLLM.from_vllm_config(config, stat_loggers=stat_loggers("teacher"))
 
     async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
         """See `ScoringEngine`. Cancelling the call aborts its requests inside vLLM."""

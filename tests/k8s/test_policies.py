@@ -255,8 +255,7 @@ def test_every_role_has_room(overlay: str, rendered: dict[str, list[Manifest]]) 
         ("rollout", config.rollout, config.rollout.num_replicas),
         ("learner", config.learner, config.learner.workers),
     ]
-    if config.served_teacher is not None:
-        wanted.append(("teacher", config.served_teacher, config.served_teacher.num_replicas))
+    wanted += [("teacher", served, served.num_replicas) for served in config.served_teachers.values()]
     for role, settings, count in wanted:
         fitting = [g for g in groups.values() if settings.node_labels.items() <= g.group["labels"].items()]
         assert len(fitting) == 1, f"{role} has no group of its own"

@@ -1,15 +1,23 @@
-"""A rollout service with two replicas, started once for all tests that need one."""
+"""Services that are started once for all tests that need them."""
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+import yaml
+from ray import serve
+from ray.serve.schema import ServeDeploySchema
+
+from services.serving import SERVICES
 
 # The test folders are no packages (pytest imports each file by itself); what they share lies beside them.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from rollout_service import StartedRollouts, start_rollouts
+
+SERVE_FILES = Path(__file__).parents[2] / "deploy" / "serve"
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +25,25 @@ def rollouts(ray_cluster: None, tiny_model) -> Iterator[StartedRollouts]:
     """Two replicas of the tied tiny model."""
     with start_rollouts("pair", tiny_model, num_replicas=2) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def http(ray_cluster: None, serve_url: str) -> Iterator[httpx.Client]:
+    """All three, deployed from the file; only the cluster's own HTTP port differs."""
+    config = yaml.safe_load((SERVE_FILES / "all.yaml").read_text())
+    names = [app["name"] for app in config["applications"]]
+    for app in config["applications"]:
+        # The session's cluster has few logical CPUs, and one replica of each is enough here.
+        app["args"]["num_cpus"] = 0.1
+        app["args"]["autoscaling"]["max_replicas"] = 1
+    ServeDeploySchema.model_validate(config)
+    for app in config["applications"]:
+        module, _, attribute = app["import_path"].partition(":")
+        service = SERVICES[app["name"]]
+        assert (module, attribute) == (service.build.__module__, service.build.__name__)
+        built = service.build(service.args.model_validate(app["args"]))
+        serve.run(built, name=app["name"], route_prefix=app["route_prefix"])
+    with httpx.Client(base_url=serve_url, timeout=120) as client:
+        yield client
+    for name in names:
+        serve.delete(name)

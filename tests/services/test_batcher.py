@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,28 @@ def test_calls_that_come_while_the_engine_works_share_a_batch() -> None:
 
     # All four were queued before the first batch was formed, or three while it was worked on.
     assert len(run(scenario).sizes) <= 2
+
+
+def test_who_records_is_told_what_waits_and_when_it_is_taken() -> None:
+    told: list[object] = []
+
+    async def body() -> None:
+        engine = ScriptedEngine()
+        engine.gate.clear()
+        batcher = Batcher(engine, 8, on_queue=told.append)
+        calls = [
+            asyncio.create_task(batcher.score([pair(3), pair(3)], partial(told.append, name)))
+            for name in ("first", "second")
+        ]
+        await asyncio.sleep(0.01)
+        told.append("engine")
+        engine.gate.set()
+        await asyncio.gather(*calls)
+        await batcher.close()
+
+    asyncio.run(asyncio.wait_for(body(), timeout=20))
+    # Two pairs fit into a batch, and the engine works on one batch at a time.
+    assert told == [2, 4, "first", 2, "engine", "second", 0, *told[7:]]
 
 
 def test_a_failed_batch_fails_those_in_it_and_no_other() -> None:

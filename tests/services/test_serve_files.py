@@ -1,7 +1,6 @@
 """The services as the files in deploy/serve deploy them, with the models that ship, used over HTTP."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from ray import serve
 from ray.serve.schema import ServeDeploySchema
 from scoring_cases import TOLERANCE, PlainForward
 from transformers import AutoTokenizer
@@ -31,28 +29,6 @@ CHAT = [{"role": "user", "content": "Mia is a knight."}]
 
 def read(name: str) -> dict[str, Any]:
     return yaml.safe_load((FILES / f"{name}.yaml").read_text())
-
-
-@pytest.fixture(scope="module")
-def http(ray_cluster: None, serve_url: str) -> Iterator[httpx.Client]:
-    """All three, deployed from the file; only the cluster's own HTTP port differs."""
-    config = read("all")
-    names = [app["name"] for app in config["applications"]]
-    for app in config["applications"]:
-        # The session's cluster has few logical CPUs, and one replica of each is enough here.
-        app["args"]["num_cpus"] = 0.1
-        app["args"]["autoscaling"]["max_replicas"] = 1
-    ServeDeploySchema.model_validate(config)
-    for app in config["applications"]:
-        module, _, attribute = app["import_path"].partition(":")
-        service = SERVICES[app["name"]]
-        assert (module, attribute) == (service.build.__module__, service.build.__name__)
-        built = service.build(service.args.model_validate(app["args"]))
-        serve.run(built, name=app["name"], route_prefix=app["route_prefix"])
-    with httpx.Client(base_url=serve_url, timeout=120) as client:
-        yield client
-    for name in names:
-        serve.delete(name)
 
 
 @pytest.mark.parametrize("name", ["teacher", "rollout", "verifier", "all"])

@@ -1,16 +1,10 @@
 """Three ways to a teacher, one answer: a deployment's handle, our REST interface, a stock vLLM server."""
 
 import asyncio
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from ray import serve
 from scoring_cases import TOLERANCE, PlainForward, mixed_pairs, sequences
@@ -30,44 +24,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LONGEST = 200
 MODEL = Path(resolve_model("rlad:kk-teacher"))
 STUDENT = resolve_model("rlad:kk-student")
-
-
-@pytest.fixture(scope="module")
-def stock_server() -> Iterator[str]:
-    """A real vLLM OpenAI server process."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    environment = {
-        **os.environ,
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL),
-        "--served-model-name", "kk", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32",
-        "--enforce-eager", "--max-model-len", "512", "--max-num-seqs", "32", "--enable-scale-out",
-    ]  # fmt: skip
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 300
-        while True:
-            assert server.poll() is None, "the vLLM server ended"
-            assert time.monotonic() < deadline, "the vLLM server is not up after 300 s"
-            try:
-                if httpx.get(f"{url}/health", timeout=5).is_success:
-                    break
-            except httpx.TransportError:
-                time.sleep(1)
-        yield url
-    finally:
-        server.terminate()
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +84,7 @@ def recipe(teacher: dict[str, Any], **policy: Any) -> Any:
 def run_probe(config: Any, reached: Teacher, policy: str = STUDENT) -> None:
     async def body() -> None:
         try:
-            await probe(config, reached, policy)
+            await probe("teacher", config.teacher, reached, policy, config.policy.max_length)
         finally:
             await reached.close()
 

@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import prometheus_client
 import pytest
@@ -14,10 +15,12 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from rlad_core import metrics
-from rlad_core.timeline import stage_table
+from rlad_core.metrics import SHARED
+from rlad_core.timeline import StageSpan, stage_table
 from services import telemetry
 from services.metric_sinks import PrometheusSink
-from services.telemetry import SHARED, SpanCollector, configure_logging, name_run, span
+from services.step_metrics import record_step
+from services.telemetry import SpanCollector, configure_logging, name_run, span
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -159,9 +162,9 @@ class TestSpan:
 
 class TestRecording:
     def test_labels_and_kinds_are_checked(self, registry: prometheus_client.CollectorRegistry) -> None:
-        telemetry.gauge(metrics.RUN_POLICY_VERSION, 4, replica="0")
+        telemetry.gauge(metrics.RUN_POLICY_VERSION, 4, rank="0")
         telemetry.count(metrics.RUN_DROPPED_GROUPS, 0, kind="stale")
-        assert scraped(registry) == {key("rlad_run_policy_version", run=SHARED, replica="0"): 4.0}
+        assert scraped(registry) == {key("rlad_run_policy_version", run=SHARED, rank="0"): 4.0}
         with pytest.raises(ValueError, match=r"rlad_run_policy_version has the labels .* got \['run'\]"):
             telemetry.gauge(metrics.RUN_POLICY_VERSION, 4)
         with pytest.raises(ValueError, match="rlad_run_reward_mean is a gauge, not a counter"):
@@ -189,6 +192,58 @@ class TestRecording:
         assert found[key("rlad_service_request_duration_seconds_count", **common)] == 2
         assert found[key("rlad_service_phase_seconds_total", phase="engine", **common)] >= 0.01
         assert found[key("rlad_service_in_flight", **common)] == 0
+
+    def test_phases_that_follow_each_other(self, registry: prometheus_client.CollectorRegistry) -> None:
+        with telemetry.phase("teacher", "queue") as phase:
+            time.sleep(0.01)
+            phase.change("engine")
+        found = scraped(registry)
+        common = {"run": SHARED, "service": "teacher"}
+        assert found[key("rlad_service_phase_seconds_total", phase="queue", **common)] >= 0.01
+        assert found[key("rlad_service_phase_seconds_total", phase="engine", **common)] < 0.01
+        for phase_name in ("queue", "engine"):
+            counted = key("rlad_service_phase_duration_seconds_count", phase=phase_name, **common)
+            assert found[counted] == 1
+
+    def test_what_waits(self, registry: prometheus_client.CollectorRegistry) -> None:
+        telemetry.waiting("assemble", 8)
+        telemetry.waiting("assemble", -3)
+        telemetry.waiting("update", 2)
+        found = scraped(registry)
+        assert found[key("rlad_stage_queue_length", run=SHARED, stage="assemble")] == 5
+        assert found[key("rlad_stage_queue_length", run=SHARED, stage="update")] == 2
+
+
+class TestStep:
+    NUMBERS: ClassVar = {"reward_mean": 0.5, "tokens": 100, "trained_tokens": 60, "dropped_groups": 2}
+    SPANS: ClassVar = [StageSpan("rollout", 0, 3), StageSpan("teacher", 2, 4), StageSpan("update", 4, 9)]
+
+    def test_its_metrics(self, registry: prometheus_client.CollectorRegistry) -> None:
+        record_step(7, self.NUMBERS, stage_table(self.SPANS, 0, 10), seconds=10, supervised=False)
+        found = scraped(registry)
+        assert found[key("rlad_run_step", run=SHARED)] == 7
+        assert found[key("rlad_run_reward_mean", run=SHARED)] == 0.5
+        assert found[key("rlad_run_tokens_per_second", run=SHARED)] == 6
+        assert found[key("rlad_run_teacher_hidden_seconds", run=SHARED)] == 1
+        shares = {"rollout": 0.3, "teacher": 0.1, "update": 0.5, "idle": 0.1, "verify": 0, "weight_sync": 0}
+        for stage, share in shares.items():
+            shown = found[key("rlad_run_stage_share_ratio", run=SHARED, stage=stage)]
+            assert shown == pytest.approx(share)
+        uninformative = {"run": SHARED, "kind": "uninformative"}
+        assert found[key("rlad_run_wasted_tokens_total", **uninformative)] == 40
+        assert found[key("rlad_run_dropped_groups_total", **uninformative)] == 2
+
+    def test_a_stage_that_the_next_step_does_without_is_zero(
+        self, registry: prometheus_client.CollectorRegistry
+    ) -> None:
+        record_step(1, self.NUMBERS, stage_table(self.SPANS, 0, 10), seconds=10, supervised=False)
+        # Worked solutions of the task itself: nothing was sampled.
+        table = stage_table([StageSpan("update", 0, 5)], 0, 5)
+        record_step(2, {"trained_tokens": 50}, table, seconds=5, supervised=True)
+        found = scraped(registry)
+        assert found[key("rlad_run_stage_share_ratio", run=SHARED, stage="teacher")] == 0
+        assert found[key("rlad_run_teacher_hidden_seconds", run=SHARED)] == 0
+        assert key("rlad_run_wasted_tokens_total", run=SHARED, kind="rejected") not in found
 
 
 class TestLog:

@@ -1,0 +1,1 @@
+"""Measurements, to be run by hand: `python -m benchmarks.NAME --help`."""

@@ -1,0 +1,1 @@
+"""Grafana's dashboards for RLAD and the small program that writes them: ``python -m deploy.grafana``."""

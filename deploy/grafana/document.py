@@ -1,0 +1,208 @@
+"""A dashboard as the JSON that Grafana 11 and 12 load."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from deploy.grafana.model import Dashboard, Panel, Query, Threshold, Variable, layout
+
+#: That of Grafana 11.0; later ones bring it up to theirs when they load it.
+SCHEMA_VERSION = 39
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+def document(dashboard: Dashboard, all_dashboards: Sequence[Dashboard]) -> dict[str, Any]:
+    """The dashboard's JSON.
+
+    Args:
+        dashboard: to write.
+        all_dashboards: it gets links to the others.
+    """
+    panels: list[dict[str, Any]] = []
+    for row, place, members in layout(dashboard.rows):
+        panels.append(
+            {
+                "id": len(panels) + 1,
+                "type": "row",
+                "title": row.title,
+                "collapsed": False,
+                "gridPos": asdict(place),
+                "panels": [],
+            }
+        )
+        for panel, where in members:
+            panels.append({"id": len(panels) + 1, "gridPos": asdict(where), **_panel(panel)})
+    return {
+        "uid": dashboard.uid,
+        "title": dashboard.title,
+        "description": dashboard.text,
+        "tags": ["rlad"],
+        "schemaVersion": SCHEMA_VERSION,
+        "version": 1,
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "timezone": "browser",
+        "annotations": {"list": []},
+        "links": [_link(other) for other in all_dashboards if other.uid != dashboard.uid],
+        "templating": {"list": [_SOURCE_VARIABLE, *map(_variable, dashboard.variables)]},
+        "panels": panels,
+    }
+
+
+def description(panel: Panel) -> str:
+    """What people read when they point at the panel's corner."""
+    return f"{panel.tells}\n\nNormal: {panel.normal}\n\nOtherwise: {panel.otherwise}"
+
+
+_SOURCE_VARIABLE: dict[str, Any] = {
+    "name": "datasource",
+    "label": "Data source",
+    "type": "datasource",
+    "query": "prometheus",
+    "current": {},
+    "regex": "",
+    "refresh": 1,
+    "hide": 0,
+    "multi": False,
+    "includeAll": False,
+    "options": [],
+}
+
+
+def _variable(variable: Variable) -> dict[str, Any]:
+    everything = {"selected": True, "text": ["All"], "value": ["$__all"]}
+    common: dict[str, Any] = {
+        "name": variable.name,
+        "label": variable.label,
+        "hide": 0,
+        "multi": variable.several,
+        "includeAll": variable.several,
+        "current": everything
+        if variable.several
+        else {"selected": True, "text": variable.start, "value": variable.start},
+    }
+    if variable.several:
+        common["allValue"] = ".*"  # also of series without the label
+    if isinstance(variable.query, str):
+        return common | {
+            "type": "query",
+            "datasource": _SOURCE,
+            "query": {"query": variable.query, "refId": variable.name},
+            "definition": variable.query,
+            "refresh": 2,  # with the time range, so that runs which are over are there too
+            "sort": 1,
+            "regex": "",
+            "options": [],
+        }
+    return common | {
+        "type": "custom",
+        "query": ",".join(variable.query),
+        "options": [{"selected": v == variable.start, "text": v, "value": v} for v in variable.query],
+    }
+
+
+def _link(other: Dashboard) -> dict[str, Any]:
+    return {
+        "type": "link",
+        "title": other.title,
+        "tooltip": other.text,
+        "icon": "dashboard",
+        "url": f"/d/{other.uid}",
+        "keepTime": True,
+        "includeVars": True,
+        "targetBlank": False,
+        "asDropdown": False,
+        "tags": [],
+    }
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
+    made = {
+        "type": panel.kind,
+        "title": panel.title,
+        "description": description(panel),
+        "datasource": _SOURCE,
+        "targets": [_target(query, index, panel) for index, query in enumerate(panel.queries)],
+        "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
+        "options": _options(panel),
+    }
+    if panel.kind == "table":
+        made["transformations"] = _columns(panel)
+    return made
+
+
+def _target(query: Query, index: int, panel: Panel) -> dict[str, Any]:
+    return {
+        "refId": chr(ord("A") + index),
+        "datasource": _SOURCE,
+        "editorMode": "code",
+        "expr": query.expr,
+        "legendFormat": query.legend,
+        "instant": panel.instant,
+        "range": not panel.instant,
+        "format": "table" if panel.kind == "table" else "time_series",
+    }
+
+
+def _defaults(panel: Panel) -> dict[str, Any]:
+    steps = [Threshold(0, "green"), *panel.thresholds]
+    defaults: dict[str, Any] = {
+        "unit": panel.unit,
+        "thresholds": {
+            "mode": "absolute",
+            "steps": [{"color": s.color, "value": s.value if i else None} for i, s in enumerate(steps)],
+        },
+        "color": {"mode": "palette-classic" if panel.kind == "timeseries" else "thresholds"},
+        "mappings": [],
+    }
+    defaults |= {k: v for k, v in (("min", panel.low), ("max", panel.high)) if v is not None}
+    if panel.kind == "timeseries":
+        defaults["custom"] = {
+            "drawStyle": "line",
+            "lineWidth": 1,
+            "fillOpacity": 40 if panel.stacked else 5,
+            "showPoints": "auto",
+            "spanNulls": 120_000,  # milliseconds: a late scrape is no gap
+            "axisLabel": panel.axis,
+            "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
+            "thresholdsStyle": {"mode": "dashed" if panel.thresholds else "off"},
+        }
+    return defaults
+
+
+def _options(panel: Panel) -> dict[str, Any]:
+    last = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+    if panel.kind == "timeseries":
+        return {
+            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        }
+    if panel.kind == "stat":
+        return {
+            "reduceOptions": last,
+            "colorMode": "value",
+            "graphMode": "area",
+            "textMode": "auto",
+            "justifyMode": "auto",
+            "orientation": "auto",
+        }
+    if panel.kind == "bargauge":
+        return {
+            "reduceOptions": last,
+            "displayMode": "basic",
+            "orientation": "horizontal",
+            "valueMode": "color",
+            "showUnfilled": True,
+        }
+    return {"showHeader": True, "cellHeight": "sm"}
+
+
+def _columns(panel: Panel) -> list[dict[str, Any]]:
+    """One row for each set of labels, one column for each query."""
+    names = {f"Value #{chr(ord('A') + i)}": query.legend for i, query in enumerate(panel.queries)}
+    return [
+        {"id": "merge", "options": {}},
+        {"id": "organize", "options": {"excludeByName": {"Time": True}, "renameByName": names}},
+    ]

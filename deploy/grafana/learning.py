@@ -1,0 +1,127 @@
+"""Training run's panels of what the policy learns."""
+
+from deploy.grafana.model import Panel, Query, Row, Threshold
+from deploy.grafana.run_series import RUN, gauge
+from rlad_core import metrics
+
+LEARNING = Row(
+    "Whether it learns",
+    (
+        Panel(
+            "Reward",
+            [gauge(metrics.RUN_REWARD)],
+            "none",
+            "Mean reward of all sampled responses of a step.",
+            "It rises, with noise of a few hundredths from batch to batch.",
+            "Falling for many steps: lower the learning rate; look at KL and the clip fractions.",
+            low=None,
+        ),
+        Panel(
+            "Accuracy",
+            [gauge(metrics.RUN_ACCURACY)],
+            "percentunit",
+            "Share of the step's responses that are right.",
+            "It rises more slowly than the reward, which also pays for the format.",
+            "At 0 or 1 for long there is nothing to learn from: choose easier or harder puzzles.",
+            high=1,
+        ),
+        Panel(
+            "Held-out accuracy by subset",
+            [gauge(metrics.RUN_EVALUATION, "subset")],
+            "percentunit",
+            "Accuracy on held-out puzzles, each time it is measured.",
+            "It rises with the training accuracy.",
+            "See Accuracy; `evaluation.every` sets how often it is measured.",
+            high=1,
+        ),
+        Panel(
+            "KL to the teacher",
+            [gauge(metrics.RUN_TEACHER_KL)],
+            "none",
+            "Mean of log pi_theta - log pi_T over the sampled tokens.",
+            "It falls towards 0 under a distillation objective.",
+            "Over 2 or below -0.5 the two do not speak the same language: wrong teacher, tokenizer or chat "
+            "template, or a policy that has collapsed.",
+            axis="nats",
+            low=None,
+            thresholds=[Threshold(2, "red")],
+        ),
+        Panel(
+            "Clip fractions",
+            [
+                Query(RUN.largest(metrics.RUN_CLIP_LOW), "{{run}} low"),
+                Query(RUN.largest(metrics.RUN_CLIP_HIGH), "{{run}} high"),
+                Query(RUN.largest(metrics.RUN_TEACHER_CLAMPED), "{{run}} teacher ratio clamped"),
+            ],
+            "percentunit",
+            "Shares of tokens whose ratio left the trust region on either side, and whose teacher ratio was "
+            "clamped.",
+            "Low and high under 10% each; clamped under 30%, and falling as the policy nears the teacher.",
+            "Over 30%: updates are too large. Lower `learner.lr` or `updates_per_batch`.",
+            thresholds=[Threshold(0.3, "red")],
+        ),
+        Panel(
+            "Entropy",
+            [gauge(metrics.RUN_ENTROPY)],
+            "none",
+            "Mean entropy of the policy per response token.",
+            "It falls slowly and settles well above 0.",
+            "Near 0 the policy is deterministic and groups carry no signal; rising steeply it forgets.",
+            axis="nats",
+        ),
+        Panel(
+            "Loss",
+            [gauge(metrics.RUN_LOSS)],
+            "none",
+            "The objective's loss, averaged over the step's updates.",
+            "Small and noisy around 0 for policy gradients: it is no measure of progress.",
+            "A jump by orders of magnitude goes with a jump of the gradient's norm.",
+            low=None,
+        ),
+        Panel(
+            "Gradient norm",
+            [gauge(metrics.RUN_GRADIENT_NORM)],
+            "none",
+            "Norm of the gradient before clipping.",
+            "Below or near `learner.grad_clip`, with single peaks.",
+            "Rising for many steps: lower the learning rate.",
+        ),
+        Panel(
+            "Learning rate",
+            [gauge(metrics.RUN_LEARNING_RATE)],
+            "sci",
+            "Learning rate of the last update.",
+            "The recipe's schedule: it rises through the warm-up.",
+            "Compare with the recipe in the run's folder.",
+            axis="per step",
+        ),
+        Panel(
+            "Response length",
+            [gauge(metrics.RUN_RESPONSE_LENGTH)],
+            "none",
+            "Mean length of the step's responses.",
+            "Steady, or slowly changing.",
+            "Running to the limit: the policy no longer ends its answers; see Truncated.",
+            axis="tokens",
+        ),
+        Panel(
+            "Truncated",
+            [gauge(metrics.RUN_TRUNCATED)],
+            "percentunit",
+            "Share of responses cut off by the length limit.",
+            "Under 5%.",
+            "Raise `rollout.max_response_length`, or find out why the policy rambles.",
+            high=1,
+            thresholds=[Threshold(0.05, "yellow"), Threshold(0.2, "red")],
+        ),
+        Panel(
+            "Trained tokens by time",
+            [gauge(metrics.RUN_TOKEN_RATE)],
+            "short",
+            "Response tokens trained on per second of each step.",
+            "Steady.",
+            "See Share of the step for the stage that slows it.",
+            axis="tokens/s",
+        ),
+    ),
+)

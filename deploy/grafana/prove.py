@@ -1,0 +1,130 @@
+"""One command for all: a tiny training, scraped; every panel's queries on it; a table and a picture of each.
+
+    python -m deploy.grafana.prove --out /tmp/proof
+
+It leaves ``panels.md`` (panel -> series -> value) and a PNG of every dashboard. It fails if a query fails, or
+if a panel that the run should fill is empty. Afterwards ``--again`` asks and draws anew without a training.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from deploy.grafana.__main__ import DASHBOARDS
+from deploy.grafana.answers import Answer, View, ask
+from deploy.grafana.drawing import draw
+from deploy.grafana.model import Panel
+from deploy.grafana.promql import exported
+from deploy.grafana.units import shown
+from deploy.prometheus.server import Prometheus, serving
+from rlad_core import metrics
+
+RUN = "tiny"
+#: Ray hands its numbers on so often; by default every 10 s, which leaves few points of a short run.
+REPORTING = {"RAY_metrics_report_interval_ms": "4000"}
+SETTINGS = (
+    "stages.0.steps=20",
+    "learner.warmup_steps=0",
+    "learner.checkpoint_every=5",
+    "evaluation.every=5",
+    "rollout.prompts_per_step=8",
+    "task.evaluation.count=20",
+    "telemetry.linger_s=12",
+)
+
+
+def empty_panels(answers: Iterable[tuple[Panel, list[Answer]]]) -> list[str]:
+    """Titles of the panels without data that a healthy run fills."""
+    return [
+        panel.title
+        for panel, of_panel in answers
+        if not panel.empty_when_well and not any(answer.series for answer in of_panel)
+    ]
+
+
+def table(dashboard: str, answers: Iterable[tuple[Panel, list[Answer]]]) -> Iterator[str]:
+    """Markdown lines: panel, series, and the last value."""
+    yield from (
+        "",
+        f"## {dashboard}",
+        "",
+        "| panel | series | points | last value |",
+        "| --- | --- | --- | --- |",
+    )
+    for panel, of_panel in answers:
+        series = [(answer.query.legend, *named) for answer in of_panel for named in answer.series]
+        for legend, name, one in series:
+            value = shown(one.points[-1][1], panel.unit)
+            what = ", ".join(one.labels.values()) + f" {legend}" if panel.kind == "table" else name
+            yield f"| {panel.title} | {what} | {len(one.points)} | {value} |"
+        if not series:
+            yield f"| {panel.title} | no data: {panel.empty_when_well or 'MISSING'} | | |"
+
+
+def look(prometheus: Prometheus, view: View, out: Path) -> list[str]:
+    """Ask, tabulate and draw all dashboards; the panels that should have data and have none."""
+    lit = replace(view, start_s=_first_stage(prometheus, view))
+    lines, missing = ["# Panels of a tiny run", "", "The values at the end of its time range."], []
+    for dashboard in DASHBOARDS:
+        by_title = ask(prometheus, dashboard, view)
+        answers = [(panel, by_title[panel.title]) for panel in dashboard.panels]
+        lines += table(dashboard.title, answers)
+        missing += [f"{dashboard.title}: {title}" for title in empty_panels(answers)]
+        draw(dashboard, by_title, lit, out / f"{dashboard.uid}.png")
+    (out / "panels.md").write_text("\n".join(lines) + "\n")
+    return missing
+
+
+def _first_stage(prometheus: Prometheus, view: View) -> float:
+    """When the first stage began: what was before would leave the pictures empty."""
+    found = prometheus.over(exported(metrics.STAGE_IN_FLIGHT), view.start_s, view.end_s, view.step_s)
+    return min((one.points[0][0] for one in found), default=view.start_s)
+
+
+def train(out: Path, more: Iterable[str]) -> None:
+    """Run the tiny recipe; its record is in ``out/runs``, and what it printed in ``out/run.log``."""
+    settings = (*SETTINGS, f"name={RUN}", f"output.dir={out / 'runs'}", *more)
+    command = [sys.executable, "-m", "services", "run", "kk-tiny-trrd"]
+    with (out / "run.log").open("w") as log:
+        subprocess.run(
+            [*command, *(part for setting in settings for part in ("--set", setting))],
+            env={**os.environ, **REPORTING},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
+
+
+def main() -> int:
+    """The command; the number of panels that lack data."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for everything that is left")
+    parser.add_argument("--again", action="store_true", help="no training: look at what is in --out")
+    parser.add_argument("--set", action="append", default=[], help="more settings of the run")
+    args = parser.parse_args()
+    out: Path = args.out.absolute()
+    out.mkdir(parents=True, exist_ok=args.again)
+    span = out / "span.json"
+    with serving(out / "prometheus", announcements=str(out / "runs" / "scrape-*.json")) as prometheus:
+        if not args.again:
+            start = time.time()
+            train(out, args.set)
+            span.write_text(json.dumps([start, time.time()]))
+        start, end = json.loads(span.read_text())
+        missing = look(prometheus, View(start, end), out)
+    print(f"table: {out / 'panels.md'}; pictures: {out}/*.png")
+    for panel in missing:
+        print(f"no data: {panel}")
+    return len(missing)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

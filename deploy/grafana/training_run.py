@@ -1,0 +1,239 @@
+"""Training run: which stage eats the step, and whether the policy learns."""
+
+from deploy.grafana.learning import LEARNING
+from deploy.grafana.model import Dashboard, Panel, Query, Row
+from deploy.grafana.promql import PERCENTILES
+from deploy.grafana.run_series import RUN, STEP, gauge
+from deploy.grafana.variables import PERCENTILE, TRAINING
+from rlad_core import metrics
+
+NOW = Row(
+    "Now",
+    (
+        Panel(
+            "Step",
+            [gauge(metrics.RUN_STEP)],
+            "none",
+            "Learner steps that are finished.",
+            "It rises with every step.",
+            "If it stands still, look at what is in flight below; there is an alert after 30 minutes.",
+            kind="stat",
+            width=4,
+        ),
+        Panel(
+            "Length of the steps",
+            [Query(STEP.mean(metrics.STAGE_SECONDS, metrics.STAGE_DURATION), "{{run}}")],
+            "s",
+            "Mean length of a step over the time range, from exact seconds.",
+            "What the recipe had before, on the same machines.",
+            "The next row says which stage became slower.",
+            kind="stat",
+            width=5,
+        ),
+        Panel(
+            "Held-out accuracy",
+            [gauge(metrics.RUN_EVALUATION, "subset")],
+            "percentunit",
+            "Accuracy on puzzles that are not trained on, at the last evaluation.",
+            "Higher than before the run, and no lower than at the evaluation before.",
+            "If training accuracy rises and this does not, the run overfits or learns the format alone.",
+            kind="stat",
+            width=10,
+            high=1,
+        ),
+        Panel(
+            "Trained tokens",
+            [gauge(metrics.RUN_TOKEN_RATE)],
+            "short",
+            "Response tokens trained on per second of the last step: the run's throughput.",
+            "Steady; it falls a little as responses get longer.",
+            "A sudden drop is a slower stage or more dropped groups: see the rows below.",
+            kind="stat",
+            width=5,
+            axis="tokens/s",
+        ),
+    ),
+)
+
+_TIME_PANELS = (
+    Panel(
+        "Share of the step",
+        [gauge(metrics.RUN_STAGE_SHARE, "stage")],
+        "percentunit",
+        "Where the last step went. A stage's share is the time in which it ran and no earlier stage did, so "
+        "the shares add up to the step; `idle` is what no stage accounts for.",
+        "Rollout and update have most of it, teacher and verify little: they work behind the rollouts.",
+        "Give the largest share more replicas, or a larger batch. Idle over 10% is time between processes.",
+        width=12,
+        stacked=True,
+        high=1,
+    ),
+    Panel(
+        "Latency of each stage, $percentile",
+        [Query(RUN.quantile(metrics.STAGE_DURATION, "$percentile", "stage"), "{{run}} {{stage}}")],
+        "s",
+        "The chosen percentile of one span of each stage, over the last 30 minutes. Exact to a bucket, which "
+        "is up to 1.7 times wide.",
+        "Flat lines. p99 of rollout is the longest response of a batch.",
+        "A stage that rises alone has lost a replica or shares its machine; rollout, teacher and verify have "
+        "dashboards of their own.",
+        width=12,
+    ),
+    Panel(
+        "Mean length of a stage",
+        [
+            Query(
+                RUN.mean(metrics.STAGE_SECONDS, metrics.STAGE_DURATION, "stage"),
+                "{{run}} {{stage}}",
+            )
+        ],
+        "s",
+        "Mean length of one span of each stage over the time range, from exact seconds. Groups go through "
+        "rollout, teacher and verify side by side, so these do not add up to the step.",
+        "As in the stage table of the run's report.",
+        "See the latency beside it for when it changed.",
+        kind="bargauge",
+    ),
+    Panel(
+        "Latency by percentile",
+        [Query(RUN.last_quantile(metrics.STAGE_DURATION, p, "stage"), p) for p in PERCENTILES],
+        "s",
+        "The last p50, p95 and p99 of one span of each stage.",
+        "p99 within three times p50; rollout more, since responses differ in length.",
+        "A p99 far off is single slow calls: a replica that starts, a garbage collection, a cold cache.",
+        kind="table",
+    ),
+    Panel(
+        "Time of the teacher hidden behind rollouts",
+        [gauge(metrics.RUN_TEACHER_HIDDEN)],
+        "s",
+        "Seconds of the last step in which the teacher worked while responses were still being sampled: what "
+        "overlapping the two saves.",
+        "Close to all of the teacher's time, that is, its share of the step is near 0.",
+        "If it is low while the teacher's share is high, the teacher is too slow for the rollouts: more "
+        "replicas, or a larger batch budget.",
+    ),
+    Panel(
+        "In flight",
+        [Query(RUN.total(metrics.STAGE_IN_FLIGHT, "stage"), "{{run}} {{stage}}")],
+        "none",
+        "Spans that are open: groups being sampled, scored and judged, and the learner's stages.",
+        "Up to `rollout.prompts_per_step` groups, and all of them 0 between steps.",
+        "What stays open for long is what the run waits for.",
+        axis="spans",
+    ),
+    Panel(
+        "Waiting",
+        [Query(RUN.total(metrics.STAGE_QUEUE, "stage"), "{{run}} {{stage}}")],
+        "none",
+        "Responses that wait for a stage: for the rest of their step before assemble, for the learner before "
+        "update.",
+        "Assemble rises through a step and falls to 0; update is 0 strictly on-policy.",
+        "Assemble high for long: a few long responses hold up the step, so shorten `max_response_length` or "
+        "add rollout replicas. Update high: the learner is the bottleneck.",
+        axis="responses",
+    ),
+    Panel(
+        "Errors",
+        [Query(RUN.rate(metrics.STAGE_ERRORS, "stage", "kind"), "{{run}} {{stage}} {{kind}}")],
+        "cps",
+        "Spans that ended in an exception, by its class.",
+        "None at all.",
+        "The run's log has the message; BackPressureError and TimeoutError mean that a service is saturated.",
+        empty_when_well="a run without errors has no such series",
+    ),
+)
+TIME = Row("Where the time of a step goes", _TIME_PANELS)
+
+
+FRESH = Row(
+    "How fresh the data are, and what is thrown away",
+    (
+        Panel(
+            "Staleness",
+            [
+                Query(RUN.largest(metrics.RUN_STALENESS), "{{run}} mean"),
+                Query(RUN.largest(metrics.RUN_STALENESS_MAX), "{{run}} largest"),
+            ],
+            "none",
+            "Policy versions between the making of a token and its use.",
+            "0 strictly on-policy; never more than `rollout.max_staleness`.",
+            "More than that is a bug.",
+            axis="versions",
+        ),
+        Panel(
+            "Mismatch of engine and learner",
+            [gauge(metrics.RUN_MISMATCH)],
+            "none",
+            "Mean absolute difference of the log-probs of a token in the engine and in the learner, with the "
+            "same weights.",
+            "Under 1e-4 in float32, under 0.02 in bfloat16.",
+            "A jump after a hand-over means that a replica holds other weights than it says; stop the run.",
+            axis="nats",
+        ),
+        Panel(
+            "Policy versions",
+            [
+                Query(RUN.largest(metrics.RUN_LEARNER_VERSION), "{{run}} learner"),
+                Query(RUN.largest(metrics.RUN_POLICY_VERSION, "rank"), "{{run}} replica {{rank}}"),
+            ],
+            "none",
+            "The version that the learner published last, and the one that each rollout replica serves.",
+            "All lines are one, but for the moment of a hand-over.",
+            "A replica that stays behind cannot load weights: its log says why. Restart it.",
+            axis="version",
+        ),
+        Panel(
+            "Tokens sampled in vain",
+            [Query(RUN.grown(metrics.RUN_WASTED_TOKENS, "kind"), "{{run}} {{kind}}")],
+            "short",
+            "Response tokens of the time range that were sampled and not trained on.",
+            "Under a third of all: groups in which all responses are right, or all are wrong, teach nothing.",
+            "Choose puzzles of another difficulty, or larger groups.",
+            kind="bargauge",
+            width=6,
+            axis="tokens",
+            empty_when_well="a short run may have dropped nothing",
+        ),
+        Panel(
+            "Groups dropped",
+            [Query(RUN.grown(metrics.RUN_DROPPED_GROUPS, "kind"), "{{run}} {{kind}}")],
+            "short",
+            "Groups of the time range that were not trained on.",
+            "Under a third of all.",
+            "See Tokens sampled in vain.",
+            kind="bargauge",
+            width=6,
+            axis="groups",
+            empty_when_well="a short run may have dropped nothing",
+        ),
+        Panel(
+            "Work done by each stage",
+            [Query(RUN.rate(metrics.STAGE_TOKENS, "stage"), "{{run}} {{stage}}")],
+            "short",
+            "Tokens that each stage finished a second.",
+            "Equal over a step for rollout, teacher and update.",
+            "A stage with fewer has failed calls, or does without some of the data.",
+            axis="tokens/s",
+            width=6,
+        ),
+        Panel(
+            "Items done by each stage",
+            [Query(RUN.rate(metrics.STAGE_ITEMS, "stage"), "{{run}} {{stage}}")],
+            "short",
+            "Sequences that each stage finished a second.",
+            "Equal over a step for rollout, teacher, verify and update.",
+            "See Errors.",
+            axis="sequences/s",
+            width=6,
+        ),
+    ),
+)
+
+DASHBOARD = Dashboard(
+    "rlad-training-run",
+    "RLAD / Training run",
+    "Which stage eats the step, and whether the policy learns.",
+    (TRAINING, PERCENTILE),
+    (NOW, TIME, LEARNING, FRESH),
+)

@@ -1,0 +1,76 @@
+"""What Serve's own proxy answers, as problems (RFC 9457): no such route, no replica, a full queue.
+
+The proxy takes this in when ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names `middlewares` in the
+environment of the Ray nodes; `rlad serve` and the images set it.
+"""
+
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.errors import BusyError, DeadlineError, NotReadyError, UnknownNameError
+from services.http.problems import MEDIA_TYPE, Problem, answer
+
+VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+CALLBACK = "services.http.proxy:middlewares"
+_RETRY_AFTER_S = "1"
+_OWN_ROUTES = "/-/"  # Serve's health check and list of routes
+
+_MEANINGS: dict[int, tuple[int, str]] = {
+    404: (404, UnknownNameError.title),
+    # The proxy means its own limit, not the client's slowness.
+    408: (504, DeadlineError.title),
+    429: (429, BusyError.title),
+    503: (503, NotReadyError.title),
+}
+
+
+def middlewares() -> list[Middleware]:
+    """Called by Serve's proxy when it starts."""
+    return [Middleware(ProxyProblems)]
+
+
+class ProxyProblems:
+    """ASGI middleware that rewrites errors which no service wrote; everything else passes as it is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and its answer back."""
+        if scope["type"] != "http" or scope["path"].startswith(_OWN_ROUTES):
+            await self._app(scope, receive, send)
+            return
+        held: Message | None = None
+        body = b""
+
+        async def rewriting(message: Message) -> None:
+            nonlocal held, body
+            if message["type"] == "http.response.start" and _is_the_proxys(message):
+                held = message
+            elif held is None:
+                await send(message)
+            else:
+                body += message.get("body", b"")
+                if not message.get("more_body", False):
+                    await _problem(held, body)(scope, receive, send)
+
+        await self._app(scope, receive, rewriting)
+
+
+def _is_the_proxys(start: Message) -> bool:
+    content = Headers(raw=list(start.get("headers", []))).get("content-type", "")
+    return start["status"] >= 400 and not content.startswith(MEDIA_TYPE)
+
+
+def _problem(start: Message, body: bytes) -> ASGIApp:
+    headers = Headers(raw=list(start.get("headers", [])))
+    status, title = _MEANINGS.get(start["status"], (start["status"], HTTPStatus(start["status"]).phrase))
+    # What broke inside is for the operator's log.
+    detail = body.decode(errors="replace") if status < 500 or status in (503, 504) else "Its log tells why."
+    kept = {name: headers[name] for name in ("x-request-id", "retry-after", "allow") if name in headers}
+    if status in (429, 503):
+        kept.setdefault("retry-after", _RETRY_AFTER_S)
+    return answer(Problem(title=title, status=status, detail=detail), kept)

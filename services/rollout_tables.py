@@ -1,0 +1,95 @@
+"""Between Arrow and the sampling engine: prompts checked and taken apart, responses put together."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+from rlad_core import schema
+from services.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from services.policy_engine import Response as Sampled
+
+
+def group_seed(seed: int, group_id: str) -> int:
+    """Seed of a group's first response; vLLM gives the next responses the next seeds."""
+    digest = hashlib.sha256(f"{seed}:{group_id}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def to_prompt_rows(
+    prompts: pa.Table, *, tokenizer_fingerprint: str, vocab_size: int, max_model_len: int
+) -> list[dict[str, Any]]:
+    """Prompts as rows of group_id, prompt_id and ``prompt_token_ids``, the last as int32 arrays.
+
+    Args:
+        prompts: with these three columns.
+        tokenizer_fingerprint: of the policy.
+        vocab_size: token ids are below it.
+        max_model_len: a prompt has fewer tokens, so that a response has one at least.
+
+    Raises:
+        InvalidRequestError: a prompt that cannot be answered; names its group.
+    """
+    found = schema.fingerprint_of(prompts)
+    if found is not None and found != tokenizer_fingerprint:
+        raise InvalidRequestError(
+            f"the prompts were made with tokenizer {found}, the policy has {tokenizer_fingerprint}: "
+            "token ids mean nothing across tokenizers"
+        )
+    ids = prompts.column("prompt_token_ids")
+    rows = prompts.select(["group_id", "prompt_id"]).to_pylist()
+    for row, tokens in zip(rows, ids, strict=True):
+        row["prompt_token_ids"] = tokens.values.to_numpy()
+        if (highest := int(np.max(row["prompt_token_ids"]))) >= vocab_size:
+            raise InvalidRequestError(
+                f"the prompt of group {row['group_id']!r} holds token id {highest}; the vocabulary has "
+                f"ids 0..{vocab_size - 1}"
+            )
+        if len(row["prompt_token_ids"]) >= max_model_len:
+            raise InvalidRequestError(
+                f"the prompt of group {row['group_id']!r} has {len(row['prompt_token_ids'])} tokens and "
+                f"leaves none of max_model_len {max_model_len} for a response"
+            )
+    return rows
+
+
+def to_rollouts(
+    rows: Sequence[dict[str, Any]],
+    groups: "Sequence[Sequence[Sampled]]",
+    tokenizer: PreTrainedTokenizerBase,
+    tokenizer_fingerprint: str,
+) -> pa.Table:
+    """ROLLOUTS of the groups, in order.
+
+    Args:
+        rows: of `to_prompt_rows`, one a group.
+        groups: the responses to each.
+        tokenizer: writes the responses' text.
+    """
+    samples = [
+        (row, index, response)
+        for row, responses in zip(rows, groups, strict=True)
+        for index, response in enumerate(responses)
+    ]
+    return schema.build(
+        schema.ROLLOUTS,
+        {
+            "group_id": [row["group_id"] for row, _, _ in samples],
+            "sample_index": [index for _, index, _ in samples],
+            "prompt_id": [row["prompt_id"] for row, _, _ in samples],
+            "prompt_token_ids": [row["prompt_token_ids"] for row, _, _ in samples],
+            "response_token_ids": [response.token_ids for _, _, response in samples],
+            "rollout_logprobs": [response.logprobs for _, _, response in samples],
+            "policy_versions": [response.versions for _, _, response in samples],
+            "finish_reason": [response.finish_reason for _, _, response in samples],
+            "response": tokenizer.batch_decode(
+                [response.token_ids for _, _, response in samples], skip_special_tokens=True
+            ),
+        },
+        tokenizer_fingerprint=tokenizer_fingerprint,
+    )

@@ -1,0 +1,132 @@
+"""Several tasks and several teachers in one recipe: who teaches what, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlad_core.config import ConfigError, RunConfig, validate
+from rlad_core.prompts import PromptStream
+from rlad_core.tiny import build_tokenizer
+
+PUZZLES = {
+    "name": "knights_knaves",
+    "train": {"people": [2], "count": 5},
+    "evaluation": {"people": [2], "count": 3},
+}
+SERVED = {"kind": "serve", "model": "owner/teacher"}
+REMOTE = {"kind": "http", "url": "http://teacher:8000"}
+TRRD = {"kind": "trrd"}
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> dict[str, Any]:
+    """A task of 4 sums to train on and 2 to be asked."""
+    for name, numbers in (("sums", range(4)), ("held", range(10, 12))):
+        rows = [{"question": f"What is {n} + 1 ?", "answer": f"{n} + 1\n#### {n + 1}"} for n in numbers]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return {
+        "name": "math",
+        "train": {"files": [{"path": str(tmp_path / "sums.jsonl"), "format": "gsm8k"}]},
+        "evaluation": {"files": [{"path": str(tmp_path / "held.jsonl"), "format": "gsm8k"}]},
+    }
+
+
+def recipe(**sections: Any) -> RunConfig:
+    objective = sections.pop("objective", TRRD)
+    return validate(
+        {
+            "name": "several",
+            "policy": {"model": "tiny:student", "init": "random", "max_length": 512},
+            "rollout": {"max_response_length": 200},
+            "stages": [{"steps": 1, "objective": objective}],
+            **sections,
+        },
+        "the test",
+    )
+
+
+def refusals(**sections: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        recipe(**sections)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_each_task_has_its_teacher(problems: dict[str, Any]) -> None:
+    config = recipe(
+        tasks=[PUZZLES, problems],
+        teachers=[{**REMOTE, "tasks": ["math"]}, {**SERVED, "tasks": ["knights_knaves"]}],
+    )
+    assert config.teacher_of("math") == "teachers.0"
+    assert config.teacher_of("knights_knaves") == "teachers.1"
+    assert list(config.served_teachers) == ["teachers.1"]
+
+
+def test_a_lone_teacher_teaches_every_task(problems: dict[str, Any]) -> None:
+    config = recipe(tasks=[PUZZLES, problems], teacher=SERVED)
+    assert [config.teacher_of(name) for name in ("math", "knights_knaves")] == ["teacher", "teacher"]
+
+
+def test_the_tasks_are_shuffled_together_and_evaluated_one_by_one(problems: dict[str, Any]) -> None:
+    stream = PromptStream(recipe(tasks=[PUZZLES, problems], teacher=SERVED), build_tokenizer(1024))
+    epoch = stream.prompts(range(9))
+    assert sorted(prompt.task for prompt in epoch) == ["knights_knaves"] * 5 + ["math"] * 4
+    assert [prompt.subset for prompt in stream.held_out()] == ["2_people"] * 3 + ["held"] * 2
+    # Each with the worked solution of its own task.
+    first = {prompt.task: prompt for prompt in epoch}
+    table = stream.demonstrations(list(first.values()), list(first))
+    assert table.num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ({"teacher": SERVED}, "task (not set): is needed"),
+        ({"task": PUZZLES, "tasks": [PUZZLES], "teacher": SERVED}, "tasks (1): task is there too"),
+        ({"tasks": [PUZZLES, PUZZLES], "teacher": SERVED}, "tasks.1.name ('knights_knaves'): is there twice"),
+        ({"task": PUZZLES, "teacher": SERVED, "teachers": [SERVED]}, "teachers (1): teacher is there too"),
+        ({"task": PUZZLES}, "teacher (null): stages.0.objective (trrd) needs a teacher"),
+        (
+            {"task": PUZZLES, "teachers": [SERVED, REMOTE]},
+            "teachers.1.tasks (null): teachers.0 teaches knights_knaves already",
+        ),
+        (
+            {"task": PUZZLES, "teacher": {**SERVED, "tasks": ["chess"]}},
+            "teacher.tasks ('chess'): is no task of this recipe",
+        ),
+        (
+            {"task": PUZZLES, "teachers": [{**SERVED, "tasks": ["knights_knaves"], "model": 3}]},
+            "teachers.0.model (3): is no text",
+        ),
+        (
+            {"task": PUZZLES, "teacher": REMOTE, "objective": {"kind": "sft", "source": "teacher"}},
+            "teacher.kind ('http'): stages.0.objective (sft, source: teacher) samples from the teacher",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(sections: dict[str, Any], says: str) -> None:
+    assert any(line.startswith(says) for line in refusals(**sections)), refusals(**sections)
+
+
+def test_a_task_that_nobody_teaches_is_named(problems: dict[str, Any]) -> None:
+    taught = refusals(tasks=[PUZZLES, problems], teachers=[{**SERVED, "tasks": ["math"]}])
+    assert len(taught) == 1
+    assert "nobody teaches knights_knaves" in taught[0]
+
+
+def test_two_tasks_do_not_report_under_one_name(problems: dict[str, Any]) -> None:
+    problems["evaluation"]["files"][0]["name"] = "2_people"
+    [line] = refusals(tasks=[PUZZLES, problems], teacher=SERVED)
+    assert "tasks.0 reports a subset of that name already" in line
+
+
+def test_only_one_teacher_can_demonstrate(problems: dict[str, Any]) -> None:
+    found = refusals(
+        tasks=[PUZZLES, problems],
+        teachers=[{**SERVED, "tasks": ["math"]}, {**SERVED, "tasks": ["knights_knaves"]}],
+        objective={"kind": "sft", "source": "teacher"},
+    )
+    assert any("one for all tasks" in line for line in found)

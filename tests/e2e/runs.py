@@ -1,0 +1,77 @@
+"""Short runs as processes, and what they leave."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from rlad_core.config import load, resolve_model
+from rlad_core.prompts import PromptStream
+
+STEPS = 6
+OVERRIDES = (
+    f"stages.0.steps={STEPS}",
+    "rollout.prompts_per_step=6",
+    "rollout.group_size=4",
+    "task.train.count=200",
+    "task.evaluation.count=20",
+    "task.evaluation.people=[2, 3]",
+    "learner.warmup_steps=0",
+    "learner.checkpoint_every=2",
+    "telemetry.sample_experience_every=1",
+)
+LIMIT_S = 900
+
+
+def arguments(run_dir: Path, *more: str) -> list[str]:
+    """The command of a short run that writes to `run_dir`."""
+    return [
+        *(sys.executable, "-m", "services", "run", "kk-tiny-trrd"),
+        *(part for override in OVERRIDES for part in ("--set", override)),
+        *("--set", f"name={run_dir.name}", "--set", f"output.dir={run_dir.parent}", *more),
+    ]
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one JSON object a line; none where there is no file yet."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def start(run_dir: Path, *more: str) -> subprocess.Popen[str]:
+    """Start a run; what it prints goes to a file beside its folder."""
+    log = (run_dir.parent / f"{run_dir.name}.log").open("a")
+    return subprocess.Popen(arguments(run_dir, *more), stdout=log, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str], run_dir: Path) -> str:
+    """Wait for the end of a run without a fault; what it printed."""
+    process.wait(LIMIT_S)
+    printed = (run_dir.parent / f"{run_dir.name}.log").read_text()
+    assert process.returncode == 0, printed[-4000:]
+    return printed
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Look again and again, for `LIMIT_S` at most."""
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {LIMIT_S} s for {what}"
+        time.sleep(0.1)
+
+
+def check_every_group_once(run_dir: Path) -> None:
+    """Every step there once, and the stream's first groups consumed in order: none twice, none skipped."""
+    assert [row["step"] for row in rows(run_dir / "metrics.jsonl")] == list(range(STEPS))
+    config = load(run_dir / "recipe.yaml")
+    stream = PromptStream(config, AutoTokenizer.from_pretrained(resolve_model(config.policy.model)))
+    size = config.rollout.prompts_per_step
+    for row in rows(run_dir / "groups.jsonl"):
+        positions = range(row["step"] * size, (row["step"] + 1) * size)
+        prompts = stream.prompts(positions)
+        expected = [stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]
+        assert sorted([*row["trained"], *row["dropped"]]) == sorted(expected), row["step"]

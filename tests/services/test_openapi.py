@@ -1,0 +1,162 @@
+"""Any request, inside or outside of what the OpenAPI documents say, gets an answer that is no fault."""
+
+import json
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+
+from rlad_core import schema
+from rlad_core.config import resolve_model
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+ARROW = "application/vnd.apache.arrow.stream"
+JSON = "application/json"
+LIMIT_S = 120
+EXAMPLES = 40
+
+OPERATIONS = [
+    *[("teacher", method, path) for method, path in (("POST", "/v1/score"), ("GET", "/v1/info"))],
+    ("teacher", "GET", "/v1/tokenizer"),
+    *[("rollout", method, path) for method, path in (("POST", "/v1/rollouts"), ("GET", "/v1/policy"))],
+    *[("verifier", method, path) for method, path in (("POST", "/v1/verify"), ("GET", "/v1/info"))],
+    *[(name, "GET", path) for name in ("teacher", "rollout", "verifier") for path in ("/healthz", "/readyz")],
+]
+
+quick = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def operation(http: httpx.Client, service: str, method: str, path: str) -> Any:
+    document = http.get(f"/{service}/openapi.json").raise_for_status().json()
+    return schemathesis.openapi.from_dict(document)[path][method]
+
+
+def test_every_operation_is_in_the_list(http: httpx.Client) -> None:
+    found = {
+        (service, method.upper(), path)
+        for service in ("teacher", "rollout", "verifier")
+        for path, methods in http.get(f"/{service}/openapi.json").json()["paths"].items()
+        for method in methods
+    }
+    assert found == set(OPERATIONS)
+
+
+VALID, INVALID = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "path", "mode"),
+    [
+        *[(*operation, VALID) for operation in OPERATIONS],
+        # The others take nothing that could be wrong.
+        *[(*operation, INVALID) for operation in OPERATIONS if operation[1] == "POST"],
+    ],
+)
+def test_no_request_breaks_a_service(
+    http: httpx.Client, service: str, method: str, path: str, mode: schemathesis.GenerationMode
+) -> None:
+    asked = operation(http, service, method, path)
+
+    @quick
+    @given(case=asked.as_strategy(mode))
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate(
+            base_url=f"{http.base_url}/{service}", checks=[not_a_server_error], timeout=LIMIT_S
+        )
+
+    check()
+
+
+TOKENS = st.lists(st.integers(1, 223), min_size=1, max_size=20)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(TOKENS, TOKENS), min_size=1, max_size=6))
+def test_json_and_arrow_give_the_same(http: httpx.Client, pairs: list[tuple[list[int], list[int]]]) -> None:
+    rows = [
+        {"id": str(place), "prompt_token_ids": prompt, "response_token_ids": response}
+        for place, (prompt, response) in enumerate(pairs)
+    ]
+    by_json = http.post("/teacher/v1/score", json={"sequences": rows}).raise_for_status().json()["results"]
+    fingerprint = http.get("/teacher/v1/info").json()["tokenizer_fingerprint"]
+    table = schema.build(
+        schema.SEQUENCES,
+        {
+            "sequence_id": [row["id"] for row in rows],
+            "prompt_token_ids": [row["prompt_token_ids"] for row in rows],
+            "response_token_ids": [row["response_token_ids"] for row in rows],
+        },
+        tokenizer_fingerprint=fingerprint,
+    )
+    answer = http.post(
+        "/teacher/v1/score", content=schema.to_ipc(table), headers={"Content-Type": ARROW}
+    ).raise_for_status()
+    by_arrow = schema.from_ipc(answer.content).to_pylist()
+    assert [row["sequence_id"] for row in by_arrow] == [row["id"] for row in by_json]
+    for one, other in zip(by_json, by_arrow, strict=True):
+        np.testing.assert_allclose(one["logprobs"], other["teacher_logprobs"], atol=1e-4, rtol=0)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_damaged_arrow_is_refused(http: httpx.Client, data: st.DataObject) -> None:
+    service, path, whole = data.draw(st.sampled_from(ARROW_BODIES))
+    damage = data.draw(st.sampled_from(["cut", "flip", "noise"]))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    body = {
+        "cut": whole[:place],
+        "flip": whole[:place] + bytes([whole[place] ^ data.draw(st.integers(1, 255))]) + whole[place + 1 :],
+        "noise": data.draw(st.binary(max_size=300)),
+    }[damage]
+    answer = http.post(f"/{service}{path}", content=body, headers={"Content-Type": ARROW, "Accept": JSON})
+    # A flipped bit may hit padding, or make another table that can be worked on.
+    assert answer.status_code in (200, 400, 413, 422), answer.text
+    if answer.status_code != 200:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"]
+
+
+def _arrow_bodies() -> list[tuple[str, str, bytes]]:
+    fingerprint = schema.tokenizer_fingerprint(_vocabulary())
+    sequences = schema.build(
+        schema.SEQUENCES,
+        {"sequence_id": ["a", "b"], "prompt_token_ids": [[5], [6, 7]], "response_token_ids": [[8], [9]]},
+        tokenizer_fingerprint=fingerprint,
+    )
+    prompts = schema.build(
+        schema.PROMPTS,
+        {
+            "prompt_id": ["a"],
+            "task": ["knights_knaves"],
+            "subset": ["2_people"],
+            "prompt": ["Mia"],
+            "prompt_token_ids": [[5, 6]],
+            "gold": ["{}"],
+        },
+        tokenizer_fingerprint=fingerprint,
+    )
+    responses = schema.build(
+        schema.RESPONSES,
+        {"sequence_id": ["a"], "task": ["math"], "response": ["5"], "gold": [json.dumps({"answer": "5"})]},
+        tokenizer_fingerprint=fingerprint,
+    )
+    return [
+        ("teacher", "/v1/score", schema.to_ipc(sequences)),
+        ("rollout", "/v1/rollouts?max_tokens=4&group_size=1", schema.to_ipc(prompts)),
+        ("verifier", "/v1/verify", schema.to_ipc(responses)),
+    ]
+
+
+def _vocabulary() -> dict[str, int]:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(resolve_model("rlad:kk-teacher")).get_vocab()
+
+
+ARROW_BODIES = _arrow_bodies()

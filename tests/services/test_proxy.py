@@ -1,0 +1,96 @@
+"""What Serve's proxy says by itself is a problem too; what a service says passes untouched."""
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from services.http.problems import MEDIA_TYPE, Problem, answer
+from services.http.proxy import middlewares
+
+
+async def status(request: Request) -> Response:
+    """As Serve's proxy answers: plain text."""
+    code = int(request.path_params["code"])
+    headers = {"X-Request-ID": "r-1"} | ({"Retry-After": "7"} if code == 429 else {})
+    return PlainTextResponse("the proxy's words", code, headers)
+
+
+async def problem(_: Request) -> Response:
+    return answer(Problem(title="Too much", status=413, detail="9 of 8"))
+
+
+async def stream(_: Request) -> Response:
+    return StreamingResponse(iter([b"a", b"b"]), media_type="text/plain")
+
+
+async def fine(_: Request) -> Response:
+    return JSONResponse({"answer": 42})
+
+
+CLIENT = TestClient(
+    Starlette(
+        routes=[
+            Route("/status/{code}", status),
+            Route("/-/status/{code}", status),
+            Route("/problem", problem),
+            Route("/stream", stream),
+            Route("/fine", fine),
+        ],
+        middleware=middlewares(),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "becomes", "title"),
+    [
+        (404, 404, "Not served here"),
+        (408, 504, "The time limit was reached"),
+        (429, 429, "Too much is waiting"),
+        (503, 503, "Not ready"),
+        (400, 400, "Bad Request"),
+    ],
+)
+def test_plain_text_becomes_a_problem(code: int, becomes: int, title: str) -> None:
+    told = CLIENT.get(f"/status/{code}")
+    assert told.status_code == becomes
+    assert told.headers["content-type"] == MEDIA_TYPE
+    assert told.json() == {
+        "type": "about:blank",
+        "title": title,
+        "status": becomes,
+        "detail": "the proxy's words",
+    }
+    assert told.headers["x-request-id"] == "r-1"
+
+
+def test_the_caller_is_told_when_to_come_back() -> None:
+    assert CLIENT.get("/status/429").headers["retry-after"] == "7"
+    assert CLIENT.get("/status/503").headers["retry-after"] == "1"
+    assert "retry-after" not in CLIENT.get("/status/404").headers
+
+
+def test_what_broke_is_not_told() -> None:
+    told = CLIENT.get("/status/500")
+    assert told.status_code == 500
+    assert "the proxy's words" not in told.text
+
+
+def test_everything_else_passes_as_it_is() -> None:
+    assert CLIENT.get("/fine").json() == {"answer": 42}
+    assert CLIENT.get("/stream").text == "ab"
+    assert CLIENT.get("/problem").json()["detail"] == "9 of 8"
+    assert CLIENT.get("/-/status/503").text == "the proxy's words"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_serves_real_proxy_uses_it(http: httpx.Client) -> None:
+    told = http.get("/nowhere")
+    assert told.status_code == 404
+    assert told.headers["content-type"] == MEDIA_TYPE
+    assert "/nowhere" in told.json()["detail"]
