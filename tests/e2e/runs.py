@@ -1,6 +1,7 @@
 """Short runs as processes, and what they leave."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -45,7 +46,14 @@ def rows(file: Path) -> list[dict[str, Any]]:
 def start(run_dir: Path, *more: str) -> subprocess.Popen[str]:
     """Start a run; what it prints goes to a file beside its folder."""
     log = (run_dir.parent / f"{run_dir.name}.log").open("a")
-    return subprocess.Popen(arguments(run_dir, *more), stdout=log, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        arguments(run_dir, *more),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Tests that are started in the background pass on that they ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def finish(process: subprocess.Popen[str], run_dir: Path) -> str:
