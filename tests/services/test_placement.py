@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rlad_core.config import RunConfig, load
+from rlad_core.config import RunConfig, ServeTeacher, load
 from services import run as runs
 from services.app import rollout_args, teacher_args
 from services.cluster import joined_address
@@ -66,7 +66,8 @@ def test_roles_are_sent_to_nodes_with_their_labels() -> None:
     roles = ("rollout", "teacher", "learner")
     config = recipe(*(f"{role}.node_labels.rlad-role={role}" for role in roles))
     assert rollout_args(config, "m").node_labels == {"rlad-role": "rollout"}
-    assert teacher_args(config).node_labels == {"rlad-role": "teacher"}
+    assert isinstance(config.teacher, ServeTeacher)
+    assert teacher_args(config, config.teacher).node_labels == {"rlad-role": "teacher"}
     assert build_trainer(config, "m").scaling_config.label_selector == {"rlad-role": "learner"}
     built = build(VerifierArgs(node_labels={"rlad-role": "services"}))
     options = built._bound_deployment.ray_actor_options
