@@ -133,6 +133,6 @@ def _guess(word: str, known: Sequence[str]) -> str:
 def _all_paths(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
-        place = ".0" if name in ("stages", "files") or (name in ("tasks", "teachers") and not prefix) else ""
+        place = ".0" if name in ("stages", "files", "tasks", "teachers") else ""
         for child in _sections_in(field.annotation):
             yield from _all_paths(child, f"{prefix}{name}{place}.")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 
 from rlad_core import schema
-from rlad_core.config import resolve_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -105,8 +104,10 @@ def test_json_and_arrow_give_the_same(http: httpx.Client, pairs: list[tuple[list
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_damaged_arrow_is_refused(http: httpx.Client, data: st.DataObject) -> None:
-    service, path, whole = data.draw(st.sampled_from(ARROW_BODIES))
+def test_damaged_arrow_is_refused(
+    http: httpx.Client, arrow_bodies: list[tuple[str, str, bytes]], data: st.DataObject
+) -> None:
+    service, path, whole = data.draw(st.sampled_from(arrow_bodies))
     damage = data.draw(st.sampled_from(["cut", "flip", "noise"]))
     place = data.draw(st.integers(0, len(whole) - 1))
     body = {
@@ -122,8 +123,10 @@ def test_damaged_arrow_is_refused(http: httpx.Client, data: st.DataObject) -> No
         assert answer.json()["detail"]
 
 
-def _arrow_bodies() -> list[tuple[str, str, bytes]]:
-    fingerprint = schema.tokenizer_fingerprint(_vocabulary())
+@pytest.fixture(scope="module")
+def arrow_bodies(http: httpx.Client) -> list[tuple[str, str, bytes]]:
+    """Service, path and a body that it takes; teacher and student share the tokenizer."""
+    fingerprint = http.get("/teacher/v1/info").json()["tokenizer_fingerprint"]
     sequences = schema.build(
         schema.SEQUENCES,
         {"sequence_id": ["a", "b"], "prompt_token_ids": [[5], [6, 7]], "response_token_ids": [[8], [9]]},
@@ -151,12 +154,3 @@ def _arrow_bodies() -> list[tuple[str, str, bytes]]:
         ("rollout", "/v1/rollouts?max_tokens=4&group_size=1", schema.to_ipc(prompts)),
         ("verifier", "/v1/verify", schema.to_ipc(responses)),
     ]
-
-
-def _vocabulary() -> dict[str, int]:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(resolve_model("rlad:kk-teacher")).get_vocab()
-
-
-ARROW_BODIES = _arrow_bodies()
