@@ -4,6 +4,7 @@ They are exported as ``ray_vllm_...`` with the model's name and the replica's id
 engine it is. Here they get `run` and `service`, as ours, and Serve's `application` and `deployment`.
 """
 
+from statistics import median_low
 from typing import Any
 
 from ray import serve
@@ -14,6 +15,7 @@ from vllm.v1.metrics.ray_wrappers import (
     RayHistogramWrapper,
     RayPrometheusStatLogger,
 )
+from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 
 from services import telemetry
 
@@ -46,6 +48,22 @@ class _Histogram(_Labelled, RayHistogramWrapper): ...
 
 class _StatLogger(RayPrometheusStatLogger):
     _gauge_cls, _counter_cls, _histogram_cls = _Gauge, _Counter, _Histogram
+
+    def record(
+        self,
+        scheduler_stats: SchedulerStats | None,
+        iteration_stats: IterationStats | None,
+        *more: Any,
+        **named: Any,
+    ) -> None:
+        """One value of the time between tokens for each engine step, not one for each token.
+
+        Ray's agent replays every value of a histogram in Python: work for each token, on the cores of the run. The
+        tokens of a step come at the same time, so their median says as much.
+        """
+        if iteration_stats is not None and (latencies := iteration_stats.inter_token_latencies_iter):
+            iteration_stats.inter_token_latencies_iter = [median_low(latencies)]
+        super().record(scheduler_stats, iteration_stats, *more, **named)
 
 
 def stat_loggers(service: str) -> list[type[RayPrometheusStatLogger]]:

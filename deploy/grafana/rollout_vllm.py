@@ -118,7 +118,7 @@ _ENGINE_LATENCY = (
         "Time between tokens",
         _percentiles("ray_vllm_inter_token_latency_seconds"),
         "s",
-        "Percentiles of the time between two tokens of a response: one engine step.",
+        "Percentiles over engine steps of the time between two tokens of a response.",
         "Flat; p99 has the pauses of weight hand-overs.",
         "Rising with the requests that run: the engine is at its limit of compute.",
     ),
