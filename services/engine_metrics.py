@@ -58,8 +58,8 @@ class _StatLogger(RayPrometheusStatLogger):
     ) -> None:
         """One value of the time between tokens for each engine step, not one for each token.
 
-        Ray's agent replays every value of a histogram in Python: work for each token, on the cores of the run. The
-        tokens of a step come at the same time, so their median says as much.
+        Ray's agent replays each value of a histogram in Python: work for each token, on the cores of the run.
+        The tokens of a step come at the same time, so their median says as much.
         """
         if iteration_stats is not None and (latencies := iteration_stats.inter_token_latencies_iter):
             iteration_stats.inter_token_latencies_iter = [median_low(latencies)]
