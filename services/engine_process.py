@@ -22,6 +22,21 @@ def prepare() -> None:
         threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
 
 
+def check_platform(num_gpus: float) -> None:
+    """Compare what a replica was given with what vLLM was built for.
+
+    Raises:
+        ValueError: no GPU, and a vLLM that cannot do without.
+    """
+    from vllm.platforms import current_platform
+
+    if not num_gpus and not current_platform.is_cpu():
+        raise ValueError(
+            f"num_gpus: 0, and the vLLM that is installed computes on {current_platform.device_name}; "
+            "give the service num_gpus, or install again with `python install.py --engine cpu`"
+        )
+
+
 def _end_with_parent() -> None:
     """A replica that is killed takes its engine along, which would keep its memory or GPU otherwise.
 

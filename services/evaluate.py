@@ -70,9 +70,7 @@ def measure(config: RunConfig) -> Table:
         deployed(apps, timeout_s=start_limit_s, setting="cluster.start_timeout_s", take_down=False),
     ):
         collector = (
-            ray.remote(ExperienceCollector)
-            .options(num_cpus=0)
-            .remote(config, folder, run_services(config), trains=False)
+            ray.remote(ExperienceCollector).options(num_cpus=0).remote(config, folder, run_services(config))
         )
         try:
             rows: list[EvaluationRow] = ray.get(collector.evaluate.remote(0), timeout=limit_s)

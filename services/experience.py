@@ -20,6 +20,7 @@ Who waits for whom:
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,7 @@ class ExperienceCollector:
         config: the run.
         model_folder: where the policy's tokenizer is.
         services: how to reach rollout, teacher and verifier.
-        frontier: where a resumed run continues.
-        trains: False where it is only asked to evaluate.
+        run_dir: the run's folder, for its log; None where it is only asked to evaluate.
     """
 
     def __init__(
@@ -97,22 +97,28 @@ class ExperienceCollector:
         config: RunConfig,
         model_folder: str,
         services: RunServices,
-        frontier: dict[str, Any] | None = None,
         *,
-        trains: bool = True,
+        run_dir: str | None = None,
     ) -> None:
         telemetry.name_run(config.name)
+        if run_dir is not None:
+            telemetry.configure_logging(Path(run_dir), level=config.telemetry.log_level)
         self._config = config
         self._model_folder = model_folder
         self._services = services
-        self._stream = PromptStream(config, AutoTokenizer.from_pretrained(model_folder), trains=trains)
-        slots = (config.rollout.max_staleness + 1) * config.rollout.prompts_per_step
-        saved = Frontier(frontier["next_position"], tuple(frontier["alive"])) if frontier else Frontier()
-        self._ledger = SlotLedger(slots, saved)
+        tokenizer = AutoTokenizer.from_pretrained(model_folder)
+        self._stream = PromptStream(config, tokenizer, trains=run_dir is not None)
+        self._ledger = SlotLedger(config.slots)
         self._collecting: dict[int, asyncio.Task[_Batch]] = {}
         self._spans = telemetry.SpanCollector()
         self._teachers: dict[str, Teacher] = {}
         self._stop = False
+
+    async def begin(self, frontier: dict[str, Any] | None) -> None:
+        """Continue a run where `frontier` told; nothing is collected before."""
+        if frontier is not None:
+            saved = Frontier(frontier["next_position"], tuple(frontier["alive"]))
+            self._ledger = SlotLedger(self._config.slots, saved)
 
     async def probe_teacher(self) -> None:
         """Compare every teacher with the policy, see `services.teacher_probe`."""
@@ -165,8 +171,20 @@ class ExperienceCollector:
             groups = table.select(["prompt_id", "prompt_token_ids"]).append_column(
                 "group_id", table.column("prompt_id")
             )
-            rollouts = await worker.sample(_in_order(groups), sampling, version)
-            rewards = await worker.judge(rollouts, table)
+            groups = _in_order(groups)
+            # In parts: a whole evaluation would be more than one request may have, and one replica's work.
+            size = max(1, self._config.rollout.max_num_seqs // (4 * settings.samples))
+
+            async def measure(first: int) -> tuple[pa.Table, pa.Table]:
+                rollouts = await worker.sample(groups.slice(first, size), sampling, version)
+                return rollouts, await worker.judge(rollouts, table)
+
+            parts = await all_of(
+                (measure(first) for first in range(0, len(groups), size)),
+                # Twice what the engines work on at a time.
+                at_most=8 * self._config.rollout.num_replicas,
+            )
+            rollouts, rewards = (pa.concat_tables(tables) for tables in zip(*parts, strict=True))
         subset_of = {prompt.prompt_id: prompt.subset for prompt in prompts}
         ids = rollouts.column("prompt_id").to_pylist()
         correct = dict(zip(rewards["sequence_id"].to_pylist(), rewards["correct"].to_pylist(), strict=True))

@@ -26,15 +26,23 @@ class Journal:
 
     Args:
         run_dir: the run's folder.
-        first_step: where the run starts or continues; what was written of this step and later ones belongs to
-            a lost attempt and goes.
-
-    Raises:
-        ValueError: a file of the record is broken elsewhere than in its last line.
     """
 
-    def __init__(self, run_dir: str, first_step: int) -> None:
+    def __init__(self, run_dir: str) -> None:
         self._dir = Path(run_dir)
+        self._begun: list[int] = []
+        self._steps: list[dict[str, Any]] = []
+        self._evaluations: list[dict[str, Any]] = []
+        self._notes: list[str] = []
+
+    def begin(self, first_step: int) -> None:
+        """The run starts or continues with this step; nothing is recorded before.
+
+        What was written of this step and later ones belongs to a lost attempt and goes.
+
+        Raises:
+            ValueError: a file of the record is broken elsewhere than in its last line.
+        """
         for name in (METRICS, GROUPS, EVALUATIONS):
             _keep_before(self._dir / name, first_step)
         for sample in (self._dir / "experience").glob("step-*.arrows"):
@@ -42,9 +50,7 @@ class Journal:
                 sample.unlink()
         self._events = EventFileWriter(str(self._dir / "tensorboard"))
         self._restart_tensorboard(first_step)
-        self._steps: list[dict[str, Any]] = []
-        self._evaluations: list[dict[str, Any]] = []
-        self._notes: list[str] = []
+        self._begun.append(first_step)
 
     def step(self, row: dict[str, Any], trained: list[str], dropped: list[str]) -> None:
         """A finished step: its metrics, and the groups it trained on or dropped."""
@@ -71,9 +77,10 @@ class Journal:
         folder.mkdir(exist_ok=True)
         (folder / f"step-{step:06d}.arrows").write_bytes(to_ipc(table))
 
-    def news(self, steps: int, evaluations: int, notes: int) -> dict[str, list[Any]]:
+    def news(self, begun: int, steps: int, evaluations: int, notes: int) -> dict[str, list[Any]]:
         """What came after the first so many of each."""
         return {
+            "begun": self._begun[begun:],
             "steps": self._steps[steps:],
             "evaluations": self._evaluations[evaluations:],
             "notes": self._notes[notes:],
@@ -81,7 +88,8 @@ class Journal:
 
     def close(self) -> None:
         """Write out what is buffered."""
-        self._events.close()
+        if self._begun:
+            self._events.close()
 
     def _restart_tensorboard(self, first_step: int) -> None:
         """Have TensorBoard forget what earlier event files hold of `first_step` and later ones."""

@@ -31,12 +31,13 @@ from rlad_core.config import SFT, RunConfig
 from rlad_core.objectives import Statistic
 from rlad_core.timeline import stage_table
 from services import telemetry
-from services.app import policy_store_name, run_services
+from services.app import RunServices, policy_store_name, run_services
 from services.experience import Shard
 from services.step_metrics import record_step
 from services.telemetry import span
 from services.trained_policy import TrainedPolicy
 from services.training_rows import TrainingRows
+from services.weight_push import WeightPush
 from services.weights import NAMESPACE, publish, sync
 
 STATE_FILE = "rlad-state.json"
@@ -84,27 +85,42 @@ class Learner:
         self.services = run_services(config)
         self.collector = ray.get_actor(f"{config.name}-experience", namespace=NAMESPACE)
         self.journal = ray.get_actor(f"{config.name}-journal", namespace=NAMESPACE)
+        self.push = weight_push(config, self.policy, self.services)
         self.spans = telemetry.SpanCollector()
 
-    def restore(self) -> int:
-        """Load the last checkpoint; the number of steps done."""
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
-            return 0
-        with checkpoint.as_directory() as folder:
-            self.policy.load(Path(folder))
-            return int(json.loads((Path(folder) / STATE_FILE).read_text())["step"])
+    def begin(self) -> int:
+        """Load the last checkpoint, if any, and begin where it ends; the number of steps done.
+
+        Record and stream of prompts continue from the same checkpoint. Only Ray Train knows which that is:
+        a newer folder may be there that a kill kept it from counting.
+        """
+        state: dict[str, Any] = {"step": 0, "frontier": None}
+        if (checkpoint := ray.train.get_checkpoint()) is not None:
+            with checkpoint.as_directory() as folder:
+                self.policy.load(Path(folder))
+                state = json.loads((Path(folder) / STATE_FILE).read_text())
+        if self.rank == 0:
+            self._ask(self.journal.begin.remote(state["step"]), "the record of the run")
+            self._ask(self.collector.begin.remote(state["frontier"]), "the stream of prompts")
+        return int(state["step"])
 
     def publish(self, version: int) -> None:
         """Hand the policy to every rollout replica as `version`; waits until all of them serve it."""
         with span("weight_sync", items=int(self.rank == 0)):
-            state = self.policy.full_state_dict()
+            if self.push is not None:
+                self.push.publish(version)
+            else:
+                self._store(version)
             if self.rank == 0:
-                weights = self.config.weights
-                publish(policy_store_name(self.config), version, state, weights.timeout_s)
-                sync(self.services.rollout(), version, self.config.rollout.num_replicas, weights.timeout_s)
                 telemetry.gauge(metrics.RUN_LEARNER_VERSION, version)
             dist.barrier()
+
+    def _store(self, version: int) -> None:
+        state = self.policy.full_state_dict()
+        if self.rank == 0:
+            limit_s = self.config.weights.timeout_s
+            publish(policy_store_name(self.config), version, state, limit_s)
+            sync(self.services.rollout(), version, self.config.rollout.num_replicas, limit_s)
 
     def evaluate(self, when: str, step: int) -> None:
         """Measure accuracy on the held-out puzzles (rank 0; the others wait at the next collective call)."""
@@ -190,13 +206,29 @@ class Learner:
             raise TimeoutError(f"waited {self.config.learner.timeout_s:g} s for {what}") from error
 
 
+def weight_push(config: RunConfig, policy: TrainedPolicy, services: RunServices) -> WeightPush | None:
+    """What pushes the policy's weights to the engines; None where they pull them."""
+    if config.weights.transfer == "object_store":
+        return None
+    return WeightPush(
+        config.weights.transfer,
+        policy.module.model,
+        services.rollout(),
+        num_replicas=config.rollout.num_replicas,
+        workers_per_replica=config.rollout.tensor_parallel_size,
+        namespace=NAMESPACE,
+        timeout_s=config.weights.timeout_s,
+    )
+
+
 def train_loop(settings: dict[str, Any]) -> None:
     """What every rank runs: the whole of a run, from the policy it starts from to the exported one."""
     config = RunConfig.model_validate(settings["config"])
     telemetry.name_run(config.name)
+    telemetry.configure_logging(Path(settings["run_dir"]), level=config.telemetry.log_level)
     torch.set_num_threads(config.learner.threads)
     learner = Learner(config, settings["policy_folder"])
-    first = done = learner.restore()
+    first = done = learner.begin()
     learner.publish(first)
     if first == 0:
         learner.evaluate("before", 0)

@@ -12,9 +12,11 @@ def bind(deployment: Any, args: ReplicaArgs, environment: dict[str, str], **opti
 
     Args:
         deployment: the class that `serve.deployment` made, which takes `args`.
-        environment: variables of a replica's process.
+        environment: variables of a replica's process; without a GPU of its own it sees none.
         options: more of the deployment's options.
     """
+    if not args.num_gpus:
+        environment = {"CUDA_VISIBLE_DEVICES": ""} | environment
     count: dict[str, Any] = (
         {"num_replicas": args.num_replicas}
         if args.autoscaling is None

@@ -59,8 +59,10 @@ class RolloutService:
 
     async def __init__(self, args: RolloutArgs) -> None:  # type: ignore[misc]  # Serve awaits it
         # Here, so that whoever only builds or calls the application doesn't load vLLM.
+        from services.engine_process import check_platform
         from services.policy_engine import PolicyEngine
 
+        check_platform(args.num_gpus)
         self._args = args
         telemetry.name_run(args.run)
         context = serve.get_replica_context()

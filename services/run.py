@@ -1,13 +1,11 @@
 """A run from recipe to report: cluster, services, experience, learner, and what a person sees meanwhile."""
 
-import json
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.actor import ActorHandle
@@ -21,7 +19,7 @@ from services.deployment import DeploymentError, deployed
 from services.experience import ExperienceCollector
 from services.initial_policy import write_initial_policy
 from services.journal import Journal
-from services.learner import STATE_FILE, build_trainer
+from services.learner import build_trainer
 from services.report import ReportPaths, write_report
 from services.watch import Watcher
 from services.weights import NAMESPACE, close_store, policy_store
@@ -59,14 +57,13 @@ def run(config: RunConfig, *, resume: bool = False, restartable: bool = False, w
     run_dir = Path(config.run_dir).absolute()
     if restartable:
         resume = (run_dir / RECIPE).is_file()
-    frontier, first = _prepare(config, run_dir, resume)
+    _prepare(config, run_dir, resume)
     policy_folder = _policy_folder(config, run_dir)
-    watcher.continue_from(first)
     with watcher, cluster(config), announced(run_dir):
         watcher.say(f"starting {', '.join(_service_names(config))}")
         with (
             _services(config, policy_folder, watcher),
-            _actors(config, policy_folder, run_dir, frontier, first) as actors,
+            _actors(config, policy_folder, run_dir) as actors,
         ):
             watcher.say("starting the learner")
             failure = _fit(config, policy_folder, actors, watcher)
@@ -84,8 +81,8 @@ class _Actors:
     journal: ActorHandle
 
 
-def _prepare(config: RunConfig, run_dir: Path, resume: bool) -> tuple[dict[str, Any] | None, int]:
-    """Check the run's folder and write the recipe; the frontier and step to start from."""
+def _prepare(config: RunConfig, run_dir: Path, resume: bool) -> None:
+    """Check the run's folder and write the recipe."""
     recipe = run_dir / RECIPE
     if not resume:
         if run_dir.exists() and any(run_dir.iterdir()):
@@ -95,7 +92,7 @@ def _prepare(config: RunConfig, run_dir: Path, resume: bool) -> tuple[dict[str, 
             )
         run_dir.mkdir(parents=True, exist_ok=True)
         recipe.write_text(dump(config))
-        return None, 0
+        return
     if not recipe.is_file():
         raise RunError(f"there is no run to resume in {run_dir}: it has no {RECIPE}")
     before, now = load(recipe).model_dump(), config.model_dump()
@@ -105,11 +102,6 @@ def _prepare(config: RunConfig, run_dir: Path, resume: bool) -> tuple[dict[str, 
             f"the recipe differs from that of the run in {run_dir} (in {', '.join(changed)}); resume with "
             f"the recipe it was started with, {recipe}"
         )
-    states = [json.loads(file.read_text()) for file in run_dir.glob(f"checkpoint_*/{STATE_FILE}")]
-    if not states:
-        return None, 0  # killed before its first checkpoint: from the beginning, in the same folder
-    latest = max(states, key=lambda state: state["step"])
-    return latest["frontier"], latest["step"]
 
 
 def _policy_folder(config: RunConfig, run_dir: Path) -> str:
@@ -147,25 +139,23 @@ def _services(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterat
 
 
 @contextmanager
-def _actors(
-    config: RunConfig, policy_folder: str, run_dir: Path, frontier: dict[str, Any] | None, first: int
-) -> Iterator[_Actors]:
+def _actors(config: RunConfig, policy_folder: str, run_dir: Path) -> Iterator[_Actors]:
     """The run's experience collector and journal; learner ranks find them by name."""
     collector = (
         ray.remote(ExperienceCollector)
         .options(name=f"{config.name}-experience", namespace=NAMESPACE, num_cpus=0, max_concurrency=1000)
-        .remote(config, policy_folder, run_services(config), frontier)
+        .remote(config, policy_folder, run_services(config), run_dir=str(run_dir))
     )
     # On this machine, where the run's folder is.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     journal = (
         ray.remote(Journal)
         .options(name=f"{config.name}-journal", namespace=NAMESPACE, num_cpus=0, scheduling_strategy=here)
-        .remote(str(run_dir), first)
+        .remote(str(run_dir))
     )
     try:
         ray.get(
-            [collector.frontier.remote(), journal.news.remote(0, 0, 0)],
+            [collector.frontier.remote(), journal.news.remote(0, 0, 0, 0)],
             timeout=config.cluster.start_timeout_s,
         )
         if config.scores_with_teacher:
@@ -210,14 +200,14 @@ def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watche
             try:
                 # Not `join`: a thread whose `join` was interrupted is taken for dead (CPython before 3.13).
                 ended.wait(_POLL_S)
-                watcher.show(ray.get(actors.journal.news.remote(*watcher.seen), timeout=60))
+                watcher.show(ray.get(actors.journal.news.remote(**watcher.seen), timeout=60))
             except KeyboardInterrupt:
                 if interrupted:
                     raise
                 interrupted = True
                 watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
                 ray.get(actors.collector.stop.remote(), timeout=60)
-    watcher.show(ray.get(actors.journal.news.remote(*watcher.seen), timeout=60))
+    watcher.show(ray.get(actors.journal.news.remote(**watcher.seen), timeout=60))
     return failures[0] if failures else None
 
 

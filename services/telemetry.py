@@ -229,7 +229,7 @@ def log(event: str, *, level: str = "info", **fields: Any) -> None:
     getattr(structlog.get_logger(), level)(event, run=_process.run, **fields)
 
 
-def configure_logging(run_dir: Path | None, *, level: int = logging.INFO) -> None:
+def configure_logging(run_dir: Path | None, *, level: str = "INFO") -> None:
     """Write log lines as JSON objects, one a line, to ``run_dir/log.jsonl``, or to stderr where it is None.
 
     All processes of a run append to the same file; a line is one write to a file opened for appending, so
@@ -257,7 +257,7 @@ def configure_logging(run_dir: Path | None, *, level: int = logging.INFO) -> Non
             structlog.processors.format_exc_info,
             render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=factory,
         cache_logger_on_first_use=False,
     )

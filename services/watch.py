@@ -23,13 +23,9 @@ _SHOWN = {
 
 
 class Watcher:
-    """Shows a run of `total` steps on `console`; where that is no terminal, one line per step.
+    """Shows a run of `total` steps on `console`; where that is no terminal, one line per step."""
 
-    Args:
-        first: steps done before, in a resumed run.
-    """
-
-    def __init__(self, console: Console, total: int, first: int = 0) -> None:
+    def __init__(self, console: Console, total: int) -> None:
         self._console = console
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -42,14 +38,9 @@ class Watcher:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("steps", total=total, completed=first, numbers="")
-        self._counts = {"steps": 0, "evaluations": 0, "notes": 0}
-        self.steps_done = first
-
-    def continue_from(self, step: int) -> None:
-        """So many steps were done before, in a resumed run."""
-        self.steps_done = step
-        self._progress.update(self._task, completed=step)
+        self._task = self._progress.add_task("steps", total=total, numbers="")
+        self._counts = {"begun": 0, "steps": 0, "evaluations": 0, "notes": 0}
+        self.steps_done = 0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -61,9 +52,9 @@ class Watcher:
         self._progress.stop()
 
     @property
-    def seen(self) -> tuple[int, int, int]:
-        """How much of the journal was shown: steps, evaluations, notes."""
-        return self._counts["steps"], self._counts["evaluations"], self._counts["notes"]
+    def seen(self) -> dict[str, int]:
+        """How much of the journal was shown, as `services.journal.Journal.news` takes it."""
+        return dict(self._counts)
 
     def say(self, text: str) -> None:
         """One line above the bar."""
@@ -73,6 +64,9 @@ class Watcher:
         """What the journal has that was not shown yet."""
         for name, entries in news.items():
             self._counts[name] += len(entries)
+        for step in news["begun"]:
+            self.steps_done = step
+            self._progress.update(self._task, completed=step)
         for row in news["evaluations"]:
             self._console.print(
                 f"{row['when']:>6}  {row['subset']:<10} accuracy {row['accuracy']:6.1%}  "

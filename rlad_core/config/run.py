@@ -103,6 +103,11 @@ class RunConfig(Section):
         return sum(stage.steps for stage in self.stages)
 
     @property
+    def slots(self) -> int:
+        """Groups that may be in work or waiting for the learner at the same time."""
+        return (self.rollout.max_staleness + 1) * self.rollout.prompts_per_step
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether any stage asks the teacher; if not, none is started."""
         return any(stage.objective.needs_teacher for stage in self.stages)

@@ -24,8 +24,10 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
             logits_memory_bytes=logits_memory_bytes,
             threads=args.threads,
         )
+    from services.engine_process import check_platform
     from services.scoring.vllm_engine import VllmEngine
 
+    check_platform(args.num_gpus)
     device_settings = (
         {"gpu_memory_utilization": args.gpu_memory_utilization}
         if args.num_gpus

@@ -1,8 +1,11 @@
 """Runs that are stopped, killed, or lose a process: they go on, each group trained on once."""
 
+import json
 import os
+import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import psutil
 import pytest
 
 from runs import STEPS, check_every_group_once, finish, rows, start, wait_for
+from services.learner import STATE_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -25,7 +29,29 @@ def kill_part(run: int, title: str) -> None:
     found[0].kill()
 
 
-def test_a_stopped_killed_and_wounded_run_trains_on_every_group_once(tmp_path: Path) -> None:
+def leave_uncounted_checkpoint(run_dir: Path) -> None:
+    """What a kill leaves that comes after a checkpoint's upload and before Ray Train has taken note of it."""
+    newest = max(run_dir.glob("checkpoint_*"))
+    state = json.loads((newest / STATE_FILE).read_text())
+    later = shutil.copytree(newest, run_dir / "checkpoint_9999-12-31_23-59-59.000000")
+    frontier = {"next_position": state["frontier"]["next_position"] + 6, "alive": []}
+    (later / STATE_FILE).write_text(json.dumps(state | {"step": state["step"] + 1, "frontier": frontier}))
+
+
+@pytest.fixture
+def ended_afterwards() -> Iterator[list[subprocess.Popen[str]]]:
+    """Runs that a failed test must not leave behind."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(120)
+
+
+def test_a_stopped_killed_and_wounded_run_trains_on_every_group_once(
+    tmp_path: Path, ended_afterwards: list[subprocess.Popen[str]]
+) -> None:
     run_dir = tmp_path / "wounded"
 
     def done() -> list[dict[str, Any]]:
@@ -36,22 +62,27 @@ def test_a_stopped_killed_and_wounded_run_trains_on_every_group_once(tmp_path: P
         assert process.poll() is None, (tmp_path / "wounded.log").read_text()[-4000:]
 
     # Ctrl-C: the step is finished, and the way to continue is told.
-    process = start(run_dir)
+    def begin(*more: str) -> subprocess.Popen[str]:
+        ended_afterwards.append(start(run_dir, *more))
+        return ended_afterwards[-1]
+
+    process = begin()
     wait_until(lambda: len(done()) >= 1, "the first step")
     process.send_signal(signal.SIGINT)
     assert "--resume" in finish(process, run_dir)
     assert 1 <= len(done()) < STEPS
 
     # Killed after step 3, the last checkpoint holds two: one step's work is lost and done again.
-    process = start(run_dir, "--resume")
+    process = begin("--resume")
     wait_until(lambda: len(done()) >= 3, "three steps")
     os.kill(process.pid, signal.SIGKILL)
     process.wait(60)
     before = done()
     assert len(before) < STEPS
+    leave_uncounted_checkpoint(run_dir)
 
     # Its services lose a process each in the middle of a step: they come back, and the run waits for them.
-    process = start(run_dir, "--resume")
+    process = begin("--resume")
     wait_until(lambda: len(done()) >= 3 and done()[2] != before[2], "the third step, done again")
     kill_part(process.pid, "VLLM::EngineCore")
     kill_part(process.pid, "ServeReplica:wounded-teacher:")

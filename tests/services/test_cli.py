@@ -299,11 +299,12 @@ def test_without_a_terminal_a_step_is_one_line(capsys: pytest.CaptureFixture[str
     }
     evaluation = {"when": "before", "subset": "2_people", "accuracy": 0.5, "low": 0.4, "high": 0.6}
     note = f"[/x] {'word ' * 30}end"
-    with Watcher(Console(highlight=False, width=80), total=10, first=4) as watcher:
+    with Watcher(Console(highlight=False, width=80), total=10) as watcher:
+        watcher.show({"begun": [4], "steps": [], "evaluations": [], "notes": []})
         assert watcher.steps_done == 4
-        watcher.show({"steps": [step], "evaluations": [evaluation], "notes": [note]})
+        watcher.show({"begun": [], "steps": [step], "evaluations": [evaluation], "notes": [note]})
     assert watcher.steps_done == 5
-    assert watcher.seen == (1, 1, 1)
+    assert watcher.seen == {"begun": 1, "steps": 1, "evaluations": 1, "notes": 1}
     assert capsys.readouterr().out.splitlines() == [
         "before  2_people   accuracy  50.0%  [40.0%, 60.0%]",
         "step    5  trrd  reward 1.23  right 50%  KL to teacher nan  entropy 0.250  3.2 s",

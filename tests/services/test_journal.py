@@ -50,9 +50,15 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(e.step, round(e.value, 6)) for e in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
 
 
+def begun(folder: Path, first: int = 0) -> Journal:
+    journal = Journal(str(folder))
+    journal.begin(first)
+    return journal
+
+
 def attempt(folder: Path, first: int, last: int, reward: float) -> None:
     """A run's steps first..last, with an evaluation every two and a sample of each."""
-    journal = Journal(str(folder), first)
+    journal = begun(folder, first)
     if first == 0:
         journal.evaluation("before", 0, [accuracy("2_people", reward / 10)])
     for step in range(first, last + 1):
@@ -70,7 +76,7 @@ def scores(ids: list[str]) -> Any:
 
 
 def test_what_is_told_is_on_disk_at_once(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path), 0)
+    journal = begun(tmp_path)
     journal.step(row(0), ["a#0", "b#0"], ["c#0"])
     journal.evaluation("before", 0, [accuracy("2_people", 0.5), accuracy("3_people", 0.25)])
     journal.sample(0, scores(["a#0/0"]))
@@ -100,7 +106,7 @@ def test_what_is_told_is_on_disk_at_once(tmp_path: Path) -> None:
 
 
 def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path), 0)
+    journal = begun(tmp_path)
     journal.step(row(0, 1.5), [], [])
     journal.step({**row(1, 2.5), "kl_to_teacher": math.nan}, [], [])
     journal.evaluation("after", 2, [accuracy("2_people", 0.5)])
@@ -114,26 +120,27 @@ def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
 
 
 def test_a_mean_over_nothing_is_null(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path), 0)
+    journal = begun(tmp_path)
     told = {**row(0), "kl_to_teacher": math.nan, "seconds": {"step": math.inf}}
     journal.step(told, [], [])
     (written,) = lines(tmp_path / METRICS)
     assert written == {**row(0), "kl_to_teacher": None, "seconds": {"step": None}}
     assert math.isnan(read_run(tmp_path).series("kl_to_teacher")[0])
-    assert journal.news(0, 0, 0)["steps"] == [told], "who watches sees the number itself"
+    assert journal.news(0, 0, 0, 0)["steps"] == [told], "who watches sees the number itself"
 
 
 def test_news_are_what_came_after(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path), 0)
+    journal = begun(tmp_path)
     journal.note("starting")
     journal.step(row(0), [], [])
     journal.step(row(1), [], [])
     journal.evaluation("step", 2, [accuracy("2_people", 0.5)])
-    news = journal.news(1, 0, 1)
+    news = journal.news(0, 1, 0, 1)
     assert [each["step"] for each in news["steps"]] == [1]
     assert [each["when"] for each in news["evaluations"]] == ["step"]
     assert news["notes"] == []
-    assert journal.news(2, 1, 1) == {"steps": [], "evaluations": [], "notes": []}
+    assert news["begun"] == [0]
+    assert journal.news(1, 2, 1, 1) == {"begun": [], "steps": [], "evaluations": [], "notes": []}
 
 
 def test_a_resumed_run_drops_what_the_lost_attempt_did(tmp_path: Path) -> None:
@@ -163,7 +170,7 @@ def test_a_resumed_run_drops_what_the_lost_attempt_did(tmp_path: Path) -> None:
 
 def test_samples_of_lost_steps_go(tmp_path: Path) -> None:
     attempt(tmp_path, 0, 3, reward=1)
-    Journal(str(tmp_path), 2).close()
+    begun(tmp_path, 2).close()
     assert sorted(path.name for path in (tmp_path / "experience").iterdir()) == [
         "step-000000.arrows",
         "step-000001.arrows",
@@ -179,11 +186,11 @@ def test_a_run_killed_before_its_first_checkpoint_begins_an_empty_record(tmp_pat
 
 
 def test_a_last_evaluation_is_measured_again(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path), 0)
+    journal = begun(tmp_path)
     journal.step(row(0), [], [])
     journal.evaluation("after", 1, [accuracy("2_people", 0.5)])
     journal.close()
-    Journal(str(tmp_path), 1).close()
+    begun(tmp_path, 1).close()
     assert len(lines(tmp_path / METRICS)) == 1
     assert lines(tmp_path / EVALUATIONS) == []
 
@@ -205,5 +212,5 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     file.write_text(f"{first}\n{{broken\n{last}\n")
     before = file.read_text()
     with pytest.raises(ValueError, match=rf"line 2 of {file} is broken"):
-        Journal(str(tmp_path), 2)
+        begun(tmp_path, 2)
     assert file.read_text() == before
