@@ -31,13 +31,13 @@ from rlad_core.config import SFT, RunConfig
 from rlad_core.objectives import Statistic
 from rlad_core.timeline import stage_table
 from services import telemetry
-from services.app import RunServices, policy_store_name, run_services
+from services.app import policy_store_name, run_services
 from services.experience import Shard
 from services.step_metrics import record_step
 from services.telemetry import span
 from services.trained_policy import TrainedPolicy
 from services.training_rows import TrainingRows
-from services.weight_push import WeightPush
+from services.weight_push import weight_push
 from services.weights import NAMESPACE, publish, sync
 
 STATE_FILE = "rlad-state.json"
@@ -85,7 +85,7 @@ class Learner:
         self.services = run_services(config)
         self.collector = ray.get_actor(f"{config.name}-experience", namespace=NAMESPACE)
         self.journal = ray.get_actor(f"{config.name}-journal", namespace=NAMESPACE)
-        self.push = weight_push(config, self.policy, self.services)
+        self.push = weight_push(config, self.policy.module.model, self.services.rollout())
         self.spans = telemetry.SpanCollector()
 
     def begin(self) -> int:
@@ -204,21 +204,6 @@ class Learner:
             return ray.get(reference, timeout=self.config.learner.timeout_s)
         except ray.exceptions.GetTimeoutError as error:
             raise TimeoutError(f"waited {self.config.learner.timeout_s:g} s for {what}") from error
-
-
-def weight_push(config: RunConfig, policy: TrainedPolicy, services: RunServices) -> WeightPush | None:
-    """What pushes the policy's weights to the engines; None where they pull them."""
-    if config.weights.transfer == "object_store":
-        return None
-    return WeightPush(
-        config.weights.transfer,
-        policy.module.model,
-        services.rollout(),
-        num_replicas=config.rollout.num_replicas,
-        workers_per_replica=config.rollout.tensor_parallel_size,
-        namespace=NAMESPACE,
-        timeout_s=config.weights.timeout_s,
-    )
 
 
 def train_loop(settings: dict[str, Any]) -> None:

@@ -21,7 +21,8 @@ import ray
 import torch
 import torch.distributed as dist
 
-from services.weights import ReplicaReport, WeightSyncError, reason
+from rlad_core.config import RunConfig
+from services.weights import NAMESPACE, ReplicaReport, WeightSyncError, reason
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -115,6 +116,21 @@ class WeightPush:
             workers_per_replica=self._workers_per_replica,
             trainer_actor_namespace=self._namespace,
         )
+
+
+def weight_push(config: RunConfig, module: torch.nn.Module, handle: "DeploymentHandle") -> WeightPush | None:
+    """What gives the weights of `module` to the engines; None where they pull them (object_store)."""
+    if config.weights.transfer == "object_store":
+        return None
+    return WeightPush(
+        config.weights.transfer,
+        module,
+        handle,
+        num_replicas=config.rollout.num_replicas,
+        workers_per_replica=config.rollout.tensor_parallel_size,
+        namespace=NAMESPACE,
+        timeout_s=config.weights.timeout_s,
+    )
 
 
 class ReplicaGroup:

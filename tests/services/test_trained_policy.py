@@ -18,6 +18,7 @@ from rlad_core.config import RunConfig
 from services.initial_policy import write_initial_policy
 from services.trained_policy import TrainedPolicy
 from services.training_rows import TrainingRows
+from services.weight_push import weight_push
 
 pytestmark = pytest.mark.timeout(900)  # each rank is a process that imports torch
 
@@ -37,6 +38,7 @@ def _config(folder: Path, **changes: Any) -> RunConfig:
         "rollout": {"prompts_per_step": GROUPS, "group_size": GROUP_SIZE, "max_response_length": 32},
         "stages": [{"steps": 4, "objective": {"kind": "trrd"}}],
         "learner": {"lr": 1e-2, "tokens_per_micro_batch": 4096, "weight_decay": 0.01},
+        "weights": {},
     }
     for path, value in changes.items():
         section, _, field = path.partition("__")
@@ -108,6 +110,9 @@ def _train(
         Path(out, "checkpoint").mkdir(exist_ok=True)
         policy.save(Path(out) / "checkpoint")
     policy.export(Path(out) / "export")
+    nobody: Any = None
+    if (push := weight_push(config, policy.module.model, nobody)) is not None:
+        state = {name: tensor.clone() for name, tensor in push._source}  # a collective call
     if rank == 0:
         torch.save(state, f"{out}/state.pt")
         Path(out, "statistics.json").write_text(json.dumps({k: s.mean for k, s in statistics.items()}))
@@ -182,6 +187,16 @@ def test_a_restored_policy_continues_to_the_same_weights(folder: Path, tmp_path:
     resumed, _ = _run(folder, out, steps=4, resume=True)
     for name, tensor in straight.items():
         torch.testing.assert_close(resumed[name], tensor, atol=1e-6, rtol=0, msg=name)
+
+
+def test_a_push_sends_every_weight_whole_under_its_name_in_the_model(
+    folder: Path, whole: tuple[dict[str, torch.Tensor], dict[str, float]], tmp_path: Path
+) -> None:
+    gpus = {"rollout__num_gpus": 1, "learner__num_gpus": 1}  # the recipe's; the ranks compute on CPUs
+    sent, _ = _run(folder, tmp_path / "sent", ranks=2, learner__workers=2, weights__transfer="nccl", **gpus)
+    assert {name: (each.shape, each.dtype) for name, each in sent.items()} == {
+        name: (each.shape, each.dtype) for name, each in whole[0].items()
+    }
 
 
 def test_the_export_holds_the_trained_weights(folder: Path, tmp_path: Path) -> None:
