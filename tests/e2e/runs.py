@@ -29,10 +29,10 @@ OVERRIDES = (
 LIMIT_S = 900
 
 
-def arguments(run_dir: Path, *more: str) -> list[str]:
+def arguments(run_dir: Path, *more: str, recipe: str | Path = "kk-tiny-trrd") -> list[str]:
     """The command of a short run that writes to `run_dir`."""
     return [
-        *(sys.executable, "-m", "services", "run", "kk-tiny-trrd"),
+        *(sys.executable, "-m", "services", "run", str(recipe)),
         *(part for override in OVERRIDES for part in ("--set", override)),
         *("--set", f"name={run_dir.name}", "--set", f"output.dir={run_dir.parent}", *more),
     ]
@@ -43,11 +43,11 @@ def rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def start(run_dir: Path, *more: str) -> subprocess.Popen[str]:
+def start(run_dir: Path, *more: str, recipe: str | Path = "kk-tiny-trrd") -> subprocess.Popen[str]:
     """Start a run; what it prints goes to a file beside its folder."""
     log = (run_dir.parent / f"{run_dir.name}.log").open("a")
     return subprocess.Popen(
-        arguments(run_dir, *more),
+        arguments(run_dir, *more, recipe=recipe),
         stdout=log,
         stderr=subprocess.STDOUT,
         text=True,

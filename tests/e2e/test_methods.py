@@ -1,0 +1,40 @@
+"""Every method on the same engine: one run whose stages are all of them."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rlad_core.config import dump, load
+from runs import finish, rows, start
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+METHODS: dict[str, dict[str, Any]] = {
+    "sft-trace": {"kind": "sft", "source": "trace"},
+    "sft-teacher": {"kind": "sft", "source": "teacher"},
+    "opd": {"kind": "opd"},
+    "kdrl": {"kind": "kdrl"},
+    "grpo": {"kind": "grpo"},
+    "trrd": {"kind": "trrd"},
+}
+ASKS_TEACHER = {"opd", "kdrl", "trrd"}
+
+
+def test_a_run_through_all_methods(tmp_path: Path) -> None:
+    recipe = yaml.safe_load(dump(load("kk-tiny-trrd")))
+    recipe["stages"] = [{"name": name, "steps": 1, "objective": each} for name, each in METHODS.items()]
+    (tmp_path / "methods.yaml").write_text(yaml.safe_dump(recipe))
+    run_dir = tmp_path / "methods"
+    finish(start(run_dir, "--set", "stages.0.steps=1", recipe=tmp_path / "methods.yaml"), run_dir)
+
+    steps = rows(run_dir / "metrics.jsonl")
+    assert [row["stage"] for row in steps] == list(METHODS)
+    for row in steps:
+        assert row["trained_tokens"] > 0, row["stage"]
+        assert math.isfinite(row["loss"]), row["stage"]
+        assert row["gradient_norm"] > 0, row["stage"]
+        assert ("teacher" in row["seconds"]) == (row["stage"] in ASKS_TEACHER), row["stage"]
+        assert ("rollout" in row["seconds"]) == (row["stage"] != "sft-trace"), row["stage"]
