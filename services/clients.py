@@ -87,7 +87,9 @@ class AsyncTeacherClient:
             TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
         """
         info = self._info or await self.info()
-        parts = _parts(sequences, info.limits.max_sequences_per_request, info.limits.max_tokens_per_request)
+        parts = _parts(
+            sequences, info.limits.max_sequences_per_request, info.limits.max_tokens_per_request, top_k
+        )
         params = {"top_k": top_k, "entropy": str(entropy).lower()} if top_k or entropy else None
         if not parts:
             kind = schema.TEACHER_DETAILS if params else schema.TEACHER_SCORES
@@ -252,12 +254,13 @@ def in_order_of(ids: Sequence[str], scores: pa.Table) -> pa.Table:
     return scores if rows == list(range(len(rows))) else scores.take(rows)
 
 
-def _parts(sequences: pa.Table, most_rows: int, most_tokens: int) -> list[pa.Table]:
-    """Slices within both limits; a sequence that alone is over them is sent, to be refused by name."""
-    lengths = sum(
-        (schema.lengths(sequences.column(name)) for name in ("prompt_token_ids", "response_token_ids")),
-        np.zeros(sequences.num_rows, np.int64),
+def _parts(sequences: pa.Table, most_rows: int, most_tokens: int, top_k: int = 0) -> list[pa.Table]:
+    """Slices within both limits; a sequence that alone is over them is sent, to be refused."""
+    prompts, responses = (
+        schema.lengths(sequences.column(name)) for name in ("prompt_token_ids", "response_token_ids")
     )
+    # What is told of each response token counts too.
+    lengths = prompts + responses * (1 + top_k)
     parts, start, tokens = [], 0, 0
     for row, length in enumerate(lengths.tolist()):
         if row > start and (row - start == most_rows or tokens + length > most_tokens):

@@ -175,7 +175,7 @@ class TeacherService:
                 kind: int(schema.lengths(sequences.column(column)).sum())
                 for kind, column in (("prompt", "prompt_token_ids"), ("scored", "response_token_ids"))
             }
-            self._refuse_over_limit(sequences.num_rows, sum(tokens.values()), details)
+            self._refuse_over_limit(sequences.num_rows, tokens["prompt"], tokens["scored"], details)
             pairs = to_pairs(sequences, details)
         limit_s = self._args.limits.timeout_s
         with telemetry.phase(SERVICE, "queue") as phase:
@@ -195,8 +195,8 @@ class TeacherService:
             telemetry.count(metrics.SERVICE_TOKENS, number, service=SERVICE, kind=kind)
         return scores
 
-    def _refuse_over_limit(self, sequences: int, tokens: int, details: Details) -> None:
-        limits = self._args.limits
+    def _refuse_over_limit(self, sequences: int, prompt: int, scored: int, details: Details) -> None:
+        limits, tokens = self._args.limits, prompt + scored
         if details.top_k > limits.max_top_k:
             raise InvalidRequestError(
                 f"top_k: {details.top_k} is over {limits.max_top_k}, the most told here"
@@ -206,7 +206,7 @@ class TeacherService:
                 f"entropy: engine {self._args.engine} does not tell it; engine torch does"
             )
         try:
-            limits.check(sequences, tokens)
+            limits.check(sequences, tokens, scored * details.top_k)
             # A lone request within its own limits is always taken, however small the queue is.
             if (waiting := self._batcher.queued_tokens) and waiting + tokens > limits.max_queued_tokens:
                 raise BusyError(

@@ -14,7 +14,12 @@ class TeacherLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_sequences_per_request: int = Field(default=4096, gt=0)
-    max_tokens_per_request: int = Field(default=2**20, gt=0, description="Of prompts and responses together.")
+    max_tokens_per_request: int = Field(
+        default=2**20,
+        gt=0,
+        description="Of prompts and responses together, and with top_k the likeliest tokens told: top_k for "
+        "each response token.",
+    )
     max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of an HTTP request.")
     max_queued_tokens: int = Field(
         default=2**22,
@@ -24,16 +29,21 @@ class TeacherLimits(BaseModel):
     max_top_k: int = Field(default=20, ge=0, description="Likeliest tokens for each place.")
     timeout_s: float = Field(default=600.0, gt=0, description="Longest time for one request's scores.")
 
-    def check(self, sequences: int, tokens: int) -> None:
+    def check(self, sequences: int, tokens: int, told: int = 0) -> None:
         """Refuse a request of so many sequences and tokens if that is too many.
+
+        Args:
+            sequences, tokens: what is to be scored.
+            told: likeliest tokens that the answer is to tell; they take memory as the scored ones do.
 
         Raises:
             LimitError: says which limit and how much.
         """
         if sequences > (most := self.max_sequences_per_request):
             raise LimitError("sequences", f"{sequences} sequences in one request; at most {most} are taken")
-        if tokens > (most := self.max_tokens_per_request):
-            raise LimitError("tokens", f"{tokens} tokens in one request; at most {most} are taken")
+        if tokens + told > (most := self.max_tokens_per_request):
+            also = f" and {told} likeliest tokens to tell" if told else ""
+            raise LimitError("tokens", f"{tokens} tokens{also} in one request; at most {most} are taken")
 
 
 class TeacherArgs(ReplicaArgs):

@@ -1,5 +1,6 @@
 """Tables as bytes (Arrow IPC stream) and as files (Parquet), without loss of types or labels."""
 
+import struct
 from pathlib import Path
 from typing import Final
 
@@ -26,19 +27,21 @@ def from_ipc(data: bytes | bytearray | memoryview | pa.Buffer) -> pa.Table:
     """The table inside an Arrow IPC stream; its memory is `data`, not a copy.
 
     The structure is checked (offsets, buffer sizes, UTF-8), so that bytes from elsewhere are safe to read;
-    what the columns hold is for `validate`.
+    what the columns hold is for `validate`. Compressed buffers are refused: a few kilobytes of them can hold
+    more than the machine's memory.
 
     Raises:
-        SchemaError: not an IPC stream, cut short, or with inconsistent buffers.
+        SchemaError: not an IPC stream, cut short, compressed, or with inconsistent buffers.
     """
     buffer = data if isinstance(data, pa.Buffer) else pa.py_buffer(data)
     if buffer.size == 0:
         raise SchemaError("no bytes where an Arrow IPC stream was expected")
     try:
+        _refuse_compressed(buffer)
         with pa.ipc.open_stream(buffer) as reader:
             table = reader.read_all()
         table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, struct.error) as error:
         raise SchemaError(
             f"not a readable Arrow IPC stream ({buffer.size} bytes): {_first_line(error)}"
         ) from error
@@ -49,6 +52,43 @@ def from_ipc(data: bytes | bytearray | memoryview | pa.Buffer) -> pa.Table:
             "it was cut short, or its writer was not closed"
         )
     return table
+
+
+def _refuse_compressed(stream: pa.Buffer) -> None:
+    """Look at the messages of a stream without decoding them (Arrow's format/Message.fbs).
+
+    Raises:
+        ValueError: a record batch is compressed, or there is something that tables of ours do not have.
+    """
+    for message in pa.ipc.MessageReader.open_stream(stream):
+        if message.type not in ("schema", "record batch"):
+            raise ValueError(f"it has a message of the type {message.type}; send plain columns")
+        # Until version 5 compression could be told in other places too.
+        if message.metadata_version != pa.ipc.MetadataVersion.V5:
+            raise ValueError(
+                f"it is of version {message.metadata_version.name}; write V5, as all do since 2020"
+            )
+        # Field 2 of the table Message is its header, field 3 of the table RecordBatch its compression.
+        metadata = message.metadata.to_pybytes()
+        header = _target(metadata, _field(metadata, _target(metadata, 0), 2))
+        if message.type == "record batch" and _field(metadata, header, 3):
+            raise ValueError(
+                "its buffers are compressed; write it without "
+                "(pyarrow: IpcWriteOptions(compression=None), the default)"
+            )
+
+
+def _field(flatbuffer: bytes, table: int, index: int) -> int:
+    """Where a table's field stands; 0: the table has none (FlatBuffers internals, "Tables")."""
+    layout = table - int(struct.unpack_from("<i", flatbuffer, table)[0])
+    size, entry = struct.unpack_from("<H", flatbuffer, layout)[0], 4 + 2 * index
+    offset = int(struct.unpack_from("<H", flatbuffer, layout + entry)[0]) if entry < size else 0
+    return table + offset if offset else 0
+
+
+def _target(flatbuffer: bytes, position: int) -> int:
+    """Where the offset at a position points to."""
+    return position + int(struct.unpack_from("<I", flatbuffer, position)[0])
 
 
 def to_parquet(table: pa.Table, path: Path) -> None:

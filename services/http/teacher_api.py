@@ -239,9 +239,19 @@ def _details(scores: pa.Table, offsets: np.ndarray) -> dict[str, list[Any]]:
         ids, _ = schema.flatten(scores.column("top_token_ids"))
         logprobs, _ = schema.flatten(scores.column("top_logprobs"))
         k = ids.size // max(1, int(offsets[-1]))
-        places = [
-            [{"token_id": int(i), "logprob": float(p)} for i, p in zip(*pair, strict=True)]
-            for pair in zip(ids.reshape(-1, k), logprobs.reshape(-1, k), strict=True)
+        # Written row by row: as Python objects they take some ten times the memory, and one row's at a time.
+        found["top"] = [
+            orjson.Fragment(_tops(ids[k * start : k * stop], logprobs[k * start : k * stop], k))
+            for start, stop in pairwise(offsets)
         ]
-        found["top"] = [places[start:stop] for start, stop in pairwise(offsets)]
     return found
+
+
+def _tops(ids: np.ndarray, logprobs: np.ndarray, k: int) -> bytes:
+    """The JSON of one row's ``top``; both arrays are [response tokens x k]."""
+    return orjson.dumps(
+        [
+            [{"token_id": int(i), "logprob": float(p)} for i, p in zip(*place, strict=True)]
+            for place in zip(ids.reshape(-1, k), logprobs.reshape(-1, k), strict=True)
+        ]
+    )

@@ -216,6 +216,34 @@ class TestStorage:
         with pytest.raises(SchemaError, match=r"2 rows read.*no end mark"):
             schema.from_ipc(whole[:cut])
 
+    @pytest.mark.parametrize("codec", ["zstd", "lz4"])
+    def test_compressed_streams_are_refused_before_they_expand(self, codec: str) -> None:
+        table = pa.table({"zeros": np.zeros(2**22, np.int32)})
+        data = stream(table, pa.ipc.IpcWriteOptions(compression=codec))
+        assert len(data) < table.nbytes / 100
+        before, peak = pa.total_allocated_bytes(), pa.default_memory_pool().max_memory()
+        with pytest.raises(SchemaError, match=r"buffers are compressed; write it without"):
+            schema.from_ipc(data)
+        assert pa.total_allocated_bytes() - before < 2**20
+        assert pa.default_memory_pool().max_memory() == peak
+
+    def test_a_compressed_batch_after_others_is_noticed(self) -> None:
+        # Arrow leaves tiny buffers as they are, and the batch still counts as compressed.
+        table = rollouts()
+        plain, packed = stream(table), stream(table, pa.ipc.IpcWriteOptions(compression="zstd"))
+        head = len(stream(table.slice(0, 0))) - 8
+        with pytest.raises(SchemaError, match="buffers are compressed"):
+            schema.from_ipc(plain[:-8] + packed[head:])
+        assert schema.from_ipc(plain[:-8] + plain[head:]).num_rows == 2 * table.num_rows
+
+    def test_other_ways_to_hide_size_are_refused(self) -> None:
+        encoded = pa.table({"a": pa.array(["x", "x"]).dictionary_encode()})
+        with pytest.raises(SchemaError, match="message of the type dictionary"):
+            schema.from_ipc(stream(encoded))
+        old = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V4)
+        with pytest.raises(SchemaError, match="version V4; write V5"):
+            schema.from_ipc(stream(rollouts(), old))
+
     def test_corrupt_files_are_named(self, tmp_path: Any) -> None:
         (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing")
         with pytest.raises(SchemaError, match=r"bad\.parquet is not a readable Parquet file"):
@@ -230,6 +258,13 @@ class TestStorage:
         data[place % len(data)] = value
         with contextlib.suppress(SchemaError):
             schema.validate(schema.from_ipc(bytes(data)), schema.ROLLOUTS, vocab_size=4)
+
+
+def stream(table: pa.Table, options: pa.ipc.IpcWriteOptions | None = None) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def joined(table: pa.Table, teacher: bool = True, seed: int = 0) -> pa.Table:

@@ -14,6 +14,7 @@ from scoring_cases import TOLERANCE, PlainForward, fingerprint, mixed_pairs, seq
 
 from rlad_core import schema
 from services.errors import InvalidRequestError, LimitError
+from services.scoring.interface import Details
 from services.teacher import build
 from services.teacher_settings import TeacherArgs, TeacherLimits
 from services.teachers import HandleTeacher
@@ -140,6 +141,9 @@ def test_requests_over_a_limit_say_how_much(torch_teacher: Any, tiny_model: Any)
     many = [([1] * 128, [2] * 128)] * 100
     with pytest.raises(LimitError, match="25600 tokens in one request; at most 20000"):
         torch_teacher.score.remote(sequences(tiny_model.path, many)).result(timeout_s=60)
+    few = sequences(tiny_model.path, [([1] * 128, [2] * 128)] * 8)
+    with pytest.raises(LimitError, match="2048 tokens and 20480 likeliest tokens to tell in one request"):
+        torch_teacher.score.remote(few, Details(top_k=20)).result(timeout_s=60)
 
 
 def test_json_has_the_same_numbers(http: httpx.Client, tiny_model: Any, plain: PlainForward) -> None:

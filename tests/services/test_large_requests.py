@@ -1,0 +1,69 @@
+"""Requests that ask for a lot: refused with what and how much, or answered in parts; without Ray."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlad_core import schema
+from services.clients import _parts
+from services.errors import LimitError
+from services.http.bodies import Body
+from services.http.teacher_api import Wanted, write_answer
+from services.scoring.interface import Details, Scored
+from services.scoring.tables import to_pairs, to_scores
+from services.teacher_settings import TeacherLimits
+
+TOKENIZER = "sha256:mine"
+
+
+def sequences(*lengths: int) -> Any:
+    """SEQUENCES with prompts of one token and responses of these lengths."""
+    return schema.build(
+        schema.SEQUENCES,
+        {
+            "sequence_id": [str(place) for place in range(len(lengths))],
+            "prompt_token_ids": [[1]] * len(lengths),
+            "response_token_ids": [[2] * length for length in lengths],
+        },
+        tokenizer_fingerprint=TOKENIZER,
+    )
+
+
+def test_what_is_told_counts_as_what_is_scored() -> None:
+    limits = TeacherLimits(max_tokens_per_request=1000)
+    limits.check(1, 1000)
+    limits.check(1, 100, told=900)
+    with pytest.raises(
+        LimitError, match="100 tokens and 901 likeliest tokens to tell in one request; at most 1000 are taken"
+    ) as refused:
+        limits.check(1, 100, told=901)
+    assert refused.value.limit == "tokens"
+
+
+def test_the_client_s_parts_are_within_the_limit_with_what_is_told() -> None:
+    table = sequences(*[9] * 10)
+    assert [part.num_rows for part in _parts(table, 100, 50)] == [5, 5]
+    # 1 + 9 + 9 * 2 tokens each
+    assert [part.num_rows for part in _parts(table, 100, 60, top_k=2)] == [2] * 5
+    assert _parts(table.slice(0, 0), 100, 50, top_k=2) == []
+
+
+def test_the_likeliest_tokens_in_json_are_those_of_the_table() -> None:
+    table, details = sequences(3, 1), Details(top_k=2)
+    scored = [
+        Scored(
+            np.full(length, -1, np.float32),
+            top_ids=np.arange(2 * length, dtype=np.int32).reshape(length, 2),
+            top_logprobs=-np.arange(2 * length, dtype=np.float32).reshape(length, 2) / 4,
+        )
+        for length in (3, 1)
+    ]
+    scores = to_scores(table, to_pairs(table, details), scored, details)
+    body = Body(b"", "json", "json")
+    answer = json.loads(bytes(write_answer(Wanted(table, None, details), scores, body, model="m").body))
+    assert [result["top"] for result in answer["results"]] == [
+        [[{"token_id": i, "logprob": -i / 4} for i in pair] for pair in pairs]
+        for pairs in ([(0, 1), (2, 3), (4, 5)], [(0, 1)])
+    ]
