@@ -23,6 +23,7 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
             max_model_len=max_model_len,
             logits_memory_bytes=logits_memory_bytes,
             threads=args.threads,
+            patience_s=args.limits.timeout_s,
         )
     from services.engine_process import check_platform
     from services.scoring.vllm_engine import VllmEngine
@@ -41,6 +42,7 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
         max_tokens_per_step=args.max_tokens_per_batch,
         logits_memory_bytes=logits_memory_bytes,
         max_top_k=args.limits.max_top_k,
+        patience_s=args.limits.timeout_s,
         tensor_parallel_size=args.tensor_parallel_size,
         **device_settings,
     )

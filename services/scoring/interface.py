@@ -98,7 +98,7 @@ class ScoringEngine(Protocol):
         """
 
     async def check_health(self) -> None:
-        """Make the engine answer.
+        """Make the engine answer, or see that it is at work: one that is slow must not be replaced for it.
 
         Raises:
             Exception: it does not; the replica is then to be replaced.

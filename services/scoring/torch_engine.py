@@ -5,6 +5,7 @@ alone, in chunks (`rlad_core.logprobs`). One thread owns the model, so the event
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,6 +35,7 @@ class TorchEngine:
         max_model_len: longest sequence.
         logits_memory_bytes: memory that logits may take at a time.
         threads: CPU threads of a forward pass.
+        patience_s: how long one may take before the engine counts as hanging.
 
     Raises:
         ValueError: the model's architecture is not one that packing works for.
@@ -44,8 +46,17 @@ class TorchEngine:
     batches_in_flight = 1
 
     def __init__(
-        self, model: str, *, dtype: str, max_model_len: int, logits_memory_bytes: int, threads: int
+        self,
+        model: str,
+        *,
+        dtype: str,
+        max_model_len: int,
+        logits_memory_bytes: int,
+        threads: int,
+        patience_s: float = 600.0,
     ) -> None:
+        self._patience_s = patience_s
+        self._began: float | None = None  # the pass that is running
         # The number of threads is a property of the calling thread, so it is set where the work is done.
         self._thread = ThreadPoolExecutor(
             1, "scoring", initializer=torch.set_num_threads, initargs=(threads,)
@@ -66,7 +77,7 @@ class TorchEngine:
         """See `ScoringEngine`."""
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, self._forward, batch)
+            return await loop.run_in_executor(self._thread, self._work_on, batch)
         except RuntimeError as error:
             tokens = sum(pair.length for pair in batch)
             raise ScoringError(
@@ -74,10 +85,17 @@ class TorchEngine:
             ) from error
 
     async def check_health(self) -> None:
-        """Score one token; a pass that is already running is waited for."""
+        """Score one token, unless a pass is running that is not too old: on CPUs one can take minutes."""
+        began = self._began
+        if began is not None and time.monotonic() - began < self._patience_s:
+            return
         token = np.zeros(1, dtype=np.int32)
+        # Not as a batch of `score`: a probe that hangs is not to count as work.
+        probe = asyncio.get_running_loop().run_in_executor(
+            self._thread, self._forward, [TokenPair(token, token)]
+        )
         try:
-            await asyncio.wait_for(self.score([TokenPair(token, token)]), _PROBE_TIMEOUT_S)
+            await asyncio.wait_for(probe, _PROBE_TIMEOUT_S)
         except TimeoutError as error:
             raise TimeoutError(
                 f"the torch engine scored no single token within {_PROBE_TIMEOUT_S:.0f} s"
@@ -86,6 +104,14 @@ class TorchEngine:
     def shutdown(self) -> None:
         """See `ScoringEngine`."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _work_on(self, batch: Sequence[TokenPair]) -> list[Scored]:
+        # In the thread: a pass goes on when its callers have given up, and that is where it would hang.
+        self._began = time.monotonic()
+        try:
+            return self._forward(batch)
+        finally:
+            self._began = None
 
     @torch.inference_mode()
     def _forward(self, batch: Sequence[TokenPair]) -> list[Scored]:

@@ -31,10 +31,13 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from services.concurrency import all_of
 from services.engine_metrics import stat_loggers
+from services.limits import limit
 from services.scoring.interface import Scored, ScoringError, TokenPair
+from services.scoring.progress import Progress
 
 _BYTES_PER_LOGIT = 6
 _SMALLEST_STEP = 256
+_PROBE_TIMEOUT_S = 60.0
 
 
 class VllmEngine:
@@ -47,6 +50,7 @@ class VllmEngine:
         max_tokens_per_step: tokens of one engine step, cut further where logits would not fit.
         logits_memory_bytes: memory that the log-probs of one step may take.
         max_top_k: the largest `Details.top_k` that will be asked for.
+        patience_s: how long it may work without an answer before it counts as hanging.
         engine_args: further arguments of vLLM's AsyncEngineArgs.
     """
 
@@ -65,8 +69,10 @@ class VllmEngine:
         max_tokens_per_step: int,
         logits_memory_bytes: int,
         max_top_k: int,
+        patience_s: float = 600.0,
         **engine_args: Any,
     ) -> None:
+        self._progress = Progress(patience_s)
         text_config = AutoConfig.from_pretrained(model).get_text_config()
         positions = int(text_config.max_position_embeddings)
         self.max_model_len = max_model_len
@@ -98,19 +104,29 @@ class VllmEngine:
     async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
         """See `ScoringEngine`. Cancelling the call aborts its requests inside vLLM."""
         try:
-            return await all_of(self._score(pair) for pair in batch)
+            return await all_of(self._awaited(pair) for pair in batch)
         except Exception as error:
             raise ScoringError(f"vLLM failed on a batch of {len(batch)} responses: {error!r}") from error
 
     async def check_health(self) -> None:
-        """Score one token, which goes through the engine's process."""
+        """Score one token, which goes through the engine's process; unless that is at work and gets on, since
+        the token would wait behind all that it has.
+        """
         await self._engine.check_health()
+        if self._progress.is_made:
+            return
         token = np.zeros(1, dtype=np.int32)
-        await self.score([TokenPair(token, token)])
+        async with limit(_PROBE_TIMEOUT_S, "vLLM to score a single token"):
+            await self._score(TokenPair(token, token))
+        self._progress.answered()
 
     def shutdown(self) -> None:
         """End the engine's processes."""
         self._engine.shutdown()
+
+    async def _awaited(self, pair: TokenPair) -> Scored:
+        with self._progress.awaited():
+            return await self._score(pair)
 
     async def _score(self, pair: TokenPair) -> Scored:
         ids = np.concatenate([pair.prompt, pair.response])
