@@ -167,4 +167,18 @@ def teacher_args(config: RunConfig, settings: ServeTeacher) -> TeacherArgs:
 def verifier_args(config: RunConfig) -> verifier.VerifierArgs:
     """The verifier service of a run, for its own tasks alone."""
     names = [task.name for task in config.task_sections.values()]
-    return verifier.VerifierArgs(run=config.name, tasks={name: verifier.TASKS[name] for name in names})
+    settings = config.verifier
+    return verifier.VerifierArgs(
+        run=config.name,
+        tasks={name: verifier.TASKS[name] for name in names},
+        workers=settings.workers,
+        time_limit_s=settings.time_limit_s,
+        memory_limit_mib=settings.memory_limit_mib,
+        limits=verifier.VerifierLimits(
+            # An evaluation is one request, whatever its size.
+            max_responses_per_request=2**31,
+            # As long as the run itself waits: checks that hang have their own limit, and the groups of a step
+            # wait for each other's.
+            timeout_s=config.rollout.timeout_s,
+        ),
+    )

@@ -5,6 +5,7 @@
 """
 
 from rlad_core.config.errors import NOT_SET, ConfigError, Problem
+from rlad_core.config.judging import VerifierConfig
 from rlad_core.config.loading import assign, dump, load, parse, validate
 from rlad_core.config.models import SHIPPED, resolve_model
 from rlad_core.config.objectives import GRPO, KDRL, OPD, SFT, TRRD, Objective
@@ -69,6 +70,7 @@ __all__ = [
     "TelemetryConfig",
     "TrainProblems",
     "TrainPuzzles",
+    "VerifierConfig",
     "WeightsConfig",
     "assign",
     "dump",

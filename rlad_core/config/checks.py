@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rlad_core.config.errors import Problem
+from rlad_core.config.judging import judging_problems
 from rlad_core.config.objectives import KDRL
 from rlad_core.config.sections import RolloutConfig, ServeTeacher
 from rlad_core.config.teaching import teaching_problems
@@ -24,6 +25,7 @@ def run_problems(config: RunConfig) -> list[Problem]:
         *_sampling(config),
         *_lengths(config),
         *teaching_problems(config),
+        *judging_problems(config),
         *(problem for index, stage in enumerate(config.stages) for problem in _stage(config, index, stage)),
         *_batches(config),
         *_devices(config),

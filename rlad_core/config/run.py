@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from rlad_core.config.base import Section
 from rlad_core.config.checks import run_problems
+from rlad_core.config.judging import VerifierConfig
 from rlad_core.config.objectives import Objective
 from rlad_core.config.sections import (
     ClusterConfig,
@@ -77,6 +78,7 @@ class RunConfig(Section):
         default=(), strict=False, description="Instead of task: several, whose prompts are shuffled together."
     )
     rollout: RolloutConfig = RolloutConfig()
+    verifier: VerifierConfig = VerifierConfig()
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
     learner: LearnerConfig = LearnerConfig()
     weights: WeightsConfig = WeightsConfig()

@@ -282,11 +282,34 @@ def test_a_wrong_override_is_explained(override: str, says: str) -> None:
         (["rollout.num_gpus=2"], "only 1 of them would be used. Write 1, or rollout.tensor_parallel_size: 2"),
         (["rollout.tensor_parallel_size=2"], "rollout.num_gpus (0): a replica reserves whole GPUs"),
         (["teacher.tensor_parallel_size=2", "teacher.num_gpus=2"], "the torch engine runs on one device"),
+        (["verifier.workers=0"], "verifier.workers (0)"),
+        (["verifier.timeout_s=1"], "verifier.timeout_s"),
         (["cluster.address=auto", "cluster.num_cpus=4"], "cluster.num_cpus (4): the cluster at auto decides"),
     ],
 )  # fmt: skip
 def test_fields_that_cannot_work_together_are_refused(overrides: list[str], says: str) -> None:
     assert any(says in str(problem) for problem in refusal(*overrides).problems), str(refusal(*overrides))
+
+
+def test_checks_that_hang_come_to_an_end_before_the_run_does(tmp_path: Path) -> None:
+    train, held_out = (tmp_path / name for name in ("a.parquet", "b.parquet"))
+    train.touch()
+    held_out.touch()
+    math = (
+        f"task={{name: math, train: {{files: [{{path: {train}, format: gsm8k}}]}}, "
+        f"evaluation: {{files: [{{path: {held_out}}}]}}}}"
+    )
+    # 32 groups of 8, each tried whole and then one by one: 288 checks of 12.5 s for 2 workers are 1800 s.
+    assert read(math, "verifier.time_limit_s=12.5").verifier.workers == 2
+    problem = the_problem(math, "verifier.time_limit_s=13")
+    assert problem.startswith("verifier.workers (2): if all checks of a step took 13 s")
+    assert "outlast rollout.timeout_s 1800 and end the run. Write 3 or more" in problem
+    assert "Write 7 or more" in the_problem(math, "rollout.prompts_per_step=256")
+    assert read(math, "rollout.prompts_per_step=256", "verifier.workers=7").verifier.workers == 7
+    # Checks of puzzles cannot hang, and worked solutions are not judged.
+    assert read("verifier.time_limit_s=900").verifier.time_limit_s == 900
+    traces = ["stages.0.objective={kind: sft}", "stages.1={steps: 1, objective: {kind: sft}}"]
+    assert read(math, *traces, "verifier.time_limit_s=900").verifier.time_limit_s == 900
 
 
 @pytest.mark.parametrize("objective", ["{kind: grpo}", "{kind: trrd}", "{kind: kdrl}"])
