@@ -36,7 +36,8 @@ LABELS: Final = {
     "stage": "one of " + ", ".join(f"`{stage}`" for stage in STAGES) + "; also `idle` where a help says so",
     "service": "`teacher`, `rollout` or `verifier`",
     "kind": "the few cases that the metric's help names",
-    "phase": "`queue`, `decode`, `engine` or `encode`",
+    "phase": "`queue`, `decode`, `engine` or `encode`; rollout's queue is its wait for weights, and vLLM "
+    "tells its own as `request_queue_time_seconds`",
     "subset": "subset of the task, for instance `3_people`",
     "rank": "number of a replica in its deployment, 0, 1, ...; its successor gets the same",
 }
@@ -220,7 +221,11 @@ def _of_service(name: str, kind: Kind, unit: str, text: str, *more_labels: str) 
 
 
 SERVICE_REQUESTS: Final = _of_service(
-    "requests_total", "counter", "requests", "Calls taken; kind is handle, json or arrow.", "kind"
+    "requests_total",
+    "counter",
+    "requests",
+    "Calls, refused ones too; kind is handle, json, arrow, or other for what was refused unread.",
+    "kind",
 )
 SERVICE_SEQUENCES: Final = _of_service("sequences_total", "counter", "sequences", "Sequences answered.")
 SERVICE_TOKENS: Final = _of_service(

@@ -1,7 +1,7 @@
-"""Several coroutines at once, of which all must succeed."""
+"""Several coroutines at once, of which all must succeed, and a call of which the first must count."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -32,3 +32,15 @@ async def all_of(work: Iterable[Coroutine[Any, Any, Result]], *, at_most: int | 
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+class Once:
+    """Passes on the first of its calls."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def __call__(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()

@@ -10,10 +10,12 @@ class ServiceError(Exception):
     Attributes:
         status: of the HTTP answer.
         title: of the kind of problem, the same every time.
+        limit: which limit was hit, by the names of `rlad_core.metrics.SERVICE_LIMITS`; None: none was.
     """
 
     status = 500
     title = "The service failed"
+    limit: str | None = None
 
 
 class InvalidRequestError(ServiceError, ValueError):
@@ -54,6 +56,7 @@ class DeadlineError(ServiceError, TimeoutError):
 
     status = 504
     title = "The time limit was reached"
+    limit = "time"
 
 
 class BusyError(ServiceError):
@@ -66,6 +69,7 @@ class BusyError(ServiceError):
 
     status = 429
     title = "Too much is waiting"
+    limit = "queue"
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message, retry_after_s)

@@ -28,7 +28,7 @@ from services import telemetry
 from services.concurrency import all_of
 from services.errors import BusyError, DeadlineError, LimitError
 from services.held_policy import HeldPolicy
-from services.http.bodies import Body, documents, read_body
+from services.http.bodies import Body, documents
 from services.http.gate import service_app
 from services.http.health import UP, Health, Intake
 from services.http.problems import documented
@@ -49,7 +49,7 @@ _RETRY_AFTER_S = 2.0
 logger = logging.getLogger("ray.serve")
 
 
-http = service_app("Rollouts", "Responses sampled from the current policy, with their log-probs.")
+http = service_app(SERVICE, "Rollouts", "Responses sampled from the current policy, with their log-probs.")
 
 
 @serve.deployment
@@ -84,7 +84,7 @@ class RolloutService:
         self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s, tell)
         # Before Serve routes anything here: a restarted replica must not begin with version 0.
         await self._held.start()
-        self._intake = Intake(self.check_health, "the engine")
+        self._intake = Intake(SERVICE, self.check_health, "the engine")
 
     async def generate(self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0) -> pa.Table:
         """Sample ``sampling.group_size`` responses for each prompt.
@@ -103,7 +103,7 @@ class RolloutService:
         Raises:
             InvalidRequestError: a prompt leaves no room for a response, or has another tokenizer's ids.
             StaleReplicaError: the replica has no way to get ``min_version``.
-            TimeoutError: after ``timeout_s`` seconds.
+            DeadlineError: after ``timeout_s`` seconds, or ``update_timeout_s`` for the version.
         """
         with telemetry.request(SERVICE, "handle"):
             return await self._generate(prompts, sampling, min_version)
@@ -114,28 +114,22 @@ class RolloutService:
         temperature 1, of the whole vocabulary. With Arrow the body is a PROMPTS table, and the sampling
         settings are query parameters.
         """
-        with self._intake.admit():
-            body = await read_body(request, self._args.limits.max_body_bytes)
+        async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
             return await self._answer(body, dict(request.query_params))
 
     async def _answer(self, body: Body, query: dict[str, str]) -> Response:
-        with telemetry.request(SERVICE, body.encoding):
-            prompts, sampling = await asyncio.to_thread(
-                read_request, body, query, self._tokenizer, self._fingerprint
-            )
-            self._refuse_over_limit(prompts.num_rows * sampling.group_size)
-            try:
-                rollouts = await self._generate(prompts, sampling)
-            except TimeoutError as error:
-                telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="time")
-                raise DeadlineError(str(error)) from error
-            return await asyncio.to_thread(
-                write_answer,
-                rollouts,
-                body,
-                model=self._args.name,
-                policy_version=self._held.report["version"],
-            )
+        prompts, sampling = await asyncio.to_thread(
+            read_request, body, query, self._tokenizer, self._fingerprint
+        )
+        self._refuse_over_limit(prompts.num_rows * sampling.group_size)
+        rollouts = await self._generate(prompts, sampling)
+        return await asyncio.to_thread(
+            write_answer,
+            rollouts,
+            body,
+            model=self._args.name,
+            policy_version=self._held.report["version"],
+        )
 
     @http.get("/v1/policy")
     async def policy(self) -> PolicyInfo:
@@ -244,12 +238,15 @@ class RolloutService:
                 vocab_size=self._vocab_size,
                 max_model_len=self._args.max_model_len,
             )
-        with telemetry.phase(SERVICE, "queue") as phase:
-            await self._held.reach(min_version)
-            phase.change("engine")
-            what = f"{sampling.group_size} responses each to {len(rows)} prompts"
-            async with limit(self._args.timeout_s, what):
-                groups = await all_of(self._sample(row, sampling) for row in rows)
+        try:
+            with telemetry.phase(SERVICE, "queue") as phase:
+                await self._held.reach(min_version)
+                phase.change("engine")
+                what = f"{sampling.group_size} responses each to {len(rows)} prompts"
+                async with limit(self._args.timeout_s, what):
+                    groups = await all_of(self._sample(row, sampling) for row in rows)
+        except TimeoutError as error:
+            raise DeadlineError(str(error)) from error
         with telemetry.phase(SERVICE, "encode"):
             rollouts = to_rollouts(rows, groups, self._tokenizer, self._fingerprint)
         telemetry.count(metrics.SERVICE_SEQUENCES, rollouts.num_rows, service=SERVICE)
@@ -260,23 +257,14 @@ class RolloutService:
 
     def _refuse_over_limit(self, responses: int) -> None:
         limits = self._args.limits
-        try:
-            if responses > (most := limits.max_responses_per_request):
-                raise LimitError(
-                    "sequences", f"{responses} responses in one request; at most {most} are taken"
-                )
-            if (
-                waiting := self._engine.unfinished()
-            ) and waiting + responses > limits.max_unfinished_responses:
-                raise BusyError(
-                    f"{waiting} responses are in work here, and with these {responses} it would be more than "
-                    f"{limits.max_unfinished_responses}",
-                    retry_after_s=_RETRY_AFTER_S,
-                )
-        except (LimitError, BusyError) as error:
-            kind = error.limit if isinstance(error, LimitError) else "queue"
-            telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind=kind)
-            raise
+        if responses > (most := limits.max_responses_per_request):
+            raise LimitError("sequences", f"{responses} responses in one request; at most {most} are taken")
+        if (waiting := self._engine.unfinished()) and waiting + responses > limits.max_unfinished_responses:
+            raise BusyError(
+                f"{waiting} responses are in work here, and with these {responses} it would be more than "
+                f"{limits.max_unfinished_responses}",
+                retry_after_s=_RETRY_AFTER_S,
+            )
 
     async def _sample(self, row: dict[str, Any], sampling: SamplingSettings) -> "list[Sampled]":
         from services.policy_engine import EngineLostError

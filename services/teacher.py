@@ -19,14 +19,8 @@ from transformers import AutoTokenizer
 from rlad_core import metrics, schema
 from rlad_core.config import resolve_model
 from services import telemetry
-from services.errors import (
-    BusyError,
-    DeadlineError,
-    InvalidRequestError,
-    LimitError,
-    UnknownNameError,
-)
-from services.http.bodies import Body, documents, read_body
+from services.errors import BusyError, DeadlineError, InvalidRequestError, UnknownNameError
+from services.http.bodies import Body, documents
 from services.http.gate import service_app
 from services.http.health import UP, Health, Intake
 from services.http.problems import documented
@@ -49,7 +43,7 @@ from services.teacher_settings import TeacherArgs
 SERVICE = "teacher"
 _RETRY_AFTER_S = 1.0
 
-http = service_app("Teacher scoring", "Log-probs of given responses under a teacher model.")
+http = service_app(SERVICE, "Teacher scoring", "Log-probs of given responses under a teacher model.")
 
 
 @serve.deployment
@@ -72,7 +66,7 @@ class TeacherService:
             on_batch=self._record_batch,
             on_queue=lambda pairs: telemetry.gauge(metrics.SERVICE_QUEUE, pairs, service=SERVICE),
         )
-        self._intake = Intake(self.check_health, "the engine")
+        self._intake = Intake(SERVICE, self.check_health, "the engine")
 
     async def score(self, sequences: pa.Table, details: Details = NO_DETAILS) -> pa.Table:
         """Log-probs of the responses; see `services.teachers.Teacher.score`.
@@ -102,18 +96,16 @@ class TeacherService:
         """Score responses: exactly one natural log-prob per response token, at temperature 1, of the whole
         vocabulary, in the order of the request.
         """
-        with self._intake.admit():
-            body = await read_body(request, self._args.limits.max_body_bytes)
+        async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
             return await self._answer(body, Details(top_k, entropy))
 
     async def _answer(self, body: Body, details: Details) -> Response:
-        with telemetry.request(SERVICE, body.encoding):
-            # In a thread: parsing a large body takes long enough to hold up others.
-            wanted = await asyncio.to_thread(read_request, body, details, self._tokenizer, self._fingerprint)
-            if wanted.model not in (None, self._name):
-                raise UnknownNameError(f"model {wanted.model!r} is not served here; this is {self._name!r}")
-            scores = await self._score(wanted.sequences, wanted.details)
-            return await asyncio.to_thread(write_answer, wanted, scores, body, model=self._name)
+        # In a thread: parsing a large body takes long enough to hold up others.
+        wanted = await asyncio.to_thread(read_request, body, details, self._tokenizer, self._fingerprint)
+        if wanted.model not in (None, self._name):
+            raise UnknownNameError(f"model {wanted.model!r} is not served here; this is {self._name!r}")
+        scores = await self._score(wanted.sequences, wanted.details)
+        return await asyncio.to_thread(write_answer, wanted, scores, body, model=self._name)
 
     @http.get("/v1/info")
     async def info(self) -> TeacherInfo:
@@ -143,7 +135,7 @@ class TeacherService:
 
     @http.get("/readyz", responses=documented(503))
     async def ready(self) -> Health:
-        """The engine scores, and new requests are taken."""
+        """The engine scores or is at work, and new requests are taken."""
         return await self._intake.ready()
 
     async def drain(self) -> None:
@@ -155,7 +147,9 @@ class TeacherService:
         return self._intake.in_work
 
     async def check_health(self) -> None:
-        """Asked by Serve, which replaces the replica if this raises: the engine must score a token."""
+        """Asked by Serve, which replaces the replica if this raises: the engine must score a token, or be at
+        work on what came in within ``limits.timeout_s``.
+        """
         await self._engine.check_health()
 
     def __del__(self) -> None:
@@ -183,7 +177,6 @@ class TeacherService:
                 async with asyncio.timeout(limit_s):
                     scored = await self._batcher.score(pairs.pairs, lambda: phase.change("engine"))
             except TimeoutError as error:
-                telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="time")
                 raise DeadlineError(
                     f"{sequences.num_rows} sequences were not scored within {limit_s:g} s; "
                     f"{self._batcher.queue_length} more wait here"
@@ -205,19 +198,14 @@ class TeacherService:
             raise InvalidRequestError(
                 f"entropy: engine {self._args.engine} does not tell it; engine torch does"
             )
-        try:
-            limits.check(sequences, tokens, scored * details.top_k)
-            # A lone request within its own limits is always taken, however small the queue is.
-            if (waiting := self._batcher.queued_tokens) and waiting + tokens > limits.max_queued_tokens:
-                raise BusyError(
-                    f"{waiting} tokens wait here, and with these {tokens} it would be more than "
-                    f"{limits.max_queued_tokens}",
-                    retry_after_s=_RETRY_AFTER_S,
-                )
-        except (LimitError, BusyError) as error:
-            kind = error.limit if isinstance(error, LimitError) else "queue"
-            telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind=kind)
-            raise
+        limits.check(sequences, tokens, scored * details.top_k)
+        # A lone request within its own limits is always taken, however small the queue is.
+        if (waiting := self._batcher.queued_tokens) and waiting + tokens > limits.max_queued_tokens:
+            raise BusyError(
+                f"{waiting} tokens wait here, and with these {tokens} it would be more than "
+                f"{limits.max_queued_tokens}",
+                retry_after_s=_RETRY_AFTER_S,
+            )
 
     def _record_batch(self, pairs: int, tokens: int) -> None:
         telemetry.observe(metrics.SERVICE_BATCH_SEQUENCES, pairs, service=SERVICE)
@@ -230,5 +218,5 @@ def build(args: TeacherArgs) -> Application:
     if not args.num_gpus:
         # vLLM on CPUs otherwise pins every engine of a machine to the same cores.
         environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    # A health check waits for the batch that is running.
+    # A health check waits a minute for its probe.
     return bind(TeacherService, args, environment, health_check_timeout_s=120)

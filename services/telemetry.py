@@ -27,6 +27,7 @@ import structlog
 from rlad_core import metrics
 from rlad_core.metrics import SHARED, Kind, MetricSpec, Stage
 from rlad_core.timeline import StageSpan
+from services.errors import ServiceError
 from services.metric_sinks import Sink, current_sink
 
 
@@ -154,7 +155,12 @@ class span:
 
 @contextlib.contextmanager
 def request(service: str, kind: str) -> Iterator[None]:
-    """Time one call to a service (`kind`: handle, json or arrow); an exception is counted and passes."""
+    """Time one call to a service; an exception is counted, with the limit that it tells of, and passes.
+
+    Args:
+        service: the label of that name.
+        kind: see `rlad_core.metrics.SERVICE_REQUESTS`.
+    """
     clock = time.perf_counter()
     count(metrics.SERVICE_REQUESTS, service=service, kind=kind)
     _change_open(metrics.SERVICE_IN_FLIGHT, +1, service=service)
@@ -162,6 +168,8 @@ def request(service: str, kind: str) -> Iterator[None]:
         yield
     except BaseException as error:
         count(metrics.SERVICE_ERRORS, service=service, kind=type(error).__name__)
+        if isinstance(error, ServiceError) and error.limit is not None:
+            count(metrics.SERVICE_LIMITS, service=service, kind=error.limit)
         raise
     finally:
         seconds = time.perf_counter() - clock

@@ -10,6 +10,7 @@ itself (an unknown task, gold that the task cannot read) fails the request and n
 """
 
 import asyncio
+from collections.abc import Callable
 
 import pyarrow as pa
 from fastapi import Request, Response
@@ -28,7 +29,7 @@ from services.errors import (
     LimitError,
     UnknownNameError,
 )
-from services.http.bodies import documents, read_body
+from services.http.bodies import documents
 from services.http.gate import service_app
 from services.http.health import UP, Health, Intake
 from services.http.problems import documented
@@ -86,7 +87,7 @@ def _table(responses: pa.Table, verdicts: list[Verdict]) -> pa.Table:
     )
 
 
-http = service_app("Verification", "Rewards of responses, and why.")
+http = service_app(SERVICE, "Verification", "Rewards of responses, and why.")
 
 
 @serve.deployment
@@ -102,8 +103,12 @@ class VerifierService:
             workers=args.workers,
             time_limit_s=args.time_limit_s,
             memory_limit_bytes=args.memory_limit_mib * 2**20,
+            on_batch=lambda checks: telemetry.observe(
+                metrics.SERVICE_BATCH_SEQUENCES, checks, service=SERVICE
+            ),
+            on_queue=lambda checks: telemetry.gauge(metrics.SERVICE_QUEUE, checks, service=SERVICE),
         )
-        self._intake = Intake(self._probe, "a worker process")
+        self._intake = Intake(SERVICE, self._probe, "a worker process")
         await self._pool.start()
 
     async def verify(self, responses: pa.Table) -> pa.Table:
@@ -127,12 +132,10 @@ class VerifierService:
     @http.post("/v1/verify", **documents(VerifyRequest, VerifyAnswer))
     async def verify_http(self, request: Request) -> Response:
         """Judge responses; the verdicts come in the order of the request."""
-        with self._intake.admit():
-            body = await read_body(request, self._args.limits.max_body_bytes)
-            with telemetry.request(SERVICE, body.encoding):
-                responses = await asyncio.to_thread(read_request, body)
-                rewards = await self._verify(responses)
-                return await asyncio.to_thread(write_answer, rewards, body)
+        async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
+            responses = await asyncio.to_thread(read_request, body)
+            rewards = await self._verify(responses)
+            return await asyncio.to_thread(write_answer, rewards, body)
 
     @http.get("/v1/info")
     async def info(self) -> VerifierInfo:
@@ -177,11 +180,10 @@ class VerifierService:
             checks, ids = self._read(responses)
         limit_s = self._args.limits.timeout_s
         try:
-            with telemetry.phase(SERVICE, "engine"):
+            with telemetry.phase(SERVICE, "queue") as phase:
                 async with asyncio.timeout(limit_s):
-                    verdicts = await self._judge(checks, ids)
+                    verdicts = await self._judge(checks, ids, lambda: phase.change("engine"))
         except TimeoutError as error:
-            telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="time")
             raise DeadlineError(f"{len(ids)} responses were not judged within {limit_s:g} s") from error
         telemetry.count(metrics.SERVICE_SEQUENCES, len(ids), service=SERVICE)
         with telemetry.phase(SERVICE, "encode"):
@@ -193,7 +195,6 @@ class VerifierService:
         except schema.SchemaError as error:
             raise InvalidRequestError(str(error)) from error
         if (rows := responses.num_rows) > (most := self._args.limits.max_responses_per_request):
-            telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind="sequences")
             raise LimitError("sequences", f"{rows} responses in one request; at most {most} are taken")
         ids = responses.column("sequence_id").to_pylist()
         columns = (responses.column(name).to_pylist() for name in ("task", "response", "gold"))
@@ -206,8 +207,10 @@ class VerifierService:
                 )
         return checks, ids
 
-    async def _judge(self, checks: list[Check], ids: list[str]) -> list[Verdict]:
-        outcomes = await self._pool.judge(checks)
+    async def _judge(
+        self, checks: list[Check], ids: list[str], on_taken: Callable[[], None]
+    ) -> list[Verdict]:
+        outcomes = await self._pool.judge(checks, on_taken)
         failed = {place: o for place, o in enumerate(outcomes) if isinstance(o, Failed)}
         # The reward of what cannot be read is the task's to say, and an empty response is never right. This
         # also tells gold that is no gold from a response that the check stumbled over.

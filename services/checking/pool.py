@@ -14,13 +14,13 @@ a chunk             a worker that is free                    chunks before it, e
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from services.checking import worker
 from services.checking.process import WorkerProcess
 from services.checking.worker import Check, Failed, Outcome
-from services.concurrency import all_of
+from services.concurrency import Once, all_of
 
 CHUNK_SIZE = 32
 SOFT_LIMIT_S = 0.25
@@ -34,13 +34,24 @@ class CheckPool:
         workers: processes; checks that hang take one each until their limit.
         time_limit_s: wall-clock time of one check.
         memory_limit_bytes: of one worker, beyond what it starts with.
+        on_batch: told the checks of each chunk that a worker gets, for metrics.
+        on_queue: told the checks that wait for a worker, whenever their number has changed, for metrics.
     """
 
     def __init__(
-        self, tasks: dict[str, str], *, workers: int, time_limit_s: float, memory_limit_bytes: int
+        self,
+        tasks: dict[str, str],
+        *,
+        workers: int,
+        time_limit_s: float,
+        memory_limit_bytes: int,
+        on_batch: Callable[[int], None] = lambda checks: None,
+        on_queue: Callable[[int], None] = lambda checks: None,
     ) -> None:
         worker.load(tasks)  # here too: a wrong name should fail at the start, with its reason
         self._time_limit_s = time_limit_s
+        self._on_batch, self._on_queue = on_batch, on_queue
+        self._queue_length = 0
         self._workers = [WorkerProcess(tasks, memory_limit_bytes) for _ in range(workers)]
         self._threads = ThreadPoolExecutor(workers, "checking")
         self._idle: asyncio.Queue[WorkerProcess] = asyncio.Queue()
@@ -53,16 +64,23 @@ class CheckPool:
         Raises:
             RuntimeError: one does not start.
         """
-        await asyncio.gather(*(self._run(()) for _ in self._workers))
+        await asyncio.gather(*(self._run((), Once(lambda: None)) for _ in self._workers))
 
-    async def judge(self, checks: Sequence[Check]) -> list[Outcome]:
+    async def judge(
+        self, checks: Sequence[Check], on_taken: Callable[[], None] = lambda: None
+    ) -> list[Outcome]:
         """An outcome for each check, in order. Cancelling the call ends its checks.
+
+        Args:
+            checks: what to judge.
+            on_taken: called once, when a worker gets the first of them.
 
         Raises:
             RuntimeError: worker processes do not start.
         """
         chunks = [checks[start : start + CHUNK_SIZE] for start in range(0, len(checks), CHUNK_SIZE)]
-        judged = await all_of(self._judge_chunk(chunk) for chunk in chunks)
+        taken = Once(on_taken)
+        judged = await all_of(self._judge_chunk(chunk, taken) for chunk in chunks)
         return [outcome for outcomes in judged for outcome in outcomes]
 
     def close(self) -> None:
@@ -71,24 +89,25 @@ class CheckPool:
             process.kill()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _judge_chunk(self, chunk: Sequence[Check]) -> list[Outcome]:
+    async def _judge_chunk(self, chunk: Sequence[Check], taken: Once) -> list[Outcome]:
         outcomes: list[Outcome] = []
         while len(outcomes) < len(chunk):
             rest = chunk[len(outcomes) :]
-            part = await self._run(rest)
+            part = await self._run(rest, taken)
             if isinstance(part, Failed):
-                alone = [part] if len(rest) == 1 else await self._one_by_one(rest)
+                alone = [part] if len(rest) == 1 else await self._one_by_one(rest, taken)
                 return [*outcomes, *alone]
             outcomes += part
         return outcomes
 
-    async def _one_by_one(self, checks: Sequence[Check]) -> list[Outcome]:
-        judged = await all_of(self._judge_chunk([check]) for check in checks)
+    async def _one_by_one(self, checks: Sequence[Check], taken: Once) -> list[Outcome]:
+        judged = await all_of(self._judge_chunk([check], taken) for check in checks)
         return [outcome for outcomes in judged for outcome in outcomes]
 
-    async def _run(self, checks: Sequence[Check]) -> list[Outcome] | Failed:
+    async def _run(self, checks: Sequence[Check], taken: Once) -> list[Outcome] | Failed:
         """See `WorkerProcess.ask`."""
-        process = await self._idle.get()
+        process = await self._free_worker(len(checks))
+        taken()
         limit_s = self._time_limit_s + (SOFT_LIMIT_S if len(checks) > 1 else 0.0)
         asking = asyncio.get_running_loop().run_in_executor(
             self._threads, process.ask, checks, SOFT_LIMIT_S, limit_s
@@ -100,3 +119,18 @@ class CheckPool:
         except asyncio.CancelledError:
             process.kill()
             raise
+
+    async def _free_worker(self, checks: int) -> WorkerProcess:
+        """A worker for so many checks, which wait for it."""
+        self._count_waiting(checks)
+        try:
+            process = await self._idle.get()
+        finally:
+            self._count_waiting(-checks)
+        if checks:
+            self._on_batch(checks)
+        return process
+
+    def _count_waiting(self, change: int) -> None:
+        self._queue_length += change
+        self._on_queue(self._queue_length)

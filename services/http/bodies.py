@@ -1,7 +1,7 @@
 """Requests and answers as JSON or as an Arrow IPC stream, as the headers say.
 
-A route that takes both reads its request with `read_body` and says in its OpenAPI entry, through `documents`,
-what `read_body` would accept.
+A route that takes both gets its request's body from `services.http.health.Intake`, which reads it with
+`read_body`, and says in its OpenAPI entry, through `documents`, what `read_body` would accept.
 """
 
 from dataclasses import dataclass
@@ -39,6 +39,11 @@ class Body:
     answer: Encoding
 
 
+def encoding_of(request: Request) -> Encoding | None:
+    """What a request says its body is; None: neither of the two."""
+    return _ENCODINGS.get(_content_type(request))
+
+
 async def read_body(request: Request, max_bytes: int) -> Body:
     """The body, read no further than the limit: its announced length may be missing or wrong.
 
@@ -46,9 +51,10 @@ async def read_body(request: Request, max_bytes: int) -> Body:
         ProblemError: 415, neither JSON nor Arrow.
         LimitError: the body is too large.
     """
-    content_type = request.headers.get("content-type", JSON).split(";")[0].strip().lower()
-    if content_type not in _ENCODINGS:
-        raise ProblemError(415, "Unsupported media type", f"{content_type!r}: send {JSON} or {ARROW}")
+    if (encoding := encoding_of(request)) is None:
+        raise ProblemError(
+            415, "Unsupported media type", f"{_content_type(request)!r}: send {JSON} or {ARROW}"
+        )
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
@@ -56,7 +62,6 @@ async def read_body(request: Request, max_bytes: int) -> Body:
         if size > max_bytes:
             raise LimitError("body", f"the body has more than {max_bytes} bytes, the most that is taken")
         parts.append(part)
-    encoding = _ENCODINGS[content_type]
     accepted = request.headers.get("accept", "")
     answer: Encoding = "arrow" if ARROW in accepted else "json" if JSON in accepted else encoding
     return Body(b"".join(parts), encoding, answer)
@@ -113,6 +118,10 @@ def documents(request: type[BaseModel], answer: type[BaseModel]) -> dict[str, An
             }
         },
     }
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", JSON).split(";")[0].strip().lower()
 
 
 def _inlined(part: Any, definitions: dict[str, Any]) -> Any:

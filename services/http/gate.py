@@ -14,6 +14,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rlad_core import metrics
+from services import telemetry
 from services.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens, is_loopback
 from services.http.problems import Problem, add_problem_handlers, answer
 from services.telemetry import log
@@ -22,19 +24,25 @@ OPEN_PATHS = ("/healthz", "/readyz")
 """Asked by load balancers and kubelets, which have no token."""
 
 
-def service_app(title: str, summary: str) -> FastAPI:
-    """A FastAPI application behind the gate, whose refusals are problems (RFC 9457)."""
+def service_app(service: str, title: str, summary: str) -> FastAPI:
+    """A FastAPI application behind the gate, whose refusals are problems (RFC 9457).
+
+    Args:
+        service: value of the metrics' label `service`.
+        title, summary: for the OpenAPI document.
+    """
     app = FastAPI(title=title, summary=summary, version="1")
     add_problem_handlers(app)
-    app.add_middleware(Gate)
+    app.add_middleware(Gate, service=service)
     return app
 
 
 class Gate:
     """ASGI middleware, the outermost one of a service's application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, service: str) -> None:
         self._app = app
+        self._service = service
         self._tokens = Tokens()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,6 +64,9 @@ class Gate:
         with structlog.contextvars.bound_contextvars(request_id=headers.get("x-request-id")):
             try:
                 refusal = None if path in OPEN_PATHS else self._refusal(scope, headers)
+                if refusal is not None:
+                    telemetry.count(metrics.SERVICE_REQUESTS, service=self._service, kind="other")
+                    telemetry.count(metrics.SERVICE_ERRORS, service=self._service, kind="UnauthorizedError")
                 await (refusal or self._app)(scope, receive, noting)
             except asyncio.CancelledError:
                 status = "client left"

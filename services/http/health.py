@@ -1,12 +1,15 @@
 """Whether a replica takes requests: `/healthz` (the process is up), `/readyz` (it can do its work)."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Literal
 
+from fastapi import Request
 from pydantic import BaseModel
 
+from services import telemetry
 from services.errors import DrainingError, NotReadyError
+from services.http.bodies import Body, encoding_of, read_body
 
 
 class Health(BaseModel):
@@ -22,6 +25,7 @@ class Intake:
     """The door for requests over HTTP; closed while a replica drains. Calls by handle are the run's own.
 
     Args:
+        service: whose door it is, for metrics.
         check: makes what the replica works with answer, or raises.
         what: names that, for the error.
 
@@ -29,7 +33,8 @@ class Intake:
         in_work: requests that were let in and are not answered.
     """
 
-    def __init__(self, check: Callable[[], Awaitable[object]], what: str) -> None:
+    def __init__(self, service: str, check: Callable[[], Awaitable[object]], what: str) -> None:
+        self._service = service
         self._check = check
         self._what = what
         self._draining = False
@@ -39,19 +44,22 @@ class Intake:
         """Take nothing new from now on."""
         self._draining = True
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Let a request in and count it while it is in work.
+    @asynccontextmanager
+    async def admit(self, request: Request, max_bytes: int) -> AsyncIterator[Body]:
+        """Let a request in, read its body and count it while it is in work. Recorded from its first byte on,
+        so that what is refused before its body is read is in the metrics too.
 
         Raises:
             DrainingError: the replica is shutting down.
+            ProblemError, LimitError: see `read_body`.
         """
-        self._refuse_if_closed()
-        self.in_work += 1
-        try:
-            yield
-        finally:
-            self.in_work -= 1
+        with telemetry.request(self._service, encoding_of(request) or "other"):
+            self._refuse_if_closed()
+            self.in_work += 1
+            try:
+                yield await read_body(request, max_bytes)
+            finally:
+                self.in_work -= 1
 
     async def ready(self) -> Health:
         """The replica takes requests and can do its work.

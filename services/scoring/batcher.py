@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from services.concurrency import Once
 from services.scoring.interface import Scored, ScoringEngine, ScoringError, TokenPair
 
 
@@ -95,7 +96,7 @@ class Batcher:
         if self._forming.done():
             raise ScoringError("the batcher is closed: the service is shutting down")
         loop = asyncio.get_running_loop()
-        taken = _Once(on_taken)
+        taken = Once(on_taken)
         waiting = [_Waiting(pair, loop.create_future(), taken) for pair in pairs]
         self._queue.extend(waiting)
         self._on_queue(len(self._queue))
@@ -168,18 +169,6 @@ class Batcher:
             raise
         finally:
             self._places.release()
-
-
-class _Once:
-    """Passes on the first of its calls."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call: Callable[[], None] | None = call
-
-    def __call__(self) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            call()
 
 
 def _end_if_unwanted(batch: list[_Waiting], task: asyncio.Task[None], _: asyncio.Future[Scored]) -> None:

@@ -63,6 +63,38 @@ def test_only_the_offenders_fail(judge: Judging) -> None:
     assert [o.kind for o in outcomes if isinstance(o, Failed)] == ["time", "time", "memory", "crash", "error"]
 
 
+def test_what_waits_and_what_a_worker_gets_is_told() -> None:
+    batches: list[int] = []
+    queue: list[int] = []
+    taken: list[tuple[int, int]] = []
+
+    async def judged() -> None:
+        pool = CheckPool(
+            HOSTILE,
+            workers=1,
+            time_limit_s=10.0,
+            memory_limit_bytes=2**28,
+            on_batch=batches.append,
+            on_queue=queue.append,
+        )
+        try:
+            await pool.start()
+            assert not any(queue)
+            busy = asyncio.create_task(pool.judge([Check("hostile", "slow", "{}")]))
+            await asyncio.sleep(0.05)
+            checks = [Check("hostile", "a", "{}")] * 70
+            await pool.judge(checks, lambda: taken.append((len(batches), queue[-1])))
+            await busy
+        finally:
+            pool.close()
+
+    asyncio.run(judged())
+    # The only worker is busy: all chunks wait, and the first is taken while the others still do.
+    assert (max(queue), queue[-1]) == (70, 0)
+    assert batches[:2] == [1, 32]
+    assert taken == [(2, 38)]
+
+
 def test_a_check_that_is_slow_within_its_limit_is_no_offender(judge: Judging) -> None:
     # Together they take several times the limit of one.
     assert whys(judge(*["slow"] * 24)) == ["judged"] * 24

@@ -1,23 +1,30 @@
 """What every HTTP request passes: tokens, problems instead of tracebacks, logs with the request's id."""
 
+import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import prometheus_client
 import pytest
+from fastapi import Request
 from starlette.testclient import TestClient
 
+from rlad_core.metrics import SHARED
 from services import telemetry
-from services.errors import BusyError
+from services.errors import BusyError, DeadlineError, DrainingError, InvalidRequestError, LimitError
 from services.http.auth import AuthError, Tokens, is_loopback
+from services.http.bodies import ARROW
 from services.http.gate import service_app
 from services.http.health import Intake
 from services.http.problems import MEDIA_TYPE
+from services.metric_sinks import PrometheusSink
 
 LOCAL, ELSEWHERE = ("127.0.0.1", 5000), ("192.0.2.7", 5000)
 
 
 def client(who: tuple[str, int] = LOCAL) -> TestClient:
-    app = service_app("Example", "For a test.")
+    app = service_app("teacher", "Example", "For a test.")
 
     @app.get("/healthz")
     async def alive() -> dict[str, str]:
@@ -35,7 +42,42 @@ def client(who: tuple[str, int] = LOCAL) -> TestClient:
     async def busy() -> None:
         raise BusyError("7 tokens wait here", retry_after_s=1.2)
 
+    @app.post("/v1/length")
+    async def length(request: Request) -> dict[str, int]:
+        async with intake().admit(request, 10) as body:
+            return {"length": len(body.content)}
+
+    @app.post("/v1/closed")
+    async def closed(request: Request) -> None:
+        door = intake()
+        door.close()
+        async with door.admit(request, 10):
+            raise AssertionError("let in")
+
     return TestClient(app, client=who, raise_server_exceptions=False)
+
+
+def intake() -> Intake:
+    async def fine() -> None: ...
+
+    return Intake("teacher", fine, "the engine")
+
+
+def recorded(registry: prometheus_client.CollectorRegistry, name: str) -> dict[str, float]:
+    """Values of a metric by kind."""
+    families = {family.name: family for family in registry.collect()}
+    if name not in families:
+        return {}
+    samples = [sample for sample in families[name].samples if sample.name.endswith("_total")]
+    assert {(s.labels["run"], s.labels["service"]) for s in samples} == {(SHARED, "teacher")}
+    return {sample.labels["kind"]: sample.value for sample in samples}
+
+
+@pytest.fixture
+def registry() -> Iterator[prometheus_client.CollectorRegistry]:
+    own = prometheus_client.CollectorRegistry()
+    with telemetry.recording_into(PrometheusSink(own)):
+        yield own
 
 
 @pytest.fixture(autouse=True)
@@ -119,12 +161,53 @@ def test_unknown_routes_and_methods_are_problems() -> None:
 
 
 def test_a_drained_replica_finishes_what_it_has() -> None:
-    async def fine() -> None: ...
+    door = intake()
 
-    intake = Intake(fine, "the engine")
-    with intake.admit():
-        intake.close()
-        assert intake.in_work == 1
-        with pytest.raises(Exception, match="takes nothing new"), intake.admit():
-            raise AssertionError("let in")
-    assert intake.in_work == 0
+    async def meanwhile() -> None:
+        request = Request({"type": "http", "headers": []}, lambda: asyncio.sleep(0, {"type": "http.request"}))
+        async with door.admit(request, 10):
+            door.close()
+            assert door.in_work == 1
+            with pytest.raises(DrainingError, match="takes nothing new"):
+                async with door.admit(request, 10):
+                    raise AssertionError("let in")
+        assert door.in_work == 0
+
+    asyncio.run(meanwhile())
+
+
+def test_what_is_refused_unread_is_in_the_metrics(registry: prometheus_client.CollectorRegistry) -> None:
+    here = client()
+    arrow, text = ({"content-type": kind} for kind in (ARROW, "text/csv"))
+    assert here.post("/v1/length", content=b"short", headers=arrow).json() == {"length": 5}
+    assert here.post("/v1/length", content=b"x" * 11).status_code == 413
+    assert here.post("/v1/length", content=b"x", headers=text).status_code == 415
+    assert here.post("/v1/closed", content=b"x").status_code == 503
+    assert client(ELSEWHERE).post("/v1/length", content=b"x").status_code == 401
+    assert recorded(registry, "rlad_service_requests") == {"arrow": 1, "json": 2, "other": 2}
+    assert recorded(registry, "rlad_service_limits_hit") == {"body": 1}
+    assert recorded(registry, "rlad_service_errors") == {
+        "LimitError": 1,
+        "ProblemError": 1,
+        "DrainingError": 1,
+        "UnauthorizedError": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "limits"),
+    [
+        (LimitError("tokens", "too many"), {"tokens": 1}),
+        (BusyError("wait", 1.0), {"queue": 1}),
+        (DeadlineError("late"), {"time": 1}),
+        (InvalidRequestError("no"), {}),
+        (KeyError("bug"), {}),
+    ],
+)
+def test_a_limit_is_counted_whoever_tells_of_it(
+    registry: prometheus_client.CollectorRegistry, error: Exception, limits: dict[str, float]
+) -> None:
+    with pytest.raises(type(error)), telemetry.request("teacher", "handle"):
+        raise error
+    assert recorded(registry, "rlad_service_limits_hit") == limits
+    assert recorded(registry, "rlad_service_errors") == {type(error).__name__: 1}
