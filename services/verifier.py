@@ -133,7 +133,7 @@ class VerifierService:
     async def verify_http(self, request: Request) -> Response:
         """Judge responses; the verdicts come in the order of the request."""
         async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
-            responses = await asyncio.to_thread(read_request, body)
+            responses = await asyncio.to_thread(read_request, body, self._pool.tasks)
             rewards = await self._verify(responses)
             return await asyncio.to_thread(write_answer, rewards, body)
 

@@ -77,6 +77,16 @@ class Task(Protocol):
             ValueError: the gold was not written by this task. Never for what the response contains.
         """
 
+    def gold_of(self, prompt: str) -> str:
+        """The gold of a prompt that somebody else brings, where the task can solve it; in linear time.
+
+        Args:
+            prompt: the text of one of the task's prompts; a chat template may stand around it.
+
+        Raises:
+            ValueError: the prompt is none of this task, or the gold cannot be found from it.
+        """
+
     def demonstration(self, gold: str) -> str:
         """A response with the highest reward, with its reasoning, for supervised training.
 

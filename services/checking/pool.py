@@ -36,6 +36,9 @@ class CheckPool:
         memory_limit_bytes: of one worker, beyond what it starts with.
         on_batch: told the checks of each chunk that a worker gets, for metrics.
         on_queue: told the checks that wait for a worker, whenever their number has changed, for metrics.
+
+    Attributes:
+        tasks: by name; for all but judging, which is the workers'.
     """
 
     def __init__(
@@ -48,7 +51,8 @@ class CheckPool:
         on_batch: Callable[[int], None] = lambda checks: None,
         on_queue: Callable[[int], None] = lambda checks: None,
     ) -> None:
-        worker.load(tasks)  # here too: a wrong name should fail at the start, with its reason
+        # Here too: a wrong name should fail at the start, with its reason.
+        self.tasks = worker.load(tasks)
         self._time_limit_s = time_limit_s
         self._on_batch, self._on_queue = on_batch, on_queue
         self._queue_length = 0

@@ -1,16 +1,26 @@
 """Requests and answers of the verifier's HTTP interface."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import orjson
 import pyarrow as pa
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlad_core import schema
+from rlad_core.tasks.base import Task
+from services.errors import UnknownNameError
 from services.http.bodies import JSON, Body, arrow_answer, to_model, to_table
 from services.http.problems import ProblemError
+
+_PUZZLE = (
+    "A very special island is inhabited only by knights and knaves. Knights always tell the truth, and "
+    "knaves always lie. You meet 2 inhabitants: Zoey, and Ella. Zoey said that Ella is a knight. Ella told "
+    "you that Zoey is a knave or Ella is a knight. So who is a knight and who is a knave?"
+)
+_REPLY = "<think> ... </think><answer> (1) Zoey is a knight\n(2) Ella is a knight </answer>"
 
 
 class ResponseIn(BaseModel):
@@ -28,6 +38,17 @@ class ResponseIn(BaseModel):
         description="What the task judges by, as it stands in prompts' column `gold`, or as a JSON object; "
         "by default the request's.",
     )
+    prompt: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Instead of gold, for tasks that can solve their prompts (knights_knaves): the prompt "
+        "that was answered; by default the request's.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _not_both(self)
+        return self
 
 
 class VerifyRequest(BaseModel):
@@ -39,14 +60,30 @@ class VerifyRequest(BaseModel):
             "example": {
                 "task": "math",
                 "gold": {"answer": "\\frac{1}{2}"},
-                "responses": [{"id": "a", "response": "So it is \\boxed{0.5}."}],
+                "responses": [
+                    {"id": "a", "response": "So it is \\boxed{0.5}."},
+                    {
+                        "id": "b",
+                        "task": "knights_knaves",
+                        "prompt": _PUZZLE,
+                        "response": _REPLY,
+                    },
+                ],
             }
         },
     )
 
     task: str | None = Field(default=None, min_length=1, description="Of all responses that name none.")
-    gold: str | dict[str, Any] | None = Field(default=None, description="Of all responses that bring none.")
+    gold: str | dict[str, Any] | None = Field(
+        default=None, description="Of all responses that bring neither gold nor prompt."
+    )
+    prompt: str | None = Field(default=None, min_length=1, description="The same; one of the two.")
     responses: list[ResponseIn] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _not_both(self)
+        return self
 
 
 class Judged(BaseModel):
@@ -77,25 +114,38 @@ class VerifierInfo(BaseModel):
     schema_versions: dict[str, int]
 
 
-def read_request(body: Body) -> pa.Table:
+def read_request(body: Body, tasks: Mapping[str, Task]) -> pa.Table:
     """RESPONSES of the body of ``POST /v1/verify``, their values not yet checked where it is Arrow.
 
+    Args:
+        tasks: by name, to solve prompts.
+
     Raises:
-        ProblemError: 400 not readable, 422 not of the documented form.
+        ProblemError: 400 not readable, 422 not of the documented form, or a prompt that the task
+            cannot solve.
+        UnknownNameError: a prompt of a task that is not judged here.
     """
     if body.encoding == "arrow":
         return to_table(body.content)
     asked = to_model(body.content, VerifyRequest)
+    solved: dict[tuple[str, str], str] = {}
     rows = []
     for place, each in enumerate(asked.responses):
-        task, gold = each.task or asked.task, asked.gold if each.gold is None else each.gold
-        for name, value in (("task", task), ("gold", gold)):
-            if value is None:
-                raise _invalid(f"responses[{place}].{name}: missing, here and for the whole request")
-        # Not orjson: it refuses integers above 64 bits and writes NaN as null.
-        text = gold if isinstance(gold, str) else json.dumps(gold)
+        where, task = f"responses[{place}]", each.task or asked.task
+        source = asked if each.gold is None and each.prompt is None else each
+        if task is None:
+            raise _invalid(f"{where}.task: missing, here and for the whole request")
+        if source.prompt is not None:
+            if (key := (task, source.prompt)) not in solved:
+                solved[key] = _solve(*key, tasks, where)
+            gold = solved[key]
+        elif source.gold is not None:
+            # Not orjson: it refuses integers above 64 bits and writes NaN as null.
+            gold = source.gold if isinstance(source.gold, str) else json.dumps(source.gold)
+        else:
+            raise _invalid(f"{where}.gold: missing, here and for the whole request, and a prompt as well")
         rows.append(
-            {"sequence_id": each.id or str(place), "task": task, "response": each.response, "gold": text}
+            {"sequence_id": each.id or str(place), "task": task, "response": each.response, "gold": gold}
         )
     try:
         return schema.build(schema.RESPONSES, rows)
@@ -118,6 +168,20 @@ def write_answer(rewards: pa.Table, body: Body) -> Response:
         for row in rewards.to_pylist()
     ]
     return Response(orjson.dumps({"results": results}), media_type=JSON)
+
+
+def _not_both(model: "ResponseIn | VerifyRequest") -> None:
+    if model.gold is not None and model.prompt is not None:
+        raise ValueError("give one of gold, prompt, not gold and prompt")
+
+
+def _solve(task: str, prompt: str, tasks: Mapping[str, Task], where: str) -> str:
+    if task not in tasks:
+        raise UnknownNameError(f"{where}: task {task!r} is not judged here; known are {', '.join(tasks)}")
+    try:
+        return tasks[task].gold_of(prompt)
+    except ValueError as error:
+        raise _invalid(f"{where}.prompt: {error}") from error
 
 
 def _invalid(detail: str) -> ProblemError:

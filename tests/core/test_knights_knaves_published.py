@@ -18,6 +18,7 @@ from rlad_core.tasks.knights_knaves.generator import generate, split_of
 from rlad_core.tasks.knights_knaves.names import COMMON
 from rlad_core.tasks.knights_knaves.prompt import reply
 from rlad_core.tasks.knights_knaves.puzzle import TEMPLATES, Puzzle, answer_lines, role
+from rlad_core.tasks.knights_knaves.reading import read
 from rlad_core.tasks.knights_knaves.statements import solve
 from rlad_core.tasks.knights_knaves.verifier import verify
 
@@ -47,6 +48,13 @@ def test_our_text_is_the_stored_one(rows: list[tuple[Puzzle, dict]]) -> None:
         assert puzzle.solution_text == row["solution_text_format"]
     assert {index for puzzle, _ in rows for index in puzzle.wording} == set(range(len(TEMPLATES)))
     assert {name for puzzle, _ in rows for name in puzzle.names} <= set(COMMON)
+
+
+@needs_files
+def test_the_stored_text_alone_gives_the_puzzle(rows: list[tuple[Puzzle, dict]]) -> None:
+    for puzzle, row in rows:
+        assert read(row["quiz"]) == puzzle
+        assert read(row["prompt"][0]["content"]) == puzzle
 
 
 @needs_files

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rlad_core.tasks.base import Prompt, Verdict, prompt_id
-from rlad_core.tasks.knights_knaves import generator, trace, verifier
+from rlad_core.tasks.knights_knaves import generator, reading, trace, verifier
 from rlad_core.tasks.knights_knaves.prompt import messages
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 
@@ -33,6 +33,10 @@ class KnightsKnaves:
     def verify(self, response: str, gold: str) -> Verdict:
         """The Logic-RL reward, see `verifier`."""
         return verifier.verify(response, Puzzle.from_gold(gold))
+
+    def gold_of(self, prompt: str) -> str:
+        """The puzzle in the prompt, solved."""
+        return reading.read(prompt).to_gold()
 
     def demonstration(self, gold: str) -> str:
         """The worked solution of `trace`."""

@@ -62,6 +62,16 @@ class Math:
         """
         return verifier.verify(response, _read_gold(gold)[0])
 
+    def gold_of(self, prompt: str) -> str:
+        """Not to be had.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            'task math cannot find the answer from the prompt; give gold, such as {"answer": "42"}'
+        )
+
     def demonstration(self, gold: str) -> str:
         """The data's own solution, with the answer as its only box.
 

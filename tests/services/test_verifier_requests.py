@@ -1,0 +1,73 @@
+"""Requests to the verifier as JSON: gold, or a prompt whose gold the task finds. Without Ray."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from rlad_core.tasks.base import Task
+from rlad_core.tasks.knights_knaves.puzzle import Puzzle
+from rlad_core.tasks.knights_knaves.task import KnightsKnaves
+from rlad_core.tasks.math.task import Math
+from services.errors import UnknownNameError
+from services.http.bodies import Body
+from services.http.problems import ProblemError
+from services.http.verifier_api import VerifyRequest, read_request
+
+TASKS: dict[str, Task] = {"knights_knaves": KnightsKnaves(), "math": Math()}
+[PROMPT] = KnightsKnaves().prompts("train", "3_people", 1, seed=1)
+PUZZLE = Puzzle.from_gold(PROMPT.gold)
+
+
+def asked(**request: Any) -> list[dict[str, Any]]:
+    rows = read_request(Body(orjson.dumps(request), "json", "json"), TASKS).to_pylist()
+    return [{key: row[key] for key in ("sequence_id", "task", "gold")} for row in rows]
+
+
+def test_a_prompt_stands_for_its_gold() -> None:
+    right = {"response": KnightsKnaves().demonstration(PROMPT.gold)}
+    rows = asked(task="knights_knaves", prompt=PUZZLE.text, responses=[right, right])
+    assert [row["gold"] for row in rows] == [PROMPT.gold] * 2
+    assert KnightsKnaves().verify(right["response"], rows[0]["gold"]).correct
+    # What a response brings is its own, whatever the request has.
+    own = {**right, "id": "own", "task": "math", "gold": {"answer": "5"}}
+    rows = asked(task="knights_knaves", prompt=PUZZLE.text, responses=[right, own])
+    assert rows[1] == {"sequence_id": "own", "task": "math", "gold": '{"answer": "5"}'}
+
+
+def test_the_documented_example_is_taken() -> None:
+    example = VerifyRequest.model_config["json_schema_extra"]["example"]  # type: ignore[index, call-overload]
+    rows = asked(**example)
+    [reply] = [each["response"] for each in example["responses"] if each.get("prompt")]
+    assert KnightsKnaves().verify(reply, rows[1]["gold"]).correct
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        ({"task": "math", "prompt": "2 + 2?"}, "responses[0].prompt: task math cannot find the answer from"),
+        ({"task": "knights_knaves", "prompt": "2 + 2?"}, "responses[0].prompt: no puzzle in the prompt"),
+        ({"task": "math", "prompt": "2 + 2?", "gold": "4"}, "give one of gold, prompt"),
+        (
+            {"task": "math"},
+            "responses[0].gold: missing, here and for the whole request, and a prompt as well",
+        ),
+        ({"gold": "4"}, "responses[0].task: missing"),
+    ],
+)
+def test_what_is_at_fault_is_said(request_: dict[str, Any], says: str) -> None:
+    with pytest.raises(ProblemError) as refused:
+        asked(**request_, responses=[{"response": "x"}])
+    assert refused.value.problem.status == 422
+    assert says in str(refused.value.problem.detail)
+
+
+def test_a_response_with_both_is_named() -> None:
+    with pytest.raises(ProblemError) as refused:
+        asked(task="math", responses=[{"response": "x", "gold": "4", "prompt": "2 + 2?"}])
+    assert "responses[0]: give one of gold, prompt" in str(refused.value.problem.detail)
+
+
+def test_a_prompt_of_an_unknown_task_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="task 'sudoku' is not judged here; known are knights_knaves"):
+        asked(task="sudoku", prompt="1 _ 3", responses=[{"response": "2"}])
