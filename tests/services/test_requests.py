@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,6 +14,9 @@ from services.errors import InvalidRequestError, LimitError, ServiceError, Unkno
 from services.requests import Endpoint, UnauthorizedError, token_from
 
 Script = list[tuple[int, dict[str, str], str]]
+
+BREAKS, DRIPS = 0, 1
+"""In place of a status: the connection breaks before the answer; its body comes a byte every tenth second."""
 
 
 class Scripted(ThreadingHTTPServer):
@@ -23,6 +27,7 @@ class Scripted(ThreadingHTTPServer):
     def __init__(self, script: Script) -> None:
         self.script = script
         self.seen: list[tuple[float, str, str | None]] = []
+        self.takes_s = 0.0
         self.connections: set[tuple[str, int]] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -38,14 +43,23 @@ class _Handler(BaseHTTPRequestHandler):
         status, headers, body = (
             self.server.script.pop(0) if len(self.server.script) > 1 else self.server.script[0]
         )
-        if status == 0:  # break the connection in the middle of an answer
+        if status == BREAKS:
             self.close_connection = True
             return
-        self.send_response(status)
+        time.sleep(self.server.takes_s)
+        self.send_response(200 if status == DRIPS else status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body.encode())
+        if status != DRIPS:
+            self.wfile.write(body.encode())
+            return
+        try:
+            for byte in body.encode():
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.1)
+        except OSError:  # the client had enough
+            self.close_connection = True
 
     def log_message(self, *_: object) -> None: ...
 
@@ -66,6 +80,9 @@ def serve() -> Iterator[Callable[[Script], Scripted]]:
         server.server_close()
 
 
+FINE = (200, {}, "{}")
+
+
 def post(server: Scripted, times: int = 1, **settings: object) -> list[httpx.Response]:
     async def body() -> list[httpx.Response]:
         url = f"http://127.0.0.1:{server.server_address[1]}/"
@@ -78,10 +95,7 @@ def post(server: Scripted, times: int = 1, **settings: object) -> list[httpx.Res
     return asyncio.run(body())
 
 
-FINE = (200, {}, "{}")
-
-
-@pytest.mark.parametrize("status", [0, 429, 502, 503, 504])
+@pytest.mark.parametrize("status", [BREAKS, 429, 502, 503, 504])
 def test_what_passes_is_repeated(serve: Callable[[Script], Scripted], status: int) -> None:
     server = serve([(status, {}, "later"), FINE])
     assert post(server, token="secret")[0].status_code == 200
@@ -103,9 +117,72 @@ def test_what_stays_wrong_is_not(
     serve: Callable[[Script], Scripted], status: int, error: type[Exception]
 ) -> None:
     server = serve([(status, {}, '{"detail": "token 7 of sequence b is odd"}')])
-    with pytest.raises(error, match=rf"/v1/score answered {status}: token 7 of sequence b is odd"):
+    says = rf"/v1/score answered {status}: token 7 of sequence b is odd \(asked for the sequences 'a', 'b'\)"
+    with pytest.raises(error, match=says):
         post(server)
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "fault"),
+    [
+        ("teacher:8000", {}, "UnsupportedProtocol"),
+        ("http://127.0.0.1:{port}", {"Accept": "two\nlines"}, "LocalProtocolError"),
+        ("http://127.0.0.1:port", {}, "InvalidURL"),
+    ],
+)
+def test_what_can_never_be_sent_is_told_at_once(
+    serve: Callable[[Script], Scripted], url: str, headers: dict[str, str], fault: str
+) -> None:
+    url = url.replace("{port}", str(serve([FINE]).server_address[1]))
+
+    async def body() -> None:
+        async with Endpoint(url, timeout_s=3) as endpoint:
+            await endpoint.request("POST", "/v1/score", what="the sequences 'a', 'b'", headers=headers)
+
+    with pytest.raises(ServiceError, match=rf"POST {url}/v1/score cannot be asked .*'a', 'b': {fault}"):
+        asyncio.run(body())
+
+
+def test_a_token_that_no_header_takes_is_refused_unseen() -> None:
+    with pytest.raises(ValueError, match="the token has blanks, line breaks") as refused:
+        Endpoint("http://127.0.0.1:9", token="sec\nret")
+    assert "ret" not in str(refused.value)
+
+
+def test_an_answer_that_drips_is_cut_and_asked_for_again(serve: Callable[[Script], Scripted]) -> None:
+    """Each silence is short; it is the attempt as a whole that takes too long."""
+    server = serve([(DRIPS, {}, "x" * 100), FINE])
+    started = time.monotonic()
+    assert post(server, call_timeout_s=0.5)[0].text == "{}"
+    assert time.monotonic() - started < 5
+    server.script = [(DRIPS, {}, "x" * 100)]
+    with pytest.raises(TimeoutError, match=r"the last one ended with: no whole answer within 0\.5 s"):
+        post(server, call_timeout_s=0.5, timeout_s=2)
+
+
+def test_waiting_for_a_connection_takes_nothing_from_the_time_of_a_request(
+    serve: Callable[[Script], Scripted],
+) -> None:
+    server = serve([FINE])
+    server.takes_s = 0.4
+
+    async def body() -> None:
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        async with Endpoint(url, connections=1, timeout_s=1.0) as endpoint:
+            await asyncio.gather(*(endpoint.request("POST", "/v1/score", what=str(n)) for n in range(4)))
+
+    asyncio.run(body())
+
+
+def test_a_wait_for_a_connection_ends_and_says_so() -> None:
+    async def body() -> None:
+        async with Endpoint("http://127.0.0.1:9", connections=1, timeout_s=0.1) as endpoint:
+            await endpoint._places.acquire()
+            await endpoint.request("POST", "/v1/score", what="the sequences 'a', 'b'")
+
+    with pytest.raises(TimeoutError, match=r"waited 0\.2 s for one of the 1 connections to .*'a', 'b'"):
+        asyncio.run(body())
 
 
 def test_retry_after_is_kept(serve: Callable[[Script], Scripted]) -> None:
@@ -142,10 +219,12 @@ def test_connections_are_reused(serve: Callable[[Script], Scripted]) -> None:
     assert len(server.connections) == 1
 
 
-def test_tokens_come_from_where_the_recipe_says(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    monkeypatch.setenv("TEACHER_TOKEN", "abc")
+def test_tokens_come_from_where_the_recipe_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TEACHER_TOKEN", " abc\n")
     assert token_from("TEACHER_TOKEN", None) == "abc"
     assert token_from(None, None) is None
+    (file := tmp_path / "token").write_text("\n abc \n")
+    assert token_from(None, str(file)) == "abc"
     with pytest.raises(ValueError, match="NO_SUCH_TOKEN holds no token"):
         token_from("NO_SUCH_TOKEN", None)
     with pytest.raises(ValueError, match="there is no token in /nowhere"):
