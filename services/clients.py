@@ -25,6 +25,10 @@ from services.http.bodies import ARROW
 from services.http.teacher_api import ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
 from services.requests import Endpoint
 
+TOKENS_PER_PART = 65_536
+"""Of a large table. The most that a service takes may be more than it scores within ``call_timeout_s``, with
+several at a time: such calls would end at their limit and start over, again and again."""
+
 TokenPair = tuple[Sequence[int], Sequence[int]]
 Logprobs = npt.NDArray[np.float32]
 
@@ -35,7 +39,8 @@ class AsyncTeacherClient:
     Args:
         url: under which ``/v1/score`` is.
         token: bearer token, where the teacher wants one.
-        call_timeout_s: limit of one HTTP request.
+        call_timeout_s: limit of one HTTP request; a teacher that needs more for 65,536 tokens beside those of
+            the other connections wants a longer one.
         timeout_s: limit of such a request with its repetitions.
         connections: requests at a time.
 
@@ -87,9 +92,8 @@ class AsyncTeacherClient:
             TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
         """
         info = self._info or await self.info()
-        parts = _parts(
-            sequences, info.limits.max_sequences_per_request, info.limits.max_tokens_per_request, top_k
-        )
+        most_tokens = min(TOKENS_PER_PART, info.limits.max_tokens_per_request)
+        parts = _parts(sequences, info.limits.max_sequences_per_request, most_tokens, top_k)
         params = {"top_k": top_k, "entropy": str(entropy).lower()} if top_k or entropy else None
         if not parts:
             kind = schema.TEACHER_DETAILS if params else schema.TEACHER_SCORES
@@ -199,7 +203,11 @@ class TeacherClient:
                 url, token=token, call_timeout_s=call_timeout_s, timeout_s=timeout_s, connections=connections
             )
 
-        self._client = self._portal.call(make)
+        try:
+            self._client = self._portal.call(make)
+        except BaseException:
+            self._loop.__exit__(None, None, None)  # its thread would keep the process from ending
+            raise
 
     def info(self) -> TeacherInfo:
         """See `AsyncTeacherClient.info`."""

@@ -1,0 +1,74 @@
+"""The teacher's client: how it cuts a large table. What it is answered is in test_teachers.py."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from rlad_core import schema
+from services import clients
+from services.clients import AsyncTeacherClient, TeacherClient
+from services.http.teacher_api import TeacherInfo
+from services.teacher_settings import TeacherLimits
+
+
+def info(**limits: int) -> TeacherInfo:
+    return TeacherInfo(
+        model="m",
+        engine="torch",
+        dtype="float32",
+        max_model_len=100_000,
+        vocab_size=10,
+        tells_entropy=True,
+        tokenizer_fingerprint="f",
+        chat_template_fingerprint=None,
+        schema_versions={},
+        limits=TeacherLimits(**limits),
+    )
+
+
+@pytest.mark.parametrize(
+    ("lengths", "limits", "rows"),
+    [
+        ([30_000] * 5, {}, [2, 2, 1]),
+        ([70_000, 10, 70_000], {}, [1, 1, 1]),  # one that is over it alone is not the client's to refuse
+        ([500] * 5, {"max_tokens_per_request": 1000}, [2, 2, 1]),
+        ([500] * 5, {"max_sequences_per_request": 3}, [3, 2]),
+    ],
+)
+def test_a_large_table_is_cut_to_what_is_scored_within_a_call(
+    lengths: list[int], limits: dict[str, int], rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert TeacherLimits().max_tokens_per_request > clients.TOKENS_PER_PART
+    table = schema.build(
+        schema.SEQUENCES,
+        {
+            "sequence_id": [str(row) for row in range(len(lengths))],
+            "prompt_token_ids": [[1] * (length - 1) for length in lengths],
+            "response_token_ids": [[2] for _ in lengths],
+        },
+        tokenizer_fingerprint="f",
+    )
+    sent: list[int] = []
+
+    async def score(part: pa.Table, _params: Any) -> pa.Table:
+        sent.append(part.num_rows)
+        return part
+
+    async def body() -> None:
+        async with AsyncTeacherClient("http://nowhere") as client:
+            monkeypatch.setattr(client, "_info", info(**limits))
+            monkeypatch.setattr(client, "_score", score)
+            assert (await client.score(table)).equals(table)
+
+    asyncio.run(body())
+    assert sent == rows
+
+
+def test_a_client_that_cannot_be_made_leaves_no_thread() -> None:
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="the token has blanks"):
+        TeacherClient("http://nowhere", token="two words")
+    assert threading.active_count() == before
