@@ -75,6 +75,8 @@ class Tokens:
 def is_loopback(host: str) -> bool:
     """Whether an address is this machine's own."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
+    # As a socket for both protocols tells an IPv4 address; Python looks inside from 3.13 on.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -133,8 +133,10 @@ def test_an_empty_token_is_never_valid(header: str | None, tmp_path: Path) -> No
 
 
 def test_loopback_addresses() -> None:
-    assert [is_loopback(host) for host in ("127.0.0.1", "127.8.9.1", "::1", "localhost")] == [True] * 4
-    assert [is_loopback(host) for host in ("10.0.0.1", "0.0.0.0", "", "testclient")] == [False] * 4
+    own = ("127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1", "localhost")
+    others = ("10.0.0.1", "0.0.0.0", "::ffff:10.0.0.1", "::2", "", "testclient")
+    assert {host: is_loopback(host) for host in own} == dict.fromkeys(own, True)
+    assert {host: is_loopback(host) for host in others} == dict.fromkeys(others, False)
 
 
 def test_a_fault_is_told_to_the_operator_and_not_to_the_client(capfd: pytest.CaptureFixture[str]) -> None:
