@@ -267,17 +267,15 @@ def serve(
         rlad serve all --set teacher.model=rlad:kk-teacher --set rollout.model=rlad:kk-student
     """
     from services.deployment import DeploymentError
-    from services.serving import SERVICES, ServingError, read_args, serve_until_stopped
+    from services.serving import SERVICES, ServingError, read_settings, serve_until_stopped
 
-    names = list(SERVICES) if service == "all" else [service]
     if service != "all" and service not in SERVICES:
         raise typer.BadParameter(f"{service!r} is unknown; write {', '.join(SERVICES)} or all")
     try:
         settings: dict[str, Any] = {}
         for override in overrides:
             settings = assign(settings, override)
-        by_name = settings if service == "all" else {service: settings}
-        services = {name: read_args(name, by_name.get(name, {}), model or None) for name in names}
+        services = read_settings(service, settings, model or None)
     except (ServingError, ValueError) as error:
         _err.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(2) from error

@@ -70,6 +70,31 @@ SERVICES: Mapping[str, Service] = {
 }
 
 
+def read_settings(
+    service: str, settings: Mapping[str, Any], model: str | None = None
+) -> dict[str, ReplicaArgs]:
+    """Settings by name of the service, of one or of `all`.
+
+    Args:
+        settings: of the one; with `all`, by name of the service.
+        model: see `read_args`.
+
+    Raises:
+        ServingError: see `read_args`; also what belongs to no service.
+    """
+    if service != "all":
+        return {service: read_args(service, settings, model)}
+    for name, value in settings.items():
+        if name not in SERVICES:
+            raise ServingError(
+                f"{name}: no such service, so nothing would read it. With all, write "
+                f"{' or '.join(f'{known}.SETTING=VALUE' for known in SERVICES)}"
+            )
+        if not isinstance(value, Mapping):
+            raise ServingError(f"{name}: has settings and no value ({value!r}). Write {name}.SETTING=VALUE")
+    return {name: read_args(name, settings.get(name, {}), model) for name in SERVICES}
+
+
 def read_args(service: str, settings: Mapping[str, Any], model: str | None) -> ReplicaArgs:
     """A service's settings.
 

@@ -151,6 +151,24 @@ def test_the_exit_code_reaches_the_shell() -> None:
     assert "there is no such file" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("techer.engine=vllm", "techer: no such service"),
+        ("engine=vllm", "write teacher.SETTING=VALUE or rollout.SETTING=VALUE or verifier.SETTING=VALUE"),
+        ("teacher=3", "teacher: has settings and no value (3). Write teacher.SETTING=VALUE"),
+        ("teacher=", "teacher: has settings and no value (None)"),
+        ("teacher.engin=vllm", "engin: Extra inputs are not permitted"),
+    ],
+)
+def test_settings_that_no_service_reads_are_refused(
+    rlad: Callable[..., Said], override: str, says: str
+) -> None:
+    said = rlad("serve", "all", "--model", "m", "--set", override)
+    assert (said.code, said.out) == (2, "")
+    assert says in said.err
+
+
 # --- plan --------------------------------------------------------------------------------------------------
 
 

@@ -113,6 +113,7 @@ def test_without_tokens_other_hosts_are_refused_at_the_start() -> None:
             ("teacher", "--model", "m", "--set", "limits.timeout_s=-1"),
             "limits.timeout_s: Input should be",
         ),
+        (("all", "--model", "m", "--set", "techer.engine=vllm"), "techer: no such service"),
         (("chess",), "'chess' is unknown; write teacher, rollout, verifier or all"),
     ],
 )
