@@ -37,21 +37,19 @@ class RunServices:
         """Judges responses."""
         return serve.get_app_handle(f"{self.run}-verifier")
 
-    def teacher(self, place: str) -> Teacher:
+    def teacher(self, place: str, token: str | None = None) -> Teacher:
         """Scores responses; to be used on the event loop that it is made on.
 
         Args:
             place: of the teacher in the recipe.
-
-        Raises:
-            ValueError: a remote teacher's token is not where the recipe says.
+            token: for a remote one, see `teacher_tokens`.
         """
         settings = self.teachers[place]
         if isinstance(settings, ServeTeacher):
             handle = serve.get_app_handle(teacher_app(self.run, place))
             return HandleTeacher(handle, timeout_s=settings.timeout_s)
         reach = {
-            "token": token_from(settings.token_env, settings.token_file),
+            "token": token,
             **settings.model_dump(include={"call_timeout_s", "timeout_s", "connections"}),
         }
         if isinstance(settings, HttpTeacher):
@@ -72,6 +70,25 @@ def teacher_app(run: str, place: str) -> str:
 def run_services(config: RunConfig) -> RunServices:
     """How to reach the services of a run."""
     return RunServices(config.name, config.teacher_sections if config.needs_teacher else {})
+
+
+def teacher_tokens(config: RunConfig) -> dict[str, str]:
+    """Bearer tokens of the remote teachers that the run asks, by their place in the recipe.
+
+    Raises:
+        ValueError: a token is not where the recipe says; names the teacher.
+    """
+    tokens: dict[str, str] = {}
+    for place, settings in run_services(config).teachers.items():
+        if isinstance(settings, ServeTeacher):
+            continue
+        try:
+            token = token_from(settings.token_env, settings.token_file)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        if token is not None:
+            tokens[place] = token
+    return tokens
 
 
 def applications(config: RunConfig, policy_folder: str) -> dict[str, Application]:

@@ -18,7 +18,7 @@ Who waits for whom:
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,20 @@ class ExperienceCollector:
             saved = Frontier(frontier["next_position"], tuple(frontier["alive"]))
             self._ledger = SlotLedger(self._config.slots, saved)
 
-    async def probe_teacher(self) -> None:
-        """Compare every teacher with the policy, see `services.teacher_probe`."""
+    async def probe_teachers(self, tokens: Mapping[str, str]) -> None:
+        """Reach every teacher and compare it with the policy, see `services.teacher_probe`.
+
+        Args:
+            tokens: see `services.app.teacher_tokens`. Not among the actor's arguments, which Ray keeps in its
+                control store, and so perhaps in Redis and on its disk.
+        """
         length = self._config.policy.max_length
         for place, settings in self._config.teacher_sections.items():
-            await probe(place, settings, self._reach_teacher(place), self._model_folder, length)
+            teacher = None
+            if self._config.scores_with_teacher:
+                # Once, on this actor's event loop: a remote teacher's connections are kept.
+                teacher = self._teachers[place] = self._services.teacher(place, tokens.get(place))
+            await probe(place, settings, teacher, self._model_folder, length)
 
     async def next_shard(self, step: int, rank: int) -> Shard | None:
         """Rank `rank`'s part of step `step`; None once the run is to stop.
@@ -302,18 +311,12 @@ class ExperienceCollector:
 
         return await all_of(work(row, position) for row, position in enumerate(positions))
 
-    def _reach_teacher(self, place: str) -> Teacher:
-        # Once, on this actor's event loop: a remote teacher's connections are kept.
-        if place not in self._teachers:
-            self._teachers[place] = self._services.teacher(place)
-        return self._teachers[place]
-
     def _worker(self, teacher: str | None, *, demonstrates: bool = False) -> GroupWorker:
         """`teacher`: its place in the recipe, or None where none is asked."""
         return GroupWorker(
             rollout=self._services.demonstrator() if demonstrates else self._services.rollout(),
             verifier=self._services.verifier(),
-            teacher=None if teacher is None else self._reach_teacher(teacher),
+            teacher=None if teacher is None else self._teachers[teacher],
             timeout_s=self._config.rollout.timeout_s,
         )
 

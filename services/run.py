@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlad_core.config import RunConfig, dump, load, resolve_model
 from services.announcement import announced
-from services.app import applications, policy_store_name, run_services
+from services.app import applications, policy_store_name, run_services, teacher_tokens
 from services.cluster import cluster, joined_address
 from services.deployment import DeploymentError, deployed
 from services.experience import ExperienceCollector
@@ -57,6 +57,7 @@ def run(config: RunConfig, *, resume: bool = False, restartable: bool = False, w
     run_dir = Path(config.run_dir).absolute()
     if restartable:
         resume = (run_dir / RECIPE).is_file()
+    tokens = _teacher_tokens(config)
     _prepare(config, run_dir, resume)
     policy_folder = _policy_folder(config, run_dir)
     with watcher, cluster(config), announced(run_dir):
@@ -65,6 +66,8 @@ def run(config: RunConfig, *, resume: bool = False, restartable: bool = False, w
             _services(config, policy_folder, watcher),
             _actors(config, policy_folder, run_dir) as actors,
         ):
+            if config.needs_teacher:
+                _probe_teachers(config, actors.collector, tokens)
             watcher.say("starting the learner")
             failure = _fit(config, policy_folder, actors, watcher)
     report = write_report(run_dir)
@@ -158,8 +161,6 @@ def _actors(config: RunConfig, policy_folder: str, run_dir: Path) -> Iterator[_A
             [collector.frontier.remote(), journal.news.remote(0, 0, 0, 0)],
             timeout=config.cluster.start_timeout_s,
         )
-        if config.scores_with_teacher:
-            _probe_teacher(config, collector)
         yield _Actors(collector, journal)
         ray.get(journal.close.remote(), timeout=60)
     finally:
@@ -167,10 +168,18 @@ def _actors(config: RunConfig, policy_folder: str, run_dir: Path) -> Iterator[_A
         ray.kill(journal)
 
 
-def _probe_teacher(config: RunConfig, collector: ActorHandle) -> None:
+def _teacher_tokens(config: RunConfig) -> dict[str, str]:
+    """Read here: the node that the teachers are asked from may have neither the variable nor the file."""
+    try:
+        return teacher_tokens(config)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+
+
+def _probe_teachers(config: RunConfig, collector: ActorHandle, tokens: dict[str, str]) -> None:
     limit_s = config.cluster.start_timeout_s
     try:
-        ray.get(collector.probe_teacher.remote(), timeout=limit_s)
+        ray.get(collector.probe_teachers.remote(tokens), timeout=limit_s)
     except ray.exceptions.GetTimeoutError as error:
         raise RunError(
             f"waited {limit_s:g} s for the teacher's answer to a probe (cluster.start_timeout_s)"

@@ -2,10 +2,12 @@
 
 Distillation compares log-probs token by token, so both must read the same token ids in the same way: one map
 from tokens to ids, the same special tokens, the same chat template, room for the policy's longest sequence. A
-known text is then tokenized and scored on the teacher's side too. A padded vocabulary alone is no mismatch.
+known text must become the same tokens on both sides, which one map does not promise, and is then scored: by
+its ids, and where our REST interface is asked also as text. Of the policy no score is asked: it is another
+model, with others. Nor is one of a teacher that only demonstrates. A padded vocabulary alone is no mismatch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -27,12 +29,13 @@ class MismatchError(Exception):
 
 
 async def probe(
-    place: str, settings: TeacherConfig, teacher: Teacher, policy_folder: str, max_length: int
+    place: str, settings: TeacherConfig, teacher: Teacher | None, policy_folder: str, max_length: int
 ) -> None:
     """Compare a run's teacher with its policy.
 
     Args:
         place: of the teacher in the recipe, for messages.
+        teacher: None where it only demonstrates.
         max_length: of the policy.
 
     Raises:
@@ -42,17 +45,24 @@ async def probe(
     tokenizer = AutoTokenizer.from_pretrained(policy_folder)
     try:
         await _compare(place, settings, teacher, tokenizer, max_length)
-        await _score_known_text(teacher, tokenizer)
+        if teacher is not None:
+            await _score_known_text(teacher, tokenizer)
     except MismatchError as error:
         raise MismatchError(f"{place}: {error}") from error
 
 
 async def _compare(
-    place: str, settings: TeacherConfig, teacher: Teacher, tokenizer: PreTrainedTokenizerBase, max_length: int
+    place: str,
+    settings: TeacherConfig,
+    teacher: Teacher | None,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
 ) -> None:
     if isinstance(settings, ServeTeacher):
         theirs = AutoTokenizer.from_pretrained(resolve_model(settings.model))
         compare_tokenizers(tokenizer_info(tokenizer), tokenizer_info(theirs))
+        compare_ids("chat", _chat_ids(tokenizer), _chat_ids(theirs), tokenizer)
+        compare_ids("text", _ids(REPLY, tokenizer), _ids(REPLY, theirs), tokenizer)
     elif isinstance(settings, HttpTeacher):
         assert isinstance(teacher, RestTeacher)
         compare_tokenizers(tokenizer_info(tokenizer), await teacher.client.tokenizer())
@@ -102,6 +112,31 @@ def compare_lengths(wanted: int, taken: int) -> None:
         )
 
 
+def compare_ids(
+    what: str, ours: Sequence[int], theirs: Sequence[int], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """A text became the same tokens on both sides.
+
+    Args:
+        what: the text is.
+        tokenizer: the policy's.
+
+    Raises:
+        MismatchError: names the first token that differs.
+    """
+    if list(ours) == list(theirs):
+        return
+    first = next(
+        (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
+        min(len(ours), len(theirs)),
+    )
+    raise MismatchError(
+        f"a known {what} becomes other tokens on the teacher's side, first at token {first}: "
+        f"{_named(ours, first, tokenizer)} to the policy, {_named(theirs, first, tokenizer)} to the teacher. "
+        "Tokenizer or chat template differ"
+    )
+
+
 async def _compare_stock_server(
     place: str, teacher: StockServerTeacher, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> None:
@@ -122,17 +157,7 @@ async def _compare_stock_server(
         answer = await server.request(
             "POST", "/tokenize", json={"model": teacher.model, **request}, what=f"the token ids of a {what}"
         )
-        theirs = answer.json()["tokens"]
-        if theirs != ours:
-            first = next(
-                (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
-                min(len(ours), len(theirs)),
-            )
-            raise MismatchError(
-                f"a known {what} becomes other tokens on the teacher's side, first at token {first}: "
-                f"{_named(ours, first, tokenizer)} to the policy, {_named(theirs, first, tokenizer)} to the "
-                "teacher. Vocabulary or chat template differ"
-            )
+        compare_ids(what, ours, answer.json()["tokens"], tokenizer)
 
 
 async def _compare_ids(teacher: StockServerTeacher, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -158,12 +183,12 @@ async def _same_text(teacher: StockServerTeacher, tokenizer: PreTrainedTokenizer
 
 
 async def _score_known_text(teacher: Teacher, tokenizer: PreTrainedTokenizerBase) -> None:
-    response = _ids(REPLY, tokenizer)
+    prompt, response = _chat_ids(tokenizer), _ids(REPLY, tokenizer)
     table: pa.Table = schema.build(
         schema.SEQUENCES,
         {
             "sequence_id": ["probe"],
-            "prompt_token_ids": [_chat_ids(tokenizer)],
+            "prompt_token_ids": [prompt],
             "response_token_ids": [response],
         },
         tokenizer_fingerprint=schema.tokenizer_fingerprint(tokenizer.get_vocab()),
@@ -172,6 +197,18 @@ async def _score_known_text(teacher: Teacher, tokenizer: PreTrainedTokenizerBase
     logprobs, _ = schema.flatten(scores.column("teacher_logprobs"))
     if logprobs.size != len(response) or not np.isfinite(logprobs).all():
         raise MismatchError(f"the teacher answered {logprobs.tolist()} for a text of {len(response)} tokens")
+    if not isinstance(teacher, RestTeacher):
+        return
+    [as_text] = await teacher.client.score_texts([(CHAT, REPLY)])
+    compare_ids("chat", prompt, as_text.prompt_token_ids or [], tokenizer)
+    compare_ids("text", response, as_text.response_token_ids or [], tokenizer)
+    # With fewer digits they depend on what else is in the batch, and others may be asking too.
+    tolerance = 1e-3 if (await teacher.client.info()).dtype == "float32" else 0.1
+    if not np.allclose(logprobs, as_text.logprobs, rtol=0, atol=tolerance):
+        raise MismatchError(
+            f"the teacher says {as_text.logprobs} of a known text, and {logprobs.tolist()} of the same in "
+            "token ids: what answers there is not one teacher"
+        )
 
 
 def _chat_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -192,7 +229,7 @@ def _shown(token: str | None) -> str:
     return "nothing" if token is None else repr(token)
 
 
-def _named(ids: list[int], place: int, tokenizer: PreTrainedTokenizerBase) -> str:
+def _named(ids: Sequence[int], place: int, tokenizer: PreTrainedTokenizerBase) -> str:
     return f"{ids[place]} ({_shown(tokenizer.decode([ids[place]]))})" if place < len(ids) else "no token"
 
 
