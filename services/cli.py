@@ -1,4 +1,4 @@
-"""The command ``rlad``. Exit codes: 0, 1 (it failed), 2 (wrong usage or recipe)."""
+"""The command ``rlad``. Exit codes: 0, 1 (failed, or stopped before the end), 2 (wrong usage or recipe)."""
 
 import os
 import sys
@@ -52,7 +52,7 @@ def main() -> int:
         # Not standalone, so that faults come here; a `typer.Exit` then arrives as the code it carries.
         code = app(standalone_mode=False)
     except typer.Abort:
-        return 130
+        return 1
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
@@ -90,6 +90,10 @@ def run(
 
     With RAY_ADDRESS or cluster.address it joins that Ray cluster; otherwise it starts one for itself.
 
+    Ctrl-C or SIGTERM stops it after the step, with a checkpoint; Ctrl-C again at once.
+
+    Exit codes: 0 finished, 1 failed or stopped before the end, 2 wrong usage or recipe.
+
     Examples:
 
         rlad run kk-tiny-trrd
@@ -113,15 +117,16 @@ def run(
         raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
         _say_how_to_resume(config, "stopped at once, after the last checkpoint")
-        raise typer.Exit(130) from interrupt
+        raise typer.Exit(1) from interrupt
     record = read_run(outcome.run_dir)
     if not outcome.finished:
         _say_how_to_resume(config, f"stopped after {outcome.steps} of {config.total_steps} steps")
     _out.print(evaluation_table(record))
     _out.print(stage_time_table(record))
     _out.print(f"report  {outcome.report.html}", markup=False, soft_wrap=True)
-    if outcome.finished:
-        _out.print(f"model   {outcome.run_dir / 'export'}", markup=False, soft_wrap=True)
+    if not outcome.finished:
+        raise typer.Exit(1)  # so that neither `&&` nor a scheduler takes the run for done
+    _out.print(f"model   {outcome.run_dir / 'export'}", markup=False, soft_wrap=True)
 
 
 def _say_how_to_resume(config: RunConfig, what: str) -> None:

@@ -8,9 +8,12 @@ All three end as soon as nothing is at work on this node, and after the given se
 """
 
 import argparse
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import ray
 from ray.job_submission import JobStatus, JobSubmissionClient
@@ -34,11 +37,21 @@ def drain(node_id: str, within_s: float) -> None:
         print(f"leave: Ray refuses to drain the node: {why_not}", file=sys.stderr)
 
 
-def stop(_node_id: str, _within_s: float) -> None:
-    """Tell every running job to stop, which for `rlad run` means: after this step."""
+def stop(node_id: str, _within_s: float) -> None:
+    """Tell every running job to stop, which for `rlad run` means: after this step.
+
+    Its process is told, where it is on this node: it then exits with 1, being unfinished, the job has failed,
+    and KubeRay makes the next attempt. A job that Ray is told to stop is "stopped", and for KubeRay complete.
+    """
     client = JobSubmissionClient()
+    [here] = [node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == node_id]
     for job in client.list_jobs():
-        if job.submission_id and job.status in (JobStatus.PENDING, JobStatus.RUNNING):
+        if not job.submission_id or job.status not in (JobStatus.PENDING, JobStatus.RUNNING):
+            continue
+        if job.driver_info is not None and job.driver_info.node_ip_address == here:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(int(job.driver_info.pid), signal.SIGTERM)
+        else:
             client.stop_job(job.submission_id)
 
 

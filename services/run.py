@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import ray
 from ray.actor import ActorHandle
@@ -60,7 +61,8 @@ def run(config: RunConfig, *, resume: bool = False, restartable: bool = False, w
     tokens = _teacher_tokens(config)
     _prepare(config, run_dir, resume)
     policy_folder = _policy_folder(config, run_dir)
-    with watcher, cluster(config), announced(run_dir):
+    # After Ray, which takes SIGTERM for itself when it starts.
+    with watcher, cluster(config), _sigterm_interrupts(), announced(run_dir):
         watcher.say(f"starting {', '.join(_service_names(config))}")
         with (
             _services(config, policy_folder, watcher),
@@ -204,26 +206,38 @@ def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watche
     # In a thread, so that this one can show progress and take Ctrl-C.
     threading.Thread(target=fit, name="learner", daemon=True).start()
     interrupted = False
-    with _sigterm_interrupts():
-        while not ended.is_set():
-            try:
-                # Not `join`: a thread whose `join` was interrupted is taken for dead (CPython before 3.13).
-                ended.wait(_POLL_S)
-                watcher.show(ray.get(actors.journal.news.remote(**watcher.seen), timeout=60))
-            except KeyboardInterrupt:
-                if interrupted:
-                    raise
-                interrupted = True
-                watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
-                ray.get(actors.collector.stop.remote(), timeout=60)
+    while not ended.is_set():
+        try:
+            # Not `join`: a thread whose `join` was interrupted is taken for dead (CPython before 3.13).
+            ended.wait(_POLL_S)
+            watcher.show(ray.get(actors.journal.news.remote(**watcher.seen), timeout=60))
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+            watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
+            ray.get(actors.collector.stop.remote(), timeout=60)
     watcher.show(ray.get(actors.journal.news.remote(**watcher.seen), timeout=60))
     return failures[0] if failures else None
 
 
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM, which is how schedulers and Kubernetes stop a process, does what Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """SIGTERM, which is how schedulers and Kubernetes stop a process, does what Ctrl-C does, and that once.
+
+    For one stop it may come twice, from a pod's preStop and from the operator; neither means "at once", which
+    is SIGKILL's to say.
+    """
+
+    told = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

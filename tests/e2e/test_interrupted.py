@@ -61,15 +61,15 @@ def test_a_stopped_killed_and_wounded_run_trains_on_every_group_once(
         wait_for(lambda: process.poll() is not None or condition(), what)
         assert process.poll() is None, (tmp_path / "wounded.log").read_text()[-4000:]
 
-    # Ctrl-C: the step is finished, and the way to continue is told.
     def begin(*more: str) -> subprocess.Popen[str]:
         ended_afterwards.append(start(run_dir, *more))
         return ended_afterwards[-1]
 
+    # Ctrl-C: the step is finished, the way to continue is told, and nobody takes the run for done.
     process = begin()
     wait_until(lambda: len(done()) >= 1, "the first step")
     process.send_signal(signal.SIGINT)
-    assert "--resume" in finish(process, run_dir)
+    assert "--resume" in finish(process, run_dir, code=1)
     assert 1 <= len(done()) < STEPS
 
     # Killed after step 3, the last checkpoint holds two: one step's work is lost and done again.

@@ -190,6 +190,9 @@ def test_the_entrypoint_runs_to_its_end_and_survives_its_head(
         time.sleep(1)
     left = head.call(sys.executable, "-m", "services.leave", "stop", "--within", "200", limit_s=300)
     assert left.returncode == 0, left.stderr
+    # Not "stopped", which is complete to KubeRay: it makes another attempt of what failed.
+    job = head.get("/api/jobs/first").json()
+    assert (job["status"], job["driver_exit_code"]) == ("FAILED", 1), job
     assert list(run_dir.glob("checkpoint_*"))
     before = _steps(run_dir)
     assert 1 <= len(before) < 3

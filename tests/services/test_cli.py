@@ -16,6 +16,8 @@ from rich.console import Console
 
 from rlad_core.config import load, models, parse
 from services import cli
+from services import run as runs
+from services.report import ReportPaths
 from services.watch import Watcher
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +70,7 @@ def shipped_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     [
         ((), "rlad run kk-tiny-trrd"),
         (("run",), "rlad run runs/short/recipe.yaml --resume"),
+        (("run",), "Exit codes: 0 finished, 1 failed or stopped before the end, 2 wrong usage or recipe."),
         (("plan",), "rlad plan kk-tiny-trrd --set rollout.group_size=16"),
         (("report",), "rlad report runs/kk-tiny-trrd"),
         (("evaluate",), "rlad evaluate runs/kk-tiny-trrd/export --people 2,3,4 --k 4"),
@@ -249,6 +252,43 @@ def test_resume_with_another_recipe(rlad: Callable[..., Said], tmp_path: Path) -
     assert "(in learner)" in said.err
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_only_a_finished_run_ends_with_0(
+    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: bool
+) -> None:
+    report = ReportPaths(tmp_path / "report.html", (), ())
+    monkeypatch.setattr(runs, "run", lambda *_, **__: runs.Outcome(tmp_path, finished, 3, report))
+    monkeypatch.setattr("services.report.read_run", lambda _: None)
+    for table in ("evaluation_table", "stage_time_table"):
+        monkeypatch.setattr(f"services.report.{table}", lambda _: "a table")
+    said = rlad("run", "kk-tiny-teacher-sft")
+    assert said.code == (0 if finished else 1)
+    assert ("--resume" in said.out) == (not finished)
+    assert ("model " in said.out) == finished
+    assert "report.html" in said.out
+
+
+def test_a_run_that_is_stopped_at_once(rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "run", interrupted)
+    said = rlad("run", "kk-tiny-teacher-sft")
+    assert said.code == 1
+    assert "recipe.yaml --resume" in said.out
+
+
+def test_a_token_that_is_not_there_stops_a_run_before_it_begins(
+    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("NO_TOKEN", raising=False)
+    teacher = "teacher={kind: http, url: 'http://localhost:1', token_env: NO_TOKEN}"
+    said = rlad("run", "kk-tiny-trrd", "--set", teacher)
+    assert said.code == 1
+    assert "teacher: the environment variable NO_TOKEN holds no token" in said.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_report_of_nothing(rlad: Callable[..., Said], tmp_path: Path) -> None:
     assert "there is no folder nowhere" in (said := rlad("report", "nowhere")).err
     assert said.code == 1
@@ -298,7 +338,7 @@ def test_a_traceback_where_it_is_asked_for(
 
 def test_an_interrupt(rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "app", fails_with(typer.Abort()))
-    assert rlad().code == 130
+    assert rlad().code == 1
 
 
 # --- what is shown meanwhile -------------------------------------------------------------------------------

@@ -56,5 +56,15 @@ def test_the_learner_ends_before_the_run_goes_on(
     monkeypatch.setattr(runs.ray, "get", lambda answer, timeout: answer)
     if where == "waiting":  # a fifth into the half second between two questions
         threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
-    assert runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher) is None
+    with runs._sigterm_interrupts():
+        assert runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher) is None
     assert learner_done.is_set()
+
+
+def test_a_stop_that_is_said_twice_is_one_stop() -> None:
+    with runs._sigterm_interrupts():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
