@@ -192,7 +192,7 @@ def verifier_args(config: RunConfig) -> verifier.VerifierArgs:
         time_limit_s=settings.time_limit_s,
         memory_limit_mib=settings.memory_limit_mib,
         limits=verifier.VerifierLimits(
-            # An evaluation is one request, whatever its size.
+            # A run is never refused by its own verifier, whatever the size of its groups.
             max_responses_per_request=2**31,
             # As long as the run itself waits: checks that hang have their own limit, and the groups of a step
             # wait for each other's.
