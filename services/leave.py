@@ -1,6 +1,6 @@
 """What a pod does before it goes: Kubernetes runs it as `preStop`, and waits for it within the grace period.
 
-    python -m services.leave drain --within 240   # a pod of replicas: they move, and finish what they have
+    python -m services.leave drain --within 680   # a pod of replicas: they move, and finish what they have
     python -m services.leave stop --within 840    # the head of a run: it finishes its step, with a checkpoint
     python -m services.leave wait --within 840    # a pod of a run: stays for as long as the run works on it
 
@@ -62,18 +62,20 @@ def wait(_node_id: str, _within_s: float) -> None:
 STEPS: dict[str, Callable[[str, float], None]] = {"drain": drain, "stop": stop, "wait": wait}
 
 
-def at_work(node_id: str) -> list[str]:
+def at_work(node_id: str, how: str) -> list[str]:
     """Classes of the actors on a node that have something to finish.
 
     Those are replicas of Serve, drivers of submitted jobs, and what ends with its job. Other detached actors
-    (Serve's controller and proxies, coordinators of Ray's libraries) stay for as long as their cluster.
+    (Serve's controller, coordinators of Ray's libraries) stay for as long as their cluster, and so do its proxies:
+    but from a node that is drained Serve takes the proxy away, once it has passed on the answers of other pods too.
     """
+    lasting = ("ServeReplica:", "JobSupervisor", *(("ProxyActor",) if how == "drain" else ()))
     mine = [("state", "=", "ALIVE"), ("node_id", "=", node_id)]
     actors = list_actors(filters=mine, timeout=_ANSWER_S, limit=1000, detail=True)
     return [
         actor.class_name
         for actor in actors
-        if not actor.is_detached or actor.class_name.startswith(("ServeReplica:", "JobSupervisor"))
+        if not actor.is_detached or actor.class_name.startswith(lasting)
     ]
 
 
@@ -87,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     ray.init(address="auto", logging_level="WARNING", log_to_driver=False)
     node_id = options.node or ray.get_runtime_context().get_node_id()
     STEPS[options.how](node_id, options.within)
-    while left := at_work(node_id):
+    while left := at_work(node_id, options.how):
         if time.monotonic() > deadline:
             print(f"leave: still here after {options.within:g} s: {', '.join(left)}", file=sys.stderr)
             return 1
