@@ -30,6 +30,25 @@ def test_images_have_a_version(compose: dict[str, Any]) -> None:
     assert (COMPOSE.parent / build["context"] / build["dockerfile"]).samefile(ROOT / "docker" / "Dockerfile")
 
 
+def test_containers_have_no_more_rights_than_they_need(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_what_ends_is_waited_for_and_all_else_lasts(compose: dict[str, Any]) -> None:
+    """`up --wait` fails if a container ends that nobody waits for to end."""
+    waited = {
+        other
+        for service in compose["services"].values()
+        for other, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+    assert waited == {"deploy"}
+    for name, service in compose["services"].items():
+        assert service.get("restart") == (None if name in waited else "unless-stopped"), name
+
+
 def test_names_are_declared(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         for other in service.get("depends_on", []):
