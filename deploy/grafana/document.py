@@ -147,7 +147,7 @@ def _target(query: Query, index: int, panel: Panel) -> dict[str, Any]:
 
 
 def _defaults(panel: Panel) -> dict[str, Any]:
-    steps = [Threshold(0, "green"), *panel.thresholds]
+    steps = [Threshold(0, panel.base), *panel.thresholds]
     defaults: dict[str, Any] = {
         "unit": panel.unit,
         "thresholds": {

@@ -227,7 +227,7 @@ def _table(axes: Any, panel: Panel, answers: Sequence[Answer]) -> None:
 def _color(panel: Panel, value: float) -> str:
     passed = [t.color for t in panel.thresholds if value >= t.value]
     return {"green": "#3b8f3b", "yellow": "#c9a000", "orange": "#e0752d", "red": "#c4162a"}[
-        passed[-1] if passed else "green"
+        passed[-1] if passed else panel.base
     ]
 
 

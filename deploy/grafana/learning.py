@@ -15,6 +15,7 @@ LEARNING = Row(
             "It rises, with noise of a few hundredths from batch to batch.",
             "Falling for many steps: lower the learning rate; look at KL and the clip fractions.",
             low=None,
+            unjudged="each task has its own scale",
         ),
         Panel(
             "Accuracy",
@@ -24,6 +25,8 @@ LEARNING = Row(
             "It rises more slowly than the reward, which also pays for the format.",
             "At 0 or 1 for long there is nothing to learn from: choose easier or harder puzzles.",
             high=1,
+            base="yellow",
+            thresholds=[Threshold(0.02, "green"), Threshold(0.98, "yellow")],
         ),
         Panel(
             "Held-out accuracy by subset",
@@ -33,6 +36,7 @@ LEARNING = Row(
             "It rises with the training accuracy.",
             "See Accuracy; `evaluation.every` sets how often it is measured.",
             high=1,
+            unjudged="what is good is a matter of the task",
         ),
         Panel(
             "KL to the teacher",
@@ -44,7 +48,8 @@ LEARNING = Row(
             "template, or a policy that has collapsed.",
             axis="nats",
             low=None,
-            thresholds=[Threshold(2, "red")],
+            base="red",
+            thresholds=[Threshold(-0.5, "green"), Threshold(2, "red")],
         ),
         Panel(
             "Clip fractions",
@@ -68,6 +73,8 @@ LEARNING = Row(
             "It falls slowly and settles well above 0.",
             "Near 0 the policy is deterministic and groups carry no signal; rising steeply it forgets.",
             axis="nats",
+            base="red",
+            thresholds=[Threshold(0.02, "yellow"), Threshold(0.1, "green")],
         ),
         Panel(
             "Loss",
@@ -77,6 +84,7 @@ LEARNING = Row(
             "Small and noisy around 0 for policy gradients: it is no measure of progress.",
             "A jump by orders of magnitude goes with a jump of the gradient's norm.",
             low=None,
+            unjudged="each objective has its own scale",
         ),
         Panel(
             "Gradient norm",
@@ -85,6 +93,7 @@ LEARNING = Row(
             "Norm of the gradient before clipping.",
             "Below or near `learner.grad_clip`, with single peaks.",
             "Rising for many steps: lower the learning rate.",
+            thresholds=[Threshold(10, "yellow"), Threshold(100, "red")],
         ),
         Panel(
             "Learning rate",
@@ -94,6 +103,7 @@ LEARNING = Row(
             "The recipe's schedule: it rises through the warm-up.",
             "Compare with the recipe in the run's folder.",
             axis="per step",
+            unjudged="the recipe says what it should be",
         ),
         Panel(
             "Response length",
@@ -103,6 +113,7 @@ LEARNING = Row(
             "Steady, or slowly changing.",
             "Running to the limit: the policy no longer ends its answers; see Truncated.",
             axis="tokens",
+            unjudged="`max_response_length` decides what is long; Truncated has the share that hits it",
         ),
         Panel(
             "Truncated",
@@ -122,6 +133,7 @@ LEARNING = Row(
             "Steady.",
             "See Share of the step for the stage that slows it.",
             axis="tokens/s",
+            unjudged="it depends on the hardware and on the recipe",
         ),
     ),
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["timeseries", "stat", "bargauge", "table"]
+Color = Literal["green", "yellow", "orange", "red"]
 
 COLUMNS = 24
 """Width of a Grafana dashboard."""
@@ -17,10 +18,12 @@ class Query:
     Attributes:
         expr: PromQL with Grafana's variables.
         legend: name of each of its series, from their labels; of the column in a table.
+        empty_when_well: why a healthy run has no data here; empty if it has.
     """
 
     expr: str
     legend: str
+    empty_when_well: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Threshold:
     """From `value` on the panel is drawn in `color`."""
 
     value: float
-    color: Literal["green", "yellow", "orange", "red"]
+    color: Color
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,9 @@ class Panel:
         axis: what one unit is, where the unit's id does not say.
         stacked: series add up to something.
         low, high: ends of the axis.
-        thresholds: rising; below the first all is well.
-        empty_when_well: why a healthy run has no data here; empty if it has.
+        base: the colour below the first threshold.
+        thresholds: rising.
+        unjudged: why there are none: no number here is good or bad by itself.
     """
 
     title: str
@@ -61,8 +65,9 @@ class Panel:
     stacked: bool = False
     low: float | None = 0
     high: float | None = None
+    base: Color = "green"
     thresholds: Sequence[Threshold] = ()
-    empty_when_well: str = ""
+    unjudged: str = ""
 
     @property
     def instant(self) -> bool:

@@ -12,6 +12,7 @@ How Ray exports them decides the forms below:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rlad_core import metrics
 from rlad_core.metrics import MetricSpec
 
 PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -73,6 +74,15 @@ class Scope:
 
     def _labels(self, by: Sequence[str]) -> str:
         return ", ".join((*self.by, *by))
+
+
+def of_chosen_runs(query: str) -> str:
+    """A query of Serve's series, which have no label `run`, without the applications of runs not chosen.
+
+    Whose an application is, its first call tells; until then it is not left out, so that no panel is empty.
+    """
+    calls = f'{exported(metrics.SERVICE_REQUESTS)}{{run!~"$run"}}'
+    return f"({query}) unless on (application) group by (application) (last_over_time({calls}[$__range]))"
 
 
 def recorded(metric: MetricSpec | str) -> str:

@@ -3,7 +3,7 @@
     python -m deploy.grafana.prove --out /tmp/proof
 
 It leaves ``panels.md`` (panel -> series -> value) and a PNG of every dashboard. It fails if a query fails, or
-if a panel that the run should fill is empty. Afterwards ``--again`` asks and draws anew without a training.
+lacks data that the run should have. Afterwards ``--again`` asks and draws anew without a training.
 """
 
 import argparse
@@ -39,12 +39,13 @@ SETTINGS = (
 )
 
 
-def empty_panels(answers: Iterable[tuple[Panel, list[Answer]]]) -> list[str]:
-    """Titles of the panels without data that a healthy run fills."""
+def empty_queries(answers: Iterable[tuple[Panel, list[Answer]]]) -> list[str]:
+    """Queries without data that a healthy run fills: panel, and legend."""
     return [
-        panel.title
+        f"{panel.title}: {answer.query.legend}"
         for panel, of_panel in answers
-        if not panel.empty_when_well and not any(answer.series for answer in of_panel)
+        for answer in of_panel
+        if not answer.query.empty_when_well and not answer.series
     ]
 
 
@@ -58,24 +59,26 @@ def table(dashboard: str, answers: Iterable[tuple[Panel, list[Answer]]]) -> Iter
         "| --- | --- | --- | --- |",
     )
     for panel, of_panel in answers:
-        series = [(answer.query.legend, *named) for answer in of_panel for named in answer.series]
-        for legend, name, one in series:
-            value = shown(one.points[-1][1], panel.unit)
-            what = ", ".join(one.labels.values()) + f" {legend}" if panel.kind == "table" else name
-            yield f"| {panel.title} | {what} | {len(one.points)} | {value} |"
-        if not series:
-            yield f"| {panel.title} | no data: {panel.empty_when_well or 'MISSING'} | | |"
+        for answer in of_panel:
+            legend = answer.query.legend
+            for name, one in answer.series:
+                value = shown(one.points[-1][1], panel.unit)
+                what = ", ".join(one.labels.values()) + f" {legend}" if panel.kind == "table" else name
+                yield f"| {panel.title} | {what} | {len(one.points)} | {value} |"
+            if not answer.series:
+                why = answer.query.empty_when_well or "MISSING"
+                yield f"| {panel.title} | {legend}, no data: {why} | | |"
 
 
 def look(prometheus: Prometheus, view: View, out: Path) -> list[str]:
-    """Ask, tabulate and draw all dashboards; the panels that should have data and have none."""
+    """Ask, tabulate and draw all dashboards; the queries that should have data and have none."""
     lit = replace(view, start_s=_first_stage(prometheus, view))
     lines, missing = ["# Panels of a tiny run", "", "The values at the end of its time range."], []
     for dashboard in DASHBOARDS:
         by_title = ask(prometheus, dashboard, view)
         answers = [(panel, by_title[panel.title]) for panel in dashboard.panels]
         lines += table(dashboard.title, answers)
-        missing += [f"{dashboard.title}: {title}" for title in empty_panels(answers)]
+        missing += [f"{dashboard.title}: {query}" for query in empty_queries(answers)]
         draw(dashboard, by_title, lit, out / f"{dashboard.uid}.png")
     (out / "panels.md").write_text("\n".join(lines) + "\n")
     return missing
@@ -102,7 +105,7 @@ def train(out: Path, more: Iterable[str]) -> None:
 
 
 def main() -> int:
-    """The command; the number of panels that lack data."""
+    """The command; the number of queries that lack data."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -121,8 +124,8 @@ def main() -> int:
         start, end = json.loads(span.read_text())
         missing = look(prometheus, View(start, end), out)
     print(f"table: {out / 'panels.md'}; pictures: {out}/*.png")
-    for panel in missing:
-        print(f"no data: {panel}")
+    for query in missing:
+        print(f"no data: {query}")
     return len(missing)
 
 

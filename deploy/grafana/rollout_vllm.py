@@ -2,13 +2,18 @@
 
 from deploy.grafana.model import Dashboard, Panel, Query, Row, Threshold
 from deploy.grafana.promql import PERCENTILES, Scope
-from deploy.grafana.service_panels import ServicePanels
+from deploy.grafana.service_panels import ANY, ServicePanels
 from rlad_core import metrics
 
 _PANELS = ServicePanels(
-    "rollout", "RolloutService", "add replicas, or raise `max_num_seqs` where the KV cache has room"
+    "rollout",
+    "RolloutService",
+    "add replicas, or raise `max_num_seqs` where the KV cache has room",
+    slow_s=600,
+    limit_s=1800,
 )
 _SCOPE = _PANELS.scope
+_FIRST_TOKEN = (Threshold(10, "yellow"), Threshold(60, "red"))
 _REPLICAS = Scope(tuple(m for m in _SCOPE.matchers if not m.startswith("service=")), _SCOPE.by)
 
 
@@ -34,6 +39,7 @@ _ENGINE = (
         "Running near `max_num_seqs` at a step's beginning, falling as responses end; waiting 0 soon after.",
         "Waiting for long: raise `max_num_seqs`, or the KV cache's memory if that is full.",
         axis="responses",
+        unjudged="`max_num_seqs` decides what is much",
     ),
     Panel(
         "KV cache in use",
@@ -56,6 +62,7 @@ _ENGINE = (
         "As the service's own count; more where requests were cancelled.",
         "Far more than the service answers: work is thrown away, see pre-emptions and errors.",
         axis="tokens/s",
+        unjudged="it depends on the hardware and on the work there is",
     ),
     Panel(
         "Prefix cache",
@@ -64,6 +71,7 @@ _ENGINE = (
                 f"({_SCOPE.rate('ray_vllm_prefix_cache_hits_total')})"
                 f" / ({_SCOPE.rate('ray_vllm_prefix_cache_queries_total')})",
                 "{{application}}",
+                empty_when_well="on CPUs short prompts may never fill a block",
             )
         ],
         "percentunit",
@@ -71,16 +79,23 @@ _ENGINE = (
         "With groups of G responses about 1 - 1/G: the first one fills it for the others.",
         "Near 0: prompts are shorter than a block, or groups are spread over replicas.",
         high=1,
-        empty_when_well="on CPUs short prompts may never fill a block",
+        base="yellow",
+        thresholds=[Threshold(0.3, "green")],
     ),
     Panel(
         "Pre-emptions",
-        [Query(_SCOPE.rate("ray_vllm_num_preemptions_total"), "{{application}}")],
+        [
+            Query(
+                _SCOPE.rate("ray_vllm_num_preemptions_total"),
+                "{{application}}",
+                empty_when_well="an engine with room enough pre-empts nothing",
+            )
+        ],
         "cps",
         "Requests thrown out of the KV cache, to be computed again.",
         "None.",
         "See KV cache in use.",
-        empty_when_well="an engine with room enough pre-empts nothing",
+        thresholds=[Threshold(ANY, "yellow"), Threshold(1, "red")],
     ),
     Panel(
         "How responses ended",
@@ -94,6 +109,7 @@ _ENGINE = (
         "Responses finished a second: stop is an end token, length the limit, abort a cancelled call.",
         "Nearly all stop.",
         "length: see Truncated on Training run. abort or error: see the service's errors.",
+        unjudged="which reason, not how many, is good or bad; Truncated has the share",
     ),
 )
 
@@ -105,6 +121,7 @@ _ENGINE_LATENCY = (
         "Percentiles of the time that a request waits in the engine before it is first scheduled.",
         "Milliseconds.",
         "As long as a response takes: more requests than `max_num_seqs`; add replicas.",
+        thresholds=_FIRST_TOKEN,
     ),
     Panel(
         "Time to the first token",
@@ -113,6 +130,7 @@ _ENGINE_LATENCY = (
         "Percentiles of the time from a request's arrival to its first token.",
         "The queue and one engine step.",
         "Long without a queue: prompts are long; more `max_num_batched_tokens` reads them in fewer steps.",
+        thresholds=_FIRST_TOKEN,
     ),
     Panel(
         "Time between tokens",
@@ -121,6 +139,7 @@ _ENGINE_LATENCY = (
         "Percentiles over engine steps of the time between two tokens of a response.",
         "Flat; p99 has the pauses of weight hand-overs.",
         "Rising with the requests that run: the engine is at its limit of compute.",
+        thresholds=[Threshold(0.2, "yellow"), Threshold(1, "red")],
     ),
     Panel(
         "Time of a response",
@@ -129,6 +148,7 @@ _ENGINE_LATENCY = (
         "Percentiles of the time from a request's arrival to its last token.",
         "p99 is what a step waits for.",
         "p99 far over p50: a few long responses; see response lengths.",
+        thresholds=_PANELS.slow,
     ),
     Panel(
         "Length of a response",
@@ -138,6 +158,7 @@ _ENGINE_LATENCY = (
         "p99 below `max_response_length`.",
         "p99 at the limit: see Truncated on Training run.",
         axis="tokens",
+        unjudged="`max_response_length` decides what is long; Truncated has the share that hits it",
     ),
     Panel(
         "Policy version by replica",
@@ -147,6 +168,7 @@ _ENGINE_LATENCY = (
         "All are the same.",
         "One stays behind: it cannot load weights; its log says why.",
         axis="version",
+        unjudged="versions only rise; one that stays behind has an alert",
     ),
 )
 

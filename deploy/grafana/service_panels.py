@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 
 from deploy.grafana.model import Panel, Query, Threshold, Variable
-from deploy.grafana.promql import PERCENTILES, Scope
-from deploy.grafana.variables import PERCENTILE, RUN
+from deploy.grafana.promql import PERCENTILES, Scope, of_chosen_runs
+from deploy.grafana.variables import PERCENTILE, RUN, services
 from rlad_core import metrics
 
 ERROR_SHARE = 0.01
 """Share of failed calls from which on people are told."""
+ANY = 0.001
+"""A rate that any event within the last minutes exceeds."""
+QUEUED = (Threshold(256, "yellow"), Threshold(920, "red"))
+"""Calls in Serve's queue, of the 1024 that it takes by default; at the second there is an alert."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,19 @@ class ServicePanels:
         name: the label `service`.
         deployment: what Serve calls it.
         knob: what to change where it is saturated.
+        slow_s, limit_s: seconds of a call that are more than usual, and the longest that its settings allow.
     """
 
     name: str
     deployment: str
     knob: str
+    slow_s: float
+    limit_s: float
+
+    @property
+    def slow(self) -> tuple[Threshold, Threshold]:
+        """Thresholds of a call's time."""
+        return Threshold(self.slow_s, "yellow"), Threshold(self.limit_s, "red")
 
     @property
     def scope(self) -> Scope:
@@ -41,17 +53,7 @@ class ServicePanels:
     @property
     def variables(self) -> tuple[Variable, ...]:
         """What there is to choose."""
-        healthy = f'ray_serve_deployment_replica_healthy{{deployment="{self.deployment}"'
-        return (
-            RUN,
-            Variable("application", "Application", f"label_values({healthy}}}, application)"),
-            Variable(
-                "deployment",
-                "Deployment",
-                f'label_values({healthy}, application=~"$application"}}, deployment)',
-            ),
-            PERCENTILE,
-        )
+        return (RUN, *services(f'service="{self.name}"'), PERCENTILE)
 
     def calls(self) -> Panel:
         """Calls a second."""
@@ -62,6 +64,7 @@ class ServicePanels:
             "Calls taken a second: by handle from inside the cluster, as JSON or Arrow over HTTP.",
             "Bursts with the steps of the runs that use it.",
             "None at all while a run is going on: it waits for something else, see Training run.",
+            unjudged="traffic is what the runs make it",
         )
 
     def tokens(self, verb: str) -> Panel:
@@ -74,6 +77,7 @@ class ServicePanels:
             "What the hardware gave in the benchmark, while there is work.",
             "Lower with a queue: the engine is slow; batches say whether they are full.",
             axis="tokens/s",
+            unjudged="it depends on the hardware and on the work there is",
         )
 
     def sequences(self) -> Panel:
@@ -86,6 +90,7 @@ class ServicePanels:
             "Replicas are about equal.",
             "One that answers less is starting, unhealthy, or on a machine that is shared.",
             axis="sequences/s",
+            unjudged="it depends on the hardware and on the work there is",
         )
 
     def latency(self) -> Panel:
@@ -100,6 +105,7 @@ class ServicePanels:
             "Percentiles of the time from taking a call to its answer, over five minutes.",
             "Flat, and p99 within three times p50.",
             "By phase, beside this, says what the time goes to.",
+            thresholds=self.slow,
         )
 
     def phases(self) -> Panel:
@@ -117,6 +123,7 @@ class ServicePanels:
             "Engine has nearly all of it.",
             f"Queue: {self.knob}. Decode or encode: requests are very large, or their bodies are JSON "
             "and not Arrow.",
+            thresholds=self.slow,
         )
 
     def phase_means(self) -> Panel:
@@ -134,6 +141,7 @@ class ServicePanels:
             "As in the benchmark, for calls of the same size.",
             "See the latency by phase for when it changed.",
             kind="bargauge",
+            thresholds=self.slow,
         )
 
     def in_flight(self) -> Panel:
@@ -146,19 +154,26 @@ class ServicePanels:
             "Below the service's `max_ongoing_requests`, and equal over replicas.",
             f"At the limit callers wait in Serve's queue: {self.knob}.",
             axis="calls",
+            thresholds=[Threshold(192, "yellow"), Threshold(256, "red")],  # of 256 by default
         )
 
     def errors(self) -> Panel:
         """Failed calls."""
         return Panel(
             "Errors",
-            [Query(self.scope.rate(metrics.SERVICE_ERRORS, "kind"), "{{application}} {{kind}}")],
+            [
+                Query(
+                    self.scope.rate(metrics.SERVICE_ERRORS, "kind"),
+                    "{{application}} {{kind}}",
+                    empty_when_well="a service without errors has no such series",
+                )
+            ],
             "cps",
             "Calls that failed, by the exception's class.",
             "None.",
             "The class says whose fault it is: InvalidRequestError is the caller's, BusyError is overload, "
             "and an engine's error is in the replica's log.",
-            empty_when_well="a service without errors has no such series",
+            thresholds=[Threshold(ANY, "red")],
         )
 
     def error_share(self) -> Panel:
@@ -166,25 +181,36 @@ class ServicePanels:
         failed, all_calls = map(self.scope.rate, (metrics.SERVICE_ERRORS, metrics.SERVICE_REQUESTS))
         return Panel(
             "Share of failed calls",
-            [Query(f"({failed}) / ({all_calls})", "{{application}}")],
+            [
+                Query(
+                    f"({failed}) / ({all_calls})",
+                    "{{application}}",
+                    empty_when_well="a service without errors has no such series",
+                )
+            ],
             "percentunit",
             "Failed calls by all calls.",
             "Nothing.",
             "There is an alert from 1% on, for ten minutes; see Errors for the kinds.",
             thresholds=[Threshold(ERROR_SHARE, "red")],
-            empty_when_well="a service without errors has no such series",
         )
 
     def limits(self) -> Panel:
         """What was refused."""
         return Panel(
             "Refused at a limit",
-            [Query(self.scope.rate(metrics.SERVICE_LIMITS, "kind"), "{{application}} {{kind}}")],
+            [
+                Query(
+                    self.scope.rate(metrics.SERVICE_LIMITS, "kind"),
+                    "{{application}} {{kind}}",
+                    empty_when_well="a healthy service refuses nothing",
+                )
+            ],
             "reqps",
             "Calls refused, by the limit that they hit.",
             "None.",
             f"queue and time: {self.knob}. sequences, tokens, body: the caller should send smaller requests.",
-            empty_when_well="a healthy service refuses nothing",
+            thresholds=[Threshold(ANY, "yellow"), Threshold(1, "red")],
         )
 
     def serve_queue(self) -> Panel:
@@ -196,12 +222,16 @@ class ServicePanels:
         return Panel(
             "Waiting for a replica",
             [
-                Query(scope.total("ray_serve_deployment_queued_queries"), "{{application}} waiting"),
-                Query(scope.total("ray_serve_replica_processing_queries"), "{{application}} in work"),
+                Query(of_chosen_runs(scope.total(name)), f"{{{{application}}}} {what}")
+                for name, what in (
+                    ("ray_serve_deployment_queued_queries", "waiting"),
+                    ("ray_serve_replica_processing_queries", "in work"),
+                )
             ],
             "none",
             "Calls that Serve holds because all replicas are full, and calls that replicas work on.",
             "Waiting is 0 but for moments.",
-            f"Waiting for minutes is saturation, with an alert: {self.knob}.",
+            f"Waiting for minutes is saturation, with an alert once calls are refused: {self.knob}.",
             axis="calls",
+            thresholds=QUEUED,
         )

@@ -6,7 +6,11 @@ from deploy.grafana.service_panels import ServicePanels
 from rlad_core import metrics
 
 _PANELS = ServicePanels(
-    "teacher", "TeacherService", "add replicas, or raise `max_tokens_per_batch` where memory allows"
+    "teacher",
+    "TeacherService",
+    "add replicas, or raise `max_tokens_per_batch` where memory allows",
+    slow_s=60,
+    limit_s=600,
 )
 _SCOPE = _PANELS.scope
 
@@ -23,6 +27,7 @@ _BATCHES = (
         "Small batches with a queue: single sequences are so long that they do not fit together; raise the "
         "budget.",
         axis="tokens",
+        unjudged="`max_tokens_per_batch` decides what is much",
     ),
     Panel(
         "Sequences in a batch",
@@ -35,6 +40,8 @@ _BATCHES = (
         "A group's size or more.",
         "1 all the time: callers send one sequence a call; send groups.",
         axis="sequences",
+        base="yellow",
+        thresholds=[Threshold(2, "green")],
     ),
     Panel(
         "Sequences waiting for a batch",

@@ -1,11 +1,16 @@
 """Training run: which stage eats the step, and whether the policy learns."""
 
 from deploy.grafana.learning import LEARNING
-from deploy.grafana.model import Dashboard, Panel, Query, Row
+from deploy.grafana.model import Dashboard, Panel, Query, Row, Threshold
 from deploy.grafana.promql import PERCENTILES
 from deploy.grafana.run_series import RUN, STEP, gauge
+from deploy.grafana.service_panels import ANY
 from deploy.grafana.variables import PERCENTILE, TRAINING
 from rlad_core import metrics
+from rlad_core.metrics import MetricSpec
+
+#: A step that takes so long is told as one that hangs.
+_STEP = (Threshold(900, "yellow"), Threshold(1800, "red"))
 
 NOW = Row(
     "Now",
@@ -19,6 +24,7 @@ NOW = Row(
             "If it stands still, look at what is in flight below; there is an alert after 30 minutes.",
             kind="stat",
             width=4,
+            unjudged="a count; standing still has an alert",
         ),
         Panel(
             "Length of the steps",
@@ -29,6 +35,7 @@ NOW = Row(
             "The next row says which stage became slower.",
             kind="stat",
             width=5,
+            thresholds=_STEP,
         ),
         Panel(
             "Held-out accuracy",
@@ -40,6 +47,7 @@ NOW = Row(
             kind="stat",
             width=10,
             high=1,
+            unjudged="what is good is a matter of the task",
         ),
         Panel(
             "Trained tokens",
@@ -51,6 +59,7 @@ NOW = Row(
             kind="stat",
             width=5,
             axis="tokens/s",
+            unjudged="it depends on the hardware and on the recipe",
         ),
     ),
 )
@@ -67,6 +76,7 @@ _TIME_PANELS = (
         width=12,
         stacked=True,
         high=1,
+        unjudged="shares of a whole: one is large where another is small",
     ),
     Panel(
         "Latency of each stage, $percentile",
@@ -78,6 +88,7 @@ _TIME_PANELS = (
         "A stage that rises alone has lost a replica or shares its machine; rollout, teacher and verify have "
         "dashboards of their own.",
         width=12,
+        thresholds=_STEP,
     ),
     Panel(
         "Mean length of a stage",
@@ -93,6 +104,7 @@ _TIME_PANELS = (
         "As in the stage table of the run's report.",
         "See the latency beside it for when it changed.",
         kind="bargauge",
+        thresholds=_STEP,
     ),
     Panel(
         "Latency by percentile",
@@ -102,6 +114,7 @@ _TIME_PANELS = (
         "p99 within three times p50; rollout more, since responses differ in length.",
         "A p99 far off is single slow calls: a replica that starts, a garbage collection, a cold cache.",
         kind="table",
+        thresholds=_STEP,
     ),
     Panel(
         "Time of the teacher hidden behind rollouts",
@@ -112,6 +125,7 @@ _TIME_PANELS = (
         "Close to all of the teacher's time, that is, its share of the step is near 0.",
         "If it is low while the teacher's share is high, the teacher is too slow for the rollouts: more "
         "replicas, or a larger batch budget.",
+        unjudged="as much as the teacher takes is best, which its share tells",
     ),
     Panel(
         "In flight",
@@ -121,6 +135,7 @@ _TIME_PANELS = (
         "Up to `rollout.prompts_per_step` groups, and all of them 0 between steps.",
         "What stays open for long is what the run waits for.",
         axis="spans",
+        unjudged="`rollout.prompts_per_step` decides what is much",
     ),
     Panel(
         "Waiting",
@@ -132,18 +147,33 @@ _TIME_PANELS = (
         "Assemble high for long: a few long responses hold up the step, so shorten `max_response_length` or "
         "add rollout replicas. Update high: the learner is the bottleneck.",
         axis="responses",
+        unjudged="the size of a step decides what is much",
     ),
     Panel(
         "Errors",
-        [Query(RUN.rate(metrics.STAGE_ERRORS, "stage", "kind"), "{{run}} {{stage}} {{kind}}")],
+        [
+            Query(
+                RUN.rate(metrics.STAGE_ERRORS, "stage", "kind"),
+                "{{run}} {{stage}} {{kind}}",
+                empty_when_well="a run without errors has no such series",
+            )
+        ],
         "cps",
         "Spans that ended in an exception, by its class.",
         "None at all.",
         "The run's log has the message; BackPressureError and TimeoutError mean that a service is saturated.",
-        empty_when_well="a run without errors has no such series",
+        thresholds=[Threshold(ANY, "red")],
     ),
 )
 TIME = Row("Where the time of a step goes", _TIME_PANELS)
+
+
+def _dropped(metric: MetricSpec) -> Query:
+    return Query(
+        RUN.grown(metric, "kind"),
+        "{{run}} {{kind}}",
+        empty_when_well="a short run may have dropped nothing",
+    )
 
 
 FRESH = Row(
@@ -160,6 +190,7 @@ FRESH = Row(
             "0 strictly on-policy; never more than `rollout.max_staleness`.",
             "More than that is a bug.",
             axis="versions",
+            thresholds=[Threshold(1, "red")],
         ),
         Panel(
             "Mismatch of engine and learner",
@@ -170,6 +201,7 @@ FRESH = Row(
             "Under 1e-4 in float32, under 0.02 in bfloat16.",
             "A jump after a hand-over means that a replica holds other weights than it says; stop the run.",
             axis="nats",
+            thresholds=[Threshold(0.02, "yellow"), Threshold(0.1, "red")],
         ),
         Panel(
             "Policy versions",
@@ -182,10 +214,11 @@ FRESH = Row(
             "All lines are one, but for the moment of a hand-over.",
             "A replica that stays behind cannot load weights: its log says why. Restart it.",
             axis="version",
+            unjudged="versions only rise; one that stays behind has an alert",
         ),
         Panel(
             "Tokens sampled in vain",
-            [Query(RUN.grown(metrics.RUN_WASTED_TOKENS, "kind"), "{{run}} {{kind}}")],
+            [_dropped(metrics.RUN_WASTED_TOKENS)],
             "short",
             "Response tokens of the time range that were sampled and not trained on.",
             "Under a third of all: groups in which all responses are right, or all are wrong, teach nothing.",
@@ -193,11 +226,11 @@ FRESH = Row(
             kind="bargauge",
             width=6,
             axis="tokens",
-            empty_when_well="a short run may have dropped nothing",
+            unjudged="a count; its share of all is what matters",
         ),
         Panel(
             "Groups dropped",
-            [Query(RUN.grown(metrics.RUN_DROPPED_GROUPS, "kind"), "{{run}} {{kind}}")],
+            [_dropped(metrics.RUN_DROPPED_GROUPS)],
             "short",
             "Groups of the time range that were not trained on.",
             "Under a third of all.",
@@ -205,7 +238,7 @@ FRESH = Row(
             kind="bargauge",
             width=6,
             axis="groups",
-            empty_when_well="a short run may have dropped nothing",
+            unjudged="a count; its share of all is what matters",
         ),
         Panel(
             "Work done by each stage",
@@ -216,6 +249,7 @@ FRESH = Row(
             "A stage with fewer has failed calls, or does without some of the data.",
             axis="tokens/s",
             width=6,
+            unjudged="it depends on the hardware and on the recipe",
         ),
         Panel(
             "Items done by each stage",
@@ -226,6 +260,7 @@ FRESH = Row(
             "See Errors.",
             axis="sequences/s",
             width=6,
+            unjudged="it depends on the hardware and on the recipe",
         ),
     ),
 )

@@ -17,12 +17,20 @@ RUN = Variable(
 )
 #: Runs that train, without shared services.
 TRAINING = Variable("run", "Run", _values(exported(metrics.RUN_STEP), "run"))
-APPLICATION = Variable(
-    "application", "Application", _values("ray_serve_deployment_replica_healthy", "application")
-)
-DEPLOYMENT = Variable(
-    "deployment",
-    "Deployment",
-    _values('ray_serve_deployment_replica_healthy{application=~"$application"}', "deployment"),
-)
+
+
+def services(*matchers: str) -> tuple[Variable, Variable]:
+    """Applications of the chosen runs that have had a call, cut down by matchers, and their deployments."""
+    of_runs = ", ".join((*matchers, 'run=~"$run"'))
+    calls = exported(metrics.SERVICE_REQUESTS)
+    return (
+        Variable("application", "Application", _values(f"{calls}{{{of_runs}}}", "application")),
+        Variable(
+            "deployment",
+            "Deployment",
+            _values(f'{calls}{{{of_runs}, application=~"$application"}}', "deployment"),
+        ),
+    )
+
+
 PERCENTILE = Variable("percentile", "Percentile", tuple(PERCENTILES), several=False, start="p95")

@@ -57,6 +57,11 @@ class Prometheus:
         found = self.get("query_range", query=expr, start=start_s, end=end_s, step=step_s)
         return [Series(one["metric"], [_point(p) for p in one["values"]]) for one in found["result"]]
 
+    def values(self, label: str, selector: str, start_s: float, end_s: float) -> list[str]:
+        """The values of a label in the series of a selector, which is what a dashboard's variable offers."""
+        found = self.get(f"label/{label}/values", **{"match[]": selector, "start": start_s, "end": end_s})
+        return [str(value) for value in found]
+
     def get(self, path: str, **parameters: Any) -> Any:
         """The ``data`` of an answer of the HTTP API."""
         answer = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=_ANSWER_S).json()

@@ -1,15 +1,17 @@
 """The finished run as Prometheus saw it: every panel's queries, the rules, and whether the numbers agree."""
 
 import math
+from bisect import bisect_left
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from deploy.grafana.__main__ import DASHBOARDS
-from deploy.grafana.answers import Answer, View, ask
+from deploy.grafana.answers import Answer, View, ask, choices
 from deploy.grafana.foreign import SEEN
 from deploy.grafana.promql import exported
-from deploy.grafana.prove import empty_panels
+from deploy.grafana.prove import empty_queries
 from deploy.prometheus.server import Prometheus
 from rlad_core import metrics
 from runs import rows
@@ -26,6 +28,10 @@ NOT_IN_A_HEALTHY_RUN = {
     metrics.RUN_DROPPED_GROUPS: "it depends on the seed whether a group is uninformative",
     metrics.RUN_WASTED_TOKENS: "it depends on the seed whether a group is uninformative",
 }
+#: Stages with one span a step, and those with one for each group, open side by side.
+ALONE = ("assemble", "old_logprobs", "update", "step")
+SIDE_BY_SIDE = ("rollout", "teacher", "verify")
+GROUPS = 6  # rollout.prompts_per_step in runs.py
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,24 @@ def test_what_the_dashboards_take_from_others_is_there(seen: tuple[Prometheus, V
 def test_every_panel_has_data(seen: tuple[Prometheus, View], board, later_s: float) -> None:
     prometheus, view = seen
     by_title = ask(prometheus, board, View(view.start_s, view.end_s + later_s))
-    assert empty_panels((panel, by_title[panel.title]) for panel in board.panels) == []
+    assert empty_queries((panel, by_title[panel.title]) for panel in board.panels) == []
+
+
+@pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board.uid)
+def test_variables_offer_the_run_and_what_is_its(
+    seen: tuple[Prometheus, View], finished_run: tuple[Path, str], board
+) -> None:
+    prometheus, view = seen
+    name = finished_run[0].name
+    offered = choices(prometheus, board, view)
+    assert all(offered.values()), offered
+    assert offered["run"] == [name]
+    if "application" in offered:
+        service = {"rlad-teacher-scoring": "teacher", "rlad-rollout-vllm": "rollout"}.get(board.uid)
+        services = [service] if service else ["rollout", "teacher", "verifier"]
+        assert offered["application"] == [f"{name}-{service}" for service in services]
+        of_another = choices(prometheus, board, View(view.start_s, view.end_s, {"run": "another"}))
+        assert (of_another["application"], of_another["deployment"]) == ([], [])
 
 
 def test_no_rule_fails_and_no_alert_fires(seen: tuple[Prometheus, View]) -> None:
@@ -75,14 +98,26 @@ def test_no_rule_fails_and_no_alert_fires(seen: tuple[Prometheus, View]) -> None
 def test_latencies_agree_with_the_run_s_stage_table(
     seen: tuple[Prometheus, View], finished_run: tuple[Path, str]
 ) -> None:
-    """Where one span is all that a stage does in a step, its mean is that of the table."""
+    """Exact seconds of every stage in the table; of those with one span a step mean and median too."""
     run_dir, _ = finished_run
     table = [row["seconds"] for row in rows(run_dir / "metrics.jsonl")]
-    panel = panels(seen)["Mean length of a stage"]
-    shown = {one.labels["stage"]: one.points[-1][1] for answer in panel for _, one in answer.series}
-    for stage in ("assemble", "old_logprobs", "update", "step"):
-        recorded = [row[stage] for row in table if stage in row]
-        assert shown[stage] == pytest.approx(math.fsum(recorded) / len(recorded), rel=0.1), stage
+    recorded = {
+        stage: [row[stage] for row in table if stage in row] for stage in metrics.STAGES if stage in table[0]
+    }
+    means = _by_stage(panels(seen)["Mean length of a stage"][0])
+    medians = _by_stage(panels(seen)["Latency by percentile"][0])
+    assert {*SIDE_BY_SIDE, *ALONE, "weight_sync"} == recorded.keys()
+    totals = _totals(seen)
+    for stage, seconds in recorded.items():
+        if stage in ALONE:
+            assert means[stage] == pytest.approx(math.fsum(seconds) / len(seconds), rel=0.1), stage
+            low, high = _bucket(min(seconds))[0], _bucket(max(seconds))[1]
+            assert low <= medians[stage] <= high, stage
+        elif stage in SIDE_BY_SIDE:
+            # The table has the time in which any span was open, the counter each span's; groups are its most.
+            assert 0.9 * math.fsum(seconds) <= totals[stage] <= 1.1 * GROUPS * math.fsum(seconds), stage
+        else:  # the first policy is handed over before the first step
+            assert 0.9 * math.fsum(seconds) <= totals[stage], stage
 
 
 def test_the_last_step_s_shares_are_those_of_its_record(
@@ -99,6 +134,25 @@ def test_the_last_step_s_shares_are_those_of_its_record(
     assert sum(shown.values()) == pytest.approx(1, abs=1e-6)
     ((_, hidden),) = boards["Time of the teacher hidden behind rollouts"][0].series
     assert hidden.points[-1][1] == pytest.approx(last["teacher_hidden_seconds"])
+
+
+def _by_stage(answer: Answer) -> dict[str, float]:
+    return {one.labels["stage"]: one.points[-1][1] for _, one in answer.series}
+
+
+def _totals(seen: tuple[Prometheus, View]) -> dict[str, float]:
+    """Exact seconds of each stage in the whole run."""
+    prometheus, view = seen
+    expr = (
+        f"sum by (stage) (max_over_time({exported(metrics.STAGE_SECONDS)}[{view.end_s - view.start_s:.0f}s]))"
+    )
+    return {one.labels["stage"]: one.points[-1][1] for one in prometheus.at(expr, view.end_s)}
+
+
+def _bucket(seconds: float, bounds: Sequence[float] = metrics.DURATION_BUCKETS) -> tuple[float, float]:
+    """The histogram's bucket of a length."""
+    place = bisect_left(bounds, seconds)
+    return (bounds[place - 1] if place else 0.0), bounds[place]
 
 
 def panels(seen: tuple[Prometheus, View]) -> dict[str, list[Answer]]:

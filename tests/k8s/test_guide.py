@@ -53,7 +53,7 @@ def test_pods_go_before_what_they_need_to_go(rendered: dict[str, list[Manifest]]
     for command in COMMANDS:
         if found := re.match(r"kubectl delete (rayjob|rayservice) (\w+) ", command):
             deleted.add(f"{found[1]}/{found[2]}")
-        elif found := re.match(r"kubectl wait --for=delete pods .* -l rlad.io/cluster=(\w+) --timeout", command):
+        elif found := re.match(r"kubectl wait --for=delete pods .* -l rlad.io/cluster=(\w+)", command):
             waited.add(found[1])
         elif found := re.match(r"kubectl delete -k k8s/overlays/(\S+)", command):
             objects = rendered[found[1]]

@@ -15,7 +15,7 @@ OTHERS = [("ServeController", True), ("AutoscalingRequester", True)]
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        # Serve takes the proxy of a drained node away, once it has no request any more, its own pod's or another's.
+        # Serve takes the proxy of a drained node away, once it has no request any more.
         ("drain", [*RUN, *REPLICAS, *PROXY]),
         # Elsewhere proxies stay for as long as the cluster: nobody would ever leave.
         ("stop", [*RUN, *REPLICAS]),

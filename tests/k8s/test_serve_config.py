@@ -74,7 +74,8 @@ def test_serve_and_the_service_take_it(overlay: str, rendered: dict[str, list[Ma
         # A replica that goes lets the longest request end, its pod the replica, and an old cluster both.
         command = group.container["lifecycle"]["preStop"]["exec"]["command"]
         within = int(command[command.index("--within") + 1])
-        assert args.limits.timeout_s < args.drain_timeout_s < within < group.spec["terminationGracePeriodSeconds"]
+        assert args.limits.timeout_s < args.drain_timeout_s < within
+        assert within < group.spec["terminationGracePeriodSeconds"]
         delay = the(rendered[overlay], "RayService")["spec"]["rayClusterDeletionDelaySeconds"]
         assert delay > config.http_options.request_timeout_s
         # Each replica fits into a pod, all its GPUs with it, and the pods are as many as replicas may be.

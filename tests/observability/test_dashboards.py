@@ -14,7 +14,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import dashboard
 
-from deploy.grafana.__main__ import DASHBOARDS, ROOT, generated
+from deploy.grafana.__main__ import DASHBOARDS, ROOT, RUNBOOKS, generated
 from deploy.grafana.foreign import OCCASIONAL, SEEN
 from deploy.grafana.model import COLUMNS
 from deploy.grafana.promql import exported
@@ -27,6 +27,8 @@ FILES = sorted((GRAFANA / "dashboards").glob("*.json"))
 SUFFIXES = ("_bucket", "_count", "_sum", "")
 #: Of Grafana's own units, those that we use.
 UNITS = {"s", "ms", "percentunit", "short", "none", "sci", "bytes", "reqps", "cps"}
+#: Panels whose numbers are neither good nor bad by themselves; why is said where they are made.
+UNJUDGED = {panel.title for board in DASHBOARDS for panel in board.panels if panel.unjudged}
 
 
 def load(file: Path) -> dict[str, Any]:
@@ -118,6 +120,7 @@ class TestDashboard:
                 assert part in panel["description"], panel["title"]
             steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
             assert steps[0]["value"] is None
+            assert len({step["color"] for step in steps}) > 1 or panel["title"] in UNJUDGED, panel["title"]
             assert [s["value"] for s in steps[1:]] == sorted(s["value"] for s in steps[1:])
             assert panel["targets"]
             references = [target["refId"] for target in panel["targets"]]
@@ -167,6 +170,15 @@ def rules(file: str) -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
+def test_every_panel_judges_its_numbers_or_says_why_not() -> None:
+    for panel in (panel for board in DASHBOARDS for panel in board.panels):
+        assert bool(panel.thresholds) != bool(panel.unjudged), panel.title
+    # Those that have an alert or a limit are judged, whatever is said.
+    assert not [
+        title for title in UNJUDGED if re.search("[Ll]atency|[Ee]rror|[Ff]ail|Memory$|KL|Clip|limit", title)
+    ]
+
+
 def test_every_run_metric_is_on_a_dashboard() -> None:
     shown = {
         name for f in FILES for p in panels(load(f)) for t in p["targets"] for name in metrics_in(t["expr"])
@@ -180,8 +192,8 @@ def test_every_run_metric_is_on_a_dashboard() -> None:
 def test_configmaps_hold_the_dashboards() -> None:
     maps = yaml.safe_load((GRAFANA / "kustomization.yaml").read_text())["configMapGenerator"]
     held = {file for one in maps for file in one["files"]}
-    assert held >= {f"dashboards/{file.name}" for file in FILES}
-    assert all((GRAFANA / file).is_file() for file in held)
+    # Nothing else: a second default data source would break the Grafana that reads it.
+    assert held == {f"dashboards/{file.name}" for file in FILES}
     assert all((GRAFANA / file).stat().st_size < 2**20 for file in held), "a ConfigMap holds 1 MiB"
 
 
@@ -193,15 +205,35 @@ def test_provisioning_names_what_there_is() -> None:
     assert [one["type"] for one in source["datasources"]] == ["prometheus"]
 
 
-@pytest.mark.parametrize("folder", [GRAFANA, PROMETHEUS], ids=["grafana", "prometheus"])
-def test_kustomize_makes_the_config_maps(folder: Path, kubectl: str) -> None:
+def kustomized(folder: Path, kubectl: str) -> list[dict[str, Any]]:
     done = subprocess.run(
         [kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    made = list(yaml.safe_load_all(done.stdout))
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@pytest.mark.parametrize("folder", [GRAFANA, PROMETHEUS], ids=["grafana", "prometheus"])
+def test_kustomize_makes_the_config_maps(folder: Path, kubectl: str) -> None:
+    made = kustomized(folder, kubectl)
     assert {one["kind"] for one in made} == {"ConfigMap"}
     texts = {name: text for one in made for name, text in one["data"].items()}
     for name, text in texts.items():
         if name.endswith(".json"):
             assert text == (GRAFANA / "dashboards" / name).read_text()
+
+
+def test_the_operator_s_rules_are_those_of_the_files(kubectl: str) -> None:
+    [made] = kustomized(PROMETHEUS / "operator", kubectl)
+    assert made["kind"] == "PrometheusRule"
+    assert made["metadata"]["labels"]["release"] == "prometheus"
+    found = [rule for group in made["spec"]["groups"] for rule in group["rules"]]
+    expected = [*rules("recording.rules.yaml"), *rules("alerts.rules.yaml")]
+    for rule in expected:
+        if "alert" in rule:
+            rule["annotations"]["runbook_url"] = RUNBOOKS + rule["annotations"]["runbook_url"]
+    assert found == expected
+
+
+def test_runbooks_have_an_address() -> None:
+    assert re.fullmatch(r"https://\S+/", RUNBOOKS)

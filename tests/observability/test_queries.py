@@ -147,3 +147,66 @@ def test_two_teachers_of_one_run_are_told_apart(answers) -> None:
             (expr("rlad-teacher-scoring", "Calls", application="a-teacher-math"), 20, [sample(2, **other)]),
         ],
     )
+
+
+def test_serve_s_series_are_told_apart_by_run(answers) -> None:
+    """Serve does not know runs: whose an application is, its calls tell; one without a call is left in."""
+    queued, labels = "ray_serve_deployment_queued_queries", {"deployment": "TeacherService"}
+    given = [
+        *(
+            series(queued, values, application=application, handle=handle, **labels)
+            for application, handle, values in (
+                ("a-teacher", "x", "3x60"),
+                ("a-teacher", "y", "4x60"),
+                ("b-teacher", "z", "5x60"),
+                ("teacher", "w", "6x60"),
+            )
+        ),
+        *(
+            series(
+                "ray_rlad_service_requests_total",
+                values,
+                run=run,
+                application=application,
+                service="teacher",
+                kind="handle",
+                WorkerId=application,
+                **labels,
+            )
+            for run, application, values in (
+                ("a", "a-teacher", "_x20 1x40"),
+                ("b", "b-teacher", "1x60"),
+                ("shared", "teacher", "1x60"),
+            )
+        ),
+    ]
+    for uid, kept in (("rlad-teacher-scoring", {}), ("rlad-cluster-services", labels)):
+        a, b, shared = (
+            sample(value, application=application, **kept)
+            for application, value in (("a-teacher", 7), ("b-teacher", 5), ("teacher", 6))
+        )
+        panel = "Waiting for a replica"
+        answers(
+            given,
+            [
+                (expr(uid, panel), 30, [a, b, shared]),
+                (expr(uid, panel, run="a"), 30, [a]),
+                (expr(uid, panel, run="a"), 10, [a]),  # before its first call
+                (expr(uid, panel, run="b"), 30, [b]),
+                (expr(uid, panel, run="b"), 10, [a, b]),
+                (expr(uid, panel, run="a|shared"), 30, [a, shared]),
+            ],
+        )
+
+
+def test_nodes_of_all_types_are_counted(answers) -> None:
+    nodes = "ray_cluster_active_nodes"
+    given = [
+        series(nodes, "1x60", node_type="headgroup", instance="head"),
+        series(nodes, "4x60", node_type="rollout", instance="head"),
+        # The head was started again: for a moment there are two that count.
+        series(nodes, "4x10", node_type="rollout", instance="last-head"),
+    ]
+    shown = expr("rlad-cluster-services", "Nodes")
+    five = [sample(5, SessionName="s")]
+    answers(given, [(shown, 5, five), (shown, 30, five)])
