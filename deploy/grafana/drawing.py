@@ -89,7 +89,7 @@ def _panel(
         color="#222222",
     )
     if not any(answer.series for answer in answers):
-        reason = f"No data\n{panel.empty_when_well}"
+        reason = f"No data\n{panel.queries[0].empty_when_well}"
         frame.text(0.5, 0.4, reason, transform=frame.transAxes, ha="center", color="#888888", size=8)
         return
     body = (0.01, 0.02, 0.98, 1 - 1.4 / where.h)

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from deploy.grafana.answers import substitute
+from deploy.grafana.__main__ import DASHBOARDS
+from deploy.grafana.answers import Answer, View, substitute
+from deploy.grafana.drawing import draw
 from deploy.grafana.guide import BEGIN, END, with_panels
 from deploy.grafana.model import Panel, Place, Query, Row, layout
+from deploy.grafana.prove import empty_queries
 from deploy.grafana.units import shown
 from deploy.prometheus.executables import MissingError, executables
+from deploy.prometheus.server import Series
 
 
 @pytest.mark.parametrize(
@@ -51,6 +55,31 @@ def test_panels_flow_from_left_to_right() -> None:
             [Place(0, 6, 16, 8), Place(16, 6, 8, 8), Place(0, 14, 16, 8), Place(0, 22, 16, 8)],
         ),
     ]
+
+
+def test_each_query_of_a_panel_has_to_have_data() -> None:
+    full, missing, optional = Query("a", "full"), Query("b", "missing"), Query("c", "optional", "it is rare")
+    one = Panel("title", [full, missing, optional], "none", "T.", "N.", "O.")
+    found = [("x", Series({}, [(0.0, 1.0)]))]
+    answers = [Answer(full, "a", found), Answer(missing, "b", []), Answer(optional, "c", [])]
+    assert empty_queries([(one, answers)]) == ["title: missing"]
+
+
+def test_panels_are_drawn_with_data_and_without(tmp_path: Path) -> None:
+    board = DASHBOARDS[0]
+    full = {
+        panel.title: [
+            Answer(query, query.expr, [("x", Series({"stage": "x"}, [(0.0, 1.0), (60.0, 2.0)]))])
+            for query in panel.queries
+        ]
+        for panel in board.panels
+    }
+    empty = {
+        panel.title: [Answer(query, query.expr, []) for query in panel.queries] for panel in board.panels
+    }
+    for name, answers in (("full", full), ("empty", empty)):
+        draw(board, answers, View(0, 60), tmp_path / f"{name}.png")
+    assert (tmp_path / "full.png").read_bytes() != (tmp_path / "empty.png").read_bytes()
 
 
 def test_variables_are_replaced_whole_and_none_is_forgotten() -> None:
