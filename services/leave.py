@@ -66,8 +66,8 @@ def at_work(node_id: str, how: str) -> list[str]:
     """Classes of the actors on a node that have something to finish.
 
     Those are replicas of Serve, drivers of submitted jobs, and what ends with its job. Other detached actors
-    (Serve's controller, coordinators of Ray's libraries) stay for as long as their cluster, and so do its proxies:
-    but from a node that is drained Serve takes the proxy away, once it has passed on the answers of other pods too.
+    (Serve's controller, coordinators of Ray's libraries) stay for as long as their cluster, and so do Serve's
+    proxies; but from a node that is drained Serve takes the proxy away, once it has passed on all answers.
     """
     lasting = ("ServeReplica:", "JobSupervisor", *(("ProxyActor",) if how == "drain" else ()))
     mine = [("state", "=", "ALIVE"), ("node_id", "=", node_id)]

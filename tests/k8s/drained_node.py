@@ -1,17 +1,20 @@
 """Has a replica run on another node than the head's, has that node drained, and asks where it is then.
 
 A program of its own, with a cluster of two nodes on the loopback interface: the process of the tests has one
-already. Both nodes have one `place`; the head's is taken until the replica is on the other node.
+already. Both nodes have one `place`; the head's is taken until the replica is on the other node. Serve's
+proxy has to leave that node too: it may have requests for other nodes.
 """
 
 import os
 import subprocess
 import sys
+import time
 
 import ray
 from ray import serve
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.state import list_actors
 
 
 @ray.remote(num_cpus=0, resources={"place": 1})
@@ -28,8 +31,14 @@ class Where:
         return ray.get_runtime_context().get_node_id()
 
 
+def proxies(node: str) -> int:
+    alive = [("class_name", "=", "ProxyActor"), ("node_id", "=", node), ("state", "=", "ALIVE")]
+    return len(list_actors(filters=alive, timeout=30))
+
+
 def main(ports: list[int]) -> None:
-    dashboard, *agents = ports
+    dashboard, http, *agents = ports
+    os.environ["RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S"] = "2"  # 30 otherwise
     of_every_node = {"num_cpus": 1, "resources": {"place": 1}, "object_store_memory": 100 * 2**20}
     cluster = Cluster(
         initialize_head=True,
@@ -47,9 +56,13 @@ def main(ports: list[int]) -> None:
         placeholder = Placeholder.options(scheduling_strategy=on_head).remote()
         assert ray.get(placeholder.ready.remote(), timeout=60)
         second = cluster.add_node(**of_every_node, dashboard_agent_listen_port=agents[1]).node_id
-        serve.start(proxy_location="Disabled")
+        serve.start(proxy_location="EveryNode", http_options={"host": "127.0.0.1", "port": http})
         handle = serve.run(Where.bind(), name="where", route_prefix=None)
         assert handle.remote().result(timeout_s=60) == second
+        deadline = time.monotonic() + 60
+        while not proxies(second):
+            assert time.monotonic() < deadline, "waited 60 s for a proxy on the second node"
+            time.sleep(0.5)
         ray.kill(placeholder)
 
         leave = [sys.executable, "-m", "services.leave", "drain", "--within", "90", "--node", second]
@@ -58,6 +71,7 @@ def main(ports: list[int]) -> None:
             leave, env=environment, capture_output=True, text=True, timeout=150, check=False
         )
         assert done.returncode == 0, done.stderr
+        assert not proxies(second)
         assert handle.remote().result(timeout_s=60) == head
     finally:
         ray.shutdown()

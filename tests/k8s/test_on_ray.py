@@ -210,8 +210,8 @@ def _steps(run_dir: Path) -> list[int]:
 
 
 def test_a_pod_that_goes_gives_its_replica_away() -> None:
-    """A second node has the only replica; drained, it is empty, and the head answers in its place."""
-    ports = map(str, free_ports(3))
+    """A second node has the only replica and a proxy; drained, it is empty, and the head answers instead."""
+    ports = map(str, free_ports(4))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("drained_node.py")), *ports],
