@@ -73,9 +73,7 @@ def at_work(node_id: str, how: str) -> list[str]:
     mine = [("state", "=", "ALIVE"), ("node_id", "=", node_id)]
     actors = list_actors(filters=mine, timeout=_ANSWER_S, limit=1000, detail=True)
     return [
-        actor.class_name
-        for actor in actors
-        if not actor.is_detached or actor.class_name.startswith(lasting)
+        actor.class_name for actor in actors if not actor.is_detached or actor.class_name.startswith(lasting)
     ]
 
 
