@@ -10,7 +10,8 @@ within the service's limits, several at a time, and repeat what a busy or restar
 They need neither Ray nor torch.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -91,9 +92,7 @@ class AsyncTeacherClient:
             services.errors.ServiceError: what the teacher refuses, in its words; see `Endpoint.request`.
             TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
         """
-        info = self._info or await self.info()
-        most_tokens = min(TOKENS_PER_PART, info.limits.max_tokens_per_request)
-        parts = _parts(sequences, info.limits.max_sequences_per_request, most_tokens, top_k)
+        parts = _parts(sequences, await self._limits(), top_k)
         params = {"top_k": top_k, "entropy": str(entropy).lower()} if top_k or entropy else None
         if not parts:
             kind = schema.TEACHER_DETAILS if params else schema.TEACHER_SCORES
@@ -141,9 +140,9 @@ class AsyncTeacherClient:
             {"id": str(place), _prompt_key(prompt): prompt, "response": reply}
             for place, (prompt, reply) in enumerate(texts)
         ]
-        info = self._info or await self.info()
-        most = info.limits.max_sequences_per_request
-        parts = [rows[start : start + most] for start in range(0, len(rows), most)]
+        # A text has no more tokens than bytes.
+        sizes = [len(json.dumps(row).encode()) for row in rows]
+        parts = [rows[start:stop] for start, stop in _cut(sizes, await self._limits())]
         return [score for scores in await all_of(map(self._score_rows, parts)) for score in scores]
 
     async def close(self) -> None:
@@ -155,6 +154,11 @@ class AsyncTeacherClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _limits(self) -> tuple[int, int]:
+        """Sequences and tokens of one request."""
+        limits = (self._info or await self.info()).limits
+        return limits.max_sequences_per_request, min(TOKENS_PER_PART, limits.max_tokens_per_request)
 
     async def _score_rows(self, rows: list[dict[str, Any]]) -> list[SequenceScore]:
         what = f"the scores of {len(rows)} texts"
@@ -262,22 +266,29 @@ def in_order_of(ids: Sequence[str], scores: pa.Table) -> pa.Table:
     return scores if rows == list(range(len(rows))) else scores.take(rows)
 
 
-def _parts(sequences: pa.Table, most_rows: int, most_tokens: int, top_k: int = 0) -> list[pa.Table]:
-    """Slices within both limits; a sequence that alone is over them is sent, to be refused."""
+def _parts(sequences: pa.Table, limits: tuple[int, int], top_k: int = 0) -> list[pa.Table]:
     prompts, responses = (
         schema.lengths(sequences.column(name)) for name in ("prompt_token_ids", "response_token_ids")
     )
     # What is told of each response token counts too.
-    lengths = prompts + responses * (1 + top_k)
-    parts, start, tokens = [], 0, 0
-    for row, length in enumerate(lengths.tolist()):
-        if row > start and (row - start == most_rows or tokens + length > most_tokens):
-            parts.append(sequences.slice(start, row - start))
+    sizes = (prompts + responses * (1 + top_k)).tolist()
+    return [sequences.slice(start, stop - start) for start, stop in _cut(sizes, limits)]
+
+
+def _cut(sizes: Sequence[int], limits: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """First row and end of the parts within both limits: of rows, and of their sizes together.
+
+    A row that alone is over them is a part of its own: the service says what is too much.
+    """
+    most_rows, most_tokens = limits
+    start = tokens = 0
+    for row, size in enumerate(sizes):
+        if row > start and (row - start == most_rows or tokens + size > most_tokens):
+            yield start, row
             start, tokens = row, 0
-        tokens += length
-    if sequences.num_rows > start:
-        parts.append(sequences.slice(start))
-    return parts
+        tokens += size
+    if len(sizes) > start:
+        yield start, len(sizes)
 
 
 def _prompt_key(prompt: Any) -> str:

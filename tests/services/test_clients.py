@@ -67,6 +67,24 @@ def test_a_large_table_is_cut_to_what_is_scored_within_a_call(
     assert sent == rows
 
 
+def test_many_long_texts_are_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [("a prompt", "word " * 5000)] * 4  # 25,000 bytes each, which is the most tokens they can have
+    sent: list[list[str]] = []
+
+    async def score(rows: list[dict[str, Any]]) -> list[Any]:
+        sent.append([row["id"] for row in rows])
+        return rows
+
+    async def body() -> None:
+        async with AsyncTeacherClient("http://nowhere") as client:
+            monkeypatch.setattr(client, "_info", info())
+            monkeypatch.setattr(client, "_score_rows", score)
+            assert len(await client.score_texts(texts)) == 4
+
+    asyncio.run(body())
+    assert sent == [["0", "1"], ["2", "3"]]
+
+
 def test_a_client_that_cannot_be_made_leaves_no_thread() -> None:
     before = threading.active_count()
     with pytest.raises(ValueError, match="the token has blanks"):

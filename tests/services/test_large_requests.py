@@ -44,10 +44,10 @@ def test_what_is_told_counts_as_what_is_scored() -> None:
 
 def test_the_client_s_parts_are_within_the_limit_with_what_is_told() -> None:
     table = sequences(*[9] * 10)
-    assert [part.num_rows for part in _parts(table, 100, 50)] == [5, 5]
+    assert [part.num_rows for part in _parts(table, (100, 50))] == [5, 5]
     # 1 + 9 + 9 * 2 tokens each
-    assert [part.num_rows for part in _parts(table, 100, 60, top_k=2)] == [2] * 5
-    assert _parts(table.slice(0, 0), 100, 50, top_k=2) == []
+    assert [part.num_rows for part in _parts(table, (100, 60), top_k=2)] == [2] * 5
+    assert _parts(table.slice(0, 0), (100, 50), top_k=2) == []
 
 
 def test_the_likeliest_tokens_in_json_are_those_of_the_table() -> None:
