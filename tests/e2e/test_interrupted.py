@@ -31,7 +31,7 @@ def kill_part(run: int, title: str) -> None:
 
 def leave_uncounted_checkpoint(run_dir: Path) -> None:
     """What a kill leaves that comes after a checkpoint's upload and before Ray Train has taken note of it."""
-    newest = max(run_dir.glob("checkpoint_*"))
+    newest = max(run_dir.glob(f"checkpoint_*/{STATE_FILE}")).parent
     state = json.loads((newest / STATE_FILE).read_text())
     later = shutil.copytree(newest, run_dir / "checkpoint_9999-12-31_23-59-59.000000")
     frontier = {"next_position": state["frontier"]["next_position"] + 6, "alive": []}
