@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 def kill_part(run: int, title: str) -> None:
     """Kill -9 the one process of a run whose title has this in it."""
-    found = [
-        process
-        for process in psutil.Process(run).children(recursive=True)
-        if title in " ".join(process.cmdline())
-    ]
-    assert len(found) == 1, [process.cmdline() for process in psutil.Process(run).children(recursive=True)]
+    titles: dict[psutil.Process, str] = {}
+    for process in psutil.Process(run).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            titles[process] = " ".join(process.cmdline())
+    found = [process for process, its in titles.items() if title in its]
+    assert len(found) == 1, titles
     found[0].kill()
 
 

@@ -1,6 +1,7 @@
 """The learner's optimizer steps with real FSDP2 on gloo: equal however a batch is split; saved, restored."""
 
 import json
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from services.trained_policy import TrainedPolicy
 from services.training_rows import TrainingRows
 from services.weight_push import weight_push
 
-pytestmark = pytest.mark.timeout(900)  # each rank is a process that imports torch
+pytestmark = pytest.mark.timeout(900)
 
 GROUPS, GROUP_SIZE = 6, 3
 
@@ -123,7 +124,10 @@ def _run(
     folder: Path, out: Path, *, ranks: int = 1, steps: int = 2, resume: bool = False, **changes: Any
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     out.mkdir(exist_ok=True)
-    mp.spawn(_train, args=(ranks, str(folder), str(out), changes, steps, resume), nprocs=ranks)
+    # Each rank is forked from a server that has imported what takes longest.
+    multiprocessing.set_forkserver_preload(["services.trained_policy", "services.weight_push"])
+    arguments = (ranks, str(folder), str(out), changes, steps, resume)
+    mp.start_processes(_train, args=arguments, nprocs=ranks, start_method="forkserver")
     return torch.load(out / "state.pt"), json.loads((out / "statistics.json").read_text())
 
 
