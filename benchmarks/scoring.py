@@ -44,6 +44,7 @@ from services.teacher_settings import TeacherArgs
 from services.teachers import StockServerTeacher
 
 _START_LIMIT_S = 300.0
+_RESULT = "seconds: "
 console = Console()
 
 
@@ -221,7 +222,7 @@ def main(
     )  # fmt: skip
     work = make_work(model, sequences, prompt, response, group, args, repeats)
     if only:
-        print(WAYS[only](work))
+        print(f"{_RESULT}{WAYS[only](work)}", flush=True)
         return
     seconds: dict[str, float] = {}
     for way in WAYS:
@@ -231,7 +232,9 @@ def main(
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{way} failed:\n{done.stderr[-3000:]}")
-        seconds[way] = float(done.stdout.split()[-1])
+        # vLLM and Ray print there too, also afterwards.
+        [result] = [line for line in done.stdout.splitlines() if line.startswith(_RESULT)]
+        seconds[way] = float(result.removeprefix(_RESULT))
         console.print(f"{way}: {seconds[way]:.3f} s")
     report(seconds, work)
 
