@@ -16,9 +16,19 @@ async def all_of(work: Iterable[Coroutine[Any, Any, Result]], *, at_most: int | 
     Raises:
         Exception: the first failure, as it is and not in a group.
     """
-    begun = list(work)
-    places = asyncio.Semaphore(at_most or len(begun) or 1)
+    if at_most is not None:
+        work = _in_turn(work, asyncio.Semaphore(at_most))
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
 
+
+def _in_turn(
+    work: Iterable[Coroutine[Any, Any, Result]], places: asyncio.Semaphore
+) -> list[Coroutine[Any, Any, Result]]:
     async def take_place(each: Coroutine[Any, Any, Result]) -> Result:
         try:
             async with places:
@@ -26,12 +36,7 @@ async def all_of(work: Iterable[Coroutine[Any, Any, Result]], *, at_most: int | 
         finally:
             each.close()  # one that never got a place
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(take_place(each)) for each in begun]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return [take_place(each) for each in work]
 
 
 class Once:

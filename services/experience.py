@@ -177,10 +177,7 @@ class ExperienceCollector:
         )
         worker = self._worker(None)
         with span("evaluation", items=len(prompts) * settings.samples):
-            groups = table.select(["prompt_id", "prompt_token_ids"]).append_column(
-                "group_id", table.column("prompt_id")
-            )
-            groups = _in_order(groups)
+            groups = _in_order(table.append_column("group_id", table.column("prompt_id")))
             # In parts: a whole evaluation would be more than one request may have, and one replica's work.
             size = max(1, self._config.rollout.max_num_seqs // (4 * settings.samples))
 
@@ -280,12 +277,8 @@ class ExperienceCollector:
         config, stage = self._config, self._config.position(step).stage
         prompts = self._stream.prompts(positions)
         table = self._stream.table(prompts)
-        groups = _in_order(
-            table.select(["prompt_id", "prompt_token_ids"]).append_column(
-                "group_id",
-                pa.array([self._stream.group_id(p, q) for p, q in zip(positions, prompts, strict=True)]),
-            )
-        )
+        group_ids = [self._stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]
+        groups = _in_order(table.append_column("group_id", pa.array(group_ids)))
         demonstrates = isinstance(stage.objective, SFT)
         sampling = SamplingSettings(
             group_size=1 if demonstrates else config.rollout.group_size,

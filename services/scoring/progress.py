@@ -31,17 +31,16 @@ class Progress:
         if self._since is None:
             self._since = self._clock()
         self._open += 1
+        given_up = False
         try:
             yield
-        except Exception:
-            self._open -= 1
-            self.answered()
+        except BaseException as error:
+            given_up = not isinstance(error, Exception)
             raise
-        except BaseException:
+        finally:
             self._open -= 1
-            raise
-        self._open -= 1
-        self.answered()
+            if not given_up:
+                self.answered()
 
     def answered(self) -> None:
         """The engine has answered something."""
