@@ -5,8 +5,28 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 _GRACE_S = 20.0
+
+
+def on_cpu(kv_cache_memory_gib: float, tensor_parallel_size: int) -> dict[str, Any]:
+    """What vLLM is told where it computes on CPUs.
+
+    Args:
+        kv_cache_memory_gib: memory of the keys and values.
+        tensor_parallel_size: processes that share the model.
+    """
+    settings: dict[str, Any] = {
+        "kv_cache_memory_bytes": int(kv_cache_memory_gib * 2**30),
+        # Compiling takes most of a minute at every start and gains nothing at the sizes that CPUs serve.
+        "enforce_eager": True,
+    }
+    if tensor_parallel_size == 1:
+        # As on GPUs, where this is "uni". On CPUs vLLM replaces that name, to bind the threads of a process
+        # of its own to cores; ours are never bound, and both processes of it wait for each other by spinning.
+        settings["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+    return settings
 
 
 def prepare() -> None:

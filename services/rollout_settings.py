@@ -4,6 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.engine_process import on_cpu
 from services.replica_settings import ReplicaArgs
 
 
@@ -130,9 +131,7 @@ def engine_args(args: RolloutArgs, model: str) -> dict[str, Any]:
     if args.num_gpus:
         return common | {"gpu_memory_utilization": args.gpu_memory_utilization}
     return common | {
-        "kv_cache_memory_bytes": int(args.kv_cache_memory_gib * 2**30),
-        # Compiling takes 40 s at every start and gains nothing at these sizes.
-        "enforce_eager": True,
+        **on_cpu(args.kv_cache_memory_gib, args.tensor_parallel_size),
         # A request with a seed of its own whose prompt is split over two steps crashes vLLM on CPUs
         # ("CPU Generator does not use offset"). Whole prompts then have to fit into a step.
         "enable_chunked_prefill": False,

@@ -25,15 +25,14 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
             threads=args.threads,
             patience_s=args.limits.timeout_s,
         )
-    from services.engine_process import check_platform
+    from services.engine_process import check_platform, on_cpu
     from services.scoring.vllm_engine import VllmEngine
 
     check_platform(args.num_gpus)
     device_settings = (
         {"gpu_memory_utilization": args.gpu_memory_utilization}
         if args.num_gpus
-        # Compiling takes most of a minute at every start and gains nothing at the sizes that CPUs serve.
-        else {"kv_cache_memory_bytes": int(args.kv_cache_memory_gib * 2**30), "enforce_eager": True}
+        else on_cpu(args.kv_cache_memory_gib, args.tensor_parallel_size)
     )
     return VllmEngine(
         model,
