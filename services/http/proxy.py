@@ -1,5 +1,8 @@
 """What Serve's own proxy answers, as problems (RFC 9457): no such route, no replica, a full queue.
 
+The proxy listens before the first service has a route, and says 404 to everything until then. That would tell
+the callers of a teacher which has just been restarted to give up, so it becomes 503.
+
 The proxy takes this in when ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names `middlewares` in the
 environment of the Ray nodes; `rlad serve` and the images set it.
 """
@@ -17,6 +20,7 @@ VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 CALLBACK = "services.http.proxy:middlewares"
 _RETRY_AFTER_S = "1"
 _OWN_ROUTES = "/-/"  # Serve's health check and list of routes
+_LIST_OF_ROUTES = "/-/routes"
 
 _MEANINGS: dict[int, tuple[int, str]] = {
     404: (404, UnknownNameError.title),
@@ -55,9 +59,23 @@ class ProxyProblems:
             else:
                 body += message.get("body", b"")
                 if not message.get("more_body", False):
+                    if held["status"] == 404 and not await self._has_routes(scope, receive):
+                        held, body = {**held, "status": 503}, b"no service is up here yet"
                     await _problem(held, body)(scope, receive, send)
 
         await self._app(scope, receive, rewriting)
+
+    async def _has_routes(self, scope: Scope, receive: Receive) -> bool:
+        body = b""
+
+        async def collect(message: Message) -> None:
+            nonlocal body
+            body += message.get("body", b"")
+
+        wanted = {"path": _LIST_OF_ROUTES, "raw_path": _LIST_OF_ROUTES.encode(), "method": "GET"}
+        await self._app({**scope, **wanted, "query_string": b""}, receive, collect)
+        # By path prefix, as JSON; no JSON: the proxy does not know them yet.
+        return body.lstrip().startswith(b"{") and body.strip() != b"{}"
 
 
 def _is_the_proxys(start: Message) -> bool:

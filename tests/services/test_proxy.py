@@ -31,18 +31,28 @@ async def fine(_: Request) -> Response:
     return JSONResponse({"answer": 42})
 
 
-CLIENT = TestClient(
-    Starlette(
-        routes=[
-            Route("/status/{code}", status),
-            Route("/-/status/{code}", status),
-            Route("/problem", problem),
-            Route("/stream", stream),
-            Route("/fine", fine),
-        ],
-        middleware=middlewares(),
+def proxy(routes: Response) -> TestClient:
+    """A stand-in for Serve's proxy that tells these routes."""
+
+    async def tell_routes(_: Request) -> Response:
+        return routes
+
+    return TestClient(
+        Starlette(
+            routes=[
+                Route("/status/{code}", status, methods=["GET", "POST"]),
+                Route("/-/status/{code}", status),
+                Route("/-/routes", tell_routes),
+                Route("/problem", problem),
+                Route("/stream", stream),
+                Route("/fine", fine),
+            ],
+            middleware=middlewares(),
+        )
     )
-)
+
+
+CLIENT = proxy(JSONResponse({"/": "teacher"}))
 
 
 @pytest.mark.parametrize(
@@ -72,6 +82,17 @@ def test_the_caller_is_told_when_to_come_back() -> None:
     assert CLIENT.get("/status/429").headers["retry-after"] == "7"
     assert CLIENT.get("/status/503").headers["retry-after"] == "1"
     assert "retry-after" not in CLIENT.get("/status/404").headers
+
+
+@pytest.mark.parametrize(
+    "routes", [JSONResponse({}), PlainTextResponse("Route table is not populated yet.", 503)]
+)
+def test_before_any_service_has_a_route_the_caller_is_told_to_come_back(routes: Response) -> None:
+    told = proxy(routes).post("/status/404?x=1", content=b"{}")
+    assert (told.status_code, told.headers["retry-after"]) == (503, "1")
+    assert told.json()["title"] == "Not ready"
+    assert told.json()["detail"] == "no service is up here yet"
+    assert told.headers["x-request-id"] == "r-1"
 
 
 def test_what_broke_is_not_told() -> None:
