@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray._private import ray_constants
 
 from rlad_core.config import RunConfig
 from services.http import proxy
@@ -62,13 +63,19 @@ def embedded_ray(
     Args:
         num_cpus: logical CPUs; they may exceed the cores.
         num_gpus: None: all there are.
-        metrics_port: where its metrics can be scraped; None: a free one.
+        metrics_port: where its metrics can be scraped, from this machine; None: a free one.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     # A token file in the home directory would lock later clusters of this user out.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault(proxy.VARIABLE, proxy.CALLBACK)
+    # Ray Train's watch for nodes that are about to be taken away; this one is the machine itself.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    # Ray takes the machine's own address for 127.0.0.1, where its unguarded ports are open to the network,
+    # unless clusters of several nodes are off. The switch is named after the systems where they are.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False  # it was read when Ray was imported
     try:
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:

@@ -260,7 +260,8 @@ class TelemetryConfig(Section):
     """What a run tells while it runs."""
 
     metrics_port: Annotated[int, Field(ge=1024, le=65535)] | None = Field(
-        default=None, description="Port of the Prometheus metrics of an embedded Ray; null: one that is free."
+        default=None,
+        description="Port of an embedded Ray's Prometheus metrics, for this machine only; null: a free one.",
     )
     linger_s: NonNegativeFloat = Field(
         default=0.0,

@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
+
+from services.http.auth import is_loopback
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -32,7 +35,7 @@ def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[su
     with log.open("wb") as output:
         process = subprocess.Popen(
             command(*arguments, "--port", str(port)),
-            env={**os.environ, **environment},
+            env={**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -49,11 +52,21 @@ def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[su
             process.wait(30)
 
 
+def check_only_loopback_listens(process: subprocess.Popen[bytes]) -> None:
+    """Ray's own ports ask for no token."""
+    server = psutil.Process(process.pid)
+    pids = {server.pid, *(child.pid for child in server.children(recursive=True))}
+    hosts = {each.laddr.ip for each in psutil.net_connections("inet") if each.pid in pids and not each.raddr}
+    assert hosts, "nothing listens"
+    assert all(is_loopback(host) for host in hosts), hosts
+
+
 def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(tmp_path: Path) -> None:
     log = tmp_path / "log"
     arguments = ("teacher", "--model", "rlad:kk-teacher", "--set", "drain_timeout_s=250")
     with serving(log, *arguments, RLAD_API_TOKENS="one,two") as (process, url):
         assert "callers with a token" in log.read_text()
+        check_only_loopback_listens(process)
         body = {"sequences": [SEQUENCE]}
         assert httpx.post(f"{url}/v1/score", json=body).status_code == 401
         assert httpx.get(f"{url}/healthz").status_code == 200
