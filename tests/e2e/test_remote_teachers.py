@@ -1,5 +1,10 @@
-"""The same training with the teacher elsewhere: the same log-probs, and no harm from a teacher that dies."""
+"""The same training with the teacher elsewhere: the same log-probs, and no harm from a teacher that dies.
 
+The run that outlives its teacher is then stopped by Ctrl-C.
+"""
+
+import json
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +16,8 @@ import numpy as np
 import pytest
 
 from rlad_core import schema
-from runs import finish, rows, start, wait_for
+from runs import STEPS, finish, rows, start, wait_for
+from services.learner import STATE_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -61,23 +67,39 @@ def serve_teacher(port: int, log: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_a_run_outlives_its_remote_teacher(finished_run: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_run_outlives_its_remote_teacher_and_stops_when_told(
+    finished_run: tuple[Path, str], tmp_path: Path
+) -> None:
     run_dir = tmp_path / "remote"
+
+    def done() -> int:
+        return len(rows(run_dir / "metrics.jsonl"))
+
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = serve_teacher(port, tmp_path / "teacher.log")
     try:
         teacher = f"teacher={{kind: http, url: 'http://127.0.0.1:{port}'}}"
-        run = start(run_dir, "--set", teacher, "--set", "stages.0.steps=3")
-        wait_for(
-            lambda: run.poll() is not None or len(rows(run_dir / "metrics.jsonl")) >= 1, "the first step"
-        )
+        run = start(run_dir, "--set", teacher)
+
+        def wait_for_steps(count: int) -> None:
+            wait_for(lambda: run.poll() is not None or done() >= count, f"{count} steps")
+            assert run.poll() is None, (tmp_path / "remote.log").read_text()[-4000:]
+
+        wait_for_steps(1)
         server.kill()
         server.wait(60)
         server = serve_teacher(port, tmp_path / "teacher.log")
-        finish(run, run_dir)
+        wait_for_steps(3)
+
+        # Ctrl-C: the step is finished, the way to continue is told, and nobody takes the run for done.
+        run.send_signal(signal.SIGINT)
+        assert "--resume" in finish(run, run_dir, code=1)
     finally:
         server.kill()
         server.wait(60)
-    assert [row["step"] for row in rows(run_dir / "metrics.jsonl")] == [0, 1, 2]
+    assert 3 <= done() < STEPS
+    assert [row["step"] for row in rows(run_dir / "metrics.jsonl")] == list(range(done()))
+    newest = max(run_dir.glob(f"checkpoint_*/{STATE_FILE}"))
+    assert json.loads(newest.read_text())["step"] == done()
     check_same_scores(run_dir, finished_run[0])

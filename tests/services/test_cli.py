@@ -110,6 +110,27 @@ def test_wrong_usage(rlad: Callable[..., Said], arguments: tuple[str, ...], says
     assert says in " ".join(said.err.split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("teacher",), "model: Field required"),
+        (("teacher", "--model", "m", "--set", "engin=vllm"), "engin: Extra inputs are not permitted"),
+        (("teacher", "--model", "m", "--set", "limits.timeout_s=-1"), "limits.timeout_s: Input should be"),
+        (("all", "--model", "m", "--set", "techer.engine=vllm"), "techer: no such service"),
+        (("chess",), "'chess' is unknown; write teacher, rollout, verifier or all"),
+        (("verifier", "--host", "0.0.0.0"), "set RLAD_API_TOKENS or RLAD_API_TOKENS_FILE"),
+    ],
+)
+def test_wrong_settings_of_a_service(
+    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], says: str
+) -> None:
+    for name in ("RLAD_API_TOKENS", "RLAD_API_TOKENS_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    said = rlad("serve", *arguments)
+    assert said.code == 2
+    assert says in " ".join(said.err.replace("│", " ").split())
+
+
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_an_unknown_recipe_lists_those_there_are(rlad: Callable[..., Said], command: str) -> None:
     said = rlad(command, "kk-tiny-trdr")
