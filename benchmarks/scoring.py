@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import httpx
 import numpy as np
@@ -210,7 +210,7 @@ def main(
     group: Annotated[int, typer.Option(min=1, help="Neighbours with one prompt.")] = 8,
     repeats: Annotated[int, typer.Option(min=1)] = 5,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of an engine.")] = 1,
-    dtype: Annotated[str, typer.Option()] = "float32",
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option()] = "float32",
     num_gpus: Annotated[float, typer.Option(min=0)] = 0,
     tokens_per_batch: Annotated[int, typer.Option(min=1)] = 8192,
     only: Annotated[str, typer.Option(help="A way of the table, measured in this process.")] = "",
@@ -242,7 +242,7 @@ def main(
 def report(seconds: dict[str, float], work: Work) -> None:
     """Print the table for people, and as Markdown for docs/."""
     header = ("way", "sequences/s", "scored tokens/s", "of the bare forward", "times the stock server")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             way,
             f"{work.table.num_rows / took:,.0f}",
