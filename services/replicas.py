@@ -1,9 +1,13 @@
-"""From a service's class and settings to the application that Serve deploys."""
+"""From a service's class and settings to the application that Serve deploys, and how its replicas begin."""
 
 from typing import Any
 
+import ray
 from ray.serve import Application
+from ray.serve._private import replica as serves_replica
 
+from services import telemetry
+from services.http.auth import is_loopback
 from services.replica_settings import ReplicaArgs
 
 
@@ -37,3 +41,14 @@ def bind(deployment: Any, args: ReplicaArgs, environment: dict[str, str], **opti
         **options,
     ).bind(args)
     return application
+
+
+def begin(args: ReplicaArgs) -> None:
+    """To be called first in a replica."""
+    telemetry.name_run(args.run)
+    node = ray.util.get_node_ip_address()
+    if is_loopback(node):
+        # For calls between deployments Serve opens a port on all interfaces, which takes pickles of anybody.
+        # On an embedded Ray it stays on this machine, as Ray's other ports do.
+        add_port = serves_replica.add_port_to_grpc_server
+        serves_replica.add_port_to_grpc_server = lambda server, _: add_port(server, f"{node}:0")

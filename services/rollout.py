@@ -34,7 +34,7 @@ from services.http.health import UP, Health, Intake
 from services.http.problems import documented
 from services.http.rollout_api import PolicyInfo, RolloutAnswer, RolloutRequest, read_request, write_answer
 from services.limits import limit
-from services.replicas import bind
+from services.replicas import begin, bind
 from services.rollout_settings import RolloutArgs, SamplingSettings, engine_args
 from services.rollout_tables import group_seed, to_prompt_rows, to_rollouts
 from services.weight_push import place_in_group
@@ -64,7 +64,7 @@ class RolloutService:
 
         check_platform(args.num_gpus)
         self._args = args
-        telemetry.name_run(args.run)
+        begin(args)
         context = serve.get_replica_context()
         self._replica = context.replica_id.unique_id
 

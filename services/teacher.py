@@ -33,7 +33,7 @@ from services.http.teacher_api import (
     tokenizer_info,
     write_answer,
 )
-from services.replicas import bind
+from services.replicas import begin, bind
 from services.scoring.batcher import Batcher
 from services.scoring.engines import load_engine
 from services.scoring.interface import NO_DETAILS, Details
@@ -52,7 +52,7 @@ class TeacherService:
     """One replica: an engine, its batcher, and the tokenizer's fingerprint."""
 
     async def __init__(self, args: TeacherArgs) -> None:  # type: ignore[misc]  # Serve awaits it
-        telemetry.name_run(args.run)
+        begin(args)
         self._args = args
         model = resolve_model(args.model)
         self._name = args.name

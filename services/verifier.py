@@ -36,7 +36,7 @@ from services.http.problems import documented
 from services.http.verifier_api import VerifierInfo, VerifyAnswer, VerifyRequest, read_request, write_answer
 from services.limits import limit
 from services.replica_settings import ReplicaArgs
-from services.replicas import bind
+from services.replicas import begin, bind
 
 SERVICE = "verifier"
 _PROBE_TIMEOUT_S = 60.0
@@ -96,7 +96,7 @@ class VerifierService:
     """One replica and its pool of worker processes."""
 
     async def __init__(self, args: VerifierArgs) -> None:  # type: ignore[misc]  # Serve awaits it
-        telemetry.name_run(args.run)
+        begin(args)
         self._args = args
         self._pool = CheckPool(
             args.tasks,
