@@ -19,7 +19,6 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -141,23 +140,25 @@ def ray_cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+#: What takes long to start and is started once for a session; its files keep to one worker, by this name.
+SHARED = {"finished_run": "runs", "stock_server": "runs", "http": "http", "rollouts": "rollouts"}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that in the end no worker is left alone with them."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    """Files with slow tests first, so that in the end no worker is left alone with them. What must not be torn
+    apart is marked for `--dist loadgroup`: each file, and those that share what is `SHARED`.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    for path, its in files.items():
+        fixtures = {name for item in its for name in getattr(item, "fixturenames", ())}
+        groups = [group for name, group in SHARED.items() if name in fixtures]
+        for item in its:
+            item.add_marker(pytest.mark.xdist_group([*groups, path.name][0]))
+    slow = {path for path, its in files.items() if any(item.get_closest_marker("slow") for item in its)}
     items.sort(key=lambda item: item.path not in slow)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With several workers, each folder of slow tests keeps to one: its services are started once."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByFolder(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = Path(nodeid.partition("::")[0])
-            return file.parent.name if file.parent.name in ("services", "e2e", "k8s") else str(file)
-
-    return ByFolder(config, log)
 
 
 @pytest.fixture(scope="session")
