@@ -146,7 +146,7 @@ SHARED = {"finished_run": "runs", "stock_server": "runs", "http": "http", "rollo
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that in the end no worker is left alone with them. What must not be torn
+    """Slow files first, so that in the end no worker is left alone with them. What must not be torn
     apart is marked for `--dist loadgroup`: each file, and those that share what is `SHARED`.
     """
     files: dict[Path, list[pytest.Item]] = {}
