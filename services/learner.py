@@ -148,6 +148,8 @@ class Learner:
                 self.publish(step + 1)
             if self.rank == 0:
                 self._ask(self.collector.trained.remote(step), f"the release of step {step}")
+            # Another rank would ask for the next batch while this one's slots are still taken.
+            dist.barrier()
         if self.rank == 0:
             self._record(step, shard, statistics, started, time.time())
         else:

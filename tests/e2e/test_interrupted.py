@@ -1,4 +1,4 @@
-"""A run that is killed, and one that loses processes: they go on, each group trained on once."""
+"""A run with two ranks is killed, and loses processes: it goes on, each group trained on once."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def test_a_killed_and_wounded_run_trains_on_every_group_once(
         assert process.poll() is None, (tmp_path / "wounded.log").read_text()[-4000:]
 
     def begin(*more: str) -> subprocess.Popen[str]:
-        ended_afterwards.append(start(run_dir, *more))
+        ended_afterwards.append(start(run_dir, "--set", "learner.workers=2", *more))
         return ended_afterwards[-1]
 
     # Killed after step 3, the last checkpoint holds two: one step's work is lost and done again.

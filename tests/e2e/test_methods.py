@@ -1,4 +1,4 @@
-"""Every method on the same engine: one run whose stages are all of them."""
+"""Every method on the same engine: one run whose stages are all of them, with two ranks of the learner."""
 
 import math
 from pathlib import Path
@@ -28,7 +28,8 @@ def test_a_run_through_all_methods(tmp_path: Path) -> None:
     recipe["stages"] = [{"name": name, "steps": 1, "objective": each} for name, each in METHODS.items()]
     (tmp_path / "methods.yaml").write_text(yaml.safe_dump(recipe))
     run_dir = tmp_path / "methods"
-    finish(start(run_dir, "--set", "stages.0.steps=1", recipe=tmp_path / "methods.yaml"), run_dir)
+    settings = ("--set", "stages.0.steps=1", "--set", "learner.workers=2")
+    finish(start(run_dir, *settings, recipe=tmp_path / "methods.yaml"), run_dir)
 
     steps = rows(run_dir / "metrics.jsonl")
     assert [row["stage"] for row in steps] == list(METHODS)
