@@ -3,7 +3,7 @@
 VENV ?= .venv
 SEED ?=
 # Two tests at a time where there is memory for the engines of both: most of the time goes into starting them.
-PARALLEL ?= $(shell awk '/^MemAvailable:/ && $$2 > 18000000 { print "-n 2 --dist loadgroup --no-loadscope-reorder" }' /proc/meminfo)
+PARALLEL ?= $(shell awk '/^MemAvailable:/ && $$2 > 18000000 { print "-n 2 --no-loadscope-reorder" }' /proc/meminfo)
 
 # The first Python that is new enough and can make environments.
 USABLE := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))

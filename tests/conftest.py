@@ -14,11 +14,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "services.http.proxy:middlewares")
 
 import logging
+import re
 import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,25 +142,30 @@ def ray_cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-#: What takes long to start and is started once for a session; its files keep to one worker, by this name.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that in the end no worker is left alone with them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+#: Fixtures that take long and are there once for a session, and the name of what their files have in common.
 SHARED = {"finished_run": "runs", "stock_server": "runs", "http": "http", "rollouts": "rollouts"}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow files first, so that in the end no worker is left alone with them. What must not be torn
-    apart is marked for `--dist loadgroup`: each file, and those that share what is `SHARED`.
-    """
-    files: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        files.setdefault(item.path, []).append(item)
-    for path, its in files.items():
-        fixtures = {name for item in its for name in getattr(item, "fixturenames", ())}
-        groups = [group for name, group in SHARED.items() if name in fixtures]
-        for item in its:
-            item.add_marker(pytest.mark.xdist_group([*groups, path.name][0]))
-    slow = {path for path, its in files.items() if any(item.get_closest_marker("slow") for item in its)}
-    items.sort(key=lambda item: item.path not in slow)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several workers each file keeps to one, and so do files that share what is started for them."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class BySharedFixtures(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            # Nothing is collected in this process, so the fixtures are those that stand in the file.
+            file = nodeid.partition("::")[0]
+            text = (config.rootpath / file).read_text()
+            shared = (scope for name, scope in SHARED.items() if re.search(rf"[(,]\s*{name}: ", text))
+            return next(shared, file)
+
+    return BySharedFixtures(config, log)
 
 
 @pytest.fixture(scope="session")
