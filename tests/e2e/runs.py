@@ -6,11 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 from transformers import AutoTokenizer
 
+from rlad_core import schema
 from rlad_core.config import load, resolve_model
 from rlad_core.prompts import PromptStream
 
@@ -83,3 +87,31 @@ def check_every_group_once(run_dir: Path) -> None:
         prompts = stream.prompts(positions)
         expected = [stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]
         assert sorted([*row["trained"], *row["dropped"]]) == sorted(expected), row["step"]
+
+
+def check_same_scores(run_dir: Path, other: Path) -> None:
+    """Both runs trained on the same first batch, and their teachers said the same of it."""
+    ours, theirs = _first_scores(run_dir), _first_scores(other)
+    assert ours.keys() == theirs.keys()
+    for sequence, logprobs in ours.items():
+        np.testing.assert_allclose(logprobs, theirs[sequence], atol=1e-4, rtol=0)
+
+
+def _first_scores(run_dir: Path) -> dict[tuple[Any, ...], list[float]]:
+    """Teacher log-probs by prompt and response of what the first step trained on."""
+    table = schema.from_ipc(sorted((run_dir / "experience").iterdir())[0].read_bytes())
+    return {
+        (*row["prompt_token_ids"], None, *row["response_token_ids"]): row["teacher_logprobs"]
+        for row in table.to_pylist()
+    }
+
+
+def kill_part(run: int, title: str) -> None:
+    """Kill -9 the one process of a run whose title has this in it."""
+    titles: dict[psutil.Process, str] = {}
+    for process in psutil.Process(run).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            titles[process] = " ".join(process.cmdline())
+    found = [process for process, its in titles.items() if title in its]
+    assert len(found) == 1, titles
+    found[0].kill()

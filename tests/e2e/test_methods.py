@@ -1,4 +1,7 @@
-"""Every method on the same engine: one run whose stages are all of them, with two ranks of the learner."""
+"""Every method on the same engine: one run whose stages are all of them, with two ranks of the learner.
+
+On the way its teacher dies.
+"""
 
 import math
 from pathlib import Path
@@ -8,7 +11,7 @@ import pytest
 import yaml
 
 from rlad_core.config import dump, load
-from runs import finish, rows, start
+from runs import finish, kill_part, rows, start, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -29,7 +32,14 @@ def test_a_run_through_all_methods(tmp_path: Path) -> None:
     (tmp_path / "methods.yaml").write_text(yaml.safe_dump(recipe))
     run_dir = tmp_path / "methods"
     settings = ("--set", "stages.0.steps=1", "--set", "learner.workers=2")
-    finish(start(run_dir, *settings, recipe=tmp_path / "methods.yaml"), run_dir)
+    run = start(run_dir, *settings, recipe=tmp_path / "methods.yaml")
+    before_it_is_asked = [*METHODS].index("opd")
+    wait_for(
+        lambda: run.poll() is not None or len(rows(run_dir / "metrics.jsonl")) >= before_it_is_asked,
+        f"{before_it_is_asked} steps",
+    )
+    kill_part(run.pid, "ServeReplica:methods-teacher:")
+    finish(run, run_dir)
 
     steps = rows(run_dir / "metrics.jsonl")
     assert [row["stage"] for row in steps] == list(METHODS)
