@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from transformers import PreTrainedTokenizerBase
 
 from rlad_core import schema
 from rlad_core.config import MathTask, Part, RunConfig
 from rlad_core.config import Task as TaskSection
 from rlad_core.tasks import Math, Prompt, Task, task
 from rlad_core.tasks.math.task import DataFile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class PromptStream:

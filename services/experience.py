@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-from transformers import AutoTokenizer
 
 from rlad_core import objectives, schema
 from rlad_core.advantage import group_relative_advantages
@@ -40,10 +39,12 @@ from services import telemetry
 from services.app import RunServices
 from services.concurrency import all_of
 from services.groups import Group, GroupWorker, accepted_sequences, describe, join_groups
+from services.loading import loading
 from services.rollout_settings import SamplingSettings
 from services.teacher_probe import probe
 from services.teachers import Teacher
 from services.telemetry import span
+from services.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ class ExperienceCollector:
         self._config = config
         self._model_folder = model_folder
         self._services = services
-        tokenizer = AutoTokenizer.from_pretrained(model_folder)
+        with loading():
+            tokenizer = load_tokenizer(model_folder)
         self._stream = PromptStream(config, tokenizer, trains=run_dir is not None)
         self._ledger = SlotLedger(config.slots)
         self._collecting: dict[int, asyncio.Task[_Batch]] = {}

@@ -18,13 +18,8 @@ import ray
 import ray.train
 import torch
 import torch.distributed as dist
-from ray.train import (
-    Checkpoint,
-    CheckpointConfig,
-    FailureConfig,
-    ScalingConfig,
-)
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train import Checkpoint
+from ray.train.torch import get_device
 
 from rlad_core import metrics, objectives
 from rlad_core.config import SFT, RunConfig
@@ -42,36 +37,6 @@ from services.weights import NAMESPACE, publish, sync
 
 STATE_FILE = "rlad-state.json"
 """In a checkpoint: the steps done and the frontier of the prompts."""
-
-
-def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
-    """The trainer of a run; its ``fit`` continues from the last checkpoint in the run's folder, if any."""
-    learner = config.learner
-    return TorchTrainer(
-        train_loop,
-        train_loop_config={
-            "config": config.model_dump(mode="json"),
-            "policy_folder": policy_folder,
-            "run_dir": str(Path(config.run_dir).absolute()),  # workers have a current folder of their own
-        },
-        scaling_config=ScalingConfig(
-            num_workers=learner.workers,
-            use_gpu=learner.num_gpus > 0,
-            resources_per_worker={"CPU": learner.num_cpus, "GPU": learner.num_gpus}
-            if learner.num_gpus
-            else {"CPU": learner.num_cpus},
-            label_selector=learner.node_labels or None,
-        ),
-        torch_config=TorchConfig(
-            backend="nccl" if learner.num_gpus else "gloo", timeout_s=int(learner.timeout_s)
-        ),
-        run_config=ray.train.RunConfig(
-            name=config.name,
-            storage_path=str(Path(config.output.dir).absolute()),
-            checkpoint_config=CheckpointConfig(num_to_keep=config.output.keep_checkpoints),
-            failure_config=FailureConfig(max_failures=0),
-        ),
-    )
 
 
 class Learner:

@@ -20,7 +20,6 @@ import pyarrow as pa
 from fastapi import Request, Response
 from ray import serve
 from ray.serve import Application
-from transformers import AutoConfig, AutoTokenizer
 
 from rlad_core import metrics, schema
 from rlad_core.config import resolve_model
@@ -34,10 +33,11 @@ from services.http.health import UP, Health, Intake
 from services.http.problems import documented
 from services.http.rollout_api import PolicyInfo, RolloutAnswer, RolloutRequest, read_request, write_answer
 from services.limits import limit
+from services.loading import loading
 from services.replicas import begin, bind
 from services.rollout_settings import RolloutArgs, SamplingSettings, engine_args
 from services.rollout_tables import group_seed, to_prompt_rows, to_rollouts
-from services.weight_push import place_in_group
+from services.tokenizer import load_tokenizer
 from services.weights import ReplicaReport, policy_store
 
 if TYPE_CHECKING:
@@ -58,13 +58,16 @@ class RolloutService:
     """One replica: an engine, its tokenizer, and which policy version it holds."""
 
     async def __init__(self, args: RolloutArgs) -> None:  # type: ignore[misc]  # Serve awaits it
-        # Here, so that whoever only builds or calls the application doesn't load vLLM.
-        from services.engine_process import check_platform
-        from services.policy_engine import PolicyEngine
+        begin(args)
+        # Here, so that whoever only builds or calls the application doesn't load them.
+        with loading():
+            from transformers import AutoConfig
+
+            from services.engine_process import check_platform
+            from services.policy_engine import PolicyEngine
 
         check_platform(args.num_gpus)
         self._args = args
-        begin(args)
         context = serve.get_replica_context()
         self._replica = context.replica_id.unique_id
 
@@ -74,7 +77,7 @@ class RolloutService:
                 telemetry.gauge(metrics.RUN_POLICY_VERSION, version, rank=str(context.rank.rank))
 
         model = resolve_model(args.model)
-        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        self._tokenizer = load_tokenizer(model)
         self._vocab_size = int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
         self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
         self._engine = PolicyEngine(engine_args(args, model), args.transfer)
@@ -192,6 +195,8 @@ class RolloutService:
 
     async def connect_transfer(self, init_info: dict[str, Any], replicas: list[str]) -> ReplicaReport:
         """Join the learner's transfer group, as number ``replicas.index(this replica)``."""
+        from services.weight_push import place_in_group
+
         with self._named("join the learner's transfer group"):
             await self._held.connect(
                 place_in_group(init_info, self._args.tensor_parallel_size, replicas, self._replica)

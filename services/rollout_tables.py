@@ -1,17 +1,20 @@
 """Between Arrow and the sampling engine: prompts checked and taken apart, responses put together."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from transformers import PreTrainedTokenizerBase
 
 from rlad_core import schema
 from services.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from services.policy_engine import Response as Sampled
 
 
@@ -60,7 +63,7 @@ def to_prompt_rows(
 
 def to_rollouts(
     rows: Sequence[dict[str, Any]],
-    groups: "Sequence[Sequence[Sampled]]",
+    groups: Sequence[Sequence[Sampled]],
     tokenizer: PreTrainedTokenizerBase,
     tokenizer_fingerprint: str,
 ) -> pa.Table:

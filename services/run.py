@@ -18,10 +18,9 @@ from services.app import applications, policy_store_name, run_services, teacher_
 from services.cluster import cluster, joined_address
 from services.deployment import DeploymentError, deployed
 from services.experience import ExperienceCollector
-from services.initial_policy import write_initial_policy
 from services.journal import Journal
-from services.learner import build_trainer
 from services.report import ReportPaths, write_report
+from services.trainer import build_trainer
 from services.watch import Watcher
 from services.weights import NAMESPACE, close_store, policy_store
 
@@ -113,6 +112,8 @@ def _policy_folder(config: RunConfig, run_dir: Path) -> str:
     """The folder or hub id that the policy starts from; random weights are made here."""
     if config.policy.init == "pretrained":
         return resolve_model(config.policy.model)
+    from services.initial_policy import write_initial_policy  # with it transformers
+
     return str(write_initial_policy(config.policy.model, config.seed, run_dir / "initial"))
 
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 from fastapi import Query, Request, Response
 from ray import serve
 from ray.serve import Application
-from transformers import AutoTokenizer
 
 from rlad_core import metrics, schema
 from rlad_core.config import resolve_model
@@ -33,12 +32,14 @@ from services.http.teacher_api import (
     tokenizer_info,
     write_answer,
 )
+from services.loading import loading
 from services.replicas import begin, bind
 from services.scoring.batcher import Batcher
 from services.scoring.engines import load_engine
 from services.scoring.interface import NO_DETAILS, Details
 from services.scoring.tables import check_sequences, to_pairs, to_scores
 from services.teacher_settings import TeacherArgs
+from services.tokenizer import load_tokenizer
 
 SERVICE = "teacher"
 _RETRY_AFTER_S = 1.0
@@ -56,10 +57,11 @@ class TeacherService:
         self._args = args
         model = resolve_model(args.model)
         self._name = args.name
-        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        with loading():
+            self._tokenizer = load_tokenizer(model)
+            # In a thread: it takes from seconds to minutes, and Serve's probes want an answer meanwhile.
+            self._engine = await asyncio.to_thread(load_engine, args, model)
         self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
-        # In a thread: loading takes from seconds to minutes, and Serve's probes want an answer meanwhile.
-        self._engine = await asyncio.to_thread(load_engine, args, model)
         self._batcher = Batcher(
             self._engine,
             args.max_tokens_per_batch,

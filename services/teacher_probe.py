@@ -7,17 +7,23 @@ its ids, and where our REST interface is asked also as text. Of the policy no sc
 model, with others. Nor is one of a teacher that only demonstrates. A padded vocabulary alone is no mismatch.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlad_core import schema
 from rlad_core.config import HttpTeacher, OpenAITeacher, ServeTeacher, resolve_model
 from rlad_core.config import Teacher as TeacherConfig
 from services.http.teacher_api import TokenizerInfo, tokenizer_info
 from services.teachers import RestTeacher, StockServerTeacher, Teacher
+from services.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CHAT = [{"role": "user", "content": "Mia is a knight. What is 2 + 2?"}]
 REPLY = "Mia is a knight."
@@ -42,7 +48,7 @@ async def probe(
         MismatchError: they do not fit.
         services.errors.ServiceError, TimeoutError: the teacher does not answer.
     """
-    tokenizer = AutoTokenizer.from_pretrained(policy_folder)
+    tokenizer = load_tokenizer(policy_folder)
     try:
         await _compare(place, settings, teacher, tokenizer, max_length)
         if teacher is not None:
@@ -59,7 +65,7 @@ async def _compare(
     max_length: int,
 ) -> None:
     if isinstance(settings, ServeTeacher):
-        theirs = AutoTokenizer.from_pretrained(resolve_model(settings.model))
+        theirs = load_tokenizer(resolve_model(settings.model))
         compare_tokenizers(tokenizer_info(tokenizer), tokenizer_info(theirs))
         compare_ids("chat", _chat_ids(tokenizer), _chat_ids(theirs), tokenizer)
         compare_ids("text", _ids(REPLY, tokenizer), _ids(REPLY, theirs), tokenizer)

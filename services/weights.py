@@ -16,6 +16,8 @@ The store is not the origin of the weights, the learner's checkpoint is: after l
 publishing again repairs it, and until then requests for that version fail instead of using another one.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import shutil
@@ -27,11 +29,10 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 import ray
-import torch
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
-from safetensors.torch import save
 
 if TYPE_CHECKING:
+    import torch
     from ray.serve.handle import DeploymentHandle
 
 NAMESPACE = "rlad"
@@ -63,7 +64,7 @@ class Publication:
     version: int
     checksum: str
     num_bytes: int
-    image: "ray.ObjectRef[np.ndarray]"
+    image: ray.ObjectRef[np.ndarray]
 
 
 class ReplicaReport(TypedDict):
@@ -112,7 +113,7 @@ class PolicyStore:
         return self._publications[version]
 
 
-def policy_store(name: str) -> "ray.actor.ActorHandle":
+def policy_store(name: str) -> ray.actor.ActorHandle:
     """The store called ``name``; starts it where there is none yet.
 
     Detached, because the first to ask may be a replica or a learner, and the versions must outlive both.
@@ -151,6 +152,9 @@ def publish(
     Raises:
         TimeoutError: if the store did not answer.
     """
+    # Here, because the store and the replicas have no use for torch.
+    from safetensors.torch import save
+
     image = np.frombuffer(save(_unshared(state_dict)), dtype=np.uint8)
     answer = policy_store(store_name).add.remote(version, hashlib.sha256(image.data).hexdigest(), image)
     try:
@@ -162,7 +166,7 @@ def publish(
 
 
 def sync(
-    handle: "DeploymentHandle", version: int, expected_replicas: int, timeout_s: float = 300.0
+    handle: DeploymentHandle, version: int, expected_replicas: int, timeout_s: float = 300.0
 ) -> list[ReplicaReport]:
     """Have every rollout replica load ``version`` and report it.
 
@@ -198,7 +202,7 @@ _RETRY_PAUSE_S = 0.5
 
 
 def _broadcast_update(
-    handle: "DeploymentHandle", version: int, timeout_s: float
+    handle: DeploymentHandle, version: int, timeout_s: float
 ) -> tuple[list[ReplicaReport], list[str]]:
     """One broadcast: the reports, and for each replica without one the reason."""
     # Here, because vLLM's processes import this module too (for `register`) and have no use for Serve.

@@ -40,15 +40,22 @@ def test_the_walk_sees_imports_at_any_depth() -> None:
     assert imported_names(source) == {"ray", "vllm"}
 
 
-def test_importing_all_of_core_loads_no_service_library() -> None:
-    """Run in a fresh interpreter, since this one may have loaded them for other tests."""
-    program = (
-        "import importlib, sys\n"
-        f"for name in {[dotted(module) for module in MODULES]!r}: importlib.import_module(name)\n"
-        f"print(*sorted({FORBIDDEN!r} & set(sys.modules)))\n"
-    )
+def loaded_by(imports: str, names: set[str]) -> list[str]:
+    """Which of `names` a fresh interpreter loads; this one may have loaded them for other tests."""
+    program = f"import importlib, sys\n{imports}\nprint(*sorted({names!r} & set(sys.modules)))\n"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [], f"importing rlad_core also loaded {done.stdout.strip()}"
+    return done.stdout.split()
+
+
+def test_importing_all_of_core_loads_no_service_library() -> None:
+    imports = f"for name in {[dotted(module) for module in MODULES]!r}: importlib.import_module(name)"
+    assert loaded_by(imports, FORBIDDEN) == []
+
+
+@pytest.mark.parametrize("module", ["services.run", "services.serving", "services.evaluate"])
+def test_what_only_starts_services_does_not_load_their_engines(module: str) -> None:
+    """It would take longer than all else before the first sign of life."""
+    assert loaded_by(f"import {module}", {"vllm", "transformers", "torch.distributed.fsdp"}) == []

@@ -1,12 +1,13 @@
 """Requests and answers of the rollout service's HTTP interface."""
 
-from typing import Any, Self
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 import pyarrow as pa
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from transformers import PreTrainedTokenizerBase
 
 from rlad_core import schema
 from services.errors import InvalidRequestError
@@ -14,6 +15,9 @@ from services.http.bodies import JSON, Body, arrow_answer, to_model, to_table
 from services.http.problems import ProblemError
 from services.http.texts import PromptIn, check_one_given
 from services.rollout_settings import SamplingSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _INVALID = "The request cannot be worked on"
 

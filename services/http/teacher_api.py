@@ -4,16 +4,17 @@ Bodies are read and written by hand: a request is a hundred thousand integers, a
 bytes to arrays once.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import orjson
 import pyarrow as pa
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from transformers import PreTrainedTokenizerBase
 
 from rlad_core import schema
 from services.http.bodies import JSON, Body, arrow_answer, to_model, to_table
@@ -21,6 +22,9 @@ from services.http.problems import ProblemError
 from services.http.texts import PromptIn, TokenId, check_one_given, tokenized
 from services.scoring.interface import Details
 from services.teacher_settings import TeacherLimits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class SequenceIn(PromptIn):

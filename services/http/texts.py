@@ -1,11 +1,15 @@
 """Text in requests: what may stand for token ids, and how it becomes some."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import PreTrainedTokenizerBase
 
 from services.http.problems import ProblemError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 

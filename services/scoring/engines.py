@@ -1,7 +1,5 @@
 """The engine that a teacher's settings ask for. An engine's libraries are imported only when it is wanted."""
 
-from transformers import AutoConfig
-
 from services.scoring.interface import ScoringEngine
 from services.teacher_settings import TeacherArgs
 
@@ -48,6 +46,8 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
 
 
 def _longest_sequence(args: TeacherArgs, model: str) -> int:
+    from transformers import AutoConfig
+
     positions = int(AutoConfig.from_pretrained(model).get_text_config().max_position_embeddings)
     if args.max_model_len is None:
         return min(positions, args.max_tokens_per_batch)

@@ -28,6 +28,7 @@ OVERRIDES = (
     "task.evaluation.people=[2, 3]",
     "learner.warmup_steps=0",
     "learner.checkpoint_every=2",
+    "learner.threads=1",  # two would wait for each other by spinning, with all that runs beside them
     "telemetry.sample_experience_every=1",
 )
 LIMIT_S = 900

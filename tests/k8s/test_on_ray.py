@@ -41,6 +41,7 @@ SHORT = (
     "task.evaluation.count=4",
     "learner.updates_per_batch=1",
     "learner.warmup_steps=0",
+    "learner.threads=1",
 )
 
 

@@ -10,7 +10,7 @@ from rlad_core.config import RunConfig, ServeTeacher, load
 from services import run as runs
 from services.app import rollout_args, teacher_args
 from services.cluster import joined_address
-from services.learner import build_trainer
+from services.trainer import build_trainer
 from services.verifier import VerifierArgs, build
 from services.watch import Watcher
 
