@@ -10,7 +10,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 # One thread a process: the engines, learners and tests of a session run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# As the embedded Ray of `rlad` has it.
+# As the embedded Ray of `rlad` has them.
+os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
 os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "services.http.proxy:middlewares")
 
 import logging
@@ -138,8 +139,7 @@ def ray_cluster() -> Iterator[None]:
     )
     serve.start(http_options={"host": "127.0.0.1", "port": SERVE_PORT})
     yield
-    serve.shutdown()
-    ray.shutdown()
+    ray.shutdown()  # and with it all that is deployed still
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

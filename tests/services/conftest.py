@@ -31,7 +31,6 @@ def rollouts(ray_cluster: None, tiny_model) -> Iterator[StartedRollouts]:
 def http(ray_cluster: None, serve_url: str) -> Iterator[httpx.Client]:
     """All three, deployed from the file; only the cluster's own HTTP port differs."""
     config = yaml.safe_load((SERVE_FILES / "all.yaml").read_text())
-    names = [app["name"] for app in config["applications"]]
     for app in config["applications"]:
         # The session's cluster has few logical CPUs, and one replica of each is enough here.
         app["args"]["num_cpus"] = 0.1
@@ -45,5 +44,3 @@ def http(ray_cluster: None, serve_url: str) -> Iterator[httpx.Client]:
         serve.run(built, name=app["name"], route_prefix=app["route_prefix"])
     with httpx.Client(base_url=serve_url, timeout=120) as client:
         yield client
-    for name in names:
-        serve.delete(name)

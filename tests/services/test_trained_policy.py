@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +125,16 @@ def _run(
     folder: Path, out: Path, *, ranks: int = 1, steps: int = 2, resume: bool = False, **changes: Any
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     out.mkdir(exist_ok=True)
-    # Each rank is forked from a server that has imported what takes longest.
-    multiprocessing.set_forkserver_preload(["services.trained_policy", "services.weight_push"])
     arguments = (ranks, str(folder), str(out), changes, steps, resume)
     mp.start_processes(_train, args=arguments, nprocs=ranks, start_method="forkserver")
     return torch.load(out / "state.pt"), json.loads((out / "statistics.json").read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fork_server() -> None:
+    """Ranks are forked from a server that has imported what takes longest, not from another test's."""
+    forkserver._forkserver._stop()
+    multiprocessing.set_forkserver_preload(["services.trained_policy", "services.weight_push"])
 
 
 @pytest.fixture(scope="module")
