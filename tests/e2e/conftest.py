@@ -1,8 +1,10 @@
 """One run that went through without a fault, for all that look at what a run leaves."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,17 @@ from deploy.prometheus.server import Prometheus, serving
 sys.path.insert(0, str(Path(__file__).parent))
 
 from runs import finish, start
+
+#: Every method, a step each. The first batch is that of the other runs, and the last step has all stages.
+STAGES: dict[str, dict[str, Any]] = {
+    "trrd": {"kind": "trrd"},
+    "opd": {"kind": "opd"},
+    "kdrl": {"kind": "kdrl"},
+    "grpo": {"kind": "grpo"},
+    "sft-trace": {"kind": "sft", "source": "trace"},
+    "sft-teacher": {"kind": "sft", "source": "teacher"},
+    "trrd again": {"kind": "trrd"},
+}
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +43,11 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, prometheus: Prometheus | None) -> tuple[Path, str]:
-    """A run that went through without a fault, and what it printed."""
+    """A run through all methods, with two ranks of the learner and no fault; and what it printed."""
+    stages = [{"name": name, "steps": 1, "objective": objective} for name, objective in STAGES.items()]
+    settings = (f"stages={json.dumps(stages)}", "learner.workers=2", "telemetry.linger_s=10")
     run_dir = tmp_path_factory.mktemp("watched", numbered=False) / "whole"
     with pytest.MonkeyPatch.context() as patch:
         # Ray's processes report every 10 s otherwise, which leaves few points of a run this short.
         patch.setenv("RAY_metrics_report_interval_ms", "4000")
-        return run_dir, finish(start(run_dir, "--set", "telemetry.linger_s=10"), run_dir)
+        return run_dir, finish(start(run_dir, *(f"--set={each}" for each in settings)), run_dir)

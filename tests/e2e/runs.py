@@ -64,9 +64,20 @@ def start(run_dir: Path, *more: str, recipe: str | Path = "kk-tiny-trrd") -> sub
 def finish(process: subprocess.Popen[str], run_dir: Path, code: int = 0) -> str:
     """Wait for the end of a run, with this exit code; what it printed."""
     process.wait(LIMIT_S)
-    printed = (run_dir.parent / f"{run_dir.name}.log").read_text()
-    assert process.returncode == code, printed[-4000:]
-    return printed
+    assert process.returncode == code, _printed(run_dir)[-4000:]
+    return _printed(run_dir)
+
+
+def _printed(run_dir: Path) -> str:
+    return (run_dir.parent / f"{run_dir.name}.log").read_text()
+
+
+def wait_during(
+    process: subprocess.Popen[str], run_dir: Path, condition: Callable[[], bool], what: str
+) -> None:
+    """`wait_for` something that only comes while the run goes on."""
+    wait_for(lambda: process.poll() is not None or condition(), what)
+    assert process.poll() is None, _printed(run_dir)[-4000:]
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -79,8 +90,8 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 def check_every_group_once(run_dir: Path) -> None:
     """Every step there once, and the stream's first groups consumed in order: none twice, none skipped."""
-    assert [row["step"] for row in rows(run_dir / "metrics.jsonl")] == list(range(STEPS))
     config = load(run_dir / "recipe.yaml")
+    assert [row["step"] for row in rows(run_dir / "metrics.jsonl")] == list(range(config.total_steps))
     stream = PromptStream(config, AutoTokenizer.from_pretrained(resolve_model(config.policy.model)))
     size = config.rollout.prompts_per_step
     for row in rows(run_dir / "groups.jsonl"):
@@ -90,12 +101,16 @@ def check_every_group_once(run_dir: Path) -> None:
         assert sorted([*row["trained"], *row["dropped"]]) == sorted(expected), row["step"]
 
 
-def check_same_scores(run_dir: Path, other: Path) -> None:
-    """Both runs trained on the same first batch, and their teachers said the same of it."""
-    ours, theirs = _first_scores(run_dir), _first_scores(other)
-    assert ours.keys() == theirs.keys()
-    for sequence, logprobs in ours.items():
-        np.testing.assert_allclose(logprobs, theirs[sequence], atol=1e-4, rtol=0)
+def check_same_scores(run_dir: Path, finished: Path) -> None:
+    """Both runs trained on the same first batch, and their teachers said the same of it.
+
+    The finished run has two ranks, and keeps what the first one trained on.
+    """
+    ours, theirs = _first_scores(run_dir), _first_scores(finished)
+    assert theirs
+    assert theirs.keys() <= ours.keys()
+    for sequence, logprobs in theirs.items():
+        np.testing.assert_allclose(logprobs, ours[sequence], atol=1e-4, rtol=0)
 
 
 def _first_scores(run_dir: Path) -> dict[tuple[Any, ...], list[float]]:

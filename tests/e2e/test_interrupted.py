@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from runs import STEPS, check_every_group_once, check_same_scores, finish, kill_part, rows, start, wait_for
+from runs import STEPS, check_every_group_once, check_same_scores, finish, kill_part, rows, start, wait_during
 from services.learner import STATE_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -53,8 +53,7 @@ def test_a_killed_and_wounded_run_trains_on_every_group_once(
         return rows(run_dir / "metrics.jsonl")
 
     def wait_until(condition: Callable[[], bool], what: str) -> None:
-        wait_for(lambda: process.poll() is not None or condition(), what)
-        assert process.poll() is None, (tmp_path / "wounded.log").read_text()[-4000:]
+        wait_during(process, run_dir, condition, what)
 
     def begin(*more: str) -> subprocess.Popen[str]:
         ended_afterwards.append(start(run_dir, "--set", teacher, *more))

@@ -81,8 +81,8 @@ def test_variables_offer_the_run_and_what_is_its(
     assert all(offered.values()), offered
     assert offered["run"] == [name]
     if "application" in offered:
-        service = {"rlad-teacher-scoring": "teacher", "rlad-rollout-vllm": "rollout"}.get(board.uid)
-        services = [service] if service else ["rollout", "teacher", "verifier"]
+        of_a_kind = {"rlad-teacher-scoring": ["teacher"], "rlad-rollout-vllm": ["demonstrator", "rollout"]}
+        services = of_a_kind.get(board.uid, ["demonstrator", "rollout", "teacher", "verifier"])
         assert offered["application"] == [f"{name}-{service}" for service in services]
         of_another = choices(prometheus, board, View(view.start_s, view.end_s, {"run": "another"}))
         assert (of_another["application"], of_another["deployment"]) == ([], [])
