@@ -8,7 +8,8 @@ without a terminal. What it does, in order:
 
 1. With an NVIDIA GPU on this machine it takes the extra ``gpu``, else ``cpu``.
 2. If that, with these versions, is installed already, it says so and stops.
-3. It creates the environment.
+3. It creates the environment, with a newer pip where the sources have one: with that of Python 3.11.7 step 5
+   took 213 s on two cores, with the newer one 127 s.
 4. CPU only: torch's CPU build, from the package sources pip is configured with or, where they lack it, from
    PyTorch's own index. That index is asked for this one package only, so a blocked one costs one short wait.
 5. Everything else, in the versions of constraints.txt, and this checkout in editable mode.
@@ -33,6 +34,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent
 CONSTRAINTS = ROOT / "constraints.txt"
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PIP = "pip==26.3"
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 STAMP = ".rlad-installed"
@@ -91,6 +93,8 @@ def install(venv: Path, wanted: set[str], engine: str) -> None:
     print(f"install: into {venv}, extras {', '.join([engine, *extras])}. A first time takes 2 to 6 minutes.")
     create_environment(venv)
     (venv / STAMP).unlink(missing_ok=True)  # from here until the end the environment is neither old nor new
+    if steps.offered(PIP):
+        steps.pip(PIP, "install", PIP)
     if engine == "cpu":
         install_cpu_torch(steps)
     target = f"{ROOT}[{','.join([engine, *extras])}]"

@@ -127,7 +127,16 @@ def test_a_gpu_machine_takes_the_gpu_extra(
     monkeypatch.setattr(installer, "has_nvidia_gpu", lambda: True)
     installer.main(["--venv", str(venv)])
     assert any(f"{ROOT}[gpu]" in call for call in pip.calls)
-    assert not any("--dry-run" in call for call in pip.calls)
+    assert not any("--dry-run" in call and "torch" in call[-1] for call in pip.calls)
+
+
+def test_sources_without_a_newer_pip_are_no_fault(installer: ModuleType, pip: Pip, venv: Path) -> None:
+    pip.fails = lambda command: command[-1] == installer.PIP
+    assert installer.main(["--venv", str(venv)]) == 0
+    assert ("install", installer.PIP) not in pip.calls
+    pip.fails = lambda command: False
+    assert installer.main(["--venv", str(venv.with_name("other"))]) == 0
+    assert ("install", installer.PIP) in pip.calls
 
 
 def test_the_companions_go_last(installer: ModuleType, pip: Pip, venv: Path) -> None:
