@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from rlad_core.config import resolve_model
 from rlad_core.tiny import write_untrained
+from services.tokenizer import load_tokenizer
 
 
 def write_initial_policy(reference: str, seed: int, folder: Path) -> Path:
@@ -24,7 +25,7 @@ def write_initial_policy(reference: str, seed: int, folder: Path) -> Path:
         source = write_untrained(reference.removeprefix("tiny:"), folder)
     else:
         source = Path(resolve_model(reference))
-        AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+        load_tokenizer(str(source)).save_pretrained(folder)
     transformers_logging.disable_progress_bar()
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source), dtype=torch.float32)

@@ -20,13 +20,14 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from rlad_core.batching import equalise, filler, micro_batches
 from rlad_core.config import RunConfig
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
 from rlad_core.objectives import Objective, Statistic
 from services.telemetry import span
+from services.tokenizer import load_tokenizer
 from services.training_rows import TrainingRows
 
 Statistics = dict[str, Statistic]
@@ -215,7 +216,7 @@ class TrainedPolicy:
         config.dtype = dtype
         config.architectures = [type(self.module.model).__name__]
         config.save_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(self._folder)
+        tokenizer = load_tokenizer(self._folder)
         tokenizer.save_pretrained(folder)
         GenerationConfig(
             eos_token_id=tokenizer.eos_token_id,

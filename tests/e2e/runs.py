@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 from transformers import AutoTokenizer
 
-from rlad_core import schema
+from rlad_core import objectives, schema
+from rlad_core.assembly import plan_shards
 from rlad_core.config import load, resolve_model
 from rlad_core.prompts import PromptStream
 
@@ -104,18 +106,31 @@ def check_every_group_once(run_dir: Path) -> None:
 def check_same_scores(run_dir: Path, finished: Path) -> None:
     """Both runs trained on the same first batch, and their teachers said the same of it.
 
-    The finished run has two ranks, and keeps what the first one trained on.
+    A run keeps what its rank 0 trained on: this run's only rank on all of the batch, the finished run's first
+    one on its shard.
     """
-    ours, theirs = _first_scores(run_dir), _first_scores(finished)
-    assert theirs
-    assert theirs.keys() <= ours.keys()
-    for sequence, logprobs in theirs.items():
-        np.testing.assert_allclose(logprobs, ours[sequence], atol=1e-4, rtol=0)
+    config = load(finished / "recipe.yaml")
+    batch = _first_batch(run_dir).sort_by([("group_id", "ascending"), ("sample_index", "ascending")])
+    shard, _ = plan_shards(
+        batch,
+        groups=batch["group_id"].to_pylist(),
+        mini_batches=config.learner.updates_per_batch,
+        ranks=config.learner.workers,
+        token_weights=objectives.build(config.stages[0].objective).token_weights,
+    )
+    ours, theirs = _scores(batch.take(shard.rows)), _scores(_first_batch(finished))
+    assert ours.keys() == theirs.keys()
+    for sequence, logprobs in ours.items():
+        np.testing.assert_allclose(logprobs, theirs[sequence], atol=1e-4, rtol=0)
 
 
-def _first_scores(run_dir: Path) -> dict[tuple[Any, ...], list[float]]:
-    """Teacher log-probs by prompt and response of what the first step trained on."""
-    table = schema.from_ipc(sorted((run_dir / "experience").iterdir())[0].read_bytes())
+def _first_batch(run_dir: Path) -> pa.Table:
+    """What rank 0 trained on in the first step."""
+    return schema.from_ipc(sorted((run_dir / "experience").iterdir())[0].read_bytes())
+
+
+def _scores(table: pa.Table) -> dict[tuple[Any, ...], list[float]]:
+    """Teacher log-probs by prompt and response."""
     return {
         (*row["prompt_token_ids"], None, *row["response_token_ids"]): row["teacher_logprobs"]
         for row in table.to_pylist()

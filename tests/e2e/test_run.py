@@ -36,15 +36,16 @@ def test_a_run_leaves_its_record(finished_run: tuple[Path, str]) -> None:
 def test_the_learner_and_the_engines_agree(finished_run: tuple[Path, str]) -> None:
     """Rollout log-probs and the learner's, teacher scores and a transformers forward, on real experience."""
     run_dir, _ = finished_run
-    trained = [row for row in rows(run_dir / "metrics.jsonl") if "mismatch" in row]
+    steps = rows(run_dir / "metrics.jsonl")
+    trained = [row for row in steps if "mismatch" in row]
     assert trained
     assert max(row["mismatch"] for row in trained) < 1e-4
     config = load(run_dir / "recipe.yaml")
     assert config.teacher is not None
     teacher = AutoModelForCausalLM.from_pretrained(resolve_model(config.teacher.model), dtype=torch.float32)
     sampled = [schema.from_ipc(file.read_bytes()) for file in sorted((run_dir / "experience").iterdir())]
-    scored = [table for table in sampled if "teacher_logprobs" in table.column_names]
-    sequences = [row for table in scored for row in table.slice(0, 4).to_pylist() if row["teacher_logprobs"]]
+    scored = [table for row, table in zip(steps, sampled, strict=True) if "teacher" in row["seconds"]]
+    sequences = [row for table in scored for row in table.slice(0, 4).to_pylist()]
     assert sequences
     for row in sequences:
         prompt, response = row["prompt_token_ids"], row["response_token_ids"]

@@ -33,8 +33,8 @@ from rlad_core.config import resolve_model
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 API_TOKEN = "for-callers"
-#: A run of the same recipe in seconds.
 STEPS = 4
+#: A run of the same recipe in seconds.
 SHORT = (
     f"stages.0.steps={STEPS}",
     "rollout.prompts_per_step=4",
@@ -114,8 +114,8 @@ def head(rendered: dict[str, list[Manifest]]) -> Iterator[Head]:
                 yield started
             finally:
                 # Not by SIGTERM, after which `ray start` waits half a minute for processes that are gone.
-                head = psutil.Process(process.pid)
-                for part in (head, *head.children(recursive=True)):
+                parent = psutil.Process(process.pid)
+                for part in (parent, *parent.children(recursive=True)):
                     part.kill()
                 process.wait(60)
 
