@@ -18,7 +18,7 @@ ON_GPU = $(if $(shell ls -d $(VENV)/lib/python3*/site-packages/vllm-*.dist-info 
 	--set rollout.num_gpus=0.4 --set teacher.num_gpus=0.2 --set learner.num_gpus=0.4)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint k8s k8s-policy image-check install install-dev python clean
+.PHONY: help demo test test-long lint k8s k8s-policy image-check install install-dev python clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,9 +35,13 @@ test: install-dev ## Install, then linters, type checks and all tests; pytest's 
 	$(BIN)/python -m pytest $(PARALLEL) || status=1; \
 	exit $$status
 
-lint: ## ruff and mypy on what `make test` has installed
+test-long: install-dev ## The tests that take minutes or gigabytes, which `make test` leaves out
+	$(BIN)/python -m pytest -m long
+
+lint: ## ruff, mypy and the import rules on what `make test` has installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 k8s: ## Write the Serve configuration of the manifests anew from deploy/serve
 	$(BIN)/python k8s/serve_config.py
@@ -46,7 +50,7 @@ k8s-policy: ## Hold the rendered manifests and the Dockerfile to checkov's polic
 	$(BIN)/python k8s/policy/check.py
 
 image-check: install-dev ## Carry out the install steps of docker/Dockerfile in a clean environment: 5 minutes, 5 GB
-	RLAD_IMAGE_CHECK=1 $(BIN)/python -m pytest tests/docker
+	$(BIN)/python -m pytest -m long tests/docker
 
 install: python ## Install into VENV; does nothing when that is up to date
 	@"$(PYTHON)" install.py --venv "$(VENV)"

@@ -172,12 +172,18 @@ def create_environment(venv: Path) -> None:
         )
 
 
-def install_cpu_torch(steps: Steps) -> None:
-    """Install the CPU build of torch that the ``cpu`` extra names."""
-    import tomllib  # here, so that an older Python gets as far as our own message
+def tested(name: str) -> str:
+    """The version of a package that constraints.txt names."""
+    pins = dict(line.split("==") for line in CONSTRAINTS.read_text().splitlines() if "==" in line)
+    return pins[name]
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    torch = next(line for line in project["optional-dependencies"]["cpu"] if line.startswith("torch=="))
+
+def install_cpu_torch(steps: Steps) -> None:
+    """Install torch's CPU build, of the version in constraints.txt.
+
+    The rest of the install keeps it, which is that version to pip. Otherwise pip may well take a CUDA build.
+    """
+    torch = f"torch=={tested('torch')}+cpu"
     if steps.offered(torch):
         print(f"install: your package sources offer {torch}")
         steps.pip(torch, "install", "--no-deps", torch)

@@ -31,17 +31,17 @@ from transformers import AutoConfig, AutoTokenizer
 
 from benchmarks.stock_server import stock_server
 from rlad_core import schema
+from rlad_core.client.endpoint import Endpoint
+from rlad_core.client.teacher import TeacherClient
 from rlad_core.config import resolve_model
-from services import teacher
-from services.clients import TeacherClient
-from services.cluster import embedded_ray
-from services.deployment import deployed
-from services.requests import Endpoint
-from services.scoring.batcher import Batcher
-from services.scoring.engines import load_engine
-from services.scoring.tables import to_pairs
-from services.teacher_settings import TeacherArgs
-from services.teachers import StockServerTeacher
+from services.clients.teachers import StockServerTeacher
+from services.serve.cluster import embedded_ray
+from services.serve.deployment import deployed
+from services.teacher import service as teacher
+from services.teacher.scoring.batcher import Batcher
+from services.teacher.scoring.engines import load_engine
+from services.teacher.scoring.tables import to_pairs
+from services.teacher.settings import TeacherArgs
 
 _START_LIMIT_S = 300.0
 _RESULT = "seconds: "

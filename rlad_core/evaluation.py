@@ -25,9 +25,9 @@ class EvaluationRow:
 
     Attributes:
         subset: for instance "3_people"; "all" for the line over everything.
-        puzzles: number of distinct prompts.
-        samples: responses per puzzle.
-        accuracy: share of right responses over all puzzles and samples, which is Mean@samples.
+        prompts: number of distinct prompts.
+        samples: responses per prompt.
+        accuracy: share of right responses over all prompts and samples, which is Mean@samples.
         interval: of the accuracy, see `accuracy_interval`.
         pass_at_k: mean of the unbiased estimates, see `pass_at_k`; k is in `k`.
         k: the k of pass_at_k, at most `samples`.
@@ -35,7 +35,7 @@ class EvaluationRow:
     """
 
     subset: str
-    puzzles: int
+    prompts: int
     samples: int
     accuracy: float
     interval: Interval
@@ -65,39 +65,39 @@ def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interva
 
 
 def accuracy_interval(correct: npt.ArrayLike, confidence: float = 0.95) -> Interval:
-    """Interval of the accuracy over [puzzles, samples] verdicts, for puzzles drawn at random.
+    """Interval of the accuracy over [prompts, samples] verdicts, for prompts drawn at random.
 
-    With one sample per puzzle this is plain `wilson`. Several samples of one puzzle are not independent: the
-    puzzle is hard or easy for all of them. So the number of trials is divided by the design effect: the
-    variance of the mean as the puzzles' own means show it, over the variance that independent samples would
+    With one sample per prompt this is plain `wilson`. Several samples of one prompt are not independent: the
+    prompt is hard or easy for all of them. So the number of trials is divided by the design effect: the
+    variance of the mean as the prompts' own means show it, over the variance that independent samples would
     have (Kish 1965; here bounded to 1..samples), and Wilson's interval is taken at that effective number.
-    Where all responses are right or all are wrong the effect cannot be estimated, and only the puzzles count.
+    Where all responses are right or all are wrong the effect cannot be estimated, and only the prompts count.
     """
     verdicts = _matrix(correct, "correct")
-    puzzles, samples = verdicts.shape
+    prompts, samples = verdicts.shape
     share = float(verdicts.mean())
-    independent = share * (1 - share) / (puzzles * samples)
+    independent = share * (1 - share) / (prompts * samples)
     effect = float(samples)
-    if independent > 0 and puzzles > 1:
-        observed = float(verdicts.mean(axis=1).var(ddof=1)) / puzzles
+    if independent > 0 and prompts > 1:
+        observed = float(verdicts.mean(axis=1).var(ddof=1)) / prompts
         effect = min(max(observed / independent, 1.0), float(samples))
-    trials = puzzles * samples / effect
+    trials = prompts * samples / effect
     return wilson(min(share * trials, trials), trials, confidence)
 
 
 def mean_at_k(correct: npt.ArrayLike) -> float:
-    """Mean@k: share of right responses over [puzzles, k] verdicts."""
+    """Mean@k: share of right responses over [prompts, k] verdicts."""
     return float(_matrix(correct, "correct").mean())
 
 
 def pass_at_k(correct: npt.ArrayLike, k: int) -> float:
-    """Probability that one of k responses is right, estimated without bias from n >= k samples per puzzle.
+    """Probability that one of k responses is right, estimated without bias from n >= k samples per prompt.
 
-    Per puzzle with c right ones 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, Eq. 1), as the
+    Per prompt with c right ones 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, Eq. 1), as the
     product of (1 - k / i) over i = n-c+1 .. n, which neither overflows nor cancels.
 
     Args:
-        correct: [puzzles, n] verdicts.
+        correct: [prompts, n] verdicts.
         k: 1..n.
 
     Raises:
@@ -106,7 +106,7 @@ def pass_at_k(correct: npt.ArrayLike, k: int) -> float:
     verdicts = _matrix(correct, "correct")
     samples = verdicts.shape[1]
     if not 1 <= k <= samples:
-        raise ValueError(f"Pass@{k} needs at least {k} samples per puzzle (and k at least 1), got {samples}")
+        raise ValueError(f"Pass@{k} needs at least {k} samples per prompt (and k at least 1), got {samples}")
     # all_wrong[c]: probability that k of n responses, c of them right, are all wrong. A factor of 0 or less
     # belongs to i <= k, where fewer than k wrong ones are left.
     factors = np.maximum(0.0, 1.0 - k / np.arange(samples, 0, -1))
@@ -114,7 +114,7 @@ def pass_at_k(correct: npt.ArrayLike, k: int) -> float:
     return float(np.mean(1.0 - all_wrong[verdicts.sum(axis=1)]))
 
 
-def evaluation_table(
+def evaluation_rows(
     subsets: Sequence[str],
     prompt_ids: Sequence[str],
     correct: npt.ArrayLike,
@@ -128,7 +128,7 @@ def evaluation_table(
     Args:
         subsets, prompt_ids, correct, truncated: one entry per response, in any order; every prompt must have
             the same number of responses.
-        k: for Pass@k; None takes the number of samples per puzzle.
+        k: for Pass@k; None takes the number of samples per prompt.
 
     Raises:
         ValueError: nothing to evaluate, lengths differ, or some prompt has fewer responses than another
@@ -162,7 +162,7 @@ def _row(
     verdicts = right[np.argsort(inverse, kind="stable")].reshape(-1, samples)
     return EvaluationRow(
         subset=subset,
-        puzzles=len(prompts),
+        prompts=len(prompts),
         samples=samples,
         accuracy=mean_at_k(verdicts),
         interval=accuracy_interval(verdicts, confidence),
@@ -176,7 +176,7 @@ def _matrix(values: npt.ArrayLike, name: str) -> Booleans:
     matrix = np.asarray(values)
     if matrix.ndim != 2 or matrix.size == 0:
         raise ValueError(
-            f"{name} has shape {matrix.shape}, wanted [puzzles, samples] with at least one of each"
+            f"{name} has shape {matrix.shape}, wanted [prompts, samples] with at least one of each"
         )
     if matrix.dtype != np.bool_:
         raise ValueError(f"{name} holds {matrix.dtype}, wanted right or wrong as booleans")

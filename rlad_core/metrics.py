@@ -144,7 +144,7 @@ RUN_STEP: Final = _of_run("step", "steps", "Number of the last finished learner 
 RUN_REWARD: Final = _of_run("reward_mean", "reward", "Mean reward of the step's responses.")
 RUN_ACCURACY: Final = _of_run("accuracy_ratio", "ratio", "Share of the step's responses that are right.")
 RUN_EVALUATION: Final = _of_run(
-    "evaluation_accuracy_ratio", "ratio", "Accuracy on held-out puzzles at the last evaluation.", "subset"
+    "evaluation_accuracy_ratio", "ratio", "Accuracy on held-out prompts at the last evaluation.", "subset"
 )
 RUN_LOSS: Final = _of_run("loss", "loss", "The objective's loss, averaged over the step's updates.")
 RUN_TEACHER_KL: Final = _of_run(

@@ -3,8 +3,10 @@
 Every group that is alive holds a slot and is in one of four states:
 
     waiting ----> in_flight ----> finished ----> taken ----> (slot freed)
-    drawn, not    being sampled,  waits for its  in a batch    trained on, or uninformative, and the new
-    yet sent      scored, judged  batch          of a step     weights are out
+    drawn, not    being sampled,  waits for its  in a batch    trained on, and the new weights are out
+    yet sent      scored, judged  batch   |      of a step
+      |                                   +----------------> (slot freed: uninformative)
+      +---------------------------------> taken: a worked solution, which no service works on
 
 With ``(max_staleness + 1) * prompts_per_step`` slots a group can be at most ``max_staleness`` versions old
 when it is trained on, without ever dropping one. A position counts as consumed only when its slot is freed,
@@ -17,7 +19,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["waiting", "in_flight", "finished", "taken"]
-_NEXT: dict[State, State] = {"waiting": "in_flight", "in_flight": "finished", "finished": "taken"}
+_NEXT: dict[State, tuple[State, ...]] = {
+    "waiting": ("in_flight", "taken"),
+    "in_flight": ("finished",),
+    "finished": ("taken",),
+    "taken": (),
+}
 
 
 @dataclass(frozen=True)
@@ -88,22 +95,22 @@ class SlotLedger:
             RuntimeError: the group is not alive, or the step is out of order.
         """
         state = self._states.get(position)
-        if state is None or _NEXT.get(state) != to:
+        if state is None or to not in _NEXT[state]:
             raise RuntimeError(f"group {position} is {state or 'not alive'} and cannot become {to}")
         self._states[position] = to
 
     def release(self, positions: list[int]) -> None:
-        """Free the slots of groups that are consumed.
+        """Free the slots of groups that are consumed: trained on (`taken`), or dropped when `finished`.
 
         Raises:
-            RuntimeError: a group was not `taken`, or is named twice; nothing is freed then.
+            RuntimeError: a group is in another state, or is named twice; nothing is freed then.
         """
         if len(set(positions)) < len(positions):
             raise RuntimeError(f"a group is named twice in {positions}; each slot is freed once")
         for position in positions:
             state = self._states.get(position, "not alive")
-            if state != "taken":
-                raise RuntimeError(f"group {position} is {state}; only taken groups are freed")
+            if state not in ("finished", "taken"):
+                raise RuntimeError(f"group {position} is {state}; only finished and taken groups are freed")
         for position in positions:
             del self._states[position]
 

@@ -1,1 +1,1 @@
-"""What runs on Ray: rollouts, teacher, verifier, experience, learner, and the command `rlad`."""
+"""What runs on Ray, one folder a role. A room imports from rooms below it, see docs/architecture.md."""

@@ -12,7 +12,7 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # As the embedded Ray of `rlad` has them.
 os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
-os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "services.http.proxy:middlewares")
+os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "services.serve.http.proxy:middlewares")
 
 import logging
 import re
@@ -129,6 +129,7 @@ def ray_cluster() -> Iterator[None]:
     from ray import serve
 
     ray.init(
+        address="local",  # also where somebody has started a cluster on this machine
         num_cpus=8,
         include_dashboard=False,
         _node_ip_address="127.0.0.1",

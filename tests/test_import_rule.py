@@ -1,6 +1,5 @@
-"""rlad_core is the method: it imports neither ray, vllm nor fastapi, not even through something else."""
+"""Rooms import downwards only, and what only asks or starts does not load what computes."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -8,36 +7,41 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CORE = ROOT / "rlad_core"
-FORBIDDEN = {"ray", "vllm", "fastapi", "services"}
-MODULES = sorted(CORE.rglob("*.py"))
 
 
-def imported_names(source: str) -> set[str]:
-    """Top-level names of everything a module imports, wherever in the file it does."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module.split(".")[0])
-    return names
+def test_rooms_import_downwards_and_in_no_circle() -> None:
+    """The contracts of pyproject.toml; each says what it is for."""
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
 
 
-def dotted(module: Path) -> str:
-    parts = module.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def test_every_room_says_what_comes_in_and_out_and_who_may_call_it() -> None:
+    rooms = [folder for folder in (ROOT / "services").iterdir() if (folder / "__init__.py").is_file()]
+    assert len(rooms) > 10
+    for room in rooms:
+        said = (room / "__init__.py").read_text()
+        assert all(part in said for part in ("In:", "Out:")), room
+        assert "alled by" in said, room
 
 
-@pytest.mark.parametrize("module", MODULES, ids=dotted)
-def test_core_names_no_service_library(module: Path) -> None:
-    found = imported_names(module.read_text()) & FORBIDDEN
-    assert not found, f"{dotted(module)} imports {sorted(found)}; what needs those belongs into services/"
+def test_beside_the_rooms_there_is_only_the_package_itself() -> None:
+    files = {path.name for path in (ROOT / "services").glob("*.py")}
+    assert files == {"__init__.py", "__main__.py"}
 
 
-def test_the_walk_sees_imports_at_any_depth() -> None:
-    source = "def f():\n    import ray.train\n    from vllm import LLM\nfrom . import fastapi\n"
-    assert imported_names(source) == {"ray", "vllm"}
+@pytest.mark.parametrize("name", ["math", "knights_knaves"])
+def test_no_module_outside_a_task_names_it(name: str) -> None:
+    for folder in ("rlad_core", "services"):
+        for module in (ROOT / folder).rglob("*.py"):
+            if module.is_relative_to(ROOT / "rlad_core" / "tasks" / name):
+                continue
+            text = module.read_text()
+            named = [f'"{name}"', f"'{name}'", f"tasks.{name}", f"task {name}"]
+            assert not [each for each in named if each in text], module
 
 
 def loaded_by(imports: str, names: set[str]) -> list[str]:
@@ -50,12 +54,28 @@ def loaded_by(imports: str, names: set[str]) -> list[str]:
     return done.stdout.split()
 
 
+def modules_of(folder: Path) -> list[str]:
+    found = []
+    for path in sorted(folder.rglob("*.py")):
+        if "starter" not in path.parts:
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return found
+
+
 def test_importing_all_of_core_loads_no_service_library() -> None:
-    imports = f"for name in {[dotted(module) for module in MODULES]!r}: importlib.import_module(name)"
-    assert loaded_by(imports, FORBIDDEN) == []
+    imports = f"for name in {modules_of(ROOT / 'rlad_core')!r}: importlib.import_module(name)"
+    assert loaded_by(imports, {"ray", "vllm", "fastapi", "services"}) == []
 
 
 def test_what_only_starts_services_does_not_load_their_engines() -> None:
     """It would take longer than all else before the first sign of life."""
-    imports = "import services.run, services.serving, services.evaluate"
+    imports = "import services.run.run, services.cli.serving, services.evaluate.measure"
     assert loaded_by(imports, {"vllm", "transformers", "torch.distributed.fsdp"}) == []
+
+
+def test_a_recipe_is_planned_and_a_teacher_asked_without_what_computes() -> None:
+    heavy = {"torch", "ray", "vllm", "transformers", "fastapi", "scipy"}
+    core = "rlad_core.client, rlad_core.schema, rlad_core.config"
+    imports = f"import {core}, services.cli.main, services.run.plan"
+    assert loaded_by(imports, heavy) == []

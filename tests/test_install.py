@@ -1,6 +1,7 @@
 """install.py's decisions, with pip replaced by a recorder: a real install takes minutes and a network."""
 
 import importlib.util
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -85,6 +86,22 @@ def test_another_requirement_installs_again(
     monkeypatch.setattr(installer, "fingerprint_of", lambda engine: "another")
     installer.main(["--venv", str(venv)])
     assert len(pip.calls) > done
+
+
+def test_another_tested_version_installs_again(
+    installer: ModuleType, pip: Pip, venv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pyproject.toml", "setup.py", "constraints.txt", "install.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    monkeypatch.setattr(installer, "ROOT", tmp_path)
+    monkeypatch.setattr(installer, "CONSTRAINTS", tmp_path / "constraints.txt")
+    installer.main(["--venv", str(venv)])
+    assert ("install", "--no-deps", "torch==2.13.0+cpu") in pip.calls
+    pip.calls.clear()
+    tested = (tmp_path / "constraints.txt").read_text()
+    (tmp_path / "constraints.txt").write_text(tested.replace("torch==2.13.0", "torch==2.13.1"))
+    installer.main(["--venv", str(venv)])
+    assert ("install", "--no-deps", "torch==2.13.1+cpu") in pip.calls
 
 
 def test_pytorchs_index_is_asked_for_torch_alone_and_only_where_needed(

@@ -1,76 +1,70 @@
 """One run = one YAML recipe = one tree, checked before anything starts.
 
+In: a file and ``--set`` assignments. Out: a `RunConfig`, or a `ConfigError` that names every field at fault
+and what to write there. Anybody may read one; only `loading` makes one.
+
 >>> from rlad_core.config import load
 >>> config = load("kk-tiny-trrd", overrides=["learner.lr=1e-5", "stages.0.steps=5"])  # doctest: +SKIP
 """
 
-from rlad_core.config.errors import NOT_SET, ConfigError, Problem
-from rlad_core.config.judging import VerifierConfig
-from rlad_core.config.loading import assign, dump, load, parse, validate
+from rlad_core.config.engines import (
+    EngineSettings,
+    ReplicaSettings,
+    RolloutEngine,
+    TeacherEngine,
+    VerifierSettings,
+)
+from rlad_core.config.evaluation_recipe import EvaluationRecipe
+from rlad_core.config.loading import assign, dump, load, parse, validate, validate_evaluation
 from rlad_core.config.models import SHIPPED, resolve_model
-from rlad_core.config.objectives import GRPO, KDRL, OPD, SFT, TRRD, Objective
 from rlad_core.config.run import RunConfig, Stage, StagePosition
-from rlad_core.config.sections import (
+from rlad_core.config.settings import (
     ClusterConfig,
     EvaluationConfig,
-    HttpTeacher,
     LearnerConfig,
-    OpenAITeacher,
     OutputConfig,
     PolicyConfig,
     RolloutConfig,
-    ServeTeacher,
-    Teacher,
     TelemetryConfig,
     WeightsConfig,
 )
-from rlad_core.config.tasks import (
-    EvaluationProblems,
-    EvaluationPuzzles,
-    KnightsKnavesTask,
-    MathTask,
-    Part,
-    ProblemFile,
-    Task,
-    TrainProblems,
-    TrainPuzzles,
+from rlad_core.config.teachers import (
+    HttpTeacher,
+    OpenAITeacher,
+    OwnTeacher,
+    RemoteTeacher,
+    ServeTeacher,
+    TeacherSection,
 )
+from rlad_core.sections.problems import NOT_SET, ConfigError, Problem
 
 __all__ = [
-    "GRPO",
-    "KDRL",
     "NOT_SET",
-    "OPD",
-    "SFT",
     "SHIPPED",
-    "TRRD",
     "ClusterConfig",
     "ConfigError",
+    "EngineSettings",
     "EvaluationConfig",
-    "EvaluationProblems",
-    "EvaluationPuzzles",
+    "EvaluationRecipe",
     "HttpTeacher",
-    "KnightsKnavesTask",
     "LearnerConfig",
-    "MathTask",
-    "Objective",
     "OpenAITeacher",
     "OutputConfig",
-    "Part",
+    "OwnTeacher",
     "PolicyConfig",
     "Problem",
-    "ProblemFile",
+    "RemoteTeacher",
+    "ReplicaSettings",
     "RolloutConfig",
+    "RolloutEngine",
     "RunConfig",
     "ServeTeacher",
     "Stage",
     "StagePosition",
-    "Task",
-    "Teacher",
+    "TeacherEngine",
+    "TeacherSection",
     "TelemetryConfig",
-    "TrainProblems",
-    "TrainPuzzles",
-    "VerifierConfig",
+    "VerifierSettings",
     "WeightsConfig",
     "assign",
     "dump",
@@ -78,4 +72,5 @@ __all__ = [
     "parse",
     "resolve_model",
     "validate",
+    "validate_evaluation",
 ]

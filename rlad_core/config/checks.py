@@ -7,23 +7,26 @@ wherever it is read again. What depends on the machine (model folders) is in ``m
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from rlad_core.config.errors import Problem
+from rlad_core.config.engines import EngineSettings
+from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.judging import judging_problems
-from rlad_core.config.objectives import KDRL
-from rlad_core.config.sections import RolloutConfig, ServeTeacher
-from rlad_core.config.teaching import teaching_problems
+from rlad_core.config.run import RunConfig, Stage
+from rlad_core.config.teaching import task_problems, teaching_problems
+from rlad_core.sections.problems import Problem
 
-if TYPE_CHECKING:
-    from rlad_core.config.run import RunConfig, Stage
+
+def evaluation_problems(config: EvaluationRecipe) -> list[Problem]:
+    """The same for the recipe of an evaluation alone, see `run_problems`."""
+    return [*_lengths(config), *task_problems(config), *_engine("rollout", config.rollout), *_cluster(config)]
 
 
 def run_problems(config: RunConfig) -> list[Problem]:
     """Everything in a recipe that cannot work together, each with what to write instead."""
     return [
-        *_sampling(config),
-        *_lengths(config),
+        *evaluation_problems(config),
+        *_budgets(config),
         *teaching_problems(config),
         *judging_problems(config),
         *(problem for index, stage in enumerate(config.stages) for problem in _stage(config, index, stage)),
@@ -32,24 +35,7 @@ def run_problems(config: RunConfig) -> list[Problem]:
     ]
 
 
-def _sampling(config: RunConfig) -> Iterator[Problem]:
-    rollout = config.rollout
-    plain = (
-        ("temperature", rollout.temperature, 1.0),
-        ("top_p", rollout.top_p, 1.0),
-        ("top_k", rollout.top_k, 0),
-    )
-    for field, value, needed in plain:
-        if value != needed:
-            yield Problem(
-                f"rollout.{field}",
-                value,
-                "training needs samples of the whole distribution at temperature 1, the one that log-probs "
-                f"are of. Write {needed}; evaluation has its own temperature and top_p",
-            )
-
-
-def _lengths(config: RunConfig) -> Iterator[Problem]:
+def _lengths(config: EvaluationRecipe) -> Iterator[Problem]:
     limit = config.policy.max_length
     lengths = [("rollout.max_response_length", config.rollout.max_response_length)]
     if config.evaluation.max_response_length is not None:
@@ -62,6 +48,10 @@ def _lengths(config: RunConfig) -> Iterator[Problem]:
                 f"leaves no room for a prompt in policy.max_length {limit}. Write less than {limit}, or "
                 "raise policy.max_length",
             )
+
+
+def _budgets(config: RunConfig) -> Iterator[Problem]:
+    limit = config.policy.max_length
     budgets = [("learner.tokens_per_micro_batch", config.learner.tokens_per_micro_batch)]
     for place, teacher in config.served_teachers.items():
         budgets.append((f"{place}.max_tokens_per_batch", teacher.max_tokens_per_batch))
@@ -80,47 +70,16 @@ def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:
         yield Problem(
             "rollout.group_size",
             config.rollout.group_size,
-            f"{path} ({objective.kind}) compares the responses of a group, so one alone has no advantage. "
+            f"{path} ({objective.label}) compares the responses of a group, so one alone has no advantage. "
             "Write 2 or more (the paper: 8)",
         )
-    if objective.aggregation == "fixed_length" and objective.fixed_length is None:
-        yield Problem(
-            f"{path}.fixed_length",
-            None,
-            f"aggregation fixed_length divides by it. Write a number, such as "
-            f"{config.rollout.max_response_length} (rollout.max_response_length)",
-        )
-    if objective.aggregation != "fixed_length" and objective.fixed_length is not None:
-        yield Problem(
-            f"{path}.fixed_length",
-            objective.fixed_length,
-            f"has no effect with aggregation {objective.aggregation}. Write null, or another aggregation",
-        )
-    if isinstance(objective, KDRL):
-        yield from _annealing(objective, path)
+    yield from (replace(each, path=f"{path}.{each.path}") for each in objective.problems())
     if config.learner.warmup_steps > 0 and config.learner.warmup_steps >= stage.steps:
         yield Problem(
             "learner.warmup_steps",
             config.learner.warmup_steps,
             f"stages.{index} ({stage.label}) has {stage.steps} steps and would never reach its lr. "
             f"Write less than {stage.steps}",
-        )
-
-
-def _annealing(objective: KDRL, path: str) -> Iterator[Problem]:
-    if objective.beta_decay > 0 and objective.beta_end is None:
-        yield Problem(f"{path}.beta_end", None, "beta_decay needs a floor for beta. Write one, such as 0.001")
-    if objective.beta_end is not None and objective.beta_decay == 0:
-        yield Problem(
-            f"{path}.beta_end",
-            objective.beta_end,
-            "has no effect without beta_decay. Write null, or a beta_decay",
-        )
-    if objective.beta_end is not None and objective.beta_end > objective.beta:
-        yield Problem(
-            f"{path}.beta_end",
-            objective.beta_end,
-            f"is above beta, {objective.beta}. Write at most {objective.beta}",
         )
 
 
@@ -175,28 +134,33 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
             learner.num_gpus,
             "NCCL wants a GPU for each of several workers. Write 1 (or 0: CPU)",
         )
-    engines: dict[str, RolloutConfig | ServeTeacher] = {"rollout": config.rollout, **config.served_teachers}
-    for section, engine in engines.items():
-        spans, gpus = engine.tensor_parallel_size, engine.num_gpus
-        if spans > 1 and gpus != spans:
-            yield Problem(
-                f"{section}.num_gpus",
-                gpus,
-                f"a replica reserves whole GPUs, {section}.tensor_parallel_size of them. Write {spans}",
-            )
-        if spans == 1 and gpus > 1:
-            yield Problem(
-                f"{section}.num_gpus",
-                gpus,
-                f"only 1 of them would be used. Write 1, or {section}.tensor_parallel_size: {int(gpus)}",
-            )
     for place, teacher in config.served_teachers.items():
+        yield from _engine(place, teacher)
         if teacher.engine == "torch" and teacher.tensor_parallel_size > 1:
             yield Problem(
                 f"{place}.tensor_parallel_size",
                 teacher.tensor_parallel_size,
                 "the torch engine runs on one device. Write 1, or engine: vllm",
             )
+
+
+def _engine(section: str, engine: EngineSettings) -> Iterator[Problem]:
+    spans, gpus = engine.tensor_parallel_size, engine.num_gpus
+    if spans > 1 and gpus != spans:
+        yield Problem(
+            f"{section}.num_gpus",
+            gpus,
+            f"a replica reserves whole GPUs, {section}.tensor_parallel_size of them. Write {spans}",
+        )
+    if spans == 1 and gpus > 1:
+        yield Problem(
+            f"{section}.num_gpus",
+            gpus,
+            f"only 1 of them would be used. Write 1, or {section}.tensor_parallel_size: {int(gpus)}",
+        )
+
+
+def _cluster(config: EvaluationRecipe) -> Iterator[Problem]:
     if config.cluster.address is not None:
         for field in ("num_cpus", "num_gpus"):
             value = getattr(config.cluster, field)

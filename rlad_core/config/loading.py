@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from rlad_core.config.data import data_problems
-from rlad_core.config.errors import ConfigError, Problem
-from rlad_core.config.findings import problems_of
+from rlad_core.config.checks import evaluation_problems, run_problems
+from rlad_core.config.evaluation_recipe import EvaluationRecipe, Recipe
 from rlad_core.config.models import SHIPPED, model_problems
 from rlad_core.config.run import RunConfig
+from rlad_core.sections.findings import problems_of
+from rlad_core.sections.paths import FOLDER, typed
+from rlad_core.sections.problems import ConfigError, Problem
+
+# As people write them; the rest follows.
+_FIRST = ("name", "seed", "policy", "teacher", "teachers", "task", "tasks", "rollout", "verifier", "stages")
 
 # PyYAML reads YAML 1.1, where 1e-5 is a text, `on` is true and 2026-01-01 is a date. Recipes follow
 # YAML 1.2's core schema, for reading and for deciding which texts need quotes when written.
@@ -98,31 +104,43 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(
             str(file), [Problem("the recipe", str(file), f"cannot be read: {error}")]
         ) from error
-    return validate(data, source=str(file), overrides=overrides)
+    return validate(data, source=str(file), overrides=overrides, folder=_folder_of(file))
 
 
-def validate(data: Any, source: str, overrides: Sequence[str] = ()) -> RunConfig:
+def validate(data: Any, source: str, overrides: Sequence[str] = (), folder: Path | None = None) -> RunConfig:
     """Check a recipe that was read already.
 
     Args:
         data: what the YAML says; not changed.
         source: where it came from, for the message.
         overrides: as for :func:`load`.
+        folder: that relative paths in `data` start from; None: the current one, as for overrides.
 
     Raises:
         ConfigError: as for :func:`load`.
     """
+    config = _validated(RunConfig, data, source, overrides, folder)
+    _refuse(source, [*run_problems(config), *model_problems(config), *_file_problems(config)])
+    return config
+
+
+def validate_evaluation(data: Any, source: str) -> EvaluationRecipe:
+    """Check the recipe of an evaluation alone, whose relative paths start from the current folder.
+
+    Raises:
+        ConfigError: as for :func:`load`.
+    """
+    config = _validated(EvaluationRecipe, data, source, (), None)
+    _refuse(source, [*evaluation_problems(config), *model_problems(config), *_file_problems(config)])
+    return config
+
+
+def _validated(
+    kind: type[Recipe], data: Any, source: str, overrides: Sequence[str], folder: Path | None
+) -> Recipe:
     if not isinstance(data, dict):
-        raise ConfigError(
-            source,
-            [
-                Problem(
-                    "the recipe",
-                    data,
-                    "has no keys. Write 'key: value' lines; name, policy, task and stages are needed",
-                )
-            ],
-        )
+        advice = "has no keys. Write 'key: value' lines; name, policy, task and stages are needed"
+        raise ConfigError(source, [Problem("the recipe", data, advice)])
     problems: list[Problem] = []
     for override in overrides:
         try:
@@ -130,19 +148,39 @@ def validate(data: Any, source: str, overrides: Sequence[str] = ()) -> RunConfig
         except ValueError as error:
             problems.append(Problem("--set", override, str(error)))
     try:
-        config = RunConfig.model_validate(data)
+        config = kind.model_validate(data, context={FOLDER: folder})
     except ValidationError as error:
-        raise ConfigError(source, problems + problems_of(error, RunConfig)) from None
-    problems += [*model_problems(config), *data_problems(config)]
+        raise ConfigError(source, problems + problems_of(error, kind)) from None
+    _refuse(source, problems)
+    return config
+
+
+def _refuse(source: str, problems: Sequence[Problem]) -> None:
     if problems:
         raise ConfigError(source, problems)
-    return config
+
+
+def _file_problems(config: EvaluationRecipe) -> Iterator[Problem]:
+    for place, task in config.task_sections.items():
+        for problem in task.file_problems():
+            yield replace(problem, path=f"{place}.{problem.path}")
+
+
+def _folder_of(file: Path) -> Path | None:
+    """Where a recipe's relative paths start; one that ships with the project has none of its own."""
+    return None if file.is_relative_to(SHIPPED) else file.absolute().parent
 
 
 def dump(config: RunConfig) -> str:
     """Write a recipe with every default spelled out, as YAML; :func:`load` reads back the same run."""
+    return dump_values(config.model_dump(mode="json"))
+
+
+def dump_values(values: Mapping[str, Any]) -> str:
+    """The values of a recipe as YAML, the way :func:`load` reads it."""
+    ordered = {key: values[key] for key in (*_FIRST, *values) if key in values}
     # ASCII only: with allow_unicode PyYAML leaves line separators unquoted and reads them back as spaces.
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, width=110)
+    return yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, width=110)
 
 
 def _find(path: Path) -> Path:
@@ -168,7 +206,7 @@ def assign(data: Any, override: str) -> Any:
     if not equals or not path.strip():
         raise ValueError("is no assignment. Write path=value, such as learner.lr=1e-5")
     try:
-        value = parse(text)
+        value = typed(parse(text))
     except yaml.YAMLError as error:
         raise ValueError(f"its value is no YAML ({str(error).splitlines()[0]}). Put it in quotes") from error
     return _with(data, path.strip().split("."), value, done=())

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlad_core.config.errors import Problem
+from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.run import RunConfig
+from rlad_core.sections.problems import Problem
 
 _ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = _ROOT / "deploy" if (_ROOT / "deploy").is_dir() else _ROOT / "services" / "deploy"
@@ -23,7 +24,7 @@ def resolve_model(reference: str) -> str:
 
     Args:
         reference: a folder, a hub id, or ``rlad:NAME``. ``tiny:...`` names no files and is refused:
-            such a policy is built by ``rlad_core.tiny``.
+            such a policy is made by `rlad_core.tasks.write_untrained`.
 
     Returns:
         The absolute path of a folder, or the hub id unchanged.
@@ -58,15 +59,15 @@ def resolve_model(reference: str) -> str:
     )
 
 
-def model_problems(config: RunConfig) -> list[Problem]:
+def model_problems(config: EvaluationRecipe) -> list[Problem]:
     """What is wrong with the models a recipe names, as far as this machine can tell.
 
     A hub id is not looked up: only local folders are opened.
     """
-    return [*_policy(config), *_teacher(config)]
+    return [*_policy(config), *(_teacher(config) if isinstance(config, RunConfig) else ())]
 
 
-def _policy(config: RunConfig) -> Iterator[Problem]:
+def _policy(config: EvaluationRecipe) -> Iterator[Problem]:
     policy = config.policy
     if policy.model.startswith("tiny:"):
         if policy.model not in ("tiny:student", "tiny:teacher"):
@@ -84,7 +85,7 @@ def _teacher(config: RunConfig) -> Iterator[Problem]:
         yield from _folder(config, f"{place}.model", teacher.model, needs_weights=True)
 
 
-def _folder(config: RunConfig, path: str, reference: str, needs_weights: bool) -> Iterator[Problem]:
+def _folder(config: EvaluationRecipe, path: str, reference: str, needs_weights: bool) -> Iterator[Problem]:
     try:
         location = Path(resolve_model(reference))
     except ValueError as error:

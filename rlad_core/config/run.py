@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, PositiveFloat, PositiveInt
 
-from rlad_core.config.base import Section
-from rlad_core.config.checks import run_problems
-from rlad_core.config.judging import VerifierConfig
-from rlad_core.config.objectives import Objective
-from rlad_core.config.sections import (
-    ClusterConfig,
-    EvaluationConfig,
-    LearnerConfig,
-    OutputConfig,
-    PolicyConfig,
-    RolloutConfig,
-    ServeTeacher,
-    Teacher,
-    TelemetryConfig,
-    WeightsConfig,
-)
-from rlad_core.config.tasks import Task
+from rlad_core.config.evaluation_recipe import EvaluationRecipe, by_place
+from rlad_core.config.settings import LearnerConfig, OutputConfig, WeightsConfig
+from rlad_core.config.teachers import AnyTeacher, OwnTeacher, ServeTeacher, TeacherSection
+from rlad_core.objectives import KINDS, AnyObjective
+from rlad_core.sections.base import Section
 
 
 class Stage(Section):
@@ -32,13 +19,13 @@ class Stage(Section):
 
     name: str | None = Field(default=None, description="Shown in tables; null: the objective's kind.")
     steps: PositiveInt
-    objective: Objective
+    objective: AnyObjective
     lr: PositiveFloat | None = Field(default=None, description="null: learner.lr.")
 
     @property
     def label(self) -> str:
         """The stage's name for people."""
-        return self.name or self.objective.kind
+        return self.name or self.objective.label
 
 
 @dataclass(frozen=True)
@@ -52,52 +39,17 @@ class StagePosition:
     """The step counted from the stage's first, which is 0."""
 
 
-_Part = TypeVar("_Part")
+class RunConfig(EvaluationRecipe):
+    """Everything that decides a run. Build it with :func:`rlad_core.config.load`, which checks the whole."""
 
-
-def _sections(name: str, one: _Part | None, several: tuple[_Part, ...]) -> dict[str, _Part]:
-    alone = {} if one is None else {name: one}
-    return alone | {f"{name}s.{place}": part for place, part in enumerate(several)}
-
-
-class RunConfig(Section):
-    """Everything that decides a run. Build it with :func:`rlad_core.config.load`."""
-
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="The run's folder: letters, digits, '.', '_', '-'.",
-    )
-    seed: NonNegativeInt = 0
-    policy: PolicyConfig
-    teacher: Teacher | None = Field(default=None, description="Started only if a stage needs it.")
-    teachers: tuple[Teacher, ...] = Field(
+    teacher: AnyTeacher | None = Field(default=None, description="Started only if a stage needs it.")
+    teachers: tuple[AnyTeacher, ...] = Field(
         default=(), strict=False, description="Instead of teacher: several, each with the tasks it teaches."
     )
-    task: Task | None = Field(default=None, description="What is trained on and evaluated.")
-    tasks: tuple[Task, ...] = Field(
-        default=(), strict=False, description="Instead of task: several, whose prompts are shuffled together."
-    )
-    rollout: RolloutConfig = RolloutConfig()
-    verifier: VerifierConfig = VerifierConfig()
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
     learner: LearnerConfig = LearnerConfig()
     weights: WeightsConfig = WeightsConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    telemetry: TelemetryConfig = TelemetryConfig()
     output: OutputConfig = OutputConfig()
-    cluster: ClusterConfig = ClusterConfig()
-
-    @model_validator(mode="after")
-    def _sections_agree(self) -> RunConfig:
-        problems = run_problems(self)
-        if problems:
-            # One pydantic error carries them all; `findings.problems_of` takes them apart again.
-            raise PydanticCustomError(
-                "sections_disagree",
-                "{listing}",
-                {"listing": "; ".join(map(str, problems)), "problems": problems},
-            )
-        return self
 
     @property
     def total_steps(self) -> int:
@@ -117,17 +69,25 @@ class RunConfig(Section):
     @property
     def scores_with_teacher(self) -> bool:
         """Whether any stage asks the teacher for log-probs, which a demonstrator is not asked for."""
-        return any(s.objective.needs_teacher and s.objective.trains_on_rollouts for s in self.stages)
+        return any(stage.objective.scores_with_teacher for stage in self.stages)
 
     @property
-    def task_sections(self) -> dict[str, Task]:
-        """Every task by its place in the recipe: ``task``, or ``tasks.0`` and so on."""
-        return _sections("task", self.task, self.tasks)
+    def demonstrates(self) -> bool:
+        """Whether any stage trains on the teacher's own responses."""
+        return any(stage.objective.responses_of == "teacher" for stage in self.stages)
 
     @property
-    def teacher_sections(self) -> dict[str, Teacher]:
+    def trains_on_solutions(self) -> str | None:
+        """The first stage that trains on the tasks' worked solutions, in words; None: none does."""
+        for index, stage in enumerate(self.stages):
+            if stage.objective.responses_of == "task":
+                return f"stages.{index}.objective ({stage.objective.label}, source: trace)"
+        return None
+
+    @property
+    def teacher_sections(self) -> dict[str, TeacherSection]:
         """Every teacher by its place in the recipe: ``teacher``, or ``teachers.0`` and so on."""
-        return _sections("teacher", self.teacher, self.teachers)
+        return by_place("teacher", self.teacher, self.teachers)
 
     @property
     def served_teachers(self) -> dict[str, ServeTeacher]:
@@ -151,9 +111,11 @@ class RunConfig(Section):
         return f"{self.output.dir.rstrip('/')}/{self.name}"
 
     @property
-    def evaluation_response_length(self) -> int:
-        """Tokens a response may have in evaluation."""
-        return self.evaluation.max_response_length or self.rollout.max_response_length
+    def code_places(self) -> tuple[str, ...]:
+        """See `EvaluationRecipe.code_places`; here objectives and teachers may be the user's too."""
+        kinds = [stage.objective.kind for stage in self.stages if stage.objective.kind not in KINDS]
+        kinds += [each.kind for each in self.teacher_sections.values() if isinstance(each, OwnTeacher)]
+        return (*super().code_places, *kinds)
 
     def position(self, step: int) -> StagePosition:
         """Find the stage of a step.

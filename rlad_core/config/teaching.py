@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from rlad_core.config.errors import NOT_SET, Problem
-from rlad_core.config.objectives import SFT
-from rlad_core.config.tasks import MathTask
-
-if TYPE_CHECKING:
-    from rlad_core.config.run import RunConfig
+from rlad_core.config.evaluation_recipe import EvaluationRecipe
+from rlad_core.config.run import RunConfig
+from rlad_core.sections.problems import NOT_SET, Problem
 
 
-def teaching_problems(config: RunConfig) -> list[Problem]:
-    """What does not fit between the tasks, the teachers and what the stages ask of them."""
-    return [*_tasks(config), *_teacher(config), *_who_teaches(config), *_data_files(config)]
-
-
-def _tasks(config: RunConfig) -> Iterator[Problem]:
+def task_problems(config: EvaluationRecipe) -> Iterator[Problem]:
+    """What does not fit between the tasks, or within one."""
     if config.task is not None and config.tasks:
         yield Problem("tasks", len(config.tasks), "task is there too. Write one of the two")
     if not config.task_sections:
         yield Problem("task", NOT_SET, "is needed: what is trained on and evaluated. Write task: {name: ...}")
+    solutions_for = config.trains_on_solutions if isinstance(config, RunConfig) else None
     names: list[str] = []
     subsets: dict[str, str] = {}
     for place, task in config.task_sections.items():
-        if task.name in names:
+        if task.label in names:
             yield Problem(f"{place}.name", task.name, "is there twice. Write one section with all its parts")
             continue
-        names.append(task.name)
+        names.append(task.label)
+        if not task.evaluation_parts:
+            yield Problem(f"{place}.evaluation", NOT_SET, "is needed: what is held out and evaluated")
         for part in task.evaluation_parts:
             if subsets.setdefault(part.subset, place) != place:
                 yield Problem(
@@ -37,29 +33,39 @@ def _tasks(config: RunConfig) -> Iterator[Problem]:
                     part.subset,
                     f"{subsets[part.subset]} reports a subset of that name already. Name the file otherwise",
                 )
+        for problem in task.problems(solutions_for=solutions_for):
+            yield replace(problem, path=f"{place}.{problem.path}")
+
+
+def teaching_problems(config: RunConfig) -> list[Problem]:
+    """What does not fit between the tasks, the teachers and what the stages ask of them."""
+    return [*_trained_on(config), *_teacher(config), *_who_teaches(config)]
+
+
+def _trained_on(config: RunConfig) -> Iterator[Problem]:
+    for place, task in config.task_sections.items():
+        if not task.train_parts:
+            yield Problem(f"{place}.train", NOT_SET, "is needed: what is trained on")
 
 
 def _teacher(config: RunConfig) -> Iterator[Problem]:
     teachers = config.teacher_sections
     for index, stage in enumerate(config.stages):
-        if stage.objective.needs_teacher and not teachers:
-            kind = stage.objective.kind
-            way_out = {
-                "trrd": ", or set alpha to 1, which is GRPO",
-                "sft": ", or take source: trace",
-            }.get(kind, "")
+        objective = stage.objective
+        if objective.needs_teacher and not teachers:
+            way_out = f", {objective.without_teacher}" if objective.without_teacher else ""
             yield Problem(
                 "teacher",
                 None,
-                f"stages.{index}.objective ({kind}) needs a teacher. Write "
+                f"stages.{index}.objective ({objective.label}) needs a teacher. Write "
                 f"teacher: {{kind: serve, model: ...}}{way_out}",
             )
-        if not (isinstance(stage.objective, SFT) and stage.objective.source == "teacher" and teachers):
+        if not (objective.responses_of == "teacher" and teachers):
             continue
-        samples = f"stages.{index}.objective (sft, source: teacher) samples from the teacher"
+        samples = f"stages.{index}.objective ({objective.label}, source: teacher) samples from the teacher"
         if len(teachers) > 1:
             yield Problem("teachers", len(teachers), f"{samples}, one for all tasks. Write teacher: {{...}}")
-        elif not config.served_teachers:
+        elif not any(teacher.can_demonstrate for teacher in teachers.values()):
             [(place, teacher)] = teachers.items()
             yield Problem(
                 f"{place}.kind",
@@ -72,7 +78,7 @@ def _who_teaches(config: RunConfig) -> Iterator[Problem]:
     """Every task has one teacher."""
     if config.teacher is not None and config.teachers:
         yield Problem("teachers", len(config.teachers), "teacher is there too. Write one of the two")
-    names = list(dict.fromkeys(task.name for task in config.task_sections.values()))
+    names = list(dict.fromkeys(task.label for task in config.task_sections.values()))
     taught: dict[str, str] = {}
     for place, teacher in config.teacher_sections.items():
         for name in names if teacher.tasks is None else teacher.tasks:
@@ -92,32 +98,3 @@ def _who_teaches(config: RunConfig) -> Iterator[Problem]:
                 list(taught),
                 f"nobody teaches {name}. Name it in a teacher's tasks",
             )
-
-
-def _data_files(config: RunConfig) -> Iterator[Problem]:
-    from_solutions = [
-        index
-        for index, stage in enumerate(config.stages)
-        if isinstance(stage.objective, SFT) and stage.objective.source == "trace"
-    ]
-    for place, task in config.task_sections.items():
-        if not isinstance(task, MathTask):
-            continue
-        for part, files in (("train", task.train.files), ("evaluation", task.evaluation.files)):
-            names = [file.subset for file in files]
-            for index, name in enumerate(names):
-                if name in names[:index]:
-                    yield Problem(
-                        f"{place}.{part}.files.{index}.name",
-                        files[index].name,
-                        f"another file is reported as {name} already. Write another name",
-                    )
-        for index, file in enumerate(task.train.files):
-            if from_solutions and file.format == "chat":
-                yield Problem(
-                    f"{place}.train.files.{index}.format",
-                    file.format,
-                    "such rows have no worked solutions, which "
-                    f"stages.{from_solutions[0]}.objective (sft, source: trace) trains on. "
-                    "Take a file of format gsm8k or math, or source: teacher",
-                )

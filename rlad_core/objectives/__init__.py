@@ -1,5 +1,8 @@
 """What the learner minimises: one clipped surrogate, and one small file per method.
 
+In: a stage's settings, and a `TokenBatch` of the learner's. Out: a loss that adds up over micro-batches and
+ranks, and statistics. Called by: the learner; read by whoever reads a recipe.
+
 With d = log pi_T - log pi_theta and pi_old the policy that sampled the batch:
 
 ======  ===========================================================================  =======================
@@ -13,64 +16,51 @@ sft     (no ratio: cross-entropy)
 ======  ===========================================================================  =======================
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Annotated
 
 from rlad_core.objectives.aggregation import Aggregation, aggregation_weights
-from rlad_core.objectives.grpo import GRPO
-from rlad_core.objectives.interface import Objective, ObjectiveOutput, Statistic, TokenBatch
-from rlad_core.objectives.kdrl import KDRL
-from rlad_core.objectives.opd import OPD
-from rlad_core.objectives.sft import SFT
-from rlad_core.objectives.trrd import TRRD
+from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
+from rlad_core.objectives.objective import Objective
+from rlad_core.objectives.surrogate import ClippedSurrogate
+from rlad_core.sections.chosen import Chosen, subclass_at
 
 __all__ = [
-    "GRPO",
-    "KDRL",
-    "OPD",
-    "SFT",
-    "TRRD",
+    "KINDS",
     "Aggregation",
+    "AnyObjective",
+    "ClippedSurrogate",
     "Objective",
-    "ObjectiveConfig",
     "ObjectiveOutput",
     "Statistic",
     "TokenBatch",
     "aggregation_weights",
-    "build",
 ]
 
 
-class ObjectiveConfig(Protocol):
-    """The part of an objective's configuration (a pydantic model) that ``build`` reads."""
-
-    @property
-    def kind(self) -> str:
-        """Which method."""
-        ...
-
-    def model_dump(self, *, exclude: set[str]) -> dict[str, Any]:
-        """All other fields by name."""
-        ...
-
-
-_METHODS: dict[str, Callable[..., Objective]] = {
-    "trrd": TRRD,
-    "grpo": GRPO,
-    "kdrl": KDRL,
-    "opd": OPD,
-    "sft": SFT,
-}
+def _kinds() -> dict[str, type[Objective]]:
+    """The methods of this folder by their `kind`; a file that is put here is one more."""
+    found: dict[str, type[Objective]] = {}
+    for module in sorted(each.name for each in pkgutil.iter_modules(__path__)):
+        for thing in vars(importlib.import_module(f"{__name__}.{module}")).values():
+            if isinstance(thing, type) and issubclass(thing, Objective):
+                kind = thing.model_fields["kind"].default
+                if isinstance(kind, str):
+                    found[kind] = thing
+    return found
 
 
-def build(config: ObjectiveConfig) -> Objective:
-    """The objective that a stage of the recipe names.
+KINDS = _kinds()
+"""Method -> its class."""
 
-    Raises:
-        ValueError: unknown ``kind``, or a value the method refuses.
-        TypeError: the configuration has a field that the method doesn't know.
-    """
-    if config.kind not in _METHODS:
-        raise ValueError(f"objective kind is {config.kind!r}; use one of {', '.join(_METHODS)}")
-    # `source` says where an SFT batch comes from, which the loss needn't know.
-    return _METHODS[config.kind](**config.model_dump(exclude={"kind", "source"}))
+
+def _own(place: str) -> type[Objective]:
+    made: type[Objective] = subclass_at(place, Objective, "objective")
+    return made
+
+
+AnyObjective = Annotated[Objective, Chosen(key="kind", known=KINDS, own=_own)]
+"""A stage's objective in a recipe: one of `KINDS`, or a user's class by its place."""

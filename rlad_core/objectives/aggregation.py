@@ -5,7 +5,6 @@ the batch is split over micro-batches and ranks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -55,15 +54,3 @@ def aggregation_weights(
             raise ValueError(f"fixed_length is {fixed_length}; it is a number of tokens, at least 1")
         return np.full(counts.size, 1.0 / (counts.size * fixed_length))
     raise ValueError(f"aggregation is {aggregation!r}; use sequence_mean, token_mean or fixed_length")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Aggregated:
-    """An objective's own choice of aggregation."""
-
-    aggregation: Aggregation = "sequence_mean"
-    fixed_length: int | None = None
-
-    def token_weights(self, lengths: Lengths) -> npt.NDArray[np.float64]:
-        """``aggregation_weights`` of the global batch, float64 [N]."""
-        return aggregation_weights(lengths, self.aggregation, self.fixed_length)

@@ -6,20 +6,20 @@ Source: DeepSeekMath, arXiv 2402.03300, without its reference KL (beta 0, as in 
 which the asymmetric clip comes).
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
+from typing import TYPE_CHECKING, Literal
+
 from rlad_core.objectives.surrogate import ClippedSurrogate
 
+if TYPE_CHECKING:
+    from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
 
-@dataclass(frozen=True, kw_only=True)
+
 class GRPO(ClippedSurrogate):
-    """Group-relative policy optimisation."""
+    """Group-relative policy optimisation, no teacher."""
 
-    @property
-    def needs_teacher(self) -> bool:
-        """Never."""
-        return False
+    kind: Literal["grpo"] = "grpo"
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""

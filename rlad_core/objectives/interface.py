@@ -1,20 +1,30 @@
-"""What goes into an objective and what comes out."""
+"""What goes into an objective and what comes out.
 
-from collections.abc import Sequence
+torch and pyarrow are imported where they are used, so that a recipe can be checked without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from functools import cache
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rlad_core.schema import TokenValue
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, init=False)
 class TokenBatch:
     """The response tokens of one micro-batch, one after another; T of them, 0 is allowed.
 
-    All tensors are 1-D of length T; log-probs are natural logs of the untruncated, temperature-1
+    Beside what is listed here, a batch has every value that ``rlad_core.schema.LEARNER_VALUES`` declares,
+    under its name (``batch.teacher_logprobs``, ``batch.policy_versions``): a tensor [T], or [T, k] where
+    there are k per token, or None where nobody made it: no teacher was asked, or not all of them tell it.
+
+    All other tensors are 1-D of length T; log-probs are natural logs of the untruncated, temperature-1
     distribution. Gradients flow through ``policy_logprobs`` (and ``entropy``) alone.
 
     Attributes:
@@ -24,13 +34,13 @@ class TokenBatch:
         rollout_logprobs: log-probs as the inference engine reported them while sampling.
         advantages: the response's advantage, repeated for each of its tokens.
         weights: what a token's loss counts, from ``Objective.token_weights`` of the *global* batch.
-        teacher_logprobs: log pi_T of the same tokens, or None where no teacher was asked.
         is_last: bool, the last token of its response.
         is_correct: bool, the token's response was right.
         group_has_correct: bool, some response of the token's group was right.
         entropy: entropy of pi_theta at the token, in nats.
 
     Raises:
+        TypeError: a keyword is neither listed here nor a declared value.
         ValueError: shapes differ, or a tensor that must be constant carries a gradient.
     """
 
@@ -39,30 +49,86 @@ class TokenBatch:
     rollout_logprobs: Tensor
     advantages: Tensor
     weights: Tensor
-    teacher_logprobs: Tensor | None = None
-    is_last: Tensor | None = None
-    is_correct: Tensor | None = None
-    group_has_correct: Tensor | None = None
-    entropy: Tensor | None = None
+    is_last: Tensor | None
+    is_correct: Tensor | None
+    group_has_correct: Tensor | None
+    entropy: Tensor | None
 
-    def __post_init__(self) -> None:
-        shape = self.policy_logprobs.shape
-        if len(shape) != 1:
-            raise ValueError(
-                f"TokenBatch.policy_logprobs has shape {tuple(shape)}; give one value per response token"
+    def __init__(
+        self,
+        *,
+        policy_logprobs: Tensor,
+        old_logprobs: Tensor,
+        rollout_logprobs: Tensor,
+        advantages: Tensor,
+        weights: Tensor,
+        is_last: Tensor | None = None,
+        is_correct: Tensor | None = None,
+        group_has_correct: Tensor | None = None,
+        entropy: Tensor | None = None,
+        **declared: Tensor | None,
+    ) -> None:
+        values = _declared()
+        if unknown := sorted(declared.keys() - values.keys()):
+            raise TypeError(
+                f"TokenBatch knows no {unknown[0]!r}; declare it in rlad_core/schema/declarations.py, where "
+                f"{', '.join(values)} are"
             )
-        for field in fields(self):
-            tensor: Tensor | None = getattr(self, field.name)
-            if tensor is None:
-                continue
-            if tensor.shape != shape:
-                raise ValueError(
-                    f"TokenBatch.{field.name} has shape {tuple(tensor.shape)}, but policy_logprobs has "
-                    f"{tuple(shape)}; give one value per response token"
-                )
-            if tensor.requires_grad and field.name not in ("policy_logprobs", "entropy"):
-                # With old_logprobs = policy_logprobs, not detached, every gradient would silently be zero.
-                raise ValueError(f"TokenBatch.{field.name} carries a gradient; detach it")
+        if policy_logprobs.ndim != 1:
+            raise ValueError(
+                f"TokenBatch.policy_logprobs has shape {tuple(policy_logprobs.shape)}; give one value per "
+                "response token"
+            )
+        tensors = dict.fromkeys(values) | {
+            **declared,
+            "policy_logprobs": policy_logprobs,
+            "old_logprobs": old_logprobs,
+            "rollout_logprobs": rollout_logprobs,
+            "advantages": advantages,
+            "weights": weights,
+            "is_last": is_last,
+            "is_correct": is_correct,
+            "group_has_correct": group_has_correct,
+            "entropy": entropy,
+        }
+        for name, tensor in tensors.items():
+            if tensor is not None:
+                per_token = name in values and values[name].per == "k per response token"
+                _check(name, tensor, policy_logprobs.shape, dimensions=2 if per_token else 1)
+        vars(self).update(tensors)
+
+    def __getattr__(self, name: str) -> Tensor | None:
+        """Only asked for what the batch lacks; its type is that of the declared values."""
+        raise AttributeError(
+            f"TokenBatch has no {name!r}; of the values per token it has {', '.join(_declared())}"
+        )
+
+
+def _check(name: str, tensor: Tensor, tokens: Sequence[int], *, dimensions: int) -> None:
+    if tuple(tensor.shape[:1]) != tuple(tokens) or tensor.ndim != dimensions:
+        wanted = "one value" if dimensions == 1 else "k values"
+        raise ValueError(
+            f"TokenBatch.{name} has shape {tuple(tensor.shape)}, but policy_logprobs has "
+            f"{tuple(tokens)}; give {wanted} per response token"
+        )
+    if tensor.requires_grad and name not in ("policy_logprobs", "entropy"):
+        # With old_logprobs = policy_logprobs, not detached, every gradient would silently be zero.
+        raise ValueError(f"TokenBatch.{name} carries a gradient; detach it")
+
+
+@cache
+def _declared() -> Mapping[str, TokenValue]:
+    """What the schema declares for the learner, by name."""
+    from rlad_core.schema import LEARNER_VALUES
+
+    values = {value.name: value for value in LEARNER_VALUES}
+    ours = {field.name for field in fields(TokenBatch)} - {"rollout_logprobs"}
+    if taken := sorted(values.keys() & ours):
+        raise ValueError(
+            f"the value per token {taken[0]!r} has the name of something that the learner makes itself; "
+            "declare it under another, prefixed by whose it is, such as teacher_ or rollout_"
+        )
+    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +143,16 @@ class Statistic:
     count: Tensor | float
 
     @classmethod
-    def of(cls, values: Tensor, where: Tensor | None = None) -> "Statistic":
+    def of(cls, values: Tensor, where: Tensor | None = None) -> Statistic:
         """Statistic of ``values`` [T], bools counting as 0 and 1; only of those ``where`` [T] says so."""
+        import torch
+
         values = values.detach().to(torch.float64)
         if where is None:
             return cls(values.sum(), values.numel())
         return cls(values.masked_fill(~where, 0.0).sum(), where.sum(dtype=torch.float64))
 
-    def __add__(self, other: "Statistic") -> "Statistic":
+    def __add__(self, other: Statistic) -> Statistic:
         return Statistic(self.total + other.total, self.count + other.count)
 
     @property
@@ -100,28 +168,3 @@ class ObjectiveOutput:
 
     loss: Tensor
     statistics: dict[str, Statistic]
-
-
-class Objective(Protocol):
-    """What the learner minimises."""
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether ``TokenBatch.teacher_logprobs`` must be there."""
-        ...
-
-    def token_weights(self, lengths: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-        """Weight of each token of each response of the global batch; see ``aggregation_weights``."""
-        ...
-
-    def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
-        """Loss and statistics of one micro-batch.
-
-        Args:
-            batch: the micro-batch's response tokens.
-            step: steps of this stage already done, 0 at its first.
-
-        Raises:
-            ValueError: the batch lacks something this objective needs.
-        """
-        ...

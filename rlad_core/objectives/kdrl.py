@@ -17,55 +17,60 @@ Statistics beside the surrogate's: ``distillation_loss`` (k2, over the distilled
 ``distillation_share`` (of all tokens), ``distillation_beta``.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, NonNegativeFloat
 
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.surrogate import ClippedSurrogate
-from rlad_core.objectives.teacher import teacher_term
+from rlad_core.objectives.teacher import MaskEndToken, teacher_term
+from rlad_core.sections.problems import Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
 class KDRL(ClippedSurrogate):
-    """GRPO with a k2 penalty towards the teacher.
+    """GRPO plus a penalty beta * 0.5 * (log pi_T - log pi_theta)^2, the k2 estimator."""
 
-    Attributes:
-        beta: weight of the penalty at step 0.
-        beta_decay: what beta loses per step.
-        beta_end: where the decay stops; needed with beta_decay.
-        mask: distil on all tokens, on those of wrong responses, or on those of groups with no right response.
-        mask_end_token: leave each response's last token out of the penalty.
-        estimator: of the divergence; "k2" alone, see the module.
-    """
-
-    beta: float = 2e-3
-    beta_decay: float = 0.0
-    beta_end: float | None = None
-    mask: Literal["none", "wrong_responses", "failed_groups"] = "none"
-    mask_end_token: bool = False
-    estimator: Literal["k2"] = "k2"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.estimator != "k2":
-            raise ValueError(
-                f"estimator is {self.estimator!r}; write k2: the teacher drops out of k1's gradient, "
-                "and k3's is biased"
-            )
-        if self.beta < 0 or self.beta_decay < 0:
-            raise ValueError(f"beta is {self.beta} and beta_decay {self.beta_decay}; neither may be negative")
-        if self.beta_decay > 0 and self.beta_end is None:
-            raise ValueError(f"beta_decay is {self.beta_decay} without beta_end; say where the decay stops")
-        if self.beta_end is not None and not 0 <= self.beta_end <= self.beta:
-            raise ValueError(f"beta_end is {self.beta_end}; it must lie between 0 and beta, {self.beta}")
+    kind: Literal["kdrl"] = "kdrl"
+    beta: NonNegativeFloat = Field(
+        default=2e-3, description="Weight of the distillation term at the first step."
+    )
+    beta_decay: NonNegativeFloat = Field(
+        default=0.0,
+        description="Beta falls by this much per step of the stage: max(beta - beta_decay*step, beta_end).",
+    )
+    beta_end: NonNegativeFloat | None = Field(
+        default=None, description="Beta's floor; needed with beta_decay."
+    )
+    mask: Literal["none", "wrong_responses", "failed_groups"] = Field(
+        default="none",
+        description="Distil everywhere, on wrong responses, or in groups without a right response.",
+    )
+    mask_end_token: MaskEndToken = False
 
     @property
     def needs_teacher(self) -> bool:
         """Always."""
         return True
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Objective.problems`; an annealed beta has a floor below its start."""
+        yield from super().problems()
+        if self.beta_decay > 0 and self.beta_end is None:
+            yield Problem("beta_end", None, "beta_decay needs a floor for beta. Write one, such as 0.001")
+        if self.beta_end is not None and self.beta_decay == 0:
+            yield Problem(
+                "beta_end",
+                self.beta_end,
+                "has no effect without beta_decay. Write null, or a beta_decay",
+            )
+        if self.beta_end is not None and self.beta_end > self.beta:
+            yield Problem("beta_end", self.beta_end, f"is above beta, {self.beta}. Write at most {self.beta}")
 
     def beta_at(self, step: int) -> float:
         """The penalty's weight after ``step`` steps of the stage."""
@@ -73,6 +78,8 @@ class KDRL(ClippedSurrogate):
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
         """Loss and statistics of one micro-batch."""
+        import torch
+
         teacher_logprobs, counts = teacher_term(batch, mask_end_token=self.mask_end_token, method="kdrl")
         distilled = counts & self._selected(batch)
         difference = teacher_logprobs - batch.policy_logprobs
@@ -94,6 +101,8 @@ class KDRL(ClippedSurrogate):
 
     def _selected(self, batch: TokenBatch) -> Tensor:
         """Tokens that the mask leaves in, bool [T]."""
+        import torch
+
         if self.mask == "none":
             return torch.ones_like(batch.policy_logprobs, dtype=torch.bool)
         name = "is_correct" if self.mask == "wrong_responses" else "group_has_correct"

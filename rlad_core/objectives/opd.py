@@ -12,35 +12,31 @@ advantage (clamped), and ``teacher_log_ratio_clamped_share``, both over the toke
 counts.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, PositiveFloat
 
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.surrogate import ClippedSurrogate
-from rlad_core.objectives.teacher import teacher_term
+from rlad_core.objectives.teacher import MaskEndToken, teacher_term
 
 
-@dataclass(frozen=True, kw_only=True)
 class OPD(ClippedSurrogate):
-    """On-policy distillation; ``TokenBatch.advantages`` isn't read.
+    """On-policy distillation; ``TokenBatch.advantages`` isn't read."""
 
-    Attributes:
-        teacher_clamp: bound c of a token's advantage, in nats; None for none.
-        mask_end_token: give each response's last token the advantage 0.
-    """
+    uses_group_advantage: ClassVar[bool] = False
 
-    teacher_clamp: float | None = None
-    mask_end_token: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.teacher_clamp is not None and not self.teacher_clamp > 0:
-            raise ValueError(
-                f"teacher_clamp is {self.teacher_clamp}; it must be above 0, or None for no clamp"
-            )
+    kind: Literal["opd"] = "opd"
+    teacher_clamp: PositiveFloat | None = Field(
+        default=None, description="Bound of |log pi_T - log pi_old|; null for none."
+    )
+    mask_end_token: MaskEndToken = False
 
     @property
     def needs_teacher(self) -> bool:
-        """Always."""
+        """Without the teacher there is no advantage."""
         return True
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:

@@ -5,28 +5,51 @@ The token loss is ``-log pi_theta``. With the teacher's accepted responses this 
 Statistics: ``nll`` per token in nats, and ``entropy`` where the batch has it.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import torch
+from typing import ClassVar, Literal
 
-from rlad_core.objectives.aggregation import Aggregated, Aggregation
+from pydantic import Field
+
+from rlad_core.objectives.aggregation import Aggregation
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
+from rlad_core.objectives.objective import Objective, ResponsesOf
 
 
-@dataclass(frozen=True, kw_only=True)
-class SFT(Aggregated):
-    """Supervised fine-tuning; of the batch only ``policy_logprobs`` and ``weights`` enter the loss."""
+class SFT(Objective):
+    """Cross-entropy on given responses; ``prompts_per_step`` responses a step, one per prompt.
 
-    aggregation: Aggregation = "token_mean"
+    Of the batch only ``policy_logprobs`` and ``weights`` enter the loss.
+    """
+
+    uses_group_advantage: ClassVar[bool] = False
+
+    kind: Literal["sft"] = "sft"
+    aggregation: Aggregation = Field(default="token_mean", description="As for the other objectives.")
+    source: Literal["trace", "teacher"] = Field(
+        default="trace",
+        description="trace: the task's own worked solutions; teacher: responses of the teacher that the "
+        "verifier accepts.",
+    )
 
     @property
     def needs_teacher(self) -> bool:
-        """Never: the teacher may write the responses, but its log-probs aren't used."""
-        return False
+        """Only the teacher's own responses need it; its log-probs aren't used."""
+        return self.source == "teacher"
+
+    @property
+    def responses_of(self) -> ResponsesOf:
+        """See `source`."""
+        return "teacher" if self.source == "teacher" else "task"
+
+    @property
+    def without_teacher(self) -> str:
+        """See `Objective.without_teacher`."""
+        return "or take source: trace"
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
         statistics = {"nll": Statistic.of(-batch.policy_logprobs)}
         if batch.entropy is not None:
             statistics["entropy"] = Statistic.of(batch.entropy)
-        return ObjectiveOutput(-torch.sum(batch.policy_logprobs * batch.weights), statistics)
+        return ObjectiveOutput(-(batch.policy_logprobs * batch.weights).sum(), statistics)

@@ -17,40 +17,31 @@ Statistics every method exports (means over tokens unless said otherwise):
   policy's own samples), where the batch has teacher log-probs.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from pydantic import Field, PositiveFloat
 
-from rlad_core.objectives.aggregation import Aggregated
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
+from rlad_core.objectives.objective import Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClippedSurrogate(Aggregated):
-    """Base of the on-policy objectives: bounds of the ratio, cap of the mismatch correction.
+class ClippedSurrogate(Objective):
+    """Base of the on-policy objectives: bounds of the ratio, cap of the mismatch correction."""
 
-    Attributes:
-        eps_low: the ratio is clipped below at 1 - eps_low, 0 < eps_low < 1.
-        eps_high: the ratio is clipped above at 1 + eps_high, eps_high > 0.
-        mismatch_cap: cap of the importance weight exp(log pi_old - log pi_rollout); None switches it off.
-    """
-
-    eps_low: float = 0.2
-    eps_high: float = 0.28
-    mismatch_cap: float | None = 2.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.eps_low < 1:
-            raise ValueError(f"eps_low is {self.eps_low}; it must lie between 0 and 1, for instance 0.2")
-        if not self.eps_high > 0:
-            raise ValueError(f"eps_high is {self.eps_high}; it must be above 0, for instance 0.28")
-        if self.mismatch_cap is not None and not self.mismatch_cap > 0:
-            raise ValueError(
-                f"mismatch_cap is {self.mismatch_cap}; it must be above 0, or None for no correction"
-            )
+    eps_low: float = Field(default=0.2, gt=0, lt=1, description="The ratio is clipped below at 1 - eps_low.")
+    eps_high: PositiveFloat = Field(default=0.28, description="The ratio is clipped above at 1 + eps_high.")
+    mismatch_cap: PositiveFloat | None = Field(
+        default=2.0,
+        description="Cap of the importance weight exp(old - rollout log-prob) that corrects the difference "
+        "between inference engine and learner; null switches the correction off.",
+    )
 
     def surrogate(
         self,
@@ -101,5 +92,5 @@ class ClippedSurrogate(Aggregated):
             common["importance_weight"] = Statistic.of(importance)
             common["importance_weight_capped_share"] = Statistic.of(capped)
 
-        loss = torch.sum(token_loss * batch.weights)
+        loss = (token_loss * batch.weights).sum()
         return ObjectiveOutput(loss, common | dict(statistics or {}))

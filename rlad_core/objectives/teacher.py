@@ -1,9 +1,20 @@
 """The teacher's log-probs of a batch, and the tokens on which they mean something."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from rlad_core.objectives.interface import TokenBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MaskEndToken = Annotated[
+    bool,
+    Field(description="Leave the response's last token out of the teacher term (end tokens may differ)."),
+]
 
 
 def teacher_term(batch: TokenBatch, *, mask_end_token: bool, method: str) -> tuple[Tensor, Tensor]:
@@ -23,6 +34,8 @@ def teacher_term(batch: TokenBatch, *, mask_end_token: bool, method: str) -> tup
     Raises:
         ValueError: the batch has no teacher log-probs, or no ``is_last`` though it is needed.
     """
+    import torch
+
     if batch.teacher_logprobs is None:
         raise ValueError(
             f"{method} needs the teacher's log-probs, but TokenBatch.teacher_logprobs is None; "

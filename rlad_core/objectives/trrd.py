@@ -22,45 +22,43 @@ the ratio (clamped), and ``teacher_log_ratio_clamped_share``, both over the toke
 counts.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import torch
+from typing import Literal
+
+from pydantic import Field, PositiveFloat
 
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.surrogate import ClippedSurrogate
-from rlad_core.objectives.teacher import teacher_term
+from rlad_core.objectives.teacher import MaskEndToken, teacher_term
 
 
-@dataclass(frozen=True, kw_only=True)
 class TRRD(ClippedSurrogate):
-    """Trust-region ratio distillation.
+    """Trust-region ratio distillation (RLAD): the ratio's anchor mixes old policy and teacher."""
 
-    Attributes:
-        alpha: share of the old policy in the anchor, 0..1.
-        teacher_clamp: bound c of the teacher log-ratio, in nats; None for none.
-        mask_end_token: leave each response's last token out of the teacher term.
-    """
-
-    alpha: float = 0.5
-    teacher_clamp: float | None = 1.0
-    mask_end_token: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha is {self.alpha}; it must lie between 0 (teacher alone) and 1 (GRPO)")
-        if self.teacher_clamp is not None and not self.teacher_clamp > 0:
-            raise ValueError(
-                f"teacher_clamp is {self.teacher_clamp}; it must be above 0, or None for no clamp"
-            )
+    kind: Literal["trrd"] = "trrd"
+    alpha: float = Field(
+        default=0.5, ge=0, le=1, description="Share of the old policy in the anchor; 1 is GRPO."
+    )
+    teacher_clamp: PositiveFloat | None = Field(
+        default=1.0, description="Bound of |log pi_theta - log pi_T| before it is mixed; null for none."
+    )
+    mask_end_token: MaskEndToken = False
 
     @property
     def needs_teacher(self) -> bool:
-        """Unless alpha is 1, where the teacher has no weight."""
+        """Unless alpha is 1, where the teacher has no weight and isn't asked."""
         return self.alpha < 1
+
+    @property
+    def without_teacher(self) -> str:
+        """See `Objective.without_teacher`."""
+        return "or set alpha to 1, which is GRPO"
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
+        import torch
+
         log_ratio = batch.policy_logprobs - batch.old_logprobs
         if not self.needs_teacher:
             return self.surrogate(batch, log_ratio, batch.advantages)

@@ -1,12 +1,15 @@
 """Tables made from Python and numpy data, typed, labelled and checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from rlad_core.schema.columns import list_column, single_chunk
-from rlad_core.schema.declarations import TOKENIZER_KEY, SchemaError, has_tokens, name_of
+from rlad_core.schema.declarations import has_tokens, made_by
+from rlad_core.schema.errors import SchemaError
+from rlad_core.schema.labels import TOKENIZER_KEY, name_of
+from rlad_core.schema.token_values import Numbers, Source
 from rlad_core.schema.validation import check_columns, check_values
 
 Columns = Mapping[str, Any]
@@ -71,6 +74,43 @@ def label(
     # Before the cast, which would let nulls into types that promise none.
     check_values(table, schema, vocab_size=vocab_size)
     return table.select(schema.names).cast(schema).replace_schema_metadata(metadata)
+
+
+def token_columns(
+    source: Source, told: Sequence[Mapping[str, Numbers]], *, asked: Collection[str] = ()
+) -> dict[str, list[Numbers | None]]:
+    """Columns for `build` of what an engine tells of each response: all that is declared of this source.
+
+    Args:
+        source: whose values.
+        told: of each response the values by column: [T] for T tokens, [T, k] where there are k per token.
+        asked: columns that are made when asked for, and were. Those that were not are left out.
+
+    Raises:
+        SchemaError: something is told that is not declared, or left out that is required or was asked for.
+    """
+    declared = made_by(source)
+    names = {value.name for value in declared}
+    for place, values in enumerate(told):
+        if unknown := sorted(values.keys() - names):
+            raise SchemaError(
+                f"is told by the {source} engine, and no line of TOKEN_VALUES declares it for that source",
+                column=unknown[0],
+                row=place,
+            )
+    columns: dict[str, list[Numbers | None]] = {}
+    for value in declared:
+        if value.presence == "asked" and value.name not in asked:
+            continue
+        arrays = [values.get(value.name) for values in told]
+        if value.presence != "optional" and (row := _first_none(arrays)) is not None:
+            raise SchemaError(f"is left out by the {source} engine", column=value.name, row=row)
+        columns[value.name] = [None if array is None else array.reshape(-1) for array in arrays]
+    return columns
+
+
+def _first_none(arrays: Sequence[Numbers | None]) -> int | None:
+    return next((row for row, array in enumerate(arrays) if array is None), None)
 
 
 def _by_column(schema: pa.Schema, data: Columns | Rows) -> dict[str, Any]:

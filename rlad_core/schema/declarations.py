@@ -1,204 +1,206 @@
-"""The Arrow schemas that cross every process boundary, and how a table says which one it has.
+"""Every value per token, declared once, and the Arrow schemas that cross every process boundary.
 
-Every table is labelled in its schema metadata:
+A new value per token is three places: its line in `TOKEN_VALUES`, the engine that makes it, and the objective
+that reads it as ``batch.<name>``. What lies between them goes by this table: the schemas and their
+validation, the join, the learner's rows and `rlad_core.objectives.TokenBatch`.
 
-=================  =========================================================================
-``rlad.schema``    name of the schema, for instance ``rollouts``
-``rlad.version``   version of that schema, raised when a column changes its meaning
-``rlad.tokenizer`` fingerprint of the tokenizer whose ids the table holds (`tokenizer_fingerprint`)
-=================  =========================================================================
-
-A column name means the same thing in every schema, so the rules below go by column and not by schema.
-Log-probs are natural logarithms of the untruncated, temperature-1 distribution, float32, exactly one per
-*response* token.
+A column name means the same thing in every schema, so its rule goes by column and not by schema. Log-probs
+are natural logarithms of the untruncated, temperature-1 distribution, float32, exactly one per *response*
+token.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import pyarrow as pa
 
-NAME_KEY: Final = b"rlad.schema"
-VERSION_KEY: Final = b"rlad.version"
-TOKENIZER_KEY: Final = b"rlad.tokenizer"
-
-VERSION: Final = 1
-
-FINISH_REASONS: Final = ("stop", "length")
-TOKEN_ID_COLUMNS: Final = frozenset({"prompt_token_ids", "response_token_ids", "top_token_ids"})
-LOGPROB_COLUMNS: Final = frozenset({"rollout_logprobs", "teacher_logprobs", "top_logprobs"})
-#: One entry per response token; in one row all of them are equally long.
-PER_RESPONSE_TOKEN_COLUMNS: Final = (
-    "response_token_ids",
-    "rollout_logprobs",
-    "teacher_logprobs",
-    "policy_versions",
+from rlad_core.schema.errors import SchemaError
+from rlad_core.schema.labels import NAME_KEY, VERSION, VERSION_KEY
+from rlad_core.schema.token_values import (
+    ENTROPY,
+    LOGPROB,
+    POLICY_VERSION,
+    TOKEN_ID,
+    Source,
+    TokenValue,
 )
 
+FINISH_REASONS: Final = ("stop", "length")
 
-class SchemaError(ValueError):
-    """A table (or the bytes of one) breaks its schema; the message names schema, row and column.
+PROMPT_IDS: Final = TokenValue(
+    "prompt_token_ids", pa.int32(), TOKEN_ID, per="prompt token", source="prompt", presence="required"
+)
+RESPONSE_IDS: Final = TokenValue(
+    "response_token_ids", pa.int32(), TOKEN_ID, per="response token", source="rollout", presence="required"
+)
+TOKEN_VALUES: Final = (
+    PROMPT_IDS,
+    RESPONSE_IDS,
+    TokenValue(
+        "rollout_logprobs", pa.float32(), LOGPROB, per="response token", source="rollout", presence="required"
+    ),
+    TokenValue(
+        "policy_versions",
+        pa.int32(),
+        POLICY_VERSION,
+        per="response token",
+        source="rollout",
+        presence="required",
+    ),
+    TokenValue(
+        "teacher_logprobs", pa.float32(), LOGPROB, per="response token", source="teacher", presence="required"
+    ),
+    # In nats.
+    TokenValue("entropy", pa.float32(), ENTROPY, per="response token", source="teacher", presence="asked"),
+    # The k likeliest tokens at the place of a response token, likeliest first.
+    TokenValue(
+        "top_token_ids", pa.int32(), TOKEN_ID, per="k per response token", source="teacher", presence="asked"
+    ),
+    TokenValue(
+        "top_logprobs", pa.float32(), LOGPROB, per="k per response token", source="teacher", presence="asked"
+    ),
+)
+"""In the order of their columns."""
 
-    Attributes:
-        schema: name of the schema that was wanted, None where no schema was in play.
-        column: the column at fault, None where the whole table is.
-        row: the first row at fault (from 0), None where it is not a matter of one row.
+_DECLARED: Final = {value.name: value for value in TOKEN_VALUES}
+
+
+def schemas_of(values: Sequence[TokenValue]) -> dict[str, pa.Schema]:
+    """All schemas by name, with the values per token that `values` declares.
+
+    Raises:
+        SchemaError: a name is declared twice, or no required value says how many tokens a response has.
     """
 
-    def __init__(
-        self, problem: str, *, schema: str | None = None, column: str | None = None, row: int | None = None
-    ) -> None:
-        where = [schema] if schema else []
-        where += [f"row {row}"] if row is not None else []
-        where += [f"column {column!r}"] if column is not None else []
-        super().__init__(f"{', '.join(where)}: {problem}" if where else problem)
-        self.schema, self.column, self.row = schema, column, row
+    def made_by(source: Source, *, asked: bool = False) -> list[pa.Field]:
+        return [
+            value.field(nullable=value.presence != "required")
+            for value in values
+            if value.source == source and (asked or value.presence != "asked")
+        ]
+
+    rollout = (
+        _text("group_id"),
+        _field("sample_index", pa.int32()),
+        _text("prompt_id"),
+        PROMPT_IDS.field(),
+        *made_by("rollout"),
+        _text("finish_reason"),
+        _text("response"),
+    )
+    verdict = (
+        _field("reward", pa.float32()),
+        _field("reward_parts", pa.map_(pa.string(), pa.field("value", pa.float32(), nullable=False))),
+        _field("correct", pa.bool_()),
+        _text("verdict"),
+    )
+    fields = {
+        "prompts": (
+            *map(_text, ("prompt_id", "task", "subset", "prompt")),
+            *made_by("prompt"),
+            _text("gold"),
+        ),
+        "sequences": (_text("sequence_id"), PROMPT_IDS.field(), RESPONSE_IDS.field()),
+        "teacher_scores": (_text("sequence_id"), *made_by("teacher")),
+        "teacher_details": (_text("sequence_id"), *made_by("teacher", asked=True)),
+        "responses": tuple(map(_text, ("sequence_id", "task", "response", "gold"))),
+        "rewards": (_text("sequence_id"), *verdict),
+        "rollouts": rollout,
+        "experience": (
+            *rollout,
+            *map(_text, ("sequence_id", "task", "subset")),
+            *verdict,
+            _field("advantage", pa.float32()),
+            # A run without a teacher has none of them.
+            *(field.with_nullable(True) for field in made_by("teacher")),
+        ),
+    }
+    return {name: declare(name, own, values) for name, own in fields.items()}
 
 
-def _field(name: str, kind: pa.DataType, *, nullable: bool = False) -> pa.Field:
-    return pa.field(name, kind, nullable=nullable)
+def declare(name: str, fields: Sequence[pa.Field], values: Sequence[TokenValue]) -> pa.Schema:
+    """A labelled schema, whose columns of lists `values` declares.
 
-
-_TEXT = pa.string()
-_IDS = pa.list_(pa.field("item", pa.int32(), nullable=False))
-_FLOATS = pa.list_(pa.field("item", pa.float32(), nullable=False))
-_PARTS = pa.map_(pa.string(), pa.field("value", pa.float32(), nullable=False))
-
-
-def _declare(name: str, *fields: pa.Field) -> pa.Schema:
+    Raises:
+        SchemaError: a column of lists is not declared, or is there twice; or there is a value per token, but
+            no required one that says how many tokens a row has.
+    """
+    names = [field.name for field in fields]
+    if twice := [each for each in names if names.count(each) > 1]:
+        raise SchemaError("is declared twice", schema=name, column=twice[0])
+    declared = {value.name: value for value in values}
+    counted = {value.per for value in values if value.name in names and value.presence == "required"}
+    for field in fields:
+        if not pa.types.is_nested(field.type) or pa.types.is_map(field.type):
+            continue
+        value = declared.get(field.name)
+        if value is None or field.type != value.column_type:
+            raise SchemaError(
+                f"holds {field.type}, which no line of TOKEN_VALUES declares", schema=name, column=field.name
+            )
+        if value.per.removeprefix("k per ") not in counted:
+            raise SchemaError(
+                f"has values per {value.per}, and no required column says how many tokens there are",
+                schema=name,
+                column=field.name,
+            )
     return pa.schema(fields, metadata={NAME_KEY: name.encode(), VERSION_KEY: str(VERSION).encode()})
 
 
-_ROLLOUT_FIELDS = (
-    _field("group_id", _TEXT),
-    _field("sample_index", pa.int32()),
-    _field("prompt_id", _TEXT),
-    _field("prompt_token_ids", _IDS),
-    _field("response_token_ids", _IDS),
-    _field("rollout_logprobs", _FLOATS),
-    _field("policy_versions", _IDS),
-    _field("finish_reason", _TEXT),
-    _field("response", _TEXT),
-)
+def _field(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+def _text(name: str) -> pa.Field:
+    return _field(name, pa.string())
+
+
+SCHEMAS: Final[Mapping[str, pa.Schema]] = schemas_of(TOKEN_VALUES)
 
 #: What there is to ask. `gold` is JSON text that only the task's verifier reads.
-PROMPTS: Final = _declare(
-    "prompts",
-    _field("prompt_id", _TEXT),
-    _field("task", _TEXT),
-    _field("subset", _TEXT),
-    _field("prompt", _TEXT),
-    _field("prompt_token_ids", _IDS),
-    _field("gold", _TEXT),
-)
+PROMPTS: Final = SCHEMAS["prompts"]
 #: What a teacher gets.
-SEQUENCES: Final = _declare(
-    "sequences",
-    _field("sequence_id", _TEXT),
-    _field("prompt_token_ids", _IDS),
-    _field("response_token_ids", _IDS),
-)
+SEQUENCES: Final = SCHEMAS["sequences"]
 #: What a teacher answers.
-TEACHER_SCORES: Final = _declare(
-    "teacher_scores", _field("sequence_id", _TEXT), _field("teacher_logprobs", _FLOATS)
-)
-#: The same for who asked for more, about the place of each response token: the teacher's entropy in nats, and
-#: its k likeliest tokens, likeliest first, k values for the first place, then k for the second, ... What was
-#: not asked for is null.
-TEACHER_DETAILS: Final = _declare(
-    "teacher_details",
-    _field("sequence_id", _TEXT),
-    _field("teacher_logprobs", _FLOATS),
-    _field("entropy", _FLOATS, nullable=True),
-    _field("top_token_ids", _IDS, nullable=True),
-    _field("top_logprobs", _FLOATS, nullable=True),
-)
+TEACHER_SCORES: Final = SCHEMAS["teacher_scores"]
+#: The same for who asked for more, about the place of each response token. What was not asked for is null.
+TEACHER_DETAILS: Final = SCHEMAS["teacher_details"]
 #: What a verifier gets.
-RESPONSES: Final = _declare(
-    "responses",
-    _field("sequence_id", _TEXT),
-    _field("task", _TEXT),
-    _field("response", _TEXT),
-    _field("gold", _TEXT),
-)
+RESPONSES: Final = SCHEMAS["responses"]
 #: What a verifier answers; `verdict` is the reason in words.
-REWARDS: Final = _declare(
-    "rewards",
-    _field("sequence_id", _TEXT),
-    _field("reward", pa.float32()),
-    _field("reward_parts", _PARTS),
-    _field("correct", pa.bool_()),
-    _field("verdict", _TEXT),
-)
+REWARDS: Final = SCHEMAS["rewards"]
 #: What the policy answered, one row per response.
-ROLLOUTS: Final = _declare("rollouts", *_ROLLOUT_FIELDS)
-#: What the learner trains on. `teacher_logprobs` is null in every row of a run without a teacher.
-EXPERIENCE: Final = _declare(
-    "experience",
-    *_ROLLOUT_FIELDS,
-    _field("sequence_id", _TEXT),
-    _field("task", _TEXT),
-    _field("subset", _TEXT),
-    _field("reward", pa.float32()),
-    _field("reward_parts", _PARTS),
-    _field("correct", pa.bool_()),
-    _field("verdict", _TEXT),
-    _field("advantage", pa.float32()),
-    _field("teacher_logprobs", _FLOATS, nullable=True),
+ROLLOUTS: Final = SCHEMAS["rollouts"]
+#: What the learner trains on. What the teacher tells is null in every row of a run without one.
+EXPERIENCE: Final = SCHEMAS["experience"]
+
+LEARNER_VALUES: Final = tuple(
+    value
+    for value in TOKEN_VALUES
+    if value.name in EXPERIENCE.names and value.per != "prompt token" and value != RESPONSE_IDS
 )
-
-SCHEMAS: Final[Mapping[str, pa.Schema]] = {
-    schema.metadata[NAME_KEY].decode(): schema
-    for schema in (
-        PROMPTS,
-        SEQUENCES,
-        TEACHER_SCORES,
-        TEACHER_DETAILS,
-        RESPONSES,
-        REWARDS,
-        ROLLOUTS,
-        EXPERIENCE,
-    )
-}
+"""What an objective finds in its `TokenBatch` besides what the learner itself makes."""
 
 
-def name_of(schema: pa.Schema) -> str:
-    """Name of one of this module's schemas."""
-    return str((schema.metadata or {})[NAME_KEY].decode())
+def made_by(source: Source) -> tuple[TokenValue, ...]:
+    """The values per token of one source, in the order of their columns."""
+    return tuple(value for value in TOKEN_VALUES if value.source == source)
+
+
+def token_value(column: str, *, schema: str) -> TokenValue:
+    """The declaration of a column of lists.
+
+    Args:
+        schema: in whose table it is, for the error.
+
+    Raises:
+        SchemaError: there is none.
+    """
+    if column not in _DECLARED:
+        raise SchemaError("holds lists, which no line of TOKEN_VALUES declares", schema=schema, column=column)
+    return _DECLARED[column]
 
 
 def has_tokens(schema: pa.Schema) -> bool:
-    """Whether tables of `schema` make sense with one tokenizer only: they hold token ids or log-probs."""
-    return any(name in TOKEN_ID_COLUMNS or name in LOGPROB_COLUMNS for name in schema.names)
-
-
-def fingerprint_of(table: pa.Table) -> str | None:
-    """Tokenizer fingerprint that `table` carries, None where it carries none."""
-    value = (table.schema.metadata or {}).get(TOKENIZER_KEY)
-    return None if value is None else str(value.decode(errors="replace"))
-
-
-def tokenizer_fingerprint(vocab: Mapping[str, int], chat_template: str | None = None) -> str:
-    """Stable hash of what must be equal for two models to understand each other's token ids.
-
-    Args:
-        vocab: token -> id, added tokens included (``tokenizer.get_vocab()``). The size of a model's embedding
-            plays no part, so a padded vocabulary alone changes nothing.
-        chat_template: the template's text, where prompts are to agree too.
-
-    Returns:
-        ``sha256:`` and 32 hexadecimal digits.
-    """
-    by_id = sorted((token_id, token) for token, token_id in vocab.items())
-    return _digest(json.dumps([by_id, chat_template], ensure_ascii=True, separators=(",", ":")))
-
-
-def text_fingerprint(text: str | None) -> str | None:
-    """Stable hash of a text, such as a chat template; None for None."""
-    return None if text is None else _digest(text)
-
-
-def _digest(text: str) -> str:
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:32]
+    """Whether tables of `schema` make sense with one tokenizer only: they hold values per token."""
+    return any(name in _DECLARED for name in schema.names)

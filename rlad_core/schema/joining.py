@@ -7,13 +7,9 @@ import pyarrow.compute as pc
 
 from rlad_core.schema.building import label
 from rlad_core.schema.columns import single_chunk
-from rlad_core.schema.declarations import (
-    EXPERIENCE,
-    RESPONSES,
-    SEQUENCES,
-    SchemaError,
-    fingerprint_of,
-)
+from rlad_core.schema.declarations import EXPERIENCE, RESPONSES, SEQUENCES, made_by
+from rlad_core.schema.errors import SchemaError
+from rlad_core.schema.labels import fingerprint_of
 from rlad_core.schema.validation import first_repeat, quote, sequence_ids
 
 
@@ -61,8 +57,9 @@ def join_experience(
         prompts: PROMPTS with every prompt of `rollouts`; it may hold more.
         rewards: REWARDS of exactly these sequences, in any order.
         advantages: sequence_id -> advantage, of exactly these sequences.
-        teacher_scores: TEACHER_SCORES of exactly these sequences, in any order; None leaves
-            `teacher_logprobs` null.
+        teacher_scores: TEACHER_SCORES of exactly these sequences, in any order, of one teacher or several.
+            None leaves all that a teacher tells null; an optional value that not all of them tell is null
+            in every row too, so that an objective that reads it finds none, and not a part.
 
     Raises:
         SchemaError: an id is missing, unknown or there twice (the message names some), the teacher used
@@ -84,17 +81,35 @@ def join_experience(
     columns |= {name: matched_rewards.column(name) for name in rewards.column_names}
     columns["advantage"] = _take(given, "sequence_id", ids, "advantages", exact=True).column("advantage")
     columns["sequence_id"] = ids
-    if teacher_scores is None:
-        columns["teacher_logprobs"] = pa.nulls(len(ids), EXPERIENCE.field("teacher_logprobs").type)
-    else:
-        theirs, ours = fingerprint_of(teacher_scores), fingerprint_of(rollouts)
-        if theirs != ours:
-            raise SchemaError(
-                f"scored with tokenizer {theirs}, the rollouts have {ours}", schema="teacher_scores"
-            )
-        scores = _take(teacher_scores, "sequence_id", ids, "teacher_scores", exact=True)
-        columns["teacher_logprobs"] = scores.column("teacher_logprobs")
+    columns |= _of_teacher(teacher_scores, ids, fingerprint_of(rollouts))
     return label(pa.table(columns), EXPERIENCE, tokenizer_fingerprint=fingerprint_of(rollouts))
+
+
+def _of_teacher(scores: pa.Table | None, ids: pa.Array, tokenizer: str | None) -> dict[str, pa.Array]:
+    """EXPERIENCE's columns of what a teacher tells, in the order of `ids`.
+
+    Args:
+        tokenizer: fingerprint of the rollouts'.
+    """
+    wanted = [value for value in made_by("teacher") if value.name in EXPERIENCE.names]
+    columns = {value.name: pa.nulls(len(ids), value.column_type) for value in wanted}
+    if scores is None:
+        return columns
+    if (theirs := fingerprint_of(scores)) != tokenizer:
+        raise SchemaError(
+            f"scored with tokenizer {theirs}, the rollouts have {tokenizer}", schema="teacher_scores"
+        )
+    matched = _take(scores, "sequence_id", ids, "teacher_scores", exact=True)
+    for value in wanted:
+        if value.presence == "required" and value.name not in scores.column_names:
+            raise SchemaError(
+                f"missing; the table has {scores.column_names}", schema="teacher_scores", column=value.name
+            )
+        if value.name in scores.column_names:
+            told = matched.column(value.name)
+            if value.presence == "required" or not told.null_count:
+                columns[value.name] = told
+    return columns
 
 
 def _take(

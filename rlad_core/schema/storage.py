@@ -7,7 +7,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlad_core.schema.declarations import SchemaError
+from rlad_core.schema.errors import SchemaError
 
 # The end mark of an IPC stream: a continuation marker and a length of 0 (Arrow columnar format, "IPC
 # Streaming Format"). Readers accept a stream without it, which makes a stream cut between two batches look

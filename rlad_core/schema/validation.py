@@ -1,7 +1,4 @@
-"""Whether a table keeps its schema's promises; the first breach is named by row and column.
-
-Everything is checked on flat arrays: the cost is a few passes over the tokens, with no Python loop over rows.
-"""
+"""Whether a table keeps its schema's promises; the first breach is named by row and column."""
 
 from collections.abc import Sequence
 
@@ -10,23 +7,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rlad_core.schema.columns import flatten, lengths, single_chunk
-from rlad_core.schema.declarations import (
-    FINISH_REASONS,
-    LOGPROB_COLUMNS,
-    NAME_KEY,
-    PER_RESPONSE_TOKEN_COLUMNS,
-    TOKEN_ID_COLUMNS,
-    VERSION,
-    VERSION_KEY,
-    SchemaError,
-    fingerprint_of,
-    name_of,
-)
-
-# A float32 logit minus its log-sum-exp can come out positive by one rounding step of the logit
-# (7.6e-6 at a logit of 100), and that is still probability 1.
-_LOGPROB_SLACK = 1e-5
+from rlad_core.schema.columns import single_chunk
+from rlad_core.schema.declarations import FINISH_REASONS
+from rlad_core.schema.errors import SchemaError
+from rlad_core.schema.labels import NAME_KEY, VERSION, VERSION_KEY, fingerprint_of, name_of
+from rlad_core.schema.lists import check_aligned, check_numbers, locate
 
 
 def validate(
@@ -46,8 +31,9 @@ def validate(
 
     Raises:
         SchemaError: wrong label, version or tokenizer; missing, unexpected or wrongly typed column; null, NaN
-            or infinite value; log-prob above 0; token id outside the vocabulary; empty prompt or response;
-            lists of one row that disagree in length; unknown finish reason; an id twice.
+            or infinite value; a value per token that breaks its declaration's rule (log-prob above 0, token
+            id outside the vocabulary, ...); empty list; lists of one row that disagree in length, or lists
+            of k per token that disagree in k; unknown finish reason; an id twice.
     """
     check_label(table, schema, tokenizer_fingerprint=tokenizer_fingerprint)
     check_columns(table, schema)
@@ -110,13 +96,13 @@ def check_values(table: pa.Table, schema: pa.Schema, *, vocab_size: int | None =
         if column.null_count:  # all of it, which _check_nulls let pass
             continue
         if pa.types.is_list(field.type):
-            _check_lists(column, field.name, name, vocab_size)
+            check_numbers(column, field.name, name, vocab_size)
         elif pa.types.is_floating(field.type):
             bad = ~np.isfinite(column.to_numpy(zero_copy_only=False))
             _refuse_first(bad, column, "must be finite", name, field.name)
         elif pa.types.is_map(field.type):
             _check_parts(column, name, field.name)
-    _check_aligned(table, name)
+    check_aligned(table, schema)
     _check_scalars(table, name)
     _check_unique(table, name)
 
@@ -129,67 +115,13 @@ def _check_nulls(column: pa.Array, field: pa.Field, schema: str) -> None:
     raise SchemaError(rule, schema=schema, column=field.name, row=row)
 
 
-def _check_lists(column: pa.Array, name: str, schema: str, vocab_size: int | None) -> None:
-    items = column.flatten()
-    if items.null_count:
-        missing = items.is_null().to_numpy(zero_copy_only=False)
-        offsets = column.offsets.to_numpy()
-        row, position = _locate(int(np.argmax(missing)), offsets - offsets[0])
-        raise SchemaError(f"token {position} is null", schema=schema, column=name, row=row)
-    values, offsets = flatten(column)
-    empty = np.flatnonzero(np.diff(offsets) == 0)
-    if empty.size:
-        raise SchemaError(
-            "is empty, wanted at least one token", schema=schema, column=name, row=int(empty[0])
-        )
-    if name in LOGPROB_COLUMNS:
-        bad = ~np.isfinite(values) | (values > _LOGPROB_SLACK)
-        rule = "a log-prob is finite and at most 0"
-    elif name in TOKEN_ID_COLUMNS:
-        bad = values < 0 if vocab_size is None else (values < 0) | (values >= vocab_size)
-        rule = (
-            "a token id is at least 0"
-            if vocab_size is None
-            else f"the vocabulary has ids 0..{vocab_size - 1}"
-        )
-    elif name == "entropy":
-        bad, rule = ~np.isfinite(values) | (values < -_LOGPROB_SLACK), "an entropy is finite and at least 0"
-    else:
-        bad, rule = values < 0, "a policy version is at least 0"
-    if bad.any():
-        index = int(np.argmax(bad))
-        row, position = _locate(index, offsets)
-        raise SchemaError(f"token {position} is {values[index]}; {rule}", schema=schema, column=name, row=row)
-
-
 def _check_parts(column: pa.Array, schema: str, name: str) -> None:
     first, last = column.offsets[0].as_py(), column.offsets[-1].as_py()
     values = column.items.slice(first, last - first)
     bad = ~pc.fill_null(pc.is_finite(values), False).to_numpy(zero_copy_only=False)
     if bad.any():
-        row, _ = _locate(int(np.argmax(bad)), column.offsets.to_numpy() - first)
+        row, _ = locate(int(np.argmax(bad)), column.offsets.to_numpy() - first)
         raise SchemaError("a part is null or not finite", schema=schema, column=name, row=row)
-
-
-def _check_aligned(table: pa.Table, schema: str) -> None:
-    present = [
-        name
-        for name in PER_RESPONSE_TOKEN_COLUMNS
-        if name in table.column_names and table.column(name).null_count == 0
-    ]
-    if "response_token_ids" not in present:
-        return
-    wanted = lengths(table.column("response_token_ids"))
-    for name in present[1:]:
-        found = lengths(table.column(name))
-        if (wrong := np.flatnonzero(found != wanted)).size:
-            row = int(wrong[0])
-            raise SchemaError(
-                f"{found[row]} values for {wanted[row]} response tokens; wanted exactly one per token",
-                schema=schema,
-                column=name,
-                row=row,
-            )
 
 
 def _check_scalars(table: pa.Table, schema: str) -> None:
@@ -240,12 +172,6 @@ def _refuse_first(bad: npt.NDArray[np.bool_], column: pa.Array, rule: str, schem
     if bad.any():
         row = int(np.argmax(bad))
         raise SchemaError(f"{column[row].as_py()!r} {rule}", schema=schema, column=name, row=row)
-
-
-def _locate(index: int, offsets: npt.NDArray[np.signedinteger]) -> tuple[int, int]:
-    """Row and position inside that row of the flat value `index`."""
-    row = int(np.searchsorted(offsets, index, side="right")) - 1
-    return row, index - int(offsets[row])
 
 
 def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:

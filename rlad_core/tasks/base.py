@@ -1,15 +1,18 @@
 """What a task is: where prompts come from, what a good response looks like, how a response is judged.
 
-The rest of the system knows a task only through this protocol. Gold is a JSON string that the task writes and
-reads; everybody else carries it along.
+The rest of the system knows a task only through this class. Gold is a JSON string that the task writes and
+reads; everybody else carries it along. A task of a user's own needs `prompts` and `verify`, the rest has
+defaults; it may derive from `Task` or just have the methods (`complete`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Prompt:
 class Verdict:
     """How a response was judged.
 
-    reward: the sum of `parts`.
+    reward: what training maximises.
     parts: the reward's parts by name; the same names for every response of a task.
     correct: what accuracy counts.
     reason: in words, what was wrong with it, or that nothing was.
@@ -45,29 +48,53 @@ class Verdict:
     reason: str
 
 
-class Task(Protocol):
+@dataclass(frozen=True)
+class TaskSpec:
+    """How a process that judges makes a task: a class and its arguments, both as plain values.
+
+    place: ``module:Class`` or ``/path/file.py:Class``, see `rlad_core.sections.code`.
+    settings: keyword arguments.
+    preload: module whose import takes long, for the process that judging ones are forked from.
+    """
+
+    place: str
+    settings: dict[str, Any]
+    preload: str | None = None
+
+
+class Task(ABC):
     """A source of prompts that can judge the responses to them."""
 
-    @property
-    def name(self) -> str:
-        """As it stands in recipes and in the column `task`."""
+    name: ClassVar[str] = ""
+    """As it stands in the column `task`; that of a user's own task is its class's name where it is empty."""
+    can_hang: ClassVar[bool] = True
+    """Whether a check may take any time and memory for some texts. Every check is run where it can be killed;
+    a recipe with such a task must also leave time for a step whose checks all hang."""
+    is_users: ClassVar[bool] = False
+    """Whether checks run a user's own code: what it raises is then never taken for a fault of the request."""
 
     @property
-    def subsets(self) -> tuple[str, ...]:
+    def subsets(self) -> Sequence[str]:
         """The parts one can ask for and by which accuracy is reported."""
+        return ("all",)
 
+    @abstractmethod
     def prompts(self, split: str, subset: str, count: int | None, seed: int) -> list[Prompt]:
         """`count` different prompts, always the same for the same arguments; None: all there are.
+
+        Args:
+            split: "train" or, held out, "validation" or "test"; no prompt is in two of them.
+            subset: one of `subsets`.
 
         Raises:
             ValueError: there is no such split or subset, it holds fewer prompts, or has no end.
         """
 
+    @abstractmethod
     def verify(self, response: str, gold: str) -> Verdict:
         """Judge any text whatsoever.
 
-        The verifier service calls this in processes that it kills when they take too long or too much memory;
-        `math` needs that, other tasks take a time linear in the text's length.
+        The verifier service calls this in processes that it kills when they take too long or too much memory.
 
         Args:
             response: what the model generated after the chat template's generation prompt, special tokens
@@ -76,6 +103,17 @@ class Task(Protocol):
         Raises:
             ValueError: the gold was not written by this task. Never for what the response contains.
         """
+
+    def warm_up(self) -> None:  # noqa: B027 - most tasks have nothing to load
+        """Load what checks need; called once in a process that judges, outside of the checks' time limit."""
+
+    def failed(self, gold: str) -> Verdict:
+        """What a response gets whose check did not end; computed from the gold alone. By default nothing.
+
+        Raises:
+            ValueError: the gold was not written by this task.
+        """
+        return Verdict(0.0, {}, False, "")
 
     def gold_of(self, prompt: str) -> str:
         """The gold of a prompt that somebody else brings, where the task can solve it; in linear time.
@@ -86,6 +124,7 @@ class Task(Protocol):
         Raises:
             ValueError: the prompt is none of this task, or the gold cannot be found from it.
         """
+        raise ValueError(f"task {self.name} cannot find the answer from the prompt; give gold")
 
     def demonstration(self, gold: str) -> str:
         """A response with the highest reward, with its reasoning, for supervised training.
@@ -93,6 +132,42 @@ class Task(Protocol):
         Raises:
             ValueError: the task has no reasoning for this prompt.
         """
+        raise ValueError(
+            f"task {self.name} has no worked solutions. Train on a teacher's responses (source: teacher)"
+        )
+
+    def prompt(self, asked: str | list[dict[str, str]], gold: Any, subset: str = "all") -> Prompt:
+        """A prompt of this task.
+
+        Args:
+            asked: the text that the user says, or a chat as messages with role and content.
+            gold: a text as it is, anything else as JSON.
+        """
+        messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+        written = gold if isinstance(gold, str) else json.dumps(gold)
+        return Prompt(prompt_id(self.name, messages), self.name, subset, messages, written)
+
+
+def complete(made: type, name: str) -> type[Task]:
+    """A user's class as a `Task`: what it does not say has the defaults.
+
+    Args:
+        name: that the task gets where the class says none.
+
+    Raises:
+        TypeError: it is no class, or lacks a method that has no default.
+    """
+    if not isinstance(made, type):
+        raise TypeError(f"{name} is no class but {type(made).__name__}; write the name of a task's class")
+    missing = [each for each in ("prompts", "verify") if not callable(getattr(made, each, None))]
+    bases = (made,) if issubclass(made, Task) else (made, Task)
+    inherited = [
+        each for each in Task.__abstractmethods__ if getattr(made, each, None) is getattr(Task, each)
+    ]
+    if missing or inherited:
+        raise TypeError(f"{name} is no task: it has no {' and no '.join(sorted({*missing, *inherited}))}")
+    said = getattr(made, "name", "") if isinstance(getattr(made, "name", ""), str) else ""
+    return type(made.__name__, bases, {"name": said or name, "is_users": True, "__module__": made.__module__})
 
 
 def prompt_id(task: str, messages: list[dict[str, str]]) -> str:

@@ -1,19 +1,6 @@
-"""From a run's folder to a page with plots and to tables for the terminal.
+"""What a run leaves, and how it is read: the journal writes the record, pages and tables are made from it.
 
-The folder may be that of a finished run, of one that is still going, or of one that was killed. Whatever is
-missing is left out and said, never guessed.
+In: rows of steps and evaluations; a run's folder, of a run that is over, going on, or was killed. Out: the
+record's files; report.html, plots, tables. What is missing is left out and said, never guessed.
+May be called by: run and the command line; the learner tells the journal through the actor that a run starts.
 """
-
-from services.report.page import ReportPaths, write_report
-from services.report.records import ReportError, RunRecord, read_run
-from services.report.tables import evaluation_table, stage_time_table
-
-__all__ = [
-    "ReportError",
-    "ReportPaths",
-    "RunRecord",
-    "evaluation_table",
-    "read_run",
-    "stage_time_table",
-    "write_report",
-]

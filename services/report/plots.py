@@ -110,11 +110,11 @@ def stage_times(record: RunRecord) -> Figure | str:
 
 
 def evaluation(record: RunRecord) -> Figure | str:
-    """Accuracy on held-out puzzles before and after, with 95% intervals."""
+    """Accuracy on held-out prompts before and after, with 95% intervals."""
     lines = evaluation_lines(record)
     if not lines:
         return "The evaluation is left out: none is recorded."
-    figure, axes = _frame("Accuracy on held-out puzzles", "right answers (95% interval)")
+    figure, axes = _frame("Accuracy on held-out prompts", "right answers (95% interval)")
     places = np.arange(len(lines), dtype=np.float64)
     pairs = (
         ("before", [line.before for line in lines], GREY),
@@ -146,7 +146,7 @@ def evaluation(record: RunRecord) -> Figure | str:
 
 
 def evaluation_course(record: RunRecord) -> Figure | str:
-    """Accuracy on held-out puzzles over the run, where it was measured in between."""
+    """Accuracy on held-out prompts over the run, where it was measured in between."""
     if not any(row["when"] == "step" for row in record.evaluations):
         return ""  # not every run evaluates in between: nothing is missing
     figure, axes = _frame("Held-out accuracy during the run", "right answers (95% interval)")

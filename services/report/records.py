@@ -26,6 +26,7 @@ import yaml
 from pydantic import ValidationError
 
 from rlad_core.config import RunConfig, parse
+from rlad_core.sections.paths import FOLDER
 
 EVALUATION_KEYS = ("when", "subset", "total", "accuracy", "low", "high")
 
@@ -96,7 +97,8 @@ def read_run(folder: str | Path) -> RunRecord:
 
 def _recipe(file: Path, remarks: list[str]) -> RunConfig | None:
     try:
-        return RunConfig.model_validate(parse(file.read_text(encoding="utf-8")))
+        values = parse(file.read_text(encoding="utf-8"))
+        return RunConfig.model_validate(values, context={FOLDER: file.absolute().parent})
     except FileNotFoundError:
         remarks.append("There is no recipe.yaml, so models, method and planned steps are not shown.")
     except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:

@@ -153,7 +153,7 @@ def stage_lines(record: RunRecord) -> list[StageLine]:
 def evaluation_table(record: RunRecord) -> Table:
     """Accuracy per subset before and after, with 95% intervals, for the terminal."""
     after = after_label(record)
-    table = Table(title="Accuracy on held-out puzzles", title_justify="left", caption_justify="left")
+    table = Table(title="Accuracy on held-out prompts", title_justify="left", caption_justify="left")
     table.add_column("subset")
     for heading in ("responses", "before", "95% interval", after, "95% interval", "change"):
         table.add_column(heading, justify="right")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from rlad_core.evaluation import accuracy_interval, evaluation_table, mean_at_k, pass_at_k, wilson
+from rlad_core.evaluation import accuracy_interval, evaluation_rows, mean_at_k, pass_at_k, wilson
 
 
 class TestIntervals:
@@ -95,22 +95,22 @@ class TestTable:
         ]
         for order in (slice(None), slice(None, None, -1)):
             subsets, prompts, correct, cut = zip(*rows[order], strict=True)
-            table = {row.subset: row for row in evaluation_table(subsets, prompts, correct, cut)}
+            table = {row.subset: row for row in evaluation_rows(subsets, prompts, correct, cut)}
             assert list(table) == [*dict.fromkeys(subsets), "all"]
             two, three, both = table["2_people"], table["3_people"], table["all"]
-            assert (two.puzzles, two.samples, two.accuracy, two.pass_at_k, two.k) == (2, 2, 0.75, 1.0, 2)
-            assert (three.puzzles, three.accuracy, three.pass_at_k, three.truncated) == (1, 0.0, 0.0, 1)
-            assert (both.puzzles, both.accuracy, both.truncated) == (3, 0.5, 1)
+            assert (two.prompts, two.samples, two.accuracy, two.pass_at_k, two.k) == (2, 2, 0.75, 1.0, 2)
+            assert (three.prompts, three.accuracy, three.pass_at_k, three.truncated) == (1, 0.0, 0.0, 1)
+            assert (both.prompts, both.accuracy, both.truncated) == (3, 0.5, 1)
             assert two.interval.low < 0.75 < two.interval.high
-        single = evaluation_table(["x"] * 2, ["a", "a"], [True, False], [False] * 2, k=1)
+        single = evaluation_rows(["x"] * 2, ["a", "a"], [True, False], [False] * 2, k=1)
         assert [(row.subset, row.pass_at_k, row.k) for row in single] == [("x", 0.5, 1)]
 
     def test_a_missing_response_is_named(self) -> None:
         with pytest.raises(ValueError, match="subset 'x': prompt 'b' has 1 responses where others have 2"):
-            evaluation_table(["x"] * 3, ["a", "a", "b"], [True] * 3, [False] * 3)
+            evaluation_rows(["x"] * 3, ["a", "a", "b"], [True] * 3, [False] * 3)
         with pytest.raises(ValueError, match="one entry per response"):
-            evaluation_table(["x"], ["a"], [True, False], [False])
+            evaluation_rows(["x"], ["a"], [True, False], [False])
         with pytest.raises(ValueError, match="one entry per response"):
-            evaluation_table([], [], [], [])
+            evaluation_rows([], [], [], [])
         with pytest.raises(ValueError, match="Pass@0"):
-            evaluation_table(["x"], ["a"], [True], [False], k=0)
+            evaluation_rows(["x"], ["a"], [True], [False], k=0)

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from rlad_core.tasks import task
+from rlad_core.tasks import Asked, section_of
 from rlad_core.tasks.knights_knaves import verifier
 from rlad_core.tasks.knights_knaves.generator import generate
 from rlad_core.tasks.knights_knaves.prompt import FORMAT_INSTRUCTION, reply
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
-from rlad_core.tasks.knights_knaves.task import prompt_for
+from rlad_core.tasks.knights_knaves.task import KnightsKnaves, prompt_for
 
-PUZZLES = task("knights_knaves")
+PUZZLES = KnightsKnaves()
 
 
 def test_subsets_are_the_numbers_of_people() -> None:
@@ -43,8 +43,8 @@ def test_prompt_ids_follow_the_text() -> None:
 
 
 def test_a_task_or_subset_that_is_not_there() -> None:
-    with pytest.raises(ValueError, match=r"'sudoku' is unknown; write one of knights_knaves"):
-        task("sudoku")
+    with pytest.raises(ValueError, match=r"'sudoku' is unknown; write knights_knaves, math"):
+        section_of("sudoku", Asked())
     with pytest.raises(ValueError, match="2_people"):
         PUZZLES.prompts("train", "9_people", 1, 0)
 

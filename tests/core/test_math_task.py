@@ -16,15 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from rlad_core.config import ConfigError, MathTask, Part, RunConfig, dump, parse, validate
-from rlad_core.prompts import PromptStream
-from rlad_core.tasks import Math, Task, task
+from rlad_core.config import ConfigError, RunConfig, dump, parse, validate
+from rlad_core.prompt_stream import PromptStream, held_out_prompts, tasks_of
+from rlad_core.tasks import Part, Task
+from rlad_core.tasks.knights_knaves.task import KnightsKnaves
+from rlad_core.tasks.knights_knaves.tiny import build_tokenizer
 from rlad_core.tasks.math import published
 from rlad_core.tasks.math.prompt import INSTRUCTION, asking_for_a_box
 from rlad_core.tasks.math.published import Format
-from rlad_core.tasks.math.task import DataFile
+from rlad_core.tasks.math.settings import Settings
+from rlad_core.tasks.math.task import Math, ProblemSource
 from rlad_core.tasks.math.verifier import verify
-from rlad_core.tiny import build_tokenizer
 
 SHARED = Path(os.environ.get("RLAD_SHARED", Path(__file__).parents[3] / "shared"))
 AIME = sorted((SHARED / "data" / "math").glob("*.parquet"))
@@ -157,7 +159,7 @@ def test_odd_files_are_named(tmp_path: Path) -> None:
 @needs_files
 @pytest.mark.parametrize("path", AIME, ids=lambda path: path.stem)
 def test_published_answers_are_right_and_other_numbers_wrong(path: Path) -> None:
-    source = Math({("evaluation", path.stem): DataFile(path, "chat")})
+    source = Math({("evaluation", path.stem): ProblemSource(path, "chat")})
     prompts = source.prompts("evaluation", path.stem, None, 0)
     assert len(prompts) == len({prompt.prompt_id for prompt in prompts}) == 30
     stored = [row["reward_model"]["ground_truth"] for row in pq.read_table(path).to_pylist()]
@@ -179,8 +181,8 @@ def source(tmp_path: Path) -> Math:
     rows = [chat(str(number), f"What is {number}?") for number in range(20)]
     return Math(
         {
-            ("train", "numbers"): DataFile(write(tmp_path / "a.parquet", rows[:15]), "chat"),
-            ("evaluation", "numbers"): DataFile(write(tmp_path / "b.jsonl", rows[15:]), "chat"),
+            ("train", "numbers"): ProblemSource(write(tmp_path / "a.parquet", rows[:15]), "chat"),
+            ("evaluation", "numbers"): ProblemSource(write(tmp_path / "b.jsonl", rows[15:]), "chat"),
         }
     )
 
@@ -201,13 +203,13 @@ def test_prompts_are_drawn_by_seed_and_keep_the_files_order(source: Math) -> Non
 
 
 def test_the_task_judges_without_files() -> None:
-    math: Task = task("math")
+    math: Task = Math()
     assert math.verify("\\boxed{42}", '{"answer": "42"}').correct
     assert not math.verify("\\boxed{43}", '{"answer": "42", "solution": null}').correct
     with pytest.raises(ValueError, match="there is none"):
         math.prompts("train", "gsm8k", 1, 0)
     with pytest.raises(ValueError, match="without an end"):
-        task("knights_knaves").prompts("train", "2_people", None, 0)
+        KnightsKnaves().prompts("train", "2_people", None, 0)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_the_task_judges_without_files() -> None:
 )
 def test_gold_of_another_make_is_refused(gold: str) -> None:
     with pytest.raises(ValueError, match=r"not written by task math|needs an answer"):
-        task("math").verify("\\boxed{42}", gold)
+        Math().verify("\\boxed{42}", gold)
 
 
 @pytest.mark.parametrize(
@@ -233,14 +235,14 @@ def test_gold_of_another_make_is_refused(gold: str) -> None:
 )
 def test_the_datas_own_solution_demonstrates(row: dict[str, Any], layout: Format, ending: str) -> None:
     gold = published.from_row(row, layout).to_gold()
-    shown = task("math").demonstration(gold)
+    shown = Math().demonstration(gold)
     assert shown.endswith(ending)
     assert verify(shown, json.loads(gold)["answer"]).correct
 
 
 def test_without_a_solution_there_is_no_demonstration() -> None:
     with pytest.raises(ValueError, match="no worked solution for this problem"):
-        task("math").demonstration(published.from_row(chat("42"), "chat").to_gold())
+        Math().demonstration(published.from_row(chat("42"), "chat").to_gold())
 
 
 # --- recipes -----------------------------------------------------------------------------------------------
@@ -276,7 +278,7 @@ def folder(source: Math, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_a_recipe_names_data_files(folder: Path) -> None:
     config = read()
-    assert isinstance(config.task, MathTask)
+    assert isinstance(config.task, Settings)
     assert config.task.train.files[0].path == str(folder / "a.parquet")
     assert config.task.train_parts == (Part("train", "a", None, 0),)
     assert config.task.evaluation_parts == (Part("evaluation", "held-out", 3, 4),)
@@ -313,7 +315,7 @@ def test_a_run_streams_the_problems(folder: Path, tokenizer: PreTrainedTokenizer
     ids = {prompt.prompt_id for prompt in first}
     assert len(ids) == 15
     assert ids == {prompt.prompt_id for prompt in second}
-    held_out = stream.held_out()
+    held_out = held_out_prompts(read(), tasks_of(read()))
     assert [prompt.subset for prompt in held_out] == ["held-out"] * 3
 
 
@@ -325,9 +327,7 @@ def test_a_problem_in_two_files_counts_once(folder: Path, tokenizer: PreTrainedT
     assert [prompt.subset for prompt in epoch].count("a") == 15
 
 
-def test_training_on_held_out_problems_stops_the_run(
-    folder: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    stream = PromptStream(read("task.train.files=[{path: a.parquet}, {path: b.jsonl}]"), tokenizer)
+def test_training_on_held_out_problems_stops_the_run(folder: Path) -> None:
+    config = read("task.train.files=[{path: a.parquet}, {path: b.jsonl}]")
     with pytest.raises(ValueError, match=r"3 of 3 held-out prompts are trained on, .* in b \(training\)"):
-        stream.held_out()
+        held_out_prompts(config, tasks_of(config))

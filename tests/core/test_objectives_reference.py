@@ -8,7 +8,12 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from rlad_core.objectives import GRPO, KDRL, OPD, SFT, TRRD, Objective, TokenBatch
+from rlad_core.objectives import Objective, TokenBatch
+from rlad_core.objectives.grpo import GRPO
+from rlad_core.objectives.kdrl import KDRL
+from rlad_core.objectives.opd import OPD
+from rlad_core.objectives.sft import SFT
+from rlad_core.objectives.trrd import TRRD
 
 Columns = dict[str, npt.NDArray[Any]]
 TOKENS = 60

@@ -5,18 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rlad_core.config import objectives as config
-from rlad_core.objectives import (
-    GRPO,
-    KDRL,
-    OPD,
-    SFT,
-    TRRD,
-    Objective,
-    ObjectiveConfig,
-    aggregation_weights,
-    build,
-)
+from rlad_core.objectives import KINDS, Objective, aggregation_weights
+from rlad_core.objectives.grpo import GRPO
+from rlad_core.objectives.kdrl import KDRL
+from rlad_core.objectives.opd import OPD
+from rlad_core.objectives.sft import SFT
+from rlad_core.objectives.trrd import TRRD
 
 
 def test_aggregations_by_hand() -> None:
@@ -43,14 +37,14 @@ def test_aggregation_errors() -> None:
 @pytest.mark.parametrize(
     ("make", "settings", "message"),
     [
-        (TRRD, {"alpha": 1.5}, "alpha is 1.5"),
-        (TRRD, {"teacher_clamp": 0.0}, "teacher_clamp is 0.0"),
-        (GRPO, {"eps_low": 1.0}, "eps_low is 1.0"),
-        (GRPO, {"eps_high": 0.0}, "eps_high is 0.0"),
-        (GRPO, {"mismatch_cap": 0.0}, "mismatch_cap is 0.0"),
-        (KDRL, {"beta_decay": 1e-5}, "say where the decay stops"),
-        (KDRL, {"beta": 1e-3, "beta_end": 1e-2}, "between 0 and beta"),
-        (KDRL, {"beta": -1.0}, "neither may be negative"),
+        (TRRD, {"alpha": 1.5}, "alpha"),
+        (TRRD, {"teacher_clamp": 0.0}, "teacher_clamp"),
+        (GRPO, {"eps_low": 1.0}, "eps_low"),
+        (GRPO, {"eps_high": 0.0}, "eps_high"),
+        (GRPO, {"mismatch_cap": 0.0}, "mismatch_cap"),
+        (KDRL, {"beta": -1.0}, "beta"),
+        (KDRL, {"estimator": "k1"}, "estimator"),
+        (SFT, {"source": "web"}, "source"),
     ],
 )
 def test_impossible_settings_are_refused(
@@ -60,39 +54,25 @@ def test_impossible_settings_are_refused(
         make(**settings)
 
 
-@pytest.mark.parametrize(
-    ("config", "method"),
-    [
-        (config.TRRD, TRRD),
-        (config.GRPO, GRPO),
-        (config.KDRL, KDRL),
-        (config.OPD, OPD),
-        (config.SFT, SFT),
-    ],
-)
-def test_a_recipes_defaults_are_the_methods_defaults(
-    config: Callable[[], ObjectiveConfig], method: Callable[..., Objective]
-) -> None:
-    assert build(config()) == method()
+def test_an_annealed_beta_has_a_floor_below_its_start() -> None:
+    def said(**settings: float) -> list[str]:
+        return [str(problem) for problem in KDRL(**settings).problems()]  # type: ignore[arg-type]
+
+    assert said(beta=5e-3, beta_decay=5e-5, beta_end=1e-3) == []
+    assert "needs a floor" in said(beta_decay=1e-5)[0]
+    assert "has no effect" in said(beta_end=1e-3)[0]
+    assert "is above beta" in said(beta=1e-3, beta_decay=1e-5, beta_end=1e-2)[0]
 
 
-def test_build_passes_every_setting_on() -> None:
-    assert build(config.TRRD(alpha=0.3, eps_low=0.1, mask_end_token=True, aggregation="token_mean")) == TRRD(
-        alpha=0.3, eps_low=0.1, mask_end_token=True, aggregation="token_mean"
-    )
-    assert build(config.SFT(source="teacher", aggregation="sequence_mean")) == SFT(
-        aggregation="sequence_mean"
-    )
+def test_every_file_of_the_folder_is_a_method() -> None:
+    assert {"trrd": TRRD, "grpo": GRPO, "kdrl": KDRL, "opd": OPD, "sft": SFT}.items() <= KINDS.items()
+    assert all(kind == method().kind for kind, method in KINDS.items())
+    assert all(method().label == kind for kind, method in KINDS.items())
 
 
-def test_build_refuses_what_it_does_not_know() -> None:
-    class PPO(config.GRPO):
-        kind: str = "ppo"  # type: ignore[assignment]
-
-    class Sharper(config.GRPO):
-        sharpness: float = 1.0
-
-    with pytest.raises(ValueError, match="use one of trrd, grpo, kdrl, opd, sft"):
-        build(PPO())
-    with pytest.raises(TypeError, match="sharpness"):
-        build(Sharper())
+def test_whose_responses_are_trained_on() -> None:
+    assert [SFT(source=source).responses_of for source in ("trace", "teacher")] == ["task", "teacher"]
+    assert [SFT(source=source).needs_teacher for source in ("trace", "teacher")] == [False, True]
+    assert not SFT(source="teacher").scores_with_teacher
+    assert TRRD().scores_with_teacher
+    assert not TRRD(alpha=1.0).needs_teacher

@@ -8,7 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlad_core.objectives import GRPO, KDRL, OPD, SFT, TRRD, Objective, Statistic, TokenBatch
+from rlad_core.objectives import Objective, Statistic, TokenBatch
+from rlad_core.objectives.grpo import GRPO
+from rlad_core.objectives.kdrl import KDRL
+from rlad_core.objectives.opd import OPD
+from rlad_core.objectives.sft import SFT
+from rlad_core.objectives.trrd import TRRD
 
 OBJECTIVES: list[Objective] = [
     TRRD(mask_end_token=True),

@@ -11,7 +11,9 @@ import math
 import pytest
 import torch
 
-from rlad_core.objectives import GRPO, TRRD, Objective, TokenBatch
+from rlad_core.objectives import Objective, TokenBatch
+from rlad_core.objectives.grpo import GRPO
+from rlad_core.objectives.trrd import TRRD
 
 OLD = -2.0
 UP, DOWN = math.log(1.28), math.log(0.8)

@@ -36,11 +36,11 @@ def test_what_is_refused() -> None:
         ledger.draw(2)
     with pytest.raises(ValueError, match="count is -1"):
         ledger.draw(-1)
-    with pytest.raises(RuntimeError, match="group 0 is waiting and cannot become taken"):
-        ledger.advance(0, "taken")
+    with pytest.raises(RuntimeError, match="group 0 is waiting and cannot become finished"):
+        ledger.advance(0, "finished")
     with pytest.raises(RuntimeError, match="group 5 is not alive and cannot become in_flight"):
         ledger.advance(5, "in_flight")
-    with pytest.raises(RuntimeError, match="group 0 is waiting; only taken groups"):
+    with pytest.raises(RuntimeError, match="group 0 is waiting; only finished and taken groups"):
         ledger.release([0])
     with pytest.raises(ValueError, match="slots is 0"):
         SlotLedger(0)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from rlad_core.config import ConfigError, RunConfig, validate
-from rlad_core.prompts import PromptStream
-from rlad_core.tiny import build_tokenizer
+from rlad_core.prompt_stream import PromptStream, held_out_prompts, tasks_of
+from rlad_core.tasks.knights_knaves.tiny import build_tokenizer
 
 PUZZLES = {
     "name": "knights_knaves",
@@ -71,10 +71,13 @@ def test_a_lone_teacher_teaches_every_task(problems: dict[str, Any]) -> None:
 
 
 def test_the_tasks_are_shuffled_together_and_evaluated_one_by_one(problems: dict[str, Any]) -> None:
-    stream = PromptStream(recipe(tasks=[PUZZLES, problems], teacher=SERVED), build_tokenizer(1024))
+    config = recipe(tasks=[PUZZLES, problems], teacher=SERVED)
+    stream = PromptStream(config, build_tokenizer(1024))
     epoch = stream.prompts(range(9))
     assert sorted(prompt.task for prompt in epoch) == ["knights_knaves"] * 5 + ["math"] * 4
-    assert [prompt.subset for prompt in stream.held_out()] == ["2_people"] * 3 + ["held"] * 2
+    assert [prompt.subset for prompt in held_out_prompts(config, tasks_of(config))] == ["2_people"] * 3 + [
+        "held"
+    ] * 2
     # Each with the worked solution of its own task.
     first = {prompt.task: prompt for prompt in epoch}
     table = stream.demonstrations(list(first.values()), list(first))

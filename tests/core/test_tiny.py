@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from rlad_core.schema import tokenizer_fingerprint
-from rlad_core.tasks import task
 from rlad_core.tasks.knights_knaves import generator, trace
 from rlad_core.tasks.knights_knaves.names import COMMON
 from rlad_core.tasks.knights_knaves.prompt import messages
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
-from rlad_core.tiny import TINY_CONFIGS, build_tokenizer, write_untrained
-from rlad_core.tiny.models import MAX_LENGTH, tiny_config
+from rlad_core.tasks.knights_knaves.task import KnightsKnaves
+from rlad_core.tasks.knights_knaves.tiny import TINY_CONFIGS, build_tokenizer, write_untrained
+from rlad_core.tasks.knights_knaves.tiny.models import MAX_LENGTH, tiny_config
 
 FINGERPRINT = "sha256:1be310928fde53774b0b7f00fdbce9aa"
 """Of the shipped models' tokenizer. If this changes, they must be trained anew."""
@@ -130,7 +130,7 @@ def test_the_sizes(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def test_the_longest_sequences_fit(tokenizer: PreTrainedTokenizerBase) -> None:
-    prompts = task("knights_knaves").prompts("train", "4_people", 100, 0)
+    prompts = KnightsKnaves().prompts("train", "4_people", 100, 0)
     for prompt in prompts:
         text = tokenizer.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
-        assert len(encode(tokenizer, text + task("knights_knaves").demonstration(prompt.gold))) < MAX_LENGTH
+        assert len(encode(tokenizer, text + KnightsKnaves().demonstration(prompt.gold))) < MAX_LENGTH

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from rlad_core.tasks import task
 from rlad_core.tasks.knights_knaves import generator, perturbations, trace
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
+from rlad_core.tasks.knights_knaves.task import KnightsKnaves
 
 COUNTS = {2: 150, 3: 150, 4: 60, 5: 30}
 LINE = re.compile(r"According to (\w+) (.+); (\w+) fits: ([a-z ]+)\.")
@@ -100,7 +100,7 @@ def test_every_line_is_true_where_knights_lie(puzzles: list[Puzzle]) -> None:
 
 
 def test_the_demonstration_earns_the_whole_reward(puzzles: list[Puzzle]) -> None:
-    knights = task("knights_knaves")
+    knights = KnightsKnaves()
     for puzzle in puzzles:
         verdict = knights.verify(knights.demonstration(puzzle.to_gold()), puzzle.to_gold())
         assert (verdict.reward, verdict.correct) == (3, True), verdict.reason

@@ -15,10 +15,10 @@ import psutil
 import pyarrow as pa
 from transformers import AutoTokenizer
 
-from rlad_core import objectives, schema
+from rlad_core import schema
 from rlad_core.assembly import plan_shards
 from rlad_core.config import load, resolve_model
-from rlad_core.prompts import PromptStream
+from rlad_core.prompt_stream import PromptStream
 
 STEPS = 6
 OVERRIDES = (
@@ -116,7 +116,7 @@ def check_same_scores(run_dir: Path, finished: Path) -> None:
         groups=batch["group_id"].to_pylist(),
         mini_batches=config.learner.updates_per_batch,
         ranks=config.learner.workers,
-        token_weights=objectives.build(config.stages[0].objective).token_weights,
+        token_weights=config.stages[0].objective.token_weights,
     )
     ours, theirs = _scores(batch.take(shard.rows)), _scores(_first_batch(finished))
     assert ours.keys() == theirs.keys()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from runs import STEPS, check_every_group_once, check_same_scores, finish, kill_part, rows, start, wait_during
-from services.learner import STATE_FILE
+from services.learner.loop import STATE_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

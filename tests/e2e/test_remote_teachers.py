@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from runs import STEPS, check_same_scores, finish, rows, start, wait_during, wait_for
-from services.learner import STATE_FILE
+from services.learner.loop import STATE_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

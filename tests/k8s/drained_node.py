@@ -65,7 +65,7 @@ def main(ports: list[int]) -> None:
             time.sleep(0.5)
         ray.kill(placeholder)
 
-        leave = [sys.executable, "-m", "services.leave", "drain", "--within", "90", "--node", second]
+        leave = [sys.executable, "-m", "services.run.leave", "drain", "--within", "90", "--node", second]
         environment = {**os.environ, "RAY_ADDRESS": cluster.address}
         done = subprocess.run(
             leave, env=environment, capture_output=True, text=True, timeout=150, check=False

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from services import leave
+from services.run import leave
 
 RUN = [("RolloutEngine", False), ("JobSupervisor", True)]
 REPLICAS = [("ServeReplica:teacher:TeacherService", True)]

@@ -201,7 +201,7 @@ def test_the_entrypoint_runs_to_its_end_and_survives_its_head(
     wait_for_steps(1)
     os.kill(_replica(head, "kk-tiny-trrd-teacher"), signal.SIGKILL)
     wait_for_steps(2)
-    left = head.call(sys.executable, "-m", "services.leave", "stop", "--within", "200", limit_s=300)
+    left = head.call(sys.executable, "-m", "services.run.leave", "stop", "--within", "200", limit_s=300)
     assert left.returncode == 0, left.stderr
     # Not "stopped", which is complete to KubeRay: it makes another attempt of what failed.
     job = head.get("/api/jobs/first").json()

@@ -112,7 +112,7 @@ def test_pods_leave_within_their_grace_period(objects: list[Manifest]) -> None:
     for each in pods(objects):
         if hook := each.container.get("lifecycle", {}).get("preStop"):
             command = hook["exec"]["command"]
-            assert command[:3] == ["python", "-m", "services.leave"], each.where
+            assert command[:3] == ["python", "-m", "services.run.leave"], each.where
             within = int(command[command.index("--within") + 1])
             assert within < each.spec["terminationGracePeriodSeconds"], each.where
     leaving = [each.where for each in pods(objects) if "lifecycle" in each.container]

@@ -9,7 +9,7 @@ import yaml
 from manifests import ROOT, Manifest, the, worker_groups
 from ray.serve.schema import ServeDeploySchema
 
-from services.serving import SERVICES
+from services.cli.serving import SERVICES
 
 SERVING = ("dev", "teacher-service")
 

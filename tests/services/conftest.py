@@ -10,7 +10,7 @@ import yaml
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
-from services.serving import SERVICES
+from services.cli.service_settings import SERVICES
 
 # The test folders are no packages (pytest imports each file by itself); what they share lies beside them.
 sys.path.insert(0, str(Path(__file__).parent))

@@ -1,13 +1,19 @@
-"""A task whose check does what a response tells it to; it exists for the verifier's tests."""
+"""A user's task whose check does what a response tells it to; it exists for the verifier's tests."""
 
 import os
 import time
 
-from rlad_core.tasks.base import Verdict
+from rlad_core.tasks.base import Prompt, Verdict
 
 
 class Hostile:
-    """Gold "unreadable" is refused; an empty response gets the reward -2."""
+    """Gold "unreadable" is refused; a check that fails gets the reward -2."""
+
+    def prompts(self, split: str, subset: str, count: int | None, seed: int) -> list[Prompt]:
+        return []
+
+    def failed(self, gold: str) -> Verdict:
+        return self.verify("", gold)
 
     def verify(self, response: str, gold: str) -> Verdict:
         if gold == "unreadable":

@@ -12,9 +12,9 @@ import torch
 from ray import serve
 from transformers import Qwen3ForCausalLM
 
-from services.rollout import build
-from services.rollout_settings import RolloutArgs, SamplingSettings
-from services.weights import Publication, close_store, policy_store, publish, sync
+from services.rollout.service import build
+from services.rollout.settings import RolloutArgs, SamplingSettings
+from services.weights.store import Publication, close_store, policy_store, publish, sync
 
 TOLERANCE = 1e-4
 """Absolute, on float32 log-probs."""

@@ -10,11 +10,12 @@ import pytest
 from scoring_cases import TOLERANCE, PlainForward, mixed_pairs, sequences
 from transformers import AutoModelForCausalLM, Gemma2Config
 
-from services.scoring.batcher import Batcher
-from services.scoring.interface import Scored, ScoringError, TokenPair
-from services.scoring.packing import pack
-from services.scoring.tables import to_pairs, to_scores
-from services.scoring.torch_engine import TorchEngine
+from rlad_core import schema
+from services.teacher.scoring.batcher import Batcher
+from services.teacher.scoring.interface import Details, Scored, ScoringError, TokenPair
+from services.teacher.scoring.packing import pack_sharing_prompts
+from services.teacher.scoring.tables import to_pairs, to_scores
+from services.teacher.scoring.torch_engine import TorchEngine
 
 
 def ids(*values: int) -> np.ndarray:
@@ -48,7 +49,7 @@ class ScriptedEngine:
             raise
         if self.fault:
             raise self.fault
-        return [Scored(-pair.response.astype(np.float32)) for pair in batch]
+        return [Scored({"teacher_logprobs": -pair.response.astype(np.float32)}) for pair in batch]
 
     async def check_health(self) -> None: ...
 
@@ -73,7 +74,7 @@ def run(scenario: Any, budget: int = 100) -> ScriptedEngine:
 def test_batches_are_cut_at_the_budget() -> None:
     async def scenario(engine: ScriptedEngine, batcher: Batcher) -> None:
         scored = await batcher.score([pair(tokens) for tokens in (3, 4, 5, 6, 7)])
-        assert [part.logprobs.tolist()[-1] for part in scored] == [-2, -3, -4, -5, -6]
+        assert [part.values["teacher_logprobs"].tolist()[-1] for part in scored] == [-2, -3, -4, -5, -6]
 
     # With their prompts 4, 5, 6, 7 and 8 tokens.
     assert run(scenario, budget=10).sizes == [2, 1, 1, 1]
@@ -95,7 +96,7 @@ def test_calls_that_come_while_the_engine_works_share_a_batch() -> None:
         await asyncio.sleep(0.01)
         engine.gate.set()
         for scored in await asyncio.gather(*calls):
-            assert [part.logprobs.size for part in scored] == [2, 3]
+            assert [part.values["teacher_logprobs"].size for part in scored] == [2, 3]
 
     # All four were queued before the first batch was formed, or three while it was worked on.
     assert len(run(scenario).sizes) <= 2
@@ -211,7 +212,7 @@ def test_duplicates_are_scored_once_and_prompts_stand_together(tiny_model: Any) 
     ]
     assert pairs.pairs[0].prompt is pairs.pairs[1].prompt
     assert pairs.row_to_pair.tolist() == [0, 2, 1, 0, 2]
-    scored = [Scored(-x.response.astype(np.float32)) for x in pairs.pairs]
+    scored = [Scored({"teacher_logprobs": -x.response.astype(np.float32)}) for x in pairs.pairs]
     scores = to_scores(table, pairs, scored)
     assert scores["teacher_logprobs"].to_pylist() == [[-6], [-6], [-7, -8], [-6], [-6]]
 
@@ -219,14 +220,16 @@ def test_duplicates_are_scored_once_and_prompts_stand_together(tiny_model: Any) 
 @pytest.mark.parametrize("answer", [[np.nan], [0.5], [-np.inf], []])
 def test_an_answer_that_is_no_logprob_names_its_sequence(tiny_model: Any, answer: list[float]) -> None:
     table = sequences(tiny_model.path, [([1], [2]), ([1], [3])], ids=["fine", "bad"])
-    scored = [Scored(np.array(a, dtype=np.float32)) for a in ([-1.0], answer)]
+    scored = [Scored({"teacher_logprobs": np.array(a, dtype=np.float32)}) for a in ([-1.0], answer)]
     with pytest.raises(ScoringError, match="sequence 'bad': the engine's answer"):
         to_scores(table, to_pairs(table), scored)
 
 
 def test_packing_puts_a_prompt_once_and_leaves_out_last_tokens() -> None:
     prompt = ids(1, 2, 3)
-    packed = pack([TokenPair(prompt, ids(4, 5)), TokenPair(prompt, ids(6)), TokenPair(ids(7), ids(8, 9, 10))])
+    packed = pack_sharing_prompts(
+        [TokenPair(prompt, ids(4, 5)), TokenPair(prompt, ids(6)), TokenPair(ids(7), ids(8, 9, 10))]
+    )
     assert packed.input_ids.tolist() == [1, 2, 3, 4, 7, 8, 9]
     assert packed.position_ids.tolist() == [0, 1, 2, 3, 0, 1, 2]
     assert [(s.start, s.stop, s.prefix) for s in packed.spans] == [
@@ -252,6 +255,23 @@ def test_the_torch_engine_equals_a_plain_forward(tiny_model: Any, dtype: str, to
     scores = to_scores(table, pairs, asyncio.run(torch_engine.score(pairs.pairs)))
     torch_engine.shutdown()
     assert PlainForward(tiny_model.path).largest_difference(table, scores) < tolerance
+
+
+def test_the_torch_engine_tells_each_pair_what_it_asks_for(tiny_model: Any) -> None:
+    table = sequences(tiny_model.path, [([1, 2], [3, 4, 5]), ([6], [7])])
+    asked = Details(top_k=3, entropy=True)
+    pairs, plain = to_pairs(table, asked), to_pairs(table)
+    torch_engine = engine(tiny_model.path)
+    scored = asyncio.run(torch_engine.score([*pairs.pairs, *plain.pairs]))
+    torch_engine.shutdown()
+    details = to_scores(table, pairs, scored[:2], asked)
+    assert schema.lengths(details["entropy"]).tolist() == [3, 1]
+    assert schema.lengths(details["top_token_ids"]).tolist() == [9, 3]
+    likeliest, _ = schema.flatten(details["top_logprobs"])
+    assert (np.diff(likeliest.reshape(-1, 3)) <= 0).all()
+    assert to_scores(table, plain, scored[2:]).column_names == ["sequence_id", "teacher_logprobs"]
+    with pytest.raises(ScoringError, match=r"sequence 's0': .* column 'top_token_ids': is left out"):
+        to_scores(table, plain, scored[2:], Details(top_k=1))
 
 
 @pytest.mark.parametrize(

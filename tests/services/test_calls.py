@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorUnavailableError
 
-from services.calls import call
+from services.clients.calls import call
 
 
 class Method:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from rlad_core.tasks.base import Verdict
-from services.checking.pool import CheckPool
-from services.checking.worker import Check, Failed, Outcome
+from rlad_core.tasks.base import TaskSpec, Verdict
+from services.verifier.checking.loading import LoadError
+from services.verifier.checking.messages import Check, Failed, Outcome
+from services.verifier.checking.pool import CheckPool
 
-HOSTILE = {"hostile": "hostile_task:Hostile"}
+HOSTILE = {"hostile": TaskSpec("hostile_task:Hostile", {})}
 
 
 class Judging:
@@ -53,12 +55,16 @@ def test_only_the_offenders_fail(judge: Judging) -> None:
     for place, offence in ((3, "hang"), (40, "spin"), (41, "eat"), (120, "die"), (121, "raise")):
         responses[place] = offence
     outcomes = judge(*responses)
-    assert {place: why for place, why in enumerate(whys(outcomes)) if why != "judged"} == {
-        3: "took longer than 1 s and was stopped",
-        40: "took longer than 1 s and was stopped",
-        41: "needed more than 256 MiB",
-        120: "ended its process with exit code 7",
-        121: "raised RecursionError: too deep",
+    told = {place: why for place, why in enumerate(whys(outcomes)) if why != "judged"}
+    # One of the loop's two lines.
+    assert re.fullmatch(
+        r"took longer than 1 s and was stopped \(hostile_task\.py, line 2[45]\)", told.pop(40)
+    )
+    assert told == {
+        3: "took longer than 1 s and was stopped (hostile_task.py, line 22)",
+        41: "needed more than 256 MiB (hostile_task.py, line 27)",
+        120: "ended its process with exit code 7 (hostile_task.py)",
+        121: "raised RecursionError: too deep (hostile_task.py, line 31)",
     }
     assert [o.kind for o in outcomes if isinstance(o, Failed)] == ["time", "time", "memory", "crash", "error"]
 
@@ -102,7 +108,7 @@ def test_a_check_that_is_slow_within_its_limit_is_no_offender(judge: Judging) ->
 
 def test_a_killed_check_is_gone_and_the_pool_goes_on(judge: Judging) -> None:
     start = time.monotonic()
-    assert whys(judge("hang", "a")) == ["took longer than 1 s and was stopped", "judged"]
+    assert [why[:23] for why in whys(judge("hang", "a"))] == ["took longer than 1 s an", "judged"]
     assert time.monotonic() - start < 10
     survivors = {o.reason for o in judge(*["a"] * 64) if isinstance(o, Verdict)}
     assert str(os.getpid()) not in " ".join(survivors)
@@ -127,16 +133,17 @@ def test_crashes_one_after_the_other_never_reach_a_neighbour(judge: Judging) -> 
 
 _KILLED_SERVICE = """
 import asyncio, os, signal
-from services.checking.pool import CheckPool
-from services.checking.worker import Check
+from rlad_core.tasks.base import TaskSpec
+from services.verifier.checking.messages import Check
+from services.verifier.checking.pool import CheckPool
 
 async def main():
-    tasks = {"hostile": "hostile_task:Hostile"}
+    tasks = {"hostile": TaskSpec("hostile_task:Hostile", {})}
     pool = CheckPool(tasks, workers=1, time_limit_s=600, memory_limit_bytes=2**28)
     await pool.start()
     asyncio.create_task(pool.judge([Check("hostile", "spin", "{}")]))
     await asyncio.sleep(0.3)
-    print(pool._workers[0]._process.pid, flush=True)
+    print(pool.pids[0], flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
@@ -165,5 +172,6 @@ def test_a_hanging_check_does_not_outlive_its_service(tmp_path: Path) -> None:
 
 
 def test_a_task_that_is_not_there_fails_at_the_start() -> None:
-    with pytest.raises(ValueError, match=r"task 'math': 'no\.such:Task' is no module:class"):
-        CheckPool({"math": "no.such:Task"}, workers=1, time_limit_s=1, memory_limit_bytes=2**28)
+    limits = {"workers": 1, "time_limit_s": 1.0, "memory_limit_bytes": 2**28}
+    with pytest.raises(LoadError, match=r"task 'riddles': there is no Riddles in rlad_core\.tasks\.base; it"):
+        CheckPool({"riddles": TaskSpec("rlad_core.tasks.base:Riddles", {})}, **limits)

@@ -15,10 +15,10 @@ import typer
 from rich.console import Console
 
 from rlad_core.config import load, models, parse
-from services import cli
-from services import run as runs
-from services.report import ReportPaths
-from services.watch import Watcher
+from services.cli import main as cli
+from services.report.page import ReportPaths
+from services.run import run as runs
+from services.run.watch import Watcher
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,7 +144,7 @@ def test_an_unknown_recipe_lists_those_there_are(rlad: Callable[..., Said], comm
     [
         ("learner.lrr=1", "learner.lrr (1): no such key. Did you mean lr?"),
         ("learner.lr", "--set ('learner.lr'): is no assignment. Write path=value"),
-        ("rollout.top_p=0.9", "rollout.top_p (0.9): training needs samples of the whole distribution"),
+        ("rollout.top_p=0.9", "rollout.top_p (0.9): no such key. There is evaluation.top_p"),
         ("stages.7.steps=1", "stages is a list of 1"),
     ],
 )
@@ -279,9 +279,9 @@ def test_only_a_finished_run_ends_with_0(
 ) -> None:
     report = ReportPaths(tmp_path / "report.html", (), ())
     monkeypatch.setattr(runs, "run", lambda *_, **__: runs.Outcome(tmp_path, finished, 3, report))
-    monkeypatch.setattr("services.report.read_run", lambda _: None)
+    monkeypatch.setattr("services.report.records.read_run", lambda _: None)
     for table in ("evaluation_table", "stage_time_table"):
-        monkeypatch.setattr(f"services.report.{table}", lambda _: "a table")
+        monkeypatch.setattr(f"services.report.tables.{table}", lambda _: "a table")
     said = rlad("run", "kk-tiny-teacher-sft")
     assert said.code == (0 if finished else 1)
     assert ("--resume" in said.out) == (not finished)
@@ -326,6 +326,24 @@ def test_evaluate_refuses_what_cannot_be(rlad: Callable[..., Said]) -> None:
     assert said.code == 2
     assert "task.evaluation.people" in said.err
     assert "task.evaluation.split" in said.err
+    for wrong, says in (
+        (("--task", "sudoku"), "'sudoku' is unknown; write knights_knaves, math"),
+        (("--task", "math"), "math needs a data file; write --file PATH"),
+        (("--task", "math", "--people", "2"), "people: task math has no use for it"),
+        (("--file", "a.jsonl"), "files: task knights_knaves has no use for it"),
+        (("--task", "nowhere.py:Riddles"), "nowhere.py cannot be read: No such file or directory"),
+    ):
+        said = rlad("evaluate", "owner/model", *wrong)
+        assert said.code == 2
+        assert says in " ".join(said.err.split())
+
+
+def test_a_place_is_shown_as_it_was_written(rlad: Callable[..., Said]) -> None:
+    said = rlad("serve", "verifier", "--task", "nowhere.py:x")
+    assert said.code == 2
+    assert said.err.startswith("--task nowhere.py:x: ")
+    assert "there is no x in json" in rlad("serve", "verifier", "--task", "json:x").err
+    assert "teacher judges nothing" in rlad("serve", "teacher", "--task", "json:loads").err
 
 
 # --- faults ------------------------------------------------------------------------------------------------

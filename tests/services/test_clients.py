@@ -8,10 +8,9 @@ import pyarrow as pa
 import pytest
 
 from rlad_core import schema
-from services import clients
-from services.clients import AsyncTeacherClient, TeacherClient
-from services.http.teacher_api import TeacherInfo
-from services.teacher_settings import TeacherLimits
+from rlad_core.client import teacher as clients
+from rlad_core.client.forms import TeacherInfo, TeacherLimits
+from rlad_core.client.teacher import AsyncTeacherClient, TeacherClient
 
 
 def info(**limits: int) -> TeacherInfo:

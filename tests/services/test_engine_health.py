@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.scoring import torch_engine
-from services.scoring.interface import TokenPair
-from services.scoring.progress import Progress
-from services.scoring.torch_engine import TorchEngine
+from services.teacher.scoring import torch_engine
+from services.teacher.scoring.interface import TokenPair
+from services.teacher.scoring.progress import Progress
+from services.teacher.scoring.torch_engine import TorchEngine
 
 PAIR = TokenPair(np.array([1], np.int32), np.array([2], np.int32))
 

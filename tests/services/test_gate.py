@@ -10,15 +10,15 @@ import pytest
 from fastapi import Request
 from starlette.testclient import TestClient
 
+from rlad_core.client.errors import BusyError, DeadlineError, DrainingError, InvalidRequestError, LimitError
 from rlad_core.metrics import SHARED
-from services import telemetry
-from services.errors import BusyError, DeadlineError, DrainingError, InvalidRequestError, LimitError
-from services.http.auth import AuthError, Tokens, is_loopback
-from services.http.bodies import ARROW
-from services.http.gate import service_app
-from services.http.health import Intake
-from services.http.problems import MEDIA_TYPE
-from services.metric_sinks import PrometheusSink
+from services.base import telemetry
+from services.base.metric_sinks import PrometheusSink
+from services.serve.http.auth import AuthError, Tokens, is_loopback
+from services.serve.http.bodies import ARROW
+from services.serve.http.gate import service_app
+from services.serve.http.health import Intake
+from services.serve.http.problems import MEDIA_TYPE
 
 LOCAL, ELSEWHERE = ("127.0.0.1", 5000), ("192.0.2.7", 5000)
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.held_policy import HeldPolicy, StaleReplicaError
-from services.weights import Publication
+from services.weights.held_policy import HeldPolicy, StaleReplicaError
+from services.weights.store import Publication
 
 IMAGE = np.frombuffer(b"weights", dtype=np.uint8)
 CHECKSUM = hashlib.sha256(IMAGE.data).hexdigest()

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from rlad_core.config import load
-from services import run as runs
-from services.watch import Watcher
+from services.run import run as runs
+from services.run.watch import Watcher
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rlad_core.evaluation import EvaluationRow, Interval
 from rlad_core.schema import TEACHER_SCORES, build, from_ipc, tokenizer_fingerprint
-from services.journal import EVALUATIONS, GROUPS, METRICS, Journal
-from services.report import read_run
+from services.report.journal import EVALUATIONS, GROUPS, METRICS, Journal
+from services.report.records import read_run
 
 
 def row(step: int, reward: float = 1.5) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def row(step: int, reward: float = 1.5) -> dict[str, Any]:
 def accuracy(subset: str, share: float) -> EvaluationRow:
     return EvaluationRow(
         subset=subset,
-        puzzles=10,
+        prompts=10,
         samples=2,
         accuracy=share,
         interval=Interval(share - 0.1, share + 0.1),

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from rlad_core import schema
-from services.clients import _parts
-from services.errors import LimitError
-from services.http.bodies import Body
-from services.http.teacher_api import Wanted, write_answer
-from services.scoring.interface import Details, Scored
-from services.scoring.tables import to_pairs, to_scores
-from services.teacher_settings import TeacherLimits
+from rlad_core.client.errors import LimitError
+from rlad_core.client.teacher import _parts
+from services.serve.http.bodies import Body
+from services.teacher.http import Wanted, write_answer
+from services.teacher.scoring.interface import Details, Scored
+from services.teacher.scoring.tables import to_pairs, to_scores
+from services.teacher.settings import TeacherLimits
 
 TOKENIZER = "sha256:mine"
 
@@ -54,9 +54,11 @@ def test_the_likeliest_tokens_in_json_are_those_of_the_table() -> None:
     table, details = sequences(3, 1), Details(top_k=2)
     scored = [
         Scored(
-            np.full(length, -1, np.float32),
-            top_ids=np.arange(2 * length, dtype=np.int32).reshape(length, 2),
-            top_logprobs=-np.arange(2 * length, dtype=np.float32).reshape(length, 2) / 4,
+            {
+                "teacher_logprobs": np.full(length, -1, np.float32),
+                "top_token_ids": np.arange(2 * length, dtype=np.int32).reshape(length, 2),
+                "top_logprobs": -np.arange(2 * length, dtype=np.float32).reshape(length, 2) / 4,
+            }
         )
         for length in (3, 1)
     ]

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from rlad_core.tasks import shipped
 from rlad_core.tasks.base import Verdict
-from services.checking.pool import CheckPool
-from services.checking.worker import Check, Failed, Outcome
+from services.verifier.checking.messages import Check, Failed, Outcome
+from services.verifier.checking.pool import CheckPool
 
-MATH = {"math": "rlad_core.tasks.math.preloaded:Math"}
+MATH = {"math": shipped()["math"]}
 LIMIT_S = 3.0
 # The first two are the field's examples. As LaTeX they are (9^9)^9 and so on, big but not endless.
 SLOW = ["5^5^5^5^5", "9**9**9"]
@@ -58,6 +59,7 @@ def test_a_new_worker_has_the_algebra_at_hand(pool: CheckPool) -> None:
 
 
 def test_an_empty_reply_never_meets_the_algebra(pool: CheckPool) -> None:
-    outcome = asyncio.run(pool.judge([Check("math", "", json.dumps({"answer": "9^{9^9}"}))]))[0]
-    assert isinstance(outcome, Verdict)
-    assert not outcome.correct
+    for response in ("", None):
+        outcome = asyncio.run(pool.judge([Check("math", response, json.dumps({"answer": "9^{9^9}"}))]))[0]
+        assert isinstance(outcome, Verdict)
+        assert not outcome.correct

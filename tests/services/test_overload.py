@@ -13,8 +13,8 @@ import pytest
 from ray import serve
 from scoring_cases import TOLERANCE, PlainForward, mixed_pairs
 
-from services.teacher import build
-from services.teacher_settings import TeacherArgs, TeacherLimits
+from services.teacher.service import build
+from services.teacher.settings import TeacherArgs, TeacherLimits
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

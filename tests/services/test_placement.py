@@ -7,12 +7,14 @@ import pytest
 from rich.console import Console
 
 from rlad_core.config import RunConfig, ServeTeacher, load
-from services import run as runs
-from services.app import rollout_args, teacher_args
-from services.cluster import joined_address
-from services.trainer import build_trainer
-from services.verifier import VerifierArgs, build
-from services.watch import Watcher
+from services.learner.trainer import build_trainer
+from services.rollout.settings import RolloutArgs
+from services.run import run as runs
+from services.run.watch import Watcher
+from services.serve.cluster import joined_address
+from services.teacher.settings import TeacherArgs
+from services.verifier.service import build
+from services.verifier.settings import VerifierArgs
 
 
 def recipe(*overrides: str) -> RunConfig:
@@ -36,7 +38,7 @@ def test_the_cluster_that_a_run_joins(
     if variable:
         monkeypatch.setenv("RAY_ADDRESS", variable)
     config = recipe(*([f"cluster.address={address}"] if address else []))
-    assert joined_address(config) == joined
+    assert joined_address(config.cluster) == joined
 
 
 class _Reached(Exception):
@@ -65,9 +67,9 @@ def test_a_restartable_run_resumes_where_it_was_begun(
 def test_roles_are_sent_to_nodes_with_their_labels() -> None:
     roles = ("rollout", "teacher", "learner")
     config = recipe(*(f"{role}.node_labels.rlad-role={role}" for role in roles))
-    assert rollout_args(config, "m").node_labels == {"rlad-role": "rollout"}
+    assert RolloutArgs.of_run(config, "m").node_labels == {"rlad-role": "rollout"}
     assert isinstance(config.teacher, ServeTeacher)
-    assert teacher_args(config, config.teacher).node_labels == {"rlad-role": "teacher"}
+    assert TeacherArgs.of_run(config, config.teacher, 1.0).node_labels == {"rlad-role": "teacher"}
     assert build_trainer(config, "m").scaling_config.label_selector == {"rlad-role": "learner"}
     built = build(VerifierArgs(node_labels={"rlad-role": "services"}))
     options = built._bound_deployment.ray_actor_options

@@ -8,8 +8,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from services.http.problems import MEDIA_TYPE, Problem, answer
-from services.http.proxy import middlewares
+from services.serve.http.problems import MEDIA_TYPE, ProblemDetails, answer
+from services.serve.http.proxy import middlewares
 
 
 async def status(request: Request) -> Response:
@@ -20,7 +20,7 @@ async def status(request: Request) -> Response:
 
 
 async def problem(_: Request) -> Response:
-    return answer(Problem(title="Too much", status=413, detail="9 of 8"))
+    return answer(ProblemDetails(title="Too much", status=413, detail="9 of 8"))
 
 
 async def stream(_: Request) -> Response:

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from rlad_core.config import RunConfig, dump
-from services.report import ReportError, evaluation_table, read_run, stage_time_table, write_report
-from services.report.tables import evaluation_lines, stage_lines
+from services.report.page import write_report
+from services.report.records import ReportError, read_run
+from services.report.tables import evaluation_lines, evaluation_table, stage_lines, stage_time_table
 
 RECIPE = RunConfig.model_validate(
     {

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.errors import InvalidRequestError, LimitError, ServiceError, UnknownNameError
-from services.requests import Endpoint, UnauthorizedError, token_from
+from rlad_core.client.endpoint import Endpoint, UnauthorizedError, token_from
+from rlad_core.client.errors import InvalidRequestError, LimitError, ServiceError, UnknownNameError
 
 Script = list[tuple[int, dict[str, str], str]]
 

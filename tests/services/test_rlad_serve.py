@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from services.http.auth import is_loopback
+from services.serve.http.auth import is_loopback
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rollout_service import MAX_LENGTH, TOLERANCE, StartedRollouts, difference, prompts
 
 from rlad_core import schema
-from services.rollout_settings import RolloutArgs, SamplingSettings
+from services.rollout.settings import RolloutArgs, SamplingSettings
 
 # The first test to want the engines waits for their start, about 30 s each on an idle core.
 pytestmark = pytest.mark.timeout(900)

@@ -14,10 +14,10 @@ from scoring_cases import TOLERANCE, PlainForward
 from transformers import AutoTokenizer
 
 from rlad_core import schema
+from rlad_core.client.teacher import TeacherClient
 from rlad_core.config import resolve_model
-from rlad_core.tasks import task
-from services.clients import TeacherClient
-from services.serving import SERVICES
+from rlad_core.tasks.knights_knaves.task import KnightsKnaves
+from services.cli.service_settings import SERVICES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -250,7 +250,7 @@ def test_weight_updates_are_not_on_http(http: httpx.Client) -> None:
 
 
 def test_verdicts_say_why(http: httpx.Client) -> None:
-    knights = task("knights_knaves")
+    knights = KnightsKnaves()
     [prompt] = knights.prompts("train", "2_people", 1, 0)
     right = knights.demonstration(prompt.gold)
     rows = [

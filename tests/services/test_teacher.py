@@ -13,11 +13,11 @@ from ray import serve
 from scoring_cases import TOLERANCE, PlainForward, fingerprint, mixed_pairs, sequences
 
 from rlad_core import schema
-from services.errors import InvalidRequestError, LimitError
-from services.scoring.interface import Details
-from services.teacher import build
-from services.teacher_settings import TeacherArgs, TeacherLimits
-from services.teachers import HandleTeacher
+from rlad_core.client.errors import InvalidRequestError, LimitError
+from services.clients.teachers import HandleTeacher
+from services.teacher.scoring.interface import Details
+from services.teacher.service import build
+from services.teacher.settings import TeacherArgs, TeacherLimits
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -249,7 +249,7 @@ def test_info_health_and_documents(http: httpx.Client, tiny_model: Any) -> None:
 def test_the_handle_client_scores_and_passes_errors_on(
     torch_teacher: Any, tiny_model: Any, plain: PlainForward
 ) -> None:
-    client = HandleTeacher(torch_teacher, timeout_s=60)
+    client = HandleTeacher(torch_teacher, "rlad:kk-teacher", timeout_s=60)
     table = sequences(tiny_model.path, mixed_pairs(tiny_model.vocab_size, LONGEST, seed=8))
     assert plain.largest_difference(table, asyncio.run(client.score(table))) < TOLERANCE
     with pytest.raises(InvalidRequestError, match="sequence 's0'"):
@@ -259,7 +259,7 @@ def test_the_handle_client_scores_and_passes_errors_on(
 def test_the_handle_client_names_what_it_waited_for(torch_teacher: Any, tiny_model: Any) -> None:
     table = sequences(tiny_model.path, mixed_pairs(tiny_model.vocab_size, LONGEST, seed=9))
     with pytest.raises(TimeoutError, match=r"waited 0.001 s for the teacher's log-probs of 19 sequences"):
-        asyncio.run(HandleTeacher(torch_teacher, timeout_s=0.001).score(table))
+        asyncio.run(HandleTeacher(torch_teacher, "rlad:kk-teacher", timeout_s=0.001).score(table))
 
 
 @pytest.mark.parametrize(

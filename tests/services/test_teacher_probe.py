@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +13,14 @@ import pytest
 from transformers import AutoTokenizer
 
 from rlad_core import schema
-from rlad_core.config import RunConfig, load, resolve_model
-from services import experience
-from services.app import RunServices, run_services, teacher_tokens
-from services.experience import ExperienceCollector
-from services.http.teacher_api import tokenizer_info
-from services.teacher_probe import CHAT, REPLY, MismatchError, probe
-from services.teachers import RestTeacher, Teacher
+from rlad_core.config import load, resolve_model
+from services.base import telemetry
+from services.base.tokenizer import load_tokenizer, tokenizer_info
+from services.clients.handles import teacher_tokens
+from services.clients.teachers import MismatchError, PolicyFacts, RestTeacher, compare_model
+from services.clients.teachers.policy import CHAT, REPLY
+from services.experience import collector as experience
+from services.experience.collector import ExperienceCollector
 
 STUDENT = resolve_model("rlad:kk-student")
 REMOTE = "teacher={kind: http, url: 'http://localhost:1', token_env: TEACHER_TOKEN}"
@@ -57,8 +59,7 @@ class Client:
         return [SimpleNamespace(prompt_token_ids=prompt, response_token_ids=response, logprobs=logprobs)]
 
 
-def run_probe(config: RunConfig, teacher: Teacher | None) -> None:
-    asyncio.run(probe("teacher", config.teacher_sections["teacher"], teacher, STUDENT, 256))
+POLICY = PolicyFacts(load_tokenizer(STUDENT), 256)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def run_probe(config: RunConfig, teacher: Teacher | None) -> None:
         ({"off_by": 0.01, "dtype": "bfloat16"}, None),
         (
             {"off_by": 0.01},
-            r"teacher: the teacher says \[.*\] of a known text, and \[.*\] of the same in token",
+            r"the teacher says \[.*\] of a known text, and \[.*\] of the same in token",
         ),
         (
             {"instead": {2: 7}},
@@ -80,12 +81,11 @@ def test_a_remote_teacher_reads_and_scores_a_known_text_as_the_policy_does(
     odd: dict[str, Any], says: str | None
 ) -> None:
     client: Any = Client(**odd)
-    config = load("kk-tiny-trrd", [REMOTE])
     if says is None:
-        run_probe(config, RestTeacher(client))
+        asyncio.run(RestTeacher(client).probe(POLICY))
         return
     with pytest.raises(MismatchError, match=says):
-        run_probe(config, RestTeacher(client))
+        asyncio.run(RestTeacher(client).probe(POLICY))
 
 
 def test_one_vocabulary_read_in_two_ways_is_a_mismatch(tmp_path: Path) -> None:
@@ -94,22 +94,27 @@ def test_one_vocabulary_read_in_two_ways_is_a_mismatch(tmp_path: Path) -> None:
     read = json.loads((teacher / "tokenizer.json").read_text())
     read["normalizer"] = {"type": "Lowercase"}
     (teacher / "tokenizer.json").write_text(json.dumps(read))
-    run_probe(load("kk-tiny-sft"), None)
+    compare_model(POLICY, resolve_model("rlad:kk-teacher"))
     with pytest.raises(MismatchError, match="a known chat becomes other tokens on the teacher's side"):
-        run_probe(load("kk-tiny-sft", [f"teacher.model={teacher}"]), None)
+        compare_model(POLICY, str(teacher))
 
 
 @pytest.mark.parametrize("recipe", ["kk-tiny-trrd", "kk-tiny-sft"])
 def test_every_teacher_is_probed_and_asked_with_the_token_of_where_the_run_was_started(
-    recipe: str, monkeypatch: pytest.MonkeyPatch
+    recipe: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    probed: list[tuple[str, Any]] = []
+    probed: list[Any] = []
 
-    async def note(place: str, _settings: Any, teacher: Any, *_: Any) -> None:
-        probed.append((place, teacher))
+    class Noting:
+        def __init__(self, run: str, place: str, settings: Any, token: str | None) -> None:
+            self.what = (run, place, settings.kind, token)
 
-    monkeypatch.setattr(experience, "probe", note)
-    monkeypatch.setattr(RunServices, "teacher", lambda self, place, token=None: f"{place} by {token}")
+        async def probe(self, policy: PolicyFacts) -> None:
+            assert policy.max_length == 144
+            probed.append(self.what)
+
+    monkeypatch.setattr(experience, "reach_teacher", Noting)
+    monkeypatch.setattr(experience, "compare_model", lambda policy, model: probed.append(model))
     monkeypatch.setenv("TEACHER_TOKEN", "secret")
     few = ["task.train.count=20", "task.evaluation.count=4"]
     config = load(recipe, [*few, REMOTE] if recipe == "kk-tiny-trrd" else few)
@@ -117,10 +122,26 @@ def test_every_teacher_is_probed_and_asked_with_the_token_of_where_the_run_was_s
     monkeypatch.delenv("TEACHER_TOKEN")  # as on another node
 
     async def body() -> None:
-        collector = ExperienceCollector(config, STUDENT, run_services(config))
+        collector = ExperienceCollector(config, STUDENT, str(tmp_path))
         await collector.probe_teachers(tokens)
 
     asyncio.run(body())
     # A demonstrator is compared too, and asked for no scores.
-    assert probed == [("teacher", "teacher by secret" if recipe == "kk-tiny-trrd" else None)]
-    assert "secret" not in repr(run_services(config))
+    scored = [("kk-tiny-trrd", "teacher", "http", "secret")]
+    assert probed == (scored if recipe == "kk-tiny-trrd" else [resolve_model("rlad:kk-teacher")])
+    assert b"secret" not in pickle.dumps(config)
+    telemetry.configure_logging(None)
+
+
+def test_what_does_not_fit_is_told_with_the_teachers_place(tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(resolve_model("rlad:kk-teacher"), teacher)
+    (teacher / "chat_template.jinja").write_text("{{ messages }}")
+    few = ["task.train.count=20", "task.evaluation.count=4", f"teacher.model={teacher}"]
+
+    async def body() -> None:
+        await ExperienceCollector(load("kk-tiny-sft", few), STUDENT, str(tmp_path)).probe_teachers({})
+
+    with pytest.raises(MismatchError, match="teacher: the chat templates of policy and teacher differ"):
+        asyncio.run(body())
+    telemetry.configure_logging(None)

@@ -9,15 +9,24 @@ import pytest
 from ray import serve
 from scoring_cases import TOLERANCE, PlainForward, mixed_pairs, sequences
 
-from rlad_core.config import resolve_model, validate
-from services import teacher, teacher_probe
-from services.clients import AsyncTeacherClient, in_order_of
-from services.errors import InvalidRequestError, ServiceError
-from services.http.teacher_api import TokenizerInfo
-from services.requests import Endpoint
-from services.teacher_probe import MismatchError, compare_lengths, compare_tokenizers, probe
-from services.teacher_settings import TeacherArgs
-from services.teachers import HandleTeacher, RestTeacher, StockServerTeacher, Teacher
+from rlad_core.client.endpoint import Endpoint
+from rlad_core.client.errors import InvalidRequestError, ServiceError
+from rlad_core.client.forms import TokenizerInfo
+from rlad_core.client.teacher import AsyncTeacherClient, in_order_of
+from rlad_core.config import resolve_model
+from services.base.tokenizer import load_tokenizer
+from services.clients.teachers import (
+    HandleTeacher,
+    MismatchError,
+    PolicyFacts,
+    RestTeacher,
+    StockServerTeacher,
+    Teacher,
+    stock,
+)
+from services.clients.teachers.policy import compare_lengths, compare_tokenizers
+from services.teacher import service as teacher
+from services.teacher.settings import TeacherArgs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -40,7 +49,7 @@ def ours(ray_cluster: None, serve_url: str) -> Iterator[tuple[Any, str]]:
 def reach(kind: str, ours: tuple[Any, str], stock: str) -> Teacher:
     handle, url = ours
     if kind == "handle":
-        return HandleTeacher(handle, timeout_s=120)
+        return HandleTeacher(handle, MODEL, timeout_s=120)
     if kind == "rest":
         return RestTeacher(AsyncTeacherClient(url))
     return StockServerTeacher(Endpoint(stock), "kk", kind)  # type: ignore[arg-type]
@@ -63,28 +72,10 @@ def test_every_way_gives_the_logprobs_of_a_plain_forward(
     assert PlainForward(MODEL).largest_difference(table, asyncio.run(body())) < TOLERANCE
 
 
-def recipe(teacher: dict[str, Any], **policy: Any) -> Any:
-    return validate(
-        {
-            "name": "probe",
-            "policy": {"model": "rlad:kk-student", "max_length": 256, **policy},
-            "teacher": teacher,
-            "task": {
-                "name": "knights_knaves",
-                "train": {"people": [2], "count": 4},
-                "evaluation": {"people": [2], "count": 4},
-            },
-            "rollout": {"max_response_length": 200},
-            "stages": [{"steps": 1, "objective": {"kind": "trrd"}}],
-        },
-        "a test",
-    )
-
-
-def run_probe(config: Any, reached: Teacher, policy: str = STUDENT) -> None:
+def run_probe(reached: Teacher, policy: str = STUDENT, max_length: int = 256) -> None:
     async def body() -> None:
         try:
-            await probe("teacher", config.teacher, reached, policy, config.policy.max_length)
+            await reached.probe(PolicyFacts(load_tokenizer(policy), max_length))
         finally:
             await reached.close()
 
@@ -94,36 +85,27 @@ def run_probe(config: Any, reached: Teacher, policy: str = STUDENT) -> None:
 def test_a_fitting_teacher_passes_the_probe(
     ours: tuple[Any, str], stock_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served = recipe({"kind": "serve", "model": "rlad:kk-teacher"})
-    http = recipe({"kind": "http", "url": ours[1]})
-    openai = recipe({"kind": "openai", "url": stock_server, "model": "kk"})
-    for config, kind in ((served, "handle"), (http, "rest"), (openai, "completions")):
-        # Blocks of a few ids, as a large vocabulary has them.
-        monkeypatch.setattr(teacher_probe, "_IDS_PER_REQUEST", 50)
-        run_probe(config, reach(kind, ours, stock_server))
+    # Blocks of a few ids, as a large vocabulary has them.
+    monkeypatch.setattr(stock, "_IDS_PER_REQUEST", 50)
+    for kind in ("handle", "rest", "completions"):
+        run_probe(reach(kind, ours, stock_server))
 
 
 def test_another_tokenizer_stops_the_run_and_names_a_token(
     ours: tuple[Any, str], stock_server: str, tiny_model: Any
 ) -> None:
-    policy = str(tiny_model.path)
-    for config, kind in (
-        (recipe({"kind": "http", "url": ours[1]}), "rest"),
-        (recipe({"kind": "openai", "url": stock_server, "model": "kk"}), "completions"),
-    ):
+    for kind in ("handle", "rest", "completions"):
         with pytest.raises(MismatchError, match=r"token id \d+ is '.+' to the policy and"):
-            run_probe(config, reach(kind, ours, stock_server), policy)
+            run_probe(reach(kind, ours, stock_server), str(tiny_model.path))
 
 
 def test_a_server_without_the_model_or_the_room_stops_the_run(
     ours: tuple[Any, str], stock_server: str
 ) -> None:
-    other = recipe({"kind": "openai", "url": stock_server, "model": "other"})
-    with pytest.raises(MismatchError, match=r"serves kk, not 'other'; correct teacher\.model"):
-        run_probe(other, StockServerTeacher(Endpoint(stock_server), "other"))
-    long = recipe({"kind": "openai", "url": stock_server, "model": "kk"}, max_length=512)
+    with pytest.raises(MismatchError, match=r"serves kk, not 'other'; correct model"):
+        run_probe(StockServerTeacher(Endpoint(stock_server), "other"))
     with pytest.raises(MismatchError, match=r"policy\.max_length is 512 and the teacher takes 511 tokens"):
-        run_probe(long, reach("completions", ours, stock_server))
+        run_probe(reach("completions", ours, stock_server), max_length=512)
 
 
 INFO = TokenizerInfo(

@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from rlad_core import metrics
 from rlad_core.metrics import SHARED
 from rlad_core.timeline import StageSpan, stage_table
-from services import telemetry
-from services.metric_sinks import PrometheusSink
-from services.step_metrics import record_step
-from services.telemetry import SpanCollector, configure_logging, name_run, span
+from services.base import telemetry
+from services.base.metric_sinks import PrometheusSink
+from services.base.telemetry import SpanCollector, configure_logging, name_run, span
+from services.learner.step_metrics import record_step
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

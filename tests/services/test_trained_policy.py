@@ -14,13 +14,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from transformers import AutoModelForCausalLM
 
-from rlad_core import objectives, schema
+from rlad_core import schema
 from rlad_core.assembly import plan_shards
 from rlad_core.config import RunConfig
-from services.initial_policy import write_initial_policy
-from services.trained_policy import TrainedPolicy
-from services.training_rows import TrainingRows
-from services.weight_push import weight_push
+from services.learner.trained_policy import TrainedPolicy
+from services.learner.training_rows import TrainingRows
+from services.run.initial_policy import write_initial_policy
+from services.weights.push import weight_push
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -95,7 +95,7 @@ def _train(
     if resume:
         policy.load(Path(out) / "checkpoint")
     table, groups = _experience(200)
-    objective = objectives.build(config.stages[0].objective)
+    objective = config.stages[0].objective
     plans = plan_shards(
         table,
         groups=groups,
@@ -134,7 +134,7 @@ def _run(
 def fork_server() -> None:
     """Ranks are forked from a server that has imported what takes longest, not from another test's."""
     forkserver._forkserver._stop()
-    multiprocessing.set_forkserver_preload(["services.trained_policy", "services.weight_push"])
+    multiprocessing.set_forkserver_preload(["services.learner.trained_policy", "services.weights.push"])
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,13 @@ from torch import Tensor
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.objectives.grpo import GRPO
 from rlad_core.schema import EXPERIENCE, SEQUENCES, build, from_ipc, to_ipc, tokenizer_fingerprint
-from services.training_rows import TrainingRows
+from services.learner.training_rows import TrainingRows
 
 FINGERPRINT = tokenizer_fingerprint({f"w{index}": index for index in range(100)})
 PROMPTS = [[1, 2], [3], [4, 5, 6]]
 RESPONSES = [[10, 11, 12], [20], [30, 31]]
 ROLLOUT = [[-0.5, -1.0, -1.5], [-2.0], [-0.25, -0.75]]
+VERSIONS = [[4, 4, 5], [5], [3, 4]]
 TEACHER = [[-0.1, -0.2, -0.3], [-0.4], [-0.5, -0.6]]
 ADVANTAGES = [1.0, -1.0, 0.5]
 CORRECT = [True, False, False]
@@ -33,7 +34,7 @@ def experience(*, teacher: bool = True) -> pa.Table:
         "prompt_token_ids": PROMPTS,
         "response_token_ids": RESPONSES,
         "rollout_logprobs": ROLLOUT,
-        "policy_versions": [[0] * len(response) for response in RESPONSES],
+        "policy_versions": VERSIONS,
         "finish_reason": ["stop"] * 3,
         "response": ["text"] * 3,
         "sequence_id": ["p#0/0", "p#0/1", "q#0/0"],
@@ -88,6 +89,7 @@ def test_the_columns_of_experience() -> None:
     assert packed.response_ids.tolist() == [10, 11, 12, 20, 30, 31]
     assert_values(batch.rollout_logprobs, [-0.5, -1.0, -1.5, -2.0, -0.25, -0.75])
     assert_values(batch.teacher_logprobs, [-0.1, -0.2, -0.3, -0.4, -0.5, -0.6])
+    assert batch.policy_versions.tolist() == [4, 4, 5, 5, 3, 4]
     assert_values(batch.advantages, [1.0, 1.0, 1.0, -1.0, 0.5, 0.5])
     assert_values(batch.weights, [0.125, 0.125, 0.125, 0.25, 0.5, 0.5])
     assert_values(batch.is_last, [False, False, True, True, False, True])
@@ -127,6 +129,7 @@ def test_supervised_rows_have_no_rollout() -> None:
     assert_values(batch.rollout_logprobs, logprobs.tolist())
     assert_values(batch.weights, [0.125, 0.125, 0.125, 0.25])
     assert batch.teacher_logprobs is None
+    assert batch.policy_versions is None
 
 
 def test_counts_and_mini_batches() -> None:

@@ -1,5 +1,6 @@
 """The verifier service with real Ray and real worker processes."""
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from ray import serve
 
 from rlad_core import schema
+from rlad_core.client.errors import InvalidRequestError, LimitError, UnknownNameError
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
-from services.errors import InvalidRequestError, LimitError, UnknownNameError
-from services.verifier import VerifierArgs, VerifierLimits, VerifierService, build
+from services.verifier.service import VerifierService, build
+from services.verifier.settings import VerifierArgs, VerifierLimits
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -73,15 +75,15 @@ def test_a_check_over_its_limits_counts_as_wrong_and_harms_no_other(hostile: Any
     rewards = hostile.verify.remote(responses(rows)).result(timeout_s=120)
     verdicts = rewards["verdict"].to_pylist()
     assert {place: verdicts[place] for place in offences} == {
-        5: "the check took longer than 3 s and was stopped; counts as wrong",
-        6: "the check needed more than 256 MiB; counts as wrong",
-        50: "the check ended its process with exit code 7; counts as wrong",
-        51: "the check raised RecursionError: too deep; counts as wrong",
+        5: "the check took longer than 3 s and was stopped (hostile_task.py, line 22); counts as wrong",
+        6: "the check needed more than 256 MiB (hostile_task.py, line 27); counts as wrong",
+        50: "the check ended its process with exit code 7 (hostile_task.py); counts as wrong",
+        51: "the check raised RecursionError: too deep (hostile_task.py, line 31); counts as wrong",
     }
     for place, (reward, correct) in enumerate(
         zip(rewards["reward"].to_pylist(), rewards["correct"].to_pylist(), strict=True)
     ):
-        # What an empty response gets, where the check gave no verdict.
+        # What the task gives where the check gave no verdict.
         assert (reward, correct) == ((-2.0, False) if place in offences else (1.0, True))
 
 
@@ -94,12 +96,64 @@ def test_the_loop_is_free_while_a_check_hangs(hostile: Any) -> None:
     assert not hanging.result(timeout_s=60)["correct"][0].as_py()
 
 
-def test_gold_that_is_none_is_refused(hostile: Any, verifier: Any) -> None:
+def test_gold_that_is_none_is_refused(verifier: Any) -> None:
+    rows = [("knights_knaves", "a", "[]")]
+    with pytest.raises(
+        InvalidRequestError, match=r"sequence 's0': its gold is at fault: .* raised ValueError"
+    ):
+        verifier.verify.remote(responses(rows)).result(timeout_s=60)
+
+
+def test_what_users_code_raises_never_fails_the_request(hostile: Any) -> None:
     rows = [("hostile", "a", "{}"), ("hostile", "a", "unreadable")]
-    with pytest.raises(InvalidRequestError, match=r"sequence 's1'.*not my gold; so its gold is at fault"):
-        hostile.verify.remote(responses(rows)).result(timeout_s=60)
-    with pytest.raises(InvalidRequestError, match=r"sequence 's0'.*gold is at fault"):
-        verifier.verify.remote(responses([("knights_knaves", "a", "[]")])).result(timeout_s=60)
+    rewards = hostile.verify.remote(responses(rows)).result(timeout_s=60)
+    assert rewards["correct"].to_pylist() == [True, False]
+    # Its `failed` raises too.
+    assert rewards["reward"].to_pylist() == [1.0, 0.0]
+    assert "this is not my gold" in rewards["verdict"][1].as_py()
+
+
+REWARD = """\
+def score(response, gold, row):
+    while response == "loop":
+        pass
+    if response == "odd":
+        raise ValueError("half a character: " + chr(0xD800))
+    return {"reward": gold["x"], "length": len(response)}
+"""
+
+
+def test_a_users_function_from_its_text_alone(ray_cluster: None) -> None:
+    place = "/not/on/this/node/reward.py"
+    task = {"place": "rlad_core.tasks.prompts.task:Prompts", "settings": {"reward": f"{place}:score"}}
+    args = VerifierArgs(tasks={"mine": task}, code={place: REWARD}, time_limit_s=1.0, num_cpus=0.1)
+    mine = serve.run(build(args), name="mine-verifier", route_prefix=None)
+    try:
+        gold = '{"gold": {"x": 0.5}}'
+        rows = [("mine", response, gold) for response in ("a", "loop", "odd", "bc")]
+        rewards = mine.verify.remote(responses(rows)).result(timeout_s=60)
+    finally:
+        serve.delete("mine-verifier")
+    assert rewards["reward"].to_pylist() == [0.5, 0.0, 0.0, 0.5]
+    assert [dict(parts) for parts in rewards["reward_parts"].to_pylist()] == [
+        {"length": 1.0}, {"score": 0.0}, {"score": 0.0}, {"length": 2.0}
+    ]  # fmt: skip
+    slow, odd = rewards["verdict"].to_pylist()[1:3]
+    assert re.fullmatch(
+        r"the check took longer than 1 s and was stopped \(reward\.py, line [23]\); counts as wrong", slow
+    )
+    assert odd.startswith("the check raised ValueError: half a character: ?")
+
+
+def test_code_that_does_not_load_is_told_by_its_line(ray_cluster: None) -> None:
+    args = VerifierArgs(tasks={"mine": "/mine.py:Mine"}, code={"/mine.py": "x = 1\n1 / 0\n"}, num_cpus=0.1)
+    with pytest.raises(RuntimeError):
+        serve.run(build(args), name="broken-verifier", route_prefix=None)
+    message = serve.status().applications["broken-verifier"].deployments["VerifierService"].message
+    serve.delete("broken-verifier")
+    assert (
+        "task 'mine': /mine.py does not run: ZeroDivisionError: division by zero (mine.py, line 2)" in message
+    )
 
 
 def test_what_is_the_requests_own_fault_is_refused(verifier: Any) -> None:

@@ -5,16 +5,16 @@ from typing import Any
 import orjson
 import pytest
 
+from rlad_core.client.errors import UnknownNameError
 from rlad_core.tasks.base import Task
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
 from rlad_core.tasks.math.task import Math
-from services.errors import UnknownNameError
-from services.http.bodies import Body
-from services.http.problems import ProblemError
-from services.http.verifier_api import VerifyRequest, read_request
+from services.serve.http.bodies import Body
+from services.serve.http.problems import ProblemError
+from services.verifier.http import VerifyRequest, read_request
 
-TASKS: dict[str, Task] = {"knights_knaves": KnightsKnaves(), "math": Math()}
+TASKS: dict[str, Task | None] = {"knights_knaves": KnightsKnaves(), "math": Math(), "my_task": None}
 [PROMPT] = KnightsKnaves().prompts("train", "3_people", 1, seed=1)
 PUZZLE = Puzzle.from_gold(PROMPT.gold)
 
@@ -37,9 +37,7 @@ def test_a_prompt_stands_for_its_gold() -> None:
 
 def test_the_documented_example_is_taken() -> None:
     example = VerifyRequest.model_config["json_schema_extra"]["example"]  # type: ignore[index, call-overload]
-    rows = asked(**example)
-    [reply] = [each["response"] for each in example["responses"] if each.get("prompt")]
-    assert KnightsKnaves().verify(reply, rows[1]["gold"]).correct
+    assert [row["gold"] for row in asked(**example)] == ['{"answer": "5"}'] * 2
 
 
 @pytest.mark.parametrize(
@@ -47,6 +45,10 @@ def test_the_documented_example_is_taken() -> None:
     [
         ({"task": "math", "prompt": "2 + 2?"}, "responses[0].prompt: task math cannot find the answer from"),
         ({"task": "knights_knaves", "prompt": "2 + 2?"}, "responses[0].prompt: no puzzle in the prompt"),
+        (
+            {"task": "my_task", "prompt": "2 + 2?"},
+            "responses[0].prompt: task 'my_task' is a user's own, which",
+        ),
         ({"task": "math", "prompt": "2 + 2?", "gold": "4"}, "give one of gold, prompt"),
         (
             {"task": "math"},

@@ -21,9 +21,9 @@ from rollout_service import (
 )
 from safetensors.torch import load_file
 
-from services.rollout_settings import SamplingSettings
-from services.weight_push import ReplicaGroup, place_in_group
-from services.weights import (
+from services.rollout.settings import SamplingSettings
+from services.weights.push import ReplicaGroup, place_in_group
+from services.weights.store import (
     Publication,
     ReplicaReport,
     UnknownVersionError,

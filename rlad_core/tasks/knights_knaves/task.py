@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlad_core.tasks.base import Prompt, Verdict, prompt_id
+from rlad_core.tasks.base import Prompt, Task, Verdict, prompt_id
 from rlad_core.tasks.knights_knaves import generator, reading, trace, verifier
 from rlad_core.tasks.knights_knaves.prompt import messages
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
@@ -14,12 +14,17 @@ _PEOPLE = {f"{people}_people": people for people in range(generator.MIN_PEOPLE, 
 
 
 @dataclass(frozen=True)
-class KnightsKnaves:
+class KnightsKnaves(Task):
     """The task with the names of one pool (see `names`)."""
 
     name: ClassVar[str] = "knights_knaves"
-    subsets: ClassVar[tuple[str, ...]] = tuple(_PEOPLE)
+    can_hang: ClassVar[bool] = False
     name_pool: str = "common"
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """The sizes."""
+        return tuple(_PEOPLE)
 
     def prompts(self, split: str, subset: str, count: int | None, seed: int) -> list[Prompt]:
         """`count` puzzles with "N_people" for subset; see `generator` for splits and seeds."""
@@ -33,6 +38,10 @@ class KnightsKnaves:
     def verify(self, response: str, gold: str) -> Verdict:
         """The Logic-RL reward, see `verifier`."""
         return verifier.verify(response, Puzzle.from_gold(gold))
+
+    def failed(self, gold: str) -> Verdict:
+        """What an empty reply gets."""
+        return self.verify("", gold)
 
     def gold_of(self, prompt: str) -> str:
         """The puzzle in the prompt, solved."""

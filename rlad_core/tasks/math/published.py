@@ -37,7 +37,7 @@ _CALCULATION = re.compile(r"<<[^<>]*>>")
 
 
 @dataclass(frozen=True)
-class Problem:
+class MathProblem:
     """One problem.
 
     messages: the chat that asks it, and asks for a box.
@@ -54,7 +54,7 @@ class Problem:
         return json.dumps({"answer": self.answer, "solution": self.solution})
 
 
-def read(path: Path, layout: Format) -> list[Problem]:
+def read(path: Path, layout: Format) -> list[MathProblem]:
     """The different problems of a file, in its order; of equal rows the first.
 
     Raises:
@@ -62,7 +62,7 @@ def read(path: Path, layout: Format) -> list[Problem]:
             answers. The message names file and row, counted from 0.
         OSError: it cannot be opened.
     """
-    first_rows: dict[str, tuple[int, Problem]] = {}
+    first_rows: dict[str, tuple[int, MathProblem]] = {}
     for row, fields in enumerate(_rows(path, COLUMNS[layout])):
         try:
             problem = from_row(fields, layout)
@@ -79,7 +79,7 @@ def read(path: Path, layout: Format) -> list[Problem]:
     return [problem for _, problem in first_rows.values()]
 
 
-def from_row(fields: Mapping[str, Any], layout: Format) -> Problem:
+def from_row(fields: Mapping[str, Any], layout: Format) -> MathProblem:
     """The problem of one row.
 
     Raises:
@@ -90,7 +90,7 @@ def from_row(fields: Mapping[str, Any], layout: Format) -> Problem:
         raise ValueError(f"nothing in {', '.join(missing)}, which format {layout} needs")
     asked, answered = (fields[column] for column in COLUMNS[layout])
     if layout == "chat":
-        return Problem(asking_for_a_box(_messages(asked)), _ground_truth(answered))
+        return MathProblem(asking_for_a_box(_messages(asked)), _ground_truth(answered))
     for column, text in zip(COLUMNS[layout], (asked, answered), strict=True):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{column} is no text: {text!r}")
@@ -99,8 +99,8 @@ def from_row(fields: Mapping[str, Any], layout: Format) -> Problem:
         solution, mark, answer = answered.rpartition("####")
         if not mark or not answer.strip():
             raise ValueError(f"answer has no '#### 42' at its end: {answered[-60:]!r}")
-        return Problem(messages, answer.strip(), _CALCULATION.sub("", solution).strip() or None)
-    return Problem(messages, _boxed(answered), answered.strip())
+        return MathProblem(messages, answer.strip(), _CALCULATION.sub("", solution).strip() or None)
+    return MathProblem(messages, _boxed(answered), answered.strip())
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -11,14 +11,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from rlad_core.tasks.base import Prompt, Verdict, prompt_id
+from rlad_core.tasks.base import Prompt, Task, Verdict, prompt_id
 from rlad_core.tasks.math import published, verifier
 from rlad_core.tasks.math.extract import find_boxes, without_boxes
-from rlad_core.tasks.math.published import Format, Problem
+from rlad_core.tasks.math.published import Format, MathProblem
 
 
 @dataclass(frozen=True)
-class DataFile:
+class ProblemSource:
     """A file of problems and the format of its rows (see `published`)."""
 
     path: Path
@@ -26,11 +26,11 @@ class DataFile:
 
 
 @dataclass(frozen=True)
-class Math:
+class Math(Task):
     """The task with the problems of some files, by split and subset. Judging needs no files."""
 
     name: ClassVar[str] = "math"
-    files: Mapping[tuple[str, str], DataFile] = field(default_factory=dict)
+    files: Mapping[tuple[str, str], ProblemSource] = field(default_factory=dict)
 
     @property
     def subsets(self) -> tuple[str, ...]:
@@ -62,15 +62,9 @@ class Math:
         """
         return verifier.verify(response, _read_gold(gold)[0])
 
-    def gold_of(self, prompt: str) -> str:
-        """Not to be had.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(
-            'task math cannot find the answer from the prompt; give gold, such as {"answer": "42"}'
-        )
+    def failed(self, gold: str) -> Verdict:
+        """What an empty reply gets."""
+        return self.verify("", gold)
 
     def demonstration(self, gold: str) -> str:
         """The data's own solution, with the answer as its only box.
@@ -89,7 +83,7 @@ class Math:
         return f"{without_boxes(solution).rstrip()}\nThe answer is $\\boxed{{{answer}}}$."
 
 
-def prompt_for(problem: Problem, subset: str) -> Prompt:
+def prompt_for(problem: MathProblem, subset: str) -> Prompt:
     """The prompt that asks for the answer to one problem."""
     return Prompt(
         prompt_id=prompt_id(Math.name, problem.messages),
@@ -101,7 +95,7 @@ def prompt_for(problem: Problem, subset: str) -> Prompt:
 
 
 @functools.lru_cache(maxsize=4)
-def _problems(file: DataFile) -> list[Problem]:
+def _problems(file: ProblemSource) -> list[MathProblem]:
     """Read once for several draws from the same file; a run's files don't change under it."""
     return published.read(file.path, file.format)
 

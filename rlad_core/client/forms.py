@@ -1,0 +1,106 @@
+"""What a teacher's REST interface says, in the forms of its JSON; Arrow tables have `rlad_core.schema`."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rlad_core.client.errors import LimitError
+
+JSON = "application/json"
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+class TeacherLimits(BaseModel):
+    """What one request may ask for; shown in ``/v1/info``. A single sequence is limited by the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_sequences_per_request: int = Field(default=4096, gt=0)
+    max_tokens_per_request: int = Field(
+        default=2**20,
+        gt=0,
+        description="Of prompts and responses together, and with top_k the likeliest tokens told: top_k for "
+        "each response token.",
+    )
+    max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of an HTTP request.")
+    max_queued_tokens: int = Field(
+        default=2**22,
+        gt=0,
+        description="Of requests that wait in one replica; what comes on top is refused with 429.",
+    )
+    max_top_k: int = Field(default=20, ge=0, description="Likeliest tokens for each place.")
+    timeout_s: float = Field(default=600.0, gt=0, description="Longest time for one request's scores.")
+
+    def check(self, sequences: int, tokens: int, told: int = 0) -> None:
+        """Refuse a request of so many sequences and tokens if that is too many.
+
+        Args:
+            sequences, tokens: what is to be scored.
+            told: likeliest tokens that the answer is to tell; they take memory as the scored ones do.
+
+        Raises:
+            LimitError: says which limit and how much.
+        """
+        if sequences > (most := self.max_sequences_per_request):
+            raise LimitError("sequences", f"{sequences} sequences in one request; at most {most} are taken")
+        if tokens + told > (most := self.max_tokens_per_request):
+            also = f" and {told} likeliest tokens to tell" if told else ""
+            raise LimitError("tokens", f"{tokens} tokens{also} in one request; at most {most} are taken")
+
+
+class TokenLogprob(BaseModel):
+    """A token the teacher could have written."""
+
+    token_id: int
+    logprob: float
+
+
+class SequenceScore(BaseModel):
+    """The score of one response."""
+
+    id: str
+    logprobs: list[float] = Field(description="Natural logarithm, temperature 1, one per response token.")
+    logprob_sum: float
+    token_count: int = Field(description="Response tokens.")
+    prompt_token_ids: list[int] | None = Field(default=None, description="Where text was sent.")
+    response_token_ids: list[int] | None = Field(default=None, description="Where text was sent.")
+    top: list[list[TokenLogprob]] | None = Field(default=None, description="Likeliest first.")
+    entropy: list[float] | None = None
+
+
+class Usage(BaseModel):
+    """What a request came to."""
+
+    sequences: int
+    prompt_tokens: int
+    scored_tokens: int
+
+
+class ScoreAnswer(BaseModel):
+    """The scores, in the order of the request."""
+
+    model: str
+    policy_version: int | None = Field(description="Of a policy that scores itself; null for a teacher.")
+    results: list[SequenceScore]
+    usage: Usage
+
+
+class TeacherInfo(BaseModel):
+    """What is served, and within which limits."""
+
+    model: str
+    engine: str
+    dtype: str
+    max_model_len: int = Field(description="Tokens of prompt and response together.")
+    vocab_size: int = Field(description="Token ids are below it.")
+    tells_entropy: bool = Field(description="Whether the engine can.")
+    tokenizer_fingerprint: str
+    chat_template_fingerprint: str | None = Field(description="null: the tokenizer has no chat template.")
+    schema_versions: dict[str, int]
+    limits: TeacherLimits
+
+
+class TokenizerInfo(BaseModel):
+    """The served model's tokenizer, as far as another model must agree with it."""
+
+    vocabulary: dict[str, int] = Field(description="Token -> id, added tokens included.")
+    special_tokens: dict[str, str] = Field(description="Such as eos_token -> <|im_end|>.")
+    chat_template: str | None

@@ -1,0 +1,294 @@
+"""Clients of a teacher's REST interface, for training loops and scripts of any kind.
+
+    with TeacherClient("http://teacher:8000", token="...") as teacher:
+        print(teacher.info().model)
+        [logprobs] = teacher.score_tokens([([11, 12, 13], [14, 15])])   # float32, one per response token
+        scores = teacher.score(sequences)                               # Arrow: SEQUENCES -> TEACHER_SCORES
+
+`AsyncTeacherClient` has the same methods as coroutines. Both reuse connections, send a large table in parts
+within the service's limits, several at a time, and repeat what a busy or restarting service did not answer.
+They need neither Ray nor torch.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from rlad_core import schema
+from rlad_core.client.endpoint import Endpoint
+from rlad_core.client.errors import ServiceError
+from rlad_core.client.forms import ARROW, ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
+from rlad_core.waiting import all_of
+
+TOKENS_PER_PART = 65_536
+"""Of a large table. The most that a service takes may be more than it scores within ``call_timeout_s``, with
+several at a time: such calls would end at their limit and start over, again and again."""
+
+TokenPair = tuple[Sequence[int], Sequence[int]]
+Logprobs = npt.NDArray[np.float32]
+
+
+class AsyncTeacherClient:
+    """A teacher behind a URL.
+
+    Args:
+        url: under which ``/v1/score`` is.
+        token: bearer token, where the teacher wants one.
+        call_timeout_s: limit of one HTTP request; a teacher that needs more for 65,536 tokens beside those of
+            the other connections wants a longer one.
+        timeout_s: limit of such a request with its repetitions.
+        connections: requests at a time.
+
+    Example:
+        >>> async def first_logprob(url: str) -> float:
+        ...     async with AsyncTeacherClient(url) as teacher:
+        ...         [logprobs] = await teacher.score_tokens([([1, 2], [3])])
+        ...         return float(logprobs[0])
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        call_timeout_s: float = 120.0,
+        timeout_s: float = 600.0,
+        connections: int = 8,
+    ) -> None:
+        self._endpoint = Endpoint(
+            url, token=token, call_timeout_s=call_timeout_s, timeout_s=timeout_s, connections=connections
+        )
+        self._info: TeacherInfo | None = None
+
+    async def info(self) -> TeacherInfo:
+        """What the teacher is and takes."""
+        answer = await self._endpoint.request("GET", "/v1/info", what="the teacher's settings")
+        self._info = TeacherInfo.model_validate_json(answer.content)
+        return self._info
+
+    async def tokenizer(self) -> TokenizerInfo:
+        """The teacher's vocabulary, special tokens and chat template."""
+        answer = await self._endpoint.request("GET", "/v1/tokenizer", what="the teacher's tokenizer")
+        return TokenizerInfo.model_validate_json(answer.content)
+
+    async def score(self, sequences: pa.Table, *, top_k: int = 0, entropy: bool = False) -> pa.Table:
+        """Log-probs of responses, by Arrow.
+
+        Args:
+            sequences: SEQUENCES (`rlad_core.schema`), any number of rows.
+            top_k: also the k likeliest tokens at each place.
+            entropy: also the entropy at each place.
+
+        Returns:
+            TEACHER_SCORES, or TEACHER_DETAILS where more was asked for; the same ids in the same order.
+
+        Raises:
+            ServiceError: what the teacher refuses, in its words; see `Endpoint.request`.
+            TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
+        """
+        parts = _parts(sequences, await self._limits(), top_k)
+        params = {"top_k": top_k, "entropy": str(entropy).lower()} if top_k or entropy else None
+        if not parts:
+            kind = schema.TEACHER_DETAILS if params else schema.TEACHER_SCORES
+            return schema.build(kind, [], tokenizer_fingerprint=schema.fingerprint_of(sequences) or "")
+        return pa.concat_tables(await all_of(self._score(part, params) for part in parts))
+
+    async def score_tokens(self, pairs: Sequence[TokenPair]) -> list[Logprobs]:
+        """Log-probs of responses given as token ids.
+
+        Args:
+            pairs: (prompt token ids, response token ids).
+
+        Returns:
+            For each pair float32 [response tokens].
+
+        Raises:
+            ServiceError, TimeoutError: see `score`.
+        """
+        info = self._info or await self.info()
+        table = schema.build(
+            schema.SEQUENCES,
+            {
+                "sequence_id": [str(place) for place in range(len(pairs))],
+                "prompt_token_ids": [list(prompt) for prompt, _ in pairs],
+                "response_token_ids": [list(response) for _, response in pairs],
+            },
+            tokenizer_fingerprint=info.tokenizer_fingerprint,
+        )
+        scores = await self.score(table)
+        return [np.asarray(row.values) for row in scores.column("teacher_logprobs")]
+
+    async def score_texts(self, texts: Sequence[tuple[Any, str]]) -> list[SequenceScore]:
+        """Log-probs of responses given as text, which the teacher tokenizes.
+
+        Args:
+            texts: (prompt, response); the prompt a string, or a chat as a list of messages.
+
+        Returns:
+            For each pair its score, with the token ids.
+
+        Raises:
+            ServiceError, TimeoutError: see `score`.
+        """
+        rows = [
+            {"id": str(place), _prompt_key(prompt): prompt, "response": reply}
+            for place, (prompt, reply) in enumerate(texts)
+        ]
+        # A text has no more tokens than bytes.
+        sizes = [len(json.dumps(row).encode()) for row in rows]
+        parts = [rows[start:stop] for start, stop in _cut(sizes, await self._limits())]
+        return [score for scores in await all_of(map(self._score_rows, parts)) for score in scores]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._endpoint.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _limits(self) -> tuple[int, int]:
+        """Sequences and tokens of one request."""
+        limits = (self._info or await self.info()).limits
+        return limits.max_sequences_per_request, min(TOKENS_PER_PART, limits.max_tokens_per_request)
+
+    async def _score_rows(self, rows: list[dict[str, Any]]) -> list[SequenceScore]:
+        what = f"the scores of {len(rows)} texts"
+        answer = await self._endpoint.request("POST", "/v1/score", json={"sequences": rows}, what=what)
+        return ScoreAnswer.model_validate_json(answer.content).results
+
+    async def _score(self, part: pa.Table, params: dict[str, Any] | None) -> pa.Table:
+        ids = part.column("sequence_id").to_pylist()
+        answer = await self._endpoint.request(
+            "POST",
+            "/v1/score",
+            what=f"the log-probs of {name_sequences(ids)}",
+            content=schema.to_ipc(part),
+            params=params,
+            headers={"Content-Type": ARROW, "Accept": ARROW},
+        )
+        scores = schema.from_ipc(answer.content)
+        schema.validate(scores, schema.TEACHER_DETAILS if params else schema.TEACHER_SCORES)
+        return in_order_of(ids, scores)
+
+
+class TeacherClient:
+    """`AsyncTeacherClient` for code without an event loop; usable from several threads.
+
+    Example:
+        >>> def first_logprob(url: str) -> float:
+        ...     with TeacherClient(url) as teacher:
+        ...         [logprobs] = teacher.score_tokens([([1, 2], [3])])
+        ...         return float(logprobs[0])
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        call_timeout_s: float = 120.0,
+        timeout_s: float = 600.0,
+        connections: int = 8,
+    ) -> None:
+        self._loop = start_blocking_portal()
+        self._portal: BlockingPortal = self._loop.__enter__()
+
+        async def make() -> AsyncTeacherClient:
+            return AsyncTeacherClient(
+                url, token=token, call_timeout_s=call_timeout_s, timeout_s=timeout_s, connections=connections
+            )
+
+        try:
+            self._client = self._portal.call(make)
+        except BaseException:
+            self._loop.__exit__(None, None, None)  # its thread would keep the process from ending
+            raise
+
+    def info(self) -> TeacherInfo:
+        """See `AsyncTeacherClient.info`."""
+        return self._portal.call(self._client.info)
+
+    def tokenizer(self) -> TokenizerInfo:
+        """See `AsyncTeacherClient.tokenizer`."""
+        return self._portal.call(self._client.tokenizer)
+
+    def score(self, sequences: pa.Table, *, top_k: int = 0, entropy: bool = False) -> pa.Table:
+        """See `AsyncTeacherClient.score`."""
+        return self._portal.call(lambda: self._client.score(sequences, top_k=top_k, entropy=entropy))
+
+    def score_tokens(self, pairs: Sequence[TokenPair]) -> list[Logprobs]:
+        """See `AsyncTeacherClient.score_tokens`."""
+        return self._portal.call(self._client.score_tokens, pairs)
+
+    def score_texts(self, texts: Sequence[tuple[Any, str]]) -> list[SequenceScore]:
+        """See `AsyncTeacherClient.score_texts`."""
+        return self._portal.call(self._client.score_texts, texts)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._portal.call(self._client.close)
+        self._loop.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def name_sequences(ids: Sequence[str], most: int = 5) -> str:
+    """Sequences by id for an error message: the first ones, and how many more."""
+    named = ", ".join(map(repr, ids[:most]))
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return f"the sequences {named}{more}" if ids else "no sequences"
+
+
+def in_order_of(ids: Sequence[str], scores: pa.Table) -> pa.Table:
+    """Scores in the order in which they were asked for, whatever order they came in.
+
+    Raises:
+        rlad_core.client.errors.ServiceError: an id is missing, or one came that was not asked for.
+    """
+    found = {sequence_id: row for row, sequence_id in enumerate(scores.column("sequence_id").to_pylist())}
+    if set(found) != set(ids):
+        odd = sorted(set(found) ^ set(ids))
+        raise ServiceError(f"the teacher's answer lacks or adds {name_sequences(odd)}")
+    rows = [found[sequence_id] for sequence_id in ids]
+    return scores if rows == list(range(len(rows))) else scores.take(rows)
+
+
+def _parts(sequences: pa.Table, limits: tuple[int, int], top_k: int = 0) -> list[pa.Table]:
+    prompts, responses = (
+        schema.lengths(sequences.column(name)) for name in ("prompt_token_ids", "response_token_ids")
+    )
+    # What is told of each response token counts too.
+    sizes = (prompts + responses * (1 + top_k)).tolist()
+    return [sequences.slice(start, stop - start) for start, stop in _cut(sizes, limits)]
+
+
+def _cut(sizes: Sequence[int], limits: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """First row and end of the parts within both limits: of rows, and of their sizes together.
+
+    A row that alone is over them is a part of its own: the service says what is too much.
+    """
+    most_rows, most_tokens = limits
+    start = tokens = 0
+    for row, size in enumerate(sizes):
+        if row > start and (row - start == most_rows or tokens + size > most_tokens):
+            yield start, row
+            start, tokens = row, 0
+        tokens += size
+    if len(sizes) > start:
+        yield start, len(sizes)
+
+
+def _prompt_key(prompt: Any) -> str:
+    return "prompt" if isinstance(prompt, str) else "messages"

@@ -1,0 +1,84 @@
+"""What a recipe and the services themselves say of replicas, engines and workers: declared here, once.
+
+A recipe's section has these fields and the run's own; a service's arguments (`RolloutArgs`, ...) have them
+and the service's own. ``num_cpus`` and ``num_gpus`` are what Ray reserves for one replica; CPUs are logical
+and may exceed the cores.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from rlad_core.sections.base import Section
+from rlad_core.sections.paths import ModelReference
+
+Dtype = Literal["float32", "bfloat16"]
+Share = Annotated[float, Field(gt=0, le=1)]
+PLACES = "Labels of the Ray nodes that it may run on; none: any node."
+MODEL_HELP = (
+    "A folder in Hugging Face layout, a hub id, or 'rlad:NAME' for a model that ships with the project "
+    "(rlad:kk-student, rlad:kk-teacher)"
+)
+
+
+class ReplicaSettings(Section):
+    """Replicas of a service, and what each takes."""
+
+    num_replicas: PositiveInt = 1
+    num_cpus: NonNegativeFloat = Field(default=1, description="What Ray reserves for one replica.")
+    num_gpus: NonNegativeFloat = Field(default=0, description="0: runs on CPUs; fractions share a GPU.")
+    node_labels: dict[str, str] = Field(default={}, description=PLACES)
+
+
+class EngineSettings(ReplicaSettings):
+    """The engine inside a replica."""
+
+    tensor_parallel_size: PositiveInt = Field(default=1, description="GPUs one replica spans (engine vllm).")
+    threads: PositiveInt = Field(default=1, description="CPU threads one replica computes with.")
+    kv_cache_memory_gib: PositiveFloat = Field(
+        default=1.0, description="KV cache of a replica on CPUs (engine vllm)."
+    )
+
+
+class RolloutEngine(EngineSettings):
+    """An engine that samples.
+
+    Throughput of tiny models comes from concurrency, since a step's fixed cost outweighs its arithmetic:
+    keep as many responses in flight as ``max_num_seqs`` admits.
+    """
+
+    gpu_memory_utilization: Share = Field(
+        default=0.5, description="Share of a GPU's memory for a replica on GPUs."
+    )
+    max_num_seqs: PositiveInt = Field(
+        default=256, description="Responses one engine generates at the same time."
+    )
+    max_num_batched_tokens: PositiveInt = Field(default=8192, description="Tokens of one engine step.")
+    timeout_s: PositiveFloat = Field(default=1800.0, description="Longest wait for the groups of one call.")
+
+
+class TeacherEngine(EngineSettings):
+    """An engine that scores."""
+
+    model: ModelReference = Field(description=MODEL_HELP + ".")
+    engine: Literal["torch", "vllm"] = Field(
+        default="torch", description="torch: one packed forward, no KV cache."
+    )
+    dtype: Dtype = "float32"
+    max_tokens_per_batch: PositiveInt = Field(
+        default=16384,
+        description="Tokens of one forward pass. Bounds memory, and the longest sequence.",
+    )
+    gpu_memory_utilization: Share = Field(default=0.4, description="Share of a GPU's memory for engine vllm.")
+
+
+class VerifierSettings(Section):
+    """The processes that judge responses, and the limits of one check."""
+
+    workers: PositiveInt = Field(default=2, description="Processes that judge, in each replica.")
+    time_limit_s: PositiveFloat = Field(
+        default=5.0, description="Wall-clock time of one check; a longer one counts as wrong."
+    )
+    memory_limit_mib: PositiveInt = Field(default=512, description="Memory that one check may take.")

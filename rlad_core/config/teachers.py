@@ -1,0 +1,145 @@
+"""The section `teacher`: who teaches, and where it lives. One class a kind, told apart by `kind`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+
+from rlad_core.config.engines import TeacherEngine
+from rlad_core.sections.base import Section
+from rlad_core.sections.chosen import Chosen, subclass_at
+from rlad_core.sections.paths import RecipePath
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class TeacherSection(Section):
+    """What all teachers have in common."""
+
+    can_demonstrate: ClassVar[bool] = False
+    """Whether it can be asked for responses of its own, and not only to score."""
+
+    kind: str = Field(description="serve, http, openai, or the place of a class of your own: file.py:Name.")
+    tasks: tuple[str, ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        description="Names of the tasks it teaches; null: every task of the recipe.",
+    )
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """For people: the model, and where it is if that is elsewhere."""
+
+
+class ServeTeacher(TeacherEngine, TeacherSection):
+    """A teacher deployed in the run's own Ray cluster."""
+
+    can_demonstrate: ClassVar[bool] = True
+
+    kind: Literal["serve"] = "serve"
+    timeout_s: PositiveFloat = Field(default=600.0, description="Longest wait for one call's scores.")
+
+    @property
+    def where(self) -> str:
+        """The model."""
+        return self.model
+
+
+def _http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")) or not urlsplit(url).hostname:
+        raise ValueError("is no address. Write http://HOST:PORT or https://HOST")
+    return url
+
+
+class RemoteTeacher(TeacherSection):
+    """What teachers elsewhere have in common."""
+
+    url: Annotated[str, AfterValidator(_http_url)] = Field(
+        description="For instance http://teacher.example:8000"
+    )
+    token_env: str | None = Field(
+        default=None, description="Environment variable of the run that holds the bearer token."
+    )
+    token_file: RecipePath | None = Field(default=None, description="File that holds it.")
+    connections: PositiveInt = Field(default=8, description="Requests at a time.")
+    call_timeout_s: PositiveFloat = Field(default=120.0, description="Longest wait for one request.")
+    timeout_s: PositiveFloat = Field(
+        default=1800.0,
+        description="Longest wait for it with its repetitions, e.g. while the teacher restarts.",
+    )
+
+
+class HttpTeacher(RemoteTeacher):
+    """A teacher behind our REST interface (`rlad serve teacher`), with Arrow on the wire."""
+
+    kind: Literal["http"] = "http"
+
+    @property
+    def where(self) -> str:
+        """The address."""
+        return self.url
+
+
+class OpenAITeacher(RemoteTeacher):
+    """A stock vLLM server."""
+
+    kind: Literal["openai"] = "openai"
+    model: str = Field(min_length=1, description="As the server calls it.")
+    api: Literal["completions", "generate"] = Field(
+        default="completions",
+        description="completions: /v1/completions with prompt_logprobs; generate: /inference/v1/generate of "
+        "a server that runs with --enable-scale-out.",
+    )
+
+    @property
+    def where(self) -> str:
+        """Model and address."""
+        return f"{self.model} at {self.url}"
+
+
+class OwnTeacher(TeacherSection):
+    """Base of a teacher of a user's own: its fields are its settings, and `score` answers.
+
+    It is made once in the process that collects experience, and asked on that process's event loop.
+    """
+
+    @property
+    def where(self) -> str:
+        """The class."""
+        return type(self).__name__
+
+    @abstractmethod
+    async def score(self, sequences: pa.Table) -> pa.Table:
+        """Log-probs of the responses.
+
+        Args:
+            sequences: SEQUENCES (`rlad_core.schema`), any number of rows.
+
+        Returns:
+            TEACHER_SCORES, the same ids in the same order; `rlad_core.schema.build` makes it.
+        """
+
+    async def close(self) -> None:
+        """Give back what is held."""
+
+
+KINDS: dict[str, type[TeacherSection]] = {
+    "serve": ServeTeacher,
+    "http": HttpTeacher,
+    "openai": OpenAITeacher,
+}
+
+
+def _own(place: str) -> type[TeacherSection]:
+    made: type[TeacherSection] = subclass_at(place, OwnTeacher, "teacher")
+    return made
+
+
+AnyTeacher = Annotated[TeacherSection, Chosen(key="kind", known=KINDS, own=_own, default="serve")]
+"""A recipe's teacher: one of `KINDS` (`serve` may be left out), or a user's class by its place."""

@@ -1,0 +1,104 @@
+"""What an objective is: settings that a recipe may write, and a formula that the learner calls.
+
+A method is one file: a class that derives from `Objective`, or from `ClippedSurrogate` as all on-policy ones
+do. A user's own is named by its place (``kind: my_objective.py:Mine``); no file of ours is touched for it.
+torch is imported where something is computed, so that a recipe can be checked without it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, PositiveInt
+
+from rlad_core.objectives.aggregation import Aggregation, aggregation_weights
+from rlad_core.sections.base import Section
+from rlad_core.sections.problems import Problem
+
+if TYPE_CHECKING:
+    from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
+
+ResponsesOf = Literal["policy", "teacher", "task"]
+"""Who wrote what is trained on: the policy, a teacher that demonstrates, or the task (its solutions)."""
+
+
+class Objective(Section):
+    """What the learner minimises. Its fields are the objective's settings in a stage of a recipe."""
+
+    uses_group_advantage: ClassVar[bool] = True
+    """Whether the advantage comes from comparing rewards inside a group (so a group needs 2 responses)."""
+
+    kind: str = Field(description="A method's name, or the place of a class of your own: file.py:Name.")
+    aggregation: Aggregation = Field(
+        default="sequence_mean",
+        description="sequence_mean: mean over responses of their token means (the paper); "
+        "token_mean: one mean over all tokens; fixed_length: sums divided by fixed_length (Dr. GRPO).",
+    )
+    fixed_length: PositiveInt | None = Field(
+        default=None, description="Tokens a response counts as; only with aggregation fixed_length."
+    )
+
+    @property
+    def label(self) -> str:
+        """For people: the method's name, or the name of a user's class."""
+        return self.kind.rpartition(":")[2]
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a step under this objective needs the teacher."""
+        return False
+
+    @property
+    def responses_of(self) -> ResponsesOf:
+        """Who writes the responses of a batch."""
+        return "policy"
+
+    @property
+    def trains_on_rollouts(self) -> bool:
+        """Whether the batch holds responses sampled from the policy itself."""
+        return self.responses_of == "policy"
+
+    @property
+    def scores_with_teacher(self) -> bool:
+        """Whether the teacher is asked for log-probs, which a demonstrator is not."""
+        return self.needs_teacher and self.trains_on_rollouts
+
+    @property
+    def without_teacher(self) -> str | None:
+        """How to do without a teacher, for the error where there is none; completes "Write a teacher"."""
+        return None
+
+    def problems(self) -> Iterator[Problem]:
+        """Settings that do not fit each other, by the name of the field."""
+        if self.aggregation == "fixed_length" and self.fixed_length is None:
+            yield Problem(
+                "fixed_length",
+                None,
+                "aggregation fixed_length divides by it. Write a number, such as rollout.max_response_length",
+            )
+        if self.aggregation != "fixed_length" and self.fixed_length is not None:
+            yield Problem(
+                "fixed_length",
+                self.fixed_length,
+                f"has no effect with aggregation {self.aggregation}. Write null, or another aggregation",
+            )
+
+    def token_weights(self, lengths: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+        """Weight of each token of each response of the *global* batch, float64 [N]; `aggregation_weights`."""
+        return aggregation_weights(lengths, self.aggregation, self.fixed_length)
+
+    @abstractmethod
+    def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
+        """Loss and statistics of one micro-batch.
+
+        Args:
+            batch: the micro-batch's response tokens.
+            step: steps of this stage already done, 0 at its first.
+
+        Raises:
+            ValueError: the batch lacks something this objective needs.
+        """

@@ -1,0 +1,163 @@
+"""From pydantic's findings to sentences for the person who wrote the recipe."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from rlad_core.sections.chosen import Chosen
+from rlad_core.sections.problems import NOT_SET, Problem
+
+_NO_SECTION = "is no section. Write its keys below it, as 'key: value'"
+
+_ADVICE = {
+    "int_type": "is no whole number. Write one, such as 8",
+    "int_from_float": "is no whole number. Write one, such as 8",
+    "float_type": "is no number. Write one, such as 0.5",
+    "finite_number": "is no finite number. Write one, such as 0.5",
+    "bool_type": "is neither true nor false. Write one of them",
+    "string_type": "is no text. Write one, in quotes where it looks like something else",
+    "string_pattern_mismatch": "has characters that don't fit. Write letters, digits, '.', '_', '-'; "
+    "a letter or digit first",
+    "tuple_type": "is no list. Write one, such as [2, 3]",
+    "model_type": _NO_SECTION,
+    "model_attributes_type": _NO_SECTION,
+    "greater_than": "must be above {gt}. Write a number above {gt}",
+    "greater_than_equal": "must be at least {ge}. Write {ge} or more",
+    "less_than": "must be below {lt}. Write a number below {lt}",
+    "less_than_equal": "must be at most {le}. Write {le} or less",
+    "literal_error": "is not known. Write {expected}",
+    "too_short": "is empty. Write at least {min_length}",
+    "string_too_short": "is empty. Write a text",
+    "too_long": "has too many entries. Write at most {max_length}",
+}
+
+
+def problems_of(error: ValidationError, root: type[BaseModel], prefix: str = "") -> list[Problem]:
+    """Turn what validating a recipe as ``root`` raised into problems.
+
+    Args:
+        prefix: put before every path, where ``root`` is a part of the recipe.
+    """
+    details = error.errors()
+    problems: list[Problem] = []
+    for detail in details:
+        kind, context = detail["type"], detail.get("ctx", {})
+        here = prefix + "".join(f"{step}." for step in _locate(root, detail["loc"])[0])
+        if kind == "sections_disagree":
+            problems += [replace(each, path=here + each.path) for each in context["problems"]]
+        elif kind == "section_refused":
+            problems += problems_of(context["error"], context["section"], here)
+        elif not _is_echo(detail, details):
+            found = _problem(detail, root)
+            problems.append(replace(found, path=prefix + found.path))
+    return problems
+
+
+def _is_echo(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
+    """Whether a list counts as too short only because its entries were refused."""
+    loc = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in details
+    )
+
+
+def _problem(detail: ErrorDetails, root: type[BaseModel]) -> Problem:
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+    steps, section = _locate(root, detail["loc"])
+    path = ".".join(map(str, steps)) or "the recipe"
+    if kind == "extra_forbidden":
+        return Problem(path, value, _unknown_key(str(steps[-1]), section, root))
+    if kind == "missing":
+        _, around = _locate(root, detail["loc"][:-1])
+        about = _description(around, steps[-1])
+        return Problem(path, NOT_SET, f"is needed{': ' + about if about else ''}")
+    if kind.startswith("choice_"):
+        return _choice(kind, f"{path}.{context['key']}", context, value)
+    if kind in _ADVICE:
+        return Problem(
+            path, value, _ADVICE[kind].format(**context).replace("'", "" if kind == "literal_error" else "'")
+        )
+    said = detail["msg"].removeprefix("Value error, ")
+    return Problem(path, value, said[:1].lower() + said[1:])
+
+
+def _choice(kind: str, path: str, context: Mapping[str, Any], value: Any) -> Problem:
+    """What is wrong with the key that chooses a section's class, see `rlad_core.sections.chosen`."""
+    written = value.get(context["key"], NOT_SET)
+    if kind == "choice_refused":
+        return Problem(path, written, context["reason"])
+    listing = f"Write one of {', '.join(context['known'])}, or a class of your own: file.py:Name"
+    if kind == "choice_missing":
+        return Problem(path, NOT_SET, f"is needed. {listing}")
+    return Problem(path, written, f"is not known{_guess(str(written), context['known'])} {listing}")
+
+
+def _locate(root: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[str | int], type[BaseModel]]:
+    """Follow pydantic's location through the classes.
+
+    Returns:
+        The path as the recipe's author wrote it, and the section at its end; for a plain field or an unknown
+        key, the section that it is in.
+    """
+    section = root
+    for step in loc:
+        if isinstance(step, str) and step in section.model_fields:
+            section = next(_sections_in(section.model_fields[step]), section)
+    return list(loc), section
+
+
+def _sections_in(field: FieldInfo) -> Iterator[type[BaseModel]]:
+    """The sections that a field may hold, alone or in a list; a key that chooses is in its metadata."""
+    for choice in (each for each in _metadata(field.annotation, field.metadata) if isinstance(each, Chosen)):
+        yield from choice.known.values()
+        return
+    yield from _models_in(field.annotation)
+
+
+def _metadata(annotation: Any, own: Sequence[Any]) -> Iterator[Any]:
+    yield from own
+    yield from getattr(annotation, "__metadata__", ())
+    for argument in get_args(annotation):
+        yield from _metadata(argument, ())
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _description(section: type[BaseModel], step: str | int) -> str | None:
+    field = section.model_fields.get(str(step))
+    return field.description if field is not None else None
+
+
+def _unknown_key(key: str, section: type[BaseModel], root: type[BaseModel]) -> str:
+    known = sorted(section.model_fields)
+    guess = _guess(key, known)
+    if guess != ".":
+        return f"no such key{guess}"
+    elsewhere = dict.fromkeys(path for path in _all_paths(root) if path.rpartition(".")[2] == key)
+    there = f" There is {' and '.join(elsewhere)}." if elsewhere else ""
+    return f"no such key.{there} Known here: {', '.join(known)}"
+
+
+def _guess(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
+    return f". Did you mean {close[0]}?" if close else "."
+
+
+def _all_paths(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        place = ".0" if "tuple[" in str(field.annotation) else ""
+        for child in _sections_in(field):
+            yield from _all_paths(child, f"{prefix}{name}{place}.")

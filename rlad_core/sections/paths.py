@@ -1,0 +1,69 @@
+"""Paths in recipes: in the file they are relative to the file, after ``--set`` to where one types.
+
+`FOLDER` is the key of pydantic's validation context that holds the recipe's folder, and `CHECKED` says that
+the recipe was checked in another process: users' code is then loaded where it is used, and not before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationInfo
+
+from rlad_core.sections import code
+
+FOLDER = "folder"
+CHECKED = "checked"
+
+
+class Typed(str):
+    """A text from the command line."""
+
+
+def typed(value: Any) -> Any:
+    """A value from the command line, its texts marked as `Typed`."""
+    if isinstance(value, str):
+        return Typed(value)
+    if isinstance(value, list):
+        return [typed(each) for each in value]
+    if isinstance(value, dict):
+        return {key: typed(each) for key, each in value.items()}
+    return value
+
+
+def folder_of(value: str, info: ValidationInfo) -> Path:
+    """What a relative path starts from."""
+    return Path.cwd() if isinstance(value, Typed) else Path((info.context or {}).get(FOLDER) or Path.cwd())
+
+
+def was_checked(info: ValidationInfo) -> bool:
+    """Whether the recipe was checked before, see `CHECKED`."""
+    return bool((info.context or {}).get(CHECKED))
+
+
+def _path(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str) or not value:
+        return value
+    return str((folder_of(value, info) / Path(value).expanduser()).absolute())
+
+
+def _place(value: Any, info: ValidationInfo) -> Any:
+    return code.absolute(value, folder_of(value, info)) if code.is_place(value) else value
+
+
+def _model(value: Any, info: ValidationInfo) -> Any:
+    """A folder beside the recipe; anything else (a hub id, rlad:NAME) as it is."""
+    if isinstance(value, str) and value and not isinstance(value, Typed):
+        folder = folder_of(value, info) / Path(value).expanduser()
+        if folder.is_dir():
+            return str(folder.absolute())
+    return value
+
+
+RecipePath = Annotated[str, BeforeValidator(_path), Field(min_length=1)]
+"""A file or folder; absolute once it is read."""
+CodePlace = Annotated[str, BeforeValidator(_place)]
+"""A user's class or function, see `rlad_core.sections.code`; a file's path is absolute once it is read."""
+ModelReference = Annotated[str, BeforeValidator(_model)]
+"""A folder in Hugging Face layout, a hub id, or rlad:NAME."""

@@ -1,0 +1,62 @@
+"""Waiting within a limit that says what was waited for, and for several coroutines that must all succeed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+@asynccontextmanager
+async def limit(seconds: float, what: str) -> AsyncIterator[None]:
+    """Raise `TimeoutError` naming ``what`` if the block takes longer than ``seconds``."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise TimeoutError(f"waited {seconds:g} s for {what}") from error
+
+
+async def all_of(work: Iterable[Coroutine[Any, Any, Result]], *, at_most: int | None = None) -> list[Result]:
+    """The results, in order. When one fails the others are cancelled.
+
+    Args:
+        at_most: how many run at a time; None: all.
+
+    Raises:
+        Exception: the first failure, as it is and not in a group.
+    """
+    if at_most is not None:
+        work = _in_turn(work, asyncio.Semaphore(at_most))
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _in_turn(
+    work: Iterable[Coroutine[Any, Any, Result]], places: asyncio.Semaphore
+) -> list[Coroutine[Any, Any, Result]]:
+    async def take_place(each: Coroutine[Any, Any, Result]) -> Result:
+        try:
+            async with places:
+                return await each
+        finally:
+            each.close()  # one that never got a place
+
+    return [take_place(each) for each in work]
+
+
+class Once:
+    """Passes on the first of its calls."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def __call__(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()

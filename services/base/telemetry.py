@@ -1,0 +1,294 @@
+"""Spans and metrics: every stage is a `span`, and from it come the histogram, the exact seconds, the log line
+and the step's stage table (`rlad_core.timeline`).
+
+The declarations in `rlad_core.metrics` are recorded through Ray's metrics agent in a process that has joined
+a Ray cluster, and through prometheus_client everywhere else (command line, clients, benchmarks).
+
+Example:
+    >>> with span("teacher", items=1) as work:
+    ...     scores = [0.0, 0.0]
+    ...     work.tokens = len(scores)
+"""
+
+import contextlib
+import json
+import logging
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import structlog
+
+from rlad_core import metrics
+from rlad_core.client.errors import ServiceError
+from rlad_core.metrics import SHARED, Kind, MetricSpec, Stage
+from rlad_core.timeline import StageSpan
+from services.base.metric_sinks import Sink, current_sink
+
+
+class _Process:
+    """What this process has been told, and what is open in it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.run = SHARED
+        self.sink: Sink | None = None
+        self.open: Counter[tuple[str, ...]] = Counter()
+        self.collectors: list[SpanCollector] = []
+        self.log_file: BinaryIO | None = None
+
+
+_process = _Process()
+
+
+def name_run(run: str) -> None:
+    """Say which run this process works for: the label `run` of all that it records from now on."""
+    _process.run = run
+
+
+def run_name() -> str:
+    """The run that this process works for."""
+    return _process.run
+
+
+@contextlib.contextmanager
+def recording_into(sink: Sink) -> Iterator[None]:
+    """Record into `sink`, whether or not this process has joined a cluster, for a test or a benchmark."""
+    before, _process.sink = _process.sink, sink
+    try:
+        yield
+    finally:
+        _process.sink = before
+
+
+def count(spec: MetricSpec, value: float = 1.0, **labels: str) -> None:
+    """Raise a counter by `value`; the label `run` is filled in where it is not given."""
+    complete = _complete(spec, "counter", labels)
+    if value < 0:
+        raise ValueError(f"{spec.name} is a counter and cannot rise by {value}")
+    if value:  # Ray refuses a rise of 0
+        _sink().add(spec, value, complete)
+
+
+def gauge(spec: MetricSpec, value: float, **labels: str) -> None:
+    """Set a gauge; the label `run` is filled in where it is not given."""
+    _sink().set(spec, value, _complete(spec, "gauge", labels))
+
+
+def observe(spec: MetricSpec, value: float, **labels: str) -> None:
+    """Put one value into a histogram; the label `run` is filled in where it is not given."""
+    _sink().observe(spec, value, _complete(spec, "histogram", labels))
+
+
+def waiting(stage: Stage, change: int) -> None:
+    """Say that `change` items more, or fewer, wait for a stage to take them."""
+    _change_open(metrics.STAGE_QUEUE, change, stage=stage)
+
+
+class span:
+    """Time one piece of a stage's work, in `with` or `async with`.
+
+    Set `items` and `tokens` inside where they are not known before. On leaving, the latency, the seconds, the
+    items and tokens and the number of open spans are recorded, one line is logged, and the span goes to the
+    collectors. An exception passes through: it is counted by its class, and its items and tokens are not.
+
+    Args:
+        stage: one of `rlad_core.metrics.STAGES`.
+        items, tokens: what the span works on.
+        facts: more fields for the log line (step, group, replica, ...); they do not become labels.
+    """
+
+    def __init__(self, stage: Stage, *, items: int = 0, tokens: int = 0, **facts: Any) -> None:
+        if stage not in metrics.STAGES:
+            raise ValueError(f"{stage!r} is not a stage; stages are {', '.join(metrics.STAGES)}")
+        self.stage: Stage = stage
+        self.items, self.tokens, self.facts = items, tokens, facts
+        #: Length, known after leaving.
+        self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        _change_open(metrics.STAGE_IN_FLIGHT, +1, stage=self.stage)
+        self._start, self._clock = time.time(), time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The length comes from the steady clock; the wall clock only places it among other processes' spans.
+        self.seconds = time.perf_counter() - self._clock
+        _change_open(metrics.STAGE_IN_FLIGHT, -1, stage=self.stage)
+        observe(metrics.STAGE_DURATION, self.seconds, stage=self.stage)
+        count(metrics.STAGE_SECONDS, self.seconds, stage=self.stage)
+        fields = {"stage": self.stage, "seconds": round(self.seconds, 6), **self.facts}
+        if kind is None:
+            count(metrics.STAGE_ITEMS, self.items, stage=self.stage)
+            count(metrics.STAGE_TOKENS, self.tokens, stage=self.stage)
+            log("stage", items=self.items, tokens=self.tokens, **fields)
+        else:
+            count(metrics.STAGE_ERRORS, stage=self.stage, kind=kind.__name__)
+            log("stage_failed", level="warning", kind=kind.__name__, error=str(error), **fields)
+        done = StageSpan(
+            self.stage,
+            self._start,
+            self._start + self.seconds,
+            items=self.items if kind is None else 0,
+            tokens=self.tokens if kind is None else 0,
+            failed=kind is not None,
+        )
+        with _process.lock:
+            for collector in _process.collectors:
+                collector.spans.append(done)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+
+@contextlib.contextmanager
+def request(service: str, kind: str) -> Iterator[None]:
+    """Time one call to a service; an exception is counted, with the limit that it tells of, and passes.
+
+    Args:
+        service: the label of that name.
+        kind: see `rlad_core.metrics.SERVICE_REQUESTS`.
+    """
+    clock = time.perf_counter()
+    count(metrics.SERVICE_REQUESTS, service=service, kind=kind)
+    _change_open(metrics.SERVICE_IN_FLIGHT, +1, service=service)
+    try:
+        yield
+    except BaseException as error:
+        count(metrics.SERVICE_ERRORS, service=service, kind=type(error).__name__)
+        if isinstance(error, ServiceError) and error.limit is not None:
+            count(metrics.SERVICE_LIMITS, service=service, kind=error.limit)
+        raise
+    finally:
+        seconds = time.perf_counter() - clock
+        _change_open(metrics.SERVICE_IN_FLIGHT, -1, service=service)
+        observe(metrics.SERVICE_DURATION, seconds, service=service)
+        count(metrics.SERVICE_SECONDS, seconds, service=service)
+
+
+class phase:
+    """Time one phase of a call, in `with`: queue, decode, engine or encode.
+
+    Args:
+        service: whose call it is.
+        name: of the phase; `change` ends it and begins the next one.
+    """
+
+    def __init__(self, service: str, name: str) -> None:
+        self.service, self.name = service, name
+
+    def __enter__(self) -> Self:
+        self._clock = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        seconds = time.perf_counter() - self._clock
+        observe(metrics.SERVICE_PHASE_DURATION, seconds, service=self.service, phase=self.name)
+        count(metrics.SERVICE_PHASE_SECONDS, seconds, service=self.service, phase=self.name)
+
+    def change(self, name: str) -> None:
+        """From now on it is phase `name`."""
+        self.__exit__(None, None, None)
+        self.name = name
+        self.__enter__()
+
+
+class SpanCollector:
+    """Keeps the finished spans of this process, from its making until `close`.
+
+    Spans are kept only where somebody asks for them, so that a service which runs for weeks does not grow.
+    """
+
+    def __init__(self) -> None:
+        self.spans: list[StageSpan] = []
+        with _process.lock:
+            _process.collectors.append(self)
+
+    def take(self) -> list[StageSpan]:
+        """The spans that finished since the last call."""
+        with _process.lock:
+            taken, self.spans = self.spans, []
+        return taken
+
+    def close(self) -> None:
+        """Stop collecting."""
+        with _process.lock:
+            _process.collectors.remove(self)
+
+
+def log(event: str, *, level: str = "info", **fields: Any) -> None:
+    """One structured log line, with the run's name and what `structlog.contextvars` holds (a request id)."""
+    if not structlog.is_configured():
+        configure_logging(None)
+    getattr(structlog.get_logger(), level)(event, run=_process.run, **fields)
+
+
+def configure_logging(run_dir: Path | None, *, level: str = "INFO") -> None:
+    """Write log lines as JSON objects, one a line, to ``run_dir/log.jsonl``, or to stderr where it is None.
+
+    All processes of a run append to the same file; a line is one write to a file opened for appending, so
+    that lines of different processes do not mix.
+    """
+    if _process.log_file is not None:
+        _process.log_file.close()
+        _process.log_file = None
+    if run_dir is None:
+        factory: Any = structlog.WriteLoggerFactory(sys.stderr)
+    else:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        _process.log_file = (run_dir / "log.jsonl").open("ab", buffering=0)
+        factory = structlog.BytesLoggerFactory(_process.log_file)
+
+    def render(_logger: Any, _method: str, event: structlog.typing.EventDict) -> str | bytes:
+        line = json.dumps(event, default=str, ensure_ascii=False)
+        return line if run_dir is None else line.encode()
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=factory,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _change_open(spec: MetricSpec, change: int, **labels: str) -> None:
+    """Move a gauge up or down; Ray's gauges can only be set, so the number is kept here."""
+    key = (spec.name, *labels.values())
+    with _process.lock:
+        _process.open[key] += change
+        # Set inside the lock: two threads must not write their numbers in the wrong order.
+        gauge(spec, _process.open[key], **labels)
+
+
+def _sink() -> Sink:
+    return current_sink() if _process.sink is None else _process.sink
+
+
+def _complete(spec: MetricSpec, kind: Kind, labels: dict[str, str]) -> dict[str, str]:
+    if spec.kind != kind:
+        raise ValueError(f"{spec.name} is a {spec.kind}, not a {kind}")
+    if "run" in spec.labels:
+        labels = {"run": _process.run, **labels}
+    if set(labels) != set(spec.labels):
+        raise ValueError(f"{spec.name} has the labels {spec.labels}, got {sorted(labels)}")
+    return labels

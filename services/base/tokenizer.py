@@ -1,0 +1,36 @@
+"""A model's tokenizer.
+
+transformers, and torch with it, is imported when a tokenizer is wanted: it takes longer to load than all else
+that a process needs which only deploys services or calls them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlad_core.client.forms import TokenizerInfo
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub id, with its chat template.
+
+    Raises:
+        OSError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
+    return tokenizer
+
+
+def tokenizer_info(tokenizer: PreTrainedTokenizerBase) -> TokenizerInfo:
+    """What `TokenizerInfo` says of a tokenizer."""
+    special = {
+        name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
+    }
+    return TokenizerInfo(
+        vocabulary=tokenizer.get_vocab(), special_tokens=special, chat_template=tokenizer.chat_template
+    )

@@ -1,1 +1,0 @@
-"""Judging responses in worker processes that can be killed."""

@@ -1,0 +1,6 @@
+"""The command ``rlad``.
+
+In: what a person types. Out: tables and sentences; exit code 0, 1 (failed or stopped) or 2 (wrong usage or
+recipe).
+Called by nobody but the console script and ``python -m services``.
+"""

@@ -1,0 +1,140 @@
+"""What may be set of a service that ``rlad serve`` starts, and what is tried on it first."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ray.serve import Application
+
+from rlad_core.sections import code
+from rlad_core.tasks import example, own_task, shipped
+from services.rollout import service as rollout
+from services.rollout.settings import RolloutArgs
+from services.serve.replica_settings import ReplicaArgs
+from services.teacher import service as teacher
+from services.teacher.settings import TeacherArgs
+from services.verifier import service as verifier
+from services.verifier.settings import VerifierArgs
+
+
+class ServingError(Exception):
+    """The services cannot be started as asked; the message is for the person who asked."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that can be started alone.
+
+    Args:
+        args: class of its settings.
+        build: makes its application from them.
+        try_it: path and body of a request to begin with.
+    """
+
+    args: type[ReplicaArgs]
+    build: Callable[[Any], Application]
+    try_it: tuple[str, str]
+
+
+SERVICES: Mapping[str, Service] = {
+    "teacher": Service(
+        TeacherArgs,
+        teacher.build,
+        ("/v1/score", '{"sequences": [{"prompt_token_ids": [5], "response_token_ids": [6]}]}'),
+    ),
+    "rollout": Service(
+        RolloutArgs,
+        rollout.build,
+        (
+            "/v1/rollouts",
+            '{"prompts": [{"prompt_token_ids": [5]}], "sampling": {"group_size": 2, "max_tokens": 8}}',
+        ),
+    ),
+    "verifier": Service(VerifierArgs, verifier.build, ("/v1/verify", example())),
+}
+
+
+def read_settings(
+    service: str, settings: Mapping[str, Any], model: str | None = None
+) -> dict[str, ReplicaArgs]:
+    """Settings by name of the service, of one or of `all`.
+
+    Args:
+        settings: of the one; with `all`, by name of the service.
+        model: see `read_args`.
+
+    Raises:
+        ServingError: see `read_args`; also what belongs to no service.
+    """
+    if service != "all":
+        return {service: read_args(service, settings, model)}
+    for name, value in settings.items():
+        if name not in SERVICES:
+            raise ServingError(
+                f"{name}: no such service, so nothing would read it. With all, write "
+                f"{' or '.join(f'{known}.SETTING=VALUE' for known in SERVICES)}"
+            )
+        if not isinstance(value, Mapping):
+            raise ServingError(f"{name}: has settings and no value ({value!r}). Write {name}.SETTING=VALUE")
+    return {name: read_args(name, settings.get(name, {}), model) for name in SERVICES}
+
+
+def with_tasks(settings: Mapping[str, Any], places: Sequence[str]) -> dict[str, Any]:
+    """The verifier's settings with tasks of the user's own beside those that it has.
+
+    Args:
+        places: of a task's class, or of a function ``score(response, gold, row)``, see
+            `rlad_core.sections.code`; relative to the current folder.
+
+    Raises:
+        ServingError: there is none of the two at a place.
+    """
+    tasks: dict[str, Any] = dict(settings.get("tasks", shipped()))
+    for place in places:
+        try:
+            name, spec = own_task(code.absolute(place, Path.cwd()))
+        except (code.CodeError, TypeError) as error:
+            raise ServingError(f"--task {place}: {error}") from error
+        tasks[name] = spec
+    return {**settings, "tasks": tasks}
+
+
+def read_args(service: str, settings: Mapping[str, Any], model: str | None) -> ReplicaArgs:
+    """A service's settings.
+
+    Args:
+        model: taken where the service has one and the settings name none.
+
+    Raises:
+        ServingError: a setting is unknown or impossible; names it.
+    """
+    kind = SERVICES[service].args
+    default = {"model": model} if model is not None and "model" in kind.model_fields else {}
+    try:
+        return _from_anywhere(kind.model_validate({**default, **settings}))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or service
+        raise ServingError(f"{where}: {first['msg']} (it was {first['input']!r})") from error
+
+
+def _from_anywhere(args: ReplicaArgs) -> ReplicaArgs:
+    """With what a replica cannot find from its own current folder: a model's folder by its absolute path (the
+    API calls it as it was given), the text of users' code.
+
+    Raises:
+        ServingError: a file with code cannot be read.
+    """
+    if isinstance(args, VerifierArgs):
+        try:
+            return args.with_code()
+        except code.CodeError as error:
+            raise ServingError(f"tasks: {error}") from error
+    if not isinstance(args, TeacherArgs | RolloutArgs):
+        return args
+    folder = Path(args.model).expanduser()
+    if not folder.is_dir():
+        return args
+    return args.model_copy(update={"model": str(folder.absolute()), "served_name": args.name})

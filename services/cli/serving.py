@@ -1,0 +1,107 @@
+"""``rlad serve``: services on this machine, until somebody stops them.
+
+Stopping drains: on SIGTERM or Ctrl-C every replica refuses what is new with 503, what runs is finished within
+the services' ``drain_timeout_s``, and then all ends.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from ray import serve
+
+from services.cli.service_settings import SERVICES, ServingError
+from services.serve.cluster import embedded_ray
+from services.serve.deployment import deployed
+from services.serve.http.auth import TOKENS, TOKENS_FILE, Tokens, is_loopback
+from services.serve.replica_settings import ReplicaArgs
+
+_SPARE_CPUS = 2  # logical: Serve's proxy and controller
+_DRAIN_POLL_S = 0.2
+
+
+def serve_until_stopped(
+    services: Mapping[str, ReplicaArgs],
+    *,
+    host: str,
+    port: int,
+    start_timeout_s: float,
+    say: Callable[[str], None],
+) -> None:
+    """Start services in a Ray of their own and serve until SIGTERM or Ctrl-C.
+
+    Args:
+        services: settings by name of the service. One alone is under ``/``, several under ``/NAME``.
+        say: told what a person should know.
+
+    Raises:
+        ServingError: ``host`` would open the services to others and no token is configured.
+        DeploymentError: a service does not start.
+    """
+    if not (locked := Tokens().required) and not is_loopback(host):
+        raise ServingError(
+            f"--host {host} would let anyone on the network in: set {TOKENS} or {TOKENS_FILE} to tokens of "
+            "your choice, or leave --host at 127.0.0.1"
+        )
+    cpus = _SPARE_CPUS + math.ceil(sum(args.num_cpus * _most_replicas(args) for args in services.values()))
+    names = list(services)
+    routes = {name: "/" if len(names) == 1 else f"/{name}" for name in names}
+    apps = {name: SERVICES[name].build(args) for name, args in services.items()}
+    say(f"starting Ray and {', '.join(names)}")
+    with (
+        embedded_ray(num_cpus=cpus, object_store_gib=0.5),
+        # After Ray, which takes SIGTERM for itself when it starts.
+        _stop_event() as stopped,
+        deployed(
+            apps, timeout_s=start_timeout_s, setting="--start-timeout", host=host, port=port, routes=routes,
+            take_down=False,
+        ) as url,
+    ):  # fmt: skip
+        who = "callers with a token" if locked else f"this machine only, since {TOKENS} is not set"
+        say(f"serving {who} on {url}")
+        for name in names:
+            base = url + routes[name].rstrip("/")
+            path, body = SERVICES[name].try_it
+            token = ' -H "Authorization: Bearer $TOKEN"' if locked else ""
+            say(f"{name}: documentation {base}/docs, try\n  curl {base}{path}{token} -d '{body}'")
+        while not stopped.wait(1.0):
+            pass
+        say("stopping: what runs is finished, what is new is refused")
+        _drain(names, max(args.drain_timeout_s for args in services.values()))
+
+
+def _most_replicas(args: ReplicaArgs) -> int:
+    return args.num_replicas if args.autoscaling is None else args.autoscaling.max_replicas
+
+
+def _drain(names: list[str], limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    handles = [serve.get_app_handle(name) for name in names]
+    for handle in handles:
+        handle.broadcast("drain").results(timeout_s=limit_s, return_exceptions=True)
+    while time.monotonic() < deadline:
+        counts = [
+            count
+            for handle in handles
+            for count in handle.broadcast("in_work").results(timeout_s=limit_s, return_exceptions=True)
+        ]
+        if not any(count for count in counts if isinstance(count, int)):
+            return
+        time.sleep(_DRAIN_POLL_S)
+
+
+@contextmanager
+def _stop_event() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set inside the block."""
+    stopped = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,72 @@
+"""Calls to deployments and actors: limits that name what was waited for, retries where they are harmless."""
+
+import asyncio
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    GetTimeoutError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+TRANSIENT = (
+    ActorDiedError,
+    ActorUnavailableError,
+    WorkerCrashedError,
+    BackPressureError,
+    DeploymentUnavailableError,
+)
+"""A replica is gone or full. Serve starts another; our requests are idempotent, so asking again is safe."""
+
+
+async def call(method: DeploymentHandle, *args: Any, timeout_s: float, what: str, **kwargs: Any) -> Any:
+    """Call a deployment's method, again if its replica went away, until it answers.
+
+    Args:
+        method: such as ``handle.score``.
+        timeout_s: limit for all attempts together.
+        what: what is waited for, for the error.
+
+    Raises:
+        TimeoutError: naming ``what`` and the last fault; or the deployment's own, as it is.
+    """
+    last: BaseException | None = None
+    limit = asyncio.timeout(timeout_s)
+    try:
+        async with limit:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(TRANSIENT),
+                wait=wait_random_exponential(multiplier=0.5, max=10),
+                reraise=True,
+            ):
+                with attempt:
+                    try:
+                        return await method.remote(*args, **kwargs)
+                    except TRANSIENT as error:
+                        last = error
+                        raise
+    except TimeoutError as error:
+        if not limit.expired():  # the deployment gave up on something that it waited for itself
+            raise
+        because = f"; the last attempt ended with {type(last).__name__}: {last}" if last else ""
+        raise TimeoutError(f"waited {timeout_s:g} s for {what}{because}") from error
+
+
+def answer_of(reference: Any, *, timeout_s: float, what: str) -> Any:
+    """An actor's answer, from synchronous code.
+
+    Raises:
+        TimeoutError: naming ``what``; or what the actor's method raised, without the stack of its process.
+    """
+    try:
+        return ray.get(reference, timeout=timeout_s)
+    except GetTimeoutError as error:
+        raise TimeoutError(f"waited {timeout_s:g} s for {what}") from error
+    except RayTaskError as error:
+        raise error.cause from None

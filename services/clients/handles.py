@@ -1,0 +1,108 @@
+"""How the services of a run are reached from any process of its cluster: names, handles, teachers."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from rlad_core import schema
+from rlad_core.client import AsyncTeacherClient, Endpoint, ServiceError
+from rlad_core.client.endpoint import token_from
+from rlad_core.config import (
+    HttpTeacher,
+    OpenAITeacher,
+    OwnTeacher,
+    RemoteTeacher,
+    RunConfig,
+    ServeTeacher,
+    TeacherSection,
+    resolve_model,
+)
+from rlad_core.sections import code
+from services.clients.teachers import HandleTeacher, RestTeacher, StockServerTeacher, Teacher
+
+
+@dataclass(frozen=True)
+class ServiceNames:
+    """Names of a run's applications and store; every process gets its own handles from them."""
+
+    run: str
+
+    @property
+    def policy_store(self) -> str:
+        """The actor that holds the policy's versions."""
+        return f"{self.run}-policy"
+
+    def rollout(self) -> DeploymentHandle:
+        """Samples from the policy."""
+        return serve.get_app_handle(f"{self.run}-rollout")
+
+    def demonstrator(self) -> DeploymentHandle:
+        """Samples from the teacher, for offline distillation."""
+        return serve.get_app_handle(f"{self.run}-demonstrator")
+
+    def verifier(self) -> DeploymentHandle:
+        """Judges responses."""
+        return serve.get_app_handle(f"{self.run}-verifier")
+
+    def teacher_app(self, place: str) -> str:
+        """The application of a teacher that the run deploys, by its place in the recipe."""
+        return f"{self.run}-{place.replace('teachers.', 'teacher-')}"
+
+
+class _OwnTeacher(Teacher):
+    """A user's teacher: a section of the recipe that answers by itself."""
+
+    def __init__(self, section: OwnTeacher) -> None:
+        self._section = section
+
+    async def score(self, sequences: pa.Table) -> pa.Table:
+        try:
+            scores = await self._section.score(sequences)
+            schema.validate(scores, schema.TEACHER_SCORES)
+        except Exception as error:
+            raise ServiceError(f"the teacher {self._section.where} failed: {code.fault(error)}") from error
+        return scores
+
+    async def close(self) -> None:
+        await self._section.close()
+
+
+def reach_teacher(run: str, place: str, settings: TeacherSection, token: str | None = None) -> Teacher:
+    """A teacher that can be asked; to be used on the event loop that it is made on.
+
+    Args:
+        run: name of the run that asks.
+        place: of the teacher in the recipe.
+        token: for a remote one, see `teacher_tokens`.
+    """
+    if isinstance(settings, OwnTeacher):
+        return _OwnTeacher(settings)
+    if isinstance(settings, ServeTeacher):
+        handle = serve.get_app_handle(ServiceNames(run).teacher_app(place))
+        return HandleTeacher(handle, resolve_model(settings.model), timeout_s=settings.timeout_s)
+    reach = {"token": token, **settings.model_dump(include={"call_timeout_s", "timeout_s", "connections"})}
+    if isinstance(settings, HttpTeacher):
+        return RestTeacher(AsyncTeacherClient(settings.url, **reach))
+    assert isinstance(settings, OpenAITeacher)
+    return StockServerTeacher(Endpoint(settings.url, **reach), settings.model, settings.api)
+
+
+def teacher_tokens(config: RunConfig) -> dict[str, str]:
+    """Bearer tokens of the remote teachers that the run asks, by their place in the recipe.
+
+    Raises:
+        ValueError: a token is not where the recipe says; names the teacher.
+    """
+    tokens: dict[str, str] = {}
+    for place, settings in (config.teacher_sections if config.needs_teacher else {}).items():
+        if not isinstance(settings, RemoteTeacher):
+            continue
+        try:
+            token = token_from(settings.token_env, settings.token_file)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        if token is not None:
+            tokens[place] = token
+    return tokens

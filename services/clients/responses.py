@@ -1,0 +1,57 @@
+"""Responses and what they are worth: the rollout service and the verifier, asked by handle."""
+
+import pyarrow as pa
+from ray.serve.handle import DeploymentHandle
+
+from rlad_core.schema import to_responses
+from services.base.telemetry import span
+from services.clients.calls import call
+from services.rollout.settings import SamplingSettings
+
+
+class Responses:
+    """Samples and judges. Holds no state: whatever is asked can be asked again after a fault.
+
+    Args:
+        rollout: handle of the rollout service (of the policy, or of a teacher that demonstrates).
+        verifier: handle of the verifier service.
+        timeout_s: limit for each call.
+    """
+
+    def __init__(self, rollout: DeploymentHandle, verifier: DeploymentHandle, timeout_s: float) -> None:
+        self._rollout = rollout
+        self._verifier = verifier
+        self._timeout_s = timeout_s
+
+    async def sample(self, groups: pa.Table, sampling: SamplingSettings, version: int) -> pa.Table:
+        """ROLLOUTS of these groups.
+
+        Args:
+            groups: with the columns group_id, prompt_id, prompt_token_ids.
+            version: oldest policy version that may sample.
+
+        Raises:
+            TimeoutError: the service did not answer.
+        """
+        wanted = groups.select(["group_id", "prompt_id", "prompt_token_ids"])
+        return await call(
+            self._rollout.generate,
+            wanted,
+            sampling,
+            min_version=version,
+            timeout_s=self._timeout_s,
+            what="rollouts",
+        )
+
+    async def judge(self, rollouts: pa.Table, prompts: pa.Table) -> pa.Table:
+        """REWARDS of these rollouts.
+
+        Args:
+            prompts: PROMPTS with every prompt of `rollouts`; it may hold more.
+
+        Raises:
+            TimeoutError: the service did not answer.
+        """
+        with span("verify", items=len(rollouts)):
+            responses = to_responses(rollouts, prompts)
+            return await call(self._verifier.verify, responses, timeout_s=self._timeout_s, what="rewards")

@@ -1,0 +1,19 @@
+"""One way to ask a teacher, wherever it is: a deployment of the run's own cluster, our REST interface, or a
+stock vLLM server.
+"""
+
+from services.clients.teachers.handle import HandleTeacher
+from services.clients.teachers.interface import Teacher
+from services.clients.teachers.policy import MismatchError, PolicyFacts, compare_model
+from services.clients.teachers.rest import RestTeacher
+from services.clients.teachers.stock import StockServerTeacher
+
+__all__ = [
+    "HandleTeacher",
+    "MismatchError",
+    "PolicyFacts",
+    "RestTeacher",
+    "StockServerTeacher",
+    "Teacher",
+    "compare_model",
+]

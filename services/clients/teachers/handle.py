@@ -1,0 +1,33 @@
+"""A teacher deployed in this process's own Ray cluster."""
+
+import pyarrow as pa
+from ray.serve.handle import DeploymentHandle
+
+from services.clients.calls import call
+from services.clients.teachers.interface import Teacher
+from services.clients.teachers.policy import PolicyFacts, compare_model
+
+
+class HandleTeacher(Teacher):
+    """Asks by deployment handle, in Arrow.
+
+    Args:
+        handle: of the application that `services.teacher.service.build` makes.
+        model: folder or hub id of what it serves.
+        timeout_s: limit of a call, including attempts after a replica went away.
+    """
+
+    def __init__(self, handle: DeploymentHandle, model: str, timeout_s: float) -> None:
+        self._handle = handle
+        self._model = model
+        self._timeout_s = timeout_s
+
+    async def score(self, sequences: pa.Table) -> pa.Table:
+        """See `Teacher.score`."""
+        what = f"the teacher's log-probs of {sequences.num_rows} sequences"
+        scores: pa.Table = await call(self._handle.score, sequences, timeout_s=self._timeout_s, what=what)
+        return scores
+
+    async def compare(self, policy: PolicyFacts) -> None:
+        """See `Teacher.compare`."""
+        compare_model(policy, self._model)

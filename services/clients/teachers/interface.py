@@ -1,0 +1,52 @@
+"""What a run asks of a teacher.
+
+A teacher scores a SEQUENCES table (see `rlad_core.schema`) and answers TEACHER_SCORES: the same ids in the
+same order, and for each response exactly one float32 per token, the natural log-prob of the untruncated
+distribution at temperature 1. Scoring has no side effects, so a call may always be repeated.
+"""
+
+from abc import ABC, abstractmethod
+
+import pyarrow as pa
+
+from services.clients.teachers.policy import PolicyFacts, check_scores
+
+
+class Teacher(ABC):
+    """A teacher that can be asked."""
+
+    @abstractmethod
+    async def score(self, sequences: pa.Table) -> pa.Table:
+        """Log-probs of the responses.
+
+        Args:
+            sequences: SEQUENCES, any number of rows.
+
+        Returns:
+            TEACHER_SCORES, the same ids in the same order.
+
+        Raises:
+            rlad_core.client.errors.InvalidRequestError: a sequence cannot be scored; names it.
+            TimeoutError: no answer within the teacher's limit.
+        """
+
+    async def compare(self, policy: PolicyFacts) -> None:  # noqa: B027 - of some nothing can be known
+        """Compare what can be known of this teacher with the policy; by default nothing can.
+
+        Raises:
+            MismatchError: they do not fit; says what differs first.
+            ServiceError, TimeoutError: the teacher does not answer.
+        """
+
+    async def probe(self, policy: PolicyFacts) -> None:
+        """Whether this teacher speaks the policy's language: `compare`, and then a known text is scored.
+
+        Raises:
+            MismatchError: it does not, or its answer is none; says what differs first.
+            ServiceError, TimeoutError: the teacher does not answer.
+        """
+        await self.compare(policy)
+        check_scores(await self.score(policy.known_text()), policy)
+
+    async def close(self) -> None:  # noqa: B027 - most teachers hold nothing
+        """Give back connections."""

@@ -1,0 +1,57 @@
+"""A teacher that is reached through our REST interface, with Arrow on the wire."""
+
+import numpy as np
+import pyarrow as pa
+
+from rlad_core.client import AsyncTeacherClient
+from services.base.tokenizer import tokenizer_info
+from services.clients.teachers.interface import Teacher
+from services.clients.teachers.policy import (
+    CHAT,
+    REPLY,
+    MismatchError,
+    PolicyFacts,
+    check_scores,
+    compare_ids,
+    compare_lengths,
+    compare_tokenizers,
+)
+
+
+class RestTeacher(Teacher):
+    """Asks `AsyncTeacherClient`.
+
+    Args:
+        client: its limits are this teacher's.
+    """
+
+    def __init__(self, client: AsyncTeacherClient) -> None:
+        self.client = client
+
+    async def score(self, sequences: pa.Table) -> pa.Table:
+        """See `Teacher.score`."""
+        return await self.client.score(sequences)
+
+    async def compare(self, policy: PolicyFacts) -> None:
+        """See `Teacher.compare`."""
+        compare_tokenizers(tokenizer_info(policy.tokenizer), await self.client.tokenizer())
+        compare_lengths(policy.max_length, (await self.client.info()).max_model_len)
+
+    async def probe(self, policy: PolicyFacts) -> None:
+        """See `Teacher.probe`; the known text is scored as text too, which the service tokenizes."""
+        await self.compare(policy)
+        logprobs = check_scores(await self.score(policy.known_text()), policy)
+        [as_text] = await self.client.score_texts([(CHAT, REPLY)])
+        compare_ids("chat", policy.chat_ids, as_text.prompt_token_ids or [], policy.tokenizer)
+        compare_ids("text", policy.reply_ids, as_text.response_token_ids or [], policy.tokenizer)
+        # With fewer digits they depend on what else is in the batch, and others may be asking too.
+        tolerance = 1e-3 if (await self.client.info()).dtype == "float32" else 0.1
+        if not np.allclose(logprobs, as_text.logprobs, rtol=0, atol=tolerance):
+            raise MismatchError(
+                f"the teacher says {as_text.logprobs} of a known text, and {logprobs.tolist()} of the same "
+                "in token ids: what answers there is not one teacher"
+            )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.close()

@@ -1,0 +1,140 @@
+"""A teacher that is a stock vLLM server: prompt log-probs from its OpenAI or its token interface.
+
+A sequence is sent as a prompt with one token to generate, which is thrown away; its log-probs come back as
+one JSON object per prompt token. That is many bytes per token: our own REST interface sends four.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from rlad_core import schema
+from rlad_core.client.endpoint import Endpoint
+from rlad_core.client.errors import ServiceError
+from rlad_core.client.teacher import name_sequences
+from rlad_core.waiting import all_of
+from services.clients.teachers.interface import Teacher
+from services.clients.teachers.policy import (
+    CHAT,
+    REPLY,
+    MismatchError,
+    PolicyFacts,
+    compare_ids,
+    compare_lengths,
+    shown,
+)
+
+SEQUENCES_PER_REQUEST = 16
+_IDS_PER_REQUEST = 1000
+
+
+class StockServerTeacher(Teacher):
+    """Asks ``/v1/completions``, or ``/inference/v1/generate`` of a server with ``--enable-scale-out``.
+
+    Args:
+        endpoint: the server; its limits are this teacher's.
+        model: as the server calls it.
+        api: which of the two is asked.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, model: str, api: Literal["completions", "generate"] = "completions"
+    ) -> None:
+        self.endpoint = endpoint
+        self.model = model
+        self._api = api
+
+    async def score(self, sequences: pa.Table) -> pa.Table:
+        """See `Teacher.score`."""
+        rows = sequences.select(["sequence_id", "prompt_token_ids", "response_token_ids"]).to_pylist()
+        size = SEQUENCES_PER_REQUEST if self._api == "completions" else 1
+        told = await all_of(self._score(rows[start : start + size]) for start in range(0, len(rows), size))
+        return schema.build(
+            schema.TEACHER_SCORES,
+            {
+                "sequence_id": sequences.column("sequence_id"),
+                "teacher_logprobs": [logprobs for part in told for logprobs in part],
+            },
+            tokenizer_fingerprint=schema.fingerprint_of(sequences),
+        )
+
+    async def compare(self, policy: PolicyFacts) -> None:
+        """See `Teacher.compare`: the served model, its length, and what its token ids stand for."""
+        models = await self.endpoint.request("GET", "/v1/models", what="the models that are served")
+        served = {model["id"]: model for model in models.json()["data"]}
+        if self.model not in served:
+            raise MismatchError(
+                f"{self.endpoint.url} serves {', '.join(served)}, not {self.model!r}; correct model"
+            )
+        # The server generates a token that nobody asked for, and counts it.
+        compare_lengths(policy.max_length, int(served[self.model]["max_model_len"]) - 1)
+        await self._compare_ids(policy)
+        for what, request, ours in (
+            ("chat", {"messages": CHAT}, policy.chat_ids),
+            ("text", {"prompt": REPLY, "add_special_tokens": False}, policy.reply_ids),
+        ):
+            wanted = {"model": self.model, **request}
+            answer = await self.endpoint.request(
+                "POST", "/tokenize", json=wanted, what=f"the token ids of a {what}"
+            )
+            compare_ids(what, ours, answer.json()["tokens"], policy.tokenizer)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.endpoint.close()
+
+    async def _compare_ids(self, policy: PolicyFacts) -> None:
+        """Every id of the policy's vocabulary stands for the same text; a block that differs is halved."""
+        ids = sorted(set(policy.tokenizer.get_vocab().values()))
+        blocks = [ids[start : start + _IDS_PER_REQUEST] for start in range(0, len(ids), _IDS_PER_REQUEST)]
+        for block in blocks:
+            while not await self._same_text(policy, block):
+                if len(block) == 1:
+                    raise MismatchError(
+                        f"token id {block[0]} is {shown(policy.tokenizer.decode(block))} to the policy and "
+                        "something else to the teacher. Take a teacher of the policy's model family"
+                    )
+                half = block[: len(block) // 2]
+                block = half if not await self._same_text(policy, half) else block[len(half) :]
+
+    async def _same_text(self, policy: PolicyFacts, ids: list[int]) -> bool:
+        answer = await self.endpoint.request(
+            "POST", "/detokenize", json={"model": self.model, "tokens": ids}, what="the text of token ids"
+        )
+        return bool(answer.json()["prompt"] == policy.tokenizer.decode(ids))
+
+    async def _score(self, rows: list[dict[str, Any]]) -> list[np.ndarray]:
+        whole = [row["prompt_token_ids"] + row["response_token_ids"] for row in rows]
+        what = f"the log-probs of {name_sequences([row['sequence_id'] for row in rows])}"
+        if self._api == "completions":
+            wanted: dict[str, Any] = {"prompt": whole, "max_tokens": 1, "prompt_logprobs": 0}
+            path = "/v1/completions"
+        else:
+            sampling = {"max_tokens": 1, "prompt_logprobs": 0}
+            wanted = {"token_ids": whole[0], "sampling_params": sampling}
+            path = "/inference/v1/generate"
+        answer = await self.endpoint.request("POST", path, json={"model": self.model, **wanted}, what=what)
+        said = answer.json()
+        told = (
+            [choice["prompt_logprobs"] for choice in sorted(said["choices"], key=lambda each: each["index"])]
+            if self._api == "completions"
+            else [said["prompt_logprobs"]]
+        )
+        if len(told) != len(rows):
+            raise ServiceError(f"{self.endpoint.url}{path} answered {len(told)} sequences of {len(rows)}")
+        return [self._logprobs(row, entries) for row, entries in zip(rows, told, strict=True)]
+
+    def _logprobs(self, row: dict[str, Any], entries: list[dict[str, Any]] | None) -> np.ndarray:
+        response = row["response_token_ids"]
+        try:
+            if entries is None or len(entries) != len(row["prompt_token_ids"]) + len(response):
+                raise LookupError
+            places = entries[-len(response) :]
+            values = [place[str(token)]["logprob"] for token, place in zip(response, places, strict=True)]
+        except (LookupError, TypeError) as error:
+            raise ServiceError(
+                f"{self.endpoint.url} did not tell the log-prob of every token of sequence "
+                f"{row['sequence_id']!r}; is it a vLLM server, and prompt_logprobs allowed?"
+            ) from error
+        return np.asarray(values, dtype=np.float32)

@@ -1,0 +1,259 @@
+"""From prompts to experience: one table per learner step, in shards of equal token load.
+
+    draw slots ------> rollout -------+--> teacher --+--> finished --> join, advantages --> shards
+      ^  slots.py      rollout/       |    teacher/  |    groups       groups.py            assembly.py
+      |                service.py     +--> verifier--+    groups.py    schema/joining.py      |
+      |                                    verifier/                                          v
+      |                                    service.py                           next_shard(step, rank)
+      +-- slots freed <-- dropped (uninformative)                               learner/loop.py
+      +-- slots freed <----------------------------------- trained(step) <------ new weights are out
+                                                                                weights/store.py
+
+Who waits for whom:
+
+- `_collect` (one task per step) waits for its groups; the services unblock each, within their time limits.
+- a group's scoring and judging wait for its sampling alone: other groups are still being generated meanwhile.
+- `next_shard` waits for `_collect` of its step; the first rank to ask starts it, the others share it.
+- `_collect` of the next step waits for free slots, which `trained` frees once the new weights are out.
+  Strictly on-policy there are ``prompts_per_step`` slots, so nothing is generated before that. More slots (a
+  staleness above zero) would let the next step's groups start earlier; nothing else here would change.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from rlad_core import schema
+from rlad_core.advantage import group_relative_advantages
+from rlad_core.assembly import ShardPlan, plan_shards
+from rlad_core.config import RunConfig, ServeTeacher, resolve_model
+from rlad_core.objectives import Objective
+from rlad_core.prompt_stream import PromptStream
+from rlad_core.sections import code
+from rlad_core.slots import Frontier, SlotLedger
+from rlad_core.waiting import all_of
+from services.base import telemetry
+from services.base.loading import loading
+from services.base.telemetry import span
+from services.base.tokenizer import load_tokenizer
+from services.clients.handles import ServiceNames, reach_teacher
+from services.clients.responses import Responses
+from services.clients.teachers import MismatchError, PolicyFacts, Teacher, compare_model
+from services.experience.groups import Group, GroupWorker, accepted_sequences, join_groups, step_numbers
+from services.experience.shards import Shard, StepFacts
+from services.rollout.settings import SamplingSettings
+
+
+@dataclass
+class _Batch:
+    """A step that was collected and not yet trained on."""
+
+    positions: list[int]
+    shards: list[Shard]
+    taken: set[int] = field(default_factory=set)
+    """Ranks that have theirs."""
+
+
+class ExperienceCollector:
+    """Actor that owns the stream of prompts and the slots.
+
+    Args:
+        config: the run.
+        model_folder: where the policy's tokenizer is.
+        run_dir: the run's folder, for its log.
+    """
+
+    def __init__(self, config: RunConfig, model_folder: str, run_dir: str) -> None:
+        telemetry.name_run(config.name)
+        telemetry.configure_logging(Path(run_dir), level=config.telemetry.log_level)
+        self._config = config
+        self._services = ServiceNames(config.name)
+        with loading():
+            self._tokenizer = load_tokenizer(model_folder)
+        self._stream: PromptStream
+        self._ledger = SlotLedger(config.slots)
+        self._collecting: dict[int, asyncio.Task[_Batch]] = {}
+        self._spans = telemetry.SpanCollector()
+        self._teachers: dict[str, Teacher] = {}
+        self._stop = False
+
+    async def read_prompts(self) -> None:
+        """Have the tasks make their prompts; nothing else is asked before.
+
+        Raises:
+            ValueError: a task cannot give as many; or what a user's own task raises, see `code.fault`.
+        """
+        try:
+            self._stream = await asyncio.to_thread(PromptStream, self._config, self._tokenizer)
+        except Exception as error:
+            raise ValueError(f"the prompts cannot be made: {code.fault(error)}") from error
+
+    async def begin(self, frontier: dict[str, Any] | None) -> None:
+        """Continue a run where `frontier` told; nothing is collected before."""
+        if frontier is not None:
+            saved = Frontier(frontier["next_position"], tuple(frontier["alive"]))
+            self._ledger = SlotLedger(self._config.slots, saved)
+
+    async def probe_teachers(self, tokens: Mapping[str, str]) -> None:
+        """Reach every teacher and compare it with the policy, see `Teacher.probe`.
+
+        Args:
+            tokens: see `services.clients.handles.teacher_tokens`. Not among the actor's arguments, which Ray
+                keeps in its control store, and so perhaps in Redis and on its disk.
+        """
+        policy = PolicyFacts(self._tokenizer, self._config.policy.max_length)
+        for place, settings in self._config.teacher_sections.items():
+            try:
+                if self._config.scores_with_teacher:
+                    # Once, on this actor's event loop: a remote teacher's connections are kept.
+                    teacher = self._teachers[place] = reach_teacher(
+                        self._config.name, place, settings, tokens.get(place)
+                    )
+                    await teacher.probe(policy)
+                elif isinstance(settings, ServeTeacher):
+                    compare_model(policy, resolve_model(settings.model))
+            except MismatchError as error:
+                raise MismatchError(f"{place}: {error}") from error
+
+    async def next_shard(self, step: int, rank: int) -> Shard | None:
+        """Rank `rank`'s part of step `step`; None once the run is to stop.
+
+        Asking again gives the same shard.
+        """
+        if step not in self._collecting:
+            if self._stop:
+                return None
+            self._collecting[step] = asyncio.create_task(self._collect(step))
+        batch = await self._collecting[step]
+        if rank not in batch.taken:
+            batch.taken.add(rank)
+            telemetry.waiting("update", -len(batch.shards[rank].plan.rows))
+        return batch.shards[rank]
+
+    async def trained(self, step: int) -> None:
+        """The step was trained on and the new weights are out: its slots are free."""
+        batch = await self._collecting.pop(step)
+        self._ledger.release(batch.positions)
+
+    async def frontier(self) -> dict[str, Any]:
+        """What `__init__` takes to continue from here."""
+        return asdict(self._ledger.frontier)
+
+    async def stop(self) -> None:
+        """Give out no further step; a step that is being collected is still finished."""
+        self._stop = True
+
+    async def _collect(self, step: int) -> _Batch:
+        objective = self._config.position(step).stage.objective
+        count = self._config.rollout.prompts_per_step
+        if objective.responses_of == "task":
+            return self._worked_solutions(step, self._ledger.draw(count))
+        kept: list[Group] = []
+        dropped: list[Group] = []
+        for _ in range(1 + self._config.rollout.refill_rounds):
+            for group in await self._work_on(step, self._ledger.draw(count - len(kept))):
+                (kept if self._teaches(group, objective) else dropped).append(group)
+            # Nothing will be trained on what was dropped: its slots are free for the refill.
+            self._ledger.release([g.position for g in dropped if g.position in self._ledger.alive])
+            if len(kept) == count:
+                break
+        telemetry.waiting("assemble", -sum(len(group.rollouts) for group in (*kept, *dropped)))
+        with span("assemble", items=sum(len(group.rollouts) for group in kept)):
+            if objective.trains_on_rollouts:
+                prompts = self._stream.prompts([g.position for g in kept])
+                table, groups = join_groups(kept, self._stream.table(prompts))
+            else:
+                table, groups = accepted_sequences(kept)
+            plans = self._plan(step, table, groups)
+            self._take([group.position for group in kept])
+        facts = StepFacts(
+            numbers=step_numbers(kept, dropped, step if objective.trains_on_rollouts else None),
+            trained_groups=[group.group_id for group in kept],
+            dropped_groups=[group.group_id for group in dropped],
+        )
+        return self._hand_out(step, [group.position for group in kept], table, plans, facts)
+
+    def _worked_solutions(self, step: int, positions: list[int]) -> _Batch:
+        """A batch of the task's own demonstrations; no service is asked."""
+        with span("assemble", items=len(positions)):
+            prompts = self._stream.prompts(positions)
+            ids = [self._stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]
+            table = self._stream.demonstrations(prompts, ids)
+            plans = self._plan(step, table, ids)
+            self._take(positions)
+        return self._hand_out(step, positions, table, plans, StepFacts(trained_groups=ids))
+
+    def _take(self, positions: list[int]) -> None:
+        for position in positions:
+            self._ledger.advance(position, "taken")
+
+    def _plan(self, step: int, table: pa.Table, groups: Sequence[str]) -> list[ShardPlan]:
+        return plan_shards(
+            table,
+            groups=groups,
+            mini_batches=self._config.learner.updates_per_batch,
+            ranks=self._config.learner.workers,
+            token_weights=self._config.position(step).stage.objective.token_weights,
+        )
+
+    def _hand_out(
+        self, step: int, positions: list[int], table: pa.Table, plans: list[ShardPlan], facts: StepFacts
+    ) -> _Batch:
+        facts.spans.extend(self._spans.take())
+        facts.numbers["trained_tokens"] = int(schema.lengths(table.column("response_token_ids")).sum())
+        telemetry.waiting("update", len(table))
+        shards = [Shard(step, ray.put(table.take(plan.rows)), plan, facts) for plan in plans]
+        return _Batch(positions, shards)
+
+    def _teaches(self, group: Group, objective: Objective) -> bool:
+        """Whether there is something to learn from the group under this objective."""
+        if not objective.trains_on_rollouts:
+            return bool(group.rewards.column("correct").to_numpy().any())
+        if not (objective.uses_group_advantage and self._config.rollout.drop_uninformative):
+            return True
+        rewards = group.rewards.column("reward").to_numpy()
+        return bool(group_relative_advantages(rewards, [group.group_id] * len(rewards)).informative.any())
+
+    async def _work_on(self, step: int, positions: list[int]) -> list[Group]:
+        config, stage = self._config, self._config.position(step).stage
+        prompts = self._stream.prompts(positions)
+        table = self._stream.table(prompts)
+        group_ids = [self._stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]
+        groups = table.append_column("group_id", pa.array(group_ids))
+        demonstrates = not stage.objective.trains_on_rollouts
+        sampling = SamplingSettings(
+            group_size=1 if demonstrates else config.rollout.group_size,
+            max_tokens=config.rollout.max_response_length,
+            seed=config.seed,
+        )
+        scores = stage.objective.scores_with_teacher
+        workers = {
+            task: self._worker(config.teacher_of(task) if scores else None, demonstrates=demonstrates)
+            for task in {prompt.task for prompt in prompts}
+        }
+
+        async def work(row: int, position: int) -> Group:
+            worker = workers[prompts[row].task]
+            self._ledger.advance(position, "in_flight")
+            version = 0 if demonstrates else step
+            group = await worker.work(position, groups.slice(row, 1), table, sampling, version)
+            self._ledger.advance(position, "finished")
+            telemetry.waiting("assemble", len(group.rollouts))
+            return group
+
+        return await all_of(work(row, position) for row, position in enumerate(positions))
+
+    def _worker(self, teacher: str | None, *, demonstrates: bool = False) -> GroupWorker:
+        """`teacher`: its place in the recipe, or None where none is asked."""
+        names = self._services
+        responses = Responses(
+            names.demonstrator() if demonstrates else names.rollout(),
+            names.verifier(),
+            self._config.rollout.timeout_s,
+        )
+        return GroupWorker(responses, None if teacher is None else self._teachers[teacher])

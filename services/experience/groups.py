@@ -1,0 +1,163 @@
+"""One group's way through the services: responses, then the teacher's log-probs and rewards side by side."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rlad_core import schema
+from rlad_core.advantage import group_relative_advantages
+from rlad_core.schema import flatten, lengths, to_sequences
+from services.base.telemetry import span
+from services.clients.responses import Responses
+from services.clients.teachers import Teacher
+from services.rollout.settings import SamplingSettings
+
+
+@dataclass(frozen=True)
+class Group:
+    """A finished group.
+
+    Attributes:
+        position: of its prompt in the run's stream of prompts.
+        rollouts, rewards: ROLLOUTS and REWARDS, one row per response.
+        teacher_scores: TEACHER_SCORES of the same responses, or None where no teacher was asked.
+    """
+
+    position: int
+    rollouts: pa.Table
+    rewards: pa.Table
+    teacher_scores: pa.Table | None
+
+    @property
+    def group_id(self) -> str:
+        """The group's id."""
+        return str(self.rollouts.column("group_id")[0].as_py())
+
+    @property
+    def response_tokens(self) -> int:
+        """Response tokens of all its responses."""
+        return _tokens(self.rollouts)
+
+
+class GroupWorker:
+    """Takes groups through the services. Holds no state: a group can be worked on again after a fault.
+
+    Args:
+        responses: the services that sample and judge.
+        teacher: None where the objective asks none.
+    """
+
+    def __init__(self, responses: Responses, teacher: Teacher | None) -> None:
+        self._responses = responses
+        self._teacher = teacher
+
+    async def work(
+        self, position: int, group: pa.Table, prompts: pa.Table, sampling: SamplingSettings, version: int
+    ) -> Group:
+        """Sample, then score and judge at the same time.
+
+        Args:
+            position: kept for the caller.
+            group: one row with group_id, prompt_id, prompt_token_ids.
+            prompts: PROMPTS that hold the group's prompt.
+            version: oldest policy version that may sample.
+
+        Raises:
+            TimeoutError: naming the service that did not answer.
+        """
+        with span("rollout") as work:
+            rollouts = await self._responses.sample(group, sampling, version)
+            work.items = len(rollouts)
+            work.tokens = _tokens(rollouts)
+        rewards, scores = await asyncio.gather(
+            self._responses.judge(rollouts, prompts), self._score(rollouts)
+        )
+        return Group(position, rollouts, rewards, scores)
+
+    async def _score(self, rollouts: pa.Table) -> pa.Table | None:
+        if self._teacher is None:
+            return None
+        with span("teacher", items=len(rollouts), tokens=_tokens(rollouts)):
+            return await self._teacher.score(to_sequences(rollouts))
+
+
+def join_groups(groups: Sequence[Group], prompts: pa.Table) -> tuple[pa.Table, list[str]]:
+    """EXPERIENCE of the groups with their advantages, and the group of each row.
+
+    Args:
+        prompts: PROMPTS that hold the groups' prompts.
+    """
+    if not groups:
+        return schema.EXPERIENCE.empty_table(), []
+    rollouts = pa.concat_tables([group.rollouts for group in groups])
+    rewards = pa.concat_tables([group.rewards for group in groups])
+    scores = [group.teacher_scores for group in groups if group.teacher_scores is not None]
+    reward_of = dict(zip(rewards["sequence_id"].to_pylist(), rewards["reward"].to_pylist(), strict=True))
+    ids = schema.sequence_ids(rollouts).to_pylist()
+    group_ids = rollouts.column("group_id").to_pylist()
+    advantages = group_relative_advantages([reward_of[sequence] for sequence in ids], group_ids).advantages
+    experience = schema.join_experience(
+        rollouts,
+        prompts=prompts,
+        rewards=rewards,
+        advantages=dict(zip(ids, advantages.tolist(), strict=True)),
+        teacher_scores=pa.concat_tables(scores) if scores else None,
+    )
+    return experience, group_ids
+
+
+def accepted_sequences(groups: Sequence[Group]) -> tuple[pa.Table, list[str]]:
+    """SEQUENCES of the responses that the verifier accepted, and the group of each row."""
+    if not groups:
+        return schema.SEQUENCES.empty_table(), []
+    accepted = [g.rollouts.filter(pc.equal(_verdicts(g), True)) for g in groups]
+    rollouts = pa.concat_tables(accepted)
+    return schema.to_sequences(rollouts), rollouts.column("group_id").to_pylist()
+
+
+def step_numbers(kept: Sequence[Group], dropped: Sequence[Group], version: int | None) -> dict[str, float]:
+    """The step's batch in numbers, by their names in metrics.jsonl.
+
+    Rewards, accuracy and lengths are those of all responses that were sampled: leaving the uninformative
+    groups out would make both look other than they are.
+
+    Args:
+        version: the policy's now, for the tokens' staleness; None where another model wrote them.
+    """
+    sampled = [*kept, *dropped]
+    rewards = np.concatenate([group.rewards.column("reward").to_numpy() for group in sampled])
+    correct = np.concatenate([group.rewards.column("correct").to_numpy() for group in sampled])
+    finished = [reason for group in sampled for reason in group.rollouts.column("finish_reason").to_pylist()]
+    tokens, wasted = (sum(group.response_tokens for group in groups) for groups in (sampled, dropped))
+    numbers = {
+        "reward_mean": float(rewards.mean()),
+        "accuracy": float(correct.mean()),
+        "responses": len(rewards),
+        "response_length": tokens / len(rewards),
+        "truncated_share": finished.count("length") / len(finished),
+        "groups": len(kept),
+        "dropped_groups": len(dropped),
+        "tokens": tokens,
+        "wasted_tokens": wasted,
+    }
+    if version is not None and kept:
+        made_by = np.concatenate([flatten(group.rollouts.column("policy_versions"))[0] for group in kept])
+        numbers["staleness"] = float(version - made_by.mean())
+        numbers["staleness_max"] = float(version - made_by.min())
+    return numbers
+
+
+def _tokens(rollouts: pa.Table) -> int:
+    return int(lengths(rollouts.column("response_token_ids")).sum())
+
+
+def _verdicts(group: Group) -> pa.Array:
+    """Whether each row of the group's rollouts is right."""
+    right = dict(
+        zip(group.rewards["sequence_id"].to_pylist(), group.rewards["correct"].to_pylist(), strict=True)
+    )
+    return pa.array([right[sequence] for sequence in schema.sequence_ids(group.rollouts).to_pylist()])

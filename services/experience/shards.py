@@ -1,0 +1,35 @@
+"""What a learner rank gets for a step: its shard, and what is known of the batch."""
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import ray
+
+from rlad_core.assembly import ShardPlan
+from rlad_core.timeline import StageSpan
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """What is known of a step's batch before anybody trains on it.
+
+    Attributes:
+        numbers: by the names of metrics.jsonl.
+        trained_groups, dropped_groups: ids, for the record that no group is trained on twice.
+        spans: of the stages up to assemble.
+    """
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    trained_groups: list[str] = field(default_factory=list)
+    dropped_groups: list[str] = field(default_factory=list)
+    spans: list[StageSpan] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One rank's part of a step; `table` is a reference, read from the object store without copying."""
+
+    step: int
+    table: "ray.ObjectRef[pa.Table]"
+    plan: ShardPlan
+    facts: StepFacts

@@ -1,0 +1,212 @@
+"""The learner: Ray Train workers that turn experience into new policy versions.
+
+Policy version v is the policy after v steps. A step, as every rank goes through it:
+
+    next_shard(step) ---------> train_on (FSDP2) --------> publish version step + 1 --> trained(step)
+    experience/collector.py     trained_policy.py          weights/store.py, push.py    frees the slots
+      |                           |
+      v                           v
+    rows of this rank ---------> packed micro-batches ---> log-probs -----------> loss --------> gradient
+    training_rows.py             rlad_core/batching.py     rlad_core/forward.py   rlad_core/objectives/
+
+Then the step is recorded (report/journal.py), and every few steps there is a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+from ray.train import Checkpoint
+from ray.train.torch import get_device
+
+from rlad_core import metrics
+from rlad_core.config import RunConfig
+from rlad_core.config.evaluation_recipe import arrived
+from rlad_core.objectives import Statistic
+from rlad_core.timeline import stage_table
+from services.base import telemetry
+from services.base.telemetry import span
+from services.clients.handles import ServiceNames
+from services.experience.shards import Shard
+from services.learner.step_metrics import record_step
+from services.learner.trained_policy import TrainedPolicy
+from services.learner.training_rows import TrainingRows
+from services.serve.cluster import NAMESPACE
+from services.weights.push import weight_push
+from services.weights.store import publish, sync
+
+STATE_FILE = "rlad-state.json"
+"""In a checkpoint: the steps done and the frontier of the prompts."""
+
+
+class Learner:
+    """One rank's view of the run."""
+
+    def __init__(self, config: RunConfig, policy_folder: str) -> None:
+        context = ray.train.get_context()
+        self.config = config
+        self.rank = context.get_world_rank()
+        self.policy = TrainedPolicy(config, policy_folder, get_device())
+        self.services = ServiceNames(config.name)
+        self.collector = ray.get_actor(f"{config.name}-experience", namespace=NAMESPACE)
+        self.evaluator = ray.get_actor(f"{config.name}-evaluator", namespace=NAMESPACE)
+        self.journal = ray.get_actor(f"{config.name}-journal", namespace=NAMESPACE)
+        self.push = weight_push(config, self.policy.module.model, self.services.rollout())
+        self.spans = telemetry.SpanCollector()
+
+    def begin(self) -> int:
+        """Load the last checkpoint, if any, and begin where it ends; the number of steps done.
+
+        Record and stream of prompts continue from the same checkpoint. Only Ray Train knows which that is:
+        a newer folder may be there that a kill kept it from counting.
+        """
+        state: dict[str, Any] = {"step": 0, "frontier": None}
+        if (checkpoint := ray.train.get_checkpoint()) is not None:
+            with checkpoint.as_directory() as folder:
+                self.policy.load(Path(folder))
+                state = json.loads((Path(folder) / STATE_FILE).read_text())
+        if self.rank == 0:
+            self._ask(self.journal.begin.remote(state["step"]), "the record of the run")
+            self._ask(self.collector.begin.remote(state["frontier"]), "the stream of prompts")
+        return int(state["step"])
+
+    def publish(self, version: int) -> None:
+        """Hand the policy to every rollout replica as `version`; waits until all of them serve it."""
+        with span("weight_sync", items=int(self.rank == 0)):
+            if self.push is not None:
+                self.push.publish(version)
+            else:
+                self._store(version)
+            if self.rank == 0:
+                telemetry.gauge(metrics.RUN_LEARNER_VERSION, version)
+            dist.barrier()
+
+    def _store(self, version: int) -> None:
+        state = self.policy.full_state_dict()
+        if self.rank == 0:
+            limit_s = self.config.weights.timeout_s
+            publish(self.services.policy_store, version, state, limit_s)
+            sync(self.services.rollout(), version, self.config.rollout.num_replicas, limit_s)
+
+    def evaluate(self, when: str, step: int) -> None:
+        """Measure accuracy on the held-out prompts (rank 0; the others wait at the next collective call)."""
+        if self.rank == 0:
+            self.journal.note.remote(f"evaluating policy version {step} on the held-out prompts")
+            rows = self._ask(self.evaluator.evaluate.remote(step), f"the evaluation of policy version {step}")
+            ray.get(self.journal.evaluation.remote(when, step, rows))
+            for row in rows:
+                telemetry.gauge(metrics.RUN_EVALUATION, row.accuracy, subset=row.subset)
+        dist.barrier()
+
+    def step(self, step: int) -> bool:
+        """One step of the run; False where the run is to stop before it."""
+        started = time.time()
+        with span("step", items=int(self.rank == 0)):
+            shard: Shard | None = self._ask(
+                self.collector.next_shard.remote(step, self.rank), f"the batch of step {step}"
+            )
+            if shard is None:
+                return False
+            rows = TrainingRows(ray.get(shard.table), shard.plan)
+            statistics = self.policy.train_on(rows, self.config.position(step).stage.objective, step)
+            if self._must_publish(step):
+                self.publish(step + 1)
+            if self.rank == 0:
+                self._ask(self.collector.trained.remote(step), f"the release of step {step}")
+            # Another rank would ask for the next batch while this one's slots are still taken.
+            dist.barrier()
+        if self.rank == 0:
+            self._record(step, shard, statistics, started, time.time())
+        else:
+            self.spans.take()
+        return True
+
+    def _must_publish(self, step: int) -> bool:
+        """Rollouts follow, in the next step or in an evaluation; supervised steps need no hand-over."""
+        if step + 1 >= self.config.total_steps or _due(self.config.evaluation.every, step + 1):
+            return True
+        return self.config.position(step + 1).stage.objective.trains_on_rollouts
+
+    def _record(
+        self, step: int, shard: Shard, statistics: dict[str, Statistic], start: float, end: float
+    ) -> None:
+        table = stage_table([*shard.facts.spans, *self.spans.take()], start, end)
+        seconds = {row.stage: row.wall_seconds for row in table}
+        hidden = {row.stage: row.hidden_seconds for row in table}
+        numbers = {**shard.facts.numbers, **{name: s.mean for name, s in statistics.items()}}
+        stage = self.config.position(step).stage
+        row: dict[str, Any] = {
+            "step": step,
+            "version": step + 1,
+            "stage": stage.label,
+            **numbers,
+            "seconds": {**seconds, "step": end - start},
+            "shares": {row.stage: row.share for row in table},
+        }
+        if "teacher" in hidden:
+            row["teacher_hidden_seconds"] = hidden["teacher"]
+        record_step(
+            step + 1, numbers, table, seconds=end - start, supervised=not stage.objective.trains_on_rollouts
+        )
+        ray.get(self.journal.step.remote(row, shard.facts.trained_groups, shard.facts.dropped_groups))
+        settings = self.config.telemetry
+        if _due(settings.sample_experience_every, step) and len(sampled := ray.get(shard.table)):
+            self.journal.sample.remote(step, sampled.slice(0, settings.sample_experience_rows))
+
+    def checkpoint(self, steps: int, *, wanted: bool) -> None:
+        """Report to Ray Train, with a checkpoint where one is wanted. Waits for all ranks."""
+        if not wanted:
+            return
+        with span("checkpoint", items=int(self.rank == 0)), tempfile.TemporaryDirectory() as folder:
+            self.policy.save(Path(folder))
+            if self.rank == 0:
+                frontier = self._ask(self.collector.frontier.remote(), "the frontier of the prompts")
+                state = {"step": steps, "frontier": frontier, "run": self.config.name}
+                (Path(folder) / STATE_FILE).write_text(json.dumps(state))
+            ray.train.report({"step": steps}, checkpoint=Checkpoint.from_directory(folder))
+
+    def _ask(self, reference: Any, what: str) -> Any:
+        """``ray.get`` with the learner's limit, and a name for what is waited for."""
+        try:
+            return ray.get(reference, timeout=self.config.learner.timeout_s)
+        except ray.exceptions.GetTimeoutError as error:
+            raise TimeoutError(f"waited {self.config.learner.timeout_s:g} s for {what}") from error
+
+
+def train_loop(settings: dict[str, Any]) -> None:
+    """What every rank runs: the whole of a run, from the policy it starts from to the exported one."""
+    config = arrived(RunConfig, settings["config"], settings["code"])
+    telemetry.name_run(config.name)
+    telemetry.configure_logging(Path(settings["run_dir"]), level=config.telemetry.log_level)
+    torch.set_num_threads(config.learner.threads)
+    learner = Learner(config, settings["policy_folder"])
+    first = done = learner.begin()
+    learner.publish(first)
+    if first == 0:
+        learner.evaluate("before", 0)
+    for step in range(first, config.total_steps):
+        if not learner.step(step):
+            break
+        done = step + 1
+        last = done == config.total_steps
+        if not last and _due(config.evaluation.every, done):
+            learner.evaluate("step", done)
+        learner.checkpoint(done, wanted=last or _due(config.learner.checkpoint_every, done))
+    else:
+        learner.evaluate("after", done)
+        learner.policy.export(Path(settings["run_dir"]) / "export")
+        time.sleep(config.telemetry.linger_s)
+        return
+    learner.checkpoint(done, wanted=done > first and not _due(config.learner.checkpoint_every, done))
+
+
+def _due(every: int, steps: int) -> bool:
+    return every > 0 and steps % every == 0

@@ -1,0 +1,58 @@
+"""The metrics of a finished step, out of the numbers and the stage table that its record is made of."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from rlad_core import metrics
+from rlad_core.metrics import STAGES, MetricSpec
+from rlad_core.timeline import StageRow
+from services.base import telemetry
+
+#: Number in metrics.jsonl -> gauge.
+_GAUGES: Final[dict[str, MetricSpec]] = {
+    "reward_mean": metrics.RUN_REWARD,
+    "accuracy": metrics.RUN_ACCURACY,
+    "loss": metrics.RUN_LOSS,
+    "kl_to_teacher": metrics.RUN_TEACHER_KL,
+    "teacher_log_ratio_clamped_share": metrics.RUN_TEACHER_CLAMPED,
+    "clip_fraction_low": metrics.RUN_CLIP_LOW,
+    "clip_fraction_high": metrics.RUN_CLIP_HIGH,
+    "entropy": metrics.RUN_ENTROPY,
+    "staleness": metrics.RUN_STALENESS,
+    "staleness_max": metrics.RUN_STALENESS_MAX,
+    "mismatch": metrics.RUN_MISMATCH,
+    "gradient_norm": metrics.RUN_GRADIENT_NORM,
+    "learning_rate": metrics.RUN_LEARNING_RATE,
+    "response_length": metrics.RUN_RESPONSE_LENGTH,
+    "truncated_share": metrics.RUN_TRUNCATED,
+}
+_OUTSIDE_A_STEP: Final = ("step", "checkpoint", "evaluation")
+
+
+def record_step(
+    steps: int, numbers: Mapping[str, float], table: Sequence[StageRow], *, seconds: float, supervised: bool
+) -> None:
+    """Record a step; once, by rank 0.
+
+    Args:
+        steps: finished now.
+        numbers: by their names in metrics.jsonl.
+        table: the step's stage table.
+        seconds: length of the step.
+        supervised: what was not trained on was rejected by the verifier, and not uninformative.
+    """
+    telemetry.gauge(metrics.RUN_STEP, steps)
+    for name, spec in _GAUGES.items():
+        if name in numbers:
+            telemetry.gauge(spec, numbers[name])
+    telemetry.gauge(metrics.RUN_TOKEN_RATE, numbers["trained_tokens"] / seconds)
+    rows = {row.stage: row for row in table}
+    # A stage that this step did without is 0 now, whatever it was in the step before.
+    for stage in (*(stage for stage in STAGES if stage not in _OUTSIDE_A_STEP), "idle"):
+        telemetry.gauge(metrics.RUN_STAGE_SHARE, rows[stage].share if stage in rows else 0.0, stage=stage)
+    telemetry.gauge(metrics.RUN_TEACHER_HIDDEN, rows["teacher"].hidden_seconds if "teacher" in rows else 0.0)
+    kind = "rejected" if supervised else "uninformative"
+    telemetry.count(metrics.RUN_DROPPED_GROUPS, numbers.get("dropped_groups", 0), kind=kind)
+    # What a batch of the task's own demonstrations trains on was never sampled.
+    sampled = numbers.get("tokens", numbers["trained_tokens"])
+    telemetry.count(metrics.RUN_WASTED_TOKENS, sampled - numbers["trained_tokens"], kind=kind)

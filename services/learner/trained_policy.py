@@ -1,0 +1,233 @@
+"""The policy being trained on one learner rank: FSDP2 model, optimizer, one optimizer step per mini-batch."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+from rlad_core.batching import equalise, filler, micro_batches
+from rlad_core.config import RunConfig
+from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
+from rlad_core.objectives import Objective, Statistic
+from services.base.telemetry import span
+from services.base.tokenizer import load_tokenizer
+from services.learner.training_rows import TrainingRows
+
+Statistics = dict[str, Statistic]
+
+
+class TrainedPolicy:
+    """Model and optimizer of one rank. All methods are collective: every rank calls them in the same order.
+
+    Args:
+        config: the run.
+        model_folder: where the policy starts from, in Hugging Face layout.
+        device: of this rank.
+    """
+
+    def __init__(self, config: RunConfig, model_folder: str, device: torch.device) -> None:
+        self._config = config
+        self._folder = model_folder
+        self._device = device
+        self._world = dist.get_world_size()
+        torch.manual_seed(config.seed)
+        model = AutoModelForCausalLM.from_pretrained(
+            model_folder, dtype=torch.float32, attn_implementation=PACKED_ATTENTION
+        )
+        self.module = ResponseLogprobs(model.to(device)).train()
+        mesh = init_device_mesh(device.type, (self._world,))
+        # Weights and optimizer stay float32; only the passes run in the policy's dtype.
+        precision = MixedPrecisionPolicy(
+            param_dtype=getattr(torch, config.policy.dtype), reduce_dtype=torch.float32
+        )
+        for layer in model.model.layers:
+            fully_shard(layer, mesh=mesh, mp_policy=precision)
+        fully_shard(self.module, mesh=mesh, mp_policy=precision)
+        learner = config.learner
+        self.optimizer = torch.optim.AdamW(
+            self.module.parameters(), lr=learner.lr, betas=learner.betas, weight_decay=learner.weight_decay
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of a step of the run: warm-up and schedule start anew with each stage."""
+        learner, place = self._config.learner, self._config.position(step)
+        peak = self._config.learning_rate(step)
+        if place.step < learner.warmup_steps:
+            return peak * (place.step + 1) / learner.warmup_steps
+        done = (place.step - learner.warmup_steps) / max(1, place.stage.steps - learner.warmup_steps)
+        if learner.schedule == "linear":
+            return peak * (1 - done)
+        if learner.schedule == "cosine":
+            return peak * 0.5 * (1 + math.cos(math.pi * done))
+        return peak
+
+    def train_on(self, rows: TrainingRows, objective: Objective, step: int) -> Statistics:
+        """One optimizer step for each mini-batch of the step's batch.
+
+        Args:
+            rows: this rank's; the statistics cover those of all ranks.
+            step: of the run.
+        """
+        count = self._agree_on_largest(rows.mini_batches)
+        if count > 1 and rows.needs_old_logprobs:
+            with span("old_logprobs", items=len(rows), tokens=rows.response_tokens):
+                rows.old_logprobs = self._response_logprobs(rows)
+        statistics: Statistics = {}
+        stage_step = self._config.position(step).step
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        with span("update", items=len(rows), tokens=rows.response_tokens):
+            for index in range(count):
+                _add(statistics, self._optimizer_step(rows, index, objective, stage_step))
+        statistics = self._over_ranks(statistics)
+        statistics["learning_rate"] = Statistic(self.learning_rate(step), 1)
+        return statistics
+
+    def _optimizer_step(
+        self, rows: TrainingRows, mini_batch: int, objective: Objective, stage_step: int
+    ) -> Statistics:
+        statistics: Statistics = {}
+        loss_sum = 0.0
+        batches = self._micro_batches(rows, mini_batch)
+        for number, members in enumerate(batches):
+            # Gradients add up locally and cross the network once, with the last micro-batch.
+            self._fsdp.set_requires_gradient_sync(number == len(batches) - 1)
+            packed = (rows.pack(members) if members.size else filler()).to(self._device)
+            logprobs, entropy = self.module(packed, with_entropy=True)
+            if not members.size:
+                (logprobs.sum() * 0.0).backward()
+                continue
+            output = objective(rows.token_batch(members, packed, logprobs, entropy), stage_step)
+            # FSDP averages the ranks' gradients, and a loss of ours is their sum.
+            (output.loss * self._world).backward()
+            loss_sum += output.loss.item()
+            _add(statistics, output.statistics)
+        # Each rank holds its part of the sum, and the count is over all ranks one.
+        statistics["loss"] = Statistic(loss_sum, 1 / self._world)
+        clip = self._config.learner.grad_clip
+        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), math.inf if clip is None else clip)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"the gradient's norm is {norm.item()} in mini-batch {mini_batch}: nothing was updated. "
+                "Look at the last rows of metrics.jsonl; a lower learner.lr or a smaller grad_clip may help"
+            )
+        statistics["gradient_norm"] = Statistic(norm.item() / self._world, 1 / self._world)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return statistics
+
+    @property
+    def _fsdp(self) -> FSDPModule:
+        assert isinstance(self.module, FSDPModule)
+        return self.module
+
+    def _micro_batches(self, rows: TrainingRows, mini_batch: int | None) -> list[Any]:
+        """As many on every rank: FSDP gathers parameters in each pass, and all ranks must take part."""
+        members = rows.of_mini_batch(mini_batch)
+        lengths = rows.lengths[members]
+        mine = micro_batches(lengths, self._config.learner.tokens_per_micro_batch)
+        count = self._agree_on_largest(len(mine))
+        return [members[batch] for batch in equalise(mine, lengths, count)]
+
+    @torch.no_grad()
+    def _response_logprobs(self, rows: TrainingRows) -> list[Tensor]:
+        """Log-probs of each row's response under the policy as it is now."""
+        results: list[Tensor] = [torch.empty(0)] * len(rows)
+        for members in self._micro_batches(rows, None):
+            packed = (rows.pack(members) if members.size else filler()).to(self._device)
+            logprobs, _ = self.module(packed)
+            if members.size:
+                parts = logprobs.cpu().split(rows.response_lengths[members].tolist())
+                for row, part in zip(members.tolist(), parts, strict=True):
+                    results[row] = part
+        return results
+
+    def _agree_on_largest(self, number: int) -> int:
+        shared = torch.tensor(number, device=self._device)
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        return int(shared.item())
+
+    def _over_ranks(self, statistics: Statistics) -> Statistics:
+        mine = {name: (float(s.total), float(s.count)) for name, s in statistics.items()}
+        everyone: list[Any] = [None] * self._world
+        dist.all_gather_object(everyone, mine)
+        merged: Statistics = {}
+        for theirs in everyone:
+            _add(merged, {name: Statistic(total, count) for name, (total, count) in theirs.items()})
+        return merged
+
+    def full_state_dict(self) -> dict[str, Tensor]:
+        """Every parameter whole, under its Hugging Face name, on the CPU of rank 0; empty on the others."""
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        state = cast(dict[str, Tensor], get_model_state_dict(self.module, options=options))
+        if self.module.model.config.tie_word_embeddings:
+            state.pop("model.lm_head.weight", None)
+        return {name.removeprefix("model."): tensor for name, tensor in state.items()}
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's part of model, optimizer and random state."""
+        model, optimizer = get_state_dict(self.module, self.optimizer)
+        dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=folder)
+        torch.save(torch.get_rng_state(), folder / f"rng-{dist.get_rank()}.pt")
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote, also with another number of ranks (the random state then stays)."""
+        model, optimizer = get_state_dict(self.module, self.optimizer)
+        # Filled in place.
+        dcp.load({"model": model, "optimizer": optimizer}, checkpoint_id=folder)
+        set_state_dict(
+            self.module,
+            self.optimizer,
+            model_state_dict=model,
+            optim_state_dict=optimizer,
+        )
+        random_state = folder / f"rng-{dist.get_rank()}.pt"
+        if random_state.is_file():
+            torch.set_rng_state(torch.load(random_state))
+
+    def export(self, folder: Path) -> None:
+        """Write a Hugging Face folder (rank 0): safetensors, config, tokenizer, generation settings."""
+        state = self.full_state_dict()
+        if dist.get_rank() != 0:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        dtype = getattr(torch, self._config.policy.dtype)
+        weights = {name: tensor.to(dtype).contiguous() for name, tensor in state.items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        config = AutoConfig.from_pretrained(self._folder)
+        config.dtype = dtype
+        config.architectures = [type(self.module.model).__name__]
+        config.save_pretrained(folder)
+        tokenizer = load_tokenizer(self._folder)
+        tokenizer.save_pretrained(folder)
+        GenerationConfig(
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            do_sample=True,
+            temperature=self._config.evaluation.temperature or 1.0,
+            top_p=self._config.evaluation.top_p,
+        ).save_pretrained(folder)
+        (folder / "rlad.json").write_text(json.dumps({"run": self._config.name, "seed": self._config.seed}))
+
+
+def _add(statistics: Statistics, more: Statistics) -> None:
+    for name, statistic in more.items():
+        statistics[name] = statistics[name] + statistic if name in statistics else statistic

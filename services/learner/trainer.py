@@ -1,0 +1,51 @@
+"""The Ray Train trainer of a run: how many learner ranks, with what resources, and where checkpoints go.
+
+Apart from the learner, which its workers import: whoever starts a run has no use for FSDP and transformers.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
+from ray.train import RunConfig as TrainRunConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from rlad_core.config import RunConfig
+from services.base.loading import loading
+
+
+def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
+    """The trainer of a run; its ``fit`` continues from the last checkpoint in the run's folder, if any."""
+    learner = config.learner
+    return TorchTrainer(
+        _train,
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "code": config.code,
+            "policy_folder": policy_folder,
+            "run_dir": str(Path(config.run_dir).absolute()),  # workers have a current folder of their own
+        },
+        scaling_config=ScalingConfig(
+            num_workers=learner.workers,
+            use_gpu=learner.num_gpus > 0,
+            resources_per_worker={"CPU": learner.num_cpus, "GPU": learner.num_gpus}
+            if learner.num_gpus
+            else {"CPU": learner.num_cpus},
+            label_selector=learner.node_labels or None,
+        ),
+        torch_config=TorchConfig(
+            backend="nccl" if learner.num_gpus else "gloo", timeout_s=int(learner.timeout_s)
+        ),
+        run_config=TrainRunConfig(
+            name=config.name,
+            storage_path=str(Path(config.output.dir).absolute()),
+            checkpoint_config=CheckpointConfig(num_to_keep=config.output.keep_checkpoints),
+            failure_config=FailureConfig(max_failures=0),
+        ),
+    )
+
+
+def _train(settings: dict[str, Any]) -> None:
+    with loading():
+        from services.learner.loop import train_loop
+    train_loop(settings)

@@ -1,0 +1,121 @@
+"""One rank's rows of a step, as the tensors that the model and the objective take."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from rlad_core.assembly import ShardPlan
+from rlad_core.batching import PackedBatch, pack
+from rlad_core.objectives import TokenBatch
+from rlad_core.schema import LEARNER_VALUES, flatten
+
+Rows = npt.NDArray[np.int64]
+
+
+class TrainingRows:
+    """A shard: EXPERIENCE for on-policy objectives, SEQUENCES for SFT. Columns are read without copying.
+
+    Args:
+        table: the shard's rows, in the plan's order.
+        plan: mini-batch and token weight of each row.
+    """
+
+    def __init__(self, table: pa.Table, plan: ShardPlan) -> None:
+        self._plan = plan
+        self._prompts, self._prompt_bounds = flatten(table.column("prompt_token_ids"))
+        self._responses, self._response_bounds = flatten(table.column("response_token_ids"))
+        self.response_lengths: Rows = np.diff(self._response_bounds)
+        self.lengths: Rows = np.diff(self._prompt_bounds) + self.response_lengths
+        self.old_logprobs: list[Tensor] | None = None
+        """Of each row's response, where the batch is used for more than one update."""
+        self.needs_old_logprobs = "rollout_logprobs" in table.column_names
+        self._advantages = self._correct = np.zeros(len(self.lengths))
+        if self.needs_old_logprobs:
+            self._advantages = table.column("advantage").to_numpy()
+            self._correct = table.column("correct").to_numpy()
+        self._values = _declared_values(table, self.response_tokens)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def response_tokens(self) -> int:
+        """Response tokens of all rows."""
+        return int(self.response_lengths.sum())
+
+    @property
+    def mini_batches(self) -> int:
+        """How many mini-batches this rank knows of (another rank may know of more)."""
+        return int(self._plan.mini_batch.max()) + 1 if len(self) else 0
+
+    def of_mini_batch(self, index: int | None) -> Rows:
+        """Rows of a mini-batch, or all of them for None."""
+        if index is None:
+            return np.arange(len(self))
+        return np.flatnonzero(self._plan.mini_batch == index)
+
+    def pack(self, rows: Rows) -> PackedBatch:
+        """These rows as one stream."""
+        return pack(
+            [
+                (
+                    self._prompts[self._prompt_bounds[row] : self._prompt_bounds[row + 1]],
+                    self._responses[self._response_bounds[row] : self._response_bounds[row + 1]],
+                )
+                for row in rows
+            ]
+        )
+
+    def token_batch(
+        self, rows: Rows, packed: PackedBatch, logprobs: Tensor, entropy: Tensor | None
+    ) -> TokenBatch:
+        """What the objective needs of these rows' response tokens, in the order of `pack`."""
+        device = logprobs.device
+
+        def per_token(values: npt.NDArray[np.generic], dtype: torch.dtype) -> Tensor:
+            repeated = np.repeat(values[rows], self.response_lengths[rows])
+            return torch.from_numpy(repeated).to(device, dtype)
+
+        def of_tokens(values: npt.NDArray[np.generic]) -> Tensor:
+            bounds = self._response_bounds
+            parts = [values[bounds[row] : bounds[row + 1]] for row in rows]
+            return torch.from_numpy(np.concatenate(parts)).to(device)
+
+        if self.old_logprobs is None:
+            old = logprobs.detach()
+        else:
+            old = torch.cat([self.old_logprobs[row] for row in rows]).to(device)
+        declared: dict[str, Tensor] = {name: of_tokens(values) for name, values in self._values.items()}
+        rollout = declared.pop("rollout_logprobs", old)
+        return TokenBatch(
+            policy_logprobs=logprobs,
+            old_logprobs=old,
+            rollout_logprobs=rollout,
+            advantages=per_token(self._advantages, torch.float32),
+            weights=per_token(self._plan.token_weights, torch.float32),
+            is_last=packed.is_last,
+            is_correct=per_token(self._correct, torch.bool),
+            group_has_correct=per_token(self._plan.group_has_correct, torch.bool),
+            entropy=entropy,
+            **declared,
+        )
+
+
+def _declared_values(table: pa.Table, tokens: int) -> dict[str, npt.NDArray[np.generic]]:
+    """All that the schema declares for the learner and the table has: [tokens], or [tokens, k], by name.
+
+    Args:
+        tokens: response tokens of all rows.
+    """
+    found: dict[str, npt.NDArray[np.generic]] = {}
+    for value in LEARNER_VALUES:
+        if value.name in table.column_names and not table.column(value.name).null_count:
+            numbers, _ = flatten(table.column(value.name))
+            if value.per == "k per response token":
+                numbers = numbers.reshape(tokens, numbers.size // max(tokens, 1))
+            found[value.name] = numbers
+    return found

@@ -1,0 +1,187 @@
+"""The record of a run: metrics, evaluations, TensorBoard events, sampled experience, in the run's folder."""
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from rlad_core.evaluation import EvaluationRow
+from rlad_core.schema import to_ipc
+
+METRICS, EVALUATIONS, GROUPS = "metrics.jsonl", "evaluation.jsonl", "groups.jsonl"
+
+
+class Journal:
+    """Actor that writes the record; the learner tells it, the command line asks it.
+
+    Every line is written whole and flushed, so a killed run leaves a readable record.
+
+    Args:
+        run_dir: the run's folder.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self._dir = Path(run_dir)
+        self._begun: list[int] = []
+        self._steps: list[dict[str, Any]] = []
+        self._evaluations: list[dict[str, Any]] = []
+        self._notes: list[str] = []
+
+    def begin(self, first_step: int) -> None:
+        """The run starts or continues with this step; nothing is recorded before.
+
+        What was written of this step and later ones belongs to a lost attempt and goes.
+
+        Raises:
+            ValueError: a file of the record is broken elsewhere than in its last line.
+        """
+        for name in (METRICS, GROUPS, EVALUATIONS):
+            _keep_before(self._dir / name, first_step)
+        for sample in (self._dir / "experience").glob("step-*.arrows"):
+            if int(sample.stem.removeprefix("step-")) >= first_step:
+                sample.unlink()
+        self._events = EventFileWriter(str(self._dir / "tensorboard"))
+        self._restart_tensorboard(first_step)
+        self._begun.append(first_step)
+
+    def step(self, row: dict[str, Any], trained: list[str], dropped: list[str]) -> None:
+        """A finished step: its metrics, and the groups it trained on or dropped."""
+        _append(self._dir / METRICS, row)
+        _append(self._dir / GROUPS, {"step": row["step"], "trained": trained, "dropped": dropped})
+        self._tensorboard(row, row["step"])
+        self._steps.append(row)
+
+    def evaluation(self, when: str, step: int, rows: list[EvaluationRow]) -> None:
+        """Accuracy per subset: `when` is before, after or step."""
+        for row in rows:
+            record = {"step": step, "when": when, **_flat(row)}
+            _append(self._dir / EVALUATIONS, record)
+            self._evaluations.append(record)
+            self._show_accuracy(record)
+
+    def note(self, text: str) -> None:
+        """A sentence for whoever watches."""
+        self._notes.append(text)
+
+    def sample(self, step: int, table: pa.Table) -> None:
+        """Keep some experience as an Arrow IPC stream."""
+        folder = self._dir / "experience"
+        folder.mkdir(exist_ok=True)
+        (folder / f"step-{step:06d}.arrows").write_bytes(to_ipc(table))
+
+    def news(self, begun: int, steps: int, evaluations: int, notes: int) -> dict[str, list[Any]]:
+        """What came after the first so many of each."""
+        return {
+            "begun": self._begun[begun:],
+            "steps": self._steps[steps:],
+            "evaluations": self._evaluations[evaluations:],
+            "notes": self._notes[notes:],
+        }
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        if self._begun:
+            self._events.close()
+
+    def _restart_tensorboard(self, first_step: int) -> None:
+        """Have TensorBoard forget what earlier event files hold of `first_step` and later ones."""
+        start = SessionLog(status=SessionLog.START)
+        self._events.add_event(Event(wall_time=time.time(), step=first_step, session_log=start))
+        # An evaluation counts the steps before it, so one at the checkpoint itself is still valid.
+        for record in _rows(self._dir / EVALUATIONS):
+            if record["step"] == first_step:
+                self._show_accuracy(record)
+        self._events.flush()
+
+    def _show_accuracy(self, record: dict[str, Any]) -> None:
+        self._tensorboard({f"evaluation/{record['subset']}": record["accuracy"]}, record["step"])
+
+    def _tensorboard(self, numbers: dict[str, Any], step: int) -> None:
+        values = [
+            Summary.Value(tag=name, simple_value=float(value))
+            for name, value in _numbers(numbers)
+            if math.isfinite(value)
+        ]
+        self._events.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        self._events.flush()
+
+
+def _numbers(row: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for name, value in row.items():
+        if isinstance(value, dict):
+            found += _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and name != "step":
+            found.append((f"{prefix}{name}", float(value)))
+    return found
+
+
+def _flat(row: EvaluationRow) -> dict[str, Any]:
+    total = row.prompts * row.samples
+    return {
+        "subset": row.subset,
+        "correct": round(row.accuracy * total),
+        "total": total,
+        "accuracy": row.accuracy,
+        "low": row.interval.low,
+        "high": row.interval.high,
+        "truncated": row.truncated,
+        **{name: value for name, value in asdict(row).items() if name in ("samples", "pass_at_k", "k")},
+    }
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(_without_nan(row), allow_nan=False) + "\n")
+
+
+def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN, which is what a mean over nothing is: such numbers become null."""
+    return {
+        name: _without_nan(value)
+        if isinstance(value, dict)
+        else None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for name, value in row.items()
+    }
+
+
+def _keep_before(path: Path, step: int) -> None:
+    """Drop rows of `step` and later ones, and a last line that was cut off by a kill."""
+    if not path.exists():
+        return
+    kept = [
+        row
+        for row in _rows(path)
+        # Measured at the end of the step before, so the resumed run does not measure it again.
+        if row["step"] < step or (row["step"] == step and row.get("when") == "step")
+    ]
+    # In one move, so that a kill in between cannot lose the record.
+    fresh = path.with_suffix(".new")
+    fresh.write_text("".join(f"{json.dumps(row)}\n" for row in kept))
+    os.replace(fresh, path)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    lines = path.read_bytes().splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise ValueError(
+                    f"line {number} of {path} is broken ({error}); repair or delete it to resume the run"
+                ) from error
+    return rows

@@ -1,0 +1,170 @@
+"""vLLM as the policy: samples groups of responses, and takes new weights in place.
+
+Wraps ``AsyncLLM``, whose engine core is a process of its own. Everything that knows vLLM's types is here;
+`services.rollout.service` sees numpy arrays and plain values.
+"""
+
+import uuid
+from typing import Any
+
+import numpy as np
+from vllm.config import WeightTransferConfig
+from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from services.rollout.settings import SamplingSettings
+from services.rollout.tables import SampledResponse
+from services.vllm.metrics import stat_loggers
+
+
+class EngineLostError(RuntimeError):
+    """The engine's process has ended; this replica will not serve again."""
+
+
+class PolicyEngine:
+    """A running engine and the version of the policy it holds.
+
+    Args:
+        engine_args: vLLM's own; the weight transfer and what it depends on are set here.
+        transfer: name of the weight-transfer backend.
+    """
+
+    def __init__(self, engine_args: dict[str, Any], transfer: str) -> None:
+        self._engine = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(
+                **engine_args,
+                weight_transfer_config=WeightTransferConfig(backend=transfer),
+                # Before temperature, top-p and top-k: the distribution that every objective speaks of.
+                logprobs_mode="raw_logprobs",
+            ),
+            stat_loggers=stat_loggers("rollout"),
+        )
+
+    async def label(self, version: int) -> None:
+        """Say which version the loaded weights are, for the tokens sampled from now on."""
+        await self._engine.update_weight_version(str(version))
+
+    async def sample(
+        self, prompt_token_ids: np.ndarray, sampling: SamplingSettings, seed: int | None
+    ) -> list[SampledResponse]:
+        """Sample the ``sampling.group_size`` responses of one prompt. Cancelling the call frees their slots.
+
+        Args:
+            prompt_token_ids: int32 [P].
+            sampling: all but its seed.
+            seed: of the first response; the next ones get the next seeds. None: the engine's own.
+
+        Raises:
+            EngineLostError: the engine's process has ended.
+            RuntimeError: vLLM ended a response for another reason than its end token or its length.
+        """
+        prompt = {"prompt_token_ids": prompt_token_ids.tolist()}
+        final: RequestOutput | None = None
+        try:
+            async for output in self._engine.generate(
+                prompt, _sampling_params(sampling, seed), request_id=uuid.uuid4().hex
+            ):
+                final = output
+        except EngineDeadError as error:
+            raise EngineLostError("the vLLM engine has ended while it sampled; its log says why") from error
+        if final is None:
+            raise RuntimeError("vLLM ended a request without an answer")
+        return [_response(completion) for completion in final.outputs]
+
+    async def init_transfer(self, init_info: dict[str, Any]) -> None:
+        """Connect the workers to the learner (backends that push)."""
+        await self._engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info=init_info))
+
+    async def begin_update(self) -> None:
+        """Hold generation and open the weights.
+
+        Running requests are kept and go on after `end_update`, token by token with the new weights: their
+        keys and values are computed again, and cached prefixes are dropped.
+        """
+        await self._engine.pause_generation(mode="keep", clear_cache=True)
+        await self._engine.start_weight_update()
+
+    async def receive(self, update_info: dict[str, Any]) -> None:
+        """Load what ``update_info`` describes into the opened weights.
+
+        Args:
+            update_info: what the transfer backend wants to know, see `services.weights.transfer`.
+        """
+        await self._engine.update_weights(WeightTransferUpdateRequest(update_info=update_info))
+
+    async def end_update(self, version: int) -> None:
+        """Close the weights under their new version and go on generating."""
+        await self._engine.finish_weight_update(str(version))
+        await self._engine.resume_generation()
+
+    async def check_health(self) -> None:
+        """Ask the engine core, not only this process.
+
+        Raises:
+            vllm.v1.engine.exceptions.EngineDeadError: it has ended.
+        """
+        await self._engine.check_health()
+        # The check above reads a flag; this one makes a round trip to the engine's process.
+        await self._engine.get_weight_version()
+
+    def unfinished(self) -> int:
+        """Responses being generated or waiting for it."""
+        return self._engine.output_processor.get_num_unfinished_requests()
+
+    def shutdown(self) -> None:
+        """End the engine's processes."""
+        self._engine.shutdown()
+
+
+def _sampling_params(sampling: SamplingSettings, seed: int | None) -> SamplingParams:
+    """Nothing is detokenized, and only the sampled tokens' log-probs return."""
+    return SamplingParams(
+        n=sampling.group_size,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_tokens=sampling.max_tokens,
+        seed=seed,
+        logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _response(completion: CompletionOutput) -> SampledResponse:
+    if completion.finish_reason not in ("stop", "length"):
+        raise RuntimeError(
+            f"vLLM ended response {completion.index} with {completion.finish_reason!r} after "
+            f"{len(completion.token_ids)} tokens; expected 'stop' or 'length'"
+        )
+    token_ids = np.asarray(completion.token_ids, dtype=np.int32)
+    flat = completion.logprobs
+    # With logprobs=0 there is exactly one entry a position, the sampled token's.
+    if not np.array_equal(np.asarray(flat.token_ids, dtype=np.int32), token_ids):
+        raise RuntimeError(f"vLLM's log-probs do not belong to the tokens of response {completion.index}")
+    return SampledResponse(
+        {
+            "response_token_ids": token_ids,
+            # Natural logs under the untruncated distribution at temperature 1.
+            "rollout_logprobs": np.asarray(flat.logprobs, dtype=np.float32),
+            "policy_versions": _versions(completion, len(token_ids)),
+        },
+        completion.finish_reason,
+    )
+
+
+def _versions(completion: CompletionOutput, num_tokens: int) -> np.ndarray:
+    """Spread vLLM's (version, start, end) spans over the tokens: int32 [num_tokens]."""
+    spans = completion.weight_versions or []
+    lengths = [span.end - span.start for span in spans]
+    if sum(lengths) != num_tokens:
+        raise RuntimeError(
+            f"vLLM reports policy versions for {sum(lengths)} of the {num_tokens} tokens of response "
+            f"{completion.index}"
+        )
+    return np.repeat(np.asarray([int(span.version) for span in spans], dtype=np.int32), lengths)

@@ -1,0 +1,289 @@
+"""Rollouts: a Serve deployment that samples groups of responses from the current policy.
+
+One replica holds one vLLM engine, on CPUs or GPUs from the same code. Groups come back as Arrow with one
+float32 log-prob and one policy version per token. New weights arrive in place, see `services.weights.store`;
+running requests are held for the moment of the change and go on, which their tokens' versions show.
+
+Which weights answer a request: it carries ``min_version``, and a replica that is older takes the current
+version from the policy store before it serves. So a replica that started late or missed an update never
+answers with older weights, and one whose update failed half-way answers nothing until Serve has replaced it.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+from fastapi import Request, Response
+from ray import serve
+from ray.serve import Application
+
+from rlad_core import metrics, schema
+from rlad_core.client.errors import BusyError, DeadlineError, LimitError
+from rlad_core.config import resolve_model
+from rlad_core.waiting import all_of, limit
+from services.base import telemetry
+from services.base.loading import loading
+from services.base.tokenizer import load_tokenizer
+from services.rollout.http import PolicyInfo, RolloutAnswer, RolloutRequest, read_request, write_answer
+from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
+from services.rollout.tables import SampledResponse, group_seed, to_prompt_rows, to_rollouts
+from services.serve.http.bodies import Body, documents
+from services.serve.http.gate import service_app
+from services.serve.http.health import UP, Health, Intake
+from services.serve.http.problems import documented
+from services.serve.replicas import begin, bind
+from services.weights.held_policy import HeldPolicy
+from services.weights.store import ReplicaReport, policy_store
+
+SERVICE = "rollout"
+_RETRY_AFTER_S = 2.0
+
+logger = logging.getLogger("ray.serve")
+
+
+http = service_app(SERVICE, "Rollouts", "Responses sampled from the current policy, with their log-probs.")
+
+
+@serve.deployment
+@serve.ingress(http)
+class RolloutService:
+    """One replica: an engine, its tokenizer, and which policy version it holds."""
+
+    async def __init__(self, args: RolloutArgs) -> None:  # type: ignore[misc]  # Serve awaits it
+        begin(args)
+        # Here, so that whoever only builds or calls the application doesn't load them.
+        with loading():
+            from transformers import AutoConfig
+
+            from services.rollout.engine import PolicyEngine
+            from services.vllm.process import check_platform
+
+        check_platform(args.num_gpus)
+        self._args = args
+        context = serve.get_replica_context()
+        self._replica = context.replica_id.unique_id
+
+        def tell(version: int) -> None:
+            if args.policy_store is not None:  # else there is but one version
+                # A replica that takes another's place takes its number too, so the label has few values.
+                telemetry.gauge(metrics.RUN_POLICY_VERSION, version, rank=str(context.rank.rank))
+
+        model = resolve_model(args.model)
+        self._tokenizer = load_tokenizer(model)
+        self._vocab_size = int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
+        self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
+        self._engine = PolicyEngine(engine_args(args, model), args.transfer)
+        store = None
+        if args.policy_store is not None and args.transfer == "object_store":
+            store = policy_store(args.policy_store)
+        self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s, tell)
+        # Before Serve routes anything here: a restarted replica must not begin with version 0.
+        await self._held.start()
+        self._intake = Intake(SERVICE, self.check_health, "the engine")
+
+    async def generate(self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0) -> pa.Table:
+        """Sample ``sampling.group_size`` responses for each prompt.
+
+        Call it with one or a few prompts, so that finished groups flow on early. Cancelling the call frees
+        the engine of its requests.
+
+        Args:
+            prompts: columns group_id, prompt_id, prompt_token_ids; others are not read.
+            sampling: see `SamplingSettings`.
+            min_version: oldest policy version that may begin the responses.
+
+        Returns:
+            ROLLOUTS table, group by group in the order of ``prompts``, by sample_index within.
+
+        Raises:
+            InvalidRequestError: a prompt leaves no room for a response, or has another tokenizer's ids.
+            StaleReplicaError: the replica has no way to get ``min_version``.
+            DeadlineError: after ``timeout_s`` seconds, or ``update_timeout_s`` for the version.
+        """
+        with telemetry.request(SERVICE, "handle"):
+            return await self._generate(prompts, sampling, min_version)
+
+    @http.post("/v1/rollouts", **documents(RolloutRequest, RolloutAnswer))
+    async def rollouts_http(self, request: Request) -> Response:
+        """Sample a group of responses for each prompt, with exactly one natural log-prob per token, at
+        temperature 1, of the whole vocabulary. With Arrow the body is a PROMPTS table, and the sampling
+        settings are query parameters.
+        """
+        async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
+            return await self._answer(body, dict(request.query_params))
+
+    async def _answer(self, body: Body, query: dict[str, str]) -> Response:
+        prompts, sampling = await asyncio.to_thread(
+            read_request, body, query, self._tokenizer, self._fingerprint
+        )
+        self._refuse_over_limit(prompts.num_rows * sampling.group_size)
+        rollouts = await self._generate(prompts, sampling)
+        return await asyncio.to_thread(
+            write_answer,
+            rollouts,
+            body,
+            model=self._args.name,
+            policy_version=self._held.report["version"],
+        )
+
+    @http.get("/v1/policy")
+    async def policy(self) -> PolicyInfo:
+        """What the replica that answers samples from."""
+        report = self._held.report
+        return PolicyInfo(
+            model=self._args.name,
+            policy_version=report["version"],
+            checksum=report["checksum"],
+            max_model_len=self._args.max_model_len,
+            tokenizer_fingerprint=self._fingerprint,
+            schema_versions=dict.fromkeys(("prompts", "rollouts"), schema.VERSION),
+        )
+
+    @http.get("/healthz")
+    async def alive(self) -> Health:
+        """The process is up."""
+        return UP
+
+    @http.get("/readyz", responses=documented(503))
+    async def ready(self) -> Health:
+        """The engine answers, its weights are whole, and new requests are taken."""
+        return await self._intake.ready()
+
+    async def drain(self) -> None:
+        """Take nothing new over HTTP from now on."""
+        self._intake.close()
+
+    async def in_work(self) -> int:
+        """Requests over HTTP that are not answered yet."""
+        return self._intake.in_work
+
+    async def policy_version(self) -> ReplicaReport:
+        """What this replica serves with."""
+        return self._held.report
+
+    async def unfinished(self) -> int:
+        """Responses this replica has not finished."""
+        return self._engine.unfinished()
+
+    async def check_health(self) -> None:
+        """Asked by Serve, which replaces the replica if this raises.
+
+        Raises:
+            RuntimeError: if an update failed half-way.
+            vllm.v1.engine.exceptions.EngineDeadError: if the engine's process has ended.
+        """
+        self._held.refuse_if_broken()
+        await self._engine.check_health()
+
+    # Called on every replica by `services.weights.store.sync` ...
+
+    async def update_weights(self, version: int) -> ReplicaReport:
+        """Load ``version`` from the store, unless it is what the replica holds already. Idempotent."""
+        with self._named(f"load policy version {version}"):
+            await self._held.load(version)
+        return self._held.report
+
+    # ... and these by `services.weights.push`, in this order, where the learner pushes.
+
+    async def connect_transfer(self, init_info: dict[str, Any], replicas: list[str]) -> ReplicaReport:
+        """Join the learner's transfer group, as number ``replicas.index(this replica)``."""
+        from services.weights.push import place_in_group
+
+        with self._named("join the learner's transfer group"):
+            await self._held.connect(
+                place_in_group(init_info, self._args.tensor_parallel_size, replicas, self._replica)
+            )
+        return self._held.report
+
+    async def begin_update(self) -> ReplicaReport:
+        """Pause and open the weights."""
+        with self._named("begin an update"):
+            await self._held.begin()
+        return self._held.report
+
+    async def receive_weights(self, update_info: dict[str, Any]) -> ReplicaReport:
+        """Take what the learner pushes."""
+        with self._named("receive weights"):
+            await self._held.receive(update_info)
+        return self._held.report
+
+    async def end_update(self, version: int) -> ReplicaReport:
+        """Serve with what was pushed, as ``version``."""
+        with self._named(f"take policy version {version}"):
+            await self._held.end(version)
+        return self._held.report
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        """A broadcast's errors arrive without their replica's name."""
+        try:
+            yield
+        except Exception as error:
+            raise RuntimeError(
+                f"replica {self._replica} could not {what}: {type(error).__name__}: {error}"
+            ) from error
+
+    # Sampling
+
+    async def _generate(
+        self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0
+    ) -> pa.Table:
+        with telemetry.phase(SERVICE, "decode"):
+            rows = to_prompt_rows(
+                prompts,
+                tokenizer_fingerprint=self._fingerprint,
+                vocab_size=self._vocab_size,
+                max_model_len=self._args.max_model_len,
+            )
+        try:
+            with telemetry.phase(SERVICE, "queue") as phase:
+                await self._held.reach(min_version)
+                phase.change("engine")
+                what = f"{sampling.group_size} responses each to {len(rows)} prompts"
+                async with limit(self._args.timeout_s, what):
+                    groups = await all_of(self._sample(row, sampling) for row in rows)
+        except TimeoutError as error:
+            raise DeadlineError(str(error)) from error
+        with telemetry.phase(SERVICE, "encode"):
+            rollouts = to_rollouts(rows, groups, self._tokenizer, self._fingerprint)
+        telemetry.count(metrics.SERVICE_SEQUENCES, rollouts.num_rows, service=SERVICE)
+        for kind, column in (("prompt", "prompt_token_ids"), ("generated", "response_token_ids")):
+            tokens = int(schema.lengths(rollouts.column(column)).sum())
+            telemetry.count(metrics.SERVICE_TOKENS, tokens, service=SERVICE, kind=kind)
+        return rollouts
+
+    def _refuse_over_limit(self, responses: int) -> None:
+        limits = self._args.limits
+        if responses > (most := limits.max_responses_per_request):
+            raise LimitError("sequences", f"{responses} responses in one request; at most {most} are taken")
+        if (waiting := self._engine.unfinished()) and waiting + responses > limits.max_unfinished_responses:
+            raise BusyError(
+                f"{waiting} responses are in work here, and with these {responses} it would be more than "
+                f"{limits.max_unfinished_responses}",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+
+    async def _sample(self, row: dict[str, Any], sampling: SamplingSettings) -> list[SampledResponse]:
+        from services.rollout.engine import EngineLostError
+
+        seed = None if sampling.seed is None else group_seed(sampling.seed, row["group_id"])
+        try:
+            return await self._engine.sample(row["prompt_token_ids"], sampling, seed)
+        except EngineLostError:
+            # Ending the process lets callers turn to another replica at once, and Serve start a new one,
+            # instead of failing requests until the next health checks have passed.
+            logger.exception("replica %s ends with its engine", self._replica)
+            os._exit(1)
+
+
+def build(args: RolloutArgs) -> Application:
+    """The application, for ``serve.run`` or a Serve config file."""
+    environment = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
+    if not args.num_gpus:
+        # Otherwise every engine on a host pins its threads to the same cores.
+        environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(args.threads)}
+    return bind(RolloutService, args, environment, health_check_period_s=10, health_check_timeout_s=60)

@@ -1,0 +1,145 @@
+"""What a rollout service is started with, and what a call to it may ask for. Imports neither Ray nor vLLM."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rlad_core.config import EvaluationRecipe, RolloutEngine
+from rlad_core.config.engines import MODEL_HELP
+from services.serve.replica_settings import ReplicaArgs
+from services.vllm.process import on_cpu
+
+
+class RolloutLimits(BaseModel):
+    """What one request over HTTP may ask for; a run's own calls by handle are bounded by its slots."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_responses_per_request: int = Field(default=4096, gt=0, description="Prompts times group size.")
+    max_unfinished_responses: int = Field(
+        default=8192, gt=0, description="In one replica; what comes on top is refused with 429."
+    )
+    max_body_bytes: int = Field(default=64 * 2**20, gt=0)
+
+
+class RolloutArgs(RolloutEngine, ReplicaArgs):
+    """Arguments of the application; the defaults suit tiny models on CPUs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+    model: str = Field(description=MODEL_HELP + "; its weights are version 0.")
+    served_name: str | None = Field(
+        default=None, min_length=1, description="What the API calls the model; by default as in `model`."
+    )
+    policy_store: str | None = Field(
+        None, description="Name of the store that versions are pulled from; None: version 0 for ever."
+    )
+    transfer: Literal["object_store", "nccl", "sharded_rdt"] = "object_store"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    max_model_len: int = Field(default=4096, gt=0, description="Tokens of prompt and response together.")
+    seed: int = Field(default=0, ge=0, description="Of the engine, for requests without a seed of their own.")
+    max_ongoing_requests: int = Field(
+        default=1024, gt=0, description="Calls one replica works on; the rest queue."
+    )
+    update_timeout_s: float = Field(default=300.0, gt=0, description="Longest wait for one weight update.")
+
+    limits: RolloutLimits = RolloutLimits()
+
+    @classmethod
+    def of_run(cls, config: EvaluationRecipe, model: str, **more: Any) -> Self:
+        """The rollout service of a run or an evaluation.
+
+        Args:
+            model: folder or hub id of the policy.
+            more: what only a run that trains has.
+        """
+        shared = config.rollout.model_dump(include=set(RolloutEngine.model_fields))
+        return cls(
+            run=config.name,
+            model=model,
+            dtype=config.policy.dtype,
+            max_model_len=config.policy.max_length,
+            seed=config.seed,
+            **shared,
+            **more,
+        )
+
+    @property
+    def name(self) -> str:
+        """What the API calls the model."""
+        return self.served_name or self.model
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_gpus and self.tensor_parallel_size > max(1.0, self.num_gpus):
+            raise ValueError(
+                f"tensor_parallel_size: {self.tensor_parallel_size} needs as many num_gpus, "
+                f"not {self.num_gpus:g}"
+            )
+        if self.transfer != "object_store" and not self.num_gpus:
+            raise ValueError(f"transfer: {self.transfer} needs GPUs; write object_store, or num_gpus: 1")
+        return self
+
+
+class SamplingSettings(BaseModel):
+    """How the responses of a group are sampled.
+
+    The log-probs that come back are always those of the untruncated distribution at temperature 1. With
+    these settings for training they are exactly those the tokens were sampled with. Elsewhere
+    (evaluation, ``training=False``) the tokens come from another distribution, softmax(logits / temperature)
+    cut to top-p and top-k, and the log-probs must not be used as those of the behaviour policy.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    group_size: int = Field(gt=0, description="Responses for each prompt.")
+    max_tokens: int = Field(gt=0, description="Longest response; also cut at the engine's max_model_len.")
+    temperature: float = Field(default=1.0, ge=0, description="0 is greedy.")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0, description="0 is off.")
+    seed: int | None = Field(
+        None,
+        ge=0,
+        description="With it a group's responses depend on nothing but weights, seed and group_id.",
+    )
+    training: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.training:
+            for name, wanted in (("temperature", 1.0), ("top_p", 1.0), ("top_k", 0)):
+                if (value := getattr(self, name)) != wanted:
+                    raise ValueError(
+                        f"{name}: {value} is refused for training rollouts, whose log-probs would not be "
+                        f"those of the sampled distribution; write {wanted}, or training=False to evaluate"
+                    )
+        if self.temperature == 0 and self.group_size > 1:
+            raise ValueError(f"temperature: 0 gives {self.group_size} equal responses; write group_size: 1")
+        return self
+
+
+def engine_args(args: RolloutArgs, model: str) -> dict[str, Any]:
+    """What vLLM is told: the difference between CPUs and GPUs is all here.
+
+    Args:
+        model: folder or hub id that ``args.model`` stands for.
+    """
+    common: dict[str, Any] = {
+        "model": model,
+        "dtype": args.dtype,
+        "max_model_len": args.max_model_len,
+        "max_num_seqs": args.max_num_seqs,
+        "max_num_batched_tokens": args.max_num_batched_tokens,
+        "tensor_parallel_size": args.tensor_parallel_size,
+        "seed": args.seed,
+        "disable_log_stats": True,
+    }
+    if args.num_gpus:
+        return common | {"gpu_memory_utilization": args.gpu_memory_utilization}
+    return common | {
+        **on_cpu(args.kv_cache_memory_gib, args.tensor_parallel_size),
+        # A request with a seed of its own whose prompt is split over two steps crashes vLLM on CPUs
+        # ("CPU Generator does not use offset"). Whole prompts then have to fit into a step.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(args.max_num_batched_tokens, args.max_model_len),
+    }

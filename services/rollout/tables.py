@@ -1,0 +1,113 @@
+"""Between Arrow and the sampling engine: prompts checked and taken apart, responses put together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rlad_core import schema
+from rlad_core.client.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, eq=False)
+class SampledResponse:
+    """One sampled response of T tokens, as the engine gives it.
+
+    Args:
+        values: what `rlad_core.schema.TOKEN_VALUES` declares of the policy's engine, by column: [T] each, or
+            [T, k] where there are k per token. ``response_token_ids`` end with the end token if the policy
+            wrote one.
+        finish_reason: "stop" (the policy ended its response) or "length" (it was cut off).
+    """
+
+    values: Mapping[str, npt.NDArray[Any]]
+    finish_reason: str
+
+
+def group_seed(seed: int, group_id: str) -> int:
+    """Seed of a group's first response; vLLM gives the next responses the next seeds."""
+    digest = hashlib.sha256(f"{seed}:{group_id}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def to_prompt_rows(
+    prompts: pa.Table, *, tokenizer_fingerprint: str, vocab_size: int, max_model_len: int
+) -> list[dict[str, Any]]:
+    """Prompts as rows of group_id, prompt_id and ``prompt_token_ids``, the last as int32 arrays.
+
+    Args:
+        prompts: with these three columns.
+        tokenizer_fingerprint: of the policy.
+        vocab_size: token ids are below it.
+        max_model_len: a prompt has fewer tokens, so that a response has one at least.
+
+    Raises:
+        InvalidRequestError: a prompt that cannot be answered; names its group.
+    """
+    found = schema.fingerprint_of(prompts)
+    if found is not None and found != tokenizer_fingerprint:
+        raise InvalidRequestError(
+            f"the prompts were made with tokenizer {found}, the policy has {tokenizer_fingerprint}: "
+            "token ids mean nothing across tokenizers"
+        )
+    ids = prompts.column("prompt_token_ids")
+    rows = prompts.select(["group_id", "prompt_id"]).to_pylist()
+    for row, tokens in zip(rows, ids, strict=True):
+        row["prompt_token_ids"] = tokens.values.to_numpy()
+        if (highest := int(np.max(row["prompt_token_ids"]))) >= vocab_size:
+            raise InvalidRequestError(
+                f"the prompt of group {row['group_id']!r} holds token id {highest}; the vocabulary has "
+                f"ids 0..{vocab_size - 1}"
+            )
+        if len(row["prompt_token_ids"]) >= max_model_len:
+            raise InvalidRequestError(
+                f"the prompt of group {row['group_id']!r} has {len(row['prompt_token_ids'])} tokens and "
+                f"leaves none of max_model_len {max_model_len} for a response"
+            )
+    return rows
+
+
+def to_rollouts(
+    rows: Sequence[dict[str, Any]],
+    groups: Sequence[Sequence[SampledResponse]],
+    tokenizer: PreTrainedTokenizerBase,
+    tokenizer_fingerprint: str,
+) -> pa.Table:
+    """ROLLOUTS of the groups, in order.
+
+    Args:
+        rows: of `to_prompt_rows`, one a group.
+        groups: the responses to each.
+        tokenizer: writes the responses' text.
+
+    Raises:
+        SchemaError: the engine left out a value per token, or told one that is not declared.
+    """
+    samples = [
+        (row, index, response)
+        for row, responses in zip(rows, groups, strict=True)
+        for index, response in enumerate(responses)
+    ]
+    values = schema.token_columns("rollout", [response.values for _, _, response in samples])
+    return schema.build(
+        schema.ROLLOUTS,
+        {
+            "group_id": [row["group_id"] for row, _, _ in samples],
+            "sample_index": [index for _, index, _ in samples],
+            "prompt_id": [row["prompt_id"] for row, _, _ in samples],
+            "prompt_token_ids": [row["prompt_token_ids"] for row, _, _ in samples],
+            **values,
+            "finish_reason": [response.finish_reason for _, _, response in samples],
+            "response": tokenizer.batch_decode(values["response_token_ids"], skip_special_tokens=True),
+        },
+        tokenizer_fingerprint=tokenizer_fingerprint,
+    )

@@ -1,0 +1,59 @@
+"""The Serve applications of a run: what is deployed for a recipe."""
+
+import math
+
+from ray.serve import Application
+
+from rlad_core.config import EngineSettings, RunConfig, ServeTeacher, resolve_model
+from services.clients.handles import ServiceNames
+from services.rollout import service as rollout
+from services.rollout.settings import RolloutArgs
+from services.teacher import service as teacher
+from services.teacher.settings import TeacherArgs
+from services.verifier import service as verifier
+from services.verifier.settings import VerifierArgs
+
+_SPARE_CPUS = 4  # logical: Serve's proxy and controller, Train's controller, the actors of the run
+
+
+def applications(config: RunConfig, policy_folder: str) -> dict[str, Application]:
+    """The applications a run needs, by name.
+
+    Args:
+        config: the run.
+        policy_folder: where the policy starts from.
+    """
+    names = ServiceNames(config.name)
+    policy = RolloutArgs.of_run(
+        config,
+        policy_folder,
+        policy_store=names.policy_store,
+        transfer=config.weights.transfer,
+        update_timeout_s=config.weights.timeout_s,
+    )
+    apps = {
+        f"{config.name}-rollout": rollout.build(policy),
+        f"{config.name}-verifier": verifier.build(VerifierArgs.of_run(config)),
+    }
+    for place, settings in config.served_teachers.items():
+        if config.scores_with_teacher:
+            args = TeacherArgs.of_run(config, settings, settings.timeout_s)
+            apps[names.teacher_app(place)] = teacher.build(args)
+        if config.demonstrates:
+            apps[f"{config.name}-demonstrator"] = rollout.build(demonstrator_args(config, settings))
+    return apps
+
+
+def demonstrator_args(config: RunConfig, settings: ServeTeacher) -> RolloutArgs:
+    """A teacher that demonstrates: a rollout service with the teacher's resources, and no new versions."""
+    theirs = settings.model_dump(include={*EngineSettings.model_fields, "gpu_memory_utilization"})
+    args = RolloutArgs.of_run(config, resolve_model(settings.model))
+    return args.model_copy(update={**theirs, "dtype": settings.dtype})
+
+
+def wanted_cpus(config: RunConfig) -> int:
+    """What the run's services and workers reserve; CPUs are logical, so this may exceed the cores."""
+    teachers = sum(served.num_replicas * served.num_cpus for served in config.served_teachers.values())
+    # Twice the rollouts: a teacher that demonstrates runs as a rollout service too.
+    rollouts = 2 * config.rollout.num_replicas * config.rollout.num_cpus
+    return _SPARE_CPUS + math.ceil(teachers + rollouts + config.learner.workers * config.learner.num_cpus)

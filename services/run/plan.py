@@ -1,0 +1,75 @@
+"""What a run would be, as tables: its stages, and what would start where."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from rlad_core.config import RunConfig, ServeTeacher
+
+
+def describe(config: RunConfig) -> list[Table]:
+    """Two tables: the stages, and the processes with what each reserves."""
+    return [_stages(config), _processes(config)]
+
+
+def _stages(config: RunConfig) -> Table:
+    table = Table("stage", "steps", "objective", "learning rate", "responses a step", title="Stages")
+    for stage in config.stages:
+        objective = stage.objective
+        settings = ", ".join(
+            f"{name}={value}" for name, value in objective.model_dump(exclude={"kind"}).items()
+        )
+        group = config.rollout.group_size if objective.trains_on_rollouts else 1
+        table.add_row(
+            stage.label,
+            str(stage.steps),
+            f"{objective.label} ({settings})",
+            f"{stage.lr or config.learner.lr:g}",
+            f"{config.rollout.prompts_per_step} x {group}",
+        )
+    return table
+
+
+def _processes(config: RunConfig) -> Table:
+    where = config.cluster.address or "embedded Ray on this machine"
+    table = Table(
+        "what", "how many", "model or engine", "CPUs each", "GPUs each", title=f"Starts on: {where}"
+    )
+    for row in _rows(config):
+        table.add_row(*row)
+    return table
+
+
+def _rows(config: RunConfig) -> Iterator[tuple[str, ...]]:
+    rollout, learner = config.rollout, config.learner
+    yield (
+        "rollout service",
+        str(rollout.num_replicas),
+        f"vLLM, {config.policy.model}, {config.policy.dtype}",
+        f"{rollout.num_cpus:g}",
+        f"{rollout.num_gpus:g}",
+    )
+    several = len(config.teacher_sections) > 1
+    for teacher in config.teacher_sections.values():
+        taught = f" for {', '.join(teacher.tasks)}" if several and teacher.tasks else ""
+        if not isinstance(teacher, ServeTeacher):
+            yield f"teacher elsewhere{taught}", "-", f"{teacher.kind}, {teacher.where}", "-", "-"
+            continue
+        uses = {"teacher service": config.scores_with_teacher, "teacher as demonstrator": config.demonstrates}
+        for what in [what for what, used in uses.items() if used]:
+            yield (
+                what + taught,
+                str(teacher.num_replicas),
+                f"{teacher.engine}, {teacher.model}, {teacher.dtype}",
+                f"{teacher.num_cpus:g}",
+                f"{teacher.num_gpus:g}",
+            )
+    tasks = ", ".join(task.label for task in config.task_sections.values())
+    yield "verifier service", "1", tasks, "1", "0"
+    yield (
+        "learner (FSDP2)",
+        str(learner.workers),
+        f"{'NCCL' if learner.num_gpus else 'gloo'}, weights by {config.weights.transfer}",
+        f"{learner.num_cpus:g}",
+        f"{learner.num_gpus:g}",
+    )

@@ -1,0 +1,5 @@
+"""What every HTTP request of a service passes: its token, its body, its limits, and how a refusal is told.
+
+In: requests. Out: bodies within limits, problems (RFC 9457).
+May be called by the services; knows none of their routes.
+"""

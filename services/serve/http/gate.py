@@ -1,0 +1,115 @@
+"""What every HTTP request of a service passes: its id, its token, one log line, and no traceback.
+
+A request's id is the header ``X-Request-ID``, or a new one. Ray Serve's proxy makes it and echoes it; here it
+goes into the log lines of everything that happens for the request.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rlad_core import metrics
+from services.base import telemetry
+from services.base.telemetry import log
+from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens, is_loopback
+from services.serve.http.problems import ProblemDetails, add_problem_handlers, answer
+
+OPEN_PATHS = ("/healthz", "/readyz")
+"""Asked by load balancers and kubelets, which have no token."""
+
+
+def service_app(service: str, title: str, summary: str) -> FastAPI:
+    """A FastAPI application behind the gate, whose refusals are problems (RFC 9457).
+
+    Args:
+        service: value of the metrics' label `service`.
+        title, summary: for the OpenAPI document.
+    """
+    app = FastAPI(title=title, summary=summary, version="1")
+    add_problem_handlers(app)
+    app.add_middleware(Gate, service=service)
+    return app
+
+
+class Gate:
+    """ASGI middleware, the outermost one of a service's application."""
+
+    def __init__(self, app: ASGIApp, service: str) -> None:
+        self._app = app
+        self._service = service
+        self._tokens = Tokens()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status: int | str = "none"
+        clock = time.perf_counter()
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        headers = Headers(scope=scope)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        with structlog.contextvars.bound_contextvars(request_id=headers.get("x-request-id")):
+            try:
+                refusal = None if path in OPEN_PATHS else self._refusal(scope, headers)
+                if refusal is not None:
+                    telemetry.count(metrics.SERVICE_REQUESTS, service=self._service, kind="other")
+                    telemetry.count(metrics.SERVICE_ERRORS, service=self._service, kind="UnauthorizedError")
+                await (refusal or self._app)(scope, receive, noting)
+            except asyncio.CancelledError:
+                status = "client left"
+                raise
+            except Exception as error:  # noqa: BLE001 - told to the operator; the client learns no details
+                log(
+                    "request_failed",
+                    level="error",
+                    kind=type(error).__name__,
+                    error=str(error),
+                    exc_info=error,
+                )
+                if status == "none":
+                    await _failure()(scope, receive, noting)
+            finally:
+                fields: dict[str, Any] = {"method": scope["method"], "path": path, "status": status}
+                if path not in OPEN_PATHS or status != 200:
+                    log("request", seconds=round(time.perf_counter() - clock, 6), **fields)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        if not self._tokens.required:
+            host = (scope.get("client") or ("",))[0]
+            if is_loopback(host):
+                return None
+            return _unauthorized(
+                f"no token is configured here, so only this machine is served, and not {host or 'others'}; "
+                f"set {TOKENS} or {TOKENS_FILE} where the service runs"
+            )
+        try:
+            if self._tokens.accept(headers.get("authorization")):
+                return None
+        except AuthError as error:
+            log("tokens_unreadable", level="error", error=str(error))
+            return _unauthorized("the service cannot read its tokens; its log tells why")
+        return _unauthorized("send a valid token in the header 'Authorization: Bearer TOKEN'")
+
+
+def _unauthorized(detail: str) -> Response:
+    problem = ProblemDetails(title="Not authorized", status=401, detail=detail)
+    return answer(problem, {"WWW-Authenticate": "Bearer"})
+
+
+def _failure() -> Response:
+    return answer(
+        ProblemDetails(title="The service failed", status=500, detail="Its log tells why; ask its operator.")
+    )

@@ -1,0 +1,44 @@
+"""What all services are started with, beside their own settings."""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rlad_core.config import ReplicaSettings
+from rlad_core.metrics import SHARED
+
+
+class Autoscaling(BaseModel):
+    """Replicas come and go with the requests that are under way."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_replicas: int = Field(default=1, ge=0, description="0: none while nobody asks, and then a wait.")
+    max_replicas: int = Field(gt=0)
+    target_ongoing_requests: float = Field(
+        default=16, gt=0, description="Requests for each replica that are aimed at."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas: {self.min_replicas} is over max_replicas: {self.max_replicas}")
+        return self
+
+
+class ReplicaArgs(ReplicaSettings):
+    """Replicas of a service. Read from a Serve config file or the command line, so types are not strict."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+    run: str = Field(
+        default=SHARED, min_length=1, description="Run that the service works for: its metrics' label `run`."
+    )
+    autoscaling: Autoscaling | None = Field(default=None, description="Instead of num_replicas.")
+    max_ongoing_requests: int = Field(default=256, gt=0, description="Requests that one replica works on.")
+    max_queued_requests: int = Field(
+        default=1024, gt=0, description="Requests that wait for a replica; more are refused with 429."
+    )
+    drain_timeout_s: float = Field(
+        default=120.0, gt=0, description="Longest time a replica that is to go may finish what it has."
+    )

@@ -1,0 +1,54 @@
+"""From a service's class and settings to the application that Serve deploys, and how its replicas begin."""
+
+from typing import Any
+
+import ray
+from ray.serve import Application
+from ray.serve._private import replica as serves_replica
+
+from services.base import telemetry
+from services.serve.http.auth import is_loopback
+from services.serve.replica_settings import ReplicaArgs
+
+
+def bind(deployment: Any, args: ReplicaArgs, environment: dict[str, str], **options: Any) -> Application:
+    """The application of a service with these settings.
+
+    Args:
+        deployment: the class that `serve.deployment` made, which takes `args`.
+        environment: variables of a replica's process; without a GPU of its own it sees none.
+        options: more of the deployment's options.
+    """
+    if not args.num_gpus:
+        environment = {"CUDA_VISIBLE_DEVICES": ""} | environment
+    count: dict[str, Any] = (
+        {"num_replicas": args.num_replicas}
+        if args.autoscaling is None
+        else {"autoscaling_config": args.autoscaling.model_dump()}
+    )
+    application: Application = deployment.options(
+        **count,
+        max_ongoing_requests=args.max_ongoing_requests,
+        max_queued_requests=args.max_queued_requests,
+        backpressure_config={"status_code": 429, "retry_after_s": 1},
+        graceful_shutdown_timeout_s=args.drain_timeout_s,
+        ray_actor_options={
+            "num_cpus": args.num_cpus,
+            "num_gpus": args.num_gpus,
+            "label_selector": args.node_labels,
+            "runtime_env": {"env_vars": environment},
+        },
+        **options,
+    ).bind(args)
+    return application
+
+
+def begin(args: ReplicaArgs) -> None:
+    """To be called first in a replica."""
+    telemetry.name_run(args.run)
+    node = ray.util.get_node_ip_address()
+    if is_loopback(node):
+        # For calls between deployments Serve opens a port on all interfaces, which takes pickles of anybody.
+        # On an embedded Ray it stays on this machine, as Ray's other ports do.
+        add_port = serves_replica.add_port_to_grpc_server
+        serves_replica.add_port_to_grpc_server = lambda server, _: add_port(server, f"{node}:0")

@@ -1,0 +1,58 @@
+"""The engine that a teacher's settings ask for. An engine's libraries are imported only when it is wanted."""
+
+from services.teacher.scoring.interface import ScoringEngine
+from services.teacher.settings import TeacherArgs
+
+
+def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
+    """Load `model`, a folder or hub id, into the engine of `args`. Takes from seconds to minutes.
+
+    Raises:
+        ValueError: the model cannot be served with these settings.
+    """
+    max_model_len = _longest_sequence(args, model)
+    logits_memory_bytes = int(args.logits_memory_gib * 2**30)
+    if args.engine == "torch":
+        from services.teacher.scoring.torch_engine import TorchEngine
+
+        return TorchEngine(
+            model,
+            dtype=args.dtype,
+            max_model_len=max_model_len,
+            logits_memory_bytes=logits_memory_bytes,
+            threads=args.threads,
+            patience_s=args.limits.timeout_s,
+        )
+    from services.teacher.scoring.vllm_engine import VllmEngine
+    from services.vllm.process import check_platform, on_cpu
+
+    check_platform(args.num_gpus)
+    device_settings = (
+        {"gpu_memory_utilization": args.gpu_memory_utilization}
+        if args.num_gpus
+        else on_cpu(args.kv_cache_memory_gib, args.tensor_parallel_size)
+    )
+    return VllmEngine(
+        model,
+        dtype=args.dtype,
+        max_model_len=max_model_len,
+        max_tokens_per_step=args.max_tokens_per_batch,
+        logits_memory_bytes=logits_memory_bytes,
+        max_top_k=args.limits.max_top_k,
+        patience_s=args.limits.timeout_s,
+        tensor_parallel_size=args.tensor_parallel_size,
+        **device_settings,
+    )
+
+
+def _longest_sequence(args: TeacherArgs, model: str) -> int:
+    from transformers import AutoConfig
+
+    positions = int(AutoConfig.from_pretrained(model).get_text_config().max_position_embeddings)
+    if args.max_model_len is None:
+        return min(positions, args.max_tokens_per_batch)
+    if args.max_model_len > positions:
+        raise ValueError(
+            f"max_model_len: {args.max_model_len} is over the {positions} tokens that {args.model} reads"
+        )
+    return args.max_model_len

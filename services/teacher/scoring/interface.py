@@ -1,0 +1,109 @@
+"""What goes into a scoring engine, what comes out, and what an engine has to offer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+TokenIds = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is wanted about the place of each response token besides the response token's log-prob.
+
+    Args:
+        top_k: the likeliest tokens; 0 for none.
+        entropy: of the distribution.
+    """
+
+    top_k: int = 0
+    entropy: bool = False
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """What is asked for, by its columns in TEACHER_DETAILS."""
+        wanted = {"entropy"} if self.entropy else set()
+        return frozenset(wanted | ({"top_token_ids", "top_logprobs"} if self.top_k else set()))
+
+
+NO_DETAILS = Details()
+
+
+@dataclass(frozen=True, eq=False)
+class TokenPair:
+    """One response to be scored after its prompt.
+
+    Pairs of one request with the same prompt hold the same array object: that is how an engine that can
+    share a prompt's work recognises it (``one.prompt is other.prompt``).
+
+    Args:
+        prompt: int32 [P], P at least 1.
+        response: int32 [R], R at least 1.
+        details: what more is wanted.
+    """
+
+    prompt: TokenIds
+    response: TokenIds
+    details: Details = NO_DETAILS
+
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and response together."""
+        return int(self.prompt.size + self.response.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What an engine says about one response of R tokens.
+
+    Args:
+        values: what `rlad_core.schema.TOKEN_VALUES` declares of the teacher, by column: [R] each, or [R, k]
+            where there are k per token. ``teacher_logprobs`` always, what is optional where this engine can
+            tell it, and what is made for who asks where a pair's `Details` ask for it (else it is not used).
+    """
+
+    values: Mapping[str, npt.NDArray[Any]]
+
+
+class ScoringError(RuntimeError):
+    """The engine could not score a batch that was well formed."""
+
+
+class ScoringEngine(Protocol):
+    """A loaded model that scores batches.
+
+    Attributes:
+        max_model_len: tokens that prompt and response may have together.
+        vocab_size: token ids are 0..vocab_size-1.
+        shares_prompts: whether neighbours in a batch with one prompt cost that prompt once.
+        tells_entropy: whether `Details.entropy` may be asked for.
+        batches_in_flight: how many batches keep it busy; no more are given to it at a time.
+    """
+
+    max_model_len: int
+    vocab_size: int
+    shares_prompts: bool
+    tells_entropy: bool
+    batches_in_flight: int
+
+    async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
+        """Score a batch without blocking the event loop; one result for each pair, in order.
+
+        The caller keeps a batch within the token budget that the engine was made with.
+
+        Raises:
+            ScoringError: the engine failed; every pair of the batch is unscored.
+        """
+
+    async def check_health(self) -> None:
+        """Make the engine answer, or see that it is at work: one that is slow must not be replaced for it.
+
+        Raises:
+            Exception: it does not; the replica is then to be replaced.
+        """
+
+    def shutdown(self) -> None:
+        """Give back threads, processes and memory."""

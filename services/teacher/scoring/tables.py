@@ -1,0 +1,101 @@
+"""Between Arrow tables and an engine's pairs: each sequence scored once, equal prompts side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rlad_core import schema
+from rlad_core.client.errors import InvalidRequestError
+from services.teacher.scoring.interface import NO_DETAILS, Details, Scored, ScoringError, TokenIds, TokenPair
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The different (prompt, response) pairs of a table, those of one prompt next to each other.
+
+    Args:
+        pairs: equal prompts are one array object.
+        row_to_pair: int64 [rows], which pair each row of the table is.
+    """
+
+    pairs: list[TokenPair]
+    row_to_pair: npt.NDArray[np.int64]
+
+
+def check_sequences(
+    table: pa.Table, *, vocab_size: int, max_length: int, tokenizer_fingerprint: str | None
+) -> None:
+    """Refuse a table that an engine could not score.
+
+    Raises:
+        InvalidRequestError: not a SEQUENCES table; made with another tokenizer; an empty prompt or response,
+            a token id outside the vocabulary or a sequence too long, which is then named by its id.
+    """
+    try:
+        schema.validate(
+            table, schema.SEQUENCES, vocab_size=vocab_size, tokenizer_fingerprint=tokenizer_fingerprint
+        )
+    except schema.SchemaError as error:
+        raise InvalidRequestError(f"{_named(table, error.row)}{error}") from error
+    lengths = schema.lengths(table.column("prompt_token_ids")) + schema.lengths(
+        table.column("response_token_ids")
+    )
+    if (too_long := np.flatnonzero(lengths > max_length)).size:
+        row = int(too_long[0])
+        raise InvalidRequestError(
+            f"{_named(table, row)}prompt and response have {lengths[row]} tokens together, and this teacher "
+            f"takes {max_length} at most ({too_long.size} sequences are too long)"
+        )
+
+
+def to_pairs(table: pa.Table, details: Details = NO_DETAILS) -> Pairs:
+    """The pairs of a checked SEQUENCES table, all asking for the same details."""
+    by_prompt: dict[bytes, tuple[TokenIds, dict[bytes, tuple[TokenIds, list[int]]]]] = {}
+    prompts, responses = (_rows(table.column(c)) for c in ("prompt_token_ids", "response_token_ids"))
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        _, same_prompt = by_prompt.setdefault(prompt.tobytes(), (prompt, {}))
+        same_prompt.setdefault(response.tobytes(), (response, []))[1].append(row)
+    pairs: list[TokenPair] = []
+    row_to_pair = np.empty(table.num_rows, dtype=np.int64)
+    for prompt, same_prompt in by_prompt.values():
+        for response, rows in same_prompt.values():
+            row_to_pair[rows] = len(pairs)
+            pairs.append(TokenPair(prompt, response, details))
+    return Pairs(pairs, row_to_pair)
+
+
+def to_scores(
+    table: pa.Table, pairs: Pairs, scored: Sequence[Scored], details: Details = NO_DETAILS
+) -> pa.Table:
+    """TEACHER_SCORES of a SEQUENCES table, row by row, from the scores of its pairs; TEACHER_DETAILS where
+    details were asked for.
+
+    Raises:
+        ScoringError: the engine left something out, gave the wrong number of values, or one that breaks its
+            rule, such as a log-prob above 0; names the sequence.
+    """
+    rows = [scored[pair] for pair in pairs.row_to_pair]
+    kind = schema.TEACHER_SCORES if details == NO_DETAILS else schema.TEACHER_DETAILS
+    try:
+        told = schema.token_columns("teacher", [row.values for row in rows], asked=details.columns)
+        columns = {"sequence_id": table.column("sequence_id"), **told}
+        return schema.build(kind, columns, tokenizer_fingerprint=schema.fingerprint_of(table))
+    except schema.SchemaError as error:
+        raise ScoringError(
+            f"{_named(table, error.row)}the engine's answer cannot be used: {error}"
+        ) from error
+
+
+def _rows(column: pa.ChunkedArray) -> list[TokenIds]:
+    values, offsets = schema.flatten(column)
+    return [values[start:stop] for start, stop in pairwise(offsets)]
+
+
+def _named(table: pa.Table, row: int | None) -> str:
+    if row is None or "sequence_id" not in table.column_names:
+        return ""
+    return f"sequence {table.column('sequence_id')[row].as_py()!r}: "

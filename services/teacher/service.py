@@ -1,0 +1,217 @@
+"""Teacher scoring: a Serve application that tells the log-probs of given responses, by handle and over HTTP.
+
+    serve.run(build(TeacherArgs(model="Qwen/Qwen3-8B")), name="teacher", route_prefix="/")
+    scores = await handle.score.remote(sequences)          # Arrow: SEQUENCES -> TEACHER_SCORES
+    curl localhost:8000/v1/score -d '{"sequences": [{"prompt_token_ids": [1], "response_token_ids": [2]}]}'
+
+All calls of a replica share one batcher, whichever way they came (`services.teacher.scoring.batcher`).
+"""
+
+import asyncio
+from typing import Annotated
+
+import pyarrow as pa
+from fastapi import Query, Request, Response
+from ray import serve
+from ray.serve import Application
+
+from rlad_core import metrics, schema
+from rlad_core.client.errors import BusyError, DeadlineError, InvalidRequestError, UnknownNameError
+from rlad_core.client.forms import ScoreAnswer, TeacherInfo, TokenizerInfo
+from rlad_core.config import resolve_model
+from services.base import telemetry
+from services.base.loading import loading
+from services.base.tokenizer import load_tokenizer, tokenizer_info
+from services.serve.http.bodies import Body, documents
+from services.serve.http.gate import service_app
+from services.serve.http.health import UP, Health, Intake
+from services.serve.http.problems import documented
+from services.serve.replicas import begin, bind
+from services.teacher.http import ScoreRequest, read_request, write_answer
+from services.teacher.scoring.batcher import Batcher
+from services.teacher.scoring.engines import load_engine
+from services.teacher.scoring.interface import NO_DETAILS, Details
+from services.teacher.scoring.tables import check_sequences, to_pairs, to_scores
+from services.teacher.settings import TeacherArgs
+
+SERVICE = "teacher"
+_RETRY_AFTER_S = 1.0
+
+http = service_app(SERVICE, "Teacher scoring", "Log-probs of given responses under a teacher model.")
+
+
+@serve.deployment
+@serve.ingress(http)
+class TeacherService:
+    """One replica: an engine, its batcher, and the tokenizer's fingerprint."""
+
+    async def __init__(self, args: TeacherArgs) -> None:  # type: ignore[misc]  # Serve awaits it
+        begin(args)
+        self._args = args
+        model = resolve_model(args.model)
+        self._name = args.name
+        with loading():
+            self._tokenizer = load_tokenizer(model)
+            # In a thread: it takes from seconds to minutes, and Serve's probes want an answer meanwhile.
+            self._engine = await asyncio.to_thread(load_engine, args, model)
+        self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
+        self._batcher = Batcher(
+            self._engine,
+            args.max_tokens_per_batch,
+            on_batch=self._record_batch,
+            on_queue=lambda pairs: telemetry.gauge(metrics.SERVICE_QUEUE, pairs, service=SERVICE),
+        )
+        self._intake = Intake(SERVICE, self.check_health, "the engine")
+
+    async def score(self, sequences: pa.Table, details: Details = NO_DETAILS) -> pa.Table:
+        """Log-probs of the responses; see `services.clients.teachers.Teacher.score`.
+
+        Returns:
+            TEACHER_SCORES; TEACHER_DETAILS where details were asked for.
+
+        Raises:
+            InvalidRequestError: a sequence that cannot be scored; names it.
+            LimitError: more sequences or tokens than one request may have.
+            BusyError: too much waits here already.
+            DeadlineError: not done within ``limits.timeout_s``.
+            ScoringError: the engine failed.
+        """
+        with telemetry.request(SERVICE, "handle"):
+            return await self._score(sequences, details)
+
+    @http.post("/v1/score", **documents(ScoreRequest, ScoreAnswer))
+    async def score_http(
+        self,
+        request: Request,
+        top_k: Annotated[int, Query(ge=0, description="As in the JSON body; the way to ask with Arrow.")] = 0,
+        entropy: Annotated[
+            bool, Query(description="As in the JSON body; the way to ask with Arrow.")
+        ] = False,
+    ) -> Response:
+        """Score responses: exactly one natural log-prob per response token, at temperature 1, of the whole
+        vocabulary, in the order of the request.
+        """
+        async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
+            return await self._answer(body, Details(top_k, entropy))
+
+    async def _answer(self, body: Body, details: Details) -> Response:
+        # In a thread: parsing a large body takes long enough to hold up others.
+        wanted = await asyncio.to_thread(read_request, body, details, self._tokenizer, self._fingerprint)
+        if wanted.model not in (None, self._name):
+            raise UnknownNameError(f"model {wanted.model!r} is not served here; this is {self._name!r}")
+        scores = await self._score(wanted.sequences, wanted.details)
+        return await asyncio.to_thread(write_answer, wanted, scores, body, model=self._name)
+
+    @http.get("/v1/info")
+    async def info(self) -> TeacherInfo:
+        """What is served here, and within which limits."""
+        return TeacherInfo(
+            model=self._name,
+            engine=self._args.engine,
+            dtype=self._args.dtype,
+            max_model_len=self._engine.max_model_len,
+            vocab_size=self._engine.vocab_size,
+            tells_entropy=self._engine.tells_entropy,
+            tokenizer_fingerprint=self._fingerprint,
+            chat_template_fingerprint=schema.text_fingerprint(self._tokenizer.chat_template),
+            schema_versions=dict.fromkeys(("sequences", "teacher_scores", "teacher_details"), schema.VERSION),
+            limits=self._args.limits,
+        )
+
+    @http.get("/v1/tokenizer")
+    async def tokenizer(self) -> TokenizerInfo:
+        """The tokenizer, so that a policy can be compared with it token by token."""
+        return tokenizer_info(self._tokenizer)
+
+    @http.get("/healthz")
+    async def alive(self) -> Health:
+        """The process is up."""
+        return UP
+
+    @http.get("/readyz", responses=documented(503))
+    async def ready(self) -> Health:
+        """The engine scores or is at work, and new requests are taken."""
+        return await self._intake.ready()
+
+    async def drain(self) -> None:
+        """Take nothing new over HTTP from now on."""
+        self._intake.close()
+
+    async def in_work(self) -> int:
+        """Requests over HTTP that are not answered yet."""
+        return self._intake.in_work
+
+    async def check_health(self) -> None:
+        """Asked by Serve, which replaces the replica if this raises: the engine must score a token, or be at
+        work on what came in within ``limits.timeout_s``.
+        """
+        await self._engine.check_health()
+
+    def __del__(self) -> None:
+        # Serve calls this when the replica has drained. There is no engine if __init__ failed.
+        if engine := getattr(self, "_engine", None):
+            engine.shutdown()
+
+    async def _score(self, sequences: pa.Table, details: Details) -> pa.Table:
+        with telemetry.phase(SERVICE, "decode"):
+            check_sequences(
+                sequences,
+                vocab_size=self._engine.vocab_size,
+                max_length=self._engine.max_model_len,
+                tokenizer_fingerprint=self._fingerprint,
+            )
+            tokens = {
+                kind: int(schema.lengths(sequences.column(column)).sum())
+                for kind, column in (("prompt", "prompt_token_ids"), ("scored", "response_token_ids"))
+            }
+            self._refuse_over_limit(sequences.num_rows, tokens["prompt"], tokens["scored"], details)
+            pairs = to_pairs(sequences, details)
+        limit_s = self._args.limits.timeout_s
+        with telemetry.phase(SERVICE, "queue") as phase:
+            try:
+                async with asyncio.timeout(limit_s):
+                    scored = await self._batcher.score(pairs.pairs, lambda: phase.change("engine"))
+            except TimeoutError as error:
+                raise DeadlineError(
+                    f"{sequences.num_rows} sequences were not scored within {limit_s:g} s; "
+                    f"{self._batcher.queue_length} more wait here"
+                ) from error
+        with telemetry.phase(SERVICE, "encode"):
+            scores = to_scores(sequences, pairs, scored, details)
+        telemetry.count(metrics.SERVICE_SEQUENCES, sequences.num_rows, service=SERVICE)
+        for kind, number in tokens.items():
+            telemetry.count(metrics.SERVICE_TOKENS, number, service=SERVICE, kind=kind)
+        return scores
+
+    def _refuse_over_limit(self, sequences: int, prompt: int, scored: int, details: Details) -> None:
+        limits, tokens = self._args.limits, prompt + scored
+        if details.top_k > limits.max_top_k:
+            raise InvalidRequestError(
+                f"top_k: {details.top_k} is over {limits.max_top_k}, the most told here"
+            )
+        if details.entropy and not self._engine.tells_entropy:
+            raise InvalidRequestError(
+                f"entropy: engine {self._args.engine} does not tell it; engine torch does"
+            )
+        limits.check(sequences, tokens, scored * details.top_k)
+        # A lone request within its own limits is always taken, however small the queue is.
+        if (waiting := self._batcher.queued_tokens) and waiting + tokens > limits.max_queued_tokens:
+            raise BusyError(
+                f"{waiting} tokens wait here, and with these {tokens} it would be more than "
+                f"{limits.max_queued_tokens}",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+
+    def _record_batch(self, pairs: int, tokens: int) -> None:
+        telemetry.observe(metrics.SERVICE_BATCH_SEQUENCES, pairs, service=SERVICE)
+        telemetry.observe(metrics.SERVICE_BATCH_TOKENS, tokens, service=SERVICE)
+
+
+def build(args: TeacherArgs) -> Application:
+    """The application, for `serve.run`, a Serve config file or Kubernetes."""
+    environment = {"OMP_NUM_THREADS": str(args.threads)}
+    if not args.num_gpus:
+        # vLLM on CPUs otherwise pins every engine of a machine to the same cores.
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    # A health check waits a minute for its probe.
+    return bind(TeacherService, args, environment, health_check_timeout_s=120)

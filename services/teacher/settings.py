@@ -1,0 +1,76 @@
+"""What a teacher service is started with. Imports neither Ray nor vLLM."""
+
+from typing import Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from rlad_core.client.forms import TeacherLimits
+from rlad_core.config import RunConfig, TeacherEngine
+from services.serve.replica_settings import ReplicaArgs
+
+
+class TeacherArgs(TeacherEngine, ReplicaArgs):
+    """Arguments of the application; the defaults suit small models on CPUs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+    served_name: str | None = Field(
+        default=None, min_length=1, description="What the API calls the model; by default as in `model`."
+    )
+    max_model_len: int | None = Field(
+        default=None,
+        gt=0,
+        description="Tokens of prompt and response together; by default what the model reads.",
+    )
+    logits_memory_gib: float = Field(default=1.0, gt=0, description="Memory that logits may take at a time.")
+    limits: TeacherLimits = TeacherLimits()
+
+    @classmethod
+    def of_run(cls, config: RunConfig, teacher: TeacherEngine, timeout_s: float) -> Self:
+        """A teacher that a run deploys.
+
+        A run waits for its own teacher and is never refused: a request is a group, and all of a step's groups
+        may wait at once.
+
+        Args:
+            timeout_s: longest wait for one call's scores.
+        """
+        group_tokens = config.rollout.group_size * config.policy.max_length
+        usual = TeacherLimits()
+        shared = teacher.model_dump(include=set(TeacherEngine.model_fields))
+        return cls(
+            run=config.name,
+            max_model_len=config.policy.max_length,
+            limits=TeacherLimits(
+                max_sequences_per_request=max(usual.max_sequences_per_request, config.rollout.group_size),
+                max_tokens_per_request=max(usual.max_tokens_per_request, group_tokens),
+                max_queued_tokens=max(usual.max_queued_tokens, config.slots * group_tokens),
+                timeout_s=timeout_s,
+            ),
+            **shared,
+        )
+
+    @property
+    def name(self) -> str:
+        """What the API calls the model."""
+        return self.served_name or self.model
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.tensor_parallel_size > 1:
+            if self.engine == "torch":
+                raise ValueError(
+                    f"tensor_parallel_size: {self.tensor_parallel_size} needs engine: vllm; "
+                    "torch computes on one device"
+                )
+            if self.num_gpus != self.tensor_parallel_size:
+                raise ValueError(
+                    f"num_gpus: {self.num_gpus:g} does not fit tensor_parallel_size: "
+                    f"{self.tensor_parallel_size}; write the same number"
+                )
+        if self.max_model_len is not None and self.max_model_len > self.max_tokens_per_batch:
+            raise ValueError(
+                f"max_model_len: {self.max_model_len} is over max_tokens_per_batch: "
+                f"{self.max_tokens_per_batch}, and a sequence is never split; raise the latter"
+            )
+        return self

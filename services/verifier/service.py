@@ -1,0 +1,216 @@
+r"""Verification: a Serve application that judges responses, each check within limits that end in a kill.
+
+    rewards = await handle.verify.remote(responses)        # Arrow: RESPONSES -> REWARDS
+    curl localhost:8000/v1/verify -d '{"task": "my_task", "gold": {"answer": "5"},
+                                       "responses": [{"response": "It is 5."}]}'
+
+A check that exceeds its limits, crashes or raises counts as wrong and its verdict says why, with the file
+and line of a user's code; the reward is the one that `Task.failed` gives. It never affects its neighbours.
+What is at fault in the request itself (an unknown task, gold that a shipped task cannot read) fails the
+request and names the sequence.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import pyarrow as pa
+from fastapi import Request, Response
+from ray import serve
+from ray.serve import Application
+
+from rlad_core import metrics, schema
+from rlad_core.client.errors import (
+    DeadlineError,
+    InvalidRequestError,
+    LimitError,
+    UnknownNameError,
+)
+from rlad_core.tasks.base import Verdict
+from rlad_core.waiting import limit
+from services.base import telemetry
+from services.serve.http.bodies import documents
+from services.serve.http.gate import service_app
+from services.serve.http.health import UP, Health, Intake
+from services.serve.http.problems import documented
+from services.serve.replicas import begin, bind
+from services.verifier.checking.messages import Check, Failed, Outcome
+from services.verifier.checking.pool import CheckPool
+from services.verifier.http import VerifierInfo, VerifyAnswer, VerifyRequest, read_request, write_answer
+from services.verifier.settings import VerifierArgs
+
+SERVICE = "verifier"
+_PROBE_TIMEOUT_S = 60.0
+
+
+# Before the class: Serve copies the application, and with it the functions its routes use, when it decorates.
+def _table(responses: pa.Table, verdicts: list[Verdict]) -> pa.Table:
+    return schema.build(
+        schema.REWARDS,
+        {
+            "sequence_id": responses.column("sequence_id"),
+            "reward": [verdict.reward for verdict in verdicts],
+            "reward_parts": [verdict.parts for verdict in verdicts],
+            "correct": [verdict.correct for verdict in verdicts],
+            "verdict": [verdict.reason for verdict in verdicts],
+        },
+        tokenizer_fingerprint=schema.fingerprint_of(responses),
+    )
+
+
+http = service_app(SERVICE, "Verification", "Rewards of responses, and why.")
+
+
+@serve.deployment
+@serve.ingress(http)
+class VerifierService:
+    """One replica and its pool of worker processes."""
+
+    async def __init__(self, args: VerifierArgs) -> None:  # type: ignore[misc]  # Serve awaits it
+        begin(args)
+        self._args = args
+        self._pool = CheckPool(
+            args.tasks,
+            code=args.code,
+            workers=args.workers,
+            time_limit_s=args.time_limit_s,
+            memory_limit_bytes=args.memory_limit_mib * 2**20,
+            on_batch=lambda checks: telemetry.observe(
+                metrics.SERVICE_BATCH_SEQUENCES, checks, service=SERVICE
+            ),
+            on_queue=lambda checks: telemetry.gauge(metrics.SERVICE_QUEUE, checks, service=SERVICE),
+        )
+        self._intake = Intake(SERVICE, self._probe, "a worker process")
+        await self._pool.start()
+
+    async def verify(self, responses: pa.Table) -> pa.Table:
+        """Judge responses.
+
+        Args:
+            responses: RESPONSES, any number of rows.
+
+        Returns:
+            REWARDS, the same ids in the same order.
+
+        Raises:
+            InvalidRequestError: not a RESPONSES table, or gold that its task cannot read; names the sequence.
+            UnknownNameError: a task that is not judged here.
+            LimitError: more responses than one request may have.
+            DeadlineError: not done within ``limits.timeout_s``.
+        """
+        with telemetry.request(SERVICE, "handle"):
+            return await self._verify(responses)
+
+    @http.post("/v1/verify", **documents(VerifyRequest, VerifyAnswer))
+    async def verify_http(self, request: Request) -> Response:
+        """Judge responses; the verdicts come in the order of the request."""
+        async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
+            responses = await asyncio.to_thread(read_request, body, self._pool.tasks)
+            rewards = await self._verify(responses)
+            return await asyncio.to_thread(write_answer, rewards, body)
+
+    @http.get("/v1/info")
+    async def info(self) -> VerifierInfo:
+        """What is judged here, and within which limits."""
+        args = self._args
+        return VerifierInfo(
+            tasks=list(args.tasks),
+            check_time_limit_s=args.time_limit_s,
+            check_memory_limit_mib=args.memory_limit_mib,
+            schema_versions=dict.fromkeys(("responses", "rewards"), schema.VERSION),
+            **args.limits.model_dump(),
+        )
+
+    @http.get("/healthz")
+    async def alive(self) -> Health:
+        """The process is up."""
+        return UP
+
+    @http.get("/readyz", responses=documented(503))
+    async def ready(self) -> Health:
+        """The worker processes answer, and new requests are taken."""
+        return await self._intake.ready()
+
+    async def drain(self) -> None:
+        """Take nothing new over HTTP from now on."""
+        self._intake.close()
+
+    async def in_work(self) -> int:
+        """Requests over HTTP that are not answered yet."""
+        return self._intake.in_work
+
+    async def _probe(self) -> None:
+        async with limit(_PROBE_TIMEOUT_S, "the worker processes"):
+            await self._pool.start()
+
+    def __del__(self) -> None:
+        if pool := getattr(self, "_pool", None):
+            pool.close()
+
+    async def _verify(self, responses: pa.Table) -> pa.Table:
+        with telemetry.phase(SERVICE, "decode"):
+            checks, ids = self._read(responses)
+        limit_s = self._args.limits.timeout_s
+        try:
+            with telemetry.phase(SERVICE, "queue") as phase:
+                async with asyncio.timeout(limit_s):
+                    verdicts = await self._judge(checks, ids, lambda: phase.change("engine"))
+        except TimeoutError as error:
+            raise DeadlineError(f"{len(ids)} responses were not judged within {limit_s:g} s") from error
+        telemetry.count(metrics.SERVICE_SEQUENCES, len(ids), service=SERVICE)
+        with telemetry.phase(SERVICE, "encode"):
+            return _table(responses, verdicts)
+
+    def _read(self, responses: pa.Table) -> tuple[list[Check], list[str]]:
+        try:
+            schema.validate(responses, schema.RESPONSES)
+        except schema.SchemaError as error:
+            raise InvalidRequestError(str(error)) from error
+        if (rows := responses.num_rows) > (most := self._args.limits.max_responses_per_request):
+            raise LimitError("sequences", f"{rows} responses in one request; at most {most} are taken")
+        ids = responses.column("sequence_id").to_pylist()
+        columns = (responses.column(name).to_pylist() for name in ("task", "response", "gold"))
+        checks = [Check(*row) for row in zip(*columns, strict=True)]
+        for check, sequence_id in zip(checks, ids, strict=True):
+            if check.task not in self._args.tasks:
+                known = ", ".join(self._args.tasks)
+                raise UnknownNameError(
+                    f"sequence {sequence_id!r}: task {check.task!r} is not judged here; known are {known}"
+                )
+        return checks, ids
+
+    async def _judge(
+        self, checks: list[Check], ids: list[str], on_taken: Callable[[], None]
+    ) -> list[Verdict]:
+        outcomes = await self._pool.judge(checks, on_taken)
+        failed = {place: o for place, o in enumerate(outcomes) if isinstance(o, Failed)}
+        # Its reward is the task's to say. This also tells gold that is no gold from a response that the check
+        # stumbled over. The responses of a group have one gold.
+        asked = list(dict.fromkeys(Check(checks[p].task, None, checks[p].gold) for p in failed))
+        instead = dict(zip(asked, await self._pool.judge(asked), strict=True))
+        for place, failure in failed.items():
+            check = checks[place]
+            outcomes[place] = self._as_wrong(
+                failure, instead[Check(check.task, None, check.gold)], check.task, ids[place]
+            )
+        return [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
+
+    def _as_wrong(self, failure: Failed, instead: Outcome, task: str, sequence_id: str) -> Verdict:
+        if isinstance(instead, Failed):
+            if not self._pool.is_users(task):
+                raise InvalidRequestError(
+                    f"sequence {sequence_id!r}: its gold is at fault: without a response, too, "
+                    f"the check {instead.why}"
+                )
+            # A user's own code, which may fail whatever the gold is.
+            instead = Verdict(0.0, {}, False, "")
+        if failure.kind in ("time", "memory"):
+            telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind=failure.kind)
+        else:
+            telemetry.count(metrics.SERVICE_ERRORS, service=SERVICE, kind=failure.kind)
+        telemetry.log("check_failed", level="warning", sequence_id=sequence_id, why=failure.why)
+        return Verdict(instead.reward, instead.parts, False, f"the check {failure.why}; counts as wrong")
+
+
+def build(args: VerifierArgs) -> Application:
+    """The application, for `serve.run`, a Serve config file or Kubernetes."""
+    return bind(VerifierService, args, {})

@@ -1,0 +1,85 @@
+"""vLLM's own metrics through Ray's agent, with the labels by which runs and services are told apart.
+
+They are exported as ``ray_vllm_...`` with the model's name and the replica's id, neither of which says whose
+engine it is. Here they get `run` and `service`, as ours, and Serve's `application` and `deployment`.
+"""
+
+from statistics import median_low
+from typing import Any
+
+from ray import serve
+from ray.serve.exceptions import RayServeException
+from vllm.v1.metrics.ray_wrappers import (
+    RayCounterWrapper,
+    RayGaugeWrapper,
+    RayHistogramWrapper,
+    RayPrometheusStatLogger,
+)
+from vllm.v1.metrics.stats import IterationStats, SchedulerStats
+
+from services.base import telemetry
+
+_labels: dict[str, str] = {}
+"""Of this process, which has one engine."""
+
+
+class _Labelled:
+    """More labels than vLLM asks for; before the wrapper in the order of base classes."""
+
+    def __init__(
+        self, name: str, documentation: str | None = "", labelnames: list[str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(name, documentation, [*(labelnames or []), *_labels], **more)  # type: ignore[call-arg]
+
+    def _build_tags(self, *labels: Any, **named: Any) -> dict[str, str]:
+        if labels:
+            return super()._build_tags(*labels, *_labels.values())  # type: ignore[misc]
+        return super()._build_tags(**named, **_labels)  # type: ignore[misc]
+
+
+class _Gauge(_Labelled, RayGaugeWrapper): ...
+
+
+class _Counter(_Labelled, RayCounterWrapper): ...
+
+
+class _Histogram(_Labelled, RayHistogramWrapper): ...
+
+
+class _StatLogger(RayPrometheusStatLogger):
+    _gauge_cls, _counter_cls, _histogram_cls = _Gauge, _Counter, _Histogram
+
+    def record(
+        self,
+        scheduler_stats: SchedulerStats | None,
+        iteration_stats: IterationStats | None,
+        *more: Any,
+        **named: Any,
+    ) -> None:
+        """One value of the time between tokens for each engine step, not one for each token.
+
+        Ray's agent replays each value of a histogram in Python: work for each token, on the cores of the run.
+        The tokens of a step come at the same time, so their median says as much.
+        """
+        if iteration_stats is not None and (latencies := iteration_stats.inter_token_latencies_iter):
+            iteration_stats.inter_token_latencies_iter = [median_low(latencies)]
+        super().record(scheduler_stats, iteration_stats, *more, **named)
+
+
+def stat_loggers(service: str) -> list[type[RayPrometheusStatLogger]]:
+    """What ``AsyncLLM`` takes so as to record its metrics; nothing outside a Serve replica.
+
+    Args:
+        service: value of the label `service`.
+    """
+    try:
+        context = serve.get_replica_context()
+    except RayServeException:
+        return []
+    _labels.update(
+        run=telemetry.run_name(),
+        service=service,
+        application=context.app_name,
+        deployment=context.deployment,
+    )
+    return [_StatLogger]

@@ -1,0 +1,64 @@
+"""What each of vLLM's own processes does when it starts, and what vLLM is told on CPUs."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+_GRACE_S = 20.0
+
+
+def on_cpu(kv_cache_memory_gib: float, tensor_parallel_size: int) -> dict[str, Any]:
+    """What vLLM is told where it computes on CPUs.
+
+    Args:
+        kv_cache_memory_gib: memory of the keys and values.
+        tensor_parallel_size: processes that share the model.
+    """
+    settings: dict[str, Any] = {
+        "kv_cache_memory_bytes": int(kv_cache_memory_gib * 2**30),
+        # Compiling takes most of a minute at every start and gains nothing at the sizes that CPUs serve.
+        "enforce_eager": True,
+    }
+    if tensor_parallel_size == 1:
+        # As on GPUs, where this is "uni". On CPUs vLLM replaces that name, to bind the threads of a process
+        # of its own to cores; ours are never bound, and both processes of it wait for each other by spinning.
+        settings["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+    return settings
+
+
+def end_with_parent() -> None:
+    """See to it that this process ends with the one that started it.
+
+    A replica that is killed takes its engine along, which would keep its memory or GPU otherwise.
+
+    (vLLM's workers watch the engine core like this, but the core does not watch the process it serves.)
+    """
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+
+
+def check_platform(num_gpus: float) -> None:
+    """Compare what a replica was given with what vLLM was built for.
+
+    Raises:
+        ValueError: no GPU, and a vLLM that cannot do without.
+    """
+    from vllm.platforms import current_platform
+
+    if not num_gpus and not current_platform.is_cpu():
+        raise ValueError(
+            f"num_gpus: 0, and the vLLM that is installed computes on {current_platform.device_name}; "
+            "give the service num_gpus, or install again with `python install.py --engine cpu`"
+        )
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is None:  # the replica itself
+        return
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_S)
+    os._exit(1)

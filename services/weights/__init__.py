@@ -1,0 +1,5 @@
+"""New policy versions: publishing one, pushing one, and how an engine takes it.
+
+In: a state dict under Hugging Face names and its version. Out: every rollout replica holds it, or an error.
+May be called by: rollout (takes), learner (publishes), run (keeps the store).
+"""

@@ -1,0 +1,184 @@
+"""Which policy version a replica's engine holds, and the only ways in which that changes.
+
+    held --load, reach--> loading --> held (the new version)          object_store: the replica pulls
+    held --begin--> open --receive--> open --end--> held              nccl, sharded_rdt: the learner pushes
+    loading, open --error or time limit--> broken                     until Serve has replaced the replica
+
+Only ``held`` serves: while an update is going on the engine is paused, and requests wait in it. ``broken``
+is for good, since part of the weights may be new; its engine is shut down, so that waiting requests fail.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from rlad_core.waiting import limit
+from services.weights.store import Publication, ReplicaReport, write_image
+
+
+class StaleReplicaError(RuntimeError):
+    """The replica is older than the request wants, and there is no newer version to be had."""
+
+
+class UpdatableEngine(Protocol):
+    """What is needed of `services.rollout.engine.PolicyEngine`."""
+
+    async def label(self, version: int) -> None: ...
+    async def init_transfer(self, init_info: dict[str, Any]) -> None: ...
+    async def begin_update(self) -> None: ...
+    async def receive(self, update_info: dict[str, Any]) -> None: ...
+    async def end_update(self, version: int) -> None: ...
+    def shutdown(self) -> None: ...
+
+
+class HeldPolicy:
+    """The version inside one engine.
+
+    Args:
+        engine: just started, with the weights of its model folder.
+        replica: name in reports and errors.
+        store: handle of the `PolicyStore` to pull from; None where there is none, or the learner pushes.
+        timeout_s: limit of every wait.
+        on_version: told each version that the engine comes to hold, for metrics.
+    """
+
+    def __init__(
+        self,
+        engine: UpdatableEngine,
+        replica: str,
+        store: Any | None,
+        timeout_s: float,
+        on_version: Callable[[int], None] = lambda version: None,
+    ) -> None:
+        self._engine = engine
+        self._replica = replica
+        self._store = store
+        self._timeout_s = timeout_s
+        self._on_version = on_version
+        self._broken: str | None = None
+        self._updating = asyncio.Lock()
+        self._overdue: asyncio.TimerHandle | None = None
+        self.report = ReplicaReport(replica=replica, version=0, checksum=None)
+
+    async def start(self) -> None:
+        """Label the weights as version 0, and take the current version if one was published."""
+        await self._engine.label(0)
+        self._on_version(0)
+        await self._pull_current()
+
+    async def reach(self, min_version: int) -> None:
+        """Hold at least ``min_version``, pulling the current version if need be.
+
+        Raises:
+            StaleReplicaError: there is nothing newer to be had.
+        """
+        self.refuse_if_broken()
+        if self.report["version"] >= min_version:
+            return
+        await self._pull_current()
+        if self.report["version"] < min_version:
+            raise StaleReplicaError(
+                f"replica {self._replica} holds policy version {self.report['version']}, the request wants "
+                f"{min_version} or newer, and "
+                + (
+                    "the policy store has none: publish it first"
+                    if self._store
+                    else "nothing to pull it from"
+                )
+            )
+
+    async def load(self, version: int) -> None:
+        """Pull ``version`` and replace the weights by it, unless they are that version already."""
+        if self._store is None:
+            raise ValueError("it has no policy store to pull from (policy_store, transfer: object_store)")
+        await self._install(await self._wait(self._store.get.remote(version)))
+
+    async def connect(self, init_info: dict[str, Any]) -> None:
+        """Join the learner's transfer group."""
+        self.refuse_if_broken()
+        async with limit(self._timeout_s, "the learner's transfer group"):
+            await self._engine.init_transfer(init_info)
+
+    async def begin(self) -> None:
+        """Pause and open the weights for a push, which has ``timeout_s`` to end."""
+        async with self._updating:
+            self.refuse_if_broken()
+            if self._overdue is not None:
+                raise RuntimeError("the update before was begun and not ended")
+            overdue = f"the learner did not end its update within {self._timeout_s:g} s"
+            self._overdue = asyncio.get_running_loop().call_later(self._timeout_s, self._break, overdue)
+            await self._guard("opening the weights", self._engine.begin_update())
+
+    async def receive(self, update_info: dict[str, Any]) -> None:
+        """Take what the learner pushes."""
+        self.refuse_if_broken()
+        await self._guard("receiving weights", self._engine.receive(update_info))
+
+    async def end(self, version: int) -> None:
+        """Close the weights as ``version``."""
+        async with self._updating:
+            self.refuse_if_broken()
+            await self._guard(f"closing policy version {version}", self._engine.end_update(version))
+            if self._overdue is not None:
+                self._overdue.cancel()
+                self._overdue = None
+            self._hold(version, None)
+
+    def refuse_if_broken(self) -> None:
+        """Raise if the weights are unsound."""
+        if self._broken is not None:
+            raise RuntimeError(
+                f"replica {self._replica} has unsound weights and will be replaced: {self._broken}"
+            )
+
+    async def _pull_current(self) -> None:
+        if self._store is None:
+            return
+        publication = await self._wait(self._store.current.remote())
+        if publication is not None:
+            await self._install(publication)
+
+    async def _install(self, publication: Publication) -> None:
+        # In a task of its own: the request that happened to cause it may be cancelled, the update must not.
+        await asyncio.shield(asyncio.create_task(self._install_once(publication)))
+
+    async def _install_once(self, publication: Publication) -> None:
+        async with self._updating:
+            self.refuse_if_broken()
+            version, checksum = publication.version, publication.checksum
+            if (self.report["version"], self.report["checksum"]) == (version, checksum):
+                return
+            image = await self._wait(publication.image)
+            path = await asyncio.to_thread(write_image, publication, image)
+            try:
+                await self._guard(f"loading policy version {version}", self._replace(version, path))
+            finally:
+                os.unlink(path)
+            self._hold(version, checksum)
+
+    def _hold(self, version: int, checksum: str | None) -> None:
+        self.report = ReplicaReport(replica=self._replica, version=version, checksum=checksum)
+        self._on_version(version)
+
+    async def _replace(self, version: int, path: str) -> None:
+        await self._engine.begin_update()
+        await self._engine.receive({"path": path})
+        await self._engine.end_update(version)
+
+    async def _guard(self, what: str, change: Any) -> None:
+        """Await a change of the weights; whatever ends it early leaves them unsound."""
+        try:
+            async with limit(self._timeout_s, what):
+                await change
+        except BaseException as error:
+            self._break(f"{what} failed: {error}")
+            raise
+
+    def _break(self, reason: str) -> None:
+        self._broken = reason
+        self._engine.shutdown()
+
+    async def _wait(self, answer: Any) -> Any:
+        async with limit(self._timeout_s, "the policy store"):
+            return await answer

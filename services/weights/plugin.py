@@ -1,0 +1,14 @@
+"""vLLM's plugin ``rlad_weights``: called in each of its processes, in some of them more than once."""
+
+
+def register() -> None:
+    """Make the weight-transfer backend ``object_store`` known, and end this process with its replica."""
+    from vllm.distributed.weight_transfer import WeightTransferEngineFactory
+
+    from services.vllm.process import end_with_parent
+
+    if "object_store" not in WeightTransferEngineFactory._registry:  # a second registration is refused
+        WeightTransferEngineFactory.register_engine(
+            "object_store", "services.weights.transfer", "ObjectStoreWeightTransfer"
+        )
+        end_with_parent()

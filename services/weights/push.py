@@ -1,0 +1,221 @@
+"""Pushing weights from the learner's GPUs straight into the engines' (transfer: nccl or sharded_rdt).
+
+The transports are vLLM's own, with a trainer side and a worker side; here is what leads them through Serve:
+
+    every learner rank: WeightPush.publish(version)
+      rank 0: who is there? a changed set of replicas makes a new transfer group (connect_transfer)
+      rank 0: begin_update on every replica -> generation is paused
+      every rank: gathers its tensors;  rank 0: receive_weights on every replica, at the same time
+      rank 0: end_update(version) on every replica -> generation goes on
+
+A replica that starts between two updates has no weights but those of its folder and nothing to pull from, so
+it refuses requests for newer ones until the next update takes it in. Where that is too late, use
+``object_store``. Weights that were pushed have no checksum: they never exist as one image.
+"""
+
+import socket
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Literal
+
+import ray
+import torch
+import torch.distributed as dist
+
+from rlad_core.config import RunConfig
+from services.serve.cluster import NAMESPACE
+from services.weights.store import ReplicaReport, WeightSyncError, reason
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+    from vllm.distributed.weight_transfer.base import TrainerInitInfo, TrainerWeightTransferEngine
+
+Transport = Literal["nccl", "sharded_rdt"]
+
+
+class WeightPush:
+    """The learner's end. Made, and called, by every rank in the same order.
+
+    Args:
+        transport: the ``transfer`` the rollout service runs with.
+        module: parameters under their Hugging Face names; FSDP2 shards are gathered as they are sent.
+        handle: of the rollout deployment.
+        num_replicas: how many replicas must take every version.
+        workers_per_replica: engine workers of one replica, its tensor parallel size.
+        namespace: Ray namespace in which sharded_rdt's actors are found.
+        timeout_s: limit of each call to the replicas.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        module: torch.nn.Module,
+        handle: "DeploymentHandle",
+        *,
+        num_replicas: int,
+        workers_per_replica: int,
+        namespace: str,
+        timeout_s: float,
+    ) -> None:
+        from vllm.distributed.weight_transfer import ModuleSource
+
+        self._transport = transport
+        self._source = ModuleSource(module)
+        self._replicas = ReplicaGroup(handle, num_replicas, timeout_s)
+        self._num_workers = num_replicas * workers_per_replica
+        self._workers_per_replica = workers_per_replica
+        self._namespace = namespace
+        self._sender: TrainerWeightTransferEngine | None = None
+
+    def publish(self, version: int) -> list[ReplicaReport]:
+        """Give every replica the module's present weights as ``version``.
+
+        Returns:
+            The replicas' reports on rank 0, nothing elsewhere.
+
+        Raises:
+            WeightSyncError: naming the replicas that failed; they are broken and will be replaced.
+        """
+        if self._sender is None or self._group_changed():
+            self._connect()
+        assert self._sender is not None
+        self._replicas.version = version
+        self._sender.send_weights()
+        return self._replicas.reports
+
+    def _group_changed(self) -> bool:
+        """Whether replicas came or went; the same answer on every rank."""
+        changed = [self._replicas.changed() if _rank() == 0 else None]
+        if dist.is_initialized():
+            dist.broadcast_object_list(changed, src=0)
+        return bool(changed[0])
+
+    def _connect(self) -> None:
+        from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
+
+        if self._sender is not None:
+            self._sender.shutdown()
+        self._sender = WeightTransferTrainerFactory.trainer_init(
+            self._init_info(), client=self._replicas, source=self._source
+        )
+
+    def _init_info(self) -> "TrainerInitInfo":
+        if self._transport == "nccl":
+            from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+
+            # Only rank 0 opens the rendezvous, so only its address and port matter.
+            return NCCLTrainerInitInfo(
+                rank=_rank(),
+                master_address=ray.util.get_node_ip_address(),
+                master_port=_free_port(),
+                world_size=1 + self._num_workers,
+            )
+        from vllm.distributed.weight_transfer.sharded_rdt_trainer import ShardedRDTTrainerInitInfo
+
+        return ShardedRDTTrainerInitInfo(
+            rank=_rank(),
+            num_consumers=self._num_workers,
+            workers_per_replica=self._workers_per_replica,
+            trainer_actor_namespace=self._namespace,
+        )
+
+
+def weight_push(config: RunConfig, module: torch.nn.Module, handle: "DeploymentHandle") -> WeightPush | None:
+    """What gives the weights of `module` to the engines; None where they pull them (object_store)."""
+    if config.weights.transfer == "object_store":
+        return None
+    return WeightPush(
+        config.weights.transfer,
+        module,
+        handle,
+        num_replicas=config.rollout.num_replicas,
+        workers_per_replica=config.rollout.tensor_parallel_size,
+        namespace=NAMESPACE,
+        timeout_s=config.weights.timeout_s,
+    )
+
+
+class ReplicaGroup:
+    """Every replica of the rollout deployment as one engine: vLLM's ``VLLMWeightSyncClient`` over Serve.
+
+    Args:
+        handle: of the rollout deployment.
+        num_replicas: how many there must be.
+        timeout_s: limit of each call.
+
+    Attributes:
+        version: what the next update is called; set before sending.
+        reports: of the last finished update.
+    """
+
+    def __init__(self, handle: "DeploymentHandle", num_replicas: int, timeout_s: float) -> None:
+        self._handle = handle
+        self._num_replicas = num_replicas
+        self._timeout_s = timeout_s
+        self._members: list[str] = []
+        self.version = 0
+        self.reports: list[ReplicaReport] = []
+
+    def changed(self) -> bool:
+        """Whether other replicas are there than those of the transfer group."""
+        return self._present() != self._members
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Make all replicas that are there the members of a new group."""
+        self._members = self._present()
+        self._call("connect_transfer", init_info, self._members)
+
+    def start_weight_update(self) -> None:
+        self._call("begin_update")
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        self._call("receive_weights", update_info)
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        del weight_version  # the trainer side does not know it
+        self.reports = self._call("end_update", self.version)
+
+    def _present(self) -> list[str]:
+        return sorted(report["replica"] for report in self._call("policy_version"))
+
+    def _call(self, method: str, *args: Any) -> list[ReplicaReport]:
+        answers = self._handle.broadcast(method, *args).results(
+            timeout_s=self._timeout_s, return_exceptions=True
+        )
+        if errors := [answer for answer in answers if isinstance(answer, Exception)]:
+            raise WeightSyncError(
+                f"{method} failed on {len(errors)} of {len(answers)} rollout replicas: "
+                + "; ".join(reason(error) for error in errors)
+            ) from errors[0]
+        if len(answers) != self._num_replicas:
+            names = ", ".join(answer["replica"] for answer in answers)
+            raise WeightSyncError(
+                f"{method} reached {len(answers)} of {self._num_replicas} rollout replicas ({names})"
+            )
+        return list(answers)
+
+
+def place_in_group(
+    init_info: dict[str, Any], workers_per_replica: int, replicas: list[str], replica: str
+) -> dict[str, Any]:
+    """The trainer's ``init_info``, which knows one engine, for the engine of one of several replicas.
+
+    Args:
+        init_info: as vLLM's trainer side made it.
+        workers_per_replica: engine workers of each replica.
+        replicas: all of them, in the same order everywhere.
+        replica: whose engine it is for.
+    """
+    number = replicas.index(replica)
+    if "rank_offset" in init_info:  # nccl: rank 0 is the learner, then the workers of each replica
+        return init_info | {"rank_offset": init_info["rank_offset"] + number * workers_per_replica}
+    return init_info | {"replica_rank": number, "num_replicas": len(replicas)}
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,164 @@
+"""What cannot run is refused in words that say what to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from example_recipe import read, refusal, the_problem
+
+from rlad_core.config import NOT_SET
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("learner.lrr=1", "learner.lrr (1): no such key. Did you mean lr?"),
+        ("learner.tokens=1", "learner.tokens (1): no such key. Known here: betas, "),
+        ("group_size=4", "group_size (4): no such key. There is rollout.group_size."),
+        ("stages.0.objective.alhpa=0.1", "stages.0.objective.alhpa (0.1): no such key. Did you mean alpha?"),
+        ("stages.1.objective.alpha=0.1", "stages.1.objective.alpha (0.1): no such key."),
+        ("rollout.group_size='8'", "rollout.group_size ('8'): is no whole number"),
+        ("rollout.group_size=true", "rollout.group_size (true): is no whole number"),
+        ("rollout.group_size=1.5", "rollout.group_size (1.5): is no whole number"),
+        ("rollout.drop_uninformative=yes", "rollout.drop_uninformative ('yes'): is neither true nor false"),
+        ("policy.model=3", "policy.model (3): is no text"),
+        ("policy=tiny", "policy ('tiny'): is no section"),
+        ("learner.lr=0", "learner.lr (0): must be above 0"),
+        ("learner.lr=.nan", "learner.lr (NaN): is no finite number"),
+        ("stages.0.objective.alpha=1.5", "stages.0.objective.alpha (1.5): must be at most 1"),
+        ("stages.0.objective.alpha=-1", "stages.0.objective.alpha (-1): must be at least 0"),
+        (
+            "stages.0.objective.kind=trdd",
+            "kind ('trdd'): is not known. Did you mean trrd? Write one of grpo, kdrl",
+        ),
+        (
+            "stages.0.objective={}",
+            "stages.0.objective.kind (not set): is needed. Write one of grpo, kdrl, opd",
+        ),
+        ("stages.0.objective=grpo", "stages.0.objective ('grpo'): is no section"),
+        ("stages=[]", "stages ([]): is empty. Write at least 1"),
+        ("teacher.kind=grpc", "teacher.kind ('grpc'): is not known. Write one of serve, http, openai"),
+        ("rollout.max_staleness=1", "rollout.max_staleness (1): is not known. Write 0"),
+        ("rollout.refill_rounds=11", "must be at most 10"),
+        ("task.train.people=[2, 9]", "task.train.people.1 (9): must be at most 8"),
+        ("task.train={}", "task.train.people (not set): is needed: Sizes of the puzzles"),
+        ("name=a/b", "name ('a/b'): has characters that don't fit"),
+        ("policy.model=tiny:studnet", "policy.model ('tiny:studnet'): is not known. Write tiny:student or"),
+        ("policy.init=pretrained", "policy.init ('pretrained'): tiny:student has no weights to start from"),
+        ("policy.model=./nowhere", "policy.model ('./nowhere'): there is no such folder"),
+        ("policy.model=rlad:nothing", "policy.model ('rlad:nothing'): no such model ships"),
+        ("teacher.model=tiny:teacher", "teacher.model ('tiny:teacher'): a tiny: model has no weights"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_value_and_what_to_write(override: str, says: str) -> None:
+    assert says in the_problem(override)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    error = refusal("learner.lrr=1", "rollout.group_size=a", "stages.0.steps=0", "stages.9.steps=1", "oops")
+    assert [problem.path for problem in error.problems] == [
+        "--set",
+        "--set",
+        "rollout.group_size",
+        "stages.0.steps",
+        "learner.lrr",
+    ]
+    assert str(error).startswith(
+        "recipe.yaml: 5 problems\n  - --set ('stages.9.steps=1'): stages is a list of 2."
+    )
+    assert refusal("task={}").problems[0].value is NOT_SET
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("learner.lr", "is no assignment. Write path=value"),
+        ("=3", "is no assignment"),
+        ("stages.x.steps=3", "stages is a list of 2. Write a place from 0 to 1, not 'x'"),
+        ("name.first=3", "name is 'example' and has no 'first' in it. Write name=... instead"),
+        ("name=[1", "its value is no YAML"),
+    ],
+)
+def test_a_wrong_override_is_explained(override: str, says: str) -> None:
+    assert says in the_problem(override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["rollout.top_p=0.9"], "rollout.top_p (0.9): no such key. There is evaluation.top_p"),
+        (["task.train=null"], "task.train (not set): is needed: what is trained on"),
+        (["task.evaluation=null"], "task.evaluation (not set): is needed: what is held out"),
+        (["rollout.max_response_length=512"], "leaves no room for a prompt in policy.max_length 512"),
+        (["evaluation.max_response_length=600"], "evaluation.max_response_length (600): leaves no room"),
+        (["learner.tokens_per_micro_batch=511"], "Write 512 or more"),
+        (["teacher.max_tokens_per_batch=511"], "teacher.max_tokens_per_batch (511): the longest sequence"),
+        (["teacher=null"], "teacher (null): stages.0.objective (trrd) needs a teacher. Write teacher: {"),
+        (["stages.0.objective.aggregation=fixed_length"], "objective.fixed_length (null): aggregation"),
+        (["stages.0.objective.fixed_length=9"], "has no effect with aggregation sequence_mean"),
+        (["stages.0.objective={kind: kdrl, beta_decay: 1e-5}"], "beta_decay needs a floor for beta"),
+        (["stages.0.objective={kind: kdrl, beta_end: 1e-5}"], "has no effect without beta_decay"),
+        (["stages.0.objective={kind: kdrl, beta_end: 1, beta_decay: 1}"], "is above beta, 0.002"),
+        (["learner.warmup_steps=5"], "stages.1 (sharpen) has 5 steps and would never reach its lr"),
+        (["learner.updates_per_batch=5"], "rollout.prompts_per_step (32): cannot be split into"),
+        (["rollout.prompts_per_step=1", "learner.workers=9", "stages.1={steps: 1, objective: {kind: sft}}",
+          "stages.0.objective={kind: sft, source: teacher}"], "has 1 sequences for one update"),
+        (["rollout.drop_uninformative=false", "rollout.refill_rounds=1"], "nothing is dropped"),
+        (["weights.transfer=nccl", "rollout.num_gpus=1"], "weights.transfer ('nccl'): moves weights"),
+        (["weights.transfer=sharded_rdt", "rollout.num_gpus=1"], "learner.num_gpus is 0"),
+        (["learner.num_gpus=2"], "a worker is one rank on one device"),
+        (["learner.num_gpus=0.5", "learner.workers=2"], "NCCL wants a GPU for each"),
+        (["rollout.num_gpus=2"], "only 1 of them would be used. Write 1, or rollout.tensor_parallel_size: 2"),
+        (["rollout.tensor_parallel_size=2"], "rollout.num_gpus (0): a replica reserves whole GPUs"),
+        (["teacher.tensor_parallel_size=2", "teacher.num_gpus=2"], "the torch engine runs on one device"),
+        (["verifier.workers=0"], "verifier.workers (0)"),
+        (["verifier.timeout_s=1"], "verifier.timeout_s"),
+        (["cluster.address=auto", "cluster.num_cpus=4"], "cluster.num_cpus (4): the cluster at auto decides"),
+    ],
+)  # fmt: skip
+def test_fields_that_cannot_work_together_are_refused(overrides: list[str], says: str) -> None:
+    assert any(says in str(problem) for problem in refusal(*overrides).problems), str(refusal(*overrides))
+
+
+def test_checks_that_hang_come_to_an_end_before_the_run_does(tmp_path: Path) -> None:
+    train, held_out = (tmp_path / name for name in ("a.parquet", "b.parquet"))
+    train.touch()
+    held_out.touch()
+    math = (
+        f"task={{name: math, train: {{files: [{{path: {train}, format: gsm8k}}]}}, "
+        f"evaluation: {{files: [{{path: {held_out}}}]}}}}"
+    )
+    # 32 groups of 8, each tried whole and then one by one: 288 checks of 12.5 s for 2 workers are 1800 s.
+    assert read(math, "verifier.time_limit_s=12.5").verifier.workers == 2
+    problem = the_problem(math, "verifier.time_limit_s=13")
+    assert problem.startswith("verifier.workers (2): if all checks of a step took 13 s")
+    assert "outlast rollout.timeout_s 1800 and end the run. Write 3 or more" in problem
+    assert "Write 7 or more" in the_problem(math, "rollout.prompts_per_step=256")
+    assert read(math, "rollout.prompts_per_step=256", "verifier.workers=7").verifier.workers == 7
+    # Checks of puzzles cannot hang, and worked solutions are not judged.
+    assert read("verifier.time_limit_s=900").verifier.time_limit_s == 900
+    traces = ["stages.0.objective={kind: sft}", "stages.1={steps: 1, objective: {kind: sft}}"]
+    assert read(math, *traces, "verifier.time_limit_s=900").verifier.time_limit_s == 900
+
+
+@pytest.mark.parametrize("objective", ["{kind: grpo}", "{kind: trrd}", "{kind: kdrl}"])
+def test_a_group_of_one_has_no_advantage(objective: str) -> None:
+    error = refusal(f"stages.0.objective={objective}", "rollout.group_size=1")
+    assert "rollout.group_size (1): stages.0.objective" in str(error)
+
+
+def test_methods_without_group_advantage_take_groups_of_one() -> None:
+    read("stages.0.objective={kind: opd}", "stages.1.objective={kind: sft}", "rollout.group_size=1")
+
+
+@pytest.mark.parametrize(
+    "objective", ["{kind: trrd}", "{kind: kdrl}", "{kind: opd}", "{kind: sft, source: teacher}"]
+)
+def test_these_need_a_teacher(objective: str) -> None:
+    assert "needs a teacher" in the_problem(f"stages.0.objective={objective}", "teacher=null")
+
+
+@pytest.mark.parametrize("objective", ["{kind: trrd, alpha: 1}", "{kind: grpo}", "{kind: sft}"])
+def test_these_need_none(objective: str) -> None:
+    read(f"stages.0.objective={objective}", "teacher=null")

@@ -1,0 +1,22 @@
+"""A command that needs Ray, torch or vLLM says so, and what to install, before it imports anything."""
+
+import pytest
+import typer
+
+from services.cli import extras
+
+
+def test_what_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "vllm" else object())
+    with pytest.raises(typer.Exit) as ended:
+        extras.needs_services()
+    assert ended.value.exit_code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("This command needs vLLM, which is not installed here: pip install 'rlad[cpu]'")
+
+
+def test_nothing_is_said_where_all_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    extras.needs_services()
+    assert capsys.readouterr().err == ""
