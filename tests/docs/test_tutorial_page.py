@@ -11,7 +11,7 @@ import pytest
 from pages import ROOT, Command, page, parts, plain, run, sections
 
 from rlad_core.config import load
-from services.cli import main as cli
+from services.cli import runs as cli
 from services.cli.init import write
 
 PAGE = page("tutorial.md")

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from rlad_core.config import load, models, parse
 from services.cli import main as cli
+from services.cli import runs as runs_commands
 from services.report.page import ReportPaths
 from services.run import run as runs
 from services.run.watch import Watcher
@@ -232,7 +233,7 @@ def test_plan_of_each_method(
     group_size: int,
     teacher: str | None,
 ) -> None:
-    monkeypatch.setattr(cli, "_out", Console(width=200))
+    monkeypatch.setattr(runs_commands, "out", Console(width=200))
     said = rlad("plan", recipe, "--set", "rollout.prompts_per_step=32", "--set", "rollout.group_size=8")
     assert said.code == 0
     assert f"32 x {group_size} " in said.out

@@ -1,0 +1,159 @@
+"""The commands about runs: `init`, `plan`, `run`, `report`."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from rlad_core.config import ConfigError, RunConfig, dump, load
+from services.cli import init as beginning
+from services.cli.console import complain, err, out
+from services.cli.extras import needs_services
+
+Recipe = Annotated[
+    Path, typer.Argument(help="A recipe: a YAML file, or the name of one that ships with rlad.")
+]
+Overrides = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe, e.g. learner.lr=1e-5."),
+]
+
+
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="NAME", help="A folder that is new or empty; the run is called like it.")
+    ],
+    task: Annotated[
+        str, typer.Option(help=f"What to begin with: {', '.join(beginning.starters())}.")
+    ] = beginning.DEFAULT,
+) -> None:
+    """Write a folder to begin with: a commented recipe, a file with code, ten rows of data. It runs as it is.
+
+    Examples:
+
+        rlad init my-run
+
+        rlad init my-run --task prompts
+    """
+    try:
+        written = beginning.write(folder, task)
+    except beginning.InitError as error:
+        complain(error)
+        raise typer.Exit(2) from error
+    out.print(f"{folder}: {', '.join(map(str, written))}. Go on with", markup=False, soft_wrap=True)
+    for command in (f"cd {shlex.quote(str(folder))}", "rlad plan recipe.yaml", "rlad run recipe.yaml"):
+        out.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+def plan(
+    recipe: Recipe,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Check a recipe and print what a run of it would be; starts nothing.
+
+    Example:
+
+        rlad plan kk-tiny-trrd --set rollout.group_size=16
+    """
+    config = _load(recipe, overrides)
+    from services.run.plan import describe
+
+    typer.echo(dump(config))  # as it is: a console would break long lines, and the YAML with them
+    for table in describe(config):
+        out.print(table)
+
+
+def run(
+    recipe: Recipe,
+    overrides: Overrides = [],  # noqa: B006 - typer reads it, nothing writes it
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    restartable: Annotated[
+        bool,
+        typer.Option(
+            "--restartable",
+            help="--resume where the run was begun before: for schedulers, which start a command again.",
+        ),
+    ] = False,
+) -> None:
+    """Carry out a run: services, training, evaluation, report.
+
+    With RAY_ADDRESS or cluster.address it joins that Ray cluster; otherwise it starts one for itself.
+
+    Ctrl-C or SIGTERM stops it after the step, with a checkpoint; Ctrl-C again at once.
+
+    Exit codes: 0 finished, 1 failed or stopped before the end, 2 wrong usage or recipe.
+
+    Examples:
+
+        rlad run kk-tiny-trrd
+
+        rlad run deploy/recipes/kk-tiny-trrd.yaml --set stages.0.steps=5 --set name=short
+
+        rlad run runs/short/recipe.yaml --resume
+    """
+    config = _load(recipe, overrides)
+    needs_services()
+    # Ray, vLLM and torch take seconds to import; a wrong recipe is refused before that.
+    from services.report.records import read_run
+    from services.report.tables import evaluation_table, stage_time_table
+    from services.run.run import RunError
+    from services.run.run import run as carry_out
+    from services.run.watch import Watcher
+
+    try:
+        watcher = Watcher(out, config.total_steps)
+        outcome = carry_out(config, resume=resume, restartable=restartable, watcher=watcher)
+    except RunError as error:
+        err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as interrupt:
+        _say_how_to_resume(config, "stopped at once, after the last checkpoint")
+        raise typer.Exit(1) from interrupt
+    record = read_run(outcome.run_dir)
+    if not outcome.finished:
+        _say_how_to_resume(config, f"stopped after {outcome.steps} of {config.total_steps} steps")
+    out.print(evaluation_table(record))
+    out.print(stage_time_table(record))
+    out.print(f"report  {outcome.report.html}", markup=False, soft_wrap=True)
+    if not outcome.finished:
+        raise typer.Exit(1)  # so that neither `&&` nor a scheduler takes the run for done
+    out.print(f"model   {outcome.run_dir / 'export'}", markup=False, soft_wrap=True)
+
+
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="The run's folder, e.g. runs/kk-tiny-trrd.")],
+) -> None:
+    """Write report.html and the plots of a run, also of one that is still working.
+
+    Example:
+
+        rlad report runs/kk-tiny-trrd
+    """
+    from services.report.page import write_report
+    from services.report.records import ReportError, read_run
+    from services.report.tables import evaluation_table, stage_time_table
+
+    try:
+        paths = write_report(run_dir)
+        record = read_run(run_dir)
+    except ReportError as error:
+        complain(error)
+        raise typer.Exit(1) from error
+    out.print(evaluation_table(record))
+    out.print(stage_time_table(record))
+    out.print(f"report  {paths.html}", markup=False, soft_wrap=True)
+
+
+def _load(recipe: Path, overrides: list[str]) -> RunConfig:
+    try:
+        return load(recipe, overrides)
+    except ConfigError as error:
+        complain(error)
+        raise typer.Exit(2) from error
+
+
+def _say_how_to_resume(config: RunConfig, what: str) -> None:
+    recipe = Path(config.run_dir, "recipe.yaml")
+    out.print(f"{what}. Continue with\n  rlad run {recipe} --resume", markup=False, soft_wrap=True)

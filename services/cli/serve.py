@@ -1,0 +1,84 @@
+"""The command `serve`."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from rlad_core.config import assign
+from services.cli.console import complain, err, out
+from services.cli.extras import needs_services
+
+
+def serve(
+    service: Annotated[str, typer.Argument(help="teacher, rollout, verifier, or all.")],
+    model: Annotated[
+        str, typer.Option(help="A folder, a hub id, or rlad:NAME, for teacher and rollout.")
+    ] = "",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where HTTP is answered.")] = 8000,
+    host: Annotated[str, typer.Option(help="Other than 127.0.0.1 needs tokens, see below.")] = "127.0.0.1",
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting, e.g. engine=vllm; with all, teacher.engine=vllm."
+        ),
+    ] = [],  # noqa: B006
+    tasks: Annotated[
+        list[str],
+        typer.Option(
+            "--task",
+            help="verifier: judge a task of your own too, file.py:Class, or by a function, file.py:score; "
+            "may be given again.",
+        ),
+    ] = [],  # noqa: B006
+    start_timeout_s: Annotated[
+        float, typer.Option("--start-timeout", min=1, help="Seconds until it must be up.")
+    ] = 600.0,
+) -> None:
+    """Serve a teacher, rollouts or verification on this machine, until Ctrl-C or SIGTERM.
+
+    Tokens that callers must send are taken from RLAD_API_TOKENS, or from the file RLAD_API_TOKENS_FILE names.
+
+    Examples:
+
+        rlad serve teacher --model rlad:kk-teacher
+
+        rlad serve teacher --model Qwen/Qwen3-8B --set engine=vllm --set num_gpus=1 --set dtype=bfloat16
+
+        rlad serve verifier --port 8001 --task my_tasks.py:Riddles
+
+        rlad serve all --set teacher.model=rlad:kk-teacher --set rollout.model=rlad:kk-student
+    """
+    needs_services()
+    from services.cli.service_settings import SERVICES, ServingError, read_settings, with_tasks
+    from services.cli.serving import serve_until_stopped
+    from services.serve.deployment import DeploymentError
+
+    if service != "all" and service not in SERVICES:
+        raise typer.BadParameter(f"{service!r} is unknown; write {', '.join(SERVICES)} or all")
+    try:
+        settings: dict[str, Any] = {}
+        for override in overrides:
+            settings = assign(settings, override)
+        if tasks and service not in ("verifier", "all"):
+            raise ServingError(f"--task: {service} judges nothing; leave it out")
+        if tasks and service == "verifier":
+            settings = with_tasks(settings, tasks)
+        elif tasks:
+            settings = {**settings, "verifier": with_tasks(settings.get("verifier", {}), tasks)}
+        services = read_settings(service, settings, model or None)
+    except (ServingError, ValueError) as error:
+        complain(error)
+        raise typer.Exit(2) from error
+
+    def say(text: str) -> None:
+        out.print(text, markup=False, soft_wrap=True)
+
+    try:
+        serve_until_stopped(services, host=host, port=port, start_timeout_s=start_timeout_s, say=say)
+    except ServingError as error:
+        complain(error)
+        raise typer.Exit(2) from error
+    except DeploymentError as error:
+        err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from error
