@@ -67,17 +67,17 @@ class PromptTables:
         Raises:
             ValueError: a prompt with its solution is too long for the policy's context; says which.
         """
-        table = self.table(prompts)
+        asked_ids = rows_of(self.table(different(prompts)), prompts).column("prompt_token_ids")
         replies = [tasks[prompt.task].demonstration(prompt.gold) for prompt in prompts]
         ids = self._tokenizer(replies, add_special_tokens=False)["input_ids"] if replies else []
-        asked = schema.lengths(table.column("prompt_token_ids"))
+        asked = schema.lengths(asked_ids)
         for prompt, before, tokens in zip(prompts, asked, ids, strict=True):
             self._check_fits(prompt, int(before) + len(tokens) + 1, "with its worked solution")
         return schema.build(
             schema.SEQUENCES,
             {
                 "sequence_id": list(sequence_ids),
-                "prompt_token_ids": table.column("prompt_token_ids"),
+                "prompt_token_ids": asked_ids,
                 "response_token_ids": [[*tokens, self._tokenizer.eos_token_id] for tokens in ids],
             },
             tokenizer_fingerprint=self.fingerprint,
@@ -121,8 +121,8 @@ class PromptStream:
         return f"{prompt.prompt_id}#{position // len(self._prompts)}"
 
     def table(self, prompts: Sequence[Prompt]) -> pa.Table:
-        """See `PromptTables.table`."""
-        return self._tables.table(prompts)
+        """See `PromptTables.table`; a prompt that two epochs bring into one step is there once."""
+        return self._tables.table(different(prompts))
 
     def demonstrations(self, prompts: Sequence[Prompt], sequence_ids: Sequence[str]) -> pa.Table:
         """See `PromptTables.demonstrations`."""
@@ -134,6 +134,17 @@ class PromptStream:
             generator = np.random.default_rng([self._seed, epoch])
             self._order = (epoch, generator.permutation(len(self._prompts)))
         return int(self._order[1][place])
+
+
+def different(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Each prompt once, in the order of their first places."""
+    return list({prompt.prompt_id: prompt for prompt in prompts}.values())
+
+
+def rows_of(table: pa.Table, prompts: Sequence[Prompt]) -> pa.Table:
+    """The row of each prompt in a PROMPTS table of different ones; a prompt may occur again."""
+    place = {prompt_id: row for row, prompt_id in enumerate(table.column("prompt_id").to_pylist())}
+    return table.take(pa.array([place[prompt.prompt_id] for prompt in prompts], pa.int64()))
 
 
 def tasks_of(config: EvaluationRecipe) -> dict[str, Task]:

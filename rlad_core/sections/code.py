@@ -73,7 +73,11 @@ def load(place: str) -> Any:
     try:
         return getattr(module, name)
     except AttributeError:
-        public = [each for each in vars(module) if not each.startswith("_")]
+        public = [
+            each
+            for each, made in vars(module).items()
+            if not each.startswith("_") and getattr(made, "__module__", None) == module.__name__
+        ]
         raise CodeError(f"there is no {name} in {source}; it has {', '.join(public) or 'nothing'}") from None
 
 

@@ -112,4 +112,4 @@ class TaskSection(Section):
         Raises:
             ValueError: it cannot be asked for so.
         """
-        raise ValueError(f"task {name} needs a recipe; see docs/extending.md")
+        raise ValueError(f"task {name} has more settings than that. Write --task RECIPE.yaml, which has them")

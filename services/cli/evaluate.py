@@ -1,10 +1,11 @@
 """The command `evaluate`."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rlad_core.config import ConfigError, validate_evaluation
+from rlad_core.config import ConfigError, load, validate_evaluation
 from rlad_core.tasks import DEFAULT, SECTIONS, Asked, section_of
 from services.cli.console import complain, out
 from services.cli.extras import needs_services
@@ -13,7 +14,10 @@ from services.cli.extras import needs_services
 def evaluate(
     model: Annotated[str, typer.Argument(help="A folder, a hub id, or rlad:NAME.")],
     task: Annotated[
-        str, typer.Option(help=f"{', '.join(SECTIONS)}, or a class of your own: file.py:Name.")
+        str,
+        typer.Option(
+            help=f"{', '.join(SECTIONS)}, a class of your own (file.py:Name), or a recipe, for its tasks."
+        ),
     ] = DEFAULT,
     people: Annotated[str, typer.Option(help="Sizes of puzzles, for a task that has some, e.g. 2,3.")] = "",
     files: Annotated[
@@ -42,6 +46,8 @@ def evaluate(
         rlad evaluate runs/kk-tiny-trrd/export --people 2,3,4 --k 4
 
         rlad evaluate my-student --task my_tasks.py:Riddles --count 100
+
+        rlad evaluate my-student --task recipe.yaml
     """
     sizes = [size.strip() for size in people.split(",")] if people else []
     if not all(size.isdecimal() for size in sizes):
@@ -54,14 +60,17 @@ def evaluate(
         split=split or None,
     )
     try:
-        section = section_of(task, asked)
+        sections = _sections(task, asked)
+    except ConfigError as error:
+        complain(error)
+        raise typer.Exit(2) from error
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--task") from error
     values: dict[str, Any] = {
         "name": "evaluation",
         "seed": seed,
         "policy": {"model": model, "max_length": max_length},
-        "task": section,
+        **({"task": sections[0]} if len(sections) == 1 else {"tasks": sections}),
         "rollout": {"max_response_length": max_response_length, "timeout_s": timeout_s},
         "evaluation": {"samples": k, "temperature": temperature, "top_p": top_p},
     }
@@ -74,3 +83,16 @@ def evaluate(
     from services.evaluate.measure import accuracy_table, measure
 
     out.print(accuracy_table(measure(recipe)))
+
+
+def _sections(task: str, asked: Asked) -> list[dict[str, Any]]:
+    """Sections of the tasks that are evaluated.
+
+    Raises:
+        ConfigError: a recipe that does not read.
+        ValueError: no task of this name, or it cannot be asked for so.
+    """
+    if not task.endswith((".yaml", ".yml")):
+        return [section_of(task, asked)]
+    asked.refuse(f"of {task}", "people", "files", "layout", "count", "split")
+    return [section.model_dump(mode="json") for section in load(Path(task)).task_sections.values()]

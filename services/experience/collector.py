@@ -33,7 +33,7 @@ from rlad_core.advantage import group_relative_advantages
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.config import RunConfig, ServeTeacher, resolve_model
 from rlad_core.objectives import Objective
-from rlad_core.prompt_stream import PromptStream
+from rlad_core.prompt_stream import PromptStream, rows_of
 from rlad_core.sections import code
 from rlad_core.slots import Frontier, SlotLedger
 from rlad_core.waiting import all_of
@@ -224,7 +224,7 @@ class ExperienceCollector:
         prompts = self._stream.prompts(positions)
         table = self._stream.table(prompts)
         group_ids = [self._stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]
-        groups = table.append_column("group_id", pa.array(group_ids))
+        groups = rows_of(table, prompts).append_column("group_id", pa.array(group_ids))
         demonstrates = not stage.objective.trains_on_rollouts
         sampling = SamplingSettings(
             group_size=1 if demonstrates else config.rollout.group_size,

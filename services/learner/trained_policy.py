@@ -26,6 +26,7 @@ from rlad_core.batching import equalise, filler, micro_batches
 from rlad_core.config import RunConfig
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
 from rlad_core.objectives import Objective, Statistic
+from rlad_core.sections import code
 from services.base.telemetry import span
 from services.base.tokenizer import load_tokenizer
 from services.learner.training_rows import TrainingRows
@@ -114,7 +115,11 @@ class TrainedPolicy:
             if not members.size:
                 (logprobs.sum() * 0.0).backward()
                 continue
-            output = objective(rows.token_batch(members, packed, logprobs, entropy), stage_step)
+            batch = rows.token_batch(members, packed, logprobs, entropy)
+            try:
+                output = objective(batch, stage_step)
+            except Exception as error:
+                raise RuntimeError(f"the objective {objective.label} failed: {code.fault(error)}") from error
             # FSDP averages the ranks' gradients, and a loss of ours is their sum.
             (output.loss * self._world).backward()
             loss_sum += output.loss.item()

@@ -1,7 +1,9 @@
 """A run from recipe to report: cluster, services, experience, learner, and what a person sees meanwhile."""
 
+import re
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.train import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlad_core.config import RunConfig, load, resolve_model
@@ -30,7 +33,9 @@ from services.serve.cluster import NAMESPACE, cluster, joined_address
 from services.serve.deployment import DeploymentError, deployed
 from services.weights.store import close_store, policy_store
 
-RECIPE = "recipe.yaml"
+RECIPE, FAILURE = "recipe.yaml", "failure.log"
+# The last line of a traceback, with what follows where the message has several.
+_RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:: |$)")
 _POLL_S = 0.5
 
 
@@ -85,8 +90,10 @@ def run(config: RunConfig, *, resume: bool = False, restartable: bool = False, w
             failure = _fit(config, policy_folder, actors, watcher)
     report = write_report(run_dir)
     if failure is not None:
+        (run_dir / FAILURE).write_text("".join(traceback.format_exception(failure)))
         raise RunError(
-            f"{failure}\nThe record up to here is in {run_dir} (report: {report.html})."
+            f"{_said(failure)}\nThe record up to here is in {run_dir} (report: {report.html}), "
+            f"the whole of the failure in {FAILURE} there."
         ) from failure
     return Outcome(run_dir, watcher.steps_done >= config.total_steps, watcher.steps_done, report)
 
@@ -132,8 +139,8 @@ def _policy_folder(config: RunConfig, run_dir: Path) -> str:
 
 
 def _service_names(config: RunConfig) -> list[str]:
-    names = ["Ray", "rollout service", "verifier service"]
-    return [*names[:2], "teacher service", *names[2:]] if config.needs_teacher else names
+    taught = config.needs_teacher and config.served_teachers
+    return ["Ray", "rollout service", *(["teacher service"] if taught else []), "verifier service"]
 
 
 @contextmanager
@@ -258,3 +265,13 @@ def _sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _said(failure: BaseException) -> str:
+    """What a failure says; of the learner's, what its first rank raised, without the stack of it."""
+    if not isinstance(failure, WorkerGroupError) or not failure.worker_failures:
+        return str(failure)
+    rank, error = min(failure.worker_failures.items())
+    lines = str(error).rstrip().splitlines()
+    raised = [place for place, line in enumerate(lines) if _RAISED.match(line)]
+    return f"learner rank {rank}: " + "\n".join(lines[raised[-1] if raised else 0 :])

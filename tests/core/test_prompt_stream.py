@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlad_core import schema
 from rlad_core.config import RunConfig, validate
-from rlad_core.prompt_stream import PromptStream, held_out_prompts, tasks_of
+from rlad_core.prompt_stream import PromptStream, held_out_prompts, rows_of, tasks_of
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
 from rlad_core.tasks.knights_knaves.tiny import build_tokenizer
 
@@ -152,3 +152,22 @@ def test_a_worked_solution_that_does_not_fit_is_named(
     assert len(PromptStream(recipe(max_length=length), tokenizer).demonstrations([prompt], ["s"])) == 1
     with pytest.raises(ValueError, match=f"with its worked solution has {length} tokens"):
         PromptStream(recipe(max_length=length - 1), tokenizer).demonstrations([prompt], ["s"])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_step_may_hold_a_prompt_of_two_epochs(tokenizer: PreTrainedTokenizerBase, count: int) -> None:
+    """Four positions over fewer prompts: the table has each prompt once, the visits are all there."""
+    config = recipe()
+    section: Any = config.task
+    fewer = section.model_copy(update={"train": section.train.model_copy(update={"count": count})})
+    stream = PromptStream(config.model_copy(update={"task": fewer}), tokenizer)
+    prompts = stream.prompts(range(2, 6))
+    table = stream.table(prompts)
+    assert len(table) == len({prompt.prompt_id for prompt in prompts}) <= count
+    assert rows_of(table, prompts)["prompt_id"].to_pylist() == [prompt.prompt_id for prompt in prompts]
+    visits = [stream.group_id(position, prompt) for position, prompt in enumerate(prompts, start=2)]
+    assert len(set(visits)) == 4
+    worked = stream.demonstrations(prompts, visits)
+    assert worked["sequence_id"].to_pylist() == visits
+    asked = dict(zip(table["prompt_id"].to_pylist(), table["prompt_token_ids"].to_pylist(), strict=True))
+    assert worked["prompt_token_ids"].to_pylist() == [asked[prompt.prompt_id] for prompt in prompts]

@@ -189,8 +189,9 @@ def test_the_commands_of_the_page_take_what_it_shows(tmp_path: Path, monkeypatch
     begun(tmp_path / "mine", "A reward", "A task")
     monkeypatch.chdir(tmp_path / "mine")
     shown = [line.strip() for line in PAGE.splitlines() if line.startswith("      rlad ")]
-    evaluate, serve = (line.split() for line in shown)
+    evaluate, of_a_recipe, serve = (line.split() for line in shown)
     assert (evaluate[:2], serve[:3]) == (["rlad", "evaluate"], ["rlad", "serve", "verifier"])
+    assert [*evaluate[:4], "recipe.yaml"] == of_a_recipe  # tests/services/test_cli.py gives it one
     section = section_of(evaluate[evaluate.index("--task") + 1], Asked(count=8))
     recipe = validate_evaluation(
         {

@@ -14,7 +14,8 @@ import pytest
 import typer
 from rich.console import Console
 
-from rlad_core.config import load, models, parse
+from rlad_core.config import SHIPPED, EvaluationRecipe, load, models, parse
+from rlad_core.evaluation import EvaluationRow, Interval
 from services.cli import main as cli
 from services.cli import runs as runs_commands
 from services.report.page import ReportPaths
@@ -337,6 +338,21 @@ def test_evaluate_refuses_what_cannot_be(rlad: Callable[..., Said]) -> None:
         said = rlad("evaluate", "owner/model", *wrong)
         assert said.code == 2
         assert says in " ".join(said.err.split())
+
+
+def test_evaluate_takes_the_tasks_of_a_recipe(
+    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, shipped_models: None
+) -> None:
+    asked: list[EvaluationRecipe] = []
+    row = EvaluationRow("2_people", 3, 1, 0.5, Interval(0.4, 0.6), 0.5, 1, 0)
+    monkeypatch.setattr("services.evaluate.measure.measure", lambda recipe: asked.append(recipe) or [row])
+    recipe = str(SHIPPED / "recipes" / "kk-tiny-trrd.yaml")
+    assert rlad("evaluate", "owner/model", "--task", recipe).code == 0
+    assert asked[0].task == load(recipe).task
+    said = rlad("evaluate", "owner/model", "--task", recipe, "--count", "3")
+    assert said.code == 2
+    assert "count: task of" in " ".join(said.err.split())
+    assert "there is no such file" in rlad("evaluate", "owner/model", "--task", "none.yaml").err
 
 
 def test_a_place_is_shown_as_it_was_written(rlad: Callable[..., Said]) -> None:

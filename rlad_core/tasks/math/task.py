@@ -62,6 +62,10 @@ class Math(Task):
         """
         return verifier.verify(response, _read_gold(gold)[0])
 
+    def warm_up(self) -> None:
+        """Load the algebra, which takes longer than a check may."""
+        verifier.warm_up()
+
     def failed(self, gold: str) -> Verdict:
         """What an empty reply gets."""
         return self.verify("", gold)

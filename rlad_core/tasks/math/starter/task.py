@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from rlad_core.tasks import Verdict
-from rlad_core.tasks.math import verifier
 from rlad_core.tasks.math.task import Math, ProblemSource
 
 
@@ -31,10 +30,6 @@ class MyMath(Math):
         super().__init__({part: ProblemSource(Path(file), "gsm8k") for part, file in files})
         self.short = short
         self.bonus = bonus
-
-    def warm_up(self) -> None:
-        """Load the algebra before the first response, outside of the time that a check may take."""
-        verifier.warm_up()
 
     def verify(self, response: str, gold: str) -> Verdict:
         """The shipped verdict, with the part `short`. Every verdict of a task has parts of the same names."""
