@@ -163,7 +163,8 @@ def test_replicas_that_died_come_back_with_the_current_version(rollouts: Started
     version = rollouts.publish_and_sync()
     before = _present(rollouts)
     long = SamplingSettings(group_size=8, max_tokens=220, seed=0)
-    # Many calls, so that Serve's choice by chance gives some to either replica.
+    # Work for either replica, wherever Serve sends the calls: on a busy machine it may shun one of the two.
+    rollouts.handle.broadcast("generate", prompts(8, prefix="everywhere"), long)
     calls = [rollouts.handle.generate.remote(prompts(8, prefix=f"lost{i}"), long) for i in range(12)]
     _wait_until(lambda: min(rollouts.broadcast("unfinished")) > 0, "both engines to be at work")
     # One replica loses its engine, of the other one the replica itself is killed.
