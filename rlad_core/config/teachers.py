@@ -42,7 +42,7 @@ class ServeTeacher(TeacherEngine, TeacherSection):
 
     can_demonstrate: ClassVar[bool] = True
 
-    kind: Literal["serve"] = "serve"
+    kind: str = "serve"
     timeout_s: PositiveFloat = Field(default=600.0, description="Longest wait for one call's scores.")
 
     @property
@@ -78,7 +78,7 @@ class RemoteTeacher(TeacherSection):
 class HttpTeacher(RemoteTeacher):
     """A teacher behind our REST interface (`rlad serve teacher`), with Arrow on the wire."""
 
-    kind: Literal["http"] = "http"
+    kind: str = "http"
 
     @property
     def where(self) -> str:
@@ -89,7 +89,7 @@ class HttpTeacher(RemoteTeacher):
 class OpenAITeacher(RemoteTeacher):
     """A stock vLLM server."""
 
-    kind: Literal["openai"] = "openai"
+    kind: str = "openai"
     model: str = Field(min_length=1, description="As the server calls it.")
     api: Literal["completions", "generate"] = Field(
         default="completions",

@@ -44,9 +44,9 @@ __all__ = [
 def _kinds() -> dict[str, type[Objective]]:
     """The methods of this folder by their `kind`; a file that is put here is one more."""
     found: dict[str, type[Objective]] = {}
-    for module in sorted(each.name for each in pkgutil.iter_modules(__path__)):
-        for thing in vars(importlib.import_module(f"{__name__}.{module}")).values():
-            if isinstance(thing, type) and issubclass(thing, Objective):
+    for module in sorted(f"{__name__}.{each.name}" for each in pkgutil.iter_modules(__path__)):
+        for thing in vars(importlib.import_module(module)).values():
+            if isinstance(thing, type) and issubclass(thing, Objective) and thing.__module__ == module:
                 kind = thing.model_fields["kind"].default
                 if isinstance(kind, str):
                     found[kind] = thing

@@ -8,7 +8,7 @@ which the asymmetric clip comes).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rlad_core.objectives.surrogate import ClippedSurrogate
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class GRPO(ClippedSurrogate):
     """Group-relative policy optimisation, no teacher."""
 
-    kind: Literal["grpo"] = "grpo"
+    kind: str = "grpo"
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""

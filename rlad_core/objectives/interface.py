@@ -164,7 +164,18 @@ class Statistic:
 
 @dataclass(frozen=True, eq=False)
 class ObjectiveOutput:
-    """Loss (0-d, a *sum* over tokens, so micro-batches and ranks add) and statistics by name."""
+    """Loss (0-d, a *sum* over tokens, so micro-batches and ranks add) and statistics by name.
+
+    Raises:
+        ValueError: the loss is not 0-d.
+    """
 
     loss: Tensor
     statistics: dict[str, Statistic]
+
+    def __post_init__(self) -> None:
+        if self.loss.ndim:
+            raise ValueError(
+                f"the loss has shape {tuple(self.loss.shape)}; it must be one number, the sum over tokens of "
+                "their losses, each times its weight"
+            )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class KDRL(ClippedSurrogate):
     """GRPO plus a penalty beta * 0.5 * (log pi_T - log pi_theta)^2, the k2 estimator."""
 
-    kind: Literal["kdrl"] = "kdrl"
+    kind: str = "kdrl"
     beta: NonNegativeFloat = Field(
         default=2e-3, description="Weight of the distillation term at the first step."
     )

@@ -14,7 +14,7 @@ counts.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field, PositiveFloat
 
@@ -28,7 +28,7 @@ class OPD(ClippedSurrogate):
 
     uses_group_advantage: ClassVar[bool] = False
 
-    kind: Literal["opd"] = "opd"
+    kind: str = "opd"
     teacher_clamp: PositiveFloat | None = Field(
         default=None, description="Bound of |log pi_T - log pi_old|; null for none."
     )

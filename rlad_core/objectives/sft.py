@@ -24,7 +24,7 @@ class SFT(Objective):
 
     uses_group_advantage: ClassVar[bool] = False
 
-    kind: Literal["sft"] = "sft"
+    kind: str = "sft"
     aggregation: Aggregation = Field(default="token_mean", description="As for the other objectives.")
     source: Literal["trace", "teacher"] = Field(
         default="trace",

@@ -24,8 +24,6 @@ counts.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, PositiveFloat
 
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
@@ -36,7 +34,7 @@ from rlad_core.objectives.teacher import MaskEndToken, teacher_term
 class TRRD(ClippedSurrogate):
     """Trust-region ratio distillation (RLAD): the ratio's anchor mixes old policy and teacher."""
 
-    kind: Literal["trrd"] = "trrd"
+    kind: str = "trrd"
     alpha: float = Field(
         default=0.5, ge=0, le=1, description="Share of the old policy in the anchor; 1 is GRPO."
     )

@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from rlad_core.batching import equalise, filler, micro_batches
 from rlad_core.config import RunConfig
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
-from rlad_core.objectives import Objective, Statistic
+from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.sections import code
 from services.base.telemetry import span
 from services.base.tokenizer import load_tokenizer
@@ -116,10 +116,7 @@ class TrainedPolicy:
                 (logprobs.sum() * 0.0).backward()
                 continue
             batch = rows.token_batch(members, packed, logprobs, entropy)
-            try:
-                output = objective(batch, stage_step)
-            except Exception as error:
-                raise RuntimeError(f"the objective {objective.label} failed: {code.fault(error)}") from error
+            output = _ask(objective, batch, stage_step)
             # FSDP averages the ranks' gradients, and a loss of ours is their sum.
             (output.loss * self._world).backward()
             loss_sum += output.loss.item()
@@ -231,6 +228,21 @@ class TrainedPolicy:
             top_p=self._config.evaluation.top_p,
         ).save_pretrained(folder)
         (folder / "rlad.json").write_text(json.dumps({"run": self._config.name, "seed": self._config.seed}))
+
+
+def _ask(objective: Objective, batch: TokenBatch, stage_step: int) -> ObjectiveOutput:
+    """Its loss; what goes wrong in a user's own is told with its name, file and line."""
+    try:
+        output: Any = objective(batch, stage_step)
+        if not isinstance(output, ObjectiveOutput):
+            raise TypeError(f"it returned a {type(output).__name__}, not ObjectiveOutput(loss, statistics)")
+        if not output.loss.requires_grad:
+            raise ValueError(
+                "its loss has no gradient; of a batch only policy_logprobs and entropy carry one"
+            )
+    except Exception as error:
+        raise RuntimeError(f"the objective {objective.label} failed: {code.fault(error)}") from error
+    return output
 
 
 def _add(statistics: Statistics, more: Statistics) -> None:

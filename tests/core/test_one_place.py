@@ -13,8 +13,6 @@ OBJECTIVE = '''
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import PositiveFloat
 
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
@@ -22,7 +20,7 @@ from rlad_core.objectives.objective import Objective
 
 
 class Reinforce(Objective):
-    kind: Literal["reinforce"] = "reinforce"
+    kind: str = "reinforce"
     scale: PositiveFloat = 1.0
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
@@ -30,7 +28,7 @@ class Reinforce(Objective):
         return ObjectiveOutput(loss, {"versions": Statistic.of(batch.policy_versions)})
 '''
 SETTINGS = """
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from rlad_core.tasks.base import Task, TaskSpec, Verdict
 from rlad_core.tasks.section import Part, TaskSection
@@ -47,7 +45,7 @@ class Echo(Task):
 
 
 class Settings(TaskSection):
-    name: Literal["echo"] = "echo"
+    name: str = "echo"
     judges_alone: ClassVar[TaskSpec] = TaskSpec("rlad_core.tasks.echo.settings:Echo", {})
 
     @property

@@ -108,6 +108,16 @@ def test_a_recipe_takes_task_objective_and_teacher_by_path_relative_to_itself(fo
     assert config.teacher_of("Riddles") == "teacher"
 
 
+def test_a_method_that_ships_can_be_derived_from(folder: Path) -> None:
+    (folder / "objective.py").write_text(
+        "from rlad_core.objectives.trrd import TRRD\nclass Scaled(TRRD):\n    scale: float\n"
+    )
+    config = load(folder / "recipe.yaml", ["stages.0.objective.alpha=0.25"])
+    [stage] = config.model_dump(mode="json")["stages"]
+    assert stage["objective"]["kind"] == f"{folder}/objective.py:Scaled"
+    assert (stage["objective"]["scale"], stage["objective"]["alpha"]) == (3.0, 0.25)
+
+
 def test_what_is_typed_is_relative_to_where_one_types(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()

@@ -42,6 +42,8 @@ def _config(folder: Path, **changes: Any) -> RunConfig:
         "learner": {"lr": 1e-2, "tokens_per_micro_batch": 4096, "weight_decay": 0.01},
         "weights": {},
     }
+    if objective := changes.pop("objective", None):
+        recipe["stages"][0]["objective"] = objective
     for path, value in changes.items():
         section, _, field = path.partition("__")
         recipe[section][field] = value
@@ -216,3 +218,27 @@ def test_the_export_holds_the_trained_weights(folder: Path, tmp_path: Path) -> N
     ).state_dict()
     for name, tensor in state.items():
         torch.testing.assert_close(exported[name], tensor, atol=0, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("1 / 0", r"failed: ZeroDivisionError: division by zero \(loss.py, line 5\)"),
+        ("batch.policy_logprobs.sum()", "failed: TypeError: it returned a Tensor, not ObjectiveOutput"),
+        (
+            "ObjectiveOutput(batch.policy_logprobs, {})",
+            r"failed: ValueError: the loss has shape \(\d+,\); it must be one number, .* \(loss.py, line 5\)",
+        ),
+        ("ObjectiveOutput(batch.old_logprobs.sum(), {})", "failed: ValueError: its loss has no gradient"),
+    ],
+)
+def test_what_goes_wrong_in_an_objective_of_ones_own_is_told(
+    folder: Path, tmp_path: Path, answer: str, says: str
+) -> None:
+    place = tmp_path / "loss.py"
+    place.write_text(
+        "from rlad_core.objectives import Objective, ObjectiveOutput\n\n"
+        f"class Mine(Objective):\n    def __call__(self, batch, step):\n        return {answer}\n"
+    )
+    with pytest.raises(mp.ProcessRaisedException, match=f"the objective Mine {says}"):
+        _run(folder, tmp_path / "out", objective={"kind": f"{place}:Mine"})

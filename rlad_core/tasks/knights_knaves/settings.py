@@ -56,7 +56,7 @@ class Settings(TaskSection):
     can_hang: ClassVar[bool] = False
     judges_alone: ClassVar[TaskSpec] = TaskSpec("rlad_core.tasks.knights_knaves.task:KnightsKnaves", {})
 
-    name: Literal["knights_knaves"] = "knights_knaves"
+    name: str = "knights_knaves"
     train: TrainPuzzles | None = Field(default=None, description="Needed to train: {people: [2, 3]}.")
     evaluation: EvaluationPuzzles | None = Field(default=None, description="Needed: {people: [2, 3]}.")
 

@@ -56,7 +56,7 @@ class Settings(FileTaskSection):
         '{"task": "math", "gold": {"answer": "5"}, "responses": [{"response": "5"}]}'
     )
 
-    name: Literal["math"] = "math"
+    name: str = "math"
     train: TrainProblems | None = Field(default=None, description="Needed to train: {files: [...]}.")
     evaluation: EvaluationProblems | None = Field(default=None, description="Needed: {files: [...]}.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, NonNegativeInt, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
@@ -41,7 +41,7 @@ class Columns(Section):
 class Settings(FileTaskSection):
     """Prompts of a user's own data files, judged by a user's own function."""
 
-    name: Literal["prompts"] = "prompts"
+    name: str = "prompts"
     train: Rows | None = Field(default=None, description="Needed to train: {files: [{path: train.jsonl}]}.")
     evaluation: Rows | None = Field(default=None, description="Needed: {files: [{path: test.jsonl}]}.")
     columns: Columns = Columns()
