@@ -109,6 +109,8 @@ class OwnTeacher(TeacherSection):
     It is made once in the process that collects experience, and asked on that process's event loop.
     """
 
+    timeout_s: PositiveFloat = Field(default=600.0, description="Longest wait for one call's scores.")
+
     @property
     def where(self) -> str:
         """The class."""

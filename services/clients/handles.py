@@ -1,5 +1,6 @@
 """How the services of a run are reached from any process of its cluster: names, handles, teachers."""
 
+import asyncio
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -58,10 +59,15 @@ class _OwnTeacher(Teacher):
         self._section = section
 
     async def score(self, sequences: pa.Table) -> pa.Table:
+        limit = asyncio.timeout(self._section.timeout_s)
         try:
-            scores = await self._section.score(sequences)
+            async with limit:
+                scores = await self._section.score(sequences)
             schema.validate(scores, schema.TEACHER_SCORES)
         except Exception as error:
+            if limit.expired():
+                waited = f"{self._section.timeout_s:g} s for the teacher {self._section.where}"
+                raise TimeoutError(f"waited {waited}; its timeout_s sets the limit") from error
             raise ServiceError(f"the teacher {self._section.where} failed: {code.fault(error)}") from error
         return scores
 

@@ -13,10 +13,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from rlad_core import schema
-from rlad_core.config import load, resolve_model
+from rlad_core.client import ServiceError
+from rlad_core.config import OwnTeacher, load, resolve_model
 from services.base import telemetry
 from services.base.tokenizer import load_tokenizer, tokenizer_info
-from services.clients.handles import teacher_tokens
+from services.clients.handles import reach_teacher, teacher_tokens
 from services.clients.teachers import MismatchError, PolicyFacts, RestTeacher, compare_model
 from services.clients.teachers.policy import CHAT, REPLY
 from services.experience import collector as experience
@@ -97,6 +98,35 @@ def test_one_vocabulary_read_in_two_ways_is_a_mismatch(tmp_path: Path) -> None:
     compare_model(POLICY, resolve_model("rlad:kk-teacher"))
     with pytest.raises(MismatchError, match="a known chat becomes other tokens on the teacher's side"):
         compare_model(POLICY, str(teacher))
+
+
+class Odd(OwnTeacher):
+    """A user's teacher with one fault."""
+
+    fault: str
+
+    async def score(self, sequences: pa.Table) -> pa.Table:
+        if self.fault == "hangs":
+            await asyncio.sleep(60)
+        if self.fault == "gives up by itself":
+            raise TimeoutError("the queue is full")
+        return sequences
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "says"),
+    [
+        ("hangs", TimeoutError, "^waited 0.1 s for the teacher Odd; its timeout_s sets the limit$"),
+        ("gives up by itself", ServiceError, "^the teacher Odd failed: TimeoutError: the queue is full"),
+        ("answers with what was asked", ServiceError, "^the teacher Odd failed: SchemaError: "),
+    ],
+)
+def test_a_fault_of_a_teacher_of_ones_own_is_told_with_its_name(
+    fault: str, error: type[Exception], says: str
+) -> None:
+    teacher = reach_teacher("run", "teacher", Odd(kind="odd.py:Odd", fault=fault, timeout_s=0.1))
+    with pytest.raises(error, match=says):
+        asyncio.run(teacher.probe(POLICY))
 
 
 @pytest.mark.parametrize("recipe", ["kk-tiny-trrd", "kk-tiny-sft"])
