@@ -18,7 +18,8 @@ import logging
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ import pytest
 
 from benchmarks import stock_server as stock
 from rlad_core.config import resolve_model
+
+# The test folders are no packages (pytest imports each file by itself); what they share lies beside them.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from rlad_command import Said, in_this_process
 
 VOCABULARY = 320
 END_TOKEN_ID = 1
@@ -175,3 +181,11 @@ def stock_server() -> Iterator[str]:
     options = ("--dtype", "float32", "--enforce-eager", "--max-model-len", "512", "--max-num-seqs", "32")
     with stock.stock_server(resolve_model("rlad:kk-teacher"), "kk", *options, "--enable-scale-out") as url:
         yield url
+
+
+@pytest.fixture
+def rlad(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Said]:
+    """The command, in this process and an empty folder."""
+    return in_this_process(monkeypatch, capsys, tmp_path)

@@ -3,49 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rlad_command import Said
 from transformers import AutoTokenizer
 
 from rlad_core.config import RunConfig, load, resolve_model
 from rlad_core.prompt_stream import PromptStream, PromptTables, held_out_prompts, tasks_of, training_prompts
 from rlad_core.tasks import SECTIONS
 from rlad_core.tasks.knights_knaves.prompt import FORMAT_INSTRUCTION
-from services.cli import main as cli
 from services.cli.init import InitError, run_name, starters, write
 
 TASKS = sorted(starters())
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command left: exit code, standard output and standard error."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def rlad(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Said]:
-    """Runs the command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    for name in cli._QUIET:
-        monkeypatch.setenv(name, cli._QUIET[name])  # so that it is undone
-
-    def command(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["rlad", *arguments])
-        code = cli.main()
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return command
 
 
 def begun(folder: Path, task: str) -> RunConfig:

@@ -6,13 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 from rich.console import Console
+from rlad_command import Said
 
 from rlad_core.config import SHIPPED, EvaluationRecipe, load, models, parse
 from rlad_core.evaluation import EvaluationRow, Interval
@@ -23,33 +23,6 @@ from services.run import run as runs
 from services.run.watch import Watcher
 
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command left: exit code, standard output and standard error."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def rlad(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Said]:
-    """Runs the command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    for name in cli._QUIET:
-        monkeypatch.setenv(name, cli._QUIET[name])  # so that it is undone
-
-    def command(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["rlad", *arguments])
-        code = cli.main()
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return command
 
 
 @pytest.fixture
