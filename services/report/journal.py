@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -17,6 +17,9 @@ from rlad_core.evaluation import EvaluationRow
 from rlad_core.schema import to_ipc
 
 METRICS, EVALUATIONS, GROUPS = "metrics.jsonl", "evaluation.jsonl", "groups.jsonl"
+
+News = tuple[Literal["begun", "step", "evaluation", "note"], Any]
+"""What the journal was told: the first step, a row of metrics.jsonl or evaluation.jsonl, a sentence."""
 
 
 class Journal:
@@ -30,10 +33,7 @@ class Journal:
 
     def __init__(self, run_dir: str) -> None:
         self._dir = Path(run_dir)
-        self._begun: list[int] = []
-        self._steps: list[dict[str, Any]] = []
-        self._evaluations: list[dict[str, Any]] = []
-        self._notes: list[str] = []
+        self._told: list[News] = []
 
     def begin(self, first_step: int) -> None:
         """The run starts or continues with this step; nothing is recorded before.
@@ -50,26 +50,26 @@ class Journal:
                 sample.unlink()
         self._events = EventFileWriter(str(self._dir / "tensorboard"))
         self._restart_tensorboard(first_step)
-        self._begun.append(first_step)
+        self._told.append(("begun", first_step))
 
     def step(self, row: dict[str, Any], trained: list[str], dropped: list[str]) -> None:
         """A finished step: its metrics, and the groups it trained on or dropped."""
         _append(self._dir / METRICS, row)
         _append(self._dir / GROUPS, {"step": row["step"], "trained": trained, "dropped": dropped})
         self._tensorboard(row, row["step"])
-        self._steps.append(row)
+        self._told.append(("step", row))
 
     def evaluation(self, when: str, step: int, rows: list[EvaluationRow]) -> None:
         """Accuracy per subset: `when` is before, after or step."""
         for row in rows:
             record = {"step": step, "when": when, **_flat(row)}
             _append(self._dir / EVALUATIONS, record)
-            self._evaluations.append(record)
+            self._told.append(("evaluation", record))
             self._show_accuracy(record)
 
     def note(self, text: str) -> None:
         """A sentence for whoever watches."""
-        self._notes.append(text)
+        self._told.append(("note", text))
 
     def sample(self, step: int, table: pa.Table) -> None:
         """Keep some experience as an Arrow IPC stream."""
@@ -77,18 +77,13 @@ class Journal:
         folder.mkdir(exist_ok=True)
         (folder / f"step-{step:06d}.arrows").write_bytes(to_ipc(table))
 
-    def news(self, begun: int, steps: int, evaluations: int, notes: int) -> dict[str, list[Any]]:
-        """What came after the first so many of each."""
-        return {
-            "begun": self._begun[begun:],
-            "steps": self._steps[steps:],
-            "evaluations": self._evaluations[evaluations:],
-            "notes": self._notes[notes:],
-        }
+    def news(self, seen: int) -> list[News]:
+        """What was told after the first so many, in its order."""
+        return self._told[seen:]
 
     def close(self) -> None:
         """Write out what is buffered."""
-        if self._begun:
+        if any(kind == "begun" for kind, _ in self._told):
             self._events.close()
 
     def _restart_tensorboard(self, first_step: int) -> None:

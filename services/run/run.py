@@ -233,14 +233,14 @@ def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watche
         try:
             # Not `join`: a thread whose `join` was interrupted is taken for dead (CPython before 3.13).
             ended.wait(_POLL_S)
-            watcher.show(ray.get(actors.journal.news.remote(**watcher.seen), timeout=60))
+            watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
         except KeyboardInterrupt:
             if interrupted:
                 raise
             interrupted = True
             watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
             ray.get(actors.collector.stop.remote(), timeout=60)
-    watcher.show(ray.get(actors.journal.news.remote(**watcher.seen), timeout=60))
+    watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
     return failures[0] if failures else None
 
 

@@ -387,13 +387,15 @@ def test_without_a_terminal_a_step_is_one_line(capsys: pytest.CaptureFixture[str
     evaluation = {"when": "before", "subset": "2_people", "accuracy": 0.5, "low": 0.4, "high": 0.6}
     note = f"[/x] {'word ' * 30}end"
     with Watcher(Console(highlight=False, width=80), total=10) as watcher:
-        watcher.show({"begun": [4], "steps": [], "evaluations": [], "notes": []})
+        watcher.show([("begun", 4)])
         assert watcher.steps_done == 4
-        watcher.show({"begun": [], "steps": [step], "evaluations": [evaluation], "notes": [note]})
+        after = {**evaluation, "when": "after"}
+        watcher.show([("note", note), ("evaluation", evaluation), ("step", step), ("evaluation", after)])
     assert watcher.steps_done == 5
-    assert watcher.seen == {"begun": 1, "steps": 1, "evaluations": 1, "notes": 1}
+    assert watcher.seen == 5
     assert capsys.readouterr().out.splitlines() == [
+        note,
         "before  2_people   accuracy  50.0%  [40.0%, 60.0%]",
         "step    5  trrd  reward 1.23  right 50%  KL to teacher nan  entropy 0.250  3.2 s",
-        note,
+        " after  2_people   accuracy  50.0%  [40.0%, 60.0%]",
     ]

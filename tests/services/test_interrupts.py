@@ -37,7 +37,7 @@ def test_the_learner_ends_before_the_run_goes_on(
         time.sleep(1)  # the step that is being finished
         learner_done.set()
 
-    def news(**_seen: int) -> str:
+    def news(_seen: int) -> str:
         nonlocal asked
         asked += 1
         if asked == 2 and where == "asking":

@@ -126,7 +126,7 @@ def test_a_mean_over_nothing_is_null(tmp_path: Path) -> None:
     (written,) = lines(tmp_path / METRICS)
     assert written == {**row(0), "kl_to_teacher": None, "seconds": {"step": None}}
     assert math.isnan(read_run(tmp_path).series("kl_to_teacher")[0])
-    assert journal.news(0, 0, 0, 0)["steps"] == [told], "who watches sees the number itself"
+    assert journal.news(1) == [("step", told)], "who watches sees the number itself"
 
 
 def test_news_are_what_came_after(tmp_path: Path) -> None:
@@ -135,12 +135,9 @@ def test_news_are_what_came_after(tmp_path: Path) -> None:
     journal.step(row(0), [], [])
     journal.step(row(1), [], [])
     journal.evaluation("step", 2, [accuracy("2_people", 0.5)])
-    news = journal.news(0, 1, 0, 1)
-    assert [each["step"] for each in news["steps"]] == [1]
-    assert [each["when"] for each in news["evaluations"]] == ["step"]
-    assert news["notes"] == []
-    assert news["begun"] == [0]
-    assert journal.news(1, 2, 1, 1) == {"begun": [], "steps": [], "evaluations": [], "notes": []}
+    assert [kind for kind, _ in journal.news(0)] == ["begun", "note", "step", "step", "evaluation"]
+    assert [(kind, told["step"]) for kind, told in journal.news(3)] == [("step", 1), ("evaluation", 2)]
+    assert journal.news(5) == []
 
 
 def test_a_resumed_run_drops_what_the_lost_attempt_did(tmp_path: Path) -> None:

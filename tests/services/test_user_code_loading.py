@@ -43,7 +43,7 @@ def test_code_travels_to_where_its_files_are_not(tmp_path: Path) -> None:
         ("def score(:", r"does not run: SyntaxError: .* \(reward\.py, line 1\)"),
         ("import no_such_module", r"does not run: ModuleNotFoundError: .* \(reward\.py, line 1\)"),
         ("\nimport sys; sys.exit(1)", r"does not run: SystemExit: 1 \(reward\.py, line 2\)"),
-        ("other = 1", r"there is no score in .*reward\.py; it has other"),
+        ("def other(): ...", r"there is no score in .*reward\.py; it has other"),
         ("async def score(a): return 1", r"score is asynchronous \(reward\.py, line 1\)"),
         (
             "import os, sys\nprint('the disk is full', file=sys.stderr)\nos._exit(3)",
