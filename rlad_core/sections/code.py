@@ -1,13 +1,15 @@
 """Code that users bring, by its place: ``my_tasks.py:Riddles`` (a file) or ``package.module:Riddles``.
 
-A file is run as a module of its own, in every process that needs it. It may import the files beside it, after
-all that is installed: a user's ``services.py`` takes nobody's place. Its text travels with whatever is sent
-to another machine (`sources_of`, `receive`), under the path that it has at home, which errors name there too.
+A file is run as a module of its own, in every process that needs it. With ``import`` it reaches the files
+beside it too, after all that is installed: a user's ``services.py`` takes nobody's place, and two folders may
+have files of one name. Its text travels with whatever is sent to another machine (`sources_of`, `receive`),
+under the path that it has at home, which errors name there too.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import hashlib
 import importlib
 import importlib.abc
@@ -15,9 +17,9 @@ import importlib.machinery
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
 _received: dict[str, str] = {}
@@ -69,7 +71,7 @@ def load(place: str) -> Any:
         CodeError: there is no such file, module or name, or running it fails.
     """
     source, _, name = place.rpartition(":")
-    module = _run(source) if is_file(place) else _import(source)
+    module = _loaded(source) if is_file(place) else _import(source)
     try:
         return getattr(module, name)
     except AttributeError:
@@ -103,9 +105,13 @@ def receive(sources: Mapping[str, str]) -> None:
 
 def fault(error: BaseException) -> str:
     """What an exception says, with the last place in a user's file that it came through."""
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, SyntaxError) and error.filename and _is_users(error.filename):
-        return f"{said.splitlines()[0]} ({Path(error.filename).name}, line {error.lineno})"
+        return f"{type(error).__name__}: {error.msg} ({Path(error.filename).name}, line {error.lineno})"
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a user's may raise when it is asked what it says
+        text = ""
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if _is_users(frame.filename):
             return f"{said} ({Path(frame.filename).name}, line {frame.lineno})"
@@ -140,26 +146,39 @@ class _Loader(importlib.abc.SourceLoader):
         return _text(self._path).encode()
 
 
-class _BesideUsersFiles(importlib.abc.MetaPathFinder):
-    """The last to be asked: modules that lie beside the user's file that imports them."""
+def _importer(folder: str) -> Callable[..., ModuleType]:
+    """What ``import`` does in the files of a folder: those beside them come after all that is installed.
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        folder = _folder_that_imports() if path is None else None
-        if folder is not None and _there(file := str(Path(folder, f"{fullname}.py"))):
-            return importlib.util.spec_from_file_location(fullname, file, loader=_Loader(file))
-        return None
+    They are modules under names of our own, so that another folder's file of the same name is another module,
+    also where an import stands inside a function.
+    """
+
+    def imported(
+        name: str,
+        variables: Mapping[str, object] | None = None,
+        local: Mapping[str, object] | None = None,
+        names: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        beside = str(Path(folder, f"{name}.py"))
+        if level == 0 and name.isidentifier() and _there(beside) and not _is_installed(name):
+            return _run(beside)
+        return builtins.__import__(name, variables, local, names or (), level)
+
+    return imported
 
 
-def _folder_that_imports() -> str | None:
-    """The folder of the innermost user's file that is being run."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if (folder := str(Path(frame.f_code.co_filename).parent)) in _folders:
-            return folder
-        frame = frame.f_back
-    return None
+def _is_installed(name: str) -> bool:
+    return name in sys.modules or importlib.util.find_spec(name) is not None
+
+
+def _loaded(path: str) -> ModuleType:
+    try:
+        return _run(path)
+    except (CodeError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise CodeError(f"{path} does not run: {fault(error)}") from error
 
 
 def _run(path: str) -> ModuleType:
@@ -168,31 +187,19 @@ def _run(path: str) -> ModuleType:
     name = f"{_OWN}{digest}_{Path(path).stem}"
     if name in sys.modules:
         return sys.modules[name]
-    if not any(isinstance(finder, _BesideUsersFiles) for finder in sys.meta_path):
-        sys.meta_path.append(_BesideUsersFiles())
     if (folder := str(Path(path).parent)) not in _folders:
         _folders.append(folder)
     spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(path))
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
+    vars(module)["__builtins__"] = {**vars(builtins), "__import__": _importer(folder)}
     sys.modules[name] = module
     try:
         _Loader(path).exec_module(module)
-    except KeyboardInterrupt:
+    except BaseException:
         del sys.modules[name]
         raise
-    except BaseException as error:
-        del sys.modules[name]
-        raise CodeError(f"{path} does not run: {fault(error)}") from error
-    finally:
-        # Another user's file may have others of the same names beside it.
-        for each in [each for each, beside in sys.modules.items() if _is_beside(beside)]:
-            del sys.modules[each]
     return module
-
-
-def _is_beside(module: ModuleType) -> bool:
-    return isinstance(getattr(module, "__loader__", None), _Loader) and not module.__name__.startswith(_OWN)
 
 
 def _import(name: str) -> ModuleType:
@@ -215,7 +222,7 @@ def _text(path: str) -> str:
     if path in _received:
         return _received[path]
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CodeError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 

@@ -51,7 +51,7 @@ def kept(config: RunConfig, run_dir: Path) -> tuple[RunConfig, list[str]]:
     changed = [
         f"{path} has changed since the run began, which goes on with its copy, {run_dir / each['copy']}"
         for path, each in origin.items()
-        if Path(path).is_file() and _digest(Path(path).read_text(encoding="utf-8")) != each["sha256"]
+        if Path(path).is_file() and _digest(Path(path).read_text(encoding="utf-8-sig")) != each["sha256"]
     ]
     copies = {path: str(run_dir / each["copy"]) for path, each in origin.items()}
     return RunConfig.model_validate(_with_places(config, copies)), changed

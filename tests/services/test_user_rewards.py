@@ -166,7 +166,7 @@ STOPPED = "took longer than 1 s and was stopped (reward.py, line {})"
         ("interrupt", f"raised KeyboardInterrupt (reward.py, line {line_of('raise KeyboardInt')})"),
         ("generator", f"raised GeneratorExit (reward.py, line {line_of('raise GeneratorExit')})"),
         ("raise", f"raised ZeroDivisionError: division by zero (reward.py, line {line_of('1 / 0')})"),
-        ("odd", "raised Odd"),
+        ("odd", "raised Odd (reward.py, line 61)"),
         ("eat", f"needed more than 256 MiB (reward.py, line {line_of('bytearray')})"),
         ("eat slowly", f"needed more than 256 MiB (reward.py, line {line_of('kept.append')})"),
         ("children", "ended its process with exit code 4 (reward.py)"),

@@ -13,12 +13,12 @@ Scalars of numpy and torch count as numbers. Anything else is an error that name
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlad_core.sections import code
 from rlad_core.tasks.base import Verdict
+from rlad_core.tasks.returned import excerpt, number, scalar
 
 PART = "score"
 """The name of the only part where the function tells none."""
@@ -71,20 +71,20 @@ class Reward:
             raise RewardError(f"{_name(function)} returned {error} ({_line(function)}); {_FORMS}") from error
 
     def _verdict(self, returned: Any) -> Verdict:
-        value = _scalar(returned)
+        value = scalar(returned)
         if not isinstance(value, Mapping):
-            reward = _number(value, said=_excerpt(value))
+            reward = _number(value, value)
             correct = value if isinstance(value, bool) else reward >= self._correct_at
             return Verdict(reward, {PART: reward}, correct, f"score: {reward:g}")
-        told = {str(key): _scalar(each) for key, each in value.items()}
+        told = {str(key): scalar(each) for key, each in value.items()}
         if "reward" not in told:
-            raise ValueError(f"{_excerpt(value)}, which has no reward")
-        reward = _number(told["reward"], said=f"{_excerpt(value)}, whose reward is {told['reward']!r:.60}")
+            raise ValueError(f"{excerpt(value)}, which has no reward")
+        reward = _number(told["reward"], value, "reward")
         correct = told.get("correct", reward >= self._correct_at)
         if not isinstance(correct, bool):
-            raise ValueError(f"{_excerpt(value)}, whose correct is {correct!r:.60}, neither True nor False")
+            raise ValueError(f"{excerpt(value)}, whose correct is {excerpt(correct)}, neither True nor False")
         parts = {
-            name: _number(each, said=f"{_excerpt(value)}, whose {name} is {each!r:.60}")
+            name: _number(each, value, name)
             for name, each in told.items()
             if name not in ("reward", "correct")
         }
@@ -98,13 +98,16 @@ def parameters(function: Any) -> int:
         RewardError: it is no function that can be called with them, or an asynchronous one.
     """
     if not callable(function) or isinstance(function, type):
-        raise RewardError(f"{_excerpt(function)} is no function; write the name of one")
+        raise RewardError(f"{excerpt(function)} is no function; write the name of one")
     name, line = _name(function), _line(function)
     plain = inspect.unwrap(function)
-    if inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain):
+    called = plain if hasattr(plain, "__code__") else type(plain).__call__
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
         raise RewardError(f"{name} is asynchronous ({line}); write def {name}, without async")
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(function, follow_wrapped=False)
+        if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in signature.parameters.values()):
+            signature = inspect.signature(function)  # a decorator that passes on what it gets
     except ValueError:  # of a function in C
         return len(_GIVEN)
     kinds = inspect.Parameter
@@ -124,27 +127,13 @@ def parameters(function: Any) -> int:
     return min(takes, len(_GIVEN))
 
 
-def _number(value: Any, *, said: str) -> float:
-    """Raises ValueError: it is no finite number; begins with what was said."""
-    if not isinstance(value, bool | int | float):
-        raise ValueError(f"{said}, not a number")
+def _number(value: Any, returned: Any, key: str | None = None) -> float:
+    """Raises ValueError: it is no number that can be a reward; begins with what was returned."""
     try:
-        number = float(value)
-    except OverflowError as error:
-        raise ValueError(f"{said}, too large for a number") from error
-    if not math.isfinite(number):
-        raise ValueError(f"{said}, not a finite number")
-    return number
-
-
-def _scalar(value: Any) -> Any:
-    """A scalar of numpy or torch as Python's own."""
-    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
-
-
-def _excerpt(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+        return number(value)
+    except ValueError as error:
+        said = excerpt(returned) + (f", whose {key} is {excerpt(value)}" if key else "")
+        raise ValueError(f"{said}, {error}") from error
 
 
 def _name(function: Any) -> str:

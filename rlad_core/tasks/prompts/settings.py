@@ -15,6 +15,7 @@ from rlad_core.sections.paths import CodePlace, was_checked
 from rlad_core.sections.problems import Problem
 from rlad_core.tasks.base import Task, TaskSpec
 from rlad_core.tasks.files import DataFile, FileTaskSection
+from rlad_core.tasks.prompts.reward import RewardError, parameters
 
 
 class Rows(Section):
@@ -59,9 +60,8 @@ class Settings(FileTaskSection):
         try:
             if not code.is_place(self.reward):
                 raise ValueError("names no function. Write file.py:NAME, such as reward.py:score")
-            if not callable(function := code.load(self.reward)):
-                raise ValueError(f"is no function but {type(function).__name__}. Write the name of one")
-        except ValueError as error:
+            parameters(code.load(self.reward))
+        except (ValueError, RewardError) as error:
             problem = Problem("reward", self.reward, str(error))
             raise PydanticCustomError(
                 "sections_disagree", "{listing}", {"listing": str(problem), "problems": [problem]}

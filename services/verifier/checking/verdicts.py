@@ -1,9 +1,9 @@
 """Taking what a user's code returns apart: nothing of it but plain numbers and texts leaves a worker."""
 
-import math
 from typing import Any
 
 from rlad_core.tasks.base import Verdict
+from rlad_core.tasks.returned import excerpt, number, scalar
 
 MAX_TEXT = 1000
 """Characters of a reason."""
@@ -21,7 +21,7 @@ def plain(made: Any) -> Verdict:
     """
     if not isinstance(made, Verdict):
         raise UnusableError(f"returned {excerpt(made)}, which is no Verdict")
-    correct = _scalar(made.correct)
+    correct = scalar(made.correct)
     if not isinstance(correct, bool):
         raise UnusableError(f"returned a Verdict whose correct is {excerpt(correct)}, not True or False")
     if not isinstance(made.parts, dict):
@@ -36,19 +36,8 @@ def text(said: str) -> str:
     return short.encode("utf-8", "replace").decode()
 
 
-def excerpt(value: Any) -> str:
-    """The beginning of a value's `repr`."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
-
-
 def _number(what: str, value: Any) -> float:
-    value = _scalar(value)
-    if isinstance(value, bool | int | float) and math.isfinite(number := float(value)):
-        return number
-    raise UnusableError(f"returned a Verdict whose {what} is {excerpt(value)}, not a finite number")
-
-
-def _scalar(value: Any) -> Any:
-    """A scalar of numpy or torch as Python's own."""
-    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+    try:
+        return number(scalar(value))
+    except ValueError as error:
+        raise UnusableError(f"returned a Verdict whose {what} is {excerpt(value)}, {error}") from error
