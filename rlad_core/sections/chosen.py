@@ -75,6 +75,11 @@ class Chosen:
         except ValidationError as error:
             found = {"listing": str(error), "error": error, "section": section}
             raise PydanticCustomError("section_refused", "{listing}", found) from error
+        except Exception as error:
+            if name in self.known:
+                raise
+            reason = {"key": self.key, "reason": code.fault(error)}
+            raise PydanticCustomError("choice_refused", "{reason}", reason) from error
 
 
 def subclass_at(place: str, base: Any, what: str) -> Any:

@@ -8,11 +8,14 @@ defaults; it may derive from `Task` or just have the methods (`complete`).
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from rlad_core.sections import code
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,23 @@ def complete(made: type, name: str) -> type[Task]:
         raise TypeError(f"{name} is no task: it has no {' and no '.join(sorted({*missing, *inherited}))}")
     said = getattr(made, "name", "") if isinstance(getattr(made, "name", ""), str) else ""
     return type(made.__name__, bases, {"name": said or name, "is_users": True, "__module__": made.__module__})
+
+
+def check_calls(task: Task) -> None:
+    """Whether a user's task can be called as the rest of the system does.
+
+    Raises:
+        TypeError: a method takes other arguments, or is asynchronous; says which, and its place.
+    """
+    for method, given in ((task.prompts, ("split", "subset", None, 0)), (task.verify, ("response", "gold"))):
+        where = f"({code.defined(inspect.unwrap(method))})"
+        if inspect.iscoroutinefunction(method):
+            raise TypeError(f"{method.__name__} is asynchronous; write def without async {where}")
+        try:
+            inspect.signature(method).bind(*given)
+        except TypeError as error:
+            wanted = "split, subset, count, seed" if method.__name__ == "prompts" else "response, gold"
+            raise TypeError(f"{method.__name__} cannot be called with {wanted}: {error} {where}") from error
 
 
 def prompt_id(task: str, messages: list[dict[str, str]]) -> str:

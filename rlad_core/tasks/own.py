@@ -9,9 +9,10 @@ from pydantic_core import PydanticCustomError
 
 from rlad_core.sections import code
 from rlad_core.sections.base import Section
-from rlad_core.sections.paths import CodePlace, folder_of, was_checked
+from rlad_core.sections.paths import FOLDER, CodePlace, Typed, folder_of, was_checked
 from rlad_core.sections.problems import Problem
-from rlad_core.tasks.base import Task, TaskSpec, complete
+from rlad_core.tasks.base import Task, TaskSpec, check_calls, complete
+from rlad_core.tasks.returned import excerpt
 from rlad_core.tasks.section import Asked, Part, TaskSection
 
 
@@ -19,8 +20,29 @@ def _with_paths(value: Any, info: ValidationInfo) -> Any:
     """Where the code runs neither the recipe's folder nor the code's own is the current one."""
     if not isinstance(value, dict):
         return value
-    paths = {key: folder_of(each, info) / each for key, each in value.items() if isinstance(each, str)}
-    return value | {key: str(path.absolute()) for key, path in paths.items() if path.exists()}
+    return {key: _path(each, info) if isinstance(each, str) else each for key, each in value.items()}
+
+
+def _path(text: str, info: ValidationInfo) -> str:
+    """The absolute path of a file, or of a folder written as one; any other text as it is.
+
+    Only where a recipe is read or typed: a checked one, read again elsewhere, has its paths already.
+    """
+    if not isinstance(text, Typed) and FOLDER not in (info.context or {}):
+        return text
+    path = folder_of(text, info) / text
+    try:
+        names = path.is_file() or ("/" in text and path.is_dir())
+    except (OSError, ValueError):  # too long for a path, or not one
+        return text
+    return str(path.absolute()) if names else text
+
+
+def _subsets(made: Task) -> tuple[str, ...]:
+    subsets = made.subsets
+    if not isinstance(subsets, list | tuple) or not subsets or not all(isinstance(s, str) for s in subsets):
+        raise TypeError(f"its subsets are {excerpt(subsets)}; a list of names is wanted")
+    return tuple(subsets)
 
 
 class OwnPart(Section):
@@ -45,7 +67,8 @@ class OwnTask(TaskSection):
     name: CodePlace
     settings: Annotated[dict[str, Any], BeforeValidator(_with_paths)] = Field(
         default={},
-        description="Arguments of the class; a text that names a file beside the recipe becomes its path.",
+        description="Arguments of the class; a text that names a file, or with a slash a folder, becomes its "
+        "path, from the recipe's folder.",
     )
     train: OwnPart = OwnPart()
     evaluation: OwnEvaluation = OwnEvaluation()
@@ -56,18 +79,22 @@ class OwnTask(TaskSection):
             return self
         try:
             made = self.task()
-        except (code.CodeError, TypeError, ValueError) as error:
+            check_calls(made)
+            subsets = _subsets(made)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             field = "settings" if self.settings and not isinstance(error, code.CodeError) else "name"
-            value = getattr(self, field)
+            value, said = getattr(self, field), code.fault(error)
             raise PydanticCustomError(
                 "sections_disagree",
                 "{listing}",
-                {"listing": str(error), "problems": [Problem(field, value, code.fault(error))]},
+                {"listing": said, "problems": [Problem(field, value, said)]},
             ) from error
         for field in ("train", "evaluation"):
             for subset in getattr(self, field).subsets or ():
-                if subset not in made.subsets:
-                    advice = f"is no subset of {self.label}. Write some of {', '.join(made.subsets)}"
+                if subset not in subsets:
+                    advice = f"is no subset of {self.label}. Write some of {', '.join(subsets)}"
                     raise PydanticCustomError(
                         "sections_disagree",
                         "{listing}",
@@ -95,7 +122,8 @@ class OwnTask(TaskSection):
 
         Raises:
             CodeError: its file does not run.
-            TypeError, ValueError: it is no task, or refuses its settings.
+            TypeError: it is no task.
+            BaseException: what the class raises when it is made with these settings.
         """
         return self._class()(**self.settings)
 

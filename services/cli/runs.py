@@ -93,7 +93,14 @@ def run(
 
         rlad run runs/short/recipe.yaml --resume
     """
-    config = _load(recipe, overrides)
+    try:
+        config = _load(recipe, overrides)
+    except typer.Exit:
+        if resume:
+            err.print(
+                "A run keeps its recipe and code; go on with them: rlad run runs/NAME/recipe.yaml --resume"
+            )
+        raise
     needs_services()
     # Ray, vLLM and torch take seconds to import; a wrong recipe is refused before that.
     from services.report.records import read_run

@@ -1,6 +1,7 @@
 """A run from recipe to report: cluster, services, experience, learner, and what a person sees meanwhile."""
 
 import re
+import shutil
 import signal
 import threading
 import traceback
@@ -12,12 +13,14 @@ from types import FrameType
 from typing import Any
 
 import ray
+from pydantic import ValidationError
 from ray.actor import ActorHandle
 from ray.train import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlad_core.config import RunConfig, load, resolve_model
 from rlad_core.config.loading import dump_values
+from rlad_core.sections.findings import problems_of
 from services.clients.calls import answer_of
 from services.clients.handles import ServiceNames, teacher_tokens
 from services.evaluate.evaluator import Evaluator
@@ -115,10 +118,14 @@ def _prepare(config: RunConfig, run_dir: Path, resume: bool) -> tuple[RunConfig,
             )
         run_dir.mkdir(parents=True, exist_ok=True)
         recipe.write_text(dump_values(own_code.keep(config, run_dir)))
-        return own_code.kept(config, run_dir)
+        try:
+            return _with_copies(config, run_dir)
+        except RunError:
+            shutil.rmtree(run_dir)  # so that the name is free again
+            raise
     if not recipe.is_file():
         raise RunError(f"there is no run to resume in {run_dir}: it has no {RECIPE}")
-    config, remarks = own_code.kept(config, run_dir)
+    config, remarks = _with_copies(config, run_dir)
     before, now = load(recipe).model_dump(), config.model_dump()
     changed = sorted(key for key in before if before[key] != now[key] and key not in ("cluster", "telemetry"))
     if changed:
@@ -127,6 +134,17 @@ def _prepare(config: RunConfig, run_dir: Path, resume: bool) -> tuple[RunConfig,
             f"the recipe it was started with, {recipe}"
         )
     return config, remarks
+
+
+def _with_copies(config: RunConfig, run_dir: Path) -> tuple[RunConfig, list[str]]:
+    try:
+        return own_code.kept(config, run_dir)
+    except ValidationError as error:
+        problems = "; ".join(map(str, problems_of(error, RunConfig)))
+        raise RunError(
+            f"the copy of your code in {run_dir} cannot be used: {problems}. Copied are the files that a "
+            "recipe names and those beside them that they import; name other files in the recipe"
+        ) from error
 
 
 def _policy_folder(config: RunConfig, run_dir: Path) -> str:

@@ -314,3 +314,67 @@ def test_files_of_two_folders_each_import_their_own_neighbour(tmp_path: Path) ->
     one, two = (code.load(f"{tmp_path}/{name}/reward.py:both") for name in ("one", "two"))
     assert (one(), two()) == ("oneone", "twotwo")
     assert code.load(f"{tmp_path}/one/reward.py:both") is one
+
+
+def test_a_setting_that_is_no_file_stays_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "code").mkdir()
+    written = (folder / "recipe.yaml").read_text()
+    settings = f"settings: {{word: code, much: {'long ' * 99}, place: ./code, empty: ''"
+    (folder / "tasks.py").write_text(
+        "from rlad_core.tasks import Task\n"
+        "class Riddles(Task):\n"
+        "    subsets = ('easy', 'hard')\n"
+        "    def __init__(self, **settings): ...\n"
+        "    def prompts(self, split, subset, count, seed): ...\n"
+        "    def verify(self, response, gold): ...\n"
+    )
+    (folder / "recipe.yaml").write_text(written.replace("settings: {", f"{settings}, "))
+    config = load(folder / "recipe.yaml")
+    assert isinstance(config.task, OwnTask)
+    read = config.task.settings
+    assert (read["word"], read["much"], read["empty"]) == ("code", ("long " * 99).strip(), "")
+    assert (read["place"], read["file"]) == (str(folder / "code"), str(folder / "words.txt"))
+    # Read again where such a file lies in the current folder, it stays what it is.
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "code").write_text("")
+    monkeypatch.chdir(folder / "elsewhere")
+    again = type(config).model_validate(config.model_dump(mode="json"))
+    assert isinstance(again.task, OwnTask)
+    assert again.task.settings == read
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("def __init__(self, **k): open('nowhere.txt')", "FileNotFoundError: "),
+        ("def __init__(self, **k): raise SystemExit(3)", "SystemExit: 3 (tasks.py, line 3)"),
+        ("def __init__(self, **k): self.absent", "AttributeError: "),
+        ("subsets = 'all'", "its subsets are 'all'; a list of names is wanted"),
+        ("def subsets(self): return ['easy']", "its subsets are <bound method"),
+        ("subsets = (1, 2)", "its subsets are (1, 2)"),
+        ("def verify(self, response): ...", "verify cannot be called with response, gold: too many pos"),
+        ("async def verify(self, response, gold): ...", "verify is asynchronous; write def without async"),
+    ],
+)
+def test_a_class_that_cannot_work_is_told_when_the_recipe_is_checked(
+    folder: Path, body: str, says: str
+) -> None:
+    (folder / "tasks.py").write_text(
+        "from rlad_core.tasks import Task\nclass Riddles(Task):\n"
+        f"    {body}\n"
+        + ("" if "__init__" in body else "    def __init__(self, **settings): ...\n")
+        + ("" if "subsets" in body else "    subsets = ('easy', 'hard')\n")
+        + "    def prompts(self, split, subset, count, seed): ...\n"
+        + ("" if "verify" in body else "    def verify(self, response, gold): ...\n")
+    )
+    said = refusal(folder)
+    assert says in said
+    assert "task.settings (" in said
+
+
+def test_a_fault_in_a_users_validator_is_told_by_its_line(folder: Path) -> None:
+    (folder / "objective.py").write_text(
+        OBJECTIVE + "\n    from pydantic import field_validator\n"
+        "    @field_validator('scale')\n    @classmethod\n    def _known(cls, value): return {}['a']\n"
+    )
+    assert "KeyError: 'a' (objective.py, line " in refusal(folder)

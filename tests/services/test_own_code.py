@@ -98,3 +98,16 @@ def test_a_run_without_users_code_has_no_folder_for_it(tmp_path: Path) -> None:
     prepared, _ = _prepare(config, run_dir, False)
     assert prepared == config
     assert [path.name for path in run_dir.iterdir()] == ["recipe.yaml"]
+
+
+def test_code_that_runs_at_home_alone_is_refused_and_leaves_nothing(recipe: Path) -> None:
+    (recipe.parent / "words.txt").write_text("words")
+    (recipe.parent / "reward.py").write_text(
+        "import pathlib\n\nWORDS = pathlib.Path(__file__).with_name('words.txt').read_text()\n\n\n"
+        "def score(response): return response in WORDS\n"
+    )
+    config = load(recipe)
+    run_dir = Path(config.run_dir).absolute()
+    with pytest.raises(RunError, match=r"task\.reward .*FileNotFoundError: .*\(reward\.py, line 3\)"):
+        _prepare(config, run_dir, False)
+    assert not run_dir.exists()

@@ -91,6 +91,8 @@ class Riddles:
             return True
         if response == "nan":
             return Verdict(float("nan"), {}, True, "")
+        if response == "vast":
+            return Verdict(1e39, {}, True, "")
         if response == "part":
             return Verdict(1.0, {"a": None}, True, "")
         if response == "correct":
@@ -111,7 +113,7 @@ def riddles(folder: Path, text: str = RIDDLES, **settings: Any) -> CheckPool:
 
 
 def test_a_users_class_needs_nothing_of_ours(tmp_path: Path) -> None:
-    asked = ["no verdict", "nan", "part", "correct", "numpy", "4", None]
+    asked = ["no verdict", "nan", "vast", "part", "correct", "numpy", "4", None]
 
     async def judged() -> list[Outcome]:
         pool = riddles(tmp_path, bonus=0.5)
@@ -129,9 +131,11 @@ def test_a_users_class_needs_nothing_of_ours(tmp_path: Path) -> None:
     assert [outcome.why for outcome in outcomes if isinstance(outcome, Failed)] == [
         f"returned True, which is no Verdict (riddles.py, line {line})",
         f"returned a Verdict whose reward is nan, not a finite number (riddles.py, line {line})",
+        "returned a Verdict whose reward is 1e+39, too large for a number of 32 bits "
+        f"(riddles.py, line {line})",
         f"returned a Verdict whose part a is None, not a number (riddles.py, line {line})",
         f"returned a Verdict whose correct is 'yes', not True or False (riddles.py, line {line})",
-        "raised SystemExit (riddles.py, line 26)",
+        "raised SystemExit (riddles.py, line 28)",
     ]
     odd, right = (outcome for outcome in outcomes if isinstance(outcome, Verdict))
     assert (odd.reward, odd.parts, odd.correct) == (0.5, {"a": 3.0}, True)

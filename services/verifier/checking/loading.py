@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlad_core.sections import code
-from rlad_core.tasks.base import Task, TaskSpec, complete
+from rlad_core.tasks.base import Task, TaskSpec, check_calls, complete
 
 _OURS = "rlad_core."
 
@@ -29,6 +29,8 @@ def load(name: str, spec: TaskSpec) -> Task:
     try:
         made = code.load(spec.place)
         task: Task = (made if is_ours(spec) else complete(made, name))(**spec.settings)
+        if not is_ours(spec):
+            check_calls(task)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
