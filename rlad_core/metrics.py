@@ -13,7 +13,7 @@ from typing import Final, Literal, get_args
 
 Kind = Literal["counter", "gauge", "histogram"]
 
-Stage = Literal[
+StepStage = Literal[
     "rollout",
     "teacher",
     "verify",
@@ -26,7 +26,7 @@ Stage = Literal[
     "step",
 ]
 #: In the order in which a step goes through them; `step` is the whole.
-STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+STAGES: Final[tuple[StepStage, ...]] = get_args(StepStage)
 
 #: The label `run` of processes that no single run owns, such as a teacher that many runs share.
 SHARED: Final = "shared"

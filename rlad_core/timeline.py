@@ -10,14 +10,14 @@ step; the rest, `hidden_seconds`, went by behind the rollouts.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rlad_core.metrics import STAGES, Stage
+from rlad_core.metrics import STAGES, StepStage
 
 
 @dataclass(frozen=True)
 class StageSpan:
     """One finished span; start and end in seconds since the epoch, so that processes can be compared."""
 
-    stage: Stage
+    stage: StepStage
     start: float
     end: float
     items: int = 0

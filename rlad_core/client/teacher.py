@@ -29,7 +29,7 @@ TOKENS_PER_PART = 65_536
 """Of a large table. The most that a service takes may be more than it scores within ``call_timeout_s``, with
 several at a time: such calls would end at their limit and start over, again and again."""
 
-TokenPair = tuple[Sequence[int], Sequence[int]]
+PromptAndResponse = tuple[Sequence[int], Sequence[int]]
 Logprobs = npt.NDArray[np.float32]
 
 
@@ -98,7 +98,7 @@ class AsyncTeacherClient:
             return schema.build(kind, [], tokenizer_fingerprint=schema.fingerprint_of(sequences) or "")
         return pa.concat_tables(await all_of(self._score(part, params) for part in parts))
 
-    async def score_tokens(self, pairs: Sequence[TokenPair]) -> list[Logprobs]:
+    async def score_tokens(self, pairs: Sequence[PromptAndResponse]) -> list[Logprobs]:
         """Log-probs of responses given as token ids.
 
         Args:
@@ -224,7 +224,7 @@ class TeacherClient:
         """See `AsyncTeacherClient.score`."""
         return self._portal.call(lambda: self._client.score(sequences, top_k=top_k, entropy=entropy))
 
-    def score_tokens(self, pairs: Sequence[TokenPair]) -> list[Logprobs]:
+    def score_tokens(self, pairs: Sequence[PromptAndResponse]) -> list[Logprobs]:
         """See `AsyncTeacherClient.score_tokens`."""
         return self._portal.call(self._client.score_tokens, pairs)
 

@@ -16,6 +16,15 @@ from rlad_core.sections.paths import ModelReference
 
 Dtype = Literal["float32", "bfloat16"]
 Share = Annotated[float, Field(gt=0, le=1)]
+SequenceLength = Annotated[PositiveInt, Field(description="Tokens of prompt and response together.")]
+Transfer = Annotated[
+    Literal["object_store", "nccl", "sharded_rdt"],
+    Field(
+        description="How new weights come: object_store works everywhere; nccl and sharded_rdt need GPUs on "
+        "both sides."
+    ),
+]
+UpdateTimeout = Annotated[PositiveFloat, Field(description="Longest wait until a replica has a new version.")]
 PLACES = "Labels of the Ray nodes that it may run on; none: any node."
 MODEL_HELP = (
     "A folder in Hugging Face layout, a hub id, or 'rlad:NAME' for a model that ships with the project "

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from rlad_core.config.engines import MODEL_HELP, PLACES, Dtype, RolloutEngine, Share
+from rlad_core.config.engines import (
+    MODEL_HELP,
+    PLACES,
+    Dtype,
+    RolloutEngine,
+    SequenceLength,
+    Share,
+    Transfer,
+    UpdateTimeout,
+)
 from rlad_core.sections.base import Section
 from rlad_core.sections.paths import ModelReference
 
@@ -25,7 +34,7 @@ class PolicyConfig(Section):
     dtype: Dtype = Field(
         default="float32", description="Of the rollout engine and of the learner's forward pass."
     )
-    max_length: PositiveInt = Field(default=4096, description="Tokens of prompt and response together.")
+    max_length: SequenceLength = 4096
 
 
 class RolloutConfig(RolloutEngine):
@@ -98,13 +107,8 @@ class LearnerConfig(Section):
 class WeightsConfig(Section):
     """How a new policy version reaches the rollout engines."""
 
-    transfer: Literal["object_store", "nccl", "sharded_rdt"] = Field(
-        default="object_store",
-        description="object_store works everywhere; nccl and sharded_rdt need GPUs on both sides.",
-    )
-    timeout_s: PositiveFloat = Field(
-        default=300.0, description="Longest wait until every replica has the version."
-    )
+    transfer: Transfer = "object_store"
+    timeout_s: UpdateTimeout = 300.0
 
 
 class EvaluationConfig(Section):

@@ -28,7 +28,7 @@ class TokenBatch:
     distribution. Gradients flow through ``policy_logprobs`` (and ``entropy``) alone.
 
     Attributes:
-        policy_logprobs: log pi_theta, float, the only one with a gradient.
+        policy_logprobs: log pi_theta, float, with its gradient.
         old_logprobs: log pi_old as the learner computes it; on the first update of a batch
             ``policy_logprobs.detach()``.
         rollout_logprobs: log-probs as the inference engine reported them while sampling.
@@ -37,7 +37,7 @@ class TokenBatch:
         is_last: bool, the last token of its response.
         is_correct: bool, the token's response was right.
         group_has_correct: bool, some response of the token's group was right.
-        entropy: entropy of pi_theta at the token, in nats.
+        entropy: entropy of pi_theta at the token, in nats, with its gradient.
 
     Raises:
         TypeError: a keyword is neither listed here nor a declared value.

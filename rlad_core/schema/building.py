@@ -9,7 +9,7 @@ from rlad_core.schema.columns import list_column, single_chunk
 from rlad_core.schema.declarations import has_tokens, made_by
 from rlad_core.schema.errors import SchemaError
 from rlad_core.schema.labels import TOKENIZER_KEY, name_of
-from rlad_core.schema.token_values import Numbers, Source
+from rlad_core.schema.token_values import Numbers, Source, TokenValue
 from rlad_core.schema.validation import check_columns, check_values
 
 Columns = Mapping[str, Any]
@@ -105,8 +105,20 @@ def token_columns(
         arrays = [values.get(value.name) for values in told]
         if value.presence != "optional" and (row := _first_none(arrays)) is not None:
             raise SchemaError(f"is left out by the {source} engine", column=value.name, row=row)
-        columns[value.name] = [None if array is None else array.reshape(-1) for array in arrays]
+        columns[value.name] = [
+            None if array is None else _flat(array, value, told[row], row) for row, array in enumerate(arrays)
+        ]
     return columns
+
+
+def _flat(array: Numbers, value: TokenValue, told: Mapping[str, Numbers], row: int) -> Numbers:
+    wanted, dimensions = ("[T, k]", 2) if value.per == "k per response token" else ("[T]", 1)
+    tokens = next((len(each) for each in told.values() if each.ndim == 1), None)
+    if array.ndim != dimensions or (dimensions == 2 and tokens not in (None, len(array))):
+        raise SchemaError(
+            f"has shape {array.shape}; {wanted} is wanted, for {tokens} tokens", column=value.name, row=row
+        )
+    return array.reshape(-1)
 
 
 def _first_none(arrays: Sequence[Numbers | None]) -> int | None:

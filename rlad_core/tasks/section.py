@@ -32,7 +32,7 @@ class Part:
 class Asked:
     """What a person who evaluates may say of the prompts without writing a recipe; None: nothing said.
 
-    people: sizes of puzzles. files: data files. layout: the format of their rows. count: prompts of each
+    people: sizes of prompts. files: data files. layout: the format of their rows. count: prompts of each
     subset. split: of what is generated.
     """
 

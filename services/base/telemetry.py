@@ -26,7 +26,7 @@ import structlog
 
 from rlad_core import metrics
 from rlad_core.client.errors import ServiceError
-from rlad_core.metrics import SHARED, Kind, MetricSpec, Stage
+from rlad_core.metrics import SHARED, Kind, MetricSpec, StepStage
 from rlad_core.timeline import StageSpan
 from services.base.metric_sinks import Sink, current_sink
 
@@ -85,7 +85,7 @@ def observe(spec: MetricSpec, value: float, **labels: str) -> None:
     _sink().observe(spec, value, _complete(spec, "histogram", labels))
 
 
-def waiting(stage: Stage, change: int) -> None:
+def waiting(stage: StepStage, change: int) -> None:
     """Say that `change` items more, or fewer, wait for a stage to take them."""
     _change_open(metrics.STAGE_QUEUE, change, stage=stage)
 
@@ -103,10 +103,10 @@ class span:
         facts: more fields for the log line (step, group, replica, ...); they do not become labels.
     """
 
-    def __init__(self, stage: Stage, *, items: int = 0, tokens: int = 0, **facts: Any) -> None:
+    def __init__(self, stage: StepStage, *, items: int = 0, tokens: int = 0, **facts: Any) -> None:
         if stage not in metrics.STAGES:
             raise ValueError(f"{stage!r} is not a stage; stages are {', '.join(metrics.STAGES)}")
-        self.stage: Stage = stage
+        self.stage: StepStage = stage
         self.items, self.tokens, self.facts = items, tokens, facts
         #: Length, known after leaving.
         self.seconds = 0.0

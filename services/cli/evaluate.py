@@ -19,14 +19,16 @@ def evaluate(
             help=f"{', '.join(SECTIONS)}, a class of your own (file.py:Name), or a recipe, for its tasks."
         ),
     ] = DEFAULT,
-    people: Annotated[str, typer.Option(help="Sizes of puzzles, for a task that has some, e.g. 2,3.")] = "",
+    people: Annotated[str, typer.Option(help="Sizes of prompts, for a task that has some, e.g. 2,3.")] = "",
     files: Annotated[
         list[str], typer.Option("--file", help="A .parquet or .jsonl file; may be given again.")
     ] = [],  # noqa: B006 - typer reads it, nothing writes it
-    file_format: Annotated[str, typer.Option("--format", help="Of the files: chat, gsm8k or math.")] = "",
+    file_format: Annotated[
+        str, typer.Option("--format", help="Of the files, for a task that knows several.")
+    ] = "",
     count: Annotated[
         int | None,
-        typer.Option(min=1, help="Prompts of each subset; by default 300 puzzles, all of a file."),
+        typer.Option(min=1, help="Prompts of each subset; by default as the task says, all of a file."),
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Responses per prompt, for Mean@k and Pass@k.")] = 1,
     temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token each time.")] = 0.6,

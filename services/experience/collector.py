@@ -141,7 +141,7 @@ class ExperienceCollector:
         self._ledger.release(batch.positions)
 
     async def frontier(self) -> dict[str, Any]:
-        """What `__init__` takes to continue from here."""
+        """What `begin` takes to continue from here."""
         return asdict(self._ledger.frontier)
 
     async def stop(self) -> None:

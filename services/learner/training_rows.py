@@ -13,7 +13,7 @@ from rlad_core.batching import PackedBatch, pack
 from rlad_core.objectives import TokenBatch
 from rlad_core.schema import LEARNER_VALUES, flatten
 
-Rows = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 
 
 class TrainingRows:
@@ -28,8 +28,8 @@ class TrainingRows:
         self._plan = plan
         self._prompts, self._prompt_bounds = flatten(table.column("prompt_token_ids"))
         self._responses, self._response_bounds = flatten(table.column("response_token_ids"))
-        self.response_lengths: Rows = np.diff(self._response_bounds)
-        self.lengths: Rows = np.diff(self._prompt_bounds) + self.response_lengths
+        self.response_lengths: Indices = np.diff(self._response_bounds)
+        self.lengths: Indices = np.diff(self._prompt_bounds) + self.response_lengths
         self.old_logprobs: list[Tensor] | None = None
         """Of each row's response, where the batch is used for more than one update."""
         self.needs_old_logprobs = "rollout_logprobs" in table.column_names
@@ -52,13 +52,13 @@ class TrainingRows:
         """How many mini-batches this rank knows of (another rank may know of more)."""
         return int(self._plan.mini_batch.max()) + 1 if len(self) else 0
 
-    def of_mini_batch(self, index: int | None) -> Rows:
+    def of_mini_batch(self, index: int | None) -> Indices:
         """Rows of a mini-batch, or all of them for None."""
         if index is None:
             return np.arange(len(self))
         return np.flatnonzero(self._plan.mini_batch == index)
 
-    def pack(self, rows: Rows) -> PackedBatch:
+    def pack(self, rows: Indices) -> PackedBatch:
         """These rows as one stream."""
         return pack(
             [
@@ -71,7 +71,7 @@ class TrainingRows:
         )
 
     def token_batch(
-        self, rows: Rows, packed: PackedBatch, logprobs: Tensor, entropy: Tensor | None
+        self, rows: Indices, packed: PackedBatch, logprobs: Tensor, entropy: Tensor | None
     ) -> TokenBatch:
         """What the objective needs of these rows' response tokens, in the order of `pack`."""
         device = logprobs.device

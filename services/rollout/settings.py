@@ -5,8 +5,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlad_core.config import EvaluationRecipe, RolloutEngine
-from rlad_core.config.engines import MODEL_HELP
-from services.serve.replica_settings import ReplicaArgs
+from rlad_core.config.engines import MODEL_HELP, Dtype, SequenceLength, Transfer, UpdateTimeout
+from services.serve.replica_settings import ReplicaArgs, ServedName
 from services.vllm.process import on_cpu
 
 
@@ -19,7 +19,7 @@ class RolloutLimits(BaseModel):
     max_unfinished_responses: int = Field(
         default=8192, gt=0, description="In one replica; what comes on top is refused with 429."
     )
-    max_body_bytes: int = Field(default=64 * 2**20, gt=0)
+    max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of an HTTP request.")
 
 
 class RolloutArgs(RolloutEngine, ReplicaArgs):
@@ -28,21 +28,18 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
     model: str = Field(description=MODEL_HELP + "; its weights are version 0.")
-    served_name: str | None = Field(
-        default=None, min_length=1, description="What the API calls the model; by default as in `model`."
-    )
+    served_name: ServedName | None = None
     policy_store: str | None = Field(
         None, description="Name of the store that versions are pulled from; None: version 0 for ever."
     )
-    transfer: Literal["object_store", "nccl", "sharded_rdt"] = "object_store"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    max_model_len: int = Field(default=4096, gt=0, description="Tokens of prompt and response together.")
+    transfer: Transfer = "object_store"
+    dtype: Dtype | Literal["auto"] = Field(default="auto", description="auto: what the model was saved in.")
+    max_model_len: SequenceLength = 4096
     seed: int = Field(default=0, ge=0, description="Of the engine, for requests without a seed of their own.")
     max_ongoing_requests: int = Field(
         default=1024, gt=0, description="Calls one replica works on; the rest queue."
     )
-    update_timeout_s: float = Field(default=300.0, gt=0, description="Longest wait for one weight update.")
-
+    update_timeout_s: UpdateTimeout = 300.0
     limits: RolloutLimits = RolloutLimits()
 
     @classmethod

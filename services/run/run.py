@@ -47,7 +47,7 @@ class RunError(Exception):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What a run left."""
 
     run_dir: Path
@@ -56,7 +56,9 @@ class Outcome:
     report: ReportPaths
 
 
-def run(config: RunConfig, *, resume: bool = False, restartable: bool = False, watcher: Watcher) -> Outcome:
+def run(
+    config: RunConfig, *, resume: bool = False, restartable: bool = False, watcher: Watcher
+) -> RunOutcome:
     """Carry out a run.
 
     Args:
@@ -98,7 +100,7 @@ def run(config: RunConfig, *, resume: bool = False, restartable: bool = False, w
             f"{_said(failure)}\nThe record up to here is in {run_dir} (report: {report.html}), "
             f"the whole of the failure in {FAILURE} there."
         ) from failure
-    return Outcome(run_dir, watcher.steps_done >= config.total_steps, watcher.steps_done, report)
+    return RunOutcome(run_dir, watcher.steps_done >= config.total_steps, watcher.steps_done, report)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
 """What all services are started with, beside their own settings."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlad_core.config import ReplicaSettings
 from rlad_core.metrics import SHARED
+
+ServedName = Annotated[
+    str, Field(min_length=1, description="What the API calls the model; by default as in `model`.")
+]
 
 
 class Autoscaling(BaseModel):

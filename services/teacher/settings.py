@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.config import RunConfig, TeacherEngine
-from services.serve.replica_settings import ReplicaArgs
+from services.serve.replica_settings import ReplicaArgs, ServedName
 
 
 class TeacherArgs(TeacherEngine, ReplicaArgs):
@@ -14,9 +14,7 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
-    served_name: str | None = Field(
-        default=None, min_length=1, description="What the API calls the model; by default as in `model`."
-    )
+    served_name: ServedName | None = None
     max_model_len: int | None = Field(
         default=None,
         gt=0,

@@ -109,6 +109,13 @@ def test_what_an_engine_tells_as_columns() -> None:
     assert [a.tolist() for a in columns["top_token_ids"] if a is not None] == [[0, 1]]
     with pytest.raises(SchemaError, match="row 1, column 'entropy': is left out by the teacher engine"):
         schema.token_columns("teacher", [one | {"entropy": np.ones(3)}, two], asked=["entropy"])
+    for odd in (top["top_token_ids"][0], np.zeros((2, 1))):
+        with pytest.raises(
+            SchemaError, match=r"row 0, column 'top_token_ids': has shape .*; \[T, k\] is wanted"
+        ):
+            schema.token_columns("teacher", [two | top | {"top_token_ids": odd}], asked=set(top))
+    with pytest.raises(SchemaError, match=r"'teacher_logprobs': has shape \(1, 1\); \[T\] is wanted"):
+        schema.token_columns("teacher", [{"teacher_logprobs": np.full((1, 1), -1.0)}])
     with pytest.raises(SchemaError, match="row 0, column 'teacher_logprobs': is left out"):
         schema.token_columns("teacher", [{}])
     with pytest.raises(SchemaError, match="row 1, column 'mood': is told by the teacher engine, and no line"):

@@ -253,7 +253,7 @@ def test_only_a_finished_run_ends_with_0(
     rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: bool
 ) -> None:
     report = ReportPaths(tmp_path / "report.html", (), ())
-    monkeypatch.setattr(runs, "run", lambda *_, **__: runs.Outcome(tmp_path, finished, 3, report))
+    monkeypatch.setattr(runs, "run", lambda *_, **__: runs.RunOutcome(tmp_path, finished, 3, report))
     monkeypatch.setattr("services.report.records.read_run", lambda _: None)
     for table in ("evaluation_table", "stage_time_table"):
         monkeypatch.setattr(f"services.report.tables.{table}", lambda _: "a table")

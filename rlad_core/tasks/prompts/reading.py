@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-Row = tuple[str, dict[str, Any]]
+PlacedRow = tuple[str, dict[str, Any]]
 """Where it stands, as ``line 3``, and its values by column."""
 
 
-def rows(path: Path) -> Iterator[Row]:
+def rows(path: Path) -> Iterator[PlacedRow]:
     """The rows in the file's order.
 
     Raises:
@@ -27,7 +27,7 @@ def rows(path: Path) -> Iterator[Row]:
     return read(path)
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
+def _jsonl(path: Path) -> Iterator[PlacedRow]:
     """One JSON object a line; a byte order mark and empty lines are skipped."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -49,7 +49,7 @@ def _json_object(where: str, text: str) -> dict[str, Any]:
     return values
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[PlacedRow]:
     try:
         with pq.ParquetFile(path) as file:
             number = 0
@@ -61,5 +61,5 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise ValueError(f"{path} is no Parquet file, or a broken one: {error}") from error
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {".jsonl": _jsonl, ".parquet": _parquet}
+_READERS: dict[str, Callable[[Path], Iterator[PlacedRow]]] = {".jsonl": _jsonl, ".parquet": _parquet}
 SUFFIXES = tuple(_READERS)

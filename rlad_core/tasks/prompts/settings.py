@@ -18,7 +18,7 @@ from rlad_core.tasks.files import DataFile, FileTaskSection
 from rlad_core.tasks.prompts.reward import RewardError, parameters
 
 
-class Rows(Section):
+class PromptFiles(Section):
     """Prompts of some files."""
 
     files: Annotated[
@@ -28,7 +28,7 @@ class Rows(Section):
     seed: NonNegativeInt = 0
 
 
-class Columns(Section):
+class NamedColumns(Section):
     """What the columns of the files are called."""
 
     prompt: str = Field(
@@ -43,9 +43,11 @@ class Settings(FileTaskSection):
     """Prompts of a user's own data files, judged by a user's own function."""
 
     name: str = "prompts"
-    train: Rows | None = Field(default=None, description="Needed to train: {files: [{path: train.jsonl}]}.")
-    evaluation: Rows | None = Field(default=None, description="Needed: {files: [{path: test.jsonl}]}.")
-    columns: Columns = Columns()
+    train: PromptFiles | None = Field(
+        default=None, description="Needed to train: {files: [{path: train.jsonl}]}."
+    )
+    evaluation: PromptFiles | None = Field(default=None, description="Needed: {files: [{path: test.jsonl}]}.")
+    columns: NamedColumns = NamedColumns()
     system: str | None = Field(default=None, description="A system message, where a chat has none.")
     reward: CodePlace = Field(
         description="The function score(response, gold, row), as file.py:score; it returns a bool, a number, "

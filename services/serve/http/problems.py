@@ -17,7 +17,7 @@ MEDIA_TYPE = "application/problem+json"
 class Fault(BaseModel):
     """One thing that is wrong with a request."""
 
-    path: str = Field(description="Where in the request, for instance sequences[3].response_token_ids[0].")
+    path: str = Field(description="Where in the request, for instance items[3].text.")
     message: str
 
 
@@ -30,7 +30,7 @@ class ProblemDetails(BaseModel):
                 "type": "about:blank",
                 "title": "The request is over a limit",
                 "status": 413,
-                "detail": "9000 sequences in one request; at most 4096 are taken",
+                "detail": "the body has 70000000 bytes; at most 67108864 are taken",
             }
         }
     )
