@@ -115,7 +115,7 @@ class TestSpan:
     def test_spans_side_by_side_give_the_stage_table(
         self, registry: prometheus_client.CollectorRegistry
     ) -> None:
-        async def work(stage: metrics.Stage, after: float, seconds: float) -> None:
+        async def work(stage: metrics.StepStage, after: float, seconds: float) -> None:
             await asyncio.sleep(after)
             async with span(stage, items=1):
                 await asyncio.sleep(seconds)
