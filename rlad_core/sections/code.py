@@ -104,12 +104,17 @@ def receive(sources: Mapping[str, str]) -> None:
 
 
 def fault(error: BaseException) -> str:
-    """What an exception says, with the last place in a user's file that it came through."""
+    """What an exception says, with the last place in a user's file that it came through.
+
+    A `CodeError` says its place itself.
+    """
+    if isinstance(error, CodeError):
+        return str(error)
     if isinstance(error, SyntaxError) and error.filename and _is_users(error.filename):
         return f"{type(error).__name__}: {error.msg} ({Path(error.filename).name}, line {error.lineno})"
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - a user's may raise when it is asked what it says
+    except BaseException:  # noqa: BLE001 - a user's may raise when it is asked what it says
         text = ""
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from rlad_core.sections import code
 from rlad_core.tasks.base import Task, TaskSpec, check_calls, complete
@@ -34,7 +33,7 @@ def load(name: str, spec: TaskSpec) -> Task:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise LoadError(f"task {name!r}: {_said(error)}") from error
+        raise LoadError(f"task {name!r}: {code.fault(error)}") from error
     return task
 
 
@@ -49,7 +48,7 @@ def warm_up(name: str, task: Task) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise LoadError(f"task {name!r}: {_said(error)}") from error
+        raise LoadError(f"task {name!r}: {code.fault(error)}") from error
 
 
 def users_file(spec: TaskSpec, task: Task | None = None) -> str | None:
@@ -83,7 +82,3 @@ def _preloaded(specs: Iterable[TaskSpec]) -> Iterator[str]:
             yield spec.preload
         elif is_ours(spec):
             yield spec.place.rpartition(":")[0]
-
-
-def _said(error: Any) -> str:
-    return str(error) if isinstance(error, code.CodeError) else code.fault(error)

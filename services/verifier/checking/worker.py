@@ -119,12 +119,12 @@ class _Worker:
             return Failed("error", verdicts.text(f"{error} ({where})"))
         except MemoryError as error:
             bare = MemoryError().with_traceback(error.__traceback__)
-            where = _said(bare).removeprefix(type(bare).__name__)
+            where = code.fault(bare).removeprefix(type(bare).__name__)
             return Failed(
                 "memory", f"needed more than {self._setup.memory_limit_bytes / 2**20:.0f} MiB{where}"
             )
         except BaseException as error:  # noqa: BLE001 - one response must not fail its neighbours; it is told
-            return Failed("error", verdicts.text(f"raised {_said(error)}"))
+            return Failed("error", verdicts.text(f"raised {code.fault(error)}"))
 
     def _asked(self, check: Check) -> Verdict:
         task = self._tasks[check.task]
@@ -141,10 +141,3 @@ class _Worker:
 def _address_space() -> int:
     """Bytes."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-
-
-def _said(error: BaseException) -> str:
-    try:
-        return code.fault(error)
-    except BaseException:  # noqa: BLE001 - a user's exception may raise when it is asked what it says
-        return type(error).__name__
