@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,10 @@ class Evaluator:
         with loading():
             self._tables = PromptTables(load_tokenizer(model_folder), recipe.policy.max_length)
 
+    @functools.cached_property
+    def _held_out(self) -> pa.Table:
+        return self._tables.table(held_out_prompts(self._recipe, tasks_of(self._recipe)))
+
     async def evaluate(self, version: int) -> list[EvaluationRow]:
         """Accuracy of policy version `version` on the held-out prompts, a row per subset.
 
@@ -47,9 +52,7 @@ class Evaluator:
             ValueError: a task cannot give its prompts, or one of them is trained on.
             TimeoutError: naming the service that did not answer.
         """
-        recipe, settings = self._recipe, self._recipe.evaluation
-        prompts = held_out_prompts(recipe, tasks_of(recipe))
-        table = self._tables.table(prompts)
+        recipe, settings, table = self._recipe, self._recipe.evaluation, self._held_out
         sampling = SamplingSettings(
             group_size=settings.samples,
             temperature=settings.temperature,
@@ -58,7 +61,7 @@ class Evaluator:
             seed=recipe.seed,
             training=False,
         )
-        with span("evaluation", items=len(prompts) * settings.samples):
+        with span("evaluation", items=len(table) * settings.samples):
             groups = table.append_column("group_id", table.column("prompt_id"))
             # In parts: a whole evaluation would be more than one request may have, and one replica's work.
             size = max(1, recipe.rollout.max_num_seqs // (4 * settings.samples))
@@ -73,7 +76,8 @@ class Evaluator:
                 at_most=8 * recipe.rollout.num_replicas,
             )
             rollouts, rewards = (pa.concat_tables(tables) for tables in zip(*parts, strict=True))
-        subset_of = {prompt.prompt_id: prompt.subset for prompt in prompts}
+        asked = (table[name].to_pylist() for name in ("prompt_id", "subset"))
+        subset_of = dict(zip(*asked, strict=True))
         ids = rollouts.column("prompt_id").to_pylist()
         correct = dict(zip(rewards["sequence_id"].to_pylist(), rewards["correct"].to_pylist(), strict=True))
         return evaluation_rows(
