@@ -9,11 +9,12 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from rlad_core.sections.chosen import Chosen
 from rlad_core.sections.problems import NOT_SET, Problem
 
+_REFUSAL = "refusal"
 _NO_SECTION = "is no section. Write its keys below it, as 'key: value'"
 
 _ADVICE = {
@@ -50,14 +51,23 @@ def problems_of(error: ValidationError, root: type[BaseModel], prefix: str = "")
     for detail in details:
         kind, context = detail["type"], detail.get("ctx", {})
         here = prefix + "".join(f"{step}." for step in _locate(root, detail["loc"])[0])
-        if kind == "sections_disagree":
-            problems += [replace(each, path=here + each.path) for each in context["problems"]]
+        if kind == _REFUSAL:
+            problems.append(replace(context["problem"], path=here + context["problem"].path))
         elif kind == "section_refused":
             problems += problems_of(context["error"], context["section"], here)
         elif not _is_echo(detail, details):
             found = _problem(detail, root)
             problems.append(replace(found, path=prefix + found.path))
     return problems
+
+
+def refusal(problem: Problem) -> PydanticCustomError:
+    """What a section's own validator raises, to be told as this problem: `problems_of` takes it out again.
+
+    Args:
+        problem: its path is that within the section.
+    """
+    return PydanticCustomError(_REFUSAL, "{said}", {"said": str(problem), "problem": problem})
 
 
 def _is_echo(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
 
 from rlad_core.sections import code
 from rlad_core.sections.base import Section
+from rlad_core.sections.findings import refusal
 from rlad_core.sections.paths import FOLDER, CodePlace, Typed, folder_of, was_checked
 from rlad_core.sections.problems import Problem
 from rlad_core.tasks.base import Task, TaskSpec, check_calls, complete
@@ -86,20 +86,12 @@ class OwnTask(TaskSection):
         except BaseException as error:
             field = "settings" if self.settings and not isinstance(error, code.CodeError) else "name"
             value, said = getattr(self, field), code.fault(error)
-            raise PydanticCustomError(
-                "sections_disagree",
-                "{listing}",
-                {"listing": said, "problems": [Problem(field, value, said)]},
-            ) from error
+            raise refusal(Problem(field, value, said)) from error
         for field in ("train", "evaluation"):
             for subset in getattr(self, field).subsets or ():
                 if subset not in subsets:
                     advice = f"is no subset of {self.label}. Write some of {', '.join(subsets)}"
-                    raise PydanticCustomError(
-                        "sections_disagree",
-                        "{listing}",
-                        {"listing": advice, "problems": [Problem(f"{field}.subsets", subset, advice)]},
-                    )
+                    raise refusal(Problem(f"{field}.subsets", subset, advice))
         return self
 
     @property

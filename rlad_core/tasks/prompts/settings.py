@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, NonNegativeInt, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
 
 from rlad_core.sections import code
 from rlad_core.sections.base import Section
+from rlad_core.sections.findings import refusal
 from rlad_core.sections.paths import CodePlace, was_checked
 from rlad_core.sections.problems import Problem
 from rlad_core.tasks.base import Task, TaskSpec
@@ -64,10 +64,7 @@ class Settings(FileTaskSection):
                 raise ValueError("names no function. Write file.py:NAME, such as reward.py:score")
             parameters(code.load(self.reward))
         except (ValueError, RewardError) as error:
-            problem = Problem("reward", self.reward, str(error))
-            raise PydanticCustomError(
-                "sections_disagree", "{listing}", {"listing": str(problem), "problems": [problem]}
-            ) from error
+            raise refusal(Problem("reward", self.reward, str(error))) from error
         return self
 
     def task(self) -> Task:
