@@ -1,5 +1,6 @@
-"""Services that are started once for all tests that need them."""
+"""Services that are started once for all tests that need them, and folders in place of models."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
+from rlad_core.config import models
 from services.cli.service_settings import SERVICES
 
 # The test folders are no packages (pytest imports each file by itself); what they share lies beside them.
@@ -44,3 +46,15 @@ def http(ray_cluster: None, serve_url: str) -> Iterator[httpx.Client]:
         serve.run(built, name=app["name"], route_prefix=app["route_prefix"])
     with httpx.Client(base_url=serve_url, timeout=120) as client:
         yield client
+
+
+@pytest.fixture
+def shipped_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders in place of the models that ship with the project; recipes stay where they are."""
+    shipped = tmp_path_factory.mktemp("shipped")
+    for name in ("kk-student", "kk-teacher"):
+        folder = shipped / "models" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 1024}))
+        (folder / "model.safetensors").touch()
+    monkeypatch.setattr(models, "SHIPPED", shipped)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,30 +10,13 @@ from typing import Any
 
 import pytest
 import typer
-from rich.console import Console
 from rlad_command import Said
 
-from rlad_core.config import SHIPPED, EvaluationRecipe, load, models, parse
+from rlad_core.config import SHIPPED, EvaluationRecipe, load
 from rlad_core.evaluation import EvaluationRow, Interval
 from services.cli import main as cli
-from services.cli import runs as runs_commands
-from services.report.page import ReportPaths
-from services.run import run as runs
-from services.run.watch import Watcher
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def shipped_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders in place of the models that ship with the project; recipes stay where they are."""
-    shipped = tmp_path_factory.mktemp("shipped")
-    for name in ("kk-student", "kk-teacher"):
-        folder = shipped / "models" / name
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 1024}))
-        (folder / "model.safetensors").touch()
-    monkeypatch.setattr(models, "SHIPPED", shipped)
 
 
 # --- help --------------------------------------------------------------------------------------------------
@@ -168,129 +150,7 @@ def test_settings_that_no_service_reads_are_refused(
     assert says in said.err
 
 
-# --- plan --------------------------------------------------------------------------------------------------
-
-
-def test_plan_prints_a_recipe_that_reads_back(
-    rlad: Callable[..., Said], shipped_models: None, tmp_path: Path
-) -> None:
-    long = "a-name-" * 20
-    said = rlad("plan", "kk-tiny-trrd", "--set", f"name={long}", "--set", "stages.0.steps=7")
-    assert said.code == 0
-    recipe, _, tables = said.out.partition("\n\n")
-    (tmp_path / "printed.yaml").write_text(recipe)
-    assert load(tmp_path / "printed.yaml") == load("kk-tiny-trrd", [f"name={long}", "stages.0.steps=7"])
-    assert parse(recipe)["stages"][0]["objective"]["alpha"] == 0.5
-    words = " ".join(tables.split())
-    assert "trrd │ 7" in words
-    assert "32 x 8" in words
-    for process in ("rollout service", "teacher service", "verifier service", "learner (FSDP2)"):
-        assert process.split()[0] in words
-    assert "embedded Ray on this machine" in words
-    assert list(tmp_path.iterdir()) == [tmp_path / "printed.yaml"], "nothing was started or written"
-
-
-@pytest.mark.parametrize(
-    ("recipe", "group_size", "teacher"),
-    [
-        ("kk-tiny-teacher-sft", 1, None),
-        ("kk-tiny-sft", 1, "teacher as demonstrator"),
-        ("kk-tiny-grpo", 8, None),
-        ("kk-tiny-kdrl", 8, "teacher service"),
-    ],
-)
-def test_plan_of_each_method(
-    rlad: Callable[..., Said],
-    shipped_models: None,
-    monkeypatch: pytest.MonkeyPatch,
-    recipe: str,
-    group_size: int,
-    teacher: str | None,
-) -> None:
-    monkeypatch.setattr(runs_commands, "out", Console(width=200))
-    said = rlad("plan", recipe, "--set", "rollout.prompts_per_step=32", "--set", "rollout.group_size=8")
-    assert said.code == 0
-    assert f"32 x {group_size} " in said.out
-    for what in ("teacher as demonstrator", "teacher service"):
-        assert (what in said.out) == (what == teacher)
-
-
-# --- run and report: 1 -------------------------------------------------------------------------------------
-
-
-def test_a_run_folder_in_the_way(rlad: Callable[..., Said], tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "kk-tiny-teacher-sft"
-    folder.mkdir(parents=True)
-    (folder / "notes.txt").write_text("mine")
-    said = rlad("run", "kk-tiny-teacher-sft")
-    assert said.code == 1
-    assert f"{folder} exists already" in said.err
-    assert "--resume" in said.err
-    assert "--set name=" in said.err
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
-
-
-def test_resume_of_nothing(rlad: Callable[..., Said], tmp_path: Path) -> None:
-    said = rlad("run", "kk-tiny-teacher-sft", "--resume")
-    assert said.code == 1
-    assert f"there is no run to resume in {tmp_path / 'runs' / 'kk-tiny-teacher-sft'}" in said.err
-    assert not (tmp_path / "runs").exists()
-
-
-def test_resume_with_another_recipe(rlad: Callable[..., Said], tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "kk-tiny-teacher-sft"
-    folder.mkdir(parents=True)
-    plan = rlad("plan", "kk-tiny-teacher-sft").out
-    (folder / "recipe.yaml").write_text(plan.partition("\n\n")[0])
-    said = rlad("run", "kk-tiny-teacher-sft", "--resume", "--set", "learner.lr=1e-5")
-    assert said.code == 1
-    assert "the recipe differs from that of the run" in said.err
-    assert "(in learner)" in said.err
-
-
-@pytest.mark.parametrize("finished", [True, False])
-def test_only_a_finished_run_ends_with_0(
-    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: bool
-) -> None:
-    report = ReportPaths(tmp_path / "report.html", (), ())
-    monkeypatch.setattr(runs, "run", lambda *_, **__: runs.RunOutcome(tmp_path, finished, 3, report))
-    monkeypatch.setattr("services.report.records.read_run", lambda _: None)
-    for table in ("evaluation_table", "stage_time_table"):
-        monkeypatch.setattr(f"services.report.tables.{table}", lambda _: "a table")
-    said = rlad("run", "kk-tiny-teacher-sft")
-    assert said.code == (0 if finished else 1)
-    assert ("--resume" in said.out) == (not finished)
-    assert ("model " in said.out) == finished
-    assert "report.html" in said.out
-
-
-def test_a_run_that_is_stopped_at_once(rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runs, "run", interrupted)
-    said = rlad("run", "kk-tiny-teacher-sft")
-    assert said.code == 1
-    assert "recipe.yaml --resume" in said.out
-
-
-def test_a_token_that_is_not_there_stops_a_run_before_it_begins(
-    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("NO_TOKEN", raising=False)
-    teacher = "teacher={kind: http, url: 'http://localhost:1', token_env: NO_TOKEN}"
-    said = rlad("run", "kk-tiny-trrd", "--set", teacher)
-    assert said.code == 1
-    assert "teacher: the environment variable NO_TOKEN holds no token" in said.err
-    assert not list(tmp_path.iterdir())
-
-
-def test_report_of_nothing(rlad: Callable[..., Said], tmp_path: Path) -> None:
-    assert "there is no folder nowhere" in (said := rlad("report", "nowhere")).err
-    assert said.code == 1
-    said = rlad("report", str(tmp_path))
-    assert said.code == 1
-    assert "is not the folder of a run" in said.err
+# --- evaluate, serve ---------------------------------------------------------------------------------------
 
 
 def test_evaluate_refuses_what_cannot_be(rlad: Callable[..., Said]) -> None:
@@ -368,34 +228,3 @@ def test_a_traceback_where_it_is_asked_for(
 def test_an_interrupt(rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "app", fails_with(typer.Abort()))
     assert rlad().code == 1
-
-
-# --- what is shown meanwhile -------------------------------------------------------------------------------
-
-
-def test_without_a_terminal_a_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    step = {
-        "step": 4,
-        "version": 5,
-        "stage": "trrd",
-        "reward_mean": 1.234,
-        "accuracy": 0.5,
-        "kl_to_teacher": float("nan"),
-        "entropy": 0.25,
-        "seconds": {"step": 3.21},
-    }
-    evaluation = {"when": "before", "subset": "2_people", "accuracy": 0.5, "low": 0.4, "high": 0.6}
-    note = f"[/x] {'word ' * 30}end"
-    with Watcher(Console(highlight=False, width=80), total=10) as watcher:
-        watcher.show([("begun", 4)])
-        assert watcher.steps_done == 4
-        after = {**evaluation, "when": "after"}
-        watcher.show([("note", note), ("evaluation", evaluation), ("step", step), ("evaluation", after)])
-    assert watcher.steps_done == 5
-    assert watcher.seen == 5
-    assert capsys.readouterr().out.splitlines() == [
-        note,
-        "before  2_people   accuracy  50.0%  [40.0%, 60.0%]",
-        "step    5  trrd  reward 1.23  right 50%  KL to teacher nan  entropy 0.250  3.2 s",
-        " after  2_people   accuracy  50.0%  [40.0%, 60.0%]",
-    ]

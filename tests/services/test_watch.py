@@ -1,0 +1,36 @@
+"""What a person sees while a run works."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from services.run.watch import Watcher
+
+
+def test_without_a_terminal_a_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    step = {
+        "step": 4,
+        "version": 5,
+        "stage": "trrd",
+        "reward_mean": 1.234,
+        "accuracy": 0.5,
+        "kl_to_teacher": float("nan"),
+        "entropy": 0.25,
+        "seconds": {"step": 3.21},
+    }
+    evaluation = {"when": "before", "subset": "2_people", "accuracy": 0.5, "low": 0.4, "high": 0.6}
+    note = f"[/x] {'word ' * 30}end"
+    with Watcher(Console(highlight=False, width=80), total=10) as watcher:
+        watcher.show([("begun", 4)])
+        assert watcher.steps_done == 4
+        after = {**evaluation, "when": "after"}
+        watcher.show([("note", note), ("evaluation", evaluation), ("step", step), ("evaluation", after)])
+    assert watcher.steps_done == 5
+    assert watcher.seen == 5
+    assert capsys.readouterr().out.splitlines() == [
+        note,
+        "before  2_people   accuracy  50.0%  [40.0%, 60.0%]",
+        "step    5  trrd  reward 1.23  right 50%  KL to teacher nan  entropy 0.250  3.2 s",
+        " after  2_people   accuracy  50.0%  [40.0%, 60.0%]",
+    ]
