@@ -110,6 +110,9 @@ class Learner:
         """One step of the run; False where the run is to stop before it."""
         started = time.time()
         with span("step", items=int(self.rank == 0)):
+            # No rank asks before all have begun: rank 0 has freed the last step's slots, and what is made
+            # for this step, if another rank asks first, lies within rank 0's time of it.
+            dist.barrier()
             shard: Shard | None = self._ask(
                 self.collector.next_shard.remote(step, self.rank), f"the batch of step {step}"
             )
@@ -121,8 +124,6 @@ class Learner:
                 self.publish(step + 1)
             if self.rank == 0:
                 self._ask(self.collector.trained.remote(step), f"the release of step {step}")
-            # Another rank would ask for the next batch while this one's slots are still taken.
-            dist.barrier()
         if self.rank == 0:
             self._record(step, shard, statistics, started, time.time())
         else:
