@@ -64,7 +64,7 @@ class ResponseLogprobs(nn.Module):
             attention_mask=batch.input_ids.new_ones(1, 1, 1, 1),
             use_cache=False,
             cu_seqlens=batch.cu_seqlens,
-            sequence_lengths=batch.cu_seqlens.diff().tolist(),
+            longest=batch.max_length,
         ).last_hidden_state[0]
         head = self.model.get_output_embeddings().weight
         return token_logprobs(
@@ -86,7 +86,7 @@ def _packed_attention(
     dropout: float = 0.0,
     *,
     cu_seqlens: Tensor,
-    sequence_lengths: list[int],
+    longest: int,
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
@@ -97,7 +97,7 @@ def _packed_attention(
     Args:
         query: [1, H, T, D]; ``key`` and ``value`` are [1, H_kv, T, D].
         cu_seqlens: int32 [S + 1], bounds of the sequences.
-        sequence_lengths: the same as S numbers, on the host.
+        longest: tokens of the longest sequence.
 
     Returns:
         [1, T, H, D].
@@ -114,7 +114,6 @@ def _packed_attention(
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
         from torch.nn.attention.varlen import varlen_attn
 
-        longest = max(sequence_lengths)
         stream = varlen_attn(
             query[0].transpose(0, 1),
             key[0].transpose(0, 1),
@@ -129,6 +128,7 @@ def _packed_attention(
         )
         assert isinstance(stream, Tensor)  # a pair only where the log-normaliser is asked for
         return stream[None], None
+    sequence_lengths = cu_seqlens.diff().tolist()
     repeats = query.shape[1] // key.shape[1]
     parts = zip(
         torch.split(query, sequence_lengths, dim=2),

@@ -85,6 +85,15 @@ class LearnerConfig(Section):
     tokens_per_micro_batch: PositiveInt = Field(
         default=16384, description="Tokens of one forward and backward pass."
     )
+    activation_checkpointing: Literal["auto", "full", "selective", "off"] = Field(
+        default="auto",
+        description="Layers compute their activations again in the backward pass. full: all but each layer's "
+        "input; selective: not products of matrices and attention; auto: full from 100M parameters on.",
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Layers by torch.compile; auto: on a GPU. Where it fails they run as they are.",
+    )
     updates_per_batch: PositiveInt = Field(
         default=1,
         description="Mini-batches of whole groups a step's batch is split into, one optimizer step each. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,11 +23,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
+from rlad_core.activations import recompute_activations
 from rlad_core.batching import equalise, filler, micro_batches
+from rlad_core.compiled import compile_layers
 from rlad_core.config import RunConfig
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
 from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.sections import code
+from services.base import telemetry
 from services.base.telemetry import span
 from services.base.tokenizer import load_tokenizer
 from services.learner.training_rows import TrainingRows
@@ -58,10 +62,13 @@ class TrainedPolicy:
         precision = MixedPrecisionPolicy(
             param_dtype=getattr(torch, config.policy.dtype), reduce_dtype=torch.float32
         )
+        learner = config.learner
+        recompute_activations(model, learner.activation_checkpointing)
+        if learner.compile == "on" or (learner.compile == "auto" and device.type == "cuda"):
+            compile_layers(model.model.layers, tell=partial(telemetry.log, level="warning"))
         for layer in model.model.layers:
             fully_shard(layer, mesh=mesh, mp_policy=precision)
         fully_shard(self.module, mesh=mesh, mp_policy=precision)
-        learner = config.learner
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(), lr=learner.lr, betas=learner.betas, weight_decay=learner.weight_decay
         )

@@ -128,8 +128,10 @@ def test_bfloat16_inputs_have_float32_logits_and_sums(device: str) -> None:
     actual = torch.autograd.grad(logprobs.sum() + entropy.sum(), (hidden, weight))
     for got, want in zip(actual, expected, strict=True):
         assert got.dtype == torch.bfloat16
-        # Half a unit in bfloat16's last place, and a little for what cancels.
-        torch.testing.assert_close(got.float(), want, rtol=2**-8, atol=2e-3 if device == "cuda" else 1e-5)
+        if device == "cuda":  # the products' factors are bfloat16 there: 2.5e-3 on an H200
+            assert (got.float() - want).norm() < 4e-3 * want.norm()
+        else:  # half a unit in bfloat16's last place, and a little for what cancels
+            torch.testing.assert_close(got.float(), want, rtol=2**-8, atol=1e-5)
 
 
 def test_extreme_logits_stay_finite() -> None:

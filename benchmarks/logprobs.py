@@ -1,0 +1,81 @@
+"""Time and memory of log-probs with gradients: chunk by chunk, against whole logits in float32.
+
+python -m benchmarks.logprobs --device cuda --dtype bfloat16          # 32,768 tokens x 151,936 entries
+python -m benchmarks.logprobs --tokens 2048 --vocabulary 32768
+"""
+
+import statistics
+import time
+from typing import Annotated, Literal
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from rlad_core.logprobs import token_logprobs
+
+
+def whole_logits(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    """As one writes it first."""
+    logits = (hidden @ head.t()).float()
+    return torch.log_softmax(logits, dim=-1).gather(1, targets[:, None])[:, 0]
+
+
+def main(
+    tokens: Annotated[int, typer.Option(min=1)] = 32_768,
+    width: Annotated[int, typer.Option(min=1)] = 1024,
+    vocabulary: Annotated[int, typer.Option(min=1)] = 151_936,
+    device: Annotated[str, typer.Option()] = "cpu",
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option()] = "float32",
+    repeats: Annotated[int, typer.Option(min=1)] = 5,
+) -> None:
+    """Time forward and backward of each way, and print a table."""
+    on_gpu = torch.device(device).type == "cuda"
+    torch.manual_seed(0)
+    hidden, head = (
+        (torch.randn(rows, width, device=device) / width**0.5 * scale).to(getattr(torch, dtype))
+        for rows, scale in ((tokens, width**0.5), (vocabulary, 1))
+    )
+    hidden, head = hidden.requires_grad_(), head.requires_grad_()
+    targets = torch.randint(vocabulary, (tokens,), device=device)
+    ways = {
+        f"chunks of {size}{' and entropy' if entropy else ''}": (
+            lambda size=size, entropy=entropy: token_logprobs(
+                hidden, head, targets, chunk_size=size, with_entropy=entropy
+            )[0]
+        )
+        for size, entropy in ((1024, False), (1024, True), (4096, False))
+    } | {"whole logits": lambda: whole_logits(hidden, head, targets)}
+    shown = Table("way", "ms", "TFLOP/s", "GiB", title=f"{tokens:,} tokens x {vocabulary:,} entries, {dtype}")
+    for way, logprobs in ways.items():
+        seconds, peak = [], 0
+        try:
+            for turn in range(repeats + 1):
+                hidden.grad = head.grad = None
+                if on_gpu:
+                    torch.cuda.synchronize()
+                    torch.cuda.reset_peak_memory_stats()
+                held, clock = torch.cuda.memory_allocated() if on_gpu else 0, time.perf_counter()
+                logprobs().sum().backward()  # type: ignore[no-untyped-call]
+                if on_gpu:
+                    torch.cuda.synchronize()
+                    peak = torch.cuda.max_memory_allocated() - held
+                if turn:
+                    seconds.append(time.perf_counter() - clock)
+        except torch.OutOfMemoryError:
+            shown.add_row(way, "-", "-", "out of memory")
+            continue
+        took = statistics.median(seconds)
+        # Three products: logits, and the gradients of hidden states and head.
+        rate = 6 * tokens * width * vocabulary / took / 1e12
+        shown.add_row(way, f"{took * 1e3:,.1f}", f"{rate:.2f}", f"{peak / 2**30:.1f}" if on_gpu else "-")
+    name = torch.cuda.get_device_name() if on_gpu else f"{torch.get_num_threads()} CPU threads"
+    console = Console()
+    console.print(f"{name}, torch {torch.__version__}")
+    console.print(shown)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,73 @@
+"""Compiled layers: the same numbers, and a way on where compiling fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.backends.debugging import aot_eager
+from transformers import AutoModelForCausalLM
+
+from rlad_core.activations import recompute_activations
+from rlad_core.batching import PackedBatch, pack
+from rlad_core.compiled import compile_layers
+from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
+
+
+def batch(*lengths: tuple[int, int]) -> PackedBatch:
+    generator = np.random.default_rng(len(lengths))
+    return pack([(generator.integers(3, 320, p), generator.integers(3, 320, r)) for p, r in lengths])
+
+
+BATCHES = [batch((5, 30), (40, 25)), batch((9, 9), (3, 14)), batch((20, 31), (2, 30), (7, 7))]
+
+
+def module(tiny_model, recompute: Any) -> ResponseLogprobs:
+    model = AutoModelForCausalLM.from_pretrained(
+        tiny_model.path, dtype=torch.float32, attn_implementation=PACKED_ATTENTION
+    )
+    recompute_activations(model, recompute)
+    return ResponseLogprobs(model).train()
+
+
+def passes(answering: ResponseLogprobs) -> list[Tensor]:
+    """Log-probs of each batch, and the gradients of all of them."""
+    found = []
+    for one in BATCHES:
+        logprobs, _ = answering(one)
+        logprobs.sum().backward()
+        found.append(logprobs.detach())
+    return [*found, *(parameter.grad for parameter in answering.model.parameters())]
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("recompute", ["off", "full", "selective"])
+def test_numbers_are_the_same(tiny_model, recompute: str) -> None:
+    wanted = passes(module(tiny_model, "off"))
+    answering, said = module(tiny_model, recompute), []
+    compile_layers(answering.model.model.layers, tell=said.append, backend=aot_eager)
+    for got, expected in zip(passes(answering), wanted, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    assert not said
+
+
+def test_a_compiler_that_fails_costs_nothing_but_speed(tiny_model) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no C++ compiler on this machine")
+
+    wanted = passes(module(tiny_model, "off"))
+    answering, said = module(tiny_model, "off"), []
+    compile_layers(answering.model.model.layers, tell=said.append, backend=broken)
+    for got, expected in zip(passes(answering), wanted, strict=True):
+        assert torch.equal(got, expected)
+    [reason] = said
+    assert "no C++ compiler on this machine" in reason
