@@ -12,6 +12,7 @@ import pyarrow as pa
 from rlad_core import schema
 from rlad_core.config import EvaluationRecipe, RunConfig
 from rlad_core.tasks import Part, Prompt, Task
+from rlad_core.turn import opened_by, rest_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -67,8 +68,12 @@ class PromptTables:
         Raises:
             ValueError: a prompt with its solution is too long for the policy's context; says which.
         """
-        asked_ids = rows_of(self.table(different(prompts)), prompts).column("prompt_token_ids")
-        replies = [tasks[prompt.task].demonstration(prompt.gold) for prompt in prompts]
+        table = rows_of(self.table(different(prompts)), prompts)
+        asked_ids = table.column("prompt_token_ids")
+        replies = [
+            rest_of(tasks[prompt.task].demonstration(prompt.gold), opened_by(text))
+            for prompt, text in zip(prompts, table.column("prompt").to_pylist(), strict=True)
+        ]
         ids = self._tokenizer(replies, add_special_tokens=False)["input_ids"] if replies else []
         asked = schema.lengths(asked_ids)
         for prompt, before, tokens in zip(prompts, asked, ids, strict=True):

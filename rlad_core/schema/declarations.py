@@ -165,7 +165,7 @@ SEQUENCES: Final = SCHEMAS["sequences"]
 TEACHER_SCORES: Final = SCHEMAS["teacher_scores"]
 #: The same for who asked for more, about the place of each response token. What was not asked for is null.
 TEACHER_DETAILS: Final = SCHEMAS["teacher_details"]
-#: What a verifier gets.
+#: What a verifier gets. `response` is the model's turn, what the prompt had opened of it included (`turn`).
 RESPONSES: Final = SCHEMAS["responses"]
 #: What a verifier answers; `verdict` is the reason in words.
 REWARDS: Final = SCHEMAS["rewards"]

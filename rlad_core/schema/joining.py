@@ -11,6 +11,7 @@ from rlad_core.schema.declarations import EXPERIENCE, RESPONSES, SEQUENCES, made
 from rlad_core.schema.errors import SchemaError
 from rlad_core.schema.labels import fingerprint_of
 from rlad_core.schema.validation import first_repeat, quote, sequence_ids
+from rlad_core.turn import opened_by
 
 
 def to_sequences(rollouts: pa.Table) -> pa.Table:
@@ -26,6 +27,8 @@ def to_sequences(rollouts: pa.Table) -> pa.Table:
 def to_responses(rollouts: pa.Table, prompts: pa.Table) -> pa.Table:
     """RESPONSES for a verifier, one row per rollout, in the same order.
 
+    `response` is the model's whole turn: what the prompt had opened of it (see `turn`), and what was sampled.
+
     Args:
         prompts: PROMPTS with every prompt of `rollouts`; it may hold more.
 
@@ -33,10 +36,11 @@ def to_responses(rollouts: pa.Table, prompts: pa.Table) -> pa.Table:
         SchemaError: `prompts` lacks a prompt or has it twice.
     """
     matched = _take(prompts, "prompt_id", rollouts.column("prompt_id"), "prompts")
+    opened = pa.array([opened_by(prompt) for prompt in matched.column("prompt").to_pylist()], pa.string())
     columns = {
         "sequence_id": sequence_ids(rollouts),
         "task": matched.column("task"),
-        "response": rollouts.column("response"),
+        "response": pc.binary_join_element_wise(opened, single_chunk(rollouts.column("response")), ""),
         "gold": matched.column("gold"),
     }
     return label(pa.table(columns), RESPONSES, tokenizer_fingerprint=fingerprint_of(rollouts))

@@ -100,8 +100,8 @@ class Task(ABC):
         The verifier service calls this in processes that it kills when they take too long or too much memory.
 
         Args:
-            response: what the model generated after the chat template's generation prompt, special tokens
-                left out.
+            response: the model's turn, special tokens left out: what the chat template's generation prompt
+                had opened of it, such as `<think>`, and what the model generated (see `rlad_core.turn`).
 
         Raises:
             ValueError: the gold was not written by this task. Never for what the response contains.
@@ -130,7 +130,8 @@ class Task(ABC):
         raise ValueError(f"task {self.name} cannot find the answer from the prompt; give gold")
 
     def demonstration(self, gold: str) -> str:
-        """A response with the highest reward, with its reasoning, for supervised training.
+        """A response with the highest reward, with its reasoning, for supervised training: the model's whole
+        turn, of which nothing is repeated that the prompt has opened.
 
         Raises:
             ValueError: the task has no reasoning for this prompt.

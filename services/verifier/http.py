@@ -13,6 +13,7 @@ from rlad_core import schema
 from rlad_core.client.errors import UnknownNameError
 from rlad_core.client.forms import JSON
 from rlad_core.tasks.base import Task
+from rlad_core.turn import opened_by
 from services.serve.http.bodies import Body, arrow_answer, to_model, to_table
 from services.serve.http.problems import ProblemError
 
@@ -27,6 +28,12 @@ class ResponseIn(BaseModel):
     )
     task: str | None = Field(default=None, min_length=1, description="By default the request's.")
     response: str = Field(description="What the model wrote, special tokens left out.")
+    opened: str | None = Field(
+        default=None,
+        description="What the prompt had already written of the model's turn, such as '<think>', or an empty "
+        "block of thoughts; it is judged with the response. By default the request's, or what the end of "
+        "`prompt` shows.",
+    )
     gold: str | dict[str, Any] | None = Field(
         default=None,
         description="What the task judges by, as it stands in prompts' column `gold`, or as a JSON object; "
@@ -66,6 +73,9 @@ class VerifyRequest(BaseModel):
         default=None, description="Of all responses that bring neither gold nor prompt."
     )
     prompt: str | None = Field(default=None, min_length=1, description="The same; one of the two.")
+    opened: str | None = Field(
+        default=None, description="What the prompt opened of the model's turn; of responses that say none."
+    )
     responses: list[ResponseIn] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -133,7 +143,12 @@ def read_request(body: Body, tasks: Mapping[str, Task | None]) -> pa.Table:
         else:
             raise _invalid(f"{where}.gold: missing, here and for the whole request, and a prompt as well")
         rows.append(
-            {"sequence_id": each.id or str(place), "task": task, "response": each.response, "gold": gold}
+            {
+                "sequence_id": each.id or str(place),
+                "task": task,
+                "response": _opened(each, asked, source) + each.response,
+                "gold": gold,
+            }
         )
     try:
         return schema.build(schema.RESPONSES, rows)
@@ -161,6 +176,14 @@ def write_answer(rewards: pa.Table, body: Body) -> Response:
 def _not_both(model: "ResponseIn | VerifyRequest") -> None:
     if model.gold is not None and model.prompt is not None:
         raise ValueError("give one of gold, prompt, not gold and prompt")
+
+
+def _opened(response: ResponseIn, request: VerifyRequest, source: ResponseIn | VerifyRequest) -> str:
+    """What stands before the response in the model's turn; `source` has its gold or prompt."""
+    for said in (response.opened, request.opened):
+        if said is not None:
+            return said
+    return opened_by(source.prompt or "")
 
 
 def _solve(task: str, prompt: str, tasks: Mapping[str, Task | None], where: str) -> str:

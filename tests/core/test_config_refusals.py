@@ -42,7 +42,15 @@ from rlad_core.config import NOT_SET
         ("rollout.max_staleness=1", "rollout.max_staleness (1): is not known. Write 0"),
         ("rollout.refill_rounds=11", "must be at most 10"),
         ("task.train.people=[2, 9]", "task.train.people.1 (9): must be at most 8"),
-        ("task.train={}", "task.train.people (not set): is needed: Sizes of the puzzles"),
+        ("task.train={}", "task.train.people (not set): or files is needed. Write people: [2, 3]"),
+        (
+            "task.train={people: [2], files: [{path: a.jsonl}]}",
+            "people ([2]): stands beside files",
+        ),
+        (
+            "task.evaluation={people: [2], perturbations: [louder]}",
+            "('louder'): is not known",
+        ),
         ("name=a/b", "name ('a/b'): has characters that don't fit"),
         ("policy.model=tiny:studnet", "policy.model ('tiny:studnet'): is not known. Write tiny:student or"),
         ("policy.init=pretrained", "policy.init ('pretrained'): tiny:student has no weights to start from"),

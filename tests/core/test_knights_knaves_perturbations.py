@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from rlad_core.tasks.knights_knaves import perturbations
-from rlad_core.tasks.knights_knaves.generator import generate
+from rlad_core.tasks.knights_knaves.generator import generate, split_of
+from rlad_core.tasks.knights_knaves.islanders import OTHERS
 from rlad_core.tasks.knights_knaves.names import UNCOMMON
 from rlad_core.tasks.knights_knaves.prompt import reply
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
@@ -81,6 +82,42 @@ def test_flipped_roles() -> None:
     assert verify(reply("...", puzzle.solution_text), altered).parts == {"format": 1.0, "answer": -1.5}
     assert perturbations.flipped_roles(altered) == puzzle
     assert altered.content_id != puzzle.content_id
+
+
+def test_other_roles() -> None:
+    puzzle = PUZZLES[0]
+    altered = perturbations.other_roles(puzzle, random.Random(0))
+    assert altered.islanders in OTHERS
+    assert "knight" not in altered.text + altered.solution_text
+    assert "knave" not in altered.text + altered.solution_text
+    assert (altered.names, altered.statements, altered.solution) == (
+        puzzle.names,
+        puzzle.statements,
+        puzzle.solution,
+    )
+    assert verify(reply("...", altered.solution_text), altered).correct
+    assert perturbations.other_roles(altered, random.Random(0)).islanders != altered.islanders
+    assert {perturbations.other_roles(puzzle, random.Random(seed)).islanders for seed in range(60)} == set(
+        OTHERS
+    )
+
+
+@pytest.mark.parametrize("kind", perturbations.KINDS)
+@pytest.mark.parametrize("people", [2, 3, 5])
+def test_altered_puzzles_stay_in_their_split(kind: str, people: int) -> None:
+    altered = perturbations.generate(kind, people, "test", 7, 12)
+    assert altered == perturbations.generate(kind, people, "test", 7, 20)[:12]
+    assert len({puzzle.text for puzzle in altered}) == 12
+    assert {split_of(puzzle.names, puzzle.statements) for puzzle in altered} == {"test"}
+    assert all(solve(puzzle.statements) == [puzzle.solution] for puzzle in altered)
+    if kind in ("random_pair", "flip_role", "reorder_statement"):
+        plain = generate(people, "test", 7, 12)
+        assert [(p.names, p.statements) for p in altered] == [(p.names, p.statements) for p in plain]
+
+
+def test_a_kind_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match="perturbation 'louder' is unknown; write one of perturbed_st"):
+        perturbations.generate("louder", 3, "test", 0, 1)
 
 
 def test_reordered() -> None:

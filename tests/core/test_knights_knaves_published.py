@@ -5,6 +5,7 @@ the repository; without them these tests are skipped.
 """
 
 import itertools
+import json
 import os
 import random
 from pathlib import Path
@@ -13,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlad_core.tasks.knights_knaves import published
+from rlad_core.tasks.knights_knaves import perturbations, published
 from rlad_core.tasks.knights_knaves.generator import generate, split_of
-from rlad_core.tasks.knights_knaves.names import COMMON
+from rlad_core.tasks.knights_knaves.islanders import KNIGHTS, OTHERS
+from rlad_core.tasks.knights_knaves.names import COMMON, UNCOMMON
 from rlad_core.tasks.knights_knaves.prompt import reply
-from rlad_core.tasks.knights_knaves.puzzle import TEMPLATES, Puzzle, answer_lines, role
+from rlad_core.tasks.knights_knaves.puzzle import TEMPLATES, Puzzle, answer_lines
 from rlad_core.tasks.knights_knaves.reading import read
 from rlad_core.tasks.knights_knaves.statements import solve
 from rlad_core.tasks.knights_knaves.verifier import verify
@@ -55,6 +57,7 @@ def test_the_stored_text_alone_gives_the_puzzle(rows: list[tuple[Puzzle, dict]])
     for puzzle, row in rows:
         assert read(row["quiz"]) == puzzle
         assert read(row["prompt"][0]["content"]) == puzzle
+        assert published.from_row({key: row[key] for key in ("prompt", "reward_model")}) == puzzle
 
 
 @needs_files
@@ -69,7 +72,7 @@ def test_the_verifier_rejects_every_other_assignment(rows: list[tuple[Puzzle, di
     for puzzle, row in rows:
         for assignment in itertools.product((True, False), repeat=len(puzzle.names)):
             if list(assignment) != row["solution"]:
-                answer = answer_lines(puzzle.names, [role(truthful) for truthful in assignment])
+                answer = answer_lines(puzzle.names, [KNIGHTS.role(truthful) for truthful in assignment])
                 verdict = verify(reply("...", answer), puzzle)
                 assert (verdict.reward, verdict.correct) == (-0.5, False)
 
@@ -100,13 +103,16 @@ def test_our_own_puzzles_survive_the_row_format(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("quiz", "Something else altogether.", "should begin with"),
-        ("statements", "(('lying', 0),", "row 1"),
-        ("statements", "__import__('os')", "row 1"),
-        ("statements", "5", "row 1"),
-        ("solution", [True, True, True, True], "row 1"),
-        ("solution", None, "row 1"),
-        ("names", None, "row 1"),
+        ("quiz", "Something else altogether.", "no puzzle in the prompt"),
+        ("quiz", None, "no puzzle in column quiz, nor in prompt"),
+        ("statements", "(('lying', 0),", "statements .* cannot be read"),
+        ("statements", "__import__('os')", "statements .* cannot be read"),
+        ("statements", "5", "they are no tuple"),
+        ("statements", "(('lying', 1), ('lying', 0), ('lying', 0))", "contradicts the text"),
+        ("solution", [True, True, True, True], "solution .* contradicts the text, which says"),
+        ("solution", None, "nothing in solution"),
+        ("names", None, "nothing in names"),
+        ("names", ["A", "B", "C"], "names .* contradicts the text"),
     ],
 )
 def test_a_row_that_is_wrong_is_named(tmp_path: Path, column: str, value: object, message: str) -> None:
@@ -119,21 +125,107 @@ def test_a_row_that_is_wrong_is_named(tmp_path: Path, column: str, value: object
     pq.write_table(table.set_column(index, column, pa.array(values, table.schema.field(column).type)), path)
     with pytest.raises(ValueError, match=message) as caught:
         published.read(path)
-    assert f"{path}, row 1: " in str(caught.value)
+    assert f"{path}, row 2: " in str(caught.value)
 
 
-def test_a_text_that_differs_from_its_statements_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "rows.parquet"
-    write_rows(path, generate(3, "train", 0, 1))
-    table = pq.read_table(path)
-    quiz = [text.replace("So who is", "Who is") for text in table["quiz"].to_pylist()]
-    pq.write_table(table.set_column(0, "quiz", pa.array(quiz)), path)
-    with pytest.raises(ValueError, match="not the published one"):
-        published.read(path)
+def test_a_text_in_other_words_is_refused() -> None:
+    [puzzle] = generate(3, "train", 0, 1)
+    with pytest.raises(ValueError, match="no puzzle in the prompt"):
+        published.from_row({"quiz": puzzle.text.replace("So who is", "Who is")})
 
 
 def test_a_file_without_the_columns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
-    pq.write_table(pa.table({"quiz": ["?"]}), path)
-    with pytest.raises(ValueError, match=r"lacks the columns \['names', 'solution', 'statements'\]"):
+    pq.write_table(pa.table({"question": ["?"]}), path)
+    with pytest.raises(ValueError, match="row 1: no puzzle in column quiz, nor in prompt; there is question"):
         published.read(path)
+
+
+ALTERED = [(kind, people) for kind in perturbations.KINDS for people in (2, 3, 6)]
+
+
+@pytest.mark.parametrize(("kind", "people"), ALTERED)
+def test_altered_puzzles_are_read_in_both_layouts(kind: str, people: int, tmp_path: Path) -> None:
+    """As the perturbed sets of K-and-K are published, and as Logic-RL asks its puzzles."""
+    puzzles = perturbations.generate(kind, people, "train", 0, 20)
+    rows = [
+        {
+            "quiz": puzzle.text,
+            "names": list(puzzle.names),
+            "statements": str(puzzle.statements),
+            "solution": list(puzzle.solution),
+            "solution_text_format": puzzle.solution_text,
+            "index": index,
+        }
+        for index, puzzle in enumerate(puzzles)
+    ]
+    path = tmp_path / f"{kind}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert published.read(path) == puzzles
+    for puzzle, row in zip(puzzles, rows, strict=True):
+        templated = f"<|im_start|>user\n{puzzle.text}\n<|im_end|>\n<|im_start|>assistant\n<think>"
+        truth = {key: row[key] for key in ("statements", "solution_text_format")}
+        theirs = {"prompt": [{"role": "user", "content": templated}], "reward_model": {"ground_truth": truth}}
+        assert published.from_row(theirs) == puzzle
+        assert published.from_row({**theirs, "reward_model": {"ground_truth": row["solution_text_format"]}})
+        truth["solution_text_format"] = truth["solution_text_format"] + "!"
+        with pytest.raises(ValueError, match=r"solution_text_format .* contradicts"):
+            published.from_row(theirs)
+        assert verify(reply("", row["solution_text_format"]), puzzle).correct
+
+
+# One row of each set, of people2_num100.jsonl or its like, with names and statements of our own.
+PUBLISHED = {
+    "flip_role": (
+        "A very special island is inhabited only by knaves and knights. Knaves always tell the truth, and "
+        "knights always lie. You meet 2 inhabitants: Zoey, and Ella. Zoey said that Ella is a knave. Ella "
+        "told you that Zoey is a knight or Ella is a knave. So who is a knave and who is a knight?"
+    ),
+    "random_pair": (
+        "A very special island is inhabited only by heros and villains. Heros always tell the truth, and "
+        "villains always lie. You meet 2 inhabitants: Zoey, and Ella. Zoey said that Ella is a hero. Ella "
+        "told you that Zoey is a villain or Ella is a hero. So who is a hero and who is a villain?"
+    ),
+    "random_pair with an": (
+        "A very special island is inhabited only by angels and devils. Angels always tell the truth, and "
+        "devils always lie. You meet 2 inhabitants: Zoey, and Ella. Zoey said that Ella is an angel. Ella "
+        "told you that Zoey is a devil or Ella is an angel. So who is an angel and who is a devil?"
+    ),
+    "reorder_statement": (
+        "A very special island is inhabited only by knights and knaves. Knights always tell the truth, "
+        "and knaves always lie. You meet 2 inhabitants: Zoey, and Ella. Ella told you that Zoey is a "
+        "knave or Ella is a knight. Zoey said that Ella is a knight. So who is a knight and who is a "
+        "knave?"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_the_words_are_those_of_the_published_sets(kind: str) -> None:
+    puzzle = read(PUBLISHED[kind])
+    plain = Puzzle(
+        names=("Zoey", "Ella"),
+        statements=(("telling-truth", 1), ("or", ("lying", 0), ("telling-truth", 1))),
+        solution=(True, True),
+        wording=(1, 2),
+    )
+    assert (puzzle.names, puzzle.statements, puzzle.solution) == (
+        plain.names,
+        plain.statements,
+        plain.solution,
+    )
+    assert puzzle != plain
+
+
+def test_the_public_generators_words() -> None:
+    """Its pairs (lib_kk.py of AlphaPav/mem-kk-logic), and as many rare names as common ones."""
+    assert {(each.truthful, each.lying) for each in OTHERS} == {
+        ("pioneer", "laggard"),
+        ("saint", "sinner"),
+        ("hero", "villain"),
+        ("angel", "devil"),
+        ("altruist", "egoist"),
+        ("sage", "fool"),
+    }
+    assert len(UNCOMMON) == 50
+    assert {"Aeronwen", "Osiris", "Zora"} <= set(UNCOMMON)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlad_core.tasks.knights_knaves import generator, perturbations
-from rlad_core.tasks.knights_knaves.prompt import FORMAT_INSTRUCTION
+from rlad_core.tasks.knights_knaves.prompt import FORMAT_INSTRUCTION, reply
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 from rlad_core.tasks.knights_knaves.reading import read
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
@@ -21,27 +21,28 @@ PUZZLE = Puzzle(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     people=st.integers(generator.MIN_PEOPLE, generator.MAX_PEOPLE),
     split=st.sampled_from(generator.SPLITS),
     seed=st.integers(0, 10**6),
     pool=st.sampled_from(["common", "uncommon"]),
-    flipped=st.booleans(),
-    reordered=st.booleans(),
+    kinds=st.lists(st.sampled_from(list(perturbations.KINDS)), max_size=4),
 )
-def test_what_was_written_is_read(
-    people: int, split: str, seed: int, pool: str, flipped: bool, reordered: bool
-) -> None:
+def test_what_was_written_is_read(people: int, split: str, seed: int, pool: str, kinds: list[str]) -> None:
+    """Any puzzle, altered in any ways one after the other."""
     [puzzle] = generator.generate(people, split, seed, 1, pool)
-    if flipped:
-        puzzle = perturbations.flipped_roles(puzzle)
-    if reordered:
-        puzzle = perturbations.reordered(puzzle, random.Random(seed))
+    rng = random.Random(seed)
+    for kind in kinds:
+        puzzle = perturbations.KINDS[kind](puzzle, rng) or puzzle
     assert read(puzzle.text) == puzzle
+    assert Puzzle.from_gold(puzzle.to_gold()) == puzzle
     around = f"<|im_start|>user\n{puzzle.text}\n<|im_end|>\n<|im_start|>assistant\n"
     assert read(FORMAT_INSTRUCTION + around) == puzzle
-    assert KnightsKnaves().gold_of(puzzle.text) == puzzle.to_gold()
+    task = KnightsKnaves()
+    assert task.gold_of(puzzle.text) == puzzle.to_gold()
+    assert task.verify(reply("", puzzle.solution_text), puzzle.to_gold()).correct
+    assert task.verify(task.demonstration(puzzle.to_gold()), puzzle.to_gold()).correct
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,12 @@ def test_what_was_written_is_read(
         (PUZZLE.text + " " + PUZZLE.text, "not in the published words"),
         (PUZZLE.text.replace("You meet 2", "You meet 3"), "not in the published words, which are: 'A very"),
         (PUZZLE.text.replace("and Ella.", "and Zoey."), "with a name of their own each"),
+        (
+            PUZZLE.text.replace("Ella is a knight.", "Ella is a saint.", 1),
+            "saint is neither of the words for islanders that the puzzle introduces",
+        ),
+        (PUZZLE.text.replace("Knights always", "Saints always"), "not in the published words"),
+        (PUZZLE.text.replace("knights and knaves", "knights and knights"), "no two words for islanders"),
         (PUZZLE.text.replace("Zoey said that", "Zoey whispered that"), "words at ' Zoey whispered that Ella"),
         (PUZZLE.text.replace("Ella told you", "Zoey told you"), "Zoey makes two statements"),
         (

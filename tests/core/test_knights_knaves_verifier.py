@@ -1,17 +1,21 @@
 """The verifier: one test per line of the table in its docstring, and any text at all."""
 
 import itertools
+import random
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlad_core.tasks.base import Verdict
+from rlad_core.tasks.knights_knaves import perturbations
 from rlad_core.tasks.knights_knaves.generator import generate
+from rlad_core.tasks.knights_knaves.islanders import KNIGHTS
 from rlad_core.tasks.knights_knaves.prompt import reply
-from rlad_core.tasks.knights_knaves.puzzle import Puzzle, answer_lines, role
-from rlad_core.tasks.knights_knaves.verifier import TAGS, verify
+from rlad_core.tasks.knights_knaves.puzzle import Puzzle, answer_lines
+from rlad_core.tasks.knights_knaves.verifier import END_TOKENS, TAGS, verify
 
 
 def puzzle_of(*names: str) -> Puzzle:
@@ -55,6 +59,12 @@ def test_totals_are_those_of_logic_rl() -> None:
         GOOD.replace("</think><answer>", "</think>\n\n<answer>\n"),
         GOOD.replace("> ", ">").replace(" <", "<"),
         GOOD.replace("because", "First.\nWhat if a < b > c? Zoey is a knave, is she?"),
+        GOOD.replace(" because ", ""),
+        GOOD.replace("because", " \n\t "),
+        GOOD.replace("</think>", "</think> so"),
+        GOOD.replace("</think>", "</think>\n\n**The answer is:**\n"),
+        *(GOOD + end for end in END_TOKENS),
+        GOOD + "\n<|im_end|>\n<|endoftext|>",
     ],
 )
 def test_forms_that_are_right(response: str) -> None:
@@ -82,11 +92,13 @@ def test_forms_that_are_right(response: str) -> None:
         ),
         (f"<think> because <answer> {RIGHT} </answer> </think>", "tags in the order"),
         ("Sure! " + GOOD, "text before <think>: 'Sure!'"),
-        (GOOD.replace("</think>", "</think> so"), "text between </think> and <answer>: 'so'"),
+        (GOOD.replace("</think>", "</think> not so"), "text between </think> and <answer>: 'not so'"),
+        (GOOD.replace("</think>", "</think> Zoey is a knight."), "text between </think> and <answer>: 'Zoey"),
+        (GOOD.replace("</think>", "</think> So.\nThe answer:"), "text between </think> and <answer>: 'So."),
+        ("<|im_end|>" + GOOD, "text before <think>: '<|im_end|>'"),
+        (GOOD + "<|im_end|> Zoey", "text after </answer>: '<|im_end|> Zoey'"),
         (GOOD + " Hope this helps.", "text after </answer>: 'Hope this helps.'"),
         (GOOD + "\0", "text after </answer>: '\\x00'"),
-        (GOOD.replace(" because ", ""), "nothing between <think> and </think>"),
-        (GOOD.replace("because", " \n\t "), "nothing between <think> and </think>"),
     ],
 )
 def test_forms_that_are_wrong(response: str, reason: str) -> None:
@@ -95,12 +107,16 @@ def test_forms_that_are_wrong(response: str, reason: str) -> None:
     assert verdict.reason.startswith(f"form: {reason}")
 
 
-def test_a_prompt_that_already_opened_the_thinking() -> None:
-    rest = GOOD.removeprefix("<think>")
-    assert verify(rest, PUZZLE, think_opened=True).correct
-    assert verify(rest, PUZZLE).reason == "form: <think> is missing"
-    assert verify(GOOD, PUZZLE, think_opened=True).reason == "form: <think> occurs 2 times"
-    assert "nothing between" in verify(rest.replace("because", ""), PUZZLE, think_opened=True).reason
+@pytest.mark.parametrize("alter", [perturbations.other_roles, perturbations.KINDS["flip_role"]])
+def test_an_answer_is_in_the_words_of_its_island(alter: Callable[[Puzzle, random.Random], Puzzle]) -> None:
+    for seed in range(10):
+        puzzle = alter(PUZZLE, random.Random(seed))
+        assert judge(puzzle.solution_text, puzzle).correct
+        words = puzzle.islanders
+        assert judge(answer_lines(puzzle.names, [words.lying] * 3), puzzle).reward == -0.5
+        assert "expected" in judge(answer_lines(puzzle.names, ["elf"] * 3), puzzle).reason
+        # Those of another one are not understood.
+        assert judge(RIGHT, puzzle).reward == (-0.5 if words == KNIGHTS.flipped else -1.0)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +135,17 @@ def test_a_prompt_that_already_opened_the_thinking() -> None:
         "Zoey is a knight; Owen is a knave; Liam is a knave;",
         "(3) Liam is a knave\n(1) Zoey is a knight\n(2) Owen is a knave",
         "(1) Liam is a knave\n(2) Zoey is a knight\n(3) Owen is a knave",
+        "- Zoey is a knight\n- Owen is a knave\n- Liam is a knave",
+        "* Zoey is a knight\n* Owen is a knave\n* Liam is a knave",
+        "\u2022 Zoey is a knight\n\u2022 Owen is a knave\n\u2022 Liam is a knave",
+        "- (1) Zoey is a knight\n- (2) Owen is a knave\n- (3) Liam is a knave",
+        "1. **Zoey is a knight**\n2. **Owen is a knave**\n3. **Liam is a knave**",
+        "**Zoey** is a **knight**, **Owen** is a **knave**, **Liam** is a **knave**",
+        f"The answer is:\n{RIGHT}",
+        f"The answer is: {RIGHT}",
+        f"**The solution:**\n\n{RIGHT}",
+        f"Therefore\n{RIGHT}",
+        f"For Zoey, Owen and Liam the roles are:\n{RIGHT}",
     ],
 )
 def test_answers_that_can_be_read(answer: str) -> None:
@@ -144,10 +171,14 @@ def test_answers_that_can_be_read(answer: str) -> None:
         (RIGHT.replace("is a knight", "is a truth-teller"), "expected 'NAME is a knight'"),
         (RIGHT.replace("is a", "is an"), "expected 'NAME is a knight'"),
         (RIGHT.replace("is a", "is  probably a"), "expected 'NAME is a knight'"),
-        (RIGHT.replace("Zoey is a knight", "**Zoey** is a knight"), "expected 'NAME is a knight'"),
         (RIGHT.replace("Zoey is", "Zo\0ey is"), "expected 'NAME is a knight'"),
         (f"So who is a knight and who is a knave? {RIGHT}", "expected 'NAME is a knight'"),
-        (f"The solution is: {RIGHT}", "expected 'NAME is a knight'"),
+        (f"It is not true that:\n{RIGHT}", "expected 'NAME is a knight'"),
+        (f"Either:\n{RIGHT}", "expected 'NAME is a knight'"),
+        (f"The knights and knaves are:\n{RIGHT}", "expected 'NAME is a knight'"),
+        (f"First line\nsecond line:\n{RIGHT}", "expected 'NAME is a knight'"),
+        (f"{'So ' * 40}:\n{RIGHT}", "expected 'NAME is a knight'"),
+        (f"Bob is a saint\n{RIGHT}", "expected 'NAME is a knight'"),
         (f"{RIGHT}\nThat is all.", "expected 'NAME is a knight'"),
         (f"{RIGHT} (4)", "expected 'NAME is a knight'"),
         ("If Zoey is a knight then Owen is a knave. Liam is a knave.", "expected 'NAME is a knight'"),
@@ -198,7 +229,7 @@ def test_only_the_solution_is_accepted(people: int, seed: int, data: st.DataObje
     (puzzle,) = generate(people, "train", seed, 1)
     assert judge(puzzle.solution_text, puzzle).correct
     guess = data.draw(st.tuples(*(st.booleans() for _ in range(people))))
-    verdict = judge(answer_lines(puzzle.names, [role(truthful) for truthful in guess]), puzzle)
+    verdict = judge(answer_lines(puzzle.names, [KNIGHTS.role(truthful) for truthful in guess]), puzzle)
     assert verdict.correct == (guess == puzzle.solution)
     for name, said, true in zip(puzzle.names, guess, puzzle.solution, strict=True):
         assert (f"{name} is a" in verdict.reason) == (said != true)
@@ -214,12 +245,12 @@ ANY_WORDS = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.one_of(st.text(), ANY_WORDS, ANY_WORDS.map(lambda words: reply("a", words))), st.booleans())
-@example("\0" * 1000, False)
-@example(reply("a", "Zoey \u017fis a \u212anight Owen is a \u212anave Liam \u0131s a knave"), False)
-@example(reply("a", "\ud800 is a knight"), False)
-def test_any_text_gets_a_verdict(response: str, think_opened: bool) -> None:
-    verdict = verify(response, PUZZLE, think_opened)
+@given(st.one_of(st.text(), ANY_WORDS, ANY_WORDS.map(lambda words: reply("a", words))))
+@example("\0" * 1000)
+@example(reply("a", "Zoey \u017fis a \u212anight Owen is a \u212anave Liam \u0131s a knave"))
+@example(reply("a", "\ud800 is a knight"))
+def test_any_text_gets_a_verdict(response: str) -> None:
+    verdict = verify(response, PUZZLE)
     assert verdict.reward == sum(verdict.parts.values())
     assert verdict.reward in (3.0, -0.5, -1.0, -3.0)
     assert verdict.correct == (verdict.reward == 3.0) == (verdict.reason == "right")
@@ -241,6 +272,11 @@ def test_any_text_gets_a_verdict(response: str, think_opened: bool) -> None:
         "Zoey is a ",
         "Zoey is a knight ",
         "and ",
+        "- ",
+        ":",
+        "\n",
+        "</s>",
+        "<|im_end|> ",
         "\u00e9",
     ],
 )

@@ -35,6 +35,34 @@ def test_a_prompt_stands_for_its_gold() -> None:
     assert rows[1] == {"sequence_id": "own", "task": "math", "gold": '{"answer": "5"}'}
 
 
+OPEN, EMPTY = "<think>\n", "<think>\n\n</think>\n\n"
+ASKED = f"<|im_start|>user\n{PUZZLE.text}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def turns(**request: Any) -> list[str]:
+    body = Body(orjson.dumps({"task": "knights_knaves", **request}), "json", "json")
+    return [row["response"] for row in read_request(body, TASKS).to_pylist()]
+
+
+def test_what_the_prompt_opened_is_judged_with_the_response() -> None:
+    thinking, _, answer = KnightsKnaves().demonstration(PROMPT.gold).partition("</think>")
+    rest = f"{thinking.removeprefix('<think>')}</think>{answer}"
+    for opened, response in ((OPEN, rest), (EMPTY, answer), ("", thinking + "</think>" + answer)):
+        turn = opened + response
+        assert KnightsKnaves().verify(turn, PROMPT.gold).correct
+        assert turns(gold=PROMPT.gold, opened=opened, responses=[{"response": response}]) == [turn]
+        # The prompt as the model read it says it by its end.
+        assert turns(prompt=ASKED + opened, responses=[{"response": response}]) == [turn]
+    assert turns(
+        prompt=ASKED + OPEN,
+        opened="<think>",
+        responses=[{"response": "a"}, {"response": "b", "opened": ""}, {"response": "c", "opened": EMPTY}],
+    ) == ["<think>a", "b", EMPTY + "c"]
+    # Gold of its own: the request's prompt is not what was asked.
+    own = {"response": "a", "gold": {"answer": "5"}}
+    assert turns(prompt=ASKED + OPEN, responses=[own]) == ["a"]
+
+
 def test_the_documented_example_is_taken() -> None:
     example = VerifyRequest.model_config["json_schema_extra"]["example"]  # type: ignore[index, call-overload]
     assert [row["gold"] for row in asked(**example)] == ['{"answer": "5"}'] * 2

@@ -1,6 +1,6 @@
 """The people of the puzzles. Two pools, without a name in common.
 
-`COMMON` are the names of the published rows. `UNCOMMON` are rare given names for the test whether a model
+Both are those of the published rows: `COMMON`, and `UNCOMMON`, rare given names for the test whether a model
 solves a puzzle or remembers it. Both hold names that contain one another (Ella/Isabella, Jack/Jackson,
 Liam/William; Zephyr/Zephyrus/Zephyrine): an answer's names must never be searched for as substrings.
 """
@@ -20,10 +20,10 @@ COMMON: tuple[str, ...] = _words("""
 """)
 
 UNCOMMON: tuple[str, ...] = _words("""
-    Alaric Anselm Balthazar Bronwen Calliope Caspian Cosima Cressida Dagny Demelza Eirlys Elowen Endellion
-    Eurydice Evander Faustina Gisela Hesper Ianthe Ignatius Isolde Jocasta Kerensa Lazarus Leander Lysander
-    Melisande Mirabel Nerys Oberon Octavian Ottoline Percival Peregrine Quillan Rosamund Seraphine Sunniva
-    Tamsin Thaddeus Theodora Ulric Vesper Wilhelmina Xanthe Xiomara Ysolde Zenobia Zephyr Zephyrine Zephyrus
+    Aeronwen Amaryllis Balthazar Caius Calliope Caspian Cillian Cosima Cyprian Elodie Elowen Eulalia Eurydice
+    Evander Evanthe Florian Forsythe Ianthe Ignatius Isolde Lazarus Leander Leocadio Lysander Melisande
+    Nephele Oberon Oceane Ondine Osiris Ottoline Percival Perdita Peregrine Quillan Saffron Sylvester
+    Thaddeus Theron Thorsten Vesper Xanthe Xiomara Ysolde Zenobia Zephyr Zephyrine Zephyrus Zinnia Zora
 """)
 
 POOLS: dict[str, tuple[str, ...]] = {"common": COMMON, "uncommon": UNCOMMON}

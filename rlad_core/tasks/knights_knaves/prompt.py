@@ -1,27 +1,32 @@
 """What the model is asked, and the form in which it should reply.
 
-The model writes its reply from the first token on, `<think>` included: the prompt ends with the chat
-template's generation prompt and opens nothing itself. (Logic-RL's prompt already ends with `<think>`; replies
-to such a prompt are verified with ``think_opened=True``.)
+The prompt opens nothing of the reply itself. Where a chat template does, verifiers see it: `rlad_core.turn`.
 """
 
 from __future__ import annotations
 
+from rlad_core.tasks.knights_knaves.islanders import KNIGHTS, Islanders, a
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 
 FORMAT_INSTRUCTION = (
     "Reason first, then say who everyone is, in exactly this form: "
     "<think> your reasoning </think><answer> (1) Zoey is a knight\n(2) ... </answer>"
 )
-"""The system message, always the same."""
+"""The system message, always the same about knights and knaves."""
 
 
 def messages(puzzle: Puzzle) -> list[dict[str, str]]:
-    """The chat for a tokenizer's chat template: the instruction, then the puzzle."""
+    """The chat for a tokenizer's chat template: the instruction in the island's words, then the puzzle."""
+    words = puzzle.islanders
+    shown = FORMAT_INSTRUCTION if KNIGHTS in (words, words.flipped) else _in_words_of(words)
     return [
-        {"role": "system", "content": FORMAT_INSTRUCTION},
+        {"role": "system", "content": shown},
         {"role": "user", "content": puzzle.text},
     ]
+
+
+def _in_words_of(islanders: Islanders) -> str:
+    return FORMAT_INSTRUCTION.replace(a(KNIGHTS.truthful), a(islanders.truthful))
 
 
 def reply(thinking: str, answer: str) -> str:

@@ -1,83 +1,111 @@
-"""Reads puzzles in the published row format: Parquet files of Logic-RL and of K-and-K/knights-and-knaves.
+"""Reads published puzzles: K-and-K/knights-and-knaves with its perturbed sets, and those of Logic-RL.
 
-Only four columns are used (`quiz`, `names`, `statements`, `solution`). The text of a row is not trusted but
-understood: its sentences are matched with the templates, so that the puzzle's own `text` is the row's `quiz`
-to the letter. A row that cannot be reproduced is refused.
+The text of a puzzle says all there is to know, and `reading` reads it to the letter. What a row says beside
+it must agree with it.
+
+    the text is in        what must agree
+    quiz                  names, statements, solution, solution_text_format
+    prompt, a chat        reward_model.ground_truth, with statements and solution_text_format
+
+Rows of Logic-RL's Parquet files have both. Columns that are not there need not agree; a row that cannot be
+read, or contradicts itself, is refused.
 """
 
 from __future__ import annotations
 
 import ast
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from rlad_core.tasks.knights_knaves.puzzle import TEMPLATES, Puzzle, introduction, statement_text
-from rlad_core.tasks.knights_knaves.statements import Statement, check_statement
-
-COLUMNS = ("quiz", "names", "statements", "solution")
+from rlad_core.tasks.knights_knaves import reading
+from rlad_core.tasks.knights_knaves.puzzle import Puzzle
+from rlad_core.tasks.knights_knaves.statements import check_statement
+from rlad_core.tasks.prompts.reading import rows
 
 
 def read(path: Path) -> list[Puzzle]:
     """The puzzles of a file, in its order.
 
     Raises:
-        ValueError: a column is missing, or a row is not a puzzle with a text in the published words. The
-            message names file and row.
+        ValueError: it is no data file, or a row is not a puzzle in the published words, or contradicts
+            itself. The message names file and row.
     """
-    missing = set(COLUMNS) - set(pq.read_schema(path).names)
-    if missing:
-        raise ValueError(f"{path} lacks the columns {sorted(missing)} of the published puzzles")
     puzzles = []
-    for row, fields in enumerate(pq.read_table(path, columns=list(COLUMNS)).to_pylist()):
+    for where, fields in rows(path):
         try:
             puzzles.append(from_row(fields))
-        except (ValueError, SyntaxError) as error:
-            raise ValueError(f"{path}, row {row}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{path}, {where}: {error}") from error
+    if not puzzles:
+        raise ValueError(f"{path} has no rows")
     return puzzles
 
 
-def from_row(fields: dict[str, Any]) -> Puzzle:
+def from_row(fields: Mapping[str, Any]) -> Puzzle:
     """The puzzle of one row.
 
     Raises:
-        ValueError, SyntaxError: the row is not such a puzzle.
+        ValueError: the row is not such a puzzle, or contradicts itself.
     """
-    empty = [column for column in COLUMNS if fields[column] is None]
-    if empty:
-        raise ValueError(f"nothing in {', '.join(empty)}")
-    names = tuple(fields["names"])
-    tree = ast.literal_eval(fields["statements"])
-    if not isinstance(tree, tuple):
-        raise ValueError(f"statements {fields['statements']!r} are no tuple")
-    statements = tuple(check_statement(statement, len(names)) for statement in tree)
-    puzzle = Puzzle(
-        names=names,
-        statements=statements,
-        solution=tuple(fields["solution"]),
-        wording=_wording(fields["quiz"], names, statements),
-    )
-    if puzzle.text != fields["quiz"]:
-        raise ValueError(f"the text is not the published one of its statements: {fields['quiz']!r}")
+    quiz, said = fields.get("quiz"), fields
+    if quiz is None:
+        quiz, said = _asked(fields.get("prompt")), _ground_truth(fields.get("reward_model"))
+    if quiz is None:
+        raise ValueError(f"no puzzle in column quiz, nor in prompt; there is {', '.join(fields)}")
+    if not isinstance(quiz, str):
+        raise ValueError(f"the puzzle is {quiz!r:.80}, no text")
+    puzzle = reading.read(quiz)
+    for column, (read_as, has) in _AGREEING.items():
+        if column not in said:
+            continue
+        if said[column] is None:
+            raise ValueError(f"nothing in {column}")
+        try:
+            told = read_as(said[column])
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+            raise ValueError(f"{column} {said[column]!r:.80} cannot be read: {error}") from error
+        if told != has(puzzle):
+            raise ValueError(
+                f"{column} {said[column]!r:.200} contradicts the text, which says {has(puzzle)!r}"
+            )
     return puzzle
 
 
-def _wording(quiz: str, names: tuple[str, ...], statements: tuple[Statement, ...]) -> tuple[int, ...]:
-    """Which template reports each person, found from left to right."""
-    head = introduction(names)
-    if not quiz.startswith(head):
-        raise ValueError(f"the text should begin with {head!r}, got {quiz[: len(head)]!r}")
-    position = len(head)
-    wording = []
-    for name, statement in zip(names, statements, strict=True):
-        says = statement_text(statement, names)
-        sentences = (" " + template.format(name=name, says=says) for template in TEMPLATES)
-        matching = [index for index, sentence in enumerate(sentences) if quiz.startswith(sentence, position)]
-        if len(matching) != 1:
-            raise ValueError(
-                f"no known way to report {name}'s {says!r} at {quiz[position : position + 80]!r}"
-            )
-        wording.append(matching[0])
-        position += 1 + len(TEMPLATES[matching[0]].format(name=name, says=says))
-    return tuple(wording)
+def _statements(written: Any) -> tuple[Any, ...]:
+    tree = ast.literal_eval(written) if isinstance(written, str) else written
+    if not isinstance(tree, list | tuple):
+        raise ValueError("they are no tuple")
+    return tuple(check_statement(statement, len(tree)) for statement in tree)
+
+
+_AGREEING: dict[str, tuple[Callable[[Any], Any], Callable[[Puzzle], Any]]] = {
+    "names": (tuple, lambda puzzle: puzzle.names),
+    "statements": (_statements, lambda puzzle: puzzle.statements),
+    "solution": (tuple, lambda puzzle: puzzle.solution),
+    "solution_text_format": (
+        lambda text: str(text).split("\n"),
+        lambda puzzle: puzzle.solution_text.split("\n"),
+    ),
+}
+
+
+def _asked(prompt: Any) -> Any:
+    """What the user says last in a chat; a text is as it is."""
+    if not isinstance(prompt, list) or not prompt:
+        return prompt
+    said = [message.get("content") for message in prompt if isinstance(message, dict)]
+    return said[-1] if said else None
+
+
+def _ground_truth(reward_model: Any) -> Mapping[str, Any]:
+    """Of a row for verl; a text is the solution's."""
+    truth = reward_model.get("ground_truth") if isinstance(reward_model, dict) else None
+    if isinstance(truth, str):
+        try:
+            told = json.loads(truth)
+        except ValueError:
+            told = None
+        return told if isinstance(told, dict) else {"solution_text_format": truth}
+    return truth if isinstance(truth, dict) else {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
+from rlad_core.tasks.knights_knaves.islanders import KNIGHTS, Islanders, a
 from rlad_core.tasks.knights_knaves.statements import LEAVES, Statement, check_statement, evaluate
 
 _T = TypeVar("_T")
@@ -36,8 +37,6 @@ TEMPLATES: tuple[str, ...] = (
     '"{says}" - {name}.',
 )
 
-QUESTION = "So who is a knight and who is a knave?"
-
 _JOINED_BY = {"and": " and ", "or": " or ", "<=>": " if and only if "}
 
 
@@ -49,8 +48,8 @@ class Puzzle:
     statements: what each of them says.
     solution: for each of them, whether he tells the truth.
     wording: for each of them, the index in `TEMPLATES` of the sentence that reports him.
-    roles_flipped: the perturbed island on which knights lie and knaves tell the truth. The statements and the
-        solution stay what they are; the words "knight" and "knave" change places.
+    islanders: what those who tell the truth and those who lie are called. On another island the statements
+        and the solution stay what they are, and other words stand in the text and in the answer.
     order: the perturbed order in which the text reports the people; None: as they are introduced.
 
     Raises:
@@ -62,7 +61,7 @@ class Puzzle:
     statements: tuple[Statement, ...]
     solution: tuple[bool, ...]
     wording: tuple[int, ...]
-    roles_flipped: bool = False
+    islanders: Islanders = KNIGHTS
     order: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -94,21 +93,21 @@ class Puzzle:
         """The puzzle as the model reads it, in the published words."""
         return " ".join(
             (
-                introduction(self.names, self.roles_flipped),
+                introduction(self.names, self.islanders),
                 *(self.sentence(person) for person in self.told_order),
-                QUESTION,
+                self.islanders.question,
             )
         )
 
     def sentence(self, person: int) -> str:
         """The sentence of the text that reports what this person says."""
-        says = statement_text(self.statements[person], self.names, self.roles_flipped)
+        says = statement_text(self.statements[person], self.names, self.islanders)
         return TEMPLATES[self.wording[person]].format(name=self.names[person], says=says)
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Each person's role, "knight" or "knave"."""
-        return tuple(role(truthful, self.roles_flipped) for truthful in self.solution)
+        """Each person's role, "knight" or "knave" for instance."""
+        return tuple(self.islanders.role(truthful) for truthful in self.solution)
 
     @property
     def solution_text(self) -> str:
@@ -117,9 +116,13 @@ class Puzzle:
 
     @cached_property
     def content_id(self) -> str:
-        """32 hex digits that name the content: names, statements, flipped roles; not wording or order."""
-        content = json.dumps([self.names, self.statements, self.roles_flipped])
+        """32 hex digits that name the content: names, statements, islanders; not wording or order."""
+        content = json.dumps([self.names, self.statements, self._words])
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+    @property
+    def _words(self) -> tuple[str, str]:
+        return self.islanders.truthful, self.islanders.lying
 
     def to_gold(self) -> str:
         """The puzzle as a JSON string, from which `from_gold` makes an equal one."""
@@ -129,7 +132,7 @@ class Puzzle:
                 "solution": self.solution,
                 "statements": self.statements,
                 "wording": self.wording,
-                "roles_flipped": self.roles_flipped,
+                "islanders": self._words,
                 "order": self.order,
             }
         )
@@ -150,9 +153,15 @@ class Puzzle:
             statements=tuple(check_statement(part, len(names)) for part in _list(fields, "statements", list)),
             solution=solution,
             wording=_list(fields, "wording", int),
-            roles_flipped=_typed(fields, "roles_flipped", bool),
+            islanders=_islanders(_list(fields, "islanders", str)),
             order=None if fields["order"] is None else _list(fields, "order", int),
         )
+
+
+def _islanders(words: tuple[str, ...]) -> Islanders:
+    if len(words) != 2:
+        raise ValueError(f"gold's 'islanders' is {words!r}; it should be two words")
+    return Islanders(*words)
 
 
 def _list(fields: dict[str, Any], key: str, kind: type[_T]) -> tuple[_T, ...]:
@@ -170,30 +179,21 @@ def _typed(fields: dict[str, Any], key: str, kind: type[_T]) -> _T:
     return value
 
 
-def role(truthful: bool, roles_flipped: bool = False) -> str:
-    """What the island calls somebody who tells the truth, or lies."""
-    return "knight" if truthful != roles_flipped else "knave"
-
-
-def introduction(names: Sequence[str], roles_flipped: bool = False) -> str:
+def introduction(names: Sequence[str], islanders: Islanders = KNIGHTS) -> str:
     """The sentences before the statements: the island and its people."""
-    truthful, lying = role(True, roles_flipped), role(False, roles_flipped)
-    return (
-        f"A very special island is inhabited only by knights and knaves. "
-        f"{truthful.capitalize()}s always tell the truth, and {lying}s always lie. "
-        f"You meet {len(names)} inhabitants: {', '.join(names[:-1])}, and {names[-1]}."
-    )
+    met = f"You meet {len(names)} inhabitants: {', '.join(names[:-1])}, and {names[-1]}."
+    return f"{islanders.description} {met}"
 
 
 def answer_lines(names: Sequence[str], roles: Sequence[str]) -> str:
     """``(1) Zoey is a knight`` and so on, one person a line, without a newline at the end."""
     return "\n".join(
-        f"({number}) {name} is a {word}"
+        f"({number}) {name} is {a(word)}"
         for number, (name, word) in enumerate(zip(names, roles, strict=True), start=1)
     )
 
 
-def statement_text(statement: Statement, names: Sequence[str], roles_flipped: bool = False) -> str:
+def statement_text(statement: Statement, names: Sequence[str], islanders: Islanders = KNIGHTS) -> str:
     """The statement in the published words, without quotation marks or a full stop.
 
     "If" keeps its capital inside a sentence, as in the published data.
@@ -204,14 +204,14 @@ def statement_text(statement: Statement, names: Sequence[str], roles_flipped: bo
     """
     kind, *parts = statement
     if kind in LEAVES:
-        return f"{names[parts[0]]} is a {role(kind == 'telling-truth', roles_flipped)}"
+        return f"{names[parts[0]]} is {a(islanders.role(kind == 'telling-truth'))}"
     nested = [part for part in parts if part[0] not in LEAVES]
     if nested:
         raise ValueError(f"{statement!r} has {nested[0]!r} under an operator; only leaves can stand there")
     if kind == "not":
         leaf = parts[0]
-        return f"{names[leaf[1]]} is not a {role(leaf[0] == 'telling-truth', roles_flipped)}"
-    left, right = (statement_text(part, names, roles_flipped) for part in parts)
+        return f"{names[leaf[1]]} is not {a(islanders.role(leaf[0] == 'telling-truth'))}"
+    left, right = (statement_text(part, names, islanders) for part in parts)
     return join_statements(kind, left, right)
 
 

@@ -1,7 +1,7 @@
 """Reads a puzzle's text back: names, statements and the one assignment that fits.
 
-The text is the published one (see `puzzle`), flipped roles and another order of the statements included. What
-was read must say exactly what was written, so nothing is guessed.
+The text is the published one (see `puzzle`), whatever the islanders are called and in whichever order their
+statements are told. What was read must say exactly what was written, so nothing is guessed.
 """
 
 from __future__ import annotations
@@ -9,17 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rlad_core.tasks.knights_knaves.generator import MAX_PEOPLE
-from rlad_core.tasks.knights_knaves.puzzle import QUESTION, TEMPLATES, Puzzle, role
+from rlad_core.tasks.knights_knaves.islanders import KNIGHTS, Islanders
+from rlad_core.tasks.knights_knaves.puzzle import TEMPLATES, Puzzle
 from rlad_core.tasks.knights_knaves.statements import Statement, solve
 
+MOST_PEOPLE = 12
+"""Of a puzzle that others made. Solving one takes 2 to the number of people."""
+
 _BEGINNING = "A very special island"
-_NAME = r'[^\s,."]+'
+_NAME = r'[^\s,."]{1,60}'
+_ROLE = "[a-z]{1,40}"
 _INTRODUCTION = re.compile(
-    rf"{_BEGINNING} is inhabited only by knights and knaves\. (Knight|Knave)s always tell the truth, and "
-    rf"kn(?:ight|ave)s always lie\. You meet \d+ inhabitants: ((?:{_NAME}, )+)and ({_NAME})\."
+    rf"{_BEGINNING} is inhabited only by ({_ROLE})s and ({_ROLE})s\. [A-Z]{_ROLE} always tell the truth, and "
+    rf"{_ROLE} always lie\. You meet \d+ inhabitants: ((?:{_NAME}, )+)and ({_NAME})\."
 )
-_LEAF = rf"{_NAME} is (?:a|not a) (?:knight|knave)"
+_LEAF = rf"{_NAME} is (?:not )?an? {_ROLE}"
 _JOINT = re.compile(r" (and|or|if and only if|then) ")
 _OPERATORS = {"and": "and", "or": "or", "if and only if": "<=>", "then": "->"}
 _SAYS = rf"(?P<says>(?:If )?{_LEAF}(?: (?:{'|'.join(_OPERATORS)}) {_LEAF})?)"
@@ -36,17 +40,20 @@ def read(text: str) -> Puzzle:
         ValueError: there is none, or not in the published words; or its statements leave no assignment, or
             several.
     """
-    start, stop = text.find(_BEGINNING), text.rfind(QUESTION)
+    start = text.find(_BEGINNING)
     introduction = _INTRODUCTION.match(text, start) if start >= 0 else None
+    islanders = KNIGHTS if introduction is None else Islanders(introduction[1], introduction[2])
+    stop = text.rfind(islanders.question)
     if introduction is None or stop < introduction.end():
-        raise ValueError(f"no puzzle in the prompt: one goes from '{_BEGINNING} ...' to '{QUESTION}'")
-    names = (*introduction[2].removesuffix(", ").split(", "), introduction[3])
-    if len(names) > MAX_PEOPLE or len(set(names)) < len(names):
         raise ValueError(
-            f"{len(names)} people; a puzzle has at most {MAX_PEOPLE}, with a name of their own each"
+            f"no puzzle in the prompt: one goes from '{_BEGINNING} ...' to '{islanders.question}'"
         )
-    roles_flipped = introduction[1] == "Knave"
-    told = _statements(text[introduction.end() : stop], names, roles_flipped)
+    names = (*introduction[3].removesuffix(", ").split(", "), introduction[4])
+    if len(names) > MOST_PEOPLE or len(set(names)) < len(names):
+        raise ValueError(
+            f"{len(names)} people; a puzzle has at most {MOST_PEOPLE}, with a name of their own each"
+        )
+    told = _statements(text[introduction.end() : stop], names, islanders)
     statements = tuple(told[person][0] for person in range(len(names)))
     if len(solutions := solve(statements)) != 1:
         raise ValueError(f"the statements of the puzzle leave {len(solutions)} assignments, not one")
@@ -56,16 +63,16 @@ def read(text: str) -> Puzzle:
         statements=statements,
         solution=solutions[0],
         wording=tuple(told[person][1] for person in range(len(names))),
-        roles_flipped=roles_flipped,
+        islanders=islanders,
         order=None if order == tuple(range(len(names))) else order,
     )
-    if puzzle.text != text[start : stop + len(QUESTION)]:
+    if puzzle.text != text[start : stop + len(islanders.question)]:
         raise ValueError(f"the puzzle is not in the published words, which are: {puzzle.text!r}")
     return puzzle
 
 
 def _statements(
-    sentences: str, names: Sequence[str], roles_flipped: bool
+    sentences: str, names: Sequence[str], islanders: Islanders
 ) -> dict[int, tuple[Statement, int]]:
     """Person -> statement and template, in the order in which they are told."""
     told: dict[int, tuple[Statement, int]] = {}
@@ -79,23 +86,25 @@ def _statements(
             )
         if (speaker := _person(match["name"], names)) in told:
             raise ValueError(f"{match['name']} makes two statements; everybody makes one")
-        told[speaker] = _statement(match["says"], names, roles_flipped), wording
+        told[speaker] = _statement(match["says"], names, islanders), wording
         position = match.end()
     return told
 
 
-def _statement(says: str, names: Sequence[str], roles_flipped: bool) -> Statement:
+def _statement(says: str, names: Sequence[str], islanders: Islanders) -> Statement:
     left, *rest = _JOINT.split(says.removeprefix("If "))
     if not rest:
-        return _leaf(left, names, roles_flipped)
+        return _leaf(left, names, islanders)
     operator, right = rest
-    return (_OPERATORS[operator], *(_leaf(part, names, roles_flipped) for part in (left, right)))
+    return (_OPERATORS[operator], *(_leaf(part, names, islanders) for part in (left, right)))
 
 
-def _leaf(says: str, names: Sequence[str], roles_flipped: bool) -> Statement:
+def _leaf(says: str, names: Sequence[str], islanders: Islanders) -> Statement:
     name, _, claim = says.partition(" is ")
-    kind = "telling-truth" if claim.endswith(role(True, roles_flipped)) else "lying"
-    leaf = (kind, _person(name, names))
+    role = claim.rpartition(" ")[2]
+    if role not in (islanders.truthful, islanders.lying):
+        raise ValueError(f"{role} is neither of the words for islanders that the puzzle introduces")
+    leaf = ("telling-truth" if role == islanders.truthful else "lying", _person(name, names))
     return ("not", leaf) if claim.startswith("not ") else leaf
 
 

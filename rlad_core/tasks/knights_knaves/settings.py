@@ -3,82 +3,121 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from rlad_core.sections.base import Section
+from rlad_core.sections.findings import refusal
+from rlad_core.sections.problems import NOT_SET, Problem
 from rlad_core.tasks.base import Task, TaskSpec
-from rlad_core.tasks.section import Asked, Part, TaskSection
+from rlad_core.tasks.files import DataFile, FileTaskSection
+from rlad_core.tasks.section import Asked, Part
 
 _PUZZLES = 300
 
 
-def _different(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(sizes)) < len(sizes):
-        raise ValueError(f"names a size twice; write {sorted(set(sizes))}")
-    return sizes
-
-
-People = Annotated[
-    tuple[Annotated[int, Field(ge=2, le=8)], ...],
-    AfterValidator(_different),
-    Field(
-        strict=False,
-        min_length=1,
-        description="Sizes of the puzzles, 2 to 8 people; each size in equal parts.",
-    ),
+Perturbation = Literal[
+    "perturbed_statement", "perturbed_leaf", "uncommon_name", "random_pair", "flip_role", "reorder_statement"
 ]
+"""The keys of `perturbations.KINDS`."""
 
 
-class TrainPuzzles(Section):
+def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"names one twice; write {sorted(set(values))}")
+    return values
+
+
+class _Puzzles(Section):
+    """Generated puzzles, or those of files."""
+
+    people: Annotated[
+        tuple[Annotated[int, Field(ge=2, le=8)], ...],
+        AfterValidator(_different),
+        Field(
+            strict=False, description="Sizes of generated puzzles, 2 to 8 people; each size in equal parts."
+        ),
+    ] = ()
+    files: tuple[DataFile, ...] = Field(
+        default=(),
+        strict=False,
+        description="Published puzzles instead, as K-and-K/knights-and-knaves or Logic-RL have them: "
+        "[{path: ...}, ...].",
+    )
+
+    @model_validator(mode="after")
+    def _has_some(self) -> Self:
+        if self.people and self.files:
+            advice = "stands beside files. Write one of the two"
+            raise refusal(Problem("people", list(self.people), advice))
+        if not self.people and not self.files:
+            advice = "or files is needed. Write people: [2, 3] to generate puzzles, or files: [{path: ...}]"
+            raise refusal(Problem("people", NOT_SET, advice))
+        return self
+
+
+class TrainPuzzles(_Puzzles):
     """Puzzles to train on."""
 
-    people: People
     count: PositiveInt = Field(
-        default=10000, description="Different puzzles over all sizes; then they repeat."
+        default=10000, description="Different generated puzzles over all sizes; then they repeat."
     )
     seed: NonNegativeInt = 0
 
 
-class EvaluationPuzzles(Section):
-    """Held-out puzzles; no puzzle is in two splits."""
+class EvaluationPuzzles(_Puzzles):
+    """Held-out puzzles; no generated puzzle is in two splits."""
 
-    people: People
-    count: PositiveInt = Field(default=_PUZZLES, description="Puzzles of each size.")
-    split: Literal["validation", "test"] = "test"
+    count: PositiveInt = Field(default=_PUZZLES, description="Generated puzzles of each size.")
+    split: Literal["validation", "test"] = Field(default="test", description="Of generated puzzles.")
+    perturbations: Annotated[
+        tuple[Perturbation, ...],
+        AfterValidator(_different),
+        Field(
+            strict=False,
+            description="Generated puzzles altered in these ways, as many again for each, beside the others.",
+        ),
+    ] = ()
     seed: NonNegativeInt = 0
 
 
-class Settings(TaskSection):
-    """Knights-and-Knaves puzzles with unique solutions, generated from seeds."""
+class Settings(FileTaskSection):
+    """Knights-and-Knaves puzzles with unique solutions, generated from seeds or read from files."""
 
     can_hang: ClassVar[bool] = False
     judges_alone: ClassVar[TaskSpec] = TaskSpec("rlad_core.tasks.knights_knaves.task:KnightsKnaves", {})
 
     name: str = "knights_knaves"
-    train: TrainPuzzles | None = Field(default=None, description="Needed to train: {people: [2, 3]}.")
-    evaluation: EvaluationPuzzles | None = Field(default=None, description="Needed: {people: [2, 3]}.")
+    train: TrainPuzzles | None = Field(
+        default=None, description="Needed to train: {people: [2, 3]}, or {files: [{path: ...}]}."
+    )
+    evaluation: EvaluationPuzzles | None = Field(
+        default=None, description="Needed: {people: [2, 3]}, or {files: [{path: ...}]}."
+    )
 
     @property
     def train_parts(self) -> tuple[Part, ...]:
-        """One part a size, their counts as equal as can be."""
-        return tuple(self._train_parts())
+        """One part a size, their counts as equal as can be, or one a file."""
+        return (*self._sizes_to_train(), *super().train_parts)
 
     @property
     def evaluation_parts(self) -> tuple[Part, ...]:
-        """One part a size."""
-        wanted = self.evaluation
-        people = () if wanted is None else wanted.people
-        return tuple(
-            Part(wanted.split, f"{size}_people", wanted.count, wanted.seed) for size in people if wanted
-        )
+        """One part a size and one for each of its perturbations, or one a file."""
+        return (*self._sizes_to_evaluate(), *super().evaluation_parts)
 
     def task(self) -> Task:
         """See `TaskSection.task`."""
         from rlad_core.tasks.knights_knaves.task import KnightsKnaves
 
-        return KnightsKnaves()
+        return KnightsKnaves(
+            files={
+                (split, file.subset): Path(file.path)
+                for split in ("train", "evaluation")
+                for file in self.files(split)
+            }
+        )
 
     def judge(self) -> TaskSpec:
         """See `TaskSection.judge`."""
@@ -86,13 +125,25 @@ class Settings(TaskSection):
 
     @classmethod
     def asked(cls, name: str, asked: Asked) -> dict[str, Any]:
-        """So many puzzles of each size."""
-        asked.refuse(name, "files", "layout")
+        """So many puzzles of each size, or of some files."""
+        asked.refuse(name, "layout")
+        if asked.files:
+            asked.refuse(f"{name} with files", "people", "split")
+            return {
+                "name": name,
+                "evaluation": {"files": [{"path": path, "count": asked.count} for path in asked.files]},
+            }
         wanted = {"people": list(asked.people or (2, 3)), "count": asked.count or _PUZZLES}
         return {"name": name, "evaluation": wanted | {"split": asked.split or "test"}}
 
-    def _train_parts(self) -> Iterator[Part]:
+    def _sizes_to_train(self) -> Iterator[Part]:
         if (wanted := self.train) is not None:
             sizes = len(wanted.people)
             for index, people in enumerate(wanted.people):
                 yield Part("train", f"{people}_people", len(range(index, wanted.count, sizes)), wanted.seed)
+
+    def _sizes_to_evaluate(self) -> Iterator[Part]:
+        if (wanted := self.evaluation) is not None:
+            for people in wanted.people:
+                for altered in ("", *(f"_{kind}" for kind in wanted.perturbations)):
+                    yield Part(wanted.split, f"{people}_people{altered}", wanted.count, wanted.seed)

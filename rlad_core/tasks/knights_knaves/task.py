@@ -1,12 +1,17 @@
-"""Knights and Knaves as a task: subsets by number of people, `generator`'s splits, `verifier`'s reward."""
+"""Knights and Knaves as a task: subsets are sizes of generated puzzles, or files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+
 from rlad_core.tasks.base import Prompt, Task, Verdict, prompt_id
-from rlad_core.tasks.knights_knaves import generator, reading, trace, verifier
+from rlad_core.tasks.knights_knaves import generator, perturbations, published, reading, trace, verifier
 from rlad_core.tasks.knights_knaves.prompt import messages
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 
@@ -15,25 +20,43 @@ _PEOPLE = {f"{people}_people": people for people in range(generator.MIN_PEOPLE, 
 
 @dataclass(frozen=True)
 class KnightsKnaves(Task):
-    """The task with the names of one pool (see `names`)."""
+    """The task with generated puzzles about people of one pool of `names`, and those of some files.
+
+    files: by split and subset, see `published`. Judging needs none.
+    """
 
     name: ClassVar[str] = "knights_knaves"
     can_hang: ClassVar[bool] = False
     name_pool: str = "common"
+    files: Mapping[tuple[str, str], Path] = field(default_factory=dict)
 
     @property
     def subsets(self) -> tuple[str, ...]:
-        """The sizes."""
-        return tuple(_PEOPLE)
+        """The sizes, and the files; "3_people_flip_role" may be asked for too, see `perturbations.KINDS`."""
+        return (*_PEOPLE, *dict.fromkeys(subset for _, subset in self.files))
 
     def prompts(self, split: str, subset: str, count: int | None, seed: int) -> list[Prompt]:
-        """`count` puzzles with "N_people" for subset; see `generator` for splits and seeds."""
-        if subset not in _PEOPLE:
-            raise ValueError(f"subset {subset!r} is unknown; write one of {', '.join(_PEOPLE)}")
+        """`count` puzzles of a file, drawn with this seed, or all; or so many generated ones of a size.
+
+        Raises:
+            ValueError: there is no such split or subset, or it does not hold so many.
+        """
+        if (split, subset) in self.files:
+            puzzles = _drawn(self.files[split, subset], count, seed)
+        else:
+            puzzles = self._generated(split, subset, count, seed)
+        return [prompt_for(puzzle, subset) for puzzle in puzzles]
+
+    def _generated(self, split: str, subset: str, count: int | None, seed: int) -> list[Puzzle]:
+        size = next((size for size in _PEOPLE if subset == size or subset.startswith(f"{size}_")), None)
+        kind = "" if size is None else subset.removeprefix(size).removeprefix("_")
+        if size is None or (kind and kind not in perturbations.KINDS):
+            known = f"{', '.join(self.subsets)}; behind a size may stand _{', _'.join(perturbations.KINDS)}"
+            raise ValueError(f"subset {subset!r} is unknown; write one of {known}")
         if count is None:
             raise ValueError("puzzles are generated without an end; write a count")
-        puzzles = generator.generate(_PEOPLE[subset], split, seed, count, self.name_pool)
-        return [prompt_for(puzzle) for puzzle in puzzles]
+        asked = (_PEOPLE[size], split, seed, count, self.name_pool)
+        return perturbations.generate(kind, *asked) if kind else generator.generate(*asked)
 
     def verify(self, response: str, gold: str) -> Verdict:
         """The Logic-RL reward, see `verifier`."""
@@ -52,13 +75,34 @@ class KnightsKnaves(Task):
         return trace.demonstration(Puzzle.from_gold(gold))
 
 
-def prompt_for(puzzle: Puzzle) -> Prompt:
-    """The prompt that asks for the solution of one puzzle, wherever it comes from."""
+def prompt_for(puzzle: Puzzle, subset: str | None = None) -> Prompt:
+    """The prompt that asks for the solution of one puzzle, wherever it comes from.
+
+    Args:
+        subset: that it is reported under; None: its size.
+    """
     chat = messages(puzzle)
     return Prompt(
         prompt_id=prompt_id(KnightsKnaves.name, chat),
         task=KnightsKnaves.name,
-        subset=f"{len(puzzle.names)}_people",
+        subset=subset or f"{len(puzzle.names)}_people",
         messages=chat,
         gold=puzzle.to_gold(),
     )
+
+
+def _drawn(path: Path, count: int | None, seed: int) -> list[Puzzle]:
+    puzzles = _different(path)
+    if count is None:
+        return puzzles
+    if count > len(puzzles):
+        raise ValueError(f"{path} has {len(puzzles)} different puzzles, fewer than {count}")
+    return [
+        puzzles[index] for index in np.sort(np.random.default_rng(seed).permutation(len(puzzles))[:count])
+    ]
+
+
+@functools.lru_cache(maxsize=8)
+def _different(path: Path) -> list[Puzzle]:
+    """Read once for several draws from the same file; a run's files don't change under it."""
+    return list({puzzle.text: puzzle for puzzle in published.read(path)}.values())

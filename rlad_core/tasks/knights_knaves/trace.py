@@ -21,7 +21,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from rlad_core.tasks.knights_knaves.prompt import reply
-from rlad_core.tasks.knights_knaves.puzzle import Puzzle, join_statements, role, statement_text
+from rlad_core.tasks.knights_knaves.puzzle import Puzzle, join_statements, statement_text
 from rlad_core.tasks.knights_knaves.statements import BINARY_OPERATORS, Statement, evaluate
 
 
@@ -38,7 +38,7 @@ def reasoning(puzzle: Puzzle) -> str:
 def _lines(puzzle: Puzzle) -> Iterator[str]:
     cases = list(itertools.product((True, False), repeat=len(puzzle.names)))
     rows = (
-        " ".join([name, *(role(case[person], puzzle.roles_flipped) for case in cases)])
+        " ".join([name, *(puzzle.islanders.role(case[person]) for case in cases)])
         for person, name in enumerate(puzzle.names)
     )
     yield f"Cases: {'; '.join(rows)}."
@@ -60,7 +60,7 @@ def _judged(statement: Statement, puzzle: Puzzle, cases: Sequence[Sequence[bool]
         left, right = (_judged(part, puzzle, cases) for part in parts)
         return f"{join_statements(kind, left, right)}, so: {truth}"
     leaf = parts[0] if kind == "not" else statement
-    claim = statement_text(statement, puzzle.names, puzzle.roles_flipped)
+    claim = statement_text(statement, puzzle.names, puzzle.islanders)
     return f"{claim}, for {puzzle.names[leaf[1]]} {truth}"
 
 

@@ -6,7 +6,7 @@ about 45 tokens and its worked solution 150, an eighth of what characters would 
 tokens as they are, so text comes back unchanged. It is an ordinary ``transformers`` fast tokenizer with a
 chat template; nothing here is needed to load it.
 
-It knows the words of puzzles with common names and unflipped roles (see `names` and `Puzzle`); anything else
+It knows the words of puzzles about knights and knaves with common names (see `names`); anything else
 may become the unknown token.
 """
 
@@ -19,8 +19,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from rlad_core.tasks.knights_knaves import names
+from rlad_core.tasks.knights_knaves.islanders import KNIGHTS
 from rlad_core.tasks.knights_knaves.prompt import FORMAT_INSTRUCTION
-from rlad_core.tasks.knights_knaves.puzzle import QUESTION, TEMPLATES, statement_text
+from rlad_core.tasks.knights_knaves.puzzle import TEMPLATES, statement_text
 
 END, PAD, UNKNOWN = "<|im_end|>", "<|endoftext|>", "<|unknown|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -32,11 +33,10 @@ CHAT_TEMPLATE = (
 
 _PHRASES = (
     FORMAT_INSTRUCTION,
-    "A very special island is inhabited only by knights and knaves. "
-    "Knights always tell the truth, and knaves always lie.",
+    KNIGHTS.description,
     " You meet",
     " inhabitants:",
-    f" {QUESTION}",
+    f" {KNIGHTS.question}",
     " is a knight",
     " is a knave",
     " is not a knight",
