@@ -86,8 +86,12 @@ class TeacherEngine(EngineSettings):
 class VerifierSettings(Section):
     """The processes that judge responses, and the limits of one check."""
 
-    workers: PositiveInt = Field(default=2, description="Processes that judge, in each replica.")
+    workers: PositiveInt = Field(
+        default=2,
+        description="Processes that judge, in each replica; up to three more each while checks are slow.",
+    )
     time_limit_s: PositiveFloat = Field(
-        default=5.0, description="Wall-clock time of one check; a longer one counts as wrong."
+        default=5.0,
+        description="Time of one check, without what it waits for a processor; a longer one counts as wrong.",
     )
     memory_limit_mib: PositiveInt = Field(default=512, description="Memory that one check may take.")

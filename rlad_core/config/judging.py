@@ -19,7 +19,7 @@ def judging_problems(config: RunConfig) -> Iterator[Problem]:
         for stage in config.stages
         if stage.objective.responses_of != "task"
     ]
-    # A group is tried as a whole before its checks are tried one by one.
+    # One more for each group: a process that was stopped is followed by a new one.
     checks = rollout.prompts_per_step * (max(judged) + 1) if judged else 0
     needed = math.ceil(checks * verifier.time_limit_s / rollout.timeout_s)
     if verifier.workers < needed:

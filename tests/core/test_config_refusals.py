@@ -137,7 +137,7 @@ def test_checks_that_hang_come_to_an_end_before_the_run_does(tmp_path: Path) -> 
         f"task={{name: math, train: {{files: [{{path: {train}, format: gsm8k}}]}}, "
         f"evaluation: {{files: [{{path: {held_out}}}]}}}}"
     )
-    # 32 groups of 8, each tried whole and then one by one: 288 checks of 12.5 s for 2 workers are 1800 s.
+    # 32 groups of 8, and one more for each: 288 checks of 12.5 s for 2 workers are 1800 s.
     assert read(math, "verifier.time_limit_s=12.5").verifier.workers == 2
     problem = the_problem(math, "verifier.time_limit_s=13")
     assert problem.startswith("verifier.workers (2): if all checks of a step took 13 s")

@@ -131,6 +131,75 @@ def test_crashes_one_after_the_other_never_reach_a_neighbour(judge: Judging) -> 
     assert [isinstance(o, Failed) and o.kind == "crash" for o in outcomes] == [r == "die" for r in responses]
 
 
+def test_others_are_answered_while_checks_hang(judge: Judging) -> None:
+    async def judged() -> None:
+        def asking(*responses: str) -> asyncio.Task[list[Outcome]]:
+            return asyncio.create_task(judge.pool.judge([Check("hostile", r, "{}") for r in responses]))
+
+        # More that hang than there are workers, each in the middle of a request of 64.
+        hanging = [asking(*["a"] * 20, offence, *["b"] * 43) for offence in ("hang", "spin", "hang")]
+        for _ in range(3):
+            await asyncio.sleep(0.15)
+            others = await asyncio.gather(*(asking(*["a"] * 8) for _ in range(20)))
+            assert all(whys(outcomes) == ["judged"] * 8 for outcomes in others)
+            assert not any(task.done() for task in hanging)
+        for outcomes in await asyncio.gather(*hanging):
+            assert [isinstance(outcome, Failed) for outcome in outcomes] == [
+                place == 20 for place in range(64)
+            ]
+
+    judge.run(judged())
+
+
+def test_a_request_whose_checks_all_hang_leaves_room_for_others(judge: Judging) -> None:
+    async def judged() -> None:
+        hanging = asyncio.create_task(judge.pool.judge([Check("hostile", "hang", "{}")] * 9))
+        # It has taken all the places that one request may have by then, and waits for more.
+        await asyncio.sleep(0.8)
+        assert whys(await judge.pool.judge([Check("hostile", "a", "{}")])) == ["judged"]
+        assert not hanging.done()
+        assert {outcome.kind for outcome in await hanging if isinstance(outcome, Failed)} == {"time"}
+
+    judge.run(judged())
+    # As many as before, once nothing is slow.
+    judge(*["a"] * 64)
+    assert len(judge.pool.pids) <= 3
+
+
+def test_the_pool_serves_one_loop_after_the_other() -> None:
+    pool = CheckPool(HOSTILE, workers=1, time_limit_s=1.0, memory_limit_bytes=2**28)
+    asyncio.run(pool.start())
+    for _ in range(2):
+        assert whys(asyncio.run(pool.judge([Check("hostile", "a", "{}")]))) == ["judged"]
+    assert asyncio.run(pool.judge([])) == []
+    pool.close()
+    with pytest.raises(RuntimeError, match="is closed"):
+        asyncio.run(pool.judge([Check("hostile", "a", "{}")]))
+
+
+def test_closing_tells_those_who_wait() -> None:
+    async def judged() -> None:
+        pool = CheckPool(HOSTILE, workers=1, time_limit_s=60.0, memory_limit_bytes=2**28)
+        await pool.start()
+        waiting = asyncio.create_task(pool.judge([Check("hostile", "hang", "{}")] * 3))
+        await asyncio.sleep(0.3)
+        pool.close()
+        with pytest.raises(RuntimeError, match="the pool of worker processes is closed"):
+            await waiting
+
+    asyncio.run(judged())
+
+
+def test_workers_that_are_killed_while_idle_are_replaced(judge: Judging) -> None:
+    judge("a")
+    before = judge.pool.pids
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    assert whys(judge(*["a"] * 64)) == ["judged"] * 64
+    judge.run(judge.pool.start())
+    assert not set(judge.pool.pids) & set(before)
+
+
 _KILLED_SERVICE = """
 import asyncio, os, signal
 from rlad_core.tasks.base import TaskSpec

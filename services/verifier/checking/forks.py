@@ -6,10 +6,11 @@ worker that had to be killed. This one is clean and has the imports done. Python
 may lie, and has every worker run the main module again.
 
 It does two things, one request at a time: ``fork`` with the descriptors that a worker gets, answered by a
-process id, and ``reap`` of a process id, answered by an exit code or ``-`` while it runs. It ends when its
-client does.
+process id, or ``!`` and what hinders it; and ``reap`` of a process id, answered by an exit code, or ``-`` as
+long as it runs. It ends when its client does.
 """
 
+import errno
 import importlib
 import os
 import signal
@@ -21,12 +22,14 @@ import time
 import traceback
 from collections.abc import Sequence
 
-from services.verifier.checking import worker
+from services.verifier.checking import endings, worker
 
 START_LIMIT_S = 120.0
 _RUNS = "-"
 _UNKNOWN = "?"
-_REQUEST_BYTES = 64
+_HINDERED = "!"
+_REQUEST_BYTES = 512
+_SAID_BYTES = 8192
 _POLL_S = 0.002
 
 # Installed packages come first, and all of ours that is loaded by then comes from where they are.
@@ -68,11 +71,15 @@ class ForkServer:
                 if self._process is None or self._process.poll() is not None:
                     self._start()
                 try:
-                    return int(self._ask(b"fork", descriptors))
+                    answer = self._ask(b"fork", descriptors)
                 except OSError as error:
                     if last:
                         raise RuntimeError(f"no worker process can be forked: {error}") from error
                     self._stop()
+                    continue
+                if answer.startswith(_HINDERED):
+                    raise RuntimeError(f"no worker process can be forked: {answer.removeprefix(_HINDERED)}")
+                return int(answer)
         raise AssertionError
 
     def reap(self, pid: int, limit_s: float) -> int | None:
@@ -99,6 +106,8 @@ class ForkServer:
 
     def _start(self) -> None:
         self._stop()
+        self._errors = os.memfd_create("forks")
+        self._kills_for_memory = endings.kills_for_memory()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(START_LIMIT_S)
         program = _PROGRAM.format(
@@ -109,6 +118,7 @@ class ForkServer:
                 [sys.executable, "-P", "-c", program],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=self._errors,
                 pass_fds=[theirs.fileno()],
                 cwd="/",
                 start_new_session=True,
@@ -120,6 +130,7 @@ class ForkServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+            os.close(self._errors)
 
     def _ask(self, request: bytes, descriptors: Sequence[int] = ()) -> str:
         """Raises OSError: no answer."""
@@ -129,8 +140,20 @@ class ForkServer:
         except TimeoutError as error:
             raise OSError(f"waited {START_LIMIT_S:.0f} s for the process that forks them") from error
         if not answer:
-            raise OSError("the process that forks them has ended")
-        return answer.decode()
+            raise OSError(f"the process that forks them has ended{self._why_it_ended()}")
+        return answer.decode("utf-8", "replace")
+
+    def _why_it_ended(self) -> str:
+        """How, and what it wrote last."""
+        if self._process is None:
+            return ""
+        try:
+            code = self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            return ""
+        written = os.pread(self._errors, _SAID_BYTES, max(0, os.fstat(self._errors).st_size - _SAID_BYTES))
+        how = endings.how_it_ended(code, self._kills_for_memory)
+        return f" with {how}{endings.last_words(written)}"
 
 
 def main(control_fd: int, preload: Sequence[str], paths: Sequence[str]) -> None:
@@ -152,13 +175,19 @@ def main(control_fd: int, preload: Sequence[str], paths: Sequence[str]) -> None:
 
 def _fork(control: socket.socket, descriptors: Sequence[int]) -> bytes:
     server = os.getpid()
-    if (pid := os.fork()) == 0:
+    try:
+        pid = os.fork()
+    except OSError as error:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return f"{_HINDERED}{_why_not(error)}".encode()[:_REQUEST_BYTES]
+    if pid == 0:
         try:
             control.close()
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
-            connection, errors, traces = descriptors
-            worker.serve(connection, errors, traces, server)
+            connection, errors, traces, progress = descriptors
+            worker.serve(connection, errors, traces, progress, server)
         except BaseException:  # noqa: BLE001 - must not go on as another server
             traceback.print_exc()
             sys.stderr.flush()
@@ -168,6 +197,14 @@ def _fork(control: socket.socket, descriptors: Sequence[int]) -> bytes:
     for descriptor in descriptors:
         os.close(descriptor)
     return b"%d" % pid
+
+
+def _why_not(error: OSError) -> str:
+    limits = {
+        errno.EAGAIN: "; no more processes are allowed: see ulimit -u, and pids.max of a container",
+        errno.ENOMEM: "; there is no memory for one more",
+    }
+    return f"{error.strerror}{limits.get(error.errno or 0, '')}"
 
 
 def _reap(pid: int) -> bytes:

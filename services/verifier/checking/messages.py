@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from rlad_core.tasks.base import TaskSpec, Verdict
 
+SLOW_S = 0.1
+"""A check that takes longer is slow: what came with it is left to other processes."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -51,14 +54,3 @@ class Ready:
 
     users: dict[str, str]
     folders: frozenset[str]
-
-
-@dataclass(frozen=True)
-class ChunkOutcomes:
-    """Outcomes of the first checks of a chunk.
-
-    spent: the process has grown so much that it should make room for a new one.
-    """
-
-    outcomes: list[Outcome]
-    spent: bool

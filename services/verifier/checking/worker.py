@@ -2,32 +2,42 @@
 
 import ctypes
 import os
+import pickle
 import resource
 import signal
+import socket
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from rlad_core.sections import code
 from rlad_core.tasks.base import Task, Verdict
-from services.verifier.checking import loading, surroundings, traces, verdicts
-from services.verifier.checking.messages import Check, ChunkOutcomes, Failed, Outcome, Ready, Setup
+from services.verifier.checking import loading, surroundings, traces, verdicts, wire
+from services.verifier.checking.messages import SLOW_S, Check, Failed, Outcome, Setup
+from services.verifier.checking.progress import Progress
 
 _PR_SET_PDEATHSIG = 1
+_TELL_S = 0.002
+"""Between messages, so that cheap checks cost no message each."""
 
 
-def serve(connection_fd: int, errors_fd: int, traces_fd: int, server: int) -> None:
-    """Take a `Setup`, tell what is loaded and `Ready`; then answer (checks, soft limit) with `ChunkOutcomes`.
+def serve(connection_fd: int, errors_fd: int, traces_fd: int, progress_fd: int, server: int) -> None:
+    """Take a `Setup`, tell what is loaded; then judge chunks of checks, and tell outcomes as they are there.
+
+    It says ``{"loads": task}``, then ``{"users": ..., "folders": ...}`` (see `Ready`) or ``{"why": ...}``.
+    Behind the outcomes of a chunk comes ``{"spent": ...}``: whether the process has grown so much that it
+    should make room for a new one. Checks behind a slow one have no outcomes then.
 
     Args:
         connection_fd: of a pipe, both ways; the process ends when the other end is closed.
         errors_fd: standard error until it is ready.
         traces_fd: see `traces.write_to`.
+        progress_fd: see `progress`.
         server: the process that forked this one.
     """
     # A group of its own, which is killed as a whole, and which is all that a check can kill by `kill(0)`.
     os.setsid()
+    os.dup2(errors_fd, 2)
     # A check that hangs must not outlive a service that was killed: its fork server ends, and so does this.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
@@ -41,39 +51,42 @@ def serve(connection_fd: int, errors_fd: int, traces_fd: int, server: int) -> No
     os.close(errors_fd)
     surroundings.open_streams()
     traces.write_to(traces_fd)
-    connection = Connection(connection_fd)
+    connection = socket.socket(fileno=connection_fd)
     # What a check forks must not answer in its place.
     os.register_at_fork(after_in_child=connection.close)
-    worker = _Worker(connection.recv(), traces_fd)
+    if (setup := wire.read(connection)) is None:
+        return
+    worker = _Worker(pickle.loads(setup), traces_fd, Progress(progress_fd), connection)
     try:
-        connection.send(worker.load(connection))
+        worker.load()
     except loading.LoadError as error:
-        connection.send(Failed("load", verdicts.text(str(error))))
+        worker.tell(wire.words({"why": verdicts.text(str(error))}))
         return
     surroundings.silence()
-    while True:
-        try:
-            checks, soft_limit_s = connection.recv()
-        except EOFError:
-            return
-        connection.send(worker.judge(checks, soft_limit_s))
+    while (chunk := wire.read(connection)) is not None:
+        worker.judge([Check(*each) for each in pickle.loads(chunk)])
 
 
 class _Worker:
     """The tasks, and what their checks may take."""
 
-    def __init__(self, setup: Setup, traces_fd: int) -> None:
+    def __init__(self, setup: Setup, traces_fd: int, progress: Progress, connection: socket.socket) -> None:
         self._setup, self._traces_fd = setup, traces_fd
+        self._progress, self._connection = progress, connection
         self._tasks: dict[str, Task] = {}
         self._pid = os.getpid()
 
-    def load(self, connection: Connection) -> Ready:
-        """Make the tasks; tells the name of each one before."""
+    def tell(self, message: bytes) -> None:
+        """Send it."""
+        self._connection.sendall(wire.framed(message))
+
+    def load(self) -> None:
+        """Make the tasks, and tell what there is."""
         os.chdir(self._setup.folder)
         code.receive(self._setup.code)
         users: dict[str, str] = {}
         for name, spec in self._setup.tasks.items():
-            connection.send(name)
+            self.tell(wire.words({"loads": name}))
             task = self._tasks[name] = loading.load(name, spec)
             loading.warm_up(name, task)
             if task.is_users:
@@ -83,27 +96,31 @@ class _Worker:
         self._surroundings.restore()
         self._bytes_at_start = _address_space()
         folders = loading.folders(self._setup.tasks, self._setup.code)
-        return Ready(users, folders | {str(Path(file).parent) for file in users.values()})
+        folders |= {str(Path(file).parent) for file in users.values()}
+        self.tell(wire.words({"users": users, "folders": sorted(folders)}))
 
-    def judge(self, checks: Sequence[Check], soft_limit_s: float) -> ChunkOutcomes:
-        """Judge checks in order, until all are done or the time is over.
-
-        Returns:
-            Outcomes of the first checks, at least one; those left out took no part.
-        """
-        stop = time.monotonic() + soft_limit_s
-        # Again each time: a check may have put a handler of its own in the place of these.
-        traces.write_to(self._traces_fd)
+    def judge(self, checks: Sequence[Check]) -> None:
+        """Judge checks in order, until all are done or one was slow: others may have the rest by then."""
         # From where the process stands, so that what users' code keeps is not taken from the next check; one
         # that keeps much is replaced below.
         self._limit_memory()
-        outcomes: list[Outcome] = []
-        for check in checks:
-            outcomes.append(self._judge(check))
-            if time.monotonic() > stop:
+        self._progress.next_chunk()
+        untold: list[Outcome] = []
+        told = time.monotonic()
+        for place, check in enumerate(checks):
+            # Again each time: a check may have put a handler of its own in the place of these.
+            traces.write_to(self._traces_fd)
+            began = self._progress.begin(place)
+            untold.append(self._judge(check))
+            if (now := time.monotonic()) - told > _TELL_S:
+                self.tell(wire.outcomes(untold))
+                told = now
+                untold.clear()
+            if now - began > SLOW_S:
                 break
+        self.tell(wire.outcomes(untold))
         grown = _address_space() - self._bytes_at_start
-        return ChunkOutcomes(outcomes, grown > self._setup.memory_limit_bytes)
+        self.tell(wire.words({"spent": grown > self._setup.memory_limit_bytes}))
 
     def _judge(self, check: Check) -> Outcome:
         """Whatever users' code does short of ending the process is an outcome."""
@@ -120,9 +137,8 @@ class _Worker:
         except MemoryError as error:
             bare = MemoryError().with_traceback(error.__traceback__)
             where = code.fault(bare).removeprefix(type(bare).__name__)
-            return Failed(
-                "memory", f"needed more than {self._setup.memory_limit_bytes / 2**20:.0f} MiB{where}"
-            )
+            needed = f"needed more than {self._setup.memory_limit_bytes / 2**20:.0f} MiB"
+            return Failed("memory", verdicts.text(f"{needed}{where}"))
         except BaseException as error:  # noqa: BLE001 - one response must not fail its neighbours; it is told
             return Failed("error", verdicts.text(f"raised {code.fault(error)}"))
 

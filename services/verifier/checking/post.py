@@ -1,0 +1,116 @@
+"""A worker process and the chunk that it is busy with, as the pool sees it."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Sequence
+
+from services.verifier.checking import wire
+from services.verifier.checking.messages import Outcome
+from services.verifier.checking.process import WorkerProcess
+from services.verifier.checking.queue import Job
+
+_READ_BYTES = 2**18
+# A machine that is busy for ever must not keep a check that hangs for ever.
+_LONGEST_WAIT = 4
+
+
+class Post:
+    """Given a chunk of jobs, it says their outcomes in order, some at a time.
+
+    Attributes:
+        slow: the job that keeps it from its other ones, which others have by now; None: there is none.
+    """
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self.process = process
+        self.slow: Job | None = None
+        self._jobs: list[Job] = []
+        self._told = 0
+        self._is_shared = False
+        self._chunks = 0
+        self._given = self._waited = 0.0
+        self._looked_at: Job | None = None
+        self._messages = wire.Messages()
+        self._unsent = bytearray()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has a chunk."""
+        return bool(self._jobs)
+
+    def give(self, jobs: Sequence[Job]) -> None:
+        """A chunk for a process that has none; `send` sends it."""
+        self._jobs, self._told, self._is_shared = list(jobs), 0, False
+        self._chunks += 1
+        self._given = time.monotonic()
+        checks = [(job.check.task, job.check.response, job.check.gold) for job in jobs]
+        self._unsent += wire.framed(pickle.dumps(checks, pickle.HIGHEST_PROTOCOL))
+
+    def send(self) -> bool:
+        """Send what can be sent at once; whether that was all. That a process is gone `read` tells."""
+        try:
+            while self._unsent:
+                del self._unsent[: self.process.connection.send(self._unsent)]
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._unsent.clear()
+        return True
+
+    def read(self) -> list[bytes]:
+        """What it has said since; `wire` reads these messages.
+
+        Raises:
+            OSError: it is gone, or says what is no message.
+        """
+        try:
+            data = self.process.connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            return []
+        if not data:
+            raise ConnectionResetError
+        return self._messages.feed(data)
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell the requests of the next outcomes.
+
+        Raises:
+            BrokenError: there are more than it has checks.
+        """
+        jobs = self._jobs[self._told : self._told + len(outcomes)]
+        if len(jobs) < len(outcomes):
+            raise wire.BrokenError(f"{len(outcomes)} outcomes of {len(jobs)} checks")
+        self._told += len(outcomes)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            job.settle(outcome)
+
+    def current(self) -> Job | None:
+        """The job that it is at; None: at none, it has told of all."""
+        place = max(self._told, self._place()[0])
+        return self._jobs[place] if place < len(self._jobs) else None
+
+    def ran_s(self, job: Job) -> float:
+        """For how long it has been at its job, without what it waited for a processor where that is known."""
+        ran = time.monotonic() - self._place()[1]
+        waited = self.process.waited_s()
+        if job is not self._looked_at:
+            self._looked_at, self._waited = job, waited
+        return max(ran - (waited - self._waited), ran / _LONGEST_WAIT)
+
+    def leave_to_others(self, but: Job) -> list[Job]:
+        """The jobs whose outcomes it has not told, but one; what it will say of them may come too late."""
+        self._is_shared = True
+        return [job for job in self._jobs[self._told :] if job is not but]
+
+    def end_of_chunk(self) -> list[Job]:
+        """It has no chunk any more; the jobs of it that nobody else has."""
+        rest = [] if self._is_shared else self._jobs[self._told :]
+        self._jobs = []
+        return rest
+
+    def _place(self) -> tuple[int, float]:
+        """In the chunk, and since when."""
+        at = self.process.at()
+        return (at.place, at.began) if at.chunk == self._chunks else (0, self._given)
