@@ -1,6 +1,6 @@
 """Layers compiled with torch.compile, which fuses what lies between products of matrices.
 
-On an NVIDIA H200 an update of a model of Qwen3-0.6B's shape takes 0.57 of its time so (docs/performance.md).
+On an NVIDIA H200 an update of a model of Qwen3-0.6B's shape takes 0.6 of its time so (docs/performance.md).
 """
 
 from __future__ import annotations
