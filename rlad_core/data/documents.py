@@ -1,0 +1,163 @@
+"""Rows of JSON and CSV files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlad_core.data.faults import Choose, DataError, Fault, Found, Row
+from rlad_core.data.text import BROKEN, decoded, fault_of, said
+
+
+def json_rows(path: Path, encoding: str | None) -> Iterator[Found]:
+    """One object a line, or all in one array; what the file begins with says which, not its ending.
+
+    Raises:
+        DataError: the file cannot be read, or is one document that is no JSON.
+    """
+    with decoded(path, encoding) as text:
+        try:
+            first = _first_line(text)
+        except BROKEN as error:
+            raise DataError(f"{path}, line 1: {said(error)}") from error
+    start = first.lstrip()
+    if start.startswith("[") or (start.startswith("{") and _fails(first)):
+        yield from _document(path, encoding)
+    else:
+        yield from _lines(path, encoding)
+
+
+def csv_rows(path: Path, encoding: str | None, choose: Choose | None = None) -> Iterator[Found]:
+    """One row below a line with the columns' names; cells that are empty or NaN are None.
+
+    Raises:
+        DataError: the file cannot be read, has no names, or a quotation mark has no end.
+    """
+    csv.field_size_limit(2**31 - 1)
+    with decoded(path, encoding, newline="") as text:
+        line = 1
+        try:
+            head = text.readline()
+            names = next(csv.reader([head], delimiter=(mark := _delimiter(path, head))), [])
+            if fault := fault_of(head):
+                raise DataError(f"{path}, line 1: {fault}")
+            _check_names(path, names)
+            if choose is not None:
+                _chosen(path, choose, names)
+            cells = csv.reader(text, delimiter=mark, strict=True)
+            for row in cells:
+                where, line = f"{path}, line {line + 1}", cells.line_num + 1
+                if not row:
+                    continue
+                if fault := fault_of("".join(row)):
+                    yield Fault(where, fault)
+                elif len(row) != len(names):
+                    yield Fault(where, f"has {len(row)} cells, and the file has {len(names)} columns")
+                else:
+                    yield Row(where, dict(zip(names, map(_cell, row), strict=True)))
+        except csv.Error as error:
+            raise DataError(f"{path}, line {line + 1}: is no CSV: {error}") from error
+        except BROKEN as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path}, line {line + 1}: {said(error)}") from error
+
+
+def csv_names(path: Path, encoding: str | None) -> list[str]:
+    """The names of a CSV file's columns."""
+    with decoded(path, encoding, newline="") as text:
+        head = text.readline()
+    return next(csv.reader([head], delimiter=_delimiter(path, head)), [])
+
+
+def _lines(path: Path, encoding: str | None) -> Iterator[Found]:
+    with decoded(path, encoding) as text:
+        number = 0
+        try:
+            for number, line in enumerate(text, start=1):
+                if line.strip():
+                    where = f"{path}, line {number}"
+                    yield Fault(where, fault) if (fault := fault_of(line)) else _object(where, line)
+        except BROKEN as error:
+            raise DataError(f"{path}, line {number + 1}: {said(error)}") from error
+
+
+def _document(path: Path, encoding: str | None) -> Iterator[Found]:
+    with decoded(path, encoding) as stream:
+        try:
+            text = stream.read()
+            document = json.loads(text)
+        except BROKEN as error:
+            raise DataError(f"{path}: {said(error)}") from error
+        except (json.JSONDecodeError, RecursionError, ValueError) as error:
+            raise DataError(f"{path} is no JSON: {error}") from error
+    odd = fault_of(text) is not None
+    for number, values in enumerate(_rows_in(document), start=1):
+        where = f"{path}, row {number}"
+        if not isinstance(values, dict):
+            yield Fault(where, f"is no JSON object: {str(values)[:60]!r}")
+        elif odd and (fault := fault_of(json.dumps(values, ensure_ascii=False))):
+            yield Fault(where, fault)
+        else:
+            yield Row(where, values)
+
+
+def _rows_in(document: Any) -> list[Any]:
+    """The rows of an array, also of one that stands below a single key (``{"data": [...]}``)."""
+    if isinstance(document, dict):
+        inside = list(document.values())
+        rows = inside[0] if len(inside) == 1 and isinstance(inside[0], list) else [document]
+        return rows if all(isinstance(row, dict) for row in rows) else [document]
+    return document if isinstance(document, list) else [document]
+
+
+def _object(where: str, text: str) -> Found:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Fault(where, f"is no JSON: {error}")
+    if not isinstance(values, dict):
+        return Fault(where, f"is no JSON object: {text.strip()[:60]!r}")
+    return Row(where, values)
+
+
+def _first_line(text: Iterator[str]) -> str:
+    return next((line for line in text if line.strip()), "")
+
+
+def _fails(line: str) -> bool:
+    try:
+        json.loads(line)
+    except json.JSONDecodeError as error:
+        # A document over several lines breaks off at the end of the first; a broken row, before it.
+        return error.pos >= len(line.rstrip())
+    except (ValueError, RecursionError):
+        return False
+    return False
+
+
+def _delimiter(path: Path, head: str) -> str:
+    if ".tsv" in path.suffixes:
+        return "\t"
+    return ";" if ";" in head and "," not in head else ","
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    if not any(name.strip() for name in names):
+        raise DataError(f"{path}, line 1: has no names of columns")
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}, line 1: two columns have the same name: {', '.join(names)}")
+
+
+def _chosen(path: Path, choose: Choose, names: list[str]) -> None:
+    try:
+        choose(names)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _cell(text: str) -> str | None:
+    return None if text.strip().lower() in ("", "nan") else text

@@ -1,0 +1,65 @@
+"""Which files a path of a recipe means."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from rlad_core.data.faults import DataError
+
+_COMPRESSED = (".gz", ".zst", ".zstd")
+ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
+"""Of files that can be read; each may have `.gz` or `.zst` behind it."""
+_SHARD = re.compile(r"[-_.]?\d+-of-\d+$")
+
+
+def ending(path: Path) -> str:
+    """The ending that says what a file is, without that of its compression; one of `ENDINGS` or none."""
+    plain = _uncompressed(path.name)
+    return next((each for each in ENDINGS if plain.lower().endswith(each)), "")
+
+
+def files_of(path: str) -> list[Path]:
+    """The files of a path, in the order of their names.
+
+    Raises:
+        DataError: there is none, or it is a folder that holds no dataset.
+    """
+    place = Path(path)
+    if place.is_dir():
+        from rlad_core.data.arrow import shards
+
+        return shards(place)
+    found = [place] if place.is_file() else [Path(each) for each in sorted(glob.glob(path, recursive=True))]
+    files = [each for each in found if each.is_file()]
+    if not files:
+        raise DataError(f"{path}: there is no such file")
+    return files
+
+
+def path_fault(path: str) -> str | None:
+    """What is wrong with a path of data, for its author; None: nothing, as far as its files' names tell."""
+    try:
+        files = files_of(path)
+    except DataError as error:
+        return "there is no such file. Write the path of one" if "no such file" in str(error) else str(error)
+    wrong = [file for file in files if not ending(file)]
+    if not wrong:
+        return None
+    said = "is no data file" if files == [Path(path)] else f"{wrong[0].name} is no data file"
+    return f"{said}. Write one that ends in {', '.join(ENDINGS)}, perhaps with .gz or .zst behind it"
+
+
+def name_of(path: str) -> str:
+    """What prompts of a path are reported under: its last part, without endings and a pattern's wildcards."""
+    place = Path(path)
+    name = _uncompressed(place.name)
+    known = next((each for each in ENDINGS if name.lower().endswith(each)), "")
+    name = _SHARD.sub("", name[: len(name) - len(known)] if known else name)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")
+    return name or (name_of(str(place.parent)) if place.parent != place else "data")
+
+
+def _uncompressed(name: str) -> str:
+    return next((name[: -len(each)] for each in _COMPRESSED if name.lower().endswith(each)), name)

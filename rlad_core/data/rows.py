@@ -1,0 +1,59 @@
+"""The rows of a path, by the endings of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from rlad_core.data import documents
+from rlad_core.data.faults import Choose, DataError, Found, Row
+from rlad_core.data.paths import ENDINGS, ending, files_of
+
+_TABLES = (".parquet", ".arrow", ".feather")
+_SHEETS = (".csv", ".tsv")
+_FIRST = 20
+
+
+def rows(path: str, *, encoding: str | None = None, choose: Choose | None = None) -> Iterator[Found]:
+    """The rows of all files, in their order.
+
+    Args:
+        path: a file, a pattern, or a folder of the library `datasets`.
+        encoding: of texts; None: UTF-8, or what a file's first bytes say.
+        choose: which columns are wanted, where a file has columns.
+
+    Raises:
+        DataError: a file cannot be read, or lacks what `choose` wants.
+    """
+    for file in files_of(path):
+        yield from _rows(file, encoding, choose)
+
+
+def column_names(path: str, encoding: str | None = None) -> list[str]:
+    """The columns of a path's first file; where rows have keys instead, those of its first rows.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    file: Path = files_of(path)[0]
+    if ending(file) in _SHEETS:
+        return documents.csv_names(file, encoding)
+    if ending(file) in _TABLES:
+        from rlad_core.data import arrow
+
+        return arrow.arrow_names(file)
+    found = islice(rows(str(file), encoding=encoding), _FIRST)
+    return list(dict.fromkeys(name for row in found if isinstance(row, Row) for name in row.values))
+
+
+def _rows(file: Path, encoding: str | None, choose: Choose | None) -> Iterator[Found]:
+    if not (kind := ending(file)):
+        raise DataError(f"{file} ends in none of {', '.join(ENDINGS)}")
+    if kind in _TABLES:
+        from rlad_core.data import arrow  # with it pyarrow, which `rlad plan` does without
+
+        return (arrow.parquet_rows if kind == ".parquet" else arrow.arrow_rows)(file, choose)
+    if kind in _SHEETS:
+        return documents.csv_rows(file, encoding, choose)
+    return documents.json_rows(file, encoding)
