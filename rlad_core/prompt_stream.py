@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,33 +22,36 @@ if TYPE_CHECKING:
 Tasks = Mapping[str, Task]
 
 
+@dataclass(frozen=True)
+class Selection:
+    """What is left out of a recipe's prompts, as `prompt_checks` decides before anything starts.
+
+    training, held_out: ids of prompts that are not used.
+    limit: tokens that a longer prompt keeps; None: none is cut.
+    """
+
+    training: frozenset[str] = frozenset()
+    held_out: frozenset[str] = frozenset()
+    limit: int | None = None
+
+
 class PromptTables:
     """Prompts as the policy reads them.
 
     Args:
         tokenizer: the policy's, with a chat template.
-        max_length: tokens of the policy's longest sequence.
+        limit: tokens that a prompt may have: of a longer one the longest message loses its beginning. None:
+            it stays as it is.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, limit: int | None = None) -> None:
         self._tokenizer = tokenizer
-        self._max_length = max_length
+        self._limit = limit
         self.fingerprint = schema.tokenizer_fingerprint(tokenizer.get_vocab())
 
     def table(self, prompts: Sequence[Prompt]) -> pa.Table:
-        """PROMPTS of these prompts, in order.
-
-        Raises:
-            ValueError: a prompt is too long for the policy's context; says which.
-        """
-        texts = [
-            self._tokenizer.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
-            for prompt in prompts
-        ]
-        ids = self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        for prompt, tokens in zip(prompts, ids, strict=True):
-            # A response has one token at least.
-            self._check_fits(prompt, len(tokens) + 1, "with the first token of a response")
+        """PROMPTS of these prompts, in order."""
+        texts, ids = self.read(prompts)
         return schema.build(
             schema.PROMPTS,
             {
@@ -60,13 +65,27 @@ class PromptTables:
             tokenizer_fingerprint=self.fingerprint,
         )
 
+    def read(self, prompts: Sequence[Prompt]) -> tuple[list[str], list[list[int]]]:
+        """Text and token ids of each prompt, with the chat template and its generation prompt.
+
+        Raises:
+            Exception: what the chat template raises, which may refuse a chat.
+        """
+        texts = [self._text(prompt.messages) for prompt in prompts]
+        ids = self._ids(texts)
+        for place, tokens in enumerate(ids):
+            if self._limit is not None and len(tokens) > self._limit:
+                texts[place] = self._shortened(prompts[place], self._limit)
+                [ids[place]] = self._ids([texts[place]])
+        return texts, ids
+
     def demonstrations(
         self, prompts: Sequence[Prompt], sequence_ids: Sequence[str], tasks: Tasks
     ) -> pa.Table:
         """SEQUENCES of these prompts with their tasks' worked solutions, each closed by the end token.
 
         Raises:
-            ValueError: a prompt with its solution is too long for the policy's context; says which.
+            ValueError: a task has no worked solution for one of them.
         """
         table = rows_of(self.table(different(prompts)), prompts)
         asked_ids = table.column("prompt_token_ids")
@@ -75,9 +94,6 @@ class PromptTables:
             for prompt, text in zip(prompts, table.column("prompt").to_pylist(), strict=True)
         ]
         ids = self._tokenizer(replies, add_special_tokens=False)["input_ids"] if replies else []
-        asked = schema.lengths(asked_ids)
-        for prompt, before, tokens in zip(prompts, asked, ids, strict=True):
-            self._check_fits(prompt, int(before) + len(tokens) + 1, "with its worked solution")
         return schema.build(
             schema.SEQUENCES,
             {
@@ -88,34 +104,56 @@ class PromptTables:
             tokenizer_fingerprint=self.fingerprint,
         )
 
-    def _check_fits(self, prompt: Prompt, tokens: int, what: str) -> None:
-        if tokens > self._max_length:
-            raise ValueError(
-                f"prompt {prompt.prompt_id} ({prompt.subset}) {what} has {tokens} tokens and "
-                f"policy.max_length is {self._max_length}: raise it, or leave the subset out"
-            )
+    def _text(self, messages: list[dict[str, str]]) -> str:
+        text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return str(text)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return list(self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]) if texts else []
+
+    def _shortened(self, prompt: Prompt, limit: int) -> str:
+        """The prompt's text with as much of its longest message's end as fits, or its last letter."""
+        longest = max(range(len(prompt.messages)), key=lambda place: len(prompt.messages[place]["content"]))
+        content = prompt.messages[longest]["content"]
+
+        def without(cut: int) -> str:
+            messages = [dict(message) for message in prompt.messages]
+            messages[longest]["content"] = content[cut:]
+            return self._text(messages)
+
+        cuts = range(1, max(len(content), 2))
+        cut = bisect_left(cuts, True, key=lambda cut: len(self._ids([without(cut)])[0]) <= limit)
+        return without(cuts[min(cut, len(cuts) - 1)])
 
 
 class PromptStream:
     """The training prompts of a run.
 
-    Position p of the stream is a prompt of epoch p // n, shuffled anew in each epoch by the run's seed alone,
-    so a resumed run sees the order it would have seen.
+    Position p of the stream is a visit: a prompt in epoch p // n. Each epoch is shuffled anew, by the run's
+    seed alone, so a resumed run sees the order it would have seen.
 
     Args:
         config: the run.
         tokenizer: the policy's, with a chat template.
+        selection: what is left out of its prompts.
 
     Raises:
-        ValueError: a task cannot give as many prompts.
+        ValueError: a task cannot give as many prompts, or there is none.
     """
 
-    def __init__(self, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._seed = config.seed
+    def __init__(
+        self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, selection: Selection = Selection()
+    ) -> None:
         self._tasks = tasks_of(config)
-        self._tables = PromptTables(tokenizer, config.policy.max_length)
-        self._prompts = training_prompts(config, self._tasks)
-        self._order: tuple[int, np.ndarray] | None = None
+        self._tables = PromptTables(tokenizer, selection.limit)
+        self._prompts = training_prompts(config, self._tasks, selection)
+        if not self._prompts:
+            raise ValueError("there is no prompt to train on")
+        count, seed = len(self._prompts), config.seed
+        # A step that crosses epochs needs two orders, and a resumed one perhaps an older one.
+        self._order = lru_cache(maxsize=4)(
+            lambda epoch: np.random.default_rng([seed, epoch]).permutation(count)
+        )
 
     def prompts(self, positions: Sequence[int]) -> list[Prompt]:
         """The prompts at these positions of the stream."""
@@ -135,15 +173,15 @@ class PromptStream:
 
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self._prompts))
-        if self._order is None or self._order[0] != epoch:
-            generator = np.random.default_rng([self._seed, epoch])
-            self._order = (epoch, generator.permutation(len(self._prompts)))
-        return int(self._order[1][place])
+        return int(self._order(epoch)[place])
 
 
-def different(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """Each prompt once, in the order of their first places."""
-    return list({prompt.prompt_id: prompt for prompt in prompts}.values())
+def different(prompts: Iterable[Prompt]) -> list[Prompt]:
+    """Each prompt once, as it is where it comes first."""
+    found: dict[str, Prompt] = {}
+    for prompt in prompts:
+        found.setdefault(prompt.prompt_id, prompt)
+    return list(found.values())
 
 
 def rows_of(table: pa.Table, prompts: Sequence[Prompt]) -> pa.Table:
@@ -157,7 +195,7 @@ def tasks_of(config: EvaluationRecipe) -> dict[str, Task]:
     return {section.label: section.task() for section in config.task_sections.values()}
 
 
-def training_prompts(config: RunConfig, tasks: Tasks) -> list[Prompt]:
+def training_prompts(config: RunConfig, tasks: Tasks, selection: Selection = Selection()) -> list[Prompt]:
     """What is trained on, each prompt once: a visit is known by its prompt and its epoch.
 
     Raises:
@@ -166,44 +204,38 @@ def training_prompts(config: RunConfig, tasks: Tasks) -> list[Prompt]:
     parts = [
         prompt
         for section in config.task_sections.values()
-        for prompt in _prompts(section.label, tasks, section.train_parts)
+        for part in section.train_parts
+        for prompt in prompts_of(part, section.label, tasks)
     ]
     # Of a problem that is in two data files the first counts.
-    asked = {prompt.prompt_id: prompt for prompt in reversed(parts)}
-    return list(reversed(asked.values()))
+    return [prompt for prompt in different(parts) if prompt.prompt_id not in selection.training]
 
 
-def held_out_prompts(config: EvaluationRecipe, tasks: Tasks) -> list[Prompt]:
+def held_out_prompts(
+    config: EvaluationRecipe, tasks: Tasks, selection: Selection = Selection()
+) -> list[Prompt]:
     """What is evaluated, subset by subset.
 
     Raises:
-        ValueError: a task cannot give as many prompts, or one of them is trained on.
+        ValueError: a task cannot give as many prompts.
     """
-    prompts = [
+    return [
         prompt
         for section in config.task_sections.values()
-        for prompt in _prompts(section.label, tasks, section.evaluation_parts)
+        for part in section.evaluation_parts
+        for prompt in prompts_of(part, section.label, tasks)
+        if prompt.prompt_id not in selection.held_out
     ]
-    if isinstance(config, RunConfig):
-        _refuse_leaks(prompts, training_prompts(config, tasks))
-    return prompts
 
 
-def _refuse_leaks(held_out: Sequence[Prompt], trained: Iterable[Prompt]) -> None:
-    trained_on = {prompt.prompt_id: prompt.subset for prompt in trained}
-    leaked = [prompt for prompt in held_out if prompt.prompt_id in trained_on]
-    if leaked:
-        raise ValueError(
-            f"{len(leaked)} of {len(held_out)} held-out prompts are trained on, the first one is in "
-            f"{trained_on[leaked[0].prompt_id]} (training) and in {leaked[0].subset} (evaluation). "
-            "Take them out of one of the two"
-        )
+def prompts_of(part: Part, name: str, tasks: Tasks) -> list[Prompt]:
+    """The prompts of a part of the task `name`.
 
-
-def _prompts(name: str, tasks: Tasks, parts: Sequence[Part]) -> list[Prompt]:
+    Raises:
+        ValueError: it cannot give as many; or what a user's own task raises.
+    """
     return [
         # A user's task may call itself something else in its prompts.
         prompt if prompt.task == name else replace(prompt, task=name)
-        for part in parts
         for prompt in tasks[name].prompts(part.split, part.subset, part.count, part.seed)
     ]

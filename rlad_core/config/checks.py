@@ -48,6 +48,12 @@ def _lengths(config: EvaluationRecipe) -> Iterator[Problem]:
                 f"leaves no room for a prompt in policy.max_length {limit}. Write less than {limit}, or "
                 "raise policy.max_length",
             )
+    if (longest := config.policy.max_prompt_length) is not None and longest >= limit:
+        yield Problem(
+            "policy.max_prompt_length",
+            longest,
+            f"leaves no room for a response in policy.max_length {limit}. Write less than {limit}",
+        )
 
 
 def _budgets(config: RunConfig) -> Iterator[Problem]:

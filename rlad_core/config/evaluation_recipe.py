@@ -31,6 +31,10 @@ class EvaluationRecipe(Section):
         description="The run's folder: letters, digits, '.', '_', '-'.",
     )
     seed: NonNegativeInt = 0
+    strict: bool = Field(
+        default=False,
+        description="Refuse to start where a prompt cannot be used; false: it is left out and named.",
+    )
     policy: PolicyConfig
     task: AnyTask | None = Field(default=None, description="What is trained on and evaluated.")
     tasks: tuple[AnyTask, ...] = Field(

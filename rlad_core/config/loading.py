@@ -162,7 +162,8 @@ def _refuse(source: str, problems: Sequence[Problem]) -> None:
 
 def _file_problems(config: EvaluationRecipe) -> Iterator[Problem]:
     for place, task in config.task_sections.items():
-        for problem in task.file_problems():
+        here = () if config.cluster.is_joined else task.missing_files()
+        for problem in (*here, *task.file_problems()):
             yield replace(problem, path=f"{place}.{problem.path}")
 
 

@@ -3,6 +3,7 @@
 Units are in the names (``_s`` seconds, ``_gib`` GiB, ``length`` and ``tokens`` tokens).
 """
 
+import os
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -35,6 +36,22 @@ class PolicyConfig(Section):
         default="float32", description="Of the rollout engine and of the learner's forward pass."
     )
     max_length: SequenceLength = 4096
+    max_prompt_length: PositiveInt | None = Field(
+        default=None,
+        description="Tokens of a prompt with its chat template; null: all but one of max_length, so that a "
+        "response has one at least.",
+    )
+    longer_prompts: Literal["drop", "truncate_left", "refuse"] = Field(
+        default="drop",
+        description="drop: they are left out and named; truncate_left: their longest message loses its "
+        "beginning; refuse: the run does not start.",
+    )
+
+    @property
+    def prompt_limit(self) -> int:
+        """Tokens that a prompt may have."""
+        most = self.max_length - 1
+        return most if self.max_prompt_length is None else min(self.max_prompt_length, most)
 
 
 class RolloutConfig(RolloutEngine):
@@ -130,6 +147,11 @@ class EvaluationConfig(Section):
     temperature: NonNegativeFloat = Field(default=0.6, description="0 is greedy.")
     top_p: Share = 0.95
     max_response_length: PositiveInt | None = Field(default=None, description="null: as in rollout.")
+    overlap: Literal["drop", "refuse", "keep"] = Field(
+        default="drop",
+        description="Problems that are held out and trained on. drop: they are not trained on; refuse: the "
+        "run does not start; keep: they are both.",
+    )
 
 
 class TelemetryConfig(Section):
@@ -175,3 +197,8 @@ class ClusterConfig(Section):
     start_timeout_s: PositiveFloat = Field(
         default=600.0, description="Longest wait until all services are ready."
     )
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether it is another's, on machines that may have files which this one lacks."""
+        return (self.address or os.environ.get("RAY_ADDRESS") or "local") != "local"

@@ -12,7 +12,7 @@ file cannot. Called by: tasks that read files. Knows nothing of what the rows me
 """
 
 from rlad_core.data.faults import DataError, Fault, Found, Row
-from rlad_core.data.paths import ENDINGS, files_of, name_of, path_fault
+from rlad_core.data.paths import ENDINGS, files_of, is_there, name_of, path_fault
 from rlad_core.data.rows import column_names, rows
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Row",
     "column_names",
     "files_of",
+    "is_there",
     "name_of",
     "path_fault",
     "rows",

@@ -38,6 +38,11 @@ def files_of(path: str) -> list[Path]:
     return files
 
 
+def is_there(path: str) -> bool:
+    """Whether this machine has something of that name, or of that pattern."""
+    return Path(path).exists() or next(glob.iglob(path, recursive=True), None) is not None
+
+
 def path_fault(path: str) -> str | None:
     """What is wrong with a path of data, for its author; None: nothing, as far as its files' names tell."""
     try:

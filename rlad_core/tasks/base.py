@@ -12,9 +12,10 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from rlad_core.data import Fault
 from rlad_core.sections import code
 
 
@@ -26,6 +27,9 @@ class Prompt:
     subset: the part of the task it is reported under, e.g. "3_people".
     messages: the chat, for a tokenizer's chat template with its generation prompt.
     gold: what the task needs to judge a response, as JSON.
+    where: file and line that it is from, for people.
+    answer: the right answer alone, in one way of writing it; None: the gold. Prompts that ask the same must
+        agree in it.
     """
 
     prompt_id: str
@@ -33,6 +37,8 @@ class Prompt:
     subset: str
     messages: list[dict[str, str]]
     gold: str
+    where: str = field(default="", compare=False)
+    answer: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,10 @@ class Task(ABC):
         Raises:
             ValueError: there is no such split or subset, it holds fewer prompts, or has no end.
         """
+
+    def faults(self, split: str, subset: str) -> Sequence[Fault]:
+        """Rows of its data that are no prompts, and why. Asked after `prompts` for the same part."""
+        return ()
 
     @abstractmethod
     def verify(self, response: str, gold: str) -> Verdict:

@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
+import codecs
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Annotated, Any, Protocol
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
+from rlad_core import data
 from rlad_core.sections.base import Section
 from rlad_core.sections.paths import RecipePath
 from rlad_core.sections.problems import Problem
+from rlad_core.tasks.rows import RowReader
 from rlad_core.tasks.section import Part, TaskSection
 
 
+def _known(encoding: str) -> str:
+    try:
+        return codecs.lookup(encoding).name
+    except LookupError:
+        raise ValueError("is no encoding. Write one such as utf-8, utf-16, latin-1 or cp1252") from None
+
+
 class DataFile(Section):
-    """A data file, one prompt a row."""
+    """A data file, one prompt a row; its path alone is enough."""
 
     path: RecipePath = Field(
-        description="A .parquet or .jsonl file that every node of the cluster can read; relative to the "
-        "recipe's folder."
+        description="A file (.jsonl, .json, .csv, .tsv, .parquet, .arrow; also with .gz or .zst), a pattern "
+        "such as train-*.parquet, or a folder that the library datasets saved. Every node must be able to "
+        "read it; relative to the recipe's folder."
     )
     name: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="The subset its prompts are reported under; null: the file's name without its ending.",
     )
+    encoding: Annotated[str, AfterValidator(_known)] | None = Field(
+        default=None,
+        description="Of texts, such as latin-1; null: UTF-8, or what the file's first bytes say.",
+    )
     count: PositiveInt | None = Field(
         default=None, description="So many of its prompts, drawn with the seed; null: all."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
     @property
     def subset(self) -> str:
         """The name its prompts are reported under."""
-        return self.name or Path(self.path).stem
+        return self.name or data.name_of(self.path)
 
 
 class DataFiles(Protocol):
@@ -51,7 +71,9 @@ class DataFiles(Protocol):
 class FileTaskSection(TaskSection):
     """A section whose parts `train` and `evaluation` are data files."""
 
-    endings: ClassVar[tuple[str, ...]] = (".parquet", ".jsonl")
+    @abstractmethod
+    def reader(self, file: DataFile) -> RowReader:
+        """How the rows of one of its files are read."""
 
     @property
     def train_parts(self) -> tuple[Part, ...]:
@@ -81,15 +103,31 @@ class FileTaskSection(TaskSection):
                     )
 
     def file_problems(self) -> Iterator[Problem]:
-        """Data files that are none, or not there."""
+        """Data files that are none, or lack a column."""
+        for place, file in self._places():
+            if not data.is_there(file.path):
+                continue
+            if fault := data.path_fault(file.path):
+                yield Problem(place, file.path, fault)
+                continue
+            try:
+                if names := data.column_names(file.path, file.encoding):
+                    self.reader(file).choose(names)
+            except data.DataError as error:
+                yield Problem(place, file.path, f"cannot be read. {error}")
+            except ValueError as error:
+                yield Problem(place, file.path, str(error))
+
+    def missing_files(self) -> Iterator[Problem]:
+        """Data files that are not on this machine."""
+        for place, file in self._places():
+            if not data.is_there(file.path):
+                yield Problem(place, file.path, "there is no such file. Write the path of one")
+
+    def _places(self) -> Iterator[tuple[str, DataFile]]:
         for split in ("train", "evaluation"):
             for index, file in enumerate(self.files(split)):
-                where = f"{split}.files.{index}.path"
-                if not file.path.endswith(self.endings):
-                    endings = " or ".join(self.endings)
-                    yield Problem(where, file.path, f"is no data file. Write one that ends in {endings}")
-                elif not Path(file.path).is_file():
-                    yield Problem(where, file.path, "there is no such file. Write the path of one")
+                yield f"{split}.files.{index}.path", file
 
     def _parts(self, split: str) -> tuple[Part, ...]:
         wanted: DataFiles | None = getattr(self, split)

@@ -102,7 +102,11 @@ class TaskSection(Section):
         yield from ()
 
     def file_problems(self) -> Iterator[Problem]:
-        """What is wrong with its files, as far as this machine can tell without reading them."""
+        """What is wrong with its files that are on this machine, as far as their first rows tell."""
+        yield from ()
+
+    def missing_files(self) -> Iterator[Problem]:
+        """Its files that are not on this machine: wrong, unless the run joins a cluster that has them."""
         yield from ()
 
     @classmethod

@@ -21,7 +21,7 @@ def evaluate(
     ] = DEFAULT,
     people: Annotated[str, typer.Option(help="Sizes of prompts, for a task that has some, e.g. 2,3.")] = "",
     files: Annotated[
-        list[str], typer.Option("--file", help="A .parquet or .jsonl file; may be given again.")
+        list[str], typer.Option("--file", help="A data file, or several by a pattern; may be given again.")
     ] = [],  # noqa: B006 - typer reads it, nothing writes it
     file_format: Annotated[
         str, typer.Option("--format", help="Of the files, for a task that knows several.")
@@ -82,9 +82,15 @@ def evaluate(
         complain(error)
         raise typer.Exit(2) from error
     needs_services()
+    from rlad_core.prompt_checks import PromptsRefusedError
     from services.evaluate.measure import accuracy_table, measure
+    from services.prompts import refused
 
-    out.print(accuracy_table(measure(recipe)))
+    try:
+        out.print(accuracy_table(measure(recipe, out)))
+    except PromptsRefusedError as error:
+        complain(refused(error, recipe))
+        raise typer.Exit(2) from error
 
 
 def _sections(task: str, asked: Asked) -> list[dict[str, Any]]:

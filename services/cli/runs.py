@@ -1,6 +1,7 @@
 """The commands about runs: `init`, `plan`, `run`, `report`."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -50,12 +51,18 @@ def init(
 def plan(
     recipe: Recipe,
     overrides: Overrides = [],  # noqa: B006
+    data: Annotated[
+        bool,
+        typer.Option("--data", help="Also read and tokenize all prompts, as a run does at first."),
+    ] = False,
 ) -> None:
     """Check a recipe and print what a run of it would be; starts nothing.
 
-    Example:
+    Examples:
 
         rlad plan kk-tiny-trrd --set rollout.group_size=16
+
+        rlad plan kk-tiny-trrd --data
     """
     config = _load(recipe, overrides)
     from services.run.plan import describe
@@ -63,6 +70,8 @@ def plan(
     typer.echo(dump(config))  # as it is: a console would break long lines, and the YAML with them
     for table in describe(config):
         out.print(table)
+    if data:
+        _check_data(config)
 
 
 def run(
@@ -103,6 +112,8 @@ def run(
         raise
     needs_services()
     # Ray, vLLM and torch take seconds to import; a wrong recipe is refused before that.
+    from rlad_core.prompt_checks import PromptsRefusedError
+    from services.prompts import refused
     from services.report.records import read_run
     from services.report.tables import evaluation_table, stage_time_table
     from services.run.run import RunError
@@ -112,6 +123,9 @@ def run(
     try:
         watcher = Watcher(out, config.total_steps)
         outcome = carry_out(config, resume=resume, restartable=restartable, watcher=watcher)
+    except PromptsRefusedError as error:
+        complain(refused(error, config))
+        raise typer.Exit(2) from error
     except RunError as error:
         err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from error
@@ -151,6 +165,25 @@ def report(
     out.print(evaluation_table(record))
     out.print(stage_time_table(record))
     out.print(f"report  {paths.html}", markup=False, soft_wrap=True)
+
+
+def _check_data(config: RunConfig) -> None:
+    """Check the prompts and say what was found."""
+    needs_services()
+    from rlad_core.prompt_checks import PromptsRefusedError
+    from services.prompts import check_here, files_elsewhere, policy_folder, refused, tell, write_beside
+
+    if missing := files_elsewhere(config):
+        out.print(f"not checked, for the cluster may have them: {', '.join(missing)}", soft_wrap=True)
+        return
+    try:
+        with policy_folder(config) as folder:
+            checked = check_here(config, folder, out)
+    except PromptsRefusedError as error:
+        complain(refused(error, config))
+        raise typer.Exit(2) from error
+    say = partial(out.print, markup=False, soft_wrap=True)
+    tell(checked, say, write_beside(checked.dropped, config))
 
 
 def _load(recipe: Path, overrides: list[str]) -> RunConfig:

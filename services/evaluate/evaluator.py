@@ -11,7 +11,7 @@ import pyarrow as pa
 from rlad_core import schema
 from rlad_core.config import EvaluationRecipe
 from rlad_core.evaluation import EvaluationRow, evaluation_rows
-from rlad_core.prompt_stream import PromptTables, held_out_prompts, tasks_of
+from rlad_core.prompt_stream import PromptTables, Selection, held_out_prompts, tasks_of
 from rlad_core.waiting import all_of
 from services.base import telemetry
 from services.base.loading import loading
@@ -29,9 +29,16 @@ class Evaluator:
         recipe: of the run, or of an evaluation alone.
         model_folder: where the policy's tokenizer is.
         run_dir: the run's folder, for its log; None: there is none.
+        selection: what is left out of its prompts; None: nothing.
     """
 
-    def __init__(self, recipe: EvaluationRecipe, model_folder: str, run_dir: str | None = None) -> None:
+    def __init__(
+        self,
+        recipe: EvaluationRecipe,
+        model_folder: str,
+        run_dir: str | None = None,
+        selection: Selection | None = None,
+    ) -> None:
         telemetry.name_run(recipe.name)
         if run_dir is not None:
             telemetry.configure_logging(Path(run_dir), level=recipe.telemetry.log_level)
@@ -39,17 +46,18 @@ class Evaluator:
         names = ServiceNames(recipe.name)
         self._responses = Responses(names.rollout(), names.verifier(), recipe.rollout.timeout_s)
         with loading():
-            self._tables = PromptTables(load_tokenizer(model_folder), recipe.policy.max_length)
+            self._selection = selection or Selection()
+            self._tables = PromptTables(load_tokenizer(model_folder), self._selection.limit)
 
     @functools.cached_property
     def _held_out(self) -> pa.Table:
-        return self._tables.table(held_out_prompts(self._recipe, tasks_of(self._recipe)))
+        return self._tables.table(held_out_prompts(self._recipe, tasks_of(self._recipe), self._selection))
 
     async def evaluate(self, version: int) -> list[EvaluationRow]:
         """Accuracy of policy version `version` on the held-out prompts, a row per subset.
 
         Raises:
-            ValueError: a task cannot give its prompts, or one of them is trained on.
+            ValueError: a task cannot give its prompts.
             TimeoutError: naming the service that did not answer.
         """
         recipe, settings, table = self._recipe, self._recipe.evaluation, self._held_out

@@ -33,7 +33,7 @@ from rlad_core.advantage import group_relative_advantages
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.config import RunConfig, ServeTeacher, resolve_model
 from rlad_core.objectives import Objective
-from rlad_core.prompt_stream import PromptStream, rows_of
+from rlad_core.prompt_stream import PromptStream, Selection, rows_of
 from rlad_core.sections import code
 from rlad_core.slots import Frontier, SlotLedger
 from rlad_core.waiting import all_of
@@ -82,14 +82,17 @@ class ExperienceCollector:
         self._teachers: dict[str, Teacher] = {}
         self._stop = False
 
-    async def read_prompts(self) -> None:
+    async def read_prompts(self, selection: Selection) -> None:
         """Have the tasks make their prompts; nothing else is asked before.
+
+        Args:
+            selection: what is left out of them.
 
         Raises:
             ValueError: a task cannot give as many; or what a user's own task raises, see `code.fault`.
         """
         try:
-            self._stream = await asyncio.to_thread(PromptStream, self._config, self._tokenizer)
+            self._stream = await asyncio.to_thread(PromptStream, self._config, self._tokenizer, selection)
         except Exception as error:
             raise ValueError(f"the prompts cannot be made: {code.fault(error)}") from error
 

@@ -20,6 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlad_core.config import RunConfig, load, resolve_model
 from rlad_core.config.loading import dump_values
+from rlad_core.prompt_checks import PromptsRefusedError
+from rlad_core.prompt_stream import Selection
 from rlad_core.sections.findings import problems_of
 from services.clients.calls import answer_of
 from services.clients.handles import ServiceNames, teacher_tokens
@@ -31,6 +33,7 @@ from services.report.page import ReportPaths, write_report
 from services.run import own_code
 from services.run.announcement import announced
 from services.run.applications import applications, wanted_cpus
+from services.run.prompts import PromptsOfRun
 from services.run.watch import Watcher
 from services.serve.cluster import NAMESPACE, cluster, joined_address
 from services.serve.deployment import DeploymentError, deployed
@@ -69,6 +72,7 @@ def run(
 
     Raises:
         RunError: the folder is in the way, there is nothing to resume, or something failed on the way.
+        PromptsRefusedError: the run does not start with these prompts.
     """
     run_dir = Path(config.run_dir).absolute()
     if restartable:
@@ -76,6 +80,13 @@ def run(
     tokens = _teacher_tokens(config)
     config, remarks = _prepare(config, run_dir, resume)
     policy_folder = _policy_folder(config, run_dir)
+    prompts = PromptsOfRun(config, policy_folder, run_dir, watcher)
+    try:
+        prompts.check_here()
+    except PromptsRefusedError:
+        if not resume:
+            shutil.rmtree(run_dir)  # so that the name is free again
+        raise
     # After Ray, which takes SIGTERM for itself when it starts.
     ray_of_the_run = cluster(
         config.cluster, wanted_cpus=wanted_cpus(config), metrics_port=config.telemetry.metrics_port
@@ -83,10 +94,11 @@ def run(
     with watcher, ray_of_the_run, _sigterm_interrupts(), announced(run_dir):
         for remark in remarks:
             watcher.say(remark)
+        selection = prompts.selection()
         watcher.say(f"starting {', '.join(_service_names(config))}")
         with (
             _services(config, policy_folder, watcher),
-            _actors(config, policy_folder, run_dir) as actors,
+            _actors(config, policy_folder, run_dir, selection) as actors,
         ):
             if config.needs_teacher:
                 probes = actors.collector.probe_teachers.remote(tokens)
@@ -186,7 +198,7 @@ def _services(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterat
 
 
 @contextmanager
-def _actors(config: RunConfig, policy_folder: str, run_dir: Path) -> Iterator[_Actors]:
+def _actors(config: RunConfig, policy_folder: str, run_dir: Path, selection: Selection) -> Iterator[_Actors]:
     """The run's experience collector, evaluator and journal; learner ranks find them by name."""
     common: dict[str, Any] = {"namespace": NAMESPACE, "num_cpus": 0}
     collector = (
@@ -197,7 +209,7 @@ def _actors(config: RunConfig, policy_folder: str, run_dir: Path) -> Iterator[_A
     evaluator = (
         ray.remote(Evaluator)
         .options(name=f"{config.name}-evaluator", **common)
-        .remote(config, policy_folder, str(run_dir))
+        .remote(config, policy_folder, str(run_dir), selection)
     )
     # On this machine, where the run's folder is.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -207,7 +219,7 @@ def _actors(config: RunConfig, policy_folder: str, run_dir: Path) -> Iterator[_A
         .remote(str(run_dir))
     )
     try:
-        _ask(config, collector.read_prompts.remote(), "the prompts to train on")
+        _ask(config, collector.read_prompts.remote(selection), "the prompts to train on")
         _ask(config, [evaluator.__ray_ready__.remote(), journal.__ray_ready__.remote()], "the run's actors")
         yield _Actors(collector, journal)
         ray.get(journal.close.remote(), timeout=60)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -60,6 +62,20 @@ class Watcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    @contextmanager
+    def aside(self) -> Iterator[Console]:
+        """The console alone, for something else that moves."""
+        self._progress.stop()
+        try:
+            yield self._console
+        finally:
+            self._progress.start()
+
+    @property
+    def console(self) -> Console:
+        """What it shows on."""
+        return self._console
 
     def say(self, text: str) -> None:
         """One line above the bar."""

@@ -130,9 +130,9 @@ def test_fields_that_cannot_work_together_are_refused(overrides: list[str], says
 
 
 def test_checks_that_hang_come_to_an_end_before_the_run_does(tmp_path: Path) -> None:
-    train, held_out = (tmp_path / name for name in ("a.parquet", "b.parquet"))
-    train.touch()
-    held_out.touch()
+    train, held_out = (tmp_path / name for name in ("a.jsonl", "b.jsonl"))
+    for file in (train, held_out):
+        file.write_text('{"question": "1 + 1?", "answer": "#### 2"}')
     math = (
         f"task={{name: math, train: {{files: [{{path: {train}, format: gsm8k}}]}}, "
         f"evaluation: {{files: [{{path: {held_out}}}]}}}}"

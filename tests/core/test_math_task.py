@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from rlad_core.config import ConfigError, RunConfig, dump, parse, validate
@@ -21,9 +23,8 @@ from rlad_core.prompt_stream import PromptStream, held_out_prompts, tasks_of
 from rlad_core.tasks import Part, Task
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
 from rlad_core.tasks.knights_knaves.tiny import build_tokenizer
-from rlad_core.tasks.math import published
 from rlad_core.tasks.math.prompt import INSTRUCTION, asking_for_a_box
-from rlad_core.tasks.math.published import Format
+from rlad_core.tasks.math.published import Format, ProblemReader, comparable, number_text
 from rlad_core.tasks.math.settings import Settings
 from rlad_core.tasks.math.task import Math, ProblemSource
 from rlad_core.tasks.math.verifier import verify
@@ -68,10 +69,28 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
         (chat('["\\\\frac{1}{2}"]'), "chat", r"\frac{1}{2}", None),
         (chat(r"$\boxed{42}$"), "chat", "42", None),
         (chat("[1, 2]"), "chat", "[1, 2]", None),
+        (chat(27.0), "chat", "27", None),
+        (chat([27.5]), "chat", "27.5", None),
+        (chat(1e-7), "chat", "0.0000001", None),
+        (chat(1e21), "chat", "1000000000000000000000", None),
+        (chat(-0.0), "chat", "0", None),
+        ({"prompt": "What is it?", "reward_model": {"ground_truth": "42"}}, "chat", "42", None),
+        # Whatever the columns are called.
+        (chat("42"), "auto", "42", None),
+        (GSM8K, "auto", "42", "Half of 10 is 5.\nTwice that and 32 is 42."),
+        (MATH, "auto", r"\frac{1}{2}", MATH["solution"]),
+        ({"question": "What is it?", "answer": "2"}, "auto", "2", None),
+        ({"question": "What is it?", "answer": 27.0}, "auto", "27", None),
+        ({"problem": "What is it?", "answer": "\\pi"}, "auto", "\\pi", None),
+        ({"problem": "?", "answer": 3, "solution": "It is 3."}, "auto", "3", "It is 3."),
+        ({"problem": "?", "answer": " ", "solution": r"\boxed{3}"}, "auto", "3", r"\boxed{3}"),
+        ({"Problem": "?", "Answer": 70, "ID": "2024-I-1"}, "auto", "70", None),
+        ({"prompt": "?", "answer": r"so $\boxed{7}$"}, "auto", "7", None),
+        ({"query": "?", "final_answer": ["7"]}, "auto", "7", None),
     ],
 )
 def test_answers_of_rows(row: dict[str, Any], layout: Format, answer: str, solution: str | None) -> None:
-    problem = published.from_row(row, layout)
+    problem = ProblemReader(layout).problem(row)
     assert (problem.answer, problem.solution) == (answer, solution)
     assert problem.messages[-1]["content"].endswith(f"?\n{INSTRUCTION}")
 
@@ -79,29 +98,50 @@ def test_answers_of_rows(row: dict[str, Any], layout: Format, answer: str, solut
 @pytest.mark.parametrize(
     ("row", "layout", "says"),
     [
-        ({}, "chat", "nothing in prompt, reward_model"),
-        ({"prompt": None, "reward_model": {}}, "chat", "nothing in prompt"),
-        (chat(None), "chat", "no ground_truth"),
-        (chat(""), "chat", "not one answer"),
+        ({}, "chat", "there is no column prompt; there is nothing"),
+        ({"prompt": None, "reward_model": {}}, "chat", "nothing in column prompt"),
+        (chat(None), "chat", "there is no column reward_model.ground_truth"),
+        (chat(""), "chat", "nothing in column reward_model.ground_truth"),
         (chat(True), "chat", "not one answer"),
         (chat(["1", "2"]), "chat", "not one answer"),
         (chat('["1", "2"]'), "chat", "not one answer"),
         (chat('["1"'), "chat", "begins like a JSON list"),
         (chat(r"\boxed{1"), "chat", "nothing in"),
-        ({"prompt": "text", "reward_model": {}}, "chat", "no list of messages"),
-        ({"prompt": [{"role": "user"}], "reward_model": {}}, "chat", "no list of messages"),
-        ({"prompt": [], "reward_model": {}}, "chat", "not the user's"),
-        ({"prompt": [{"role": "assistant", "content": "x"}], "reward_model": {}}, "chat", "not the user's"),
+        (chat(float("nan")), "chat", "no finite number"),
+        (chat(float("inf")), "chat", "no finite number"),
+        (chat("NaN"), "chat", "is NaN, which answers nothing"),
+        (chat("4", "smile \ud83d"), "chat", "a lone surrogate"),
+        (chat("\ud83d"), "chat", "a lone surrogate"),
+        (chat("1", " "), "chat", "the last message of the prompt is empty"),
+        (
+            {"prompt": 5, "reward_model": {"ground_truth": "1"}},
+            "chat",
+            "neither a text nor a list of messages",
+        ),
+        ({"prompt": [{"role": "user"}], "reward_model": {}}, "chat", "no role and content"),
+        ({"prompt": [], "reward_model": {}}, "chat", "neither a text nor a list of messages"),
+        (
+            {"prompt": [{"role": "assistant", "content": "x"}], "reward_model": {}},
+            "chat",
+            "the assistant's own",
+        ),
+        ({"prompt": [{"role": "system", "content": "x"}], "reward_model": {}}, "chat", "not the user's"),
         ({"question": "?", "answer": "42"}, "gsm8k", "no '#### 42'"),
         ({"question": "?", "answer": "42 ####"}, "gsm8k", "no '#### 42'"),
-        ({"question": 5, "answer": "#### 42"}, "gsm8k", "question is no text"),
+        ({"question": 5, "answer": "#### 42"}, "gsm8k", "neither a text"),
         ({"problem": "?", "solution": "no box"}, "math", "nothing in"),
-        (GSM8K, "math", "nothing in problem, solution"),
+        (GSM8K, "math", "there is no column problem"),
+        (
+            {"q": "?", "a": "1"},
+            "auto",
+            "there is no column prompt, question, problem.* there is q, a. Name yours",
+        ),
+        ({"question": "?", "answer": None}, "auto", "nothing in column answer"),
     ],
 )
 def test_a_row_that_is_none_says_why(row: dict[str, Any], layout: Format, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        published.from_row(row, layout)
+        ProblemReader(layout).problem(row)
 
 
 def test_every_prompt_asks_for_a_box_once() -> None:
@@ -112,7 +152,38 @@ def test_every_prompt_asks_for_a_box_once() -> None:
     assert bare[0]["content"] == "?"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("27.0", "27"),
+        ("1,000", "1000"),
+        ("$5", "5.00"),
+        ("+3", "3"),
+        (r"\frac 1 2", r"\frac12"),
+        (".5", "0.50"),
+    ],
+)
+def test_answers_that_are_written_otherwise_do_not_contradict(one: str, other: str) -> None:
+    assert comparable(one) == comparable(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("0.1", "0.10000001"), ("1,00", "100"), ("x", "X"), ("-3", "3")])
+def test_other_answers_do(one: str, other: str) -> None:
+    assert comparable(one) != comparable(other)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_as_text_is_that_number(value: float) -> None:
+    text = number_text(value)
+    assert "e" not in text.lower()
+    assert float(text) == value
+
+
 # --- files -------------------------------------------------------------------------------------------------
+
+
+def prompts_in(path: Path, layout: Format = "auto", **columns: str) -> Math:
+    return Math({("train", "file"): ProblemSource(path, layout, **columns)})
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
@@ -120,40 +191,54 @@ def test_every_prompt_asks_for_a_box_once() -> None:
 def test_files_of_both_kinds_are_read(
     tmp_path: Path, suffix: str, row: dict[str, Any], layout: Format
 ) -> None:
-    path = write(tmp_path / f"rows{suffix}", [row, row])
-    assert published.read(path, layout) == [published.from_row(row, layout)]
+    math = prompts_in(write(tmp_path / f"rows{suffix}", [row, row]), layout)
+    [prompt] = math.prompts("train", "file", None, 0)
+    assert prompt.gold == ProblemReader(layout).problem(row).to_gold()
+    assert prompt.messages[0]["content"].startswith("What is it?")
+    assert not math.faults("train", "file")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
-def test_wrong_files_are_named(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"rows{suffix}"
-    two_answers = [chat("1"), chat("1", "Else?"), chat("2")]
-    with pytest.raises(
-        ValueError, match="row 2: the problem of row 0 with another answer, '2' instead of '1'"
-    ):
-        published.read(write(path, two_answers), "chat")
-    with pytest.raises(ValueError, match=f"{path}, row 1: ground_truth is not one answer"):
-        published.read(write(path, [chat("1"), chat("")]), "chat")
-    with pytest.raises(ValueError, match="question"):
-        published.read(path, "gsm8k")
-    path.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match=r"is no Parquet file|line 1 is no JSON"):
-        published.read(path, "chat")
-    path.unlink()
-    with pytest.raises(FileNotFoundError):
-        published.read(path, "chat")
+def test_a_bad_row_or_pair_costs_no_other(tmp_path: Path, suffix: str) -> None:
+    rows = [chat("1"), chat("1", "Else?"), chat("2"), chat(""), chat("5.0", "More?"), chat("5", "More?")]
+    path = write(tmp_path / f"rows{suffix}", rows)
+    math = prompts_in(path)
+    kept = [json.loads(prompt.gold)["answer"] for prompt in math.prompts("train", "file", None, 0)]
+    assert kept == ["1", "5.0"]
+    place, truth = "line" if suffix == ".jsonl" else "row", "reward_model.ground_truth"
+
+    assert [(fault.where, fault.reason) for fault in math.faults("train", "file")] == [
+        (f"{path}, {place} 4", f"nothing in column {truth}; there is prompt, reward_model"),
+        (f"{path}, {place} 1", f"asks the same as {path}, {place} 3 with another answer: 1 and 2"),
+        (f"{path}, {place} 3", f"asks the same as {path}, {place} 1 with another answer: 2 and 1"),
+    ]
+    # What is wrong is no more than so many prompts less.
+    assert len(math.prompts("train", "file", 5, 0)) == 2
+    with pytest.raises(ValueError, match="has 2 different prompts, fewer than 6"):
+        math.prompts("train", "file", 6, 0)
+
+
+def test_columns_may_have_any_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.parquet", [{"q": "?", "meta": {"a": 27.0}, "how": "9 * 3"}])
+    math = prompts_in(path, prompt="q", gold="meta.a", solution="how")
+    [prompt] = math.prompts("train", "file", None, 0)
+    assert json.loads(prompt.gold) == {"answer": "27", "solution": "9 * 3"}
+    assert prompt.where == f"{path}, row 1"
+    with pytest.raises(ValueError, match=r"rows\.parquet: there is no column x; there is q, meta, how"):
+        prompts_in(path, prompt="x").prompts("train", "file", None, 0)
 
 
 def test_odd_files_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n")
-    with pytest.raises(ValueError, match="has no rows"):
-        published.read(path, "chat")
-    path.write_text("[1]")
-    with pytest.raises(ValueError, match="line 1 is no JSON object"):
-        published.read(path, "chat")
-    with pytest.raises(ValueError, match=r"neither \.parquet nor \.jsonl"):
-        published.read(tmp_path / "rows.csv", "chat")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    (tmp_path / "broken.parquet").write_bytes(b"nonsense")
+    for name, says in (
+        ("empty.jsonl", "has no rows"),
+        ("broken.parquet", "is no Parquet file"),
+        ("none.parquet", "there is no such file"),
+        ("rows.txt", "there is no such file"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            prompts_in(tmp_path / name).prompts("train", "file", None, 0)
 
 
 @needs_files
@@ -196,7 +281,7 @@ def test_prompts_are_drawn_by_seed_and_keep_the_files_order(source: Math) -> Non
     assert some == [prompt for prompt in everything if prompt in some]
     assert some != source.prompts("train", "numbers", 6, 2)
     assert source.subsets == ("numbers",)
-    with pytest.raises(ValueError, match="has 15 different problems, fewer than 16"):
+    with pytest.raises(ValueError, match="has 15 different prompts, fewer than 16"):
         source.prompts("train", "numbers", 16, 0)
     with pytest.raises(ValueError, match="no data file is named test/numbers; there is train/numbers, eval"):
         source.prompts("test", "numbers", 1, 0)
@@ -234,7 +319,7 @@ def test_gold_of_another_make_is_refused(gold: str) -> None:
     ],
 )
 def test_the_datas_own_solution_demonstrates(row: dict[str, Any], layout: Format, ending: str) -> None:
-    gold = published.from_row(row, layout).to_gold()
+    gold = ProblemReader(layout).problem(row).to_gold()
     shown = Math().demonstration(gold)
     assert shown.endswith(ending)
     assert verify(shown, json.loads(gold)["answer"]).correct
@@ -242,7 +327,7 @@ def test_the_datas_own_solution_demonstrates(row: dict[str, Any], layout: Format
 
 def test_without_a_solution_there_is_no_demonstration() -> None:
     with pytest.raises(ValueError, match="no worked solution for this problem"):
-        Math().demonstration(published.from_row(chat("42"), "chat").to_gold())
+        Math().demonstration(ProblemReader().problem(chat("42")).to_gold())
 
 
 # --- recipes -----------------------------------------------------------------------------------------------
@@ -289,7 +374,16 @@ def test_wrong_data_files_are_refused(folder: Path) -> None:
     said = refusal("task.train.files=[{path: none.parquet}]")
     assert f"task.train.files.0.path ('{folder}/none.parquet'"[:60] in said
     assert "there is no such file" in said
-    assert "Write one that ends in .parquet or .jsonl" in refusal("task.train.files=[{path: a.csv}]")
+    (folder / "a.txt").touch()
+    assert "is no data file. Write one that ends in .jsonl, " in refusal("task.train.files=[a.txt]")
+    (folder / "c.jsonl").write_text('{"q": 1, "a": 2}')
+    columns = "there is no column prompt, question, problem, query or instruction; there is q, a. Name yours"
+    assert columns in refusal("task.train.files=[c.jsonl]")
+    read("task.train.files=[c.jsonl]", "task.columns={prompt: q, gold: a}", "task.evaluation.files=[c.jsonl]")
+    assert "task.columns.question ('q'): no such key" in refusal("task.columns={question: q}")
+    assert "task.train.files.0.encoding ('utf-9'): is no encoding" in refusal(
+        "task.train.files.0.encoding=utf-9"
+    )
     twice = refusal("task.train.files=[{path: a.parquet}, {path: b.jsonl, name: a}]")
     assert "task.train.files.1.name ('a'): another file is reported as a already" in twice
     assert "task.train.files ([]): is empty. Write at least 1" in refusal("task.train.files=[]")
@@ -298,9 +392,9 @@ def test_wrong_data_files_are_refused(folder: Path) -> None:
     assert "task.train.people ([2]): no such key" in refusal("task.train.people=[2]")
     assert "task.name ('maths'): is not known. Did you mean math?" in refusal("task.name=maths")
     assert "task.train.files.0.format ('chat'): such rows have no worked solutions" in refusal(
-        "stages.0.objective={kind: sft}"
+        "stages.0.objective={kind: sft}", "task.train.files.0.format=chat"
     )
-    read("stages.0.objective={kind: sft}", "task.train.files.0.format=math")
+    read("stages.0.objective={kind: sft}")
 
 
 @pytest.fixture(scope="module")
@@ -325,9 +419,3 @@ def test_a_problem_in_two_files_counts_once(folder: Path, tokenizer: PreTrainedT
     epoch = stream.prompts(range(16))
     assert len({prompt.prompt_id for prompt in epoch}) == 16
     assert [prompt.subset for prompt in epoch].count("a") == 15
-
-
-def test_training_on_held_out_problems_stops_the_run(folder: Path) -> None:
-    config = read("task.train.files=[{path: a.parquet}, {path: b.jsonl}]")
-    with pytest.raises(ValueError, match=r"3 of 3 held-out prompts are trained on, .* in b \(training\)"):
-        held_out_prompts(config, tasks_of(config))

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
 from rlad_core import schema
 from rlad_core.config import RunConfig, validate
-from rlad_core.prompt_stream import PromptStream, held_out_prompts, rows_of, tasks_of
+from rlad_core.prompt_stream import (
+    PromptStream,
+    PromptTables,
+    Selection,
+    held_out_prompts,
+    rows_of,
+    tasks_of,
+)
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
 from rlad_core.tasks.knights_knaves.tiny import build_tokenizer
 
@@ -126,41 +134,17 @@ def test_nothing_is_a_table_without_rows(stream: PromptStream) -> None:
     assert len(stream.table([])) == len(stream.demonstrations([], [])) == 0
 
 
-def test_a_prompt_that_leaves_no_room_is_named(tokenizer: PreTrainedTokenizerBase) -> None:
-    short = PromptStream(recipe(max_length=20), tokenizer)
-    prompt = short.prompts([0])[0]
-    with pytest.raises(
-        ValueError, match=rf"{prompt.prompt_id} \({prompt.subset}\).*max_length is 20: raise it"
-    ):
-        short.table([prompt])
-
-
-def test_the_limit_of_a_prompt_is_exact(stream: PromptStream, tokenizer: PreTrainedTokenizerBase) -> None:
-    prompt = stream.prompts([0])[0]
-    length = len(stream.table([prompt])["prompt_token_ids"][0])
-    assert len(PromptStream(recipe(max_length=length + 1), tokenizer).table([prompt])) == 1
-    with pytest.raises(ValueError, match=f"has {length + 1} tokens"):
-        PromptStream(recipe(max_length=length), tokenizer).table([prompt])
-
-
-def test_a_worked_solution_that_does_not_fit_is_named(
-    stream: PromptStream, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    prompt = stream.prompts([0])[0]
-    row = stream.demonstrations([prompt], ["s"]).to_pylist()[0]
-    length = len(row["prompt_token_ids"]) + len(row["response_token_ids"])
-    assert len(PromptStream(recipe(max_length=length), tokenizer).demonstrations([prompt], ["s"])) == 1
-    with pytest.raises(ValueError, match=f"with its worked solution has {length} tokens"):
-        PromptStream(recipe(max_length=length - 1), tokenizer).demonstrations([prompt], ["s"])
+def fewer(config: RunConfig, count: int) -> RunConfig:
+    """The same recipe with so many prompts to train on."""
+    section: Any = config.task
+    task = section.model_copy(update={"train": section.train.model_copy(update={"count": count})})
+    return config.model_copy(update={"task": task})
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_step_may_hold_a_prompt_of_two_epochs(tokenizer: PreTrainedTokenizerBase, count: int) -> None:
     """Four positions over fewer prompts: the table has each prompt once, the visits are all there."""
-    config = recipe()
-    section: Any = config.task
-    fewer = section.model_copy(update={"train": section.train.model_copy(update={"count": count})})
-    stream = PromptStream(config.model_copy(update={"task": fewer}), tokenizer)
+    stream = PromptStream(fewer(recipe(), count), tokenizer)
     prompts = stream.prompts(range(2, 6))
     table = stream.table(prompts)
     assert len(table) == len({prompt.prompt_id for prompt in prompts}) <= count
@@ -171,3 +155,50 @@ def test_a_step_may_hold_a_prompt_of_two_epochs(tokenizer: PreTrainedTokenizerBa
     assert worked["sequence_id"].to_pylist() == visits
     asked = dict(zip(table["prompt_id"].to_pylist(), table["prompt_token_ids"].to_pylist(), strict=True))
     assert worked["prompt_token_ids"].to_pylist() == [asked[prompt.prompt_id] for prompt in prompts]
+
+
+def test_an_order_is_made_once_where_steps_go_to_and_fro_between_epochs(
+    stream: PromptStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = PromptStream(recipe(), build_tokenizer(1024))
+    made: list[list[int]] = []
+    generator = np.random.default_rng
+
+    def counted(seed: list[int]) -> np.random.Generator:
+        made.append(seed)
+        return generator(seed)
+
+    monkeypatch.setattr(np.random, "default_rng", counted)
+    back_and_forth = [0, COUNT, 1, COUNT + 1, 2, COUNT + 2] * 50
+    assert [each.prompt_id for each in fresh.prompts(back_and_forth[:6])] == [
+        each.prompt_id for each in stream.prompts(back_and_forth[:6])
+    ]
+    made.clear()
+    fresh.prompts(back_and_forth)
+    assert made == []
+
+
+def test_what_is_left_out_is_never_met(stream: PromptStream, tokenizer: PreTrainedTokenizerBase) -> None:
+    first, second = (prompt.prompt_id for prompt in stream.prompts(range(2)))
+    fewer_prompts = PromptStream(recipe(), tokenizer, Selection(training=frozenset({first, second})))
+    met = [set(ids(fewer_prompts, range(e * (COUNT - 2), (e + 1) * (COUNT - 2)))) for e in range(3)]
+    assert met[0] == met[1] == met[2]
+    assert len(met[0]) == COUNT - 2
+    assert not met[0] & {first, second}
+    everything = Selection(training=frozenset(ids(stream, range(COUNT))))
+    with pytest.raises(ValueError, match="no prompt to train on"):
+        PromptStream(recipe(), tokenizer, everything)
+
+
+def test_a_longer_prompt_loses_its_beginning_and_keeps_the_chat(tokenizer: PreTrainedTokenizerBase) -> None:
+    [prompt] = PromptStream(fewer(recipe(), 1), tokenizer).prompts([0])
+    [whole] = PromptTables(tokenizer).read([prompt])[1]
+    said = prompt.messages[1]["content"]
+    for limit in (len(whole), len(whole) - 1, len(whole) - 10):
+        [text], [ids] = PromptTables(tokenizer, limit).read([prompt])
+        assert len(ids) == limit
+        assert text.endswith("<|assistant|>")
+        start = text.index("<|user|>") + len("<|user|>")
+        kept = text[start : text.index("<|", start)].strip()
+        assert said.endswith(kept)
+        assert (kept == said) == (limit == len(whole))

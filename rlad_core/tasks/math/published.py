@@ -1,39 +1,46 @@
-r"""Reads problems in the row formats of the field, from Parquet and JSONL files.
+r"""What a row of a data file asks, and the answer, in the row formats of the field.
 
     format  columns                  the answer is
+    auto    the usual names, see     what follows the last #### of a text; else the last \boxed{...} of a text
+            `rlad_core.tasks.columns` that has one; else the text or number as it is
     chat    prompt, reward_model     reward_model.ground_truth (verl, Skywork-OR1, DAPO): a text or a number,
-                                     or the only entry of a list, also of a list written as JSON; prompt is
-                                     a list of messages with role and content
+                                     or the only entry of a list, also of a list written as JSON
     gsm8k   question, answer         what follows the last #### of `answer`; the rest is the solution
     math    problem, solution        the last \boxed{...} of `solution` (MATH)
 
-Other columns are not read. A row that lacks something is refused with its file and place.
+A prompt is a text, or a list of messages with role and content. Columns may be named otherwise. With ``auto``
+a column `solution` is the worked solution, and holds the answer where no other column does.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from decimal import Decimal
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from rlad_core.tasks.columns import ANSWERED, ASKED, chosen, value_in
 from rlad_core.tasks.math.extract import find_boxes
 from rlad_core.tasks.math.prompt import asking_for_a_box
+from rlad_core.tasks.rows import AskedRow, messages_of
 
-Format = Literal["chat", "gsm8k", "math"]
-COLUMNS: dict[Format, tuple[str, str]] = {
-    "chat": ("prompt", "reward_model"),
-    "gsm8k": ("question", "answer"),
-    "math": ("problem", "solution"),
+Format = Literal["auto", "chat", "gsm8k", "math"]
+SOLVED = "solution"
+# Format -> the columns of prompt and answer; several names are tried in turn.
+COLUMNS: dict[Format, tuple[Sequence[str], Sequence[str]]] = {
+    "auto": (ASKED, ANSWERED),
+    "chat": (("prompt",), ("reward_model.ground_truth",)),
+    "gsm8k": (("question",), ("answer",)),
+    "math": (("problem",), (SOLVED,)),
 }
-SUFFIXES = (".parquet", ".jsonl")
 
 _CALCULATION = re.compile(r"<<[^<>]*>>")
+_NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)?(\.\d*)?")
+# What programs write where they have no value.
+_NO_ANSWER = ("nan", "-nan", "null", "<na>")
 
 
 @dataclass(frozen=True)
@@ -54,117 +61,113 @@ class MathProblem:
         return json.dumps({"answer": self.answer, "solution": self.solution})
 
 
-def read(path: Path, layout: Format) -> list[MathProblem]:
-    """The different problems of a file, in its order; of equal rows the first.
+@dataclass(frozen=True)
+class ProblemReader:
+    """Reads rows of a format.
+
+    prompt, gold, solution: columns; None: by the format's names.
+    """
+
+    format: Format = "auto"
+    prompt: str | None = None
+    gold: str | None = None
+    solution: str | None = None
+
+    def choose(self, names: Sequence[str]) -> Sequence[str]:
+        """The columns of the prompt, the answer and the solution."""
+        asked, answered = COLUMNS[self.format]
+        wanted = [*chosen(names, self.prompt, asked), *chosen(names, self.gold, answered)]
+        if self.solution is not None:
+            wanted += chosen(names, self.solution, ())
+        wanted += [name for name in names if name.casefold() == SOLVED]
+        return list(dict.fromkeys(wanted))
+
+    def read(self, values: dict[str, Any]) -> AskedRow:
+        """See `RowReader.read`."""
+        problem = self.problem(values)
+        return AskedRow(problem.messages, problem.to_gold(), comparable(problem.answer))
+
+    def problem(self, row: Mapping[str, Any]) -> MathProblem:
+        """The problem of a row.
+
+        Raises:
+            ValueError: it is none of this format.
+        """
+        asked, answered = COLUMNS[self.format]
+        messages = messages_of(value_in(row, self.prompt, asked)[1])
+        if messages[-1]["role"] != "user":
+            raise ValueError("the last message of the prompt is not the user's")
+        column, value = value_in(row, self.gold, answered)
+        answer, solution = self._answer(column, value)
+        if self.format == "auto":
+            solution = self._solution(row) or solution
+        if answer.strip().lower() in _NO_ANSWER:
+            raise ValueError(f"{column} is {answer.strip()}, which answers nothing")
+        return MathProblem(asking_for_a_box(messages), answer, solution)
+
+    def _answer(self, column: str, value: Any) -> tuple[str, str | None]:
+        """The answer, and the solution that stands before it."""
+        text = _text(column, value)
+        if self.format == "gsm8k" or (self.format == "auto" and "####" in text):
+            solution, mark, answer = text.rpartition("####")
+            if not mark or not answer.strip():
+                raise ValueError(f"{column} has no '#### 42' at its end: {text[-60:]!r}")
+            return answer.strip(), _CALCULATION.sub("", solution).strip() or None
+        solved = self.format == "math" or column.casefold() == SOLVED
+        if solved or "\\boxed" in text:
+            return _boxed(text), text.strip() if solved else None
+        return text.strip(), None
+
+    def _solution(self, row: Mapping[str, Any]) -> str | None:
+        try:
+            text = value_in(row, self.solution, (SOLVED,))[1]
+        except ValueError:
+            if self.solution is not None:
+                raise
+            return None
+        return text.strip() if isinstance(text, str) else None
+
+
+def comparable(answer: str) -> str:
+    """An answer in one way of writing it: 27.0, +27 and $27 are 27, and 1,000 is 1000."""
+    text = "".join(answer.split()).strip("$")
+    if text.strip("+-.,") and _NUMBER.fullmatch(text):
+        return number_text(Decimal(text.replace(",", "")))
+    return text
+
+
+def number_text(value: float | Decimal) -> str:
+    """A number as people write it: 27.0 is 27, and 1e-7 is 0.0000001.
 
     Raises:
-        ValueError: it is no such file, a row is no such problem, or two rows give the same problem different
-            answers. The message names file and row, counted from 0.
-        OSError: it cannot be opened.
+        ValueError: it is not finite.
     """
-    first_rows: dict[str, tuple[int, MathProblem]] = {}
-    for row, fields in enumerate(_rows(path, COLUMNS[layout])):
+    if not math.isfinite(value):
+        raise ValueError(f"the answer is {value}, which is no finite number")
+    text = format(value if isinstance(value, Decimal) else Decimal(repr(value)), "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return text if value else "0"
+
+
+def _text(column: str, value: Any) -> str:
+    """An answer as a text: of a number, or the only entry of a list, also of a list written as JSON."""
+    found = value
+    if isinstance(found, str) and found.lstrip().startswith('["'):
         try:
-            problem = from_row(fields, layout)
+            found = json.loads(found)
         except ValueError as error:
-            raise ValueError(f"{path}, row {row}: {error}") from error
-        first, known = first_rows.setdefault(json.dumps(problem.messages), (row, problem))
-        if known.answer != problem.answer:
-            raise ValueError(
-                f"{path}, row {row}: the problem of row {first} with another answer, {problem.answer!r} "
-                f"instead of {known.answer!r}. Remove one of them"
-            )
-    if not first_rows:
-        raise ValueError(f"{path} has no rows")
-    return [problem for _, problem in first_rows.values()]
-
-
-def from_row(fields: Mapping[str, Any], layout: Format) -> MathProblem:
-    """The problem of one row.
-
-    Raises:
-        ValueError: the row is no problem of this format.
-    """
-    missing = [column for column in COLUMNS[layout] if fields.get(column) is None]
-    if missing:
-        raise ValueError(f"nothing in {', '.join(missing)}, which format {layout} needs")
-    asked, answered = (fields[column] for column in COLUMNS[layout])
-    if layout == "chat":
-        return MathProblem(asking_for_a_box(_messages(asked)), _ground_truth(answered))
-    for column, text in zip(COLUMNS[layout], (asked, answered), strict=True):
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{column} is no text: {text!r}")
-    messages = asking_for_a_box([{"role": "user", "content": asked.strip()}])
-    if layout == "gsm8k":
-        solution, mark, answer = answered.rpartition("####")
-        if not mark or not answer.strip():
-            raise ValueError(f"answer has no '#### 42' at its end: {answered[-60:]!r}")
-        return MathProblem(messages, answer.strip(), _CALCULATION.sub("", solution).strip() or None)
-    return MathProblem(messages, _boxed(answered), answered.strip())
-
-
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    if path.suffix == ".parquet":
-        try:
-            file = pq.ParquetFile(path)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path} is no Parquet file: {error}") from error
-        with file:
-            missing = set(columns) - set(file.schema_arrow.names)
-            if missing:
-                raise ValueError(
-                    f"{path} lacks the columns {sorted(missing)}; it has {file.schema_arrow.names}"
-                )
-            for batch in file.iter_batches(batch_size=4096, columns=list(columns)):
-                yield from batch.to_pylist()
-    elif path.suffix == ".jsonl":
-        with path.open(encoding="utf-8") as lines:
-            for row, line in enumerate(lines):
-                if line.strip():
-                    yield _json_row(path, row, line)
-    else:
-        raise ValueError(f"{path} is neither {' nor '.join(SUFFIXES)}")
-
-
-def _json_row(path: Path, row: int, line: str) -> dict[str, Any]:
+            raise ValueError(f"{column} begins like a JSON list and is none: {value[:80]!r}") from error
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
+    if isinstance(found, int | float | Decimal) and not isinstance(found, bool):
+        return number_text(found)
+    if not isinstance(found, str) or not found.strip():
+        raise ValueError(f"{column} is not one answer: {str(found)[:80]!r}")
     try:
-        fields = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{path}, line {row + 1} is no JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path}, line {row + 1} is no JSON object")
-    return fields
-
-
-def _messages(value: Any) -> list[dict[str, str]]:
-    chat: list[dict[str, str]] = []
-    for message in value if isinstance(value, list) else [None]:
-        if not isinstance(message, dict) or not all(
-            isinstance(message.get(key), str) for key in ("role", "content")
-        ):
-            raise ValueError(f"prompt is no list of messages with role and content: {str(value)[:80]!r}")
-        chat.append({"role": message["role"], "content": message["content"]})
-    if not chat or chat[-1]["role"] != "user":
-        raise ValueError("the last message of prompt is not the user's")
-    return chat
-
-
-def _ground_truth(reward_model: Any) -> str:
-    if not isinstance(reward_model, dict) or reward_model.get("ground_truth") is None:
-        raise ValueError(f"reward_model has no ground_truth: {str(reward_model)[:80]!r}")
-    truth = reward_model["ground_truth"]
-    if isinstance(truth, str) and truth.lstrip().startswith('["'):
-        try:
-            truth = json.loads(truth)
-        except ValueError as error:
-            raise ValueError(f"ground_truth begins like a JSON list and is none: {truth[:80]!r}") from error
-    if isinstance(truth, list) and len(truth) == 1:
-        truth = truth[0]
-    if isinstance(truth, int | float) and not isinstance(truth, bool):
-        truth = str(truth)
-    if not isinstance(truth, str) or not truth.strip():
-        raise ValueError(f"ground_truth is not one answer: {str(truth)[:80]!r}")
-    return _boxed(truth) if "\\boxed" in truth else truth.strip()
+        found.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{column} holds half a character (a lone surrogate)") from error
+    return found
 
 
 def _boxed(solution: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt
@@ -12,16 +11,18 @@ from rlad_core.sections.base import Section
 from rlad_core.sections.problems import Problem
 from rlad_core.tasks.base import Task, TaskSpec
 from rlad_core.tasks.files import DataFile, FileTaskSection
+from rlad_core.tasks.rows import RowReader
 from rlad_core.tasks.section import Asked
 
 
 class ProblemFile(DataFile):
     """A data file of problems."""
 
-    format: Literal["chat", "gsm8k", "math"] = Field(
-        default="chat",
-        description="Of its rows. chat: messages in prompt, reward_model.ground_truth (verl, Skywork-OR1, "
-        "DAPO); gsm8k: question, answer with '#### 42'; math: problem, solution with a boxed answer.",
+    format: Literal["auto", "chat", "gsm8k", "math"] = Field(
+        default="auto",
+        description="Of its rows. auto: by the usual names of columns, such as problem and answer; chat: "
+        "messages in prompt, reward_model.ground_truth (verl, Skywork-OR1, DAPO); gsm8k: question, answer "
+        "with '#### 42'; math: problem, solution with a boxed answer.",
     )
 
 
@@ -29,6 +30,16 @@ ProblemFiles = Annotated[
     tuple[ProblemFile, ...],
     Field(strict=False, min_length=1, description="Data files: [{path: ..., format: ...}, ...]."),
 ]
+
+
+class ProblemColumns(Section):
+    """What the columns of the files are called; a name with dots goes into a value."""
+
+    prompt: str | None = Field(default=None, min_length=1, description="The problem: a text, or messages.")
+    gold: str | None = Field(default=None, min_length=1, description="The answer: a text or a number.")
+    solution: str | None = Field(
+        default=None, min_length=1, description="The worked solution, for stages that train on it."
+    )
 
 
 class TrainProblems(Section):
@@ -39,7 +50,7 @@ class TrainProblems(Section):
 
 
 class EvaluationProblems(Section):
-    """Held-out problems; a problem that is also trained on stops the run."""
+    """Held-out problems; see evaluation.overlap for those that are also trained on."""
 
     files: ProblemFiles
     seed: NonNegativeInt = 0
@@ -59,6 +70,7 @@ class Settings(FileTaskSection):
     name: str = "math"
     train: TrainProblems | None = Field(default=None, description="Needed to train: {files: [...]}.")
     evaluation: EvaluationProblems | None = Field(default=None, description="Needed: {files: [...]}.")
+    columns: ProblemColumns = ProblemColumns()
 
     def task(self) -> Task:
         """See `TaskSection.task`."""
@@ -66,12 +78,26 @@ class Settings(FileTaskSection):
 
         return Math(
             {
-                (split, file.subset): ProblemSource(Path(file.path), file.format)
+                (split, file.subset): ProblemSource(
+                    file.path,
+                    file.format,
+                    file.encoding,
+                    prompt=self.columns.prompt,
+                    gold=self.columns.gold,
+                    solution=self.columns.solution,
+                )
                 for split, wanted in (("train", self.train), ("evaluation", self.evaluation))
                 if wanted is not None
                 for file in wanted.files
             }
         )
+
+    def reader(self, file: DataFile) -> RowReader:
+        """See `FileTaskSection.reader`."""
+        from rlad_core.tasks.math.published import ProblemReader
+
+        layout = file.format if isinstance(file, ProblemFile) else "auto"
+        return ProblemReader(layout, self.columns.prompt, self.columns.gold, self.columns.solution)
 
     def judge(self) -> TaskSpec:
         """See `TaskSection.judge`."""
@@ -86,7 +112,8 @@ class Settings(FileTaskSection):
                     f"train.files.{index}.format",
                     file.format,
                     f"such rows have no worked solutions, which {solutions_for} trains on. "
-                    "Take a file of format gsm8k or math, or source: teacher",
+                    "Take a file of format gsm8k or math, or one with a column solution and format auto, or "
+                    "source: teacher",
                 )
 
     @classmethod
@@ -96,6 +123,6 @@ class Settings(FileTaskSection):
         if not asked.files:
             raise ValueError(f"{name} needs a data file; write --file PATH")
         files = [
-            {"path": path, "format": asked.layout or "chat", "count": asked.count} for path in asked.files
+            {"path": path, "format": asked.layout or "auto", "count": asked.count} for path in asked.files
         ]
         return {"name": name, "evaluation": {"files": files}}

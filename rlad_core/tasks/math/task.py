@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
-from rlad_core.tasks.base import Prompt, Task, Verdict, prompt_id
-from rlad_core.tasks.math import published, verifier
+from rlad_core.data import Fault
+from rlad_core.tasks.base import Prompt, Task, Verdict
+from rlad_core.tasks.math import verifier
 from rlad_core.tasks.math.extract import find_boxes, without_boxes
-from rlad_core.tasks.math.published import Format, MathProblem
+from rlad_core.tasks.math.published import Format, ProblemReader
+from rlad_core.tasks.rows import FileSource, SourcedFiles
 
 
 @dataclass(frozen=True)
 class ProblemSource:
-    """A file of problems and the format of its rows (see `published`)."""
+    """Problems of a path, see `FileSource`, and how its rows are read, see `published`.
 
-    path: Path
-    format: Format
+    prompt, gold, solution: columns; None: by the format's names.
+    """
+
+    path: str | Path
+    format: Format = "auto"
+    encoding: str | None = None
+    prompt: str | None = None
+    gold: str | None = None
+    solution: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,18 @@ class Math(Task):
 
     name: ClassVar[str] = "math"
     files: Mapping[tuple[str, str], ProblemSource] = field(default_factory=dict)
+
+    @functools.cached_property
+    def _rows(self) -> SourcedFiles:
+        return SourcedFiles(
+            {
+                part: (
+                    FileSource(str(file.path), file.encoding),
+                    ProblemReader(file.format, file.prompt, file.gold, file.solution),
+                )
+                for part, file in self.files.items()
+            }
+        )
 
     @property
     def subsets(self) -> tuple[str, ...]:
@@ -41,19 +60,13 @@ class Math(Task):
         """`count` problems of a file drawn with this seed, or all of them, in the file's order.
 
         Raises:
-            ValueError: there is no such file, it is no data file, or it has fewer different problems.
+            ValueError: there is no such file, it cannot be read, or it has fewer different problems.
         """
-        if (split, subset) not in self.files:
-            known = ", ".join("/".join(key) for key in self.files) or "none"
-            raise ValueError(f"no data file is named {split}/{subset}; there is {known}")
-        file = self.files[split, subset]
-        problems = _problems(file)
-        if count is None:
-            count = len(problems)
-        if count > len(problems):
-            raise ValueError(f"{file.path} has {len(problems)} different problems, fewer than {count}")
-        drawn = np.random.default_rng(seed).permutation(len(problems))[:count]
-        return [prompt_for(problems[index], subset) for index in np.sort(drawn)]
+        return self._rows.of(split, subset).draw(Math.name, subset, count, seed)
+
+    def faults(self, split: str, subset: str) -> Sequence[Fault]:
+        """Rows of a file that are no problems."""
+        return self._rows.of(split, subset).faults
 
     def verify(self, response: str, gold: str) -> Verdict:
         """Judge a reply, only in a process that can be killed: see `verifier.verify`.
@@ -85,23 +98,6 @@ class Math(Task):
         if [content.strip() for content in find_boxes(solution).contents] == [answer]:
             return solution
         return f"{without_boxes(solution).rstrip()}\nThe answer is $\\boxed{{{answer}}}$."
-
-
-def prompt_for(problem: MathProblem, subset: str) -> Prompt:
-    """The prompt that asks for the answer to one problem."""
-    return Prompt(
-        prompt_id=prompt_id(Math.name, problem.messages),
-        task=Math.name,
-        subset=subset,
-        messages=problem.messages,
-        gold=problem.to_gold(),
-    )
-
-
-@functools.lru_cache(maxsize=4)
-def _problems(file: ProblemSource) -> list[MathProblem]:
-    """Read once for several draws from the same file; a run's files don't change under it."""
-    return published.read(file.path, file.format)
 
 
 def _read_gold(gold: str) -> tuple[str, str | None]:

@@ -1,65 +1,75 @@
-"""Rows of a data file, by the ending of its name. Whatever is wrong with one names the file and the place."""
+"""What a row of a user's data file asks, and the gold that travels with it."""
 
 from __future__ import annotations
 
+import base64
+import datetime
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-PlacedRow = tuple[str, dict[str, Any]]
-"""Where it stands, as ``line 3``, and its values by column."""
+from rlad_core.tasks.columns import ANSWERED, ASKED, chosen, value_in
+from rlad_core.tasks.rows import AskedRow, messages_of
 
 
-def rows(path: Path) -> Iterator[PlacedRow]:
-    """The rows in the file's order.
+@dataclass(frozen=True)
+class PromptReader:
+    """Reads a row; columns that are not named are found by the names in `columns`.
 
-    Raises:
-        ValueError: not a file of one of these formats, or a broken one.
-        OSError: it cannot be read.
+    system: a system message, where a chat has none.
     """
-    read = _READERS.get(path.suffix)
-    if read is None:
-        raise ValueError(f"{path} ends in none of {', '.join(_READERS)}")
-    return read(path)
+
+    prompt: str | None
+    gold: str | None
+    system: str | None
+
+    def choose(self, names: Sequence[str]) -> Sequence[str]:
+        """All columns: the function gets the whole row."""
+        chosen(names, self.prompt, ASKED)
+        chosen(names, self.gold, ANSWERED)
+        return names
+
+    def read(self, values: dict[str, Any]) -> AskedRow:
+        """See `RowReader.read`."""
+        messages = messages_of(value_in(values, self.prompt, ASKED)[1])
+        if self.system is not None and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": self.system})
+        column, gold = value_in(values, self.gold, ANSWERED)
+        try:
+            answer = json.dumps(_plain(gold), allow_nan=False, sort_keys=True)
+        except ValueError as error:
+            raise ValueError(f"{column} is {gold!r:.60}, which is or holds no finite number") from error
+        return AskedRow(messages, json.dumps({"gold": as_json(gold), "row": as_json(values)}), answer)
 
 
-def _jsonl(path: Path) -> Iterator[PlacedRow]:
-    """One JSON object a line; a byte order mark and empty lines are skipped."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{path}, line {number} is no UTF-8: {error.reason}") from error
-            if text.strip():
-                yield f"line {number}", _json_object(f"{path}, line {number}", text)
+def as_json(value: Any) -> Any:
+    """A value as JSON has it; numbers stay what they are. See `Prompts` for what becomes text."""
+    if isinstance(value, Mapping):
+        return {str(key): as_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode()
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value)
 
 
-def _json_object(where: str, text: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{where} is no JSON object: {text.strip()[:60]!r}")
-    return values
-
-
-def _parquet(path: Path) -> Iterator[PlacedRow]:
-    try:
-        with pq.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(batch_size=4096):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", values
-    except pa.ArrowException as error:
-        raise ValueError(f"{path} is no Parquet file, or a broken one: {error}") from error
-
-
-_READERS: dict[str, Callable[[Path], Iterator[PlacedRow]]] = {".jsonl": _jsonl, ".parquet": _parquet}
-SUFFIXES = tuple(_READERS)
+def _plain(value: Any) -> Any:
+    """A gold to compare with others: 27.0 is 27, and what is not finite stays so."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    return as_json(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, NonNegativeInt, ValidationInfo, model_validator
@@ -14,8 +13,11 @@ from rlad_core.sections.findings import refusal
 from rlad_core.sections.paths import CodePlace, was_checked
 from rlad_core.sections.problems import Problem
 from rlad_core.tasks.base import Task, TaskSpec
+from rlad_core.tasks.columns import ANSWERED, ASKED
 from rlad_core.tasks.files import DataFile, FileTaskSection
+from rlad_core.tasks.prompts.reading import PromptReader
 from rlad_core.tasks.prompts.reward import RewardError, parameters
+from rlad_core.tasks.rows import FileSource, RowReader
 
 
 class PromptFiles(Section):
@@ -29,14 +31,18 @@ class PromptFiles(Section):
 
 
 class NamedColumns(Section):
-    """What the columns of the files are called."""
+    """What the columns of the files are called; a name with dots goes into a value."""
 
-    prompt: str = Field(
-        default="prompt",
+    prompt: str | None = Field(
+        default=None,
         min_length=1,
-        description="What is asked: a text, or a list of messages.",
+        description=f"What is asked: a text, or a list of messages; null: {', '.join(ASKED)}.",
     )
-    gold: str = Field(default="gold", min_length=1, description="What the reward function gets as gold.")
+    gold: str | None = Field(
+        default=None,
+        min_length=1,
+        description=f"What the reward function gets as gold; null: {', '.join(ANSWERED)}.",
+    )
 
 
 class Settings(FileTaskSection):
@@ -72,11 +78,15 @@ class Settings(FileTaskSection):
         from rlad_core.tasks.prompts.task import Prompts
 
         files = {
-            (split, file.subset): Path(file.path)
+            (split, file.subset): FileSource(file.path, file.encoding)
             for split in ("train", "evaluation")
             for file in self.files(split)
         }
         return Prompts(files=files, **self._settings())
+
+    def reader(self, file: DataFile) -> RowReader:
+        """See `FileTaskSection.reader`."""
+        return PromptReader(self.columns.prompt, self.columns.gold, self.system)
 
     def judge(self) -> TaskSpec:
         """See `TaskSection.judge`."""

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
-import functools
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
-
+from rlad_core.data import Fault
 from rlad_core.sections import code
-from rlad_core.tasks.base import Prompt, Task, Verdict, prompt_id
-from rlad_core.tasks.prompts import reading
+from rlad_core.tasks.base import Prompt, Task, Verdict
+from rlad_core.tasks.prompts.reading import PromptReader
 from rlad_core.tasks.prompts.reward import PART, Reward
-
-
-@dataclass(frozen=True)
-class ColumnNames:
-    """What a file's columns are called, and what is said before each prompt."""
-
-    prompt: str
-    gold: str
-    system: str | None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row: its chat, its gold as it travels, and where it stands with which answer."""
-
-    messages: list[dict[str, str]]
-    gold: str
-    where: str
-    answer: str
+from rlad_core.tasks.rows import FileSource, SourcedFiles
 
 
 class Prompts(Task):
@@ -47,8 +23,8 @@ class Prompts(Task):
 
     Args:
         files: by split and subset.
-        prompt_column: holds a text, or a chat as messages with role and content.
-        gold_column: what the function gets as gold.
+        prompt_column: holds a text, or a chat as messages with role and content; None: a usual name.
+        gold_column: what the function gets as gold; None: a usual name.
         system: a system message, where a chat has none.
         reward: place of the function, see `reward`; run when the first response is judged, or by `warm_up`.
         correct_at: the reward from which on a response is correct.
@@ -60,40 +36,38 @@ class Prompts(Task):
     def __init__(
         self,
         *,
-        files: Mapping[tuple[str, str], Path] | None = None,
-        prompt_column: str = "prompt",
-        gold_column: str = "gold",
+        files: Mapping[tuple[str, str], FileSource | str | Path] | None = None,
+        prompt_column: str | None = None,
+        gold_column: str | None = None,
         system: str | None = None,
         reward: str,
         correct_at: float = 1.0,
     ) -> None:
-        self._files = dict(files or {})
-        self._columns = ColumnNames(prompt_column, gold_column, system)
+        reader = PromptReader(prompt_column, gold_column, system)
+        self._files = SourcedFiles(
+            {
+                part: (file if isinstance(file, FileSource) else FileSource(str(file)), reader)
+                for part, file in (files or {}).items()
+            }
+        )
         self._reward = Reward(code.absolute(reward, Path.cwd()), correct_at)
 
     @property
     def subsets(self) -> tuple[str, ...]:
         """The names of the files."""
-        return tuple(dict.fromkeys(subset for _, subset in self._files))
+        return self._files.subsets
 
     def prompts(self, split: str, subset: str, count: int | None, seed: int) -> list[Prompt]:
         """`count` prompts of a file drawn with this seed, or all of them, in the file's order.
 
         Raises:
-            ValueError: there is no such file, it is no data file, a row is at fault, or it has fewer
-                different prompts.
+            ValueError: there is no such file, it cannot be read, or it has fewer different prompts.
         """
-        if (split, subset) not in self._files:
-            known = ", ".join("/".join(key) for key in self._files) or "none"
-            raise ValueError(f"no data file is named {split}/{subset}; there is {known}")
-        path = self._files[split, subset]
-        asked = _asked(path, self._columns)
-        if count is None:
-            count = len(asked)
-        if count > len(asked):
-            raise ValueError(f"{path} has {len(asked)} different prompts, fewer than {count}")
-        drawn = np.random.default_rng(seed).permutation(len(asked))[:count]
-        return [self.prompt(asked[index].messages, asked[index].gold, subset) for index in np.sort(drawn)]
+        return self._files.of(split, subset).draw(self.name, subset, count, seed)
+
+    def faults(self, split: str, subset: str) -> Sequence[Fault]:
+        """Rows of a file that are no prompts."""
+        return self._files.of(split, subset).faults
 
     def warm_up(self) -> None:
         """Load the function's file now, outside of a check's time limit.
@@ -121,86 +95,3 @@ class Prompts(Task):
     def failed(self, gold: str) -> Verdict:
         """Nothing, whatever the gold."""
         return Verdict(0.0, {PART: 0.0}, False, "")
-
-
-@functools.lru_cache(maxsize=4)
-def _asked(path: Path, columns: ColumnNames) -> list[Row]:
-    """The different prompts of a file; read once for several draws: a run's files don't change under it."""
-    found: dict[str, Row] = {}
-    for where, row in reading.rows(path):
-        try:
-            asked = _read(where, row, columns)
-        except ValueError as error:
-            raise ValueError(f"{path}, {where}: {error}") from error
-        before = found.setdefault(prompt_id(Prompts.name, asked.messages), asked)
-        if before.answer != asked.answer:
-            raise ValueError(
-                f"{path}: {before.where} and {where} ask the same, with {columns.gold} {before.answer:.60} "
-                f"and {asked.answer:.60}. Take one of them out"
-            )
-    if not found:
-        raise ValueError(f"{path} has no rows")
-    return list(found.values())
-
-
-def _read(where: str, row: dict[str, Any], columns: ColumnNames) -> Row:
-    """Raises ValueError: what is wrong with the row."""
-    messages = _messages(_value(row, columns.prompt), columns.system)
-    gold = _value(row, columns.gold)
-    try:
-        answer = json.dumps(gold, allow_nan=False, sort_keys=True, default=as_json)
-    except ValueError as error:
-        raise ValueError(f"{columns.gold} is {gold!r:.60}, which is or holds no finite number") from error
-    return Row(messages, json.dumps({"gold": as_json(gold), "row": as_json(row)}), where, answer)
-
-
-def _value(row: dict[str, Any], column: str) -> Any:
-    if row.get(column) is None:
-        found = f"nothing in column {column}" if column in row else f"there is no column {column}"
-        raise ValueError(f"{found}; there is {', '.join(row)}")
-    return row[column]
-
-
-def _messages(asked: Any, system: str | None) -> list[dict[str, str]]:
-    chat = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
-    if not isinstance(chat, list) or not chat:
-        raise ValueError(f"the prompt is neither a text nor a list of messages: {str(asked)[:60]!r}")
-    messages: list[dict[str, str]] = []
-    for message in chat:
-        role, content = (
-            (message.get("role"), message.get("content")) if isinstance(message, dict) else ("", 0)
-        )
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise ValueError(
-                f"a message of the prompt has no role and content that are texts: {message!r:.60}"
-            )
-        messages.append({"role": role, "content": content})
-    if messages[-1]["role"] == "assistant" or not messages[-1]["content"].strip():
-        raise ValueError("the last message of the prompt is empty, or the assistant's own")
-    if system is not None and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": system})
-    try:
-        "".join(message["content"] for message in messages).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("the prompt holds half a character (a lone surrogate)") from error
-    return messages
-
-
-def as_json(value: Any) -> Any:
-    """A value as JSON has it; numbers stay what they are. See `Prompts` for what becomes text."""
-    if isinstance(value, Mapping):
-        return {str(key): as_json(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(each) for each in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return base64.b64encode(value).decode()
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    return str(value)

@@ -1,0 +1,86 @@
+"""The check of all prompts, and what is refused by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlad_core.config import EvaluationRecipe
+from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError
+from rlad_core.prompt_checks.look import Look
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Told nothing."""
+
+
+def check(
+    config: EvaluationRecipe,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: Progress = _silent,
+    earlier: Checked | None = None,
+) -> Checked:
+    """Look at all prompts that a recipe trains on or holds out.
+
+    Args:
+        tokenizer: the policy's.
+        earlier: of the run's first start, where it is resumed: the same prompts are used, whatever has become
+            of limits and settings.
+
+    Raises:
+        PromptsRefusedError: the data cannot be read, the recipe refuses what was found, nothing is left of a
+            part; or a resumed run's prompts have changed, or do not fit any more.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise PromptsRefusedError(
+            "the policy's tokenizer has no chat template, so nothing can be asked. Take an instruction-tuned "
+            "model, or give tokenizer_config.json a chat_template"
+        )
+    look = Look(config, tokenizer, progress, earlier)
+    found = look.all()
+    if earlier is not None:
+        _refuse_changes(earlier, found, look)
+    else:
+        _refuse_settings(config, found, look)
+    return found
+
+
+def _refuse_settings(config: EvaluationRecipe, found: Checked, look: Look) -> None:
+    """Refuse what the recipe refuses, and data of which nothing is left."""
+    if look.empty:
+        parts = "; ".join(dict.fromkeys(look.empty))
+        raise PromptsRefusedError(f"no prompt can be used of: {parts}", found.dropped)
+    if found.dropped and config.strict:
+        raise PromptsRefusedError(
+            f"{len(found.dropped)} prompts cannot be used, and the recipe says strict: true", found.dropped
+        )
+    if look.too_long and config.policy.longer_prompts == "refuse":
+        raise PromptsRefusedError(
+            f"{look.too_long} prompts are too long, and the recipe says policy.longer_prompts: refuse",
+            found.dropped,
+        )
+    if look.overlapping and config.evaluation.overlap == "refuse":
+        raise PromptsRefusedError(
+            f"{look.overlapping} prompts are trained on and held out, and the recipe says "
+            "evaluation.overlap: refuse",
+            found.dropped,
+        )
+
+
+def _refuse_changes(earlier: Checked, found: Checked, look: Look) -> None:
+    """A resumed run goes on with the prompts that it began with, or not at all."""
+    if (found.training, found.held_out, found.digest) != (earlier.training, earlier.held_out, earlier.digest):
+        raise PromptsRefusedError(
+            f"the data have changed since the run began, with {earlier.training} prompts to train on and "
+            f"{earlier.held_out} held out; now there are {found.training} and {found.held_out}, or others. "
+            "Bring the files back as they were, or start a new run",
+            found.dropped,
+        )
+    if look.too_long:
+        raise PromptsRefusedError(
+            f"{look.too_long} prompts that the run uses do not fit any more: policy.max_length or "
+            "policy.max_prompt_length is lower than when it began. Write what it was, or more",
+            found.dropped[-look.too_long :],
+        )

@@ -1,0 +1,64 @@
+"""What a check of prompts finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rlad_core.prompt_stream import Selection
+
+Use = Literal["training", "evaluation"]
+Progress = Callable[[str, int, int], None]
+"""Told what is looked at, how many of how many are done."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Something of the data that is not used.
+
+    where: file and line, or the prompt's id where it has none.
+    prompt_id: None: it is no prompt at all.
+    """
+
+    where: str
+    use: Use
+    subset: str
+    reason: str
+    prompt_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+@dataclass
+class Checked:
+    """What the check found.
+
+    training, held_out: prompts that are used; each problem that is trained on counts once.
+    longest: tokens of the longest of them. shortened: how many lose their beginning.
+    dropped: what is not used, training first. digest: of what is used, see `digest_of`.
+    """
+
+    training: int = 0
+    held_out: int = 0
+    longest: int = 0
+    shortened: int = 0
+    dropped: list[Dropped] = field(default_factory=list)
+    digest: str = ""
+    selection: Selection = field(default_factory=Selection)
+
+
+class PromptsRefusedError(ValueError):
+    """A run cannot or, by its recipe, must not start with these prompts.
+
+    dropped: all that is wrong with them, as far as it was found.
+    """
+
+    def __init__(self, message: str, dropped: Sequence[Dropped] = ()) -> None:
+        super().__init__(message)
+        self.dropped = tuple(dropped)
+
+    def __reduce__(self) -> tuple[type[PromptsRefusedError], tuple[str, tuple[Dropped, ...]]]:
+        """To another process with all of it."""
+        return type(self), (str(self), self.dropped)

@@ -1,0 +1,225 @@
+"""One look at the prompts of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rlad_core import schema
+from rlad_core.config import EvaluationRecipe, RunConfig
+from rlad_core.prompt_checks.findings import Checked, Dropped, Progress, PromptsRefusedError, Use
+from rlad_core.prompt_checks.soundness import answer_of, digest_of, problem_of, unsound, where
+from rlad_core.prompt_stream import PromptTables, Selection, Tasks, different, prompts_of, tasks_of
+from rlad_core.sections import code
+from rlad_core.tasks import Part, Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_BATCH = 256
+
+
+class Look:
+    """One look at a recipe's prompts; counts what it drops for which reason."""
+
+    def __init__(
+        self,
+        config: EvaluationRecipe,
+        tokenizer: PreTrainedTokenizerBase,
+        progress: Progress,
+        earlier: Checked | None,
+    ) -> None:
+        self._config, self._progress, self._earlier = config, progress, earlier
+        self._limit = config.policy.prompt_limit
+        cut = config.policy.longer_prompts == "truncate_left"
+        self._cut_at = (self._limit if cut else None) if earlier is None else earlier.selection.limit
+        self._tokenizer = tokenizer
+        self._whole = PromptTables(tokenizer)
+        self._tables = PromptTables(tokenizer, self._cut_at)
+        self._found = Checked()
+        self.empty: list[str] = []
+        """Parts of which nothing is left."""
+        self.overlapping = 0
+        self.too_long = 0
+
+    def all(self) -> Checked:
+        tasks, found = self._tasks(), self._found
+        trained: list[Prompt] = []
+        if isinstance(self._config, RunConfig):
+            trained = self._read(self._parts("training"), "training", tasks)
+        held_out = self._read(self._parts("evaluation"), "evaluation", tasks)
+        if self._earlier is None:
+            trained = different(self._without_contradictions(trained))
+            trained = self._without_held_out(trained, held_out)
+            trained = list(self._fitting(trained, "training", tasks))
+            held_out = list(self._fitting(held_out, "evaluation", tasks))
+            self._note_empty(trained, held_out)
+            left_out = {
+                use: frozenset(each.prompt_id for each in found.dropped if each.use == use and each.prompt_id)
+                for use in ("training", "evaluation")
+            }
+            found.selection = Selection(left_out["training"], left_out["evaluation"], self._cut_at)
+        else:
+            found.selection = self._earlier.selection
+            trained = [p for p in different(trained) if p.prompt_id not in found.selection.training]
+            held_out = [p for p in held_out if p.prompt_id not in found.selection.held_out]
+            before = len(found.dropped)
+            list(self._fitting(trained, "training", tasks))
+            list(self._fitting(held_out, "evaluation", tasks))
+            self.too_long = len(found.dropped) - before
+        found.training, found.held_out = len(trained), len(held_out)
+        found.digest = digest_of([*trained, *held_out])
+        return found
+
+    def _tasks(self) -> Tasks:
+        try:
+            return tasks_of(self._config)
+        except Exception as error:
+            raise PromptsRefusedError(f"the task cannot be made: {code.fault(error)}") from error
+
+    def _parts(self, use: Use) -> list[tuple[str, Part]]:
+        return [
+            (section.label, part)
+            for section in self._config.task_sections.values()
+            for part in (section.train_parts if use == "training" else section.evaluation_parts)
+        ]
+
+    def _read(self, parts: Sequence[tuple[str, Part]], use: Use, tasks: Tasks) -> list[Prompt]:
+        """The sound prompts of these parts; what is wrong with others is noted."""
+        sound: list[Prompt] = []
+        for place, (name, part) in enumerate(parts):
+            self._progress(f"reading {use} data", place, len(parts))
+            try:
+                prompts = prompts_of(part, name, tasks)
+                faults = tasks[name].faults(part.split, part.subset)
+            except Exception as error:
+                raise PromptsRefusedError(
+                    f"the prompts of {name}, {part.subset}, cannot be made: {said(error)}",
+                    self._found.dropped,
+                ) from error
+            for fault in faults:
+                self._found.dropped.append(Dropped(fault.where, use, part.subset, fault.reason))
+            before = len(sound)
+            for prompt in prompts:
+                if reason := unsound(prompt):
+                    self._drop(prompt, use, reason)
+                else:
+                    sound.append(prompt)
+            if len(sound) == before:
+                self.empty.append(f"{use} {name}, {part.subset}")
+        self._progress(f"reading {use} data", len(parts), len(parts))
+        return sound
+
+    def _without_contradictions(self, prompts: list[Prompt]) -> Iterator[Prompt]:
+        """Files may ask the same, with other answers: none of them is trusted."""
+        answers: dict[str, dict[str, Prompt]] = {}
+        for prompt in prompts:
+            answers.setdefault(prompt.prompt_id, {}).setdefault(answer_of(prompt), prompt)
+        for prompt in prompts:
+            others = [
+                each for answer, each in answers[prompt.prompt_id].items() if answer != answer_of(prompt)
+            ]
+            if not others:
+                yield prompt
+                continue
+            answer, there = answer_of(others[0])[:60], where(others[0])
+            self._drop(
+                prompt,
+                "training",
+                f"asks the same as {there} with another answer: {answer_of(prompt)[:60]} and {answer}",
+            )
+
+    def _without_held_out(self, trained: list[Prompt], held_out: list[Prompt]) -> list[Prompt]:
+        """What is held out is not trained on, unless the recipe wants it."""
+        evaluated = {problem_of(prompt): prompt for prompt in reversed(held_out)}
+        overlap = [prompt for prompt in trained if problem_of(prompt) in evaluated]
+        self.overlapping = len(overlap)
+        if not overlap or self._config.evaluation.overlap == "keep":
+            return trained
+        for prompt in overlap:
+            other = evaluated[problem_of(prompt)]
+            self._drop(prompt, "training", f"is held out too, in {other.subset} ({where(other)})")
+        return [prompt for prompt in trained if problem_of(prompt) not in evaluated]
+
+    def _fitting(self, prompts: Sequence[Prompt], use: Use, tasks: Tasks) -> Iterator[Prompt]:
+        """Prompts that the policy can read, and answer within its limits."""
+        solved = (
+            use == "training" and isinstance(self._config, RunConfig) and self._config.trains_on_solutions
+        )
+        for first in range(0, len(prompts), _BATCH):
+            self._progress(f"tokenizing {use} prompts", first, len(prompts))
+            batch = prompts[first : first + _BATCH]
+            for prompt, tokens in zip(batch, self._lengths(batch), strict=True):
+                reason = tokens if isinstance(tokens, str) else self._too_long(tokens)
+                if reason is None and solved:
+                    reason = self._unsolved(prompt, tasks)
+                if reason is not None:
+                    self._drop(prompt, use, reason)
+                else:
+                    assert not isinstance(tokens, str)
+                    self._found.longest = max(self._found.longest, tokens)
+                    yield prompt
+        self._progress(f"tokenizing {use} prompts", len(prompts), len(prompts))
+
+    def _lengths(self, prompts: Sequence[Prompt]) -> list[int | str]:
+        """Tokens of each, cut where the recipe says so; or why it cannot be read."""
+        try:
+            whole = [len(ids) for ids in self._whole.read(prompts)[1]]
+        except Exception as error:  # noqa: BLE001 - a chat template may raise anything
+            if len(prompts) == 1:
+                return [f"the tokenizer or its chat template refuses it: {str(error)[:200]}"]
+            return [length for prompt in prompts for length in self._lengths([prompt])]
+        if self._cut_at is None:
+            return [*whole]
+        long = [place for place, length in enumerate(whole) if length > self._cut_at]
+        for place in long:
+            [whole[place]] = (len(ids) for ids in self._tables.read([prompts[place]])[1])
+            self._found.shortened += whole[place] <= self._cut_at
+        return [*whole]
+
+    def _too_long(self, tokens: int) -> str | None:
+        if tokens == 0:
+            return "has no tokens"
+        if tokens <= self._limit:
+            return None
+        self.too_long += 1
+        policy = self._config.policy
+        setting = (
+            f"policy.max_length is {policy.max_length}, and a response has one token at least"
+            if policy.max_prompt_length is None
+            else f"policy.max_prompt_length is {policy.max_prompt_length}"
+        )
+        return f"has {tokens} tokens, and {setting}"
+
+    def _unsolved(self, prompt: Prompt, tasks: Tasks) -> str | None:
+        """Why the worked solution cannot be trained on."""
+        try:
+            row = self._tables.demonstrations([prompt], [""], tasks)
+        except Exception as error:  # noqa: BLE001 - so may a user's task
+            return f"has no worked solution: {said(error)}"
+        tokens = sum(
+            int(schema.lengths(row.column(name))[0]) for name in ("prompt_token_ids", "response_token_ids")
+        )
+        limit = self._config.policy.max_length
+        if tokens <= limit:
+            return None
+        self.too_long += 1
+        return f"has {tokens} tokens with its worked solution, and policy.max_length is {limit}"
+
+    def _note_empty(self, trained: Sequence[Prompt], held_out: Sequence[Prompt]) -> None:
+        if not trained and isinstance(self._config, RunConfig):
+            self.empty.append("training")
+        left = {(prompt.task, prompt.subset) for prompt in held_out}
+        asked = {(name, part.subset) for name, part in self._parts("evaluation")}
+        self.empty += [f"evaluation {name}, {subset}" for name, subset in sorted(asked - left)]
+
+    def _drop(self, prompt: Prompt, use: Use, reason: str) -> None:
+        known = getattr(prompt, "prompt_id", None)
+        self._found.dropped.append(
+            Dropped(where(prompt), use, str(getattr(prompt, "subset", "")), reason, known)
+        )
+
+
+def said(error: Exception) -> str:
+    """What an exception says; of one in a user's code, also its kind and where."""
+    return code.fault(error).removeprefix("ValueError: ").removeprefix("DataError: ")

@@ -1,0 +1,181 @@
+"""Rows of a data file as prompts: each prompt once, without those whose answers contradict each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from rlad_core import data
+from rlad_core.data import Fault
+from rlad_core.tasks.base import Prompt, prompt_id
+
+
+@dataclass(frozen=True)
+class AskedRow:
+    """What a row asks.
+
+    messages: the chat.
+    gold: as it travels, see `Prompt`.
+    answer: the right answer in one way of writing it: rows that ask the same must agree in it.
+    """
+
+    messages: list[dict[str, str]]
+    gold: str
+    answer: str
+
+
+class RowReader(Protocol):
+    """How a task understands rows."""
+
+    def choose(self, names: Sequence[str]) -> Sequence[str]:
+        """Which of a file's columns it needs.
+
+        Raises:
+            ValueError: the file lacks one.
+        """
+
+    def read(self, values: dict[str, Any]) -> AskedRow:
+        """What one row asks.
+
+        Raises:
+            ValueError: why it is no prompt.
+        """
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """The different prompts of a path, in the order of its rows, and the rows that are none."""
+
+    path: str
+    rows: list[tuple[str, AskedRow]]
+    """Each with its place."""
+    faults: list[Fault]
+
+    def draw(self, task: str, subset: str, count: int | None, seed: int) -> list[Prompt]:
+        """`count` prompts drawn with this seed, or all of them, in the file's order.
+
+        Where the rows at fault are what lacks to `count`, it is all.
+
+        Raises:
+            ValueError: the file has fewer different prompts.
+        """
+        wanted = len(self.rows) if count is None else count
+        if wanted > len(self.rows) + len(self.faults):
+            raise ValueError(f"{self.path} has {len(self.rows)} different prompts, fewer than {wanted}")
+        drawn = np.random.default_rng(seed).permutation(len(self.rows))[:wanted]
+        return [
+            Prompt(prompt_id(task, row.messages), task, subset, row.messages, row.gold, where, row.answer)
+            for where, row in (self.rows[place] for place in np.sort(drawn))
+        ]
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Where rows come from.
+
+    path: a file, a pattern, or a folder of the library `datasets`.
+    encoding: of texts; None: UTF-8, or what a file's first bytes say.
+    """
+
+    path: str
+    encoding: str | None = None
+
+
+class SourcedFiles:
+    """The files of a task by split and subset; each is read once, when it is asked for."""
+
+    def __init__(self, files: Mapping[tuple[str, str], tuple[FileSource, RowReader]]) -> None:
+        self._files = dict(files)
+        self._read: dict[tuple[str, str], FileRows] = {}
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """The names of the files."""
+        return tuple(dict.fromkeys(subset for _, subset in self._files))
+
+    def of(self, split: str, subset: str) -> FileRows:
+        """The rows of a part.
+
+        Raises:
+            ValueError: there is no such part, or its file cannot be read.
+        """
+        part = (split, subset)
+        if part not in self._files:
+            known = ", ".join("/".join(key) for key in self._files) or "none"
+            raise ValueError(f"no data file is named {split}/{subset}; there is {known}")
+        if part not in self._read:
+            source, reader = self._files[part]
+            self._read[part] = read_file(source.path, source.encoding, reader)
+        return self._read[part]
+
+
+def read_file(path: str, encoding: str | None, reader: RowReader) -> FileRows:
+    """Read the rows of a path.
+
+    Raises:
+        DataError: a file cannot be read, lacks a column, or has no rows.
+    """
+    faults: list[Fault] = []
+    asked: dict[str, list[tuple[str, AskedRow]]] = {}
+    for found in data.rows(path, encoding=encoding, choose=reader.choose):
+        if isinstance(found, Fault):
+            faults.append(found)
+            continue
+        try:
+            row = reader.read(found.values)
+        except ValueError as error:
+            faults.append(Fault(found.where, str(error)))
+        else:
+            asked.setdefault(json.dumps(row.messages), []).append((found.where, row))
+    rows: list[tuple[str, AskedRow]] = []
+    for same in asked.values():
+        if len({row.answer for _, row in same}) == 1:
+            rows.append(same[0])
+        else:
+            faults += _contradictions(same)
+    if not rows and not faults:
+        raise data.DataError(f"{path} has no rows")
+    return FileRows(path, rows, faults)
+
+
+def _contradictions(same: Sequence[tuple[str, AskedRow]]) -> list[Fault]:
+    """None of them can be trusted more than another."""
+    first, row = same[0]
+    where, other = next((place, each) for place, each in same if each.answer != row.answer)
+    return [
+        Fault(place, f"asks the same as {where if each.answer == row.answer else first} with another answer: "
+              f"{each.answer:.60} and {(other if each.answer == row.answer else row).answer:.60}")
+        for place, each in same
+    ]  # fmt: skip
+
+
+def messages_of(asked: Any) -> list[dict[str, str]]:
+    """A chat, from a text or from messages with role and content; other keys are left out.
+
+    Raises:
+        ValueError: it is none that a model can answer.
+    """
+    chat = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+    if not isinstance(chat, list) or not chat:
+        raise ValueError(f"the prompt is neither a text nor a list of messages: {str(asked)[:60]!r}")
+    messages: list[dict[str, str]] = []
+    for message in chat:
+        role, content = (
+            (message.get("role"), message.get("content")) if isinstance(message, dict) else ("", 0)
+        )
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise ValueError(
+                f"a message of the prompt has no role and content that are texts: {message!r:.60}"
+            )
+        messages.append({"role": role, "content": content})
+    if messages[-1]["role"] == "assistant" or not messages[-1]["content"].strip():
+        raise ValueError("the last message of the prompt is empty, or the assistant's own")
+    try:
+        "".join(text for message in messages for text in message.values()).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the prompt holds half a character (a lone surrogate)") from error
+    return messages

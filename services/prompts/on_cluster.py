@@ -1,0 +1,69 @@
+"""The check on a cluster whose files this machine lacks: there it counts, here it is shown."""
+
+from __future__ import annotations
+
+import asyncio
+
+import ray
+from ray.exceptions import RayTaskError
+from rich.console import Console
+
+from rlad_core.config import EvaluationRecipe
+from rlad_core.prompt_checks import Checked, PromptsRefusedError, check
+from services.base.tokenizer import load_tokenizer
+from services.prompts.shown import Shown
+
+_POLL_S = 0.5
+
+
+class Checker:
+    """Actor on a node of the cluster.
+
+    Args:
+        config: the run.
+        model_folder: where the policy's tokenizer is.
+    """
+
+    def __init__(self, config: EvaluationRecipe, model_folder: str) -> None:
+        self._config, self._model_folder = config, model_folder
+        self._at = ("loading the tokenizer", 0, 1)
+
+    async def check(self, earlier: Checked | None) -> Checked | PromptsRefusedError:
+        """See `rlad_core.prompt_checks.check`; a refusal is returned, with what is dropped."""
+        try:
+            return await asyncio.to_thread(
+                lambda: check(self._config, load_tokenizer(self._model_folder), self._count, earlier)
+            )
+        except PromptsRefusedError as error:
+            return error
+
+    async def progress(self) -> tuple[str, int, int]:
+        """What is done now, and how far."""
+        return self._at
+
+    def _count(self, what: str, done: int, total: int) -> None:
+        self._at = (what, done, total)
+
+
+def check_on_cluster(
+    config: EvaluationRecipe, model_folder: str, console: Console, earlier: Checked | None = None
+) -> Checked:
+    """As `check_here`, on a node of the cluster that this process has joined; for as long as it takes.
+
+    Raises:
+        PromptsRefusedError: see `check`.
+    """
+    checker = ray.remote(Checker).options(num_cpus=0).remote(config, model_folder)
+    try:
+        answer = checker.check.remote(earlier)
+        with Shown(console) as shown:
+            while not ray.wait([answer], timeout=_POLL_S)[0]:
+                shown(*ray.get(checker.progress.remote(), timeout=60))
+            found: Checked | PromptsRefusedError = ray.get(answer)
+    except RayTaskError as error:
+        raise PromptsRefusedError(f"the prompts cannot be checked: {error.cause}") from None
+    finally:
+        ray.kill(checker)
+    if isinstance(found, PromptsRefusedError):
+        raise found
+    return found
