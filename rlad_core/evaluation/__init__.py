@@ -1,0 +1,35 @@
+"""What an evaluation reports. Knows verdicts only, not where they come from.
+
+In: right or wrong of each response, by subset and prompt. Out: `EvaluationRow`s (Mean@k, Pass@k, intervals
+over problems), `PairedRow`s (two models compared), and a word for why a response is wrong.
+Called by: evaluate and report of the services.
+"""
+
+from rlad_core.evaluation.faults import FORMLESS, Fault, fault_of
+from rlad_core.evaluation.intervals import Interval, accuracy_interval, mean_interval, share_interval, wilson
+from rlad_core.evaluation.measures import ks_of, mean_at_k, pass_at_k
+from rlad_core.evaluation.paired import PairedRow, Verdicts, mcnemar, paired_rows
+from rlad_core.evaluation.rows import ALL, AVERAGE, EvaluationRow, Share, evaluation_rows
+
+__all__ = [
+    "ALL",
+    "AVERAGE",
+    "FORMLESS",
+    "EvaluationRow",
+    "Fault",
+    "Interval",
+    "PairedRow",
+    "Share",
+    "Verdicts",
+    "accuracy_interval",
+    "evaluation_rows",
+    "fault_of",
+    "ks_of",
+    "mcnemar",
+    "mean_at_k",
+    "mean_interval",
+    "paired_rows",
+    "pass_at_k",
+    "share_interval",
+    "wilson",
+]
