@@ -6,6 +6,7 @@ the recipe was checked in another process: users' code is then loaded where it i
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +46,7 @@ def was_checked(info: ValidationInfo) -> bool:
 def _path(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str) or not value:
         return value
-    return str((folder_of(value, info) / Path(value).expanduser()).absolute())
+    return str((folder_of(value, info) / os.path.expanduser(value)).absolute())
 
 
 def _place(value: Any, info: ValidationInfo) -> Any:
@@ -55,7 +56,7 @@ def _place(value: Any, info: ValidationInfo) -> Any:
 def _model(value: Any, info: ValidationInfo) -> Any:
     """A folder beside the recipe; anything else (a hub id, rlad:NAME) as it is."""
     if isinstance(value, str) and value and not isinstance(value, Typed):
-        folder = folder_of(value, info) / Path(value).expanduser()
+        folder = folder_of(value, info) / os.path.expanduser(value)
         if folder.is_dir():
             return str(folder.absolute())
     return value

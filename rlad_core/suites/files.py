@@ -14,8 +14,8 @@ def find(suite: Suite, data: Path) -> list[Path]:
     """The suite's files, sorted; none where there is none.
 
     Looked at, in this order: a file with the suite's name in `data` or in a folder there
-    (``aime24.parquet``); a folder with its name, which is where `Suite.command` puts it; folders called like the data set, with its
-    owner (``HuggingFaceH4/aime_2024``) or without; the hub's own cache
+    (``aime24.parquet``); a folder with its name, which is where `Suite.command` puts it; folders called like
+    the data set, with its owner (``HuggingFaceH4/aime_2024``) or without; the hub's own cache
     (``datasets--HuggingFaceH4--aime_2024``). Of kk also the files that Logic-RL ships (``3ppl``).
     """
     for pattern in (f"{suite.name}.*", f"*/{suite.name}.*"):

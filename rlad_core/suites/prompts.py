@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from rlad_core import data
 from rlad_core.suites.catalogue import SUITES, Suite
 from rlad_core.suites.files import find
 from rlad_core.tasks import Prompt
+from rlad_core.tasks.base import prompt_id
 from rlad_core.tasks.knights_knaves import published as puzzles
 from rlad_core.tasks.knights_knaves.task import prompt_for as puzzle_prompt
 from rlad_core.tasks.math.extract import find_boxes
 from rlad_core.tasks.math.prompt import asking_for_a_box
 from rlad_core.tasks.math.published import MathProblem
-from rlad_core.tasks.math.task import prompt_for as math_prompt
-from rlad_core.tasks.prompts.reading import rows
 
 _WHOLE = re.compile(r"([-+]?\d+)\.0+")
 
@@ -45,11 +45,11 @@ class SuitePrompts:
     remarks: list[str] = field(default_factory=list)
 
 
-def suite_prompts(names: Sequence[str], data: Path, *, count: int | None = None) -> SuitePrompts:
+def suite_prompts(names: Sequence[str], folder: Path, *, count: int | None = None) -> SuitePrompts:
     """The prompts of suites.
 
     Args:
-        data: see `find`.
+        folder: where the files are, see `find`.
         count: so many problems of each subset, always the same ones; None: all.
 
     Raises:
@@ -59,10 +59,10 @@ def suite_prompts(names: Sequence[str], data: Path, *, count: int | None = None)
     """
     if unknown := [name for name in names if name not in SUITES]:
         raise SuiteError(f"there is no suite {', '.join(unknown)}; there is {', '.join(SUITES)}")
-    files = {name: find(SUITES[name], data) for name in dict.fromkeys(names)}
+    files = {name: find(SUITES[name], folder) for name in dict.fromkeys(names)}
     if missing := [name for name, found in files.items() if not found]:
-        commands = "\n".join(f"  {SUITES[name].command(str(data))}" for name in missing)
-        raise SuiteError(f"{data} has no files of {', '.join(missing)}. Fetch them with\n{commands}")
+        commands = "\n".join(f"  {SUITES[name].command(str(folder))}" for name in missing)
+        raise SuiteError(f"{folder} has no files of {', '.join(missing)}. Fetch them with\n{commands}")
     told = SuitePrompts([])
     for name, found in files.items():
         prompts = _read(SUITES[name], found)
@@ -76,16 +76,16 @@ def _read(suite: Suite, files: Sequence[Path]) -> list[Prompt]:
     first: dict[tuple[str, str], tuple[str, Prompt]] = {}
     for path in files:
         try:
-            for where, row in rows(path):
+            for row in data.rows(str(path)):
+                if isinstance(row, data.Fault):
+                    raise SuiteError(f"{row.where}: {row.reason}")
                 try:
-                    prompt = _prompt(suite, row)
+                    prompt = _prompt(suite, row.values)
                 except (ValueError, SyntaxError, KeyError, TypeError) as error:
-                    raise SuiteError(f"{path}, {where} is no row of {suite.name}: {error}") from error
-                before, known = first.setdefault(
-                    (prompt.subset, prompt.prompt_id), (f"{path}, {where}", prompt)
-                )
+                    raise SuiteError(f"{row.where} is no row of {suite.name}: {error}") from error
+                before, known = first.setdefault((prompt.subset, prompt.prompt_id), (row.where, prompt))
                 if known.gold != prompt.gold:
-                    raise SuiteError(f"{path}, {where}: the problem of {before} with another answer")
+                    raise SuiteError(f"{row.where}: the problem of {before} with another answer")
         except SuiteError:
             raise
         except ValueError as error:
@@ -99,7 +99,10 @@ def _prompt(suite: Suite, row: Mapping[str, Any]) -> Prompt:
     if suite.task == "knights_knaves":
         return puzzle_prompt(puzzles.from_row(dict(row)))
     values = {name.casefold(): value for name, value in row.items() if value is not None}
-    return math_prompt(MathProblem(asking_for_a_box(_asked(values)), _answer(values)), suite.name)
+    problem = MathProblem(asking_for_a_box(_asked(values)), _answer(values))
+    return Prompt(
+        prompt_id(suite.task, problem.messages), suite.task, suite.name, problem.messages, problem.to_gold()
+    )
 
 
 def _asked(row: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import random
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,9 +24,18 @@ from rlad_core.tasks.knights_knaves.puzzle import TEMPLATES, Puzzle, answer_line
 from rlad_core.tasks.knights_knaves.reading import read
 from rlad_core.tasks.knights_knaves.statements import solve
 from rlad_core.tasks.knights_knaves.verifier import verify
+from rlad_core.tasks.rows import read_file
 
 SHARED = Path(os.environ.get("RLAD_SHARED", Path(__file__).parents[3] / "shared"))
 FILES = sorted((SHARED / "data" / "knights_knaves").glob("*.parquet"))
+
+
+def puzzles_of(path: Path) -> list[Puzzle]:
+    """Those of a file, in its order, and no row is at fault."""
+    found = read_file(str(path), None, published.PuzzleReader())
+    assert not found.faults
+    return [Puzzle.from_gold(row.gold) for _, row in found.rows]
+
 
 needs_files = pytest.mark.skipif(not FILES, reason=f"no published puzzles below {SHARED}")
 
@@ -34,7 +44,7 @@ needs_files = pytest.mark.skipif(not FILES, reason=f"no published puzzles below 
 def rows(request: pytest.FixtureRequest) -> list[tuple[Puzzle, dict]]:
     """Each puzzle of a file with the row it was read from."""
     stored = pq.read_table(request.param).to_pylist()
-    return list(zip(published.read(request.param), stored, strict=True))
+    return list(zip(puzzles_of(request.param), stored, strict=True))
 
 
 @needs_files
@@ -95,7 +105,7 @@ def test_our_own_puzzles_survive_the_row_format(tmp_path: Path) -> None:
     puzzles = [puzzle for people in range(2, 9) for puzzle in generate(people, "train", 0, 20)]
     random.Random(0).shuffle(puzzles)
     write_rows(tmp_path / "rows.parquet", puzzles)
-    read = published.read(tmp_path / "rows.parquet")
+    read = puzzles_of(tmp_path / "rows.parquet")
     assert read == puzzles
     assert {split_of(puzzle.names, puzzle.statements) for puzzle in read} == {"train"}
 
@@ -123,9 +133,11 @@ def test_a_row_that_is_wrong_is_named(tmp_path: Path, column: str, value: object
     values[1] = value
     index = table.column_names.index(column)
     pq.write_table(table.set_column(index, column, pa.array(values, table.schema.field(column).type)), path)
-    with pytest.raises(ValueError, match=message) as caught:
-        published.read(path)
-    assert f"{path}, row 2: " in str(caught.value)
+    found = read_file(str(path), None, published.PuzzleReader())
+    assert len(found.rows) == 2
+    [fault] = found.faults
+    assert fault.where == f"{path}, row 2"
+    assert re.search(message, fault.reason)
 
 
 def test_a_text_in_other_words_is_refused() -> None:
@@ -137,8 +149,8 @@ def test_a_text_in_other_words_is_refused() -> None:
 def test_a_file_without_the_columns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"question": ["?"]}), path)
-    with pytest.raises(ValueError, match="row 1: no puzzle in column quiz, nor in prompt; there is question"):
-        published.read(path)
+    with pytest.raises(ValueError, match="there is no column quiz or prompt; there is question"):
+        puzzles_of(path)
 
 
 ALTERED = [(kind, people) for kind in perturbations.KINDS for people in (2, 3, 6)]
@@ -161,7 +173,7 @@ def test_altered_puzzles_are_read_in_both_layouts(kind: str, people: int, tmp_pa
     ]
     path = tmp_path / f"{kind}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert published.read(path) == puzzles
+    assert puzzles_of(path) == puzzles
     for puzzle, row in zip(puzzles, rows, strict=True):
         templated = f"<|im_start|>user\n{puzzle.text}\n<|im_end|>\n<|im_start|>assistant\n<think>"
         truth = {key: row[key] for key in ("statements", "solution_text_format")}

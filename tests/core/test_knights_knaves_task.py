@@ -14,6 +14,7 @@ from rlad_core.tasks.knights_knaves.prompt import FORMAT_INSTRUCTION, reply
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 from rlad_core.tasks.knights_knaves.settings import Perturbation, Settings
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves, prompt_for
+from rlad_core.tasks.rows import FileSource
 
 PUZZLES = KnightsKnaves()
 
@@ -115,14 +116,14 @@ def test_a_recipe_reads_published_files(tmp_path: Path) -> None:
         assert "knight" not in prompt.messages[0]["content"]
         assert prompt.subset == "saints"
         assert task.verify(task.demonstration(prompt.gold), prompt.gold).correct
-    with pytest.raises(ValueError, match="has 20 different puzzles, fewer than 21"):
+    with pytest.raises(ValueError, match="has 20 different prompts, fewer than 21"):
         task.prompts("train", "train", 21, seed=0)
 
 
 def test_a_file_may_hold_a_puzzle_twice(tmp_path: Path) -> None:
     [puzzle] = generate(3, "train", 0, 1)
     write_rows(tmp_path / "train.jsonl", [puzzle, puzzle])
-    task = KnightsKnaves(files={("train", "twice"): tmp_path / "train.jsonl"})
+    task = KnightsKnaves(files={("train", "twice"): FileSource(str(tmp_path / "train.jsonl"))})
     assert len(task.prompts("train", "twice", None, seed=0)) == 1
 
 

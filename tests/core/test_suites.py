@@ -184,7 +184,7 @@ def test_a_file_that_is_none_is_refused_with_its_place(
 
 def test_a_pointer_in_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "aime24.parquet").write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(SuiteError, match=r"aime24: .*is no Parquet file"):
+    with pytest.raises(SuiteError, match=r"aime24: .*is a pointer of Git LFS"):
         suite_prompts(["aime24"], tmp_path)
 
 

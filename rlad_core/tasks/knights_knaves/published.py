@@ -8,39 +8,38 @@ it must agree with it.
     prompt, a chat        reward_model.ground_truth, with statements and solution_text_format
 
 Rows of Logic-RL's Parquet files have both. Columns that are not there need not agree; a row that cannot be
-read, or contradicts itself, is refused.
+read, or contradicts itself, is none.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlad_core.tasks.knights_knaves import reading
+from rlad_core.tasks.knights_knaves.prompt import messages
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 from rlad_core.tasks.knights_knaves.statements import check_statement
-from rlad_core.tasks.prompts.reading import rows
+from rlad_core.tasks.rows import AskedRow
+
+_ASKED = ("quiz", "prompt")
 
 
-def read(path: Path) -> list[Puzzle]:
-    """The puzzles of a file, in its order.
+class PuzzleReader:
+    """Reads rows of either layout."""
 
-    Raises:
-        ValueError: it is no data file, or a row is not a puzzle in the published words, or contradicts
-            itself. The message names file and row.
-    """
-    puzzles = []
-    for where, fields in rows(path):
-        try:
-            puzzles.append(from_row(fields))
-        except ValueError as error:
-            raise ValueError(f"{path}, {where}: {error}") from error
-    if not puzzles:
-        raise ValueError(f"{path} has no rows")
-    return puzzles
+    def choose(self, names: Sequence[str]) -> Sequence[str]:
+        """See `RowReader.choose`."""
+        if not set(names) & set(_ASKED):
+            raise ValueError(f"there is no column {' or '.join(_ASKED)}; there is {', '.join(names)}")
+        return [name for name in names if name in (*_ASKED, "reward_model", *_AGREEING)]
+
+    def read(self, values: dict[str, Any]) -> AskedRow:
+        """See `RowReader.read`."""
+        puzzle = from_row(values)
+        return AskedRow(messages(puzzle), puzzle.to_gold(), puzzle.solution_text)
 
 
 def from_row(fields: Mapping[str, Any]) -> Puzzle:

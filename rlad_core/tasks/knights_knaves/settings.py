@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
@@ -13,6 +12,7 @@ from rlad_core.sections.findings import refusal
 from rlad_core.sections.problems import NOT_SET, Problem
 from rlad_core.tasks.base import Task, TaskSpec
 from rlad_core.tasks.files import DataFile, FileTaskSection
+from rlad_core.tasks.rows import RowReader
 from rlad_core.tasks.section import Asked, Part
 
 _PUZZLES = 300
@@ -110,14 +110,21 @@ class Settings(FileTaskSection):
     def task(self) -> Task:
         """See `TaskSection.task`."""
         from rlad_core.tasks.knights_knaves.task import KnightsKnaves
+        from rlad_core.tasks.rows import FileSource
 
         return KnightsKnaves(
             files={
-                (split, file.subset): Path(file.path)
+                (split, file.subset): FileSource(file.path, file.encoding)
                 for split in ("train", "evaluation")
                 for file in self.files(split)
             }
         )
+
+    def reader(self, file: DataFile) -> RowReader:
+        """See `FileTaskSection.reader`."""
+        from rlad_core.tasks.knights_knaves.published import PuzzleReader
+
+        return PuzzleReader()
 
     def judge(self) -> TaskSpec:
         """See `TaskSection.judge`."""

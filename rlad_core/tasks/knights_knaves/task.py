@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
+from rlad_core.data import Fault
 from rlad_core.tasks.base import Prompt, Task, Verdict, prompt_id
 from rlad_core.tasks.knights_knaves import generator, perturbations, published, reading, trace, verifier
 from rlad_core.tasks.knights_knaves.prompt import messages
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
+from rlad_core.tasks.rows import FileSource, SourcedFiles
 
 _PEOPLE = {f"{people}_people": people for people in range(generator.MIN_PEOPLE, generator.MAX_PEOPLE + 1)}
 
@@ -28,7 +27,12 @@ class KnightsKnaves(Task):
     name: ClassVar[str] = "knights_knaves"
     can_hang: ClassVar[bool] = False
     name_pool: str = "common"
-    files: Mapping[tuple[str, str], Path] = field(default_factory=dict)
+    files: Mapping[tuple[str, str], FileSource] = field(default_factory=dict)
+
+    @functools.cached_property
+    def _rows(self) -> SourcedFiles:
+        reader = published.PuzzleReader()
+        return SourcedFiles({part: (source, reader) for part, source in self.files.items()})
 
     @property
     def subsets(self) -> tuple[str, ...]:
@@ -42,10 +46,12 @@ class KnightsKnaves(Task):
             ValueError: there is no such split or subset, or it does not hold so many.
         """
         if (split, subset) in self.files:
-            puzzles = _drawn(self.files[split, subset], count, seed)
-        else:
-            puzzles = self._generated(split, subset, count, seed)
-        return [prompt_for(puzzle, subset) for puzzle in puzzles]
+            return self._rows.of(split, subset).draw(KnightsKnaves.name, subset, count, seed)
+        return [prompt_for(puzzle, subset) for puzzle in self._generated(split, subset, count, seed)]
+
+    def faults(self, split: str, subset: str) -> Sequence[Fault]:
+        """Rows of a file that are no puzzles; generated ones have none."""
+        return self._rows.of(split, subset).faults if (split, subset) in self.files else ()
 
     def _generated(self, split: str, subset: str, count: int | None, seed: int) -> list[Puzzle]:
         size = next((size for size in _PEOPLE if subset == size or subset.startswith(f"{size}_")), None)
@@ -89,20 +95,3 @@ def prompt_for(puzzle: Puzzle, subset: str | None = None) -> Prompt:
         messages=chat,
         gold=puzzle.to_gold(),
     )
-
-
-def _drawn(path: Path, count: int | None, seed: int) -> list[Puzzle]:
-    puzzles = _different(path)
-    if count is None:
-        return puzzles
-    if count > len(puzzles):
-        raise ValueError(f"{path} has {len(puzzles)} different puzzles, fewer than {count}")
-    return [
-        puzzles[index] for index in np.sort(np.random.default_rng(seed).permutation(len(puzzles))[:count])
-    ]
-
-
-@functools.lru_cache(maxsize=8)
-def _different(path: Path) -> list[Puzzle]:
-    """Read once for several draws from the same file; a run's files don't change under it."""
-    return list({puzzle.text: puzzle for puzzle in published.read(path)}.values())
