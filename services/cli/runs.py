@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from rlad_core.config import ConfigError, RunConfig, dump, load
+from rlad_core.sizing.gpus import GPUS
 from services.cli import init as beginning
 from services.cli.console import complain, err, out
 from services.cli.extras import needs_services
@@ -55,6 +56,7 @@ def plan(
         bool,
         typer.Option("--data", help="Also read and tokenize all prompts, as a run does at first."),
     ] = False,
+    gpu: Annotated[str, typer.Option(help=f"What roles on GPUs would run on: {', '.join(GPUS)}.")] = "H100",
 ) -> None:
     """Check a recipe and print what a run of it would be; starts nothing.
 
@@ -63,13 +65,22 @@ def plan(
         rlad plan kk-tiny-trrd --set rollout.group_size=16
 
         rlad plan kk-tiny-trrd --data
+
+        rlad plan qwen3-0.6b-kk-trrd --gpu H200
     """
+    if gpu not in GPUS:
+        raise typer.BadParameter(f"{gpu!r} is not known. Write one of {', '.join(GPUS)}", param_hint="--gpu")
     config = _load(recipe, overrides)
     from services.run.plan import describe
+    from services.run.plan_sizes import sizes
 
     typer.echo(dump(config))  # as it is: a console would break long lines, and the YAML with them
-    for table in describe(config):
+    tables, too_large = sizes(config, GPUS[gpu])
+    for table in (*describe(config), *tables):
         out.print(table)
+    if too_large:
+        complain(ConfigError(str(recipe), too_large))
+        raise typer.Exit(2)
     if data:
         _check_data(config)
 

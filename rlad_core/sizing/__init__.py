@@ -1,0 +1,29 @@
+"""What a run will need, before it is started: bytes of each process, and seconds of each stage of a step.
+
+In: a recipe and a GPU. Out: a `Need` of each role, a `StageTime` of each stage. Reads config.json where a
+model is here, else a table of shapes; starts nothing and imports no torch. Called by: ``rlad plan``.
+
+    shapes   how large a model is
+    gpus     what a GPU holds, computes and reads
+    memory   bytes of a process of each role
+    times    seconds of a step's stages, and replicas that would balance them
+"""
+
+from rlad_core.sizing.gpus import GPUS, Gpu
+from rlad_core.sizing.memory import Need, needs, problems
+from rlad_core.sizing.shapes import Shape, shape_of
+from rlad_core.sizing.times import StageTime, balanced, step_seconds, times
+
+__all__ = [
+    "GPUS",
+    "Gpu",
+    "Need",
+    "Shape",
+    "StageTime",
+    "balanced",
+    "needs",
+    "problems",
+    "shape_of",
+    "step_seconds",
+    "times",
+]

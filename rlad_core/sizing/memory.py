@@ -1,0 +1,197 @@
+"""Bytes of one process of each role.
+
+The learner, on each of N ranks (FSDP2, float32 weights, passes in the policy's dtype):
+
+    weights       4 P / N          AdamW           8 P / N
+    gradients     4 P              whole on every rank from the first micro-batch to the last
+    gathered      b (E + 2 L)      the embedding, and a layer with the next one
+    kept          b D t per layer where activations are recomputed, else A t
+    at work       the larger of: one layer's A t; the chunk of logits twice, and the head's gradient
+
+with P parameters, E of the embedding, L of a layer, D the width, t the tokens of a micro-batch, b bytes of a
+value, and A the bytes that a layer keeps of a token: each norm its input in float32 and both of its results,
+the rotation and attention theirs, the MLP four of its width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rlad_core.config import RunConfig, ServeTeacher
+from rlad_core.config.engines import Dtype
+from rlad_core.sections.problems import Problem
+from rlad_core.sizing.gpus import Gpu
+from rlad_core.sizing.shapes import Shape, shape_of
+
+GIB = 2**30
+RESERVE = 1.5 * GIB
+"""What CUDA, NCCL and a fragmented allocator take on each GPU, beside what is counted."""
+
+_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
+_CHUNK = 1024  # tokens whose logits are held at once, see rlad_core.logprobs
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one process of a role takes on its GPU (on the host, where it has none).
+
+    Attributes:
+        role: such as "learner".
+        model: its reference.
+        gpus: share of a GPU, or how many of them; 0: it runs on CPUs.
+        parts: bytes by what takes them.
+        field: the setting that makes it smaller.
+        note: what the numbers mean for the run.
+    """
+
+    role: str
+    model: str
+    gpus: float
+    parts: dict[str, float]
+    field: str
+    note: str = ""
+
+    @property
+    def total(self) -> float:
+        """Bytes of one GPU."""
+        return sum(self.parts.values())
+
+
+def kept_per_token(shape: Shape, dtype: Dtype, *, on_gpu: bool = True) -> int:
+    """Bytes that one layer keeps of a token for its backward pass (A above).
+
+    On CPUs attention runs sequence by sequence, on keys and values repeated for each head.
+    """
+    queries, keys = shape.heads * shape.head, shape.kv_heads * shape.head
+    if dtype == "bfloat16":
+        widths = (16, 10, 10, 8) if on_gpu else (16, 16, 6, 8)
+    else:
+        widths = (24, 16, 16, 16) if on_gpu else (24, 28, 8, 16)
+    return sum(
+        each * width for each, width in zip(widths, (shape.width, queries, keys, shape.mlp), strict=True)
+    )
+
+
+def learner_need(config: RunConfig, shape: Shape) -> Need:
+    """One rank of the learner."""
+    learner, dtype = config.learner, config.policy.dtype
+    ranks, tokens, value = learner.workers, learner.tokens_per_micro_batch, _BYTES[dtype]
+    size = shape.parameters
+    recompute = learner.activation_checkpointing
+    if recompute == "auto":
+        recompute = "full" if size >= 100_000_000 else "off"  # as rlad_core.activations does
+    layer = kept_per_token(shape, dtype, on_gpu=learner.num_gpus > 0) * tokens
+    queries, keys = shape.heads * shape.head, shape.kv_heads * shape.head
+    products = 2 * value * (shape.width + queries + keys + shape.mlp) * tokens
+    kept = {
+        "full": value * shape.width * tokens,
+        "selective": value * shape.width * tokens + products,
+        "off": layer,
+    }[recompute]
+    logits = 2 * 4 * min(_CHUNK, tokens) * shape.vocabulary + 4 * shape.embedding_parameters
+    return Need(
+        "learner",
+        config.policy.model,
+        learner.num_gpus,
+        {
+            "weights": 4 * size / ranks,
+            "optimizer": 8 * size / ranks,
+            "gradients": 4.0 * size,
+            "gathered weights": float(value * (shape.embedding_parameters + 2 * shape.layer_parameters)),
+            "kept activations": float(kept * shape.layers),
+            "a layer, or logits": float(max(0 if recompute == "off" else layer, logits)),
+        },
+        field="learner.tokens_per_micro_batch",
+        note=f"{tokens:,} tokens a micro-batch, activations: {recompute}",
+    )
+
+
+def rollout_need(config: RunConfig, shape: Shape, gpu: Gpu | None) -> Need:
+    """One replica of the rollout service, on each GPU that it spans."""
+    rollout, value = config.rollout, _BYTES[config.policy.dtype]
+    weights = value * shape.parameters / rollout.tensor_parallel_size
+    if rollout.num_gpus and gpu is not None:
+        cache = gpu.memory * rollout.gpu_memory_utilization - weights
+    else:
+        cache = rollout.kv_cache_memory_gib * GIB
+    per_token = shape.kv_bytes(value) / rollout.tensor_parallel_size
+    sequences = int(max(0.0, cache) // (per_token * config.policy.max_length))
+    return Need(
+        "rollout service",
+        config.policy.model,
+        rollout.num_gpus,
+        {"weights": weights, "KV cache": max(0.0, cache)},
+        field="rollout.gpu_memory_utilization" if rollout.num_gpus else "rollout.kv_cache_memory_gib",
+        note=f"{sequences:,} sequences of {config.policy.max_length:,} tokens at a time",
+    )
+
+
+def teacher_need(config: RunConfig, teacher: ServeTeacher, shape: Shape, gpu: Gpu | None) -> Need:
+    """One replica of a teacher, on each GPU that it spans."""
+    value, tokens = _BYTES[teacher.dtype], teacher.max_tokens_per_batch
+    weights = value * shape.parameters / teacher.tensor_parallel_size
+    if teacher.engine == "vllm" and teacher.num_gpus and gpu is not None:
+        parts = {
+            "weights": weights,
+            "KV cache": max(0.0, gpu.memory * teacher.gpu_memory_utilization - weights),
+        }
+        return Need(
+            "teacher service", teacher.model, teacher.num_gpus, parts, "teacher.gpu_memory_utilization"
+        )
+    # Without a gradient nothing is kept: one layer's values, and a chunk of logits.
+    layer = kept_per_token(shape, teacher.dtype, on_gpu=teacher.num_gpus > 0) * tokens
+    logits = 4 * min(_CHUNK, tokens) * shape.vocabulary
+    parts = {"weights": weights, "a layer, or logits": float(max(layer, logits))}
+    return Need(
+        "teacher service", teacher.model, teacher.num_gpus, parts, "teacher.max_tokens_per_batch",
+        note=f"{tokens:,} tokens a batch",
+    )  # fmt: skip
+
+
+def needs(config: RunConfig, gpu: Gpu | None) -> list[Need]:
+    """What one process of each role takes; roles whose model's shape is unknown are left out.
+
+    Args:
+        gpu: what the roles on GPUs run on.
+    """
+    found: list[Need] = []
+    if (policy := shape_of(config.policy.model)) is not None:
+        found += [learner_need(config, policy), rollout_need(config, policy, gpu)]
+    for teacher in config.served_teachers.values():
+        if config.needs_teacher and (shape := shape_of(teacher.model)) is not None:
+            found.append(teacher_need(config, teacher, shape, gpu))
+    return found
+
+
+def problems(found: list[Need], gpu: Gpu) -> Iterator[Problem]:
+    """What does not fit: a process alone, or those that share a GPU together."""
+    sharing = [need for need in found if 0 < need.gpus < 1]
+    for need in found:
+        room = gpu.memory - RESERVE
+        if need.gpus and need.total > room:
+            yield Problem(need.field, f"{need.total / GIB:.0f} GiB", _advice(need, gpu))
+        if need.role != "learner" and need.gpus and need.parts.get("KV cache", 1.0) <= 0:
+            yield Problem(need.field, need.model, f"leaves no room for a KV cache on a {gpu.name}")
+    if len(sharing) > 1 and sum(need.total for need in sharing) > gpu.memory - RESERVE:
+        shared = ", ".join(f"{need.role} {need.total / GIB:.0f} GiB" for need in sharing)
+        yield Problem(
+            sharing[0].field,
+            f"{sum(need.total for need in sharing) / GIB:.0f} GiB",
+            f"those that share a {gpu.name} of {gpu.memory / GIB:.0f} GiB want more than it has: {shared}. "
+            f"Lower {', '.join(need.field for need in sharing)}, or give each a GPU of its own",
+        )
+
+
+def _advice(need: Need, gpu: Gpu) -> str:
+    largest = max(need.parts, key=need.parts.__getitem__)
+    more = {
+        "optimizer": "raise learner.workers",
+        "gradients": "take a larger GPU: gradients are whole on every rank",
+        "kept activations": "lower it, or write learner.activation_checkpointing: full",
+        "weights": "raise tensor_parallel_size",
+    }.get(largest, "lower it")
+    return (
+        f"is what the {need.role} of {need.model} takes, and a {gpu.name} has {gpu.memory / GIB:.0f} GiB; "
+        f"most is {largest} ({need.parts[largest] / GIB:.0f} GiB): {more}"
+    )

@@ -1,0 +1,165 @@
+"""Seconds of a step's stages, if every response is as long as it may be.
+
+    rollout   waves x L x max((weights + keys and values read) / bandwidth, 2 P c / FLOP/s)
+    teacher   (2 P + attention) x tokens / FLOP/s, each group's prompt once
+    learner   (6 P + 3 attention, a forward pass more where activations are recomputed) x tokens / FLOP/s
+
+with L tokens of a response, c responses at a time in a replica, P weights. Rates are those of a GPU's data
+sheet times the shares below. A step strictly on-policy is the longer of rollout and teacher, which work side
+by side, and then the learner. Not counted: handing over weights, verdicts, prompts being read, and that most
+responses are shorter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from rlad_core.config import RunConfig, ServeTeacher
+from rlad_core.config.run import Stage
+from rlad_core.sizing.gpus import Gpu
+from rlad_core.sizing.memory import rollout_need
+from rlad_core.sizing.shapes import Shape, shape_of
+
+LEARNER_SHARE: Final = 0.25
+"""Of the GPU's FLOP/s: measured with a model of 0.6B's shape on an H200, see docs/performance.md."""
+FORWARD_SHARE: Final = 0.4
+"""Of the GPU's FLOP/s in a forward pass alone: assumed."""
+BANDWIDTH_SHARE: Final = 0.6
+"""Of the memory's bandwidth while an engine generates: assumed."""
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One stage of a step.
+
+    Attributes:
+        stage: rollout, teacher or update.
+        gpus: that work on it.
+        tokens: that it goes through.
+        flops: operations of it.
+        seconds: its length.
+        unit: the least GPUs it can be given.
+    """
+
+    stage: str
+    gpus: float
+    tokens: float
+    flops: float
+    seconds: float
+    unit: int = 1
+
+    @property
+    def gpu_seconds(self) -> float:
+        """GPUs times seconds."""
+        return self.gpus * self.seconds
+
+
+def times(config: RunConfig, stage: Stage, gpu: Gpu) -> list[StageTime]:
+    """The stages of one step that run on GPUs and whose models' shapes are known."""
+    policy = shape_of(config.policy.model)
+    if policy is None or not stage.objective.trains_on_rollouts:
+        return []
+    found = [_rollout(config, policy, gpu)] if config.rollout.num_gpus else []
+    if stage.objective.scores_with_teacher:
+        # Several teachers share the responses; the first stands for all.
+        teacher = next(iter(config.served_teachers.values()), None)
+        shape = None if teacher is None else shape_of(teacher.model)
+        if teacher is not None and shape is not None and teacher.num_gpus:
+            found.append(_teacher(config, teacher, shape, gpu))
+    if config.learner.num_gpus:
+        found.append(_update(config, policy, gpu))
+    return found
+
+
+def step_seconds(found: list[StageTime]) -> float:
+    """A step strictly on-policy: rollout and teacher side by side, then the update."""
+    before = max((each.seconds for each in found if each.stage != "update"), default=0.0)
+    return before + sum(each.seconds for each in found if each.stage == "update")
+
+
+def balanced(found: list[StageTime]) -> list[StageTime]:
+    """The same GPUs, split over the stages so that a step is shortest; shared GPUs stay as they are."""
+    total = sum(each.gpus for each in found)
+    if len(found) < 2 or any(each.gpus < 1 for each in found):
+        return found
+    splits = [
+        [
+            replace(each, gpus=gpus, seconds=each.gpu_seconds / gpus)
+            for each, gpus in zip(found, split, strict=True)
+        ]
+        for split in _splits(int(total), [each.unit for each in found])
+    ]
+    return min(splits, key=step_seconds, default=found)
+
+
+def _splits(total: int, units: list[int]) -> Iterator[list[int]]:
+    first, *others = units
+    if not others:
+        if total >= first and total % first == 0:
+            yield [total]
+        return
+    for gpus in range(first, total, first):
+        for rest in _splits(total - gpus, others):
+            yield [gpus, *rest]
+
+
+def _prompt(config: RunConfig) -> int:
+    """Tokens of a prompt, at most."""
+    return min(config.policy.prompt_limit, config.policy.max_length - config.rollout.max_response_length)
+
+
+def _attention(shape: Shape, length: float) -> float:
+    """Operations of attention for one token that has `length` / 2 before it on average, forward."""
+    return 4 * shape.layers * shape.heads * shape.head * length / 2
+
+
+def _rollout(config: RunConfig, shape: Shape, gpu: Gpu) -> StageTime:
+    rollout = config.rollout
+    span = rollout.tensor_parallel_size
+    responses = rollout.prompts_per_step * rollout.group_size
+    length, prompt = rollout.max_response_length, _prompt(config)
+    value = 2 if config.policy.dtype == "bfloat16" else 4
+    cache = rollout_need(config, shape, gpu).parts["KV cache"] * span
+    fitting = max(1, int(cache // (shape.kv_bytes(value) * (prompt + length))))
+    of_replica = math.ceil(responses / rollout.num_replicas)
+    together = min(of_replica, rollout.max_num_seqs, fitting)
+    read = value * shape.parameters + together * shape.kv_bytes(value) * (prompt + length / 2)
+    multiplied = together * (2 * shape.parameters + _attention(shape, 2 * prompt + length))
+    a_token = max(read / (gpu.bandwidth * BANDWIDTH_SHARE), multiplied / (gpu.flops * FORWARD_SHARE)) / span
+    waves = math.ceil(of_replica / together)
+    return StageTime(
+        "rollout",
+        rollout.num_replicas * max(rollout.num_gpus, span if rollout.num_gpus >= 1 else 0),
+        responses * length,
+        responses * length * multiplied / together,
+        waves * length * a_token,
+        unit=span,
+    )
+
+
+def _teacher(config: RunConfig, teacher: ServeTeacher, shape: Shape, gpu: Gpu) -> StageTime:
+    groups, size = config.rollout.prompts_per_step, config.rollout.group_size
+    length, prompt = config.rollout.max_response_length, _prompt(config)
+    tokens = groups * (prompt + size * length)
+    flops = tokens * (2 * shape.parameters + _attention(shape, prompt + length))
+    gpus = teacher.num_replicas * max(
+        teacher.num_gpus, teacher.tensor_parallel_size if teacher.num_gpus >= 1 else 0
+    )
+    seconds = flops / (gpus * gpu.flops * FORWARD_SHARE)
+    return StageTime("teacher", gpus, tokens, flops, seconds, unit=teacher.tensor_parallel_size)
+
+
+def _update(config: RunConfig, shape: Shape, gpu: Gpu) -> StageTime:
+    rollout, learner = config.rollout, config.learner
+    length = rollout.max_response_length + _prompt(config)
+    tokens = rollout.prompts_per_step * rollout.group_size * length
+    forward = 2 * shape.parameters + _attention(shape, length)
+    passes = 3 if learner.activation_checkpointing == "off" else 4
+    if learner.updates_per_batch > 1:
+        passes += 1  # log-probs of the old policy
+    gpus = learner.workers * learner.num_gpus
+    flops = passes * forward * tokens
+    return StageTime("update", gpus, tokens, flops, flops / (gpus * gpu.flops * LEARNER_SHARE))

@@ -1,0 +1,56 @@
+"""What a run would take of memory and time on GPUs of one kind, as tables."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from rlad_core.config import RunConfig
+from rlad_core.sections.problems import Problem
+from rlad_core.sizing import Gpu, Need, StageTime, balanced, needs, problems, step_seconds, times
+
+_GIB = 2**30
+
+
+def sizes(config: RunConfig, gpu: Gpu) -> tuple[list[Table], list[Problem]]:
+    """Tables of memory and of a step's stages, and what cannot fit.
+
+    Roles on CPUs are shown and not judged: every host has another amount of memory. Without a role on GPUs
+    there is no table of times.
+    """
+    found = needs(config, gpu)
+    if not found:
+        return [], []
+    tables = [_memory(found, gpu)]
+    stages = {stage.label: timed for stage in config.stages if (timed := times(config, stage, gpu))}
+    tables += [_times(label, timed, gpu) for label, timed in stages.items()]
+    return tables, list(problems(found, gpu))
+
+
+def _memory(found: Sequence[Need], gpu: Gpu) -> Table:
+    on_gpus = any(need.gpus for need in found)
+    of = f", of {gpu.memory / _GIB:.0f} GiB of a {gpu.name}" if on_gpus else ""
+    table = Table("what", "GiB", "of which", "so that", title=f"Memory of each process{of} (estimated)")
+    for need in found:
+        parts = sorted(need.parts.items(), key=lambda part: -part[1])
+        shown = ", ".join(f"{name} {size / _GIB:.1f}" for name, size in parts if size >= 0.05 * need.total)
+        table.add_row(need.role, f"{need.total / _GIB:.1f}", shown, need.note)
+    return table
+
+
+def _times(label: str, found: Sequence[StageTime], gpu: Gpu) -> Table:
+    longest = max(found, key=lambda each: each.seconds)
+    split = balanced(list(found))
+    before, after = step_seconds(list(found)), step_seconds(split)
+    better = after < 0.95 * before
+    table = Table(
+        "stage", "GPUs", "tokens", "PFLOP", "seconds at most", *(["better GPUs"] if better else []),
+        title=f"A step of {label} on {gpu.name}: {before:.0f} s if all responses are as long as they may be "
+        "(estimated)",
+        caption=f"{longest.stage} takes longest" + (f"; split so, {after:.0f} s" if better else ""),
+    )  # fmt: skip
+    for each, wished in zip(found, split, strict=True):
+        table.add_row(
+            each.stage, f"{each.gpus:g}", f"{each.tokens:,.0f}", f"{each.flops / 1e15:,.1f}",
+            f"{each.seconds:,.1f}", *([f"{wished.gpus:g}"] if better else []),
+        )  # fmt: skip
+    return table

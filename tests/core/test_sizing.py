@@ -1,0 +1,171 @@
+"""What `rlad plan` says of memory and time: against models that fit here, and against what a GPU took."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from example_recipe import read
+from torch import Tensor
+from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from rlad_core.batching import pack
+from rlad_core.config import load
+from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
+from rlad_core.sizing import GPUS, Shape, StageTime, balanced, needs, problems, shape_of, step_seconds, times
+from rlad_core.sizing.memory import GIB, kept_per_token, learner_need
+
+QWEN = "Qwen/Qwen3-0.6B"
+
+
+def config_of(shape: Shape, layers: int | None = None) -> Qwen3Config:
+    return Qwen3Config(
+        num_hidden_layers=layers or shape.layers,
+        hidden_size=shape.width,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head,
+        intermediate_size=shape.mlp,
+        vocab_size=shape.vocabulary,
+        tie_word_embeddings=shape.tied,
+        attn_implementation=PACKED_ATTENTION,
+    )
+
+
+@pytest.mark.parametrize("size", ["0.6B", "1.7B", "4B", "8B", "14B", "32B"])
+def test_parameters_are_those_of_the_model(size: str) -> None:
+    shape = shape_of(f"Qwen/Qwen3-{size}")
+    assert shape is not None
+    with torch.device("meta"):
+        model = Qwen3ForCausalLM(config_of(shape))
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    assert shape.parameters == pytest.approx(counted, rel=1e-3)  # without norms
+    assert counted == pytest.approx(float(size.removesuffix("B")) * 1e9, rel=0.2)
+
+
+def test_a_folder_tells_its_shape(tiny_model, tmp_path: Path) -> None:
+    shape = shape_of(str(tiny_model.path))
+    assert shape is not None
+    counted = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(tiny_model.path).parameters())
+    assert shape.parameters == pytest.approx(counted, rel=0.02)
+    assert shape_of("somebody/else") is None
+    (tmp_path / "config.json").write_text("[]")
+    assert shape_of(str(tmp_path)) is None
+
+
+def kept(shape: Shape, layers: int, dtype: torch.dtype, tokens: int) -> int:
+    """Bytes that a forward pass keeps for the backward pass, weights aside."""
+    module = ResponseLogprobs(Qwen3ForCausalLM(config_of(shape, layers)).to(dtype)).train()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    found: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            found[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    generator = np.random.default_rng(0)
+    halves = generator.integers(shape.vocabulary, size=(2, tokens // 2))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        module(pack([tuple(halves)]))
+    return sum(tensor.untyped_storage().nbytes() for tensor in found.values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(2, 96, 4, 2, 32, 96, 64, tied=True),
+        Shape(2, 256, 4, 4, 64, 768, 64, tied=True),
+        Shape(2, 128, 8, 2, 32, 384, 64, tied=True),
+    ],
+)
+def test_kept_activations_are_those_that_are_kept(shape: Shape, dtype: str) -> None:
+    tokens = 512
+    measured = kept(shape, 3, getattr(torch, dtype), tokens) - kept(shape, 2, getattr(torch, dtype), tokens)
+    assert kept_per_token(shape, dtype, on_gpu=False) == pytest.approx(measured / tokens, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "recompute", "gib"),
+    [(16_384, "off", 34.0), (16_384, "selective", 16.6), (16_384, "full", 5.5), (65_536, "full", 11.9)],
+)
+def test_the_learner_takes_what_an_h200_took(tokens: int, recompute: str, gib: float) -> None:
+    """Not compiled, one rank, above weights and optimizer: benchmarks/learner.py, see docs/performance.md."""
+    config = read(
+        f"policy.model={QWEN}",
+        "policy.init=pretrained",
+        "policy.dtype=bfloat16",
+        "learner.num_gpus=1",
+        f"learner.tokens_per_micro_batch={tokens}",
+        f"learner.activation_checkpointing={recompute}",
+    )
+    shape = shape_of(QWEN)
+    assert shape is not None
+    parts = learner_need(config, shape).parts
+    above = sum(size for name, size in parts.items() if name not in ("weights", "optimizer"))
+    assert above / GIB == pytest.approx(gib, rel=0.15)
+
+
+def test_what_cannot_fit_names_the_field() -> None:
+    config = load(Path("qwen3-0.6b-kk-trrd"))
+    gpu = GPUS["H100"]
+    assert not list(problems(needs(config, gpu), gpu))
+    whole = config.model_copy(
+        update={"learner": config.learner.model_copy(update={"activation_checkpointing": "off"})}
+    )
+    [problem] = problems(needs(whole, gpu), gpu)
+    assert problem.path == "learner.tokens_per_micro_batch"
+    assert "activation_checkpointing: full" in problem.advice
+    small, large = GPUS["RTX-4090"], load(Path("qwen3-0.6b-kk-trrd"), ["teacher.max_tokens_per_batch=65536"])
+    [problem] = problems(needs(large, small), small)
+    assert problem.path == "teacher.max_tokens_per_batch"
+
+
+def test_roles_on_one_gpu_are_added_up() -> None:
+    config = load(Path("qwen3-0.6b-kk-trrd-1gpu"))
+    assert not list(problems(needs(config, GPUS["H100"]), GPUS["H100"]))
+    shared = [p for p in problems(needs(config, GPUS["L40S"]), GPUS["L40S"]) if "share" in p.advice]
+    assert not shared  # 13.8 + 8.8 + 11.8 GiB: the cache follows the GPU's size
+    crowded = config.model_copy(
+        update={"rollout": config.rollout.model_copy(update={"gpu_memory_utilization": 0.8})}
+    )
+    [problem] = [p for p in problems(needs(crowded, GPUS["L40S"]), GPUS["L40S"]) if "share" in p.advice]
+    assert "rollout.gpu_memory_utilization" in problem.advice
+
+
+def test_a_step_s_operations_by_hand() -> None:
+    """0.6B, 256 x 8 responses of 2,048 tokens behind prompts of at most 1,024."""
+    config = load(Path("qwen3-0.6b-kk-trrd"))
+    found = {each.stage: each for each in times(config, config.stages[0], GPUS["H100"])}
+    assert found["rollout"].tokens == 2048 * 2048
+    assert found["teacher"].tokens == 256 * (1024 + 8 * 2048)
+    assert found["update"].tokens == 2048 * 3072
+    # 596M weights; attention of 28 layers x 2,048 at 1,536 tokens before each; three passes and one again.
+    forward = 2 * 595.8e6 + 4 * 28 * 2048 * 1536
+    assert found["update"].flops == pytest.approx(4 * forward * 2048 * 3072, rel=1e-3)
+    assert found["update"].seconds == pytest.approx(found["update"].flops / (2 * 989e12 * 0.25))
+    assert step_seconds(list(found.values())) == found["rollout"].seconds + found["update"].seconds
+
+
+def test_the_split_is_the_best_one() -> None:
+    found = [
+        StageTime("rollout", 4, 0, 0, 30.0, unit=2),
+        StageTime("teacher", 2, 0, 0, 72.0),
+        StageTime("update", 2, 0, 0, 20.0),
+    ]
+    split = balanced(found)
+    assert sum(each.gpus for each in split) == 8
+    assert split[0].gpus % 2 == 0
+    best = min(
+        max(120 / rollout, 144 / teacher) + 40 / (8 - rollout - teacher)
+        for rollout in (2, 4, 6)
+        for teacher in range(1, 7)
+        if rollout + teacher < 8
+    )
+    assert step_seconds(split) == pytest.approx(best)
+    shared = [replace(each, gpus=0.3) for each in found]
+    assert balanced(shared) == shared
