@@ -117,7 +117,9 @@ def _rows_in(document: Any) -> list[Any]:
 def _object(where: str, text: str) -> Found:
     try:
         values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
+        return Fault(where, f"is no JSON: {error.msg} at character {error.pos + 1}")
+    except (ValueError, RecursionError) as error:  # of a number with too many digits, or of too many brackets
         return Fault(where, f"is no JSON: {error}")
     if not isinstance(values, dict):
         return Fault(where, f"is no JSON object: {text.strip()[:60]!r}")

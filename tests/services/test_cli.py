@@ -178,7 +178,9 @@ def test_evaluate_takes_the_tasks_of_a_recipe(
 ) -> None:
     asked: list[EvaluationRecipe] = []
     row = EvaluationRow("2_people", 3, 1, 0.5, Interval(0.4, 0.6), 0.5, 1, 0)
-    monkeypatch.setattr("services.evaluate.measure.measure", lambda recipe: asked.append(recipe) or [row])
+    monkeypatch.setattr(
+        "services.evaluate.measure.measure", lambda recipe, console: asked.append(recipe) or [row]
+    )
     recipe = str(SHIPPED / "recipes" / "kk-tiny-trrd.yaml")
     assert rlad("evaluate", "owner/model", "--task", recipe).code == 0
     assert asked[0].task == load(recipe).task
