@@ -31,13 +31,14 @@ def from_ipc(data: bytes | bytearray | memoryview | pa.Buffer) -> pa.Table:
     more than the machine's memory.
 
     Raises:
-        SchemaError: not an IPC stream, cut short, compressed, or with inconsistent buffers.
+        SchemaError: not an IPC stream, cut short, compressed, with inconsistent buffers, or with anything
+            behind its end mark.
     """
     buffer = data if isinstance(data, pa.Buffer) else pa.py_buffer(data)
     if buffer.size == 0:
         raise SchemaError("no bytes where an Arrow IPC stream was expected")
     try:
-        _refuse_compressed(buffer)
+        end = _end_of_messages(buffer)
         with pa.ipc.open_stream(buffer) as reader:
             table = reader.read_all()
         table.validate(full=True)
@@ -51,16 +52,26 @@ def from_ipc(data: bytes | bytearray | memoryview | pa.Buffer) -> pa.Table:
             f"the Arrow IPC stream ({buffer.size} bytes, {table.num_rows} rows read) has no end mark: "
             "it was cut short, or its writer was not closed"
         )
+    # A reader takes the first end mark for the end, also where bytes follow, which may be another stream.
+    if end != buffer.size:
+        raise SchemaError(
+            f"the Arrow IPC stream ends after {end} of {buffer.size} bytes ({table.num_rows} rows read): send "
+            "one stream, with nothing between its messages or behind it"
+        )
     return table
 
 
-def _refuse_compressed(stream: pa.Buffer) -> None:
+def _end_of_messages(stream: pa.Buffer) -> int:
     """Look at the messages of a stream without decoding them (Arrow's format/Message.fbs).
+
+    Returns:
+        Bytes up to its end mark, and with it.
 
     Raises:
         ValueError: a record batch is compressed, or there is something that tables of ours do not have.
     """
-    for message in pa.ipc.MessageReader.open_stream(stream):
+    source = pa.BufferReader(stream)
+    for message in pa.ipc.MessageReader.open_stream(source):
         if message.type not in ("schema", "record batch"):
             raise ValueError(f"it has a message of the type {message.type}; send plain columns")
         # Until version 5 compression could be told in other places too.
@@ -76,6 +87,7 @@ def _refuse_compressed(stream: pa.Buffer) -> None:
                 "its buffers are compressed; write it without "
                 "(pyarrow: IpcWriteOptions(compression=None), the default)"
             )
+    return int(source.tell())
 
 
 def _field(flatbuffer: bytes, table: int, index: int) -> int:

@@ -118,3 +118,23 @@ def test_anything_built_survives_the_wire(pairs: list[tuple[list[int], list[int]
     back = schema.from_ipc(schema.to_ipc(table))
     schema.validate(back, schema.SEQUENCES, vocab_size=10, tokenizer_fingerprint=MINE)
     assert back.to_pylist() == rows
+
+
+@pytest.mark.parametrize("junk", [b"\0" * 4, b"\0" * 8, b"junk", b"\xff" * 4, b"\xff" * 8, b"\1\0\0\0"])
+def test_no_row_vanishes_between_or_behind_the_messages(junk: bytes) -> None:
+    table = rollouts()
+    sink = pa.BufferOutputStream()
+    writer = pa.ipc.new_stream(sink, table.schema)
+    places = [0]
+    for start in range(0, 4, 2):
+        writer.write_table(table.slice(start, 2))
+        places.append(sink.tell())
+    writer.close()
+    whole = sink.getvalue().to_pybytes()
+    for broken in (whole + whole, whole + junk, *(whole[:p] + junk + whole[p:] for p in places)):
+        with pytest.raises(SchemaError):
+            schema.from_ipc(broken)
+    with pytest.raises(
+        SchemaError, match=rf"ends after {len(whole)} of {2 * len(whole)} bytes \(4 rows read\)"
+    ):
+        schema.from_ipc(whole + whole)
