@@ -5,6 +5,7 @@ over problems), `PairedRow`s (two models compared), and a word for why a respons
 Called by: evaluate and report of the services.
 """
 
+from rlad_core.evaluation.answers import ANSWERS, rows_of, verdicts_of
 from rlad_core.evaluation.faults import FORMLESS, Fault, fault_of
 from rlad_core.evaluation.intervals import Interval, accuracy_interval, mean_interval, share_interval, wilson
 from rlad_core.evaluation.measures import ks_of, mean_at_k, pass_at_k
@@ -13,6 +14,7 @@ from rlad_core.evaluation.rows import ALL, AVERAGE, EvaluationRow, Share, evalua
 
 __all__ = [
     "ALL",
+    "ANSWERS",
     "AVERAGE",
     "FORMLESS",
     "EvaluationRow",
@@ -30,6 +32,8 @@ __all__ = [
     "mean_interval",
     "paired_rows",
     "pass_at_k",
+    "rows_of",
     "share_interval",
+    "verdicts_of",
     "wilson",
 ]

@@ -1,106 +1,233 @@
 """The command `evaluate`."""
 
+import shlex
+import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rlad_core.config import ConfigError, load, validate_evaluation
-from rlad_core.tasks import DEFAULT, SECTIONS, Asked, section_of
-from services.cli.console import complain, out
+from rlad_core.config import ConfigError
+from rlad_core.suites import SUITES
+from rlad_core.tasks import DEFAULT, SECTIONS, Asked
+from services.cli.console import complain, err, out
+from services.cli.evaluation_questions import Asking, read_questions
 from services.cli.extras import needs_services
+
+_OUT = "evaluations"
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A folder, a hub id, or rlad:NAME.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...",
+            help="Folders, hub ids, rlad:NAME, or URLs of rollout services; several are compared.",
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str, typer.Option(metavar="URL", help="An OpenAI-compatible endpoint: chat completions.")
+    ] = "",
+    names: Annotated[
+        list[str],
+        typer.Option("--model", metavar="NAME", help="A model of the endpoint; may be given again."),
+    ] = [],  # noqa: B006 - typer reads it, nothing writes it
+    key_env: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="Environment variable with the key for URLs.")
+    ] = "",
     task: Annotated[
         str,
         typer.Option(
             help=f"{', '.join(SECTIONS)}, a class of your own (file.py:Name), or a recipe, for its tasks."
         ),
-    ] = DEFAULT,
+    ] = "",
     people: Annotated[str, typer.Option(help="Sizes of prompts, for a task that has some, e.g. 2,3.")] = "",
     files: Annotated[
-        list[str], typer.Option("--file", help="A data file, or several by a pattern; may be given again.")
-    ] = [],  # noqa: B006 - typer reads it, nothing writes it
+        list[str], typer.Option("--file", help="A data file of the task; may be given again.")
+    ] = [],  # noqa: B006
     file_format: Annotated[
         str, typer.Option("--format", help="Of the files, for a task that knows several.")
     ] = "",
+    suite: Annotated[
+        str, typer.Option(metavar="NAMES", help=f"Benchmarks instead of a task: {','.join(SUITES)}.")
+    ] = "",
+    data: Annotated[Path, typer.Option(help="Folder with the benchmarks' files, as downloaded.")] = Path(),
     count: Annotated[
         int | None,
         typer.Option(min=1, help="Prompts of each subset; by default as the task says, all of a file."),
     ] = None,
+    split: Annotated[str, typer.Option(help="validation or test, for a task that has both.")] = "",
     k: Annotated[int, typer.Option("--k", min=1, help="Responses per prompt, for Mean@k and Pass@k.")] = 1,
+    pass_k: Annotated[str, typer.Option(help="The k of Pass@k, e.g. 1,8; by default 2, 4, ... k.")] = "",
     temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token each time.")] = 0.6,
     top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the distribution.")] = 0.95,
-    max_response_length: Annotated[int, typer.Option(min=1, help="Tokens of a response.")] = 400,
-    max_length: Annotated[int, typer.Option(min=2, help="Tokens of prompt and response.")] = 512,
-    split: Annotated[str, typer.Option(help="validation or test, for a task that has both.")] = "",
+    max_length: Annotated[
+        int | None,
+        typer.Option(min=2, help="Tokens of prompt and response; by default the model's, at most 4096."),
+    ] = None,
+    max_response_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a response; by default what the prompt leaves.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
-    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds for all of it.")] = 3600.0,
+    gpus: Annotated[
+        int | None, typer.Option(min=0, help="Of one model together; by default all. 0: CPUs.")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="Of a model; by default as many as the GPUs allow.")
+    ] = None,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that one replica spans.")] = 1,
+    dtype: Annotated[str, typer.Option(help="auto (as saved), float32, bfloat16.")] = "auto",
+    overrides: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="Of the engine, e.g. kv_cache_memory_gib=4."),
+    ] = [],  # noqa: B006
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time to URLs.")] = 32,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds for one response.")] = 3600.0,
+    start_timeout_s: Annotated[
+        float, typer.Option("--start-timeout", min=1, help="Seconds until a model must be up.")
+    ] = 600.0,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help=f"Where responses are kept; by default {_OUT}/ here.")
+    ] = None,
 ) -> None:
-    """Measure a model's accuracy on held-out prompts, with 95% intervals.
+    """Measure the accuracy of models on held-out prompts, with intervals, and compare them.
+
+    Every response is kept with its verdict. The same command goes on where it was stopped, and asks for no
+    response twice: also with more samples, more prompts, or one more model.
+
+    Exit codes: 0 measured, 1 failed or stopped before the end, 2 wrong usage, or something is missing.
 
     Examples:
 
-        rlad evaluate rlad:kk-teacher
+        rlad evaluate rlad:kk-student rlad:kk-teacher --people 2 --count 100
 
         rlad evaluate runs/kk-tiny-trrd/export --people 2,3,4 --k 4
 
-        rlad evaluate my-student --task my_tasks.py:Riddles --count 100
+        rlad evaluate my-student --suite aime24,amc23,math500 --data data --k 16 --max-length 16384
 
-        rlad evaluate my-student --task recipe.yaml
+        rlad evaluate http://127.0.0.1:8000 --task recipe.yaml
+
+        rlad evaluate --endpoint https://example.com/v1 --model NAME --key-env KEY --suite gsm8k --data data
+
+        rlad evaluate my-student --task my_tasks.py:Riddles --count 100
     """
-    sizes = [size.strip() for size in people.split(",")] if people else []
-    if not all(size.isdecimal() for size in sizes):
-        raise typer.BadParameter(f"{people!r} is no list of sizes; write e.g. 2,3", param_hint="--people")
-    asked = Asked(
-        people=[int(size) for size in sizes] or None,
-        files=files,
-        layout=file_format or None,
-        count=count,
-        split=split or None,
+    asking = Asking(
+        task=task or ("" if suite else DEFAULT),
+        suites=[name.strip() for name in suite.split(",") if name.strip()],
+        data=data,
+        asked=Asked(
+            people=_numbers(people, "--people", "sizes; write e.g. 2,3") or None,
+            files=files,
+            layout=file_format or None,
+            count=count,
+            split=split or None,
+        ),
+        models=tuple(models or ()),
+        endpoint=endpoint,
+        names=tuple(names),
+        samples=k,
+        temperature=temperature,
+        top_p=top_p,
+        max_length=max_length,
+        max_response_length=max_response_length,
+        seed=seed,
+        engine=tuple(overrides),
     )
+    ks = tuple(_numbers(pass_k, "--pass-k", "numbers; write e.g. 1,8"))
+    if wrong := [each for each in ks if not 1 <= each <= k]:
+        raise typer.BadParameter(f"{wrong[0]} is not within 1..{k} (--k)", param_hint="--pass-k")
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise typer.BadParameter(f"{dtype!r}; write auto, float32 or bfloat16", param_hint="--dtype")
+    asking.check_usage()
     try:
-        sections = _sections(task, asked)
-    except ConfigError as error:
-        complain(error)
-        raise typer.Exit(2) from error
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--task") from error
-    values: dict[str, Any] = {
-        "name": "evaluation",
-        "seed": seed,
-        "policy": {"model": model, "max_length": max_length},
-        **({"task": sections[0]} if len(sections) == 1 else {"tasks": sections}),
-        "rollout": {"max_response_length": max_response_length, "timeout_s": timeout_s},
-        "evaluation": {"samples": k, "temperature": temperature, "top_p": top_p},
-    }
-    try:
-        recipe = validate_evaluation(values, "the command line")
-    except ConfigError as error:
+        read = read_questions(asking)
+    except (ConfigError, ValueError, OSError) as error:
         complain(error)
         raise typer.Exit(2) from error
     needs_services()
-    from rlad_core.prompt_checks import PromptsRefusedError
-    from services.evaluate.measure import accuracy_table, measure
-    from services.prompts import refused
+    from services.cli.evaluation_plan import plan_of
+    from services.evaluate.plan import Devices
 
     try:
-        out.print(accuracy_table(measure(recipe, out)))
-    except PromptsRefusedError as error:
-        complain(refused(error, recipe))
+        plan = plan_of(
+            asking,
+            read,
+            out=Path(_OUT),
+            dtype=dtype,
+            devices=Devices(gpus, replicas, tensor_parallel),
+            key_env=key_env or None,
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            start_timeout_s=start_timeout_s,
+            ks=ks,
+        )
+    except (ConfigError, ValueError) as error:
+        complain(error)
         raise typer.Exit(2) from error
+    for remark in read.remarks:
+        out.print(remark, style="dim", markup=False, soft_wrap=True)
+    _measure(replace(plan, out=_writable(folder)))
 
 
-def _sections(task: str, asked: Asked) -> list[dict[str, Any]]:
-    """Sections of the tasks that are evaluated.
+def _measure(plan: Any) -> None:
+    """Carry it out, and say what came of it."""
+    from rlad_core.evaluation import paired_rows, rows_of, verdicts_of
+    from services.evaluate.measure import PlanError, Stopped, measure
+    from services.evaluate.session import IncompleteError
+    from services.evaluate.store import StoreError
+    from services.evaluate.tables import accuracy_table, difference_table
+    from services.serve.deployment import DeploymentError
 
-    Raises:
-        ConfigError: a recipe that does not read.
-        ValueError: no task of this name, or it cannot be asked for so.
-    """
-    if not task.endswith((".yaml", ".yml")):
-        return [section_of(task, asked)]
-    asked.refuse(f"of {task}", "people", "files", "layout", "count", "split")
-    return [section.model_dump(mode="json") for section in load(Path(task)).task_sections.values()]
+    again = f"Go on with the same command:\n  {shlex.join(['rlad', *sys.argv[1:]])}"
+    try:
+        measured = measure(plan, out)
+    except (PlanError, StoreError) as error:
+        complain(error)
+        raise typer.Exit(2) from error
+    except Stopped as stop:
+        out.print(f"stopped: {stop}. {again}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from stop
+    except (IncompleteError, DeploymentError, TimeoutError) as error:
+        err.print(f"failed: {error}", markup=False, soft_wrap=True)
+        err.print(f"What was done until then is kept in {plan.out}. {again}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    out.print(accuracy_table({each.label: rows_of(each.answers, plan.ks) for each in measured}))
+    first, *others = measured
+    if others:
+        verdicts = verdicts_of(first.answers)
+        pairs = {each.label: paired_rows(verdicts, verdicts_of(each.answers)) for each in others}
+        out.print(difference_table(pairs, first.label))
+    for each in measured:
+        out.print(f"responses  {each.folder}", markup=False, soft_wrap=True)
+    out.print(
+        f"read them with\n  rlad show {shlex.quote(str(first.folder))} --wrong", markup=False, soft_wrap=True
+    )
+
+
+def _numbers(text: str, option: str, wanted: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"{text!r} is no list of {wanted}", param_hint=option)
+    return [int(part) for part in parts]
+
+
+def _writable(folder: Path | None) -> Path:
+    """Where responses are kept; a folder that was asked for and cannot be written to is refused."""
+    wanted = (folder or Path(_OUT)).expanduser()
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=wanted):
+            return wanted
+    except OSError as error:
+        if folder is not None:
+            complain(f"--out {folder} cannot be written to: {error.strerror}")
+            raise typer.Exit(2) from error
+        kept_in = Path(tempfile.mkdtemp(prefix="rlad-evaluations-"))
+        err.print(
+            f"{wanted} cannot be written to, so responses are kept in {kept_in}; --out chooses",
+            markup=False,
+            soft_wrap=True,
+        )
+        return kept_in

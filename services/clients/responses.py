@@ -13,12 +13,15 @@ class Responses:
     """Samples and judges. Holds no state: whatever is asked can be asked again after a fault.
 
     Args:
-        rollout: handle of the rollout service (of the policy, or of a teacher that demonstrates).
+        rollout: handle of the rollout service (of the policy, or of a teacher that demonstrates); None where
+            models elsewhere answer.
         verifier: handle of the verifier service.
         timeout_s: limit for each call.
     """
 
-    def __init__(self, rollout: DeploymentHandle, verifier: DeploymentHandle, timeout_s: float) -> None:
+    def __init__(
+        self, rollout: DeploymentHandle | None, verifier: DeploymentHandle, timeout_s: float
+    ) -> None:
         self._rollout = rollout
         self._verifier = verifier
         self._timeout_s = timeout_s
@@ -33,6 +36,7 @@ class Responses:
         Raises:
             TimeoutError: the service did not answer.
         """
+        assert self._rollout is not None
         wanted = groups.select(["group_id", "prompt_id", "prompt_token_ids"])
         return await call(
             self._rollout.generate,
@@ -53,5 +57,12 @@ class Responses:
             TimeoutError: the service did not answer.
         """
         with span("verify", items=len(rollouts)):
-            responses = to_responses(rollouts, prompts)
-            return await call(self._verifier.verify, responses, timeout_s=self._timeout_s, what="rewards")
+            return await self.verdicts(to_responses(rollouts, prompts))
+
+    async def verdicts(self, responses: pa.Table) -> pa.Table:
+        """REWARDS of these RESPONSES.
+
+        Raises:
+            TimeoutError: the service did not answer.
+        """
+        return await call(self._verifier.verify, responses, timeout_s=self._timeout_s, what="rewards")

@@ -101,7 +101,8 @@ class Learner:
         if self.rank == 0:
             self.journal.note.remote(f"evaluating policy version {step} on the held-out prompts")
             rows = self._ask(self.evaluator.evaluate.remote(step), f"the evaluation of policy version {step}")
-            ray.get(self.journal.evaluation.remote(when, step, rows))
+            # The responses go from the one actor to the other, not through this process.
+            ray.get(self.journal.evaluation.remote(when, step, rows, self.evaluator.answers.remote()))
             for row in rows:
                 telemetry.gauge(metrics.RUN_EVALUATION, row.accuracy, subset=row.subset)
         dist.barrier()

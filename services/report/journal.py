@@ -14,7 +14,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from rlad_core.evaluation import EvaluationRow
-from rlad_core.schema import to_ipc
+from rlad_core.schema import to_ipc, to_parquet
+from services.report.answers import ANSWERS, answers_name, when_of
 
 METRICS, EVALUATIONS, GROUPS = "metrics.jsonl", "evaluation.jsonl", "groups.jsonl"
 
@@ -48,6 +49,10 @@ class Journal:
         for sample in (self._dir / "experience").glob("step-*.arrows"):
             if int(sample.stem.removeprefix("step-")) >= first_step:
                 sample.unlink()
+        for answers in (self._dir / ANSWERS).glob("*.parquet"):
+            when, step = when_of(answers)
+            if not _counts(step, when, first_step):
+                answers.unlink()
         self._events = EventFileWriter(str(self._dir / "tensorboard"))
         self._restart_tensorboard(first_step)
         self._told.append(("begun", first_step))
@@ -59,8 +64,21 @@ class Journal:
         self._tensorboard(row, row["step"])
         self._told.append(("step", row))
 
-    def evaluation(self, when: str, step: int, rows: list[EvaluationRow]) -> None:
-        """Accuracy per subset: `when` is before, after or step."""
+    def evaluation(
+        self, when: str, step: int, rows: list[EvaluationRow], answers: pa.Table | None = None
+    ) -> None:
+        """Accuracy per subset: `when` is before, after or step.
+
+        Args:
+            answers: ANSWERS that it was measured on.
+        """
+        if answers is not None:
+            folder = self._dir / ANSWERS
+            folder.mkdir(exist_ok=True)
+            file = folder / answers_name(when, step)
+            unfinished = file.with_suffix(".new")
+            to_parquet(answers, unfinished)
+            os.replace(unfinished, file)
         for row in rows:
             record = {"step": step, "when": when, **_flat(row)}
             _append(self._dir / EVALUATIONS, record)
@@ -129,6 +147,8 @@ def _flat(row: EvaluationRow) -> dict[str, Any]:
         "low": row.interval.low,
         "high": row.interval.high,
         "truncated": row.truncated,
+        "format_errors": row.format_errors,
+        "pass_at": {str(k): share.value for k, share in row.pass_at.items()},
         **{name: value for name, value in asdict(row).items() if name in ("samples", "pass_at_k", "k")},
     }
 
@@ -150,16 +170,19 @@ def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _counts(step: int, when: str | None, first_step: int) -> bool:
+    """Whether what was recorded of a step stays where the run begins anew with `first_step`.
+
+    An evaluation at the end of the step before does: the resumed run does not measure it again.
+    """
+    return step < first_step or (step == first_step and when == "step")
+
+
 def _keep_before(path: Path, step: int) -> None:
     """Drop rows of `step` and later ones, and a last line that was cut off by a kill."""
     if not path.exists():
         return
-    kept = [
-        row
-        for row in _rows(path)
-        # Measured at the end of the step before, so the resumed run does not measure it again.
-        if row["step"] < step or (row["step"] == step and row.get("when") == "step")
-    ]
+    kept = [row for row in _rows(path) if _counts(row["step"], row.get("when"), step)]
     # In one move, so that a kill in between cannot lose the record.
     fresh = path.with_suffix(".new")
     fresh.write_text("".join(f"{json.dumps(row)}\n" for row in kept))

@@ -12,8 +12,6 @@ import pytest
 import typer
 from rlad_command import Said
 
-from rlad_core.config import SHIPPED, EvaluationRecipe, load
-from rlad_core.evaluation import EvaluationRow, Interval
 from services.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
@@ -150,44 +148,7 @@ def test_settings_that_no_service_reads_are_refused(
     assert says in said.err
 
 
-# --- evaluate, serve ---------------------------------------------------------------------------------------
-
-
-def test_evaluate_refuses_what_cannot_be(rlad: Callable[..., Said]) -> None:
-    said = rlad("evaluate", "tiny:student")
-    assert said.code == 2
-    assert "policy.init" in said.err
-    said = rlad("evaluate", "owner/model", "--people", "2, 9", "--split", "train")
-    assert said.code == 2
-    assert "task.evaluation.people" in said.err
-    assert "task.evaluation.split" in said.err
-    for wrong, says in (
-        (("--task", "sudoku"), "'sudoku' is unknown; write knights_knaves, math"),
-        (("--task", "math"), "math needs a data file; write --file PATH"),
-        (("--task", "math", "--people", "2"), "people: task math has no use for it"),
-        (("--file", "a.jsonl"), "files: task knights_knaves has no use for it"),
-        (("--task", "nowhere.py:Riddles"), "nowhere.py cannot be read: No such file or directory"),
-    ):
-        said = rlad("evaluate", "owner/model", *wrong)
-        assert said.code == 2
-        assert says in " ".join(said.err.split())
-
-
-def test_evaluate_takes_the_tasks_of_a_recipe(
-    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, shipped_models: None
-) -> None:
-    asked: list[EvaluationRecipe] = []
-    row = EvaluationRow("2_people", 3, 1, 0.5, Interval(0.4, 0.6), 0.5, 1, 0)
-    monkeypatch.setattr(
-        "services.evaluate.measure.measure", lambda recipe, console: asked.append(recipe) or [row]
-    )
-    recipe = str(SHIPPED / "recipes" / "kk-tiny-trrd.yaml")
-    assert rlad("evaluate", "owner/model", "--task", recipe).code == 0
-    assert asked[0].task == load(recipe).task
-    said = rlad("evaluate", "owner/model", "--task", recipe, "--count", "3")
-    assert said.code == 2
-    assert "count: task of" in " ".join(said.err.split())
-    assert "there is no such file" in rlad("evaluate", "owner/model", "--task", "none.yaml").err
+# --- serve ---------------------------------------------------------------------------------------
 
 
 def test_a_place_is_shown_as_it_was_written(rlad: Callable[..., Said]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rlad_core.evaluation import EvaluationRow, Interval
-from rlad_core.schema import TEACHER_SCORES, build, from_ipc, tokenizer_fingerprint
+from rlad_core.evaluation import ANSWERS, EvaluationRow, Interval, Share
+from rlad_core.schema import TEACHER_SCORES, build, from_ipc, from_parquet, tokenizer_fingerprint
 from services.report.journal import EVALUATIONS, GROUPS, METRICS, Journal
 from services.report.records import read_run
 
@@ -37,6 +37,8 @@ def accuracy(subset: str, share: float) -> EvaluationRow:
         pass_at_k=share,
         k=2,
         truncated=1,
+        format_errors=0.25,
+        pass_at={1: Share(0.5, Interval(0.4, 0.6)), 2: Share(0.75, Interval(0.6, 0.9))},
     )
 
 
@@ -94,6 +96,8 @@ def test_what_is_told_is_on_disk_at_once(tmp_path: Path) -> None:
         "low": 0.4,
         "high": 0.6,
         "truncated": 1,
+        "format_errors": 0.25,
+        "pass_at": {"1": 0.5, "2": 0.75},
         "samples": 2,
         "pass_at_k": 0.5,
         "k": 2,
@@ -211,3 +215,17 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"line 2 of {file} is broken"):
         begun(tmp_path, 2)
     assert file.read_text() == before
+
+
+def test_responses_of_evaluations_are_kept_and_those_of_a_lost_attempt_go(tmp_path: Path) -> None:
+    journal = begun(tmp_path)
+    kept = ANSWERS.empty_table()
+    for when, step in (("before", 0), ("step", 2), ("step", 4), ("after", 4)):
+        journal.evaluation(when, step, [accuracy("2_people", 0.5)], kept)
+    names = ["000000-before", "000002-step", "000004-after", "000004-step"]
+    folder = tmp_path / "evaluations"
+    assert sorted(file.stem for file in folder.iterdir()) == names
+    assert from_parquet(folder / "000000-before.parquet").schema.names == ANSWERS.names
+    # As with the lines of evaluation.jsonl: what was measured at the checkpoint itself stays.
+    Journal(str(tmp_path)).begin(2)
+    assert sorted(file.stem for file in folder.iterdir()) == ["000000-before", "000002-step"]

@@ -1,0 +1,63 @@
+"""The table of answered prompts: every response with its verdict and the reason, as evaluations keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from rlad_core import schema
+from rlad_core.evaluation.faults import FORMLESS
+from rlad_core.evaluation.paired import Verdicts
+from rlad_core.evaluation.rows import EvaluationRow, evaluation_rows
+
+_PER_TOKEN = [
+    value.field(nullable=True)
+    for value in schema.TOKEN_VALUES
+    if value.per == "response token" and value.presence == "required"
+]
+
+
+def _field(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+ANSWERS: Final = pa.schema(
+    [
+        *(_field(name, pa.string()) for name in ("prompt_id", "task", "subset")),
+        _field("sample_index", pa.int32()),
+        *(_field(name, pa.string()) for name in ("prompt", "gold", "opened", "response", "finish_reason")),
+        _field("tokens", pa.int32()),
+        *(schema.REWARDS.field(name) for name in ("reward", "reward_parts", "correct", "verdict")),
+        _field("fault", pa.string()),
+        # Of models elsewhere there is text alone.
+        *_PER_TOKEN,
+    ]
+)
+"""One row a response and subset: a problem that is in two subsets has its responses in both.
+
+``opened`` is what the prompt had already written of the model's turn, which is judged with the response;
+``verdict`` is the reason in words, ``fault`` a word for it (`Fault`), ``tokens`` the response's length."""
+
+
+def rows_of(answers: pa.Table, ks: Sequence[int] = ()) -> list[EvaluationRow]:
+    """The table of an evaluation; see `evaluation_rows`."""
+    return evaluation_rows(
+        answers["subset"].to_pylist(),
+        answers["prompt_id"].to_pylist(),
+        answers["correct"].to_pylist(),
+        np.asarray(answers["finish_reason"].to_pylist()) == "length",
+        unreadable=[fault in FORMLESS for fault in answers["fault"].to_pylist()],
+        ks=ks,
+    )
+
+
+def verdicts_of(answers: pa.Table) -> Verdicts:
+    """Right or wrong by subset and prompt, in the order of the samples, for `paired_rows`."""
+    columns = (answers[name].to_pylist() for name in ("subset", "prompt_id", "sample_index", "correct"))
+    found: dict[str, dict[str, list[bool]]] = {}
+    for subset, prompt, _, correct in sorted(zip(*columns, strict=True), key=lambda row: row[2]):
+        found.setdefault(subset, {}).setdefault(prompt, []).append(correct)
+    return found

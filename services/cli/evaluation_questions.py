@@ -1,0 +1,165 @@
+"""What the options of `rlad evaluate` ask; checked before anything that takes seconds is imported."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from rlad_core.config import ConfigError, EvaluationRecipe, Problem, load, resolve_model, validate_evaluation
+from rlad_core.config.models import model_problems
+from rlad_core.prompt_stream import held_out_prompts, tasks_of
+from rlad_core.suites import suite_prompts
+from rlad_core.tasks import Asked, Prompt, TaskSpec, section_of, shipped
+
+_NAME = "evaluation"
+_SOURCE = "the command line"
+# In a recipe's place for a model that is not deployed here; nothing looks it up.
+_ELSEWHERE = "models/elsewhere"
+_LONGEST = 4096
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The options that decide what is asked and of whom."""
+
+    task: str
+    suites: list[str]
+    data: Path
+    asked: Asked
+    models: tuple[str, ...]
+    endpoint: str
+    names: tuple[str, ...]
+    samples: int
+    temperature: float
+    top_p: float
+    max_length: int | None
+    max_response_length: int | None
+    seed: int
+    engine: tuple[str, ...]
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of rollout services."""
+        return tuple(model for model in self.models if is_url(model))
+
+    @property
+    def local(self) -> tuple[str, ...]:
+        """Models that are deployed here."""
+        return tuple(model for model in self.models if not is_url(model))
+
+    def check_usage(self) -> None:
+        """Raises typer.BadParameter: options that do not go together."""
+        if bool(self.endpoint) != bool(self.names):
+            raise typer.BadParameter(
+                "--endpoint URL and --model NAME belong together", param_hint="--endpoint"
+            )
+        if self.endpoint and not is_url(self.endpoint):
+            raise typer.BadParameter(f"{self.endpoint!r} is no URL", param_hint="--endpoint")
+        if not self.models and not self.names:
+            raise typer.BadParameter("write a model, or --endpoint URL --model NAME", param_hint="MODEL")
+        everyone = [*self.models, *self.names]
+        if twice := [each for each in everyone if everyone.count(each) > 1]:
+            raise typer.BadParameter(f"{twice[0]} is there twice", param_hint="MODEL")
+        if self.samples > 1 and not self.temperature:
+            raise typer.BadParameter(
+                f"{self.samples} responses at --temperature 0 would be equal; write --k 1, or a temperature",
+                param_hint="--k",
+            )
+        if self.suites and self.task:
+            raise typer.BadParameter("write --task or --suite, not both", param_hint="--suite")
+        if self.max_length and not self.local:
+            raise typer.BadParameter(
+                "a model elsewhere has a length of its own; write --max-response-length",
+                param_hint="--max-length",
+            )
+
+
+@dataclass(frozen=True)
+class Read:
+    """What is asked: the prompts, who judges them with which code, and a recipe for each model.
+
+    recipes: by local model; its sections hold lengths and engine.
+    """
+
+    prompts: list[Prompt]
+    judges: dict[str, TaskSpec]
+    recipe: EvaluationRecipe
+    recipes: dict[str, EvaluationRecipe]
+    remarks: list[str] = field(default_factory=list)
+
+
+def is_url(model: str) -> bool:
+    """Whether a model is one that runs elsewhere."""
+    return model.startswith(("http://", "https://"))
+
+
+def read_questions(asking: Asking) -> Read:
+    """The prompts, and the recipes that the models are deployed by.
+
+    Raises:
+        ConfigError: a field, a recipe, or a model is wrong.
+        ValueError: there is no such task, it cannot be asked for so, or its data or a suite's are at fault.
+    """
+    sections = [] if asking.suites else _sections(asking)
+    recipes = {model: _recipe(asking, model, sections) for model in asking.local}
+    recipe = next(iter(recipes.values()), None) or _recipe(asking, _ELSEWHERE, sections)
+    if asking.suites:
+        found = suite_prompts(asking.suites, asking.data.expanduser(), count=asking.asked.count)
+        return Read(found.prompts, shipped(), recipe, recipes, found.remarks)
+    judges = {section.label: section.judge() for section in recipe.task_sections.values()}
+    return Read(held_out_prompts(recipe, tasks_of(recipe)), judges, recipe, recipes)
+
+
+def _sections(asking: Asking) -> list[dict[str, Any]]:
+    """Sections of the tasks that are evaluated."""
+    task, asked = asking.task, asking.asked
+    if not task.endswith((".yaml", ".yml")):
+        try:
+            return [section_of(task, asked)]
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--task") from error
+    try:
+        asked.refuse(f"of {task}", "people", "files", "layout", "count", "split")
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--task") from error
+    return [section.model_dump(mode="json") for section in load(Path(task)).task_sections.values()]
+
+
+def _recipe(asking: Asking, model: str, sections: list[dict[str, Any]]) -> EvaluationRecipe:
+    max_length = asking.max_length or _own_length(model)
+    values: dict[str, Any] = {
+        "name": _NAME,
+        "seed": asking.seed,
+        "policy": {"model": model, "max_length": max_length},
+        **({"task": sections[0]} if len(sections) == 1 else {"tasks": sections}),
+        "rollout": {"max_response_length": asking.max_response_length or max_length - 1},
+        "evaluation": {
+            "samples": asking.samples,
+            "temperature": asking.temperature,
+            "top_p": asking.top_p,
+        },
+    }
+    if sections:
+        return validate_evaluation(values, _SOURCE)
+    recipe = EvaluationRecipe.model_validate(values)
+    problems: list[Problem] = list(model_problems(recipe))
+    if (longest := asking.max_response_length) is not None and longest >= max_length:
+        advice = f"leaves no room for a prompt in --max-length {max_length}. Raise that, or write less"
+        problems.append(Problem("--max-response-length", longest, advice))
+    if problems:
+        raise ConfigError(_SOURCE, problems)
+    return recipe
+
+
+def _own_length(model: str) -> int:
+    """Tokens of a sequence where nobody says: what the model reads, within what a CPU's cache holds."""
+    try:
+        config = json.loads((Path(resolve_model(model)) / "config.json").read_text())
+        longest = config.get("max_position_embeddings")
+    except (OSError, ValueError, AttributeError):
+        return _LONGEST  # a hub id; or no model, which is said elsewhere
+    return min(longest, _LONGEST) if isinstance(longest, int) and longest > 1 else _LONGEST

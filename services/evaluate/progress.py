@@ -1,0 +1,75 @@
+"""What a person sees while models answer: a bar with tokens a second and the time that is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_LINES = 10
+"""How often something is said where there is no terminal."""
+
+
+class AnswerProgress:
+    """Shows the responses to one model's questions; where there is no terminal, a line now and then.
+
+    Args:
+        label: of the model.
+        done, total: rows of ANSWERS that are there, and that there will be.
+    """
+
+    def __init__(self, console: Console, label: str, *, done: int, total: int) -> None:
+        self._console, self._label, self._total = console, label, total
+        self._began, self._tokens, self._new, self._kept = time.monotonic(), 0, 0, done
+        self._said = 0
+        self._right = 0
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task(label, total=total, completed=done, numbers="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def told(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Rows of ANSWERS that have just been made."""
+        self._new += len(rows)
+        self._right += sum(row["correct"] for row in rows)
+        self._tokens += sum(row["tokens"] for row in rows)
+        seconds = max(time.monotonic() - self._began, 1e-3)
+        numbers = f"{self._tokens / seconds:,.0f} tokens/s  right {self._right / self._new:.0%}"
+        done = self._kept + self._new
+        self._progress.update(self._task, completed=done, numbers=numbers)
+        if not self._console.is_terminal and done * _LINES // self._total > self._said:
+            self._said = done * _LINES // self._total
+            left = seconds / self._new * (self._total - done)
+            self._console.print(
+                f"{self._label}  {done} of {self._total}  {numbers}  {left:.0f} s left",
+                markup=False,
+                soft_wrap=True,
+            )

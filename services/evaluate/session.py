@@ -1,0 +1,141 @@
+"""One model's evaluation: what is missing is asked for and judged, a few parts at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import numpy as np
+
+from rlad_core.client.errors import ServiceError
+from rlad_core.waiting import all_of
+from services.clients.responses import Responses
+from services.evaluate.judging import Judged, judged_rows
+from services.evaluate.questions import Questions
+from services.evaluate.respondents import Answer, Respondent, Wanted
+from services.evaluate.store import AnswerStore
+
+FLUSH_S = 2.0
+"""What a kill may lose of what was judged."""
+MOST_FAILURES = 10
+"""After so many parts that were refused, nobody asks on."""
+
+Told = Callable[[Sequence[dict[str, Any]]], None]
+"""Is told rows of ANSWERS as they are made."""
+
+
+class IncompleteError(Exception):
+    """Some responses could not be had; says how many, and the first reason."""
+
+
+async def answer_all(
+    respondent: Respondent, services: Responses, wanted: Sequence[Wanted], questions: Questions, told: Told
+) -> None:
+    """Ask and judge; whatever is done is told, also where others fail.
+
+    Raises:
+        IncompleteError: some were refused, or did not come in time.
+        TimeoutError: the verifier did not answer.
+    """
+    failures: list[Exception] = []
+    parts = iter(wanted[start : start + respondent.part] for start in range(0, len(wanted), respondent.part))
+
+    async def work() -> None:
+        for part in parts:
+            if len(failures) >= MOST_FAILURES:
+                return
+            try:
+                answers = await respondent.answer(part)
+            except (ServiceError, TimeoutError) as error:
+                failures.append(error)
+                continue
+            given = [
+                Judged(asked, each.sample, answer)
+                for each, answer in zip(part, answers, strict=True)
+                for asked in questions.asked_as(each.prompt)
+            ]
+            told(await judged_rows(services, given))
+
+    await all_of(work() for _ in range(min(respondent.at_most, -(-len(wanted) // respondent.part))))
+    if failures:
+        gave_up = ", and nobody asked on" if len(failures) >= MOST_FAILURES else ""
+        raise IncompleteError(f"{len(failures)} requests failed{gave_up}; the first: {failures[0]}")
+
+
+async def continued(
+    store: AnswerStore, respondent: Respondent, services: Responses, questions: Questions, told: Told
+) -> None:
+    """Ask for what a store lacks, and keep it there.
+
+    Raises:
+        IncompleteError, TimeoutError: see `answer_all`. What was done until then is kept.
+    """
+    again, wanted = missing(store, questions)
+
+    def keep(rows: Sequence[dict[str, Any]]) -> None:
+        store.add(rows)
+        told(rows)
+
+    try:
+        async with _flushing(store):
+            for part in _in_parts(again, 64):
+                keep(await judged_rows(services, part))
+            await answer_all(respondent, services, wanted, questions, keep)
+    finally:
+        store.flush()
+        await respondent.close()
+
+
+def missing(store: AnswerStore, questions: Questions) -> tuple[list[Judged], list[Wanted]]:
+    """What is only to be judged, and what is to be asked for."""
+    again: list[Judged] = []
+    wanted: list[Wanted] = []
+    for each in questions.wanted():
+        prompt_id = each.prompt.prompt_id
+        lacking = [
+            asked
+            for asked in questions.asked_as(each.prompt)
+            if store.gold(prompt_id, asked.subset, each.sample) != asked.gold
+        ]
+        if not lacking:
+            continue
+        if (row := store.response(prompt_id, each.sample)) is None:
+            wanted.append(each)
+        else:
+            again += [Judged(asked, each.sample, _kept(row)) for asked in lacking]
+    return again, wanted
+
+
+def _kept(row: dict[str, Any]) -> Answer:
+    values = {
+        name: np.asarray(row[name])
+        for name in ("response_token_ids", "rollout_logprobs", "policy_versions", "teacher_logprobs")
+        if row.get(name) is not None
+    }
+    texts = {name: row[name] for name in ("prompt", "response", "opened", "finish_reason")}
+    return Answer(**texts, tokens=row["tokens"], values=values)
+
+
+def _in_parts(given: Sequence[Judged], size: int) -> Iterator[Sequence[Judged]]:
+    for start in range(0, len(given), size):
+        yield given[start : start + size]
+
+
+@asynccontextmanager
+async def _flushing(store: AnswerStore) -> AsyncIterator[None]:
+    """Every `FLUSH_S` seconds, for as long as the block."""
+
+    async def flush() -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            store.flush()
+
+    task = asyncio.create_task(flush())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,164 @@
+"""What is kept of an evaluation while it goes on: every response, in Parquet, as soon as it is judged.
+
+    FOLDER/settings.json         what responses depend on beside prompt and sample; names the folder
+    FOLDER/responses.parquet     ANSWERS, written whole at the end
+    FOLDER/parts/*.parquet       the same, of an evaluation that goes on or was stopped
+    FOLDER/lock                  held by the process that writes
+
+A folder holds one model with one way of sampling. So whoever asks for more samples or other prompts later
+goes on with what is there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlad_core.evaluation import ANSWERS
+
+SETTINGS, RESPONSES, PARTS = "settings.json", "responses.parquet", "parts"
+_JUDGE = b"rlad.judge"
+"""In a file's metadata: who gave its verdicts, see `AnswerStore`."""
+
+Key = tuple[str, str, int]
+"""Prompt, subset and number of the sample."""
+
+
+class StoreError(Exception):
+    """The folder cannot be used; says why."""
+
+
+class AnswerStore:
+    """The answers of one model; a context that holds the folder's lock.
+
+    Args:
+        folder: made where it is missing.
+        settings: what the responses depend on.
+        judge: what their verdicts depend on. Those of another judge are given again, to the same responses.
+
+    Raises:
+        StoreError: another process writes there.
+        OSError: it cannot be written to.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any], judge: str) -> None:
+        self.folder = folder
+        self._judge = judge
+        (folder / PARTS).mkdir(parents=True, exist_ok=True)
+        self._lock: IO[str] = (folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise StoreError(f"another evaluation writes to {folder}; wait for it, or write --out") from error
+        (folder / SETTINGS).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+        self._rows: dict[Key, dict[str, Any]] = {}
+        self._responses: dict[tuple[str, int], dict[str, Any]] = {}
+        self._unwritten: list[dict[str, Any]] = []
+        for file in _files(folder):
+            table = _read(file)
+            judged_here = (table.schema.metadata or {}).get(_JUDGE, b"").decode() == judge
+            for row in table.to_pylist():
+                self._responses[row["prompt_id"], row["sample_index"]] = row
+                if judged_here:
+                    self._rows[row["prompt_id"], row["subset"], row["sample_index"]] = row
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+        self._lock.close()
+
+    def gold(self, *key: *Key) -> str | None:
+        """What that response was judged by; None: it was not judged."""
+        row = self._rows.get(key)
+        return None if row is None else str(row["gold"])
+
+    def response(self, prompt_id: str, sample: int) -> dict[str, Any] | None:
+        """A row with that response, its verdict perhaps another judge's or another subset's."""
+        return self._responses.get((prompt_id, sample))
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Keep rows of ANSWERS; they are on disk after `flush`."""
+        for row in rows:
+            self._rows[row["prompt_id"], row["subset"], row["sample_index"]] = row
+            self._responses[row["prompt_id"], row["sample_index"]] = row
+            self._unwritten.append(row)
+
+    def flush(self) -> None:
+        """Write what was added."""
+        if not self._unwritten:
+            return
+        name = f"{time.time_ns():020d}.parquet"
+        _write(self.folder / PARTS / name, self._table(self._unwritten))
+        self._unwritten = []
+
+    def merge(self) -> None:
+        """All of it into one file, in place of the parts."""
+        self.flush()
+        parts = sorted((self.folder / PARTS).glob("*.parquet"))
+        if not parts:
+            return
+        _write(self.folder / RESPONSES, self._table(list(self._rows.values())))
+        for part in parts:
+            part.unlink()
+
+    def table(self, keys: Iterable[Key]) -> pa.Table:
+        """ANSWERS of these, in this order."""
+        return self._table([self._rows[key] for key in keys])
+
+    def _table(self, rows: Sequence[dict[str, Any]]) -> pa.Table:
+        table = pa.Table.from_pylist(list(rows), schema=ANSWERS)
+        return table.replace_schema_metadata({_JUDGE: self._judge.encode()})
+
+
+def folder_name(label: str, settings: dict[str, Any]) -> str:
+    """The folder of a model with these settings: its name for people, and a hash of all of them."""
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=4).hexdigest()
+    words = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(Path(label).parts[-2:])).strip("-.")
+    return f"{words[-60:] or 'model'}-{digest}"
+
+
+def read_answers(folder: Path) -> pa.Table | None:
+    """ANSWERS of an evaluation's folder, also while it goes on; None: it is none.
+
+    Raises:
+        StoreError: a file is broken.
+    """
+    tables = [_read(file) for file in _files(folder)]
+    return pa.concat_tables(tables) if tables else None
+
+
+def _files(folder: Path) -> list[Path]:
+    whole = folder / RESPONSES
+    return [*([whole] if whole.exists() else []), *sorted((folder / PARTS).glob("*.parquet"))]
+
+
+def _read(file: Path) -> pa.Table:
+    try:
+        with pq.ParquetFile(file) as opened:
+            table = opened.read()
+        metadata = table.schema.metadata
+        return table.select(ANSWERS.names).cast(ANSWERS).replace_schema_metadata(metadata)
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise StoreError(
+            f"{file} holds no responses ({error}); take it away to ask for them again"
+        ) from error
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    """Whole or not at all."""
+    unfinished = path.with_suffix(".new")
+    pq.write_table(table, unfinished, compression="zstd")
+    os.replace(unfinished, path)
