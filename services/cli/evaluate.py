@@ -177,7 +177,8 @@ def _measure(plan: Any) -> None:
     from services.evaluate.measure import PlanError, Stopped, measure
     from services.evaluate.session import IncompleteError
     from services.evaluate.store import StoreError
-    from services.evaluate.tables import accuracy_table, difference_table
+    from services.evaluate.tables import accuracy_table
+    from services.report.tables import paired_table
     from services.serve.deployment import DeploymentError
 
     again = f"Go on with the same command:\n  {shlex.join(['rlad', *sys.argv[1:]])}"
@@ -197,8 +198,9 @@ def _measure(plan: Any) -> None:
     first, *others = measured
     if others:
         verdicts = verdicts_of(first.answers)
-        pairs = {each.label: paired_rows(verdicts, verdicts_of(each.answers)) for each in others}
-        out.print(difference_table(pairs, first.label))
+        for each in others:
+            pairs = paired_rows(verdicts, verdicts_of(each.answers))
+            out.print(paired_table(pairs, f"{each.label} against {first.label}"))
     for each in measured:
         out.print(f"responses  {each.folder}", markup=False, soft_wrap=True)
     out.print(

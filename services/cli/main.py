@@ -11,6 +11,7 @@ from services.cli.console import err
 from services.cli.evaluate import evaluate
 from services.cli.runs import init, plan, report, run
 from services.cli.serve import serve
+from services.cli.show import show
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,7 +66,7 @@ def doctor() -> None:
     raise typer.Exit(installation_doctor.main())
 
 
-for _command in (init, plan, run, report, evaluate, serve, doctor):
+for _command in (init, plan, run, report, show, evaluate, serve, doctor):
     app.command()(_command)
 
 

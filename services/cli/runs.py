@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from rlad_core.config import ConfigError, RunConfig, dump, load
+from rlad_core.schema import SchemaError
 from rlad_core.sizing.gpus import GPUS
 from services.cli import init as beginning
 from services.cli.console import complain, err, out
@@ -157,23 +158,31 @@ def run(
 def report(
     run_dir: Annotated[Path, typer.Argument(help="The run's folder, e.g. runs/kk-tiny-trrd.")],
 ) -> None:
-    """Write report.html and the plots of a run, also of one that is still working.
+    """Write report.html and the plots of a run, also of one that is still working; or of an evaluation.
 
-    Example:
+    Examples:
 
         rlad report runs/kk-tiny-trrd
+
+        rlad report evaluations/kk-teacher-1a2b3c4d
     """
+    from services.report.answers_page import is_evaluation, write_answers_page
     from services.report.page import write_report
     from services.report.records import ReportError, read_run
-    from services.report.tables import evaluation_table, stage_time_table
+    from services.report.tables import change_table, evaluation_table, stage_time_table
 
     try:
+        if is_evaluation(run_dir):
+            out.print(f"report  {write_answers_page(run_dir)}", markup=False, soft_wrap=True)
+            return
         paths = write_report(run_dir)
         record = read_run(run_dir)
-    except ReportError as error:
+    except (ReportError, SchemaError, ValueError) as error:
         complain(error)
         raise typer.Exit(1) from error
     out.print(evaluation_table(record))
+    if change := change_table(record):
+        out.print(change)
     out.print(stage_time_table(record))
     out.print(f"report  {paths.html}", markup=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""What an evaluation says in the end: one table for all models, and how they differ."""
+"""What an evaluation says in the end: one table for all models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from string import ascii_uppercase
 
 from rich.table import Table
 
-from rlad_core.evaluation import EvaluationRow, Interval, PairedRow
+from rlad_core.evaluation import EvaluationRow, Interval
 
 _OVER_SUBSETS = "average: mean of the subsets; all: every problem once."
 
@@ -44,38 +44,6 @@ def accuracy_table(rows: Mapping[str, Sequence[EvaluationRow]]) -> Table:
             )
     meaning = "Intervals are over problems. cut off: by the length limit; no form: no answer was found."
     table.caption = f"{meaning} {_OVER_SUBSETS}" if len(first) > 1 else meaning
-    return table
-
-
-def difference_table(rows: Mapping[str, Sequence[PairedRow]], first: str) -> Table:
-    """Every other model against the first, on the same problems.
-
-    Args:
-        rows: by the other model.
-    """
-    letters = lettered([first, *rows])
-    table = Table(title=f"Against A  {first}", title_justify="left", caption_justify="left")
-    table.add_column("")
-    table.add_column("subset", overflow="fold")
-    for heading in ("problems", "points", "95%", "gained", "lost", "McNemar p"):
-        table.add_column(heading, justify="right")
-    for label, lines in rows.items():
-        table.add_section()
-        for line in lines:
-            there = line.low is not None and line.high is not None
-            table.add_row(
-                letters[label] if line is lines[0] else "",
-                line.subset,
-                str(line.problems),
-                f"{100 * line.difference:+.1f}",
-                f"{100 * (line.low or 0):+.1f} – {100 * (line.high or 0):+.1f}" if there else "–",
-                *("–" if count is None else str(count) for count in (line.gained, line.lost)),
-                "–" if line.p_value is None else f"{line.p_value:.2g}",
-            )
-    table.caption = (
-        "Points of Mean@k; intervals by bootstrap over problems. gained, lost: problems that one alone has "
-        "right, with single samples."
-    )
     return table
 
 

@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from rlad_core.config import dump
+from rlad_core.evaluation import PairedRow
+from rlad_core.schema import SchemaError
+from services.report.answers import change_of
+from services.report.html import kept_responses, template, write_page
 from services.report.plots import PLOTS
 from services.report.records import RunRecord, read_run
 from services.report.tables import after_label, evaluation_lines, stage_lines
@@ -51,21 +54,13 @@ def write_report(run_dir: str | Path) -> ReportPaths:
         title = f"{axes.get_title(loc='left')}, {axes.get_ylabel()}"
         images.append({"title": title, "data": base64.b64encode(buffer.getvalue()).decode()})
     html = record.folder / "report.html"
-    unfinished = html.with_suffix(".html.part")
-    unfinished.write_text(_render(record, images, remarks), encoding="utf-8")
-    unfinished.replace(html)  # whoever has the page open never reads half of it
+    write_page(html, _render(record, images, remarks))
     return ReportPaths(html, tuple(files), tuple(remarks))
 
 
 def _render(record: RunRecord, images: list[dict[str, str]], remarks: list[str]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("services.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.jinja").render(
+    change, kept = _change(record, remarks), kept_responses(record.folder, remarks)
+    return template("report.html.jinja").render(
         name=record.recipe.name if record.recipe else record.folder.resolve().name,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         facts=_facts(record),
@@ -74,8 +69,18 @@ def _render(record: RunRecord, images: list[dict[str, str]], remarks: list[str])
         after=after_label(record),
         stages=stage_lines(record),
         images=images,
+        change=change,
+        kept=kept,
         recipe=dump(record.recipe) if record.recipe else None,
     )
+
+
+def _change(record: RunRecord, remarks: list[str]) -> list[PairedRow]:
+    try:
+        return change_of(record.folder)
+    except (SchemaError, ValueError) as error:
+        remarks.append(f"The change on the same problems is left out: {error}.")
+        return []
 
 
 def _facts(record: RunRecord) -> list[tuple[str, str]]:

@@ -8,7 +8,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from rlad_core.evaluation import PairedRow
 from rlad_core.metrics import STAGES
+from services.report.answers import change_of
 from services.report.records import RunRecord
 
 # What the paper's latency table calls a stage; its log-probs are the old policy's and the teacher's together.
@@ -171,6 +173,39 @@ def evaluation_table(record: RunRecord) -> Table:
         table.caption = "No evaluation is recorded yet."
     elif any(line.verdict for line in lines):
         table.caption = "Change in percentage points; coloured where the two intervals don't touch."
+    return table
+
+
+def change_table(record: RunRecord) -> Table | None:
+    """The last evaluation against the first on the same problems, for the terminal; None without responses.
+
+    Raises:
+        SchemaError: a file of responses is broken; names it.
+    """
+    lines = change_of(record.folder)
+    return paired_table(lines, "Change on the same problems") if lines else None
+
+
+def paired_table(lines: Sequence[PairedRow], title: str) -> Table:
+    """Differences of two models on the same problems, for the terminal."""
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.add_column("subset", overflow="fold")
+    for heading in ("problems", "points", "95%", "gained", "lost", "McNemar p"):
+        table.add_column(heading, justify="right")
+    for line in lines:
+        there = line.low is not None and line.high is not None
+        table.add_row(
+            line.subset.replace("_", " "),
+            str(line.problems),
+            f"{100 * line.difference:+.1f}",
+            f"{100 * (line.low or 0):+.1f} – {100 * (line.high or 0):+.1f}" if there else "–",
+            *("–" if count is None else str(count) for count in (line.gained, line.lost)),
+            "–" if line.p_value is None else f"{line.p_value:.2g}",
+        )
+    table.caption = (
+        "Points of Mean@k; intervals by bootstrap over problems. gained, lost: problems that one alone has "
+        "right, with single samples."
+    )
     return table
 
 

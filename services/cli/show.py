@@ -1,0 +1,84 @@
+"""The command `show`."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.console import complain, out
+
+
+def show(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run, or of an evaluation (evaluations/...).")
+    ],
+    wrong: Annotated[bool, typer.Option("--wrong", help="Only responses that are not right.")] = False,
+    prompt: Annotated[str, typer.Option(metavar="ID", help="Beginning of a prompt's id.")] = "",
+    when: Annotated[
+        str,
+        typer.Option(
+            help="Of a run: before, after, training, or a step's number; by default its last evaluation, "
+            "and with --prompt all there is."
+        ),
+    ] = "",
+    subset: Annotated[str, typer.Option(help="Of the prompts.")] = "",
+    fault: Annotated[
+        str, typer.Option(help="E.g. 'cut off', 'no answer', format, 'timed out', 'wrong answer'.")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, help="So many responses.")] = 5,
+) -> None:
+    """Read responses: prompt, response, verdict, reward parts; tokens in the colours of their log-probs.
+
+    Examples:
+
+        rlad show runs/kk-tiny-trrd --wrong
+
+        rlad show runs/kk-tiny-trrd --when training --limit 3
+
+        rlad show evaluations/kk-teacher-1a2b3c4d --prompt 5f0c --limit 20
+    """
+    from rlad_core.schema import SchemaError
+    from services.report.answers import kept_in
+    from services.report.responses import Filter, responses_of, token_texts
+    from services.report.showing import legend
+    from services.report.showing import show as print_response
+
+    kept = kept_in(folder)
+    if not kept:
+        complain(f"{folder} keeps no responses. Write the folder of a run or of an evaluation")
+        raise typer.Exit(2)
+    chosen = [each for each in kept if _is(each.when, each.step, when)] if when else kept
+    if not when and not prompt:
+        evaluations = [each for each in kept if each.when != "training"]
+        chosen = [(evaluations or kept)[-1]]
+    if not chosen:
+        there = ", ".join(dict.fromkeys(each.label for each in kept))
+        complain(f"--when {when}: there is {there}")
+        raise typer.Exit(2)
+    tokens, remark = token_texts(folder)
+    wanted = Filter(wrong, prompt, subset, fault)
+    try:
+        found = (response for each in chosen for response in responses_of(each, wanted, tokens))
+        shown = list(islice(found, limit))
+        more = next(found, None) is not None
+    except SchemaError as error:
+        complain(error)
+        raise typer.Exit(1) from error
+    if not shown:
+        complain(f"no response is like that in {', '.join(each.label for each in chosen)}")
+        raise typer.Exit(1)
+    for response in shown:
+        print_response(out, response)
+    if any(response.tokens for response in shown):
+        out.print(legend())
+    elif remark:
+        out.print(remark, style="dim", markup=False, soft_wrap=True)
+    if more:
+        out.print(f"There are more; --limit {4 * limit} shows them.", style="dim", markup=False)
+
+
+def _is(kept_when: str, step: int, asked: str) -> bool:
+    if asked.isdecimal():
+        return step == int(asked)
+    return kept_when == asked or (asked == "evaluation" and kept_when != "training")

@@ -1,0 +1,40 @@
+"""The page of an evaluation by itself: its table, and responses to read."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rlad_core.evaluation import rows_of
+from services.report.answers import kept_in
+from services.report.html import kept_responses, template, write_page
+
+
+def is_evaluation(folder: Path) -> bool:
+    """Whether it is a folder that `rlad evaluate` keeps a model's responses in."""
+    return (folder / "settings.json").is_file() and any(not kept.when for kept in kept_in(folder))
+
+
+def write_answers_page(folder: Path) -> Path:
+    """Write ``report.html`` into the folder of an evaluation, also while it goes on.
+
+    Raises:
+        SchemaError: a file of responses is broken; names it.
+        ValueError: prompts have different numbers of responses, as they do while it goes on.
+        OSError: the folder cannot be written to.
+    """
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    [kept] = [each for each in kept_in(folder) if not each.when]
+    remarks: list[str] = []
+    html = folder / "report.html"
+    page = template("answers.html.jinja").render(
+        name=settings.get("label", folder.name),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        facts=[(name, str(value)) for name, value in settings.items() if value is not None],
+        rows=rows_of(kept.read()),
+        kept=kept_responses(folder, remarks),
+        remarks=remarks,
+    )
+    write_page(html, page)
+    return html

@@ -1,0 +1,68 @@
+"""What the pages have in common: templates, how one is written, and the responses that they show."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import jinja2
+
+from rlad_core.schema import SchemaError
+from services.report.answers import TRAINING, Kept, kept_in
+from services.report.colours import CERTAIN, LEGEND, colour
+from services.report.responses import Filter, ReadResponse, responses_of, token_texts
+
+WRONG, TRAINED = 20, 10
+"""Responses of the last evaluation that are not right, and of the last step that was kept."""
+_LONGEST = 20_000
+"""Characters, and tokens with colours, of a response on a page; `rlad show` has all of it."""
+
+
+def template(name: str) -> jinja2.Template:
+    """A template, which may use what the responses' colours are made with."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("services.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"colour": colour, "certain": CERTAIN, "legend": LEGEND, "longest": _LONGEST}
+    return environment.get_template(name)
+
+
+def write_page(file: Path, text: str) -> None:
+    """Whoever has the page open never reads half of it."""
+    unfinished = file.with_suffix(".html.part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(file)
+
+
+def kept_responses(folder: Path, remarks: list[str]) -> list[tuple[str, list[ReadResponse]]]:
+    """Responses for a page, with headings: those that are wrong in the last evaluation, some trained on.
+
+    Args:
+        remarks: what cannot be read is told here.
+    """
+    kept = kept_in(folder)
+    tokens, remark = token_texts(folder)
+    evaluations = [each for each in kept if each.when != TRAINING]
+    training = [each for each in kept if each.when == TRAINING]
+    found: list[tuple[str, list[ReadResponse]]] = []
+
+    def take(each: Kept, wanted: Filter, count: int, heading: str) -> None:
+        try:
+            shown = list(islice(responses_of(each, wanted, tokens), count))
+        except SchemaError as error:
+            remarks.append(f"Responses are left out: {error}.")
+            return
+        if shown:
+            found.append((heading, shown))
+
+    for each in evaluations[-1:]:
+        take(each, Filter(wrong=True), WRONG, f"Not right ({each.label})")
+    for each in training[-1:]:
+        take(each, Filter(), TRAINED, f"Trained on (step {each.step})")
+    if found and remark:
+        remarks.append(f"In the responses {remark}.")
+    return found
