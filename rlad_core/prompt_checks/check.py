@@ -5,21 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlad_core.config import EvaluationRecipe
-from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError
+from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError, silent
 from rlad_core.prompt_checks.look import Look
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Told nothing."""
-
-
 def check(
     config: EvaluationRecipe,
     tokenizer: PreTrainedTokenizerBase,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     earlier: Checked | None = None,
 ) -> Checked:
     """Look at all prompts that a recipe trains on or holds out.

@@ -13,6 +13,10 @@ Progress = Callable[[str, int, int], None]
 """Told what is looked at, how many of how many are done."""
 
 
+def silent(what: str, done: int, total: int) -> None:
+    """Told nothing."""
+
+
 @dataclass(frozen=True)
 class Dropped:
     """Something of the data that is not used.

@@ -55,8 +55,8 @@ def from_ipc(data: bytes | bytearray | memoryview | pa.Buffer) -> pa.Table:
     # A reader takes the first end mark for the end, also where bytes follow, which may be another stream.
     if end != buffer.size:
         raise SchemaError(
-            f"the Arrow IPC stream ends after {end} of {buffer.size} bytes ({table.num_rows} rows read): send "
-            "one stream, with nothing between its messages or behind it"
+            f"the Arrow IPC stream ends after {end} of {buffer.size} bytes ({table.num_rows} rows read): "
+            "send one stream, with nothing between its messages or behind it"
         )
     return table
 

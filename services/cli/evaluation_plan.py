@@ -63,6 +63,7 @@ def plan_of(
         concurrency=concurrency,
         timeout_s=timeout_s,
         ks=ks,
+        dropped=tuple(read.dropped),
     )
 
 

@@ -11,7 +11,8 @@ import typer
 
 from rlad_core.config import ConfigError, EvaluationRecipe, Problem, load, resolve_model, validate_evaluation
 from rlad_core.config.models import model_problems
-from rlad_core.prompt_stream import held_out_prompts, tasks_of
+from rlad_core.prompt_checks import Dropped, PromptsRefusedError, parts_of, read_parts
+from rlad_core.prompt_stream import tasks_of
 from rlad_core.suites import suite_prompts
 from rlad_core.tasks import Asked, Prompt, TaskSpec, section_of, shipped
 
@@ -83,6 +84,7 @@ class Read:
     """What is asked: the prompts, who judges them with which code, and a recipe for each model.
 
     recipes: by local model; its sections hold lengths and engine.
+    dropped: rows of the data that are no prompts.
     """
 
     prompts: list[Prompt]
@@ -90,6 +92,7 @@ class Read:
     recipe: EvaluationRecipe
     recipes: dict[str, EvaluationRecipe]
     remarks: list[str] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
 
 
 def is_url(model: str) -> bool:
@@ -108,10 +111,13 @@ def read_questions(asking: Asking) -> Read:
     recipes = {model: _recipe(asking, model, sections) for model in asking.local}
     recipe = next(iter(recipes.values()), None) or _recipe(asking, _ELSEWHERE, sections)
     if asking.suites:
-        found = suite_prompts(asking.suites, asking.data.expanduser(), count=asking.asked.count)
-        return Read(found.prompts, shipped(), recipe, recipes, found.remarks)
+        asked = suite_prompts(asking.suites, asking.data.expanduser(), count=asking.asked.count)
+        return Read(asked.prompts, shipped(), recipe, recipes, asked.remarks)
     judges = {section.label: section.judge() for section in recipe.task_sections.values()}
-    return Read(held_out_prompts(recipe, tasks_of(recipe)), judges, recipe, recipes)
+    found = read_parts(parts_of(recipe, "evaluation"), "evaluation", tasks_of(recipe))
+    if not found.prompts:
+        raise PromptsRefusedError(f"no prompt can be used of: {'; '.join(found.empty)}", found.dropped)
+    return Read(found.prompts, judges, recipe, recipes, dropped=found.dropped)
 
 
 def _sections(asking: Asking) -> list[dict[str, Any]]:

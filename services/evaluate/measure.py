@@ -20,9 +20,11 @@ from rich.console import Console
 
 from rlad_core.client import Endpoint, ServiceError
 from rlad_core.config import resolve_model
+from rlad_core.prompt_checks import DROPPED, Dropped, write_dropped
 from rlad_core.prompt_stream import PromptTables
 from services.base.tokenizer import load_tokenizer
 from services.clients.responses import Responses
+from services.evaluate.fitting import fitted
 from services.evaluate.plan import EvaluationPlan, LocalModel, Model, ServedModel
 from services.evaluate.progress import AnswerProgress
 from services.evaluate.respondents import Respondent, Sampling
@@ -31,6 +33,7 @@ from services.evaluate.respondents.deployed import DeployedModel, folder_identit
 from services.evaluate.respondents.served import RolloutServiceModel, policy_of
 from services.evaluate.session import continued, missing
 from services.evaluate.store import AnswerStore, folder_name
+from services.prompts.shown import left_out
 from services.rollout import service as rollout
 from services.serve.cluster import cluster, joined_address
 from services.serve.deployment import deployed
@@ -68,6 +71,9 @@ def measure(plan: EvaluationPlan, console: Console) -> list[Measured]:
         IncompleteError: some responses could not be had; what was done is kept.
         DeploymentError, TimeoutError: a service did not start or answer; what was done is kept.
     """
+    plan, too_long = _fitting(plan)
+    for line in left_out([*plan.dropped, *too_long], _kept(plan, too_long)):
+        console.print(line, style="dim", markup=False, soft_wrap=True)
     with ExitStack() as stores:
         entries = [_Entry(model, plan) for model in plan.models]
         for entry in entries:
@@ -84,6 +90,22 @@ def measure(plan: EvaluationPlan, console: Console) -> list[Measured]:
             entry.store.merge()
         keys = plan.questions.rows()
         return [Measured(entry.label, entry.store.folder, entry.store.table(keys)) for entry in entries]
+
+
+def _fitting(plan: EvaluationPlan) -> tuple[EvaluationPlan, list[Dropped]]:
+    try:
+        return fitted(plan)
+    except (ValueError, OSError) as error:
+        raise PlanError(str(error)) from error
+
+
+def _kept(plan: EvaluationPlan, too_long: list[Dropped]) -> Path | None:
+    """The file of all that is left out."""
+    if not (dropped := [*plan.dropped, *too_long]):
+        return None
+    plan.out.mkdir(parents=True, exist_ok=True)
+    write_dropped(dropped, file := plan.out / DROPPED)
+    return file
 
 
 class _Entry:
@@ -137,7 +159,7 @@ def _respondent(model: Model, plan: EvaluationPlan) -> Respondent:
         args = model.engine
         folder = resolve_model(args.model)
         identity = folder_identity(folder) | {"dtype": args.dtype, "max_length": args.max_model_len}
-        prompts = _fitting(folder, args.max_model_len, plan)
+        prompts = PromptTables(load_tokenizer(folder)).table(plan.questions.distinct)
         sampling = plan.sampling
         most = sampling.max_tokens or args.max_model_len
         local = Sampling(sampling.temperature, sampling.top_p, most, sampling.seed)

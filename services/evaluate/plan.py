@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlad_core.config import ClusterConfig
+from rlad_core.prompt_checks import Dropped
 from services.evaluate.questions import Questions
 from services.evaluate.respondents import Sampling
 from services.rollout.settings import RolloutArgs
@@ -93,6 +94,7 @@ class EvaluationPlan:
     concurrency: responses under way at a time, of models elsewhere.
     timeout_s: longest wait for one of them.
     ks: of Pass@k; none: see `rlad_core.evaluation.ks_of`.
+    dropped: rows of the data that are no prompts.
     """
 
     models: tuple[Model, ...]
@@ -106,3 +108,4 @@ class EvaluationPlan:
     concurrency: int = 32
     timeout_s: float = 3600.0
     ks: tuple[int, ...] = ()
+    dropped: tuple[Dropped, ...] = ()

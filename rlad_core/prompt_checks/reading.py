@@ -1,0 +1,76 @@
+"""What the tasks of a recipe give as prompts, before anybody tokenizes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rlad_core.config import EvaluationRecipe
+from rlad_core.prompt_checks.findings import Dropped, Progress, PromptsRefusedError, Use, silent
+from rlad_core.prompt_checks.soundness import unsound, where
+from rlad_core.prompt_stream import Tasks, prompts_of
+from rlad_core.sections import code
+from rlad_core.tasks import Part, Prompt
+
+
+@dataclass
+class Read:
+    """The sound prompts of some parts.
+
+    dropped: rows and prompts that are none. empty: parts of which nothing is left.
+    """
+
+    prompts: list[Prompt] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+
+
+def parts_of(config: EvaluationRecipe, use: Use) -> list[tuple[str, Part]]:
+    """The parts that are trained on or held out, each with its task's name."""
+    return [
+        (section.label, part)
+        for section in config.task_sections.values()
+        for part in (section.train_parts if use == "training" else section.evaluation_parts)
+    ]
+
+
+def read_parts(
+    parts: Sequence[tuple[str, Part]], use: Use, tasks: Tasks, progress: Progress = silent
+) -> Read:
+    """The prompts of these parts; what is wrong with others is noted.
+
+    Raises:
+        PromptsRefusedError: a part cannot be read at all.
+    """
+    read = Read()
+    for place, (name, part) in enumerate(parts):
+        progress(f"reading {use} data", place, len(parts))
+        try:
+            prompts = prompts_of(part, name, tasks)
+            faults = tasks[name].faults(part.split, part.subset)
+        except Exception as error:
+            raise PromptsRefusedError(
+                f"the prompts of {name}, {part.subset}, cannot be made: {said(error)}", read.dropped
+            ) from error
+        read.dropped += [Dropped(fault.where, use, part.subset, fault.reason) for fault in faults]
+        before = len(read.prompts)
+        for prompt in prompts:
+            if reason := unsound(prompt):
+                read.dropped.append(dropped(prompt, use, reason))
+            else:
+                read.prompts.append(prompt)
+        if len(read.prompts) == before:
+            read.empty.append(f"{use} {name}, {part.subset}")
+    progress(f"reading {use} data", len(parts), len(parts))
+    return read
+
+
+def dropped(prompt: Prompt, use: Use, reason: str) -> Dropped:
+    """A prompt that is not used; a user's task may have made something else of it."""
+    subset = str(getattr(prompt, "subset", ""))
+    return Dropped(where(prompt), use, subset, reason, getattr(prompt, "prompt_id", None))
+
+
+def said(error: Exception) -> str:
+    """What an exception says; of one in a user's code, also its kind and where."""
+    return code.fault(error).removeprefix("ValueError: ").removeprefix("DataError: ")
