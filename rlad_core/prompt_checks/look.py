@@ -143,22 +143,23 @@ class Look:
 
     def _fitting(self, prompts: Sequence[Prompt], use: Use, tasks: Tasks) -> Iterator[Prompt]:
         """Prompts that the policy can read, and answer within its limits."""
+        config = self._config
         solved = (
-            use == "training" and isinstance(self._config, RunConfig) and self._config.trains_on_solutions
+            use == "training" and isinstance(config, RunConfig) and config.trains_on_solutions is not None
         )
         for first in range(0, len(prompts), _BATCH):
             self._progress(f"tokenizing {use} prompts", first, len(prompts))
             batch = prompts[first : first + _BATCH]
+            fitting: list[Prompt] = []
             for prompt, tokens in zip(batch, self._lengths(batch), strict=True):
                 reason = tokens if isinstance(tokens, str) else self._too_long(tokens)
-                if reason is None and solved:
-                    reason = self._unsolved(prompt, tasks)
                 if reason is not None:
                     self._drop(prompt, use, reason)
-                else:
-                    assert not isinstance(tokens, str)
-                    self._found.longest = max(self._found.longest, tokens)
-                    yield prompt
+                    continue
+                assert not isinstance(tokens, str)
+                self._found.longest = max(self._found.longest, tokens)
+                fitting.append(prompt)
+            yield from self._solved(fitting, tasks) if solved else fitting
         self._progress(f"tokenizing {use} prompts", len(prompts), len(prompts))
 
     def _lengths(self, prompts: Sequence[Prompt]) -> list[int | str]:
@@ -168,7 +169,8 @@ class Look:
         except Exception as error:  # noqa: BLE001 - a chat template may raise anything
             if len(prompts) == 1:
                 return [f"the tokenizer or its chat template refuses it: {str(error)[:200]}"]
-            return [length for prompt in prompts for length in self._lengths([prompt])]
+            half = len(prompts) // 2
+            return [*self._lengths(prompts[:half]), *self._lengths(prompts[half:])]
         if self._cut_at is None:
             return [*whole]
         long = [place for place, length in enumerate(whole) if length > self._cut_at]
@@ -191,20 +193,33 @@ class Look:
         )
         return f"has {tokens} tokens, and {setting}"
 
-    def _unsolved(self, prompt: Prompt, tasks: Tasks) -> str | None:
-        """Why the worked solution cannot be trained on."""
-        try:
-            row = self._tables.demonstrations([prompt], [""], tasks)
-        except Exception as error:  # noqa: BLE001 - so may a user's task
-            return f"has no worked solution: {said(error)}"
-        tokens = sum(
-            int(schema.lengths(row.column(name))[0]) for name in ("prompt_token_ids", "response_token_ids")
-        )
+    def _solved(self, prompts: Sequence[Prompt], tasks: Tasks) -> Iterator[Prompt]:
+        """Prompts whose worked solutions can be trained on."""
         limit = self._config.policy.max_length
-        if tokens <= limit:
-            return None
-        self.too_long += 1
-        return f"has {tokens} tokens with its worked solution, and policy.max_length is {limit}"
+        for prompt, tokens in zip(prompts, self._solution_lengths(prompts, tasks), strict=True):
+            if isinstance(tokens, str):
+                self._drop(prompt, "training", f"has no worked solution: {tokens}")
+            elif tokens > limit:
+                self.too_long += 1
+                reason = f"has {tokens} tokens with its worked solution, and policy.max_length is {limit}"
+                self._drop(prompt, "training", reason)
+            else:
+                yield prompt
+
+    def _solution_lengths(self, prompts: Sequence[Prompt], tasks: Tasks) -> list[int | str]:
+        """Tokens of each with its worked solution; or why it has none."""
+        try:
+            table = self._tables.demonstrations(prompts, [str(place) for place in range(len(prompts))], tasks)
+        except Exception as error:  # noqa: BLE001 - a user's task may raise anything
+            if len(prompts) == 1:
+                return [said(error)]
+            half = len(prompts) // 2
+            parts = (prompts[:half], prompts[half:])
+            return [length for part in parts for length in self._solution_lengths(part, tasks)]
+        asked, answered = (
+            schema.lengths(table.column(name)) for name in ("prompt_token_ids", "response_token_ids")
+        )
+        return [int(tokens) for tokens in asked + answered]
 
     def _note_empty(self, trained: Sequence[Prompt], held_out: Sequence[Prompt]) -> None:
         if not trained and isinstance(self._config, RunConfig):
