@@ -6,7 +6,7 @@ resumed one leaves out what its first start left out (`record`).
 """
 
 from rlad_core.prompt_checks.check import check
-from rlad_core.prompt_checks.findings import Checked, Dropped, Progress, PromptsRefusedError
+from rlad_core.prompt_checks.findings import Checked, Dropped, Progress, PromptsRefusedError, counted
 from rlad_core.prompt_checks.reading import parts_of, read_parts
 from rlad_core.prompt_checks.record import DROPPED, read_record, write_dropped, write_record
 
@@ -17,6 +17,7 @@ __all__ = [
     "Progress",
     "PromptsRefusedError",
     "check",
+    "counted",
     "parts_of",
     "read_parts",
     "read_record",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlad_core.config import EvaluationRecipe
-from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError, silent
+from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError, counted, silent
 from rlad_core.prompt_checks.look import Look
 
 if TYPE_CHECKING:
@@ -50,16 +50,16 @@ def _refuse_settings(config: EvaluationRecipe, found: Checked, look: Look) -> No
         raise PromptsRefusedError(f"no prompt can be used of: {parts}", found.dropped)
     if found.dropped and config.strict:
         raise PromptsRefusedError(
-            f"{len(found.dropped)} prompts cannot be used, and the recipe says strict: true", found.dropped
+            f"{counted(len(found.dropped))} cannot be used, and the recipe says strict: true", found.dropped
         )
     if look.too_long and config.policy.longer_prompts == "refuse":
         raise PromptsRefusedError(
-            f"{look.too_long} prompts are too long, and the recipe says policy.longer_prompts: refuse",
+            f"too long: {counted(look.too_long)}, and the recipe says policy.longer_prompts: refuse",
             found.dropped,
         )
     if look.overlapping and config.evaluation.overlap == "refuse":
         raise PromptsRefusedError(
-            f"{look.overlapping} prompts are trained on and held out, and the recipe says "
+            f"trained on and held out: {counted(look.overlapping)}, and the recipe says "
             "evaluation.overlap: refuse",
             found.dropped,
         )
@@ -69,14 +69,14 @@ def _refuse_changes(earlier: Checked, found: Checked, look: Look) -> None:
     """A resumed run goes on with the prompts that it began with, or not at all."""
     if (found.training, found.held_out, found.digest) != (earlier.training, earlier.held_out, earlier.digest):
         raise PromptsRefusedError(
-            f"the data have changed since the run began, with {earlier.training} prompts to train on and "
+            f"the data have changed since the run began, with {counted(earlier.training)} to train on and "
             f"{earlier.held_out} held out; now there are {found.training} and {found.held_out}, or others. "
             "Bring the files back as they were, or start a new run",
             found.dropped,
         )
     if look.too_long:
         raise PromptsRefusedError(
-            f"{look.too_long} prompts that the run uses do not fit any more: policy.max_length or "
+            f"too long now, and used by the run: {counted(look.too_long)}. policy.max_length or "
             "policy.max_prompt_length is lower than when it began. Write what it was, or more",
             found.dropped[-look.too_long :],
         )

@@ -53,6 +53,11 @@ class Checked:
     selection: Selection = field(default_factory=Selection)
 
 
+def counted(prompts: int) -> str:
+    """So many prompts, in words."""
+    return f"{prompts:,} prompt{'' if prompts == 1 else 's'}"
+
+
 class PromptsRefusedError(ValueError):
     """A run cannot or, by its recipe, must not start with these prompts.
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from rlad_core import schema
 from rlad_core.config import EvaluationRecipe, RunConfig
-from rlad_core.prompt_checks.findings import Checked, Dropped, Progress, PromptsRefusedError, Use
-from rlad_core.prompt_checks.soundness import answer_of, digest_of, problem_of, unsound, where
-from rlad_core.prompt_stream import PromptTables, Selection, Tasks, different, prompts_of, tasks_of
+from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError, Use
+from rlad_core.prompt_checks.reading import dropped, parts_of, read_parts, said
+from rlad_core.prompt_checks.soundness import answer_of, digest_of, problem_of, where
+from rlad_core.prompt_stream import PromptTables, Selection, Tasks, different, tasks_of
 from rlad_core.sections import code
-from rlad_core.tasks import Part, Prompt
+from rlad_core.tasks import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,8 +47,8 @@ class Look:
         tasks, found = self._tasks(), self._found
         trained: list[Prompt] = []
         if isinstance(self._config, RunConfig):
-            trained = self._read(self._parts("training"), "training", tasks)
-        held_out = self._read(self._parts("evaluation"), "evaluation", tasks)
+            trained = self._read("training", tasks)
+        held_out = self._read("evaluation", tasks)
         if self._earlier is None:
             trained = different(self._without_contradictions(trained))
             trained = self._without_held_out(trained, held_out)
@@ -77,38 +78,16 @@ class Look:
         except Exception as error:
             raise PromptsRefusedError(f"the task cannot be made: {code.fault(error)}") from error
 
-    def _parts(self, use: Use) -> list[tuple[str, Part]]:
-        return [
-            (section.label, part)
-            for section in self._config.task_sections.values()
-            for part in (section.train_parts if use == "training" else section.evaluation_parts)
-        ]
-
-    def _read(self, parts: Sequence[tuple[str, Part]], use: Use, tasks: Tasks) -> list[Prompt]:
-        """The sound prompts of these parts; what is wrong with others is noted."""
-        sound: list[Prompt] = []
-        for place, (name, part) in enumerate(parts):
-            self._progress(f"reading {use} data", place, len(parts))
-            try:
-                prompts = prompts_of(part, name, tasks)
-                faults = tasks[name].faults(part.split, part.subset)
-            except Exception as error:
-                raise PromptsRefusedError(
-                    f"the prompts of {name}, {part.subset}, cannot be made: {said(error)}",
-                    self._found.dropped,
-                ) from error
-            for fault in faults:
-                self._found.dropped.append(Dropped(fault.where, use, part.subset, fault.reason))
-            before = len(sound)
-            for prompt in prompts:
-                if reason := unsound(prompt):
-                    self._drop(prompt, use, reason)
-                else:
-                    sound.append(prompt)
-            if len(sound) == before:
-                self.empty.append(f"{use} {name}, {part.subset}")
-        self._progress(f"reading {use} data", len(parts), len(parts))
-        return sound
+    def _read(self, use: Use, tasks: Tasks) -> list[Prompt]:
+        """The sound prompts of a use; what is wrong with others is noted."""
+        found = self._found
+        try:
+            read = read_parts(parts_of(self._config, use), use, tasks, self._progress)
+        except PromptsRefusedError as error:
+            raise PromptsRefusedError(str(error), [*found.dropped, *error.dropped]) from error
+        found.dropped += read.dropped
+        self.empty += read.empty
+        return read.prompts
 
     def _without_contradictions(self, prompts: list[Prompt]) -> Iterator[Prompt]:
         """Files may ask the same, with other answers: none of them is trusted."""
@@ -225,16 +204,8 @@ class Look:
         if not trained and isinstance(self._config, RunConfig):
             self.empty.append("training")
         left = {(prompt.task, prompt.subset) for prompt in held_out}
-        asked = {(name, part.subset) for name, part in self._parts("evaluation")}
+        asked = {(name, part.subset) for name, part in parts_of(self._config, "evaluation")}
         self.empty += [f"evaluation {name}, {subset}" for name, subset in sorted(asked - left)]
 
     def _drop(self, prompt: Prompt, use: Use, reason: str) -> None:
-        known = getattr(prompt, "prompt_id", None)
-        self._found.dropped.append(
-            Dropped(where(prompt), use, str(getattr(prompt, "subset", "")), reason, known)
-        )
-
-
-def said(error: Exception) -> str:
-    """What an exception says; of one in a user's code, also its kind and where."""
-    return code.fault(error).removeprefix("ValueError: ").removeprefix("DataError: ")
+        self._found.dropped.append(dropped(prompt, use, reason))

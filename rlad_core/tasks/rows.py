@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -142,15 +142,14 @@ def read_file(path: str, encoding: str | None, reader: RowReader) -> FileRows:
     return FileRows(path, rows, faults)
 
 
-def _contradictions(same: Sequence[tuple[str, AskedRow]]) -> list[Fault]:
+def _contradictions(same: Sequence[tuple[str, AskedRow]]) -> Iterator[Fault]:
     """None of them can be trusted more than another."""
-    first, row = same[0]
-    where, other = next((place, each) for place, each in same if each.answer != row.answer)
-    return [
-        Fault(place, f"asks the same as {where if each.answer == row.answer else first} with another answer: "
-              f"{each.answer:.60} and {(other if each.answer == row.answer else row).answer:.60}")
-        for place, each in same
-    ]  # fmt: skip
+    for where, row in same:
+        there, other = next((place, each) for place, each in same if each.answer != row.answer)
+        (file, _, line), mine = there.rpartition(", "), where.rpartition(", ")[0]
+        answers = f"{row.answer:.60} and {other.answer:.60}"
+        place = line if file == mine else there
+        yield Fault(where, f"asks the same as {place} with another answer: {answers}")
 
 
 def messages_of(asked: Any) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rlad_core.prompt_checks import Checked, Dropped
+from rlad_core.prompt_checks import Checked, Dropped, counted
 
 _SHOWN = 10
 
@@ -51,9 +51,9 @@ class Shown:
 
 def summary(checked: Checked) -> str:
     """What is used, in a line."""
-    parts = [f"{checked.training:,} prompts to train on"] if checked.training else []
+    parts = [f"{counted(checked.training)} to train on"] if checked.training else []
     parts.append(f"{checked.held_out:,} held out")
-    cut = f"; {checked.shortened:,} lose their beginning" if checked.shortened else ""
+    cut = f"; without their beginning: {checked.shortened:,}" if checked.shortened else ""
     return f"{', '.join(parts)}; the longest has {checked.longest:,} tokens{cut}"
 
 

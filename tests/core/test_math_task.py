@@ -209,8 +209,8 @@ def test_a_bad_row_or_pair_costs_no_other(tmp_path: Path, suffix: str) -> None:
 
     assert [(fault.where, fault.reason) for fault in math.faults("train", "file")] == [
         (f"{path}, {place} 4", f"nothing in column {truth}; there is prompt, reward_model"),
-        (f"{path}, {place} 1", f"asks the same as {path}, {place} 3 with another answer: 1 and 2"),
-        (f"{path}, {place} 3", f"asks the same as {path}, {place} 1 with another answer: 2 and 1"),
+        (f"{path}, {place} 1", f"asks the same as {place} 3 with another answer: 1 and 2"),
+        (f"{path}, {place} 3", f"asks the same as {place} 1 with another answer: 2 and 1"),
     ]
     # What is wrong is no more than so many prompts less.
     assert len(math.prompts("train", "file", 5, 0)) == 2

@@ -118,9 +118,9 @@ def test_equal_prompts_count_once_and_those_that_disagree_are_left_out(tmp_path:
     made = task(jsonl(path, *same, {"question": "2 + 2?", "answer": 5}, {"question": "?", "answer": 1}))
     assert [prompt.messages[0]["content"] for prompt in made.prompts("train", "file", None, 0)] == ["?"]
     assert [str(fault.reason) for fault in made.faults("train", "file")] == [
-        f"asks the same as {path}, line 3 with another answer: 4 and 5",
-        f"asks the same as {path}, line 3 with another answer: 4 and 5",
-        f"asks the same as {path}, line 1 with another answer: 5 and 4",
+        "asks the same as line 3 with another answer: 4 and 5",
+        "asks the same as line 3 with another answer: 4 and 5",
+        "asks the same as line 1 with another answer: 5 and 4",
     ]
 
 
