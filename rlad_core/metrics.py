@@ -253,6 +253,9 @@ SERVICE_IN_FLIGHT: Final = _of_service("in_flight", "gauge", "requests", "Calls 
 SERVICE_QUEUE: Final = _of_service(
     "queue_length", "gauge", "sequences", "Sequences that wait for a place in a batch."
 )
+SERVICE_CALLERS: Final = _of_service(
+    "callers_waiting", "gauge", "callers", "Callers with something that waits for the engine or a worker."
+)
 SERVICE_ERRORS: Final = _of_service(
     "errors_total", "counter", "errors", "Calls that failed; kind is the exception's class.", "kind"
 )
@@ -260,8 +263,8 @@ SERVICE_LIMITS: Final = _of_service(
     "limits_hit_total",
     "counter",
     "requests",
-    "Calls refused or checks killed at a limit; kind names the limit (sequences, tokens, body, queue, time, "
-    "memory).",
+    "Calls refused or checks killed at a limit; kind names the limit (sequences, tokens, body, queue, quota, "
+    "time, memory).",
     "kind",
 )
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from benchmarks import stock_server as stock
 from rlad_core.config import resolve_model
@@ -33,6 +34,10 @@ from rlad_core.config import resolve_model
 sys.path.insert(0, str(Path(__file__).parent))
 
 from rlad_command import Said, in_this_process
+
+# How long an example takes depends on who else is at work on the machine.
+settings.register_profile("any machine", settings(), deadline=None)
+settings.load_profile("any machine")
 
 VOCABULARY = 320
 END_TOKEN_ID = 1

@@ -53,6 +53,16 @@ _BATCHES = (
         axis="sequences",
         thresholds=[Threshold(1000, "yellow"), Threshold(4000, "red")],
     ),
+    Panel(
+        "Callers waiting",
+        [Query(_SCOPE.total(metrics.SERVICE_CALLERS, "replica"), "{{application}} {{replica}}")],
+        "none",
+        "Callers with something that waits in a replica; they get turns of equal size in tokens.",
+        "0 or 1 in a run of its own.",
+        "Several all the time: each gets its share alone; add replicas, or give callers a quota.",
+        axis="callers",
+        unjudged="how many share a teacher is their choice",
+    ),
 )
 
 DASHBOARD = Dashboard(

@@ -83,6 +83,15 @@ class ScoreAnswer(BaseModel):
     usage: Usage
 
 
+class Load(BaseModel):
+    """What the replica that answers has to do."""
+
+    requests: int = Field(description="Over HTTP that were let in and are not answered.")
+    callers_waiting: int = Field(description="Callers with something that waits for the engine or a worker.")
+    waiting: int = Field(description="Sequences, prompts or checks that wait so.")
+    waiting_tokens: int | None = Field(default=None, description="Of those, where they have tokens.")
+
+
 class TeacherInfo(BaseModel):
     """What is served, and within which limits."""
 
@@ -96,6 +105,7 @@ class TeacherInfo(BaseModel):
     chat_template_fingerprint: str | None = Field(description="null: the tokenizer has no chat template.")
     schema_versions: dict[str, int]
     limits: TeacherLimits
+    load: Load | None = None
 
 
 class TokenizerInfo(BaseModel):

@@ -35,6 +35,7 @@ def fitted(plan: EvaluationPlan) -> tuple[EvaluationPlan, list[Dropped]]:
 
 def _too_long(model: LocalModel, prompts: list[Prompt]) -> Iterable[Dropped]:
     limit = model.engine.max_model_len
+    assert limit is not None  # an evaluation's engine is always told
     _, tokens = PromptTables(load_tokenizer(resolve_model(model.engine.model))).read(prompts)
     for prompt, ids in zip(prompts, tokens, strict=True):
         if len(ids) >= limit:

@@ -1,54 +1,53 @@
 """Requests and answers of the rollout service's HTTP interface."""
 
-from __future__ import annotations
+from typing import Annotated, Any
 
-from typing import TYPE_CHECKING, Any, Self
-
-import orjson
 import pyarrow as pa
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from msgspec import Meta, Raw, Struct
+from pydantic import BaseModel, Field, ValidationError
 
 from rlad_core import schema
 from rlad_core.client.errors import InvalidRequestError
-from rlad_core.client.forms import JSON
-from services.rollout.settings import SamplingSettings
-from services.serve.http.bodies import Body, arrow_answer, to_model, to_table
-from services.serve.http.problems import ProblemError
-from services.serve.http.texts import PromptIn, check_one_given
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from rlad_core.client.forms import Load
+from services.rollout.settings import RolloutLimits, SamplingSettings
+from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
+from services.serve.http.json_forms import invalid, one_of, to_form
+from services.serve.http.problems import MOST_FAULTS, ProblemError, faults
+from services.serve.http.texts import PromptIn, Reader, check_one_given, own_ids, refuse_over
 
 _INVALID = "The request cannot be worked on"
+_MESSAGES = 8
+_MOST_SETTINGS_BYTES = 4096
 
 
-class RolloutPrompt(PromptIn):
+class RolloutPrompt(PromptIn, forbid_unknown_fields=True, kw_only=True):
     """A prompt to answer."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def __post_init__(self) -> None:
         check_one_given(self, "prompt_token_ids", "prompt", "messages")
-        return self
 
 
-class RolloutRequest(BaseModel):
+_ALTERNATIVES = one_of(("prompt_token_ids", "prompt", "messages"))
+_SAMPLING = {
+    **SamplingSettings.model_json_schema(),
+    "description": "With training: true (the default) the log-probs are those of the sampled distribution.",
+}
+
+
+class RolloutRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """Prompts, and how to sample responses to them."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "prompts": [{"id": "a", "prompt_token_ids": [11, 12, 13]}],
-                "sampling": {"group_size": 2, "max_tokens": 16, "seed": 1},
-            }
-        },
-    )
+    prompts: Annotated[
+        list[Annotated[RolloutPrompt, Meta(extra_json_schema=_ALTERNATIVES)]], Meta(min_length=1)
+    ]
+    sampling: Annotated[Raw, Meta(extra_json_schema=_SAMPLING)]
 
-    prompts: list[RolloutPrompt] = Field(min_length=1)
-    sampling: SamplingSettings = Field(
-        description="With training: true (the default) the log-probs are those of the sampled distribution."
-    )
+
+EXAMPLE: dict[str, Any] = {
+    "prompts": [{"id": "a", "prompt_token_ids": [11, 12, 13]}],
+    "sampling": {"group_size": 2, "max_tokens": 16, "seed": 1},
+}
 
 
 class ResponseOut(BaseModel):
@@ -89,18 +88,21 @@ class PolicyInfo(BaseModel):
     max_model_len: int = Field(description="Tokens of prompt and response together.")
     tokenizer_fingerprint: str
     schema_versions: dict[str, int]
+    load: Load
 
 
 def read_request(
-    body: Body, query: dict[str, str], tokenizer: PreTrainedTokenizerBase, fingerprint: str
+    body: Body, query: dict[str, str], reader: Reader, fingerprint: str, limits: RolloutLimits
 ) -> tuple[pa.Table, SamplingSettings]:
     """Prompts as the deployment's ``generate`` takes them, and the sampling.
 
     Args:
         query: with Arrow, the sampling settings; with JSON they are in the body.
+        limits: looked at before anything is tokenized.
 
     Raises:
         ProblemError: 400 not readable, 422 not of the documented form.
+        LimitError: more responses than one request may ask for.
     """
     if body.encoding == "arrow":
         table = to_table(body.content)
@@ -114,24 +116,40 @@ def read_request(
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "sampling"
             raise ProblemError(422, _INVALID, f"query parameter {where}: {first['msg']}") from error
+        _check(table.num_rows, sampling, limits)
         columns = table.select(["prompt_id", "prompt_token_ids"])
         return columns.append_column("group_id", table.column("prompt_id")), sampling
-    asked = to_model(body.content, RolloutRequest)
-    ids = [prompt.id or str(place) for place, prompt in enumerate(asked.prompts)]
-    if len(set(ids)) < len(ids):
-        raise ProblemError(422, _INVALID, "prompts: an id occurs twice")
-    tokens = [
-        prompt.prompt_tokens(tokenizer, f"prompts[{place}]") for place, prompt in enumerate(asked.prompts)
-    ]
+    asked = to_form(body.content, RolloutRequest, 2 + limits.max_responses_per_request * (1 + _MESSAGES))
+    sampling = _sampling(bytes(asked.sampling))
+    _check(len(asked.prompts), sampling, limits)
+    ids = own_ids([prompt.id for prompt in asked.prompts])
+    tokens = [reader.prompt(prompt, f"prompts[{place}]") for place, prompt in enumerate(asked.prompts)]
     kind = schema.PROMPTS.field("prompt_token_ids").type
     table = pa.table({"group_id": ids, "prompt_id": ids, "prompt_token_ids": pa.array(tokens, kind)})
-    return table.replace_schema_metadata({b"rlad.tokenizer": fingerprint.encode()}), asked.sampling
+    return table.replace_schema_metadata({b"rlad.tokenizer": fingerprint.encode()}), sampling
+
+
+def _check(prompts: int, sampling: SamplingSettings, limits: RolloutLimits) -> None:
+    refuse_over("sequences", prompts * sampling.group_size, limits.max_responses_per_request, "responses")
+
+
+def _sampling(text: bytes) -> SamplingSettings:
+    if len(text) > _MOST_SETTINGS_BYTES:
+        raise invalid("sampling", f"has {len(text)} bytes, more than all that may be set takes")
+    try:
+        return SamplingSettings.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        told = error.errors(include_url=False, include_context=False, include_input=False)
+        found = faults(told[:MOST_FAULTS])
+        for fault in found:
+            fault.path = "sampling" if fault.path == "(body)" else f"sampling.{fault.path}"
+        raise ProblemError(422, _INVALID, f"{found[0].path}: {found[0].message}", found) from error
 
 
 def write_answer(rollouts: pa.Table, body: Body, *, model: str, policy_version: int) -> Response:
     """The answer: ROLLOUTS as they are, or as JSON."""
     if body.answer == "arrow":
-        return arrow_answer(rollouts)
+        return arrow_answer(rollouts, body)
     names = {
         "id": "prompt_id",
         "sample_index": "sample_index",
@@ -152,4 +170,4 @@ def write_answer(rollouts: pa.Table, body: Body, *, model: str, policy_version: 
             "response_tokens": sum(len(row["token_ids"]) for row in rows),
         },
     }
-    return Response(orjson.dumps(answer), media_type=JSON)
+    return json_answer(answer, body)

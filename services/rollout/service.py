@@ -12,8 +12,8 @@ answers with older weights, and one whose update failed half-way answers nothing
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -22,19 +22,30 @@ from ray import serve
 from ray.serve import Application
 
 from rlad_core import metrics, schema
-from rlad_core.client.errors import BusyError, DeadlineError, LimitError
+from rlad_core.client.errors import BusyError, DeadlineError
+from rlad_core.client.forms import Load
 from rlad_core.config import resolve_model
 from rlad_core.waiting import all_of, limit
 from services.base import telemetry
+from services.base.lengths import longest_sequence
 from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer
-from services.rollout.http import PolicyInfo, RolloutAnswer, RolloutRequest, read_request, write_answer
+from services.rollout.http import (
+    EXAMPLE,
+    PolicyInfo,
+    RolloutAnswer,
+    RolloutRequest,
+    read_request,
+    write_answer,
+)
 from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
 from services.rollout.tables import SampledResponse, group_seed, to_prompt_rows, to_rollouts
+from services.serve.fair import OWN, FairPlaces, asker
 from services.serve.http.bodies import Body, documents
 from services.serve.http.gate import service_app
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
+from services.serve.http.texts import Reader
 from services.serve.replicas import begin, bind
 from services.weights.held_policy import HeldPolicy
 from services.weights.store import ReplicaReport, policy_store
@@ -76,14 +87,21 @@ class RolloutService:
         self._tokenizer = load_tokenizer(model)
         self._vocab_size = int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
         self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
-        self._engine = PolicyEngine(engine_args(args, model), args.transfer)
+        self._waiting = 0  # responses, for a turn
+        self._max_model_len = longest_sequence(
+            model, args.max_model_len, args.max_num_batched_tokens, args.model
+        )
+        self._reader = Reader.of(self._tokenizer, self._max_model_len)
+        self._engine = PolicyEngine(engine_args(args, model, self._max_model_len), args.transfer)
         store = None
         if args.policy_store is not None and args.transfer == "object_store":
             store = policy_store(args.policy_store)
         self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s, tell)
         # Before Serve routes anything here: a restarted replica must not begin with version 0.
         await self._held.start()
-        self._intake = Intake(SERVICE, self.check_health, "the engine")
+        self._intake = Intake(SERVICE, self.check_health, "the engine", args)
+        # Enough that the engine always has a next one, and few enough that one who comes gets a turn soon.
+        self._turns = FairPlaces(2 * args.max_num_seqs, args.weights)
 
     async def generate(self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0) -> pa.Table:
         """Sample ``sampling.group_size`` responses for each prompt.
@@ -107,7 +125,7 @@ class RolloutService:
         with telemetry.request(SERVICE, "handle"):
             return await self._generate(prompts, sampling, min_version)
 
-    @http.post("/v1/rollouts", **documents(RolloutRequest, RolloutAnswer))
+    @http.post("/v1/rollouts", **documents(RolloutRequest, RolloutAnswer, EXAMPLE))
     async def rollouts_http(self, request: Request) -> Response:
         """Sample a group of responses for each prompt, with exactly one natural log-prob per token, at
         temperature 1, of the whole vocabulary. With Arrow the body is a PROMPTS table, and the sampling
@@ -118,9 +136,12 @@ class RolloutService:
 
     async def _answer(self, body: Body, query: dict[str, str]) -> Response:
         prompts, sampling = await asyncio.to_thread(
-            read_request, body, query, self._tokenizer, self._fingerprint
+            read_request, body, query, self._reader, self._fingerprint, self._args.limits
         )
-        self._refuse_over_limit(prompts.num_rows * sampling.group_size)
+        self._refuse_if_busy(prompts.num_rows * sampling.group_size)
+        longest = min(sampling.max_tokens, self._max_model_len)
+        tokens = int(schema.lengths(prompts.column("prompt_token_ids")).sum())
+        self._intake.charge(tokens + prompts.num_rows * sampling.group_size * longest)
         rollouts = await self._generate(prompts, sampling)
         return await asyncio.to_thread(
             write_answer,
@@ -138,9 +159,12 @@ class RolloutService:
             model=self._args.name,
             policy_version=report["version"],
             checksum=report["checksum"],
-            max_model_len=self._args.max_model_len,
+            max_model_len=self._max_model_len,
             tokenizer_fingerprint=self._fingerprint,
             schema_versions=dict.fromkeys(("prompts", "rollouts"), schema.VERSION),
+            load=Load(
+                requests=self._intake.in_work, callers_waiting=self._turns.callers, waiting=self._waiting
+            ),
         )
 
     @http.get("/healthz")
@@ -237,7 +261,7 @@ class RolloutService:
                 prompts,
                 tokenizer_fingerprint=self._fingerprint,
                 vocab_size=self._vocab_size,
-                max_model_len=self._args.max_model_len,
+                max_model_len=self._max_model_len,
             )
         try:
             with telemetry.phase(SERVICE, "queue") as phase:
@@ -256,11 +280,11 @@ class RolloutService:
             telemetry.count(metrics.SERVICE_TOKENS, tokens, service=SERVICE, kind=kind)
         return rollouts
 
-    def _refuse_over_limit(self, responses: int) -> None:
+    def _refuse_if_busy(self, responses: int) -> None:
         limits = self._args.limits
-        if responses > (most := limits.max_responses_per_request):
-            raise LimitError("sequences", f"{responses} responses in one request; at most {most} are taken")
-        if (waiting := self._engine.unfinished()) and waiting + responses > limits.max_unfinished_responses:
+        if (
+            waiting := self._engine.unfinished() + self._waiting
+        ) and waiting + responses > limits.max_unfinished_responses:
             raise BusyError(
                 f"{waiting} responses are in work here, and with these {responses} it would be more than "
                 f"{limits.max_unfinished_responses}",
@@ -271,13 +295,37 @@ class RolloutService:
         from services.rollout.engine import EngineLostError
 
         seed = None if sampling.seed is None else group_seed(sampling.seed, row["group_id"])
+        cost = sampling.group_size * min(sampling.max_tokens, self._max_model_len)
         try:
-            return await self._engine.sample(row["prompt_token_ids"], sampling, seed)
+            async with self._turn(sampling.group_size, cost + len(row["prompt_token_ids"])):
+                return await self._engine.sample(row["prompt_token_ids"], sampling, seed)
         except EngineLostError:
             # Ending the process lets callers turn to another replica at once, and Serve start a new one,
             # instead of failing requests until the next health checks have passed.
             logger.exception("replica %s ends with its engine", self._replica)
             os._exit(1)
+
+    @asynccontextmanager
+    async def _turn(self, responses: int, cost: float) -> AsyncIterator[None]:
+        """A place in the engine. The run that a service belongs to waits for nobody."""
+        if asker().caller == OWN:
+            yield
+            return
+        self._waiting += responses
+        self._record_queue()
+        try:
+            await self._turns.take(responses, cost)
+        finally:
+            self._waiting -= responses
+            self._record_queue()
+        try:
+            yield
+        finally:
+            self._turns.give(responses)
+
+    def _record_queue(self) -> None:
+        telemetry.gauge(metrics.SERVICE_QUEUE, self._waiting, service=SERVICE)
+        telemetry.gauge(metrics.SERVICE_CALLERS, self._turns.callers, service=SERVICE)
 
 
 def build(args: RolloutArgs) -> Application:

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlad_core.config import EvaluationRecipe, RolloutEngine
-from rlad_core.config.engines import MODEL_HELP, Dtype, SequenceLength, Transfer, UpdateTimeout
+from rlad_core.config.engines import MODEL_HELP, Dtype, Transfer, UpdateTimeout
 from services.serve.replica_settings import ReplicaArgs, ServedName
 from services.vllm.process import on_cpu
 
@@ -34,7 +34,12 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
     )
     transfer: Transfer = "object_store"
     dtype: Dtype | Literal["auto"] = Field(default="auto", description="auto: what the model was saved in.")
-    max_model_len: SequenceLength = 4096
+    max_model_len: int | None = Field(
+        default=None,
+        gt=0,
+        description="Tokens of prompt and response together; by default what the model reads, at most "
+        "max_num_batched_tokens.",
+    )
     seed: int = Field(default=0, ge=0, description="Of the engine, for requests without a seed of their own.")
     max_ongoing_requests: int = Field(
         default=1024, gt=0, description="Calls one replica works on; the rest queue."
@@ -115,16 +120,17 @@ class SamplingSettings(BaseModel):
         return self
 
 
-def engine_args(args: RolloutArgs, model: str) -> dict[str, Any]:
+def engine_args(args: RolloutArgs, model: str, max_model_len: int) -> dict[str, Any]:
     """What vLLM is told: the difference between CPUs and GPUs is all here.
 
     Args:
         model: folder or hub id that ``args.model`` stands for.
+        max_model_len: tokens of prompt and response together.
     """
     common: dict[str, Any] = {
         "model": model,
         "dtype": args.dtype,
-        "max_model_len": args.max_model_len,
+        "max_model_len": max_model_len,
         "max_num_seqs": args.max_num_seqs,
         "max_num_batched_tokens": args.max_num_batched_tokens,
         "tensor_parallel_size": args.tensor_parallel_size,
@@ -138,5 +144,5 @@ def engine_args(args: RolloutArgs, model: str) -> dict[str, Any]:
         # A request with a seed of its own whose prompt is split over two steps crashes vLLM on CPUs
         # ("CPU Generator does not use offset"). Whole prompts then have to fit into a step.
         "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(args.max_num_batched_tokens, args.max_model_len),
+        "max_num_batched_tokens": max(args.max_num_batched_tokens, max_model_len),
     }

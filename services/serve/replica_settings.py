@@ -1,11 +1,12 @@
 """What all services are started with, beside their own settings."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlad_core.config import ReplicaSettings
 from rlad_core.metrics import SHARED
+from services.serve.quotas import Quota
 
 ServedName = Annotated[
     str, Field(min_length=1, description="What the API calls the model; by default as in `model`.")
@@ -41,8 +42,25 @@ class ReplicaArgs(ReplicaSettings):
     autoscaling: Autoscaling | None = Field(default=None, description="Instead of num_replicas.")
     max_ongoing_requests: int = Field(default=256, gt=0, description="Requests that one replica works on.")
     max_queued_requests: int = Field(
-        default=1024, gt=0, description="Requests that wait for a replica; more are refused with 429."
+        default=1024, gt=0, description="Requests that wait beside those; more are refused with 429."
+    )
+    quota: Quota = Quota()
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={},
+        description="Share of callers that are more, or less, than one of the others; by address, or by "
+        "'token:' and the first 12 digits of the SHA-256 of the header Authorization.",
     )
     drain_timeout_s: float = Field(
         default=120.0, gt=0, description="Longest time a replica that is to go may finish what it has."
     )
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Of an HTTP request, as the service's own `limits` say."""
+        limits: Any = vars(self)["limits"]
+        return int(limits.max_body_bytes)
+
+    @property
+    def places(self) -> int:
+        """Requests that one replica works on or that wait in it."""
+        return self.max_ongoing_requests + self.max_queued_requests

@@ -10,6 +10,8 @@ from services.base import telemetry
 from services.serve.http.auth import is_loopback
 from services.serve.replica_settings import ReplicaArgs
 
+_SPARE_PLACES = 256
+
 
 def bind(deployment: Any, args: ReplicaArgs, environment: dict[str, str], **options: Any) -> Application:
     """The application of a service with these settings.
@@ -28,7 +30,9 @@ def bind(deployment: Any, args: ReplicaArgs, environment: dict[str, str], **opti
     )
     application: Application = deployment.options(
         **count,
-        max_ongoing_requests=args.max_ongoing_requests,
+        # More than are worked on: `Intake` counts those, and refuses at once what comes on top of them.
+        # So a request for health never waits behind work.
+        max_ongoing_requests=args.places + _SPARE_PLACES,
         max_queued_requests=args.max_queued_requests,
         backpressure_config={"status_code": 429, "retry_after_s": 1},
         graceful_shutdown_timeout_s=args.drain_timeout_s,

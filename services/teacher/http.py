@@ -4,76 +4,75 @@ Bodies are read and written by hand: a request is a hundred thousand integers, a
 bytes to arrays once.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from rlad_core import schema
-from rlad_core.client.forms import JSON
-from services.serve.http.bodies import Body, arrow_answer, to_model, to_table
+from rlad_core.client.forms import TeacherLimits
+from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
+from services.serve.http.json_forms import TokenIds, one_of, to_form, token_ids
 from services.serve.http.problems import ProblemError
-from services.serve.http.texts import PromptIn, TokenId, check_one_given, tokenized
+from services.serve.http.texts import PromptIn, Reader, check_one_given
 from services.teacher.scoring.interface import Details
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+_MESSAGES = 8
+"""Of a chat, on the average of a full request: with them its objects are counted before they are built."""
 
 
-class SequenceIn(PromptIn):
+class SequenceIn(PromptIn, forbid_unknown_fields=True, kw_only=True):
     """One response to score after its prompt: each as token ids, or as text that the service tokenizes."""
 
-    response_token_ids: list[TokenId] | None = Field(default=None, min_length=1)
-    response: str | None = Field(
-        default=None, min_length=1, description="Text as it is; write the end token where it should count."
-    )
+    response_token_ids: Annotated[Raw, TokenIds] | UnsetType = UNSET
+    response: (
+        Annotated[
+            str,
+            Meta(min_length=1, description="Text as it is; write the end token where it should count."),
+        ]
+        | UnsetType
+    ) = UNSET
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def __post_init__(self) -> None:
         check_one_given(self, "prompt_token_ids", "prompt", "messages")
         check_one_given(self, "response_token_ids", "response")
-        return self
-
-    def response_tokens(self, tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
-        """The response's token ids; see `PromptIn.prompt_tokens`."""
-        if self.response_token_ids is not None:
-            return self.response_token_ids
-        return tokenized(str(self.response), tokenizer, f"{where}.response")
 
     @property
     def is_text(self) -> bool:
         """Whether anything of it has to be tokenized."""
-        return self.prompt_token_ids is None or self.response_token_ids is None
+        return self.prompt_token_ids is UNSET or self.response_token_ids is UNSET
 
 
-class ScoreRequest(BaseModel):
+_ALTERNATIVES = one_of(("prompt_token_ids", "prompt", "messages"), ("response_token_ids", "response"))
+
+
+class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """Responses to score."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "sequences": [
-                    {"id": "a", "prompt_token_ids": [11, 12, 13], "response_token_ids": [14, 15]},
-                    {"id": "b", "messages": [{"role": "user", "content": "Hi"}], "response": "Hello"},
-                ]
-            }
-        },
-    )
+    model: (
+        Annotated[str, Meta(description="Refused with 404 where it is not the one that is served.")]
+        | UnsetType
+    ) = UNSET
+    top_k: Annotated[
+        int, Meta(ge=0, lt=2**31, description="Also tell the k likeliest tokens at each place.")
+    ] = 0
+    entropy: Annotated[bool, Meta(description="Also tell the entropy at each place, in nats.")] = False
+    sequences: Annotated[
+        list[Annotated[SequenceIn, Meta(extra_json_schema=_ALTERNATIVES)]], Meta(min_length=1)
+    ]
 
-    model: str | None = Field(
-        default=None, description="Refused with 404 where it is not the one that is served."
-    )
-    top_k: int = Field(default=0, ge=0, description="Also tell the k likeliest tokens at each place.")
-    entropy: bool = Field(default=False, description="Also tell the entropy at each place, in nats.")
-    sequences: list[SequenceIn] = Field(min_length=1)
+
+EXAMPLE: dict[str, Any] = {
+    "sequences": [
+        {"id": "a", "prompt_token_ids": [11, 12, 13], "response_token_ids": [14, 15]},
+        {"id": "b", "messages": [{"role": "user", "content": "Hi"}], "response": "Hello"},
+    ]
+}
 
 
 @dataclass(frozen=True)
@@ -94,30 +93,48 @@ class Wanted:
 
 
 def read_request(
-    body: Body, details: Details, tokenizer: PreTrainedTokenizerBase, fingerprint: str
+    body: Body, details: Details, reader: Reader, fingerprint: str, limits: TeacherLimits
 ) -> Wanted:
     """Read the body of ``POST /v1/score``.
 
     Args:
         details: what the query asks for, which is the only way with Arrow.
-        tokenizer: for text.
+        reader: of token ids and texts.
         fingerprint: the tokenizer's, written on tables made from JSON, whose ids are taken to be its.
+        limits: looked at before anything is tokenized.
 
     Raises:
         ProblemError: 400 not readable, 422 not of the documented form.
+        LimitError: more than one request may have.
     """
     if body.encoding == "arrow":
-        return Wanted(to_table(body.content), None, details)
-    asked = to_model(body.content, ScoreRequest)
-    places = [f"sequences[{place}]" for place in range(len(asked.sequences))]
-    sequences = list(zip(asked.sequences, places, strict=True))
+        table = to_table(body.content)
+        limits.check(table.num_rows, 0)
+        return Wanted(table, None, details)
+    asked = to_form(body.content, ScoreRequest, 1 + limits.max_sequences_per_request * (1 + _MESSAGES))
+    tokens = sum(
+        reader.least_tokens(s.prompt_token_ids, s.prompt, s.messages, s.response_token_ids, s.response)
+        for s in asked.sequences
+    )
+    limits.check(len(asked.sequences), tokens)
+    prompts, responses = [], []
+    for place, sequence in enumerate(asked.sequences):
+        where = f"sequences[{place}]"
+        prompts.append(reader.prompt(sequence, where))
+        if isinstance(sequence.response_token_ids, Raw):
+            own = token_ids(sequence.response_token_ids, f"{where}.response_token_ids", reader.max_length)
+        else:
+            own = reader.text(str(sequence.response), f"{where}.response")
+        responses.append(own)
     try:
         table = schema.build(
             schema.SEQUENCES,
             {
-                "sequence_id": [s.id or str(place) for place, s in enumerate(asked.sequences)],
-                "prompt_token_ids": [s.prompt_tokens(tokenizer, where) for s, where in sequences],
-                "response_token_ids": [s.response_tokens(tokenizer, where) for s, where in sequences],
+                "sequence_id": [
+                    str(place) if s.id is UNSET else s.id for place, s in enumerate(asked.sequences)
+                ],
+                "prompt_token_ids": prompts,
+                "response_token_ids": responses,
             },
             tokenizer_fingerprint=fingerprint,
         )
@@ -125,7 +142,7 @@ def read_request(
         raise ProblemError(422, "The request cannot be worked on", str(error)) from error
     return Wanted(
         table,
-        asked.model,
+        None if isinstance(asked.model, UnsetType) else asked.model,
         Details(max(asked.top_k, details.top_k), asked.entropy or details.entropy),
         frozenset(place for place, sequence in enumerate(asked.sequences) if sequence.is_text),
     )
@@ -134,7 +151,7 @@ def read_request(
 def write_answer(wanted: Wanted, scores: pa.Table, body: Body, *, model: str) -> Response:
     """The answer to `wanted`: the table as it is, or as JSON with sums and counts."""
     if body.answer == "arrow":
-        return arrow_answer(scores)
+        return arrow_answer(scores, body)
     values, offsets = schema.flatten(scores.column("teacher_logprobs"))
     extra = _details(scores, offsets)
     results = []
@@ -159,7 +176,7 @@ def write_answer(wanted: Wanted, scores: pa.Table, body: Body, *, model: str) ->
         "scored_tokens": int(values.size),
     }
     answer = {"model": model, "policy_version": None, "results": results, "usage": usage}
-    return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
+    return json_answer(answer, body)
 
 
 def _details(scores: pa.Table, offsets: np.ndarray) -> dict[str, list[Any]]:

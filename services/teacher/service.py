@@ -17,7 +17,7 @@ from ray.serve import Application
 
 from rlad_core import metrics, schema
 from rlad_core.client.errors import BusyError, DeadlineError, InvalidRequestError, UnknownNameError
-from rlad_core.client.forms import ScoreAnswer, TeacherInfo, TokenizerInfo
+from rlad_core.client.forms import Load, ScoreAnswer, TeacherInfo, TokenizerInfo
 from rlad_core.config import resolve_model
 from services.base import telemetry
 from services.base.loading import loading
@@ -26,8 +26,9 @@ from services.serve.http.bodies import Body, documents
 from services.serve.http.gate import service_app
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
+from services.serve.http.texts import Reader
 from services.serve.replicas import begin, bind
-from services.teacher.http import ScoreRequest, read_request, write_answer
+from services.teacher.http import EXAMPLE, ScoreRequest, read_request, write_answer
 from services.teacher.scoring.batcher import Batcher
 from services.teacher.scoring.engines import load_engine
 from services.teacher.scoring.interface import NO_DETAILS, Details
@@ -59,9 +60,11 @@ class TeacherService:
             self._engine,
             args.max_tokens_per_batch,
             on_batch=self._record_batch,
-            on_queue=lambda pairs: telemetry.gauge(metrics.SERVICE_QUEUE, pairs, service=SERVICE),
+            on_queue=self._record_queue,
+            weights=args.weights,
         )
-        self._intake = Intake(SERVICE, self.check_health, "the engine")
+        self._reader = Reader.of(self._tokenizer, self._engine.max_model_len)
+        self._intake = Intake(SERVICE, self.check_health, "the engine", args)
 
     async def score(self, sequences: pa.Table, details: Details = NO_DETAILS) -> pa.Table:
         """Log-probs of the responses; see `services.clients.teachers.Teacher.score`.
@@ -79,7 +82,7 @@ class TeacherService:
         with telemetry.request(SERVICE, "handle"):
             return await self._score(sequences, details)
 
-    @http.post("/v1/score", **documents(ScoreRequest, ScoreAnswer))
+    @http.post("/v1/score", **documents(ScoreRequest, ScoreAnswer, EXAMPLE))
     async def score_http(
         self,
         request: Request,
@@ -96,7 +99,9 @@ class TeacherService:
 
     async def _answer(self, body: Body, details: Details) -> Response:
         # In a thread: parsing a large body takes long enough to hold up others.
-        wanted = await asyncio.to_thread(read_request, body, details, self._tokenizer, self._fingerprint)
+        wanted = await asyncio.to_thread(
+            read_request, body, details, self._reader, self._fingerprint, self._args.limits
+        )
         if wanted.model not in (None, self._name):
             raise UnknownNameError(f"model {wanted.model!r} is not served here; this is {self._name!r}")
         scores = await self._score(wanted.sequences, wanted.details)
@@ -116,6 +121,12 @@ class TeacherService:
             chat_template_fingerprint=schema.text_fingerprint(self._tokenizer.chat_template),
             schema_versions=dict.fromkeys(("sequences", "teacher_scores", "teacher_details"), schema.VERSION),
             limits=self._args.limits,
+            load=Load(
+                requests=self._intake.in_work,
+                callers_waiting=self._batcher.callers,
+                waiting=self._batcher.queue_length,
+                waiting_tokens=self._batcher.queued_tokens,
+            ),
         )
 
     @http.get("/v1/tokenizer")
@@ -165,6 +176,7 @@ class TeacherService:
                 for kind, column in (("prompt", "prompt_token_ids"), ("scored", "response_token_ids"))
             }
             self._refuse_over_limit(sequences.num_rows, tokens["prompt"], tokens["scored"], details)
+            self._intake.charge(tokens["prompt"] + tokens["scored"] * (1 + details.top_k))
             pairs = to_pairs(sequences, details)
         limit_s = self._args.limits.timeout_s
         with telemetry.phase(SERVICE, "queue") as phase:
@@ -201,6 +213,10 @@ class TeacherService:
                 f"{limits.max_queued_tokens}",
                 retry_after_s=_RETRY_AFTER_S,
             )
+
+    def _record_queue(self, pairs: int) -> None:
+        telemetry.gauge(metrics.SERVICE_QUEUE, pairs, service=SERVICE)
+        telemetry.gauge(metrics.SERVICE_CALLERS, self._batcher.callers, service=SERVICE)
 
     def _record_batch(self, pairs: int, tokens: int) -> None:
         telemetry.observe(metrics.SERVICE_BATCH_SEQUENCES, pairs, service=SERVICE)

@@ -2,86 +2,90 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any
 
-import orjson
 import pyarrow as pa
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from pydantic import BaseModel, Field
 
 from rlad_core import schema
 from rlad_core.client.errors import UnknownNameError
-from rlad_core.client.forms import JSON
+from rlad_core.client.forms import Load
 from rlad_core.tasks.base import Task
 from rlad_core.turn import opened_by
-from services.serve.http.bodies import Body, arrow_answer, to_model, to_table
+from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
+from services.serve.http.json_forms import to_form
 from services.serve.http.problems import ProblemError
+from services.serve.http.texts import own_ids, refuse_over
+from services.verifier.settings import VerifierLimits
+
+_OBJECTS = 8
+"""Of a response and its gold, on the average of a full request."""
 
 
-class ResponseIn(BaseModel):
+_GOLD = Meta(
+    extra_json_schema={"anyOf": [{"type": "string"}, {"type": "object"}]},
+    description="What the task judges by, as it stands in prompts' column `gold`, or as a JSON object; "
+    "by default the request's.",
+)
+_PROMPT = Meta(
+    min_length=1,
+    description="Instead of gold, for tasks that can solve their prompts: the prompt that was answered; "
+    "by default the request's.",
+)
+_OPENED = Meta(
+    description="What the prompt had already written of the model's turn, such as '<think>', or an empty "
+    "block of thoughts; it is judged with the response. By default the request's, or what the end of "
+    "`prompt` shows.",
+)
+_MOST_GOLD_BYTES = 2**20
+
+
+class ResponseIn(Struct, forbid_unknown_fields=True, kw_only=True):
     """One response to judge."""
 
-    model_config = ConfigDict(extra="forbid")
+    id: (
+        Annotated[str, Meta(min_length=1, description="Yours; by default its place, '0', '1', ...")]
+        | UnsetType
+    ) = UNSET
+    task: Annotated[str, Meta(min_length=1, description="By default the request's.")] | UnsetType = UNSET
+    response: Annotated[str, Meta(description="What the model wrote, special tokens left out.")]
+    opened: Annotated[str, _OPENED] | UnsetType = UNSET
+    gold: Annotated[Raw, _GOLD] | UnsetType = UNSET
+    prompt: Annotated[str, _PROMPT] | UnsetType = UNSET
 
-    id: str | None = Field(
-        default=None, min_length=1, description="Yours; by default its place, '0', '1', ..."
-    )
-    task: str | None = Field(default=None, min_length=1, description="By default the request's.")
-    response: str = Field(description="What the model wrote, special tokens left out.")
-    opened: str | None = Field(
-        default=None,
-        description="What the prompt had already written of the model's turn, such as '<think>', or an empty "
-        "block of thoughts; it is judged with the response. By default the request's, or what the end of "
-        "`prompt` shows.",
-    )
-    gold: str | dict[str, Any] | None = Field(
-        default=None,
-        description="What the task judges by, as it stands in prompts' column `gold`, or as a JSON object; "
-        "by default the request's.",
-    )
-    prompt: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Instead of gold, for tasks that can solve their prompts: the prompt that was answered; "
-        "by default the request's.",
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def __post_init__(self) -> None:
         _not_both(self)
-        return self
 
 
-class VerifyRequest(BaseModel):
+_NOT_BOTH = {"not": {"required": ["gold", "prompt"]}}
+
+
+class VerifyRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """Responses to judge."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "task": "my_task",
-                "gold": {"answer": "5"},
-                "responses": [{"id": "a", "response": "So it is 5."}, {"id": "b", "response": "It is 6."}],
-            }
-        },
-    )
+    task: (
+        Annotated[
+            str,
+            Meta(min_length=1, description="Of all responses that name none; `/v1/info` lists the tasks."),
+        ]
+        | UnsetType
+    ) = UNSET
+    gold: Annotated[Raw, _GOLD] | UnsetType = UNSET
+    prompt: Annotated[str, _PROMPT] | UnsetType = UNSET
+    opened: Annotated[str, _OPENED] | UnsetType = UNSET
+    responses: Annotated[list[Annotated[ResponseIn, Meta(extra_json_schema=_NOT_BOTH)]], Meta(min_length=1)]
 
-    task: str | None = Field(
-        default=None, min_length=1, description="Of all responses that name none; `/v1/info` lists the tasks."
-    )
-    gold: str | dict[str, Any] | None = Field(
-        default=None, description="Of all responses that bring neither gold nor prompt."
-    )
-    prompt: str | None = Field(default=None, min_length=1, description="The same; one of the two.")
-    opened: str | None = Field(
-        default=None, description="What the prompt opened of the model's turn; of responses that say none."
-    )
-    responses: list[ResponseIn] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def __post_init__(self) -> None:
         _not_both(self)
-        return self
+
+
+EXAMPLE: dict[str, Any] = {
+    "task": "my_task",
+    "gold": {"answer": "5"},
+    "responses": [{"id": "a", "response": "So it is 5."}, {"id": "b", "response": "It is 6."}],
+}
 
 
 class Judged(BaseModel):
@@ -107,44 +111,54 @@ class VerifierInfo(BaseModel):
     check_time_limit_s: float
     check_memory_limit_mib: int
     max_responses_per_request: int
+    max_solved_prompts_per_request: int
     max_body_bytes: int
+    max_queued_responses: int
     timeout_s: float
     schema_versions: dict[str, int]
+    load: Load
 
 
-def read_request(body: Body, tasks: Mapping[str, Task | None]) -> pa.Table:
+def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierLimits) -> pa.Table:
     """RESPONSES of the body of ``POST /v1/verify``, their values not yet checked where it is Arrow.
 
     Args:
         tasks: by name, to solve prompts; None: a user's own, which is only asked for rewards.
+        limits: looked at before anything is solved.
 
     Raises:
         ProblemError: 400 not readable, 422 not of the documented form, or a prompt that the task
             cannot solve.
         UnknownNameError: a prompt of a task that is not judged here.
+        LimitError: more responses, or prompts to solve, than one request may have.
     """
     if body.encoding == "arrow":
         return to_table(body.content)
-    asked = to_model(body.content, VerifyRequest)
+    most = limits.max_responses_per_request
+    # Gold may hold objects of its own.
+    asked = to_form(body.content, VerifyRequest, 1 + most * _OBJECTS)
+    refuse_over("sequences", len(asked.responses), most, "responses")
+    prompts = {asked.prompt, *(each.prompt for each in asked.responses)} - {UNSET}
+    refuse_over("sequences", len(prompts), limits.max_solved_prompts_per_request, "prompts to solve")
+    own_ids([each.id for each in asked.responses])
     solved: dict[tuple[str, str], str] = {}
     rows = []
     for place, each in enumerate(asked.responses):
-        where, task = f"responses[{place}]", each.task or asked.task
-        source = asked if each.gold is None and each.prompt is None else each
-        if task is None:
+        where, task = f"responses[{place}]", asked.task if each.task is UNSET else each.task
+        source = asked if each.gold is UNSET and each.prompt is UNSET else each
+        if isinstance(task, UnsetType):
             raise _invalid(f"{where}.task: missing, here and for the whole request")
-        if source.prompt is not None:
+        if isinstance(source.prompt, str):
             if (key := (task, source.prompt)) not in solved:
                 solved[key] = _solve(*key, tasks, where)
             gold = solved[key]
-        elif source.gold is not None:
-            # Not orjson: it refuses integers above 64 bits and writes NaN as null.
-            gold = source.gold if isinstance(source.gold, str) else json.dumps(source.gold)
+        elif isinstance(source.gold, Raw):
+            gold = _gold(source.gold, "gold" if source is asked else f"{where}.gold")
         else:
             raise _invalid(f"{where}.gold: missing, here and for the whole request, and a prompt as well")
         rows.append(
             {
-                "sequence_id": each.id or str(place),
+                "sequence_id": str(place) if each.id is UNSET else each.id,
                 "task": task,
                 "response": _opened(each, asked, source) + each.response,
                 "gold": gold,
@@ -159,7 +173,7 @@ def read_request(body: Body, tasks: Mapping[str, Task | None]) -> pa.Table:
 def write_answer(rewards: pa.Table, body: Body) -> Response:
     """The answer: REWARDS as they are, or as JSON."""
     if body.answer == "arrow":
-        return arrow_answer(rewards)
+        return arrow_answer(rewards, body)
     results = [
         {
             "id": row["sequence_id"],
@@ -170,20 +184,35 @@ def write_answer(rewards: pa.Table, body: Body) -> Response:
         }
         for row in rewards.to_pylist()
     ]
-    return Response(orjson.dumps({"results": results}), media_type=JSON)
+    return json_answer({"results": results}, body)
 
 
-def _not_both(model: "ResponseIn | VerifyRequest") -> None:
-    if model.gold is not None and model.prompt is not None:
+def _not_both(form: ResponseIn | VerifyRequest) -> None:
+    if form.gold is not UNSET and form.prompt is not UNSET:
         raise ValueError("give one of gold, prompt, not gold and prompt")
 
 
 def _opened(response: ResponseIn, request: VerifyRequest, source: ResponseIn | VerifyRequest) -> str:
     """What stands before the response in the model's turn; `source` has its gold or prompt."""
     for said in (response.opened, request.opened):
-        if said is not None:
+        if isinstance(said, str):
             return said
-    return opened_by(source.prompt or "")
+    return opened_by(source.prompt) if isinstance(source.prompt, str) else ""
+
+
+def _gold(raw: Raw, where: str) -> str:
+    """Gold as text: a string as it is, an object as JSON."""
+    text = bytes(raw)
+    if len(text) > _MOST_GOLD_BYTES:
+        raise _invalid(f"{where}: has {len(text)} bytes; at most {_MOST_GOLD_BYTES} are taken")
+    if not text.lstrip().startswith((b'"', b"{")):
+        raise _invalid(f"{where}: Expected `str | object`")
+    try:
+        # Not orjson or msgspec: they refuse integers above 64 bits.
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ProblemError(400, "The body cannot be read", f"Invalid JSON: {where}: {error}") from error
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _solve(task: str, prompt: str, tasks: Mapping[str, Task | None], where: str) -> str:

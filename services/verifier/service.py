@@ -20,11 +20,13 @@ from ray.serve import Application
 
 from rlad_core import metrics, schema
 from rlad_core.client.errors import (
+    BusyError,
     DeadlineError,
     InvalidRequestError,
     LimitError,
     UnknownNameError,
 )
+from rlad_core.client.forms import Load
 from rlad_core.tasks.base import Verdict
 from rlad_core.waiting import limit
 from services.base import telemetry
@@ -35,11 +37,19 @@ from services.serve.http.problems import documented
 from services.serve.replicas import begin, bind
 from services.verifier.checking.messages import Check, Failed, Outcome
 from services.verifier.checking.pool import CheckPool
-from services.verifier.http import VerifierInfo, VerifyAnswer, VerifyRequest, read_request, write_answer
+from services.verifier.http import (
+    EXAMPLE,
+    VerifierInfo,
+    VerifyAnswer,
+    VerifyRequest,
+    read_request,
+    write_answer,
+)
 from services.verifier.settings import VerifierArgs
 
 SERVICE = "verifier"
 _PROBE_TIMEOUT_S = 60.0
+_RETRY_AFTER_S = 1.0
 
 
 # Before the class: Serve copies the application, and with it the functions its routes use, when it decorates.
@@ -77,9 +87,10 @@ class VerifierService:
             on_batch=lambda checks: telemetry.observe(
                 metrics.SERVICE_BATCH_SEQUENCES, checks, service=SERVICE
             ),
-            on_queue=lambda checks: telemetry.gauge(metrics.SERVICE_QUEUE, checks, service=SERVICE),
+            on_queue=self._record_queue,
+            weights=args.weights,
         )
-        self._intake = Intake(SERVICE, self._probe, "a worker process")
+        self._intake = Intake(SERVICE, self._probe, "a worker process", args)
         await self._pool.start()
 
     async def verify(self, responses: pa.Table) -> pa.Table:
@@ -100,11 +111,11 @@ class VerifierService:
         with telemetry.request(SERVICE, "handle"):
             return await self._verify(responses)
 
-    @http.post("/v1/verify", **documents(VerifyRequest, VerifyAnswer))
+    @http.post("/v1/verify", **documents(VerifyRequest, VerifyAnswer, EXAMPLE))
     async def verify_http(self, request: Request) -> Response:
         """Judge responses; the verdicts come in the order of the request."""
         async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
-            responses = await asyncio.to_thread(read_request, body, self._pool.tasks)
+            responses = await asyncio.to_thread(read_request, body, self._pool.tasks, self._args.limits)
             rewards = await self._verify(responses)
             return await asyncio.to_thread(write_answer, rewards, body)
 
@@ -117,6 +128,11 @@ class VerifierService:
             check_time_limit_s=args.time_limit_s,
             check_memory_limit_mib=args.memory_limit_mib,
             schema_versions=dict.fromkeys(("responses", "rewards"), schema.VERSION),
+            load=Load(
+                requests=self._intake.in_work,
+                callers_waiting=self._pool.callers,
+                waiting=self._pool.queue_length,
+            ),
             **args.limits.model_dump(),
         )
 
@@ -142,6 +158,10 @@ class VerifierService:
         async with limit(_PROBE_TIMEOUT_S, "the worker processes"):
             await self._pool.start()
 
+    def _record_queue(self, checks: int) -> None:
+        telemetry.gauge(metrics.SERVICE_QUEUE, checks, service=SERVICE)
+        telemetry.gauge(metrics.SERVICE_CALLERS, self._pool.callers, service=SERVICE)
+
     def __del__(self) -> None:
         if pool := getattr(self, "_pool", None):
             pool.close()
@@ -149,6 +169,7 @@ class VerifierService:
     async def _verify(self, responses: pa.Table) -> pa.Table:
         with telemetry.phase(SERVICE, "decode"):
             checks, ids = self._read(responses)
+            self._intake.charge(len(checks))
         limit_s = self._args.limits.timeout_s
         try:
             with telemetry.phase(SERVICE, "queue") as phase:
@@ -161,12 +182,19 @@ class VerifierService:
             return _table(responses, verdicts)
 
     def _read(self, responses: pa.Table) -> tuple[list[Check], list[str]]:
+        if (rows := responses.num_rows) > (most := self._args.limits.max_responses_per_request):
+            raise LimitError("sequences", f"{rows} responses in one request; at most {most} are taken")
+        # A lone request within its own limits is always taken, however small the queue is.
+        queue = self._args.limits.max_queued_responses
+        if (waiting := self._pool.queue_length) and waiting + rows > queue:
+            raise BusyError(
+                f"{waiting} responses wait here, and with these {rows} it would be more than {queue}",
+                retry_after_s=_RETRY_AFTER_S,
+            )
         try:
             schema.validate(responses, schema.RESPONSES)
         except schema.SchemaError as error:
             raise InvalidRequestError(str(error)) from error
-        if (rows := responses.num_rows) > (most := self._args.limits.max_responses_per_request):
-            raise LimitError("sequences", f"{rows} responses in one request; at most {most} are taken")
         ids = responses.column("sequence_id").to_pylist()
         columns = (responses.column(name).to_pylist() for name in ("task", "response", "gold"))
         checks = [Check(*row) for row in zip(*columns, strict=True)]

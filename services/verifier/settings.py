@@ -42,7 +42,15 @@ class VerifierLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_responses_per_request: int = Field(default=16384, gt=0)
+    max_solved_prompts_per_request: int = Field(
+        default=1024, gt=0, description="Different prompts that come without their gold."
+    )
     max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of an HTTP request.")
+    max_queued_responses: int = Field(
+        default=65536,
+        gt=0,
+        description="Responses that wait in one replica; what comes on top is refused with 429.",
+    )
     timeout_s: float = Field(default=600.0, gt=0, description="Longest time for one request's rewards.")
 
 
@@ -84,6 +92,10 @@ class VerifierArgs(VerifierSettings, ReplicaArgs):
             run=recipe.name,
             tasks={section.label: section.judge() for section in recipe.task_sections.values()},
             code=recipe.code,
-            limits=VerifierLimits(max_responses_per_request=2**31, timeout_s=recipe.rollout.timeout_s),
+            limits=VerifierLimits(
+                max_responses_per_request=2**31,
+                max_queued_responses=2**31,
+                timeout_s=recipe.rollout.timeout_s,
+            ),
             **recipe.verifier.model_dump(),
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlad_core.tasks.base import TaskSpec, Verdict
+from services.serve.fair import ASKER, Asker
 from services.verifier.checking.loading import LoadError
 from services.verifier.checking.messages import Check, Failed, Outcome
 from services.verifier.checking.pool import CheckPool
@@ -244,3 +245,25 @@ def test_a_task_that_is_not_there_fails_at_the_start() -> None:
     limits = {"workers": 1, "time_limit_s": 1.0, "memory_limit_bytes": 2**28}
     with pytest.raises(LoadError, match=r"task 'riddles': there is no Riddles in rlad_core\.tasks\.base; it"):
         CheckPool({"riddles": TaskSpec("rlad_core.tasks.base:Riddles", {})}, **limits)
+
+
+def test_a_good_check_and_a_probe_do_not_wait_behind_those_that_hang(judge: Judging) -> None:
+    async def asked(caller: str, *responses: str) -> list[Outcome]:
+        ASKER.set(Asker(caller))
+        return await judge.pool.judge([Check("hostile", response, "{}") for response in responses])
+
+    async def body() -> None:
+        hanging = asyncio.create_task(asked("one", *["hang"] * 16))
+        while judge.pool.queue_length < 5:  # noqa: ASYNC110 - until each has a process of its own
+            await asyncio.sleep(0.01)
+        assert judge.pool.callers == 1
+        for good in (asked("two", "text"), asked("one", "text")):
+            [outcome] = await good
+            assert isinstance(outcome, Verdict)
+            assert outcome.correct
+        await judge.pool.start()
+        assert not hanging.done()
+        assert whys(await hanging) == [whys(await asked("two", "hang"))[0]] * 16
+        assert judge.pool.queue_length == judge.pool.callers == 0
+
+    judge.run(body())

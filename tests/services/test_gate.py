@@ -19,6 +19,7 @@ from services.serve.http.bodies import ARROW
 from services.serve.http.gate import service_app
 from services.serve.http.health import Intake
 from services.serve.http.problems import MEDIA_TYPE
+from services.serve.replica_settings import ReplicaArgs
 
 LOCAL, ELSEWHERE = ("127.0.0.1", 5000), ("192.0.2.7", 5000)
 
@@ -54,13 +55,13 @@ def client(who: tuple[str, int] = LOCAL) -> TestClient:
         async with door.admit(request, 10):
             raise AssertionError("let in")
 
-    return TestClient(app, client=who, raise_server_exceptions=False)
+    return TestClient(app, base_url="http://localhost", client=who, raise_server_exceptions=False)
 
 
 def intake() -> Intake:
     async def fine() -> None: ...
 
-    return Intake("teacher", fine, "the engine")
+    return Intake("teacher", fine, "the engine", ReplicaArgs())
 
 
 def recorded(registry: prometheus_client.CollectorRegistry, name: str) -> dict[str, float]:
@@ -213,3 +214,82 @@ def test_a_limit_is_counted_whoever_tells_of_it(
         raise error
     assert recorded(registry, "rlad_service_limits_hit") == limits
     assert recorded(registry, "rlad_service_errors") == {type(error).__name__: 1}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "localhost:8000"}, 200),
+        ({"Host": "127.0.0.1"}, 200),
+        ({"Host": "[::1]:8000"}, 200),
+        ({"Host": "LOCALHOST."}, 200),
+        # Rebinding: a name of somebody else's that leads here.
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "localhost.evil.example"}, 403),
+        ({"Host": ""}, 403),
+        ({"Host": "[x"}, 403),
+        ({"Host": "my-service:80"}, 200),
+        # A page of another site, or of another program on this machine.
+        ({"Host": "localhost:8000", "Origin": "http://localhost:8000"}, 200),
+        ({"Host": "localhost:8000", "Origin": "http://localhost:9000"}, 403),
+        ({"Host": "localhost:8000", "Origin": "https://evil.example"}, 403),
+        ({"Host": "localhost:8000", "Origin": "null"}, 403),
+        ({"Host": "localhost:8000", "Origin": "http://localhost:3000"}, 200),
+        # Something stands between, of which nobody told us.
+        ({"X-Forwarded-For": "127.0.0.1"}, 401),
+        ({"Forwarded": "for=127.0.0.1"}, 401),
+    ],
+)
+def test_what_counts_as_this_machine_without_tokens(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: int
+) -> None:
+    monkeypatch.setenv("RLAD_ALLOWED_HOSTS", "my-service, other")
+    monkeypatch.setenv("RLAD_ALLOWED_ORIGINS", "http://localhost:3000")
+    answer = client().get("/v1/fine", headers=headers)
+    assert answer.status_code == status
+    if status != 200:
+        assert "only this machine is served" in answer.json()["detail"] or "may not ask" in answer.text
+    # Health tells nothing that is anybody's, and load balancers name hosts as they like.
+    assert client().get("/healthz", headers=headers).status_code == 200
+    monkeypatch.setenv("RLAD_API_TOKENS", "mine")
+    allowed = {**headers, "Authorization": "Bearer mine"}
+    assert client(ELSEWHERE).get("/v1/fine", headers=allowed).status_code == 200
+
+
+def test_a_proxy_that_was_named_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")
+    # uvicorn has put the address that the proxy tells in the place of the proxy's own.
+    assert client().get("/v1/fine", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 200
+    assert client(ELSEWHERE).get("/v1/fine", headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 401
+
+
+def test_tokens_of_any_bytes(tmp_path: Path) -> None:
+    odd = "pass word,mit ü und €".encode()
+    (tmp_path / "tokens").write_bytes(b"first\r\n" + odd + b"\n\xff\xfe\x80\n")
+    tokens = Tokens({"RLAD_API_TOKENS_FILE": str(tmp_path / "tokens"), "RLAD_API_TOKENS": "größe"})
+    for token in (odd, b"\xff\xfe\x80", "größe".encode(), b"first"):
+        assert tokens.accept("Bearer " + token.decode("latin-1"))
+    assert not tokens.accept("Bearer \N{EURO SIGN}")
+    assert not tokens.accept("Bearer pass")
+
+
+def test_head_and_options() -> None:
+    here = client()
+    got, head = here.get("/v1/fine"), here.head("/v1/fine")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == got.headers["content-length"]
+    assert here.head("/v1/length").status_code == 405
+    assert here.head("/v1/nothing").status_code == 404
+    for path, allowed in (("/v1/fine", "GET, HEAD, OPTIONS"), ("/v1/length", "OPTIONS, POST")):
+        told = here.options(path)
+        assert (told.status_code, told.headers["allow"], told.content) == (204, allowed, b"")
+    assert here.options("/v1/nothing").status_code == 404
+    assert here.delete("/v1/fine").headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("given", ["x" * 129, "two words", "line", ""])
+def test_a_request_id_is_a_short_word(given: str, capfd: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure_logging(None)
+    client().get("/v1/fine", headers={"X-Request-ID": given})
+    line = json.loads(capfd.readouterr().err.splitlines()[-1])
+    assert line["request_id"] == (given if given == "line" else None)

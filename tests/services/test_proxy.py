@@ -47,7 +47,7 @@ def proxy(routes: Response) -> TestClient:
                 Route("/stream", stream),
                 Route("/fine", fine),
             ],
-            middleware=middlewares(),
+            middleware=middlewares()[::-1],  # Serve takes the last one as the outermost
         )
     )
 

@@ -279,7 +279,7 @@ def test_verification_in_arrow(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "detail"),
     [
-        ("[", 400, "Invalid JSON"),
+        ('{"responses": [', 400, "Invalid JSON"),
         ({"responses": []}, 422, "responses"),
         ({"responses": [{"response": "x"}]}, 422, "responses[0].task: missing"),
         (

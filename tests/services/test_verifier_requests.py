@@ -12,7 +12,8 @@ from rlad_core.tasks.knights_knaves.task import KnightsKnaves
 from rlad_core.tasks.math.task import Math
 from services.serve.http.bodies import Body
 from services.serve.http.problems import ProblemError
-from services.verifier.http import VerifyRequest, read_request
+from services.verifier.http import EXAMPLE, read_request
+from services.verifier.settings import VerifierLimits
 
 TASKS: dict[str, Task | None] = {"knights_knaves": KnightsKnaves(), "math": Math(), "my_task": None}
 [PROMPT] = KnightsKnaves().prompts("train", "3_people", 1, seed=1)
@@ -20,7 +21,7 @@ PUZZLE = Puzzle.from_gold(PROMPT.gold)
 
 
 def asked(**request: Any) -> list[dict[str, Any]]:
-    rows = read_request(Body(orjson.dumps(request), "json", "json"), TASKS).to_pylist()
+    rows = read_request(Body(orjson.dumps(request), "json", "json"), TASKS, VerifierLimits()).to_pylist()
     return [{key: row[key] for key in ("sequence_id", "task", "gold")} for row in rows]
 
 
@@ -41,7 +42,7 @@ ASKED = f"<|im_start|>user\n{PUZZLE.text}<|im_end|>\n<|im_start|>assistant\n"
 
 def turns(**request: Any) -> list[str]:
     body = Body(orjson.dumps({"task": "knights_knaves", **request}), "json", "json")
-    return [row["response"] for row in read_request(body, TASKS).to_pylist()]
+    return [row["response"] for row in read_request(body, TASKS, VerifierLimits()).to_pylist()]
 
 
 def test_what_the_prompt_opened_is_judged_with_the_response() -> None:
@@ -64,8 +65,7 @@ def test_what_the_prompt_opened_is_judged_with_the_response() -> None:
 
 
 def test_the_documented_example_is_taken() -> None:
-    example = VerifyRequest.model_config["json_schema_extra"]["example"]  # type: ignore[index, call-overload]
-    assert [row["gold"] for row in asked(**example)] == ['{"answer": "5"}'] * 2
+    assert [row["gold"] for row in asked(**EXAMPLE)] == ['{"answer": "5"}'] * 2
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ They come from the environment of the service's process, never from its argument
 
 =========================  ===========================================================
 ``RLAD_API_TOKENS``        tokens, separated by commas or blanks
-``RLAD_API_TOKENS_FILE``   a file with a token on each line, read again when it changes
+``RLAD_API_TOKENS_FILE``   a file with a token on each line, of any bytes; read again when it changes
 =========================  ===========================================================
 
 Without either, only this machine is served.
@@ -50,12 +50,14 @@ class Tokens:
         if scheme.lower() != "bearer":
             return False
         # Every token is compared, each in constant time: the time tells nothing of which one came close.
-        matches = [hmac.compare_digest(given.strip().encode(), token) for token in self._tokens()]
+        # Headers are bytes, which ASGI's servers show as Latin-1.
+        sent = given.strip(" \t").encode("latin-1", "replace")
+        matches = [hmac.compare_digest(sent, token) for token in self._tokens()]
         return any(matches)
 
     def _tokens(self) -> tuple[bytes, ...]:
         listed = self._environment.get(TOKENS, "").replace(",", " ").split()
-        return (*(token.encode() for token in listed), *self._read_file())
+        return (*map(os.fsencode, listed), *self._read_file())
 
     def _read_file(self) -> tuple[bytes, ...]:
         path = self._environment.get(TOKENS_FILE)
@@ -65,7 +67,8 @@ class Tokens:
             status = os.stat(path)
             stamp = (path, status.st_mtime_ns, status.st_ino)
             if stamp != self._stamp:
-                self._from_file = tuple(Path(path).read_bytes().split())
+                lines = (line.strip(b" \t\r") for line in Path(path).read_bytes().split(b"\n"))
+                self._from_file = tuple(line for line in lines if line)
                 self._stamp = stamp
         except OSError as error:
             raise AuthError(f"{TOKENS_FILE}: {path} cannot be read ({error.strerror})") from error

@@ -4,19 +4,23 @@ A route that takes both gets its request's body from `services.serve.http.health
 `read_body`, and says in its OpenAPI entry, through `documents`, what `read_body` would accept.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+import msgspec
+import orjson
 import pyarrow as pa
 from fastapi import Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from rlad_core import schema
-from rlad_core.client.errors import LimitError
 from rlad_core.client.forms import ARROW, JSON
-from services.serve.http.problems import ProblemError, documented, faults
-
-Model = TypeVar("Model", bound=BaseModel)
+from services.serve.http.encodings import known, packed, unpacked, wanted
+from services.serve.http.problems import ProblemError, documented
+from services.serve.http.reading import BodyReader
 
 Encoding = Literal["json", "arrow"]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -26,16 +30,18 @@ _ENCODINGS: dict[str, Encoding] = {JSON: "json", "application/x-www-form-urlenco
 
 @dataclass(frozen=True)
 class Body:
-    """A request's body, within the limit.
+    """A request's body, within the limit and unpacked.
 
     Args:
         encoding: of the request.
         answer: encoding that the answer is wanted in: what ``Accept`` names, else that of the request.
+        coding: compression that the answer may have, of `services.serve.http.encodings`.
     """
 
     content: bytes
     encoding: Encoding
     answer: Encoding
+    coding: str = "identity"
 
 
 def encoding_of(request: Request) -> Encoding | None:
@@ -43,43 +49,28 @@ def encoding_of(request: Request) -> Encoding | None:
     return _ENCODINGS.get(_content_type(request))
 
 
-async def read_body(request: Request, max_bytes: int) -> Body:
+@asynccontextmanager
+async def read_body(request: Request, reader: BodyReader, max_bytes: int) -> AsyncIterator[Body]:
     """The body, read no further than the limit: its announced length may be missing or wrong.
 
     Raises:
-        ProblemError: 415, neither JSON nor Arrow.
-        LimitError: the body is too large.
+        ProblemError: 415, neither JSON nor Arrow, or a compression that is unknown; 400, one that is broken.
+        LimitError, SlowBodyError, BusyError: see `BodyReader.reading`.
     """
     if (encoding := encoding_of(request)) is None:
         raise ProblemError(
-            415, "Unsupported media type", f"{_content_type(request)!r}: send {JSON} or {ARROW}"
+            415, "Unsupported media type", f"{_content_type(request)[:100]!r}: send {JSON} or {ARROW}"
         )
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > max_bytes:
-            raise LimitError("body", f"the body has more than {max_bytes} bytes, the most that is taken")
-        parts.append(part)
-    accepted = request.headers.get("accept", "")
-    answer: Encoding = "arrow" if ARROW in accepted else "json" if JSON in accepted else encoding
-    return Body(b"".join(parts), encoding, answer)
-
-
-def to_model(content: bytes, model: type[Model]) -> Model:
-    """A JSON body as `model`.
-
-    Raises:
-        ProblemError: 400 no JSON, 422 not of the documented form; tells every field at fault.
-    """
-    try:
-        return model.model_validate_json(content)
-    except ValidationError as error:
-        found = faults(error.errors(include_url=False, include_context=False, include_input=False))
-        if error.errors()[0]["type"] == "json_invalid":
-            raise ProblemError(400, "The body cannot be read", found[0].message) from error
-        first = f"{found[0].path}: {found[0].message}"
-        raise ProblemError(422, "The request cannot be worked on", first, found[:20]) from error
+    coding = known(request.headers.get("content-encoding", ""))
+    announced = request.headers.get("content-length")
+    async with reader.reading(request.receive, announced, max_bytes) as parts:
+        content = b"".join(parts)
+        parts.clear()
+        if coding != "identity":
+            content = await asyncio.to_thread(unpacked, content, coding, max_bytes)
+        accepted = request.headers.get("accept", "")
+        answer: Encoding = "arrow" if ARROW in accepted else "json" if JSON in accepted else encoding
+        yield Body(content, encoding, answer, wanted(request.headers.get("accept-encoding", "")))
 
 
 def to_table(content: bytes) -> pa.Table:
@@ -94,29 +85,42 @@ def to_table(content: bytes) -> pa.Table:
         raise ProblemError(400, "The body cannot be read", str(error)) from error
 
 
-def arrow_answer(table: pa.Table) -> Response:
-    """The answer as an Arrow IPC stream."""
-    return Response(schema.to_ipc(table), media_type=ARROW)
+def arrow_answer(table: pa.Table, body: Body) -> Response:
+    """The answer to `body` as an Arrow IPC stream."""
+    return _answer(schema.to_ipc(table), ARROW, body)
 
 
-def documents(request: type[BaseModel], answer: type[BaseModel]) -> dict[str, Any]:
+def json_answer(fields: dict[str, Any], body: Body) -> Response:
+    """The answer to `body` as JSON; values may be numpy arrays."""
+    return _answer(orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY), JSON, body)
+
+
+def documents(
+    request: type[msgspec.Struct], answer: type[BaseModel], example: dict[str, Any]
+) -> dict[str, Any]:
     """What a route that takes and gives both encodings tells the OpenAPI document."""
-    form = request.model_json_schema(ref_template="#/components/schemas/{model}")
+    form = msgspec.json.schema(request, ref_template="#/components/schemas/{name}")
     # OpenAPI keeps definitions in one place; a schema inside a request body may only hold itself.
     definitions = form.pop("$defs", {})
+    form = {**_inlined(form, definitions), "example": example}
     return {
         "response_model": answer,
         "responses": {
             200: {"content": {ARROW: _BINARY}},
-            **documented(400, 401, 404, 413, 415, 422, 429, 500, 503, 504),
+            **documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504),
         },
         "openapi_extra": {
             "requestBody": {
                 "required": True,
-                "content": {JSON: {"schema": _inlined(form, definitions)}, ARROW: _BINARY},
+                "content": {JSON: {"schema": form}, ARROW: _BINARY},
             }
         },
     }
+
+
+def _answer(content: bytes, media_type: str, body: Body) -> Response:
+    packed_content, headers = packed(content, body.coding)
+    return Response(packed_content, headers=headers, media_type=media_type)
 
 
 def _content_type(request: Request) -> str:
@@ -129,5 +133,6 @@ def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
     if not isinstance(part, dict):
         return part
     if "$ref" in part:
-        return _inlined(definitions[part["$ref"].rsplit("/", 1)[-1]], definitions)
+        beside = {key: value for key, value in part.items() if key != "$ref"}
+        return {**_inlined(definitions[part["$ref"].rsplit("/", 1)[-1]], definitions), **beside}
     return {key: _inlined(value, definitions) for key, value in part.items()}

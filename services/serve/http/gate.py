@@ -2,6 +2,9 @@
 
 A request's id is the header ``X-Request-ID``, or a new one. Ray Serve's proxy makes it and echoes it; here it
 goes into the log lines of everything that happens for the request.
+
+Every route that answers GET answers HEAD with the same headers, and OPTIONS tells what a route answers
+(RFC 9110, 9.3.2 and 9.3.7).
 """
 
 import asyncio
@@ -11,13 +14,16 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlad_core import metrics
 from services.base import telemetry
 from services.base.telemetry import log
-from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens, is_loopback
+from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens
+from services.serve.http.callers import bounded_id, caller_of, stranger
 from services.serve.http.problems import ProblemDetails, add_problem_handlers, answer
 
 OPEN_PATHS = ("/healthz", "/readyz")
@@ -52,25 +58,34 @@ class Gate:
             return
         status: int | str = "none"
         clock = time.perf_counter()
+        method = scope["method"]
 
         async def noting(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif method == "HEAD" and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         headers = Headers(scope=scope)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        with structlog.contextvars.bound_contextvars(request_id=headers.get("x-request-id")):
+        scope["caller"] = caller_of(scope, headers, self._tokens.required)
+        with structlog.contextvars.bound_contextvars(request_id=bounded_id(headers)):
             try:
                 refusal = None if path in OPEN_PATHS else self._refusal(scope, headers)
                 if refusal is not None:
                     telemetry.count(metrics.SERVICE_REQUESTS, service=self._service, kind="other")
                     telemetry.count(metrics.SERVICE_ERRORS, service=self._service, kind="UnauthorizedError")
+                elif method == "OPTIONS":
+                    refusal = _methods(scope)
+                elif method == "HEAD":
+                    scope["method"] = "GET"
                 await (refusal or self._app)(scope, receive, noting)
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, ClientDisconnect) as error:
                 status = "client left"
-                raise
+                if isinstance(error, asyncio.CancelledError):
+                    raise
             except Exception as error:  # noqa: BLE001 - told to the operator; the client learns no details
                 log(
                     "request_failed",
@@ -82,19 +97,19 @@ class Gate:
                 if status == "none":
                     await _failure()(scope, receive, noting)
             finally:
-                fields: dict[str, Any] = {"method": scope["method"], "path": path, "status": status}
+                fields: dict[str, Any] = {"method": method, "path": path[:500], "status": status}
                 if path not in OPEN_PATHS or status != 200:
                     log("request", seconds=round(time.perf_counter() - clock, 6), **fields)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         if not self._tokens.required:
-            host = (scope.get("client") or ("",))[0]
-            if is_loopback(host):
+            if (found := stranger(scope, headers)) is None:
                 return None
-            return _unauthorized(
-                f"no token is configured here, so only this machine is served, and not {host or 'others'}; "
-                f"set {TOKENS} or {TOKENS_FILE} where the service runs"
+            status, why = found
+            detail = (
+                f"no token is configured here, so {why}; set {TOKENS} or {TOKENS_FILE} where the service runs"
             )
+            return _unauthorized(detail) if status == 401 else _forbidden(detail)
         try:
             if self._tokens.accept(headers.get("authorization")):
                 return None
@@ -107,6 +122,23 @@ class Gate:
 def _unauthorized(detail: str) -> Response:
     problem = ProblemDetails(title="Not authorized", status=401, detail=detail)
     return answer(problem, {"WWW-Authenticate": "Bearer"})
+
+
+def _forbidden(detail: str) -> Response:
+    return answer(ProblemDetails(title="Not from here", status=403, detail=detail))
+
+
+def _methods(scope: Scope) -> Response | None:
+    """What a route answers; None: there is no such route."""
+    found: set[str] = set()
+    for route in scope["app"].routes:
+        for method in getattr(route, "methods", None) or ():
+            if route.matches({**scope, "method": method})[0] is Match.FULL:
+                found.add(method)
+    if not found:
+        return None
+    found |= {"OPTIONS"} | ({"HEAD"} if "GET" in found else set())
+    return Response(status_code=204, headers={"Allow": ", ".join(sorted(found))})
 
 
 def _failure() -> Response:

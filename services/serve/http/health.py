@@ -7,9 +7,15 @@ from typing import Literal
 from fastapi import Request
 from pydantic import BaseModel
 
-from rlad_core.client.errors import DrainingError, NotReadyError
+from rlad_core.client.errors import BusyError, DrainingError, NotReadyError
 from services.base import telemetry
+from services.serve.fair import ASKER, OWN, Asker
 from services.serve.http.bodies import Body, encoding_of, read_body
+from services.serve.http.reading import BodyLimits, BodyReader
+from services.serve.quotas import Quotas
+from services.serve.replica_settings import ReplicaArgs
+
+_RETRY_AFTER_S = 1.0
 
 
 class Health(BaseModel):
@@ -28,16 +34,25 @@ class Intake:
         service: whose door it is, for metrics.
         check: makes what the replica works with answer, or raises.
         what: names that, for the error.
+        args: how many requests may be worked on or wait here at a time, and the quota of each caller. Serve
+            itself lets in more than that (`services.serve.replicas.bind`), so that one over it is refused at
+            once and health has a place whatever the load.
 
     Attributes:
         in_work: requests that were let in and are not answered.
     """
 
-    def __init__(self, service: str, check: Callable[[], Awaitable[object]], what: str) -> None:
+    def __init__(
+        self, service: str, check: Callable[[], Awaitable[object]], what: str, args: ReplicaArgs
+    ) -> None:
         self._service = service
         self._check = check
         self._what = what
+        self._places = args.places
+        self._quotas = Quotas(args.quota)
         self._draining = False
+        self._reader = BodyReader(BodyLimits.of_environment())
+        self._working = 0
         self.in_work = 0
 
     def close(self) -> None:
@@ -51,15 +66,30 @@ class Intake:
 
         Raises:
             DrainingError: the replica is shutting down.
-            ProblemError, LimitError: see `read_body`.
+            BusyError: so many requests are here already that there is no place for another.
+            ProblemError, LimitError, SlowBodyError: see `read_body`.
         """
         with telemetry.request(self._service, encoding_of(request) or "other"):
             self._refuse_if_closed()
+            asker = Asker(request.scope.get("caller", ""))
+            self._quotas.take(asker.caller, requests=1)
+            ASKER.set(asker)
             self.in_work += 1
             try:
-                yield await read_body(request, max_bytes)
+                # One that is still being read takes no place: a slow sender keeps nobody out.
+                async with read_body(request, self._reader, max_bytes) as body, self._place():
+                    yield body
             finally:
                 self.in_work -= 1
+
+    def charge(self, work: float) -> None:
+        """Count what the request that is being worked on asks for.
+
+        Raises:
+            QuotaError: it is more than its caller may have now.
+        """
+        if (caller := ASKER.get().caller) != OWN:
+            self._quotas.take(caller, work=work)
 
     async def ready(self) -> Health:
         """The replica takes requests and can do its work.
@@ -74,6 +104,18 @@ class Intake:
         except Exception as error:
             raise NotReadyError(f"{self._what} does not answer: {error}") from error
         return Health(status="ready")
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        if self._working >= self._places:
+            raise BusyError(
+                f"{self._working} requests are worked on or wait here, and more are not taken", _RETRY_AFTER_S
+            )
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
 
     def _refuse_if_closed(self) -> None:
         if self._draining:

@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from rlad_core.client.errors import ServiceError
 
 MEDIA_TYPE = "application/problem+json"
+MOST_FAULTS = 20
+"""Told of one request."""
 
 
 class Fault(BaseModel):
@@ -72,13 +74,11 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ServiceError)
     async def failed(_: Request, error: ServiceError) -> Response:
-        problem = ProblemDetails(title=error.title, status=error.status, detail=str(error))
-        after_s = getattr(error, "retry_after_s", None)
-        return answer(problem, {} if after_s is None else {"Retry-After": str(math.ceil(after_s))})
+        return told(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        found = faults(list(error.errors()))
+        found = faults(list(error.errors())[:MOST_FAULTS])
         return answer(
             ProblemDetails(
                 title="The request cannot be worked on", status=422, detail=found[0].message, errors=found
@@ -88,13 +88,25 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused_by_framework(_: Request, error: HTTPException) -> Response:
         problem = ProblemDetails(title=str(error.detail), status=error.status_code, detail=str(error.detail))
-        return answer(problem, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if allowed := headers.get("Allow"):
+            more = ", HEAD" if "GET" in allowed else ""
+            headers["Allow"] = f"{allowed}{more}, OPTIONS"
+        return answer(problem, headers)
 
 
 def answer(problem: ProblemDetails, headers: dict[str, str] | None = None) -> Response:
     """The response that tells a problem."""
     body = orjson.dumps(problem.model_dump(exclude_none=True))
     return Response(body, problem.status, headers, media_type=MEDIA_TYPE)
+
+
+def told(error: ServiceError, headers: dict[str, str] | None = None) -> Response:
+    """The response that tells what a service refused or failed."""
+    problem = ProblemDetails(title=error.title, status=error.status, detail=str(error))
+    after_s = getattr(error, "retry_after_s", None)
+    after = {} if after_s is None else {"Retry-After": str(math.ceil(after_s))}
+    return answer(problem, {**after, **(headers or {})})
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -1,24 +1,43 @@
-"""What Serve's own proxy answers, as problems (RFC 9457): no such route, no replica, a full queue.
+"""What stands before Serve's own proxy: bodies are read here, and its own answers become problems.
 
+Serve gives a request a place at a replica before its body is there, and keeps what comes of it without a
+limit. `BodyFirst` turns that around: a request goes to a replica when it has come whole, within the limits of
+`services.serve.http.reading`, so that those who send slowly or too much hold nobody up.
+
+`ProxyProblems` says as problems (RFC 9457) what no service wrote: no such route, no replica, a full queue.
 The proxy listens before the first service has a route, and says 404 to everything until then. That would tell
-the callers of a teacher which has just been restarted to give up, so it becomes 503.
+the callers of a teacher which has just been restarted to give up, so it becomes 503. Where a replica is lost
+in the middle of a request, the proxy says nothing at all; that becomes 503 too, and so does what comes after
+it until the service's `/healthz` answers again, instead of waiting for the new replica.
 
 The proxy takes this in when ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names `middlewares` in the
 environment of the Ray nodes; `rlad serve` and the images set it.
 """
 
+import asyncio
+import uuid
 from http import HTTPStatus
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError, UnknownNameError
-from services.serve.http.problems import MEDIA_TYPE, ProblemDetails, answer
+from rlad_core import metrics
+from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError, ServiceError, UnknownNameError
+from services.base import telemetry
+from services.serve.http.auth import AuthError, Tokens
+from services.serve.http.callers import REQUEST_ID, bounded_id
+from services.serve.http.gate import OPEN_PATHS
+from services.serve.http.problems import MEDIA_TYPE, ProblemDetails, answer, told
+from services.serve.http.reading import BodyLimits, BodyReader
 
 VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 CALLBACK = "services.serve.http.proxy:middlewares"
+_PROXY = "proxy"  # in metrics, of what no service sees
 _RETRY_AFTER_S = "1"
+_LOOK_EVERY_S = 0.2
+_LOOKS = 600
 _OWN_ROUTES = "/-/"  # Serve's health check and list of routes
 _LIST_OF_ROUTES = "/-/routes"
 
@@ -33,7 +52,83 @@ _MEANINGS: dict[int, tuple[int, str]] = {
 
 def middlewares() -> list[Middleware]:
     """Called by Serve's proxy when it starts."""
-    return [Middleware(ProxyProblems)]
+    # The last one is the outermost.
+    return [Middleware(ProxyProblems), Middleware(BodyFirst)]
+
+
+class BodyFirst:
+    """ASGI middleware that passes a request on when its body has come whole, and within limits."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._tokens = Tokens()
+        self._reader = BodyReader(BodyLimits.of_environment())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body and pass the request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = MutableHeaders(scope=scope)
+        request_id = headers[REQUEST_ID] = bounded_id(headers) or uuid.uuid4().hex
+        if not self._may_send(scope, headers):
+            # The service says why; what the body holds is of no interest.
+            await self._app({**scope, "headers": _bodiless(scope)}, _nothing_more(receive), send)
+            return
+        try:
+            async with self._reader.reading(receive, headers.get("content-length")) as parts:
+                await self._app(scope, _replay(parts, receive), send)
+        except ServiceError as error:
+            _count(error)
+            close = {"Connection": "close"} if error.status == 408 else {}
+            await told(error, {**close, REQUEST_ID: request_id})(scope, receive, send)
+        except ClientDisconnect:
+            return
+
+    def _may_send(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a body is read at all: not of those who bring none of the tokens."""
+        if not self._tokens.required or scope["path"].endswith(OPEN_PATHS):
+            return True
+        try:
+            return self._tokens.accept(headers.get("authorization"))
+        except AuthError:
+            return False
+
+
+def _replay(parts: list[bytes], receive: Receive) -> Receive:
+    """What `parts` hold as one message, and then what `receive` tells: that the client has left."""
+    given = False
+
+    async def replaying() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        body = b"".join(parts)
+        parts.clear()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replaying
+
+
+def _nothing_more(receive: Receive) -> Receive:
+    """A request without a body; what comes of one is thrown away."""
+    given = False
+
+    async def empty() -> Message:
+        nonlocal given
+        if not given:
+            given = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        while (message := await receive())["type"] != "http.disconnect":
+            pass
+        return message
+
+    return empty
+
+
+def _bodiless(scope: Scope) -> list[tuple[bytes, bytes]]:
+    return [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
 
 
 class ProxyProblems:
@@ -41,17 +136,31 @@ class ProxyProblems:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        # Services that lost a replica in the middle of a request and have not answered since, by route.
+        self._lost: dict[str, asyncio.Task[None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and its answer back."""
         if scope["type"] != "http" or scope["path"].startswith(_OWN_ROUTES):
             await self._app(scope, receive, send)
             return
+        service = _service(scope["path"])
+        if service in self._lost:
+            await _lost(scope)(scope, receive, send)
+            return
         held: Message | None = None
         body = b""
+        begun = left = False
+
+        async def watching() -> Message:
+            nonlocal left
+            message = await receive()
+            left = left or message["type"] == "http.disconnect"
+            return message
 
         async def rewriting(message: Message) -> None:
-            nonlocal held, body
+            nonlocal held, body, begun
+            begun = True
             if message["type"] == "http.response.start" and _is_the_proxys(message):
                 held = message
             elif held is None:
@@ -63,7 +172,36 @@ class ProxyProblems:
                         held, body = {**held, "status": 503}, b"no service is up here yet"
                     await _problem(held, body)(scope, receive, send)
 
-        await self._app(scope, receive, rewriting)
+        await self._app(scope, watching, rewriting)
+        if not (begun or left):
+            self._watch(service, scope)
+            await _lost(scope)(scope, receive, send)
+
+    def _watch(self, service: str, scope: Scope) -> None:
+        """Refuse what comes for a service until it answers again."""
+        if service not in self._lost:
+            watch = asyncio.create_task(self._answers(service, scope))
+            self._lost[service] = watch
+            watch.add_done_callback(lambda _: self._lost.pop(service))
+
+    async def _answers(self, service: str, scope: Scope) -> None:
+        path = f"{service}/healthz"
+        wanted = {"path": path, "raw_path": path.encode(), "method": "GET", "query_string": b""}
+        for _ in range(_LOOKS):
+            status = 0
+
+            async def note(message: Message) -> None:
+                nonlocal status
+                status = message.get("status", status)
+
+            async def stay() -> Message:
+                await asyncio.Event().wait()
+                raise AssertionError("nobody leaves")
+
+            await self._app({**scope, **wanted, "headers": []}, stay, note)
+            if status:
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _has_routes(self, scope: Scope, receive: Receive) -> bool:
         body = b""
@@ -76,6 +214,29 @@ class ProxyProblems:
         await self._app({**scope, **wanted, "query_string": b""}, receive, collect)
         # By path prefix, as JSON; no JSON: the proxy does not know them yet.
         return body.lstrip().startswith(b"{") and body.strip() != b"{}"
+
+
+def _count(error: ServiceError) -> None:
+    telemetry.count(metrics.SERVICE_REQUESTS, service=_PROXY, kind="other")
+    telemetry.count(metrics.SERVICE_ERRORS, service=_PROXY, kind=type(error).__name__)
+    if error.limit is not None:
+        telemetry.count(metrics.SERVICE_LIMITS, service=_PROXY, kind=error.limit)
+
+
+def _service(path: str) -> str:
+    """The route prefix of a path: what stands before the paths that our services have."""
+    for mark in ("/v1/", "/healthz", "/readyz", "/docs", "/openapi.json"):
+        if (place := path.find(mark)) >= 0:
+            return path[:place]
+    return path.rstrip("/")
+
+
+def _lost(scope: Scope) -> ASGIApp:
+    request_id = bounded_id(Headers(scope=scope))
+    return told(
+        NotReadyError("the replica that worked on this was lost, or is being replaced; ask again"),
+        {REQUEST_ID: request_id} if request_id else {},
+    )
 
 
 def _is_the_proxys(start: Message) -> bool:

@@ -2,86 +2,169 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from services.serve.http.problems import ProblemError
+from rlad_core.client.errors import LimitError
+from services.serve.http.json_forms import TokenIds, invalid, token_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+Text = Annotated[str, Meta(min_length=1)]
+# What a token stands for is rarely longer, and never for long: a longer one counts as so many bytes.
+_LEAST_BYTES_OF_LONGEST = 64
 
 
-class Message(BaseModel):
+class Message(Struct, forbid_unknown_fields=True):
     """One turn of a chat."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    role: str = Field(min_length=1)
+    role: Text
     content: str
 
 
-class PromptIn(BaseModel):
+class PromptIn(Struct, forbid_unknown_fields=True, kw_only=True):
     """A prompt: token ids, or text that the service tokenizes."""
 
-    model_config = ConfigDict(extra="forbid")
+    id: (
+        Annotated[str, Meta(min_length=1, description="Yours; by default its place, '0', '1', ...")]
+        | UnsetType
+    ) = UNSET
+    prompt_token_ids: Annotated[Raw, TokenIds] | UnsetType = UNSET
+    prompt: (
+        Annotated[str, Meta(min_length=1, description="Text as it is, special tokens included; no template.")]
+        | UnsetType
+    ) = UNSET
+    messages: (
+        Annotated[
+            list[Message], Meta(min_length=1, description="A chat, put through the model's chat template.")
+        ]
+        | UnsetType
+    ) = UNSET
 
-    id: str | None = Field(
-        default=None, min_length=1, description="Yours; by default its place, '0', '1', ..."
-    )
-    prompt_token_ids: list[TokenId] | None = Field(default=None, min_length=1)
-    prompt: str | None = Field(
-        default=None, min_length=1, description="Text as it is, special tokens included; no template."
-    )
-    messages: list[Message] | None = Field(
-        default=None, min_length=1, description="A chat, put through the model's chat template."
-    )
 
-    def prompt_tokens(self, tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
-        """The prompt's token ids.
+@dataclass(frozen=True)
+class Reader:
+    """Reads what stands in requests as token ids.
+
+    Args:
+        tokenizer: for text.
+        max_length: tokens that the model takes.
+        longest_token: bytes of the longest one in the vocabulary.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    longest_token: int
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Reader:
+        """For a model and its tokenizer."""
+        longest = max(len(token.encode()) for token in tokenizer.get_vocab())
+        return cls(tokenizer, max_length, max(longest, _LEAST_BYTES_OF_LONGEST))
+
+    def least_tokens(self, *given: Any) -> int:
+        """A lower bound of the tokens that fields of a request come to, without making them.
+
+        Args:
+            given: token ids as `Raw`, texts, or messages; those that are not set count nothing.
+        """
+        return sum(map(self._least, given))
+
+    def prompt(self, prompt: PromptIn, where: str) -> npt.NDArray[np.int32]:
+        """A prompt's token ids: int32 [tokens].
 
         Args:
             where: its place in the request, for the error.
 
         Raises:
-            ProblemError: 422, the chat template refuses the messages, or no token comes of it.
+            ProblemError: 422, no list of token ids, the chat template refuses the messages, no token comes of
+                it, or more than the model takes.
         """
-        if self.prompt_token_ids is not None:
-            return self.prompt_token_ids
-        if self.messages is None:
-            return tokenized(str(self.prompt), tokenizer, f"{where}.prompt")
-        chat = [message.model_dump() for message in self.messages]
+        if isinstance(prompt.prompt_token_ids, Raw):
+            return token_ids(prompt.prompt_token_ids, f"{where}.prompt_token_ids", self.max_length)
+        if isinstance(prompt.prompt, str):
+            return self.text(prompt.prompt, f"{where}.prompt")
+        place = f"{where}.messages"
+        chat: list[Message] = prompt.messages or []
+        self._refuse_if_too_long(self._least(chat), place)
         try:
-            text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+            text = self.tokenizer.apply_chat_template(
+                [msgspec.structs.asdict(message) for message in chat],
+                add_generation_prompt=True,
+                tokenize=False,
+            )
         except Exception as error:  # a template is a program of its own, and raises what it likes
-            raise _invalid(f"{where}.messages: {error}") from error
-        return tokenized(str(text), tokenizer, f"{where}.messages")
+            raise invalid(place, str(error)) from error
+        return self.text(str(text), place)
+
+    def text(self, text: str, where: str) -> npt.NDArray[np.int32]:
+        """The token ids of a text, with no special token added: int32 [tokens].
+
+        Raises:
+            ProblemError: 422, there are none, or more than the model takes.
+        """
+        self._refuse_if_too_long(self._least(text), where)
+        ids = np.asarray(self.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
+        if not ids.size:
+            raise invalid(where, "the text has no token")
+        return ids
+
+    def _least(self, given: Any) -> int:
+        if isinstance(given, Raw):
+            return bytes(given).count(b",") + 1
+        if isinstance(given, str):
+            return -(-len(given) // self.longest_token)
+        return sum(self._least(message.content) for message in given or ())
+
+    def _refuse_if_too_long(self, least: int, where: str) -> None:
+        if least > self.max_length:
+            raise invalid(
+                where,
+                f"the text has {least} tokens at least, and {self.max_length} are the most that the model "
+                "takes",
+            )
 
 
-def tokenized(text: str, tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
-    """The token ids of a text, with no special token added.
-
-    Raises:
-        ProblemError: 422, there are none.
-    """
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if not ids:
-        raise _invalid(f"{where}: the text has no token")
-    return ids
-
-
-def check_one_given(model: BaseModel, *names: str) -> None:
+def check_one_given(form: Struct, *names: str) -> None:
     """Exactly one of the fields is set.
 
     Raises:
         ValueError: names those that are.
     """
-    given = [name for name in names if getattr(model, name) is not None]
+    given = [name for name in names if getattr(form, name) is not UNSET]
     if len(given) != 1:
         raise ValueError(f"give one of {', '.join(names)}, not {' and '.join(given) or 'none'}")
 
 
-def _invalid(detail: str) -> ProblemError:
-    return ProblemError(422, "The request cannot be worked on", detail)
+def own_ids(given: list[str | UnsetType]) -> list[str]:
+    """The rows' ids; by default their places.
+
+    Raises:
+        ProblemError: 422, one occurs twice.
+    """
+    ids = [str(place) if name is UNSET else str(name) for place, name in enumerate(given)]
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise invalid("id", f"{name[:100]!r} occurs twice")
+        seen.add(name)
+    return ids
+
+
+def refuse_over(kind: str, count: int, most: int, what: str) -> None:
+    """Refuse what is more than a request may have.
+
+    Args:
+        kind: of `rlad_core.client.errors.LimitError`.
+
+    Raises:
+        LimitError: it is more.
+    """
+    if count > most:
+        raise LimitError(kind, f"{count} {what} in one request; at most {most} are taken")

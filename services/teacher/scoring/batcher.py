@@ -15,18 +15,19 @@ forming     a pair in the queue                                 `score`
 forming     a place in the engine (``batches_in_flight``)       a batch that is done or failed
 ==========  ==================================================  ============================================
 
-No wait for company: a batch is whatever has queued up while the engine was busy, first come first served,
-cut at the budget. So memory is bounded by the budget whatever a request's size, a lone request starts at
-once, and a large one does not keep the small ones that came before it waiting.
+No wait for company: a batch is whatever has queued up while the engine was busy, in the fair order of
+`services.serve.fair`, cut at the budget. So memory is bounded by the budget whatever a request's size, a lone
+request starts at once, and a large one keeps small ones waiting for a batch or two.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 from rlad_core.waiting import Once
+from services.serve.fair import FairQueue
 from services.teacher.scoring.interface import Scored, ScoringEngine, ScoringError, TokenPair
 
 
@@ -45,6 +46,7 @@ class Batcher:
         max_tokens_per_batch: budget of a batch; a prompt that the engine shares counts once.
         on_batch: told the pairs and tokens of each batch, for metrics.
         on_queue: told the pairs that wait, whenever their number has changed, for metrics.
+        weights: see `FairQueue`.
     """
 
     def __init__(
@@ -53,12 +55,13 @@ class Batcher:
         max_tokens_per_batch: int,
         on_batch: Callable[[int, int], None] = lambda pairs, tokens: None,
         on_queue: Callable[[int], None] = lambda pairs: None,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self._engine = engine
         self._budget = max_tokens_per_batch
         self._on_batch = on_batch
         self._on_queue = on_queue
-        self._queue: deque[_Waiting] = deque()
+        self._queue: FairQueue[_Waiting] = FairQueue(lambda item: item.pair.length, weights)
         self._arrival = asyncio.Event()
         self._places = asyncio.Semaphore(engine.batches_in_flight)
         self._running: set[asyncio.Task[None]] = set()
@@ -69,6 +72,11 @@ class Batcher:
     def queue_length(self) -> int:
         """Pairs that wait for a place in a batch."""
         return len(self._queue)
+
+    @property
+    def callers(self) -> int:
+        """Callers with pairs that wait."""
+        return self._queue.callers
 
     @property
     def queued_tokens(self) -> int:
@@ -98,7 +106,8 @@ class Batcher:
         loop = asyncio.get_running_loop()
         taken = Once(on_taken)
         waiting = [_Waiting(pair, loop.create_future(), taken) for pair in pairs]
-        self._queue.extend(waiting)
+        # Those of one prompt stay together, whoever else waits: an engine may share it.
+        self._queue.push(list(same) for _, same in groupby(waiting, lambda item: id(item.pair.prompt)))
         self._on_queue(len(self._queue))
         self._queued_tokens += sum(pair.length for pair in pairs)
         self._arrival.set()
@@ -114,8 +123,8 @@ class Batcher:
         for task in self._running:
             task.cancel()
         await asyncio.gather(self._forming, *self._running, return_exceptions=True)
-        while self._queue:
-            _fail(self._queue.popleft(), ScoringError("the service is shutting down"))
+        while len(self._queue):
+            _fail(self._queue.pop(), ScoringError("the service is shutting down"))
         self._queued_tokens = 0
 
     async def _form(self) -> None:
@@ -137,9 +146,10 @@ class Batcher:
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
         tokens = 0
-        while self._queue:
-            item = self._queue[0]
-            if not item.result.done():
+        while len(self._queue):
+            item = self._queue.peek()
+            unwanted = item.result.done()
+            if not unwanted:
                 shared = self._engine.shares_prompts and batch and batch[-1].pair.prompt is item.pair.prompt
                 cost = int(item.pair.response.size) if shared else item.pair.length
                 if batch and tokens + cost > self._budget:
@@ -147,7 +157,7 @@ class Batcher:
                 tokens += cost
                 batch.append(item)
                 item.on_taken()
-            self._queue.popleft()
+            self._queue.pop(free=unwanted)
             self._queued_tokens -= item.pair.length
         self._on_queue(len(self._queue))
         if batch:

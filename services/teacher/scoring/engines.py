@@ -1,5 +1,6 @@
 """The engine that a teacher's settings ask for. An engine's libraries are imported only when it is wanted."""
 
+from services.base.lengths import longest_sequence
 from services.teacher.scoring.interface import ScoringEngine
 from services.teacher.settings import TeacherArgs
 
@@ -10,7 +11,7 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
     Raises:
         ValueError: the model cannot be served with these settings.
     """
-    max_model_len = _longest_sequence(args, model)
+    max_model_len = longest_sequence(model, args.max_model_len, args.max_tokens_per_batch, args.model)
     logits_memory_bytes = int(args.logits_memory_gib * 2**30)
     if args.engine == "torch":
         from services.teacher.scoring.torch_engine import TorchEngine
@@ -43,16 +44,3 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
         tensor_parallel_size=args.tensor_parallel_size,
         **device_settings,
     )
-
-
-def _longest_sequence(args: TeacherArgs, model: str) -> int:
-    from transformers import AutoConfig
-
-    positions = int(AutoConfig.from_pretrained(model).get_text_config().max_position_embeddings)
-    if args.max_model_len is None:
-        return min(positions, args.max_tokens_per_batch)
-    if args.max_model_len > positions:
-        raise ValueError(
-            f"max_model_len: {args.max_model_len} is over the {positions} tokens that {args.model} reads"
-        )
-    return args.max_model_len

@@ -27,6 +27,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from rlad_core.tasks.base import Task, TaskSpec
+from services.serve.fair import ASKER
 from services.verifier.checking import loading, wire
 from services.verifier.checking.forks import ForkServer
 from services.verifier.checking.loop_thread import LoopThread
@@ -56,6 +57,7 @@ class CheckPool:
         memory_limit_bytes: of one worker, beyond what it has when it gets a chunk.
         on_batch: told the checks of each chunk that a worker gets, for metrics; in the pool's thread.
         on_queue: told the checks that wait for a worker, whenever their number has changed; likewise.
+        weights: see `services.serve.fair.FairQueue`.
 
     Attributes:
         tasks: by name, for all but judging, which is the workers'; None where that would run a user's code in
@@ -75,6 +77,7 @@ class CheckPool:
         code: Mapping[str, str] | None = None,
         on_batch: Callable[[int], None] = lambda checks: None,
         on_queue: Callable[[int], None] = lambda checks: None,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.tasks: dict[str, Task | None] = {
             name: loading.load(name, spec) if loading.is_ours(spec) else None for name, spec in tasks.items()
@@ -85,7 +88,7 @@ class CheckPool:
         self._forks = ForkServer(loading.preloaded(tasks))
         self._setup = Setup(dict(tasks), dict(code or {}), memory_limit_bytes, os.getcwd())
         self._users: frozenset[str] = frozenset()
-        self._queue = Queue()
+        self._queue = Queue(weights)
         self._requests: set[Request] = set()
         self._posts: set[Post] = set()
         self._idle: list[Post] = []
@@ -118,7 +121,17 @@ class CheckPool:
         Raises:
             RuntimeError: worker processes do not start.
         """
-        return await self._run(self._judge(checks, on_taken)) if checks else []
+        return await self._run(self._judge(checks, on_taken, ASKER.get().caller)) if checks else []
+
+    @property
+    def queue_length(self) -> int:
+        """Checks that wait for a worker."""
+        return len(self._queue)
+
+    @property
+    def callers(self) -> int:
+        """Callers with checks that wait for a worker."""
+        return self._queue.callers
 
     def is_users(self, task: str) -> bool:
         """Whether checks of a task run a user's own code; known once workers have started."""
@@ -161,8 +174,10 @@ class CheckPool:
             for starting in done:
                 starting.result()
 
-    async def _judge(self, checks: Sequence[Check], on_taken: Callable[[], None]) -> list[Outcome]:
-        request = Request(checks, on_taken)
+    async def _judge(
+        self, checks: Sequence[Check], on_taken: Callable[[], None], caller: str
+    ) -> list[Outcome]:
+        request = Request(checks, on_taken, caller)
         self._requests.add(request)
         self._queue.add(request)
         self._on_queue(len(self._queue))

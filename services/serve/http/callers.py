@@ -1,0 +1,85 @@
+"""Who asks, and whether from this machine: what stands in a request's headers about where it comes from.
+
+Without tokens a service serves its own machine alone. That a connection comes from the loopback interface
+does not say so much: a web page can make the browser that shows it send requests there (cross-site posts),
+under a name of its own if its DNS server answers with 127.0.0.1 (rebinding), and a reverse proxy passes on
+what others send. So a request counts as this machine's only if it also names this machine as its host, comes
+from no other site's page, and through no proxy that nobody told us of:
+
+========================  ====================================================================================
+``RLAD_ALLOWED_HOSTS``    names in ``Host`` that are this service's besides localhost and 127.0.0.1
+``RLAD_ALLOWED_ORIGINS``  sites whose pages may ask, such as http://localhost:3000
+``FORWARDED_ALLOW_IPS``   addresses of reverse proxies whose ``X-Forwarded-For`` is believed (uvicorn's own)
+========================  ====================================================================================
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from services.serve.http.auth import is_loopback
+
+HOSTS, ORIGINS, PROXIES = "RLAD_ALLOWED_HOSTS", "RLAD_ALLOWED_ORIGINS", "FORWARDED_ALLOW_IPS"
+REQUEST_ID = "x-request-id"
+_ID = re.compile(r"[!-~]{1,128}")
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+def bounded_id(headers: Headers) -> str | None:
+    """The request's ``X-Request-ID``; None where there is none, or one that is no short word."""
+    given = headers.get(REQUEST_ID, "")
+    return given if _ID.fullmatch(given) else None
+
+
+def address_of(scope: Scope) -> str:
+    """Where a request comes from; empty where that is unknown."""
+    return str((scope.get("client") or ("",))[0])
+
+
+def caller_of(scope: Scope, headers: Headers, with_tokens: bool) -> str:
+    """Whom a request counts for: its token, which is not told, else its address.
+
+    Args:
+        with_tokens: whether a token was looked at.
+    """
+    if with_tokens and (given := headers.get("authorization")):
+        return "token:" + hashlib.sha256(given.encode("latin-1", "replace")).hexdigest()[:12]
+    return address_of(scope)
+
+
+def stranger(
+    scope: Scope, headers: Headers, environment: Mapping[str, str] = os.environ
+) -> tuple[int, str] | None:
+    """Why a request is not this machine's own: a status, and what to do; None: it is."""
+    address = address_of(scope)
+    if not is_loopback(address):
+        return 401, f"only this machine is served, and not {address or 'others'}"
+    if not environment.get(PROXIES) and (via := next((name for name in _FORWARDED if name in headers), None)):
+        return 401, f"only this machine is served, and the header {via} tells of a proxy in between"
+    hosts = _listed(environment, HOSTS)
+    name = _name(headers.get("host", ""))
+    if not (is_loopback(name) or name in hosts):
+        return 403, f"only this machine is served, and {name[:100]!r} is no name of it (see {HOSTS})"
+    origin = headers.get("origin")
+    if origin is None or origin.lower() in _listed(environment, ORIGINS):
+        return None
+    if urlsplit(origin).netloc.lower() == headers.get("host", "").lower():
+        return None
+    return 403, f"pages of {origin[:100]!r} may not ask here (see {ORIGINS})"
+
+
+def _name(host: str) -> str:
+    """The name in ``Host`` without its port."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _listed(environment: Mapping[str, str], variable: str) -> set[str]:
+    return set(environment.get(variable, "").lower().replace(",", " ").split())

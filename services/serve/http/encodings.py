@@ -1,0 +1,89 @@
+"""gzip and zstd: bodies that come compressed, answers for callers who take them so (RFC 9110, 8.4, 12.5).
+
+A few kilobytes can unpack to more than a machine's memory, so what comes is unpacked piece by piece and no
+further than the limit that holds for a body as it is.
+"""
+
+import zlib
+
+import pyarrow as pa
+
+from rlad_core.client.errors import LimitError
+from services.serve.http.problems import ProblemError
+
+CODINGS = ("gzip", "zstd")
+_PIECE = 2**20
+_WORTH_BYTES = 1024
+_NAMES = {"x-gzip": "gzip", "gzip": "gzip", "zstd": "zstd", "identity": "identity", "": "identity"}
+
+
+def unpacked(content: bytes, coding: str, max_bytes: int) -> bytes:
+    """A body without its compression.
+
+    Args:
+        coding: the header ``Content-Encoding``.
+        max_bytes: that it may have when it is unpacked.
+
+    Raises:
+        ProblemError: 415, a coding that is none of ours; 400, the bytes are not of that coding.
+        LimitError: it is larger than `max_bytes`.
+    """
+    name = known(coding)
+    if name == "identity":
+        return content
+    parts: list[bytes] = []
+    size = 0
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(content), name) as stream:
+            while part := stream.read(_PIECE):
+                size += len(part)
+                if size > max_bytes:
+                    raise LimitError(
+                        "body", f"the body has more than {max_bytes} bytes unpacked, the most that is taken"
+                    )
+                parts.append(part)
+    except (OSError, pa.ArrowException) as error:
+        raise ProblemError(
+            400, "The body cannot be read", f"it is not whole or no {name}: {str(error).splitlines()[0]}"
+        ) from error
+    return b"".join(parts)
+
+
+def known(coding: str) -> str:
+    """A ``Content-Encoding`` by the name that we have for it.
+
+    Raises:
+        ProblemError: 415, it is unknown, or there are several.
+    """
+    if (name := _NAMES.get(coding.strip().lower())) is None:
+        raise ProblemError(
+            415, "Unsupported content encoding", f"{coding[:100]!r}: send {', '.join(CODINGS)} or none"
+        )
+    return name
+
+
+def wanted(accept_encoding: str) -> str:
+    """The coding for an answer that ``Accept-Encoding`` names first of ours; identity where it names none."""
+    offered: dict[str, float] = {}
+    for item in accept_encoding.lower()[:1000].split(","):
+        name, *parameters = (part.strip() for part in item.split(";"))
+        weight = next((p.removeprefix("q=") for p in parameters if p.startswith("q=")), "1")
+        try:
+            offered[_NAMES.get(name, name)] = float(weight)
+        except ValueError:
+            continue
+    usable = [(offered[name], name) for name in CODINGS if offered.get(name, 0.0) > 0]
+    return max(usable)[1] if usable else "identity"
+
+
+def packed(content: bytes, coding: str) -> tuple[bytes, dict[str, str]]:
+    """An answer in a coding of `wanted`, with the headers that say so. Small ones stay as they are."""
+    headers = {"Vary": "Accept-Encoding"}
+    if coding == "identity" or len(content) < _WORTH_BYTES:
+        return content, headers
+    if coding == "gzip":
+        compressor = zlib.compressobj(1, wbits=31)
+        small = compressor.compress(content) + compressor.flush()
+    else:
+        small = pa.Codec("zstd", 1).compress(content, asbytes=True)
+    return small, {**headers, "Content-Encoding": coding}

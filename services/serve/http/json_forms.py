@@ -1,0 +1,120 @@
+"""JSON bodies as typed forms, read by msgspec: strictly, and no further than the first fault.
+
+What is wrong costs less than what is right: nothing is built after the first fault, and none of a body that
+holds more objects than a request may have. Long lists of token ids stay the bytes that they are
+(`msgspec.Raw`) until `token_ids` makes an array of one; as Python integers they would take ten times as much.
+"""
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta, Raw, Struct
+
+from rlad_core.client.errors import LimitError
+from services.serve.http.counting import objects_in
+from services.serve.http.problems import Fault, ProblemError
+
+Form = TypeVar("Form", bound=Struct)
+
+_TITLE = "The request cannot be worked on"
+_TOKENS = msgspec.json.Decoder(list[int])
+_HIGHEST = 2**31 - 1
+_MISSING = re.compile(r"Object missing required field `(.*)`$", re.DOTALL)
+_PLACE = re.compile(r"^(?P<what>.*?) - at `\$(?P<path>.*)`$", re.DOTALL)
+
+
+def to_form(content: bytes, form: type[Form], max_objects: int) -> Form:
+    """A JSON body as `form`.
+
+    Args:
+        max_objects: that a request may hold, of all kinds.
+
+    Raises:
+        LimitError: it holds more.
+        ProblemError: 400 no JSON, 422 not of the documented form; says where.
+    """
+    if objects_in(content, max_objects) > max_objects:
+        raise LimitError(
+            "sequences", f"the body has more than {max_objects} objects, the most that a request may hold"
+        )
+    return decode(content, form, "")
+
+
+def decode(content: bytes | Raw, kind: Any, where: str) -> Any:
+    """JSON as a type.
+
+    Args:
+        where: its place in the request, for errors.
+
+    Raises:
+        ProblemError: see `to_form`.
+    """
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raise invalid(*_told(str(error), where)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        said = "too many levels" if isinstance(error, RecursionError) else str(error)
+        raise ProblemError(400, "The body cannot be read", f"Invalid JSON: {said}") from error
+
+
+def token_ids(raw: Raw, where: str, most: int) -> npt.NDArray[np.int32]:
+    """A list of token ids: int32 [tokens].
+
+    Args:
+        where: its place in the request, for errors.
+        most: tokens that it may have; counted before they are read.
+
+    Raises:
+        ProblemError: 422, no list of integers from 0 to 2147483647, an empty one, or one that is too long.
+    """
+    if (count := bytes(raw).count(b",") + 1) > most:
+        raise invalid(where, f"has {count} tokens, and {most} are the most that the model takes")
+    try:
+        ids = np.array(_TOKENS.decode(raw), dtype=np.int64)
+    except msgspec.ValidationError as error:
+        raise invalid(*_told(str(error), where)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProblemError(400, "The body cannot be read", f"Invalid JSON: {where}: {error}") from error
+    except OverflowError as error:
+        raise invalid(where, f"token ids are from 0 to {_HIGHEST}") from error
+    if not ids.size:
+        raise invalid(where, "Expected `array` of length >= 1")
+    if (wrong := np.flatnonzero((ids < 0) | (ids > _HIGHEST))).size:
+        raise invalid(f"{where}[{wrong[0]}]", f"{ids[wrong[0]]} is no token id from 0 to {_HIGHEST}")
+    return ids.astype(np.int32)
+
+
+def invalid(where: str, what: str) -> ProblemError:
+    """The refusal of a request that is readable and cannot be worked on."""
+    path = where or "(body)"
+    return ProblemError(422, _TITLE, f"{path}: {what}", [Fault(path=path, message=what)])
+
+
+TokenIds = Meta(
+    extra_json_schema={
+        "type": "array",
+        "items": {"type": "integer", "minimum": 0, "maximum": _HIGHEST},
+        "minItems": 1,
+    }
+)
+"""What the OpenAPI document says of a `Raw` that `token_ids` reads."""
+
+
+def one_of(*groups: tuple[str, ...]) -> dict[str, Any]:
+    """For the OpenAPI document: exactly one of each group of fields is given."""
+    return {
+        "allOf": [{"oneOf": [{"required": [name]} for name in names]} for names in groups],
+    }
+
+
+def _told(message: str, where: str) -> tuple[str, str]:
+    """Where in the request msgspec found a fault, and which."""
+    found = _PLACE.match(message)
+    path, what = (where + found["path"], found["what"]) if found else (where, message)
+    if missing := _MISSING.match(what):
+        path += f".{missing[1]}"
+    return path.removeprefix("."), what

@@ -1,0 +1,145 @@
+"""Bodies as they come in: within a size, a time, and the memory that all of them may take together.
+
+A body is held to three limits while it arrives, so that neither a large one, nor a slow one, nor many at once
+cost more than was meant:
+
+=======================  ======  ==========================================================================
+limit                    status  counted
+=======================  ======  ==========================================================================
+bytes of one body        413     what is announced, before anything is read; else what has come
+seconds until its end    408     from the first look at it
+bytes of all together    429     what has come; an announcement alone takes no memory, and so no place
+=======================  ======  ==========================================================================
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from rlad_core.client.errors import BusyError, LimitError, ServiceError
+
+_MIB = 2**20
+VARIABLES = {
+    "max_bytes": "RLAD_MAX_BODY_MIB",
+    "total_bytes": "RLAD_BODY_MEMORY_MIB",
+    "timeout_s": "RLAD_BODY_TIMEOUT_S",
+}
+"""In the environment of the Ray nodes, by what they set of `BodyLimits`."""
+_RETRY_AFTER_S = 1.0
+
+
+class SlowBodyError(ServiceError):
+    """The body did not come to its end in time."""
+
+    status = 408
+    title = "The body came too slowly"
+    limit = "time"
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """What bodies may take.
+
+    Args:
+        max_bytes: of one.
+        total_bytes: of all that are held at a time, from their first byte until their request is answered.
+        timeout_s: until the last byte of one.
+    """
+
+    max_bytes: int = 64 * _MIB
+    total_bytes: int = 512 * _MIB
+    timeout_s: float = 30.0
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "BodyLimits":
+        """As `VARIABLES` set them.
+
+        Raises:
+            ValueError: one is no positive number; names it.
+        """
+        given: dict[str, float] = {}
+        for name, variable in VARIABLES.items():
+            if text := environment.get(variable):
+                try:
+                    given[name] = float(text)
+                except ValueError:
+                    given[name] = 0.0
+                if not 0 < given[name] < float("inf"):
+                    raise ValueError(f"{variable}: {text!r} is no positive number")
+        usual = cls()
+        return cls(
+            max_bytes=int(given["max_bytes"] * _MIB) if "max_bytes" in given else usual.max_bytes,
+            total_bytes=int(given["total_bytes"] * _MIB) if "total_bytes" in given else usual.total_bytes,
+            timeout_s=given.get("timeout_s", usual.timeout_s),
+        )
+
+
+class BodyReader:
+    """Reads bodies within limits; one for all requests of a process.
+
+    Attributes:
+        held: bytes of the bodies that are held now.
+    """
+
+    def __init__(self, limits: BodyLimits) -> None:
+        self._limits = limits
+        self.held = 0
+
+    @asynccontextmanager
+    async def reading(
+        self, receive: Receive, announced: str | None, max_bytes: int | None = None
+    ) -> AsyncIterator[list[bytes]]:
+        """A body in the parts that it came in; it counts as held until the block ends.
+
+        Args:
+            announced: the header ``Content-Length``.
+            max_bytes: where it is not the reader's own limit.
+
+        Raises:
+            LimitError: more bytes than a body may have.
+            SlowBodyError: its end did not come in time.
+            BusyError: there is no memory for it beside the others.
+            starlette.requests.ClientDisconnect: the client left before.
+        """
+        most = self._limits.max_bytes if max_bytes is None else max_bytes
+        _refuse_over(int(announced) if announced and announced.isdecimal() else 0, most)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            try:
+                async with asyncio.timeout(self._limits.timeout_s):
+                    while True:
+                        message = await receive()
+                        if message["type"] == "http.disconnect":
+                            raise ClientDisconnect
+                        part = message.get("body", b"")
+                        size += len(part)
+                        self.held += len(part)
+                        _refuse_over(size, most)
+                        if self.held > self._limits.total_bytes and self.held > size:
+                            raise BusyError(
+                                f"the bodies of all requests here have {self.held} bytes together; at most "
+                                f"{self._limits.total_bytes} are held at a time",
+                                _RETRY_AFTER_S,
+                            )
+                        if part:
+                            parts.append(part)
+                        if not message.get("more_body", False):
+                            break
+            except TimeoutError as error:
+                raise SlowBodyError(
+                    f"the body did not come to its end within {self._limits.timeout_s:g} s; {size} bytes came"
+                ) from error
+            yield parts
+        finally:
+            self.held -= size
+
+
+def _refuse_over(size: int, most: int) -> None:
+    if size > most:
+        raise LimitError("body", f"the body has more than {most} bytes, the most that is taken")

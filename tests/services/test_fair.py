@@ -1,0 +1,157 @@
+"""Whose turn it is: between callers, between requests, by cost and weight; and what a quota lets through."""
+
+import asyncio
+from collections import Counter
+from itertools import islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.serve.fair import Asker, FairPlaces, FairQueue
+from services.serve.quotas import Quota, QuotaError, Quotas
+
+
+def queue(weights: dict[str, float] | None = None) -> FairQueue[tuple[str, float]]:
+    return FairQueue(lambda item: item[1], weights)
+
+
+def names(of: FairQueue[tuple[str, float]], count: int) -> str:
+    return "".join(of.pop()[0] for _ in range(count))
+
+
+def test_callers_take_turns_and_a_request_keeps_its_order() -> None:
+    fair = queue()
+    fair.push([[(letter, 1)] for letter in "abc"], Asker("one"))
+    fair.push([[(letter, 1)] for letter in "xyz"], Asker("two"))
+    assert (len(fair), fair.callers) == (6, 2)
+    assert names(fair, 6) == "axbycz"
+    assert (len(fair), fair.callers) == (0, 0)
+
+
+def test_a_small_request_passes_a_large_one_of_the_same_caller() -> None:
+    fair = queue()
+    fair.push([[("L", 100)]] * 10, Asker("one"))
+    assert names(fair, 1) == "L"
+    fair.push([[("s", 1)]] * 3, Asker("one"))
+    assert names(fair, 4) == "sssL"
+
+
+def test_turns_are_by_cost_and_weight() -> None:
+    fair = queue({"heavy": 3.0})
+    fair.push([[("h", 10)]] * 1000, Asker("heavy"))
+    fair.push([[("l", 10)]] * 1000, Asker("light"))
+    fair.push([[("b", 40)]] * 1000, Asker("big"))
+    got = Counter(names(fair, 900))
+    assert got["h"] / got["l"] == pytest.approx(3, rel=0.05)
+    assert got["l"] / got["b"] == pytest.approx(4, rel=0.05)
+
+
+def test_a_group_comes_out_together() -> None:
+    fair = queue()
+    fair.push([[("a", 1), ("b", 1)], [("c", 1)]], Asker("one"))
+    fair.push([[("x", 1)], [("y", 1)]], Asker("two"))
+    assert names(fair, 1) == "a"
+    fair.push([[("s", 1)]], Asker("three"))
+    assert names(fair, 5) == "bxsyc"
+
+
+def test_who_was_away_has_saved_nothing_up() -> None:
+    fair = queue()
+    fair.push([[("a", 1)]] * 100, Asker("one"))
+    names(fair, 50)
+    fair.push([[("b", 1)]] * 50, Asker("two"))
+    assert Counter(names(fair, 20)) == {"a": 10, "b": 10}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(1, 9), st.integers(0, 4)),
+        max_size=40,
+    )
+)
+def test_nothing_is_lost_and_order_within_a_request_is_kept(steps: list[tuple[str, int, int, int]]) -> None:
+    fair: FairQueue[tuple[Asker, int, int]] = FairQueue(lambda item: item[2])
+    askers = {(caller, number): Asker(caller) for caller in "abc" for number in range(4)}
+    pushed: dict[Asker, list[int]] = {asker: [] for asker in askers.values()}
+    popped: dict[Asker, list[int]] = {asker: [] for asker in askers.values()}
+    for place, (caller, number, cost, pops) in enumerate(steps):
+        asker = askers[caller, number]
+        fair.push([[(asker, place, cost)]], asker)
+        pushed[asker].append(place)
+        for _ in islice(range(len(fair)), pops):
+            head = fair.peek()
+            item = fair.pop()
+            assert item == head
+            popped[item[0]].append(item[1])
+    while len(fair):
+        item = fair.pop()
+        popped[item[0]].append(item[1])
+    assert popped == pushed
+
+
+def test_places_go_round_and_come_back_from_those_who_leave() -> None:
+    async def body() -> list[str]:
+        places, order = FairPlaces(1), []
+        one, two = Asker("one"), Asker("two")
+
+        async def work(name: str, asker: Asker) -> None:
+            await places.take(asker=asker)
+            order.append(name)
+            await asyncio.sleep(0)
+            places.give()
+
+        await places.take(asker=one)
+        waiting = [asyncio.create_task(work(f"a{n}", one)) for n in range(3)]
+        waiting.append(asyncio.create_task(work("b", two)))
+        await asyncio.sleep(0)
+        assert (len(places), places.callers) == (4, 2)
+        waiting.pop(1).cancel()
+        places.give()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*waiting)
+        assert len(places) == 0
+        return order
+
+    assert asyncio.run(body()) == ["b", "a0", "a2"]
+
+
+def test_more_than_all_places_gets_its_turn_when_all_are_free() -> None:
+    async def body() -> None:
+        places = FairPlaces(2)
+        await places.take(1)
+        large = asyncio.create_task(places.take(5))
+        await asyncio.sleep(0)
+        assert not large.done()
+        places.give(1)
+        async with asyncio.timeout(5):
+            await large
+
+    asyncio.run(body())
+
+
+def test_a_quota_fills_up_within_a_minute() -> None:
+    now = 0.0
+    quotas = Quotas(Quota(requests_per_minute=60, work_per_minute=600), lambda: now)
+    for _ in range(60):
+        quotas.take("one", requests=1)
+    with pytest.raises(QuotaError, match="requests: 60 a minute") as refused:
+        quotas.take("one", requests=1)
+    assert (refused.value.status, refused.value.retry_after_s) == (429, 1.0)
+    quotas.take("two", requests=1)
+    now = 1.0
+    quotas.take("one", requests=1)
+    # More than a minute's is taken by one who asked for nothing, and has to be made up for.
+    quotas.take("one", work=1200)
+    with pytest.raises(QuotaError) as later:
+        quotas.take("one", work=60)
+    assert later.value.retry_after_s == pytest.approx(66)
+    now = 1.0 + 66
+    quotas.take("one", work=60)
+
+
+def test_without_a_quota_nothing_is_counted() -> None:
+    quotas = Quotas(Quota())
+    for _ in range(1000):
+        quotas.take("one", requests=1, work=1e9)
+    assert not quotas._owed
