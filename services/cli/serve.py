@@ -31,6 +31,17 @@ def serve(
             "may be given again.",
         ),
     ] = [],  # noqa: B006
+    tls_cert: Annotated[
+        str, typer.Option(metavar="FILE", help="Answer HTTPS with this certificate (PEM); with --tls-key.")
+    ] = "",
+    tls_key: Annotated[str, typer.Option(metavar="FILE", help="Its private key (PEM).")] = "",
+    behind_proxy: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESSES",
+            help="Reverse proxies whose X-Forwarded-For is believed, with commas between.",
+        ),
+    ] = "",
     start_timeout_s: Annotated[
         float, typer.Option("--start-timeout", min=1, help="Seconds until it must be up.")
     ] = 600.0,
@@ -45,17 +56,23 @@ def serve(
 
         rlad serve teacher --model Qwen/Qwen3-8B --set engine=vllm --set num_gpus=1 --set dtype=bfloat16
 
+        rlad serve teacher --model rlad:kk-teacher --tls-cert cert.pem --tls-key key.pem
+
         rlad serve verifier --port 8001 --task my_tasks.py:Riddles
+
+        rlad serve all
 
         rlad serve all --set teacher.model=rlad:kk-teacher --set rollout.model=rlad:kk-student
     """
     needs_services()
-    from services.cli.service_settings import SERVICES, ServingError, read_settings, with_tasks
+    from services.cli.service_settings import SERVICES, ServingError, read_settings, with_models, with_tasks
     from services.cli.serving import serve_until_stopped
-    from services.serve.deployment import DeploymentError
+    from services.serve.deployment import DeploymentError, Tls
 
     if service != "all" and service not in SERVICES:
         raise typer.BadParameter(f"{service!r} is unknown; write {', '.join(SERVICES)} or all")
+    if bool(tls_cert) != bool(tls_key):
+        raise typer.BadParameter("--tls-cert and --tls-key belong together; give both")
     try:
         settings: dict[str, Any] = {}
         for override in overrides:
@@ -66,6 +83,10 @@ def serve(
             settings = with_tasks(settings, tasks)
         elif tasks:
             settings = {**settings, "verifier": with_tasks(settings.get("verifier", {}), tasks)}
+        if service == "all" and not model:
+            settings, named = with_models(settings)
+            if named:
+                out.print(f"no model is named for {' and '.join(named)}: the tiny ones that ship are served")
         services = read_settings(service, settings, model or None)
     except (ServingError, ValueError) as error:
         complain(error)
@@ -75,7 +96,10 @@ def serve(
         out.print(text, markup=False, soft_wrap=True)
 
     try:
-        serve_until_stopped(services, host=host, port=port, start_timeout_s=start_timeout_s, say=say)
+        serve_until_stopped(
+            services, host=host, port=port, start_timeout_s=start_timeout_s, say=say,
+            tls=Tls(tls_cert, tls_key) if tls_cert else None, behind=behind_proxy,
+        )  # fmt: skip
     except ServingError as error:
         complain(error)
         raise typer.Exit(2) from error

@@ -56,6 +56,9 @@ SERVICES: Mapping[str, Service] = {
 }
 
 
+SHIPPED_MODELS: Mapping[str, str] = {"teacher": "rlad:kk-teacher", "rollout": "rlad:kk-student"}
+
+
 def read_settings(
     service: str, settings: Mapping[str, Any], model: str | None = None
 ) -> dict[str, ReplicaArgs]:
@@ -79,6 +82,19 @@ def read_settings(
         if not isinstance(value, Mapping):
             raise ServingError(f"{name}: has settings and no value ({value!r}). Write {name}.SETTING=VALUE")
     return {name: read_args(name, settings.get(name, {}), model) for name in SERVICES}
+
+
+def with_models(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Settings of all services with models that ship where none is named; and the names of those services."""
+    named = [
+        name
+        for name in SHIPPED_MODELS
+        if isinstance(own := settings.get(name, {}), Mapping) and "model" not in own
+    ]
+    return {
+        **settings,
+        **{name: {"model": SHIPPED_MODELS[name], **settings.get(name, {})} for name in named},
+    }, named
 
 
 def with_tasks(settings: Mapping[str, Any], places: Sequence[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ the services' ``drain_timeout_s``, and then all ends.
 """
 
 import math
+import os
 import signal
 import threading
 import time
@@ -15,8 +16,10 @@ from ray import serve
 
 from services.cli.service_settings import SERVICES, ServingError
 from services.serve.cluster import embedded_ray
-from services.serve.deployment import deployed
+from services.serve.deployment import Tls, deployed, refuse_taken
 from services.serve.http.auth import TOKENS, TOKENS_FILE, Tokens, is_loopback
+from services.serve.http.callers import PROXIES
+from services.serve.http.reading import VARIABLES
 from services.serve.replica_settings import ReplicaArgs
 
 _SPARE_CPUS = 2  # logical: Serve's proxy and controller
@@ -30,15 +33,20 @@ def serve_until_stopped(
     port: int,
     start_timeout_s: float,
     say: Callable[[str], None],
+    tls: Tls | None = None,
+    behind: str = "",
 ) -> None:
     """Start services in a Ray of their own and serve until SIGTERM or Ctrl-C.
 
     Args:
         services: settings by name of the service. One alone is under ``/``, several under ``/NAME``.
         say: told what a person should know.
+        tls: files for HTTPS.
+        behind: addresses of reverse proxies, separated by commas, whose word is taken for who asks.
 
     Raises:
-        ServingError: ``host`` would open the services to others and no token is configured.
+        ServingError: ``host`` would open the services to others and no token is configured; a file of `tls`
+            is missing.
         DeploymentError: a service does not start.
     """
     if not (locked := Tokens().required) and not is_loopback(host):
@@ -46,18 +54,28 @@ def serve_until_stopped(
             f"--host {host} would let anyone on the network in: set {TOKENS} or {TOKENS_FILE} to tokens of "
             "your choice, or leave --host at 127.0.0.1"
         )
+    for file in (tls.certificate, tls.key) if tls else ():
+        if not os.access(file, os.R_OK):
+            raise ServingError(f"{file} cannot be read; --tls-cert and --tls-key name PEM files")
+    refuse_taken(host, port)
+    # Serve's proxy looks at these: of whom it believes who asks, and how large a body it takes in.
+    os.environ.setdefault(PROXIES, behind)
+    most = max(args.max_body_bytes for args in services.values())
+    os.environ.setdefault(VARIABLES["max_bytes"], str(most / 2**20))
     cpus = _SPARE_CPUS + math.ceil(sum(args.num_cpus * _most_replicas(args) for args in services.values()))
     names = list(services)
     routes = {name: "/" if len(names) == 1 else f"/{name}" for name in names}
     apps = {name: SERVICES[name].build(args) for name, args in services.items()}
-    say(f"starting Ray and {', '.join(names)}")
+    say(f"starting Ray and {', '.join(names)}: seconds for tiny models, minutes for large ones")
+    began = time.monotonic()
     with (
         embedded_ray(num_cpus=cpus, object_store_gib=0.5),
+        _told(lambda: say(f"Ray is up after {time.monotonic() - began:.1f} s, now {', '.join(names)}")),
         # After Ray, which takes SIGTERM for itself when it starts.
         _stop_event() as stopped,
         deployed(
             apps, timeout_s=start_timeout_s, setting="--start-timeout", host=host, port=port, routes=routes,
-            take_down=False,
+            take_down=False, tls=tls, say=say,
         ) as url,
     ):  # fmt: skip
         who = "callers with a token" if locked else f"this machine only, since {TOKENS} is not set"
@@ -66,7 +84,9 @@ def serve_until_stopped(
             base = url + routes[name].rstrip("/")
             path, body = SERVICES[name].try_it
             token = ' -H "Authorization: Bearer $TOKEN"' if locked else ""
-            say(f"{name}: documentation {base}/docs, try\n  curl {base}{path}{token} -d '{body}'")
+            trust = f" --cacert {tls.certificate}" if tls else ""
+            say(f"{name}: documentation {base}/docs, try\n  curl{trust} {base}{path}{token} -d '{body}'")
+        say(f"stop it with Ctrl-C or kill {os.getpid()}: what runs is finished, what is new is refused")
         while not stopped.wait(1.0):
             pass
         say("stopping: what runs is finished, what is new is refused")
@@ -91,6 +111,13 @@ def _drain(names: list[str], limit_s: float) -> None:
         if not any(count for count in counts if isinstance(count, int)):
             return
         time.sleep(_DRAIN_POLL_S)
+
+
+@contextmanager
+def _told(tell: Callable[[], None]) -> Iterator[None]:
+    """Tell something between two other blocks."""
+    tell()
+    yield
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from ray import serve
 from ray.serve import Application
@@ -11,11 +12,20 @@ from ray.serve.schema import ApplicationStatusOverview
 
 LOOPBACK = "127.0.0.1"
 # Each look costs the driver 25 ms of a core for every deployment: Serve pickles its router anew each time.
-_POLL_S = 1.0
+_POLL_S = 0.5
+_TELL_EVERY_S = 10.0
 
 
 class DeploymentError(Exception):
     """A service did not start; the message is for the person who started it."""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files in PEM format that HTTPS is answered with."""
+
+    certificate: str
+    key: str
 
 
 @contextmanager
@@ -28,6 +38,8 @@ def deployed(
     port: int | None = None,
     routes: Mapping[str, str] | None = None,
     take_down: bool = True,
+    tls: Tls | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[str]:
     """Applications by name, up and answering inside the block.
 
@@ -37,6 +49,8 @@ def deployed(
         host, port: where they answer HTTP; without a port, a free one.
         routes: name -> URL path; by default "/" and the name.
         take_down: False in a cluster that ends anyway, and all in it.
+        tls: HTTPS instead of HTTP.
+        say: told which of them are up and which are waited for.
 
     Yields:
         The URL that their routes are under.
@@ -45,7 +59,10 @@ def deployed(
         DeploymentError: a service failed to start, or is not up in time; says why.
     """
     port = port or _free_port(host)
-    serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
+    options = {"host": host, "port": port}
+    if tls is not None:
+        options |= {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
+    serve.start(http_options=options, logging_config={"log_level": "WARNING"})
     try:
         serve.run_many(
             [
@@ -55,11 +72,25 @@ def deployed(
             wait_for_ingress_deployment_creation=False,
             wait_for_applications_running=False,
         )
-        _wait_until_running(list(applications), timeout_s, setting)
-        yield f"http://{host}:{port}"
+        _wait_until_running(list(applications), timeout_s, setting, say)
+        shown = f"[{host}]" if ":" in host else host
+        yield f"{'http' if tls is None else 'https'}://{shown}:{port}"
     finally:
         for name in applications if take_down else ():
             serve.delete(name)
+
+
+def refuse_taken(host: str, port: int) -> None:
+    """See that a port is free, which Serve would only find out in another process.
+
+    Raises:
+        DeploymentError: something listens there, or the address is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise DeploymentError(f"{host}:{port} cannot be listened on: {error.strerror or error}") from error
 
 
 def _free_port(host: str) -> int:
@@ -67,13 +98,24 @@ def _free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_running(names: list[str], timeout_s: float, setting: str) -> None:
-    deadline = time.monotonic() + timeout_s
+def _wait_until_running(names: list[str], timeout_s: float, setting: str, say: Callable[[str], None]) -> None:
+    began = told = time.monotonic()
+    deadline = began + timeout_s
+    before = list(names)
     while True:
         states = serve.status().applications
         waiting = [name for name in names if name not in states or states[name].status != "RUNNING"]
+        now = time.monotonic()
+        for name in before:
+            if name not in waiting:
+                say(f"{name} is up after {now - began:.1f} s")
+        before = waiting
         if not waiting:
             return
+        if now - told > _TELL_EVERY_S:
+            told = now
+            since = f"since {now - began:.0f} s, at most {timeout_s:g} s ({setting})"
+            say(f"waiting for {', '.join(waiting)} {since}")
         for name in waiting:
             if name in states and states[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
                 raise DeploymentError(f"the service {name} did not start: {_reason(states[name])}")

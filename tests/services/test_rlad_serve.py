@@ -1,14 +1,14 @@
 """`rlad serve` as a process: what it says, whom it lets in, how it ends."""
 
-import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,8 +19,6 @@ import pytest
 from services.serve.http.auth import is_loopback
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-SEQUENCE = {"prompt_token_ids": [5, 6], "response_token_ids": [7] * 200}
 
 
 def command(*arguments: str) -> list[str]:
@@ -41,7 +39,7 @@ def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[su
         )
     try:
         deadline = time.monotonic() + 200
-        while "documentation" not in log.read_text():
+        while "stop it with" not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.5)
@@ -61,48 +59,96 @@ def check_only_loopback_listens(process: subprocess.Popen[bytes]) -> None:
     assert all(is_loopback(host) for host in hosts), hosts
 
 
-def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(tmp_path: Path) -> None:
+WAITING_TASK = """
+import pathlib
+import time
+
+
+def waits(response, gold, row):
+    pathlib.Path(response).touch()
+    while not pathlib.Path(gold).exists():
+        time.sleep(0.05)
+    return 1.0
+"""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """For localhost: its file and its key's."""
+    folder = tmp_path_factory.mktemp("tls")
+    paths = folder / "cert.pem", folder / "key.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            *subject,
+            "-out",
+            str(paths[0]),
+            "-keyout",
+            str(paths[1]),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return paths
+
+
+def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
     log = tmp_path / "log"
-    arguments = ("teacher", "--model", "rlad:kk-teacher", "--set", "drain_timeout_s=250")
-    with serving(log, *arguments, RLAD_API_TOKENS="one,two") as (process, url):
+    (tmp_path / "waits.py").write_text(WAITING_TASK)
+    begun, go_on = tmp_path / "begun", tmp_path / "go-on"
+    arguments = ["verifier", "--task", f"{tmp_path / 'waits.py'}:waits", "--set", "drain_timeout_s=250"]
+    arguments += ["--set", "time_limit_s=200", "--set", "quota.requests_per_minute=100"]
+    arguments += ["--tls-cert", str(certificate[0]), "--tls-key", str(certificate[1])]
+    trusting = ssl.create_default_context(cafile=str(certificate[0]))
+    with (
+        serving(log, *arguments, RLAD_API_TOKENS="one,two") as (process, plain),
+        httpx.Client(base_url=plain.replace("http:", "https:"), verify=trusting, timeout=60) as http,
+    ):
         assert "callers with a token" in log.read_text()
         check_only_loopback_listens(process)
-        body = {"sequences": [SEQUENCE]}
-        assert httpx.post(f"{url}/v1/score", json=body).status_code == 401
-        assert httpx.get(f"{url}/healthz").status_code == 200
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{plain}/healthz")
+        body = {"task": "math", "gold": {"answer": "5"}, "responses": [{"response": "\\boxed{5}"}]}
+        assert http.post("/v1/verify", json=body).status_code == 401
+        assert http.get("/healthz").status_code == 200
         allowed = {"Authorization": "Bearer two"}
-        assert httpx.post(f"{url}/v1/score", json=body, headers=allowed, timeout=60).status_code == 200
+        assert http.post("/v1/verify", json=body, headers=allowed).status_code == 200
 
-        # A request whose second half is sent only when others are refused: in work for as long as it takes.
-        begun, refused = threading.Event(), threading.Event()
-        text = json.dumps(body).encode()
+        slow = {"task": "waits", "gold": str(go_on), "responses": [{"response": str(begun)}]}
+        with ThreadPoolExecutor() as threads:
+            answer = threads.submit(http.post, "/v1/verify", json=slow, headers=allowed, timeout=200)
+            deadline = time.monotonic() + 60
+            while not begun.exists():
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
+            # What one caller may ask in a minute is another's too.
+            statuses = [http.get("/v1/info", headers=allowed).status_code for _ in range(3)]
+            statuses += [
+                http.post("/v1/verify", content=b"{}", headers=allowed).status_code for _ in range(110)
+            ]
+            assert (set(statuses), statuses[-1]) == ({200, 422, 429}, 429)
+            other = {"Authorization": "Bearer one"}
+            assert http.post("/v1/verify", json=body, headers=other).status_code == 200
 
-        def halves() -> Iterator[bytes]:
-            yield text[:20]
-            begun.set()
-            refused.wait(120)
-            yield text[20:]
-
-        answers: list[httpx.Response] = []
-        slow = threading.Thread(
-            target=lambda: answers.append(
-                httpx.post(f"{url}/v1/score", content=halves(), headers=allowed, timeout=200)
-            )
-        )
-        slow.start()
-        assert begun.wait(60)
-        time.sleep(2)  # until the first half is at the replica
-        process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 100
-        while (answer := httpx.post(f"{url}/v1/score", json=body, headers=allowed, timeout=60)).is_success:
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-        assert answer.status_code == 503
-        assert answer.json()["title"] == "The service is shutting down"
-        assert int(answer.headers["retry-after"]) > 0
-        refused.set()
-        slow.join()
-        assert answers[0].status_code == 200
-        assert len(answers[0].json()["results"]) == 1
+            process.send_signal(signal.SIGTERM)
+            while (told := http.post("/v1/verify", json=body, headers=other)).is_success:
+                assert time.monotonic() < deadline + 100, log.read_text()
+                time.sleep(0.2)
+            assert told.status_code == 503
+            assert told.json()["title"] == "The service is shutting down"
+            assert int(told.headers["retry-after"]) > 0
+            go_on.touch()
+            assert answer.result().json()["results"][0]["reward"] == 1.0
         assert process.wait(120) == 0
     assert "stopping: what runs is finished" in log.read_text()
