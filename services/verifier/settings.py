@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from rlad_core.config import EvaluationRecipe, VerifierSettings
 from rlad_core.sections import code
@@ -62,7 +62,8 @@ class VerifierArgs(VerifierSettings, ReplicaArgs):
     tasks: dict[str, JudgedTask] = Field(
         default_factory=shipped,
         description="Name -> task that is judged here: module:Class, file.py:Class (relative to the current "
-        "folder), or {place, settings, preload} with arguments of the class; by default all that ship.",
+        "folder), or {place, settings, preload} with arguments of the class; {settings} alone for a task "
+        "that ships. By default all that ship.",
     )
     code: dict[str, str] = Field(
         default={}, description="Path -> text of the users' files that tasks need; rlad fills it in."
@@ -80,6 +81,20 @@ class VerifierArgs(VerifierSettings, ReplicaArgs):
             value for spec in self.tasks.values() for value in spec.settings.values() if code.is_place(value)
         ]
         return self.model_copy(update={"code": {**self.code, **code.sources_of(places)}})
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _with_places(cls, tasks: Any) -> Any:
+        """The place and preload of a shipped task, where {math: {settings: ...}} is all that is written."""
+        if not isinstance(tasks, Mapping):
+            return tasks
+        known = shipped()
+        return {
+            name: {**asdict(known[name]), **value}
+            if isinstance(value, Mapping) and "place" not in value and name in known
+            else value
+            for name, value in tasks.items()
+        }
 
     @classmethod
     def of_run(cls, recipe: EvaluationRecipe) -> Self:

@@ -2,40 +2,81 @@ r"""Finds the answers that a reply offers. Any text is an input; the time is lin
 
 a reply with <think> ... </think>            only what follows the last </think> is the reply
 <think> that is never closed                 no answer: it was cut off while thinking
-\boxed{...}, \fbox{...}                      an answer; braces inside it may nest as deep as they like
+<answer> ... </answer>                       only what stands in the last one is the reply
+\boxed{...}, \fbox{...}, \boxed(...)         an answer; braces inside it may nest as deep as they like
 \boxed 5                                     an answer if it begins with a digit; up to a blank or brace
-\boxed{} with nothing in it                  not read: the reply repeats what it was asked to do
+\boxed{}, \boxed{\text{final answer}}        not read: the reply repeats what it was asked to do
+"not \boxed{5}", "\boxed{5} is wrong"        not read: that is no answer
 a box inside a box                           belongs to the outer one
 a box that is never closed                   no answer; if it is the last box, the reply offers none
-no box, and the last line is "**73**",       that is the answer. Whoever was trained on other data says
-"#### 73" or "The answer is 73."             it like this; the last line alone counts, and only as a whole
+a sentence with the last box that breaks     no answer: it was cut off. "\boxed{5} and so we should" ends so,
+off                                          "\boxed{5} dollars" does not
+no box                                       what it states otherwise, see `stated`
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from rlad_core.tasks.math.stated import DENIED, NoAnswer, in_block, stated
+
+__all__ = ["Box", "Boxes", "NoAnswer", "Offered", "find_boxes", "offered", "without_boxes"]
 
 # Every alternative begins with a character that the others cannot continue from, and repeats nothing without
 # bounds but the blanks after a box, so that one pass over the text is enough.
 _TOKEN = re.compile(
-    r"(?P<box>\\{1,2}(?:boxed|fbox)(?![A-Za-z])\s*(?:(?P<opens>\{)|(?P<bare>[-+]?\d[^\s{}$\\]{0,40})))"
+    r"(?P<box>\\{1,2}(?:boxed|fbox|framebox)(?![A-Za-z])\s*"
+    r"(?:(?P<opens>\{)|\((?P<round>[^(){}\\]{1,40})\)|(?P<bare>[-+]?\d[^\s{}$\\]{0,40})))"
     r"|(?P<escaped>\\[\\{}])"
     r"|(?P<brace>[{}])"
 )
-_BOX_COMMAND = re.compile(r"\\{1,2}(?:boxed|fbox)(?![A-Za-z])")
-
-_LINE_LENGTH = 200
-_STATEMENTS = (
-    re.compile(r"#{4} ?(?P<answer>.+)"),
-    re.compile(r"\*\*(?P<answer>[^*]+)\*\*[.!]?"),
-    # The greedy beginning makes the last "answer is" of the line count.
-    re.compile(r".*\banswer\**(?: is|:)\**:? ?(?P<answer>.+)", re.IGNORECASE),
+_BOX_COMMAND = re.compile(r"\\{1,2}(?:boxed|fbox|framebox)(?![A-Za-z])")
+_PLACEHOLDER = re.compile(
+    r"[\s.…_?$]*|\\[lc]?dots|\\square|\\ldots|\\phantom\s*\{.*\}"
+    r"|(?:\\text\w*\s*\{)?\s*(?:(?:your|the|my|final|insert|put|numerical|correct)\s+)*"
+    r"(?:final\s+)?(?:answers?|result|solution|value|number)(?:\s+here)?\s*[.:]?\s*\}?",
+    re.IGNORECASE | re.DOTALL,
 )
+_NEAR = 60
+"""Characters before and after a box that are looked at."""
+_NOT_AFTER = re.compile(
+    r"[\s$*)}\]\\.,]*\s(?:is|was|would be|seems|looks|are)\s+(?:also\s+|clearly\s+|obviously\s+)?"
+    r"(?:wrong|incorrect|false|impossible|invalid|not\s+(?:the|a|an|correct|right|possible|valid|our|what|it)\b)",
+    re.IGNORECASE,
+)
+_LIST_GAP = re.compile(
+    r"(?:[\s$,;&]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{\s*,?\s*(?:and|or)?\s*\}|\\\\"
+    r"|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|\*\*)*"
+)
+_LINKED = re.compile(r",|;|&|(?<![A-Za-z])(?:and|or)(?![A-Za-z])")
+_CORRECTED = re.compile(
+    r"\b(?:no|not|wait|but|so|then|actually|thus|hence|therefore|instead|finally|correct\w*|mistake|gives?"
+    r"|because|since|which)\b",
+    re.IGNORECASE,
+)
+_GAP_LENGTH = 80
+_SENTENCE_END = re.compile(r"[.!?:](?=[\s$*\\)}\]\"']|$)|\n\s*\n|\n\s*[\[\]#*\-\\<]|\\[\])]\s*\n")
+_CLOSES = re.compile(r"(?:[\s$*)}\]`.!?;:,>\"'_]|\\[)\]]|\\end\{[^{}]*\}|</\w+>|<\|[^|]*\|>)*$")
+_WORDS = re.compile(r"[A-Za-z']{2,}")
+_CUT_OFF_WORDS = 4
+
+_THOUGHTS = re.compile(
+    r"<(?P<end>/)?(?:think|thinking|thought|thoughts|reasoning)>|<\|(?P<kind>begin|end)_of_thought\|>"
+)
+_END_TOKEN = re.compile(
+    r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|eom_id|end|return)\|>|</s>|<｜end▁of▁sentence｜>|<end_of_turn>|<eos>"
+)
+_ANSWER = re.compile(r"<answer>|</answer>", re.IGNORECASE)
 
 
-class NoAnswer(Exception):
-    """The reply offers no answer; the message says why."""
+@dataclass(frozen=True)
+class Box:
+    """What a box holds, and where it begins and ends in the text."""
+
+    content: str
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -44,27 +85,51 @@ class Boxes:
 
     contents: list[str]
     last_is_open: bool
+    places: list[Box] = field(default_factory=list)
 
 
-def offered(response: str) -> list[str]:
-    """The answers of a reply in their order, at least one, the same text perhaps several times.
+@dataclass(frozen=True)
+class Offered:
+    """What a reply offers.
+
+    answers: in their order, at least one, the same text perhaps several times.
+    run: the last boxes that follow each other closely; a list, if the gold answer is one.
+    listed: nothing but commas, "and" and "or" stand between the boxes of the run.
+    """
+
+    answers: list[str]
+    run: list[str]
+    listed: bool
+
+
+def offered(response: str) -> Offered:
+    """The answers of a reply.
 
     Raises:
         NoAnswer: there is none.
     """
-    reply = _after_thinking(response)
-    boxes = find_boxes(reply)
+    reply = _after_thinking(_until_its_end(response))
+    block = _answer_block(reply)
+    text = reply if block is None else block
+    boxes = find_boxes(text)
     if boxes.last_is_open:
         raise NoAnswer("the last box is not closed")
-    filled = [content.strip() for content in boxes.contents if content.strip()]
+    filled = [box for box in boxes.places if not _PLACEHOLDER.fullmatch(box.content.strip())]
+    meant = [box for box in filled if not _is_denied(text, box)]
+    if meant:
+        if meant[-1] is filled[-1] and block is None and _is_cut_off(text[meant[-1].end :]):
+            raise NoAnswer("the reply breaks off in the sentence of its last box")
+        run, listed = _run(text, meant)
+        return Offered([box.content.strip() for box in meant], run, listed)
     if filled:
-        return filled
-    return [_last_line_answer(reply)]
+        raise NoAnswer("what is in a box is said not to be the answer")
+    answer = stated(text) if block is None else in_block(text)
+    return Offered([answer], [answer], False)
 
 
 def find_boxes(text: str) -> Boxes:
     """The outermost closed boxes of a text."""
-    closed: list[tuple[int, str]] = []
+    closed: list[Box] = []
     open_braces: list[tuple[int, int] | None] = []  # of a box: where it and its content begin
     last_box = -1
     for token in _TOKEN.finditer(text):
@@ -73,37 +138,94 @@ def find_boxes(text: str) -> Boxes:
             if token["opens"]:
                 open_braces.append((token.start(), token.end()))
             else:
-                closed.append((token.start(), token["bare"].rstrip(".,;:!?")))
+                closed.append(
+                    Box(token["round"] or token["bare"].rstrip(".,;:!?"), token.start(), token.end())
+                )
         elif token["brace"] == "{":
             open_braces.append(None)
         elif token["brace"] == "}" and open_braces:
             box = open_braces.pop()
             if box is not None:
                 start, content = box
-                while closed and closed[-1][0] > start:
+                while closed and closed[-1].start > start:
                     closed.pop()  # it lies inside this one
-                closed.append((start, text[content : token.start()]))
+                closed.append(Box(text[content : token.start()], start, token.end()))
     last_is_open = any(box is not None and box[0] == last_box for box in open_braces)
-    return Boxes([without_boxes(content) for _, content in closed], last_is_open)
+    places = [Box(without_boxes(box.content), box.start, box.end) for box in closed]
+    return Boxes([box.content for box in places], last_is_open, places)
 
 
 def without_boxes(text: str) -> str:
     r"""The text without its box commands: `\boxed{5}` becomes `{5}`."""
-    return _BOX_COMMAND.sub("", text)
+    return _BOX_COMMAND.sub("", text) if "box" in text else text
+
+
+def _until_its_end(response: str) -> str:
+    """Without an end token that was left in, and what another turn of the chat says."""
+    found = _END_TOKEN.search(response) if "<" in response else None
+    return response if found is None else response[: found.start()]
 
 
 def _after_thinking(response: str) -> str:
-    _, closing, reply = response.rpartition("</think>")
-    if "<think>" in reply:
+    if "<" not in response:
+        return response
+    begin, opened = 0, False
+    for found in _THOUGHTS.finditer(response):
+        if found["end"] or found["kind"] == "end":
+            begin, opened = found.end(), False
+        else:
+            opened = True
+    if opened:
         raise NoAnswer("<think> is not closed")
-    return reply if closing else response
+    return response[begin:]
 
 
-def _last_line_answer(reply: str) -> str:
-    line = reply.rstrip().rpartition("\n")[2].strip()
-    if 0 < len(line) <= _LINE_LENGTH:
-        for statement in _STATEMENTS:
-            match = statement.fullmatch(line)
-            if match:
-                return match["answer"].strip()
-    raise NoAnswer("nothing in \\boxed{} and no answer on the last line")
+def _answer_block(reply: str) -> str | None:
+    """What stands in the last closed answer block."""
+    if "<" not in reply:
+        return None
+    block, begin = None, -1
+    for found in _ANSWER.finditer(reply):
+        if found[0][1] != "/":
+            begin = found.end()
+        elif begin >= 0:
+            block, begin = reply[begin : found.start()], -1
+    return block if block is not None and block.strip() else None
+
+
+def _is_denied(text: str, box: Box) -> bool:
+    before = text[max(0, box.start - _NEAR) : box.start]
+    return bool(DENIED.search(before) or _NOT_AFTER.match(text[box.end : box.end + _NEAR]))
+
+
+def _is_cut_off(behind: str) -> bool:
+    """Whether the sentence that a box stands in goes on and never ends."""
+    behind = behind[:2000]
+    if _SENTENCE_END.search(behind) or _CLOSES.fullmatch(behind):
+        return False
+    words = _WORDS.findall(behind)
+    return len(words) >= _CUT_OFF_WORDS and words[0].lower() not in (
+        "is",
+        "are",
+        "as",
+        "for",
+        "in",
+        "of",
+        "per",
+    )
+
+
+def _run(text: str, boxes: list[Box]) -> tuple[list[str], bool]:
+    run, listed = [boxes[-1].content.strip()], True
+    for earlier, later in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
+        gap = text[earlier.end : later.start]
+        if len(gap) > _GAP_LENGTH:
+            break
+        if _LIST_GAP.fullmatch(gap):
+            listed = listed and bool(_LINKED.search(gap))
+        elif _LINKED.search(gap) and not _CORRECTED.search(gap):
+            listed = False
+        else:
+            break
+        run.insert(0, earlier.content.strip())
+    return run, listed and len(run) > 1

@@ -1,76 +1,212 @@
-r"""Repairs how an answer is written, where math-verify (0.9.0) would read something else or nothing.
+r"""Takes away how an answer is dressed, so that what is left is what it says.
 
     **73**, $73$, \(73\), 73.           the wrapping and the full stop go
-    4\sqrt(2), √2, x**2, 1e3            4\sqrt{2}, \sqrt2, x^2, 1\times10^{3}
-    2 2/3                               2\frac{2}{3}, a mixed number; read as 4/3 otherwise
-    1\,000 or 1 000                     1000; read as a product otherwise
-    50\,\%, 50\text{ percent}, 120°     50\%, 120^\circ
-    5 7                                 unreadable: it would be read as 12
+    \color{red}{5}, \underline{5}       5; so with bold, boxes in boxes, spaces, sizes, phantoms, check marks
+    \approx 5, \text{about } 5, = 5     5
+    \dfrac12, \tfrac{1}{2}, \frac12     \frac{1}{2}
+    \textbf{cm}, \mathrm{cm}            \text{cm}
+    √2, −5, ½, 2², 120°, ≤, π           \sqrt{2}, -5, \frac{1}{2}, 2^2, 120^\circ, \le, \pi
+    4\sqrt(2), x**2                     4\sqrt{2}, x^2
 
-Nothing is repaired that is right already: `0,1` stays two numbers, `1,000` stays one.
+Nothing is taken away that tells two answers apart.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 
-MAX_LENGTH = 400
+MAX_LENGTH = 1000
 MAX_DEPTH = 12
 """The parser behind math-verify takes a minute for 300 nested braces; no published answer nests so deep."""
-
-_BOLD = re.compile(r"(?<!\S)\*\*([^*]+)\*\*(?![\w*])")
-_WRAPPINGS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("`", "`"))
-_END = re.compile(r"(?:[\s.,;:]|\\\\|\\[,;:! ])+$")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_NO_SPACE = re.compile(r"(?<!\\)\\!")
-_SPACE = re.compile(r"(?:(?<!\\)\\[,;: ]|[~\s])+")
-_PERCENT = re.compile(r"\s*(?:\\?%|\\(?:text|textrm|mathrm)\{\s*percent\s*\}|\bpercent\b)", re.IGNORECASE)
-_EXPONENT = re.compile(r"(?<=\d)[eE]([+-]?\d{1,3})(?![\d.])")
-_MIXED = re.compile(r"(?<![\d.,\\}])(\d{1,30}) (\d{1,30}) ?/ ?(\d{1,30})(?![\d.])")
-_THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?: \d{3}){1,20})(?![\d,]| \d)")
-_SIDE_BY_SIDE = re.compile(r"(?<!frac )\d \d")
 
 
 class Unreadable(Exception):
     """The answer cannot be compared; the message says why."""
 
 
-def repaired(answer: str) -> str:
-    """The answer in a notation that math-verify reads as it is meant.
+_SIMPLE = re.compile(r"-?[0-9]{1,40}")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_WRAPPINGS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("`", "`"), ("{", "}"), ("**", "**"))
+_BOLD = re.compile(r"(?<!\S)\*\*([^*]+)\*\*(?![\w*])")
+_END = re.compile(r"(?:[\s.;:?،。]|(?<!\\),|(?<!\\)\\\\|\\[,;: ]|\\(?![^\s]))+$")
+_ENDS_WITH_DOTS = re.compile(r"\d(?:\.{3}|…|\\l?dots)\s*$")
+_BEGINNING = re.compile(
+    r"(?:\s|=|~|\\(?:approx|simeq|sim|cong|therefore|implies|Rightarrow)(?![A-Za-z])|:"
+    r"|\\text\{\s*(?:about|approximately|approx\.?|roughly|around|nearly|answer|the answer is|final answer)"
+    r"\s*:?\s*\}"
+    r"|(?:about|approximately|approx\.|roughly|(?:the )?(?:final )?answer(?: is|:))(?![A-Za-z]))+",
+    re.IGNORECASE,
+)
+
+_CHARACTERS = {
+    **{"−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "＋": "+", "＝": "="},
+    **{"×": "\\times ", "⋅": "\\cdot ", "·": "\\cdot ", "∙": "\\cdot ", "÷": "/", "⁄": "/", "∕": "/"},
+    **{"π": "\\pi ", "∞": "\\infty ", "°": "^\\circ ", "º": "^\\circ ", "∅": "\\emptyset ", "θ": "\\theta "},
+    **{"≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "±": "\\pm ", "∓": "\\mp ", "∪": "\\cup "},
+    **{
+        "∩": "\\cap ",
+        "∈": "\\in ",
+        "ℝ": "\\mathbb{R}",
+        "ℤ": "\\mathbb{Z}",
+        "⟨": "\\langle ",
+        "⟩": "\\rangle ",
+    },
+    **{"½": "\\frac{1}{2}", "⅓": "\\frac{1}{3}", "⅔": "\\frac{2}{3}", "¼": "\\frac{1}{4}"},
+    **{"¾": "\\frac{3}{4}", "⅕": "\\frac{1}{5}", "⅙": "\\frac{1}{6}", "⅛": "\\frac{1}{8}"},
+    **dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", (f"^{digit}" for digit in range(10)), strict=True)),
+    **dict(zip("₀₁₂₃₄₅₆₇₈₉", (f"_{digit}" for digit in range(10)), strict=True)),
+    **dict(zip("０１２３４５６７８９", map(str, range(10)), strict=True)),
+    **{"，": ",", "；": ";", "：": ":", "（": "(", "）": ")", "％": "%", "．": ".", "。": ".", "、": ","},
+    **dict.fromkeys(
+        "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u3000", " "
+    ),
+    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff✓✔✅☑■□∎", ""),
+    **{"“": '"', "”": '"', "‘": "'", "’": "'"},
+}
+_TRANSLATED = str.maketrans(_CHARACTERS)
+
+_LETTER = r"(?![A-Za-z])"
+_REPLACED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
+    (re.compile(pattern), by)
+    for pattern, by in (
+        (r"(?<!\\)\\!\s*", ""),
+        (r"\{,\}", ","),
+        (rf"\\(?:left|right|[bB]igg?[lrm]?){_LETTER}\.?(?=\s*[()\[\]{{}}|/\\.]|$)", ""),
+        (rf"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|large|Large|huge){_LETTER}", ""),
+        (r"\\(?:[hv]?phantom|hspace|vspace|tag|label)\*?\s*\{[^{}]*\}", ""),
+        (r"\\(?:text)?color\s*(?:\[\w*\])?\s*\{[^{}]*\}|\\colorbox\s*\{[^{}]*\}", ""),
+        (rf"\\(?:checkmark|qed|blacksquare){_LETTER}", ""),
+        (
+            rf"\\(?:underline|mathbf|boldsymbol|bm|mathit|mathnormal|boxed|fbox|framebox|bbox|ensuremath){_LETTER}\s*",
+            "",
+        ),
+        (
+            r"\\(?:mathrm|mathsf|mathtt|mbox|hbox|textbf|textit|textrm|textsf|texttt|textup|textnormal|textmd"
+            r"|operatorname|emph)\*?\s*(?=\{)",
+            r"\\text",
+        ),
+        (r"\\text\s+\{", r"\\text{"),
+        (r"\\text\{\s*\}|\\text\{\s*[.,;:]?\s*\}$", ""),
+        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (r"\\(?:leq|leqslant)(?![A-Za-z])", r"\\le"),
+        (r"\\(?:geq|geqslant)(?![A-Za-z])", r"\\ge"),
+        (r"\\neq(?![A-Za-z])", r"\\ne"),
+        (r"\\(?:varnothing)(?![A-Za-z])", r"\\emptyset"),
+        (r"\\[lr]brace(?![A-Za-z])", lambda found: "\\{" if found[0] == "\\lbrace" else "\\}"),
+        (r"\\[lr]brack(?![A-Za-z])", lambda found: "[" if found[0] == "\\lbrack" else "]"),
+        (r"\\(?:degree|degrees)(?![A-Za-z])", r"^\\circ"),
+        (r"\^\s*\{\s*\\circ\s*\}", r"^\\circ "),
+        (r"\\%", "%"),
+        (r"\{:\}|\\colon(?![A-Za-z])", ":"),
+        (r"\\langle(?![A-Za-z])", "("),
+        (r"\\rangle(?![A-Za-z])", ")"),
+        (r"\\(?:q?quad|enspace|thinspace)(?![A-Za-z])|(?<!\\)\\[,;: ]|~", " "),
+        (r"\*\*(?=\S)", "^"),
+        (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
+    )
+)
+_FRACTION = re.compile(r"\\frac\s*(?:([0-9a-zA-Z]|\\pi)|\{([^{}]*)\})\s*(?:([0-9a-zA-Z])|\{([^{}]*)\})")
+_ROOT = re.compile(
+    r"√\s*(\d+|[A-Za-z]|\([^()]*\))|\\sqrt\s*(\d|[A-Za-z](?![A-Za-z]))|(?<![\\A-Za-z])sqrt(?=\s*[({])"
+)
+_NUMBER_IN_TEXT = re.compile(r"\\text\{([-+\d.,\s/%]+)\}")
+_DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
+_MATH_IN_TEXT = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$")
+_ROUND_IN_TEXT = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_LETTER_IN_TEXT = re.compile(r"\\text\{\s*([ei])\s*\}|^\\text\{\s*([A-Za-z])\s*\}$")
+_EXPONENT = re.compile(r"\^\s*(-\s*\d+|-\s*[A-Za-z]|\d{2,}|\(-?\d+(?:/\d+)?\))(?![\d.])")
+_COMPARISONS = (("!=", "\\ne "), ("<=", "\\le "), (">=", "\\ge "))
+_SPACES = re.compile(r"\s+")
+
+
+@functools.lru_cache(maxsize=4096)
+def plain(answer: str) -> str:
+    """The answer without its dress; the same answer when called again.
 
     Raises:
-        Unreadable: it is too long, too deep, or can be read in more than one way.
+        Unreadable: it is too long or too deep, or nothing is left.
     """
+    if _SIMPLE.fullmatch(answer):
+        return answer
     if len(answer) > MAX_LENGTH:
         raise Unreadable(f"{len(answer)} characters, more than {MAX_LENGTH}")
     if _CONTROL.search(answer):
         raise Unreadable("control characters")
-    text = _unwrapped(answer)
-    text = _SPACE.sub(" ", _NO_SPACE.sub("", text))
-    text = _PERCENT.sub(r"\\%", text)
-    text = text.replace("√", "\\sqrt").replace("°", "^\\circ").replace("**", "^")
-    text = _EXPONENT.sub(r"\\times10^{\1}", text)
-    text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
-    text = _THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
-    text = _braced_roots(text).strip()
-    _check_depth(text)
-    if _SIDE_BY_SIDE.search(text):
-        raise Unreadable("numbers side by side")
+    _check_depth(answer)
+    text = _unwrapped(answer.translate(_TRANSLATED) if not answer.isascii() else answer)
+    if "\\" in text or "~" in text or "*" in text or "{" in text:
+        if "\\begin" not in text:
+            text = _DOUBLED.sub(r"\\", text)
+        for pattern, by in _REPLACED:
+            text = pattern.sub(by, text)
+        text = _NUMBER_IN_TEXT.sub(r" \1 ", text)
+        text = _LETTER_IN_TEXT.sub(lambda found: f" {found[1] or found[2]} ", text)
+    text = _ROUND_IN_TEXT.sub(lambda found: f" {found[1] or found[2]} ", text)
+    if "$" in text:
+        text = _MATH_IN_TEXT.sub(r" \1 ", text)
+    if "^" in text:
+        text = _EXPONENT.sub(r"^{\1}", text)
+    if "=" in text:
+        for written, command in _COMPARISONS:
+            text = text.replace(written, command)
+    if "sqrt" in text or "√" in text:
+        text = _braced_roots(_ROOT.sub(_root, text))
+    if "\\frac" in text:
+        text = _FRACTION.sub(lambda m: f"\\frac{{{m[1] or m[2] or ''}}}{{{m[3] or m[4] or ''}}}", text)
+    text = _SPACES.sub(" ", _unwrapped(text))
     if not text:
         raise Unreadable("nothing in it")
     return text
+
+
+def _root(found: re.Match[str]) -> str:
+    what = found[1] or found[2]
+    return "\\sqrt" if what is None else f"\\sqrt{{{what.strip('()')}}}"
 
 
 def _unwrapped(text: str) -> str:
     before = None
     while text != before:
         before = text
-        text = _BOLD.sub(r"\1", _END.sub("", text.strip()))
+        text = text.strip()
+        if not _ENDS_WITH_DOTS.search(text):
+            text = _END.sub("", text)
+        if beginning := _BEGINNING.match(text):
+            text = text[beginning.end() :]
+        text = _BOLD.sub(r"\1", text)
         for opening, closing in _WRAPPINGS:
             inner = text[len(opening) : len(text) - len(closing)]
-            if text.startswith(opening) and text.endswith(closing) and inner and opening not in inner:
+            if not (text.startswith(opening) and text.endswith(closing) and inner):
+                continue
+            if (opening != "{" and opening not in inner and not inner.endswith("\\")) or (
+                opening == "{" and closed_at(text, 0) == len(text) - 1
+            ):
                 text = inner
     return text
+
+
+def closed_at(text: str, start: int) -> int:
+    """Where the bracket that opens at `start` is closed, with whatever bracket; -1: nowhere."""
+    depth = 0
+    position = start
+    while position < len(text):
+        character = text[position]
+        if character == "\\" and text[position + 1 : position + 2] not in ("{", "}"):
+            position += 2
+            continue
+        if character == "\\":
+            position += 1
+            character = text[position]
+        if character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+            if depth == 0:
+                return position
+        position += 1
+    return -1
 
 
 def _braced_roots(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt
@@ -11,6 +12,7 @@ from rlad_core.sections.base import Section
 from rlad_core.sections.problems import Problem
 from rlad_core.tasks.base import Task, TaskSpec
 from rlad_core.tasks.files import DataFile, FileTaskSection
+from rlad_core.tasks.math.judging import Judging
 from rlad_core.tasks.rows import RowReader
 from rlad_core.tasks.section import Asked
 
@@ -56,7 +58,7 @@ class EvaluationProblems(Section):
     seed: NonNegativeInt = 0
 
 
-class Settings(FileTaskSection):
+class Settings(Judging, FileTaskSection):
     """Math problems with one short answer each, read from data files."""
 
     judges_alone: ClassVar[TaskSpec] = TaskSpec(
@@ -89,7 +91,8 @@ class Settings(FileTaskSection):
                 for split, wanted in (("train", self.train), ("evaluation", self.evaluation))
                 if wanted is not None
                 for file in wanted.files
-            }
+            },
+            **self.judge().settings,
         )
 
     def reader(self, file: DataFile) -> RowReader:
@@ -101,7 +104,8 @@ class Settings(FileTaskSection):
 
     def judge(self) -> TaskSpec:
         """See `TaskSection.judge`."""
-        return self.judges_alone
+        said = self.model_dump(include=set(Judging.model_fields), exclude_defaults=True)
+        return replace(self.judges_alone, settings=said)
 
     def problems(self, *, solutions_for: str | None) -> Iterator[Problem]:
         """Names of files, and solutions where they are trained on."""

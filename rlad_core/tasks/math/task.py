@@ -12,7 +12,9 @@ from typing import ClassVar
 from rlad_core.data import Fault
 from rlad_core.tasks.base import Prompt, Task, Verdict
 from rlad_core.tasks.math import verifier
+from rlad_core.tasks.math.comparing import Tolerance
 from rlad_core.tasks.math.extract import find_boxes, without_boxes
+from rlad_core.tasks.math.judging import BoxPolicy, Judging, Where
 from rlad_core.tasks.math.published import Format, ProblemReader
 from rlad_core.tasks.rows import FileSource, SourcedFiles
 
@@ -34,10 +36,20 @@ class ProblemSource:
 
 @dataclass(frozen=True)
 class Math(Task):
-    """The task with the problems of some files, by split and subset. Judging needs no files."""
+    """The task with the problems of some files, by split and subset. Judging needs no files.
+
+    box, relative_tolerance, tolerate: see `judging.Judging`.
+    """
 
     name: ClassVar[str] = "math"
     files: Mapping[tuple[str, str], ProblemSource] = field(default_factory=dict)
+    box: BoxPolicy = "last"
+    relative_tolerance: float = 0.0
+    tolerate: Where = "rounded"
+
+    def __post_init__(self) -> None:
+        """Refuse what `Judging` refuses, since a service's settings come here as they were written."""
+        Judging(box=self.box, relative_tolerance=self.relative_tolerance, tolerate=self.tolerate)
 
     @functools.cached_property
     def _rows(self) -> SourcedFiles:
@@ -73,7 +85,8 @@ class Math(Task):
 
         Unlike other tasks' `verify` this one may take any time and any memory, for some texts.
         """
-        return verifier.verify(response, _read_gold(gold)[0])
+        tolerance = Tolerance(self.relative_tolerance, self.tolerate)
+        return verifier.verify(response, _read_gold(gold)[0], box=self.box, tolerance=tolerance)
 
     def warm_up(self) -> None:
         """Load the algebra, which takes longer than a check may."""

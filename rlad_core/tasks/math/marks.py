@@ -1,0 +1,58 @@
+"""Numbers that are written with marks of their own: times of day, ratios, numerals of another base."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from rlad_core.tasks.math.notation import plain
+from rlad_core.tasks.math.numbers import Number, number
+
+_TIME = re.compile(
+    r"(?P<clock>\d{1,2}:\d{2}(?::\d{2})?)\s*(?P<half>(?:\\text\{)?\s*[ap]\.?\s*m\.?\s*\}?)?", re.IGNORECASE
+)
+_RATIO = re.compile(r"[^:=]+(?::[^:=]+)+")
+_BASE = re.compile(
+    r"(?:\\text\{)?(?P<digits>[0-9A-Fa-f]+)\}?_\{?\s*(?:\\text\{)?(?P<base>\d{1,2}|[a-z]{3,7})\}?\s*\}?"
+)
+
+
+def same_marks(gold: str, answer: str, wanted: Number | None, given: Number | None) -> bool | None:
+    """Times, ratios and numbers with a base; None: there is none of them."""
+    if "_" in gold or "_" in answer:
+        here, there = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
+        if here and there:
+            bases = [number(each["base"]) for each in (here, there)]
+            return here["digits"].lower() == there["digits"].lower() and bases[0] == bases[1]
+        if here or there:
+            digits = (here or there)["digits"]  # type: ignore[index]
+            other = answer if here else gold
+            return None if number(other) is None else digits.lower() == other.lower()
+    if ":" not in gold and ":" not in answer:
+        return None
+    here, there = _TIME.fullmatch(gold), _TIME.fullmatch(answer)
+    if here and there:
+        halves = [
+            re.sub("[^apm]", "", (each["half"] or "").replace("\\text", "").lower()) for each in (here, there)
+        ]
+        if here["clock"].lstrip("0") == there["clock"].lstrip("0"):
+            return not (halves[0] and halves[1]) or halves[0] == halves[1]
+        return False
+    terms, others = _ratio(gold), _ratio(answer)
+    if terms and others:
+        return len(terms) == len(others) and all(
+            a * others[0] == b * terms[0] for a, b in zip(terms, others, strict=True)
+        )
+    lone, rest = (terms, given) if terms else (others, wanted)
+    if lone and len(lone) == 2 and lone[1] and rest:
+        return lone[0] / lone[1] == rest.value
+    return None
+
+
+def _ratio(text: str) -> list[Fraction] | None:
+    if _RATIO.fullmatch(text) is None:
+        return None
+    terms = [number(plain(term)) if term.strip() else None for term in text.split(":")]
+    if any(term is None or term.value == 0 for term in terms):
+        return None
+    return [term.value for term in terms if term]

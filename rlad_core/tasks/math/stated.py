@@ -1,0 +1,129 @@
+r"""Finds the answer of a reply without a box.
+
+#### 73                                      the last such line, as GSM8K has it
+The answer is 73. **Answer:** $x = 73$       the last such statement, to the end of its sentence
+**73**, $x = 73$, 73, (B), \[ 73 \]          a last line that is nothing but a formula, a number or a choice
+So the total is $73$ dollars.                a last sentence that concludes (so, thus, hence, therefore, ...)
+"""
+
+from __future__ import annotations
+
+import re
+
+DENIED = re.compile(
+    r"(?:(?<![A-Za-z])(?:not|never|isn't|isn’t|cannot be|can't be|rather than|instead of|wasn't|aren't)"
+    r"|\\(?:neq?|not=?))"
+    r"(?:\s+(?:equal(?: to)?|simply|just|be|the answer))?[\s$*:{(\\]*(?:\\[(\[])?\s*$",
+    re.IGNORECASE,
+)
+"""How a text ends behind which an answer is denied."""
+
+_LINE_LENGTH = 200
+_TEXT_LENGTH = 400
+_HASHES = re.compile(r"^[ \t]*#{4}[ \t]?(?P<answer>[^\n]{1,200})$", re.MULTILINE)
+_STATEMENT = re.compile(
+    r"\b(?:(?:answer|result)s?\b\**(?:[ \t]+(?:is|are|to be)\b|[ \t]*:)|answer\**(?=\s{1,3}(?:\$|\\[(\[]))"
+    r"|solutions?[ \t]+(?:is|are)\b(?=\s{1,3}[$\\\d]))[ \t:]*(?:equal to[ \t]+)?(?P<bold>\**)[ \t:]*",
+    re.IGNORECASE,
+)
+_FORMULA = r"(?:\$\$[^$]{1,300}\$\$|\$[^$\n]{1,300}\$|\\\(.{1,300}?\\\)|\\\[(?s:.{1,300}?)\\\])"
+_STATED = re.compile(
+    r"\s{0,4}(?:"
+    r"(?P<math>" + _FORMULA + r"(?:\s{0,2}(?:,|and|or|,\s?and|,\s?or)\s{1,2}" + _FORMULA + r"){0,9})"
+    r"(?P<behind>[^\n.,;:!?$\\]{0,60})"
+    r"|\*\*(?P<strong>[^*\n]{1,200})\*\*(?P<more>[^\n.,;:!?$\\*]{0,60})"
+    r"|(?P<plain>[^\n]{1,200})"
+    r")"
+)
+_PLAIN_END = re.compile(r"[.!?](?=\s|$|\*)|(?<=\S)\s+(?:because|since|which|as|so)\s")
+_BARE_LINE = re.compile(
+    r"\$\$(?P<a>[^$]{1,300})\$\$|\$(?P<b>[^$]{1,300})\$|\\\((?P<c>.{1,300}?)\\\)|\\\[(?P<d>(?s:.{1,300}?))\\\]"
+    r"|\*\*(?P<e>[^*]{1,200})\*\*|(?P<f>[-+]?[\d.,/%$ ]*\d[\d.,/%$ ]*|\([-\d.,/ ]+\)|[A-Za-z] = [-\d.,/]+"
+    r"|\(?[A-J]\)?)"
+)
+_CONCLUSION = re.compile(
+    r"(?:.*[.!?]\s+)?(?:\*\*)?(?:so|thus|hence|therefore|consequently|in conclusion|finally)\b.*?"
+    r"(?:\b(?:is|are|be|equals|equal to|totals|by)\s+|=\s*)(?:\*\*)?"
+    r"(?P<answer>(?:\$[^$]{1,200}\$|\\\([^()]{1,200}\\\)|\$?[-+]?\d[\d.,/]*%?"
+    r"|\([-\d., /]+\))(?:\*\*)?(?: ?[A-Za-z^²³%°]+){0,4})"
+    r"(?:\*\*)?[.!](?:\*\*)?",
+    re.IGNORECASE,
+)
+_LAST_BLOCK = re.compile(
+    r"(?:^|\n)[ \t]*(?P<block>\\\[(?s:[^\\]|\\(?![\[\]])){1,300}\\\]|\$\$[^$]{1,300}\$\$)[ \t]*[.!]?$"
+)
+
+
+class NoAnswer(Exception):
+    """The reply offers no answer; the message says why."""
+
+
+def in_block(block: str) -> str:
+    """The answer in an answer block: all of it, where that is one line.
+
+    Raises:
+        NoAnswer: it is longer and states none.
+    """
+    text = block.strip()
+    if "\n" not in text and len(text) <= _TEXT_LENGTH:
+        found = _STATEMENT.search(text)
+        return stated(text) if found else text
+    return stated(block)
+
+
+def stated(reply: str) -> str:
+    """The answer of a reply without a box.
+
+    Raises:
+        NoAnswer: it states none.
+    """
+    text = reply.rstrip()
+    line = text.rpartition("\n")[2].strip()
+    if hashes := _last(_HASHES, text[-4000:]):
+        return hashes["answer"].strip()
+    if statement := _statement(text[-4000:]):
+        return statement
+    if 0 < len(line) <= _LINE_LENGTH and (bare := _BARE_LINE.fullmatch(line.rstrip(".!"))):
+        return next(each for each in bare.groups() if each).strip()
+    if 0 < len(line) <= _TEXT_LENGTH and (concluded := _concluded(line)):
+        return concluded
+    if block := _LAST_BLOCK.search(text[-700:]):
+        return block["block"].strip()
+    raise NoAnswer("nothing in \\boxed{} and no answer stated at the end")
+
+
+def _statement(text: str) -> str | None:
+    """What the last sentence with "answer is" says."""
+    last = _last(_STATEMENT, text)
+    if last is None:
+        return None
+    stated = _STATED.match(text, last.end())
+    if stated is None:
+        return None
+    if stated["math"]:
+        return f"{stated['math']} {stated['behind'].strip()}".strip()
+    if stated["strong"]:
+        return f"{stated['strong']} {stated['more'].strip()}".strip()
+    line = stated["plain"]
+    if len(line) == _LINE_LENGTH and text[stated.end() :][:1] not in ("", "\n"):
+        return None
+    if end := _PLAIN_END.search(line):
+        line = line[: end.start()]
+    if clause := re.search(r"^.*[A-Za-z$]\s+is\s+(?:equal to\s+)?", line):  # "the largest n is 34"
+        line = line[clause.end() :]
+    return line.strip(" *") or None
+
+
+def _concluded(line: str) -> str | None:
+    """What a last line says that draws a conclusion: "So the total is 18." """
+    found = _CONCLUSION.fullmatch(line)
+    if found is None or DENIED.search(line[: found.start("answer")]):
+        return None
+    return found["answer"].strip(" *")
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    found = None
+    for each in pattern.finditer(text):
+        found = each
+    return found
