@@ -1,5 +1,6 @@
 """How a process ended, in words: by what, and why, where that can be known."""
 
+import errno
 import signal
 from pathlib import Path
 
@@ -7,6 +8,12 @@ _CAUSES = {
     signal.SIGXCPU: "its limit of processor time, ulimit -t",
     signal.SIGXFSZ: "its limit of file size, ulimit -f",
     signal.SIGBUS: "memory that is not there; /dev/shm or a disk may be full",
+}
+_LIMITS = {
+    errno.EAGAIN: "no more processes are allowed: see ulimit -u, and pids.max of a container",
+    errno.ENOMEM: "there is no memory for one more, or ulimit -v does not allow it",
+    errno.EMFILE: "see ulimit -n",
+    errno.EFBIG: "see ulimit -f",
 }
 _OUT_OF_MEMORY = "by the kernel, which was out of memory"
 
@@ -27,6 +34,12 @@ def how_it_ended(code: int | None, kills_before: int | None) -> str:
     if number is signal.SIGKILL and kills_before is not None and (kills_for_memory() or 0) > kills_before:
         cause = _OUT_OF_MEMORY
     return number.name + (f" ({cause})" if cause else "")
+
+
+def what_hinders(error: OSError) -> str:
+    """Why a process cannot be started."""
+    limit = _LIMITS.get(error.errno or 0)
+    return f"{error.strerror or error}{f' ({limit})' if limit else ''}"
 
 
 def kills_for_memory() -> int | None:

@@ -10,7 +10,6 @@ process id, or ``!`` and what hinders it; and ``reap`` of a process id, answered
 long as it runs. It ends when its client does.
 """
 
-import errno
 import importlib
 import os
 import signal
@@ -139,6 +138,8 @@ class ForkServer:
             answer = self._control.recv(_REQUEST_BYTES)
         except TimeoutError as error:
             raise OSError(f"waited {START_LIMIT_S:.0f} s for the process that forks them") from error
+        except ConnectionError:
+            answer = b""
         if not answer:
             raise OSError(f"the process that forks them has ended{self._why_it_ended()}")
         return answer.decode("utf-8", "replace")
@@ -180,7 +181,7 @@ def _fork(control: socket.socket, descriptors: Sequence[int]) -> bytes:
     except OSError as error:
         for descriptor in descriptors:
             os.close(descriptor)
-        return f"{_HINDERED}{_why_not(error)}".encode()[:_REQUEST_BYTES]
+        return f"{_HINDERED}{endings.what_hinders(error)}".encode()[:_REQUEST_BYTES]
     if pid == 0:
         try:
             control.close()
@@ -197,14 +198,6 @@ def _fork(control: socket.socket, descriptors: Sequence[int]) -> bytes:
     for descriptor in descriptors:
         os.close(descriptor)
     return b"%d" % pid
-
-
-def _why_not(error: OSError) -> str:
-    limits = {
-        errno.EAGAIN: "; no more processes are allowed: see ulimit -u, and pids.max of a container",
-        errno.ENOMEM: "; there is no memory for one more",
-    }
-    return f"{error.strerror}{limits.get(error.errno or 0, '')}"
 
 
 def _reap(pid: int) -> bytes:

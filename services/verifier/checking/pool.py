@@ -347,7 +347,11 @@ class CheckPool:
         self._hand_out()
 
     async def _in_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        return await self._loop.run_in_executor(self._threads, work, *arguments)
+        try:
+            working = self._loop.run_in_executor(self._threads, work, *arguments)
+        except RuntimeError as error:  # a thread is a process to the kernel
+            raise RuntimeError(f"no worker process can be started: {error}; see ulimit -u and -v") from error
+        return await working
 
     def _background(self, work: Coroutine[Any, Any, Any]) -> None:
         task = self._loop.create_task(work)

@@ -48,7 +48,7 @@ class WorkerProcess:
         try:
             self._fork()
         except OSError as error:
-            raise RuntimeError(f"no worker process can be started: {error.strerror or error}") from error
+            raise RuntimeError(f"no worker process can be started: {endings.what_hinders(error)}") from error
         try:
             self.ready = self._until_ready()
         except BaseException:
