@@ -40,13 +40,13 @@ class PromptTables:
 
     Args:
         tokenizer: the policy's, with a chat template.
-        limit: tokens that a prompt may have: of a longer one the longest message loses its beginning. None:
-            it stays as it is.
+        cut_at: tokens that a longer prompt keeps: its longest message loses its beginning. None: it stays as
+            it is.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, limit: int | None = None) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, cut_at: int | None = None) -> None:
         self._tokenizer = tokenizer
-        self._limit = limit
+        self._limit = cut_at
         self.fingerprint = schema.tokenizer_fingerprint(tokenizer.get_vocab())
 
     def table(self, prompts: Sequence[Prompt]) -> pa.Table:
@@ -145,7 +145,7 @@ class PromptStream:
         self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, selection: Selection = Selection()
     ) -> None:
         self._tasks = tasks_of(config)
-        self._tables = PromptTables(tokenizer, selection.limit)
+        self._tables = PromptTables(tokenizer, cut_at=selection.limit)
         self._prompts = training_prompts(config, self._tasks, selection)
         if not self._prompts:
             raise ValueError("there is no prompt to train on")

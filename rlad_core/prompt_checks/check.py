@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlad_core.config import EvaluationRecipe
 from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError, counted, silent
 from rlad_core.prompt_checks.look import Look
+from rlad_core.tasks import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,6 +19,7 @@ def check(
     tokenizer: PreTrainedTokenizerBase,
     progress: Progress = silent,
     earlier: Checked | None = None,
+    held_out: Sequence[Prompt] | None = None,
 ) -> Checked:
     """Look at all prompts that a recipe trains on or holds out.
 
@@ -24,6 +27,7 @@ def check(
         tokenizer: the policy's.
         earlier: of the run's first start, where it is resumed: the same prompts are used, whatever has become
             of limits and settings.
+        held_out: what is evaluated, where that is not what the recipe's tasks hold out.
 
     Raises:
         PromptsRefusedError: the data cannot be read, the recipe refuses what was found, nothing is left of a
@@ -34,7 +38,7 @@ def check(
             "the policy's tokenizer has no chat template, so nothing can be asked. Take an instruction-tuned "
             "model, or give tokenizer_config.json a chat_template"
         )
-    look = Look(config, tokenizer, progress, earlier)
+    look = Look(config, tokenizer, progress, earlier, held_out)
     found = look.all()
     if earlier is not None:
         _refuse_changes(earlier, found, look)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rlad_core import schema
 from rlad_core.config import EvaluationRecipe, RunConfig
 from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError, Use
-from rlad_core.prompt_checks.reading import dropped, parts_of, read_parts, said
+from rlad_core.prompt_checks.reading import dropped, parts_of, read_parts, said, sound
 from rlad_core.prompt_checks.soundness import answer_of, digest_of, problem_of, where
 from rlad_core.prompt_stream import PromptTables, Selection, Tasks, different, tasks_of
 from rlad_core.sections import code
@@ -29,14 +29,16 @@ class Look:
         tokenizer: PreTrainedTokenizerBase,
         progress: Progress,
         earlier: Checked | None,
+        held_out: Sequence[Prompt] | None,
     ) -> None:
         self._config, self._progress, self._earlier = config, progress, earlier
+        self._given = held_out
         self._limit = config.policy.prompt_limit
         cut = config.policy.longer_prompts == "truncate_left"
         self._cut_at = (self._limit if cut else None) if earlier is None else earlier.selection.limit
         self._tokenizer = tokenizer
         self._whole = PromptTables(tokenizer)
-        self._tables = PromptTables(tokenizer, self._cut_at)
+        self._tables = PromptTables(tokenizer, cut_at=self._cut_at)
         self._found = Checked()
         self.empty: list[str] = []
         """Parts of which nothing is left."""
@@ -48,7 +50,11 @@ class Look:
         trained: list[Prompt] = []
         if isinstance(self._config, RunConfig):
             trained = self._read("training", tasks)
-        held_out = self._read("evaluation", tasks)
+        if self._given is None:
+            held_out = self._read("evaluation", tasks)
+        else:
+            held_out, wrong = sound(self._given, "evaluation")
+            found.dropped += wrong
         if self._earlier is None:
             trained = different(self._without_contradictions(trained))
             trained = self._without_held_out(trained, held_out)
@@ -205,6 +211,8 @@ class Look:
             self.empty.append("training")
         left = {(prompt.task, prompt.subset) for prompt in held_out}
         asked = {(name, part.subset) for name, part in parts_of(self._config, "evaluation")}
+        if self._given is not None:
+            asked = {(prompt.task, prompt.subset) for prompt in self._given}
         self.empty += [f"evaluation {name}, {subset}" for name, subset in sorted(asked - left)]
 
     def _drop(self, prompt: Prompt, use: Use, reason: str) -> None:

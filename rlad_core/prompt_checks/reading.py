@@ -53,16 +53,25 @@ def read_parts(
                 f"the prompts of {name}, {part.subset}, cannot be made: {said(error)}", read.dropped
             ) from error
         read.dropped += [Dropped(fault.where, use, part.subset, fault.reason) for fault in faults]
-        before = len(read.prompts)
-        for prompt in prompts:
-            if reason := unsound(prompt):
-                read.dropped.append(dropped(prompt, use, reason))
-            else:
-                read.prompts.append(prompt)
-        if len(read.prompts) == before:
+        kept, wrong = sound(prompts, use)
+        read.prompts += kept
+        read.dropped += wrong
+        if not kept:
             read.empty.append(f"{use} {name}, {part.subset}")
     progress(f"reading {use} data", len(parts), len(parts))
     return read
+
+
+def sound(prompts: Sequence[Prompt], use: Use) -> tuple[list[Prompt], list[Dropped]]:
+    """Those that are prompts, and what is wrong with the others."""
+    found: list[Prompt] = []
+    wrong: list[Dropped] = []
+    for prompt in prompts:
+        if reason := unsound(prompt):
+            wrong.append(dropped(prompt, use, reason))
+        else:
+            found.append(prompt)
+    return found, wrong
 
 
 def dropped(prompt: Prompt, use: Use, reason: str) -> Dropped:

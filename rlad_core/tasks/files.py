@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Protocol
 
@@ -71,9 +70,9 @@ class DataFiles(Protocol):
 class FileTaskSection(TaskSection):
     """A section whose parts `train` and `evaluation` are data files."""
 
-    @abstractmethod
-    def reader(self, file: DataFile) -> RowReader:
-        """How the rows of one of its files are read."""
+    def reader(self, file: DataFile) -> RowReader | None:
+        """How the rows of one of its files are read; None: their columns are not looked at beforehand."""
+        return None
 
     @property
     def train_parts(self) -> tuple[Part, ...]:
@@ -111,8 +110,9 @@ class FileTaskSection(TaskSection):
                 yield Problem(place, file.path, fault)
                 continue
             try:
-                if names := data.column_names(file.path, file.encoding):
-                    self.reader(file).choose(names)
+                reader, names = self.reader(file), data.column_names(file.path, file.encoding)
+                if reader is not None and names:
+                    reader.choose(names)
             except data.DataError as error:
                 yield Problem(place, file.path, f"cannot be read. {error}")
             except ValueError as error:

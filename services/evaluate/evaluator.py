@@ -50,7 +50,7 @@ class Evaluator:
         self._answers = ANSWERS.empty_table()
         with loading():
             self._selection = selection or Selection()
-            self._tables = PromptTables(load_tokenizer(model_folder), self._selection.limit)
+            self._tables = PromptTables(load_tokenizer(model_folder), cut_at=self._selection.limit)
 
     @functools.cached_property
     def _questions(self) -> Questions:

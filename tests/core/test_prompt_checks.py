@@ -19,8 +19,10 @@ from rlad_core.prompt_checks import (
     read_record,
     write_record,
 )
-from rlad_core.prompt_stream import PromptStream, held_out_prompts, tasks_of
+from rlad_core.prompt_stream import PromptStream, held_out_prompts, tasks_of, training_prompts
 from rlad_core.tasks.knights_knaves.tiny import build_tokenizer
+from rlad_core.tasks.math.published import MathProblem
+from rlad_core.tasks.math.task import prompt_for
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +274,28 @@ def test_a_users_own_task_is_checked_alike(tmp_path: Path, tokenizer: PreTrained
     (tmp_path / "bad.py").write_text(USERS.replace("FIFTH", "1 / 0"))
     with pytest.raises(PromptsRefusedError, match=r"ZeroDivisionError.* \(bad\.py, line 11\)"):
         check(recipe(tmp_path, ["held.jsonl"], task={"name": f"{tmp_path}/bad.py:Mine"}), tokenizer)
+
+
+def test_other_prompts_may_be_evaluated_than_the_recipes(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    lines(tmp_path / "train.jsonl", ask(1), ask(2))
+    config = recipe(tmp_path, ["train.jsonl"])
+    long, same, odd = (
+        prompt_for(MathProblem([{"role": "user", "content": text}], "1"), "suite", "suite.json, row 1")
+        for text in ("1 " * 300, config_text(config), " ")
+    )
+    checked = check(config, tokenizer, held_out=[long, same, odd])
+    assert (checked.training, checked.held_out) == (1, 1)
+    assert checked.selection.held_out == {long.prompt_id, odd.prompt_id}
+    assert {each.where for each in checked.dropped if each.use == "evaluation"} == {"suite.json, row 1"}
+    with pytest.raises(PromptsRefusedError, match="no prompt can be used of: evaluation math, suite"):
+        check(config, tokenizer, held_out=[long])
+
+
+def config_text(config: RunConfig) -> str:
+    """What the first prompt of a recipe asks."""
+    return training_prompts(config, tasks_of(config))[0].messages[0]["content"]
 
 
 # A run that is resumed

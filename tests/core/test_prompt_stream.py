@@ -195,7 +195,7 @@ def test_a_longer_prompt_loses_its_beginning_and_keeps_the_chat(tokenizer: PreTr
     [whole] = PromptTables(tokenizer).read([prompt])[1]
     said = prompt.messages[1]["content"]
     for limit in (len(whole), len(whole) - 1, len(whole) - 10):
-        [text], [ids] = PromptTables(tokenizer, limit).read([prompt])
+        [text], [ids] = PromptTables(tokenizer, cut_at=limit).read([prompt])
         assert len(ids) == limit
         assert text.endswith("<|assistant|>")
         start = text.index("<|user|>") + len("<|user|>")

@@ -15,6 +15,7 @@ import pytest
 
 from rlad_core.sections import code
 from rlad_core.tasks.base import Verdict
+from rlad_core.tasks.prompts.reading import rows
 from rlad_core.tasks.prompts.reward import RewardError
 from rlad_core.tasks.prompts.task import Prompts
 
@@ -178,6 +179,14 @@ def test_a_file_at_fault_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=says):
             task(tmp_path / name).prompts("train", "file", None, 0)
+
+
+def test_rows_for_a_reader_that_takes_all_or_none(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", {"a": 1}, {"a": 2})
+    assert list(rows(path)) == [("line 1", {"a": 1}), ("line 2", {"a": 2})]
+    path.write_text('{"a": 1}\n{"a": \n')
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2: is no JSON"):
+        list(rows(path))
 
 
 # Rewards

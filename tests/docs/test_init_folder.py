@@ -11,7 +11,8 @@ from rlad_command import Said
 from transformers import AutoTokenizer
 
 from rlad_core.config import RunConfig, load, resolve_model
-from rlad_core.prompt_stream import PromptStream, PromptTables, held_out_prompts, tasks_of, training_prompts
+from rlad_core.prompt_checks import check
+from rlad_core.prompt_stream import held_out_prompts, tasks_of, training_prompts
 from rlad_core.tasks import SECTIONS
 from rlad_core.tasks.knights_knaves.prompt import FORMAT_INSTRUCTION
 from services.cli.init import InitError, run_name, starters, write
@@ -61,12 +62,10 @@ def test_prompts_fit_the_tiny_models_and_responses_are_judged(task: str, tmp_pat
     assert len(trained) == 10
     # Each step asks every row at most once.
     assert len(trained) % config.rollout.prompts_per_step == 0
-    stream = PromptStream(config, tokenizer)
-    stream.table(stream.prompts(range(config.rollout.prompts_per_step)))
-    held_out = PromptTables(tokenizer, config.policy.max_length).table(held_out_prompts(config, tasks))
-    assert set(held_out["task"].to_pylist()) == {label}
-    longest = max(map(len, held_out["prompt_token_ids"].to_pylist()))
-    assert longest + config.rollout.max_response_length <= config.policy.max_length
+    checked = check(config, tokenizer)
+    assert (checked.training, checked.dropped) == (10, [])
+    assert checked.longest + config.rollout.max_response_length <= config.policy.max_length
+    assert {prompt.task for prompt in held_out_prompts(config, tasks)} == {label}
     mine = tasks[label]
     mine.warm_up()
     for prompt in trained[:2]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from rlad_core.data import Fault
-from rlad_core.tasks.base import Prompt, Task, Verdict
+from rlad_core.tasks.base import Prompt, Task, Verdict, prompt_id
 from rlad_core.tasks.math import verifier
 from rlad_core.tasks.math.comparing import Tolerance
 from rlad_core.tasks.math.extract import find_boxes, without_boxes
 from rlad_core.tasks.math.judging import BoxPolicy, Judging, Where
-from rlad_core.tasks.math.published import Format, ProblemReader
+from rlad_core.tasks.math.published import Format, MathProblem, ProblemReader, comparable
 from rlad_core.tasks.rows import FileSource, SourcedFiles
 
 
@@ -111,6 +111,14 @@ class Math(Task):
         if [content.strip() for content in find_boxes(solution).contents] == [answer]:
             return solution
         return f"{without_boxes(solution).rstrip()}\nThe answer is $\\boxed{{{answer}}}$."
+
+
+def prompt_for(problem: MathProblem, subset: str, where: str = "") -> Prompt:
+    """The prompt that asks for the answer to one problem; `where` it is from."""
+    messages, answer = problem.messages, comparable(problem.answer)
+    return Prompt(
+        prompt_id(Math.name, messages), Math.name, subset, messages, problem.to_gold(), where, answer
+    )
 
 
 def _read_gold(gold: str) -> tuple[str, str | None]:

@@ -6,10 +6,12 @@ import base64
 import datetime
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from rlad_core import data
 from rlad_core.tasks.columns import ANSWERED, ASKED, chosen, value_in
 from rlad_core.tasks.rows import AskedRow, messages_of
 
@@ -42,6 +44,18 @@ class PromptReader:
         except ValueError as error:
             raise ValueError(f"{column} is {gold!r:.60}, which is or holds no finite number") from error
         return AskedRow(messages, json.dumps({"gold": as_json(gold), "row": as_json(values)}), answer)
+
+
+def rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a path with their places (``line 3``), for a reader that takes all of them or none.
+
+    Raises:
+        DataError: it cannot be read, or a row cannot.
+    """
+    for found in data.rows(str(path)):
+        if isinstance(found, data.Fault):
+            raise data.DataError(f"{found.where}: {found.reason}")
+        yield found.where.rpartition(", ")[2], found.values
 
 
 def as_json(value: Any) -> Any:
