@@ -92,7 +92,10 @@ def _document(path: Path, encoding: str | None) -> Iterator[Found]:
             document = json.loads(text)
         except BROKEN as error:
             raise DataError(f"{path}: {said(error)}") from error
-        except (json.JSONDecodeError, RecursionError, ValueError) as error:
+        except (RecursionError, ValueError) as error:
+            if text.lstrip().startswith("{"):  # perhaps lines, of which the first is broken
+                yield from _lines(path, encoding)
+                return
             raise DataError(f"{path} is no JSON: {error}") from error
     odd = fault_of(text) is not None
     for number, values in enumerate(_rows_in(document), start=1):

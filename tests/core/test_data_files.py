@@ -82,6 +82,8 @@ def test_compressed_files(tmp_path: Path, ending: str, packed: Callable[[bytes],
     table = tmp_path / f"c.parquet.{ending}"
     table.write_bytes(packed((tmp_path / "b.parquet").read_bytes()))
     assert values(table) == ROWS
+    path.write_bytes(packed(LINES.encode()) + packed(LINES.encode()))  # as `cat` joins them
+    assert values(path) == [*ROWS, *ROWS]
     path.write_bytes(packed((LINES * 5000).encode())[:-20])
     with pytest.raises(
         DataError, match=rf"a\.jsonl\.{ending}, line \d+: the file (ends in the middle|is broken)"
@@ -237,6 +239,9 @@ def test_rows_at_fault_cost_no_others(tmp_path: Path) -> None:
     assert [row for row in found if isinstance(row, dict)] == [{"a": 1}, {"a": "\ud83d"}, {"a": 2}]
     faults = [row for row in found if isinstance(row, Fault)]
     assert [fault.where.rpartition(" ")[2] for fault in faults] == ["2", "3", "4", "6"]
+    (tmp_path / "first.jsonl").write_text('{"a": \n{"a": 2}\n')
+    broken, row = values(tmp_path / "first.jsonl")
+    assert (broken.where, row) == (f"{tmp_path}/first.jsonl, line 1", {"a": 2})
     (tmp_path / "a.csv").write_text("a,b\n1,2\n3\n4,5,6\n7,8\n")
     assert [row["a"] if isinstance(row, dict) else row.reason for row in values(tmp_path / "a.csv")] == [
         "1",
