@@ -68,8 +68,10 @@ class Look:
             found.selection = Selection(left_out["training"], left_out["evaluation"], self._cut_at)
         else:
             found.selection = self._earlier.selection
-            trained = [p for p in different(trained) if p.prompt_id not in found.selection.training]
-            held_out = [p for p in held_out if p.prompt_id not in found.selection.held_out]
+        # By their ids, as the stream leaves them out: of one id a prompt may be sound and another not.
+        trained = [p for p in different(trained) if p.prompt_id not in found.selection.training]
+        held_out = [p for p in held_out if p.prompt_id not in found.selection.held_out]
+        if self._earlier is not None:
             before = len(found.dropped)
             list(self._fitting(trained, "training", tasks))
             list(self._fitting(held_out, "evaluation", tasks))

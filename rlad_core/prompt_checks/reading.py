@@ -48,6 +48,8 @@ def read_parts(
         try:
             prompts = prompts_of(part, name, tasks)
             faults = tasks[name].faults(part.split, part.subset)
+            if odd := [prompt for prompt in prompts if not isinstance(prompt.prompt_id, str)]:
+                raise TypeError(f"a prompt has the prompt_id {odd[0].prompt_id!r:.60}, which is no text")
         except Exception as error:
             raise PromptsRefusedError(
                 f"the prompts of {name}, {part.subset}, cannot be made: {said(error)}", read.dropped
