@@ -22,6 +22,7 @@ from rlad_core.client import Endpoint, ServiceError
 from rlad_core.config import resolve_model
 from rlad_core.prompt_checks import DROPPED, Dropped, write_dropped
 from rlad_core.prompt_stream import PromptTables
+from rlad_core.schema import lengths
 from services.base.tokenizer import load_tokenizer
 from services.clients.responses import Responses
 from services.evaluate.fitting import fitted
@@ -170,6 +171,21 @@ def _respondent(model: Model, plan: EvaluationPlan) -> Respondent:
     url = base_of(model.url)
     asyncio.run(check_served(url, plan.token, [model.model]))
     return ChatEndpoint(_reached(url, plan), model.model, plan.sampling, plan.concurrency)
+
+
+def _check_fit(prompts: pa.Table, max_length: int) -> None:
+    """A response has one token at least.
+
+    Raises:
+        ValueError: a prompt leaves none; says which.
+    """
+    tokens = lengths(prompts.column("prompt_token_ids"))
+    if (longest := int(tokens.argmax())) < len(tokens) and tokens[longest] >= max_length:
+        name, subset = (prompts.column(column)[longest].as_py() for column in ("prompt_id", "subset"))
+        raise ValueError(
+            f"{int((tokens >= max_length).sum())} prompts leave no room for a response in --max-length "
+            f"{max_length}, the longest has {tokens[longest]} tokens (prompt {name} of {subset}). Raise it"
+        )
 
 
 def _reached(url: str, plan: EvaluationPlan) -> Endpoint:

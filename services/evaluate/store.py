@@ -17,7 +17,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -68,7 +68,7 @@ class AnswerStore:
         for file in _files(folder):
             table = _read(file)
             judged_here = (table.schema.metadata or {}).get(_JUDGE, b"").decode() == judge
-            for row in table.to_pylist():
+            for row in _rows(table):
                 self._responses[row["prompt_id"], row["sample_index"]] = row
                 if judged_here:
                     self._rows[row["prompt_id"], row["subset"], row["sample_index"]] = row
@@ -155,6 +155,17 @@ def _read(file: Path) -> pa.Table:
         raise StoreError(
             f"{file} holds no responses ({error}); take it away to ask for them again"
         ) from error
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Rows whose values per token stay where they are: as Python's numbers they take far more memory."""
+    lists = [field.name for field in table.schema if pa.types.is_list(field.type)]
+    columns = {name: table.column(name) for name in lists}
+    for place, row in enumerate(table.drop_columns(lists).to_pylist()):
+        for name, column in columns.items():
+            values = column[place].values
+            row[name] = None if values is None else values.to_numpy()
+        yield row
 
 
 def _write(path: Path, table: pa.Table) -> None:

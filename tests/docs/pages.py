@@ -79,3 +79,18 @@ def plain(line: str) -> str:
     line = re.sub(r"[-+]?\d[\d.,]*", "#", line)
     line = re.sub(r"[─━]+", "─", line)
     return " ".join(line.split())
+
+
+def check_shown(command: Command, printed: list[str]) -> None:
+    """Every line that is shown is printed, in this order; others only where the page says ``...``."""
+    actual = [plain(line) for line in printed if line.strip()]
+    place, left_out = 0, False
+    for line in command.output:
+        if line == "...":
+            left_out = True
+            continue
+        shown, beginning = plain(line.removesuffix("...")), line.endswith("...")
+        fits = [a.startswith(shown) if beginning else a == shown for a in actual[place:]]
+        assert any(fits if left_out else fits[:1]), (command.line, line, printed)
+        place, left_out = place + fits.index(True) + 1, False
+    assert left_out or place == len(actual), (command.line, printed[place:])

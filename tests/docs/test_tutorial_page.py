@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from pages import ROOT, Command, page, parts, plain, run, sections
+from pages import ROOT, Command, check_shown, page, parts, run, sections
 
 from rlad_core.config import load
 from services.cli import runs as cli
@@ -41,7 +41,7 @@ def _carried_out(home: Path) -> Path:
             code, printed = run(part.line, folder)
             refusals = [expected for said, expected in REFUSED.items() if part.output[0].startswith(said)]
             assert code == (refusals or [0])[0], f"{part.line}: {printed[-4000:]}"
-            _same(part, printed.replace(str(home), HOME).splitlines())
+            check_shown(part, printed.replace(str(home), HOME).splitlines())
             ran += 1
     assert ran > 10
     return folder
@@ -54,21 +54,6 @@ def _left(folder: Path) -> None:
     assert [row["trained_tokens"] > 0 and row["gradient_norm"] > 0 for row in steps] == [True] * 4
     origin = json.loads((run_dir / "code" / "origin.json").read_text())
     assert [Path(path).name for path in origin] == ["reward.py"]
-
-
-def _same(command: Command, printed: list[str]) -> None:
-    """Every line that is shown is printed, in this order; others only where the page says ``...``."""
-    actual = [plain(line) for line in printed if line.strip()]
-    place, left_out = 0, False
-    for line in command.output:
-        if line == "...":
-            left_out = True
-            continue
-        shown, beginning = plain(line.removesuffix("...")), line.endswith("...")
-        fits = [a.startswith(shown) if beginning else a == shown for a in actual[place:]]
-        assert any(fits if left_out else fits[:1]), (command.line, line, printed)
-        place, left_out = place + fits.index(True) + 1, False
-    assert left_out or place == len(actual), (command.line, printed[place:])
 
 
 def test_how_a_run_is_continued_is_what_the_command_says(

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlad_core import schema
 from rlad_core.config import load, resolve_model
+from rlad_core.evaluation import rows_of
 from runs import check_every_group_once, rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -26,7 +27,15 @@ def test_a_run_leaves_its_record(finished_run: tuple[Path, str]) -> None:
     assert {(row["when"], row["subset"]) for row in evaluations} >= {
         (when, subset) for when in ("before", "after") for subset in ("2_people", "3_people")
     }
-    assert all(row["total"] == 20 for row in evaluations if row["subset"] != "all")
+    assert all(row["total"] == 20 for row in evaluations if row["subset"] not in ("average", "all"))
+    # Every response that was judged is kept, and comes to what is recorded.
+    for when in ("before", "after"):
+        [kept] = (run_dir / "evaluations").glob(f"*-{when}.parquet")
+        answers = schema.from_parquet(kept)
+        assert set(answers.column_names) >= {"response", "verdict", "fault", "rollout_logprobs"}
+        recorded = {row["subset"]: row["accuracy"] for row in evaluations if row["when"] == when}
+        assert {row.subset: row.accuracy for row in rows_of(answers)} == pytest.approx(recorded)
+    assert "Change on the same problems" in (run_dir / "report.html").read_text()
     assert (run_dir / "report.html").stat().st_size > 10_000
     assert list((run_dir / "tensorboard").iterdir())
     for part in ("2 people", "report.html", "export"):

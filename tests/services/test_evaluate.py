@@ -1,9 +1,8 @@
-"""Models side by side, here and behind a stock vLLM server: one table, their difference, the responses."""
+"""Benchmarks on an OpenAI-compatible endpoint, which is a stock vLLM server."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from evaluate_command import answers, evaluate
 from rlad_command import Said
 
-from rlad_core.evaluation import EvaluationRow, rows_of
+from rlad_core.evaluation import rows_of
 from rlad_core.tasks.knights_knaves.generator import generate
 from services.evaluate.store import read_answers
 
@@ -41,48 +40,46 @@ def write_suite(data: Path) -> None:
     (data / "aime25.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shared))
 
 
-def test_two_models_on_benchmarks(stock_server: str, tmp_path: Path, rlad: Callable[..., Said]) -> None:
+def test_benchmarks_on_an_endpoint(stock_server: str, tmp_path: Path, rlad: Callable[..., Said]) -> None:
     write_suite(tmp_path / "data")
     printed = evaluate(
         tmp_path,
-        *("rlad:kk-student", "--endpoint", f"{stock_server}/v1", "--model", "kk", "--concurrency", "8"),
+        *("--endpoint", f"{stock_server}/v1", "--model", "kk", "--concurrency", "8"),
         *("--suite", "kk,amc23,aime25", "--data", "data", "--max-response-length", "200"),
     )
     assert "amc23 has 4 problems here, and 40 as it was published" in printed
     assert "Traceback" not in printed
-    folders = {path.name.rpartition("-")[0]: path for path in (tmp_path / "evaluations").iterdir()}
-    assert set(folders) == {"rlad-kk-student", "kk"}
-    subsets = ["2_people", "3_people", "amc23", "aime25"]
-    found: dict[str, dict[str, EvaluationRow]] = {}
-    for name, folder in folders.items():
-        table = read_answers(folder)
-        assert table is not None
-        rows = {row.subset: row for row in rows_of(table)}
-        assert set(rows) == {*subsets, "average", "all"}
-        # The problems that are in two benchmarks were answered once, and judged in each.
-        assert rows["all"].prompts == 2 * PUZZLES + 4
-        assert len(answers(folder)) == 2 * PUZZLES + 4 + SHARED
-        by_prompt: dict[str, set[str]] = {}
-        for (prompt, _, _), response in answers(folder).items():
-            by_prompt.setdefault(prompt, set()).add(response)
-        assert all(len(responses) == 1 for responses in by_prompt.values())
-        found[name] = rows
-    # The teacher, which the stock server has, is better at puzzles than the student; neither knows maths.
-    teacher, student = found["kk"], found["rlad-kk-student"]
-    assert teacher["2_people"].accuracy > student["2_people"].accuracy
-    assert teacher["amc23"].accuracy == student["amc23"].accuracy == 0
-    assert re.search(r"kk against rlad:kk-student", printed)
-    assert re.search(r"2_people +│ +│? *12", printed.replace("2 people", "2_people"))
+    [folder] = (tmp_path / "evaluations").iterdir()
+    assert folder.name.startswith("kk-")
+    table = read_answers(folder)
+    assert table is not None
+    rows = {row.subset: row for row in rows_of(table)}
+    assert list(rows) == ["2_people", "3_people", "amc23", "aime25", "average", "all"]
+    # The problems that are in two benchmarks were answered once, and judged in each.
+    assert rows["all"].prompts == 2 * PUZZLES + 4
+    assert len(answers(folder)) == 2 * PUZZLES + 4 + SHARED
+    by_prompt: dict[str, set[str]] = {}
+    for (prompt, _, _), response in answers(folder).items():
+        by_prompt.setdefault(prompt, set()).add(response)
+    assert all(len(responses) == 1 for responses in by_prompt.values())
+    # The teacher, which the server has, knows puzzles and no maths; 200 tokens are few for three people.
+    assert rows["2_people"].accuracy > 0.8
+    assert rows["amc23"].accuracy == 0
+    mean = sum(rows[subset].accuracy for subset in list(rows)[:4]) / 4
+    assert rows["average"].accuracy == pytest.approx(mean)
+    assert rows["3_people"].cut_off + rows["amc23"].cut_off + rows["amc23"].format_errors > 0
 
-    # What is kept can be read: on a terminal, and on a page.
-    student_folder = str(folders["rlad-kk-student"])
-    said = rlad("show", student_folder, "--wrong", "--subset", "3_people", "--limit", "2")
+    said = rlad("show", str(folder), "--wrong", "--subset", "amc23", "--limit", "2")
     assert said.code == 0
     assert said.out.count("sample 0") == 2
-    assert "response, by the policy" in said.out
-    said = rlad("show", str(folders["kk"]), "--limit", "1")
-    assert "<think>" in said.out
-    assert rlad("report", student_folder).code == 0
-    page = (folders["rlad-kk-student"] / "report.html").read_text()
-    assert "3 people" in page
-    assert 'title="policy -' in page
+    assert "[user]" in said.out  # the chat in words: the template is the server's
+    assert rlad("report", str(folder)).code == 0
+    assert "3 people" in (folder / "report.html").read_text()
+
+
+def test_an_endpoint_that_is_not_there_is_said_at_once(stock_server: str, tmp_path: Path) -> None:
+    printed = evaluate(tmp_path, "--endpoint", stock_server, "--model", "other", "--people", "2", code=2)
+    assert f"other: {stock_server} serves kk, not other; correct --model" in printed
+    printed = evaluate(tmp_path, "http://127.0.0.1:9", "--people", "2", code=2)
+    assert "http://127.0.0.1:9/v1/policy did not succeed within 15 s" in printed
+    assert not list(tmp_path.glob("evaluations/*"))

@@ -60,7 +60,7 @@ class ChatEndpoint(Respondent):
             tokens = int((told.get("usage") or {}).get("completion_tokens") or 0)
             response = _text(message)
             finish = str(choice.get("finish_reason") or "stop")
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise ServiceError(
                 f"{self._endpoint.url} answered no chat completion: {json.dumps(told)[:300]}"
             ) from error
