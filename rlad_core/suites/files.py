@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rlad_core.suites.catalogue import Suite
+from rlad_core.tasks.suite import Suite
 
 ENDINGS = (".parquet", ".jsonl")
 
@@ -16,7 +16,7 @@ def find(suite: Suite, data: Path) -> list[Path]:
     Looked at, in this order: a file with the suite's name in `data` or in a folder there
     (``aime24.parquet``); a folder with its name, which is where `Suite.command` puts it; folders called like
     the data set, with its owner (``HuggingFaceH4/aime_2024``) or without; the hub's own cache
-    (``datasets--HuggingFaceH4--aime_2024``). Of kk also the files that Logic-RL ships (``3ppl``).
+    (``datasets--HuggingFaceH4--aime_2024``); and what else the suite's files are called.
     """
     for pattern in (f"{suite.name}.*", f"*/{suite.name}.*"):
         if found := _data_files(data, pattern):
@@ -25,8 +25,9 @@ def find(suite: Suite, data: Path) -> list[Path]:
         for pattern in suite.files:
             if found := _data_files(folder, pattern):
                 return found
-    if suite.task == "knights_knaves":
-        return _data_files(data, "*/*ppl*") or _data_files(data, "*ppl*")
+    for pattern in suite.loose:
+        if found := _data_files(data, pattern):
+            return found
     return []
 
 

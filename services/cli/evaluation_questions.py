@@ -13,7 +13,7 @@ from rlad_core.config import ConfigError, EvaluationRecipe, Problem, load, resol
 from rlad_core.config.models import model_problems
 from rlad_core.prompt_checks import Dropped, PromptsRefusedError, parts_of, read_parts
 from rlad_core.prompt_stream import tasks_of
-from rlad_core.suites import suite_prompts
+from rlad_core.suites import SUITES, prompts_in
 from rlad_core.tasks import Asked, Prompt, TaskSpec, section_of, shipped
 
 _NAME = "evaluation"
@@ -111,7 +111,7 @@ def read_questions(asking: Asking) -> Read:
     recipes = {model: _recipe(asking, model, sections) for model in asking.local}
     recipe = next(iter(recipes.values()), None) or _recipe(asking, _ELSEWHERE, sections)
     if asking.suites:
-        asked = suite_prompts(asking.suites, asking.data.expanduser(), count=asking.asked.count)
+        asked = prompts_in(asking.data.expanduser(), SUITES, asking.suites, count=asking.asked.count)
         return Read(asked.prompts, shipped(), recipe, recipes, asked.remarks)
     judges = {section.label: section.judge() for section in recipe.task_sections.values()}
     found = read_parts(parts_of(recipe, "evaluation"), "evaluation", tasks_of(recipe))
