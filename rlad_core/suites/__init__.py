@@ -3,7 +3,7 @@
 In: names of suites, a folder with files as the hub has them. Out: prompts of the shipped tasks, each of which
 declares its benchmarks (`suites.py` in its folder). Downloads nothing: what is missing is named with the
 command that fetches it.
-Called by: the command `rlad evaluate --suite`.
+Called by: the command `rlad evaluate --suite`. `prompts` reads the files; the names alone load nothing for that.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import importlib
 import importlib.util
 
 from rlad_core import tasks
-from rlad_core.suites.prompts import SuiteError, SuitePrompts, prompts_in
 from rlad_core.tasks.suite import Suite
 
-__all__ = ["SUITES", "Suite", "SuiteError", "SuitePrompts", "prompts_in"]
+__all__ = ["SUITES", "Suite"]
 
 
 def _suites() -> dict[str, Suite]:

@@ -13,7 +13,6 @@ from rlad_core.config import ConfigError
 from rlad_core.suites import SUITES
 from rlad_core.tasks import DEFAULT, SECTIONS, Asked
 from services.cli.console import complain, err, out
-from services.cli.evaluation_questions import Asking, read_questions
 from services.cli.extras import needs_services
 
 _OUT = "evaluations"
@@ -113,6 +112,9 @@ def evaluate(
 
         rlad evaluate my-student --task my_tasks.py:Riddles --count 100
     """
+    # Here, for the other commands' sake: it loads what reads data.
+    from services.cli.evaluation_questions import Asking, read_questions
+
     asking = Asking(
         task=task or ("" if suite else DEFAULT),
         suites=[name.strip() for name in suite.split(",") if name.strip()],

@@ -13,7 +13,8 @@ from rlad_core.config import ConfigError, EvaluationRecipe, Problem, load, resol
 from rlad_core.config.models import model_problems
 from rlad_core.prompt_checks import Dropped, PromptsRefusedError, parts_of, read_parts
 from rlad_core.prompt_stream import tasks_of
-from rlad_core.suites import SUITES, prompts_in
+from rlad_core.suites import SUITES
+from rlad_core.suites.prompts import prompts_in
 from rlad_core.tasks import Asked, Prompt, TaskSpec, section_of, shipped
 
 _NAME = "evaluation"
@@ -125,7 +126,7 @@ def _sections(asking: Asking) -> list[dict[str, Any]]:
     task, asked = asking.task, asking.asked
     if not task.endswith((".yaml", ".yml")):
         try:
-            return [section_of(task, asked)]
+            return [_named(section_of(task, asked))]
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--task") from error
     try:
@@ -133,6 +134,16 @@ def _sections(asking: Asking) -> list[dict[str, Any]]:
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--task") from error
     return [section.model_dump(mode="json") for section in load(Path(task)).task_sections.values()]
+
+
+def _named(section: dict[str, Any]) -> dict[str, Any]:
+    """Data files of one name are told apart by their folders' names."""
+    files = section.get("evaluation", {}).get("files", [])
+    stems = [Path(file["path"]).stem for file in files]
+    for file, stem in zip(files, stems, strict=True):
+        if stems.count(stem) > 1 and (folder := Path(file["path"]).absolute().parent.name):
+            file["name"] = f"{folder}-{stem}"
+    return section
 
 
 def _recipe(asking: Asking, model: str, sections: list[dict[str, Any]]) -> EvaluationRecipe:

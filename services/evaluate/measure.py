@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -201,7 +202,7 @@ def _reached(url: str, plan: EvaluationPlan) -> Endpoint:
 
 def _answer(plan: EvaluationPlan, entries: list[_Entry], console: Console) -> None:
     start_limit_s = plan.cluster.start_timeout_s
-    replicas = plan.devices.replicas or 1
+    replicas = plan.devices.replicas or max(1, _gpus_here() // plan.devices.tensor_parallel)
     judge = f"{_NAME}-verifier"
     with (
         cluster(plan.cluster, wanted_cpus=_CPUS + 2 * replicas),
@@ -221,6 +222,14 @@ def _answer(plan: EvaluationPlan, entries: list[_Entry], console: Console) -> No
                     asyncio.run(
                         continued(entry.store, entry.respondent, services, plan.questions, progress.told)
                     )
+
+
+def _gpus_here() -> int:
+    """GPUs of this machine, for the CPUs that an embedded Ray is to count; it finds the GPUs itself."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([each for each in visible.split(",") if each.strip()])
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+_WIDTH = 32
 _LINES = 10
 """How often something is said where there is no terminal."""
 
@@ -45,7 +46,8 @@ class AnswerProgress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task(label, total=total, completed=done, numbers="")
+        shown = label if len(label) <= _WIDTH else f"…{label[-_WIDTH:]}"
+        self._task = self._progress.add_task(shown, total=total, completed=done, numbers="")
 
     def __enter__(self) -> Self:
         self._progress.start()

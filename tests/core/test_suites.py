@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlad_core.suites import SUITES, SuiteError, SuitePrompts, prompts_in
+from rlad_core.suites import SUITES
+from rlad_core.suites.prompts import SuiteError, SuitePrompts, prompts_in
 from rlad_core.tasks import Prompt
 from rlad_core.tasks.knights_knaves.generator import generate
 from rlad_core.tasks.math.task import Math

@@ -191,3 +191,17 @@ def test_where_responses_are_kept(
     (tmp_path / "evaluations").rmdir()
     (tmp_path / "evaluations").write_text("")  # so that there can be no such folder
     assert plan("owner/model").out.name.startswith("rlad-evaluations-")
+
+
+def test_files_of_one_name_are_told_apart(plan: Callable[..., EvaluationPlan], tmp_path: Path) -> None:
+    row = json.dumps({"question": "1 + 1", "answer": "#### 2"}) + "\n"
+    files = [tmp_path / folder / "test.jsonl" for folder in ("a", "b")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(row)
+    paths = [part for file in files for part in ("--file", str(file))]
+    made = plan("owner/model", "--task", "math", "--format", "gsm8k", *paths)
+    assert [prompt.subset for prompt in made.questions.prompts] == ["a-test", "b-test"]
+    # The same problem, answered once.
+    assert len(made.questions.distinct) == 1
+    assert len(made.questions.rows()) == 2

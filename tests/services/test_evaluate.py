@@ -81,5 +81,5 @@ def test_an_endpoint_that_is_not_there_is_said_at_once(stock_server: str, tmp_pa
     printed = evaluate(tmp_path, "--endpoint", stock_server, "--model", "other", "--people", "2", code=2)
     assert f"other: {stock_server} serves kk, not other; correct --model" in printed
     printed = evaluate(tmp_path, "http://127.0.0.1:9", "--people", "2", code=2)
-    assert "http://127.0.0.1:9/v1/policy did not succeed within 15 s" in printed
+    assert "http://127.0.0.1:9/v1/policy did not succeed within 10 s" in printed
     assert not list(tmp_path.glob("evaluations/*"))

@@ -115,7 +115,7 @@ async def check_served(url: str, token: str | None, models: Sequence[str]) -> No
     Raises:
         ServiceError, TimeoutError: it does not answer, refuses the key, or serves others; says what.
     """
-    async with Endpoint(url, token=token, call_timeout_s=10, timeout_s=15, connections=1) as probe:
+    async with Endpoint(url, token=token, call_timeout_s=5, timeout_s=10, connections=1) as probe:
         try:
             answer = await probe.request("GET", "/v1/models", what="the models that are served")
         except UnknownNameError:

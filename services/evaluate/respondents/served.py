@@ -88,6 +88,6 @@ async def policy_of(url: str, token: str | None) -> dict[str, Any]:
     Raises:
         ServiceError, TimeoutError: it does not answer, or is none.
     """
-    async with Endpoint(url, token=token, call_timeout_s=10, timeout_s=15, connections=1) as probe:
+    async with Endpoint(url, token=token, call_timeout_s=5, timeout_s=10, connections=1) as probe:
         answer = await probe.request("GET", "/v1/policy", what="what the rollout service samples from")
         return dict(answer.json())
