@@ -3,7 +3,7 @@
 In: names of suites, a folder with files as the hub has them. Out: prompts of the shipped tasks, each of which
 declares its benchmarks (`suites.py` in its folder). Downloads nothing: what is missing is named with the
 command that fetches it.
-Called by: the command `rlad evaluate --suite`. `prompts` reads the files; the names alone load nothing for that.
+Called by: the command `rlad evaluate --suite`. `prompts` reads the files; the names alone load little.
 """
 
 from __future__ import annotations
