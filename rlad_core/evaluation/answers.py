@@ -20,6 +20,10 @@ _PER_TOKEN = [
 ]
 
 
+PER_TOKEN: Final = tuple(field.name for field in _PER_TOKEN)
+"""Columns with a value for each token of the response."""
+
+
 def _field(name: str, kind: pa.DataType) -> pa.Field:
     return pa.field(name, kind, nullable=False)
 

@@ -81,4 +81,4 @@ def show(
 def _is(kept_when: str, step: int, asked: str) -> bool:
     if asked.isdecimal():
         return step == int(asked)
-    return kept_when == asked or (asked == "evaluation" and kept_when != "training")
+    return kept_when == asked

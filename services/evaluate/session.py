@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rlad_core.client.errors import ServiceError
+from rlad_core.evaluation import PER_TOKEN
 from rlad_core.waiting import all_of
 from services.clients.responses import Responses
 from services.evaluate.judging import Judged, judged_rows
@@ -109,11 +110,7 @@ def missing(store: AnswerStore, questions: Questions) -> tuple[list[Judged], lis
 
 
 def _kept(row: dict[str, Any]) -> Answer:
-    values = {
-        name: np.asarray(row[name])
-        for name in ("response_token_ids", "rollout_logprobs", "policy_versions", "teacher_logprobs")
-        if row.get(name) is not None
-    }
+    values = {name: np.asarray(row[name]) for name in PER_TOKEN if row.get(name) is not None}
     texts = {name: row[name] for name in ("prompt", "response", "opened", "finish_reason")}
     return Answer(**texts, tokens=row["tokens"], values=values)
 

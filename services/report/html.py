@@ -14,8 +14,8 @@ from services.report.responses import Filter, ReadResponse, responses_of, token_
 
 WRONG, TRAINED = 20, 10
 """Responses of the last evaluation that are not right, and of the last step that was kept."""
-_LONGEST = 20_000
-"""Characters, and tokens with colours, of a response on a page; `rlad show` has all of it."""
+_LONGEST, _COLOURED = 20_000, 2_000
+"""Characters of a text on a page, and tokens of a response that get a colour; `rlad show` has all of it."""
 
 
 def template(name: str) -> jinja2.Template:
@@ -27,7 +27,13 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"colour": colour, "certain": CERTAIN, "legend": LEGEND, "longest": _LONGEST}
+    environment.globals |= {
+        "colour": colour,
+        "certain": CERTAIN,
+        "legend": LEGEND,
+        "longest": _LONGEST,
+        "most_coloured": _COLOURED,
+    }
     return environment.get_template(name)
 
 

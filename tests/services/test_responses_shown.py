@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,22 @@ def run_dir(tmp_path: Path) -> Path:
     return folder
 
 
+def check_closed(page: str) -> None:
+    """Every tag is closed, in its order."""
+    opened: list[str] = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in ("meta", "img"):
+                opened.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert opened.pop() == tag
+
+    Tags().feed(page)
+    assert not opened
+
+
 def test_what_is_kept(run_dir: Path) -> None:
     assert [kept.label for kept in kept_in(run_dir)] == ["before", "after", "training, step 3"]
     [line] = change_of(run_dir)
@@ -150,6 +168,10 @@ def test_the_page(run_dir: Path, rlad: Callable[..., Said]) -> None:
         assert text in page
     assert page.count('<details class="response">') == 2
     assert f'style="background:{colour(-3.0)}" title="policy -3.000, teacher -0.020"' in page
+    # Spaces and line breaks of the text stand as they are, and nothing else stands between tokens.
+    [shown] = re.findall(r"by the policy</h4>\n\n?<div class=\"said\">(.*?)</div>", page, re.DOTALL)[:1]
+    assert re.sub(r"<[^>]*>", "", shown).strip() == TEXT
+    check_closed(page)
 
 
 def test_what_a_model_writes_moves_no_cursor_and_runs_no_script(

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from rlad_core.evaluation import PER_TOKEN
 from rlad_core.schema import to_responses
 from services.clients.responses import Responses
 from services.evaluate.respondents.interface import Answer, Respondent, Sampling, Wanted
 from services.rollout.settings import SamplingSettings
-
-_VALUES = ("response_token_ids", "rollout_logprobs", "policy_versions")
 
 
 class DeployedModel(Respondent):
@@ -76,7 +75,7 @@ class DeployedModel(Respondent):
         rollouts = await self._services.sample(groups, self._sampling, self._version)
         turns = to_responses(rollouts, self._prompts).column("response").to_pylist()
         columns = {name: rollouts.column(name).to_pylist() for name in ("response", "finish_reason")}
-        values = {name: rollouts.column(name) for name in _VALUES}
+        values = {name: rollouts.column(name) for name in PER_TOKEN if name in rollouts.column_names}
         return [
             Answer(
                 prompt=self._texts[place].as_py(),
