@@ -1,5 +1,11 @@
-"""Evaluation: a model's accuracy on held-out prompts.
+"""Evaluation: models here and elsewhere answer held-out prompts, and a verifier judges what they write.
 
-In: an `EvaluationRecipe` (a run's recipe is one), and the policy version that is to answer. Out:
-`EvaluationRow`s. Called by: the command `rlad evaluate`, and the learner through the actor that a run starts.
+    plan.py         what was asked for           respondents/   who answers: deployed here, served, an endpoint
+    questions.py    prompts by subset            judging.py     responses with their verdicts
+    session.py      asks for what is missing     store.py       keeps it, in Parquet
+    measure.py      all of it, for the command   evaluator.py   the same for a run, as an actor
+
+In: an `EvaluationPlan`; or a run's recipe and the policy version that is to answer. Out: ANSWERS of
+`rlad_core.evaluation`, and the `EvaluationRow`s that they come to.
+Called by: the command `rlad evaluate`, and the learner through the actor that a run starts.
 """
