@@ -5,7 +5,7 @@ over problems), `PairedRow`s (two models compared), and a word for why a respons
 Called by: evaluate and report of the services.
 """
 
-from rlad_core.evaluation.answers import ANSWERS, PER_TOKEN, rows_of, verdicts_of
+from rlad_core.evaluation.answers import ANSWERS, PER_TOKEN, latest_of, rows_of, verdicts_of
 from rlad_core.evaluation.faults import FORMLESS, Fault, fault_of
 from rlad_core.evaluation.intervals import Interval, accuracy_interval, mean_interval, share_interval, wilson
 from rlad_core.evaluation.measures import ks_of, mean_at_k, pass_at_k
@@ -28,6 +28,7 @@ __all__ = [
     "evaluation_rows",
     "fault_of",
     "ks_of",
+    "latest_of",
     "mcnemar",
     "mean_at_k",
     "mean_interval",

@@ -46,6 +46,18 @@ ANSWERS: Final = pa.schema(
 ``verdict`` is the reason in words, ``fault`` a word for it (`Fault`), ``tokens`` the response's length."""
 
 
+def latest_of(tables: Sequence[pa.Table]) -> pa.Table:
+    """ANSWERS of several files, each response once: of one that was judged again the later verdict.
+
+    Args:
+        tables: at least one, the later ones last.
+    """
+    table = pa.concat_tables(tables)
+    keys = zip(*(table[name].to_pylist() for name in ("prompt_id", "subset", "sample_index")), strict=True)
+    last = {key: row for row, key in enumerate(keys)}
+    return table if len(last) == len(table) else table.take(pa.array(sorted(last.values()), pa.int64()))
+
+
 def rows_of(answers: pa.Table, ks: Sequence[int] = ()) -> list[EvaluationRow]:
     """The table of an evaluation; see `evaluation_rows`."""
     return evaluation_rows(

@@ -24,7 +24,7 @@ from typing import IO, Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlad_core.evaluation import ANSWERS
+from rlad_core.evaluation import ANSWERS, latest_of
 
 SETTINGS, RESPONSES, PARTS = "settings.json", "responses.parquet", "parts"
 _JUDGE = b"rlad.judge"
@@ -137,7 +137,7 @@ def read_answers(folder: Path) -> pa.Table | None:
         StoreError: a file is broken.
     """
     tables = [_read(file) for file in _files(folder)]
-    return pa.concat_tables(tables) if tables else None
+    return latest_of(tables) if tables else None
 
 
 def _files(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rlad_core.evaluation import PairedRow, paired_rows, verdicts_of
+from rlad_core.evaluation import PairedRow, latest_of, paired_rows, verdicts_of
 from rlad_core.schema import SchemaError, from_ipc, from_parquet
 
 ANSWERS = "evaluations"
@@ -54,7 +54,7 @@ class Kept:
                 return from_ipc(self.files[0].read_bytes())
             except SchemaError as error:
                 raise SchemaError(f"{self.files[0]}: {error}") from error
-        return pa.concat_tables([from_parquet(file).replace_schema_metadata(None) for file in self.files])
+        return latest_of([from_parquet(file).replace_schema_metadata(None) for file in self.files])
 
 
 def answers_name(when: str, step: int) -> str:

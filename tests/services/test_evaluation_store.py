@@ -17,6 +17,7 @@ from services.evaluate.respondents.deployed import folder_identity
 from services.evaluate.respondents.interface import opened_before
 from services.evaluate.session import missing
 from services.evaluate.store import AnswerStore, StoreError, folder_name, read_answers
+from services.report.answers import kept_in
 
 JUDGE = "judge 1"
 
@@ -83,6 +84,11 @@ def test_another_judge_judges_the_same_responses(tmp_path: Path) -> None:
         again, wanted = missing(store, Questions([A], samples=1))
         assert ([each.answer.response for each in again], wanted) == (["a 0"], [])
         store.add([answered(A, 0, correct=False)])
+        store.flush()
+        # Stopped here, both verdicts are in files, and the later one counts.
+        for kept in (read_answers(tmp_path), kept_in(tmp_path)[0].read()):
+            assert kept is not None
+            assert kept["correct"].to_pylist() == [False]
         store.merge()
     with AnswerStore(tmp_path, {}, "judge 2") as store:
         assert missing(store, Questions([A], samples=1)) == ([], [])
