@@ -43,7 +43,7 @@ def plan_of(
         if model in asking.urls:
             models.append(ServedModel(model, model))
         else:
-            models.append(LocalModel(model, _engine(asking, read, model, dtype)))
+            models.append(LocalModel(model, read.recipes[model], _engine(asking, read, model, dtype)))
     models += [EndpointModel(name, asking.endpoint, name) for name in asking.names]
     return EvaluationPlan(
         models=tuple(models),

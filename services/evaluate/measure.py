@@ -23,7 +23,6 @@ from rlad_core.client import Endpoint, ServiceError
 from rlad_core.config import resolve_model
 from rlad_core.prompt_checks import DROPPED, Dropped, write_dropped
 from rlad_core.prompt_stream import PromptTables
-from rlad_core.schema import lengths
 from services.base.tokenizer import load_tokenizer
 from services.clients.responses import Responses
 from services.evaluate.fitting import fitted
@@ -73,7 +72,7 @@ def measure(plan: EvaluationPlan, console: Console) -> list[Measured]:
         IncompleteError: some responses could not be had; what was done is kept.
         DeploymentError, TimeoutError: a service did not start or answer; what was done is kept.
     """
-    plan, too_long = _fitting(plan)
+    plan, too_long = _fitting(plan, console)
     for line in left_out([*plan.dropped, *too_long], _kept(plan, too_long)):
         console.print(line, style="dim", markup=False, soft_wrap=True)
     with ExitStack() as stores:
@@ -94,9 +93,9 @@ def measure(plan: EvaluationPlan, console: Console) -> list[Measured]:
         return [Measured(entry.label, entry.store.folder, entry.store.table(keys)) for entry in entries]
 
 
-def _fitting(plan: EvaluationPlan) -> tuple[EvaluationPlan, list[Dropped]]:
+def _fitting(plan: EvaluationPlan, console: Console) -> tuple[EvaluationPlan, list[Dropped]]:
     try:
-        return fitted(plan)
+        return fitted(plan, console)
     except (ValueError, OSError) as error:
         raise PlanError(str(error)) from error
 
@@ -172,21 +171,6 @@ def _respondent(model: Model, plan: EvaluationPlan) -> Respondent:
     url = base_of(model.url)
     asyncio.run(check_served(url, plan.token, [model.model]))
     return ChatEndpoint(_reached(url, plan), model.model, plan.sampling, plan.concurrency)
-
-
-def _check_fit(prompts: pa.Table, max_length: int) -> None:
-    """A response has one token at least.
-
-    Raises:
-        ValueError: a prompt leaves none; says which.
-    """
-    tokens = lengths(prompts.column("prompt_token_ids"))
-    if (longest := int(tokens.argmax())) < len(tokens) and tokens[longest] >= max_length:
-        name, subset = (prompts.column(column)[longest].as_py() for column in ("prompt_id", "subset"))
-        raise ValueError(
-            f"{int((tokens >= max_length).sum())} prompts leave no room for a response in --max-length "
-            f"{max_length}, the longest has {tokens[longest]} tokens (prompt {name} of {subset}). Raise it"
-        )
 
 
 def _reached(url: str, plan: EvaluationPlan) -> Endpoint:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlad_core.config import ClusterConfig
+from rlad_core.config import ClusterConfig, EvaluationRecipe
 from rlad_core.prompt_checks import Dropped
 from services.evaluate.questions import Questions
 from services.evaluate.respondents import Sampling
@@ -18,10 +18,12 @@ class LocalModel:
     """A model that is deployed here.
 
     label: as the person wrote it.
+    recipe: with its lengths.
     engine: how it is deployed; replicas and GPUs are set when the cluster is known, see `Devices`.
     """
 
     label: str
+    recipe: EvaluationRecipe
     engine: RolloutArgs
 
 

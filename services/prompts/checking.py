@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rlad_core.config import EvaluationRecipe, RunConfig, resolve_model
 from rlad_core.prompt_checks import Checked, Dropped, PromptsRefusedError, check, write_dropped
-from rlad_core.tasks import write_untrained
+from rlad_core.tasks import Prompt, write_untrained
 from services.base.tokenizer import load_tokenizer
 from services.prompts.shown import Shown, left_out, summary
 
@@ -34,13 +34,17 @@ def policy_folder(config: EvaluationRecipe) -> Iterator[str]:
 
 
 def check_here(
-    config: EvaluationRecipe, model_folder: str, console: Console, earlier: Checked | None = None
+    config: EvaluationRecipe,
+    model_folder: str,
+    console: Console,
+    earlier: Checked | None = None,
+    held_out: Sequence[Prompt] | None = None,
 ) -> Checked:
     """Check all prompts of a recipe, with a progress bar.
 
     Args:
         model_folder: where the policy's tokenizer is.
-        earlier: see `rlad_core.prompt_checks.check`.
+        earlier, held_out: see `rlad_core.prompt_checks.check`.
 
     Raises:
         PromptsRefusedError: see `check`; or there is no tokenizer.
@@ -53,7 +57,7 @@ def check_here(
             raise PromptsRefusedError(
                 f"the tokenizer of {config.policy.model} cannot be loaded: {error}"
             ) from error
-        return check(config, tokenizer, shown, earlier)
+        return check(config, tokenizer, shown, earlier, held_out)
 
 
 def tell(checked: Checked, say: Callable[[str], None], file: Path | None) -> None:

@@ -61,7 +61,7 @@ LAYOUTS: dict[str, tuple[str, str, list[dict[str, Any]], list[str]]] = {
         [{"id": 0, "question": "A", "answer": 27.0}, {"id": 1, "question": "B", "answer": 2.5}],
         ["27", "2.5"],
     ),
-    "the same as text": ("amc23", "amc23/test.jsonl", [{"question": "A", "answer": "27.0"}], ["27"]),
+    "the same as text": ("amc23", "amc23/test.jsonl", [{"question": "A", "answer": "27.0"}], ["27.0"]),
     "amc24": ("amc24", "2024_AMC12/amc12-2024.jsonl", [{"problem": "A", "answer": "18"}], ["18"]),
     "an answer beside the solution": (
         "math500",
@@ -169,11 +169,11 @@ def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"question": "A", "answer": None}], "line 1 is no row of amc23: it has no answer that is a text"),
-        ([{"question": "A", "answer": float("nan")}], "line 1 is no row of amc23: its answer is nan"),
+        ([{"question": "A", "answer": None}], "line 1 is no row of amc23: nothing in column answer"),
+        ([{"question": "A", "answer": float("nan")}], "line 1 is no row of amc23: the answer is nan"),
         (
             [{"question": "A", "answer": 1}, {"answer": 2}],
-            "line 2 is no row of amc23: it has none of problem",
+            "line 2 is no row of amc23: there is no column prompt, question",
         ),
         ([{"question": "A", "answer": 1}, {"question": "A", "answer": 2}], "line 2: the problem of .*line 1"),
         ([], "there are no rows in"),
