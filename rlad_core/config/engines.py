@@ -13,6 +13,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from rlad_core.sections.base import Section
 from rlad_core.sections.paths import ModelReference
+from rlad_core.sections.resume import Fixed, Free
 
 Dtype = Literal["float32", "bfloat16"]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -35,18 +36,20 @@ MODEL_HELP = (
 class ReplicaSettings(Section):
     """Replicas of a service, and what each takes."""
 
-    num_replicas: PositiveInt = 1
-    num_cpus: NonNegativeFloat = Field(default=1, description="What Ray reserves for one replica.")
-    num_gpus: NonNegativeFloat = Field(default=0, description="0: runs on CPUs; fractions share a GPU.")
-    node_labels: dict[str, str] = Field(default={}, description=PLACES)
+    num_replicas: Free[PositiveInt] = 1
+    num_cpus: Free[NonNegativeFloat] = Field(default=1, description="What Ray reserves for one replica.")
+    num_gpus: Free[NonNegativeFloat] = Field(default=0, description="0: runs on CPUs; fractions share a GPU.")
+    node_labels: Free[dict[str, str]] = Field(default={}, description=PLACES)
 
 
 class EngineSettings(ReplicaSettings):
     """The engine inside a replica."""
 
-    tensor_parallel_size: PositiveInt = Field(default=1, description="GPUs one replica spans (engine vllm).")
-    threads: PositiveInt = Field(default=1, description="CPU threads one replica computes with.")
-    kv_cache_memory_gib: PositiveFloat = Field(
+    tensor_parallel_size: Free[PositiveInt] = Field(
+        default=1, description="GPUs one replica spans (engine vllm)."
+    )
+    threads: Free[PositiveInt] = Field(default=1, description="CPU threads one replica computes with.")
+    kv_cache_memory_gib: Free[PositiveFloat] = Field(
         default=1.0, description="KV cache of a replica on CPUs (engine vllm)."
     )
 
@@ -58,40 +61,44 @@ class RolloutEngine(EngineSettings):
     keep as many responses in flight as ``max_num_seqs`` admits.
     """
 
-    gpu_memory_utilization: Share = Field(
+    gpu_memory_utilization: Free[Share] = Field(
         default=0.5, description="Share of a GPU's memory for a replica on GPUs."
     )
-    max_num_seqs: PositiveInt = Field(
+    max_num_seqs: Free[PositiveInt] = Field(
         default=256, description="Responses one engine generates at the same time."
     )
-    max_num_batched_tokens: PositiveInt = Field(default=8192, description="Tokens of one engine step.")
-    timeout_s: PositiveFloat = Field(default=1800.0, description="Longest wait for the groups of one call.")
+    max_num_batched_tokens: Free[PositiveInt] = Field(default=8192, description="Tokens of one engine step.")
+    timeout_s: Free[PositiveFloat] = Field(
+        default=1800.0, description="Longest wait for the groups of one call."
+    )
 
 
 class TeacherEngine(EngineSettings):
     """An engine that scores."""
 
-    model: ModelReference = Field(description=MODEL_HELP + ".")
-    engine: Literal["torch", "vllm"] = Field(
+    model: Fixed[ModelReference] = Field(description=MODEL_HELP + ".")
+    engine: Free[Literal["torch", "vllm"]] = Field(
         default="torch", description="torch: one packed forward, no KV cache."
     )
-    dtype: Dtype = "float32"
-    max_tokens_per_batch: PositiveInt = Field(
+    dtype: Fixed[Dtype] = "float32"
+    max_tokens_per_batch: Free[PositiveInt] = Field(
         default=16384,
         description="Tokens of one forward pass. Bounds memory, and the longest sequence.",
     )
-    gpu_memory_utilization: Share = Field(default=0.4, description="Share of a GPU's memory for engine vllm.")
+    gpu_memory_utilization: Free[Share] = Field(
+        default=0.4, description="Share of a GPU's memory for engine vllm."
+    )
 
 
 class VerifierSettings(Section):
     """The processes that judge responses, and the limits of one check."""
 
-    workers: PositiveInt = Field(
+    workers: Free[PositiveInt] = Field(
         default=2,
         description="Processes that judge, in each replica; up to three more each while checks are slow.",
     )
-    time_limit_s: PositiveFloat = Field(
+    time_limit_s: Free[PositiveFloat] = Field(
         default=5.0,
         description="Time of one check, without what it waits for a processor; a longer one counts as wrong.",
     )
-    memory_limit_mib: PositiveInt = Field(default=512, description="Memory that one check may take.")
+    memory_limit_mib: Free[PositiveInt] = Field(default=512, description="Memory that one check may take.")

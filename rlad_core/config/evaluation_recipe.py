@@ -17,6 +17,7 @@ from rlad_core.config.settings import (
 from rlad_core.sections import code
 from rlad_core.sections.base import Section
 from rlad_core.sections.paths import CHECKED
+from rlad_core.sections.resume import Fixed, Free
 from rlad_core.tasks import AnyTask, TaskSection
 
 _Part = TypeVar("_Part")
@@ -26,18 +27,18 @@ Recipe = TypeVar("Recipe", bound="EvaluationRecipe")
 class EvaluationRecipe(Section):
     """Everything that decides an evaluation."""
 
-    name: str = Field(
+    name: Fixed[str] = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="The run's folder: letters, digits, '.', '_', '-'.",
     )
-    seed: NonNegativeInt = 0
-    strict: bool = Field(
+    seed: Fixed[NonNegativeInt] = 0
+    strict: Free[bool] = Field(
         default=False,
         description="Refuse to start where a prompt cannot be used; false: it is left out and named.",
     )
     policy: PolicyConfig
-    task: AnyTask | None = Field(default=None, description="What is trained on and evaluated.")
-    tasks: tuple[AnyTask, ...] = Field(
+    task: Fixed[AnyTask | None] = Field(default=None, description="What is trained on and evaluated.")
+    tasks: Fixed[tuple[AnyTask, ...]] = Field(
         default=(), strict=False, description="Instead of task: several, whose prompts are shuffled together."
     )
     rollout: RolloutConfig = RolloutConfig()

@@ -16,7 +16,7 @@ from rlad_core.config.evaluation_recipe import EvaluationRecipe, Recipe
 from rlad_core.config.models import SHIPPED, model_problems
 from rlad_core.config.run import RunConfig
 from rlad_core.sections.findings import problems_of
-from rlad_core.sections.paths import FOLDER, typed
+from rlad_core.sections.paths import FOLDER, expanded, typed
 from rlad_core.sections.problems import ConfigError, Problem
 
 # As people write them; the rest follows.
@@ -95,7 +95,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             problems are listed at once, except that fields are compared with each other only when each
             is right by itself.
     """
-    file = _find(Path(path))
+    file = _find(expanded(str(path)))
     try:
         data = parse(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -211,6 +211,15 @@ def assign(data: Any, override: str) -> Any:
     except yaml.YAMLError as error:
         raise ValueError(f"its value is no YAML ({str(error).splitlines()[0]}). Put it in quotes") from error
     return _with(data, path.strip().split("."), value, done=())
+
+
+def with_value(data: Any, path: str, value: Any) -> Any:
+    """A copy of a recipe's values with another one at a path such as ``stages.0.steps``.
+
+    Raises:
+        ValueError: the path leads nowhere.
+    """
+    return _with(data, path.split("."), value, done=())
 
 
 def _with(data: Any, steps: Sequence[str], value: Any, done: tuple[str, ...]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.run import RunConfig
+from rlad_core.sections.paths import expanded
 from rlad_core.sections.problems import Problem
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ def resolve_model(reference: str) -> str:
         raise ValueError(
             "a tiny: model has no weights yet. It is for policy.model with policy.init: random only"
         )
-    folder = Path(reference).expanduser()
+    folder = expanded(reference)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ValueError(

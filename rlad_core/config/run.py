@@ -12,15 +12,16 @@ from rlad_core.config.settings import LearnerConfig, OutputConfig, WeightsConfig
 from rlad_core.config.teachers import AnyTeacher, OwnTeacher, ServeTeacher, TeacherSection
 from rlad_core.objectives import KINDS, AnyObjective
 from rlad_core.sections.base import Section
+from rlad_core.sections.resume import Fixed, Free, Grows
 
 
 class Stage(Section):
     """A number of steps under one objective. Schedule and annealing start anew with each stage."""
 
-    name: str | None = Field(default=None, description="Shown in tables; null: the objective's kind.")
-    steps: PositiveInt
-    objective: AnyObjective
-    lr: PositiveFloat | None = Field(default=None, description="null: learner.lr.")
+    name: Free[str | None] = Field(default=None, description="Shown in tables; null: the objective's kind.")
+    steps: Grows[PositiveInt]
+    objective: Fixed[AnyObjective]
+    lr: Fixed[PositiveFloat | None] = Field(default=None, description="null: learner.lr.")
 
     @property
     def label(self) -> str:
@@ -42,11 +43,11 @@ class StagePosition:
 class RunConfig(EvaluationRecipe):
     """Everything that decides a run. Build it with :func:`rlad_core.config.load`, which checks the whole."""
 
-    teacher: AnyTeacher | None = Field(default=None, description="Started only if a stage needs it.")
-    teachers: tuple[AnyTeacher, ...] = Field(
+    teacher: Fixed[AnyTeacher | None] = Field(default=None, description="Started only if a stage needs it.")
+    teachers: Fixed[tuple[AnyTeacher, ...]] = Field(
         default=(), strict=False, description="Instead of teacher: several, each with the tasks it teaches."
     )
-    stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
+    stages: Annotated[Grows[tuple[Stage, ...]], Field(strict=False, min_length=1)]
     learner: LearnerConfig = LearnerConfig()
     weights: WeightsConfig = WeightsConfig()
     output: OutputConfig = OutputConfig()

@@ -12,6 +12,7 @@ from rlad_core.config.engines import TeacherEngine
 from rlad_core.sections.base import Section
 from rlad_core.sections.chosen import Chosen, subclass_at
 from rlad_core.sections.paths import RecipePath
+from rlad_core.sections.resume import Fixed, Free
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,8 +24,10 @@ class TeacherSection(Section):
     can_demonstrate: ClassVar[bool] = False
     """Whether it can be asked for responses of its own, and not only to score."""
 
-    kind: str = Field(description="serve, http, openai, or the place of a class of your own: file.py:Name.")
-    tasks: tuple[str, ...] | None = Field(
+    kind: Fixed[str] = Field(
+        description="serve, http, openai, or the place of a class of your own: file.py:Name."
+    )
+    tasks: Fixed[tuple[str, ...] | None] = Field(
         default=None,
         strict=False,
         min_length=1,
@@ -42,8 +45,8 @@ class ServeTeacher(TeacherEngine, TeacherSection):
 
     can_demonstrate: ClassVar[bool] = True
 
-    kind: str = "serve"
-    timeout_s: PositiveFloat = Field(default=600.0, description="Longest wait for one call's scores.")
+    kind: Fixed[str] = "serve"
+    timeout_s: Free[PositiveFloat] = Field(default=600.0, description="Longest wait for one call's scores.")
 
     @property
     def where(self) -> str:
@@ -60,16 +63,16 @@ def _http_url(url: str) -> str:
 class RemoteTeacher(TeacherSection):
     """What teachers elsewhere have in common."""
 
-    url: Annotated[str, AfterValidator(_http_url)] = Field(
+    url: Free[Annotated[str, AfterValidator(_http_url)]] = Field(
         description="For instance http://teacher.example:8000"
     )
-    token_env: str | None = Field(
+    token_env: Free[str | None] = Field(
         default=None, description="Environment variable of the run that holds the bearer token."
     )
-    token_file: RecipePath | None = Field(default=None, description="File that holds it.")
-    connections: PositiveInt = Field(default=8, description="Requests at a time.")
-    call_timeout_s: PositiveFloat = Field(default=120.0, description="Longest wait for one request.")
-    timeout_s: PositiveFloat = Field(
+    token_file: Free[RecipePath | None] = Field(default=None, description="File that holds it.")
+    connections: Free[PositiveInt] = Field(default=8, description="Requests at a time.")
+    call_timeout_s: Free[PositiveFloat] = Field(default=120.0, description="Longest wait for one request.")
+    timeout_s: Free[PositiveFloat] = Field(
         default=1800.0,
         description="Longest wait for it with its repetitions, e.g. while the teacher restarts.",
     )
@@ -78,7 +81,7 @@ class RemoteTeacher(TeacherSection):
 class HttpTeacher(RemoteTeacher):
     """A teacher behind our REST interface (`rlad serve teacher`), with Arrow on the wire."""
 
-    kind: str = "http"
+    kind: Fixed[str] = "http"
 
     @property
     def where(self) -> str:
@@ -89,9 +92,9 @@ class HttpTeacher(RemoteTeacher):
 class OpenAITeacher(RemoteTeacher):
     """A stock vLLM server."""
 
-    kind: str = "openai"
-    model: str = Field(min_length=1, description="As the server calls it.")
-    api: Literal["completions", "generate"] = Field(
+    kind: Fixed[str] = "openai"
+    model: Fixed[str] = Field(min_length=1, description="As the server calls it.")
+    api: Free[Literal["completions", "generate"]] = Field(
         default="completions",
         description="completions: /v1/completions with prompt_logprobs; generate: /inference/v1/generate of "
         "a server that runs with --enable-scale-out.",
@@ -109,7 +112,7 @@ class OwnTeacher(TeacherSection):
     It is made once in the process that collects experience, and asked on that process's event loop.
     """
 
-    timeout_s: PositiveFloat = Field(default=600.0, description="Longest wait for one call's scores.")
+    timeout_s: Free[PositiveFloat] = Field(default=600.0, description="Longest wait for one call's scores.")
 
     @property
     def where(self) -> str:

@@ -18,6 +18,7 @@ from pydantic import Field, PositiveInt
 from rlad_core.objectives.aggregation import Aggregation, aggregation_weights
 from rlad_core.sections.base import Section
 from rlad_core.sections.problems import Problem
+from rlad_core.sections.resume import OnResume
 
 if TYPE_CHECKING:
     from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
@@ -28,6 +29,8 @@ ResponsesOf = Literal["policy", "teacher", "task"]
 
 class Objective(Section):
     """What the learner minimises. Its fields are the objective's settings in a stage of a recipe."""
+
+    on_resume: ClassVar[OnResume | None] = OnResume.FIXED
 
     uses_group_advantage: ClassVar[bool] = True
     """Whether the advantage comes from comparing rewards inside a group (so a group needs 2 responses)."""

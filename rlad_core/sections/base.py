@@ -1,6 +1,10 @@
 """What every part of a recipe has in common."""
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict
+
+from rlad_core.sections.resume import OnResume
 
 
 class Section(BaseModel):
@@ -11,3 +15,6 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    on_resume: ClassVar[OnResume | None] = None
+    """Of all settings in it that do not say it themselves, see `rlad_core.sections.resume`."""

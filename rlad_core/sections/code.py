@@ -15,6 +15,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -61,7 +62,7 @@ def absolute(place: str, folder: Path) -> str:
     source, _, name = place.rpartition(":")
     if not is_file(place):
         return place
-    return f"{(folder / Path(source).expanduser()).absolute()}:{name}"
+    return f"{(folder / os.path.expanduser(source)).absolute()}:{name}"
 
 
 def load(place: str) -> Any:

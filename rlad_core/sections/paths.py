@@ -43,10 +43,19 @@ def was_checked(info: ValidationInfo) -> bool:
     return bool((info.context or {}).get(CHECKED))
 
 
+def expanded(path: str) -> Path:
+    """With the home directory for ``~``; of somebody who has none it stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
+def _output(value: Any) -> Any:
+    return str(expanded(value)) if isinstance(value, str) and value else value
+
+
 def _path(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str) or not value:
         return value
-    return str((folder_of(value, info) / os.path.expanduser(value)).absolute())
+    return str((folder_of(value, info) / expanded(value)).absolute())
 
 
 def _place(value: Any, info: ValidationInfo) -> Any:
@@ -56,7 +65,7 @@ def _place(value: Any, info: ValidationInfo) -> Any:
 def _model(value: Any, info: ValidationInfo) -> Any:
     """A folder beside the recipe; anything else (a hub id, rlad:NAME) as it is."""
     if isinstance(value, str) and value and not isinstance(value, Typed):
-        folder = folder_of(value, info) / os.path.expanduser(value)
+        folder = folder_of(value, info) / expanded(value)
         if folder.is_dir():
             return str(folder.absolute())
     return value
@@ -64,6 +73,8 @@ def _model(value: Any, info: ValidationInfo) -> Any:
 
 RecipePath = Annotated[str, BeforeValidator(_path), Field(min_length=1)]
 """A file or folder; absolute once it is read."""
+OutputFolder = Annotated[str, BeforeValidator(_output)]
+"""A folder that is written to, relative to where one types."""
 CodePlace = Annotated[str, BeforeValidator(_place)]
 """A user's class or function, see `rlad_core.sections.code`; a file's path is absolute once it is read."""
 ModelReference = Annotated[str, BeforeValidator(_model)]

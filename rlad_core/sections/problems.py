@@ -31,7 +31,7 @@ class Problem:
 
     def __str__(self) -> str:
         end = "" if self.advice.endswith((".", "?")) else "."
-        return f"{self.path} ({_shown(self.value)}): {self.advice}{end}"
+        return f"{self.path} ({shown(self.value)}): {self.advice}{end}"
 
 
 class ConfigError(ValueError):
@@ -47,7 +47,7 @@ class ConfigError(ValueError):
         return "\n".join([f"{self.source}: {count}", *(f"  - {problem}" for problem in self.problems)])
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as YAML would have it, cut where it is long."""
     if value is NOT_SET:
         return "not set"

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from rlad_core.sections.base import Section
 from rlad_core.sections.problems import Problem
+from rlad_core.sections.resume import OnResume
 from rlad_core.tasks.base import Task, TaskSpec
 
 
@@ -55,6 +56,8 @@ class Asked:
 
 class TaskSection(Section):
     """The section `task` of a recipe."""
+
+    on_resume: ClassVar[OnResume | None] = OnResume.FIXED
 
     name: str = Field(description="A task's name, or the place of a class of your own: file.py:Name.")
 

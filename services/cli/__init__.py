@@ -1,6 +1,6 @@
 """The command ``rlad``.
 
 In: what a person types. Out: tables and sentences; exit code 0, 1 (failed or stopped) or 2 (wrong usage or
-recipe).
+recipe, found before an engine starts).
 Called by nobody but the console script and ``python -m services``.
 """

@@ -19,7 +19,7 @@ def needs_services() -> None:
     """Say what to install and end the command, where what the services run on is not installed.
 
     Raises:
-        typer.Exit: with code 1.
+        typer.Exit: with code 2.
     """
     if not (absent := missing()):
         return
@@ -30,4 +30,4 @@ def needs_services() -> None:
     verb = "are" if others else "is"
     # Not through a rich console, which would take [cpu] for a style.
     typer.echo(f"This command needs {names}, which {verb} not installed here: {INSTALL}.", err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(2)

@@ -1,4 +1,4 @@
-"""The command ``rlad``. Exit codes: 0, 1 (failed, or stopped before the end), 2 (wrong usage or recipe)."""
+"""The command ``rlad``. Exit codes: 0; 1 (failed, or stopped before the end); 2 (before an engine starts)."""
 
 import os
 import sys
@@ -6,6 +6,7 @@ import sys
 import typer
 from rich.markup import escape
 
+from services.base.failures import said
 from services.cli import doctor as installation_doctor
 from services.cli.console import err
 from services.cli.evaluate import evaluate
@@ -42,7 +43,7 @@ def main() -> int:
     try:
         # Not standalone, so that faults come here; a `typer.Exit` then arrives as the code it carries.
         code = app(standalone_mode=False)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return 1
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
@@ -50,7 +51,7 @@ def main() -> int:
             return int(error.exit_code)
         if os.environ.get("RLAD_TRACEBACK"):
             raise
-        err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
+        err.print(f"[red]failed[/red]: {escape(said(error))}", soft_wrap=True)
         err.print("[dim](RLAD_TRACEBACK=1 shows where)[/dim]")
         return 1
     return code if isinstance(code, int) else 0

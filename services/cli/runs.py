@@ -1,5 +1,6 @@
 """The commands about runs: `init`, `plan`, `run`, `report`."""
 
+import json
 import shlex
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ def init(
 
         rlad init my-run --task prompts
     """
+    folder = folder.expanduser()
     try:
         written = beginning.write(folder, task)
     except beginning.InitError as error:
@@ -97,6 +99,18 @@ def run(
             help="--resume where the run was begun before: for schedulers, which start a command again.",
         ),
     ] = False,
+    fork: Annotated[
+        str,
+        typer.Option(
+            "--fork",
+            metavar="NAME",
+            help="Begin a new run of that name from a checkpoint of the recipe's; all settings may differ.",
+        ),
+    ] = "",
+    from_step: Annotated[
+        int | None,
+        typer.Option("--from-step", min=1, help="With --fork: after so many steps; by default the last."),
+    ] = None,
 ) -> None:
     """Carry out a run: services, training, evaluation, report.
 
@@ -104,7 +118,10 @@ def run(
 
     Ctrl-C or SIGTERM stops it after the step, with a checkpoint; Ctrl-C again at once.
 
-    Exit codes: 0 finished, 1 failed or stopped before the end, 2 wrong usage or recipe.
+    --resume takes what changes no result from recipe and --set (workers, micro-batches, time limits, more
+    steps, longer limits), and refuses what would make it another experiment: that is for --fork.
+
+    Exit codes: 0 finished, 1 failed or stopped before the end, 2 refused before an engine was started.
 
     Examples:
 
@@ -113,9 +130,22 @@ def run(
         rlad run deploy/recipes/kk-tiny-trrd.yaml --set stages.0.steps=5 --set name=short
 
         rlad run runs/short/recipe.yaml --resume
+
+        rlad run runs/short/recipe.yaml --resume --set stages.0.steps=10
+
+        rlad run runs/short/recipe.yaml --fork gentler --set learner.lr=1e-5
     """
+    if fork and (resume or restartable):
+        raise typer.BadParameter(
+            "begins a new run. Leave --resume and --restartable out", param_hint="--fork"
+        )
+    if from_step and not fork:
+        raise typer.BadParameter("says where --fork begins. Write --fork NAME too", param_hint="--from-step")
     try:
         config = _load(recipe, overrides)
+        source = Path(config.run_dir).absolute()
+        if fork:
+            config = _load(recipe, [*overrides, f"name={json.dumps(fork)}"])
     except typer.Exit:
         if resume:
             err.print(
@@ -128,15 +158,20 @@ def run(
     from services.prompts import refused
     from services.report.records import read_run
     from services.report.tables import evaluation_table, stage_time_table
-    from services.run.run import RunError
+    from services.run.errors import RefusedError, RunError
+    from services.run.run import Fork
     from services.run.run import run as carry_out
     from services.run.watch import Watcher
 
     try:
         watcher = Watcher(out, config.total_steps)
-        outcome = carry_out(config, resume=resume, restartable=restartable, watcher=watcher)
+        begun = Fork(source, from_step) if fork else None
+        outcome = carry_out(config, resume=resume, restartable=restartable, fork=begun, watcher=watcher)
     except PromptsRefusedError as error:
         complain(refused(error, config))
+        raise typer.Exit(2) from error
+    except RefusedError as error:
+        complain(error)
         raise typer.Exit(2) from error
     except RunError as error:
         err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
@@ -149,7 +184,8 @@ def run(
         _say_how_to_resume(config, f"stopped after {outcome.steps} of {config.total_steps} steps")
     out.print(evaluation_table(record))
     out.print(stage_time_table(record))
-    out.print(f"report  {outcome.report.html}", markup=False, soft_wrap=True)
+    if outcome.report is not None:
+        out.print(f"report  {outcome.report.html}", markup=False, soft_wrap=True)
     if not outcome.finished:
         raise typer.Exit(1)  # so that neither `&&` nor a scheduler takes the run for done
     out.print(f"model   {outcome.run_dir / 'export'}", markup=False, soft_wrap=True)
@@ -171,6 +207,7 @@ def report(
     from services.report.records import ReportError, read_run
     from services.report.tables import change_table, evaluation_table, stage_time_table
 
+    run_dir = run_dir.expanduser()
     try:
         if is_evaluation(run_dir):
             out.print(f"report  {write_answers_page(run_dir)}", markup=False, soft_wrap=True)
@@ -179,7 +216,7 @@ def report(
         record = read_run(run_dir)
     except (ReportError, SchemaError, ValueError) as error:
         complain(error)
-        raise typer.Exit(1) from error
+        raise typer.Exit(2) from error
     out.print(evaluation_table(record))
     if change := change_table(record):
         out.print(change)

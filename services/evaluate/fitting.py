@@ -1,4 +1,4 @@
-"""Prompts that a model deployed here cannot be asked are left out for all models: they answer the same ones."""
+"""Prompts that a model deployed here cannot be asked are left out for all, which answer the same ones."""
 
 from __future__ import annotations
 

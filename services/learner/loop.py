@@ -36,15 +36,13 @@ from services.base import telemetry
 from services.base.telemetry import span
 from services.clients.handles import ServiceNames
 from services.experience.shards import Shard
+from services.learner.checkpoint import FORKED, STATE_FILE
 from services.learner.step_metrics import record_step
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.serve.cluster import NAMESPACE
 from services.weights.push import weight_push
 from services.weights.store import publish, sync
-
-STATE_FILE = "rlad-state.json"
-"""In a checkpoint: the steps done and the frontier of the prompts."""
 
 
 class Learner:
@@ -62,14 +60,17 @@ class Learner:
         self.push = weight_push(config, self.policy.module.model, self.services.rollout())
         self.spans = telemetry.SpanCollector()
 
-    def begin(self) -> int:
+    def begin(self, run_dir: Path) -> int:
         """Load the last checkpoint, if any, and begin where it ends; the number of steps done.
 
         Record and stream of prompts continue from the same checkpoint. Only Ray Train knows which that is:
-        a newer folder may be there that a kill kept it from counting.
+        a newer folder may be there that a kill kept it from counting. A fork has another run's at first.
         """
         state: dict[str, Any] = {"step": 0, "frontier": None}
-        if (checkpoint := ray.train.get_checkpoint()) is not None:
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None and (run_dir / FORKED).is_dir():
+            checkpoint = Checkpoint.from_directory(run_dir / FORKED)
+        if checkpoint is not None:
             with checkpoint.as_directory() as folder:
                 self.policy.load(Path(folder))
                 state = json.loads((Path(folder) / STATE_FILE).read_text())
@@ -190,7 +191,7 @@ def train_loop(settings: dict[str, Any]) -> None:
     telemetry.configure_logging(Path(settings["run_dir"]), level=config.telemetry.log_level)
     torch.set_num_threads(config.learner.threads)
     learner = Learner(config, settings["policy_folder"])
-    first = done = learner.begin()
+    first = done = learner.begin(Path(settings["run_dir"]))
     learner.publish(first)
     if first == 0:
         learner.evaluate("before", 0)

@@ -208,6 +208,8 @@ class TrainedPolicy:
             model_state_dict=model,
             optim_state_dict=optimizer,
         )
+        for group in self.optimizer.param_groups:  # a fork may have others than the checkpoint's run
+            group.update(betas=self._config.learner.betas, weight_decay=self._config.learner.weight_decay)
         random_state = folder / f"rng-{dist.get_rank()}.pt"
         if random_state.is_file():
             torch.set_rng_state(torch.load(random_state))

@@ -1,28 +1,22 @@
 """A run from recipe to report: cluster, services, experience, learner, and what a person sees meanwhile."""
 
-import re
-import shutil
-import signal
 import threading
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
-from pydantic import ValidationError
 from ray.actor import ActorHandle
-from ray.train import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rlad_core.config import RunConfig, load, resolve_model
-from rlad_core.config.loading import dump_values
-from rlad_core.prompt_checks import PromptsRefusedError
+from rlad_core.config import RunConfig, resolve_model
 from rlad_core.prompt_stream import Selection
-from rlad_core.sections.findings import problems_of
+from services.base.failures import said
+from services.base.stopping import keep_interrupting, sigterm_interrupts
 from services.clients.calls import answer_of
 from services.clients.handles import ServiceNames, teacher_tokens
 from services.evaluate.evaluator import Evaluator
@@ -30,23 +24,31 @@ from services.experience.collector import ExperienceCollector
 from services.learner.trainer import build_trainer
 from services.report.journal import Journal
 from services.report.page import ReportPaths, write_report
-from services.run import own_code
+from services.run import folder
 from services.run.announcement import announced
 from services.run.applications import applications, wanted_cpus
+from services.run.errors import RefusedError, RunError
+from services.run.folder import FAILURE, Prepared
+from services.run.lease import HeldError, Lease, leased
 from services.run.prompts import PromptsOfRun
 from services.run.watch import Watcher
 from services.serve.cluster import NAMESPACE, cluster, joined_address
-from services.serve.deployment import DeploymentError, deployed
+from services.serve.deployment import deployed
 from services.weights.store import close_store, policy_store
 
-RECIPE, FAILURE = "recipe.yaml", "failure.log"
-# The last line of a traceback, with what follows where the message has several.
-_RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:: |$)")
 _POLL_S = 0.5
+_SAY_AFTER_S, _SAY_EVERY_S = 10.0, 30.0
 
 
-class RunError(Exception):
-    """The run cannot start or did not finish; the message is for the person who started it."""
+@dataclass(frozen=True)
+class Fork:
+    """A run that goes on from a checkpoint of another one.
+
+    source: the other run's folder. step: after how many steps; None: its last checkpoint.
+    """
+
+    source: Path
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,109 +58,155 @@ class RunOutcome:
     run_dir: Path
     finished: bool
     steps: int
-    report: ReportPaths
+    report: ReportPaths | None
+    """None: it could not be written."""
 
 
 def run(
-    config: RunConfig, *, resume: bool = False, restartable: bool = False, watcher: Watcher
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    restartable: bool = False,
+    fork: Fork | None = None,
+    watcher: Watcher,
 ) -> RunOutcome:
     """Carry out a run.
 
     Args:
         config: checked.
-        resume: continue the run of that name from its last checkpoint; else its folder must not exist.
+        resume: continue the run of that name from its last checkpoint.
         restartable: resume where the run was begun before, else begin it.
+        fork: begin it with another run's checkpoint.
         watcher: shows progress.
 
     Raises:
-        RunError: the folder is in the way, there is nothing to resume, or something failed on the way.
-        PromptsRefusedError: the run does not start with these prompts.
+        RefusedError: the folder is in the way, there is nothing to resume, another process works on it, or
+            the cluster cannot be reached; no engine was started.
+        PromptsRefusedError: the run does not start with these prompts; likewise.
+        RunError: something failed on the way.
     """
     run_dir = Path(config.run_dir).absolute()
     if restartable:
-        resume = (run_dir / RECIPE).is_file()
+        resume = folder.begun(run_dir)
+    folder.check(run_dir, resume=resume)
     tokens = _teacher_tokens(config)
-    config, remarks = _prepare(config, run_dir, resume)
-    policy_folder = _policy_folder(config, run_dir)
-    prompts = PromptsOfRun(config, policy_folder, run_dir, watcher)
-    try:
+    with sigterm_interrupts(), _leased(run_dir, watcher) as lease:
+        config, remarks = _prepared(config, run_dir, resume, fork)
+        policy_folder = _policy_folder(config, run_dir)
+        prompts = PromptsOfRun(config, policy_folder, run_dir, watcher)
         prompts.check_here()
-    except PromptsRefusedError:
-        if not resume:
-            shutil.rmtree(run_dir)  # so that the name is free again
-        raise
-    # After Ray, which takes SIGTERM for itself when it starts.
+        with watcher, _ray(config), announced(run_dir):
+            for remark in remarks:
+                watcher.say(remark)
+            selection = prompts.selection()
+            try:
+                failure = _carry_out(config, policy_folder, run_dir, selection, tokens, watcher, lease)
+            except Exception as error:  # noqa: BLE001 - told below, whatever it is
+                failure = error
+        # Without Ray, whose processes may be what fails.
+        report = _report(run_dir, watcher)
+        if failure is not None:
+            raise _told(failure, run_dir, report) from failure
+    return RunOutcome(run_dir, watcher.steps_done >= config.total_steps, watcher.steps_done, report)
+
+
+@contextmanager
+def _leased(run_dir: Path, watcher: Watcher) -> Iterator[Lease]:
+    lease = leased(run_dir, watcher.say)
+    try:
+        held = lease.__enter__()
+    except HeldError as error:
+        raise RefusedError(str(error)) from error
+    except OSError as error:
+        raise RefusedError(f"{run_dir} cannot be written: {error.strerror or error}") from error
+    try:
+        yield held
+    finally:
+        lease.__exit__(None, None, None)
+
+
+def _prepared(config: RunConfig, run_dir: Path, resume: bool, fork: Fork | None) -> Prepared:
+    try:
+        if resume:
+            return folder.resume(config, run_dir)
+        if fork is not None:
+            return folder.fork(config, run_dir, fork.source, fork.step)
+        return folder.begin(config, run_dir)
+    except OSError as error:
+        raise RefusedError(f"{run_dir} cannot be written: {error}") from error
+
+
+@contextmanager
+def _ray(config: RunConfig) -> Iterator[None]:
+    """The run's cluster; that there is none is found before an engine starts."""
     ray_of_the_run = cluster(
         config.cluster, wanted_cpus=wanted_cpus(config), metrics_port=config.telemetry.metrics_port
     )
-    with watcher, ray_of_the_run, _sigterm_interrupts(), announced(run_dir):
-        for remark in remarks:
-            watcher.say(remark)
-        selection = prompts.selection()
-        watcher.say(f"starting {', '.join(_service_names(config))}")
-        with (
-            _services(config, policy_folder, watcher),
-            _actors(config, policy_folder, run_dir, selection) as actors,
-        ):
-            if config.needs_teacher:
-                probes = actors.collector.probe_teachers.remote(tokens)
-                _ask(config, probes, "the teacher's answer to a probe")
-            watcher.say("starting the learner")
-            failure = _fit(config, policy_folder, actors, watcher)
-    report = write_report(run_dir)
-    if failure is not None:
-        (run_dir / FAILURE).write_text("".join(traceback.format_exception(failure)))
-        raise RunError(
-            f"{_said(failure)}\nThe record up to here is in {run_dir} (report: {report.html}), "
-            f"the whole of the failure in {FAILURE} there."
-        ) from failure
-    return RunOutcome(run_dir, watcher.steps_done >= config.total_steps, watcher.steps_done, report)
+    try:
+        ray_of_the_run.__enter__()
+    except SystemExit as error:  # what Ray makes of SIGTERM while it starts
+        raise KeyboardInterrupt from error
+    except Exception as error:
+        where = joined_address(config.cluster)
+        what = f"the Ray cluster at {where} cannot be joined" if where else "Ray does not start"
+        raise RefusedError(f"{what}: {said(error)}") from error
+    keep_interrupting()
+    try:
+        yield
+    finally:
+        ray_of_the_run.__exit__(None, None, None)
+
+
+def _carry_out(
+    config: RunConfig,
+    policy_folder: str,
+    run_dir: Path,
+    selection: Selection,
+    tokens: dict[str, str],
+    watcher: Watcher,
+    lease: Lease,
+) -> BaseException | None:
+    """Services, learner, and training to the end or to an interrupt; what went wrong with it, or None."""
+    watcher.say(f"starting {', '.join(_service_names(config))}")
+    with (
+        _services(config, policy_folder, watcher),
+        _actors(config, policy_folder, run_dir, selection) as actors,
+    ):
+        if config.needs_teacher:
+            probes = actors.collector.probe_teachers.remote(tokens)
+            asked = ", ".join(teacher.where for teacher in config.teacher_sections.values())
+            _ask_and_show(config, probes, f"an answer of the teacher, {asked}", actors, watcher)
+        watcher.say("starting the learner")
+        return _fit(config, policy_folder, actors, watcher, lease)
+
+
+def _report(run_dir: Path, watcher: Watcher) -> ReportPaths | None:
+    """What fails here never hides what failed before."""
+    try:
+        return write_report(run_dir)
+    except Exception as error:  # noqa: BLE001
+        watcher.say(f"the report cannot be written: {said(error)}")
+        return None
+
+
+def _told(failure: BaseException, run_dir: Path, report: ReportPaths | None) -> RunError:
+    """The failure in words, its whole in the run's folder."""
+    where = f"The record up to here is in {run_dir}"
+    if report is not None:
+        where += f" (report: {report.html})"
+    whole = "".join(traceback.format_exception(failure))
+    try:
+        (run_dir / FAILURE).write_text(f"{whole}\n{getattr(failure, 'whole', '')}".rstrip() + "\n")
+        where += f", the whole of the failure in {FAILURE} there."
+    except OSError as error:
+        where += f"; the whole of the failure could not be written there: {error.strerror or error}."
+    return RunError(f"{said(failure)}\n{where}")
 
 
 @dataclass(frozen=True)
 class _Actors:
     collector: ActorHandle
     journal: ActorHandle
-
-
-def _prepare(config: RunConfig, run_dir: Path, resume: bool) -> tuple[RunConfig, list[str]]:
-    """Check the run's folder, and write recipe and code there; the recipe with that code, and remarks."""
-    recipe = run_dir / RECIPE
-    if not resume:
-        if run_dir.exists() and any(run_dir.iterdir()):
-            raise RunError(
-                f"{run_dir} exists already. Continue that run with --resume, choose another name with "
-                f"--set name=..., or delete the folder"
-            )
-        run_dir.mkdir(parents=True, exist_ok=True)
-        recipe.write_text(dump_values(own_code.keep(config, run_dir)))
-        try:
-            return _with_copies(config, run_dir)
-        except RunError:
-            shutil.rmtree(run_dir)  # so that the name is free again
-            raise
-    if not recipe.is_file():
-        raise RunError(f"there is no run to resume in {run_dir}: it has no {RECIPE}")
-    config, remarks = _with_copies(config, run_dir)
-    before, now = load(recipe).model_dump(), config.model_dump()
-    changed = sorted(key for key in before if before[key] != now[key] and key not in ("cluster", "telemetry"))
-    if changed:
-        raise RunError(
-            f"the recipe differs from that of the run in {run_dir} (in {', '.join(changed)}); resume with "
-            f"the recipe it was started with, {recipe}"
-        )
-    return config, remarks
-
-
-def _with_copies(config: RunConfig, run_dir: Path) -> tuple[RunConfig, list[str]]:
-    try:
-        return own_code.kept(config, run_dir)
-    except ValidationError as error:
-        problems = "; ".join(map(str, problems_of(error, RunConfig)))
-        raise RunError(
-            f"the copy of your code in {run_dir} cannot be used: {problems}. Copied are the files that a "
-            "recipe names and those beside them that they import; name other files in the recipe"
-        ) from error
 
 
 def _policy_folder(config: RunConfig, run_dir: Path) -> str:
@@ -190,8 +238,6 @@ def _services(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterat
         ) as url:
             watcher.say(f"services are up on {url} ({', '.join(f'/{name}' for name in apps)})")
             yield
-    except DeploymentError as error:
-        raise RunError(str(error)) from error
     finally:
         if joined:
             close_store(ServiceNames(config.name).policy_store)
@@ -225,7 +271,8 @@ def _actors(config: RunConfig, policy_folder: str, run_dir: Path, selection: Sel
         ray.get(journal.close.remote(), timeout=60)
     finally:
         for actor in (collector, evaluator, journal):
-            ray.kill(actor)
+            with suppress(Exception):  # what ends the run is told, and not that Ray has gone before
+                ray.kill(actor)
 
 
 def _teacher_tokens(config: RunConfig) -> dict[str, str]:
@@ -233,19 +280,33 @@ def _teacher_tokens(config: RunConfig) -> dict[str, str]:
     try:
         return teacher_tokens(config)
     except ValueError as error:
-        raise RunError(str(error)) from error
+        raise RefusedError(str(error)) from error
 
 
 def _ask(config: RunConfig, reference: Any, what: str) -> None:
     """Wait for an actor while the run starts; what goes wrong is told without Ray's words."""
     limit_s = config.cluster.start_timeout_s
-    try:
-        answer_of(reference, timeout_s=limit_s, what=f"{what} (cluster.start_timeout_s)")
-    except Exception as error:
-        raise RunError(str(error)) from error
+    answer_of(reference, timeout_s=limit_s, what=f"{what} (cluster.start_timeout_s)")
 
 
-def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watcher) -> BaseException | None:
+def _ask_and_show(config: RunConfig, reference: Any, what: str, actors: _Actors, watcher: Watcher) -> None:
+    """The same, with what the journal is told meanwhile, and a word from time to time."""
+    begun = time.monotonic()
+    limit_s, say_at = config.cluster.start_timeout_s, _SAY_AFTER_S
+    while not ray.wait([reference], timeout=_POLL_S)[0]:
+        watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
+        if (waited := time.monotonic() - begun) > limit_s:
+            raise TimeoutError(f"waited {limit_s:g} s for {what} (cluster.start_timeout_s)")
+        if waited > say_at:
+            say_at += _SAY_EVERY_S
+            watcher.say(f"still waiting for {what}: {waited:.0f} s of {limit_s:g} s")
+    watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
+    _ask(config, reference, what)
+
+
+def _fit(
+    config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watcher, lease: Lease
+) -> BaseException | None:
     """Train to the end, or to an interrupt; what went wrong, or None."""
     failures: list[BaseException] = []
     ended = threading.Event()
@@ -266,6 +327,8 @@ def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watche
             # Not `join`: a thread whose `join` was interrupted is taken for dead (CPython before 3.13).
             ended.wait(_POLL_S)
             watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
+            if lease.lost:
+                raise RunError(f"the run was taken over by {lease.lost}, and stops here")
         except KeyboardInterrupt:
             if interrupted:
                 raise
@@ -274,36 +337,3 @@ def _fit(config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watche
             ray.get(actors.collector.stop.remote(), timeout=60)
     watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
     return failures[0] if failures else None
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM, which is how schedulers and Kubernetes stop a process, does what Ctrl-C does, and that once.
-
-    For one stop it may come twice, from a pod's preStop and from the operator; neither means "at once", which
-    is SIGKILL's to say.
-    """
-
-    told = False
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if not told:
-            told = True
-            signal.default_int_handler(number, frame)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _said(failure: BaseException) -> str:
-    """What a failure says; of the learner's, what its first rank raised, without the stack of it."""
-    if not isinstance(failure, WorkerGroupError) or not failure.worker_failures:
-        return str(failure)
-    rank, error = min(failure.worker_failures.items())
-    lines = str(error).rstrip().splitlines()
-    raised = [place for place, line in enumerate(lines) if _RAISED.match(line)]
-    return f"learner rank {rank}: " + "\n".join(lines[raised[-1] if raised else 0 :])

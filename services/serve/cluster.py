@@ -49,6 +49,11 @@ def _quoted_python() -> dict[str, str] | None:
     return {"py_executable": quoted} if quoted != sys.executable else None
 
 
+def _without_stacks() -> None:
+    """SIGTERM tells this process to stop, which is no reason to print a C++ stack; Ray's others may."""
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True  # it was read when Ray was imported
+
+
 def joined_address(settings: ClusterConfig) -> str | None:
     """The cluster that is joined; None: one of our own is started."""
     address = settings.address or os.environ.get("RAY_ADDRESS")
@@ -75,6 +80,7 @@ def cluster(settings: ClusterConfig, *, wanted_cpus: int, metrics_port: int | No
             yield
         return
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    _without_stacks()
     ray.init(
         address=address,
         namespace=NAMESPACE,
@@ -119,6 +125,7 @@ def embedded_ray(
     # unless clusters of several nodes are off. The switch is named after the systems where they are.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False  # it was read when Ray was imported
+    _without_stacks()
     try:
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:

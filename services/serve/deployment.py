@@ -10,6 +10,8 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.schema import ApplicationStatusOverview
 
+from services.base.failures import plain
+
 LOOPBACK = "127.0.0.1"
 # Each look costs the driver 25 ms of a core for every deployment: Serve pickles its router anew each time.
 _POLL_S = 0.5
@@ -17,7 +19,18 @@ _TELL_EVERY_S = 10.0
 
 
 class DeploymentError(Exception):
-    """A service did not start; the message is for the person who started it."""
+    """A service did not start; the message is for the person who started it.
+
+    Attributes:
+        whole: what Serve says of it, with the stacks of its processes.
+    """
+
+    def __init__(self, message: str, whole: str = "") -> None:
+        super().__init__(message, whole)
+        self.whole = whole
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True)
@@ -118,11 +131,14 @@ def _wait_until_running(names: list[str], timeout_s: float, setting: str, say: C
             say(f"waiting for {', '.join(waiting)} {since}")
         for name in waiting:
             if name in states and states[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                raise DeploymentError(f"the service {name} did not start: {_reason(states[name])}")
+                whole = _reason(states[name])
+                raise DeploymentError(f"the service {name} did not start: {plain(whole)}", whole)
         if time.monotonic() > deadline:
+            reasons = {name: _reason(states[name]) for name in waiting if name in states}
             raise DeploymentError(
                 f"waited {timeout_s:g} s for {', '.join(waiting)} ({setting}); "
-                + "; ".join(f"{name}: {_reason(states[name])}" for name in waiting if name in states)
+                + "; ".join(f"{name}: {plain(reason)}" for name, reason in reasons.items()),
+                "\n".join(reasons.values()),
             )
         time.sleep(_POLL_S)
 

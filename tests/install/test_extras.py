@@ -12,7 +12,7 @@ def test_what_is_missing_is_named(
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "vllm" else object())
     with pytest.raises(typer.Exit) as ended:
         extras.needs_services()
-    assert ended.value.exit_code == 1
+    assert ended.value.exit_code == 2
     said = capsys.readouterr().err
     assert said.startswith("This command needs vLLM, which is not installed here: pip install 'rlad[cpu]'")
 

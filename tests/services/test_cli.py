@@ -25,7 +25,10 @@ ROOT = Path(__file__).parents[2]
     [
         ((), "rlad run kk-tiny-trrd"),
         (("run",), "rlad run runs/short/recipe.yaml --resume"),
-        (("run",), "Exit codes: 0 finished, 1 failed or stopped before the end, 2 wrong usage or recipe."),
+        (
+            ("run",),
+            "1 failed or stopped before the end, 2 refused before an engine was started.",
+        ),
         (("plan",), "rlad plan kk-tiny-trrd --set rollout.group_size=16"),
         (("report",), "rlad report runs/kk-tiny-trrd"),
         (("evaluate",), "rlad evaluate runs/kk-tiny-trrd/export --people 2,3,4 --k 4"),

@@ -60,7 +60,7 @@ def test_what_cannot_be_is_refused(rlad: Callable[..., Said]) -> None:
         (("owner/model", "--task", "sudoku"), "'sudoku' is unknown; write knights_knaves, math"),
         (("owner/model", "--task", "math"), "math needs a data file; write --file PATH"),
         (("owner/model", "--task", "math", "--people", "2"), "people: task math has no use for it"),
-        (("owner/model", "--file", "a.jsonl"), "files: task knights_knaves has no use for it"),
+        (("owner/model", "--file", "a.jsonl"), "there is no such file"),
         (("owner/model", "--task", "nowhere.py:Riddles"), "nowhere.py cannot be read: No such file"),
         (("owner/model", "--task", "none.yaml"), "there is no such file"),
         (("owner/model", "--task", RECIPE, "--count", "3"), "count: task of"),

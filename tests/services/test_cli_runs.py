@@ -62,7 +62,7 @@ def test_plan_of_each_method(
         assert (what in said.out) == (what == teacher)
 
 
-# --- run and report: 1 -------------------------------------------------------------------------------------
+# --- run and report: refused (2), failed (1) ---------------------------------------------------------------
 
 
 def test_a_run_folder_in_the_way(rlad: Callable[..., Said], tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_run_folder_in_the_way(rlad: Callable[..., Said], tmp_path: Path) -> N
     folder.mkdir(parents=True)
     (folder / "notes.txt").write_text("mine")
     said = rlad("run", "kk-tiny-teacher-sft")
-    assert said.code == 1
+    assert said.code == 2
     assert f"{folder} exists already" in said.err
     assert "--resume" in said.err
     assert "--set name=" in said.err
@@ -79,7 +79,7 @@ def test_a_run_folder_in_the_way(rlad: Callable[..., Said], tmp_path: Path) -> N
 
 def test_resume_of_nothing(rlad: Callable[..., Said], tmp_path: Path) -> None:
     said = rlad("run", "kk-tiny-teacher-sft", "--resume")
-    assert said.code == 1
+    assert said.code == 2
     assert f"there is no run to resume in {tmp_path / 'runs' / 'kk-tiny-teacher-sft'}" in said.err
     assert not (tmp_path / "runs").exists()
 
@@ -90,9 +90,11 @@ def test_resume_with_another_recipe(rlad: Callable[..., Said], tmp_path: Path) -
     plan = rlad("plan", "kk-tiny-teacher-sft").out
     (folder / "recipe.yaml").write_text(plan.partition("\n\n")[0])
     said = rlad("run", "kk-tiny-teacher-sft", "--resume", "--set", "learner.lr=1e-5")
-    assert said.code == 1
+    assert said.code == 2
     assert "the recipe differs from that of the run" in said.err
-    assert "(in learner)" in said.err
+    assert "learner.lr: " in said.err
+    assert " -> 1e-05" in said.err
+    assert "--fork NAME" in said.err
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -127,14 +129,14 @@ def test_a_token_that_is_not_there_stops_a_run_before_it_begins(
     monkeypatch.delenv("NO_TOKEN", raising=False)
     teacher = "teacher={kind: http, url: 'http://localhost:1', token_env: NO_TOKEN}"
     said = rlad("run", "kk-tiny-trrd", "--set", teacher)
-    assert said.code == 1
+    assert said.code == 2
     assert "teacher: the environment variable NO_TOKEN holds no token" in said.err
     assert not list(tmp_path.iterdir())
 
 
 def test_report_of_nothing(rlad: Callable[..., Said], tmp_path: Path) -> None:
     assert "there is no folder nowhere" in (said := rlad("report", "nowhere")).err
-    assert said.code == 1
+    assert said.code == 2
     said = rlad("report", str(tmp_path))
-    assert said.code == 1
+    assert said.code == 2
     assert "is not the folder of a run" in said.err

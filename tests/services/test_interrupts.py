@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from rlad_core.config import load
+from services.base.stopping import sigterm_interrupts
 from services.run import run as runs
 from services.run.watch import Watcher
 
@@ -50,19 +51,20 @@ def test_the_learner_ends_before_the_run_goes_on(
     actors: Any = SimpleNamespace(
         collector=SimpleNamespace(stop=call(asked_to_stop.set)), journal=SimpleNamespace(news=call(news))
     )
+    lease: Any = SimpleNamespace(lost=None)
     watcher = Watcher(Console(quiet=True), 1)
     monkeypatch.setattr(watcher, "show", lambda news: None)
     monkeypatch.setattr(runs, "build_trainer", lambda config, folder: SimpleNamespace(fit=fit))
     monkeypatch.setattr(runs.ray, "get", lambda answer, timeout: answer)
     if where == "waiting":  # a fifth into the half second between two questions
         threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
-    with runs._sigterm_interrupts():
-        assert runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher) is None
+    with sigterm_interrupts():
+        assert runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher, lease) is None
     assert learner_done.is_set()
 
 
 def test_a_stop_that_is_said_twice_is_one_stop() -> None:
-    with runs._sigterm_interrupts():
+    with sigterm_interrupts():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)

@@ -10,7 +10,8 @@ import pytest
 from rlad_core.config import RunConfig, load
 from rlad_core.sections import code
 from services.report.records import read_run
-from services.run.run import RunError, _prepare
+from services.run import folder
+from services.run.errors import RunError
 
 REWARD = (
     "from helper import LIMIT\n\n\ndef score(response, gold, row):\n    return min(len(response), LIMIT)\n"
@@ -45,7 +46,7 @@ def recipe(tmp_path: Path) -> Path:
 def begin(recipe: Path) -> tuple[RunConfig, Path]:
     config = load(recipe)
     run_dir = Path(config.run_dir).absolute()
-    config, remarks = _prepare(config, run_dir, False)
+    config, remarks = folder.begin(config, run_dir)
     assert remarks == []
     return config, run_dir
 
@@ -77,7 +78,7 @@ def test_a_resume_uses_the_copy_and_says_what_changed(recipe: Path, by: str) -> 
     begun, run_dir = begin(recipe)
     (recipe.parent / "helper.py").write_text("LIMIT = 10\n")
     again = load(run_dir / "recipe.yaml" if by == "the run's own recipe" else recipe)
-    config, remarks = _prepare(again, run_dir, True)
+    config, remarks = folder.resume(again, run_dir)
     assert reward_of(config) == reward_of(begun)
     assert code.load(reward_of(config))("a" * 20, None, {}) == 9
     [remark] = remarks
@@ -88,14 +89,14 @@ def test_code_from_elsewhere_is_another_recipe(recipe: Path) -> None:
     _, run_dir = begin(recipe)
     (recipe.parent / "other.py").write_text(REWARD)
     config = load(recipe, [f"task.reward={recipe.parent / 'other.py'}:score"])
-    with pytest.raises(RunError, match=r"the recipe differs .* \(in task\)"):
-        _prepare(config, run_dir, True)
+    with pytest.raises(RunError, match=r"the recipe differs[^\0]*task\.reward: "):
+        folder.resume(config, run_dir)
 
 
 def test_a_run_without_users_code_has_no_folder_for_it(tmp_path: Path) -> None:
     config = load("kk-tiny-trrd", [f"output.dir={tmp_path}"])
     run_dir = Path(config.run_dir)
-    prepared, _ = _prepare(config, run_dir, False)
+    prepared, _ = folder.begin(config, run_dir)
     assert prepared == config
     assert [path.name for path in run_dir.iterdir()] == ["recipe.yaml"]
 
@@ -109,5 +110,5 @@ def test_code_that_runs_at_home_alone_is_refused_and_leaves_nothing(recipe: Path
     config = load(recipe)
     run_dir = Path(config.run_dir).absolute()
     with pytest.raises(RunError, match=r"task\.reward .*FileNotFoundError: .*\(reward\.py, line 3\)"):
-        _prepare(config, run_dir, False)
-    assert not run_dir.exists()
+        folder.begin(config, run_dir)
+    assert not list(run_dir.iterdir())

@@ -1,0 +1,126 @@
+"""What a recipe may change of the run that it resumes: two recipes, setting by setting.
+
+Whether a setting may change is said where it is declared, see `rlad_core.sections.resume`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from rlad_core.config.run import RunConfig
+from rlad_core.sections.base import Section
+from rlad_core.sections.problems import shown
+from rlad_core.sections.resume import OnResume
+
+_CHOOSING = ("kind", "name")
+"""Keys that choose a section's class, see `rlad_core.sections.chosen`."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that differs between a run and the recipe that resumes it."""
+
+    path: str
+    """As ``--set`` would name it."""
+    old: Any
+    new: Any
+    refused: str
+    """Why it may not change; empty where it may."""
+
+    def __str__(self) -> str:
+        why = f" ({self.refused})" if self.refused else ""
+        return f"{self.path}: {shown(self.old)} -> {shown(self.new)}{why}"
+
+
+def changes(before: RunConfig, now: RunConfig, done: int) -> list[Change]:
+    """Every setting that differs, in the recipe's order.
+
+    Args:
+        before: of the run.
+        now: that is to resume it.
+        done: steps of the run at the checkpoint that it is resumed from.
+    """
+    return [_over(each, before, done) for each in _sections(before, now, "", None)]
+
+
+def rule_of(field: FieldInfo, around: OnResume | None) -> OnResume | None:
+    """Whether a field may change; None where nobody says it, which counts as fixed.
+
+    Args:
+        around: of the section that it is in, or of one further out.
+    """
+    own = [each for each in field.metadata if isinstance(each, OnResume)]
+    return own[-1] if own else around
+
+
+def _sections(old: Section, new: Section, path: str, around: OnResume | None) -> Iterator[Change]:
+    if type(old) is not type(new):
+        yield _choice(old, new, path)
+        return
+    around = old.on_resume or around
+    for name, field in type(old).model_fields.items():
+        yield from _values(getattr(old, name), getattr(new, name), f"{path}{name}", rule_of(field, around))
+
+
+def _choice(old: Section, new: Section, path: str) -> Change:
+    """Sections of different kinds, whose settings are not the same ones."""
+    for key in _CHOOSING:
+        said = getattr(old, key, None), getattr(new, key, None)
+        if said[0] != said[1]:
+            return Change(f"{path}{key}", *said, _why(OnResume.FIXED))
+    return Change(path.rstrip("."), _plain(old), _plain(new), _why(OnResume.FIXED))
+
+
+def _values(old: Any, new: Any, path: str, rule: OnResume | None) -> Iterator[Change]:
+    if isinstance(old, Section) and isinstance(new, Section):
+        yield from _sections(old, new, f"{path}.", rule)
+    elif _are_sections(old) and _are_sections(new) and (len(old) == len(new) or rule is OnResume.GROWS):
+        for place, (a, b) in enumerate(zip(old, new, strict=False)):
+            # That a list may get longer says nothing of what stands in it.
+            yield from _sections(a, b, f"{path}.{place}.", None if rule is OnResume.GROWS else rule)
+        if len(new) != len(old):
+            shorter = f"may only get longer, and has {len(old)}" if len(new) < len(old) else ""
+            yield Change(path, _plain(old), _plain(new), shorter)
+    elif old != new:
+        yield Change(path, _plain(old), _plain(new), "" if _may(old, new, rule) else _why(rule))
+
+
+def _may(old: Any, new: Any, rule: OnResume | None) -> bool:
+    if rule is OnResume.GROWS:
+        return isinstance(old, int | float) and isinstance(new, int | float) and new > old
+    return rule is OnResume.FREE
+
+
+def _why(rule: OnResume | None) -> str:
+    return "may only be raised" if rule is OnResume.GROWS else "would be another experiment"
+
+
+def _over(change: Change, before: RunConfig, done: int) -> Change:
+    """More steps of a stage that is over would have come before what has been done since."""
+    ends = 0
+    for index, stage in enumerate(before.stages):
+        ends += stage.steps
+        if change.path == f"stages.{index}.steps" and done > ends and not change.refused:
+            over = f"the stage is over, the run has done {done} steps"
+            return Change(change.path, change.old, change.new, over)
+    return change
+
+
+def _are_sections(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(each, Section) for each in value)
+
+
+def _plain(value: Any) -> Any:
+    """As the recipe has it."""
+    if isinstance(value, Section):
+        return value.model_dump(mode="json")
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+def refused(found: Sequence[Change]) -> list[Change]:
+    """Those that may not be."""
+    return [change for change in found if change.refused]

@@ -1,0 +1,122 @@
+"""A run's folder before the run works in it: new, in the way, resumed with changes, forked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlad_core.config import load
+from services.learner.checkpoint import FORKED, STATE_FILE
+from services.run import folder, lease
+from services.run.errors import RefusedError
+
+
+@pytest.fixture
+def run_dir(shipped_models: None, tmp_path: Path) -> Path:
+    """Of a run that has done five steps, with checkpoints after two and four."""
+    config = load("kk-tiny-trrd", [f"output.dir={tmp_path}", "name=old"])
+    run_dir = tmp_path / "old"
+    folder.begin(config, run_dir)
+    (run_dir / lease.FOLDER).mkdir()
+    (run_dir / "metrics.jsonl").write_text("".join(f'{{"step": {step}}}\n' for step in range(5)))
+    for step in (2, 4):
+        checkpoint = run_dir / f"checkpoint_{step}"
+        checkpoint.mkdir()
+        (checkpoint / STATE_FILE).write_text(json.dumps({"step": step, "frontier": None}))
+        (checkpoint / "weights").write_text(str(step))
+    return run_dir
+
+
+def again(run_dir: Path, *overrides: str, name: str = "old") -> folder.Prepared:
+    return folder.resume(load(run_dir / "recipe.yaml", [f"name={name}", *overrides]), run_dir)
+
+
+def test_what_may_change_is_taken_and_noted(run_dir: Path) -> None:
+    config, remarks = again(run_dir, "learner.workers=2", "stages.0.steps=99")
+    assert (config.learner.workers, config.total_steps) == (2, 99)
+    assert remarks == [
+        "changed from step 4 on:\n  - stages.0.steps: 60 -> 99\n  - learner.workers: 1 -> 2",
+    ]
+    [noted] = (run_dir / "changes.jsonl").read_text().splitlines()
+    assert json.loads(noted)["changes"][1] == {"path": "learner.workers", "old": 1, "new": 2}
+    assert load(run_dir / "recipe.yaml") == config
+    assert again(run_dir)[1] == []
+
+
+def test_what_may_not_is_refused_and_nothing_written(run_dir: Path) -> None:
+    before = (run_dir / "recipe.yaml").read_text()
+    with pytest.raises(RefusedError, match=r"learner\.lr: 0\.0004 -> 1e-05[^\0]*--fork NAME"):
+        again(run_dir, "learner.lr=1e-5", "learner.workers=2")
+    assert (run_dir / "recipe.yaml").read_text() == before
+    assert not (run_dir / "changes.jsonl").exists()
+
+
+def test_a_run_that_has_begun_is_in_the_way(run_dir: Path) -> None:
+    assert folder.begun(run_dir)
+    with pytest.raises(RefusedError, match="exists already"):
+        folder.begin(load(run_dir / "recipe.yaml"), run_dir)
+
+
+def test_a_start_that_failed_before_its_first_step_is_not(run_dir: Path) -> None:
+    for checkpoint in run_dir.glob("checkpoint_*"):
+        (checkpoint / STATE_FILE).unlink()
+    (run_dir / "metrics.jsonl").write_text("")
+    (run_dir / "failure.log").write_text("no")
+    (run_dir / "notes.txt").write_text("mine")
+    assert not folder.begun(run_dir)
+    folder.check(run_dir, resume=False)
+    config = load(run_dir / "recipe.yaml", ["learner.lr=1e-5"])
+    assert folder.begin(config, run_dir) == (config, [])
+    assert not (run_dir / "failure.log").exists()
+    assert (run_dir / "notes.txt").read_text() == "mine"
+
+
+def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("mine")
+    with pytest.raises(RefusedError, match="exists already"):
+        folder.check(tmp_path, resume=False)
+    with pytest.raises(RefusedError, match="there is no run to resume"):
+        folder.check(tmp_path / "none", resume=True)
+
+
+@pytest.mark.parametrize(("asked", "step"), [(None, 4), (2, 2)])
+def test_a_fork_has_the_checkpoint_and_the_record_up_to_it(
+    run_dir: Path, asked: int | None, step: int
+) -> None:
+    config = load(run_dir / "recipe.yaml", ["name=new", "learner.lr=1e-5", "rollout.group_size=4"])
+    new = run_dir.with_name("new")
+    forked, [remark] = folder.fork(config, new, run_dir, asked)
+    assert forked == config == load(new / "recipe.yaml")
+    assert f"goes on from {run_dir} after {step} steps" in remark
+    assert "learner.lr: 0.0004 -> 1e-05" in remark
+    assert (new / FORKED / "weights").read_text() == str(step)
+    assert (new / "metrics.jsonl").read_text() == (run_dir / "metrics.jsonl").read_text()
+    assert json.loads((new / "changes.jsonl").read_text())["forked"] == str(run_dir)
+    (new / FORKED / "weights").unlink()
+    assert (run_dir / f"checkpoint_{step}" / "weights").is_file()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "step", "says"),
+    [
+        ((), 3, "there are: after 2, 4 steps"),
+        (("policy.model=tiny:teacher",), None, r"policy\.model: 'tiny:student' -> 'tiny:teacher'"),
+        (("stages.0.steps=4", "learner.warmup_steps=0"), None, "Write more steps"),
+    ],
+)
+def test_a_fork_that_cannot_be(
+    run_dir: Path, overrides: tuple[str, ...], step: int | None, says: str
+) -> None:
+    if step is None and overrides[0].startswith("policy"):
+        text = (run_dir / "recipe.yaml").read_text()
+        model = text.split("policy:\n  model: ")[1].splitlines()[0]
+        (run_dir / "recipe.yaml").write_text(
+            text.replace(f"  model: {model}\n  init: pretrained", "  model: tiny:student\n  init: random")
+        )
+        overrides = (*overrides, "policy.init=random")
+    config = load(run_dir / "recipe.yaml", ["name=new", *overrides])
+    with pytest.raises(RefusedError, match=says):
+        folder.fork(config, run_dir.with_name("new"), run_dir, step)
+    assert not run_dir.with_name("new").exists()
