@@ -10,7 +10,8 @@ through here.
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,6 +23,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
 from rlad_core.client.errors import InvalidRequestError, LimitError, ServiceError, UnknownNameError
+from rlad_core.client.silence import Silence, through
 from rlad_core.waiting import limit
 
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
@@ -52,6 +54,7 @@ class Endpoint:
         call_timeout_s: limit of one attempt, from its first byte to its last.
         timeout_s: limit of a request with all its attempts, from when it gets one of the connections.
         connections: requests under way at a time.
+        say: told while the service does not answer, see `Silence`.
 
     Raises:
         ValueError: the token cannot be sent in a header.
@@ -65,6 +68,7 @@ class Endpoint:
         call_timeout_s: float = 120.0,
         timeout_s: float = 600.0,
         connections: int = 8,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         if token and not re.fullmatch(r"[!-~]+", token):
             # Refused here, where it is not shown: the HTTP library's error would quote it.
@@ -75,6 +79,8 @@ class Endpoint:
         self._connections = connections
         self._places = asyncio.Semaphore(connections)
         self._waiting = 0
+        self._at_work = 0
+        self._silence = Silence(self.url, say)
         self._http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {token}"} if token else {},
             # httpx limits each silence; an attempt as a whole is limited in `_once`.
@@ -116,25 +122,30 @@ class Endpoint:
                     ):
                         with attempt:
                             attempts += 1
+                            begun = time.monotonic()
                             try:
-                                return await self._once(
+                                answer = await self._once(
                                     method, url, what, content=content, json=json, params=params,
                                     headers=headers,
                                 )  # fmt: skip
+                                self._silence.over()
+                                return answer
                             except _RetryableError as error:
                                 last = str(error)
+                                self._silence.failed(last, begun)
                                 raise
             except TimeoutError as error:
                 if not all_attempts.expired():
                     raise
                 raise TimeoutError(
-                    f"{method} {url} did not succeed within {self._timeout_s:g} s in {attempts} attempts, "
-                    f"for {what}; the last one ended with: {last}"
+                    f"{method} {url} did not succeed{through(url)} within {self._timeout_s:g} s in "
+                    f"{attempts} attempts, for {what}; the last one ended with: {last}"
                 ) from error
         raise AssertionError("the attempts do not end by themselves")
 
     async def close(self) -> None:
         """Close the connections."""
+        self._silence.close()
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
@@ -158,9 +169,13 @@ class Endpoint:
                 await self._places.acquire()
         finally:
             self._waiting -= 1
+        self._at_work += 1
         try:
             yield
         finally:
+            self._at_work -= 1
+            if not self._at_work:
+                self._silence.close()  # nobody waits for it
             self._places.release()
 
     async def _once(self, method: str, url: str, what: str, **sent: Any) -> httpx.Response:

@@ -11,7 +11,7 @@ They need neither Ray nor torch.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -43,6 +43,7 @@ class AsyncTeacherClient:
             the other connections wants a longer one.
         timeout_s: limit of such a request with its repetitions.
         connections: requests at a time.
+        say: told while the teacher does not answer: after 10 s and then every 30 s, with URL and cause.
 
     Example:
         >>> async def first_logprob(url: str) -> float:
@@ -59,9 +60,15 @@ class AsyncTeacherClient:
         call_timeout_s: float = 120.0,
         timeout_s: float = 600.0,
         connections: int = 8,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self._endpoint = Endpoint(
-            url, token=token, call_timeout_s=call_timeout_s, timeout_s=timeout_s, connections=connections
+            url,
+            token=token,
+            call_timeout_s=call_timeout_s,
+            timeout_s=timeout_s,
+            connections=connections,
+            say=say,
         )
         self._info: TeacherInfo | None = None
 

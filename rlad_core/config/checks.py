@@ -19,7 +19,13 @@ from rlad_core.sections.problems import Problem
 
 def evaluation_problems(config: EvaluationRecipe) -> list[Problem]:
     """The same for the recipe of an evaluation alone, see `run_problems`."""
-    return [*_lengths(config), *task_problems(config), *_engine("rollout", config.rollout), *_cluster(config)]
+    return [
+        *_lengths(config),
+        *_sampling(config),
+        *task_problems(config),
+        *_engine("rollout", config.rollout),
+        *_cluster(config),
+    ]
 
 
 def run_problems(config: RunConfig) -> list[Problem]:
@@ -53,6 +59,16 @@ def _lengths(config: EvaluationRecipe) -> Iterator[Problem]:
             "policy.max_prompt_length",
             longest,
             f"leaves no room for a response in policy.max_length {limit}. Write less than {limit}",
+        )
+
+
+def _sampling(config: EvaluationRecipe) -> Iterator[Problem]:
+    settings = config.evaluation
+    if settings.samples > 1 and settings.temperature == 0:
+        yield Problem(
+            "evaluation.samples",
+            settings.samples,
+            "at temperature 0 all of them are the same. Write 1, or evaluation.temperature above 0",
         )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
+from rlad_core.config.model_folder import faults, settings_of
 from rlad_core.config.run import RunConfig
 from rlad_core.sections.paths import expanded
 from rlad_core.sections.problems import Problem
@@ -95,9 +94,9 @@ def _folder(config: EvaluationRecipe, path: str, reference: str, needs_weights: 
     if not location.is_dir():
         return
     try:
-        settings: dict[str, Any] = json.loads((location / "config.json").read_text())
+        settings = settings_of(location)
     except ValueError as error:
-        yield Problem(path, reference, f"its config.json is no JSON ({error}). Write another folder")
+        yield Problem(path, reference, str(error))
         return
     longest = settings.get("max_position_embeddings")
     if isinstance(longest, int) and config.policy.max_length > longest:
@@ -107,5 +106,6 @@ def _folder(config: EvaluationRecipe, path: str, reference: str, needs_weights: 
             f"{path} {reference} reads {longest} tokens at most (max_position_embeddings). Write at most "
             f"{longest}",
         )
-    if needs_weights and not any(location.glob("*.safetensors")) and not any(location.glob("*.bin")):
-        yield Problem(path, reference, "the folder has no weights (*.safetensors). Write a folder that has")
+    trained = path == "policy.model" and isinstance(config, RunConfig)
+    for fault in faults(location, settings, needs_weights=needs_weights, trained=trained):
+        yield Problem(path, reference, fault)

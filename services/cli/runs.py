@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from rlad_core.config import ConfigError, RunConfig, dump, load
+from rlad_core.config.machine import machine_problems, unchecked
 from rlad_core.schema import SchemaError
 from rlad_core.sizing.gpus import GPUS
 from services.cli import init as beginning
@@ -74,6 +75,7 @@ def plan(
     if gpu not in GPUS:
         raise typer.BadParameter(f"{gpu!r} is not known. Write one of {', '.join(GPUS)}", param_hint="--gpu")
     config = _load(recipe, overrides)
+    _refuse_machine(recipe, config)
     from services.run.plan import describe
     from services.run.plan_sizes import sizes
 
@@ -81,6 +83,10 @@ def plan(
     tables, too_large = sizes(config, GPUS[gpu])
     for table in (*describe(config), *tables):
         out.print(table)
+    if lines := unchecked(config):
+        out.print("Not checked, since it is not on this machine:")
+    for line in lines:
+        out.print(f"  {line}", markup=False, soft_wrap=True)
     if too_large:
         complain(ConfigError(str(recipe), too_large))
         raise typer.Exit(2)
@@ -152,6 +158,7 @@ def run(
                 "A run keeps its recipe and code; go on with them: rlad run runs/NAME/recipe.yaml --resume"
             )
         raise
+    _refuse_machine(recipe, config)
     needs_services()
     # Ray, vLLM and torch take seconds to import; a wrong recipe is refused before that.
     from rlad_core.prompt_checks import PromptsRefusedError
@@ -249,6 +256,13 @@ def _load(recipe: Path, overrides: list[str]) -> RunConfig:
     except ConfigError as error:
         complain(error)
         raise typer.Exit(2) from error
+
+
+def _refuse_machine(recipe: Path, config: RunConfig) -> None:
+    """Say what this machine lacks for the run."""
+    if problems := machine_problems(config):
+        complain(ConfigError(str(recipe), problems))
+        raise typer.Exit(2)
 
 
 def _say_how_to_resume(config: RunConfig, what: str) -> None:

@@ -1,11 +1,13 @@
 """The command `serve`."""
 
+import tempfile
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from rlad_core.config import assign
+from rlad_core.config.machine import port_fault
 from services.cli.console import complain, err, out
 from services.cli.extras import needs_services
 
@@ -92,6 +94,10 @@ def serve(
         complain(error)
         raise typer.Exit(2) from error
 
+    if why := port_fault(host, port):
+        complain(f"--port: {why}. Write another one")
+        raise typer.Exit(2)
+
     def say(text: str) -> None:
         out.print(text, markup=False, soft_wrap=True)
 
@@ -105,4 +111,13 @@ def serve(
         raise typer.Exit(2) from error
     except DeploymentError as error:
         err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
+        if error.whole:
+            say(f"the whole of it is in {_kept(error.whole)}")
         raise typer.Exit(1) from error
+
+
+def _kept(whole: str) -> str:
+    """A file with the whole of a failure."""
+    with tempfile.NamedTemporaryFile("w", prefix="rlad-serve-", suffix=".log", delete=False) as log:
+        log.write(whole)
+    return log.name

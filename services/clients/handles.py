@@ -1,6 +1,7 @@
 """How the services of a run are reached from any process of its cluster: names, handles, teachers."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -75,20 +76,31 @@ class _OwnTeacher(Teacher):
         await self._section.close()
 
 
-def reach_teacher(run: str, place: str, settings: TeacherSection, token: str | None = None) -> Teacher:
+def reach_teacher(
+    run: str,
+    place: str,
+    settings: TeacherSection,
+    token: str | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Teacher:
     """A teacher that can be asked; to be used on the event loop that it is made on.
 
     Args:
         run: name of the run that asks.
         place: of the teacher in the recipe.
         token: for a remote one, see `teacher_tokens`.
+        say: told while a remote one does not answer.
     """
     if isinstance(settings, OwnTeacher):
         return _OwnTeacher(settings)
     if isinstance(settings, ServeTeacher):
         handle = serve.get_app_handle(ServiceNames(run).teacher_app(place))
         return HandleTeacher(handle, resolve_model(settings.model), timeout_s=settings.timeout_s)
-    reach = {"token": token, **settings.model_dump(include={"call_timeout_s", "timeout_s", "connections"})}
+    reach = {
+        "token": token,
+        "say": say,
+        **settings.model_dump(include={"call_timeout_s", "timeout_s", "connections"}),
+    }
     if isinstance(settings, HttpTeacher):
         return RestTeacher(AsyncTeacherClient(settings.url, **reach))
     assert isinstance(settings, OpenAITeacher)

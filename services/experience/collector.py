@@ -22,6 +22,7 @@ Who waits for whom:
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ import ray
 from rlad_core import schema
 from rlad_core.advantage import group_relative_advantages
 from rlad_core.assembly import ShardPlan, plan_shards
-from rlad_core.config import RunConfig, ServeTeacher, resolve_model
+from rlad_core.client.silence import through
+from rlad_core.config import RemoteTeacher, RunConfig, ServeTeacher, resolve_model
 from rlad_core.objectives import Objective
 from rlad_core.prompt_stream import PromptStream, Selection, rows_of
 from rlad_core.sections import code
@@ -47,6 +49,7 @@ from services.clients.teachers import MismatchError, PolicyFacts, Teacher, compa
 from services.experience.groups import Group, GroupWorker, accepted_sequences, join_groups, step_numbers
 from services.experience.shards import Shard, StepFacts
 from services.rollout.settings import SamplingSettings
+from services.serve.cluster import NAMESPACE
 
 
 @dataclass
@@ -115,13 +118,21 @@ class ExperienceCollector:
                 if self._config.scores_with_teacher:
                     # Once, on this actor's event loop: a remote teacher's connections are kept.
                     teacher = self._teachers[place] = reach_teacher(
-                        self._config.name, place, settings, tokens.get(place)
+                        self._config.name, place, settings, tokens.get(place), say=partial(self._say, place)
                     )
+                    if isinstance(settings, RemoteTeacher) and (way := through(settings.url)):
+                        self._say(place, f"{settings.url} is asked{way}")
                     await teacher.probe(policy)
                 elif isinstance(settings, ServeTeacher):
                     compare_model(policy, resolve_model(settings.model))
             except MismatchError as error:
                 raise MismatchError(f"{place}: {error}") from error
+
+    def _say(self, place: str, text: str) -> None:
+        """For whoever watches the run."""
+        telemetry.log("teacher", level="warning", place=place, said=text)
+        journal = ray.get_actor(f"{self._config.name}-journal", namespace=NAMESPACE)
+        journal.note.remote(f"{place}: {text}")
 
     async def next_shard(self, step: int, rank: int) -> Shard | None:
         """Rank `rank`'s part of step `step`; None once the run is to stop.

@@ -20,8 +20,10 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / name
         path.mkdir(parents=True)
         (path / "config.json").write_text(json.dumps(settings))
+        (path / "tokenizer.json").touch()
+        (path / "tokenizer.json").touch()
         if weights:
-            (path / "model.safetensors").touch()
+            (path / "model.safetensors").write_bytes(bytes(8))
         return path
 
     return make

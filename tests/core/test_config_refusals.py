@@ -170,3 +170,8 @@ def test_these_need_a_teacher(objective: str) -> None:
 @pytest.mark.parametrize("objective", ["{kind: trrd, alpha: 1}", "{kind: grpo}", "{kind: sft}"])
 def test_these_need_none(objective: str) -> None:
     read(f"stages.0.objective={objective}", "teacher=null")
+
+
+def test_several_samples_at_temperature_0_are_one() -> None:
+    says = the_problem("evaluation={samples: 4, temperature: 0}")
+    assert "evaluation.samples (4): at temperature 0 all of them are the same" in says

@@ -1,0 +1,104 @@
+"""What a run needs of the machine that it is started on: room to write, free ports. Leaves nothing behind.
+
+And what cannot be seen from here, for whoever wants to know what was not checked.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlad_core.client.silence import through
+from rlad_core.config.models import resolve_model
+from rlad_core.config.run import RunConfig
+from rlad_core.config.teachers import OwnTeacher, RemoteTeacher
+from rlad_core.sections.problems import Problem
+
+_LEAST_BYTES = 64 * 2**20
+
+
+def machine_problems(config: RunConfig) -> list[Problem]:
+    """What this machine lacks for a run."""
+    return [*_output(config), *_ports(config)]
+
+
+def unchecked(config: RunConfig) -> list[str]:
+    """What a run needs and this machine does not have, a line each."""
+    lines = []
+    models = {"policy.model": config.policy.model}
+    models |= {f"{place}.model": teacher.model for place, teacher in config.served_teachers.items()}
+    for place, model in models.items():
+        if not model.startswith("tiny:") and not Path(resolve_model(model)).is_dir():
+            way = through(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+            lines.append(f"{place} {model}: is on the hub, and fetched when the run starts{way}")
+    for place, teacher in config.teacher_sections.items():
+        if isinstance(teacher, RemoteTeacher):
+            lines.append(f"{place} {teacher.url}: is asked when the run starts{through(teacher.url)}")
+        elif isinstance(teacher, OwnTeacher):
+            lines.append(f"{place} {teacher.where}: is asked when the run starts")
+    for place, task in config.task_sections.items():
+        missing = task.missing_files() if config.cluster.is_joined else ()
+        lines += [
+            f"{place}.{each.path} {each.value}: is not here; the cluster may have it" for each in missing
+        ]
+    return lines
+
+
+def _output(config: RunConfig) -> Iterator[Problem]:
+    """An existing folder of the output's is written to, in a file without a name."""
+    wanted = Path(config.run_dir).absolute()
+    there = next(folder for folder in (wanted, *wanted.parents) if folder.exists())
+    if not there.is_dir():
+        yield Problem("output.dir", config.output.dir, f"{there} is a file. Write a folder")
+        return
+    try:
+        with tempfile.TemporaryFile(dir=there) as probe:
+            probe.write(b"\0" * 65536)
+            probe.flush()
+        free = shutil.disk_usage(there).free
+    except OSError as error:
+        yield Problem(
+            "output.dir",
+            config.output.dir,
+            f"{there} cannot be written to: {error.strerror or error}. Write another folder",
+        )
+        return
+    needed = max(_LEAST_BYTES, _checkpoint_bytes(config))
+    if free < needed:
+        yield Problem(
+            "output.dir",
+            config.output.dir,
+            f"{there} has {free / 2**30:.2f} GiB left, and a checkpoint takes {needed / 2**30:.2f}. Make "
+            "room, or write another folder",
+        )
+
+
+def _checkpoint_bytes(config: RunConfig) -> int:
+    """Weights and both moments of AdamW in float32, where the policy's weights are here to be counted."""
+    if config.policy.model.startswith("tiny:"):
+        return 0
+    folder = Path(resolve_model(config.policy.model))
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 0
+    return 3 * stored  # at least: half of the parameters' true size where they are stored in 16 bits
+
+
+def _ports(config: RunConfig) -> Iterator[Problem]:
+    port = config.telemetry.metrics_port
+    if port is not None and not config.cluster.is_joined and (why := port_fault("127.0.0.1", port)):
+        yield Problem("telemetry.metrics_port", port, f"{why}. Write another one, or null for a free one")
+
+
+def port_fault(host: str, port: int) -> str | None:
+    """Why nobody can listen there; None: one can."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        return f"port {port} of {host} cannot be had: {error.strerror or error}"
+    return None

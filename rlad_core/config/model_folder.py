@@ -1,0 +1,138 @@
+"""A look at a model's folder that costs milliseconds: is it one that can be loaded, sampled from and trained.
+
+Only names and small files are read, and neither torch, transformers nor vLLM is imported. What this look does
+not see (broken weights, a tokenizer that does not read) is found when the folder is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+WEIGHTS = ("*.safetensors", "*.bin")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "spiece.model")
+_POINTER = b"version https://git-lfs"
+
+NOT_TRAINED = {
+    "GPT2LMHeadModel": "GPT-2",
+    "GPTNeoXForCausalLM": "GPT-NeoX (Pythia)",
+    "GPTNeoForCausalLM": "GPT-Neo",
+    "GPTJForCausalLM": "GPT-J",
+    "BloomForCausalLM": "BLOOM",
+    "FalconForCausalLM": "Falcon",
+    "MptForCausalLM": "MPT",
+    "MambaForCausalLM": "Mamba",
+    "Mamba2ForCausalLM": "Mamba",
+    "RwkvForCausalLM": "RWKV",
+}
+"""Causal LMs that the learner cannot train, by architecture: their layers are not those of a Llama."""
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """Its config.json.
+
+    Raises:
+        ValueError: it is no JSON object; says what is wrong.
+    """
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        if _is_pointer(folder / "config.json"):
+            raise ValueError(f"its config.json is a Git-LFS pointer. {_PULL}") from error
+        raise ValueError(f"its config.json is no JSON ({error}). Write another folder") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"its config.json is no JSON object: {str(settings)[:40]!r}. Write another folder")
+    return settings
+
+
+def faults(folder: Path, settings: dict[str, Any], *, needs_weights: bool, trained: bool) -> Iterator[str]:
+    """What is wrong with the folder, one sentence each.
+
+    Args:
+        settings: see `settings_of`.
+        needs_weights: it is no folder whose weights are made anew.
+        trained: by the learner; else it is only asked.
+    """
+    yield from _tokenizer(folder)
+    if needs_weights:
+        yield from _weights(folder)
+    yield from _architecture(settings, trained=trained)
+
+
+def _tokenizer(folder: Path) -> Iterator[str]:
+    there = [folder / name for name in TOKENIZERS if (folder / name).is_file()]
+    if not there:
+        yield f"the folder has no tokenizer ({TOKENIZERS[0]}, ...). Copy the tokenizer's files there"
+    for file in there:
+        if _is_pointer(file):
+            yield f"its {file.name} is a Git-LFS pointer. {_PULL}"
+
+
+_PULL = "Fetch the files themselves: git lfs pull"
+
+
+def _weights(folder: Path) -> Iterator[str]:
+    files = sorted(file for pattern in WEIGHTS for file in folder.glob(pattern))
+    if not files:
+        yield "the folder has no weights (*.safetensors). Write a folder that has"
+        return
+    pointers = [file.name for file in files if _is_pointer(file)]
+    if pointers:
+        yield f"its {pointers[0]} is a Git-LFS pointer and no weights. {_PULL}"
+    elif empty := [file.name for file in files if file.stat().st_size < 8]:
+        yield f"its {empty[0]} is empty. Fetch it again"
+    if missing := _missing_parts(folder):
+        yield f"its {missing[0]} is not there, which the index of its weights names. Fetch the whole model"
+
+
+def _missing_parts(folder: Path) -> list[str]:
+    """Files that the index of sharded weights names and the folder lacks."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
+    return sorted(name for name in names if isinstance(name, str) and not (folder / name).is_file())
+
+
+def _architecture(settings: dict[str, Any], *, trained: bool) -> Iterator[str]:
+    named = settings.get("architectures")
+    names = [each for each in named if isinstance(each, str)] if isinstance(named, list) else []
+    if settings.get("is_encoder_decoder") is True:
+        yield f"{', '.join(names) or 'its model'} is an encoder with a decoder. Write a causal language model"
+        return
+    if not names:
+        return
+    if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+        yield f"its architecture is {', '.join(names)}. Write a causal language model (...ForCausalLM)"
+    elif trained and (found := next((name for name in names if name in NOT_TRAINED), None)):
+        yield (
+            f"its architecture is {found} ({NOT_TRAINED[found]}), which the learner does not train. Write a "
+            "model of the Llama, Qwen, Mistral or Gemma kind"
+        )
+    elif (known := _vllm_knows()) and not any(name in known for name in names):
+        yield f"its architecture is {', '.join(names)}, which the installed vLLM does not know"
+
+
+@cache
+def _vllm_knows() -> frozenset[str]:
+    """Architectures of the installed vLLM, from the text of its registry; empty where there is none."""
+    spec = find_spec("vllm")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        registry = Path(place, "model_executor", "models", "registry.py")
+        if registry.is_file():
+            return frozenset(re.findall(r'^\s+"(\w+)": ', registry.read_text(encoding="utf-8"), re.MULTILINE))
+    return frozenset()
+
+
+def _is_pointer(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
