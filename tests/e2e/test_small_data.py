@@ -34,7 +34,7 @@ learner: {checkpoint_every: 1}
 @pytest.mark.timeout(600)
 def test_a_step_holds_the_same_prompts_again_and_bad_rows_end_nothing(tmp_path: Path) -> None:
     train = [
-        {"question": "1+1?", "answer": "#### 2"},
+        {"question": "1+1?", "answer": "It is 2.\n#### 2"},
         {"question": "1 " * 300, "answer": "#### 3"},
         {"question": "1+2?", "answer": "It is 3.\n#### 3"},
         {"question": "\ud83d", "answer": "#### 4"},
