@@ -115,7 +115,7 @@ class Queue:
                 self._length += 1
 
     def take(self, most: int, *, crowded: bool) -> list[Job]:
-        """Up to `most` checks of the request whose turn it is.
+        """Up to `most` checks of the request whose turn it is; one alone where others of it are slow.
 
         Args:
             crowded: leave out requests whose checks take long just now, which must not take all places.
@@ -129,7 +129,8 @@ class Queue:
             return []
         caller = request.caller
         self._now, self._present[caller] = self._clocks[caller], request.clock
-        jobs = [request.waiting.popleft() for _ in range(min(most, len(request.waiting)))]
+        most = 1 if request.slow else min(most, len(request.waiting))
+        jobs = [request.waiting.popleft() for _ in range(most)]
         self._length -= len(jobs)
         self._clocks[caller] += len(jobs) / self._weights.get(caller, 1.0)
         request.clock += len(jobs)
