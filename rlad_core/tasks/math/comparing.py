@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rlad_core.tasks.math import algebra, marks, quantities, shapes
+from rlad_core.tasks.math.estimate import surely_different
 from rlad_core.tasks.math.judging import Where
 from rlad_core.tasks.math.notation import Unreadable, plain
 from rlad_core.tasks.math.numbers import Number, european, number
 from rlad_core.tasks.math.units import same_words
 from rlad_core.tasks.math.words import choice, is_product, labelled, same_word, word
 
+_TEXT = re.compile(r"\\text\{\s*([^{}]*?)\s*\}")
 _TIGHT = re.compile(r"(?<![0-9A-Za-z,}]) | (?![0-9A-Za-z{])")
 _SIDE_BY_SIDE = re.compile(r"(?<![a-z{}_^\\])\d \d")
 _DEPTH = 6
@@ -68,7 +70,7 @@ class Comparison:
         return self._same(_readable_gold(gold), plain(answer), 0)
 
     def _same(self, gold: str, answer: str, depth: int) -> bool:
-        if gold == answer or _TIGHT.sub("", gold) == _TIGHT.sub("", answer):
+        if gold == answer or _tight(gold) == _tight(answer):
             return True
         if depth > _DEPTH:
             raise Unreadable("parts of parts of parts")
@@ -333,6 +335,8 @@ class Comparison:
                 raise Unreadable(f"the {whose}answer has numbers side by side")
             if "\\text" in text or _mostly_words(text):
                 raise Unreadable(f"the {whose}answer has words in it, so only its very text is right")
+        if not self.tolerance.relative and surely_different(gold, answer):
+            return False
         try:
             algebra.read(gold)
         except Unreadable as fault:
@@ -344,6 +348,13 @@ class Comparison:
             if near is not None and self.tolerance.allows(wanted, near):
                 return True
         return algebra.equal(gold, answer)
+
+
+def _tight(text: str) -> str:
+    """Without blanks that separate nothing, and without saying which letters are text."""
+    if "\\text" in text:
+        text = re.sub(r"(\d) ([A-Za-z])", r"\1\2", _TEXT.sub(r"\1", text))
+    return _TIGHT.sub("", text)
 
 
 def _readable_gold(gold: str) -> str:

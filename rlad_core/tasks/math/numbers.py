@@ -99,7 +99,7 @@ def number(text: str) -> Number | None:
     if len(text) > MAX_DIGITS:
         return None
     text = text.strip()
-    if _PLAUSIBLE.match(text) is None:
+    if _PLAUSIBLE.match(text) is None or text.startswith("\\text{"):
         word = _WORDS.get(_worded(text))
         return None if word is None else Number(Fraction(word))
     if without := _PERCENT.search(text):
