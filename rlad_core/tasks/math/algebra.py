@@ -49,8 +49,25 @@ _WARM = (
         r"\frac{3x^2}{2}",
         r"-3",
     ),
+    *(
+        r"\frac{23\pi}{24}",
+        r"(8x-5)^2",
+        r"e^{-3x}",
+        r"\sin 36x",
+        r"63x^2-33x-97",
+        r"2^{22}-68",
+        r"9\sqrt{2}+3",
+    ),
+    *(
+        r"\frac{5}{x+2}",
+        r"a^2+6ab+b^2",
+        r"\frac{-b-\sqrt{3}}{2a}",
+        r"\pi r^2",
+        r"\frac{1}{3}(x-1)",
+        r"x^3-2x^2y",
+    ),
 )
-_DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)(?![\w.])")
+_DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)(?![\d.])")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\\circ(?![A-Za-z])")
 _PLUS_MINUS = re.compile(r"\\[pm][mp](?![A-Za-z])")

@@ -145,6 +145,8 @@ class Comparison:
         if pieces is not None:
             return pieces
         here, there = (_listed(text) for text in (gold, answer))
+        if len(here) == len(there) == 1 and (here[0] != gold or there[0] != answer):  # a domain was named
+            return self._same(plain(here[0]), plain(there[0]), depth + 1)
         if len(here) > 1 or len(there) > 1:
             return self._same_lists(here, there, gold, answer, depth)
         one, other = (shapes.bracketed(shapes.members(text)) for text in (gold, answer))
@@ -277,7 +279,7 @@ class Comparison:
             return self._same_approximations(gold, answer, depth)
         named = [shapes.is_name(sides[0]) and len(sides) > 1 for sides in (here, there)]
         if all(named):
-            if shapes.name_key(here[0]) != shapes.name_key(there[0]):
+            if not shapes.same_name(here[0], there[0]):
                 return None if len(here) == len(there) == 2 else False
             return self._same_chain(here[1:], there[1:], depth)
         if len(here) == 1:

@@ -115,6 +115,7 @@ _NUMBER_IN_TEXT = re.compile(r"\\text\{([-+\d.,\s/%]+)\}")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _MATH_IN_TEXT = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$")
 _ROUND_IN_TEXT = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_QUANTITY_IN_TEXT = re.compile(r"^\\text\{\s*([-+]?\d[\d.,]*)\s+([A-Za-z][^{}]*)\}$")
 _LETTER_IN_TEXT = re.compile(r"\\text\{\s*([ei])\s*\}|^\\text\{\s*([A-Za-z])\s*\}$")
 _EXPONENT = re.compile(r"\^\s*(-\s*\d+|-\s*[A-Za-z]|\d{2,}|\(-?\d+(?:/\d+)?\))(?![\d.])")
 _COMPARISONS = (("!=", "\\ne "), ("<=", "\\le "), (">=", "\\ge "))
@@ -142,6 +143,7 @@ def plain(answer: str) -> str:
         for pattern, by in _REPLACED:
             text = pattern.sub(by, text)
         text = _NUMBER_IN_TEXT.sub(r" \1 ", text)
+        text = _QUANTITY_IN_TEXT.sub(r"\1 \\text{\2}", text)
         text = _LETTER_IN_TEXT.sub(lambda found: f" {found[1] or found[2]} ", text)
     text = _ROUND_IN_TEXT.sub(lambda found: f" {found[1] or found[2]} ", text)
     if "$" in text:

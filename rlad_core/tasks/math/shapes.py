@@ -32,6 +32,10 @@ _NAME = re.compile(
 )
 _EQUALS = re.compile(r"(?<![<>!:\\])=(?!=)|:=")
 _IN = re.compile(r"\s*\\?[A-Za-z]+(?:\([a-z]\))?\s*\\in(?![A-Za-z])\s*(?P<rest>.+)", re.DOTALL)
+_CONDITION = re.compile(
+    r"\s*\\\{\s*[A-Za-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid(?![A-Za-z])|\||:)\s*(?P<rest>.+?)\s*\\\}\s*",
+    re.DOTALL,
+)
 _DOMAIN = re.compile(
     r"\s*(?:\\text\{\s*(?:where|for|with|for any|for all|any)\s*\}|where|for)?"
     r"\s*\\?[A-Za-z]\s*\\in\s*\\mathbb\s*\{?[A-Z]\}?(?:[\^_]\{?[+*]\}?)?\s*"
@@ -158,14 +162,19 @@ def name_key(text: str) -> str:
     return re.sub(r"[\s{}]", "", text)
 
 
-def names_in(text: str) -> int:
-    """How many names a left side such as (x, y) gives."""
-    return text.count(",") + 1 if text.startswith("(") else 1
+def same_name(one: str, other: str) -> bool:
+    """Whether two names may be of one thing: x and x, also x_1 and x."""
+    first, second = name_key(one), name_key(other)
+    return first == second or (
+        "_" in first + second
+        and not ("_" in first and "_" in second)
+        and first.split("_")[0] == second.split("_")[0]
+    )
 
 
 def members(text: str) -> str:
-    """What stands behind ``x \\in``, or all."""
-    found = _IN.fullmatch(text)
+    """What stands behind ``x \\in``, or the condition of a set that is given by one, or all."""
+    found = _IN.fullmatch(text) or _CONDITION.fullmatch(text)
     return found["rest"] if found else text
 
 

@@ -113,10 +113,14 @@ def word(text: str) -> str | None:
     if _WORDY.fullmatch(bare) is None:
         return None
     letters = [found.lower() for found in _LETTERS.findall(bare)]
-    if not in_text and (
-        any(each in _FUNCTIONS for each in letters)
-        or (len(letters) == 1 and (len(bare) == 1 or (len(bare) == 2 and not bare.isupper())))
-        or all(len(each) == 1 for each in letters)
+    if (
+        not in_text
+        and letters != ["no"]
+        and (
+            any(each in _FUNCTIONS for each in letters)
+            or (len(letters) == 1 and (len(bare) == 1 or (len(bare) == 2 and not bare.isupper())))
+            or all(len(each) == 1 for each in letters)
+        )
     ):
         return None
     kept = [each for each in letters if each not in _ARTICLES] or letters
