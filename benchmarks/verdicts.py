@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
+import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -128,21 +129,24 @@ def _expression(drawn: random.Random, right: bool) -> tuple[str, str]:
     )
 
 
-async def _measured(work: list[Pair], workers: int, request: int) -> tuple[float, list[bool | None]]:
+async def _measured(work: list[Pair], workers: int, request: int) -> tuple[float, float, list[bool | None]]:
+    """Seconds, seconds of the workers' CPU time, verdicts."""
     pool = CheckPool(
         {"math": shipped()["math"]}, workers=workers, time_limit_s=10.0, memory_limit_bytes=2 * 2**30
     )
     try:
         await pool.start()
         checks = [Check("math", pair.reply, json.dumps({"answer": pair.gold})) for pair in work]
+        busy = sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pool.pids)
         begin = time.perf_counter()
         outcomes = []
         for start in range(0, len(checks), request):
             outcomes += await pool.judge(checks[start : start + request])
         seconds = time.perf_counter() - begin
+        busy = sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pool.pids) - busy
     finally:
         pool.close()
-    return seconds, [each.correct if isinstance(each, Verdict) else None for each in outcomes]
+    return seconds, busy, [each.correct if isinstance(each, Verdict) else None for each in outcomes]
 
 
 def _profiled(work: list[Pair]) -> None:
@@ -168,7 +172,7 @@ def main(
         _profiled(list(pairs(profile, seed)))
         return
     work = list(pairs(count, seed))
-    seconds, verdicts = asyncio.run(_measured(work, workers, request))
+    seconds, busy, verdicts = asyncio.run(_measured(work, workers, request))
     kinds = Counter(pair.kind for pair in work)
     faults = Counter(pair.kind for pair, found in zip(work, verdicts, strict=True) if found is not pair.right)
     table = Table("answers", "pairs", "wrongly judged")
@@ -178,7 +182,7 @@ def main(
     characters = sum(len(pair.reply) for pair in work) / len(work)
     console.print(
         f"{count / seconds:,.0f} verdicts/s: {count} pairs, {workers} worker processes, "
-        f"{characters:,.0f} characters a reply"
+        f"{characters:,.0f} characters a reply; {1000 * busy / count:.2f} ms of a worker's CPU time each"
     )
 
 

@@ -1,4 +1,4 @@
-r"""Equal answers are equal in every notation, different ones in none, and what is cheap agrees with the algebra."""
+r"""Equal answers are equal in every notation, others in none, and what is cheap agrees with the algebra."""
 
 from __future__ import annotations
 
