@@ -419,3 +419,18 @@ def test_a_problem_in_two_files_counts_once(folder: Path, tokenizer: PreTrainedT
     epoch = stream.prompts(range(16))
     assert len({prompt.prompt_id for prompt in epoch}) == 16
     assert [prompt.subset for prompt in epoch].count("a") == 15
+
+
+def test_a_recipe_says_how_answers_are_judged() -> None:
+    section = Settings.model_validate({"name": "math", "box": "only", "relative_tolerance": 0.01})
+    assert section.judge().settings == {"box": "only", "relative_tolerance": 0.01}
+    assert Settings().judge() == Settings.judges_alone
+    strict, lenient = Math(box="only"), Math(relative_tolerance=0.01)
+    several = "First \\boxed{4} was found. It is \\boxed{5}."
+    assert Math().verify(several, '{"answer": "5"}').correct
+    assert not strict.verify(several, '{"answer": "5"}').correct
+    assert lenient.verify("\\boxed{\\frac{100}{3}}", '{"answer": "33.3"}').correct
+    assert not Math().verify("\\boxed{\\frac{100}{3}}", '{"answer": "33.3"}').correct
+    for wrong in ({"box": "first"}, {"relative_tolerance": -1.0}, {"tolerate": "all"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Math(**wrong)  # type: ignore[arg-type]

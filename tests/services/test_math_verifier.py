@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -10,12 +11,13 @@ from rlad_core.tasks import shipped
 from rlad_core.tasks.base import Verdict
 from services.verifier.checking.messages import Check, Failed, Outcome
 from services.verifier.checking.pool import CheckPool
+from services.verifier.settings import VerifierArgs
 
 MATH = {"math": shipped()["math"]}
 LIMIT_S = 3.0
 # The first two are the field's examples. As LaTeX they are (9^9)^9 and so on, big but not endless.
 SLOW = ["5^5^5^5^5", "9**9**9"]
-ENDLESS = ["9^{9^9}", "5^{5^{5^{5^5}}}", "(10^{10})!", "\\sum_{n=1}^{10^9} \\sin(n)"]
+ENDLESS = ["9^{9^9}", "5^{5^{5^{5^5}}}", "(10^{10})!", "\\binom{10^{12}}{10^{11}}"]
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +65,9 @@ def test_an_empty_reply_never_meets_the_algebra(pool: CheckPool) -> None:
         outcome = asyncio.run(pool.judge([Check("math", response, json.dumps({"answer": "9^{9^9}"}))]))[0]
         assert isinstance(outcome, Verdict)
         assert not outcome.correct
+
+
+def test_a_service_takes_the_settings_of_a_recipe() -> None:
+    said = VerifierArgs.model_validate({"tasks": {"math": {"settings": {"box": "only"}}}})
+    assert said.tasks == {"math": replace(MATH["math"], settings={"box": "only"})}
+    assert VerifierArgs().tasks == shipped()

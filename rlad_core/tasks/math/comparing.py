@@ -375,8 +375,9 @@ def _rows(text: str) -> list[list[str]] | None:
 def _listed(text: str) -> list[str]:
     """The parts of a list, with both answers of a plus-minus."""
     parts = [each for part in shapes.listed(text) for each in shapes.signs(part)]
-    solutions = list(dict.fromkeys(parts))  # a solution that is given twice is one
-    return solutions if all(part[0] == "(" for part in parts) else parts
+    if any(part[0] != "(" for part in parts):
+        return parts
+    return list({part.replace(" ", ""): part for part in parts}.values())  # a solution given twice is one
 
 
 def _bare(text: str) -> str:

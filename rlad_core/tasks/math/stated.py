@@ -35,7 +35,7 @@ _STATED = re.compile(
     r"|(?P<plain>[^\n]{1,200})"
     r")"
 )
-_PLAIN_END = re.compile(r"[.!?](?=\s|$|\*)|(?<=\S)\s+(?:because|since|which|as|so)\s")
+_PLAIN_END = re.compile(r"[.!?](?=\s|$|\*)|,\s+not\s|(?<=\S)\s+(?:because|since|which|as|so)\s")
 _BARE_LINE = re.compile(
     r"\$\$(?P<a>[^$]{1,300})\$\$|\$(?P<b>[^$]{1,300})\$|\\\((?P<c>.{1,300}?)\\\)|\\\[(?P<d>(?s:.{1,300}?))\\\]"
     r"|\*\*(?P<e>[^*]{1,200})\*\*|(?P<f>[-+]?[\d.,/%$ ]*\d[\d.,/%$ ]*|\([-\d.,/ ]+\)|[A-Za-z] = [-\d.,/]+"
