@@ -83,6 +83,23 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
         return self
 
 
+# What `SamplingSettings._check` refuses, for the OpenAPI document.
+_RULES: list[Any] = [
+    {
+        "anyOf": [
+            {"properties": {"training": {"const": False}}, "required": ["training"]},
+            {"properties": {"temperature": {"const": 1}, "top_p": {"const": 1}, "top_k": {"const": 0}}},
+        ]
+    },
+    {
+        "anyOf": [
+            {"not": {"properties": {"temperature": {"const": 0}}, "required": ["temperature"]}},
+            {"properties": {"group_size": {"const": 1}}},
+        ]
+    },
+]
+
+
 class SamplingSettings(BaseModel):
     """How the responses of a group are sampled.
 
@@ -92,16 +109,19 @@ class SamplingSettings(BaseModel):
     cut to top-p and top-k, and the log-probs must not be used as those of the behaviour policy.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"allOf": _RULES})
 
-    group_size: int = Field(gt=0, description="Responses for each prompt.")
-    max_tokens: int = Field(gt=0, description="Longest response; also cut at the engine's max_model_len.")
+    group_size: int = Field(gt=0, lt=2**31, description="Responses for each prompt.")
+    max_tokens: int = Field(
+        gt=0, lt=2**31, description="Longest response; also cut at the engine's max_model_len."
+    )
     temperature: float = Field(default=1.0, ge=0, description="0 is greedy.")
     top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0, description="0 is off.")
+    top_k: int = Field(default=0, ge=0, lt=2**31, description="0 is off.")
     seed: int | None = Field(
         None,
         ge=0,
+        lt=2**63,
         description="With it a group's responses depend on nothing but weights, seed and group_id.",
     )
     training: bool = True

@@ -19,7 +19,7 @@ from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
 from services.serve.http.json_forms import TokenIds, one_of, to_form, token_ids
 from services.serve.http.problems import ProblemError
-from services.serve.http.texts import PromptIn, Reader, check_one_given
+from services.serve.http.texts import PromptIn, Reader, check_one_given, own_ids
 from services.teacher.scoring.interface import Details
 
 _MESSAGES = 8
@@ -117,6 +117,7 @@ def read_request(
         for s in asked.sequences
     )
     limits.check(len(asked.sequences), tokens)
+    ids = own_ids([sequence.id for sequence in asked.sequences])
     prompts, responses = [], []
     for place, sequence in enumerate(asked.sequences):
         where = f"sequences[{place}]"
@@ -130,9 +131,7 @@ def read_request(
         table = schema.build(
             schema.SEQUENCES,
             {
-                "sequence_id": [
-                    str(place) if s.id is UNSET else s.id for place, s in enumerate(asked.sequences)
-                ],
+                "sequence_id": ids,
                 "prompt_token_ids": prompts,
                 "response_token_ids": responses,
             },

@@ -56,7 +56,7 @@ class ResponseIn(Struct, forbid_unknown_fields=True, kw_only=True):
     prompt: Annotated[str, _PROMPT] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        _not_both(self)
+        _check_gold(self)
 
 
 _NOT_BOTH = {"not": {"required": ["gold", "prompt"]}}
@@ -78,8 +78,10 @@ class VerifyRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     responses: Annotated[list[Annotated[ResponseIn, Meta(extra_json_schema=_NOT_BOTH)]], Meta(min_length=1)]
 
     def __post_init__(self) -> None:
-        _not_both(self)
+        _check_gold(self)
 
+
+DOCUMENTED = Annotated[VerifyRequest, Meta(extra_json_schema=_NOT_BOTH)]
 
 EXAMPLE: dict[str, Any] = {
     "task": "my_task",
@@ -187,9 +189,11 @@ def write_answer(rewards: pa.Table, body: Body) -> Response:
     return json_answer({"results": results}, body)
 
 
-def _not_both(form: ResponseIn | VerifyRequest) -> None:
+def _check_gold(form: ResponseIn | VerifyRequest) -> None:
     if form.gold is not UNSET and form.prompt is not UNSET:
         raise ValueError("give one of gold, prompt, not gold and prompt")
+    if isinstance(form.gold, Raw) and not bytes(form.gold).lstrip().startswith((b'"', b"{")):
+        raise ValueError("gold: Expected `str | object`")
 
 
 def _opened(response: ResponseIn, request: VerifyRequest, source: ResponseIn | VerifyRequest) -> str:
@@ -205,8 +209,6 @@ def _gold(raw: Raw, where: str) -> str:
     text = bytes(raw)
     if len(text) > _MOST_GOLD_BYTES:
         raise _invalid(f"{where}: has {len(text)} bytes; at most {_MOST_GOLD_BYTES} are taken")
-    if not text.lstrip().startswith((b'"', b"{")):
-        raise _invalid(f"{where}: Expected `str | object`")
     try:
         # Not orjson or msgspec: they refuse integers above 64 bits.
         value = json.loads(text)

@@ -37,14 +37,7 @@ from services.serve.http.problems import documented
 from services.serve.replicas import begin, bind
 from services.verifier.checking.messages import Check, Failed, Outcome
 from services.verifier.checking.pool import CheckPool
-from services.verifier.http import (
-    EXAMPLE,
-    VerifierInfo,
-    VerifyAnswer,
-    VerifyRequest,
-    read_request,
-    write_answer,
-)
+from services.verifier.http import DOCUMENTED, EXAMPLE, VerifierInfo, VerifyAnswer, read_request, write_answer
 from services.verifier.settings import VerifierArgs
 
 SERVICE = "verifier"
@@ -111,7 +104,7 @@ class VerifierService:
         with telemetry.request(SERVICE, "handle"):
             return await self._verify(responses)
 
-    @http.post("/v1/verify", **documents(VerifyRequest, VerifyAnswer, EXAMPLE))
+    @http.post("/v1/verify", **documents(DOCUMENTED, VerifyAnswer, EXAMPLE))
     async def verify_http(self, request: Request) -> Response:
         """Judge responses; the verdicts come in the order of the request."""
         async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:

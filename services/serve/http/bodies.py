@@ -95,10 +95,14 @@ def json_answer(fields: dict[str, Any], body: Body) -> Response:
     return _answer(orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY), JSON, body)
 
 
-def documents(
-    request: type[msgspec.Struct], answer: type[BaseModel], example: dict[str, Any]
-) -> dict[str, Any]:
-    """What a route that takes and gives both encodings tells the OpenAPI document."""
+def documents(request: Any, answer: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    """What a route that takes and gives both encodings tells the OpenAPI document.
+
+    Args:
+        request: a `msgspec.Struct`, or one with `msgspec.Meta` beside it.
+        answer: its JSON form.
+        example: of a request.
+    """
     form = msgspec.json.schema(request, ref_template="#/components/schemas/{name}")
     # OpenAPI keeps definitions in one place; a schema inside a request body may only hold itself.
     definitions = form.pop("$defs", {})

@@ -1,0 +1,143 @@
+"""What the OpenAPI documents call a request is what is read as one, in both directions; without Ray."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from served_app import READER
+
+from rlad_core.client.errors import LimitError, UnknownNameError
+from rlad_core.client.forms import JSON, ScoreAnswer, TeacherLimits
+from services.rollout import http as rollout
+from services.rollout.settings import RolloutLimits
+from services.serve.http.bodies import Body, documents
+from services.serve.http.problems import ProblemError
+from services.teacher import http as teacher
+from services.teacher.scoring.interface import NO_DETAILS
+from services.verifier import http as verifier
+from services.verifier.settings import VerifierLimits
+
+Read = Callable[[Body], Any]
+FORMS: dict[str, tuple[Any, Any, Read]] = {
+    "teacher": (
+        teacher.ScoreRequest,
+        teacher.EXAMPLE,
+        lambda body: teacher.read_request(body, NO_DETAILS, READER, "sha256:mine", TeacherLimits()),
+    ),
+    "rollout": (
+        rollout.RolloutRequest,
+        rollout.EXAMPLE,
+        lambda body: rollout.read_request(body, {}, READER, "sha256:mine", RolloutLimits()),
+    ),
+    "verifier": (
+        verifier.DOCUMENTED,
+        verifier.EXAMPLE,
+        partial(verifier.read_request, tasks={"my_task": None}, limits=VerifierLimits()),
+    ),
+}
+#: Refusals of what no schema can say: what texts come to, names of each other's rows, and what is left out in
+#: one place and must then stand in another.
+MEANINGS = (
+    "has no token",
+    "tokens at least",
+    "the most that the model takes",
+    "occurs twice",
+    "missing, here",
+    "'Words' object has no attribute",  # no chat template
+    "solves no prompts",
+)
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    form, example, _ = FORMS[name]
+    entry = documents(form, ScoreAnswer, example)["openapi_extra"]["requestBody"]["content"][JSON]["schema"]
+    return {key: value for key, value in entry.items() if key != "example"}
+
+
+def refusal(name: str, value: Any) -> str | None:
+    """Why a request is no request; None: it is one, whatever becomes of it."""
+    try:
+        FORMS[name][2](Body(json.dumps(value).encode(), "json", "json"))
+    except ProblemError as error:
+        meant = any(meaning in error.problem.detail for meaning in MEANINGS)
+        return None if meant else error.problem.detail
+    except (LimitError, UnknownNameError):
+        return None
+    return None
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_example_is_valid_and_read(name: str) -> None:
+    jsonschema.validate(FORMS[name][1], schema_of(name))
+    assert refusal(name, FORMS[name][1]) is None
+
+
+ODD = st.sampled_from(
+    [
+        "null",
+        "true",
+        "false",
+        "0",
+        "1",
+        "-1",
+        "2.5",
+        str(2**31),
+        str(2**70),
+        '""',
+        '"x"',
+        "[]",
+        "[1]",
+        '["x"]',
+        "{}",
+        '{"a": 1}',
+        "[null]",
+    ]
+)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_one_change_is_judged_alike(name: str) -> None:
+    """A value is replaced, taken out or added: schema and reader agree on what it is then."""
+    judge = jsonschema.Draft202012Validator(schema_of(name))
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        changed = json.loads(json.dumps(FORMS[name][1]))
+        for _ in range(data.draw(st.integers(1, 3))):
+            if places := list(_places(changed)):
+                _change(data, *data.draw(st.sampled_from(places)))
+        why = refusal(name, changed)
+        assert (why is None) == judge.is_valid(changed), (why, changed)
+
+    check()
+
+
+def _change(data: st.DataObject, holder: Any, key: Any) -> None:
+    match data.draw(st.sampled_from(["replace", "take", "add"])):
+        case "replace":
+            holder[key] = json.loads(data.draw(ODD))
+        case "take":
+            del holder[key]
+        case _ if isinstance(holder, dict):
+            added = ["extra", "id", "gold", "prompt", "response", "seed", "temperature", "training", "top_k"]
+            holder[data.draw(st.sampled_from(added))] = json.loads(data.draw(ODD))
+
+
+def _places(value: Any) -> Any:
+    """Where something stands, down to some depth, as its holder and its key there."""
+    keys = (
+        list(value)
+        if isinstance(value, dict)
+        else range(min(3, len(value)))
+        if isinstance(value, list)
+        else ()
+    )
+    for key in keys:
+        yield value, key
+        yield from _places(value[key])
