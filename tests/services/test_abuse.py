@@ -31,6 +31,16 @@ ROUTES = {
 FIELDS = {"teacher": "sequences", "rollout": "prompts", "verifier": "responses"}
 SCORED = {"sequences": [{"prompt_token_ids": [5], "response_token_ids": [6]}]}
 JUDGED = {"task": "math", "gold": {"answer": "5"}, "responses": [{"response": "\\boxed{5}"}]}
+_RNG = np.random.default_rng(0)
+LARGE: dict[str, Any] = {
+    "sequences": [
+        {
+            "prompt_token_ids": _RNG.integers(3, 200, 8).tolist(),
+            "response_token_ids": _RNG.integers(3, 200, 500).tolist(),
+        }
+        for _ in range(500)
+    ]
+}
 HEALTH_S = 1.0
 
 
@@ -138,23 +148,15 @@ def test_no_row_of_a_second_stream_vanishes(http: httpx.Client) -> None:
 
 
 def test_a_small_request_passes_a_large_one(http: httpx.Client) -> None:
-    rng = np.random.default_rng(0)
-    rows = [
-        {
-            "prompt_token_ids": rng.integers(3, 200, 8).tolist(),
-            "response_token_ids": rng.integers(3, 200, 500).tolist(),
-        }
-        for _ in range(1500)
-    ]
     with ThreadPoolExecutor(1) as thread, httpx.Client(base_url=http.base_url, timeout=300) as other:
-        large = thread.submit(other.post, ROUTES["teacher"], json={"sequences": rows})
+        large = thread.submit(other.post, ROUTES["teacher"], json=LARGE)
         while http.get("/teacher/v1/info").json()["load"]["waiting"] == 0:
             assert not large.done(), large.result().text
         assert http.post(ROUTES["teacher"], json=SCORED).status_code == 200
         load = http.get("/teacher/v1/info").json()["load"]
         assert not large.done()
         assert (load["callers_waiting"], load["waiting"] > 0, load["waiting_tokens"] > 0) == (1, True, True)
-        assert len(large.result().raise_for_status().json()["results"]) == 1500
+        assert len(large.result().raise_for_status().json()["results"]) == len(LARGE["sequences"])
     assert http.get("/teacher/v1/info").json()["load"]["waiting"] == 0
 
 
@@ -163,10 +165,11 @@ def test_a_replica_lost_in_a_request_is_told_and_asked_again(http: httpx.Client,
     """Killed while it works: 503 for who waits, at once for who comes; clients that repeat have an answer."""
     [process] = replicas(service)
     body: dict[str, Any] = JUDGED if service == "verifier" else SCORED
-    process.suspend()  # so that it works on the request when it is killed
-    with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(http.post, ROUTES[service], json=body)
-        time.sleep(2)
+    much = LARGE if service == "teacher" else {**JUDGED, "responses": JUDGED["responses"] * 16_000}
+    with ThreadPoolExecutor(1) as thread, httpx.Client(base_url=http.base_url, timeout=300) as other:
+        waiting = thread.submit(other.post, ROUTES[service], json=much)
+        while http.get(f"/{service}/v1/info").json()["load"]["waiting"] == 0:
+            assert not waiting.done(), waiting.result().text
         process.kill()
         told = waiting.result()
     assert (told.status_code, told.headers["content-type"]) == (503, "application/problem+json")

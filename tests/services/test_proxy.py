@@ -1,5 +1,7 @@
 """What Serve's proxy says by itself is a problem too; what a service says passes untouched."""
 
+import asyncio
+
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -7,9 +9,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails, answer
-from services.serve.http.proxy import middlewares
+from services.serve.http.proxy import ProxyProblems, middlewares
 
 
 async def status(request: Request) -> Response:
@@ -115,3 +118,67 @@ def test_serves_real_proxy_uses_it(http: httpx.Client) -> None:
     assert told.status_code == 404
     assert told.headers["content-type"] == MEDIA_TYPE
     assert "/nowhere" in told.json()["detail"]
+
+
+class Losing:
+    """Serve's proxy where replicas may be lost: it says nothing then, and waits for the next one."""
+
+    def __init__(self) -> None:
+        self.lost = self.back = False
+        self.health_asked = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].endswith("/healthz"):
+            self.health_asked += 1
+            while not self.back:  # noqa: ASYNC110 - as Serve's router looks for replicas
+                await asyncio.sleep(0.01)
+        elif self.lost or (await receive())["type"] == "http.disconnect":
+            return
+        await JSONResponse({"path": scope["path"]})(scope, receive, send)
+
+
+def test_a_lost_replica_is_told_and_nobody_waits_for_the_next_one() -> None:
+    serve = Losing()
+    proxy_ = ProxyProblems(serve)
+
+    async def body() -> None:
+        transport = httpx.ASGITransport(proxy_)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=5) as http:
+            assert (await http.post("/teacher/v1/score")).status_code == 200
+            serve.lost = True
+            told = await http.post("/teacher/v1/score", headers={"X-Request-ID": "r-2"})
+            assert (told.status_code, told.headers["content-type"]) == (503, MEDIA_TYPE)
+            assert told.headers["retry-after"] == "5"
+            assert told.headers["x-request-id"] == "r-2"
+            assert "was lost" in told.json()["detail"]
+            # Others are served, and this one is not asked until its health answers.
+            serve.lost = False
+            for _ in range(3):
+                assert (await http.get("/teacher/v1/info")).status_code == 503
+            assert (await http.get("/verifier/v1/info")).status_code == 200
+            await asyncio.sleep(0.05)
+            assert serve.health_asked == 1
+            serve.back = True
+            async with asyncio.timeout(5):
+                while (await http.get("/teacher/v1/info")).status_code == 503:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(body())
+
+
+def test_a_client_that_leaves_is_no_lost_replica() -> None:
+    sent: list[Message] = []
+
+    async def leave() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    async def body() -> None:
+        proxy_ = ProxyProblems(Losing())
+        scope = {"type": "http", "path": "/teacher/v1/score", "headers": [], "method": "POST"}
+        await proxy_(scope, leave, keep)
+        assert (sent, proxy_._lost) == ([], {})
+
+    asyncio.run(body())
