@@ -178,7 +178,7 @@ def run(
         complain(refused(error, config))
         raise typer.Exit(2) from error
     except RefusedError as error:
-        complain(error)
+        err.print(f"[red]refused[/red]: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(2) from error
     except RunError as error:
         err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)

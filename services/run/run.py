@@ -139,10 +139,10 @@ def _prepared(config: RunConfig, run_dir: Path, resume: bool, fork: Fork | None)
 @contextmanager
 def _ray(config: RunConfig) -> Iterator[None]:
     """The run's cluster; that there is none is found before an engine starts."""
-    ray_of_the_run = cluster(
-        config.cluster, wanted_cpus=wanted_cpus(config), metrics_port=config.telemetry.metrics_port
-    )
     try:
+        ray_of_the_run = cluster(
+            config.cluster, wanted_cpus=wanted_cpus(config), metrics_port=config.telemetry.metrics_port
+        )
         ray_of_the_run.__enter__()
     except SystemExit as error:  # what Ray makes of SIGTERM while it starts
         raise KeyboardInterrupt from error

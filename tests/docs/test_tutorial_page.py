@@ -18,7 +18,7 @@ PAGE = page("tutorial.md")
 HOME = "/home/me"
 """Where the page's folder lies."""
 #: Commands that are shown because they are refused, by what they print, and their exit codes.
-REFUSED = {"failed: ": 1, "recipe.yaml: 1 problem": 2}
+REFUSED = {"refused: ": 2, "recipe.yaml: 1 problem": 2}
 
 
 @pytest.mark.slow
