@@ -1,7 +1,7 @@
 """The two tables of a run, as data and for the terminal: accuracy before and after, and where time went."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -182,7 +182,7 @@ def change_table(record: RunRecord) -> Table | None:
     Raises:
         SchemaError: a file of responses is broken; names it.
     """
-    lines = change_of(record.folder)
+    lines = [replace(line, subset=line.subset.replace("_", " ")) for line in change_of(record.folder)]
     return paired_table(lines, "Change on the same problems") if lines else None
 
 
@@ -195,7 +195,7 @@ def paired_table(lines: Sequence[PairedRow], title: str) -> Table:
     for line in lines:
         there = line.low is not None and line.high is not None
         table.add_row(
-            line.subset.replace("_", " "),
+            line.subset,
             str(line.problems),
             f"{100 * line.difference:+.1f}",
             f"{100 * (line.low or 0):+.1f} – {100 * (line.high or 0):+.1f}" if there else "–",
