@@ -23,7 +23,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
 from rlad_core.client.errors import InvalidRequestError, LimitError, ServiceError, UnknownNameError
-from rlad_core.client.silence import Silence, through
+from rlad_core.client.silence import Silence
+from rlad_core.proxies import through
 from rlad_core.waiting import limit
 
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})

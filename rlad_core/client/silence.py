@@ -1,15 +1,12 @@
-"""Saying that a service does not answer: after 10 s, and every 30 s for as long as somebody waits for it.
-
-And through which proxy it is asked, where the environment names one.
-"""
+"""Saying that a service does not answer: after 10 s, and every 30 s for as long as somebody waits for it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+
+from rlad_core.proxies import through
 
 SAY_AFTER_S, SAY_EVERY_S = 10.0, 30.0
 
@@ -66,26 +63,3 @@ class Silence:
         waited = time.monotonic() - self._since
         self._say(f"{self._url} does not answer{through(self._url)}, for {waited:.0f} s now: {self._cause}")
         self._in(self._every_s)
-
-
-def proxy_of(url: str) -> tuple[str, str] | None:
-    """The environment variable that sends requests for this URL through a proxy, and the proxy's address."""
-    parts = urlsplit(url)
-    if proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    proxies = getproxies()
-    for scheme in (parts.scheme, "all"):
-        if proxy := proxies.get(scheme):
-            shown = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-            port = f":{shown.port}" if shown.port else ""
-            return f"{scheme.upper()}_PROXY", f"{shown.scheme}://{shown.hostname}{port}"  # without a password
-    return None
-
-
-def through(url: str) -> str:
-    """`` through the proxy ...``, or nothing."""
-    found = proxy_of(url)
-    if found is None:
-        return ""
-    variable, proxy = found
-    return f" through the proxy {proxy} ({variable}; NO_PROXY={urlsplit(url).hostname} goes around it)"

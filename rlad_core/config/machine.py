@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from rlad_core.client.silence import through
 from rlad_core.config.models import resolve_model
 from rlad_core.config.run import RunConfig
 from rlad_core.config.teachers import OwnTeacher, RemoteTeacher
+from rlad_core.proxies import through
 from rlad_core.sections.problems import Problem
 
 _LEAST_BYTES = 64 * 2**20

@@ -32,10 +32,10 @@ import ray
 from rlad_core import schema
 from rlad_core.advantage import group_relative_advantages
 from rlad_core.assembly import ShardPlan, plan_shards
-from rlad_core.client.silence import through
 from rlad_core.config import RemoteTeacher, RunConfig, ServeTeacher, resolve_model
 from rlad_core.objectives import Objective
 from rlad_core.prompt_stream import PromptStream, Selection, rows_of
+from rlad_core.proxies import through
 from rlad_core.sections import code
 from rlad_core.slots import Frontier, SlotLedger
 from rlad_core.waiting import all_of

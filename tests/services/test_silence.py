@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from rlad_core.client import Endpoint
-from rlad_core.client.silence import Silence, proxy_of, through
+from rlad_core.client.silence import Silence
+from rlad_core.proxies import proxy_of, through
 
 
 @pytest.fixture(autouse=True)
