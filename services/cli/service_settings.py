@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from ray.serve import Application
 
+from rlad_core.config.model_folder import faults, settings_of
 from rlad_core.sections import code
 from rlad_core.tasks import example, own_task, shipped
 from services.rollout import service as rollout
@@ -141,7 +142,7 @@ def _from_anywhere(args: ReplicaArgs) -> ReplicaArgs:
     API calls it as it was given), the text of users' code.
 
     Raises:
-        ServingError: a file with code cannot be read.
+        ServingError: a file with code cannot be read, or the model's folder is none.
     """
     if isinstance(args, VerifierArgs):
         try:
@@ -153,4 +154,10 @@ def _from_anywhere(args: ReplicaArgs) -> ReplicaArgs:
     folder = Path(args.model).expanduser()
     if not folder.is_dir():
         return args
+    try:
+        wrong = list(faults(folder, settings_of(folder), needs_weights=True, trained=False))
+    except ValueError as error:
+        wrong = [str(error)]
+    if wrong:
+        raise ServingError(f"model ({args.model}): {'; '.join(wrong)}")
     return args.model_copy(update={"model": str(folder.absolute()), "served_name": args.name})

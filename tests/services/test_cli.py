@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -152,6 +153,22 @@ def test_settings_that_no_service_reads_are_refused(
 
 
 # --- serve ---------------------------------------------------------------------------------------
+
+
+def test_a_service_of_a_folder_that_is_no_model_or_a_port_in_use(
+    rlad: Callable[..., Said], tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    said = rlad("serve", "teacher", "--model", str(tmp_path / "model"))
+    assert said.code == 2
+    assert "the folder has no tokenizer" in said.err
+    assert "the folder has no weights" in said.err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = rlad("serve", "teacher", "--model", "owner/model", "--port", port)
+    assert said.code == 2
+    assert f"--port: port {port} of 127.0.0.1 cannot be had" in said.err
 
 
 def test_a_place_is_shown_as_it_was_written(rlad: Callable[..., Said]) -> None:
