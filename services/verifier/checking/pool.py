@@ -10,7 +10,7 @@ more try in a new one, since what ends a process (a thread, a broken heap) may h
 who                 waits for                                unblocked by
 ==================  =======================================  ==============================================
 `judge`             all its checks                           workers; the limit of each check; its caller
-a chunk             a worker that is free                    quick checks; the limit of slow ones, where
+a chunk             a worker that is free, and its turn      quick checks; the limit of slow ones, where
                                                              `OVERTIME` processes are slow already
 ==================  =======================================  ==============================================
 
@@ -27,7 +27,6 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from rlad_core.tasks.base import Task, TaskSpec
-from services.serve.fair import ASKER
 from services.verifier.checking import loading, wire
 from services.verifier.checking.forks import ForkServer
 from services.verifier.checking.loop_thread import LoopThread
@@ -88,7 +87,7 @@ class CheckPool:
         self._forks = ForkServer(loading.preloaded(tasks))
         self._setup = Setup(dict(tasks), dict(code or {}), memory_limit_bytes, os.getcwd())
         self._users: frozenset[str] = frozenset()
-        self._queue = Queue(weights)
+        self._queue = Queue(CHUNK_SIZE, weights)
         self._requests: set[Request] = set()
         self._posts: set[Post] = set()
         self._idle: list[Post] = []
@@ -109,6 +108,16 @@ class CheckPool:
         """
         await self._run(self._start())
 
+    @property
+    def queue_length(self) -> int:
+        """Checks that wait for a worker."""
+        return len(self._queue)
+
+    @property
+    def callers(self) -> int:
+        """Callers with checks that wait for a worker."""
+        return self._queue.callers
+
     async def judge(
         self, checks: Sequence[Check], on_taken: Callable[[], None] = lambda: None
     ) -> list[Outcome]:
@@ -121,17 +130,7 @@ class CheckPool:
         Raises:
             RuntimeError: worker processes do not start.
         """
-        return await self._run(self._judge(checks, on_taken, ASKER.get().caller)) if checks else []
-
-    @property
-    def queue_length(self) -> int:
-        """Checks that wait for a worker."""
-        return len(self._queue)
-
-    @property
-    def callers(self) -> int:
-        """Callers with checks that wait for a worker."""
-        return self._queue.callers
+        return await self._run(self._judge(checks, on_taken)) if checks else []
 
     def is_users(self, task: str) -> bool:
         """Whether checks of a task run a user's own code; known once workers have started."""
@@ -174,10 +173,8 @@ class CheckPool:
             for starting in done:
                 starting.result()
 
-    async def _judge(
-        self, checks: Sequence[Check], on_taken: Callable[[], None], caller: str
-    ) -> list[Outcome]:
-        request = Request(checks, on_taken, caller)
+    async def _judge(self, checks: Sequence[Check], on_taken: Callable[[], None]) -> list[Outcome]:
+        request = Request(checks, on_taken)
         self._requests.add(request)
         self._queue.add(request)
         self._on_queue(len(self._queue))
