@@ -76,7 +76,7 @@ def run(line: str, folder: Path, *, limit_s: float = 600.0) -> tuple[int, str]:
 
 def plain(line: str) -> str:
     """A line without what differs from run to run: numbers, and what takes more room where they do."""
-    line = re.sub(r"[-+]?\d[\d.,]*", "#", line)
+    line = re.sub(r"(?:(?<!\w)[-+])?\d[\d.,]*", "#", line)
     line = re.sub(r"[─━]+", "─", line)
     return " ".join(line.split())
 

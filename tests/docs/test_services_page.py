@@ -196,7 +196,7 @@ def test_commands_for_one_service_are_those_that_all_starts(
                 else line
             )
             said = rlad("serve", *kept, "--port", str(taken.getsockname()[1]))
-            assert (said.code, "cannot be listened on" in said.err) == (1, True), (line, said.err)
+            assert (said.code, "cannot be had" in said.err) == (2, True), (line, said.err)
 
 
 def test_the_files_that_the_page_deploys_are_there() -> None:
