@@ -9,6 +9,7 @@ it is packed in another way, in a file of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
 from rlad_core.batching import PackedBatch
-from rlad_core.logprobs import token_logprobs
+from rlad_core.language_model.head import OutputHead
+from rlad_core.language_model.plain_forward import Pair, plain_logprobs
 
 PACKED_ATTENTION = "rlad_packed"
 """Pass as ``attn_implementation`` when loading a model for `ResponseLogprobs`."""
@@ -31,12 +33,13 @@ class ResponseLogprobs(nn.Module):
     Args:
         model: loaded with ``attn_implementation=PACKED_ATTENTION``.
         chunk_size: response tokens whose logits are held at once.
+        tokens: rows of the head that are tokens (`rlad_core.language_model.vocabulary`); None: all.
 
     Raises:
         ValueError: the model uses another attention, which would look across sequences.
     """
 
-    def __init__(self, model: PreTrainedModel, chunk_size: int = 1024) -> None:
+    def __init__(self, model: PreTrainedModel, chunk_size: int = 1024, tokens: int | None = None) -> None:
         super().__init__()
         attention = model.config._attn_implementation
         if attention != PACKED_ATTENTION:
@@ -46,9 +49,10 @@ class ResponseLogprobs(nn.Module):
             )
         self.model = model
         self.chunk_size = chunk_size
+        self.head = OutputHead(model, tokens)
 
     def forward(self, batch: PackedBatch, *, with_entropy: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Natural log-probs (temperature 1, full vocabulary) of the batch's R response tokens.
+        """Natural log-probs (temperature 1, all tokens) of the batch's R response tokens.
 
         Args:
             batch: on the model's device.
@@ -57,7 +61,7 @@ class ResponseLogprobs(nn.Module):
         Returns:
             ``(log-probs float32 [R], entropy float32 [R] in nats, or None)``.
         """
-        hidden = self.model.model(
+        hidden = self.model.base_model(
             input_ids=batch.input_ids[None],
             position_ids=batch.position_ids[None],
             # Anything but None keeps transformers from building a mask of T x T.
@@ -66,14 +70,22 @@ class ResponseLogprobs(nn.Module):
             cu_seqlens=batch.cu_seqlens,
             longest=batch.max_length,
         ).last_hidden_state[0]
-        head = self.model.get_output_embeddings().weight
-        return token_logprobs(
+        return self.head.logprobs(
             hidden[batch.response_index],
-            head,
             batch.response_ids,
             chunk_size=self.chunk_size,
             with_entropy=with_entropy,
         )
+
+    def plain(self, pairs: Sequence[Pair]) -> Tensor:
+        """Log-probs of these responses by the model's own forward pass, see `plain_logprobs`."""
+        return plain_logprobs(self.model, pairs, self.head.tokens)
+
+
+def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The layers that a model is a stack of, which is how it is sharded."""
+    whole = set(model._no_split_modules or ())
+    return [module for module in model.base_model.modules() if type(module).__name__ in whole]
 
 
 def _packed_attention(
@@ -98,19 +110,17 @@ def _packed_attention(
         query: [1, H, T, D]; ``key`` and ``value`` are [1, H_kv, T, D].
         cu_seqlens: int32 [S + 1], bounds of the sequences.
         longest: tokens of the longest sequence.
+        sliding_window: a token sees so many tokens, itself and those right before it; None: all before it.
 
     Returns:
         [1, T, H, D].
 
     Raises:
-        NotImplementedError: the model's attention is not plain causal (a window, capped scores, sinks).
+        NotImplementedError: the model's attention has capped scores or sinks.
     """
-    if sliding_window is not None or softcap is not None or s_aux is not None:
-        # Left out in silence, the log-probs would be those of another model.
-        raise NotImplementedError(
-            f"{type(module).__name__} wants a sliding window, capped scores or attention sinks, and "
-            f"{PACKED_ATTENTION} is plain causal attention; train a model with full attention in every layer"
-        )
+    refuse_other_attention(module, softcap, s_aux)
+    if sliding_window is not None and sliding_window >= longest:
+        sliding_window = None
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
         from torch.nn.attention.varlen import varlen_attn
 
@@ -123,7 +133,8 @@ def _packed_attention(
             longest,
             longest,
             scale=scaling,
-            window_size=(-1, 0),  # every token before, none after: causal
+            # Every token of the window before, none after: causal.
+            window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
             enable_gqa=True,
         )
         assert isinstance(stream, Tensor)  # a pair only where the log-normaliser is asked for
@@ -136,10 +147,42 @@ def _packed_attention(
         torch.split(value.repeat_interleave(repeats, dim=1), sequence_lengths, dim=2),
         strict=True,
     )
-    outputs = [
-        functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling) for q, k, v in parts
-    ]
+    outputs = []
+    for q, k, v in parts:
+        length = q.shape[2]
+        seen = None
+        if sliding_window is not None and length > sliding_window:
+            seen = windowed(length, length, sliding_window, q.device)
+        outputs.append(
+            functional.scaled_dot_product_attention(
+                q, k, v, attn_mask=seen, is_causal=seen is None, scale=scaling
+            )
+        )
     return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def windowed(queries: int, keys: int, window: int, device: torch.device) -> Tensor:
+    """Which of the last ``queries`` tokens of a sequence sees which of its ``keys`` tokens.
+
+    Returns:
+        bool [queries, keys]: true for the token itself and the ``window`` - 1 before it.
+    """
+    place = torch.arange(keys, device=device)
+    distance = place[keys - queries :, None] - place
+    return (distance >= 0) & (distance < window)
+
+
+def refuse_other_attention(module: nn.Module, softcap: float | None, s_aux: Tensor | None) -> None:
+    """Left out in silence, these would give the log-probs of another model.
+
+    Raises:
+        NotImplementedError: the model's attention has capped scores or sinks.
+    """
+    if softcap is not None or s_aux is not None:
+        raise NotImplementedError(
+            f"{type(module).__name__} wants capped scores or attention sinks, which a packed pass does not "
+            "compute; take a model of another family"
+        )
 
 
 AttentionInterface.register(PACKED_ATTENTION, _packed_attention)

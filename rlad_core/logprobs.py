@@ -7,6 +7,10 @@ computes the logits again, from the saved hidden states and the saved log-normal
 With p = softmax(z), l = log p[target] and H = -sum(p log p):
 
     dl/dz = onehot(target) - p        dH/dz = -p * (log p + H)
+
+Rows of the head that are no tokens (`rlad_core.language_model.vocabulary`) take part in the products, whose
+kernels like round sizes, and in nothing else: what follows reads a view of the buffer without them, as if
+their logits were minus infinity.
 """
 
 from typing import Any
@@ -21,20 +25,26 @@ def token_logprobs(
     lm_head_weight: Tensor,
     targets: Tensor,
     *,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    tokens: int | None = None,
     chunk_size: int = 1024,
     with_entropy: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probs of the targets, and the entropy of the distributions they were drawn from.
 
-    Logits are float32 also for bfloat16 inputs, and the LM head's gradient is summed in float32. Both
-    results are differentiable with respect to ``hidden`` and ``lm_head_weight``. A float64 input gives
-    float64 throughout.
+    Logits are ``scale * (hidden @ lm_head_weight.T + bias)``, in float32 also for bfloat16 inputs, and the
+    LM head's gradient is summed in float32. Both results are differentiable with respect to ``hidden``,
+    ``lm_head_weight`` and ``bias``. A float64 input gives float64 throughout.
 
     Args:
         hidden: [T, D] hidden states that predict the targets (already shifted, after the final norm).
         lm_head_weight: [V, D], an ordinary tensor (not a sharded one), kept until backward is done.
-        targets: [T] token ids, 0..V-1.
-        chunk_size: tokens whose logits are held at once.
+        targets: [T] token ids, 0..tokens-1.
+        bias: [V], of the head.
+        scale: of the logits.
+        tokens: the first so many rows of the head are tokens, and the others have probability 0; None: all.
+        chunk_size: hidden states whose logits are held at once.
         with_entropy: compute the entropy, which takes a second buffer.
 
     Returns:
@@ -53,42 +63,60 @@ def token_logprobs(
             f"targets has shape {tuple(targets.shape)}, but hidden holds {hidden.shape[0]} tokens; "
             "give one target each"
         )
+    if bias is not None and bias.shape != lm_head_weight.shape[:1]:
+        raise ValueError(
+            f"bias has shape {tuple(bias.shape)}, and the head {lm_head_weight.shape[0]} rows; give one each"
+        )
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; it must be at least 1")
     logprobs, entropy = _TokenLogprobs.apply(  # type: ignore[no-untyped-call]
-        hidden, lm_head_weight, targets.long(), chunk_size, with_entropy
+        hidden,
+        lm_head_weight,
+        bias,
+        targets.long(),
+        scale,
+        _checked_tokens(tokens, lm_head_weight),
+        chunk_size,
+        with_entropy,
     )
     return logprobs, entropy
 
 
 @torch.no_grad()
 def top_logprobs(
-    hidden: Tensor, lm_head_weight: Tensor, k: int, *, chunk_size: int = 1024
+    hidden: Tensor,
+    lm_head_weight: Tensor,
+    k: int,
+    *,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    tokens: int | None = None,
+    chunk_size: int = 1024,
 ) -> tuple[Tensor, Tensor]:
     """The k likeliest tokens at each place and their log-probs, likeliest first. Not differentiable.
 
     Args:
-        hidden: [T, D], as in `token_logprobs`.
+        hidden: [T, D], as all that is not named here as in `token_logprobs`.
         lm_head_weight: [V, D].
-        k: 1..V.
-        chunk_size: tokens whose logits are held at once.
+        k: 1..tokens.
 
     Returns:
         ``(token ids int64 [T, k], log-probs float32 [T, k])``; float64 for float64 inputs.
 
     Raises:
-        ValueError: k is not in 1..V.
+        ValueError: k is not in 1..tokens.
     """
-    if not 1 <= k <= (entries := lm_head_weight.shape[0]):
+    entries = _checked_tokens(tokens, lm_head_weight)
+    if not 1 <= k <= entries:
         raise ValueError(f"k is {k}; it must be in 1..{entries}, the size of the vocabulary")
-    tokens = hidden.shape[0]
+    places = hidden.shape[0]
     head, dtype = _operand(hidden, lm_head_weight)
-    buffer = hidden.new_empty(min(chunk_size, tokens), entries, dtype=dtype)
-    ids = torch.empty(tokens, k, dtype=torch.long, device=hidden.device)
-    logprobs = hidden.new_empty(tokens, k, dtype=dtype)
-    for start in range(0, tokens, chunk_size):
-        rows = slice(start, min(start + chunk_size, tokens))
-        logits = _multiply(hidden[rows].to(head.dtype), head.t(), buffer)
+    buffer = hidden.new_empty(min(chunk_size, places), lm_head_weight.shape[0], dtype=dtype)
+    ids = torch.empty(places, k, dtype=torch.long, device=hidden.device)
+    logprobs = hidden.new_empty(places, k, dtype=dtype)
+    for start in range(0, places, chunk_size):
+        rows = slice(start, min(start + chunk_size, places))
+        logits = _logits(hidden[rows].to(head.dtype), head, bias, scale, buffer)[:, :entries]
         highest, ids[rows] = logits.topk(k, dim=1)
         logprobs[rows] = highest - logits.logsumexp(dim=1, keepdim=True)
     return ids, logprobs
@@ -99,19 +127,27 @@ class _TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_size: int, with_entropy: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        scale: float,
+        entries: int,
+        chunk_size: int,
+        with_entropy: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        tokens = hidden.shape[0]
+        places = hidden.shape[0]
         head, dtype = _operand(hidden, weight)
-        logprobs = hidden.new_empty(tokens, dtype=dtype)
+        logprobs = hidden.new_empty(places, dtype=dtype)
         normaliser = torch.empty_like(logprobs)
         entropy = torch.empty_like(logprobs) if with_entropy else None
-        buffer = hidden.new_empty(min(chunk_size, tokens), weight.shape[0], dtype=dtype)
+        buffer = hidden.new_empty(min(chunk_size, places), weight.shape[0], dtype=dtype)
         second = torch.empty_like(buffer) if with_entropy else buffer
 
-        for start in range(0, tokens, chunk_size):
-            rows = slice(start, min(start + chunk_size, tokens))
-            logits = _multiply(hidden[rows].to(head.dtype), head.t(), buffer)
+        for start in range(0, places, chunk_size):
+            rows = slice(start, min(start + chunk_size, places))
+            logits = _logits(hidden[rows].to(head.dtype), head, bias, scale, buffer)[:, :entries]
             target_logits = logits.gather(1, targets[rows, None]).squeeze(1)
             highest = logits.amax(dim=1)
             # Shifting by the maximum keeps the exponentials finite; in place, as `torch.logsumexp` isn't.
@@ -119,15 +155,15 @@ class _TokenLogprobs(torch.autograd.Function):
             if entropy is None:
                 log_sum = logits.exp_().sum(dim=1).log_()
             else:
-                exponentials = torch.exp(logits, out=second[: logits.shape[0]])
+                exponentials = torch.exp(logits, out=second[: logits.shape[0], :entries])
                 total = exponentials.sum(dim=1)
                 log_sum = total.log()
                 entropy[rows] = log_sum - exponentials.mul_(logits).sum(dim=1).div_(total)
             normaliser[rows] = highest.add_(log_sum)
             logprobs[rows] = target_logits.sub_(normaliser[rows])
 
-        ctx.save_for_backward(hidden, weight, targets, normaliser, entropy)
-        ctx.chunk_size = chunk_size
+        ctx.save_for_backward(hidden, weight, bias, targets, normaliser, entropy)
+        ctx.scale, ctx.entries, ctx.chunk_size = scale, entries, chunk_size
         ctx.set_materialize_grads(False)
         return logprobs, entropy
 
@@ -135,22 +171,26 @@ class _TokenLogprobs(torch.autograd.Function):
     @once_differentiable
     def backward(
         ctx: Any, grad_logprobs: Tensor | None, grad_entropy: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None, None, None]:
+        none = (None,) * 5  # targets and settings
         if grad_logprobs is None and grad_entropy is None:
-            return None, None, None, None, None
-        hidden, weight, targets, normaliser, entropy = ctx.saved_tensors
-        tokens = hidden.shape[0]
+            return None, None, None, *none
+        hidden, weight, bias, targets, normaliser, entropy = ctx.saved_tensors
+        places, entries = hidden.shape[0], ctx.entries
         head, dtype = _operand(hidden, weight)
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=dtype) if ctx.needs_input_grad[1] else None
-        buffer = hidden.new_empty(min(ctx.chunk_size, tokens), weight.shape[0], dtype=dtype)
+        grad_bias = torch.zeros_like(bias, dtype=dtype) if ctx.needs_input_grad[2] else None
+        buffer = hidden.new_empty(min(ctx.chunk_size, places), weight.shape[0], dtype=dtype)
         second = buffer if grad_entropy is None else torch.empty_like(buffer)
 
-        for start in range(0, tokens, ctx.chunk_size):
-            rows = slice(start, min(start + ctx.chunk_size, tokens))
+        for start in range(0, places, ctx.chunk_size):
+            rows = slice(start, min(start + ctx.chunk_size, places))
             states = hidden[rows].to(head.dtype)
-            logprobs = _multiply(states, head.t(), buffer).sub_(normaliser[rows, None])
-            grad_logits = torch.exp(logprobs, out=second[: logprobs.shape[0]])
+            logits = _logits(states, head, bias, ctx.scale, buffer)[:, :entries]
+            logprobs = logits.sub_(normaliser[rows, None])
+            whole = second[: logits.shape[0]]
+            grad_logits = torch.exp(logprobs, out=whole[:, :entries])
             if grad_entropy is not None:
                 # -p * (g_H * (log p + H) + g_l); g_l is the gradient of the log-prob.
                 logprobs.add_(entropy[rows, None]).mul_(grad_entropy[rows, None])
@@ -161,18 +201,35 @@ class _TokenLogprobs(torch.autograd.Function):
                 grad_logits.mul_(-grad_logprobs[rows, None])
             if grad_logprobs is not None:
                 grad_logits.scatter_add_(1, targets[rows, None], grad_logprobs[rows, None])
+            whole[:, entries:].zero_()
+            if ctx.scale != 1.0:
+                whole.mul_(ctx.scale)
+            if grad_bias is not None:
+                grad_bias += whole.sum(dim=0)
 
-            grad_logits = grad_logits.to(head.dtype)
+            whole = whole.to(head.dtype)
             if grad_hidden is not None:
-                grad_hidden[rows] = torch.mm(grad_logits, head).to(hidden.dtype)
+                grad_hidden[rows] = torch.mm(whole, head).to(hidden.dtype)
             if grad_weight is None:
                 continue
             if head.dtype == dtype:
-                grad_weight.addmm_(grad_logits.t(), states)
+                grad_weight.addmm_(whole.t(), states)
             else:
-                grad_weight += torch.mm(grad_logits.t(), states, out_dtype=dtype)
+                grad_weight += torch.mm(whole.t(), states, out_dtype=dtype)
 
-        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
+        return (
+            grad_hidden,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            None if grad_bias is None else grad_bias.to(bias.dtype),
+            *none,
+        )
+
+
+def _checked_tokens(tokens: int | None, weight: Tensor) -> int:
+    rows = int(weight.shape[0])
+    if tokens is not None and not 1 <= tokens <= rows:
+        raise ValueError(f"tokens is {tokens}; it must be in 1..{rows}, the rows of the head")
+    return rows if tokens is None else tokens
 
 
 def _operand(hidden: Tensor, weight: Tensor) -> tuple[Tensor, torch.dtype]:
@@ -187,9 +244,13 @@ def _operand(hidden: Tensor, weight: Tensor) -> tuple[Tensor, torch.dtype]:
     return weight.to(dtype), dtype
 
 
-def _multiply(left: Tensor, right: Tensor, buffer: Tensor) -> Tensor:
-    """``left @ right`` in the buffer's precision, written to its first rows."""
-    out = buffer[: left.shape[0]]
-    if left.dtype == out.dtype:
-        return torch.mm(left, right, out=out)
-    return torch.mm(left, right, out_dtype=out.dtype, out=out)
+def _logits(states: Tensor, head: Tensor, bias: Tensor | None, scale: float, buffer: Tensor) -> Tensor:
+    """Logits of all rows of the head, in the buffer's precision, written to its first rows."""
+    out = buffer[: states.shape[0]]
+    if states.dtype == out.dtype:
+        torch.mm(states, head.t(), out=out)
+    else:
+        torch.mm(states, head.t(), out_dtype=out.dtype, out=out)
+    if bias is not None:
+        out.add_(bias)
+    return out.mul_(scale) if scale != 1.0 else out

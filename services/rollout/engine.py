@@ -19,6 +19,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from services.rollout.settings import SamplingSettings
 from services.rollout.tables import SampledResponse
 from services.vllm.metrics import stat_loggers
+from services.vllm.padding import padding
 
 
 class EngineLostError(RuntimeError):
@@ -31,15 +32,18 @@ class PolicyEngine:
     Args:
         engine_args: vLLM's own; the weight transfer and what it depends on are set here.
         transfer: name of the weight-transfer backend.
+        tokens: rows of the model's head that are tokens (`rlad_core.language_model.vocabulary`); the others
+            are never sampled, and have no part in log-probs.
     """
 
-    def __init__(self, engine_args: dict[str, Any], transfer: str) -> None:
+    def __init__(self, engine_args: dict[str, Any], transfer: str, tokens: int) -> None:
         self._engine = AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 **engine_args,
                 weight_transfer_config=WeightTransferConfig(backend=transfer),
                 # Before temperature, top-p and top-k: the distribution that every objective speaks of.
                 logprobs_mode="raw_logprobs",
+                additional_config=padding(tokens),
             ),
             stat_loggers=stat_loggers("rollout"),
         )

@@ -25,6 +25,7 @@ from rlad_core import metrics, schema
 from rlad_core.client.errors import BusyError, DeadlineError
 from rlad_core.client.forms import Load
 from rlad_core.config import resolve_model
+from rlad_core.language_model.vocabulary import token_rows
 from rlad_core.waiting import all_of, limit
 from services.base import telemetry
 from services.base.lengths import longest_sequence
@@ -85,14 +86,17 @@ class RolloutService:
 
         model = resolve_model(args.model)
         self._tokenizer = load_tokenizer(model)
-        self._vocab_size = int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
+        rows = int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
+        self._vocab_size = token_rows(self._tokenizer.get_vocab(), rows)
         self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
         self._waiting = 0  # responses, for a turn
         self._max_model_len = longest_sequence(
             model, args.max_model_len, args.max_num_batched_tokens, args.model
         )
         self._reader = Reader.of(self._tokenizer, self._max_model_len)
-        self._engine = PolicyEngine(engine_args(args, model, self._max_model_len), args.transfer)
+        self._engine = PolicyEngine(
+            engine_args(args, model, self._max_model_len), args.transfer, self._vocab_size
+        )
         store = None
         if args.policy_store is not None and args.transfer == "object_store":
             store = policy_store(args.policy_store)

@@ -2,11 +2,15 @@
 
 
 def register() -> None:
-    """Make the weight-transfer backend ``object_store`` known, and end this process with its replica."""
+    """Make known the weight-transfer backend ``object_store`` and the layer that keeps padding out of
+    distributions, and end this process with its replica.
+    """
     from vllm.distributed.weight_transfer import WeightTransferEngineFactory
 
+    from services.vllm import padding
     from services.vllm.process import end_with_parent
 
+    padding.register()
     if "object_store" not in WeightTransferEngineFactory._registry:  # a second registration is refused
         WeightTransferEngineFactory.register_engine(
             "object_store", "services.weights.transfer", "ObjectStoreWeightTransfer"

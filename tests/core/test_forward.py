@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 from rlad_core.batching import filler, pack
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
@@ -132,8 +132,8 @@ def test_a_model_with_other_attention_is_refused(tiny_model, attention: str) -> 
         ResponseLogprobs(model)
 
 
-def test_a_sliding_window_is_refused() -> None:
-    config = Qwen3Config(
+def test_capped_attention_scores_are_refused() -> None:
+    config = Gemma2Config(
         vocab_size=32,
         hidden_size=16,
         intermediate_size=16,
@@ -141,11 +141,8 @@ def test_a_sliding_window_is_refused() -> None:
         num_attention_heads=2,
         num_key_value_heads=1,
         head_dim=8,
-        use_sliding_window=True,
-        sliding_window=4,
-        max_window_layers=0,
         attn_implementation=PACKED_ATTENTION,
     )
-    model = ResponseLogprobs(Qwen3ForCausalLM(config))
-    with pytest.raises(NotImplementedError, match="sliding window"):
+    model = ResponseLogprobs(Gemma2ForCausalLM(config))
+    with pytest.raises(NotImplementedError, match="capped scores"):
         model(pack([([1, 2, 3], [4, 5, 6])]))

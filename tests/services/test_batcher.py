@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from scoring_cases import TOLERANCE, PlainForward, mixed_pairs, sequences
-from transformers import AutoModelForCausalLM, Gemma2Config
 
 from rlad_core import schema
 from services.teacher.scoring.batcher import Batcher
@@ -272,31 +271,3 @@ def test_the_torch_engine_tells_each_pair_what_it_asks_for(tiny_model: Any) -> N
     assert to_scores(table, plain, scored[2:]).column_names == ["sequence_id", "teacher_logprobs"]
     with pytest.raises(ScoringError, match=r"sequence 's0': .* column 'top_token_ids': is left out"):
         to_scores(table, plain, scored[2:], Details(top_k=1))
-
-
-@pytest.mark.parametrize(
-    ("layers", "message"),
-    [
-        (["sliding_attention", "full_attention"], r"layers of the types .* write engine: vllm"),
-        # Gemma 2 also squashes its logits, which packing knows nothing of.
-        (["full_attention", "full_attention"], r"Gemma2ForCausalLM differ by .* write engine: vllm"),
-    ],
-)
-def test_architectures_that_packing_gets_wrong_are_refused(
-    tmp_path: Any, layers: list[str], message: str
-) -> None:
-    config = Gemma2Config(
-        vocab_size=320,
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        layer_types=layers,
-        final_logit_softcapping=2.0,
-        initializer_range=0.5,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=message):
-        engine(tmp_path)

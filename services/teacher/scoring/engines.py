@@ -1,6 +1,8 @@
 """The engine that a teacher's settings ask for. An engine's libraries are imported only when it is wanted."""
 
+from rlad_core.language_model.vocabulary import token_rows
 from services.base.lengths import longest_sequence
+from services.base.tokenizer import load_tokenizer
 from services.teacher.scoring.interface import ScoringEngine
 from services.teacher.settings import TeacherArgs
 
@@ -11,7 +13,11 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
     Raises:
         ValueError: the model cannot be served with these settings.
     """
+    from transformers import AutoConfig
+
     max_model_len = longest_sequence(model, args.max_model_len, args.max_tokens_per_batch, args.model)
+    rows = int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
+    tokens = token_rows(load_tokenizer(model).get_vocab(), rows)
     logits_memory_bytes = int(args.logits_memory_gib * 2**30)
     if args.engine == "torch":
         from services.teacher.scoring.torch_engine import TorchEngine
@@ -22,6 +28,7 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
             max_model_len=max_model_len,
             logits_memory_bytes=logits_memory_bytes,
             threads=args.threads,
+            tokens=tokens,
             patience_s=args.limits.timeout_s,
         )
     from services.teacher.scoring.vllm_engine import VllmEngine
@@ -40,6 +47,7 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
         max_tokens_per_step=args.max_tokens_per_batch,
         logits_memory_bytes=logits_memory_bytes,
         max_top_k=args.limits.max_top_k,
+        tokens=tokens,
         patience_s=args.limits.timeout_s,
         tensor_parallel_size=args.tensor_parallel_size,
         **device_settings,

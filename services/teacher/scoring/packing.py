@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
+from torch.nn.attention.bias import CausalBias, causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from rlad_core.forward import refuse_other_attention, windowed
 from services.teacher.scoring.interface import TokenPair
 
 ATTENTION = "rlad_shared_prompts"
@@ -94,6 +95,9 @@ def attend(
     *,
     spans: Sequence[Span],
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention over a packed stream, in the form transformers calls it.
@@ -101,23 +105,30 @@ def attend(
     Args:
         query: [1, heads, T, head size]; key, value: [1, key-value heads, T, head size].
         spans: of the `Packed`, passed through the model's forward.
+        sliding_window: a token sees so many tokens, itself and those right before it; None: all before it.
 
     Returns:
         [1, T, heads, head size], and None for the weights.
+
+    Raises:
+        NotImplementedError: the model's attention has capped scores or sinks.
     """
-    del module, attention_mask
+    del attention_mask
+    refuse_other_attention(module, softcap, s_aux)
     out = query.new_empty((*query.shape[:-1], value.shape[-1]))
     for span in spans:
         rows = slice(span.start, span.stop)
         q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
         if span.prefix is None:
-            mask = None
+            mask: Tensor | CausalBias | None = None
         else:
             prefix = slice(*span.prefix)
             k = torch.cat([key[:, :, prefix], k], dim=2)
             v = torch.cat([value[:, :, prefix], v], dim=2)
             # Query i sees the prefix and the keys 0..i of its own span.
             mask = causal_lower_right(q.shape[2], k.shape[2])
+        if sliding_window is not None and k.shape[2] > sliding_window:
+            mask = windowed(q.shape[2], k.shape[2], sliding_window, q.device)
         out[:, :, rows] = scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
         )

@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
 
-from rlad_core.logprobs import token_logprobs, top_logprobs
+from rlad_core.language_model.head import OutputHead
+from rlad_core.language_model.loading import load_causal_lm
+from rlad_core.language_model.plain_forward import compare_with_plain, plain_logprobs, probe_pairs
 from services.teacher.scoring.interface import Scored, ScoringError, TokenPair
 from services.teacher.scoring.packing import ATTENTION, pack_sharing_prompts
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# Largest difference between the packed pass and the model's own that rounding explains.
-_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25}
+_ADVICE = "write engine: vllm"
 _PROBE_TIMEOUT_S = 60.0
 
 
@@ -34,10 +33,11 @@ class TorchEngine:
         max_model_len: longest sequence.
         logits_memory_bytes: memory that logits may take at a time.
         threads: CPU threads of a forward pass.
+        tokens: rows of its head that are tokens (`rlad_core.language_model.vocabulary`); None: all.
         patience_s: how long one may take before the engine counts as hanging.
 
     Raises:
-        ValueError: the model's architecture is not one that packing works for.
+        ValueError: the model's architecture is not one that packing works for, or its weights are not whole.
     """
 
     shares_prompts = True
@@ -52,6 +52,7 @@ class TorchEngine:
         max_model_len: int,
         logits_memory_bytes: int,
         threads: int,
+        tokens: int | None = None,
         patience_s: float = 600.0,
     ) -> None:
         self._patience_s = patience_s
@@ -61,12 +62,12 @@ class TorchEngine:
             1, "scoring", initializer=torch.set_num_threads, initargs=(threads,)
         )
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = self._thread.submit(_load, model, DTYPES[dtype], self._device).result()
-        head = self._model.get_output_embeddings().weight
-        self.vocab_size = int(head.shape[0])
         self.max_model_len = max_model_len
-        self._chunk_size = max(1, min(1024, logits_memory_bytes // (4 * self.vocab_size)))
         try:
+            self._model = self._thread.submit(self._load, model, DTYPES[dtype]).result()
+            self._head = OutputHead(self._model, tokens)
+            self.vocab_size = self._head.tokens
+            self._chunk_size = max(1, min(1024, logits_memory_bytes // (4 * self._head.rows)))
             self._thread.submit(self._compare_with_plain_forward).result()
         except BaseException:
             self.shutdown()
@@ -121,10 +122,8 @@ class TorchEngine:
             use_cache=False,
             spans=packed.spans,
         ).last_hidden_state[0][packed.predictor_index.to(self._device)]
-        head = self._model.get_output_embeddings().weight
-        logprobs, entropy = token_logprobs(
+        logprobs, entropy = self._head.logprobs(
             hidden,
-            head,
             packed.targets.to(self._device),
             chunk_size=self._chunk_size,
             with_entropy=any(pair.details.entropy for pair in batch),
@@ -137,43 +136,26 @@ class TorchEngine:
             rows = slice(end, end := end + pair.response.size)
             values = {name: numbers[rows] for name, numbers in told.items()}
             if k := pair.details.top_k:
-                ids, top = top_logprobs(hidden[rows], head, k, chunk_size=self._chunk_size)
+                ids, top = self._head.top(hidden[rows], k, chunk_size=self._chunk_size)
                 values |= {"top_token_ids": ids.int().cpu().numpy(), "top_logprobs": top.cpu().numpy()}
             scored.append(Scored(values))
         return scored
 
+    def _load(self, model: str, dtype: torch.dtype) -> Any:
+        loaded: Any = load_causal_lm(
+            model, dtype=dtype, attention=ATTENTION, max_length=self.max_model_len, advice=_ADVICE
+        )
+        return loaded.requires_grad_(False).to(self._device)
+
     @torch.inference_mode()
     def _compare_with_plain_forward(self) -> None:
-        """Refuse a model that does more than packing reproduces (scaled logits, other attention, ...)."""
-        ids = np.random.default_rng(0).integers(self.vocab_size, size=(3, 6), dtype=np.int32)
-        prompt = ids[0]
-        batch = [TokenPair(prompt, ids[1]), TokenPair(prompt, ids[2]), TokenPair(ids[2], ids[0])]
-        packed = torch.from_numpy(
-            np.concatenate([scored.values["teacher_logprobs"] for scored in self._forward(batch)])
-        )
-        self._model.set_attn_implementation("sdpa")
-        plain = torch.cat([self._plain(pair) for pair in batch])
-        self._model.set_attn_implementation(ATTENTION)
-        difference = float((packed - plain).abs().max())
-        if not difference <= _TOLERANCE[self._model.dtype]:
-            raise ValueError(
-                f"log-probs of {type(self._model).__name__} differ by {difference:.3g} between a packed and "
-                "a plain forward pass, so the torch engine cannot score this architecture; write engine: vllm"
-            )
+        pairs = probe_pairs(self.vocab_size)
 
-    def _plain(self, pair: TokenPair) -> Tensor:
-        ids = torch.from_numpy(np.concatenate([pair.prompt, pair.response]).astype(np.int64)).to(self._device)
-        logits = self._model(input_ids=ids[None], use_cache=False).logits[0].float()
-        rows = slice(pair.prompt.size - 1, -1)
-        return logits.log_softmax(-1)[rows].gather(1, ids[pair.prompt.size :, None])[:, 0].cpu()
+        def packed() -> torch.Tensor:
+            scored = self._forward([TokenPair(prompt, response) for prompt, response in pairs])
+            return torch.from_numpy(np.concatenate([each.values["teacher_logprobs"] for each in scored]))
 
+        def plain() -> torch.Tensor:
+            return plain_logprobs(self._model, pairs, self.vocab_size).cpu()
 
-def _load(model: str, dtype: torch.dtype, device: torch.device) -> Any:
-    layers = set(getattr(AutoConfig.from_pretrained(model), "layer_types", None) or ["full_attention"])
-    if layers != {"full_attention"}:
-        raise ValueError(
-            f"{model} has layers of the types {sorted(layers)}, and the torch engine knows full attention "
-            "only; write engine: vllm"
-        )
-    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, attn_implementation=ATTENTION)
-    return loaded.eval().requires_grad_(False).to(device)
+        compare_with_plain(packed, plain, self._model.dtype, self._model, _ADVICE)

@@ -33,6 +33,7 @@ from rlad_core.waiting import all_of, limit
 from services.teacher.scoring.interface import Scored, ScoringError, TokenPair
 from services.teacher.scoring.progress import Progress
 from services.vllm.metrics import stat_loggers
+from services.vllm.padding import padding
 
 _BYTES_PER_LOGIT = 6
 _SMALLEST_STEP = 256
@@ -49,6 +50,7 @@ class VllmEngine:
         max_tokens_per_step: tokens of one engine step, cut further where logits would not fit.
         logits_memory_bytes: memory that the log-probs of one step may take.
         max_top_k: the largest `Details.top_k` that will be asked for.
+        tokens: rows of its head that are tokens (`rlad_core.language_model.vocabulary`).
         patience_s: how long it may work without an answer before it counts as hanging.
         engine_args: further arguments of vLLM's AsyncEngineArgs.
     """
@@ -68,6 +70,7 @@ class VllmEngine:
         max_tokens_per_step: int,
         logits_memory_bytes: int,
         max_top_k: int,
+        tokens: int,
         patience_s: float = 600.0,
         **engine_args: Any,
     ) -> None:
@@ -75,7 +78,7 @@ class VllmEngine:
         text_config = AutoConfig.from_pretrained(model).get_text_config()
         positions = int(text_config.max_position_embeddings)
         self.max_model_len = max_model_len
-        self.vocab_size = int(text_config.vocab_size)
+        self.vocab_size = tokens
         if self.max_model_len >= positions:
             # vLLM counts the generated token too. It is never fed back, so no position beyond the model's
             # range is computed, and the longest sequence can be scored as well.
@@ -90,12 +93,14 @@ class VllmEngine:
             "logprobs_mode": "raw_logprobs",
             "max_logprobs": max_top_k,
             "disable_log_stats": True,
+            "additional_config": padding(tokens),
             **engine_args,
         }
         config = AsyncEngineArgs(**settings).create_engine_config()
         self._scores_token_ids: bool = config.use_v2_model_runner
         if not self._scores_token_ids:
-            affordable = max(_SMALLEST_STEP, logits_memory_bytes // (_BYTES_PER_LOGIT * self.vocab_size))
+            rows = int(text_config.vocab_size)
+            affordable = max(_SMALLEST_STEP, logits_memory_bytes // (_BYTES_PER_LOGIT * rows))
             settings["max_num_batched_tokens"] = min(max_tokens_per_step, affordable)
             config = AsyncEngineArgs(**settings).create_engine_config()
         self._engine = AsyncLLM.from_vllm_config(config, stat_loggers=stat_loggers("teacher"))

@@ -1,0 +1,68 @@
+"""From hidden states to log-probs, with what a causal LM puts between its last layer and its softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from rlad_core.logprobs import token_logprobs, top_logprobs
+
+
+class OutputHead:
+    """A model's LM head, with its bias and the scale of its logits, over the rows that are tokens.
+
+    Args:
+        model: the head is read when it is used: under FSDP2 its weight is whole only inside a forward pass.
+        tokens: rows that are tokens (`rlad_core.language_model.vocabulary.token_rows`); None: all.
+
+    Attributes:
+        rows: of the head, padding included.
+        tokens: rows that are tokens.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokens: int | None = None) -> None:
+        head: Any = model.get_output_embeddings()
+        self._head: nn.Linear = head
+        self._scale = _logit_scale(model.config.get_text_config())
+        self.rows = int(head.weight.shape[0])
+        self.tokens = self.rows if tokens is None else tokens
+
+    def logprobs(
+        self, hidden: Tensor, targets: Tensor, *, chunk_size: int, with_entropy: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `token_logprobs`."""
+        return token_logprobs(
+            hidden,
+            self._head.weight,
+            targets,
+            bias=self._head.bias,
+            scale=self._scale,
+            tokens=self.tokens,
+            chunk_size=chunk_size,
+            with_entropy=with_entropy,
+        )
+
+    def top(self, hidden: Tensor, k: int, *, chunk_size: int) -> tuple[Tensor, Tensor]:
+        """See `top_logprobs`."""
+        return top_logprobs(
+            hidden,
+            self._head.weight,
+            k,
+            bias=self._head.bias,
+            scale=self._scale,
+            tokens=self.tokens,
+            chunk_size=chunk_size,
+        )
+
+
+def _logit_scale(config: Any) -> float:
+    """Granite divides by ``logits_scaling``, HyperCLOVA X multiplies by it, Cohere by ``logit_scale``.
+
+    A model that has one of the two and does something else with it fails the comparison with its own forward
+    pass.
+    """
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:
+        return float(divisor) if config.model_type == "hyperclovax" else 1.0 / float(divisor)
+    return float(factor) if (factor := getattr(config, "logit_scale", None)) is not None else 1.0
