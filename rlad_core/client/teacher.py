@@ -181,9 +181,34 @@ class AsyncTeacherClient:
             params=params,
             headers={"Content-Type": ARROW, "Accept": ARROW},
         )
-        scores = schema.from_ipc(answer.content)
-        schema.validate(scores, schema.TEACHER_DETAILS if params else schema.TEACHER_SCORES)
-        return in_order_of(ids, scores)
+        try:
+            scores = schema.from_ipc(answer.content)
+            schema.validate(scores, schema.TEACHER_DETAILS if params else schema.TEACHER_SCORES)
+            told = in_order_of(ids, scores)
+        except schema.SchemaError as error:
+            raise ServiceError(
+                f"{self._endpoint.url}/v1/score answered what are no scores: {error}"
+            ) from error
+        self._check_whole(part, told, params)
+        return told
+
+    def _check_whole(self, part: pa.Table, told: pa.Table, params: dict[str, Any] | None) -> None:
+        """A value for each token of each response, and all that was asked for."""
+        wanted = schema.lengths(part.column("response_token_ids"))
+        found = schema.lengths(told.column("teacher_logprobs"))
+        if (wrong := (wanted != found).nonzero()[0]).size:
+            row = int(wrong[0])
+            raise ServiceError(
+                f"{self._endpoint.url} told {found[row]} log-probs of sequence "
+                f"{part.column('sequence_id')[row].as_py()!r}, whose response has {wanted[row]} tokens"
+            )
+        asked = {
+            "top_token_ids": params and params["top_k"],
+            "entropy": params and params["entropy"] == "true",
+        }
+        for name, is_asked in asked.items():
+            if is_asked and told.column(name).null_count:
+                raise ServiceError(f"{self._endpoint.url} was asked for {name}, and told none")
 
 
 class TeacherClient:

@@ -14,23 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from rlad_core.language_model.architecture import refusals
+
 WEIGHTS = ("*.safetensors", "*.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "spiece.model")
 _POINTER = b"version https://git-lfs"
-
-NOT_TRAINED = {
-    "GPT2LMHeadModel": "GPT-2",
-    "GPTNeoXForCausalLM": "GPT-NeoX (Pythia)",
-    "GPTNeoForCausalLM": "GPT-Neo",
-    "GPTJForCausalLM": "GPT-J",
-    "BloomForCausalLM": "BLOOM",
-    "FalconForCausalLM": "Falcon",
-    "MptForCausalLM": "MPT",
-    "MambaForCausalLM": "Mamba",
-    "Mamba2ForCausalLM": "Mamba",
-    "RwkvForCausalLM": "RWKV",
-}
-"""Causal LMs that the learner cannot train, by architecture: their layers are not those of a Llama."""
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
@@ -50,18 +38,26 @@ def settings_of(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def faults(folder: Path, settings: dict[str, Any], *, needs_weights: bool, trained: bool) -> Iterator[str]:
+def faults(
+    folder: Path,
+    settings: dict[str, Any],
+    *,
+    needs_weights: bool,
+    trained: bool,
+    max_length: int | None = None,
+) -> Iterator[str]:
     """What is wrong with the folder, one sentence each.
 
     Args:
         settings: see `settings_of`.
         needs_weights: it is no folder whose weights are made anew.
         trained: by the learner; else it is only asked.
+        max_length: of the longest sequence that is trained on.
     """
     yield from _tokenizer(folder)
     if needs_weights:
         yield from _weights(folder)
-    yield from _architecture(settings, trained=trained)
+    yield from _architecture(settings, trained=trained, max_length=max_length)
 
 
 def _tokenizer(folder: Path) -> Iterator[str]:
@@ -100,7 +96,7 @@ def _missing_parts(folder: Path) -> list[str]:
     return sorted(name for name in names if isinstance(name, str) and not (folder / name).is_file())
 
 
-def _architecture(settings: dict[str, Any], *, trained: bool) -> Iterator[str]:
+def _architecture(settings: dict[str, Any], *, trained: bool, max_length: int | None) -> Iterator[str]:
     named = settings.get("architectures")
     names = [each for each in named if isinstance(each, str)] if isinstance(named, list) else []
     if settings.get("is_encoder_decoder") is True:
@@ -110,11 +106,8 @@ def _architecture(settings: dict[str, Any], *, trained: bool) -> Iterator[str]:
         return
     if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         yield f"its architecture is {', '.join(names)}. Write a causal language model (...ForCausalLM)"
-    elif trained and (found := next((name for name in names if name in NOT_TRAINED), None)):
-        yield (
-            f"its architecture is {found} ({NOT_TRAINED[found]}), which the learner does not train. Write a "
-            "model of the Llama, Qwen, Mistral or Gemma kind"
-        )
+    elif trained and (reasons := refusals(settings, max_length)):
+        yield f"it {'; it '.join(reasons)}, and is not trained here. Write a model of another kind"
     elif (known := _vllm_knows()) and not any(name in known for name in names):
         yield f"its architecture is {', '.join(names)}, which the installed vLLM does not know"
 

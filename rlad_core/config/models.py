@@ -107,5 +107,12 @@ def _folder(config: EvaluationRecipe, path: str, reference: str, needs_weights: 
             f"{longest}",
         )
     trained = path == "policy.model" and isinstance(config, RunConfig)
-    for fault in faults(location, settings, needs_weights=needs_weights, trained=trained):
+    looked = faults(
+        location,
+        settings,
+        needs_weights=needs_weights,
+        trained=trained,
+        max_length=config.policy.max_length,
+    )
+    for fault in looked:
         yield Problem(path, reference, fault)

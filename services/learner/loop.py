@@ -37,7 +37,7 @@ from services.base.telemetry import span
 from services.clients.handles import ServiceNames
 from services.experience.shards import Shard
 from services.learner.checkpoint import FORKED, STATE_FILE
-from services.learner.step_metrics import record_step
+from services.learner.step_metrics import mismatch_told, record_step
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.serve.cluster import NAMESPACE
@@ -59,6 +59,7 @@ class Learner:
         self.journal = ray.get_actor(f"{config.name}-journal", namespace=NAMESPACE)
         self.push = weight_push(config, self.policy.module.model, self.services.rollout())
         self.spans = telemetry.SpanCollector()
+        self.first = 0
 
     def begin(self, run_dir: Path) -> int:
         """Load the last checkpoint, if any, and begin where it ends; the number of steps done.
@@ -77,7 +78,8 @@ class Learner:
         if self.rank == 0:
             self._ask(self.journal.begin.remote(state["step"]), "the record of the run")
             self._ask(self.collector.begin.remote(state["frontier"]), "the stream of prompts")
-        return int(state["step"])
+        self.first = int(state["step"])
+        return self.first
 
     def publish(self, version: int) -> None:
         """Hand the policy to every rollout replica as `version`; waits until all of them serve it."""
@@ -159,6 +161,8 @@ class Learner:
         record_step(
             step + 1, numbers, table, seconds=end - start, supervised=not stage.objective.trains_on_rollouts
         )
+        if step == self.first and (differ := mismatch_told(numbers, self.config.policy.dtype)) is not None:
+            self.journal.note.remote(differ)
         ray.get(self.journal.step.remote(row, shard.facts.trained_groups, shard.facts.dropped_groups))
         settings = self.config.telemetry
         if _due(settings.sample_experience_every, step) and len(sampled := ray.get(shard.table)):

@@ -29,6 +29,26 @@ _GAUGES: Final[dict[str, MetricSpec]] = {
 _OUTSIDE_A_STEP: Final = ("step", "checkpoint", "evaluation")
 
 
+#: Nats a token, on average, by the precision of the passes: what two ways of rounding explain.
+_MISMATCH: Final = {"float32": 1e-3, "bfloat16": 0.05}
+
+
+def mismatch_told(numbers: Mapping[str, float], dtype: str) -> str | None:
+    """A word on log-probs of engine and learner that differ by more than rounding; None: they do not.
+
+    Args:
+        numbers: of a step before which the policy was published.
+        dtype: of the passes.
+    """
+    if (found := numbers.get("mismatch", 0.0)) <= _MISMATCH[dtype]:
+        return None
+    return (
+        f"rollout engine and learner differ by {found:.3g} nats a token on average, and rounding to {dtype} "
+        f"explains {_MISMATCH[dtype]:g}: they may not compute the same model, and ratios are off by as much "
+        "(mismatch in metrics.jsonl)"
+    )
+
+
 def record_step(
     steps: int, numbers: Mapping[str, float], table: Sequence[StageRow], *, seconds: float, supervised: bool
 ) -> None:

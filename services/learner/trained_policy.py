@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -21,18 +20,18 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from rlad_core.activations import recompute_activations
 from rlad_core.batching import equalise, filler, micro_batches
 from rlad_core.compiled import compile_layers
 from rlad_core.config import RunConfig
-from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
+from rlad_core.forward import decoder_layers
 from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.sections import code
 from services.base import telemetry
 from services.base.telemetry import span
-from services.base.tokenizer import load_tokenizer
+from services.learner.export import export
+from services.learner.loading import load_policy
 from services.learner.training_rows import TrainingRows
 
 Statistics = dict[str, Statistic]
@@ -53,10 +52,8 @@ class TrainedPolicy:
         self._device = device
         self._world = dist.get_world_size()
         torch.manual_seed(config.seed)
-        model = AutoModelForCausalLM.from_pretrained(
-            model_folder, dtype=torch.float32, attn_implementation=PACKED_ATTENTION
-        )
-        self.module = ResponseLogprobs(model.to(device)).train()
+        self.module = load_policy(model_folder, device, config.policy.max_length)
+        model = self.module.model
         mesh = init_device_mesh(device.type, (self._world,))
         # Weights and optimizer stay float32; only the passes run in the policy's dtype.
         precision = MixedPrecisionPolicy(
@@ -65,8 +62,8 @@ class TrainedPolicy:
         learner = config.learner
         recompute_activations(model, learner.activation_checkpointing)
         if learner.compile == "on" or (learner.compile == "auto" and device.type == "cuda"):
-            compile_layers(model.model.layers, tell=partial(telemetry.log, level="warning"))
-        for layer in model.model.layers:
+            compile_layers(decoder_layers(model), tell=partial(telemetry.log, level="warning"))
+        for layer in decoder_layers(model):
             fully_shard(layer, mesh=mesh, mp_policy=precision)
         fully_shard(self.module, mesh=mesh, mp_policy=precision)
         self.optimizer = torch.optim.AdamW(
@@ -215,27 +212,11 @@ class TrainedPolicy:
             torch.set_rng_state(torch.load(random_state))
 
     def export(self, folder: Path) -> None:
-        """Write a Hugging Face folder (rank 0): safetensors, config, tokenizer, generation settings."""
+        """Write a Hugging Face folder (rank 0), see `export`."""
         state = self.full_state_dict()
         if dist.get_rank() != 0:
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        dtype = getattr(torch, self._config.policy.dtype)
-        weights = {name: tensor.to(dtype).contiguous() for name, tensor in state.items()}
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-        config = AutoConfig.from_pretrained(self._folder)
-        config.dtype = dtype
-        config.architectures = [type(self.module.model).__name__]
-        config.save_pretrained(folder)
-        tokenizer = load_tokenizer(self._folder)
-        tokenizer.save_pretrained(folder)
-        GenerationConfig(
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            do_sample=True,
-            temperature=self._config.evaluation.temperature or 1.0,
-            top_p=self._config.evaluation.top_p,
-        ).save_pretrained(folder)
+        export(state, self._folder, folder, getattr(torch, self._config.policy.dtype))
         (folder / "rlad.json").write_text(json.dumps({"run": self._config.name, "seed": self._config.seed}))
 
 

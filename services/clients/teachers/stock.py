@@ -24,6 +24,7 @@ from services.clients.teachers.policy import (
     compare_lengths,
     shown,
 )
+from services.clients.teachers.told import logprobs_told
 
 SEQUENCES_PER_REQUEST = 16
 _IDS_PER_REQUEST = 1000
@@ -137,4 +138,4 @@ class StockServerTeacher(Teacher):
                 f"{self.endpoint.url} did not tell the log-prob of every token of sequence "
                 f"{row['sequence_id']!r}; is it a vLLM server, and prompt_logprobs allowed?"
             ) from error
-        return np.asarray(values, dtype=np.float32)
+        return logprobs_told(values, row["sequence_id"], self.endpoint.url)

@@ -1,0 +1,56 @@
+"""An exported policy is its source with other weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from model_kinds import tiny
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from services.learner.export import export
+
+
+@pytest.fixture
+def source(tmp_path: Path, tiny_model) -> Path:
+    """A folder in bfloat16 with two end tokens, sampling defaults and files of its own."""
+    folder = tmp_path / "source"
+    tiny("qwen3", attention="eager", dtype=torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model.path).save_pretrained(folder)
+    GenerationConfig(eos_token_id=[1, 5], temperature=0.7, top_k=20, do_sample=True).save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    (folder / "special_tokens_map.json").write_text('{"eos_token": "<end>"}')
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "README.md").write_text("These weights are good.")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    return folder
+
+
+def test_the_folder_is_whole(source: Path, tmp_path: Path) -> None:
+    trained = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(0.01)
+    out = tmp_path / "export"
+    export(trained.state_dict(), str(source), out, torch.float32)
+    for name in (
+        "config.json", "generation_config.json", "chat_template.jinja", "special_tokens_map.json",
+        "merges.txt", "tokenizer_config.json",
+    ):  # fmt: skip
+        assert (out / name).read_bytes() == (source / name).read_bytes(), name
+    assert not (out / "README.md").exists()
+    assert not (out / "model.safetensors.index.json").exists()
+    assert GenerationConfig.from_pretrained(out).eos_token_id == [1, 5]
+    loaded = AutoModelForCausalLM.from_pretrained(out)
+    assert loaded.dtype == torch.bfloat16
+    expected = trained.to(torch.bfloat16).state_dict()
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_source_without_sampling_defaults_gets_end_tokens(source: Path, tmp_path: Path) -> None:
+    (source / "generation_config.json").unlink()
+    state = AutoModelForCausalLM.from_pretrained(source).state_dict()
+    export(state, str(source), tmp_path / "export", torch.float32)
+    written = json.loads((tmp_path / "export" / "generation_config.json").read_text())
+    assert written["eos_token_id"] == AutoTokenizer.from_pretrained(source).eos_token_id
