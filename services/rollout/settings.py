@@ -140,6 +140,14 @@ class SamplingSettings(BaseModel):
         return self
 
 
+def _saved_in(model: str) -> str:
+    """The precision that a model was saved in; vLLM's own ``auto`` would narrow float32."""
+    from transformers import AutoConfig
+
+    saved = getattr(AutoConfig.from_pretrained(model).get_text_config(), "dtype", None)
+    return "auto" if saved is None else str(saved).removeprefix("torch.")
+
+
 def engine_args(args: RolloutArgs, model: str, max_model_len: int) -> dict[str, Any]:
     """What vLLM is told: the difference between CPUs and GPUs is all here.
 
@@ -149,7 +157,7 @@ def engine_args(args: RolloutArgs, model: str, max_model_len: int) -> dict[str, 
     """
     common: dict[str, Any] = {
         "model": model,
-        "dtype": args.dtype,
+        "dtype": _saved_in(model) if args.dtype == "auto" else args.dtype,
         "max_model_len": max_model_len,
         "max_num_seqs": args.max_num_seqs,
         "max_num_batched_tokens": args.max_num_batched_tokens,

@@ -9,6 +9,7 @@ from rich.console import Console
 from rlad_core.config import RunConfig, ServeTeacher, load
 from services.learner.trainer import build_trainer
 from services.rollout.settings import RolloutArgs
+from services.run import folder
 from services.run import run as runs
 from services.run.watch import Watcher
 from services.serve.cluster import joined_address
@@ -50,15 +51,16 @@ def test_a_restartable_run_resumes_where_it_was_begun(
     begun: bool, resumes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = recipe(f"output.dir={tmp_path}")
-    prepare, asked = runs._prepare, []
+    asked: list[bool] = []
 
-    def stop(config: RunConfig, run_dir: Path, resume: bool) -> Any:
+    def stop(config: RunConfig, run_dir: Path, resume: bool, fork: Any) -> Any:
         asked.append(resume)
         raise _Reached
 
     if begun:
-        prepare(config, Path(config.run_dir), False)
-    monkeypatch.setattr(runs, "_prepare", stop)
+        folder.begin(config, Path(config.run_dir))
+        (Path(config.run_dir) / "metrics.jsonl").write_text('{"step": 0}\n')
+    monkeypatch.setattr(runs, "_prepared", stop)
     with pytest.raises(_Reached):
         runs.run(config, restartable=True, watcher=Watcher(Console(quiet=True), config.total_steps))
     assert asked == [resumes]
