@@ -29,9 +29,16 @@ import torch.distributed as dist
 import typer
 from rich.console import Console
 from rich.table import Table
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from rlad_core import schema
 from rlad_core.assembly import plan_shards
@@ -60,6 +67,12 @@ def config_of(shape: str) -> Qwen3Config:
         num_key_value_heads=of["k"], head_dim=of["s"], intermediate_size=of["m"], vocab_size=of["v"],
         max_position_embeddings=65_536, tie_word_embeddings=True, architectures=["Qwen3ForCausalLM"],
     )  # fmt: skip
+
+
+def tokenizer_of(shape: str) -> PreTrainedTokenizerFast:
+    """One that has a token for each row of the model."""
+    words = WordLevel({f"t{index}": index for index in range(_SHAPES[shape]["v"])}, unk_token="t0")
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), unk_token="t0", eos_token="t1")
 
 
 def response_lengths(kind: str, count: int) -> np.ndarray:
@@ -257,6 +270,7 @@ def main(
         )  # fmt: skip
         torch.manual_seed(0)
         Qwen3ForCausalLM(config_of(shape)).save_pretrained(f"{folder}/model")
+        tokenizer_of(shape).save_pretrained(f"{folder}/model")
         table = experience(_SHAPES[shape]["v"], response_lengths(lengths, sequences), group=8)
         setup = Setup(
             Path(folder) / "model", table, place, getattr(torch, dtype), tokens, checkpointing, compile_
