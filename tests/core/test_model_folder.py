@@ -43,7 +43,7 @@ def with_config(**values: object) -> Callable[[Path], object]:
             "model-00002-of-00002.safetensors is not there",
         ),
         (with_config(architectures=["BertForMaskedLM"]), "its architecture is BertForMaskedLM"),
-        (with_config(architectures=["GPT2LMHeadModel"]), "which the learner does not train"),
+        (with_config(architectures=["Gemma2ForCausalLM"], model_type="gemma2"), "caps its attention scores"),
         (
             with_config(architectures=["T5ForConditionalGeneration"], is_encoder_decoder=True),
             "is an encoder with a decoder",

@@ -52,6 +52,7 @@ def test_the_learner_and_the_engines_agree(finished_run: tuple[Path, str]) -> No
     config = load(run_dir / "recipe.yaml")
     assert config.teacher is not None
     teacher = AutoModelForCausalLM.from_pretrained(resolve_model(config.teacher.model), dtype=torch.float32)
+    tokens = len(AutoTokenizer.from_pretrained(resolve_model(config.teacher.model)))
     sampled = [schema.from_ipc(file.read_bytes()) for file in sorted((run_dir / "experience").iterdir())]
     scored = [table for row, table in zip(steps, sampled, strict=True) if "teacher" in row["seconds"]]
     sequences = [row for table in scored for row in table.slice(0, 4).to_pylist()]
@@ -60,7 +61,7 @@ def test_the_learner_and_the_engines_agree(finished_run: tuple[Path, str]) -> No
         prompt, response = row["prompt_token_ids"], row["response_token_ids"]
         with torch.inference_mode():
             logits = teacher(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1]
-        expected = logits.log_softmax(-1).gather(1, torch.tensor(response)[:, None])[:, 0]
+        expected = logits[:, :tokens].log_softmax(-1).gather(1, torch.tensor(response)[:, None])[:, 0]
         torch.testing.assert_close(torch.tensor(row["teacher_logprobs"]), expected, atol=1e-4, rtol=0)
 
 

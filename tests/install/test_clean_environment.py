@@ -92,7 +92,7 @@ def _write(file: Path, rows: list[dict[str, object]]) -> None:
     "command", [("run", "kk-tiny-trrd"), ("serve", "verifier"), ("evaluate", "rlad:kk-student")]
 )
 def test_it_says_what_the_rest_needs(light: Environment, tmp_path: Path, command: tuple[str, ...]) -> None:
-    done = carry_out(light.rlad(*command), tmp_path, code=1)
+    done = carry_out(light.rlad(*command), tmp_path, code=2)
     assert done.stderr.splitlines() == [
         "This command needs Ray, torch and vLLM, which are not installed here: "
         "pip install 'rlad[cpu]', or 'rlad[gpu]' on a machine with NVIDIA GPUs."

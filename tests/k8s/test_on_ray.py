@@ -26,7 +26,7 @@ import pytest
 import torch
 import yaml
 from manifests import ROOT, Manifest, the, worker_groups
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlad_core.config import resolve_model
 
@@ -152,8 +152,9 @@ def test_the_serve_configuration_is_deployed_and_scores(
         answer = httpx.post(f"{url}/v1/score", json=body, headers=allowed, timeout=60).raise_for_status()
         [result] = answer.json()["results"]
         model = AutoModelForCausalLM.from_pretrained(resolve_model("rlad:kk-teacher"), dtype=torch.float32)
+        tokens = len(AutoTokenizer.from_pretrained(resolve_model("rlad:kk-teacher")))
         with torch.inference_mode():
-            rows = model(torch.tensor([[5, 6, 7, 8, 9]])).logits[0].log_softmax(-1)
+            rows = model(torch.tensor([[5, 6, 7, 8, 9]])).logits[0, :, :tokens].log_softmax(-1)
         expected = [float(rows[place, token]) for place, token in ((1, 7), (2, 8), (3, 9))]
         np.testing.assert_allclose(result["logprobs"], expected, atol=1e-4)
     finally:

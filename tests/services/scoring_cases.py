@@ -52,16 +52,25 @@ def mixed_pairs(vocab_size: int, longest: int, seed: int = 0) -> list[tuple[list
 
 
 class PlainForward:
-    """One sequence after the other through the whole model, log_softmax over all logits."""
+    """One sequence after the other through the whole model, log_softmax over the logits of all tokens.
 
-    def __init__(self, model: Path) -> None:
+    padding: rows of the model that are no tokens have a part too, as in a stock server.
+    """
+
+    def __init__(self, model: Path, *, padding: bool = False) -> None:
         self._model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+        ids = AutoTokenizer.from_pretrained(model).get_vocab().values()
+        self._tokens = None if padding else max(ids) + 1
 
     @torch.no_grad()
+    def distributions(self, prompt: Sequence[int], response: Sequence[int]) -> torch.Tensor:
+        """Log-probs of all tokens at each place of the response."""
+        logits = self._model(torch.tensor([[*prompt, *response]])).logits[0]
+        return logits[len(prompt) - 1 : -1, : self._tokens].log_softmax(-1)
+
     def logprobs(self, prompt: Sequence[int], response: Sequence[int]) -> np.ndarray:
-        ids = torch.tensor([[*prompt, *response]])
-        everything = self._model(ids).logits[0].log_softmax(-1)
-        return everything[len(prompt) - 1 : -1].gather(1, torch.tensor(response)[:, None])[:, 0].numpy()
+        everything = self.distributions(prompt, response)
+        return everything.gather(1, torch.tensor(response)[:, None])[:, 0].numpy()
 
     def largest_difference(self, table: pa.Table, scores: pa.Table) -> float:
         """Between the answer to `table` and this model, after checking ids, order and lengths."""

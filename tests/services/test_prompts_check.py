@@ -120,4 +120,4 @@ def test_a_run_that_is_refused_leaves_its_name_free(tmp_path: Path, rlad: Callab
         assert said.code == 2
         assert "1 prompt cannot be used, and the recipe says strict: true" in said.err
         assert "train.jsonl, line 2: has 316 tokens, and policy.max_length is 144" in said.err
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["dropped-checked.jsonl"]
+    assert (tmp_path / "runs" / "dropped-checked.jsonl").is_file()

@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import torch
 import yaml
 from ray.serve.schema import ServeDeploySchema
 from scoring_cases import TOLERANCE, PlainForward
@@ -98,9 +97,7 @@ def test_top_k_and_entropy_are_those_of_the_whole_distribution(http: httpx.Clien
         "sequences": [{"prompt_token_ids": prompt, "response_token_ids": response}],
     }
     [result] = http.post("/teacher/v1/score", json=asked).raise_for_status().json()["results"]
-    model = PlainForward(Path(TEACHER))._model
-    with torch.no_grad():
-        rows = model(torch.tensor([[*prompt, *response]])).logits[0].log_softmax(-1)[len(prompt) - 1 : -1]
+    rows = PlainForward(Path(TEACHER)).distributions(prompt, response)
     entropy = -(rows.exp() * rows).sum(-1)
     np.testing.assert_allclose(result["entropy"], entropy.numpy(), atol=TOLERANCE)
     values, ids = rows.topk(k)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,7 +137,9 @@ def test_every_teacher_is_probed_and_asked_with_the_token_of_where_the_run_was_s
     probed: list[Any] = []
 
     class Noting:
-        def __init__(self, run: str, place: str, settings: Any, token: str | None) -> None:
+        def __init__(
+            self, run: str, place: str, settings: Any, token: str | None, say: Callable[[str], None]
+        ) -> None:
             self.what = (run, place, settings.kind, token)
 
         async def probe(self, policy: PolicyFacts) -> None:
