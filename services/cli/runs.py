@@ -11,7 +11,6 @@ from rich.markup import escape
 
 from rlad_core.config import ConfigError, RunConfig, dump, load
 from rlad_core.config.machine import machine_problems, unchecked
-from rlad_core.schema import SchemaError
 from rlad_core.sizing.gpus import GPUS
 from services.cli import init as beginning
 from services.cli.console import complain, err, out
@@ -209,6 +208,7 @@ def report(
 
         rlad report evaluations/kk-teacher-1a2b3c4d
     """
+    from rlad_core.schema import SchemaError  # with it pyarrow, which `rlad plan` does without
     from services.report.answers_page import is_evaluation, write_answers_page
     from services.report.page import write_report
     from services.report.records import ReportError, read_run
