@@ -44,16 +44,16 @@ from rlad_core import schema
 from rlad_core.assembly import plan_shards
 from rlad_core.config import RunConfig
 from rlad_core.objectives import Statistic
+from rlad_core.sizing import Shape
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 
-_SHAPES: dict[str, dict[str, int]] = {
-    # layers, width, heads, key-value heads, size of a head, width of the MLP, vocabulary
-    "student": dict(zip("lwhksmv", (4, 96, 4, 2, 32, 96, 256), strict=True)),
-    "14m": dict(zip("lwhksmv", (8, 384, 6, 2, 64, 1024, 512), strict=True)),
-    "32k": dict(zip("lwhksmv", (4, 256, 4, 2, 64, 768, 32_768), strict=True)),
-    "0.6b": dict(zip("lwhksmv", (28, 1024, 16, 8, 128, 3072, 151_936), strict=True)),
-    "1.7b": dict(zip("lwhksmv", (28, 2048, 16, 8, 128, 6144, 151_936), strict=True)),
+_SHAPES: dict[str, Shape] = {
+    "student": Shape(4, 96, 4, 2, 32, 96, 256, tied=True),
+    "14m": Shape(8, 384, 6, 2, 64, 1024, 512, tied=True),
+    "32k": Shape(4, 256, 4, 2, 64, 768, 32_768, tied=True),
+    "0.6b": Shape(28, 1024, 16, 8, 128, 3072, 151_936, tied=True),
+    "1.7b": Shape(28, 2048, 16, 8, 128, 6144, 151_936, tied=True),
 }
 _PROMPT = 60
 console = Console()
@@ -63,15 +63,15 @@ def config_of(shape: str) -> Qwen3Config:
     """A Qwen3 of that shape, tied."""
     of = _SHAPES[shape]
     return Qwen3Config(
-        num_hidden_layers=of["l"], hidden_size=of["w"], num_attention_heads=of["h"],
-        num_key_value_heads=of["k"], head_dim=of["s"], intermediate_size=of["m"], vocab_size=of["v"],
-        max_position_embeddings=65_536, tie_word_embeddings=True, architectures=["Qwen3ForCausalLM"],
+        num_hidden_layers=of.layers, hidden_size=of.width, num_attention_heads=of.heads,
+        num_key_value_heads=of.kv_heads, head_dim=of.head, intermediate_size=of.mlp, vocab_size=of.vocabulary,
+        max_position_embeddings=65_536, tie_word_embeddings=of.tied, architectures=["Qwen3ForCausalLM"],
     )  # fmt: skip
 
 
 def tokenizer_of(shape: str) -> PreTrainedTokenizerFast:
     """One that has a token for each row of the model."""
-    words = WordLevel({f"t{index}": index for index in range(_SHAPES[shape]["v"])}, unk_token="t0")
+    words = WordLevel({f"t{index}": index for index in range(_SHAPES[shape].vocabulary)}, unk_token="t0")
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), unk_token="t0", eos_token="t1")
 
 
@@ -235,11 +235,9 @@ def work_of(shape: str, table: pa.Table) -> tuple[int, float]:
     lengths = (
         schema.lengths(table.column("prompt_token_ids")) + schema.lengths(table.column("response_token_ids"))
     ).astype(float)
-    heads = of["h"] * of["s"]
-    layer = of["w"] * (2 * heads + 2 * of["k"] * of["s"] + 3 * of["m"])
     responses = float(schema.lengths(table.column("response_token_ids")).sum())
-    products = 6 * (of["l"] * layer * lengths.sum() + of["w"] * of["v"] * responses)
-    attention = 12 * of["l"] * heads * (lengths**2 / 2).sum()
+    products = 6 * (of.layers * of.layer_parameters * lengths.sum() + of.embedding_parameters * responses)
+    attention = 12 * of.layers * of.heads * of.head * (lengths**2 / 2).sum()
     return int(lengths.sum()), products + attention
 
 
@@ -271,7 +269,7 @@ def main(
         torch.manual_seed(0)
         Qwen3ForCausalLM(config_of(shape)).save_pretrained(f"{folder}/model")
         tokenizer_of(shape).save_pretrained(f"{folder}/model")
-        table = experience(_SHAPES[shape]["v"], response_lengths(lengths, sequences), group=8)
+        table = experience(_SHAPES[shape].vocabulary, response_lengths(lengths, sequences), group=8)
         setup = Setup(
             Path(folder) / "model", table, place, getattr(torch, dtype), tokens, checkpointing, compile_
         )

@@ -10,11 +10,12 @@ model is here, else a table of shapes; starts nothing and imports no torch. Call
 """
 
 from rlad_core.sizing.gpus import GPUS, Gpu
-from rlad_core.sizing.memory import Need, needs, problems
+from rlad_core.sizing.memory import GIB, Need, needs, problems
 from rlad_core.sizing.shapes import Shape, shape_of
 from rlad_core.sizing.times import StageTime, balanced, step_seconds, times
 
 __all__ = [
+    "GIB",
     "GPUS",
     "Gpu",
     "Need",

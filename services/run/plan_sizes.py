@@ -6,9 +6,7 @@ from rich.table import Table
 
 from rlad_core.config import RunConfig
 from rlad_core.sections.problems import Problem
-from rlad_core.sizing import Gpu, Need, StageTime, balanced, needs, problems, step_seconds, times
-
-_GIB = 2**30
+from rlad_core.sizing import GIB, Gpu, Need, StageTime, balanced, needs, problems, step_seconds, times
 
 
 def sizes(config: RunConfig, gpu: Gpu) -> tuple[list[Table], list[Problem]]:
@@ -28,19 +26,19 @@ def sizes(config: RunConfig, gpu: Gpu) -> tuple[list[Table], list[Problem]]:
 
 def _memory(found: Sequence[Need], gpu: Gpu) -> Table:
     on_gpus = any(need.gpus for need in found)
-    of = f", of {gpu.memory / _GIB:.0f} GiB of a {gpu.name}" if on_gpus else ""
+    of = f", of {gpu.memory / GIB:.0f} GiB of a {gpu.name}" if on_gpus else ""
     table = Table("what", "GiB", "of which", "so that", title=f"Memory of each process{of} (estimated)")
     for need in found:
         parts = sorted(need.parts.items(), key=lambda part: -part[1])
-        shown = ", ".join(f"{name} {size / _GIB:.1f}" for name, size in parts if size >= 0.05 * need.total)
-        table.add_row(need.role, f"{need.total / _GIB:.1f}", shown, need.note)
+        shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts if size >= 0.05 * need.total)
+        table.add_row(need.role, f"{need.total / GIB:.1f}", shown, need.note)
     return table
 
 
-def _times(label: str, found: Sequence[StageTime], gpu: Gpu) -> Table:
+def _times(label: str, found: list[StageTime], gpu: Gpu) -> Table:
     longest = max(found, key=lambda each: each.seconds)
-    split = balanced(list(found))
-    before, after = step_seconds(list(found)), step_seconds(split)
+    split = balanced(found)
+    before, after = step_seconds(found), step_seconds(split)
     better = after < 0.95 * before
     table = Table(
         "stage", "GPUs", "tokens", "PFLOP", "seconds at most", *(["better GPUs"] if better else []),

@@ -14,9 +14,10 @@ docs/verifiers.md is the same as policy, with examples.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 from rlad_core.tasks.math import algebra, marks, quantities, shapes
 from rlad_core.tasks.math.estimate import surely_different
@@ -25,6 +26,8 @@ from rlad_core.tasks.math.notation import Unreadable, plain
 from rlad_core.tasks.math.numbers import Number, european, number
 from rlad_core.tasks.math.units import same_words
 from rlad_core.tasks.math.words import choice, is_product, labelled, same_word, word
+
+Part = TypeVar("Part")
 
 _TEXT = re.compile(r"\\text\{\s*([^{}]*?)\s*\}")
 _TIGHT = re.compile(r"(?<![0-9A-Za-z,}]) | (?![0-9A-Za-z{])")
@@ -227,13 +230,7 @@ class Comparison:
         here, there = ([plain(item) for item in items] for items in (wanted, given))
         if ordered:
             return all(self._same_item(one, other, depth) for one, other in zip(here, there, strict=True))
-        rest = list(there)
-        for one in here:
-            found = next((other for other in rest if self._same_item(one, other, depth)), None)
-            if found is None:
-                return False
-            rest.remove(found)
-        return True
+        return _paired(here, there, lambda one, other: self._same_item(one, other, depth))
 
     def _same_item(self, one: str, other: str, depth: int) -> bool:
         try:
@@ -253,13 +250,7 @@ class Comparison:
             return False
         if len(wanted) == 1 and "\\infty" not in gold + answer and not here and not there:
             return None  # two tuples, as likely
-        rest = list(given)
-        for one in wanted:
-            found = next((other for other in rest if self._same_piece(one, other, depth)), None)
-            if found is None:
-                return False
-            rest.remove(found)
-        return True
+        return _paired(wanted, given, lambda one, other: self._same_piece(one, other, depth))
 
     def _same_piece(self, one: shapes.Piece, other: shapes.Piece, depth: int) -> bool:
         if (one.left_closed, one.right_closed) != (other.left_closed, other.right_closed):
@@ -271,9 +262,7 @@ class Comparison:
     def _same_equations(self, gold: str, answer: str, depth: int) -> bool | None:
         here, there = shapes.equation(gold), shapes.equation(answer)
         gold_member, answer_member = shapes.members(gold), shapes.members(answer)
-        if (gold_member != gold) != (answer_member != answer):
-            return self._same(gold_member, answer_member, depth + 1)
-        if gold_member != gold:
+        if gold_member != gold or answer_member != answer:
             return self._same(gold_member, answer_member, depth + 1)
         if len(here) == 1 and len(there) == 1:
             return self._same_approximations(gold, answer, depth)
@@ -350,6 +339,17 @@ class Comparison:
             if near is not None and self.tolerance.allows(wanted, near):
                 return True
         return algebra.equal(gold, answer)
+
+
+def _paired(wanted: Sequence[Part], given: Sequence[Part], same: Callable[[Part, Part], bool]) -> bool:
+    """Whether each part that is wanted has one of its own among those given, in any order."""
+    rest = list(given)
+    for one in wanted:
+        found = next((other for other in rest if same(one, other)), None)
+        if found is None:
+            return False
+        rest.remove(found)
+    return True
 
 
 def _tight(text: str) -> str:

@@ -24,21 +24,22 @@ def logprobs_told(values: Sequence[Any], sequence_id: str, server: str) -> npt.N
     Raises:
         ServiceError: one of them is none; names the server, the sequence and the token's place.
     """
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) == len(values):
-        told = np.asarray(numbers, dtype=np.float32)
-        wrong = np.flatnonzero(~LOGPROB.holds(told) | (told <= STAND_IN))
-        if not wrong.size:
-            return told
-        place = int(wrong[0])
-    else:
-        place = next(index for index, value in enumerate(values) if value not in numbers)
+    # What is no number is as wrong as NaN, and told as it came.
+    told = np.asarray([value if _is_number(value) else np.nan for value in values], dtype=np.float32)
+    wrong = np.flatnonzero(~LOGPROB.holds(told) | (told <= STAND_IN))
+    if not wrong.size:
+        return told
+    place = int(wrong[0])
     value = values[place]
     what = (
         "its stand-in for minus infinity: the token has no probability there"
-        if isinstance(value, int | float) and value <= STAND_IN
+        if told[place] <= STAND_IN
         else "and a log-prob is a finite number of at most 0"
     )
     raise ServiceError(
         f"{server} says {value!r:.40} of token {place} of the response of sequence {sequence_id!r}, {what}"
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
