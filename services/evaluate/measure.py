@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from rlad_core.client import Endpoint, ServiceError
 from rlad_core.config import resolve_model
 from rlad_core.prompt_checks import DROPPED, Dropped, write_dropped
 from rlad_core.prompt_stream import PromptTables
+from services.base.stopping import sigterm_interrupts
 from services.base.tokenizer import load_tokenizer
 from services.clients.responses import Responses
 from services.evaluate.fitting import fitted
@@ -73,7 +73,8 @@ def measure(plan: EvaluationPlan, console: Console) -> list[Measured]:
         DeploymentError, TimeoutError: a service did not start or answer; what was done is kept.
     """
     plan, too_long = _fitting(plan, console)
-    for line in left_out([*plan.dropped, *too_long], _kept(plan, too_long)):
+    dropped = [*plan.dropped, *too_long]
+    for line in left_out(dropped, _kept(dropped, plan.out)):
         console.print(line, style="dim", markup=False, soft_wrap=True)
     with ExitStack() as stores:
         entries = [_Entry(model, plan) for model in plan.models]
@@ -100,12 +101,12 @@ def _fitting(plan: EvaluationPlan, console: Console) -> tuple[EvaluationPlan, li
         raise PlanError(str(error)) from error
 
 
-def _kept(plan: EvaluationPlan, too_long: list[Dropped]) -> Path | None:
+def _kept(dropped: list[Dropped], folder: Path) -> Path | None:
     """The file of all that is left out."""
-    if not (dropped := [*plan.dropped, *too_long]):
+    if not dropped:
         return None
-    plan.out.mkdir(parents=True, exist_ok=True)
-    write_dropped(dropped, file := plan.out / DROPPED)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_dropped(dropped, file := folder / DROPPED)
     return file
 
 
@@ -191,7 +192,7 @@ def _answer(plan: EvaluationPlan, entries: list[_Entry], console: Console) -> No
     with (
         cluster(plan.cluster, wanted_cpus=_CPUS + 2 * replicas),
         # After Ray, which takes SIGTERM for itself when it starts.
-        _sigterm_interrupts(),
+        sigterm_interrupts(),
         deployed(
             {judge: verifier.build(plan.verifier)},
             timeout_s=start_limit_s,
@@ -240,13 +241,3 @@ def _models_services(
         services = Responses(serve.get_app_handle(app), verdicts, plan.timeout_s)
         entry.respondent.begin(services, in_flight=args.max_num_seqs * args.num_replicas)
         yield services
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM, which is how schedulers stop a process, does what Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
