@@ -22,7 +22,11 @@ class GroupAdvantages:
 
 
 def group_relative_advantages(
-    rewards: npt.ArrayLike, group_ids: Sequence[str] | npt.NDArray[np.generic], *, eps: float = 1e-6
+    rewards: npt.ArrayLike,
+    group_ids: Sequence[str] | npt.NDArray[np.generic],
+    *,
+    scale: bool = True,
+    eps: float = 1e-6,
 ) -> GroupAdvantages:
     """``(reward - mean) / std`` inside each group, with the population standard deviation.
 
@@ -35,6 +39,8 @@ def group_relative_advantages(
     Args:
         rewards: [N] numbers, in any order of groups.
         group_ids: [N] the group of each response.
+        scale: divide by the standard deviation; without it (Dr. GRPO, arXiv 2503.20783) the advantage is the
+            reward minus the group's mean.
         eps: rewards that differ by at most this count as equal; it keeps rounding of a reward's parts from
             being blown up to advantages of +-1.
 
@@ -62,6 +68,9 @@ def group_relative_advantages(
     informative = (highest - lowest > eps)[group]
 
     centred = values - (np.bincount(group, values) / sizes)[group]
+    if not scale:
+        centred = np.where(informative, centred, 0.0)
+        return GroupAdvantages(centred.astype(np.float32), informative)
     std = np.sqrt(np.bincount(group, centred**2) / sizes)[group]
     advantages = np.divide(centred, std, out=np.zeros_like(values), where=informative)
     return GroupAdvantages(advantages.astype(np.float32), informative)

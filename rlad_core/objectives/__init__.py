@@ -3,17 +3,29 @@
 In: a stage's settings, and a `TokenBatch` of the learner's. Out: a loss that adds up over micro-batches and
 ranks, and statistics. Called by: the learner; read by whoever reads a recipe.
 
-With d = log pi_T - log pi_theta and pi_old the policy that sampled the batch:
+With d = log pi_T - log pi_theta, d_old = log pi_T - log pi_old, pi_old the policy that sampled the batch, A
+the response's group-relative advantage and v = +1 or -1 the verdict; log rho is log pi_theta - log pi_old
+where nothing else is said:
 
-======  ===========================================================================  =======================
-method  log rho                                                                      advantage; additive term
-======  ===========================================================================  =======================
-grpo    log pi_theta - log pi_old                                                    A
-trrd    alpha * (log pi_theta - log pi_old) - (1 - alpha) * clamp(d)                 A
-kdrl    log pi_theta - log pi_old                                                    A; beta * 0.5 * d^2
-opd     log pi_theta - log pi_old                                                    log pi_T - log pi_old
-sft     (no ratio: cross-entropy)
-======  ===========================================================================  =======================
+=========  ================================================================================================
+method     log rho; advantage; additive term
+=========  ================================================================================================
+grpo       advantage A
+dr_grpo    A without the division by the group's spread, responses' sums by a constant
+dapo       A, one mean over all tokens
+gspo       log rho is the mean over the response; A
+trrd       alpha * (log pi_theta - log pi_old) - (1 - alpha) * clamp(d); A
+kdrl       A; beta * 0.5 * d^2
+sdar       A; c * sigmoid(b * d) * d, the gate constant
+rlsd       A * ((1 - l) + l * clip(exp(sign(A) * d_old), 1 - eps, 1 + eps))
+opd        d_old
+opdvr      v * max(0, v * d_old)
+grpd       A * max(0, sign(A) * d_old)
+top_d      log(a * exp(d_old) + 1 - a)
+sg_opd     d_old, more of it where its sign is v, less where not
+power_opd  (exp(a * d_old) - 1) / a
+sft        (no ratio: cross-entropy)
+=========  ================================================================================================
 """
 
 from __future__ import annotations

@@ -35,6 +35,9 @@ class Objective(Section):
     uses_group_advantage: ClassVar[bool] = True
     """Whether the advantage comes from comparing rewards inside a group (so a group needs 2 responses)."""
 
+    scales_advantage: ClassVar[bool] = True
+    """Whether a group's advantages are divided by the standard deviation of its rewards."""
+
     kind: str = Field(description="A method's name, or the place of a class of your own: file.py:Name.")
     aggregation: Aggregation = Field(
         default="sequence_mean",

@@ -180,7 +180,9 @@ class ExperienceCollector:
         with span("assemble", items=sum(len(group.rollouts) for group in kept)):
             if objective.trains_on_rollouts:
                 prompts = self._stream.prompts([g.position for g in kept])
-                table, groups = join_groups(kept, self._stream.table(prompts))
+                table, groups = join_groups(
+                    kept, self._stream.table(prompts), scale_advantages=objective.scales_advantage
+                )
             else:
                 table, groups = accepted_sequences(kept)
             plans = self._plan(step, table, groups)

@@ -85,11 +85,14 @@ class GroupWorker:
             return await self._teacher.score(to_sequences(rollouts))
 
 
-def join_groups(groups: Sequence[Group], prompts: pa.Table) -> tuple[pa.Table, list[str]]:
+def join_groups(
+    groups: Sequence[Group], prompts: pa.Table, *, scale_advantages: bool = True
+) -> tuple[pa.Table, list[str]]:
     """EXPERIENCE of the groups with their advantages, and the group of each row.
 
     Args:
         prompts: PROMPTS that hold the groups' prompts.
+        scale_advantages: by the spread of each group's rewards.
     """
     if not groups:
         return schema.EXPERIENCE.empty_table(), []
@@ -99,7 +102,8 @@ def join_groups(groups: Sequence[Group], prompts: pa.Table) -> tuple[pa.Table, l
     reward_of = dict(zip(rewards["sequence_id"].to_pylist(), rewards["reward"].to_pylist(), strict=True))
     ids = schema.sequence_ids(rollouts).to_pylist()
     group_ids = rollouts.column("group_id").to_pylist()
-    advantages = group_relative_advantages([reward_of[sequence] for sequence in ids], group_ids).advantages
+    rewards_of_rows = [reward_of[sequence] for sequence in ids]
+    advantages = group_relative_advantages(rewards_of_rows, group_ids, scale=scale_advantages).advantages
     experience = schema.join_experience(
         rollouts,
         prompts=prompts,

@@ -51,3 +51,10 @@ def test_errors_name_what_is_wrong() -> None:
         group_relative_advantages([1.0, float("nan")], ["a", "b"])
     with pytest.raises(ValueError, match="one of each per response"):
         group_relative_advantages([1.0, 2.0], ["a"])
+
+
+def test_without_the_scale_it_is_the_reward_minus_the_groups_mean() -> None:
+    rewards, groups = [3.0, -1.0, 1.0, 0.5, 0.5], ["a", "a", "a", "b", "b"]
+    found = group_relative_advantages(rewards, groups, scale=False)
+    assert found.advantages.tolist() == [2.0, -2.0, 0.0, 0.0, 0.0]
+    assert found.informative.tolist() == [True, True, True, False, False]

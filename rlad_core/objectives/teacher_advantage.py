@@ -1,0 +1,88 @@
+"""What the on-policy distillation family shares: GRPO's ratio, and an advantage per token that the teacher
+gives.
+
+With d = log pi_T - log pi_old, ``log rho = log pi_theta - log pi_old`` and ``A_t = f(d_t, ...)``; the methods
+are the files that say what f is. d is taken at pi_old, where it is a constant, as an advantage must be; at
+the first update pi_old = pi_theta.
+
+Statistics beside the surrogate's, over the tokens on which the teacher counts: ``teacher_log_ratio``, the
+mean of -d, and ``token_advantage``, the mean of A_t.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
+from rlad_core.objectives.surrogate import ClippedSurrogate
+from rlad_core.objectives.teacher import MaskEndToken, teacher_term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TeacherAdvantage(ClippedSurrogate):
+    """Base of the methods whose advantage is made of the teacher's log-ratio, token by token."""
+
+    uses_group_advantage: ClassVar[bool] = False
+
+    mask_end_token: MaskEndToken = False
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Without the teacher there is no advantage."""
+        return True
+
+    @abstractmethod
+    def token_advantages(self, log_ratio: Tensor, batch: TokenBatch) -> Tensor:
+        """A_t of each token.
+
+        Args:
+            log_ratio: d = log pi_T - log pi_old, [T]; 0 where the teacher doesn't count.
+            batch: for the verdicts and the responses' own advantages.
+
+        Returns:
+            [T], constant.
+        """
+
+    def on_other_tokens(self, batch: TokenBatch) -> Tensor:
+        """A_t where the teacher doesn't count, [T]: 0, since the teacher is all there is."""
+        import torch
+
+        return torch.zeros_like(batch.advantages)
+
+    def own_statistics(self, log_ratio: Tensor, advantages: Tensor, counts: Tensor) -> dict[str, Statistic]:
+        """What a method tells besides, or otherwise; all arguments [T]."""
+        return {}
+
+    def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
+        """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
+        import torch
+
+        teacher_logprobs, counts = teacher_term(batch, mask_end_token=self.mask_end_token, method=self.label)
+        # Masked before anything is made of it, so that whatever stands on a masked token reaches nothing.
+        log_ratio = (teacher_logprobs - batch.old_logprobs).masked_fill(~counts, 0.0)
+        advantages = torch.where(counts, self.token_advantages(log_ratio, batch), self.on_other_tokens(batch))
+        return self.surrogate(
+            batch,
+            batch.policy_logprobs - batch.old_logprobs,
+            advantages,
+            statistics={
+                "teacher_log_ratio": Statistic.of(-log_ratio, counts),
+                "token_advantage": Statistic.of(advantages, counts),
+                "kl_to_teacher": Statistic.of(batch.policy_logprobs - teacher_logprobs, counts),
+                **self.own_statistics(log_ratio, advantages, counts),
+            },
+        )
+
+
+def verdict_signs(batch: TokenBatch, method: str) -> Tensor:
+    """+1 on tokens of right responses and -1 on those of wrong ones, [T].
+
+    Raises:
+        ValueError: the batch has no verdicts.
+    """
+    if batch.is_correct is None:
+        raise ValueError(f"{method} needs the verdicts, but TokenBatch.is_correct is None")
+    return batch.is_correct.to(batch.old_logprobs.dtype) * 2 - 1
