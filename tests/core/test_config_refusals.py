@@ -30,11 +30,11 @@ from rlad_core.config import NOT_SET
         ("stages.0.objective.alpha=-1", "stages.0.objective.alpha (-1): must be at least 0"),
         (
             "stages.0.objective.kind=trdd",
-            "kind ('trdd'): is not known. Did you mean trrd? Write one of grpo, kdrl",
+            "kind ('trdd'): is not known. Did you mean trrd? Write one of dapo, dr_grpo",
         ),
         (
             "stages.0.objective={}",
-            "stages.0.objective.kind (not set): is needed. Write one of grpo, kdrl, opd",
+            "stages.0.objective.kind (not set): is needed. Write one of dapo, dr_grpo, gr",
         ),
         ("stages.0.objective=grpo", "stages.0.objective ('grpo'): is no section"),
         ("stages=[]", "stages ([]): is empty. Write at least 1"),
