@@ -13,6 +13,7 @@ kernels like round sizes, and in nothing else: what follows reads a view of the 
 their logits were minus infinity.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -82,44 +83,32 @@ def token_logprobs(
     return logprobs, entropy
 
 
-@torch.no_grad()
-def top_logprobs(
+def chunks_of_logits(
     hidden: Tensor,
     lm_head_weight: Tensor,
-    k: int,
     *,
     bias: Tensor | None = None,
     scale: float = 1.0,
     tokens: int | None = None,
     chunk_size: int = 1024,
-) -> tuple[Tensor, Tensor]:
-    """The k likeliest tokens at each place and their log-probs, likeliest first. Not differentiable.
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """The logits of all places, a chunk at a time, in one buffer for all chunks. Not differentiable.
 
     Args:
-        hidden: [T, D], as all that is not named here as in `token_logprobs`.
+        hidden: [T, D], as all others as in `token_logprobs`.
         lm_head_weight: [V, D].
-        k: 1..tokens.
 
-    Returns:
-        ``(token ids int64 [T, k], log-probs float32 [T, k])``; float64 for float64 inputs.
-
-    Raises:
-        ValueError: k is not in 1..tokens.
+    Yields:
+        Which places, their logits [places, tokens], and a buffer of the same shape to work in.
     """
-    entries = _checked_tokens(tokens, lm_head_weight)
-    if not 1 <= k <= entries:
-        raise ValueError(f"k is {k}; it must be in 1..{entries}, the size of the vocabulary")
-    places = hidden.shape[0]
+    places, entries = hidden.shape[0], _checked_tokens(tokens, lm_head_weight)
     head, dtype = _operand(hidden, lm_head_weight)
     buffer = hidden.new_empty(min(chunk_size, places), lm_head_weight.shape[0], dtype=dtype)
-    ids = torch.empty(places, k, dtype=torch.long, device=hidden.device)
-    logprobs = hidden.new_empty(places, k, dtype=dtype)
+    second = torch.empty_like(buffer)
     for start in range(0, places, chunk_size):
         rows = slice(start, min(start + chunk_size, places))
         logits = _logits(hidden[rows].to(head.dtype), head, bias, scale, buffer)[:, :entries]
-        highest, ids[rows] = logits.topk(k, dim=1)
-        logprobs[rows] = highest - logits.logsumexp(dim=1, keepdim=True)
-    return ids, logprobs
+        yield rows, logits, second[: logits.shape[0], :entries]
 
 
 class _TokenLogprobs(torch.autograd.Function):

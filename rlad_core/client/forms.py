@@ -17,8 +17,8 @@ class TeacherLimits(BaseModel):
     max_tokens_per_request: int = Field(
         default=2**20,
         gt=0,
-        description="Of prompts and responses together, and with top_k the likeliest tokens told: top_k for "
-        "each response token.",
+        description="Of prompts and responses together, and what more is told of each response token: its "
+        "top_k likeliest tokens, the probability of the end tokens.",
     )
     max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of an HTTP request.")
     max_queued_tokens: int = Field(
@@ -27,6 +27,7 @@ class TeacherLimits(BaseModel):
         description="Of requests that wait in one replica; what comes on top is refused with 429.",
     )
     max_top_k: int = Field(default=20, ge=0, description="Likeliest tokens for each place.")
+    max_end_token_ids: int = Field(default=64, ge=0, description="End tokens of one request.")
     timeout_s: float = Field(default=600.0, gt=0, description="Longest time for one request's scores.")
 
     def check(self, sequences: int, tokens: int, told: int = 0) -> None:
@@ -34,7 +35,7 @@ class TeacherLimits(BaseModel):
 
         Args:
             sequences, tokens: what is to be scored.
-            told: likeliest tokens that the answer is to tell; they take memory as the scored ones do.
+            told: numbers that the answer is to tell besides; they take memory as the scored tokens do.
 
         Raises:
             LimitError: says which limit and how much.
@@ -42,7 +43,7 @@ class TeacherLimits(BaseModel):
         if sequences > (most := self.max_sequences_per_request):
             raise LimitError("sequences", f"{sequences} sequences in one request; at most {most} are taken")
         if tokens + told > (most := self.max_tokens_per_request):
-            also = f" and {told} likeliest tokens to tell" if told else ""
+            also = f" and {told} numbers to tell of them" if told else ""
             raise LimitError("tokens", f"{tokens} tokens{also} in one request; at most {most} are taken")
 
 
@@ -64,6 +65,9 @@ class SequenceScore(BaseModel):
     response_token_ids: list[int] | None = Field(default=None, description="Where text was sent.")
     top: list[list[TokenLogprob]] | None = Field(default=None, description="Likeliest first.")
     entropy: list[float] | None = None
+    end_logprobs: list[float] | None = Field(
+        default=None, description="Of the end tokens together: the log of their probabilities' sum."
+    )
 
 
 class Usage(BaseModel):
@@ -101,6 +105,7 @@ class TeacherInfo(BaseModel):
     max_model_len: int = Field(description="Tokens of prompt and response together.")
     vocab_size: int = Field(description="Token ids are below it.")
     tells_entropy: bool = Field(description="Whether the engine can.")
+    details: list[str] = Field(description="What may be asked for besides log-probs.")
     tokenizer_fingerprint: str
     chat_template_fingerprint: str | None = Field(description="null: the tokenizer has no chat template.")
     schema_versions: dict[str, int]

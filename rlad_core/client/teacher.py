@@ -20,6 +20,7 @@ import pyarrow as pa
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from rlad_core import schema
+from rlad_core.client.details import Details, answer_schema
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import ServiceError
 from rlad_core.client.forms import ARROW, ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
@@ -83,27 +84,37 @@ class AsyncTeacherClient:
         answer = await self._endpoint.request("GET", "/v1/tokenizer", what="the teacher's tokenizer")
         return TokenizerInfo.model_validate_json(answer.content)
 
-    async def score(self, sequences: pa.Table, *, top_k: int = 0, entropy: bool = False) -> pa.Table:
+    async def score(
+        self,
+        sequences: pa.Table,
+        *,
+        top_k: int = 0,
+        entropy: bool = False,
+        end_token_ids: Sequence[int] = (),
+    ) -> pa.Table:
         """Log-probs of responses, by Arrow.
 
         Args:
             sequences: SEQUENCES (`rlad_core.schema`), any number of rows.
             top_k: also the k likeliest tokens at each place.
             entropy: also the entropy at each place.
+            end_token_ids: also the log of the probability that one of these comes, at each place.
 
         Returns:
-            TEACHER_SCORES, or TEACHER_DETAILS where more was asked for; the same ids in the same order.
+            TEACHER_SCORES, or TEACHER_DETAILS where top_k or entropy was asked for; the same ids in the same
+            order.
 
         Raises:
             ServiceError: what the teacher refuses, in its words; see `Endpoint.request`.
             TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
         """
-        parts = _parts(sequences, await self._limits(), top_k)
-        params = {"top_k": top_k, "entropy": str(entropy).lower()} if top_k or entropy else None
+        details = Details(top_k, entropy, tuple(end_token_ids))
+        parts = _parts(sequences, await self._limits(), details)
         if not parts:
-            kind = schema.TEACHER_DETAILS if params else schema.TEACHER_SCORES
-            return schema.build(kind, [], tokenizer_fingerprint=schema.fingerprint_of(sequences) or "")
-        return pa.concat_tables(await all_of(self._score(part, params) for part in parts))
+            return schema.build(
+                answer_schema(details), [], tokenizer_fingerprint=schema.fingerprint_of(sequences) or ""
+            )
+        return pa.concat_tables(await all_of(self._score(part, details) for part in parts))
 
     async def score_tokens(self, pairs: Sequence[PromptAndResponse]) -> list[Logprobs]:
         """Log-probs of responses given as token ids.
@@ -171,28 +182,28 @@ class AsyncTeacherClient:
         answer = await self._endpoint.request("POST", "/v1/score", json={"sequences": rows}, what=what)
         return ScoreAnswer.model_validate_json(answer.content).results
 
-    async def _score(self, part: pa.Table, params: dict[str, Any] | None) -> pa.Table:
+    async def _score(self, part: pa.Table, details: Details) -> pa.Table:
         ids = part.column("sequence_id").to_pylist()
         answer = await self._endpoint.request(
             "POST",
             "/v1/score",
             what=f"the log-probs of {name_sequences(ids)}",
             content=schema.to_ipc(part),
-            params=params,
+            params=details.query or None,
             headers={"Content-Type": ARROW, "Accept": ARROW},
         )
         try:
             scores = schema.from_ipc(answer.content)
-            schema.validate(scores, schema.TEACHER_DETAILS if params else schema.TEACHER_SCORES)
+            schema.validate(scores, answer_schema(details))
             told = in_order_of(ids, scores)
         except schema.SchemaError as error:
             raise ServiceError(
                 f"{self._endpoint.url}/v1/score answered what are no scores: {error}"
             ) from error
-        self._check_whole(part, told, params)
+        self._check_whole(part, told, details)
         return told
 
-    def _check_whole(self, part: pa.Table, told: pa.Table, params: dict[str, Any] | None) -> None:
+    def _check_whole(self, part: pa.Table, told: pa.Table, details: Details) -> None:
         """A value for each token of each response, and all that was asked for."""
         wanted = schema.lengths(part.column("response_token_ids"))
         found = schema.lengths(told.column("teacher_logprobs"))
@@ -202,12 +213,8 @@ class AsyncTeacherClient:
                 f"{self._endpoint.url} told {found[row]} log-probs of sequence "
                 f"{part.column('sequence_id')[row].as_py()!r}, whose response has {wanted[row]} tokens"
             )
-        asked = {
-            "top_token_ids": params and params["top_k"],
-            "entropy": params and params["entropy"] == "true",
-        }
-        for name, is_asked in asked.items():
-            if is_asked and told.column(name).null_count:
+        for name in sorted(details.columns):
+            if told.column(name).null_count:
                 raise ServiceError(f"{self._endpoint.url} was asked for {name}, and told none")
 
 
@@ -252,9 +259,18 @@ class TeacherClient:
         """See `AsyncTeacherClient.tokenizer`."""
         return self._portal.call(self._client.tokenizer)
 
-    def score(self, sequences: pa.Table, *, top_k: int = 0, entropy: bool = False) -> pa.Table:
+    def score(
+        self,
+        sequences: pa.Table,
+        *,
+        top_k: int = 0,
+        entropy: bool = False,
+        end_token_ids: Sequence[int] = (),
+    ) -> pa.Table:
         """See `AsyncTeacherClient.score`."""
-        return self._portal.call(lambda: self._client.score(sequences, top_k=top_k, entropy=entropy))
+        return self._portal.call(
+            lambda: self._client.score(sequences, top_k=top_k, entropy=entropy, end_token_ids=end_token_ids)
+        )
 
     def score_tokens(self, pairs: Sequence[PromptAndResponse]) -> list[Logprobs]:
         """See `AsyncTeacherClient.score_tokens`."""
@@ -297,12 +313,12 @@ def in_order_of(ids: Sequence[str], scores: pa.Table) -> pa.Table:
     return scores if rows == list(range(len(rows))) else scores.take(rows)
 
 
-def _parts(sequences: pa.Table, limits: tuple[int, int], top_k: int = 0) -> list[pa.Table]:
+def _parts(sequences: pa.Table, limits: tuple[int, int], details: Details) -> list[pa.Table]:
     prompts, responses = (
         schema.lengths(sequences.column(name)) for name in ("prompt_token_ids", "response_token_ids")
     )
     # What is told of each response token counts too.
-    sizes = (prompts + responses * (1 + top_k)).tolist()
+    sizes = (prompts + responses * (1 + details.told_per_token)).tolist()
     return [sequences.slice(start, stop - start) for start, stop in _cut(sizes, limits)]
 
 

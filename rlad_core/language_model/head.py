@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlad_core.logprobs import token_logprobs, top_logprobs
+from rlad_core.logprobs import token_logprobs
+from rlad_core.token_details import token_details
 
 
 class OutputHead:
@@ -44,12 +45,26 @@ class OutputHead:
             with_entropy=with_entropy,
         )
 
-    def top(self, hidden: Tensor, k: int, *, chunk_size: int) -> tuple[Tensor, Tensor]:
-        """See `top_logprobs`."""
-        return top_logprobs(
+    def details(
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        *,
+        chunk_size: int,
+        top_k: int = 0,
+        entropy: bool = False,
+        end_ids: Tensor | None = None,
+        named_ids: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """See `token_details`."""
+        return token_details(
             hidden,
             self._head.weight,
-            k,
+            targets,
+            top_k=top_k,
+            entropy=entropy,
+            end_ids=end_ids,
+            named_ids=named_ids,
             bias=self._head.bias,
             scale=self._scale,
             tokens=self.tokens,

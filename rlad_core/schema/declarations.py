@@ -50,6 +50,9 @@ TOKEN_VALUES: Final = (
     TokenValue(
         "teacher_logprobs", pa.float32(), LOGPROB, per="response token", source="teacher", presence="required"
     ),
+    # Of all end tokens that were named, as one outcome: the log of their probabilities' sum, at the place of
+    # each response token, whichever token stands there.
+    TokenValue("teacher_end_logprobs", pa.float32(), LOGPROB, per="response token", source="teacher"),
     # In nats.
     TokenValue("entropy", pa.float32(), ENTROPY, per="response token", source="teacher", presence="asked"),
     # The k likeliest tokens at the place of a response token, likeliest first.

@@ -1,7 +1,7 @@
 """How the services of a run are reached from any process of its cluster: names, handles, teachers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -59,7 +59,7 @@ class _OwnTeacher(Teacher):
     def __init__(self, section: OwnTeacher) -> None:
         self._section = section
 
-    async def score(self, sequences: pa.Table) -> pa.Table:
+    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
         limit = asyncio.timeout(self._section.timeout_s)
         try:
             async with limit:
@@ -70,6 +70,11 @@ class _OwnTeacher(Teacher):
                 waited = f"{self._section.timeout_s:g} s for the teacher {self._section.where}"
                 raise TimeoutError(f"waited {waited}; its timeout_s sets the limit") from error
             raise ServiceError(f"the teacher {self._section.where} failed: {code.fault(error)}") from error
+        if end_token_ids and scores.column("teacher_end_logprobs").null_count:
+            raise ServiceError(
+                f"the teacher {self._section.where} told no teacher_end_logprobs, the log of the probability "
+                f"that one of the tokens {list(end_token_ids)} comes"
+            )
         return scores
 
     async def close(self) -> None:

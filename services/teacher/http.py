@@ -15,15 +15,18 @@ from fastapi import Response
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from rlad_core import schema
+from rlad_core.client.details import Details
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
 from services.serve.http.json_forms import TokenIds, one_of, to_form, token_ids
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import PromptIn, Reader, check_one_given, own_ids
-from services.teacher.scoring.interface import Details
 
 _MESSAGES = 8
 """Of a chat, on the average of a full request: with them its objects are counted before they are built."""
+
+_MOST_END_TOKENS = 1024
+"""Read of a request; how many are told is a limit of the service."""
 
 
 class SequenceIn(PromptIn, forbid_unknown_fields=True, kw_only=True):
@@ -62,6 +65,14 @@ class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
         int, Meta(ge=0, lt=2**31, description="Also tell the k likeliest tokens at each place.")
     ] = 0
     entropy: Annotated[bool, Meta(description="Also tell the entropy at each place, in nats.")] = False
+    end_token_ids: Annotated[
+        list[Annotated[int, Meta(ge=0, lt=2**31)]],
+        Meta(
+            max_length=_MOST_END_TOKENS,
+            description="Also tell the probability of these together at each place, as a log.",
+            extra_json_schema={"uniqueItems": True},
+        ),
+    ] = []
     sequences: Annotated[
         list[Annotated[SequenceIn, Meta(extra_json_schema=_ALTERNATIVES)]], Meta(min_length=1)
     ]
@@ -142,7 +153,11 @@ def read_request(
     return Wanted(
         table,
         None if isinstance(asked.model, UnsetType) else asked.model,
-        Details(max(asked.top_k, details.top_k), asked.entropy or details.entropy),
+        Details(
+            max(asked.top_k, details.top_k),
+            asked.entropy or details.entropy,
+            tuple(asked.end_token_ids) or details.end_token_ids,
+        ),
         frozenset(place for place, sequence in enumerate(asked.sequences) if sequence.is_text),
     )
 
@@ -185,6 +200,9 @@ def _details(scores: pa.Table, offsets: np.ndarray) -> dict[str, list[Any]]:
     if "entropy" in present:
         values, _ = schema.flatten(scores.column("entropy"))
         found["entropy"] = [values[start:stop] for start, stop in pairwise(offsets)]
+    if "teacher_end_logprobs" in present:
+        values, _ = schema.flatten(scores.column("teacher_end_logprobs"))
+        found["end_logprobs"] = [values[start:stop] for start, stop in pairwise(offsets)]
     if "top_token_ids" in present:
         ids, _ = schema.flatten(scores.column("top_token_ids"))
         logprobs, _ = schema.flatten(scores.column("top_logprobs"))

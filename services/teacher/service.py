@@ -16,7 +16,8 @@ from ray import serve
 from ray.serve import Application
 
 from rlad_core import metrics, schema
-from rlad_core.client.errors import BusyError, DeadlineError, InvalidRequestError, UnknownNameError
+from rlad_core.client.details import NO_DETAILS, Details
+from rlad_core.client.errors import BusyError, DeadlineError, UnknownNameError
 from rlad_core.client.forms import Load, ScoreAnswer, TeacherInfo, TokenizerInfo
 from rlad_core.config import resolve_model
 from services.base import telemetry
@@ -31,8 +32,7 @@ from services.serve.replicas import begin, bind
 from services.teacher.http import EXAMPLE, ScoreRequest, read_request, write_answer
 from services.teacher.scoring.batcher import Batcher
 from services.teacher.scoring.engines import load_engine
-from services.teacher.scoring.interface import NO_DETAILS, Details
-from services.teacher.scoring.tables import check_sequences, to_pairs, to_scores
+from services.teacher.scoring.tables import check_details, check_sequences, to_pairs, to_scores
 from services.teacher.settings import TeacherArgs
 
 SERVICE = "teacher"
@@ -90,12 +90,15 @@ class TeacherService:
         entropy: Annotated[
             bool, Query(description="As in the JSON body; the way to ask with Arrow.")
         ] = False,
+        end_token_ids: Annotated[
+            list[int] | None, Query(description="As in the JSON body; the way to ask with Arrow.")
+        ] = None,
     ) -> Response:
         """Score responses: exactly one natural log-prob per response token, at temperature 1, of the whole
         vocabulary, in the order of the request.
         """
         async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
-            return await self._answer(body, Details(top_k, entropy))
+            return await self._answer(body, Details(top_k, entropy, tuple(end_token_ids or ())))
 
     async def _answer(self, body: Body, details: Details) -> Response:
         # In a thread: parsing a large body takes long enough to hold up others.
@@ -116,7 +119,8 @@ class TeacherService:
             dtype=self._args.dtype,
             max_model_len=self._engine.max_model_len,
             vocab_size=self._engine.vocab_size,
-            tells_entropy=self._engine.tells_entropy,
+            tells_entropy="entropy" in self._engine.tells,
+            details=sorted(self._engine.tells),
             tokenizer_fingerprint=self._fingerprint,
             chat_template_fingerprint=schema.text_fingerprint(self._tokenizer.chat_template),
             schema_versions=dict.fromkeys(("sequences", "teacher_scores", "teacher_details"), schema.VERSION),
@@ -176,7 +180,7 @@ class TeacherService:
                 for kind, column in (("prompt", "prompt_token_ids"), ("scored", "response_token_ids"))
             }
             self._refuse_over_limit(sequences.num_rows, tokens["prompt"], tokens["scored"], details)
-            self._intake.charge(tokens["prompt"] + tokens["scored"] * (1 + details.top_k))
+            self._intake.charge(tokens["prompt"] + tokens["scored"] * (1 + details.told_per_token))
             pairs = to_pairs(sequences, details)
         limit_s = self._args.limits.timeout_s
         with telemetry.phase(SERVICE, "queue") as phase:
@@ -197,15 +201,8 @@ class TeacherService:
 
     def _refuse_over_limit(self, sequences: int, prompt: int, scored: int, details: Details) -> None:
         limits, tokens = self._args.limits, prompt + scored
-        if details.top_k > limits.max_top_k:
-            raise InvalidRequestError(
-                f"top_k: {details.top_k} is over {limits.max_top_k}, the most told here"
-            )
-        if details.entropy and not self._engine.tells_entropy:
-            raise InvalidRequestError(
-                f"entropy: engine {self._args.engine} does not tell it; engine torch does"
-            )
-        limits.check(sequences, tokens, scored * details.top_k)
+        check_details(details, self._engine, self._args.engine, limits)
+        limits.check(sequences, tokens, scored * details.told_per_token)
         # A lone request within its own limits is always taken, however small the queue is.
         if (waiting := self._batcher.queued_tokens) and waiting + tokens > limits.max_queued_tokens:
             raise BusyError(

@@ -15,9 +15,9 @@ SURPRISE = TokenValue("teacher_surprise", pa.float32(), FINITE, per="response to
 COLUMNS = {
     "prompts": "prompt_id str, task str, subset str, prompt str, prompt_token_ids int32s, gold str",
     "sequences": "sequence_id str, prompt_token_ids int32s, response_token_ids int32s",
-    "teacher_scores": "sequence_id str, teacher_logprobs floats",
-    "teacher_details": "sequence_id str, teacher_logprobs floats, entropy floats?, top_token_ids int32s?, "
-    "top_logprobs floats?",
+    "teacher_scores": "sequence_id str, teacher_logprobs floats, teacher_end_logprobs floats?",
+    "teacher_details": "sequence_id str, teacher_logprobs floats, teacher_end_logprobs floats?, "
+    "entropy floats?, top_token_ids int32s?, top_logprobs floats?",
     "responses": "sequence_id str, task str, response str, gold str",
     "rewards": "sequence_id str, reward float, reward_parts parts, correct bool, verdict str",
     "rollouts": "group_id str, sample_index int32, prompt_id str, prompt_token_ids int32s, "
@@ -26,7 +26,7 @@ COLUMNS = {
     "experience": "group_id str, sample_index int32, prompt_id str, prompt_token_ids int32s, "
     "response_token_ids int32s, rollout_logprobs floats, policy_versions int32s, finish_reason str, "
     "response str, sequence_id str, task str, subset str, reward float, reward_parts parts, correct bool, "
-    "verdict str, advantage float, teacher_logprobs floats?",
+    "verdict str, advantage float, teacher_logprobs floats?, teacher_end_logprobs floats?",
 }
 SHORT = {
     "string": "str",
@@ -52,6 +52,7 @@ def test_what_the_learner_gets() -> None:
         "rollout_logprobs",
         "policy_versions",
         "teacher_logprobs",
+        "teacher_end_logprobs",
     ]
 
 
@@ -104,7 +105,8 @@ def test_what_an_engine_tells_as_columns() -> None:
     one, two = {"teacher_logprobs": np.full(3, -1.0)}, {"teacher_logprobs": np.full(1, -2.0)}
     top = {"top_token_ids": np.arange(2).reshape(1, 2), "top_logprobs": np.full((1, 2), -1.0)}
     columns = schema.token_columns("teacher", [one, two | top])
-    assert list(columns) == ["teacher_logprobs"], "nobody asked for more"
+    assert list(columns) == ["teacher_logprobs", "teacher_end_logprobs"], "nobody asked for more"
+    assert columns["teacher_end_logprobs"] == [None, None], "an engine may leave it out"
     columns = schema.token_columns("teacher", [two | top], asked=set(top))
     assert [a.tolist() for a in columns["top_token_ids"] if a is not None] == [[0, 1]]
     with pytest.raises(SchemaError, match="row 1, column 'entropy': is left out by the teacher engine"):

@@ -41,8 +41,8 @@ def test_lists_that_agree_are_taken(name: str, responses: list[int], prompt: int
 
 
 def test_all_schemas_with_more_than_one_list_are_looked_at() -> None:
-    assert {name for name, _ in ALIGNED} == {"teacher_details", "rollouts", "experience"}
-    assert len(ALIGNED) == 4 + 3 + 4
+    assert {name for name, _ in ALIGNED} == {"teacher_scores", "teacher_details", "rollouts", "experience"}
+    assert len(ALIGNED) == 2 + 5 + 3 + 5
 
 
 @pytest.mark.parametrize(("name", "column"), ALIGNED)

@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import Request, Response
 from ray.serve._private.http_util import RequestIdMiddleware
 
+from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import json_answer
 from services.serve.http.gate import service_app
@@ -22,7 +23,6 @@ from services.serve.http.reading import BodyLimits, BodyReader
 from services.serve.http.texts import Reader
 from services.serve.replica_settings import ReplicaArgs
 from services.teacher.http import read_request
-from services.teacher.scoring.interface import NO_DETAILS
 
 
 class Words:

@@ -10,8 +10,9 @@ import pytest
 from scoring_cases import TOLERANCE, PlainForward, mixed_pairs, sequences
 
 from rlad_core import schema
+from rlad_core.client.details import Details
 from services.teacher.scoring.batcher import Batcher
-from services.teacher.scoring.interface import Details, Scored, ScoringError, TokenPair
+from services.teacher.scoring.interface import Scored, ScoringError, TokenPair
 from services.teacher.scoring.packing import pack_sharing_prompts
 from services.teacher.scoring.tables import to_pairs, to_scores
 from services.teacher.scoring.torch_engine import TorchEngine
@@ -30,7 +31,7 @@ class ScriptedEngine:
     """Answers a response with its own token ids, negated, once the gate is open."""
 
     max_model_len, vocab_size, shares_prompts, batches_in_flight = 100, 100, True, 1
-    tells_entropy = False
+    tells = frozenset({"top_k"})
 
     def __init__(self) -> None:
         self.batches: list[list[TokenPair]] = []
@@ -268,6 +269,8 @@ def test_the_torch_engine_tells_each_pair_what_it_asks_for(tiny_model: Any) -> N
     assert schema.lengths(details["top_token_ids"]).tolist() == [9, 3]
     likeliest, _ = schema.flatten(details["top_logprobs"])
     assert (np.diff(likeliest.reshape(-1, 3)) <= 0).all()
-    assert to_scores(table, plain, scored[2:]).column_names == ["sequence_id", "teacher_logprobs"]
+    assert details["teacher_end_logprobs"].null_count == 2, "nobody asked for it"
+    scores = to_scores(table, plain, scored[2:])
+    assert scores.column_names == ["sequence_id", "teacher_logprobs", "teacher_end_logprobs"]
     with pytest.raises(ScoringError, match=r"sequence 's0': .* column 'top_token_ids': is left out"):
         to_scores(table, plain, scored[2:], Details(top_k=1))

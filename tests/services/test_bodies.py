@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from served_app import READER, served
 
+from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.errors import LimitError
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http import counting
@@ -27,7 +28,6 @@ from services.serve.http.counting import objects_in
 from services.serve.http.problems import MEDIA_TYPE, MOST_FAULTS, ProblemError
 from services.serve.http.reading import BodyLimits
 from services.teacher.http import read_request
-from services.teacher.scoring.interface import NO_DETAILS
 
 ROW = {"prompt_token_ids": [5], "response_token_ids": [6]}
 FINE = json.dumps({"sequences": [ROW]}).encode()

@@ -21,6 +21,7 @@ def info(**limits: int) -> TeacherInfo:
         max_model_len=100_000,
         vocab_size=10,
         tells_entropy=True,
+        details=["entropy", "top_k"],
         tokenizer_fingerprint="f",
         chat_template_fingerprint=None,
         schema_versions={},

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from served_app import READER
 
+from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.errors import LimitError, UnknownNameError
 from rlad_core.client.forms import JSON, ScoreAnswer, TeacherLimits
 from services.rollout import http as rollout
@@ -18,7 +19,6 @@ from services.rollout.settings import RolloutLimits
 from services.serve.http.bodies import Body, documents
 from services.serve.http.problems import ProblemError
 from services.teacher import http as teacher
-from services.teacher.scoring.interface import NO_DETAILS
 from services.verifier import http as verifier
 from services.verifier.settings import VerifierLimits
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from rlad_core import schema
+from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.client.errors import LimitError
 from rlad_core.client.teacher import _parts
 from services.serve.http.bodies import Body
 from services.teacher.http import Wanted, write_answer
-from services.teacher.scoring.interface import Details, Scored
+from services.teacher.scoring.interface import Scored
 from services.teacher.scoring.tables import to_pairs, to_scores
 from services.teacher.settings import TeacherLimits
 
@@ -36,7 +37,7 @@ def test_what_is_told_counts_as_what_is_scored() -> None:
     limits.check(1, 1000)
     limits.check(1, 100, told=900)
     with pytest.raises(
-        LimitError, match="100 tokens and 901 likeliest tokens to tell in one request; at most 1000 are taken"
+        LimitError, match="100 tokens and 901 numbers to tell of them in one request; at most 1000 are taken"
     ) as refused:
         limits.check(1, 100, told=901)
     assert refused.value.limit == "tokens"
@@ -44,10 +45,10 @@ def test_what_is_told_counts_as_what_is_scored() -> None:
 
 def test_the_client_s_parts_are_within_the_limit_with_what_is_told() -> None:
     table = sequences(*[9] * 10)
-    assert [part.num_rows for part in _parts(table, (100, 50))] == [5, 5]
+    assert [part.num_rows for part in _parts(table, (100, 50), NO_DETAILS)] == [5, 5]
     # 1 + 9 + 9 * 2 tokens each
-    assert [part.num_rows for part in _parts(table, (100, 60), top_k=2)] == [2] * 5
-    assert _parts(table.slice(0, 0), (100, 50), top_k=2) == []
+    assert [part.num_rows for part in _parts(table, (100, 60), Details(top_k=2))] == [2] * 5
+    assert _parts(table.slice(0, 0), (100, 50), NO_DETAILS) == []
 
 
 def test_the_likeliest_tokens_in_json_are_those_of_the_table() -> None:

@@ -89,17 +89,20 @@ def test_text_is_tokenized_by_the_service(http: httpx.Client) -> None:
         np.testing.assert_allclose(result["logprobs"], expected, atol=TOLERANCE, rtol=0)
 
 
-def test_top_k_and_entropy_are_those_of_the_whole_distribution(http: httpx.Client) -> None:
+def test_details_are_those_of_the_whole_distribution(http: httpx.Client) -> None:
     prompt, response, k = [10, 11, 12], [13, 14, 15, 16], 5
     asked = {
         "top_k": k,
         "entropy": True,
+        "end_token_ids": [0, 1],
         "sequences": [{"prompt_token_ids": prompt, "response_token_ids": response}],
     }
     [result] = http.post("/teacher/v1/score", json=asked).raise_for_status().json()["results"]
     rows = PlainForward(Path(TEACHER)).distributions(prompt, response)
     entropy = -(rows.exp() * rows).sum(-1)
     np.testing.assert_allclose(result["entropy"], entropy.numpy(), atol=TOLERANCE)
+    ends = rows[:, :2].logsumexp(-1)
+    np.testing.assert_allclose(result["end_logprobs"], ends.numpy(), atol=TOLERANCE)
     values, ids = rows.topk(k)
     for place, told in enumerate(result["top"]):
         assert len(told) == k
@@ -122,6 +125,12 @@ def test_the_published_client_scores(http: httpx.Client) -> None:
             schema.SEQUENCES,
             {"sequence_id": ["b", "a"], "prompt_token_ids": [[5], [6]], "response_token_ids": [[7], [8, 9]]},
             tokenizer_fingerprint=info.tokenizer_fingerprint,
+        )
+        ends = teacher.score(table, end_token_ids=[0, 1])
+        schema.validate(ends, schema.TEACHER_SCORES)
+        expected = plain.distributions([6], [8, 9])[:, :2].logsumexp(-1)
+        np.testing.assert_allclose(
+            ends["teacher_end_logprobs"][1].as_py(), expected.numpy(), atol=TOLERANCE, rtol=0
         )
         details = teacher.score(table, top_k=3, entropy=True)
         schema.validate(details, schema.TEACHER_DETAILS)

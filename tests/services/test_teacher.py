@@ -13,9 +13,9 @@ from ray import serve
 from scoring_cases import TOLERANCE, PlainForward, fingerprint, mixed_pairs, sequences
 
 from rlad_core import schema
+from rlad_core.client.details import Details
 from rlad_core.client.errors import InvalidRequestError, LimitError
 from services.clients.teachers import HandleTeacher
-from services.teacher.scoring.interface import Details
 from services.teacher.service import build
 from services.teacher.settings import TeacherArgs, TeacherLimits
 
@@ -142,7 +142,7 @@ def test_requests_over_a_limit_say_how_much(torch_teacher: Any, tiny_model: Any)
     with pytest.raises(LimitError, match="25600 tokens in one request; at most 20000"):
         torch_teacher.score.remote(sequences(tiny_model.path, many)).result(timeout_s=60)
     few = sequences(tiny_model.path, [([1] * 128, [2] * 128)] * 8)
-    with pytest.raises(LimitError, match="2048 tokens and 20480 likeliest tokens to tell in one request"):
+    with pytest.raises(LimitError, match="2048 tokens and 20480 numbers to tell of them in one request"):
         torch_teacher.score.remote(few, Details(top_k=20)).result(timeout_s=60)
 
 
@@ -201,6 +201,9 @@ _GOOD = {"prompt_token_ids": [1, 2], "response_token_ids": [3]}
         ({"sequences": [{**_GOOD, "respons": "text"}]}, 422, "unknown field `respons`"),
         ({"sequences": [{**_GOOD, "id": "z", "response_token_ids": [400]}]}, 422, "sequence 'z'"),
         ({"sequences": [{**_GOOD, "id": "z"}, {**_GOOD, "id": "z"}]}, 422, "'z' occurs twice"),
+        ({"end_token_ids": [1, 1], "sequences": [_GOOD]}, 422, "end_token_ids: an id is there twice"),
+        ({"end_token_ids": [1, 320], "sequences": [_GOOD]}, 422, "end_token_ids: 320 is no token"),
+        ({"end_token_ids": [*range(65)], "sequences": [_GOOD]}, 422, "end_token_ids: 65 ids, and 64 are"),
         ({"model": "other", "sequences": [_GOOD]}, 404, "model 'other' is not served here; this is 'tiny'"),
         ({"sequences": [_GOOD] * 501}, 413, "501 sequences in one request; at most 500"),
         ({"sequences": [{**_GOOD, "prompt_token_ids": [1] * 100_000}]}, 413, "more than 200000 bytes"),

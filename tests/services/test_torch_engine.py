@@ -10,7 +10,8 @@ from model_kinds import KINDS, ROWS, TOKENS, tiny, write
 from scoring_cases import TOLERANCE
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from services.teacher.scoring.interface import Details, TokenPair
+from rlad_core.client.details import Details
+from services.teacher.scoring.interface import TokenPair
 from services.teacher.scoring.torch_engine import TorchEngine
 
 
@@ -33,7 +34,7 @@ def test_equals_the_forward_pass_of_models_of_many_kinds(tmp_path: Path, kind: s
     prompt, other, *responses = (
         rng.integers(TOKENS, size=size).astype(np.int32) for size in (9, 2, 7, 1, 12, 5)
     )
-    asked = Details(top_k=3, entropy=True)
+    asked = Details(top_k=3, entropy=True, end_token_ids=(2, 5))
     pairs = [TokenPair(prompt if place < 3 else other, each, asked) for place, each in enumerate(responses)]
     torch_engine = engine(write(kind, tmp_path))
     scored = asyncio.run(torch_engine.score(pairs))
@@ -49,6 +50,7 @@ def test_equals_the_forward_pass_of_models_of_many_kinds(tmp_path: Path, kind: s
         for name, expected in (
             ("teacher_logprobs", wanted[np.arange(pair.response.size), pair.response]),
             ("entropy", -(np.exp(wanted) * wanted).sum(-1)),
+            ("teacher_end_logprobs", np.logaddexp(wanted[:, 2], wanted[:, 5])),
             ("top_logprobs", -np.sort(-wanted, axis=-1)[:, :3]),
         ):
             np.testing.assert_allclose(told.values[name], expected, atol=TOLERANCE, err_msg=name)

@@ -1,8 +1,11 @@
 """A teacher deployed in this process's own Ray cluster."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 from ray.serve.handle import DeploymentHandle
 
+from rlad_core.client.details import Details
 from services.clients.calls import call
 from services.clients.teachers.interface import Teacher
 from services.clients.teachers.policy import PolicyFacts, compare_model
@@ -22,10 +25,13 @@ class HandleTeacher(Teacher):
         self._model = model
         self._timeout_s = timeout_s
 
-    async def score(self, sequences: pa.Table) -> pa.Table:
+    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
         """See `Teacher.score`."""
         what = f"the teacher's log-probs of {sequences.num_rows} sequences"
-        scores: pa.Table = await call(self._handle.score, sequences, timeout_s=self._timeout_s, what=what)
+        details = Details(end_token_ids=tuple(end_token_ids))
+        scores: pa.Table = await call(
+            self._handle.score, sequences, details, timeout_s=self._timeout_s, what=what
+        )
         return scores
 
     async def compare(self, policy: PolicyFacts) -> None:

@@ -6,6 +6,7 @@ distribution at temperature 1. Scoring has no side effects, so a call may always
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -16,16 +17,18 @@ class Teacher(ABC):
     """A teacher that can be asked."""
 
     @abstractmethod
-    async def score(self, sequences: pa.Table) -> pa.Table:
+    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
         """Log-probs of the responses.
 
         Args:
             sequences: SEQUENCES, any number of rows.
+            end_token_ids: tokens that count as one outcome; ``teacher_end_logprobs`` is told of them.
 
         Returns:
             TEACHER_SCORES, the same ids in the same order.
 
         Raises:
+            rlad_core.client.errors.ServiceError: `end_token_ids` are asked of a teacher that cannot tell.
             rlad_core.client.errors.InvalidRequestError: a sequence cannot be scored; names it.
             TimeoutError: no answer within the teacher's limit.
         """

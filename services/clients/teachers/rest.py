@@ -1,5 +1,7 @@
 """A teacher that is reached through our REST interface, with Arrow on the wire."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -28,9 +30,9 @@ class RestTeacher(Teacher):
     def __init__(self, client: AsyncTeacherClient) -> None:
         self.client = client
 
-    async def score(self, sequences: pa.Table) -> pa.Table:
+    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
         """See `Teacher.score`."""
-        return await self.client.score(sequences)
+        return await self.client.score(sequences, end_token_ids=end_token_ids)
 
     async def compare(self, policy: PolicyFacts) -> None:
         """See `Teacher.compare`."""

@@ -4,6 +4,7 @@ A sequence is sent as a prompt with one token to generate, which is thrown away;
 one JSON object per prompt token. That is many bytes per token: our own REST interface sends four.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -46,8 +47,13 @@ class StockServerTeacher(Teacher):
         self.model = model
         self._api = api
 
-    async def score(self, sequences: pa.Table) -> pa.Table:
-        """See `Teacher.score`."""
+    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
+        """See `Teacher.score`; a stock server tells likely tokens and those of the prompt, no others."""
+        if end_token_ids:
+            raise ServiceError(
+                f"{self.endpoint.url} is a stock server, which does not tell the probability of a set of end "
+                "tokens; take a teacher of kind serve or http, or leave the end token out of the teacher term"
+            )
         rows = sequences.select(["sequence_id", "prompt_token_ids", "response_token_ids"]).to_pylist()
         size = SEQUENCES_PER_REQUEST if self._api == "completions" else 1
         told = await all_of(self._score(rows[start : start + size]) for start in range(0, len(rows), size))

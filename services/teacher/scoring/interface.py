@@ -7,29 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from rlad_core.client.details import NO_DETAILS, Details
+
 TokenIds = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class Details:
-    """What is wanted about the place of each response token besides the response token's log-prob.
-
-    Args:
-        top_k: the likeliest tokens; 0 for none.
-        entropy: of the distribution.
-    """
-
-    top_k: int = 0
-    entropy: bool = False
-
-    @property
-    def columns(self) -> frozenset[str]:
-        """What is asked for, by its columns in TEACHER_DETAILS."""
-        wanted = {"entropy"} if self.entropy else set()
-        return frozenset(wanted | ({"top_token_ids", "top_logprobs"} if self.top_k else set()))
-
-
-NO_DETAILS = Details()
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +59,14 @@ class ScoringEngine(Protocol):
         max_model_len: tokens that prompt and response may have together.
         vocab_size: token ids are 0..vocab_size-1.
         shares_prompts: whether neighbours in a batch with one prompt cost that prompt once.
-        tells_entropy: whether `Details.entropy` may be asked for.
+        tells: which of `Details` may be asked for, by field.
         batches_in_flight: how many batches keep it busy; no more are given to it at a time.
     """
 
     max_model_len: int
     vocab_size: int
     shares_prompts: bool
-    tells_entropy: bool
+    tells: frozenset[str]
     batches_in_flight: int
 
     async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:

@@ -9,8 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rlad_core import schema
+from rlad_core.client.details import NO_DETAILS, Details, answer_schema
 from rlad_core.client.errors import InvalidRequestError
-from services.teacher.scoring.interface import NO_DETAILS, Details, Scored, ScoringError, TokenIds, TokenPair
+from rlad_core.client.forms import TeacherLimits
+from services.teacher.scoring.interface import Scored, ScoringEngine, ScoringError, TokenIds, TokenPair
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,32 @@ def check_sequences(
         )
 
 
+def check_details(details: Details, engine: ScoringEngine, name: str, limits: TeacherLimits) -> None:
+    """Refuse to tell what the engine does not, or more than a request may have.
+
+    Args:
+        name: of the engine.
+
+    Raises:
+        InvalidRequestError: names the field.
+    """
+    if unknown := sorted(details.fields - engine.tells):
+        raise InvalidRequestError(f"{unknown[0]}: engine {name} does not tell it; engine torch does")
+    if details.top_k > limits.max_top_k:
+        raise InvalidRequestError(f"top_k: {details.top_k} is over {limits.max_top_k}, the most told here")
+    ends = details.end_token_ids
+    if len(ends) > limits.max_end_token_ids:
+        raise InvalidRequestError(
+            f"end_token_ids: {len(ends)} ids, and {limits.max_end_token_ids} are the most told here"
+        )
+    if len(set(ends)) < len(ends):
+        raise InvalidRequestError("end_token_ids: an id is there twice")
+    if wrong := [each for each in ends if not 0 <= each < engine.vocab_size]:
+        raise InvalidRequestError(
+            f"end_token_ids: {wrong[0]} is no token; the vocabulary has ids 0..{engine.vocab_size - 1}"
+        )
+
+
 def to_pairs(table: pa.Table, details: Details = NO_DETAILS) -> Pairs:
     """The pairs of a checked SEQUENCES table, all asking for the same details."""
     by_prompt: dict[bytes, tuple[TokenIds, dict[bytes, tuple[TokenIds, list[int]]]]] = {}
@@ -72,14 +100,14 @@ def to_scores(
     table: pa.Table, pairs: Pairs, scored: Sequence[Scored], details: Details = NO_DETAILS
 ) -> pa.Table:
     """TEACHER_SCORES of a SEQUENCES table, row by row, from the scores of its pairs; TEACHER_DETAILS where
-    details were asked for.
+    details were asked for that only it has.
 
     Raises:
         ScoringError: the engine left something out, gave the wrong number of values, or one that breaks its
             rule, such as a log-prob above 0; names the sequence.
     """
     rows = [scored[pair] for pair in pairs.row_to_pair]
-    kind = schema.TEACHER_SCORES if details == NO_DETAILS else schema.TEACHER_DETAILS
+    kind = answer_schema(details)
     try:
         told = schema.token_columns("teacher", [row.values for row in rows], asked=details.columns)
         columns = {"sequence_id": table.column("sequence_id"), **told}

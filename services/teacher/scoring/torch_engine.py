@@ -8,11 +8,14 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.language_model.head import OutputHead
 from rlad_core.language_model.loading import load_causal_lm
 from rlad_core.language_model.plain_forward import compare_with_plain, plain_logprobs, probe_pairs
@@ -41,7 +44,7 @@ class TorchEngine:
     """
 
     shares_prompts = True
-    tells_entropy = True
+    tells = frozenset({"top_k", "entropy", "end_token_ids"})
     batches_in_flight = 1
 
     def __init__(
@@ -122,24 +125,38 @@ class TorchEngine:
             use_cache=False,
             spans=packed.spans,
         ).last_hidden_state[0][packed.predictor_index.to(self._device)]
-        logprobs, entropy = self._head.logprobs(
-            hidden,
-            packed.targets.to(self._device),
-            chunk_size=self._chunk_size,
-            with_entropy=any(pair.details.entropy for pair in batch),
-        )
-        told = {"teacher_logprobs": logprobs.cpu().numpy()}
-        if entropy is not None:
-            told["entropy"] = entropy.cpu().numpy()
-        scored, end = [], 0
-        for pair in batch:
-            rows = slice(end, end := end + pair.response.size)
-            values = {name: numbers[rows] for name, numbers in told.items()}
-            if k := pair.details.top_k:
-                ids, top = self._head.top(hidden[rows], k, chunk_size=self._chunk_size)
-                values |= {"top_token_ids": ids.int().cpu().numpy(), "top_logprobs": top.cpu().numpy()}
-            scored.append(Scored(values))
+        targets = packed.targets.to(self._device)
+        scored, end = list[Scored](), 0
+        for details, alike in groupby(batch, key=lambda pair: pair.details):
+            sizes = [pair.response.size for pair in alike]
+            rows = slice(end, end := end + sum(sizes))
+            told = self._told(hidden[rows], targets[rows], details)
+            bounds = [0, *accumulate(sizes)]
+            scored += [
+                Scored({name: numbers[start:stop] for name, numbers in told.items()})
+                for start, stop in pairwise(bounds)
+            ]
         return scored
+
+    def _told(
+        self, hidden: torch.Tensor, targets: torch.Tensor, details: Details
+    ) -> dict[str, npt.NDArray[Any]]:
+        """What is wanted about each of these places, by column."""
+        if details == NO_DETAILS:
+            logprobs, _ = self._head.logprobs(hidden, targets, chunk_size=self._chunk_size)
+            return {"teacher_logprobs": logprobs.cpu().numpy()}
+        ends = torch.tensor(details.end_token_ids, device=self._device) if details.end_token_ids else None
+        told = self._head.details(
+            hidden,
+            targets,
+            chunk_size=self._chunk_size,
+            top_k=details.top_k,
+            entropy=details.entropy,
+            end_ids=ends,
+        )
+        if "top_token_ids" in told:
+            told["top_token_ids"] = told["top_token_ids"].int()
+        return {name: values.cpu().numpy() for name, values in told.items()}
 
     def _load(self, model: str, dtype: torch.dtype) -> Any:
         loaded: Any = load_causal_lm(

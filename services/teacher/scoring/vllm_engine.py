@@ -57,7 +57,7 @@ class VllmEngine:
 
     # vLLM does not look at cached prefixes for requests that want prompt log-probs.
     shares_prompts = False
-    tells_entropy = False
+    tells = frozenset({"top_k"})
     # So that the scheduler always has a full step's worth waiting.
     batches_in_flight = 4
 
