@@ -1,19 +1,25 @@
-"""Errors over HTTP as ``application/problem+json`` (RFC 9457), the same for every service."""
+"""Errors over HTTP as ``application/problem+json`` (RFC 9457), the same for every service.
+
+On the routes that OpenAI's clients ask, the member ``error`` says the same in the form that they read.
+"""
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
-from rlad_core.client.errors import ServiceError
+from rlad_core.client.errors import ServiceError, UnknownNameError
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20
 """Told of one request."""
+_OPENAI_PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/models")
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 class Fault(BaseModel):
@@ -44,6 +50,32 @@ class ProblemDetails(BaseModel):
     errors: list[Fault] | None = None
 
 
+class OpenAIError(BaseModel):
+    """A problem as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: str | None = Field(description="Where in the request.")
+    code: str | None
+
+    @classmethod
+    def of(cls, problem: ProblemDetails) -> Self:
+        """What a problem says."""
+        kind = "server_error" if problem.status >= 500 else "invalid_request_error"
+        return cls(
+            message=problem.detail,
+            type=_OPENAI_TYPES.get(problem.status, kind),
+            param=problem.errors[0].path if problem.errors else None,
+            code="model_not_found" if problem.title == UnknownNameError.title else None,
+        )
+
+
+class OpenAIProblem(ProblemDetails):
+    """Why there is no other answer, for OpenAI's clients too (a member of our own: RFC 9457, 3.2)."""
+
+    error: OpenAIError
+
+
 class ProblemError(Exception):
     """Raised where a request is read, to answer with a problem."""
 
@@ -52,9 +84,14 @@ class ProblemError(Exception):
         self.problem = ProblemDetails(title=title, status=status, detail=detail, errors=errors)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of a route that may answer with these problems."""
-    return {status: {"model": ProblemDetails, "content": {MEDIA_TYPE: {}}} for status in statuses}
+def documented(*statuses: int, openai: bool = False) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of a route that may answer with these problems.
+
+    Args:
+        openai: it is one of those that OpenAI's clients ask.
+    """
+    model = OpenAIProblem if openai else ProblemDetails
+    return {status: {"model": model, "content": {MEDIA_TYPE: {}}} for status in statuses}
 
 
 def faults(error_list: list[Any]) -> list[Fault]:
@@ -97,8 +134,27 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 def answer(problem: ProblemDetails, headers: dict[str, str] | None = None) -> Response:
     """The response that tells a problem."""
-    body = orjson.dumps(problem.model_dump(exclude_none=True))
-    return Response(body, problem.status, headers, media_type=MEDIA_TYPE)
+    return _Answer(problem, headers)
+
+
+class _Answer(Response):
+    """A problem, in the form for the path that it is sent to."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, problem: ProblemDetails, headers: dict[str, str] | None) -> None:
+        super().__init__(orjson.dumps(problem.model_dump(exclude_none=True)), problem.status, headers)
+        self._problem, self._given = problem, headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path.endswith(_OPENAI_PATHS) or f"{_OPENAI_PATHS[-1]}/" in path:
+            fields = self._problem.model_dump(exclude_none=True)
+            fields["error"] = OpenAIError.of(self._problem).model_dump()
+            whole = Response(orjson.dumps(fields), self.status_code, self._given, media_type=MEDIA_TYPE)
+            await whole(scope, receive, send)
+            return
+        await super().__call__(scope, receive, send)
 
 
 def told(error: ServiceError, headers: dict[str, str] | None = None) -> Response:

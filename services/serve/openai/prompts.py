@@ -1,0 +1,127 @@
+"""The field ``prompt`` of a completion: a text, several, token ids of one, or of several."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta, Raw
+
+from rlad_core.client.errors import LimitError
+from services.serve.http.counting import outside_strings
+from services.serve.http.json_forms import TokenIds, decode, invalid, token_ids
+from services.serve.http.texts import Reader
+
+_FIRST = re.compile(rb"\[\s*(.)", re.DOTALL)
+_TEXT = {"type": "string", "minLength": 1}
+_IDS = TokenIds.extra_json_schema
+
+PromptField = Meta(
+    description="A text, a list of texts, a list of token ids, or a list of such lists: each text and each "
+    "list of token ids has its own choices in the answer.",
+    extra_json_schema={
+        "oneOf": [
+            _TEXT,
+            {"type": "array", "items": _TEXT, "minItems": 1},
+            _IDS,
+            {"type": "array", "items": _IDS, "minItems": 1},
+        ]
+    },
+)
+"""What the OpenAPI document says of a `Raw` that `split` reads."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """One prompt.
+
+    Args:
+        token_ids: int32 [tokens].
+        text: as it was sent; None where token ids were.
+        offsets: character of the text at which each token begins; None where the tokenizer does not say.
+    """
+
+    token_ids: npt.NDArray[np.int32]
+    text: str | None = None
+    offsets: list[int] | None = None
+
+
+def split(prompt: Raw, most: int) -> list[str | Raw]:
+    """The single prompts, of which none has been read further.
+
+    Args:
+        most: that a request may have; counted before they are built.
+
+    Raises:
+        LimitError: there are more.
+        ProblemError: 400 no JSON, 422 none of the forms.
+    """
+    content = bytes(prompt).lstrip()
+    if content.startswith(b'"'):
+        return [decode(prompt, str, "prompt")]
+    first = _FIRST.match(content)
+    if first is None:
+        raise invalid(
+            "prompt", "Expected a text, a list of texts, a list of token ids, or a list of such lists"
+        )
+    if first[1] == b'"':
+        _refuse_over(outside_strings(content, b'"', 2 * most) // 2, most)
+        return list(decode(prompt, list[str], "prompt"))
+    if first[1] == b"[":
+        _refuse_over(content.count(b"[") - 1, most)
+        return list(decode(prompt, list[Raw], "prompt"))
+    return [prompt]
+
+
+def read(
+    prompts: list[str | Raw], reader: Reader, vocab_size: int, *, add_special_tokens: bool
+) -> list[Prompt]:
+    """What `split` gave, as token ids.
+
+    Args:
+        vocab_size: token ids are below it.
+        add_special_tokens: to texts, those that the tokenizer puts around one.
+
+    Raises:
+        ProblemError: 422, an empty prompt, one that is too long, or no list of token ids of the vocabulary.
+    """
+    found = []
+    for place, prompt in enumerate(prompts):
+        where = "prompt" if len(prompts) == 1 else f"prompt[{place}]"
+        if isinstance(prompt, str):
+            found.append(_of_text(prompt, where, reader, add_special_tokens))
+            continue
+        ids = token_ids(prompt, where, reader.max_length)
+        if (highest := int(ids.max())) >= vocab_size:
+            raise invalid(where, f"holds token id {highest}; the vocabulary has ids 0..{vocab_size - 1}")
+        found.append(Prompt(ids))
+    return found
+
+
+def _of_text(text: str, where: str, reader: Reader, add_special_tokens: bool) -> Prompt:
+    if (least := reader.least_tokens(text)) > reader.max_length:
+        raise invalid(
+            where, f"has {least} tokens at least, and {reader.max_length} are the most that the model takes"
+        )
+    tells_offsets = bool(reader.tokenizer.is_fast)
+    encoded = reader.tokenizer(
+        text, add_special_tokens=add_special_tokens, return_offsets_mapping=tells_offsets
+    )
+    ids = np.asarray(encoded["input_ids"], dtype=np.int32)
+    if not ids.size:
+        raise invalid(where, "the text has no token")
+    if ids.size > reader.max_length:
+        raise invalid(
+            where, f"has {ids.size} tokens, and {reader.max_length} are the most that the model takes"
+        )
+    # Tokens that were added stand at 0, also behind the text.
+    begins = accumulate((start for start, _ in encoded["offset_mapping"]), max) if tells_offsets else None
+    return Prompt(ids, text, None if begins is None else list(begins))
+
+
+def _refuse_over(count: int, most: int) -> None:
+    if count > most:
+        raise LimitError("sequences", f"{count} prompts in one request; at most {most} are taken")

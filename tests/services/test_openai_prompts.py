@@ -1,0 +1,95 @@
+"""The forms that a completion's prompt may have."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from rlad_core.client.errors import LimitError
+from services.serve.http.problems import ProblemError
+from services.serve.http.texts import Reader
+from services.serve.openai import prompts
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = {word: place for place, word in enumerate(["<unk>", "<s>", "Mia", "is", "Zoey"])}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", unk_token="<unk>")
+
+
+READER = Reader.of(tokenizer(), 6)
+
+
+def read(prompt: Any, *, special: bool = False, most: int = 4) -> list[prompts.Prompt]:
+    single = prompts.split(msgspec.Raw(msgspec.json.encode(prompt)), most)
+    return prompts.read(single, READER, 5, add_special_tokens=special)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("Mia is", [[2, 3]]),
+        (["Mia is", "Zoey"], [[2, 3], [4]]),
+        ([2, 3], [[2, 3]]),
+        ([[2, 3], [4]], [[2, 3], [4]]),
+    ],
+)
+def test_four_forms(prompt: Any, expected: list[list[int]]) -> None:
+    found = read(prompt)
+    assert [each.token_ids.tolist() for each in found] == expected
+    assert all(each.token_ids.dtype == np.int32 for each in found)
+
+
+def test_texts_keep_their_text_and_where_their_tokens_begin() -> None:
+    [plain] = read("Mia  was")  # the last word is unknown, and there are two spaces
+    assert (plain.text, plain.offsets) == ("Mia  was", [0, 5])
+    [begun] = read("Mia is", special=True)
+    assert begun.token_ids.tolist() == [1, 2, 3]
+    assert begun.offsets == [0, 0, 4]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "where"),
+    [
+        (5, "prompt: Expected a text"),
+        (None, "prompt: Expected a text"),
+        ({}, "prompt: Expected a text"),
+        ([], "prompt: Expected `array` of length >= 1"),
+        ("", "prompt: the text has no token"),
+        (["Mia", ""], r"prompt\[1\]: the text has no token"),
+        ([[2], []], r"prompt\[1\]: Expected `array` of length >= 1"),
+        ([2, -1], r"prompt\[1\]: -1 is no token id"),
+        ([[2], [5]], r"prompt\[1\]: holds token id 5; the vocabulary has ids 0..4"),
+        ([2] * 7, "prompt: has 7 tokens, and 6 are the most"),
+        ("Mia " * 7, "prompt: has 7 tokens, and 6 are the most"),
+        (["Mia", 2], r"prompt\[1\]: Expected `str`"),
+        ([[2], "Mia"], r"Expected `array`"),
+    ],
+)
+def test_what_is_none_of_them(prompt: Any, where: str) -> None:
+    with pytest.raises(ProblemError, match=where) as refused:
+        read(prompt)
+    assert refused.value.problem.status == 422
+
+
+@pytest.mark.parametrize("prompt", [["Mia"] * 5, [[2]] * 5])
+def test_too_many(prompt: Any) -> None:
+    assert len(read(prompt, most=5)) == 5
+    with pytest.raises(LimitError, match="5 prompts in one request; at most 4 are taken"):
+        read(prompt)
+
+
+@given(st.lists(st.text(st.characters(blacklist_categories=["Cs"])), min_size=1, max_size=8))
+def test_texts_are_counted_whatever_they_hold(texts: list[str]) -> None:
+    raw = msgspec.Raw(msgspec.json.encode(texts))
+    assert prompts.split(raw, len(texts)) == texts
+    if len(texts) > 1:
+        with pytest.raises(LimitError):
+            prompts.split(raw, len(texts) - 1)
