@@ -1,14 +1,23 @@
 """What an evaluation reports. Knows verdicts only, not where they come from.
 
 In: right or wrong of each response, by subset and prompt. Out: `EvaluationRow`s (Mean@k, Pass@k, intervals
-over problems), `PairedRow`s (two models compared), and a word for why a response is wrong.
-Called by: evaluate and report of the services.
+over problems), `PairedRow`s (two models compared), `Difference`s (two methods over several seeds), and a word
+for why a response is wrong. Called by: evaluate and report of the services.
 """
 
 from rlad_core.evaluation.answers import ANSWERS, PER_TOKEN, latest_of, rows_of, verdicts_of
 from rlad_core.evaluation.faults import FORMLESS, Fault, fault_of
 from rlad_core.evaluation.intervals import Interval, accuracy_interval, mean_interval, share_interval, wilson
 from rlad_core.evaluation.measures import ks_of, mean_at_k, pass_at_k
+from rlad_core.evaluation.over_seeds import (
+    Difference,
+    Estimate,
+    Scores,
+    difference,
+    estimate,
+    holm,
+    scores_of,
+)
 from rlad_core.evaluation.paired import PairedRow, Verdicts, mcnemar, paired_rows
 from rlad_core.evaluation.rows import ALL, AVERAGE, EvaluationRow, Share, evaluation_rows
 
@@ -18,15 +27,21 @@ __all__ = [
     "AVERAGE",
     "FORMLESS",
     "PER_TOKEN",
+    "Difference",
+    "Estimate",
     "EvaluationRow",
     "Fault",
     "Interval",
     "PairedRow",
+    "Scores",
     "Share",
     "Verdicts",
     "accuracy_interval",
+    "difference",
+    "estimate",
     "evaluation_rows",
     "fault_of",
+    "holm",
     "ks_of",
     "latest_of",
     "mcnemar",
@@ -35,6 +50,7 @@ __all__ = [
     "paired_rows",
     "pass_at_k",
     "rows_of",
+    "scores_of",
     "share_interval",
     "verdicts_of",
     "wilson",

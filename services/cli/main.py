@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from services.base.failures import said
 from services.cli import doctor as installation_doctor
+from services.cli.compare import compare
 from services.cli.console import err
 from services.cli.evaluate import evaluate
 from services.cli.runs import init, plan, report, run
@@ -67,7 +68,7 @@ def doctor() -> None:
     raise typer.Exit(installation_doctor.main())
 
 
-for _command in (init, plan, run, report, show, evaluate, serve, doctor):
+for _command in (init, plan, run, compare, report, show, evaluate, serve, doctor):
     app.command()(_command)
 
 

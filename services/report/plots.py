@@ -76,7 +76,7 @@ def stage_times(record: RunRecord) -> Figure | str:
     lines = [line for line in stage_lines(record) if line.stage != "step"]
     if not lines:
         return "Stage times are left out: no step recorded seconds and shares of its stages."
-    figure, axes = _frame("Time per stage", "seconds per step")
+    figure, axes = frame("Time per stage", "seconds per step")
     steps, whole = record.series("step"), record.seconds("step")
     drawn = np.zeros(len(steps))
     for line in lines:
@@ -114,7 +114,7 @@ def evaluation(record: RunRecord) -> Figure | str:
     lines = evaluation_lines(record)
     if not lines:
         return "The evaluation is left out: none is recorded."
-    figure, axes = _frame("Accuracy on held-out prompts", "right answers (95% interval)")
+    figure, axes = frame("Accuracy on held-out prompts", "right answers (95% interval)")
     places = np.arange(len(lines), dtype=np.float64)
     pairs = (
         ("before", [line.before for line in lines], GREY),
@@ -149,7 +149,7 @@ def evaluation_course(record: RunRecord) -> Figure | str:
     """Accuracy on held-out prompts over the run, where it was measured in between."""
     if not any(row["when"] == "step" for row in record.evaluations):
         return ""  # not every run evaluates in between: nothing is missing
-    figure, axes = _frame("Held-out accuracy during the run", "right answers (95% interval)")
+    figure, axes = frame("Held-out accuracy during the run", "right answers (95% interval)")
     subsets = list(dict.fromkeys(row["subset"] for row in record.evaluations))
     for subset, colour in zip(subsets, _cycle(len(subsets)), strict=True):
         rows = sorted((r for r in record.evaluations if r["subset"] == subset), key=lambda r: r["step"])
@@ -201,7 +201,7 @@ def _curves(
     found = [(values, label, colour) for values, label, colour in found if not np.isnan(values).all()]
     if not found:
         return f"{title} is left out: no step recorded {' or '.join(key for key, _, _ in curves)}."
-    figure, axes = _frame(title, unit)
+    figure, axes = frame(title, unit)
     steps = record.series("step")
     window = max(1, len(steps) // 12)
     for values, label, colour in found:
@@ -223,7 +223,7 @@ def _curves(
     return figure
 
 
-def _frame(title: str, unit: str) -> tuple[Figure, Axes]:
+def frame(title: str, unit: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)

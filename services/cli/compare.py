@@ -1,0 +1,82 @@
+"""The command `rlad compare`: methods side by side, from a suite."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rlad_core.config import ConfigError
+from services.cli.console import complain, err, out
+from services.cli.extras import needs_services
+
+if TYPE_CHECKING:
+    from services.compare.comparison import Comparison
+
+
+def compare(
+    suite: Annotated[
+        Path, typer.Argument(help="A suite: a YAML file, or the name of one that ships with rlad (kk_tiny).")
+    ],
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Where runs and report go; comparisons/NAME without it.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Only write the report of what is finished; starts nothing.")
+    ] = False,
+) -> None:
+    """Carry out a suite's runs one after another and write one report over them.
+
+    The same command goes on after any stop: finished runs are kept, a broken one goes on from its last
+    checkpoint. Ctrl-C stops the run at work after its step; --report shows what there is, at any time.
+
+    Exit codes: 0 all runs finished, 1 a run failed or it was stopped, 2 refused before anything was started.
+
+    Examples:
+
+        rlad compare smoke
+
+        rlad compare my-suite.yaml --out comparisons/mine
+
+        rlad compare smoke --report
+    """
+    from services.compare.comparison import Comparison
+    from services.compare.suite import load_suite
+
+    try:
+        wanted, file = load_suite(suite)
+        where = (folder.expanduser() if folder else Path("comparisons", wanted.name)).absolute()
+        comparison = Comparison(wanted, where)
+        comparison.check(str(file))
+    except ConfigError as error:
+        complain(error)
+        raise typer.Exit(2) from error
+    if report:
+        if not where.is_dir():
+            complain(f"there is no comparison in {where} yet. Leave --report out to begin it")
+            raise typer.Exit(2)
+        _tell(comparison, {})
+        return
+    needs_services()
+    from services.base.stopping import sigterm_interrupts
+
+    try:
+        with sigterm_interrupts():
+            failed = comparison.carry_out(out)
+    except KeyboardInterrupt as interrupt:
+        _tell(comparison, {})
+        out.print("stopped. The same command goes on", markup=False)
+        raise typer.Exit(1) from interrupt
+    _tell(comparison, failed)
+    if failed:
+        err.print(f"failed: {', '.join(failed)}. The same command tries again", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
+
+
+def _tell(comparison: "Comparison", failed: dict[str, str]) -> None:
+    from services.compare.page import write
+    from services.compare.tables import terminal_table
+
+    results = comparison.results(failed)
+    page = write(results, comparison.folder)
+    out.print(terminal_table(results))
+    out.print(f"report  {page}", markup=False, soft_wrap=True)

@@ -1,0 +1,110 @@
+"""A comparison in its folder: tuned first where the suite says so, then run by run, seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from rlad_core.config import ConfigError, parse
+from rlad_core.sections.problems import Problem
+from services.compare import tuning
+from services.compare.carry_out import Overview, carry_out
+from services.compare.members import Member, members_of, refuse_unequal, tries_of
+from services.compare.results import Results, results_of
+from services.compare.suite import Suite
+
+SUITE = "suite.yaml"
+
+
+class Comparison:
+    """A suite and the folder in which it is carried out.
+
+    Args:
+        suite: what is compared.
+        folder: of the comparison; made by `carry_out`.
+    """
+
+    def __init__(self, suite: Suite, folder: Path) -> None:
+        self.suite = suite
+        self.folder = folder
+        self._tries = tries_of(suite, folder)
+
+    @property
+    def members(self) -> list[Member]:
+        """The runs of the report, with what the tuning has chosen so far."""
+        chosen, _ = tuning.chosen_of(self._tries)
+        return members_of(self.suite, self.folder, chosen)
+
+    def check(self, source: str) -> None:
+        """Refuse what cannot be compared, before anything is written.
+
+        Args:
+            source: of the suite, for the error.
+
+        Raises:
+            ConfigError: a recipe is wrong, variants differ where they must not, or the folder has another
+                suite's runs.
+        """
+        kept = self.folder / SUITE
+        if kept.is_file() and (changed := self._changed(parse(kept.read_text(encoding="utf-8")))):
+            raise ConfigError(
+                source,
+                [
+                    Problem(
+                        changed,
+                        str(self.folder),
+                        "is another than that of the runs there. Write another --out",
+                    )
+                ],
+            )
+        refuse_unequal(self.members, source)
+        for tries in self._tries.values():
+            for _, member in tries:
+                member.config()
+
+    def _changed(self, kept: Mapping[str, object]) -> str | None:
+        """What would make the runs there those of another suite: more seeds and variants do not."""
+        ours = self.suite.model_dump(mode="json")
+        for key in ("recipe", "set", "tuning"):
+            if kept.get(key) != ours[key]:
+                return key
+        variants = kept.get("variants")
+        assert isinstance(variants, dict)
+        for name, variant in variants.items():
+            theirs = ours["variants"].get(name)
+            if theirs is not None and any(theirs[key] != variant[key] for key in ("set", "tune")):
+                return f"variants.{name}"
+        return None
+
+    def carry_out(self, console: Console) -> dict[str, str]:
+        """Carry out what is not finished; the runs that failed, with their last words.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C or SIGTERM.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(self.suite.model_dump(mode="json"), sort_keys=False, width=110)
+        (self.folder / SUITE).write_text(text, encoding="utf-8")
+        failed: dict[str, str] = {}
+        if tries := [member for each in self._tries.values() for _, member in each]:
+            failed |= self._all(tries, console)
+            tuning.write(tuning.chosen_of(self._tries)[1], self.folder)
+        waiting = {
+            variant for variant, each in self._tries.items() if not all(m.is_finished() for _, m in each)
+        }
+        members = self.members
+        # With settings that are not chosen yet a run would be another's.
+        failed |= self._all([member for member in members if member.variant not in waiting], console)
+        return failed
+
+    def _all(self, members: list[Member], console: Console) -> dict[str, str]:
+        overview = Overview(console, members)
+        with overview.shown():
+            return carry_out(members, self.folder, overview).failed
+
+    def results(self, failed: dict[str, str]) -> Results:
+        """What is finished; `failed` says why some are not."""
+        return results_of(self.suite, self.members, failed)

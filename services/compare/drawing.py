@@ -1,0 +1,81 @@
+"""One figure two ways: as a PNG, and as a piece of a page whose lines can be pointed at and switched off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import plotly.graph_objects as go
+from matplotlib.ticker import PercentFormatter
+
+from services.compare.plots import Plot
+from services.report.plots import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, YELLOW, frame
+
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#8C564B", YELLOW, "#7A5195", "#33373D")
+
+
+def write_png(plot: Plot, file: Path) -> None:
+    """Draw the means as lines with their bands."""
+    figure, axes = frame(plot.title, plot.y_title)
+    for number, line in enumerate(plot.lines):
+        colour = COLOURS[number % len(COLOURS)]
+        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(
+            line.x, line.mean, color=colour, label=line.label, linewidth=1.6, marker=_marker(len(line.x))
+        )
+    axes.set_xlabel(plot.x_title, color=INK)
+    if plot.percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+    figure.savefig(file, format="png")
+
+
+def to_html(plot: Plot) -> str:
+    """A ``div`` and the script that fills it; the page has plotly's own script once."""
+    figure = go.Figure()
+    for number, line in enumerate(plot.lines):
+        colour = COLOURS[number % len(COLOURS)]
+        band = [*line.high.tolist(), *line.low[::-1].tolist()]
+        figure.add_scatter(
+            x=[*line.x.tolist(), *line.x[::-1].tolist()],
+            y=band,
+            fill="toself",
+            fillcolor=colour,
+            opacity=0.15,
+            line={"width": 0},
+            hoverinfo="skip",
+            legendgroup=line.label,
+            showlegend=False,
+        )
+        figure.add_scatter(
+            x=line.x.tolist(),
+            y=line.mean.tolist(),
+            name=line.label,
+            legendgroup=line.label,  # with its band it is switched on and off
+            mode="lines+markers" if _marker(len(line.x)) else "lines",
+            line={"color": colour, "width": 2},
+            customdata=list(zip(line.low.tolist(), line.high.tolist(), strict=True)),
+            hovertemplate=_hover(plot),
+        )
+    figure.update_layout(
+        title={"text": plot.title, "x": 0},
+        template="plotly_white",
+        height=420,
+        margin={"l": 60, "r": 20, "t": 50, "b": 50},
+        xaxis_title=plot.x_title,
+        yaxis={"title": plot.y_title, "tickformat": ".0%" if plot.percent else None},
+        hovermode="x unified",
+    )
+    made: str = figure.to_html(
+        full_html=False, include_plotlyjs=False, div_id=f"plot-{plot.name}", config={"displaylogo": False}
+    )
+    return made
+
+
+def _hover(plot: Plot) -> str:
+    form = ".1%" if plot.percent else ".4g"
+    return f"%{{y:{form}}} (%{{customdata[0]:{form}}} – %{{customdata[1]:{form}}})"
+
+
+def _marker(points: int) -> str | None:
+    """Few points are told apart; many are a line."""
+    return "o" if points <= 15 else None

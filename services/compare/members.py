@@ -1,0 +1,174 @@
+"""The runs of a suite: their recipes, folders and order, and whether they can be compared at all.
+
+FOLDER/suite.yaml                  the suite as it is carried out
+FOLDER/runs/VARIANT-seed0/         a run's own folder
+FOLDER/tuning/VARIANT-try1/        a try of a variant's settings
+FOLDER/logs/VARIANT-seed0.log      what the run printed
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlad_core.config import ConfigError, RunConfig, load
+from rlad_core.sections.problems import Problem
+from services.compare.suite import Settings, Suite
+from services.report.records import RunRecord, read_run
+
+RUNS, TUNING, LOGS = "runs", "tuning", "logs"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of the comparison.
+
+    Attributes:
+        variant: whose.
+        seed: of the run.
+        name: of its folder.
+        where: the folder in which its folder is.
+        recipe: file or shipped name.
+        settings: what it changes of the recipe.
+    """
+
+    variant: str
+    seed: int
+    name: str
+    where: Path
+    recipe: str
+    settings: Settings
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.where / self.name
+
+    @property
+    def overrides(self) -> list[str]:
+        """For ``--set``: JSON is YAML."""
+        own = {"name": self.name, "seed": self.seed, "output.dir": str(self.where)}
+        return [f"{path}={json.dumps(value)}" for path, value in {**self.settings, **own}.items()]
+
+    def config(self) -> RunConfig:
+        """The recipe as it will be carried out.
+
+        Raises:
+            ConfigError: it is wrong; says of which run.
+        """
+        try:
+            return load(self.recipe, self.overrides)
+        except ConfigError as error:
+            raise ConfigError(f"{self.recipe}, as {self.name}", error.problems) from None
+
+    def record(self) -> RunRecord | None:
+        """What the run wrote so far; None before it was begun."""
+        return read_run(self.folder) if (self.folder / "recipe.yaml").is_file() else None
+
+    def is_finished(self) -> bool:
+        """Whether the run is over: every step is recorded, and the evaluation behind the last."""
+        record = self.record()
+        return (
+            record is not None
+            and record.recipe is not None
+            and len(record.steps) >= record.recipe.total_steps
+            and any(row["when"] == "after" for row in record.evaluations)
+        )
+
+
+def members_of(suite: Suite, folder: Path, chosen: dict[str, Settings]) -> list[Member]:
+    """The runs of the report, seed by seed, so that an unfinished suite has whole seeds of all variants.
+
+    Args:
+        folder: of the comparison.
+        chosen: what the tuning found, by variant.
+    """
+    return [
+        Member(
+            name,
+            seed,
+            f"{name}-seed{seed}",
+            folder / RUNS,
+            suite.recipe,
+            {**suite.set, **variant.set, **chosen.get(name, {})},
+        )
+        for seed in suite.seeds
+        for name, variant in suite.variants.items()
+    ]
+
+
+def tries_of(suite: Suite, folder: Path) -> dict[str, list[tuple[Settings, Member]]]:
+    """The tries of each variant that has settings to choose, with what each of them tries."""
+    if suite.tuning is None:
+        return {}
+    return {
+        name: [
+            (
+                tried,
+                Member(
+                    name,
+                    suite.tuning.seed,
+                    f"{name}-try{number}",
+                    folder / TUNING,
+                    suite.recipe,
+                    {**suite.set, **variant.set, **suite.tuning.set, **tried},
+                ),
+            )
+            for number, tried in enumerate(variant.tries, start=1)
+        ]
+        for name, variant in suite.variants.items()
+        if variant.tune
+    }
+
+
+def refuse_unequal(members: Sequence[Member], source: str) -> None:
+    """Check every recipe, and that all get the same: prompts, responses a prompt, optimizer steps, problems.
+
+    Args:
+        source: of the suite, for the error.
+
+    Raises:
+        ConfigError: a recipe is wrong, or two differ where a comparison must not.
+    """
+    configs = {member.variant: member.config() for member in members}
+    first, *others = configs
+    found = [
+        Problem(f"variants.{other}", theirs, f"differs from {first}, which has {ours}: {what}")
+        for other in others
+        for what, ours, theirs in _unequal(configs[first], configs[other])
+    ]
+    if found:
+        raise ConfigError(source, found)
+
+
+def _unequal(first: RunConfig, other: RunConfig) -> Iterator[tuple[str, object, object]]:
+    """What a comparison needs to be the same: its name, and the values of both."""
+    same: dict[str, Callable[[RunConfig], object]] = {
+        "all need the same model (policy.model)": lambda config: config.policy.model,
+        "all need the same sequences a step (rollout.prompts_per_step, rollout.group_size)": _sequences,
+        "all need the same optimizer steps (steps times learner.updates_per_batch)": _optimizer_steps,
+        "all need the same held-out problems": lambda config: [
+            task.model_dump(mode="json").get("evaluation") for task in config.task_sections.values()
+        ],
+    }
+    for what, of in same.items():
+        ours, theirs = of(first), of(other)
+        if ours != theirs:
+            yield what, ours, theirs
+
+
+def _optimizer_steps(config: RunConfig) -> int:
+    return config.total_steps * config.learner.updates_per_batch
+
+
+def _sequences(config: RunConfig) -> list[int]:
+    """Of a step, in each stage: a demonstration is one a prompt, so such a stage has more prompts."""
+    rollout = config.rollout
+    return sorted(
+        {
+            rollout.prompts_per_step * (rollout.group_size if stage.objective.trains_on_rollouts else 1)
+            for stage in config.stages
+        }
+    )

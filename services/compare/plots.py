@@ -1,0 +1,89 @@
+"""The figures of a comparison as data, which the page draws with plotly and the PNG files with matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from services.compare.results import Curve, Method, Results
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method: the mean over seeds, and a band from the lowest to the highest of them; all [n]."""
+
+    label: str
+    x: Values
+    mean: Values
+    low: Values
+    high: Values
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure.
+
+    Attributes:
+        name: of its file.
+        percent: values are shares.
+    """
+
+    name: str
+    title: str
+    x_title: str
+    y_title: str
+    lines: tuple[Line, ...]
+    percent: bool = False
+
+
+def plots_of(results: Results) -> list[Plot]:
+    """All figures that the runs have data for."""
+    return [plot for plot in _all(results.methods) if plot.lines]
+
+
+def _all(methods: Sequence[Method]) -> Iterator[Plot]:
+    """Figure 1 of the paper (training and validation), Figure 2 (Mean@k and Pass@k), and Pass@k by k."""
+    if not methods:
+        return
+    yield Plot(
+        "held_out", "Accuracy on held-out problems", "steps", "mean over subsets",
+        _lines(methods, [method.held_out() for method in methods]), percent=True,
+    )  # fmt: skip
+    yield Plot(
+        "training_reward", "Reward in training", "step", "mean reward of a response",
+        _lines(methods, [method.training("reward_mean") for method in methods]),
+    )  # fmt: skip
+    ks = min((method.passes()[0] for method in methods), key=len)
+    if len(ks) > 1:
+        yield Plot(
+            f"pass_at_{ks[-1]}", f"Pass@{ks[-1]} on held-out problems", "steps", "mean over subsets",
+            _lines(methods, [method.held_out(ks[-1]) for method in methods]), percent=True,
+        )  # fmt: skip
+        yield Plot(
+            "pass_at_k", "Pass@k at the end", "k", "mean over subsets",
+            _lines(methods, [(np.array(k, float), values) for k, values in map(Method.passes, methods)]),
+            percent=True,
+        )  # fmt: skip
+    for key, title, unit in (
+        ("entropy", "Entropy of the policy", "nats per token"),
+        ("kl_to_teacher", "KL to the teacher", "nats per token"),
+        ("response_length", "Response length", "tokens"),
+    ):
+        curves = [method.training(key) for method in methods]
+        yield Plot(key, title, "step", unit, _lines(methods, curves))
+
+
+def _lines(methods: Sequence[Method], curves: Sequence[Curve]) -> tuple[Line, ...]:
+    lines = []
+    for method, (x, values) in zip(methods, curves, strict=True):
+        there = ~np.isnan(values).any(axis=0)
+        if there.any():
+            values = values[:, there]
+            line = Line(method.label, x[there], values.mean(axis=0), values.min(axis=0), values.max(axis=0))
+            lines.append(line)
+    return tuple(lines)

@@ -1,0 +1,190 @@
+"""What the finished runs of a comparison say together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from rlad_core.evaluation import (
+    Difference,
+    Estimate,
+    Scores,
+    Verdicts,
+    difference,
+    estimate,
+    holm,
+    ks_of,
+    pass_at_k,
+    scores_of,
+    verdicts_of,
+)
+from services.compare.members import Member
+from services.compare.suite import Suite
+from services.report.answers import kept_in
+from services.report.records import RunRecord
+
+Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Steps [n], and a value of each seed at each of them [seeds, n]."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One run: its record, and its verdicts at each evaluation."""
+
+    seed: int
+    record: RunRecord
+    verdicts: tuple[tuple[int, Verdicts], ...]
+    """Steps done -> verdicts, the last of the run at the end."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A variant with its finished runs, by rising seed.
+
+    Attributes:
+        label: for people.
+        scores: at the end, by subset.
+    """
+
+    name: str
+    label: str
+    runs: tuple[Evaluated, ...]
+    scores: dict[str, Scores]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the finished runs."""
+        return tuple(run.seed for run in self.runs)
+
+    def accuracy(self, subset: str | None = None) -> Estimate:
+        """At the end on a subset; None: the mean over subsets, as the paper's tables have it."""
+        return estimate(self.scores if subset is None else {subset: self.scores[subset]})
+
+    def training(self, key: str) -> Curve:
+        """A number of metrics.jsonl, step by step."""
+        steps = min(len(run.record.steps) for run in self.runs)
+        values = np.array([run.record.series(key)[:steps] for run in self.runs])
+        return self.runs[0].record.series("step")[:steps], values
+
+    def held_out(self, k: int | None = None) -> Curve:
+        """Mean@k over the course of the training, the mean over subsets; or Pass@k of a given k."""
+        shared = set.intersection(*({step for step, _ in run.verdicts} for run in self.runs))
+        steps = sorted(shared)
+        values = [[_mean_over_subsets(dict(run.verdicts)[step], k) for step in steps] for run in self.runs]
+        return np.array(steps, dtype=np.float64), np.array(values).reshape(len(self.runs), len(steps))
+
+    def passes(self) -> tuple[tuple[int, ...], npt.NDArray[np.float64]]:
+        """Every k that the samples allow, and Pass@k at the end of each run [seeds, ks]."""
+        last = [run.verdicts[-1][1] for run in self.runs]
+        samples = min(len(each) for verdicts in last for by in verdicts.values() for each in by.values())
+        ks = (1, *(k for k in ks_of(samples) if k > 1))
+        return ks, np.array([[_mean_over_subsets(verdicts, k) for k in ks] for verdicts in last])
+
+    def seconds(self, stage: str) -> float:
+        """Median over steps and seeds of the seconds in which a stage was at work; NaN where it never was."""
+        values = np.concatenate([run.record.seconds(stage) for run in self.runs])
+        return float(np.nanmedian(values)) if not np.isnan(values).all() else float("nan")
+
+    @property
+    def total_seconds(self) -> float:
+        """In the steps of a run, mean over seeds."""
+        return float(np.mean([np.nansum(run.record.seconds("step")) for run in self.runs]))
+
+    def added_seconds(self, stage: str) -> float:
+        """What a stage added to the steps of a run, without what an earlier stage hides; mean over seeds."""
+        return float(np.mean([np.nansum(run.record.added_seconds(stage)) for run in self.runs]))
+
+    def total(self, key: str) -> float:
+        """Sum over the steps of a run of a number of metrics.jsonl, mean over seeds."""
+        return float(np.mean([np.nansum(run.record.series(key)) for run in self.runs]))
+
+
+@dataclass(frozen=True)
+class Results:
+    """The comparison as far as it is finished.
+
+    Attributes:
+        methods: those that have a finished run, in the suite's order.
+        missing: name of a run -> why it is not in the results.
+        differences: of each pair, on the seeds that both have, corrected for the number of pairs.
+        subsets: in the order of the first method.
+    """
+
+    suite: Suite
+    methods: tuple[Method, ...]
+    missing: dict[str, str]
+    differences: tuple[Difference, ...]
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Of the held-out problems."""
+        return tuple(self.methods[0].scores) if self.methods else ()
+
+
+def results_of(suite: Suite, members: Sequence[Member], failed: dict[str, str]) -> Results:
+    """Read what the runs left.
+
+    Args:
+        members: all runs of the report.
+        failed: name of a run -> its last words.
+
+    Raises:
+        SchemaError: a file of responses is broken; names it.
+    """
+    missing: dict[str, str] = {}
+    methods = []
+    for name, variant in suite.variants.items():
+        runs = []
+        for member in sorted((m for m in members if m.variant == name), key=lambda m: m.seed):
+            if not member.is_finished():
+                missing[member.name] = failed.get(member.name) or _how_far(member)
+                continue
+            record = member.record()
+            assert record is not None
+            runs.append(Evaluated(member.seed, record, _verdicts(member)))
+        if runs:
+            scores = scores_of([run.verdicts[-1][1] for run in runs])
+            methods.append(Method(name, variant.label or name, tuple(runs), scores))
+    return Results(suite, tuple(methods), missing, tuple(_differences(methods)))
+
+
+def _how_far(member: Member) -> str:
+    record = member.record()
+    if record is None or record.recipe is None:
+        return "not begun"
+    return f"{len(record.steps)} of {record.recipe.total_steps} steps"
+
+
+def _verdicts(member: Member) -> tuple[tuple[int, Verdicts], ...]:
+    kept = [each for each in kept_in(member.folder) if each.when in ("before", "step", "after")]
+    return tuple((each.step, verdicts_of(each.read())) for each in kept)
+
+
+def _differences(methods: Sequence[Method]) -> list[Difference]:
+    found = []
+    for first, second in combinations(methods, 2):
+        seeds = [seed for seed in first.seeds if seed in second.seeds]
+        if not seeds:
+            continue
+        ours, theirs = (
+            scores_of([run.verdicts[-1][1] for run in method.runs if run.seed in seeds])
+            for method in (first, second)
+        )
+        found.append(difference((first.label, second.label), ours, theirs))
+    adjusted = iter(holm([each.p_value for each in found if each.p_value is not None]))
+    return [each if each.p_value is None else replace(each, adjusted=next(adjusted)) for each in found]
+
+
+def _mean_over_subsets(verdicts: Verdicts, k: int | None) -> float:
+    def of(subset: str) -> float:
+        answers = list(verdicts[subset].values())
+        if k is None:
+            return float(np.mean([np.mean(each) for each in answers]))
+        fewest = min(map(len, answers))
+        return pass_at_k(np.array([each[:fewest] for each in answers]), k)
+
+    return float(np.mean([of(subset) for subset in verdicts]))

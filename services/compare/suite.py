@@ -1,0 +1,139 @@
+"""A suite: which runs are compared. One YAML file.
+
+name: mine
+recipe: kk-tiny-trrd            # a file, or a recipe that ships; what all variants share
+set: {stages.0.steps: 40}       # fields of it that all variants change
+seeds: [0, 1, 2]
+variants:
+  trrd: {}
+  grpo: {set: {stages.0.objective: {kind: grpo}}}
+  kdrl:
+    set: {stages.0.objective: {kind: kdrl}}
+    tune: {learner.lr: [2.0e-4, 4.0e-4, 8.0e-4]}   # tried first, on the tuning's own problems
+tuning: {seed: 100, set: {task.evaluation.split: validation}}
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, Field, NonNegativeInt, ValidationError
+
+from rlad_core.config import SHIPPED, ConfigError, parse
+from rlad_core.sections.base import Section
+from rlad_core.sections.findings import problems_of
+from rlad_core.sections.paths import expanded
+from rlad_core.sections.problems import Problem
+
+
+def _a_name(name: str) -> str:
+    """It becomes a part of a folder's name."""
+    if not name or not all(sign.isalnum() or sign in "-_." for sign in name) or name.startswith("."):
+        raise ValueError("is no name: write letters, digits, - and _")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_a_name)]
+Settings = dict[str, Any]
+"""Path of a field, as ``--set`` names it -> its value."""
+
+
+class Variant(Section):
+    """One method of the comparison."""
+
+    label: str | None = Field(default=None, description="What it is called in the report; its name without.")
+    set: Settings = Field(default_factory=dict, description="Fields of the recipe that it changes.")
+    tune: dict[str, list[Any]] = Field(
+        default_factory=dict, description="Fields and the values to try; all combinations, the best is taken."
+    )
+
+    @property
+    def tries(self) -> list[Settings]:
+        """Each combination of what is to be tried; one without settings where nothing is."""
+        return [dict(zip(self.tune, values, strict=True)) for values in product(*self.tune.values())]
+
+
+class Tuning(Section):
+    """How settings of `Variant.tune` are chosen: by the accuracy at the end of a run with another seed."""
+
+    seed: NonNegativeInt = Field(default=100, description="Of the tries; none of the suite's seeds.")
+    set: Settings = Field(
+        default_factory=dict,
+        description="Fields that the tries change, above all the held-out problems: not those of the report.",
+    )
+
+
+class Suite(Section):
+    """What is compared."""
+
+    name: Name
+    recipe: str = Field(description="What all variants share: a file, or the name of a recipe that ships.")
+    set: Settings = Field(default_factory=dict, description="Fields of the recipe that all variants change.")
+    seeds: list[NonNegativeInt] = Field(min_length=1, description="Each variant is run with each of them.")
+    variants: dict[Name, Variant] = Field(min_length=1)
+    tuning: Tuning | None = None
+
+
+def load_suite(path: str | Path) -> tuple[Suite, Path]:
+    """Read a suite, and say which file it was.
+
+    Args:
+        path: a YAML file, or the name of a suite that ships (``kk_tiny``).
+
+    Raises:
+        ConfigError: the file or a field of it is wrong; lists all that is.
+    """
+    file = _find(expanded(str(path)))
+    try:
+        values = parse(file.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ConfigError(
+                str(file), [Problem("the suite", values, "has no keys. Write name, recipe, ...")]
+            )
+        suite = Suite.model_validate(values)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(str(file), [Problem("the suite", str(file), f"cannot be read: {error}")]) from error
+    except ValidationError as error:
+        raise ConfigError(str(file), problems_of(error, Suite)) from None
+    if found := _problems(suite):
+        raise ConfigError(str(file), found)
+    beside = file.absolute().parent / suite.recipe
+    return (suite.model_copy(update={"recipe": str(beside)}) if beside.is_file() else suite), file
+
+
+def _problems(suite: Suite) -> list[Problem]:
+    found = []
+    if len(set(suite.seeds)) < len(suite.seeds):
+        found.append(Problem("seeds", suite.seeds, "name one twice. Write each seed once"))
+    tuned = [name for name, variant in suite.variants.items() if variant.tune]
+    if tuned and suite.tuning is None:
+        found.append(
+            Problem(
+                "tuning",
+                None,
+                f"{', '.join(tuned)} has settings to try. Write tuning: {{seed: 100, set: ...}}",
+            )
+        )
+    if suite.tuning and suite.tuning.seed in suite.seeds:
+        found.append(
+            Problem("tuning.seed", suite.tuning.seed, "is one of the seeds of the report. Write another")
+        )
+    empty = [
+        f"variants.{v}.tune.{k}" for v, each in suite.variants.items() for k in each.tune if not each.tune[k]
+    ]
+    found += [Problem(path, [], "has no value to try. Write some, or leave it out") for path in empty]
+    return found
+
+
+def _find(path: Path) -> Path:
+    if path.is_file():
+        return path
+    shipped = SHIPPED / "suites"
+    if (shipped / f"{path}.yaml").is_file():
+        return shipped / f"{path}.yaml"
+    names = ", ".join(sorted(suite.stem for suite in shipped.glob("*.yaml")))
+    advice = f"there is no such file. Write the path of one, or a suite's name: {names}"
+    raise ConfigError(str(path), [Problem("the suite", str(path), advice)])

@@ -1,0 +1,67 @@
+"""Which of the settings that a variant tries is taken: the one with the highest accuracy on the tuning's
+problems."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlad_core.evaluation import ALL, AVERAGE
+from services.compare.members import Member
+from services.compare.suite import Settings
+
+FILE = "tuning.json"
+
+
+@dataclass(frozen=True)
+class Try:
+    """One setting that was tried, and what came of it."""
+
+    settings: Settings
+    accuracy: float
+
+
+def chosen_of(
+    tries: dict[str, list[tuple[Settings, Member]]],
+) -> tuple[dict[str, Settings], dict[str, list[Try]]]:
+    """The settings of each variant whose tries are all finished, and all that was found.
+
+    Of equal accuracies the first counts.
+    """
+    chosen: dict[str, Settings] = {}
+    found: dict[str, list[Try]] = {}
+    for variant, theirs in tries.items():
+        found[variant] = [
+            Try(settings, accuracy_of(member)) for settings, member in theirs if member.is_finished()
+        ]
+        if len(found[variant]) == len(theirs):
+            chosen[variant] = max(found[variant], key=lambda each: each.accuracy).settings
+    return chosen, found
+
+
+def accuracy_of(member: Member) -> float:
+    """The mean over subsets of the evaluation after the last step."""
+    record = member.record()
+    rows = [
+        row
+        for row in (record.evaluations if record else [])
+        if row["when"] == "after" and row["subset"] not in (ALL, AVERAGE)
+    ]
+    return float(np.mean([row["accuracy"] for row in rows]))
+
+
+def write(found: dict[str, list[Try]], folder: Path) -> None:
+    """Keep what was tried, for the report and for a person."""
+    values = {variant: [asdict(each) for each in tries] for variant, tries in found.items()}
+    (folder / FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> dict[str, Sequence[dict[str, Any]]]:
+    """What `write` kept; nothing where nothing was tuned."""
+    file = folder / FILE
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

@@ -1,0 +1,91 @@
+"""Methods over seeds: hand-worked means, what an interval does, and an independent resampling."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlad_core.evaluation import difference, estimate, holm, scores_of
+
+
+def test_scores_are_shares_of_the_samples_on_shared_problems() -> None:
+    one = {"2_people": {"a": [True, False], "b": [True, True], "only here": [True, True]}}
+    two = {"2_people": {"b": [False, False], "a": [True, True]}}
+    found = scores_of([one, two])
+    assert found["2_people"].tolist() == [[0.5, 1.0], [1.0, 0.0]]
+    assert scores_of([]) == {}
+
+
+def test_the_estimate_is_the_mean_over_subsets() -> None:
+    scores = {"easy": np.ones((2, 10)), "hard": np.zeros((2, 1000))}
+    found = estimate(scores)
+    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+    alone = estimate({"one": np.array([[1.0]])})
+    assert (alone.value, alone.low, alone.high) == (1.0, None, None)
+    with pytest.raises(ValueError, match="no scores"):
+        estimate({})
+
+
+def test_the_interval_is_that_of_drawing_seeds_and_problems_one_by_one() -> None:
+    generator = np.random.default_rng(3)
+    scores = (generator.random((3, 40)) < 0.6).astype(float)
+    drawn = [
+        scores[np.ix_(generator.integers(3, size=3), generator.integers(40, size=40))].mean()
+        for _ in range(10_000)
+    ]
+    found = estimate({"all": scores})
+    assert found.low == pytest.approx(np.quantile(drawn, 0.025), abs=0.02)
+    assert found.high == pytest.approx(np.quantile(drawn, 0.975), abs=0.02)
+
+
+def test_a_spread_between_seeds_widens_the_interval() -> None:
+    same = estimate({"all": np.tile([0.0, 1.0], (4, 100))})
+    spread = estimate({"all": np.repeat([[0.1], [0.3], [0.7], [0.9]], 200, axis=1)})
+    assert same.high is not None
+    assert same.low is not None
+    assert spread.high is not None
+    assert spread.low is not None
+    assert spread.high - spread.low > 2 * (same.high - same.low)
+
+
+def test_pairing_takes_out_what_is_hard_for_both() -> None:
+    generator = np.random.default_rng(0)
+    hardness = generator.random((1, 300))
+    first = np.repeat(hardness, 3, axis=0)
+    second = {"all": first + 0.02}
+    found = difference(("a", "b"), {"all": first}, second)
+    assert found.difference.value == pytest.approx(0.02)
+    assert found.difference.low == pytest.approx(0.02)
+    assert found.p_value == pytest.approx(2 / 10_001)
+    back = difference(("b", "a"), second, {"all": first})
+    assert back.difference.value == pytest.approx(-0.02)
+    assert back.p_value == found.p_value
+
+
+def test_equal_methods_do_not_differ() -> None:
+    scores = {"all": (np.random.default_rng(1).random((3, 50)) < 0.5).astype(float)}
+    found = difference(("a", "b"), scores, scores)
+    assert (found.seeds, found.problems, found.p_value) == (3, 50, 1.0)
+
+
+def test_what_cannot_be_paired_is_refused() -> None:
+    scores = {"all": np.zeros((2, 3))}
+    with pytest.raises(ValueError, match="a and b share no subset"):
+        difference(("a", "b"), scores, {"other": np.zeros((2, 3))})
+    with pytest.raises(ValueError, match="only the same can be compared"):
+        difference(("a", "b"), scores, {"all": np.zeros((3, 3))})
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.01, 0.02, 0.03, 0.2 times 4, 3, 2, 1; never below the one before.
+    assert holm([0.02, 0.2, 0.01, 0.03]) == pytest.approx([0.06, 0.2, 0.04, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_keeps_the_order_and_only_raises(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert all(p <= each <= 1 for p, each in zip(p_values, adjusted, strict=True))
+    order = np.argsort(p_values)
+    assert all(np.diff(np.array(adjusted)[order]) >= 0)

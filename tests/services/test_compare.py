@@ -1,0 +1,237 @@
+"""A suite is read, refused where it compares unlike things, and its report says what its runs say."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from rlad_command import Said
+
+from rlad_core import schema
+from rlad_core.config import SHIPPED, ConfigError, dump
+from rlad_core.evaluation import ANSWERS
+from services.compare import tuning
+from services.compare.comparison import Comparison
+from services.compare.members import Member, members_of
+from services.compare.page import write
+from services.compare.results import results_of
+from services.compare.suite import Suite, load_suite
+from services.report.answers import answers_name
+
+PROBLEMS = 40
+BASE: dict[str, Any] = {
+    "name": "mine",
+    "recipe": "kk-tiny-trrd",
+    "seeds": [0, 1],
+    "set": {"stages": [{"steps": 4, "objective": {"kind": "trrd"}}], "learner.warmup_steps": 0},
+    "variants": {"trrd": {"label": "TRRD"}, "grpo": {"set": {"stages.0.objective": {"kind": "grpo"}}}},
+}
+
+
+def suite(**changes: Any) -> Suite:
+    return Suite.model_validate({**BASE, **changes})
+
+
+def written(tmp_path: Path, values: Any) -> Path:
+    file = tmp_path / "suite.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+def carry_out(member: Member, right: float, *, samples: int = 1, steps: int | None = None) -> None:
+    """Leave what a run leaves: its problems are right with probability `right`, and half as often before."""
+    config = member.config()
+    member.folder.mkdir(parents=True)
+    (member.folder / "recipe.yaml").write_text(dump(config))
+    done = config.total_steps if steps is None else steps
+    rows = [
+        {
+            "step": step, "tokens": 1000, "reward_mean": float(step), "entropy": 0.5, "kl_to_teacher": 0.1,
+            "response_length": 80.0, "seconds": {"rollout": 2.0, "teacher": 0.5, "step": 4.0},
+            "shares": {"rollout": 0.5, "teacher": 0.125, "idle": 0.375},
+        }
+        for step in range(1, done + 1)
+    ]  # fmt: skip
+    (member.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluations = [("before", 0, right / 2)] + ([("after", done, right)] if steps is None else [])
+    lines = []
+    for when, step, chance in evaluations:
+        generator = np.random.default_rng([member.seed, step])
+        correct = generator.random((PROBLEMS, samples)) < chance
+        lines.append(
+            {"step": step, "when": when, "subset": "2_people", "total": correct.size,
+             "correct": int(correct.sum()), "accuracy": float(correct.mean()), "low": 0.0, "high": 1.0}
+        )  # fmt: skip
+        rows = [answer(p, s, bool(correct[p, s])) for p in range(PROBLEMS) for s in range(samples)]
+        table = pa.Table.from_pylist(rows, schema=ANSWERS)
+        folder = member.folder / "evaluations"
+        folder.mkdir(exist_ok=True)
+        schema.to_parquet(table, folder / answers_name(when, step))
+    (member.folder / "evaluation.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def answer(problem: int, sample: int, correct: bool) -> dict[str, Any]:
+    return {
+        "prompt_id": f"p{problem}", "task": "knights_knaves", "subset": "2_people", "sample_index": sample,
+        "prompt": "Who is who?", "gold": "{}", "opened": "", "response": "A is a knight.",
+        "finish_reason": "stop", "tokens": 2, "reward": 1.0, "reward_parts": {}, "correct": correct,
+        "verdict": "", "fault": "", "response_token_ids": [3, 4], "rollout_logprobs": [-0.1, -0.2],
+    }  # fmt: skip
+
+
+def test_each_shipped_suite_can_be_carried_out(tmp_path: Path) -> None:
+    names = sorted(file.stem for file in (SHIPPED / "suites").glob("*.yaml"))
+    assert {"smoke", "kk_tiny", "kk_more", "alpha"} <= set(names)
+    for name in names:
+        found, file = load_suite(name)
+        assert found.name == name
+        Comparison(found, tmp_path / name).check(str(file))
+
+
+def test_runs_go_seed_by_seed_and_change_what_the_suite_says(tmp_path: Path) -> None:
+    members = members_of(suite(), tmp_path, {"grpo": {"learner.lr": 1e-3}})
+    assert [member.name for member in members] == ["trrd-seed0", "grpo-seed0", "trrd-seed1", "grpo-seed1"]
+    configs = [member.config() for member in members]
+    assert [config.seed for config in configs] == [0, 0, 1, 1]
+    assert [config.stages[0].objective.kind for config in configs] == ["trrd", "grpo"] * 2
+    assert configs[1].learner.lr == 1e-3 != configs[0].learner.lr
+    assert [Path(config.run_dir) for config in configs] == [member.folder for member in members]
+
+
+def test_a_recipe_lies_beside_its_suite(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text((SHIPPED / "recipes" / "kk-tiny-trrd.yaml").read_text())
+    found, _ = load_suite(written(tmp_path, {**BASE, "recipe": "own.yaml"}))
+    assert found.recipe == str(tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seeds": [0, 0]}, "seeds ([0, 0]): name one twice"),
+        ({"seeds": []}, "seeds"),
+        ({"variants": {"a b": {}}}, "is no name: write letters"),
+        ({"variants": {"a": {"tune": {"learner.lr": [1e-4]}}}}, "tuning (null): a has settings to try"),
+        (
+            {"variants": {"a": {"tune": {"learner.lr": []}}}, "tuning": {"seed": 9}},
+            "variants.a.tune.learner.lr ([]): has no value to try",
+        ),
+        ({"tuning": {"seed": 1}}, "tuning.seed (1): is one of the seeds of the report"),
+        ({"recipes": "x"}, "recipes"),
+    ],
+)
+def test_a_wrong_suite_is_refused_with_the_field(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_suite(written(tmp_path, {**BASE, **changes}))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"rollout.prompts_per_step": 16}, "same sequences a step"),
+        ({"stages.0.steps": 5}, "same optimizer steps"),
+        ({"learner.updates_per_batch": 1}, "same optimizer steps"),
+        ({"policy.model": "rlad:kk-teacher"}, "same model"),
+        ({"task.evaluation.seed": 7}, "same held-out problems"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    unlike = suite(variants={"trrd": {}, "other": {"set": settings}})
+    with pytest.raises(ConfigError) as caught:
+        Comparison(unlike, tmp_path / "out").check("suite.yaml")
+    assert said in str(caught.value)
+    assert "variants.other" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_setting_is_told_with_the_run(tmp_path: Path) -> None:
+    wrong = suite(variants={"trrd": {}, "grpo": {"set": {"learner.lrr": 1}}})
+    with pytest.raises(ConfigError, match="kk-tiny-trrd, as grpo-seed0"):
+        Comparison(wrong, tmp_path).check("suite.yaml")
+
+
+def test_the_folder_of_another_suite_is_refused_and_more_seeds_are_not(tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite().model_dump(mode="json")))
+    Comparison(suite(seeds=[0, 1, 2]), tmp_path).check("suite.yaml")
+    more = {**BASE["variants"], "opd": {"set": {"stages.0.objective": {"kind": "opd"}}}}
+    Comparison(suite(variants=more), tmp_path).check("suite.yaml")
+    other = {**BASE["variants"], "grpo": {"set": {"stages.0.objective": {"kind": "opd"}}}}
+    with pytest.raises(ConfigError, match=r"variants\.grpo .*another than that of the runs there"):
+        Comparison(suite(variants=other), tmp_path).check("suite.yaml")
+
+
+def test_the_best_try_is_taken_when_all_are_finished(tmp_path: Path) -> None:
+    variants = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4, 4e-4]}}, "grpo": BASE["variants"]["grpo"]}
+    tuned = suite(variants=variants, tuning={"seed": 50, "set": {"task.evaluation.split": "validation"}})
+    comparison = Comparison(tuned, tmp_path)
+    comparison.check("suite.yaml")
+    [(_, one), (_, two), (_, three)] = comparison._tries["trrd"]
+    assert one.config().task_sections["task"].model_dump()["evaluation"]["split"] == "validation"
+    assert one.config().seed == 50
+    carry_out(one, 0.3)
+    carry_out(two, 0.9)
+    assert tuning.chosen_of(comparison._tries)[0] == {}
+    carry_out(three, 0.5)
+    chosen, found = tuning.chosen_of(comparison._tries)
+    assert chosen == {"trrd": {"learner.lr": 2e-4}}
+    assert len(found["trrd"]) == 3
+    assert [m.config().learner.lr for m in comparison.members if m.variant == "trrd"] == [2e-4, 2e-4]
+
+
+def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
+    wanted = suite()
+    members = members_of(wanted, tmp_path, {})
+    for member in members[:3]:
+        carry_out(member, {"trrd": 0.9, "grpo": 0.2}[member.variant], samples=4)
+    carry_out(members[3], 0.2, samples=4, steps=2)
+    results = results_of(wanted, members, {})
+    assert results.missing == {"grpo-seed1": "2 of 4 steps"}
+    trrd, grpo = results.methods
+    assert (trrd.seeds, grpo.seeds) == ((0, 1), (0,))
+    steps, values = trrd.training("reward_mean")
+    assert steps.tolist() == [1, 2, 3, 4]
+    assert values.tolist() == [[1, 2, 3, 4]] * 2
+    assert trrd.held_out()[0].tolist() == [0, 4]
+    assert trrd.held_out()[1][:, 1].mean() == pytest.approx(trrd.accuracy().value)
+    ks, passes = trrd.passes()
+    assert ks == (1, 2, 4)
+    assert (np.diff(passes, axis=1) >= 0).all()
+    assert (trrd.seconds("teacher"), trrd.total("tokens"), trrd.total_seconds) == (0.5, 4000, 16.0)
+    [found] = results.differences
+    assert (found.seeds, found.problems) == (1, PROBLEMS)
+    assert found.difference.value < -0.5
+    assert found.adjusted is not None
+    assert found.adjusted < 0.01
+
+    page = write(results, tmp_path)
+    text = page.read_text()
+    assert "TRRD over grpo" in text
+    assert "grpo-seed1 is not in it: 2 of 4 steps." in text
+    assert not re.search(r"<(script|link|img|iframe)[^>]* (src|href)=", text)  # opens without a network
+    table = json.loads((tmp_path / "results.json").read_text())
+    assert table["accuracy"][0]["average"]["value"] == pytest.approx(trrd.accuracy().value)
+    assert table["curves"]["TRRD"]["held_out"]["x"] == [0, 4]
+    names = {file.name for file in (tmp_path / "plots").glob("*.png")}
+    assert {"held_out.png", "training_reward.png", "pass_at_4.png", "pass_at_k.png"} <= names
+
+
+def test_a_report_of_nothing_says_so(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    file = written(tmp_path, BASE)
+    unbegun = rlad("compare", str(file), "--report")
+    assert (unbegun.code, unbegun.err.startswith("there is no comparison in")) == (2, True)
+    unknown = rlad("compare", "kk_tny")
+    assert unknown.code == 2
+    assert "there is no such file. Write the path of one, or a suite's name: alpha, kk_more" in unknown.err
+    results = results_of(
+        suite(), members_of(suite(), tmp_path, {}), {"trrd-seed0": "exit code 1: out of memory"}
+    )
+    text = write(results, tmp_path).read_text()
+    assert "No run is finished yet" in text
+    assert "trrd-seed0 is not in it: exit code 1: out of memory." in text
