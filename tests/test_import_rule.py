@@ -79,3 +79,16 @@ def test_a_recipe_is_planned_and_a_teacher_asked_without_what_computes() -> None
     core = "rlad_core.client, rlad_core.schema, rlad_core.config"
     imports = f"import {core}, services.cli.main, services.run.plan"
     assert loaded_by(imports, heavy) == []
+
+
+def test_planning_loads_what_it_prints_and_nothing_else() -> None:
+    """It answers in 0.4 s, most of which goes into checking the recipe: more imports would be felt."""
+    plan = (
+        "import contextlib, io\nfrom services.cli.main import main\n"
+        "sys.argv = ['rlad', 'plan', 'kk-tiny-trrd']\n"
+        "with contextlib.redirect_stdout(io.StringIO()) as printed:\n    assert main() == 0\n"
+        "assert 'Starts on' in printed.getvalue()"
+    )
+    later = {"numpy", "pyarrow", "torch", "ray", "httpx", "asyncio", "packaging", "psutil", "jinja2"}
+    others = {"services.cli.evaluate", "services.cli.serve", "services.cli.show", "services.cli.doctor"}
+    assert loaded_by(plan, later | others) == []

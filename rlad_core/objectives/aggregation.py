@@ -4,14 +4,17 @@ A weight per token that already holds the denominator makes the loss a plain sum
 the batch is split over micro-batches and ranks.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Aggregation = Literal["sequence_mean", "token_mean", "fixed_length"]
-Lengths = Sequence[int] | npt.NDArray[np.integer]
+Lengths: TypeAlias = "Sequence[int] | npt.NDArray[np.integer]"
 
 
 def aggregation_weights(
@@ -36,6 +39,8 @@ def aggregation_weights(
     Raises:
         ValueError: no responses, an empty response, or fixed_length missing, useless or not positive.
     """
+    import numpy as np  # a recipe is checked without it
+
     counts = np.asarray(lengths, dtype=np.int64)
     if counts.ndim != 1 or counts.size == 0:
         raise ValueError(f"aggregation_weights needs the lengths of at least one response, got {lengths!r}")

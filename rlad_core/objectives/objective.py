@@ -11,8 +11,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field, PositiveInt
 
 from rlad_core.objectives.aggregation import Aggregation, aggregation_weights
@@ -21,6 +19,9 @@ from rlad_core.sections.problems import Problem
 from rlad_core.sections.resume import OnResume
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
 
 ResponsesOf = Literal["policy", "teacher", "task"]

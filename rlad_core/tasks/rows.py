@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from rlad_core import data
 from rlad_core.data import Fault
 from rlad_core.tasks.base import Prompt, prompt_id
@@ -66,6 +64,8 @@ class FileRows:
         wanted = len(self.rows) if count is None else count
         if wanted > len(self.rows) + len(self.faults):
             raise ValueError(f"{self.path} has {len(self.rows)} different prompts, fewer than {wanted}")
+        import numpy as np  # with a tenth of a second, which a recipe that is only checked does without
+
         drawn = np.random.default_rng(seed).permutation(len(self.rows))[:wanted]
         return [
             Prompt(prompt_id(task, row.messages), task, subset, row.messages, row.gold, where, row.answer)

@@ -202,5 +202,15 @@ def main() -> int:
     return 1 if faults else 0
 
 
+def doctor() -> int:
+    """Check the installation in a few seconds and say what to do about each fault.
+
+    Example:
+
+        rlad doctor
+    """
+    return main()
+
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,21 +1,46 @@
 """The command ``rlad``. Exit codes: 0; 1 (failed, or stopped before the end); 2 (before an engine starts)."""
 
+import importlib
 import os
 import sys
+from typing import Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from services.base.failures import said
-from services.cli import doctor as installation_doctor
-from services.cli.compare import compare
 from services.cli.console import err
-from services.cli.evaluate import evaluate
-from services.cli.runs import init, plan, report, run
-from services.cli.serve import serve
-from services.cli.show import show
+
+_COMMANDS = {
+    **dict.fromkeys(("init", "plan", "run"), "runs"),
+    "compare": "compare",
+    "report": "runs",
+    **{name: name for name in ("show", "evaluate", "serve", "doctor")},
+}
+"""Command -> the module beside this one that has it."""
+
+
+class _Commands(TyperGroup):
+    """Imports the module of a command when it is asked for, and those of the others only to list them."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        commands: dict[str, Any] = dict.fromkeys(_COMMANDS)
+        self.commands = commands  # by which typer lists them, and guesses what was meant
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"services.cli.{_COMMANDS[cmd_name]}")
+        alone = typer.Typer(rich_markup_mode="markdown", add_completion=False)
+        alone.command(cmd_name)(getattr(module, cmd_name))
+        return typer.main.get_command(alone)
+
 
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -58,18 +83,8 @@ def main() -> int:
     return code if isinstance(code, int) else 0
 
 
-def doctor() -> None:
-    """Check the installation in a few seconds and say what to do about each fault.
-
-    Example:
-
-        rlad doctor
-    """
-    raise typer.Exit(installation_doctor.main())
-
-
-for _command in (init, plan, run, compare, report, show, evaluate, serve, doctor):
-    app.command()(_command)
+@app.callback()
+def _rlad() -> None: ...
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pages import ROOT, Command, check_shown, page, parts, run
@@ -43,11 +44,11 @@ def test_every_suite_and_data_set_is_on_the_page() -> None:
 
 
 def test_every_option_of_the_page_is_one() -> None:
-    commands = get_command(app).commands  # type: ignore[attr-defined]
+    commands: Any = get_command(app)
     known = {
         name
         for command in ("evaluate", "show", "serve")
-        for option in commands[command].params
+        for option in commands.get_command(None, command).params
         for name in option.opts
     }
     shown = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", PAGE)) - {"--repo-type", "--local-dir"}
