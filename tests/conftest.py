@@ -63,8 +63,11 @@ class TinyModel:
     end_token_id: int = END_TOKEN_ID
 
 
-def make_tiny_model(path: Path, *, tied: bool, seed: int = 0) -> TinyModel:
+def make_tiny_model(path: Path, *, tied: bool, seed: int = 0, padding: int = 0) -> TinyModel:
     """Write a model of two layers and about 0.1M parameters.
+
+    Args:
+        padding: rows behind those of the tokens, which are none.
 
     The weights are large for a random model, so that its distributions are far from uniform and a wrong
     weight shows in the log-probs. vLLM's CPU attention wants heads of at least 32.
@@ -83,7 +86,7 @@ def make_tiny_model(path: Path, *, tied: bool, seed: int = 0) -> TinyModel:
 
     torch.manual_seed(seed)
     config = Qwen3Config(
-        vocab_size=VOCABULARY,
+        vocab_size=VOCABULARY + padding,
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
@@ -112,6 +115,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 def untied_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     """With a head of its own."""
     return make_tiny_model(tmp_path_factory.mktemp("tiny") / "untied", tied=False)
+
+
+@pytest.fixture(scope="session")
+def padded_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """Tied; an eighth of its rows are no tokens, and would be sampled too often to be missed."""
+    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "padded", tied=True, padding=40)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ _MOST_LINES = 12
 
 
 def said(failure: BaseException) -> str:
-    """A failure in words; of the learner's, what its first rank raised."""
+    """A failure in words; of the learner's ranks, that of one that died, else of the first."""
     if "ray" in sys.modules:
         from ray.exceptions import ActorDiedError, RayTaskError
 
@@ -22,8 +22,13 @@ def said(failure: BaseException) -> str:
         if isinstance(failure, ActorDiedError):
             return _of_actor(str(failure))
         if ranks := getattr(failure, "worker_failures", None):  # Ray Train's WorkerGroupError
-            rank, error = min(ranks.items())
-            return f"learner rank {rank}: {plain(str(error))}"
+            # What it raised, or why it did not answer when its health was asked for.
+            causes = {
+                rank: getattr(error, "health_check_failure", None) or error for rank, error in ranks.items()
+            }
+            died = [rank for rank, cause in causes.items() if isinstance(cause, ActorDiedError)]
+            rank = min(died or causes)  # the others fail because one is gone
+            return f"learner rank {rank}: {said(causes[rank])}"
     text = plain(str(failure))
     return text if text else type(failure).__name__
 
@@ -43,6 +48,10 @@ def plain(text: str) -> str:
 
 def _of_actor(text: str) -> str:
     """Ray tells name, ids and address, a line each, and then the cause."""
-    found = re.search(r"class_name: (\S+)", text)
+    fields = dict(re.findall(r"^\s*(class_name|pid|ip): (\S+)$", text, re.MULTILINE))
+    where = f" ({fields['pid']} on {fields['ip']})" if {"pid", "ip"} <= fields.keys() else ""
+    died = f"the process{where} of {fields.get('class_name', 'an actor')} died"
+    if "Worker exit type: SYSTEM_ERROR" in text:
+        return f"{died}: it crashed, or was killed, by somebody or by the kernel where memory ran out"
     reasons = [line.strip() for line in text.splitlines()[1:] if line and not re.match(r"\s*\w+: ", line)]
-    return f"the process of {found[1] if found else 'an actor'} died. {' '.join(reasons)[:400]}".strip()
+    return f"{died}. {' '.join(reasons)[:400]}".strip()

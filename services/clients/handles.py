@@ -94,7 +94,7 @@ def reach_teacher(
         run: name of the run that asks.
         place: of the teacher in the recipe.
         token: for a remote one, see `teacher_tokens`.
-        say: told while a remote one does not answer.
+        say: told while a remote one does not answer, and what a stock server's probe finds.
     """
     if isinstance(settings, OwnTeacher):
         return _OwnTeacher(settings)
@@ -109,7 +109,7 @@ def reach_teacher(
     if isinstance(settings, HttpTeacher):
         return RestTeacher(AsyncTeacherClient(settings.url, **reach))
     assert isinstance(settings, OpenAITeacher)
-    return StockServerTeacher(Endpoint(settings.url, **reach), settings.model, settings.api)
+    return StockServerTeacher(Endpoint(settings.url, **reach), settings.model, settings.api, say)
 
 
 def teacher_tokens(config: RunConfig) -> dict[str, str]:

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, worker
 from ray.job_config import JobConfig
 
 from rlad_core.config import ClusterConfig
 from services.serve.http import proxy
+from services.serve.reachable import check_reachable
 
 NAMESPACE = "rlad"
 """Ray namespace of the named actors, given explicitly because Serve's replicas live in another one."""
@@ -49,9 +50,13 @@ def _quoted_python() -> dict[str, str] | None:
     return {"py_executable": quoted} if quoted != sys.executable else None
 
 
-def _without_stacks() -> None:
-    """SIGTERM tells this process to stop, which is no reason to print a C++ stack; Ray's others may."""
-    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True  # it was read when Ray was imported
+def _quiet() -> None:
+    """See to it that Ray says nothing here: we say what happens, and Ray's logs have its own words."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    # SIGTERM is no reason to print a C++ stack. The variable for it was read when Ray was imported.
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
+    # What its processes tell all drivers: of a worker that died, and of how many it starts.
+    worker._worker_logs_enabled = False
 
 
 def joined_address(settings: ClusterConfig) -> str | None:
@@ -67,6 +72,9 @@ def cluster(settings: ClusterConfig, *, wanted_cpus: int, metrics_port: int | No
     Args:
         wanted_cpus: logical CPUs of an embedded one whose settings name no number.
         metrics_port: see `embedded_ray`.
+
+    Raises:
+        ConnectionError: there is no cluster where one is to be joined.
     """
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
     address = joined_address(settings)
@@ -79,8 +87,8 @@ def cluster(settings: ClusterConfig, *, wanted_cpus: int, metrics_port: int | No
         ):
             yield
         return
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    _without_stacks()
+    _quiet()
+    check_reachable(address)
     ray.init(
         address=address,
         namespace=NAMESPACE,
@@ -109,7 +117,7 @@ def embedded_ray(
         num_gpus: None: all there are.
         metrics_port: where its metrics can be scraped, from this machine; None: a free one.
     """
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    _quiet()
     # A token file in the home directory would lock later clusters of this user out.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     # What Ray's processes start with `python -c`, as multiprocessing does, looks into the current folder
@@ -125,7 +133,6 @@ def embedded_ray(
     # unless clusters of several nodes are off. The switch is named after the systems where they are.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False  # it was read when Ray was imported
-    _without_stacks()
     try:
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:

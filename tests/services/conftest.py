@@ -23,9 +23,9 @@ SERVE_FILES = Path(__file__).parents[2] / "deploy" / "serve"
 
 
 @pytest.fixture(scope="session")
-def rollouts(ray_cluster: None, tiny_model) -> Iterator[StartedRollouts]:
-    """Two replicas of the tied tiny model."""
-    with start_rollouts("pair", tiny_model, num_replicas=2) as started:
+def rollouts(ray_cluster: None, padded_tiny_model) -> Iterator[StartedRollouts]:
+    """Two replicas of the padded tiny model."""
+    with start_rollouts("pair", padded_tiny_model, num_replicas=2) as started:
         yield started
 
 

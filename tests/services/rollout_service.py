@@ -20,6 +20,8 @@ TOLERANCE = 1e-4
 """Absolute, on float32 log-probs."""
 
 MAX_LENGTH = 256
+TOKENS = 320
+"""Of the tiny models; further rows are none."""
 
 
 @dataclass
@@ -94,7 +96,7 @@ def prompts(count: int, *, prefix: str = "p", length: int = 12, seed: int = 0) -
     """``count`` random prompts of the tiny models' vocabulary, special tokens left out."""
     generator = np.random.default_rng(seed)
     ids = [f"{prefix}{index}" for index in range(count)]
-    tokens = [generator.integers(3, 320, size=length, dtype=np.int32) for _ in ids]
+    tokens = [generator.integers(3, TOKENS, size=length, dtype=np.int32) for _ in ids]
     return pa.table(
         {
             "group_id": pa.array([f"{name}#0" for name in ids]),
@@ -109,7 +111,7 @@ def reference_logprobs(model: Qwen3ForCausalLM, row: dict[str, Any]) -> np.ndarr
     """float32, one for each response token of a ROLLOUTS row, by a plain transformers forward."""
     prompt, response = row["prompt_token_ids"], row["response_token_ids"]
     ids = torch.tensor([prompt + response])
-    logprobs = torch.log_softmax(model(ids).logits[0].float(), dim=-1)
+    logprobs = torch.log_softmax(model(ids).logits[0, :, :TOKENS].float(), dim=-1)
     return logprobs[len(prompt) - 1 : -1].gather(1, ids[0, len(prompt) :, None])[:, 0].numpy()
 
 

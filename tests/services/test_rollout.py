@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
-from rollout_service import MAX_LENGTH, TOLERANCE, StartedRollouts, difference, prompts
+from rollout_service import MAX_LENGTH, TOKENS, TOLERANCE, StartedRollouts, difference, prompts
 
 from rlad_core import schema
 from services.rollout.settings import RolloutArgs, SamplingSettings
@@ -28,8 +28,18 @@ def test_logprobs_are_those_of_a_transformers_forward(rollouts: StartedRollouts,
 
 
 @pytest.mark.slow
+def test_rows_that_are_no_tokens_are_never_sampled(rollouts: StartedRollouts) -> None:
+    assert rollouts.policy.config.vocab_size == TOKENS + 40
+    uniform = SamplingSettings(group_size=16, max_tokens=48, temperature=50.0, seed=1)
+    sampled = rollouts.generate(prompts(4, prefix="padded"), uniform)
+    ids = schema.flatten(sampled["response_token_ids"])[0]
+    assert ids.size > 1000
+    assert ids.max() < TOKENS
+
+
+@pytest.mark.slow
 def test_the_table_is_whole_and_in_order(sampled: pa.Table) -> None:
-    schema.validate(sampled, schema.ROLLOUTS, vocab_size=320)
+    schema.validate(sampled, schema.ROLLOUTS, vocab_size=TOKENS)
     assert sampled["group_id"].to_pylist() == [f"p{index}#0" for index in range(8) for _ in range(4)]
     assert sampled["sample_index"].to_pylist() == [0, 1, 2, 3] * 8
     assert sampled["rollout_logprobs"].type.value_type == pa.float32()

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
+from ray.exceptions import ActorDiedError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2.api.exceptions import WorkerGroupError
 from rlad_command import Said
 
 from services.base.failures import plain, said
 from services.run import run as runs
+from services.serve.reachable import check_reachable
 
 SERVE_SAYS = """The deployment failed to start 3 times in a row. Error:
 \x1b[36mray::ServeReplica:x-rollout:Rollout.initialize_and_get_metadata()\x1b[39m (pid=1, ip=127.0.0.1)
@@ -99,3 +108,54 @@ def test_what_is_said_of_texts_with_stacks() -> None:
     assert plain("no stack\n  here") == "no stack\n  here"
     assert plain(SERVE_SAYS).startswith("RuntimeError: the weights")
     assert said(ValueError()) == "ValueError"
+
+
+def test_an_address_where_nobody_answers_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(ConnectionError, match=f"^127.0.0.1:{port}: Connection refused. Is the cluster up"):
+        check_reachable(f"127.0.0.1:{port}", within_s=0.1)
+    for place in ("head", "head:", "http://head:8265", ":6379"):
+        with pytest.raises(ConnectionError, match="is not of the form host:port"):
+            check_reachable(place)
+    with pytest.raises(ConnectionError, match=r"nowhere\.invalid:6379: "):
+        check_reachable("ray://nowhere.invalid:6379", within_s=0.1)
+
+
+def test_who_answers_there_has_to_speak_as_ray_does() -> None:
+    dashboard = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
+    threading.Thread(target=dashboard.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(ConnectionError, match=r"no Ray cluster\. .* 8265 is the dashboard's"):
+            check_reachable(f"127.0.0.1:{dashboard.server_port}", within_s=2)
+    finally:
+        dashboard.shutdown()
+        dashboard.server_close()
+
+
+@pytest.mark.slow
+def test_a_cluster_is_reachable(ray_cluster: None) -> None:
+    check_reachable(ray.get_runtime_context().gcs_address)
+
+
+def test_of_the_learners_ranks_the_one_that_died_is_told() -> None:
+    gone = ActorDiedError(
+        ActorDiedErrorContext(
+            class_name="RayTrainWorker",
+            actor_id=bytes(16),
+            pid=28375,
+            node_ip_address="10.0.0.7",
+            error_message="The actor is dead because its worker process has died. Worker exit type: "
+            "SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with a connection error code 2.",
+        )
+    )
+    failures: dict[int, Exception] = {
+        0: RuntimeError("Connection closed by peer"),
+        1: WorkerHealthCheckFailedError("A worker health check failed.\nWorker info: ...", gone),
+    }
+    assert said(WorkerGroupError("both", failures)) == (
+        "learner rank 1: the process (28375 on 10.0.0.7) of RayTrainWorker died: it crashed, or was killed, "
+        "by somebody or by the kernel where memory ran out"
+    )
+    del failures[1]
+    assert said(WorkerGroupError("one", failures)) == "learner rank 0: Connection closed by peer"

@@ -4,7 +4,7 @@ import asyncio
 import json
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from rlad_core.config import OwnTeacher, load, resolve_model
 from services.base import telemetry
 from services.base.tokenizer import load_tokenizer, tokenizer_info
 from services.clients.handles import reach_teacher, teacher_tokens
-from services.clients.teachers import MismatchError, PolicyFacts, RestTeacher, compare_model
+from services.clients.teachers import MismatchError, PolicyFacts, RestTeacher, compare_model, padded
 from services.clients.teachers.policy import CHAT, REPLY
 from services.experience import collector as experience
 from services.experience.collector import ExperienceCollector
@@ -99,6 +99,32 @@ def test_one_vocabulary_read_in_two_ways_is_a_mismatch(tmp_path: Path) -> None:
     compare_model(POLICY, resolve_model("rlad:kk-teacher"))
     with pytest.raises(MismatchError, match="a known chat becomes other tokens on the teacher's side"):
         compare_model(POLICY, str(teacher))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 10, 267, 4095, 4096, 5000])
+def test_rows_that_are_no_tokens_are_counted_by_halving(rows: int) -> None:
+    asked: list[int] = []
+
+    async def reads(token_id: int) -> bool:
+        asked.append(token_id)
+        return token_id < 151_669 + rows
+
+    async def mass(token_ids: Sequence[int]) -> float:
+        return len(token_ids) * 2.0**-14
+
+    found = asyncio.run(padded.measured(151_669, reads, mass))
+    wanted = min(rows, padded.MOST_ROWS)
+    assert found == padded.Padding(wanted, wanted * 2.0**-14)
+    assert len(asked) <= 26
+
+
+def test_what_such_rows_take_is_told_in_nats() -> None:
+    said = str(padded.Padding(267, 0.02))  # log(1 - 0.02) = -0.0202
+    assert said == (
+        "267 rows of the served model are no tokens, and take up to 0.02 of its probability in a known "
+        "text: log-probs of tokens are up to 0.02 nats too low there"
+    )
+    assert "inf nats" in str(padded.Padding(1, 1.0))
 
 
 class Odd(OwnTeacher):

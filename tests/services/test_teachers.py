@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ray import serve
 from scoring_cases import TOLERANCE, PlainForward, mixed_pairs, sequences
+from transformers import AutoModelForCausalLM
 
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import InvalidRequestError, ServiceError
@@ -24,6 +26,7 @@ from services.clients.teachers import (
     Teacher,
     stock,
 )
+from services.clients.teachers.padded import Padding
 from services.clients.teachers.policy import compare_lengths, compare_tokenizers
 from services.teacher import service as teacher
 from services.teacher.settings import TeacherArgs
@@ -91,6 +94,33 @@ def test_a_fitting_teacher_passes_the_probe(
     monkeypatch.setattr(stock, "_IDS_PER_REQUEST", 50)
     for kind in ("handle", "rest", "completions"):
         run_probe(reach(kind, ours, stock_server))
+
+
+@pytest.mark.parametrize("api", ["completions", "generate"])
+def test_what_a_stock_server_gives_to_rows_that_are_no_tokens_is_measured_and_told(
+    api: Any, stock_server: str
+) -> None:
+    policy, said = PolicyFacts(load_tokenizer(STUDENT), 256), list[str]()
+
+    async def body() -> Padding:
+        reached = StockServerTeacher(Endpoint(stock_server), "kk", api, said.append)
+        try:
+            await reached.probe(policy)
+            return await reached.padding(policy)
+        finally:
+            await reached.close()
+
+    padding = asyncio.run(body())
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+    tokens, rows = len(policy.tokenizer.get_vocab()), model.config.vocab_size
+    with torch.no_grad():
+        [logits] = model(torch.tensor([policy.chat_ids + policy.reply_ids])).logits
+    taken = logits.double().softmax(-1)[:, tokens:].sum(-1)
+    expected = max(taken[len(policy.chat_ids) - 1], taken[-1])
+    assert padding.rows == rows - tokens
+    assert padding.mass == pytest.approx(float(expected), rel=1e-3)
+    [line] = said
+    assert line.startswith(f"{stock_server}: {padding.rows} rows of the served model are no tokens, and take")
 
 
 def test_another_tokenizer_stops_the_run_and_names_a_token(

@@ -4,7 +4,8 @@ A sequence is sent as a prompt with one token to generate, which is thrown away;
 one JSON object per prompt token. That is many bytes per token: our own REST interface sends four.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +13,10 @@ import pyarrow as pa
 
 from rlad_core import schema
 from rlad_core.client.endpoint import Endpoint
-from rlad_core.client.errors import ServiceError
+from rlad_core.client.errors import InvalidRequestError, ServiceError
 from rlad_core.client.teacher import name_sequences
 from rlad_core.waiting import all_of
+from services.clients.teachers import padded
 from services.clients.teachers.interface import Teacher
 from services.clients.teachers.policy import (
     CHAT,
@@ -38,14 +40,20 @@ class StockServerTeacher(Teacher):
         endpoint: the server; its limits are this teacher's.
         model: as the server calls it.
         api: which of the two is asked.
+        say: told what the probe finds that is no mismatch.
     """
 
     def __init__(
-        self, endpoint: Endpoint, model: str, api: Literal["completions", "generate"] = "completions"
+        self,
+        endpoint: Endpoint,
+        model: str,
+        api: Literal["completions", "generate"] = "completions",
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.model = model
         self._api = api
+        self._say = say
 
     async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
         """See `Teacher.score`; a stock server tells likely tokens and those of the prompt, no others."""
@@ -87,9 +95,52 @@ class StockServerTeacher(Teacher):
             )
             compare_ids(what, ours, answer.json()["tokens"], policy.tokenizer)
 
+    async def probe(self, policy: PolicyFacts) -> None:
+        """See `Teacher.probe`; what rows that are no tokens take is measured, and told."""
+        await super().probe(policy)
+        padding = await self.padding(policy)
+        if padding.rows and self._say is not None:
+            self._say(f"{self.endpoint.url}: {padding}. A teacher of `rlad serve teacher` leaves them out")
+
+    async def padding(self, policy: PolicyFacts) -> padded.Padding:
+        """What rows of the served model that are no tokens take, before the known reply and behind it.
+
+        Raises:
+            ServiceError, TimeoutError: the server does not answer.
+        """
+        places = [policy.chat_ids, policy.chat_ids + policy.reply_ids]
+
+        async def reads(token_id: int) -> bool:
+            try:
+                await self._told([places[0] + [token_id]], "whether an id is read")
+            except InvalidRequestError:
+                return False
+            return True
+
+        async def mass(token_ids: Sequence[int]) -> float:
+            return max([await self._probability(place, token_ids) for place in places])
+
+        return await padded.measured(max(policy.tokenizer.get_vocab().values()) + 1, reads, mass)
+
     async def close(self) -> None:
         """Close the connections."""
         await self.endpoint.close()
+
+    async def _probability(self, prompt: list[int], token_ids: Sequence[int]) -> float:
+        """Of these ids together, behind a prompt."""
+        size = SEQUENCES_PER_REQUEST if self._api == "completions" else 1
+        blocks = [token_ids[start : start + size] for start in range(0, len(token_ids), size)]
+        what = "the log-probs of rows that are no tokens"
+        told = await all_of(self._told([[*prompt, each] for each in block], what) for block in blocks)
+        try:
+            logprobs = [
+                float(entries[-1][str(token_id)]["logprob"])
+                for block, answer in zip(blocks, told, strict=True)
+                for token_id, entries in zip(block, answer, strict=True)
+            ]
+        except (LookupError, TypeError, ValueError) as error:
+            raise ServiceError(f"{self.endpoint.url} did not tell {what}") from error
+        return math.fsum(math.exp(min(value, 0.0)) for value in logprobs)
 
     async def _compare_ids(self, policy: PolicyFacts) -> None:
         """Every id of the policy's vocabulary stands for the same text; a block that differs is halved."""
@@ -113,13 +164,19 @@ class StockServerTeacher(Teacher):
 
     async def _score(self, rows: list[dict[str, Any]]) -> list[np.ndarray]:
         whole = [row["prompt_token_ids"] + row["response_token_ids"] for row in rows]
-        what = f"the log-probs of {name_sequences([row['sequence_id'] for row in rows])}"
+        told = await self._told(
+            whole, f"the log-probs of {name_sequences([row['sequence_id'] for row in rows])}"
+        )
+        return [self._logprobs(row, entries) for row, entries in zip(rows, told, strict=True)]
+
+    async def _told(self, prompts: list[list[int]], what: str) -> list[Any]:
+        """What the server says of each token of some prompts; of one where ``api`` is generate."""
         if self._api == "completions":
-            wanted: dict[str, Any] = {"prompt": whole, "max_tokens": 1, "prompt_logprobs": 0}
+            wanted: dict[str, Any] = {"prompt": prompts, "max_tokens": 1, "prompt_logprobs": 0}
             path = "/v1/completions"
         else:
             sampling = {"max_tokens": 1, "prompt_logprobs": 0}
-            wanted = {"token_ids": whole[0], "sampling_params": sampling}
+            wanted = {"token_ids": prompts[0], "sampling_params": sampling}
             path = "/inference/v1/generate"
         answer = await self.endpoint.request("POST", path, json={"model": self.model, **wanted}, what=what)
         said = answer.json()
@@ -128,9 +185,9 @@ class StockServerTeacher(Teacher):
             if self._api == "completions"
             else [said["prompt_logprobs"]]
         )
-        if len(told) != len(rows):
-            raise ServiceError(f"{self.endpoint.url}{path} answered {len(told)} sequences of {len(rows)}")
-        return [self._logprobs(row, entries) for row, entries in zip(rows, told, strict=True)]
+        if len(told) != len(prompts):
+            raise ServiceError(f"{self.endpoint.url}{path} answered {len(told)} sequences of {len(prompts)}")
+        return told
 
     def _logprobs(self, row: dict[str, Any], entries: list[dict[str, Any]] | None) -> np.ndarray:
         response = row["response_token_ids"]
