@@ -16,7 +16,7 @@ from rlad_core.config.engines import (
 )
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.loading import assign, dump, load, parse, validate, validate_evaluation
-from rlad_core.config.models import SHIPPED, resolve_model
+from rlad_core.config.models import SHIPPED, is_elsewhere, place_of, resolve_model
 from rlad_core.config.run import RunConfig, Stage, StagePosition
 from rlad_core.config.settings import (
     ClusterConfig,
@@ -68,8 +68,10 @@ __all__ = [
     "WeightsConfig",
     "assign",
     "dump",
+    "is_elsewhere",
     "load",
     "parse",
+    "place_of",
     "resolve_model",
     "validate",
     "validate_evaluation",

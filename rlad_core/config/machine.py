@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from rlad_core.config.models import resolve_model
+from rlad_core.config.models import is_elsewhere, resolve_model
 from rlad_core.config.run import RunConfig
 from rlad_core.config.teachers import OwnTeacher, RemoteTeacher
 from rlad_core.proxies import through
@@ -32,7 +32,9 @@ def unchecked(config: RunConfig) -> list[str]:
     models = {"policy.model": config.policy.model}
     models |= {f"{place}.model": teacher.model for place, teacher in config.served_teachers.items()}
     for place, model in models.items():
-        if not model.startswith("tiny:") and not Path(resolve_model(model)).is_dir():
+        if is_elsewhere(config, model):
+            lines.append(f"{place} {model}: is not here; the cluster may have it")
+        elif not model.startswith("tiny:") and not Path(resolve_model(model)).is_dir():
             way = through(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
             lines.append(f"{place} {model}: is on the hub, and fetched when the run starts{way}")
     for place, teacher in config.teacher_sections.items():
@@ -79,7 +81,7 @@ def _output(config: RunConfig) -> Iterator[Problem]:
 
 def _checkpoint_bytes(config: RunConfig) -> int:
     """Weights and both moments of AdamW in float32, where the policy's weights are here to be counted."""
-    if config.policy.model.startswith("tiny:"):
+    if config.policy.model.startswith("tiny:") or is_elsewhere(config, config.policy.model):
         return 0
     folder = Path(resolve_model(config.policy.model))
     stored = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 0

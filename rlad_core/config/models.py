@@ -59,6 +59,21 @@ def resolve_model(reference: str) -> str:
     )
 
 
+def is_elsewhere(config: EvaluationRecipe, reference: str) -> bool:
+    """Whether a model is a path that this machine lacks, and the cluster that is joined may have."""
+    joined = isinstance(config, RunConfig) and config.cluster.is_joined
+    return joined and expanded(reference).is_absolute() and not expanded(reference).exists()
+
+
+def place_of(config: EvaluationRecipe, reference: str) -> str:
+    """As `resolve_model`, and the path itself of a folder that only the cluster has.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    return str(expanded(reference)) if is_elsewhere(config, reference) else resolve_model(reference)
+
+
 def model_problems(config: EvaluationRecipe) -> list[Problem]:
     """What is wrong with the models a recipe names, as far as this machine can tell.
 
@@ -86,6 +101,8 @@ def _teacher(config: RunConfig) -> Iterator[Problem]:
 
 
 def _folder(config: EvaluationRecipe, path: str, reference: str, needs_weights: bool) -> Iterator[Problem]:
+    if needs_weights and is_elsewhere(config, reference):
+        return
     try:
         location = Path(resolve_model(reference))
     except ValueError as error:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from rlad_core.config import EvaluationRecipe, RunConfig, resolve_model
+from rlad_core.config import EvaluationRecipe, RunConfig, is_elsewhere, resolve_model
 from rlad_core.prompt_checks import Checked, Dropped, PromptsRefusedError, check, write_dropped
 from rlad_core.tasks import Prompt, write_untrained
 from services.base.tokenizer import load_tokenizer
 from services.prompts.shown import Shown, left_out, summary
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 def files_elsewhere(config: EvaluationRecipe) -> list[str]:
-    """Data files that this machine lacks and the cluster that is joined may have."""
+    """The policy and data files that this machine lacks and the cluster that is joined may have."""
     sections = config.task_sections.values()
-    return [str(problem.value) for section in sections for problem in section.missing_files()]
+    files = [str(problem.value) for section in sections for problem in section.missing_files()]
+    return [config.policy.model, *files] if is_elsewhere(config, config.policy.model) else files
 
 
 @contextmanager
@@ -51,13 +57,21 @@ def check_here(
     """
     with Shown(console) as shown:
         shown("loading the tokenizer", 0, 1)
-        try:
-            tokenizer = load_tokenizer(model_folder)
-        except (OSError, ValueError) as error:
-            raise PromptsRefusedError(
-                f"the tokenizer of {config.policy.model} cannot be loaded: {error}"
-            ) from error
-        return check(config, tokenizer, shown, earlier, held_out)
+        return check(config, tokenizer_of(model_folder), shown, earlier, held_out)
+
+
+def tokenizer_of(model_folder: str) -> PreTrainedTokenizerBase:
+    """The policy's.
+
+    Raises:
+        PromptsRefusedError: there is none; says where it was looked for.
+    """
+    if Path(model_folder).is_absolute() and not Path(model_folder).is_dir():
+        raise PromptsRefusedError(f"there is no folder {model_folder} on {socket.gethostname()}")
+    try:
+        return load_tokenizer(model_folder)
+    except (OSError, ValueError) as error:
+        raise PromptsRefusedError(f"the tokenizer of {model_folder} cannot be loaded: {error}") from error
 
 
 def tell(checked: Checked, say: Callable[[str], None], file: Path | None) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rlad_core.config import EvaluationRecipe
 from rlad_core.prompt_checks import Checked, PromptsRefusedError, check
-from services.base.tokenizer import load_tokenizer
+from services.prompts.checking import tokenizer_of
 from services.prompts.shown import Shown
 
 _POLL_S = 0.5
@@ -32,7 +32,7 @@ class Checker:
         """See `rlad_core.prompt_checks.check`; a refusal is returned, with what is dropped."""
         try:
             return await asyncio.to_thread(
-                lambda: check(self._config, load_tokenizer(self._model_folder), self._count, earlier)
+                lambda: check(self._config, tokenizer_of(self._model_folder), self._count, earlier)
             )
         except PromptsRefusedError as error:
             return error

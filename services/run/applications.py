@@ -4,7 +4,7 @@ import math
 
 from ray.serve import Application
 
-from rlad_core.config import EngineSettings, RunConfig, ServeTeacher, resolve_model
+from rlad_core.config import EngineSettings, RunConfig, ServeTeacher, place_of
 from services.clients.handles import ServiceNames
 from services.rollout import service as rollout
 from services.rollout.settings import RolloutArgs
@@ -47,7 +47,7 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
 def demonstrator_args(config: RunConfig, settings: ServeTeacher) -> RolloutArgs:
     """A teacher that demonstrates: a rollout service with the teacher's resources, and no new versions."""
     theirs = settings.model_dump(include={*EngineSettings.model_fields, "gpu_memory_utilization"})
-    args = RolloutArgs.of_run(config, resolve_model(settings.model))
+    args = RolloutArgs.of_run(config, place_of(config, settings.model))
     return args.model_copy(update={**theirs, "dtype": settings.dtype})
 
 

@@ -13,7 +13,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rlad_core.config import RunConfig, resolve_model
+from rlad_core.config import RunConfig, place_of
 from rlad_core.prompt_stream import Selection
 from services.base.failures import said
 from services.base.stopping import keep_interrupting, sigterm_interrupts
@@ -210,9 +210,9 @@ class _Actors:
 
 
 def _policy_folder(config: RunConfig, run_dir: Path) -> str:
-    """The folder or hub id that the policy starts from; random weights are made here."""
+    """Folder (here or on the cluster) or hub id that the policy starts from; random weights are made here."""
     if config.policy.init == "pretrained":
-        return resolve_model(config.policy.model)
+        return place_of(config, config.policy.model)
     from services.run.initial_policy import write_initial_policy  # with it transformers
 
     return str(write_initial_policy(config.policy.model, config.seed, run_dir / "initial"))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from rlad_core.config import load, machine
+from rlad_core.config import ConfigError, load, machine
 
 
 class Usage(NamedTuple):
@@ -89,3 +89,13 @@ def test_what_is_not_here_is_listed(tmp_path: Path) -> None:
         "task.train.files.0.path /no/a.jsonl: is not here; the cluster may have it",
         "task.evaluation.files.0.path /no/b.jsonl: is not here; the cluster may have it",
     ]
+    models = ["policy.model=/no/policy", "teacher.model=/no/teacher"]
+    elsewhere = load("kk-tiny-trrd", [*models, "cluster.address=head:6379"])
+    assert machine.unchecked(elsewhere) == [
+        "policy.model /no/policy: is not here; the cluster may have it",
+        "teacher.model /no/teacher: is not here; the cluster may have it",
+    ]
+    assert machine.machine_problems(elsewhere) == []
+    for more in ([], ["cluster.address=head:6379", "policy.init=random"]):  # random weights are made here
+        with pytest.raises(ConfigError, match=r"there is no such folder \(/no/policy\)"):
+            load("kk-tiny-trrd", [models[0], *more])

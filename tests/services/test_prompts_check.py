@@ -15,6 +15,7 @@ from rlad_command import Said
 from rlad_core.config import RunConfig, validate
 from rlad_core.prompt_checks import PromptsRefusedError
 from services.prompts import check_here, files_elsewhere, policy_folder
+from services.prompts.checking import tokenizer_of
 from services.prompts.on_cluster import check_on_cluster
 from services.run.prompts import PromptsOfRun
 from services.run.watch import Watcher
@@ -76,6 +77,13 @@ def test_files_that_only_a_cluster_has(
     assert said.code == 0
     assert "not checked, for the cluster may have them: /only/there/train.parquet" in said.out
     assert files_elsewhere(validate(values, "the test")) == ["/only/there/train.parquet"]
+    values["policy"] |= {"model": "/only/there/policy", "init": "pretrained"}
+    assert files_elsewhere(validate(values, "the test"))[0] == "/only/there/policy"
+    (tmp_path / "recipe.yaml").write_text(json.dumps(values))
+    said = rlad("plan", str(tmp_path / "recipe.yaml"), "--data")
+    assert (said.code, "policy.model /only/there/policy: is not here" in said.out) == (0, True)
+    with pytest.raises(PromptsRefusedError, match="there is no folder /only/there/policy on "):
+        tokenizer_of("/only/there/policy")
 
 
 def test_a_run_keeps_what_it_found_and_goes_on_with_it(config: RunConfig, tmp_path: Path) -> None:
