@@ -2,7 +2,8 @@
 
 One forward pass takes any number of sequences of any lengths as one stream, without padding. Attention must
 not look from one sequence into the next: `_packed_attention`, registered with transformers under
-``PACKED_ATTENTION``, runs it sequence by sequence, or in one call where the device has a kernel for that.
+``PACKED_ATTENTION``, runs it in one call where the device has a kernel for that, or in few
+(`rlad_core.attention`).
 This is the learner's forward pass. The teacher's needs no gradient and shares prompts between responses, so
 it is packed in another way, in a file of its own.
 """
@@ -10,13 +11,14 @@ it is packed in another way, in a file of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
+from rlad_core.attention import Blocks, attend
 from rlad_core.batching import PackedBatch
 from rlad_core.language_model.head import OutputHead
 from rlad_core.language_model.plain_forward import Pair, plain_logprobs
@@ -69,6 +71,7 @@ class ResponseLogprobs(nn.Module):
             use_cache=False,
             cu_seqlens=batch.cu_seqlens,
             longest=batch.max_length,
+            laid_out=LaidOut(batch.cu_seqlens),
         ).last_hidden_state[0]
         return self.head.logprobs(
             hidden[batch.response_index],
@@ -99,6 +102,7 @@ def _packed_attention(
     *,
     cu_seqlens: Tensor,
     longest: int,
+    laid_out: LaidOut,
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
@@ -110,6 +114,7 @@ def _packed_attention(
         query: [1, H, T, D]; ``key`` and ``value`` are [1, H_kv, T, D].
         cu_seqlens: int32 [S + 1], bounds of the sequences.
         longest: tokens of the longest sequence.
+        laid_out: the sequences once more, for `attend`, where no kernel takes them as they are.
         sliding_window: a token sees so many tokens, itself and those right before it; None: all before it.
 
     Returns:
@@ -139,37 +144,33 @@ def _packed_attention(
         )
         assert isinstance(stream, Tensor)  # a pair only where the log-normaliser is asked for
         return stream[None], None
-    sequence_lengths = cu_seqlens.diff().tolist()
-    repeats = query.shape[1] // key.shape[1]
-    parts = zip(
-        torch.split(query, sequence_lengths, dim=2),
-        torch.split(key.repeat_interleave(repeats, dim=1), sequence_lengths, dim=2),
-        torch.split(value.repeat_interleave(repeats, dim=1), sequence_lengths, dim=2),
-        strict=True,
+    stream = _attend_in_blocks(
+        *(states[0].transpose(0, 1) for states in (query, key, value)), laid_out, scaling, sliding_window
     )
-    outputs = []
-    for q, k, v in parts:
-        length = q.shape[2]
-        seen = None
-        if sliding_window is not None and length > sliding_window:
-            seen = windowed(length, length, sliding_window, q.device)
-        outputs.append(
-            functional.scaled_dot_product_attention(
-                q, k, v, attn_mask=seen, is_causal=seen is None, scale=scaling
-            )
-        )
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    return stream[None], None
 
 
-def windowed(queries: int, keys: int, window: int, device: torch.device) -> Tensor:
-    """Which of the last ``queries`` tokens of a sequence sees which of its ``keys`` tokens.
+class LaidOut:
+    """Bounds of sequences as `Blocks`, made when the first layer asks for them.
 
-    Returns:
-        bool [queries, keys]: true for the token itself and the ``window`` - 1 before it.
+    Args:
+        cu_seqlens: int32 [S + 1].
     """
-    place = torch.arange(keys, device=device)
-    distance = place[keys - queries :, None] - place
-    return (distance >= 0) & (distance < window)
+
+    def __init__(self, cu_seqlens: Tensor) -> None:
+        self._cu_seqlens = cu_seqlens
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """On the device of the bounds."""
+        return Blocks.of_bounds(self._cu_seqlens.tolist()).to(self._cu_seqlens.device)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # rectangles differ from batch to batch, in number and in size
+def _attend_in_blocks(
+    query: Tensor, key: Tensor, value: Tensor, laid_out: LaidOut, scale: float | None, window: int | None
+) -> Tensor:
+    return attend(query, key, value, laid_out.blocks, scale=scale, window=window)
 
 
 def refuse_other_attention(module: nn.Module, softcap: float | None, s_aux: Tensor | None) -> None:

@@ -20,7 +20,8 @@ from torch.nn.attention.bias import CausalBias, causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from rlad_core.forward import refuse_other_attention, windowed
+from rlad_core.attention import windowed
+from rlad_core.forward import refuse_other_attention
 from services.teacher.scoring.interface import TokenPair
 
 ATTENTION = "rlad_shared_prompts"
