@@ -11,19 +11,20 @@ They need neither Ray nor torch.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from rlad_core import schema
+from rlad_core.client.blocking import Blocking
 from rlad_core.client.details import Details, answer_schema
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import ServiceError
-from rlad_core.client.forms import ARROW, ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
+from rlad_core.client.forms import ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
+from rlad_core.client.parts import ask_table, cut, in_order_of, name_sequences
 from rlad_core.waiting import all_of
 
 TOKENS_PER_PART = 65_536
@@ -141,11 +142,14 @@ class AsyncTeacherClient:
         scores = await self.score(table)
         return [np.asarray(row.values) for row in scores.column("teacher_logprobs")]
 
-    async def score_texts(self, texts: Sequence[tuple[Any, str]]) -> list[SequenceScore]:
+    async def score_texts(
+        self, texts: Sequence[tuple[Any, str]], *, top_k: int = 0, entropy: bool = False
+    ) -> list[SequenceScore]:
         """Log-probs of responses given as text, which the teacher tokenizes.
 
         Args:
             texts: (prompt, response); the prompt a string, or a chat as a list of messages.
+            top_k, entropy: see `score`.
 
         Returns:
             For each pair its score, with the token ids.
@@ -158,9 +162,11 @@ class AsyncTeacherClient:
             for place, (prompt, reply) in enumerate(texts)
         ]
         # A text has no more tokens than bytes.
-        sizes = [len(json.dumps(row).encode()) for row in rows]
-        parts = [rows[start:stop] for start, stop in _cut(sizes, await self._limits())]
-        return [score for scores in await all_of(map(self._score_rows, parts)) for score in scores]
+        sizes = [len(json.dumps(row).encode()) * (1 + top_k) for row in rows]
+        details = {"top_k": top_k, "entropy": entropy}
+        parts = [rows[start:stop] for start, stop in cut(sizes, *await self._limits())]
+        answers = await all_of(self._score_rows(part, details) for part in parts)
+        return [score for scores in answers for score in scores]
 
     async def close(self) -> None:
         """Close the connections."""
@@ -177,29 +183,23 @@ class AsyncTeacherClient:
         limits = (self._info or await self.info()).limits
         return limits.max_sequences_per_request, min(TOKENS_PER_PART, limits.max_tokens_per_request)
 
-    async def _score_rows(self, rows: list[dict[str, Any]]) -> list[SequenceScore]:
+    async def _score_rows(self, rows: list[dict[str, Any]], details: dict[str, Any]) -> list[SequenceScore]:
         what = f"the scores of {len(rows)} texts"
-        answer = await self._endpoint.request("POST", "/v1/score", json={"sequences": rows}, what=what)
+        asked = {"sequences": rows, **details}
+        answer = await self._endpoint.request("POST", "/v1/score", json=asked, what=what)
         return ScoreAnswer.model_validate_json(answer.content).results
 
     async def _score(self, part: pa.Table, details: Details) -> pa.Table:
         ids = part.column("sequence_id").to_pylist()
-        answer = await self._endpoint.request(
-            "POST",
+        scores = await ask_table(
+            self._endpoint,
             "/v1/score",
+            part,
+            answer_schema(details),
             what=f"the log-probs of {name_sequences(ids)}",
-            content=schema.to_ipc(part),
             params=details.query or None,
-            headers={"Content-Type": ARROW, "Accept": ARROW},
         )
-        try:
-            scores = schema.from_ipc(answer.content)
-            schema.validate(scores, answer_schema(details))
-            told = in_order_of(ids, scores)
-        except schema.SchemaError as error:
-            raise ServiceError(
-                f"{self._endpoint.url}/v1/score answered what are no scores: {error}"
-            ) from error
+        told = in_order_of(ids, scores)
         self._check_whole(part, told, details)
         return told
 
@@ -218,7 +218,7 @@ class AsyncTeacherClient:
                 raise ServiceError(f"{self._endpoint.url} was asked for {name}, and told none")
 
 
-class TeacherClient:
+class TeacherClient(Blocking[AsyncTeacherClient]):
     """`AsyncTeacherClient` for code without an event loop; usable from several threads.
 
     Example:
@@ -237,27 +237,19 @@ class TeacherClient:
         timeout_s: float = 600.0,
         connections: int = 8,
     ) -> None:
-        self._loop = start_blocking_portal()
-        self._portal: BlockingPortal = self._loop.__enter__()
-
-        async def make() -> AsyncTeacherClient:
-            return AsyncTeacherClient(
+        super().__init__(
+            lambda: AsyncTeacherClient(
                 url, token=token, call_timeout_s=call_timeout_s, timeout_s=timeout_s, connections=connections
             )
-
-        try:
-            self._client = self._portal.call(make)
-        except BaseException:
-            self._loop.__exit__(None, None, None)  # its thread would keep the process from ending
-            raise
+        )
 
     def info(self) -> TeacherInfo:
         """See `AsyncTeacherClient.info`."""
-        return self._portal.call(self._client.info)
+        return self._wait_for(self._client.info)
 
     def tokenizer(self) -> TokenizerInfo:
         """See `AsyncTeacherClient.tokenizer`."""
-        return self._portal.call(self._client.tokenizer)
+        return self._wait_for(self._client.tokenizer)
 
     def score(
         self,
@@ -268,49 +260,19 @@ class TeacherClient:
         end_token_ids: Sequence[int] = (),
     ) -> pa.Table:
         """See `AsyncTeacherClient.score`."""
-        return self._portal.call(
+        return self._wait_for(
             lambda: self._client.score(sequences, top_k=top_k, entropy=entropy, end_token_ids=end_token_ids)
         )
 
     def score_tokens(self, pairs: Sequence[PromptAndResponse]) -> list[Logprobs]:
         """See `AsyncTeacherClient.score_tokens`."""
-        return self._portal.call(self._client.score_tokens, pairs)
+        return self._wait_for(lambda: self._client.score_tokens(pairs))
 
-    def score_texts(self, texts: Sequence[tuple[Any, str]]) -> list[SequenceScore]:
+    def score_texts(
+        self, texts: Sequence[tuple[Any, str]], *, top_k: int = 0, entropy: bool = False
+    ) -> list[SequenceScore]:
         """See `AsyncTeacherClient.score_texts`."""
-        return self._portal.call(self._client.score_texts, texts)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._portal.call(self._client.close)
-        self._loop.__exit__(None, None, None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def name_sequences(ids: Sequence[str], most: int = 5) -> str:
-    """Sequences by id for an error message: the first ones, and how many more."""
-    named = ", ".join(map(repr, ids[:most]))
-    more = f" and {len(ids) - most} more" if len(ids) > most else ""
-    return f"the sequences {named}{more}" if ids else "no sequences"
-
-
-def in_order_of(ids: Sequence[str], scores: pa.Table) -> pa.Table:
-    """Scores in the order in which they were asked for, whatever order they came in.
-
-    Raises:
-        rlad_core.client.errors.ServiceError: an id is missing, or one came that was not asked for.
-    """
-    found = {sequence_id: row for row, sequence_id in enumerate(scores.column("sequence_id").to_pylist())}
-    if set(found) != set(ids):
-        odd = sorted(set(found) ^ set(ids))
-        raise ServiceError(f"the teacher's answer lacks or adds {name_sequences(odd)}")
-    rows = [found[sequence_id] for sequence_id in ids]
-    return scores if rows == list(range(len(rows))) else scores.take(rows)
+        return self._wait_for(lambda: self._client.score_texts(texts, top_k=top_k, entropy=entropy))
 
 
 def _parts(sequences: pa.Table, limits: tuple[int, int], details: Details) -> list[pa.Table]:
@@ -319,23 +281,7 @@ def _parts(sequences: pa.Table, limits: tuple[int, int], details: Details) -> li
     )
     # What is told of each response token counts too.
     sizes = (prompts + responses * (1 + details.told_per_token)).tolist()
-    return [sequences.slice(start, stop - start) for start, stop in _cut(sizes, limits)]
-
-
-def _cut(sizes: Sequence[int], limits: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """First row and end of the parts within both limits: of rows, and of their sizes together.
-
-    A row that alone is over them is a part of its own: the service says what is too much.
-    """
-    most_rows, most_tokens = limits
-    start = tokens = 0
-    for row, size in enumerate(sizes):
-        if row > start and (row - start == most_rows or tokens + size > most_tokens):
-            yield start, row
-            start, tokens = row, 0
-        tokens += size
-    if len(sizes) > start:
-        yield start, len(sizes)
+    return [sequences.slice(start, stop - start) for start, stop in cut(sizes, *limits)]
 
 
 def _prompt_key(prompt: Any) -> str:

@@ -13,7 +13,7 @@ file cannot. Called by: tasks that read files. Knows nothing of what the rows me
 
 from rlad_core.data.faults import DataError, Fault, Found, Row
 from rlad_core.data.paths import ENDINGS, files_of, is_there, name_of, path_fault
-from rlad_core.data.rows import column_names, rows
+from rlad_core.data.rows import column_names, is_table, rows, table_batches
 
 __all__ = [
     "ENDINGS",
@@ -23,8 +23,10 @@ __all__ = [
     "Row",
     "column_names",
     "files_of",
+    "is_table",
     "is_there",
     "name_of",
     "path_fault",
     "rows",
+    "table_batches",
 ]

@@ -40,6 +40,21 @@ def arrow_rows(path: Path, choose: Choose | None = None) -> Iterator[Found]:
         yield from _rows(path, (batch.select(columns) for batch in _each(batches)))
 
 
+def batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The record batches of a Parquet or Arrow file, with their own types.
+
+    Raises:
+        DataError: it is none, or a broken one.
+    """
+    if ".parquet" in path.suffixes:
+        with _named(path, "Parquet"), decompressed(path) as binary, pq.ParquetFile(_seekable(binary)) as file:
+            yield from file.iter_batches(batch_size=_BATCH)
+        return
+    with _named(path, "Arrow"), _arrow(path) as stream:
+        for batch in _each(stream):
+            yield from (batch.slice(first, _BATCH) for first in range(0, len(batch), _BATCH))
+
+
 def arrow_names(path: Path) -> list[str]:
     """The columns of a Parquet or Arrow file.
 

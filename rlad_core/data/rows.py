@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlad_core.data import documents
 from rlad_core.data.faults import Choose, DataError, Found, Row
 from rlad_core.data.paths import ENDINGS, ending, files_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _TABLES = (".parquet", ".arrow", ".feather")
 _SHEETS = (".csv", ".tsv")
@@ -50,6 +54,27 @@ def column_names(path: str, encoding: str | None = None) -> list[str]:
         return []
     found = islice(rows(str(file), encoding=encoding), _FIRST)
     return list(dict.fromkeys(name for row in found if isinstance(row, Row) for name in row.values))
+
+
+def is_table(path: str) -> bool:
+    """Whether all files of a path have columns of their own types: Parquet and Arrow.
+
+    Raises:
+        DataError: there are no such files.
+    """
+    return all(ending(file) in _TABLES for file in files_of(path))
+
+
+def table_batches(path: str) -> Iterator[pa.RecordBatch]:
+    """The record batches of all files of `is_table`, in the order of `rows`, with their own types.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    from rlad_core.data import arrow
+
+    for file in files_of(path):
+        yield from arrow.batches(file)
 
 
 def _rows(file: Path, encoding: str | None, choose: Choose | None) -> Iterator[Found]:

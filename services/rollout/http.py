@@ -5,12 +5,12 @@ from typing import Annotated, Any
 import pyarrow as pa
 from fastapi import Response
 from msgspec import Meta, Raw, Struct
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from rlad_core import schema
 from rlad_core.client.errors import InvalidRequestError
-from rlad_core.client.forms import Load
-from services.rollout.settings import RolloutLimits, SamplingSettings
+from rlad_core.client.rollout_forms import RolloutLimits
+from services.rollout.settings import SamplingSettings
 from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
 from services.serve.http.json_forms import invalid, one_of, to_form
 from services.serve.http.problems import MOST_FAULTS, ProblemError, faults
@@ -48,47 +48,6 @@ EXAMPLE: dict[str, Any] = {
     "prompts": [{"id": "a", "prompt_token_ids": [11, 12, 13]}],
     "sampling": {"group_size": 2, "max_tokens": 16, "seed": 1},
 }
-
-
-class ResponseOut(BaseModel):
-    """One sampled response."""
-
-    id: str = Field(description="Of its prompt.")
-    sample_index: int
-    token_ids: list[int]
-    logprobs: list[float] = Field(description="Natural logarithm, temperature 1, one per token.")
-    policy_versions: list[int] = Field(description="Of the weights that each token was sampled with.")
-    finish_reason: str
-    text: str
-
-
-class RolloutUsage(BaseModel):
-    """What a request came to."""
-
-    prompts: int
-    responses: int
-    response_tokens: int
-
-
-class RolloutAnswer(BaseModel):
-    """The responses, prompt by prompt in the order of the request."""
-
-    model: str
-    policy_version: int = Field(description="That the service holds when it answers.")
-    results: list[ResponseOut]
-    usage: RolloutUsage
-
-
-class PolicyInfo(BaseModel):
-    """What a replica samples from."""
-
-    model: str
-    policy_version: int
-    checksum: str | None = Field(description="Of the weights that were published; null for version 0.")
-    max_model_len: int = Field(description="Tokens of prompt and response together.")
-    tokenizer_fingerprint: str
-    schema_versions: dict[str, int]
-    load: Load
 
 
 def read_request(

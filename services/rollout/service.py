@@ -24,6 +24,7 @@ from ray.serve import Application
 from rlad_core import metrics, schema
 from rlad_core.client.errors import BusyError, DeadlineError
 from rlad_core.client.forms import Load
+from rlad_core.client.rollout_forms import PolicyInfo, RolloutAnswer
 from rlad_core.config import resolve_model
 from rlad_core.language_model.vocabulary import token_rows
 from rlad_core.waiting import all_of, limit
@@ -31,14 +32,7 @@ from services.base import telemetry
 from services.base.lengths import longest_sequence
 from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer
-from services.rollout.http import (
-    EXAMPLE,
-    PolicyInfo,
-    RolloutAnswer,
-    RolloutRequest,
-    read_request,
-    write_answer,
-)
+from services.rollout.http import EXAMPLE, RolloutRequest, read_request, write_answer
 from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
 from services.rollout.tables import SampledResponse, group_seed, to_prompt_rows, to_rollouts
 from services.serve.fair import OWN, FairPlaces, asker
@@ -166,6 +160,7 @@ class RolloutService:
             max_model_len=self._max_model_len,
             tokenizer_fingerprint=self._fingerprint,
             schema_versions=dict.fromkeys(("prompts", "rollouts"), schema.VERSION),
+            limits=self._args.limits,
             load=Load(
                 requests=self._intake.in_work, callers_waiting=self._turns.callers, waiting=self._waiting
             ),

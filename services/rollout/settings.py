@@ -4,22 +4,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rlad_core.client.rollout_forms import RolloutLimits
 from rlad_core.config import EvaluationRecipe, RolloutEngine
 from rlad_core.config.engines import MODEL_HELP, Dtype, Transfer, UpdateTimeout
 from services.serve.replica_settings import ReplicaArgs, ServedName
 from services.vllm.process import on_cpu
-
-
-class RolloutLimits(BaseModel):
-    """What one request over HTTP may ask for; a run's own calls by handle are bounded by its slots."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_responses_per_request: int = Field(default=4096, gt=0, description="Prompts times group size.")
-    max_unfinished_responses: int = Field(
-        default=8192, gt=0, description="In one replica; what comes on top is refused with 429."
-    )
-    max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of an HTTP request.")
 
 
 class RolloutArgs(RolloutEngine, ReplicaArgs):

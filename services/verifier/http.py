@@ -7,11 +7,9 @@ from typing import Annotated, Any
 import pyarrow as pa
 from fastapi import Response
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
-from pydantic import BaseModel, Field
 
 from rlad_core import schema
 from rlad_core.client.errors import UnknownNameError
-from rlad_core.client.forms import Load
 from rlad_core.tasks.base import Task
 from rlad_core.turn import opened_by
 from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
@@ -88,37 +86,6 @@ EXAMPLE: dict[str, Any] = {
     "gold": {"answer": "5"},
     "responses": [{"id": "a", "response": "So it is 5."}, {"id": "b", "response": "It is 6."}],
 }
-
-
-class Judged(BaseModel):
-    """How one response was judged."""
-
-    id: str
-    reward: float
-    reward_parts: dict[str, float]
-    correct: bool
-    verdict: str = Field(description="What is wrong with it in words, or that nothing is.")
-
-
-class VerifyAnswer(BaseModel):
-    """The verdicts, in the order of the request."""
-
-    results: list[Judged]
-
-
-class VerifierInfo(BaseModel):
-    """What is judged here, and within which limits."""
-
-    tasks: list[str]
-    check_time_limit_s: float
-    check_memory_limit_mib: int
-    max_responses_per_request: int
-    max_solved_prompts_per_request: int
-    max_body_bytes: int
-    max_queued_responses: int
-    timeout_s: float
-    schema_versions: dict[str, int]
-    load: Load
 
 
 def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierLimits) -> pa.Table:

@@ -27,6 +27,7 @@ from rlad_core.client.errors import (
     UnknownNameError,
 )
 from rlad_core.client.forms import Load
+from rlad_core.client.verifier_forms import VerifierInfo, VerifyAnswer
 from rlad_core.tasks.base import Verdict
 from rlad_core.waiting import limit
 from services.base import telemetry
@@ -37,7 +38,7 @@ from services.serve.http.problems import documented
 from services.serve.replicas import begin, bind
 from services.verifier.checking.messages import Check, Failed, Outcome
 from services.verifier.checking.pool import CheckPool
-from services.verifier.http import DOCUMENTED, EXAMPLE, VerifierInfo, VerifyAnswer, read_request, write_answer
+from services.verifier.http import DOCUMENTED, EXAMPLE, read_request, write_answer
 from services.verifier.settings import VerifierArgs
 
 SERVICE = "verifier"

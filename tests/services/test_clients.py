@@ -71,7 +71,7 @@ def test_many_long_texts_are_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [("a prompt", "word " * 5000)] * 4  # 25,000 bytes each, which is the most tokens they can have
     sent: list[list[str]] = []
 
-    async def score(rows: list[dict[str, Any]]) -> list[Any]:
+    async def score(rows: list[dict[str, Any]], _details: Any) -> list[Any]:
         sent.append([row["id"] for row in rows])
         return rows
 

@@ -14,8 +14,8 @@ from served_app import READER
 from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.errors import LimitError, UnknownNameError
 from rlad_core.client.forms import JSON, ScoreAnswer, TeacherLimits
+from rlad_core.client.rollout_forms import RolloutLimits
 from services.rollout import http as rollout
-from services.rollout.settings import RolloutLimits
 from services.serve.http.bodies import Body, documents
 from services.serve.http.problems import ProblemError
 from services.teacher import http as teacher

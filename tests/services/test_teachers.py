@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import InvalidRequestError, ServiceError
 from rlad_core.client.forms import TokenizerInfo
-from rlad_core.client.teacher import AsyncTeacherClient, in_order_of
+from rlad_core.client.parts import in_order_of
+from rlad_core.client.teacher import AsyncTeacherClient
 from rlad_core.config import resolve_model
 from services.base.tokenizer import load_tokenizer
 from services.clients.teachers import (

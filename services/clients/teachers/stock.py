@@ -14,7 +14,7 @@ import pyarrow as pa
 from rlad_core import schema
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import InvalidRequestError, ServiceError
-from rlad_core.client.teacher import name_sequences
+from rlad_core.client.parts import name_sequences
 from rlad_core.waiting import all_of
 from services.clients.teachers import padded
 from services.clients.teachers.interface import Teacher

@@ -1,0 +1,84 @@
+"""Requests that are larger than a service takes at a time: cut, sent as Arrow, put together in order."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from rlad_core import schema
+from rlad_core.client.endpoint import Endpoint
+from rlad_core.client.errors import ServiceError
+from rlad_core.client.forms import ARROW
+
+
+def cut(sizes: Sequence[int], most_rows: int, most_size: int) -> Iterator[tuple[int, int]]:
+    """First row and end of the parts within both limits: of rows, and of their sizes together.
+
+    A row that alone is over them is a part of its own: the service says what is too much.
+    """
+    start = together = 0
+    for row, size in enumerate(sizes):
+        if row > start and (row - start == most_rows or together + size > most_size):
+            yield start, row
+            start, together = row, 0
+        together += size
+    if len(sizes) > start:
+        yield start, len(sizes)
+
+
+async def ask_table(
+    endpoint: Endpoint,
+    path: str,
+    table: pa.Table,
+    kind: pa.Schema,
+    *,
+    what: str,
+    params: Mapping[str, Any] | None = None,
+) -> pa.Table:
+    """What a service answers to a table: another one.
+
+    Args:
+        path: of the route.
+        kind: schema of the answer.
+        what: is asked for, for errors.
+
+    Raises:
+        ServiceError: what the service refuses, see `Endpoint.request`; or the answer is no such table.
+        TimeoutError: no answer in time.
+    """
+    answer = await endpoint.request(
+        "POST",
+        path,
+        what=what,
+        content=schema.to_ipc(table),
+        params=params,
+        headers={"Content-Type": ARROW, "Accept": ARROW},
+    )
+    try:
+        told = schema.from_ipc(answer.content)
+        schema.validate(told, kind)
+    except schema.SchemaError as error:
+        wanted = schema.name_of(kind)
+        raise ServiceError(f"{endpoint.url}{path} answered what is no {wanted}: {error}") from error
+    return told
+
+
+def name_sequences(ids: Sequence[str], most: int = 5) -> str:
+    """Sequences by id for an error message: the first ones, and how many more."""
+    named = ", ".join(map(repr, ids[:most]))
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return f"the sequences {named}{more}" if ids else "no sequences"
+
+
+def in_order_of(ids: Sequence[str], told: pa.Table) -> pa.Table:
+    """Rows in the order in which they were asked for by ``sequence_id``, whatever order they came in.
+
+    Raises:
+        ServiceError: an id is missing, or one came that was not asked for.
+    """
+    found = {sequence_id: row for row, sequence_id in enumerate(told.column("sequence_id").to_pylist())}
+    if set(found) != set(ids):
+        odd = sorted(set(found) ^ set(ids))
+        raise ServiceError(f"the service's answer lacks or adds {name_sequences(odd)}")
+    rows = [found[sequence_id] for sequence_id in ids]
+    return told if rows == list(range(len(rows))) else told.take(rows)

@@ -1,0 +1,269 @@
+"""The command `score`."""
+
+import asyncio
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.cli.console import complain, err, out
+from services.cli.extras import needs_services
+
+if TYPE_CHECKING:
+    from services.score.scoring import Source, Wanted
+
+_SPARE_CPUS = 2
+
+
+def score(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Parquet, JSON lines, Arrow, CSV; also compressed, or a pattern such as 'a-*.parquet'.",
+        ),
+    ],
+    url: Annotated[
+        str, typer.Option("--url", "--teacher", metavar="URL", help="A teacher service, rlad serve teacher.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option(help="In place of it, a folder, a hub id, or rlad:NAME; it is served meanwhile.")
+    ] = "",
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="OUT",
+            help="Written to: .parquet, .arrow or .jsonl; by default FILE's name with .scored, beside it.",
+        ),
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=0, help="Also the k likeliest tokens at each place.")] = 0,
+    entropy: Annotated[
+        bool, typer.Option("--entropy", help="Also the entropy at each place, in nats.")
+    ] = False,
+    prompt: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN",
+            help="With prompts; by default prompt_token_ids, messages or prompt, as is there.",
+        ),
+    ] = "",
+    response: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN",
+            help="With responses; by default response_token_ids, response, completion, or the last message.",
+        ),
+    ] = "",
+    skip_refused: Annotated[
+        bool,
+        typer.Option(
+            "--skip-refused",
+            help="Rows that the teacher refuses, such as too long ones, get nulls and end nothing.",
+        ),
+    ] = False,
+    token_env: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="Environment variable with the token for the URL.")
+    ] = "",
+    token_file: Annotated[str, typer.Option(metavar="FILE", help="File with the token for the URL.")] = "",
+    encoding: Annotated[str, typer.Option(help="Of FILE's text, where it is not UTF-8.")] = "",
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="With --model, a setting of the teacher, e.g. engine=vllm."
+        ),
+    ] = [],  # noqa: B006
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds for one request of up to 65,536 tokens.")
+    ] = 600.0,
+    start_timeout_s: Annotated[
+        float, typer.Option("--start-timeout", min=1, help="Seconds until a model must be up.")
+    ] = 600.0,
+) -> None:
+    """Score a file's responses with a teacher: its rows as they are, and the log-prob of each response token.
+
+    Columns that are added: teacher_logprobs; with --entropy entropy; with --top-k top_token_ids and
+    top_logprobs; response_token_ids where the response was text. What is finished is kept in OUT.parts until
+    OUT is there: the same command goes on where it was stopped or killed, and asks for nothing twice.
+
+    Exit codes: 0 written, 1 failed or stopped before the end, 2 wrong usage, or something is missing.
+
+    Examples:
+
+        rlad score responses.parquet --url http://teacher:8000
+
+        rlad score chats.jsonl --model rlad:kk-teacher --out scored.parquet --top-k 5 --entropy
+
+        rlad score answers.csv --teacher https://teacher --token-env TOKEN --prompt question --response answer
+
+        rlad score responses.arrow --model Qwen/Qwen3-8B --set num_gpus=1 --set dtype=bfloat16
+    """
+    from rlad_core.client.endpoint import token_from
+    from rlad_core.data import DataError
+    from services.score.asked import AskedError
+    from services.score.parts import PartsError
+    from services.score.scoring import Wanted
+
+    if bool(url) == bool(model):
+        raise typer.BadParameter("write --url URL of a teacher, or --model MODEL; one of the two")
+    if overrides and not model:
+        raise typer.BadParameter("a running teacher has its settings; --set goes with --model")
+    try:
+        token = token_from(token_env or None, token_file or None)
+        source, written, told, total = _read(file, encoding, prompt, response, folder, top_k, entropy)
+    except (AskedError, DataError, ValueError) as error:
+        complain(error)
+        raise typer.Exit(2) from error
+    wanted = Wanted(top_k, entropy, skip_refused)
+    again = f"Go on with the same command:\n  {shlex.join(['rlad', *sys.argv[1:]])}"
+    try:
+        with _teacher(url, model, overrides, top_k, start_timeout_s) as teacher:
+            refused = _score(teacher, token, source, wanted, written, told, total, timeout_s)
+    except PartsError as error:
+        complain(error)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        err.print(f"stopped. {again}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except Exception as error:
+        if isinstance(error, typer.Exit):
+            raise
+        from services.base.failures import said
+
+        err.print(f"failed: {said(error)}", markup=False, soft_wrap=True)
+        err.print(f"What was scored until then is kept. {again}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    if refused:
+        out.print(f"{refused} of {total} rows were refused by the teacher and have nulls", markup=False)
+    out.print(f"written  {written}", markup=False, soft_wrap=True)
+
+
+def _read(
+    file: str, encoding: str, prompt: str, response: str, folder: Path | None, top_k: int, entropy: bool
+) -> tuple["Source", Path, list[str], int]:
+    """The file, where the output goes, the columns that are added, and its rows; before anything starts."""
+    from rlad_core.data import column_names
+    from services.score.asked import AskedError, Columns
+    from services.score.scoring import Source
+    from services.score.writing import FORMATS, columns_told, default_out
+
+    names = column_names(file, encoding or None)
+    source = Source(file, Columns.of(names, prompt, response), encoding or None)
+    if folder is None and not Path(file).is_file():
+        raise AskedError(f"{file} is more than one file; write where the output goes: --out NAME.parquet")
+    written = (folder or default_out(file)).expanduser()
+    if not written.name.lower().endswith(FORMATS):
+        raise AskedError(f"--out {written} ends in none of {', '.join(FORMATS)}")
+    if not written.absolute().parent.is_dir():
+        raise AskedError(f"--out {written}: there is no folder {written.parent}")
+    if written.exists() and Path(file).exists() and written.samefile(file):
+        raise AskedError(f"--out {written} is the file itself; write another one")
+    total, has_text = 0, False
+    for part in source.parts():
+        total += len(part)
+        has_text = has_text or not all(each.is_tokens for each in part)
+    if not total:
+        raise AskedError(f"{file} has no rows")
+    told = columns_told(has_text, top_k, entropy)
+    if taken := [name for name in told if name in names]:
+        raise AskedError(f"{file} has a column {taken[0]} already, which would be added; rename it there")
+    return source, written, told, total
+
+
+@contextmanager
+def _teacher(url: str, model: str, overrides: list[str], top_k: int, start_timeout_s: float) -> Iterator[str]:
+    """The URL of a teacher: the one that is given, or one of a model that is served inside the block."""
+    if url:
+        yield url
+        return
+    needs_services()
+    from rlad_core.config import assign
+    from services.base.stopping import keep_interrupting
+    from services.cli.service_settings import SERVICES, ServingError, read_args
+    from services.serve.cluster import embedded_ray
+    from services.serve.deployment import deployed
+    from services.serve.http.auth import TOKENS, TOKENS_FILE
+
+    try:
+        settings: dict[str, Any] = {"limits": {"max_top_k": top_k}} if top_k > 20 else {}
+        for override in overrides:
+            settings = assign(settings, override)
+        args = read_args("teacher", settings, model)
+    except (ServingError, ValueError) as error:
+        complain(error)
+        raise typer.Exit(2) from error
+    # On the loopback, and for this command alone: those of a service that lives on are not ours to ask for.
+    for variable in (TOKENS, TOKENS_FILE):
+        os.environ.pop(variable, None)
+    out.print(f"starting Ray and a teacher of {model}", markup=False, soft_wrap=True)
+    app = SERVICES["teacher"].build(args)
+    cpus = _SPARE_CPUS + math.ceil(args.num_cpus * args.num_replicas)
+    with (
+        embedded_ray(num_cpus=cpus, object_store_gib=0.5),
+        deployed(
+            {"teacher": app}, timeout_s=start_timeout_s, setting="--start-timeout", routes={"teacher": "/"},
+            take_down=False, say=lambda text: out.print(text, markup=False, soft_wrap=True),
+        ) as served,
+    ):  # fmt: skip
+        keep_interrupting()  # Ray took SIGTERM for itself when it started
+        yield served
+
+
+def _score(
+    url: str,
+    token: str | None,
+    source: "Source",
+    wanted: "Wanted",
+    written: Path,
+    told: list[str],
+    total: int,
+    timeout_s: float,
+) -> int:
+    """Score and write; returns the rows that were refused."""
+    from rlad_core.client import AsyncTeacherClient
+    from rlad_core.data import files_of
+    from services.base.stopping import sigterm_interrupts
+    from services.score.parts import Parts
+    from services.score.progress import ScoreProgress
+    from services.score.scoring import score_parts
+    from services.score.writing import write
+
+    async def all_parts() -> tuple[Parts, int, int]:
+        async with AsyncTeacherClient(
+            url,
+            token=token,
+            call_timeout_s=timeout_s,
+            timeout_s=2 * timeout_s,
+            say=lambda text: complain(text),
+        ) as client:
+            info = await client.info()
+            asked = {
+                "file": {str(each.absolute()): each.stat().st_size for each in files_of(source.path)},
+                "last change": max(each.stat().st_mtime_ns for each in files_of(source.path)),
+                "columns": [source.columns.prompt, source.columns.response],
+                "model": [info.model, info.tokenizer_fingerprint, info.dtype],
+                "options": {**wanted.details, "skip_refused": wanted.skip_refused},
+            }
+            parts = Parts(written, asked)
+            count = refused = 0
+
+            def on_part(rows: int, tokens: int, lacking: int) -> None:
+                nonlocal count, refused
+                count, refused = count + 1, refused + lacking
+                progress.told(rows, tokens)
+
+            with ScoreProgress(out, total) as progress:
+                await score_parts(source, parts, client, wanted, on_part)
+            return parts, count, refused
+
+    with sigterm_interrupts():
+        parts, count, refused = asyncio.run(all_parts())
+    write(source.path, source.encoding, parts, count, written, told)
+    parts.remove()
+    return refused

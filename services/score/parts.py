@@ -1,0 +1,89 @@
+"""What of a file is scored: parts of its rows, each a file that is there whole or not at all.
+
+OUT.parts/asked.json      what was asked for; a later call with anything else is refused
+OUT.parts/000003.parquet  scores of the fourth part
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_ASKED = "asked.json"
+
+
+class PartsError(Exception):
+    """What is kept belongs to another call; the message says what to do."""
+
+
+class Parts:
+    """The folder with the finished parts of one output.
+
+    Args:
+        out: the file that they become.
+        asked: what decides the scores: input, teacher, options.
+
+    Raises:
+        PartsError: parts are there that were made of something else, or cannot be written.
+    """
+
+    def __init__(self, out: Path, asked: Mapping[str, Any]) -> None:
+        self._folder = out.with_name(out.name + ".parts")
+        told = json.dumps(asked, indent=2, sort_keys=True)
+        kept = self._folder / _ASKED
+        try:
+            if kept.exists():
+                if (before := kept.read_text()) != told:
+                    raise PartsError(_other(self._folder, json.loads(before), asked))
+                return
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _write_whole(kept, told.encode())
+        except OSError as error:
+            raise PartsError(f"{self._folder} cannot be written to: {error.strerror}") from error
+
+    def has(self, number: int) -> bool:
+        """Whether a part is finished."""
+        return self._file(number).exists()
+
+    def keep(self, number: int, scores: pa.Table) -> None:
+        """A part is finished."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(scores, sink, compression="zstd")
+        _write_whole(self._file(number), sink.getvalue())
+
+    def scores(self, number: int) -> pa.Table:
+        """Those of a finished part."""
+        with pq.ParquetFile(self._file(number)) as file:
+            return file.read()
+
+    def remove(self) -> None:
+        """The output is there; its parts are of no more use."""
+        shutil.rmtree(self._folder)
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"{number:06d}.parquet"
+
+
+def _write_whole(file: Path, content: Any) -> None:
+    """Under its name from the moment on when it is whole, whatever happens to process or machine."""
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    with unfinished.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(file)
+
+
+def _other(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    return (
+        f"{folder} holds what a command with another {', '.join(changed)} has scored. Remove it to begin "
+        "anew, or write another --out"
+    )

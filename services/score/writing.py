@@ -1,0 +1,105 @@
+"""The output: each row of the file as it was, with what the teacher told of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlad_core.data import Row, is_table, rows, table_batches
+from services.score.asked import AskedError
+from services.score.parts import Parts
+from services.score.scoring import SCORES
+
+FORMATS = (".parquet", ".arrow", ".feather", ".jsonl", ".ndjson")
+_ROWS_AT_A_TIME = 1024
+
+
+def default_out(path: str) -> Path:
+    """Beside a file: its name with ``.scored``, in its own format where that can be written."""
+    place = Path(path)
+    ending = next((each for each in FORMATS if place.name.lower().endswith(each)), ".jsonl")
+    return place.with_name(place.name.split(".")[0] + ".scored" + ending)
+
+
+def columns_told(has_text: bool, top_k: int, entropy: bool) -> list[str]:
+    """The columns that are added to a file's."""
+    told = ["teacher_logprobs"]
+    told += ["response_token_ids"] if has_text else []
+    told += ["entropy"] if entropy else []
+    return told + (["top_token_ids", "top_logprobs"] if top_k else [])
+
+
+def write(path: str, encoding: str | None, parts: Parts, count: int, out: Path, told: Sequence[str]) -> None:
+    """Write the output, which is there whole or not at all.
+
+    Args:
+        path, encoding: of the file.
+        count: parts, all of them finished.
+        out: where; its ending says the format.
+        told: see `columns_told`.
+
+    Raises:
+        AskedError: the file's values make no columns.
+        OSError: it cannot be written.
+    """
+    kind = next(each for each in FORMATS if out.name.lower().endswith(each))
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    scores = _scores(parts, count, told)
+    if kind in (".jsonl", ".ndjson"):
+        with unfinished.open("w", encoding="utf-8") as stream:
+            for row in _rows(path, encoding):
+                row |= next(scores)
+                stream.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    else:
+        with ExitStack() as stack:
+            writer: Any = None
+            for batch in _batches(path, encoding):
+                table = pa.Table.from_batches([batch])
+                added = pa.Table.from_pylist(
+                    [next(scores) for _ in range(len(batch))],
+                    pa.schema([SCORES.field(name) for name in told]),
+                )
+                for name in told:
+                    table = table.append_column(SCORES.field(name), added.column(name))
+                if writer is None:
+                    make = pq.ParquetWriter if kind == ".parquet" else pa.ipc.new_file
+                    writer = stack.enter_context(make(str(unfinished), table.schema))
+                writer.write_table(table)
+    unfinished.replace(out)
+
+
+def _scores(parts: Parts, count: int, told: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for number in range(count):
+        yield from parts.scores(number).select(list(told)).to_pylist()
+
+
+def _rows(path: str, encoding: str | None) -> Iterator[dict[str, Any]]:
+    """Those of a file whose rows were all looked at before."""
+    for found in rows(path, encoding=encoding):
+        if not isinstance(found, Row):
+            raise AskedError(f"{found.where}: {found.reason}")
+        yield dict(found.values)
+
+
+def _batches(path: str, encoding: str | None) -> Iterator[pa.RecordBatch]:
+    """The file's own columns; of one without types, as its values are."""
+    if is_table(path):
+        yield from table_batches(path)
+        return
+    try:
+        # All at once: what is a number in the first rows may be missing in others.
+        given = list(_rows(path, encoding))
+        names = dict.fromkeys(name for row in given for name in row)
+        table = pa.table({name: [row.get(name) for row in given] for name in names})
+    except (pa.ArrowException, OverflowError) as error:
+        said = str(error).splitlines()[0]
+        raise AskedError(
+            f"{path}: its values make no columns ({said}). Write lines: --out NAME.jsonl"
+        ) from error
+    yield from table.to_batches(max_chunksize=_ROWS_AT_A_TIME)
