@@ -26,11 +26,11 @@ from pages import ROOT, page
 from ray.serve.schema import ServeDeploySchema
 from rlad_command import Said
 
-from rlad_core.client import TeacherClient
 from services.cli.service_settings import SERVICES, read_settings
 
 PAGE, README = page("services.md"), (ROOT / "README.md").read_text()
 ROUTES = {"/v1/score": "teacher", "/v1/rollouts": "rollout", "/v1/verify": "verifier"}
+CLIENTS = {"TeacherClient": "teacher", "RolloutClient": "rollout", "VerifierClient": "verifier"}
 #: What the page's command names, and leaves to extending.md to show.
 FILES = {
     "my_tasks.py": """
@@ -145,9 +145,12 @@ def test_all_services_and_the_requests_of_the_page(tmp_path: Path) -> None:
             assert httpx.get(f"{url}/{service}/docs").status_code == 200
         # What the model reads, without having been told.
         assert httpx.get(f"{url}/rollout/v1/policy").json()["max_model_len"] == 1024
-        snippet = re.search(r"```python\n(from rlad_core.client import TeacherClient.*?)```", PAGE, re.DOTALL)
-        assert snippet
-        exec(snippet[1].replace("http://localhost:8000", f"{url}/teacher"), {"TeacherClient": TeacherClient})
+        for client, service in CLIENTS.items():
+            snippet = re.search(
+                rf"```python\n(from rlad_core.client import {client}\n.*?)```", PAGE, re.DOTALL
+            )
+            assert snippet, client
+            exec(snippet[1].replace("http://localhost:8000", f"{url}/{service}"), {})
 
 
 @pytest.mark.slow

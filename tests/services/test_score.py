@@ -206,7 +206,7 @@ def test_chats_and_rows_that_are_refused(rlad: Command, tmp_path: Path, teacher:
 
 @pytest.mark.slow
 def test_a_killed_command_goes_on_where_it_was(rlad: Command, tmp_path: Path, teacher: str) -> None:
-    count = 40 * scoring.ROWS_PER_PART
+    count = 12 * scoring.ROWS_PER_PART
     given = [
         {"prompt_token_ids": [5 + n % 50] * 20, "response_token_ids": [6 + n % 90] * 20} for n in range(count)
     ]
@@ -221,7 +221,7 @@ def test_a_killed_command_goes_on_where_it_was(rlad: Command, tmp_path: Path, te
     assert process.wait(30) == -signal.SIGKILL
     assert not (tmp_path / "in.scored.jsonl").exists()
     finished = sorted(kept.glob("0*.parquet"))
-    assert 2 <= len(finished) < 40
+    assert 2 <= len(finished) < 12
     # What is there is not asked for again: a number that no teacher says comes through.
     marked = [{"teacher_logprobs": [-0.125] * 20}] * scoring.ROWS_PER_PART
     pq.write_table(pa.Table.from_pylist(marked, SCORES), finished[0])
