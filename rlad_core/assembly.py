@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rlad_core.batching import balanced_shards
+from rlad_core.batching import balanced_shards, costs
 from rlad_core.schema import lengths
 
 TokenWeights = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]
@@ -37,7 +37,13 @@ class ShardPlan:
 
 
 def plan_shards(
-    table: pa.Table, *, groups: Sequence[str], mini_batches: int, ranks: int, token_weights: TokenWeights
+    table: pa.Table,
+    *,
+    groups: Sequence[str],
+    mini_batches: int,
+    ranks: int,
+    token_weights: TokenWeights,
+    pair_cost: float = 0.0,
 ) -> list[ShardPlan]:
     """Plan which rank trains on which rows, and in which optimizer step.
 
@@ -48,6 +54,8 @@ def plan_shards(
         ranks: learner ranks.
         token_weights: lengths of the responses of one global mini-batch -> weight per token, see
             ``Objective.token_weights``.
+        pair_cost: what attention to a token costs beside the rest of a pass, see
+            `rlad_core.sizing.Shape.pair_cost`. Ranks get shards of equal cost; mini-batches, equal tokens.
 
     Returns:
         One plan a rank. Every row is in exactly one; all ranks have the same set of mini-batches in mind,
@@ -75,7 +83,7 @@ def plan_shards(
             rows = np.flatnonzero(np.isin(group, members))
             mini_batch[rows] = index
             weights[rows] = token_weights(responses[rows])
-            for rank, shard in enumerate(balanced_shards(tokens[rows], ranks)):
+            for rank, shard in enumerate(balanced_shards(costs(tokens[rows], pair_cost), ranks)):
                 per_rank[rank].append(rows[shard])
     plans = []
     for parts in per_rank:

@@ -8,6 +8,7 @@ one forward pass takes.
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,29 +18,29 @@ from torch import Tensor
 Indices = npt.NDArray[np.int64]
 
 
-def balanced_shards(lengths: npt.ArrayLike, shards: int) -> list[Indices]:
-    """Split sequences into shards of nearly equal token load (longest first, each to the lightest shard).
+def balanced_shards(loads: npt.ArrayLike, shards: int) -> list[Indices]:
+    """Split sequences into shards of nearly equal load (heaviest first, each to the lightest shard).
 
-    Deterministic. The loads of two shards that hold more than one sequence differ by no more than the longest
-    sequence (Graham's bound for list scheduling).
+    Deterministic. The loads of two shards that hold more than one sequence differ by no more than the
+    heaviest sequence (Graham's bound for list scheduling).
 
     Args:
-        lengths: tokens of each sequence, all positive.
+        loads: of each sequence, all positive: its tokens, or its cost (`costs`).
         shards: how many, at least 1.
 
     Returns:
         `shards` arrays of indices, each rising, every index in exactly one of them. None is empty where there
         are at least as many sequences as shards.
     """
-    tokens = _checked(lengths)
+    each = _checked(loads, np.float64)
     if shards < 1:
         raise ValueError(f"shards is {shards}, wanted at least 1")
     members: list[list[int]] = [[] for _ in range(shards)]
-    loads = [(0, shard) for shard in range(shards)]
-    for index in np.argsort(-tokens, kind="stable"):
-        load, shard = heapq.heappop(loads)
+    heap = [(0.0, shard) for shard in range(shards)]
+    for index in np.argsort(-each, kind="stable"):
+        load, shard = heapq.heappop(heap)
         members[shard].append(int(index))
-        heapq.heappush(loads, (load + int(tokens[index]), shard))
+        heapq.heappush(heap, (load + float(each[index]), shard))
     return [np.sort(np.array(member, dtype=np.int64)) for member in members]
 
 
@@ -75,33 +76,68 @@ def micro_batches(lengths: npt.ArrayLike, token_budget: int) -> list[Indices]:
     return [np.sort(np.array(member, dtype=np.int64)) for member in members]
 
 
-def equalise(batches: Sequence[Indices], lengths: npt.ArrayLike, count: int) -> list[Indices]:
-    """Exactly `count` micro-batches out of fewer, so that all ranks do the same number of forward passes.
+def spread(
+    batches: Sequence[Indices], lengths: npt.ArrayLike, costs: npt.ArrayLike, token_budget: int, count: int
+) -> list[Indices]:
+    """The sequences of `batches` in exactly `count` micro-batches of nearly equal cost.
 
-    FSDP gathers parameters in every forward pass: a rank with fewer passes than the others would leave them
-    waiting. The wanted count is the largest of any rank (an all-reduce of ``len(micro_batches(...))``).
+    FSDP gathers parameters in every pass: all ranks make equally many, and each takes as long as the slowest
+    rank's. The wanted count is the largest of any rank (an all-reduce of ``len(micro_batches(...))``).
 
-    The heaviest batch is split in two until there are enough; where nothing is left to split, empty ones are
-    appended, for which a rank still has to do a pass (see `filler`).
+    Longest first, each sequence goes to the cheapest micro-batch that has room for it. Where that leaves one
+    without room, which a tight budget can do, the given batches stay and the dearest are split. Where there
+    are fewer sequences than micro-batches, empty ones are appended, for which a rank still has to do a pass
+    (see `filler`).
 
     Args:
-        batches: as from `micro_batches`.
-        lengths: the lengths they were made from.
+        batches: as from `micro_batches`, with this budget.
+        lengths: tokens of each sequence; the batches were made from them.
+        costs: of each sequence, see `costs`.
+        token_budget: tokens of a micro-batch.
         count: at least ``len(batches)``.
     """
     if count < len(batches):
         raise ValueError(f"{count} micro-batches are wanted and there are {len(batches)} already")
-    tokens = _checked(lengths)
+    tokens, cost = _checked(lengths), np.asarray(costs, dtype=np.float64)
+    if (placed := _by_cost(tokens, cost, token_budget, count)) is not None:
+        return placed
     result = [np.asarray(batch, dtype=np.int64) for batch in batches]
     while len(result) < count:
-        loads = [int(tokens[batch].sum()) if batch.size > 1 else 0 for batch in result]
-        heaviest = int(np.argmax(loads)) if loads else 0
-        if not loads or loads[heaviest] == 0:
-            result.append(np.empty(0, dtype=np.int64))
-            continue
-        batch = result.pop(heaviest)
-        result += [batch[half] for half in balanced_shards(tokens[batch], 2)]
+        # One of several sequences is left: if each had a batch of its own, there would have been room above.
+        dearest = max(range(len(result)), key=lambda i: cost[result[i]].sum() * (result[i].size > 1))
+        batch = result.pop(dearest)
+        result += [batch[half] for half in balanced_shards(cost[batch], 2)]
     return result
+
+
+def _by_cost(
+    tokens: Indices, cost: npt.NDArray[np.float64], token_budget: int, count: int
+) -> list[Indices] | None:
+    """Each sequence in the cheapest micro-batch with room; None where one finds none."""
+    members: list[list[int]] = [[] for _ in range(count)]
+    room, load = np.full(count, token_budget), np.zeros(count)
+    for index in np.argsort(-tokens, kind="stable"):
+        fits = room >= tokens[index]
+        if not fits.any():
+            return None
+        target = int(np.argmin(np.where(fits, load, np.inf)))
+        members[target].append(int(index))
+        room[target] -= tokens[index]
+        load[target] += cost[index]
+    return [np.sort(np.array(member, dtype=np.int64)) for member in members]
+
+
+def costs(lengths: npt.ArrayLike, pair_cost: float) -> npt.NDArray[np.float64]:
+    """What each sequence takes of a pass, in tokens that have none before them: L + pair_cost * L^2.
+
+    Products with weights grow with the tokens, attention with the pairs of a token and one before it.
+
+    Args:
+        lengths: tokens of each sequence.
+        pair_cost: see `rlad_core.sizing.Shape.pair_cost`.
+    """
+    tokens = _checked(lengths).astype(np.float64)
+    return tokens + pair_cost * tokens**2
 
 
 @dataclass(frozen=True)
@@ -179,10 +215,10 @@ def _integers(values: npt.NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(values.astype(np.int64))
 
 
-def _checked(lengths: npt.ArrayLike) -> Indices:
-    tokens = np.asarray(lengths, dtype=np.int64)
+def _checked(lengths: npt.ArrayLike, dtype: type[np.generic] = np.int64) -> npt.NDArray[Any]:
+    tokens = np.asarray(lengths, dtype=dtype)
     if tokens.ndim != 1:
         raise ValueError(f"lengths have shape {tokens.shape}, wanted one number per sequence")
-    if (bad := np.flatnonzero(tokens < 1)).size:
-        raise ValueError(f"sequence {bad[0]} has {tokens[bad[0]]} tokens, wanted at least 1")
+    if (bad := np.flatnonzero(~(tokens >= 1))).size:
+        raise ValueError(f"sequence {bad[0]} has {tokens[bad[0]]:g} tokens, wanted at least 1")
     return tokens

@@ -1,7 +1,8 @@
 """What a run will need, before it is started: bytes of each process, and seconds of each stage of a step.
 
 In: a recipe and a GPU. Out: a `Need` of each role, a `StageTime` of each stage. Reads config.json where a
-model is here, else a table of shapes; starts nothing and imports no torch. Called by: ``rlad plan``.
+model is here, else a table of shapes; starts nothing and imports no torch. Called by: ``rlad plan``, and by
+whoever balances batches by their cost.
 
     shapes   how large a model is
     gpus     what a GPU holds, computes and reads
@@ -11,7 +12,7 @@ model is here, else a table of shapes; starts nothing and imports no torch. Call
 
 from rlad_core.sizing.gpus import GPUS, Gpu
 from rlad_core.sizing.memory import GIB, Need, needs, problems
-from rlad_core.sizing.shapes import Shape, shape_of
+from rlad_core.sizing.shapes import Shape, pair_cost_of, shape_of
 from rlad_core.sizing.times import StageTime, balanced, step_seconds, times
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "StageTime",
     "balanced",
     "needs",
+    "pair_cost_of",
     "problems",
     "shape_of",
     "step_seconds",

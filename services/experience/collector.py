@@ -1,4 +1,4 @@
-"""From prompts to experience: one table per learner step, in shards of equal token load.
+"""From prompts to experience: one table per learner step, in shards of equal cost.
 
     draw slots ------> rollout -------+--> teacher --+--> finished --> join, advantages --> shards
       ^  slots.py      rollout/       |    teacher/  |    groups       groups.py            assembly.py
@@ -37,6 +37,7 @@ from rlad_core.objectives import Objective
 from rlad_core.prompt_stream import PromptStream, Selection, rows_of
 from rlad_core.proxies import through
 from rlad_core.sections import code
+from rlad_core.sizing import pair_cost_of
 from rlad_core.slots import Frontier, SlotLedger
 from rlad_core.waiting import all_of
 from services.base import telemetry
@@ -78,6 +79,7 @@ class ExperienceCollector:
         self._services = ServiceNames(config.name)
         with loading():
             self._tokenizer = load_tokenizer(model_folder)
+        self._pair_cost = pair_cost_of(model_folder)
         self._stream: PromptStream
         self._ledger = SlotLedger(config.slots)
         self._collecting: dict[int, asyncio.Task[_Batch]] = {}
@@ -215,6 +217,7 @@ class ExperienceCollector:
             mini_batches=self._config.learner.updates_per_batch,
             ranks=self._config.learner.workers,
             token_weights=self._config.position(step).stage.objective.token_weights,
+            pair_cost=self._pair_cost,
         )
 
     def _hand_out(

@@ -22,12 +22,13 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from rlad_core.activations import recompute_activations
-from rlad_core.batching import equalise, filler, micro_batches
+from rlad_core.batching import Indices, costs, filler, micro_batches, spread
 from rlad_core.compiled import compile_layers
 from rlad_core.config import RunConfig
 from rlad_core.forward import decoder_layers
 from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.sections import code
+from rlad_core.sizing import pair_cost_of
 from services.base import telemetry
 from services.base.telemetry import span
 from services.learner.export import export
@@ -51,6 +52,7 @@ class TrainedPolicy:
         self._folder = model_folder
         self._device = device
         self._world = dist.get_world_size()
+        self._pair_cost = pair_cost_of(model_folder)
         torch.manual_seed(config.seed)
         self.module = load_policy(model_folder, device, config.policy.max_length)
         model = self.module.model
@@ -92,8 +94,11 @@ class TrainedPolicy:
         """
         count = self._agree_on_largest(rows.mini_batches)
         if count > 1 and rows.needs_old_logprobs:
-            with span("old_logprobs", items=len(rows), tokens=rows.response_tokens):
-                rows.old_logprobs = self._response_logprobs(rows)
+            # The first mini-batch is trained on by the old policy itself: its own pass tells them.
+            later = rows.after_first
+            tokens = int(rows.response_lengths[later].sum())
+            with span("old_logprobs", items=len(later), tokens=tokens):
+                rows.old_logprobs = self._response_logprobs(rows, later)
         statistics: Statistics = {}
         stage_step = self._config.position(step).step
         for group in self.optimizer.param_groups:
@@ -110,7 +115,7 @@ class TrainedPolicy:
     ) -> Statistics:
         statistics: Statistics = {}
         loss_sum = 0.0
-        batches = self._micro_batches(rows, mini_batch)
+        batches = self._micro_batches(rows, rows.of_mini_batch(mini_batch))
         for number, members in enumerate(batches):
             # Gradients add up locally and cross the network once, with the last micro-batch.
             self._fsdp.set_requires_gradient_sync(number == len(batches) - 1)
@@ -145,25 +150,25 @@ class TrainedPolicy:
         assert isinstance(self.module, FSDPModule)
         return self.module
 
-    def _micro_batches(self, rows: TrainingRows, mini_batch: int | None) -> list[Any]:
-        """As many on every rank: FSDP gathers parameters in each pass, and all ranks must take part."""
-        members = rows.of_mini_batch(mini_batch)
-        lengths = rows.lengths[members]
-        mine = micro_batches(lengths, self._config.learner.tokens_per_micro_batch)
-        count = self._agree_on_largest(len(mine))
-        return [members[batch] for batch in equalise(mine, lengths, count)]
+    def _micro_batches(self, rows: TrainingRows, members: Indices) -> list[Indices]:
+        """As many on every rank, of like cost: FSDP gathers parameters in each pass, and all take part."""
+        lengths, budget = rows.lengths[members], self._config.learner.tokens_per_micro_batch
+        mine = micro_batches(lengths, budget)
+        if self._world > 1:  # one rank waits for no other, and goes through the fewest
+            count = self._agree_on_largest(len(mine))
+            mine = spread(mine, lengths, costs(lengths, self._pair_cost), budget, count)
+        return [members[batch] for batch in mine]
 
     @torch.no_grad()
-    def _response_logprobs(self, rows: TrainingRows) -> list[Tensor]:
-        """Log-probs of each row's response under the policy as it is now."""
-        results: list[Tensor] = [torch.empty(0)] * len(rows)
-        for members in self._micro_batches(rows, None):
+    def _response_logprobs(self, rows: TrainingRows, wanted: Indices) -> dict[int, Tensor]:
+        """Log-probs of the wanted rows' responses under the policy as it is now."""
+        results: dict[int, Tensor] = {}
+        for members in self._micro_batches(rows, wanted):
             packed = (rows.pack(members) if members.size else filler()).to(self._device)
             logprobs, _ = self.module(packed)
             if members.size:
                 parts = logprobs.cpu().split(rows.response_lengths[members].tolist())
-                for row, part in zip(members.tolist(), parts, strict=True):
-                    results[row] = part
+                results.update(zip(members.tolist(), parts, strict=True))
         return results
 
     def _agree_on_largest(self, number: int) -> int:

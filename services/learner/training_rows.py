@@ -30,8 +30,8 @@ class TrainingRows:
         self._responses, self._response_bounds = flatten(table.column("response_token_ids"))
         self.response_lengths: Indices = np.diff(self._response_bounds)
         self.lengths: Indices = np.diff(self._prompt_bounds) + self.response_lengths
-        self.old_logprobs: list[Tensor] | None = None
-        """Of each row's response, where the batch is used for more than one update."""
+        self.old_logprobs: dict[int, Tensor] = {}
+        """Of a row's response; of rows that are trained on before any update, the policy is the old one."""
         self.needs_old_logprobs = "rollout_logprobs" in table.column_names
         self._advantages = self._correct = np.zeros(len(self.lengths))
         if self.needs_old_logprobs:
@@ -52,11 +52,14 @@ class TrainingRows:
         """How many mini-batches this rank knows of (another rank may know of more)."""
         return int(self._plan.mini_batch.max()) + 1 if len(self) else 0
 
-    def of_mini_batch(self, index: int | None) -> Indices:
-        """Rows of a mini-batch, or all of them for None."""
-        if index is None:
-            return np.arange(len(self))
+    def of_mini_batch(self, index: int) -> Indices:
+        """Rows of a mini-batch."""
         return np.flatnonzero(self._plan.mini_batch == index)
+
+    @property
+    def after_first(self) -> Indices:
+        """Rows of all mini-batches but the first: the policy has changed when their turn comes."""
+        return np.flatnonzero(self._plan.mini_batch > 0)
 
     def pack(self, rows: Indices) -> PackedBatch:
         """These rows as one stream."""
@@ -85,10 +88,10 @@ class TrainingRows:
             parts = [values[bounds[row] : bounds[row + 1]] for row in rows]
             return torch.from_numpy(np.concatenate(parts)).to(device)
 
-        if self.old_logprobs is None:
-            old = logprobs.detach()
+        if int(rows[0]) in self.old_logprobs:  # then all are: these rows are of one mini-batch
+            old = torch.cat([self.old_logprobs[row] for row in rows.tolist()]).to(device)
         else:
-            old = torch.cat([self.old_logprobs[row] for row in rows]).to(device)
+            old = logprobs.detach()
         declared: dict[str, Tensor] = {name: of_tokens(values) for name, values in self._values.items()}
         rollout = declared.pop("rollout_logprobs", old)
         return TokenBatch(

@@ -162,3 +162,25 @@ def test_groups_that_do_not_match_the_rows_are_refused() -> None:
         plan_shards(
             sequences([1, 1], [1, 1]), groups=["a"], mini_batches=1, ranks=1, token_weights=sequence_mean
         )
+
+
+def test_ranks_get_equal_cost_and_mini_batches_equal_tokens() -> None:
+    # A pair costs 1 / 60: 60 tokens cost 120, and each of 10 costs 11.7, where by tokens six of them are 60.
+    table = sequences([50] + [5] * 12, [10] + [5] * 12)
+    groups = [f"g{row}" for row in range(13)]
+
+    def tokens(mini_batches: int, ranks: int, pair_cost: float) -> list[list[int]]:
+        plans = plan_shards(
+            table,
+            groups=groups,
+            mini_batches=mini_batches,
+            ranks=ranks,
+            token_weights=sequence_mean,
+            pair_cost=pair_cost,
+        )
+        lengths = np.array([60] + [10] * 12)
+        return [[int(lengths[p.rows[p.mini_batch == m]].sum()) for m in range(mini_batches)] for p in plans]
+
+    assert tokens(1, 2, 0.0) == [[90], [90]]
+    assert tokens(1, 2, 1 / 60) == [[70], [110]]
+    assert tokens(2, 1, 1 / 60) == [[90, 90]]

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlad_core.batching import balanced_shards, equalise, filler, micro_batches, pack
+from rlad_core.batching import balanced_shards, costs, filler, micro_batches, pack, spread
 
 many_lengths = st.lists(st.integers(1, 500), min_size=0, max_size=80)
 
@@ -63,21 +63,51 @@ class TestMicroBatches:
         with pytest.raises(ValueError, match=r"sequence 1 has 11 tokens .* is 10 \(2 sequences .* least 12"):
             micro_batches([3, 11, 12], 10)
 
-    @given(many_lengths, st.integers(500, 2000), st.integers(0, 30))
+    @given(many_lengths, st.integers(500, 2000), st.integers(0, 30), st.sampled_from([0.0, 1e-3, 0.1]))
     @settings(max_examples=80, deadline=None)
-    def test_equal_counts(self, lengths: list[int], budget: int, more: int) -> None:
+    def test_equal_counts(self, lengths: list[int], budget: int, more: int, pair_cost: float) -> None:
         batches = micro_batches(lengths, budget)
         tokens = np.array(lengths, dtype=int)
-        result = equalise(batches, lengths, len(batches) + more)
+        result = spread(batches, lengths, costs(lengths, pair_cost), budget, len(batches) + more)
         assert len(result) == len(batches) + more
         assert everything(result, len(lengths))
         assert all(tokens[batch].sum() <= budget for batch in result)
         empty = sum(batch.size == 0 for batch in result)
         assert empty == max(0, len(result) - len(lengths))
 
+    @given(st.lists(st.integers(1, 500), min_size=1, max_size=60), st.integers(1, 8))
+    @settings(max_examples=80, deadline=None)
+    def test_costs_are_even_where_room_allows(self, lengths: list[int], count: int) -> None:
+        each = costs(lengths, 0.01)
+        result = spread([], lengths, each, sum(lengths), count)
+        loads = [each[batch].sum() for batch in result]
+        assert max(loads) - min(loads) <= max(each) * (1 + 1e-9)
+
+    def test_costs_by_hand(self) -> None:
+        assert costs([10, 20], 0.1).tolist() == [20.0, 60.0]
+        # 60 + 3600 / 60 = 120, and 12 x (10 + 100 / 60) = 140: half of both is 130.
+        lengths = [60, *[10] * 12]
+        first, second = spread([], lengths, costs(lengths, 1 / 60), 1000, 2)
+        assert [np.array(lengths)[part].sum() for part in (first, second)] == [70, 110]
+        first, second = spread([], lengths, costs(lengths, 0.0), 1000, 2)
+        assert [np.array(lengths)[part].sum() for part in (first, second)] == [90, 90]
+
+    def test_without_room_the_dearest_is_split(self) -> None:
+        # By cost 4 + 3 and 4 + 3 leave no room for 2.
+        tight = micro_batches([4, 4, 3, 3, 2], 8)
+        assert [b.tolist() for b in spread(tight, [4, 4, 3, 3, 2], [1] * 5, 8, 2)] == [[0, 1], [2, 3, 4]]
+        # Of eleven batches nine would take 4 + 3, and the other two have room for four of the five 2s.
+        lengths, each = [4] * 10 + [3] * 10 + [2] * 5, [1] * 10 + [9] * 10 + [1] * 5
+        full = micro_batches(lengths, 8)
+        assert len(full) == 10
+        result = spread(full, lengths, each, 8, 11)
+        assert len(result) == 11
+        assert everything(result, 25)
+        assert sorted(np.array(lengths)[b].sum() for b in result) == [3, 5] + [8] * 9
+
     def test_fewer_are_not_made(self) -> None:
         with pytest.raises(ValueError, match="1 micro-batches are wanted and there are 2"):
-            equalise(micro_batches([6, 6], 10), [6, 6], 1)
+            spread(micro_batches([6, 6], 10), [6, 6], [6, 6], 10, 1)
 
 
 ids = st.lists(st.integers(0, 99), min_size=1, max_size=7)

@@ -112,9 +112,17 @@ def test_rows_are_taken_in_the_order_asked_for() -> None:
 
 def test_old_logprobs_of_several_updates() -> None:
     rows = TrainingRows(experience(), PLAN)
-    rows.old_logprobs = [torch.tensor([-1.0, -2.0, -3.0]), torch.tensor([-4.0]), torch.tensor([-5.0, -6.0])]
+    rows.old_logprobs = dict(enumerate(map(torch.tensor, ([-1.0, -2.0, -3.0], [-4.0], [-5.0, -6.0]))))
     batch, _, _ = batch_of(rows, [2, 0])
     assert_values(batch.old_logprobs, [-5.0, -6.0, -1.0, -2.0, -3.0])
+
+
+def test_rows_before_any_update_are_their_own_old_policy() -> None:
+    rows = TrainingRows(experience(), PLAN)
+    rows.old_logprobs = {2: torch.tensor([-5.0, -6.0])}
+    batch, _, logprobs = batch_of(rows, [0, 1])
+    assert_values(batch.old_logprobs, logprobs.tolist())
+    assert_values(batch_of(rows, [2])[0].old_logprobs, [-5.0, -6.0])
 
 
 def test_without_a_teacher() -> None:
@@ -140,7 +148,7 @@ def test_counts_and_mini_batches() -> None:
     assert rows.of_mini_batch(0).tolist() == [0, 1]
     assert rows.of_mini_batch(1).tolist() == [2]
     assert rows.of_mini_batch(2).tolist() == [], "another rank may know of more"
-    assert rows.of_mini_batch(None).tolist() == [0, 1, 2]
+    assert rows.after_first.tolist() == [2]
 
 
 @pytest.mark.parametrize("table", [experience, sequences])
