@@ -32,23 +32,28 @@ class Blocks:
 
     Attributes:
         rows: int64 [N, L] each: the stream's rows of N sequences, the last one repeated up to L.
-        place: int64 [T], where each row of the stream stands in the rectangles laid end to end.
+        members: which sequence each line of each rectangle is.
+        place: int64 [T], where each row of the stream stands in the rectangles laid end to end; of no meaning
+            for a row that is in no sequence.
     """
 
     rows: tuple[Tensor, ...]
+    members: tuple[tuple[int, ...], ...]
     place: Tensor
 
     @classmethod
-    def of(cls, sequences: Sequence[Rows], total: int) -> Blocks:
+    def of(cls, sequences: Sequence[Rows], total: int, kinds: Sequence[int] | None = None) -> Blocks:
         """Lay out sequences.
 
         Args:
-            sequences: the stream's rows of each; one row may be in several.
+            sequences: the stream's rows of each.
             total: T, rows of the stream.
+            kinds: of each sequence; those of two kinds share no rectangle. None: all are of one.
         """
         place = np.zeros(total, dtype=np.int64)
         rectangles, end = [], 0
-        for members in alike([each.size for each in sequences]):
+        together = list(alike([each.size for each in sequences], kinds))
+        for members in together:
             longest = sequences[members[0]].size
             length = longest if len(members) == 1 else -(-longest // _MULTIPLE) * _MULTIPLE
             rectangle = np.empty((len(members), length), dtype=np.int64)
@@ -58,7 +63,7 @@ class Blocks:
                 place[rows] = np.arange(end, end + rows.size)
                 end += length
             rectangles.append(torch.from_numpy(rectangle))
-        return cls(tuple(rectangles), torch.from_numpy(place))
+        return cls(tuple(rectangles), tuple(map(tuple, together)), torch.from_numpy(place))
 
     @classmethod
     def of_bounds(cls, bounds: Sequence[int]) -> Blocks:
@@ -67,15 +72,17 @@ class Blocks:
 
     def to(self, device: torch.device) -> Blocks:
         """The same on a device."""
-        return Blocks(tuple(rows.to(device) for rows in self.rows), self.place.to(device))
+        return Blocks(tuple(rows.to(device) for rows in self.rows), self.members, self.place.to(device))
 
 
-def alike(lengths: Sequence[int]) -> Iterator[list[int]]:
+def alike(lengths: Sequence[int], kinds: Sequence[int] | None = None) -> Iterator[list[int]]:
     """Which of these may share a rectangle, longest first: little of it is then padding."""
-    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    kinds = kinds or [0] * len(lengths)
     members: list[int] = []
-    for place in order:
-        if members and lengths[place] < _FILLED * lengths[members[0]] - _MULTIPLE:
+    for place in sorted(range(len(lengths)), key=lambda place: (kinds[place], -lengths[place])):
+        if members and (
+            kinds[place] != kinds[members[0]] or lengths[place] < _FILLED * lengths[members[0]] - _MULTIPLE
+        ):
             yield members
             members = []
         members.append(place)

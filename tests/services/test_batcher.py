@@ -232,11 +232,10 @@ def test_packing_puts_a_prompt_once_and_leaves_out_last_tokens() -> None:
     )
     assert packed.input_ids.tolist() == [1, 2, 3, 4, 7, 8, 9]
     assert packed.position_ids.tolist() == [0, 1, 2, 3, 0, 1, 2]
-    assert [(s.start, s.stop, s.prefix) for s in packed.spans] == [
+    assert [(s.start, s.stop, s.prefix) for s in packed.layout.spans] == [
         (0, 3, None),
         (3, 4, (0, 3)),
-        (4, 5, None),
-        (5, 7, (4, 5)),
+        (4, 7, None),
     ]
     assert packed.predictor_index.tolist() == [2, 3, 2, 4, 5, 6]
     assert packed.targets.tolist() == [4, 5, 6, 8, 9, 10]

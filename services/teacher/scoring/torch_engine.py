@@ -19,8 +19,9 @@ from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.language_model.head import OutputHead
 from rlad_core.language_model.loading import load_causal_lm
 from rlad_core.language_model.plain_forward import compare_with_plain, plain_logprobs, probe_pairs
+from services.teacher.scoring.attention import ATTENTION
 from services.teacher.scoring.interface import Scored, ScoringError, TokenPair
-from services.teacher.scoring.packing import ATTENTION, pack_sharing_prompts
+from services.teacher.scoring.packing import pack_sharing_prompts
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _ADVICE = "write engine: vllm"
@@ -123,7 +124,7 @@ class TorchEngine:
             input_ids=packed.input_ids.to(self._device)[None],
             position_ids=packed.position_ids.to(self._device)[None],
             use_cache=False,
-            spans=packed.spans,
+            layout=packed.layout,
         ).last_hidden_state[0][packed.predictor_index.to(self._device)]
         targets = packed.targets.to(self._device)
         scored, end = list[Scored](), 0

@@ -1,0 +1,90 @@
+"""Attention over prompts that responses share, against its definition in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from services.teacher.scoring.attention import Layout, Span, attend
+from services.teacher.scoring.interface import TokenPair
+from services.teacher.scoring.packing import pack_sharing_prompts
+
+# Of each group its prompt's length and those of its responses.
+groups = st.lists(
+    st.tuples(st.integers(1, 40), st.lists(st.integers(1, 40), min_size=1, max_size=6)),
+    min_size=1,
+    max_size=6,
+)
+alike = st.builds(
+    lambda prompt, response, size, count: [(prompt, [response] * size)] * count,
+    st.integers(1, 9), st.integers(2, 40), st.integers(2, 5), st.integers(2, 5),
+)  # fmt: skip
+
+
+def packed(lengths: list[tuple[int, list[int]]]) -> tuple[Layout, int, np.ndarray]:
+    """The layout, its tokens, and which token sees which, by the sequences that were packed."""
+    pairs = []
+    for size, responses in lengths:
+        prompt = np.arange(size, dtype=np.int32)
+        pairs += [TokenPair(prompt, np.arange(each, dtype=np.int32)) for each in responses]
+    stream = pack_sharing_prompts(pairs)
+    total = stream.input_ids.numel()
+    sees = np.zeros((total, total), dtype=bool)
+    end = 0
+    for size, responses in lengths:
+        prompt = np.arange(end, end + size)
+        end += size
+        sees[np.ix_(prompt, prompt)] = np.tri(size, dtype=bool)
+        for inputs in (each - 1 for each in responses):
+            own = np.arange(end, end + inputs)
+            end += inputs
+            sees[np.ix_(own, prompt)] = True
+            sees[np.ix_(own, own)] = np.tri(inputs, dtype=bool)
+    assert end == total
+    return stream.layout, total, sees
+
+
+def states(total: int, heads: int, seed: int, size: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(1, heads, total, size, generator=generator, dtype=torch.float64)
+
+
+def defined(query: Tensor, key: Tensor, value: Tensor, sees: np.ndarray) -> Tensor:
+    groups = query.shape[1] // key.shape[1]
+    k, v = (each.repeat_interleave(groups, dim=1) for each in (key, value))
+    scores = (query @ k.mT / query.shape[-1] ** 0.5).masked_fill(~torch.from_numpy(sees), -torch.inf)
+    return (scores.softmax(-1) @ v).transpose(1, 2)
+
+
+@given(lengths=groups | alike, heads=st.sampled_from([(2, 2), (4, 2)]), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_any_packing_is_computed_as_defined(
+    lengths: list[tuple[int, list[int]]], heads: tuple[int, int], seed: int
+) -> None:
+    layout, total, sees = packed(lengths)
+    many, few = heads
+    inputs = states(total, many, seed), states(total, few, seed + 1), states(total, few, seed + 2)
+    out, _ = attend(nn.Identity(), *inputs, None, layout=layout)
+    torch.testing.assert_close(out, defined(*inputs, sees), atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize(("window", "value_size"), [(7, 8), (1, 8), (None, 5), (1000, 8)])
+def test_windows_and_values_of_another_size(window: int | None, value_size: int) -> None:
+    layout, total, sees = packed([(9, [12, 3, 30]), (2, [20]), (9, [5, 5])])
+    inputs = states(total, 4, 0), states(total, 2, 1), states(total, 2, 2, value_size)
+    out, _ = attend(nn.Identity(), *inputs, None, layout=layout, sliding_window=window)
+    position = np.zeros(total, dtype=int)
+    for span in layout.spans:
+        before = span.prefix[1] - span.prefix[0] if span.prefix else 0
+        position[span.start : span.stop] = before + np.arange(span.stop - span.start)
+    near = position[:, None] - position < (window or total)
+    torch.testing.assert_close(out, defined(*inputs, sees & near), atol=1e-12, rtol=1e-10)
+
+
+def test_groups_alike_are_computed_in_two_calls() -> None:
+    layout, _, _ = packed([(64, [192] * 8)] * 5)
+    assert [rows.shape for rows in layout.own.rows] == [(40, 192), (5, 64)]
+    assert [rows.shape for rows in layout.prefixes] == [(5, 64)]
+    assert Layout.of([Span(0, 3)]).prefixes == ()
