@@ -30,8 +30,8 @@ def log_z_of_top(old: Tensor, teacher: Tensor, alpha: float) -> Tensor:
     """
     import torch
 
-    both = [torch.cat([each, log_rest(each)[:, None]], dim=1) for each in (old, teacher)]
-    return _mixed(*both, alpha).logsumexp(dim=1).clamp(max=0.0)
+    old, teacher = (torch.cat([each, log_rest(each)[:, None]], dim=1) for each in (old, teacher))
+    return _mixed(old, teacher, alpha).logsumexp(dim=1).clamp(max=0.0)
 
 
 def log_z_of_all(old: Tensor, teacher: Tensor, alpha: float) -> Tensor:

@@ -14,7 +14,7 @@ from services.cli.console import err
 
 _COMMANDS = {
     **dict.fromkeys(("init", "plan", "run"), "runs"),
-    "compare": "compare",
+    **{name: name for name in ("watch", "compare")},
     "report": "runs",
     **{name: name for name in ("show", "evaluate", "serve", "score", "doctor")},
 }

@@ -17,6 +17,7 @@ from rlad_core.config import ConfigError, RunConfig, load
 from rlad_core.sections.problems import Problem
 from services.compare.suite import Settings, Suite
 from services.report.records import RunRecord, read_run
+from services.run.following import is_over
 
 RUNS, TUNING, LOGS = "runs", "tuning", "logs"
 
@@ -70,12 +71,7 @@ class Member:
     def is_finished(self) -> bool:
         """Whether the run is over: every step is recorded, and the evaluation behind the last."""
         record = self.record()
-        return (
-            record is not None
-            and record.recipe is not None
-            and len(record.steps) >= record.recipe.total_steps
-            and any(row["when"] == "after" for row in record.evaluations)
-        )
+        return record is not None and is_over(record)
 
 
 def members_of(suite: Suite, folder: Path, chosen: dict[str, Settings]) -> list[Member]:

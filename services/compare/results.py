@@ -68,7 +68,7 @@ class Method:
         """A number of metrics.jsonl, step by step."""
         steps = min(len(run.record.steps) for run in self.runs)
         values = np.array([run.record.series(key)[:steps] for run in self.runs])
-        return self.runs[0].record.series("step")[:steps], values
+        return self.runs[0].record.series("step")[:steps] + 1, values  # a step is counted from 0
 
     def held_out(self, k: int | None = None) -> Curve:
         """Mean@k over the course of the training, the mean over subsets; or Pass@k of a given k."""

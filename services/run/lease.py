@@ -202,6 +202,19 @@ def _wait_until_free(file: Path, say: Callable[[str], None], lapse_s: float) -> 
     say(f"taking over {file.parents[1]} from {owner or 'a process'}, which is gone")
 
 
+def at_work(run_dir: Path) -> tuple[str, int] | None:
+    """Who works on a folder, and how often that process has counted: standing still, it may be gone.
+
+    None where nobody does: the lease was given back, its owner is known to be dead, or there is none.
+    """
+    newest = _newest(run_dir / FOLDER)
+    content = _read(newest) if newest is not None else b""
+    owner, beats = _owner(content), _fields(content).get("beats")
+    if owner is None or _has_ended(content) or owner.lives is False:
+        return None
+    return str(owner), beats if isinstance(beats, int) else 0
+
+
 def _held(run_dir: Path, owner: Owner | None) -> str:
     return (
         f"{run_dir} is being worked on by {owner or 'another process'}. Stop it first (Ctrl-C or SIGTERM: it "

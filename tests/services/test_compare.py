@@ -53,11 +53,12 @@ def carry_out(member: Member, right: float, *, samples: int = 1, steps: int | No
     done = config.total_steps if steps is None else steps
     rows = [
         {
-            "step": step, "tokens": 1000, "reward_mean": float(step), "entropy": 0.5, "kl_to_teacher": 0.1,
-            "response_length": 80.0, "seconds": {"rollout": 2.0, "teacher": 0.5, "step": 4.0},
+            "step": step, "version": step + 1, "tokens": 1000, "reward_mean": float(step + 1),
+            "entropy": 0.5, "kl_to_teacher": 0.1, "response_length": 80.0,
+            "seconds": {"rollout": 2.0, "teacher": 0.5, "step": 4.0},
             "shares": {"rollout": 0.5, "teacher": 0.125, "idle": 0.375},
         }
-        for step in range(1, done + 1)
+        for step in range(done)
     ]  # fmt: skip
     (member.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     evaluations = [("before", 0, right / 2)] + ([("after", done, right)] if steps is None else [])

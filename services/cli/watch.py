@@ -1,0 +1,45 @@
+"""The command `rlad watch`: a running run from another terminal."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.console import complain, out
+
+
+def watch(
+    run_dir: Annotated[Path, typer.Argument(help="The run's folder, e.g. runs/kk-tiny-trrd.")],
+) -> None:
+    """Show a run from another terminal, on any machine that sees its folder; Ctrl-C ends the watching alone.
+
+    First what there is already, then each step as it is recorded, until the run ends.
+
+    Example:
+
+        rlad watch runs/kk-tiny-trrd
+    """
+    from services.report.records import ReportError, read_run
+    from services.run.following import Following, is_over
+    from services.run.watch import Watcher
+
+    run_dir = run_dir.expanduser()
+    try:
+        record = read_run(run_dir)
+        total = record.recipe.total_steps if record.recipe else len(record.steps)
+        with Watcher(out, total) as watcher:
+            for news in Following(run_dir).news():
+                watcher.show(news)
+    except ReportError as error:
+        complain(error)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        return  # the run goes on
+    record = read_run(run_dir)
+    if not is_over(record):
+        out.print(
+            f"nobody works on it: {len(record.steps)} of {total} steps. Continue with\n"
+            f"  rlad run {run_dir / 'recipe.yaml'} --resume",
+            markup=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,98 @@
+"""A run is watched from another process: what its record gains, and when nothing more is to be awaited."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rlad_command import Said
+
+from rlad_core.config import dump, load
+from services.run.following import Following
+from services.run.lease import at_work, leased
+
+
+def a_run(folder: Path) -> Path:
+    """A run of two steps that has been begun."""
+    folder.mkdir(exist_ok=True)
+    (folder / "recipe.yaml").write_text(
+        dump(load("kk-tiny-trrd", ["stages.0.steps=2", "learner.warmup_steps=0"]))
+    )
+    evaluate(folder, "before", 0)
+    return folder
+
+
+def evaluate(folder: Path, when: str, step: int) -> None:
+    row = {
+        "step": step, "when": when, "subset": "2_people",
+        "total": 4, "accuracy": 0.5, "low": 0.1, "high": 0.9,
+    }  # fmt: skip
+    with (folder / "evaluation.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def train(folder: Path, step: int, **more: Any) -> None:
+    row = {"step": step, "version": step + 1, "stage": "trrd", "seconds": {"step": 3.0}, **more}
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def told(news: list[Any]) -> list[tuple[str, int]]:
+    return [(kind, row["step"]) for kind, row in news]
+
+
+def test_each_step_comes_once_and_a_repeated_one_again(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    waits: list[float] = []
+    with leased(folder):
+        looks = Following(folder, waits.append).news()
+        assert told(next(looks)) == [("evaluation", 0)]
+        train(folder, 0)
+        train(folder, 1)
+        assert told(next(looks)) == [("step", 0), ("step", 1)]
+        assert told(next(looks)) == []
+        train(folder, 1, resumed=True)
+        evaluate(folder, "step", 2)
+        assert told(next(looks)) == [("step", 1), ("evaluation", 2)]
+        evaluate(folder, "after", 2)
+        assert told(next(looks)) == [("evaluation", 2)]
+        assert next(looks, None) is None  # the run is over, whoever holds the folder
+    assert len(waits) == 4
+
+
+def test_it_ends_when_nobody_works_on_the_run(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    assert at_work(folder) is None
+    assert [told(news) for news in Following(folder).news()] == [[("evaluation", 0)]]
+    with leased(folder):
+        found = at_work(folder)
+        assert found is not None
+        assert "process" in found[0]
+    assert at_work(folder) is None
+
+
+def test_a_killed_owner_is_nobody(tmp_path: Path) -> None:
+    code = "import os, sys; from pathlib import Path; from services.run.lease import leased\n"
+    code += "with leased(Path(sys.argv[1])): print('mine', flush=True); os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert killed.stdout == "mine\n"
+    assert at_work(tmp_path) is None
+
+
+def test_the_command_shows_it_and_says_how_to_go_on(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    folder = a_run(tmp_path / "mine")
+    train(folder, 0, reward_mean=1.5)
+    said = rlad("watch", str(folder))
+    assert said.code == 0
+    assert "before  2_people" in said.out
+    assert "reward 1.50" in said.out
+    assert "nobody works on it: 1 of 2 steps. Continue with\n  rlad run" in said.out
+    train(folder, 1)
+    evaluate(folder, "after", 2)
+    assert "nobody" not in rlad("watch", str(folder)).out
+    missing = rlad("watch", str(tmp_path / "yours"))
+    assert (missing.code, "there is no folder" in missing.err) == (2, True)
