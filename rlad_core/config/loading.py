@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from rlad_core.config.checks import evaluation_problems, run_problems
 from rlad_core.config.evaluation_recipe import EvaluationRecipe, Recipe
+from rlad_core.config.extending import extended
 from rlad_core.config.models import SHIPPED, model_problems
 from rlad_core.config.run import RunConfig
 from rlad_core.sections.findings import problems_of
@@ -87,7 +88,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a recipe.
 
     Args:
-        path: a YAML file, or the name of a recipe that ships with the project (``kk-tiny-trrd``).
+        path: a YAML file, or the name of a recipe that ships with the project (``kk-tiny-trrd``). It may
+            extend another one, see `rlad_core.config.extending`.
         overrides: assignments such as ``learner.lr=1e-5`` or ``stages.0.steps=5``; values are YAML.
 
     Raises:
@@ -96,15 +98,19 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             is right by itself.
     """
     file = _find(expanded(str(path)))
+    data = extended(_read(file), file, _read, _find)
+    return validate(data, source=str(file), overrides=overrides, folder=_folder_of(file))
+
+
+def _read(file: Path) -> Any:
     try:
-        data = parse(file.read_text(encoding="utf-8"))
+        return parse(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(str(file), [Problem("the recipe", str(file), f"is no YAML: {error}")]) from error
     except OSError as error:
         raise ConfigError(
             str(file), [Problem("the recipe", str(file), f"cannot be read: {error}")]
         ) from error
-    return validate(data, source=str(file), overrides=overrides, folder=_folder_of(file))
 
 
 def validate(data: Any, source: str, overrides: Sequence[str] = (), folder: Path | None = None) -> RunConfig:
