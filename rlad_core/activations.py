@@ -15,10 +15,9 @@ from torch.nn.attention import varlen  # noqa: F401 - registers a packed stream'
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 from transformers import PreTrainedModel
 
-Recompute = Literal["auto", "full", "selective", "off"]
+from rlad_core.large import LARGE_FROM_PARAMETERS
 
-AUTO_FROM_PARAMETERS = 100_000_000
-"""From this size on ``auto`` is ``full``: below it activations are small beside what else is in memory."""
+Recompute = Literal["auto", "full", "selective", "off"]
 
 _aten = torch.ops.aten
 # What is dear to compute and small to keep. Norms, activations and rotations are the other way round.
@@ -51,7 +50,7 @@ def recompute_activations(model: PreTrainedModel, how: Recompute) -> Recompute:
     """
     if how == "auto":
         size = sum(parameter.numel() for parameter in model.parameters())
-        how = "full" if size >= AUTO_FROM_PARAMETERS else "off"
+        how = "full" if size >= LARGE_FROM_PARAMETERS else "off"
     if how == "off":
         return how
     if not model.supports_gradient_checkpointing:

@@ -25,7 +25,7 @@ def compile_layers(
     the layers run as they are.
 
     Args:
-        layers: of one model, before ``fully_shard``.
+        layers: of one model.
         tell: is told, once, why compiling failed.
         backend: see ``torch.compile``.
     """

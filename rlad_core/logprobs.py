@@ -224,10 +224,13 @@ def _checked_tokens(tokens: int | None, weight: Tensor) -> int:
 def _operand(hidden: Tensor, weight: Tensor) -> tuple[Tensor, torch.dtype]:
     """The LM head as it enters the products, and the precision of what comes out.
 
-    On a GPU half-precision factors stay as they are: its tensor cores sum in float32 and can hand that out.
-    Elsewhere they are widened once.
+    A head that is wider than the hidden states is narrowed to them; its gradient is not. On a GPU
+    half-precision factors stay as they are: its tensor cores sum in float32 and can hand that out. Elsewhere
+    they are widened once.
     """
     dtype = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
+    if hidden.dtype in (torch.bfloat16, torch.float16):
+        weight = weight.to(hidden.dtype)
     if weight.is_cuda and hidden.dtype == weight.dtype and weight.dtype in (torch.bfloat16, torch.float16):
         return weight, dtype
     return weight.to(dtype), dtype

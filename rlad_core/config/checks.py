@@ -156,6 +156,13 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
             learner.num_gpus,
             "NCCL wants a GPU for each of several workers. Write 1 (or 0: CPU)",
         )
+    size = learner.fsdp_size
+    if size is not None and learner.workers % size:
+        yield Problem(
+            "learner.fsdp_size",
+            size,
+            f"copies of equal size need a divisor of learner.workers {learner.workers}. Write one, or null",
+        )
     for place, teacher in config.served_teachers.items():
         yield from _engine(place, teacher)
         if teacher.engine == "torch" and teacher.tensor_parallel_size > 1:

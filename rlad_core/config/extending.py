@@ -32,9 +32,7 @@ def extended(data: Any, file: Path, read: Callable[[Path], Any], find: Callable[
     while isinstance(layers[-1], dict) and KEY in layers[-1]:
         name = layers[-1].pop(KEY)
         if not isinstance(name, str) or "/" in name or "\\" in name:
-            raise _refused(
-                file, name, "is no name. Write that of a recipe in the same folder, or a shipped one"
-            )
+            raise _refused(file, name, "is no name. Write a recipe of the same folder, or a shipped one")
         stem = name.removesuffix(".yaml")
         beside = chain[-1].parent / f"{stem}.yaml"
         base = (beside if beside.is_file() else find(Path(stem))).resolve()

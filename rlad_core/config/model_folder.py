@@ -57,6 +57,11 @@ def faults(
     yield from _tokenizer(folder)
     if needs_weights:
         yield from _weights(folder)
+        if trained and not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
+            yield (
+                "its weights are pickled (*.bin), which the learner does not read. Load it once with "
+                "transformers' from_pretrained where you trust it, and write it with save_pretrained"
+            )
     yield from _architecture(settings, trained=trained, max_length=max_length)
 
 

@@ -18,6 +18,7 @@ from rlad_core.config.engines import (
     Transfer,
     UpdateTimeout,
 )
+from rlad_core.config.learner_memory import LearnerMemory
 from rlad_core.sections.base import Section
 from rlad_core.sections.paths import ModelReference, OutputFolder
 from rlad_core.sections.resume import Fixed, Free, Grows
@@ -80,7 +81,7 @@ class RolloutConfig(RolloutEngine):
     )
 
 
-class LearnerConfig(Section):
+class LearnerConfig(LearnerMemory):
     """The optimizer and the worker group it runs on."""
 
     workers: Free[PositiveInt] = Field(default=1, description="FSDP2 ranks.")
@@ -104,11 +105,6 @@ class LearnerConfig(Section):
     )
     tokens_per_micro_batch: Free[PositiveInt] = Field(
         default=16384, description="Tokens of one forward and backward pass."
-    )
-    activation_checkpointing: Free[Literal["auto", "full", "selective", "off"]] = Field(
-        default="auto",
-        description="Layers compute their activations again in the backward pass. full: all but each layer's "
-        "input; selective: not products of matrices and attention; auto: full from 100M parameters on.",
     )
     compile: Free[Literal["auto", "on", "off"]] = Field(
         default="auto",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ class OutputHead:
     Attributes:
         rows: of the head, padding included.
         tokens: rows that are tokens.
+        inside: calls a function of the hidden states where the head's weight is whole; whoever shards the
+            head on its own sets it.
     """
 
     def __init__(self, model: PreTrainedModel, tokens: int | None = None) -> None:
@@ -29,21 +32,27 @@ class OutputHead:
         self._scale = _logit_scale(model.config.get_text_config())
         self.rows = int(head.weight.shape[0])
         self.tokens = self.rows if tokens is None else tokens
+        self.inside: Callable[[Tensor, Callable[[Tensor], Any]], Any] = _here
 
     def logprobs(
         self, hidden: Tensor, targets: Tensor, *, chunk_size: int, with_entropy: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """See `token_logprobs`."""
-        return token_logprobs(
-            hidden,
-            self._head.weight,
-            targets,
-            bias=self._head.bias,
-            scale=self._scale,
-            tokens=self.tokens,
-            chunk_size=chunk_size,
-            with_entropy=with_entropy,
-        )
+
+        def compute(states: Tensor) -> tuple[Tensor, Tensor | None]:
+            return token_logprobs(
+                states,
+                self._head.weight,
+                targets,
+                bias=self._head.bias,
+                scale=self._scale,
+                tokens=self.tokens,
+                chunk_size=chunk_size,
+                with_entropy=with_entropy,
+            )
+
+        found: tuple[Tensor, Tensor | None] = self.inside(hidden, compute)
+        return found
 
     def details(
         self,
@@ -70,6 +79,10 @@ class OutputHead:
             tokens=self.tokens,
             chunk_size=chunk_size,
         )
+
+
+def _here(hidden: Tensor, compute: Callable[[Tensor], Any]) -> Any:
+    return compute(hidden)
 
 
 def _logit_scale(config: Any) -> float:

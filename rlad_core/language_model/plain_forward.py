@@ -87,7 +87,9 @@ def compare_with_plain(
 
 
 def _plain(model: PreTrainedModel, prompt: TokenIds, response: TokenIds, tokens: int) -> Tensor:
-    ids = torch.from_numpy(np.concatenate([prompt, response]).astype(np.int64)).to(model.device)
+    # Buffers lie where a model computes; its weights may lie elsewhere while nobody uses them.
+    device = next((buffer.device for buffer in model.buffers()), model.device)
+    ids = torch.from_numpy(np.concatenate([prompt, response]).astype(np.int64)).to(device)
     logits = model(input_ids=ids[None], use_cache=False).logits[0, prompt.size - 1 : -1, :tokens]
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     logprobs: Tensor = wide.log_softmax(-1).gather(1, ids[prompt.size :, None])[:, 0]

@@ -1,25 +1,28 @@
 """Bytes of one process of each role.
 
-The learner, on each of N ranks (FSDP2, float32 weights, passes in the policy's dtype):
+The learner, on each rank (FSDP2, float32 weights, passes in the policy's dtype):
 
-    weights       4 P / N          AdamW           8 P / N
-    gradients     4 P              whole on every rank from the first micro-batch to the last
-    gathered      b (E + 2 L)      the embedding, and a layer with the next one
+    weights       4 P / N          AdamW           8 P / N; in 8 bits 2 P / N
+    gradients     4 P / N + 8 L    local: 4 P, whole on every rank from the first micro-batch to the last
+    gathered      4 E + 2 b L      the head in float32, and a layer with the next one; an untied embedding b E
     kept          b D t per layer where activations are recomputed, else A t
     at work       the larger of: one layer's A t; the chunk of logits twice, and the head's gradient
 
-with P parameters, E of the embedding, L of a layer, D the width, t the tokens of a micro-batch, b bytes of a
-value, and A the bytes that a layer keeps of a token: each norm its input in float32 and both of its results,
-the rotation and attention theirs, the MLP four of its width.
+with N ranks of one copy (learner.fsdp_size), P parameters, E of the embedding, L of a layer, D the width, t
+the tokens of a micro-batch, b bytes of a value, and A the bytes that a layer keeps of a token: each norm its
+input in float32 and both of its results, the rotation and attention theirs, the MLP four of its width. With
+learner.cpu_offload weights, gradients and optimizer lie on the host.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rlad_core.config import RunConfig, ServeTeacher
 from rlad_core.config.engines import Dtype
+from rlad_core.large import LARGE_FROM_PARAMETERS
 from rlad_core.sections.problems import Problem
 from rlad_core.sizing.gpus import Gpu
 from rlad_core.sizing.shapes import Shape, shape_of
@@ -43,6 +46,7 @@ class Need:
         parts: bytes by what takes them.
         field: the setting that makes it smaller.
         note: what the numbers mean for the run.
+        host: bytes of host memory, where it has a GPU.
     """
 
     role: str
@@ -51,6 +55,7 @@ class Need:
     parts: dict[str, float]
     field: str
     note: str = ""
+    host: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def total(self) -> float:
@@ -76,11 +81,14 @@ def kept_per_token(shape: Shape, dtype: Dtype, *, on_gpu: bool = True) -> int:
 def learner_need(config: RunConfig, shape: Shape) -> Need:
     """One rank of the learner."""
     learner, dtype = config.learner, config.policy.dtype
-    ranks, tokens, value = learner.workers, learner.tokens_per_micro_batch, _BYTES[dtype]
+    ranks = learner.fsdp_size or learner.workers
+    tokens, value = learner.tokens_per_micro_batch, _BYTES[dtype]
     size = shape.parameters
+    large = size >= LARGE_FROM_PARAMETERS
     recompute = learner.activation_checkpointing
     if recompute == "auto":
-        recompute = "full" if size >= 100_000_000 else "off"  # as rlad_core.activations does
+        recompute = "full" if large else "off"
+    scattered = learner.gradients == "scattered" or (learner.gradients == "auto" and large)
     layer = kept_per_token(shape, dtype, on_gpu=learner.num_gpus > 0) * tokens
     queries, keys = shape.heads * shape.head, shape.kv_heads * shape.head
     products = 2 * value * (shape.width + queries + keys + shape.mlp) * tokens
@@ -90,20 +98,30 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
         "off": layer,
     }[recompute]
     logits = 2 * 4 * min(_CHUNK, tokens) * shape.vocabulary + 4 * shape.embedding_parameters
+    head = 4 if dtype == "bfloat16" or shape.tied else value
+    gathered = head * shape.embedding_parameters + 2 * value * shape.layer_parameters
+    if not shape.tied:
+        gathered += value * shape.embedding_parameters
+    lasting = {
+        "weights": 4 * size / ranks,
+        "optimizer": (2 if learner.optimizer == "adamw_8bit" else 8) * size / ranks,
+        "gradients": 4 * size / ranks if scattered else 4.0 * size,
+    }
+    passing = {
+        "gathered weights": float(gathered + (8 * shape.layer_parameters if scattered and ranks > 1 else 0)),
+        "kept activations": float(kept * shape.layers),
+        "a layer, or logits": float(max(0 if recompute == "off" else layer, logits)),
+    }
+    offloaded = learner.cpu_offload and learner.num_gpus > 0
     return Need(
         "learner",
         config.policy.model,
         learner.num_gpus,
-        {
-            "weights": 4 * size / ranks,
-            "optimizer": 8 * size / ranks,
-            "gradients": 4.0 * size,
-            "gathered weights": float(value * (shape.embedding_parameters + 2 * shape.layer_parameters)),
-            "kept activations": float(kept * shape.layers),
-            "a layer, or logits": float(max(0 if recompute == "off" else layer, logits)),
-        },
+        passing if offloaded else lasting | passing,
         field="learner.tokens_per_micro_batch",
-        note=f"{tokens:,} tokens a micro-batch, activations: {recompute}",
+        note=f"{tokens:,} tokens a micro-batch, activations: {recompute}, "
+        f"gradients: {'scattered' if scattered else 'local'}",
+        host=lasting if offloaded else {},
     )
 
 
@@ -186,8 +204,8 @@ def problems(found: list[Need], gpu: Gpu) -> Iterator[Problem]:
 def _advice(need: Need, gpu: Gpu) -> str:
     largest = max(need.parts, key=need.parts.__getitem__)
     more = {
-        "optimizer": "raise learner.workers",
-        "gradients": "take a larger GPU: gradients are whole on every rank",
+        "optimizer": "raise learner.workers, or write learner.cpu_offload: true",
+        "gradients": "write learner.gradients: scattered, or raise learner.workers",
         "kept activations": "lower it, or write learner.activation_checkpointing: full",
         "weights": "raise tensor_parallel_size",
     }.get(largest, "lower it")

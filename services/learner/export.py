@@ -2,41 +2,76 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import torch
-from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 from transformers import AutoConfig, GenerationConfig
 
+from rlad_core.language_model.image import TensorSpec, layouts, tensor_bytes
 from services.base.tokenizer import load_tokenizer
 
 # Tokenizers in all their forms, end tokens, sampling defaults, chat templates, code of the model. Not its
 # card, which speaks of other weights.
 _KEPT = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
+_LARGEST_FILE = 5 * 10**9
 
 
-def export(state: Mapping[str, Tensor], source: str, folder: Path, fallback: torch.dtype) -> None:
-    """Write the folder.
+def export_dtype(source: str, fallback: torch.dtype) -> torch.dtype:
+    """The precision that a policy is exported in: its source's, else `fallback`."""
+    found = AutoConfig.from_pretrained(source).dtype
+    return found if isinstance(found, torch.dtype) else fallback
+
+
+def export(
+    specs: list[TensorSpec],
+    tensors: Iterable[tuple[str, Tensor]],
+    source: str,
+    folder: Path,
+    largest_file: int = _LARGEST_FILE,
+) -> None:
+    """Write the folder, one tensor after the other.
 
     Args:
-        state: every parameter by its Hugging Face name, on the CPU.
+        specs: of every parameter by its Hugging Face name.
+        tensors: the same, in the same order.
         source: the folder or hub id that the policy started from.
         folder: made if it is missing.
-        fallback: dtype of the weights where the source names none.
+        largest_file: bytes of weights in one file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = AutoConfig.from_pretrained(source)
-    dtype = config.dtype if isinstance(config.dtype, torch.dtype) else fallback
+    _write_around(source, folder)
+    coming = iter(tensors)
+    files = layouts(specs, largest_file)
+    places: dict[str, str] = {}
+    for number, layout in enumerate(files, start=1):
+        name = "model.safetensors" if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.safetensors"
+        with (folder / name).open("wb") as file:
+            file.write(layout.header)
+            for spec in layout.specs.values():
+                arrived, tensor = next(coming)
+                if arrived != spec.name:
+                    raise RuntimeError(f"expected {spec.name} to be exported next, got {arrived}")
+                file.write(tensor_bytes(tensor.cpu()))
+                places[spec.name] = name
+    if len(files) > 1:
+        size = sum(spec.num_bytes for spec in specs)
+        index = {"metadata": {"total_size": size}, "weight_map": places}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+
+
+def _write_around(source: str, folder: Path) -> None:
+    """All but the weights."""
     if Path(source).is_dir():
         for file in sorted(Path(source).iterdir()):
             if file.is_file() and file.suffix in _KEPT and not file.name.endswith(".index.json"):
                 shutil.copyfile(file, folder / file.name)
     else:
-        config.save_pretrained(folder)
+        AutoConfig.from_pretrained(source).save_pretrained(folder)
         load_tokenizer(source).save_pretrained(folder)
         with suppress(OSError):  # it may have none
             GenerationConfig.from_pretrained(source).save_pretrained(folder)
@@ -44,5 +79,3 @@ def export(state: Mapping[str, Tensor], source: str, folder: Path, fallback: tor
         tokenizer = load_tokenizer(source)
         ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
         GenerationConfig(**ends).save_pretrained(folder)
-    weights = {name: tensor.to(dtype).contiguous() for name, tensor in state.items()}
-    save_torch_state_dict(weights, folder, metadata={"format": "pt"})

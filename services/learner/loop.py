@@ -57,7 +57,8 @@ class Learner:
         self.collector = ray.get_actor(f"{config.name}-experience", namespace=NAMESPACE)
         self.evaluator = ray.get_actor(f"{config.name}-evaluator", namespace=NAMESPACE)
         self.journal = ray.get_actor(f"{config.name}-journal", namespace=NAMESPACE)
-        self.push = weight_push(config, self.policy.module.model, self.services.rollout())
+        self.weights = self.policy.whole_weights(getattr(torch, config.policy.dtype))
+        self.push = weight_push(config, self.weights, self.services.rollout())
         self.spans = telemetry.SpanCollector()
         self.first = 0
 
@@ -93,7 +94,7 @@ class Learner:
             dist.barrier()
 
     def _store(self, version: int) -> None:
-        state = self.policy.full_state_dict()
+        state = {name: tensor for name, tensor in self.weights if self.rank == 0}
         if self.rank == 0:
             limit_s = self.config.weights.timeout_s
             publish(self.services.policy_store, version, state, limit_s)

@@ -6,20 +6,17 @@ import json
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
     get_state_dict,
     set_state_dict,
 )
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule
 
 from rlad_core.activations import recompute_activations
 from rlad_core.batching import Indices, costs, filler, micro_batches, spread
@@ -31,9 +28,11 @@ from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
 from services.base import telemetry
 from services.base.telemetry import span
-from services.learner.export import export
-from services.learner.loading import load_policy
+from services.learner.export import export, export_dtype
+from services.learner.loading import empty_policy, load_weights, make_ready
+from services.learner.sharding import keeps_gradients_local, learner_mesh, shard, synchronise
 from services.learner.training_rows import TrainingRows
+from services.learner.whole_weights import WholeWeights
 
 Statistics = dict[str, Statistic]
 
@@ -54,20 +53,20 @@ class TrainedPolicy:
         self._world = dist.get_world_size()
         self._pair_cost = pair_cost_of(model_folder)
         torch.manual_seed(config.seed)
-        self.module = load_policy(model_folder, device, config.policy.max_length)
-        model = self.module.model
-        mesh = init_device_mesh(device.type, (self._world,))
-        # Weights and optimizer stay float32; only the passes run in the policy's dtype.
-        precision = MixedPrecisionPolicy(
-            param_dtype=getattr(torch, config.policy.dtype), reduce_dtype=torch.float32
-        )
         learner = config.learner
-        recompute_activations(model, learner.activation_checkpointing)
+        dtype = getattr(torch, config.policy.dtype)
+        mesh = learner_mesh(device.type, self._world, learner.fsdp_size)
+        self._copies = mesh.ndim > 1
+        module = empty_policy(model_folder, device, config.policy.max_length)
+        layers = decoder_layers(module.model)  # found by the names of their classes, which sharding changes
+        recompute_activations(module.model, learner.activation_checkpointing)
+        shard(module, learner, dtype, mesh)
+        lying = torch.device("cpu") if learner.cpu_offload else device
+        self.bytes_read = load_weights(module, model_folder, lying, config.policy.max_length)
+        self.module = make_ready(module, dtype, device)
+        self._local = keeps_gradients_local(module, learner)
         if learner.compile == "on" or (learner.compile == "auto" and device.type == "cuda"):
-            compile_layers(decoder_layers(model), tell=partial(telemetry.log, level="warning"))
-        for layer in decoder_layers(model):
-            fully_shard(layer, mesh=mesh, mp_policy=precision)
-        fully_shard(self.module, mesh=mesh, mp_policy=precision)
+            compile_layers(layers, tell=partial(telemetry.log, level="warning"))
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(), lr=learner.lr, betas=learner.betas, weight_decay=learner.weight_decay
         )
@@ -117,8 +116,8 @@ class TrainedPolicy:
         loss_sum = 0.0
         batches = self._micro_batches(rows, rows.of_mini_batch(mini_batch))
         for number, members in enumerate(batches):
-            # Gradients add up locally and cross the network once, with the last micro-batch.
-            self._fsdp.set_requires_gradient_sync(number == len(batches) - 1)
+            last = number == len(batches) - 1
+            synchronise(self._fsdp, last=last, local=self._local, copies=self._copies)
             packed = (rows.pack(members) if members.size else filler()).to(self._device)
             logprobs, entropy = self.module(packed, with_entropy=True)
             if not members.size:
@@ -185,13 +184,9 @@ class TrainedPolicy:
             _add(merged, {name: Statistic(total, count) for name, (total, count) in theirs.items()})
         return merged
 
-    def full_state_dict(self) -> dict[str, Tensor]:
-        """Every parameter whole, under its Hugging Face name, on the CPU of rank 0; empty on the others."""
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state = cast(dict[str, Tensor], get_model_state_dict(self.module, options=options))
-        if self.module.model.config.tie_word_embeddings:
-            state.pop("model.lm_head.weight", None)
-        return {name.removeprefix("model."): tensor for name, tensor in state.items()}
+    def whole_weights(self, dtype: torch.dtype) -> WholeWeights:
+        """Every parameter under its Hugging Face name, one whole at a time."""
+        return WholeWeights(self.module.model, dtype, self._device)
 
     def save(self, folder: Path) -> None:
         """Write this rank's part of model, optimizer and random state."""
@@ -218,10 +213,12 @@ class TrainedPolicy:
 
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder (rank 0), see `export`."""
-        state = self.full_state_dict()
+        weights = self.whole_weights(export_dtype(self._folder, getattr(torch, self._config.policy.dtype)))
         if dist.get_rank() != 0:
+            for _ in weights:  # a collective call
+                pass
             return
-        export(state, self._folder, folder, getattr(torch, self._config.policy.dtype))
+        export(weights.specs(), weights, self._folder, folder)
         (folder / "rlad.json").write_text(json.dumps({"run": self._config.name, "seed": self._config.seed}))
 
 

@@ -14,22 +14,38 @@ it refuses requests for newer ones until the next update takes it in. Where that
 """
 
 import socket
+from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import ray
 import torch
 import torch.distributed as dist
 
 from rlad_core.config import RunConfig
+from rlad_core.language_model.image import TensorSpec
 from services.serve.cluster import NAMESPACE
 from services.weights.store import ReplicaReport, WeightSyncError, reason
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
-    from vllm.distributed.weight_transfer.base import TrainerInitInfo, TrainerWeightTransferEngine
+    from vllm.distributed.weight_transfer.base import (
+        TrainerInitInfo,
+        TrainerWeightTransferEngine,
+        WeightSource,
+    )
 
 Transport = Literal["nccl", "sharded_rdt"]
+
+
+class GatheredWeights(Protocol):
+    """Every parameter of the policy, known beforehand and gathered one at a time (a collective call)."""
+
+    def specs(self) -> list[TensorSpec]:
+        """What comes, in its order."""
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Name and tensor."""
 
 
 class WeightPush:
@@ -37,7 +53,8 @@ class WeightPush:
 
     Args:
         transport: the ``transfer`` the rollout service runs with.
-        module: parameters under their Hugging Face names; FSDP2 shards are gathered as they are sent.
+        weights: every parameter under its Hugging Face name in the engines' precision, gathered as it is
+            sent.
         handle: of the rollout deployment.
         num_replicas: how many replicas must take every version.
         workers_per_replica: engine workers of one replica, its tensor parallel size.
@@ -48,7 +65,7 @@ class WeightPush:
     def __init__(
         self,
         transport: Transport,
-        module: torch.nn.Module,
+        weights: GatheredWeights,
         handle: "DeploymentHandle",
         *,
         num_replicas: int,
@@ -56,10 +73,8 @@ class WeightPush:
         namespace: str,
         timeout_s: float,
     ) -> None:
-        from vllm.distributed.weight_transfer import ModuleSource
-
         self._transport = transport
-        self._source = ModuleSource(module)
+        self._source = _source(weights)
         self._replicas = ReplicaGroup(handle, num_replicas, timeout_s)
         self._num_workers = num_replicas * workers_per_replica
         self._workers_per_replica = workers_per_replica
@@ -119,19 +134,33 @@ class WeightPush:
         )
 
 
-def weight_push(config: RunConfig, module: torch.nn.Module, handle: "DeploymentHandle") -> WeightPush | None:
-    """What gives the weights of `module` to the engines; None where they pull them (object_store)."""
+def weight_push(config: RunConfig, weights: GatheredWeights, handle: "DeploymentHandle") -> WeightPush | None:
+    """What gives the weights to the engines; None where they pull them (object_store)."""
     if config.weights.transfer == "object_store":
         return None
     return WeightPush(
         config.weights.transfer,
-        module,
+        weights,
         handle,
         num_replicas=config.rollout.num_replicas,
         workers_per_replica=config.rollout.tensor_parallel_size,
         namespace=NAMESPACE,
         timeout_s=config.weights.timeout_s,
     )
+
+
+def _source(weights: GatheredWeights) -> "WeightSource":
+    """The same, as vLLM's transports want it."""
+    from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
+
+    class Source(WeightSource):
+        def metadata(self) -> list[ParamMeta]:
+            return [ParamMeta(spec.name, spec.dtype, spec.shape) for spec in weights.specs()]
+
+        def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+            return iter(weights)
+
+    return Source()
 
 
 class ReplicaGroup:

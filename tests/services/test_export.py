@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from model_kinds import tiny
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
-from services.learner.export import export
+from services.learner.export import export, export_dtype
+from services.learner.whole_weights import WholeWeights
 
 
 @pytest.fixture
@@ -26,13 +27,18 @@ def source(tmp_path: Path, tiny_model) -> Path:
     return folder
 
 
+def write(model: PreTrainedModel, source: Path, out: Path, **options: int) -> None:
+    weights = WholeWeights(model, export_dtype(str(source), torch.float32), torch.device("cpu"))
+    export(weights.specs(), weights, str(source), out, **options)
+
+
 def test_the_folder_is_whole(source: Path, tmp_path: Path) -> None:
     trained = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     with torch.no_grad():
         for parameter in trained.parameters():
             parameter.add_(0.01)
     out = tmp_path / "export"
-    export(trained.state_dict(), str(source), out, torch.float32)
+    write(trained, source, out)
     for name in (
         "config.json", "generation_config.json", "chat_template.jinja", "special_tokens_map.json",
         "merges.txt", "tokenizer_config.json",
@@ -50,7 +56,20 @@ def test_the_folder_is_whole(source: Path, tmp_path: Path) -> None:
 
 def test_a_source_without_sampling_defaults_gets_end_tokens(source: Path, tmp_path: Path) -> None:
     (source / "generation_config.json").unlink()
-    state = AutoModelForCausalLM.from_pretrained(source).state_dict()
-    export(state, str(source), tmp_path / "export", torch.float32)
+    write(AutoModelForCausalLM.from_pretrained(source), source, tmp_path / "export")
     written = json.loads((tmp_path / "export" / "generation_config.json").read_text())
     assert written["eos_token_id"] == AutoTokenizer.from_pretrained(source).eos_token_id
+
+
+def test_large_weights_are_spread_over_files(source: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(source)
+    out = tmp_path / "export"
+    write(model, source, out, largest_file=6000)
+    files = sorted(file.name for file in out.glob("*.safetensors"))
+    assert len(files) > 2
+    assert files[0] == f"model-00001-of-{len(files):05}.safetensors"
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(2 * parameter.numel() for parameter in model.parameters())
+    loaded = AutoModelForCausalLM.from_pretrained(out).state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded[name], tensor), name

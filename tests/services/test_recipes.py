@@ -1,4 +1,4 @@
-"""The recipes of the paper's runs: planned without error, with GPUs split as the plan itself would split them."""
+"""The recipes of the paper's runs: planned without error, GPUs split as the plan itself would."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def problem(file: Path, overrides: Sequence[str] = ()) -> str:
 
 def test_a_recipe_is_laid_over_the_one_it_extends(tmp_path: Path) -> None:
     write(tmp_path, "first", "extends: kk-tiny-trrd", "seed: 7", "learner: {lr: 0.5, betas: [0.1, 0.2]}")
-    second = write(tmp_path, "second", "extends: first.yaml", "name: second", "learner: {betas: [0.3, 0.4]}")
+    changes = ("extends: first.yaml", "name: second", "learner: {betas: [0.3, 0.4]}")
+    second = write(tmp_path, "second", *changes)
     base, config = load(Path("kk-tiny-trrd")), load(second, ["learner.lr=0.25"])
     assert (config.name, config.seed, config.learner.lr, config.learner.betas) == (
         "second",

@@ -109,14 +109,17 @@ def _train(
     for step in range(2 if resume else 0, steps):
         rows = TrainingRows(table.take(plans[rank].rows), plans[rank])
         statistics = policy.train_on(rows, objective, step)
-    state = policy.full_state_dict()
+    state = {name: tensor.clone() for name, tensor in policy.whole_weights(torch.float32)}
     if not resume:
         Path(out, "checkpoint").mkdir(exist_ok=True)
         policy.save(Path(out) / "checkpoint")
     policy.export(Path(out) / "export")
     nobody: Any = None
-    if (push := weight_push(config, policy.module.model, nobody)) is not None:
+    if (push := weight_push(config, policy.whole_weights(torch.bfloat16), nobody)) is not None:
         state = {name: tensor.clone() for name, tensor in push._source}  # a collective call
+        assert [(meta.name, meta.shape) for meta in push._source.metadata()] == [
+            (name, tuple(tensor.shape)) for name, tensor in state.items()
+        ]
     if rank == 0:
         torch.save(state, f"{out}/state.pt")
         Path(out, "statistics.json").write_text(json.dumps({k: s.mean for k, s in statistics.items()}))
@@ -212,7 +215,7 @@ def test_a_push_sends_every_weight_whole_under_its_name_in_the_model(
     gpus = {"rollout__num_gpus": 1, "learner__num_gpus": 1}  # the recipe's; the ranks compute on CPUs
     sent, _ = _run(folder, tmp_path / "sent", ranks=2, learner__workers=2, weights__transfer="nccl", **gpus)
     assert {name: (each.shape, each.dtype) for name, each in sent.items()} == {
-        name: (each.shape, each.dtype) for name, each in whole[0].items()
+        name: (each.shape, torch.bfloat16) for name, each in whole[0].items()
     }
 
 

@@ -1,0 +1,77 @@
+"""Each rank reads its own rows of the weights, equal to the bit to what transformers reads whole."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from model_kinds import tiny
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rlad_core.config import LearnerConfig
+from services.learner.loading import empty_policy, load_weights, make_ready
+from services.learner.sharding import learner_mesh, shard
+from services.learner.weight_files import WeightFiles
+from services.learner.whole_weights import WholeWeights
+
+CPU = torch.device("cpu")
+
+
+def source(folder: Path, tokenizer: Path, kind: str, **saving: str) -> Path:
+    tiny(kind, attention="eager", dtype=torch.bfloat16).save_pretrained(folder, **saving)
+    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
+    return folder
+
+
+def load(rank: int, ranks: int, folder: str, out: str, learner: LearnerConfig, dtype: torch.dtype) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=ranks)
+    torch.set_num_threads(1)
+    module = empty_policy(folder, CPU, 64)
+    shard(module, learner, dtype, learner_mesh("cpu", ranks, learner.fsdp_size))
+    read = load_weights(module, folder, CPU, 64)
+    make_ready(module, dtype, CPU)  # its passes are those of the model
+    state = {name: tensor.clone() for name, tensor in WholeWeights(module.model, torch.float32, CPU)}
+    largest = max(parameter.to_local().nbytes for parameter in module.parameters())  # type: ignore[operator]
+    torch.save({"state": state, "read": read, "largest": largest}, f"{out}/rank-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ranks", "dtype", "learner"),
+    [
+        ("qwen3", 2, torch.float32, LearnerConfig()),
+        ("llama, tied", 3, torch.bfloat16, LearnerConfig(gradients="scattered")),
+        ("llama", 2, torch.bfloat16, LearnerConfig(cpu_offload=True)),
+        pytest.param(
+            "qwen2", 4, torch.float32, LearnerConfig(workers=4, fsdp_size=2), marks=pytest.mark.long
+        ),
+    ],
+)
+def test_a_rank_reads_its_rows(
+    kind: str, ranks: int, dtype: torch.dtype, learner: LearnerConfig, tmp_path: Path, tiny_model
+) -> None:
+    folder = source(tmp_path / "model", tiny_model.path, kind, max_shard_size="10KB")
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    arguments = (ranks, str(folder), str(tmp_path), learner, dtype)
+    mp.start_processes(load, args=arguments, nprocs=ranks, start_method="forkserver")
+    found = [torch.load(tmp_path / f"rank-{rank}.pt") for rank in range(ranks)]
+    expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    wanted = dict(expected.named_parameters())
+    for each in found:
+        assert each["state"].keys() == wanted.keys()
+        for name, tensor in each["state"].items():
+            assert torch.equal(tensor, wanted[name]), name
+    stored = sum(2 * parameter.numel() for parameter in wanted.values())
+    copies = ranks // (learner.fsdp_size or ranks)
+    assert sum(each["read"] for each in found) == copies * stored  # every byte once a copy
+    assert max(each["read"] for each in found) < 1.2 * copies * stored / ranks
+
+
+def test_pickled_weights_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"are pickled .*save_pretrained"):
+        WeightFiles(str(tmp_path))
+    (tmp_path / "pytorch_model.bin").unlink()
+    with pytest.raises(ValueError, match="has no weights"):
+        WeightFiles(str(tmp_path))
