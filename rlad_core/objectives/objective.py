@@ -39,6 +39,10 @@ class Objective(Section):
     scales_advantage: ClassVar[bool] = True
     """Whether a group's advantages are divided by the standard deviation of its rewards."""
 
+    needs_entropy: ClassVar[bool] = False
+    """Whether every batch must have the policy's entropy; others have it in the steps that measure it
+    (``learner.entropy_every``)."""
+
     kind: str = Field(description="A method's name, or the place of a class of your own: file.py:Name.")
     aggregation: Aggregation = Field(
         default="sequence_mean",

@@ -30,6 +30,7 @@ from services.base import telemetry
 from services.base.telemetry import span
 from services.learner.export import export, export_dtype
 from services.learner.loading import empty_policy, load_weights, make_ready
+from services.learner.optimizers import make_optimizer, set_learning_rate
 from services.learner.sharding import keeps_gradients_local, learner_mesh, shard, synchronise
 from services.learner.training_rows import TrainingRows
 from services.learner.whole_weights import WholeWeights
@@ -52,6 +53,7 @@ class TrainedPolicy:
         self._device = device
         self._world = dist.get_world_size()
         self._pair_cost = pair_cost_of(model_folder)
+        self._with_entropy = True
         torch.manual_seed(config.seed)
         learner = config.learner
         dtype = getattr(torch, config.policy.dtype)
@@ -67,9 +69,7 @@ class TrainedPolicy:
         self._local = keeps_gradients_local(module, learner)
         if learner.compile == "on" or (learner.compile == "auto" and device.type == "cuda"):
             compile_layers(layers, tell=partial(telemetry.log, level="warning"))
-        self.optimizer = torch.optim.AdamW(
-            self.module.parameters(), lr=learner.lr, betas=learner.betas, weight_decay=learner.weight_decay
-        )
+        self.optimizer = make_optimizer(module.parameters(), learner)
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of a step of the run: warm-up and schedule start anew with each stage."""
@@ -100,8 +100,9 @@ class TrainedPolicy:
                 rows.old_logprobs = self._response_logprobs(rows, later)
         statistics: Statistics = {}
         stage_step = self._config.position(step).step
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
+        set_learning_rate(self.optimizer, self.learning_rate(step))
+        every = self._config.learner.entropy_every
+        self._with_entropy = objective.needs_entropy or (every > 0 and step % every == 0)
         with span("update", items=len(rows), tokens=rows.response_tokens):
             for index in range(count):
                 _add(statistics, self._optimizer_step(rows, index, objective, stage_step))
@@ -119,7 +120,7 @@ class TrainedPolicy:
             last = number == len(batches) - 1
             synchronise(self._fsdp, last=last, local=self._local, copies=self._copies)
             packed = (rows.pack(members) if members.size else filler()).to(self._device)
-            logprobs, entropy = self.module(packed, with_entropy=True)
+            logprobs, entropy = self.module(packed, with_entropy=self._with_entropy)
             if not members.size:
                 (logprobs.sum() * 0.0).backward()
                 continue
