@@ -1,4 +1,4 @@
-"""Where weights and gradients lie changes nothing of a step: one step of SGD, which moves by the gradients."""
+"""Where weights and gradients lie changes nothing of a step: one step of SGD, which moves by gradients."""
 
 from importlib.util import find_spec
 from pathlib import Path
