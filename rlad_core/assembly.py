@@ -44,6 +44,7 @@ def plan_shards(
     ranks: int,
     token_weights: TokenWeights,
     pair_cost: float = 0.0,
+    counted: npt.NDArray[np.bool_] | None = None,
 ) -> list[ShardPlan]:
     """Plan which rank trains on which rows, and in which optimizer step.
 
@@ -56,6 +57,8 @@ def plan_shards(
             ``Objective.token_weights``.
         pair_cost: what attention to a token costs beside the rest of a pass, see
             `rlad_core.sizing.Shape.pair_cost`. Ranks get shards of equal cost; mini-batches, equal tokens.
+        counted: bool [N], rows whose tokens count in the loss: the others get weight 0, and no denominator
+            knows of them. None: all.
 
     Returns:
         One plan a rank. Every row is in exactly one; all ranks have the same set of mini-batches in mind,
@@ -82,7 +85,9 @@ def plan_shards(
         for index, members in enumerate(balanced_shards(loads, min(mini_batches, loads.size))):
             rows = np.flatnonzero(np.isin(group, members))
             mini_batch[rows] = index
-            weights[rows] = token_weights(responses[rows])
+            kept = rows if counted is None else rows[counted[rows]]
+            if kept.size:
+                weights[kept] = token_weights(responses[kept])
             for rank, shard in enumerate(balanced_shards(costs(tokens[rows], pair_cost), ranks)):
                 per_rank[rank].append(rows[shard])
     plans = []

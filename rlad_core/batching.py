@@ -7,7 +7,7 @@ one forward pass takes.
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,24 @@ class PackedBatch:
     def max_length(self) -> int:
         """Tokens of the longest sequence."""
         return int(self.cu_seqlens.diff().max())
+
+    def with_alternatives(self, places: Indices, token_ids: Sequence[int]) -> "PackedBatch":
+        """The same batch, that also asks for other tokens in place of some response tokens.
+
+        ``response_index`` and ``response_ids`` get ``len(places) * len(token_ids)`` more entries at the end,
+        place by place; all else stays.
+
+        Args:
+            places: int64 [P], numbers of response tokens, 0..R-1.
+            token_ids: what could stand there.
+        """
+        at = self.response_index[torch.from_numpy(places)].repeat_interleave(len(token_ids))
+        ids = torch.tensor(token_ids, dtype=torch.int64).repeat(len(places))
+        return replace(
+            self,
+            response_index=torch.cat([self.response_index, at]),
+            response_ids=torch.cat([self.response_ids, ids]),
+        )
 
     def to(self, device: torch.device | str) -> "PackedBatch":
         """The same batch on `device`."""

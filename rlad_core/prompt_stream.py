@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from rlad_core import schema
 from rlad_core.config import EvaluationRecipe, RunConfig
+from rlad_core.language_model.chat import OWN, ChatFormat
 from rlad_core.tasks import Part, Prompt, Task
 from rlad_core.turn import opened_by, rest_of
 
@@ -39,13 +40,17 @@ class PromptTables:
     """Prompts as the policy reads them.
 
     Args:
-        tokenizer: the policy's, with a chat template.
+        tokenizer: the policy's, with a chat template unless `chat` has one.
         cut_at: tokens that a longer prompt keeps: its longest message loses its beginning. None: it stays as
             it is.
+        chat: how a chat becomes text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, cut_at: int | None = None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, cut_at: int | None = None, chat: ChatFormat = OWN
+    ) -> None:
         self._tokenizer = tokenizer
+        self._chat = chat
         self._limit = cut_at
         self.fingerprint = schema.tokenizer_fingerprint(tokenizer.get_vocab())
 
@@ -105,8 +110,7 @@ class PromptTables:
         )
 
     def _text(self, messages: list[dict[str, str]]) -> str:
-        text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return str(text)
+        return self._chat.text(self._tokenizer, messages)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return list(self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]) if texts else []
@@ -145,7 +149,7 @@ class PromptStream:
         self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, selection: Selection = Selection()
     ) -> None:
         self._tasks = tasks_of(config)
-        self._tables = PromptTables(tokenizer, cut_at=selection.limit)
+        self._tables = PromptTables(tokenizer, cut_at=selection.limit, chat=config.policy.chat)
         self._prompts = training_prompts(config, self._tasks, selection)
         if not self._prompts:
             raise ValueError("there is no prompt to train on")

@@ -119,3 +119,6 @@ class TokenizerInfo(BaseModel):
     vocabulary: dict[str, int] = Field(description="Token -> id, added tokens included.")
     special_tokens: dict[str, str] = Field(description="Such as eos_token -> <|im_end|>.")
     chat_template: str | None
+    end_token_ids: list[int] = Field(
+        default=[], description="Every token that ends a turn, by tokenizer and generation config."
+    )

@@ -22,6 +22,7 @@ def evaluation_problems(config: EvaluationRecipe) -> list[Problem]:
     return [
         *_lengths(config),
         *_sampling(config),
+        *_truncation(config),
         *task_problems(config),
         *_engine("rollout", config.rollout),
         *_cluster(config),
@@ -37,6 +38,7 @@ def run_problems(config: RunConfig) -> list[Problem]:
         *judging_problems(config),
         *(problem for index, stage in enumerate(config.stages) for problem in _stage(config, index, stage)),
         *_batches(config),
+        *_schedule(config),
         *_devices(config),
     ]
 
@@ -70,6 +72,54 @@ def _sampling(config: EvaluationRecipe) -> Iterator[Problem]:
             settings.samples,
             "at temperature 0 all of them are the same. Write 1, or evaluation.temperature above 0",
         )
+
+
+def _truncation(config: EvaluationRecipe) -> Iterator[Problem]:
+    """The settings of the overlong penalty belong together."""
+    rollout = config.rollout
+    if rollout.truncated == "penalise":
+        if rollout.overlong_buffer is None:
+            yield Problem(
+                "rollout.overlong_buffer",
+                None,
+                "truncated: penalise grows over so many tokens. Write a number, such as a fifth of "
+                "rollout.max_response_length",
+            )
+        elif rollout.overlong_buffer > rollout.max_response_length:
+            yield Problem(
+                "rollout.overlong_buffer",
+                rollout.overlong_buffer,
+                f"is above rollout.max_response_length. Write at most {rollout.max_response_length}",
+            )
+        return
+    for name in ("overlong_buffer", "overlong_penalty"):
+        if (value := getattr(rollout, name)) != type(rollout).model_fields[name].default:
+            yield Problem(
+                f"rollout.{name}",
+                value,
+                f"has no effect with truncated: {rollout.truncated}. Write truncated: penalise, or leave it "
+                "out",
+            )
+
+
+def _schedule(config: RunConfig) -> Iterator[Problem]:
+    learner = config.learner
+    if not learner.min_lr:
+        return
+    if learner.schedule == "constant":
+        yield Problem(
+            "learner.min_lr",
+            learner.min_lr,
+            "has no effect with schedule: constant. Write 0, or schedule: cosine",
+        )
+    for index, stage in enumerate(config.stages):
+        peak = stage.lr or learner.lr
+        if learner.min_lr > peak:
+            yield Problem(
+                "learner.min_lr",
+                learner.min_lr,
+                f"is above the peak of stages.{index} ({stage.label}), {peak:g}. Write at most {peak:g}",
+            )
 
 
 def _budgets(config: RunConfig) -> Iterator[Problem]:
@@ -170,6 +220,12 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
                 f"{place}.tensor_parallel_size",
                 teacher.tensor_parallel_size,
                 "the torch engine runs on one device. Write 1, or engine: vllm",
+            )
+        if teacher.engine == "torch" and teacher.engine_args:
+            yield Problem(
+                f"{place}.engine_args",
+                teacher.engine_args,
+                "are vLLM's, and the torch engine has none. Write {}, or engine: vllm",
             )
 
 

@@ -7,10 +7,11 @@ and may exceed the cores.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from rlad_core.config.engine_args import OF_ROLLOUT, OF_TEACHER, checked
 from rlad_core.sections.base import Section
 from rlad_core.sections.paths import ModelReference
 from rlad_core.sections.resume import Fixed, Free
@@ -68,6 +69,9 @@ class RolloutEngine(EngineSettings):
         default=256, description="Responses one engine generates at the same time."
     )
     max_num_batched_tokens: Free[PositiveInt] = Field(default=8192, description="Tokens of one engine step.")
+    engine_args: Free[Annotated[dict[str, Any], AfterValidator(checked(OF_ROLLOUT))]] = Field(
+        default={}, description="Further arguments of vLLM's engine, by vLLM's names: {enforce_eager: true}."
+    )
     timeout_s: Free[PositiveFloat] = Field(
         default=1800.0, description="Longest wait for the groups of one call."
     )
@@ -87,6 +91,9 @@ class TeacherEngine(EngineSettings):
     )
     gpu_memory_utilization: Free[Share] = Field(
         default=0.4, description="Share of a GPU's memory for engine vllm."
+    )
+    engine_args: Fixed[Annotated[dict[str, Any], AfterValidator(checked(OF_TEACHER))]] = Field(
+        default={}, description="Further arguments of vLLM's engine, by vLLM's names: {quantization: fp8}."
     )
 
 

@@ -4,7 +4,7 @@ Units are in the names (``_s`` seconds, ``_gib`` GiB, ``length`` and ``tokens`` 
 """
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -19,8 +19,9 @@ from rlad_core.config.engines import (
     UpdateTimeout,
 )
 from rlad_core.config.learner_memory import LearnerMemory
+from rlad_core.language_model.chat import ChatFormat
 from rlad_core.sections.base import Section
-from rlad_core.sections.paths import ModelReference, OutputFolder
+from rlad_core.sections.paths import ModelReference, OutputFolder, TemplateText
 from rlad_core.sections.resume import Fixed, Free, Grows
 
 
@@ -48,6 +49,26 @@ class PolicyConfig(Section):
         description="drop: they are left out and named; truncate_left: their longest message loses its "
         "beginning; refuse: the run does not start.",
     )
+
+    stop_token_ids: Fixed[tuple[NonNegativeInt, ...] | None] = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        description="Tokens that end a response; null: every end token that tokenizer and generation config "
+        "name, the teacher's too.",
+    )
+    chat_template: Fixed[TemplateText | None] = Field(
+        default=None,
+        description="A file with a Jinja chat template, or its text; null: the tokenizer's own.",
+    )
+    chat_template_kwargs: Fixed[dict[str, Any]] = Field(
+        default={}, description="Variables of the chat template, such as {enable_thinking: false}."
+    )
+
+    @property
+    def chat(self) -> ChatFormat:
+        """How a chat becomes a prompt."""
+        return ChatFormat(self.chat_template, self.chat_template_kwargs)
 
     @property
     def prompt_limit(self) -> int:
@@ -79,6 +100,19 @@ class RolloutConfig(RolloutEngine):
     max_staleness: Fixed[Literal[0]] = Field(
         default=0, description="Versions a token may lag behind; 0: strictly on-policy."
     )
+    truncated: Fixed[Literal["keep", "mask", "penalise"]] = Field(
+        default="keep",
+        description="Responses that were cut off. mask: none of their tokens counts in the loss; penalise: "
+        "what comes near the limit loses reward, by DAPO's overlong penalty.",
+    )
+    overlong_buffer: Fixed[PositiveInt | None] = Field(
+        default=None,
+        description="Tokens before the limit over which the penalty grows to overlong_penalty (DAPO: 4096 "
+        "of 20480).",
+    )
+    overlong_penalty: Fixed[PositiveFloat] = Field(
+        default=1.0, description="Reward that a response loses which is as long as the limit or cut off."
+    )
 
 
 class LearnerConfig(LearnerMemory):
@@ -90,8 +124,9 @@ class LearnerConfig(LearnerMemory):
     )
     schedule: Fixed[Literal["constant", "linear", "cosine"]] = Field(
         default="constant",
-        description="After the warm-up; linear and cosine fall to 0 at the end of each stage.",
+        description="After the warm-up; linear and cosine fall to min_lr at the end of each stage.",
     )
+    min_lr: Fixed[NonNegativeFloat] = Field(default=0.0, description="Where linear and cosine schedules end.")
     warmup_steps: Fixed[NonNegativeInt] = Field(
         default=0, description="Steps of linear warm-up at the start of each stage."
     )

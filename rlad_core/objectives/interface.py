@@ -35,6 +35,11 @@ class TokenBatch:
         advantages: the response's advantage, repeated for each of its tokens.
         weights: what a token's loss counts, from ``Objective.token_weights`` of the *global* batch.
         is_last: bool, the last token of its response.
+        is_end: bool, a token with which its response ended by itself: never one of a response that was cut
+            off.
+        policy_end_logprobs: log of the probability that pi_theta gives to all end tokens together, with its
+            gradient. It means something where ``is_end`` says so, and only there.
+        old_end_logprobs: the same of pi_old.
         is_correct: bool, the token's response was right.
         group_has_correct: bool, some response of the token's group was right.
         entropy: entropy of pi_theta at the token, in nats, with its gradient.
@@ -50,6 +55,9 @@ class TokenBatch:
     advantages: Tensor
     weights: Tensor
     is_last: Tensor | None
+    is_end: Tensor | None
+    policy_end_logprobs: Tensor | None
+    old_end_logprobs: Tensor | None
     is_correct: Tensor | None
     group_has_correct: Tensor | None
     entropy: Tensor | None
@@ -63,6 +71,9 @@ class TokenBatch:
         advantages: Tensor,
         weights: Tensor,
         is_last: Tensor | None = None,
+        is_end: Tensor | None = None,
+        policy_end_logprobs: Tensor | None = None,
+        old_end_logprobs: Tensor | None = None,
         is_correct: Tensor | None = None,
         group_has_correct: Tensor | None = None,
         entropy: Tensor | None = None,
@@ -87,6 +98,9 @@ class TokenBatch:
             "advantages": advantages,
             "weights": weights,
             "is_last": is_last,
+            "is_end": is_end,
+            "policy_end_logprobs": policy_end_logprobs,
+            "old_end_logprobs": old_end_logprobs,
             "is_correct": is_correct,
             "group_has_correct": group_has_correct,
             "entropy": entropy,
@@ -104,6 +118,9 @@ class TokenBatch:
         )
 
 
+_WITH_GRADIENT = ("policy_logprobs", "policy_end_logprobs", "entropy")
+
+
 def _check(name: str, tensor: Tensor, tokens: Sequence[int], *, dimensions: int) -> None:
     if tuple(tensor.shape[:1]) != tuple(tokens) or tensor.ndim != dimensions:
         wanted = "one value" if dimensions == 1 else "k values"
@@ -111,7 +128,7 @@ def _check(name: str, tensor: Tensor, tokens: Sequence[int], *, dimensions: int)
             f"TokenBatch.{name} has shape {tuple(tensor.shape)}, but policy_logprobs has "
             f"{tuple(tokens)}; give {wanted} per response token"
         )
-    if tensor.requires_grad and name not in ("policy_logprobs", "entropy"):
+    if tensor.requires_grad and name not in _WITH_GRADIENT:
         # With old_logprobs = policy_logprobs, not detached, every gradient would silently be zero.
         raise ValueError(f"TokenBatch.{name} carries a gradient; detach it")
 

@@ -80,9 +80,9 @@ class KDRL(ClippedSurrogate):
         """Loss and statistics of one micro-batch."""
         import torch
 
-        teacher_logprobs, counts = teacher_term(batch, mask_end_token=self.mask_end_token, method="kdrl")
-        distilled = counts & self._selected(batch)
-        difference = teacher_logprobs - batch.policy_logprobs
+        term = teacher_term(batch, mask_end_token=self.mask_end_token, method="kdrl")
+        distilled = term.counts & self._selected(batch)
+        difference = term.teacher - term.policy
         # Masked before it is squared, so that whatever stands on a masked token can't reach the gradient.
         k2 = 0.5 * torch.where(distilled, difference, 0.0).square()
         beta = self.beta_at(step)
@@ -95,7 +95,7 @@ class KDRL(ClippedSurrogate):
                 "distillation_loss": Statistic.of(k2, distilled),
                 "distillation_share": Statistic.of(distilled),
                 "distillation_beta": Statistic(beta, 1.0),
-                "kl_to_teacher": Statistic.of(-difference, counts),
+                "kl_to_teacher": Statistic.of(-difference, term.counts),
             },
         )
 

@@ -40,9 +40,9 @@ class SDAR(ClippedSurrogate):
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
         import torch
 
-        teacher_logprobs, counts = teacher_term(batch, mask_end_token=self.mask_end_token, method="sdar")
+        term = teacher_term(batch, mask_end_token=self.mask_end_token, method="sdar")
         # Masked before it is multiplied, so that whatever stands on a masked token can't reach the gradient.
-        difference = torch.where(counts, teacher_logprobs - batch.policy_logprobs, 0.0)
+        difference = torch.where(term.counts, term.teacher - term.policy, 0.0)
         gate = torch.sigmoid(self.sharpness * difference.detach())
         distillation = gate * difference
         return self.surrogate(
@@ -51,8 +51,8 @@ class SDAR(ClippedSurrogate):
             batch.advantages,
             extra=self.coefficient * distillation,
             statistics={
-                "distillation_gate": Statistic.of(gate, counts),
-                "distillation_loss": Statistic.of(distillation, counts),
-                "kl_to_teacher": Statistic.of(batch.policy_logprobs - teacher_logprobs, counts),
+                "distillation_gate": Statistic.of(gate, term.counts),
+                "distillation_loss": Statistic.of(distillation, term.counts),
+                "kl_to_teacher": Statistic.of(term.policy - term.teacher, term.counts),
             },
         )

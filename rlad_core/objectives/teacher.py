@@ -1,7 +1,17 @@
-"""The teacher's log-probs of a batch, and the tokens on which they mean something."""
+"""The teacher term: what teacher and policy say of the same outcome, and on which tokens it means something.
+
+Student and teacher may end a response with different tokens (<|endoftext|> and <|im_end|>, say); what the
+teacher says of the student's own end token is then meaningless. By default all end tokens are one outcome:
+with E the union of both models' end tokens, on a token that ended its response the term compares
+log sum_E pi_T with log sum_E pi_theta, with the gradient through the sum. What has no teacher in it, such as
+GRPO's ratio, keeps the sampled token. With ``mask_end_token`` the token is left out of the term instead.
+
+The last token of a response that was cut off is no end token.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -13,26 +23,41 @@ if TYPE_CHECKING:
 
 MaskEndToken = Annotated[
     bool,
-    Field(description="Leave the response's last token out of the teacher term (end tokens may differ)."),
+    Field(
+        description="Leave the end token of a response out of the teacher term; false: all end tokens of "
+        "policy and teacher are one outcome."
+    ),
 ]
 
 
-def teacher_term(batch: TokenBatch, *, mask_end_token: bool, method: str) -> tuple[Tensor, Tensor]:
-    """Teacher log-probs and where they count.
+@dataclass(frozen=True, eq=False)
+class TeacherTerm:
+    """Log-probs of the same outcomes, [T] each.
 
-    Student and teacher may end a turn with different tokens (<|endoftext|> and <|im_end|>, say); the
-    teacher's log-prob of a response's last token is then meaningless and ``mask_end_token`` leaves it out.
+    Attributes:
+        teacher: log pi_T.
+        policy: log pi_theta, with its gradient.
+        old: log pi_old.
+        counts: bool, where they mean something.
+    """
+
+    teacher: Tensor
+    policy: Tensor
+    old: Tensor
+    counts: Tensor
+
+
+def teacher_term(batch: TokenBatch, *, mask_end_token: bool, method: str) -> TeacherTerm:
+    """What a teacher term is computed from.
 
     Args:
         batch: the micro-batch.
-        mask_end_token: whether last tokens are left out.
+        mask_end_token: whether end tokens are left out.
         method: who asks, for the error.
 
-    Returns:
-        ``(log pi_T [T], counts [T] bool)``.
-
     Raises:
-        ValueError: the batch has no teacher log-probs, or no ``is_last`` though it is needed.
+        ValueError: the batch has no teacher log-probs; or no ``is_end``, or no end tokens of the policy,
+            though they are needed.
     """
     import torch
 
@@ -41,8 +66,23 @@ def teacher_term(batch: TokenBatch, *, mask_end_token: bool, method: str) -> tup
             f"{method} needs the teacher's log-probs, but TokenBatch.teacher_logprobs is None; "
             "have the rollouts scored by a teacher, or choose an objective without one (grpo)"
         )
-    if not mask_end_token:
-        return batch.teacher_logprobs, torch.ones_like(batch.teacher_logprobs, dtype=torch.bool)
-    if batch.is_last is None:
-        raise ValueError(f"{method} with mask_end_token needs TokenBatch.is_last, which is None")
-    return batch.teacher_logprobs, ~batch.is_last
+    teacher, policy, old = batch.teacher_logprobs, batch.policy_logprobs, batch.old_logprobs
+    counts = torch.ones_like(teacher, dtype=torch.bool)
+    outcome = batch.teacher_end_logprobs
+    if not mask_end_token and outcome is None:
+        return TeacherTerm(teacher, policy, old, counts)
+    if (ends := batch.is_end) is None:
+        raise ValueError(f"{method} needs TokenBatch.is_end, which is None")
+    if mask_end_token or outcome is None:
+        return TeacherTerm(teacher, policy, old, ~ends)
+    if batch.policy_end_logprobs is None or batch.old_end_logprobs is None:
+        raise ValueError(
+            f"{method} has the teacher's log-probs of all end tokens together, and needs the policy's: "
+            "TokenBatch.policy_end_logprobs and old_end_logprobs"
+        )
+    return TeacherTerm(
+        torch.where(ends, outcome, teacher),
+        torch.where(ends, batch.policy_end_logprobs, policy),
+        torch.where(ends, batch.old_end_logprobs, old),
+        counts,
+    )

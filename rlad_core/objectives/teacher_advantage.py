@@ -60,9 +60,10 @@ class TeacherAdvantage(ClippedSurrogate):
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
         import torch
 
-        teacher_logprobs, counts = teacher_term(batch, mask_end_token=self.mask_end_token, method=self.label)
+        term = teacher_term(batch, mask_end_token=self.mask_end_token, method=self.label)
+        counts = term.counts
         # Masked before anything is made of it, so that whatever stands on a masked token reaches nothing.
-        log_ratio = (teacher_logprobs - batch.old_logprobs).masked_fill(~counts, 0.0)
+        log_ratio = (term.teacher - term.old).masked_fill(~counts, 0.0)
         advantages = torch.where(counts, self.token_advantages(log_ratio, batch), self.on_other_tokens(batch))
         return self.surrogate(
             batch,
@@ -71,7 +72,7 @@ class TeacherAdvantage(ClippedSurrogate):
             statistics={
                 "teacher_log_ratio": Statistic.of(-log_ratio, counts),
                 "token_advantage": Statistic.of(advantages, counts),
-                "kl_to_teacher": Statistic.of(batch.policy_logprobs - teacher_logprobs, counts),
+                "kl_to_teacher": Statistic.of(term.policy - term.teacher, counts),
                 **self.own_statistics(log_ratio, advantages, counts),
             },
         )

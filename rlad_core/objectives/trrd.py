@@ -15,7 +15,8 @@ What to know of it:
 - At the first update pi_theta = pi_old, so rho isn't 1 but (pi_old / pi_T)^(1 - alpha) within the clamp: a
   part of the tokens starts outside the clip range and gets no gradient. ``clip_fraction_low`` and ``_high``
   show how many.
-- A masked end token is anchored to the old policy alone, that is, treated as in GRPO.
+- A masked end token is anchored to the old policy alone, that is, treated as in GRPO. Where end tokens are
+  one outcome, the old policy's part keeps the sampled token and the teacher's takes all of them.
 
 Statistics beside the surrogate's: ``teacher_log_ratio``, the mean of log pi_theta - log pi_T as it enters
 the ratio (clamped), and ``teacher_log_ratio_clamped_share``, both over the tokens on which the teacher
@@ -61,10 +62,9 @@ class TRRD(ClippedSurrogate):
         if not self.needs_teacher:
             return self.surrogate(batch, log_ratio, batch.advantages)
 
-        teacher_logprobs, counts = teacher_term(
-            batch, mask_end_token=self.mask_end_token, method=f"trrd with alpha {self.alpha}"
-        )
-        unclamped = batch.policy_logprobs - teacher_logprobs
+        term = teacher_term(batch, mask_end_token=self.mask_end_token, method=f"trrd with alpha {self.alpha}")
+        counts = term.counts
+        unclamped = term.policy - term.teacher
         teacher_log_ratio = unclamped
         if self.teacher_clamp is not None:
             teacher_log_ratio = unclamped.clamp(-self.teacher_clamp, self.teacher_clamp)

@@ -33,10 +33,10 @@ def check(
         PromptsRefusedError: the data cannot be read, the recipe refuses what was found, nothing is left of a
             part; or a resumed run's prompts have changed, or do not fit any more.
     """
-    if not getattr(tokenizer, "chat_template", None):
+    if not config.policy.chat.is_there(tokenizer):
         raise PromptsRefusedError(
             "the policy's tokenizer has no chat template, so nothing can be asked. Take an instruction-tuned "
-            "model, or give tokenizer_config.json a chat_template"
+            "model, or write policy.chat_template"
         )
     look = Look(config, tokenizer, progress, earlier, held_out)
     found = look.all()

@@ -37,8 +37,8 @@ class Look:
         cut = config.policy.longer_prompts == "truncate_left"
         self._cut_at = (self._limit if cut else None) if earlier is None else earlier.selection.limit
         self._tokenizer = tokenizer
-        self._whole = PromptTables(tokenizer)
-        self._tables = PromptTables(tokenizer, cut_at=self._cut_at)
+        self._whole = PromptTables(tokenizer, chat=config.policy.chat)
+        self._tables = PromptTables(tokenizer, cut_at=self._cut_at, chat=config.policy.chat)
         self._found = Checked()
         self.empty: list[str] = []
         """Parts of which nothing is left."""

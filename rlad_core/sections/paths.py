@@ -71,11 +71,24 @@ def _model(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
+def _text(value: Any, info: ValidationInfo) -> Any:
+    """What has no brace is no template, but a file that holds one."""
+    if not isinstance(value, str) or not value or "{" in value:
+        return value
+    file = folder_of(value, info) / expanded(value)
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be read ({error}). Write a file with the template, or its text") from error
+
+
 RecipePath = Annotated[str, BeforeValidator(_path), Field(min_length=1)]
 """A file or folder; absolute once it is read."""
 OutputFolder = Annotated[str, BeforeValidator(_output)]
 """A folder that is written to, relative to where one types."""
 CodePlace = Annotated[str, BeforeValidator(_place)]
 """A user's class or function, see `rlad_core.sections.code`; a file's path is absolute once it is read."""
+TemplateText = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+"""A template's text, or the file that holds it, whose text is kept from then on."""
 ModelReference = Annotated[str, BeforeValidator(_model)]
 """A folder in Hugging Face layout, a hub id, or rlad:NAME."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlad_core.client.forms import TokenizerInfo
+from rlad_core.language_model.end_tokens import end_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,11 +27,14 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def tokenizer_info(tokenizer: PreTrainedTokenizerBase) -> TokenizerInfo:
-    """What `TokenizerInfo` says of a tokenizer."""
+def tokenizer_info(tokenizer: PreTrainedTokenizerBase, model: str) -> TokenizerInfo:
+    """What `TokenizerInfo` says of the tokenizer of a model, a folder or hub id."""
     special = {
         name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
     }
     return TokenizerInfo(
-        vocabulary=tokenizer.get_vocab(), special_tokens=special, chat_template=tokenizer.chat_template
+        vocabulary=tokenizer.get_vocab(),
+        special_tokens=special,
+        chat_template=tokenizer.chat_template,
+        end_token_ids=list(end_tokens(tokenizer, model)),
     )

@@ -100,7 +100,12 @@ def reach_teacher(
         return _OwnTeacher(settings)
     if isinstance(settings, ServeTeacher):
         handle = serve.get_app_handle(ServiceNames(run).teacher_app(place))
-        return HandleTeacher(handle, resolve_model(settings.model), timeout_s=settings.timeout_s)
+        return HandleTeacher(
+            handle,
+            resolve_model(settings.model),
+            timeout_s=settings.timeout_s,
+            tells_end_tokens=settings.engine == "torch",
+        )
     reach = {
         "token": token,
         "say": say,

@@ -48,9 +48,12 @@ class Evaluator:
         names = ServiceNames(recipe.name)
         self._services = Responses(names.rollout(), names.verifier(), recipe.rollout.timeout_s)
         self._answers = ANSWERS.empty_table()
+        self._stop_token_ids = recipe.policy.stop_token_ids or ()
         with loading():
             self._selection = selection or Selection()
-            self._tables = PromptTables(load_tokenizer(model_folder), cut_at=self._selection.limit)
+            self._tables = PromptTables(
+                load_tokenizer(model_folder), cut_at=self._selection.limit, chat=recipe.policy.chat
+            )
 
     @functools.cached_property
     def _questions(self) -> Questions:
@@ -60,6 +63,10 @@ class Evaluator:
     @functools.cached_property
     def _table(self) -> pa.Table:
         return self._tables.table(self._questions.distinct)
+
+    def end_with(self, stop_token_ids: tuple[int, ...]) -> None:
+        """Have responses end with these tokens, as those that are trained on do."""
+        self._stop_token_ids = stop_token_ids
 
     async def evaluate(self, version: int) -> list[EvaluationRow]:
         """Accuracy of policy version `version` on the held-out prompts, a row per subset.
@@ -73,7 +80,7 @@ class Evaluator:
         sampling = Sampling(
             settings.temperature, settings.top_p, recipe.evaluation_response_length, recipe.seed
         )
-        model = DeployedModel(self._table, sampling, version=version)
+        model = DeployedModel(self._table, sampling, version=version, stop_token_ids=self._stop_token_ids)
         model.begin(self._services, in_flight=recipe.rollout.max_num_seqs * recipe.rollout.num_replicas)
         told: list[dict[str, Any]] = []
 

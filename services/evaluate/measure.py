@@ -161,11 +161,12 @@ def _respondent(model: Model, plan: EvaluationPlan) -> Respondent:
         args = model.engine
         folder = resolve_model(args.model)
         identity = folder_identity(folder) | {"dtype": args.dtype, "max_length": args.max_model_len}
-        prompts = PromptTables(load_tokenizer(folder)).table(plan.questions.distinct)
+        asked = model.recipe.policy
+        prompts = PromptTables(load_tokenizer(folder), chat=asked.chat).table(plan.questions.distinct)
         sampling = plan.sampling
         most = sampling.max_tokens or args.max_model_len
         local = Sampling(sampling.temperature, sampling.top_p, most, sampling.seed)
-        return DeployedModel(prompts, local, identity=identity)
+        return DeployedModel(prompts, local, identity=identity, stop_token_ids=asked.stop_token_ids or ())
     if isinstance(model, ServedModel):
         policy = asyncio.run(policy_of(model.url, plan.token))
         return RolloutServiceModel(_reached(model.url, plan), policy, plan.sampling, plan.concurrency)

@@ -33,7 +33,9 @@ from rlad_core import schema
 from rlad_core.advantage import group_relative_advantages
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.config import RemoteTeacher, RunConfig, ServeTeacher, resolve_model
+from rlad_core.language_model.end_tokens import end_tokens
 from rlad_core.objectives import Objective
+from rlad_core.overlong import is_cut_off
 from rlad_core.prompt_stream import PromptStream, Selection, rows_of
 from rlad_core.proxies import through
 from rlad_core.sections import code
@@ -46,11 +48,22 @@ from services.base.telemetry import span
 from services.base.tokenizer import load_tokenizer
 from services.clients.handles import ServiceNames, reach_teacher
 from services.clients.responses import Responses
-from services.clients.teachers import MismatchError, PolicyFacts, Teacher, compare_model
-from services.experience.groups import Group, GroupWorker, accepted_sequences, join_groups, step_numbers
+from services.clients.teachers import Compared, MismatchError, PolicyFacts, Teacher, compare_model
+from services.experience.ends import EndTokens
+from services.experience.groups import (
+    Group,
+    GroupWorker,
+    accepted_sequences,
+    join_groups,
+    judged_by,
+    step_numbers,
+    unchanged,
+)
 from services.experience.shards import Shard, StepFacts
 from services.rollout.settings import SamplingSettings
 from services.serve.cluster import NAMESPACE
+
+_PROBED_PROMPTS = 4
 
 
 @dataclass
@@ -81,6 +94,9 @@ class ExperienceCollector:
             self._tokenizer = load_tokenizer(model_folder)
         self._pair_cost = pair_cost_of(model_folder)
         self._stream: PromptStream
+        stop = config.policy.stop_token_ids
+        self._ends = EndTokens(stop or end_tokens(self._tokenizer, model_folder), said=stop is not None)
+        self._some_prompts: tuple[str, ...] = ()
         self._ledger = SlotLedger(config.slots)
         self._collecting: dict[int, asyncio.Task[_Batch]] = {}
         self._spans = telemetry.SpanCollector()
@@ -98,6 +114,8 @@ class ExperienceCollector:
         """
         try:
             self._stream = await asyncio.to_thread(PromptStream, self._config, self._tokenizer, selection)
+            some = self._stream.table(self._stream.prompts(range(_PROBED_PROMPTS)))
+            self._some_prompts = tuple(some.column("prompt").to_pylist())
         except Exception as error:
             raise ValueError(f"the prompts cannot be made: {code.fault(error)}") from error
 
@@ -114,21 +132,36 @@ class ExperienceCollector:
             tokens: see `services.clients.handles.teacher_tokens`. Not among the actor's arguments, which Ray
                 keeps in its control store, and so perhaps in Redis and on its disk.
         """
-        policy = PolicyFacts(self._tokenizer, self._config.policy.max_length)
+        config = self._config
+        policy = PolicyFacts(
+            self._tokenizer,
+            config.policy.max_length,
+            self._ends.stop,
+            config.policy.chat,
+            self._some_prompts,
+        )
         for place, settings in self._config.teacher_sections.items():
             try:
-                if self._config.scores_with_teacher:
+                compared = Compared()
+                if config.scores_with_teacher:
                     # Once, on this actor's event loop: a remote teacher's connections are kept.
                     teacher = self._teachers[place] = reach_teacher(
-                        self._config.name, place, settings, tokens.get(place), say=partial(self._say, place)
+                        config.name, place, settings, tokens.get(place), say=partial(self._say, place)
                     )
                     if isinstance(settings, RemoteTeacher) and (way := through(settings.url)):
                         self._say(place, f"{settings.url} is asked{way}")
-                    await teacher.probe(policy)
+                    compared = await teacher.probe(policy)
                 elif isinstance(settings, ServeTeacher):
-                    compare_model(policy, resolve_model(settings.model))
+                    compared = compare_model(policy, resolve_model(settings.model))
+                for remark in compared.remarks:
+                    self._say(place, remark)
+                self._ends.add(place, compared, [stage.objective for stage in config.stages])
             except MismatchError as error:
                 raise MismatchError(f"{place}: {error}") from error
+
+    async def end_tokens(self) -> tuple[int, ...]:
+        """Tokens that end a response, those of the teachers too once they were probed."""
+        return self._ends.stop
 
     def _say(self, place: str, text: str) -> None:
         """For whoever watches the run."""
@@ -211,6 +244,7 @@ class ExperienceCollector:
             self._ledger.advance(position, "taken")
 
     def _plan(self, step: int, table: pa.Table, groups: Sequence[str]) -> list[ShardPlan]:
+        masks = self._config.rollout.truncated == "mask" and "finish_reason" in table.column_names
         return plan_shards(
             table,
             groups=groups,
@@ -218,6 +252,7 @@ class ExperienceCollector:
             ranks=self._config.learner.workers,
             token_weights=self._config.position(step).stage.objective.token_weights,
             pair_cost=self._pair_cost,
+            counted=~is_cut_off(table) if masks else None,
         )
 
     def _hand_out(
@@ -226,7 +261,8 @@ class ExperienceCollector:
         facts.spans.extend(self._spans.take())
         facts.numbers["trained_tokens"] = int(schema.lengths(table.column("response_token_ids")).sum())
         telemetry.waiting("update", len(table))
-        shards = [Shard(step, ray.put(table.take(plan.rows)), plan, facts) for plan in plans]
+        ends = self._ends.outcome
+        shards = [Shard(step, ray.put(table.take(plan.rows)), plan, facts, ends) for plan in plans]
         return _Batch(positions, shards)
 
     def _teaches(self, group: Group, objective: Objective) -> bool:
@@ -249,12 +285,9 @@ class ExperienceCollector:
             group_size=1 if demonstrates else config.rollout.group_size,
             max_tokens=config.rollout.max_response_length,
             seed=config.seed,
+            stop_token_ids=self._ends.stop,
         )
-        scores = stage.objective.scores_with_teacher
-        workers = {
-            task: self._worker(config.teacher_of(task) if scores else None, demonstrates=demonstrates)
-            for task in {prompt.task for prompt in prompts}
-        }
+        workers = {task: self._worker(task, stage.objective) for task in {prompt.task for prompt in prompts}}
 
         async def work(row: int, position: int) -> Group:
             worker = workers[prompts[row].task]
@@ -267,12 +300,16 @@ class ExperienceCollector:
 
         return await all_of(work(row, position) for row, position in enumerate(positions))
 
-    def _worker(self, teacher: str | None, *, demonstrates: bool = False) -> GroupWorker:
-        """`teacher`: its place in the recipe, or None where none is asked."""
-        names = self._services
+    def _worker(self, task: str, objective: Objective) -> GroupWorker:
+        names, demonstrates = self._services, not objective.trains_on_rollouts
         responses = Responses(
             names.demonstrator() if demonstrates else names.rollout(),
             names.verifier(),
             self._config.rollout.timeout_s,
         )
-        return GroupWorker(responses, None if teacher is None else self._teachers[teacher])
+        # What demonstrates is no policy that could learn to be shorter.
+        judged = unchanged if demonstrates else judged_by(self._config)
+        place = self._config.teacher_of(task) if objective.scores_with_teacher else None
+        if place is None:
+            return GroupWorker(responses, None, judged)
+        return GroupWorker(responses, self._teachers[place], judged, self._ends.asked_of(place, objective))

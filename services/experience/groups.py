@@ -1,8 +1,9 @@
 """One group's way through the services: responses, then the teacher's log-probs and rewards side by side."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,8 @@ import pyarrow.compute as pc
 
 from rlad_core import schema
 from rlad_core.advantage import group_relative_advantages
+from rlad_core.config import RunConfig
+from rlad_core.overlong import is_cut_off, penalised
 from rlad_core.schema import flatten, lengths, to_sequences
 from services.base.telemetry import span
 from services.clients.responses import Responses
@@ -43,17 +46,50 @@ class Group:
         return _tokens(self.rollouts)
 
 
+Judged = Callable[[pa.Table, pa.Table], pa.Table]
+"""REWARDS and their ROLLOUTS -> REWARDS."""
+
+
+def unchanged(rewards: pa.Table, rollouts: pa.Table) -> pa.Table:
+    """The verifier's rewards as they are."""
+    return rewards
+
+
+def judged_by(config: RunConfig) -> Judged:
+    """What a run's settings make of the verifier's rewards, see `rlad_core.overlong`."""
+    rollout = config.rollout
+    if rollout.truncated != "penalise" or rollout.overlong_buffer is None:
+        return unchanged
+    return partial(
+        penalised,
+        longest=rollout.max_response_length,
+        max_length=config.policy.max_length,
+        buffer=rollout.overlong_buffer,
+        factor=rollout.overlong_penalty,
+    )
+
+
 class GroupWorker:
     """Takes groups through the services. Holds no state: a group can be worked on again after a fault.
 
     Args:
         responses: the services that sample and judge.
         teacher: None where the objective asks none.
+        judged: what becomes of the verifier's rewards.
+        end_tokens: whose probability together the teacher is asked for; none: it is not.
     """
 
-    def __init__(self, responses: Responses, teacher: Teacher | None) -> None:
+    def __init__(
+        self,
+        responses: Responses,
+        teacher: Teacher | None,
+        judged: Judged = unchanged,
+        end_tokens: Sequence[int] = (),
+    ) -> None:
         self._responses = responses
         self._teacher = teacher
+        self._end_tokens = end_tokens
+        self._judged = judged
 
     async def work(
         self, position: int, group: pa.Table, prompts: pa.Table, sampling: SamplingSettings, version: int
@@ -76,13 +112,13 @@ class GroupWorker:
         rewards, scores = await asyncio.gather(
             self._responses.judge(rollouts, prompts), self._score(rollouts)
         )
-        return Group(position, rollouts, rewards, scores)
+        return Group(position, rollouts, self._judged(rewards, rollouts), scores)
 
     async def _score(self, rollouts: pa.Table) -> pa.Table | None:
         if self._teacher is None:
             return None
         with span("teacher", items=len(rollouts), tokens=_tokens(rollouts)):
-            return await self._teacher.score(to_sequences(rollouts))
+            return await self._teacher.score(to_sequences(rollouts), self._end_tokens)
 
 
 def join_groups(
@@ -135,14 +171,15 @@ def step_numbers(kept: Sequence[Group], dropped: Sequence[Group], version: int |
     sampled = [*kept, *dropped]
     rewards = np.concatenate([group.rewards.column("reward").to_numpy() for group in sampled])
     correct = np.concatenate([group.rewards.column("correct").to_numpy() for group in sampled])
-    finished = [reason for group in sampled for reason in group.rollouts.column("finish_reason").to_pylist()]
+    cut_off = np.concatenate([is_cut_off(group.rollouts) for group in sampled])
     tokens, wasted = (sum(group.response_tokens for group in groups) for groups in (sampled, dropped))
     numbers = {
         "reward_mean": float(rewards.mean()),
         "accuracy": float(correct.mean()),
         "responses": len(rewards),
         "response_length": tokens / len(rewards),
-        "truncated_share": finished.count("length") / len(finished),
+        "truncated": int(cut_off.sum()),
+        "truncated_share": int(cut_off.sum()) / len(cut_off),
         "groups": len(kept),
         "dropped_groups": len(dropped),
         "tokens": tokens,

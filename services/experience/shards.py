@@ -27,9 +27,13 @@ class StepFacts:
 
 @dataclass(frozen=True)
 class Shard:
-    """One rank's part of a step; `table` is a reference, read from the object store without copying."""
+    """One rank's part of a step; `table` is a reference, read from the object store without copying.
+
+    end_tokens: of policy and teachers, which are one outcome.
+    """
 
     step: int
     table: "ray.ObjectRef[pa.Table]"
     plan: ShardPlan
     facts: StepFacts
+    end_tokens: tuple[int, ...] = ()

@@ -123,7 +123,7 @@ class Learner:
             )
             if shard is None:
                 return False
-            rows = TrainingRows(ray.get(shard.table), shard.plan)
+            rows = TrainingRows(ray.get(shard.table), shard.plan, shard.end_tokens)
             statistics = self.policy.train_on(rows, self.config.position(step).stage.objective, step)
             if self._must_publish(step):
                 self.publish(step + 1)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     get_state_dict,
     set_state_dict,
@@ -78,10 +77,11 @@ class TrainedPolicy:
         if place.step < learner.warmup_steps:
             return peak * (place.step + 1) / learner.warmup_steps
         done = (place.step - learner.warmup_steps) / max(1, place.stage.steps - learner.warmup_steps)
+        least = learner.min_lr
         if learner.schedule == "linear":
-            return peak * (1 - done)
+            return least + (peak - least) * (1 - done)
         if learner.schedule == "cosine":
-            return peak * 0.5 * (1 + math.cos(math.pi * done))
+            return least + (peak - least) * 0.5 * (1 + math.cos(math.pi * done))
         return peak
 
     def train_on(self, rows: TrainingRows, objective: Objective, step: int) -> Statistics:
@@ -97,7 +97,7 @@ class TrainedPolicy:
             later = rows.after_first
             tokens = int(rows.response_lengths[later].sum())
             with span("old_logprobs", items=len(later), tokens=tokens):
-                rows.old_logprobs = self._response_logprobs(rows, later)
+                self._keep_old(rows, later)
         statistics: Statistics = {}
         stage_step = self._config.position(step).step
         set_learning_rate(self.optimizer, self.learning_rate(step))
@@ -160,16 +160,13 @@ class TrainedPolicy:
         return [members[batch] for batch in mine]
 
     @torch.no_grad()
-    def _response_logprobs(self, rows: TrainingRows, wanted: Indices) -> dict[int, Tensor]:
-        """Log-probs of the wanted rows' responses under the policy as it is now."""
-        results: dict[int, Tensor] = {}
+    def _keep_old(self, rows: TrainingRows, wanted: Indices) -> None:
+        """Note the log-probs of the wanted rows' responses under the policy as it is now."""
         for members in self._micro_batches(rows, wanted):
             packed = (rows.pack(members) if members.size else filler()).to(self._device)
             logprobs, _ = self.module(packed)
             if members.size:
-                parts = logprobs.cpu().split(rows.response_lengths[members].tolist())
-                results.update(zip(members.tolist(), parts, strict=True))
-        return results
+                rows.keep_old(members, logprobs)
 
     def _agree_on_largest(self, number: int) -> int:
         shared = torch.tensor(number, device=self._device)

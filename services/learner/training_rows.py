@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -22,21 +25,29 @@ class TrainingRows:
     Args:
         table: the shard's rows, in the plan's order.
         plan: mini-batch and token weight of each row.
+        end_tokens: of policy and teacher, which are one outcome where the table has the teacher's
+            ``teacher_end_logprobs``.
     """
 
-    def __init__(self, table: pa.Table, plan: ShardPlan) -> None:
+    def __init__(self, table: pa.Table, plan: ShardPlan, end_tokens: Sequence[int] = ()) -> None:
         self._plan = plan
+        self._end_tokens = end_tokens
         self._prompts, self._prompt_bounds = flatten(table.column("prompt_token_ids"))
         self._responses, self._response_bounds = flatten(table.column("response_token_ids"))
         self.response_lengths: Indices = np.diff(self._response_bounds)
         self.lengths: Indices = np.diff(self._prompt_bounds) + self.response_lengths
         self.old_logprobs: dict[int, Tensor] = {}
         """Of a row's response; of rows that are trained on before any update, the policy is the old one."""
+        self._old_end: dict[int, float] = {}
+        """Of all end tokens together at the end of a row's response, likewise."""
         self.needs_old_logprobs = "rollout_logprobs" in table.column_names
         self._advantages = self._correct = np.zeros(len(self.lengths))
         if self.needs_old_logprobs:
             self._advantages = table.column("advantage").to_numpy()
             self._correct = table.column("correct").to_numpy()
+        self._stopped = np.ones(len(self.lengths), dtype=np.bool_)
+        if "finish_reason" in table.column_names:
+            self._stopped = pc.equal(table.column("finish_reason"), "stop").to_numpy()
         self._values = _declared_values(table, self.response_tokens)
 
     def __len__(self) -> int:
@@ -61,8 +72,41 @@ class TrainingRows:
         """Rows of all mini-batches but the first: the policy has changed when their turn comes."""
         return np.flatnonzero(self._plan.mini_batch > 0)
 
+    @property
+    def _unites_end_tokens(self) -> bool:
+        return bool(self._end_tokens) and "teacher_end_logprobs" in self._values
+
+    def _ends(self, rows: Indices) -> Indices:
+        """Which of these rows' response tokens ended a response."""
+        last: Indices = np.cumsum(self.response_lengths[rows]) - 1
+        return last[self._stopped[rows]]
+
     def pack(self, rows: Indices) -> PackedBatch:
-        """These rows as one stream."""
+        """These rows as one stream; where end tokens are one outcome, all of them are asked for."""
+        packed = self._pack(rows)
+        if not self._unites_end_tokens:
+            return packed
+        return packed.with_alternatives(self._ends(rows), self._end_tokens)
+
+    def keep_old(self, rows: Indices, logprobs: Tensor) -> None:
+        """Note log-probs of the policy before the first update of the batch.
+
+        Args:
+            rows: that were packed.
+            logprobs: of all that the packed batch asks for.
+        """
+        tokens = int(self.response_lengths[rows].sum())
+        parts = logprobs[:tokens].cpu().split(self.response_lengths[rows].tolist())
+        self.old_logprobs.update(zip(rows.tolist(), parts, strict=True))
+        if self._unites_end_tokens:
+            sums = self._outcome(logprobs[tokens:]).tolist()
+            self._old_end.update(zip(rows[self._stopped[rows]].tolist(), sums, strict=True))
+
+    def _outcome(self, alternatives: Tensor) -> Tensor:
+        """Log-probs of single end tokens, response by response -> those of all together, one a response."""
+        return alternatives.view(-1, len(self._end_tokens)).logsumexp(dim=1)
+
+    def _pack(self, rows: Indices) -> PackedBatch:
         return pack(
             [
                 (
@@ -76,8 +120,16 @@ class TrainingRows:
     def token_batch(
         self, rows: Indices, packed: PackedBatch, logprobs: Tensor, entropy: Tensor | None
     ) -> TokenBatch:
-        """What the objective needs of these rows' response tokens, in the order of `pack`."""
+        """What the objective needs of these rows' response tokens, in the order of `pack`.
+
+        Args:
+            logprobs, entropy: of all that `pack` asked for.
+        """
         device = logprobs.device
+        tokens = packed.is_last.numel()
+        if self._unites_end_tokens:
+            logprobs, alternatives = logprobs[:tokens], logprobs[tokens:]
+            entropy = None if entropy is None else entropy[:tokens]
 
         def per_token(values: npt.NDArray[np.generic], dtype: torch.dtype) -> Tensor:
             repeated = np.repeat(values[rows], self.response_lengths[rows])
@@ -94,6 +146,15 @@ class TrainingRows:
             old = logprobs.detach()
         declared: dict[str, Tensor] = {name: of_tokens(values) for name, values in self._values.items()}
         rollout = declared.pop("rollout_logprobs", old)
+        policy_end = old_end = None
+        if self._unites_end_tokens:
+            places = torch.from_numpy(self._ends(rows)).to(device)
+            sums = self._outcome(alternatives)
+            policy_end = torch.zeros_like(logprobs).index_put((places,), sums)
+            old_end = policy_end.detach()
+            if int(rows[0]) in self.old_logprobs:
+                kept = torch.tensor([self._old_end[row] for row in rows[self._stopped[rows]].tolist()])
+                old_end = torch.zeros_like(old_end).index_put((places,), kept.to(old_end))
         return TokenBatch(
             policy_logprobs=logprobs,
             old_logprobs=old,
@@ -101,6 +162,9 @@ class TrainingRows:
             advantages=per_token(self._advantages, torch.float32),
             weights=per_token(self._plan.token_weights, torch.float32),
             is_last=packed.is_last,
+            is_end=packed.is_last & per_token(self._stopped, torch.bool),
+            policy_end_logprobs=policy_end,
+            old_end_logprobs=old_end,
             is_correct=per_token(self._correct, torch.bool),
             group_has_correct=per_token(self._plan.group_has_correct, torch.bool),
             entropy=entropy,

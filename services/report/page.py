@@ -100,6 +100,10 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         facts.append(("Time in steps", _duration(float(np.nansum(seconds)))))
     if not np.isnan(tokens).all():
         facts.append(("Tokens", f"{int(np.nansum(tokens)):,}"))
+    cut_off, responses = record.series("truncated"), record.series("responses")
+    if not np.isnan(cut_off).all():
+        sampled = np.nansum(responses[~np.isnan(cut_off)])
+        facts.append(("Cut off", f"{np.nansum(cut_off):,.0f} of {sampled:,.0f} responses"))
     if (record.folder / "export").is_dir():
         facts.append(("Exported model", str(record.folder / "export")))
     return facts

@@ -133,6 +133,9 @@ def _sampling_params(sampling: SamplingSettings, seed: int | None) -> SamplingPa
         top_k=sampling.top_k,
         max_tokens=sampling.max_tokens,
         seed=seed,
+        # vLLM adds the model's own end tokens unless they are to be ignored.
+        stop_token_ids=list(sampling.stop_token_ids) or None,
+        ignore_eos=bool(sampling.stop_token_ids),
         logprobs=0,
         flat_logprobs=True,
         detokenize=False,

@@ -70,7 +70,7 @@ def read_request(
         except schema.SchemaError as error:
             raise InvalidRequestError(str(error)) from error
         try:
-            sampling = SamplingSettings.model_validate(query)
+            sampling = SamplingSettings.model_validate(query | _ids_in(query))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "sampling"
@@ -86,6 +86,11 @@ def read_request(
     kind = schema.PROMPTS.field("prompt_token_ids").type
     table = pa.table({"group_id": ids, "prompt_id": ids, "prompt_token_ids": pa.array(tokens, kind)})
     return table.replace_schema_metadata({b"rlad.tokenizer": fingerprint.encode()}), sampling
+
+
+def _ids_in(query: dict[str, str]) -> dict[str, list[str]]:
+    """The one setting that is a list, as ``stop_token_ids=1,5``."""
+    return {name: query[name].split(",") for name in ("stop_token_ids",) if name in query}
 
 
 def _check(prompts: int, sampling: SamplingSettings, limits: RolloutLimits) -> None:

@@ -34,7 +34,13 @@ from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer
 from services.rollout.http import EXAMPLE, RolloutRequest, read_request, write_answer
 from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
-from services.rollout.tables import SampledResponse, group_seed, to_prompt_rows, to_rollouts
+from services.rollout.tables import (
+    SampledResponse,
+    check_end_tokens,
+    group_seed,
+    to_prompt_rows,
+    to_rollouts,
+)
 from services.serve.fair import OWN, FairPlaces, asker
 from services.serve.http.bodies import Body, documents
 from services.serve.http.gate import service_app
@@ -87,7 +93,7 @@ class RolloutService:
         self._max_model_len = longest_sequence(
             model, args.max_model_len, args.max_num_batched_tokens, args.model
         )
-        self._reader = Reader.of(self._tokenizer, self._max_model_len)
+        self._reader = Reader.of(self._tokenizer, self._max_model_len, args.chat)
         self._engine = PolicyEngine(
             engine_args(args, model, self._max_model_len), args.transfer, self._vocab_size
         )
@@ -256,6 +262,7 @@ class RolloutService:
         self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0
     ) -> pa.Table:
         with telemetry.phase(SERVICE, "decode"):
+            check_end_tokens(sampling.stop_token_ids, self._vocab_size)
             rows = to_prompt_rows(
                 prompts,
                 tokenizer_fingerprint=self._fingerprint,

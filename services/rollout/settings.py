@@ -1,12 +1,14 @@
 """What a rollout service is started with, and what a call to it may ask for. Imports neither Ray nor vLLM."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlad_core.client.rollout_forms import RolloutLimits
 from rlad_core.config import EvaluationRecipe, RolloutEngine
 from rlad_core.config.engines import MODEL_HELP, Dtype, Transfer, UpdateTimeout
+from rlad_core.language_model.chat import ChatFormat
+from rlad_core.sections.paths import TemplateText
 from services.serve.replica_settings import ReplicaArgs, ServedName
 from services.vllm.process import on_cpu
 
@@ -29,6 +31,10 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
         description="Tokens of prompt and response together; by default what the model reads, at most "
         "max_num_batched_tokens.",
     )
+    chat_template: TemplateText | None = Field(
+        default=None, description="A file with a Jinja chat template, or its text; null: the tokenizer's own."
+    )
+    chat_template_kwargs: dict[str, Any] = Field(default={}, description="Variables of the chat template.")
     seed: int = Field(default=0, ge=0, description="Of the engine, for requests without a seed of their own.")
     max_ongoing_requests: int = Field(
         default=1024, gt=0, description="Calls one replica works on; the rest queue."
@@ -51,6 +57,8 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
             dtype=config.policy.dtype,
             max_model_len=config.policy.max_length,
             seed=config.seed,
+            chat_template=config.policy.chat_template,
+            chat_template_kwargs=config.policy.chat_template_kwargs,
             **shared,
             **more,
         )
@@ -59,6 +67,11 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
     def name(self) -> str:
         """What the API calls the model."""
         return self.served_name or self.model
+
+    @property
+    def chat(self) -> ChatFormat:
+        """How messages become a prompt."""
+        return ChatFormat(self.chat_template, self.chat_template_kwargs)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -113,6 +126,11 @@ class SamplingSettings(BaseModel):
         lt=2**63,
         description="With it a group's responses depend on nothing but weights, seed and group_id.",
     )
+    stop_token_ids: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(
+        default=(),
+        max_length=64,
+        description="Exactly these tokens end a response; none: those that the model's own files name.",
+    )
     training: bool = True
 
     @model_validator(mode="after")
@@ -155,11 +173,12 @@ def engine_args(args: RolloutArgs, model: str, max_model_len: int) -> dict[str, 
         "disable_log_stats": True,
     }
     if args.num_gpus:
-        return common | {"gpu_memory_utilization": args.gpu_memory_utilization}
+        return common | {"gpu_memory_utilization": args.gpu_memory_utilization} | args.engine_args
     return common | {
         **on_cpu(args.kv_cache_memory_gib, args.tensor_parallel_size),
         # A request with a seed of its own whose prompt is split over two steps crashes vLLM on CPUs
         # ("CPU Generator does not use offset"). Whole prompts then have to fit into a step.
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(args.max_num_batched_tokens, max_model_len),
+        **args.engine_args,
     }

@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+def check_end_tokens(stop_token_ids: Sequence[int], vocab_size: int) -> None:
+    """End tokens that are asked for are tokens.
+
+    Raises:
+        InvalidRequestError: one is not; names it.
+    """
+    if unknown := [token for token in stop_token_ids if token >= vocab_size]:
+        raise InvalidRequestError(
+            f"stop_token_ids: {unknown[0]} is no token; the vocabulary has ids 0..{vocab_size - 1}"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class SampledResponse:
     """One sampled response of T tokens, as the engine gives it.

@@ -46,7 +46,8 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
 
 def demonstrator_args(config: RunConfig, settings: ServeTeacher) -> RolloutArgs:
     """A teacher that demonstrates: a rollout service with the teacher's resources, and no new versions."""
-    theirs = settings.model_dump(include={*EngineSettings.model_fields, "gpu_memory_utilization"})
+    shared = (*EngineSettings.model_fields, "gpu_memory_utilization", "engine_args")
+    theirs = settings.model_dump(include=set(shared))
     args = RolloutArgs.of_run(config, place_of(config, settings.model))
     return args.model_copy(update={**theirs, "dtype": settings.dtype})
 

@@ -176,6 +176,9 @@ def _carry_out(
             probes = actors.collector.probe_teachers.remote(tokens)
             asked = ", ".join(teacher.where for teacher in config.teacher_sections.values())
             _ask_and_show(config, probes, f"an answer of the teacher, {asked}", actors, watcher)
+        # An evaluation ends responses as training does; the teachers' end tokens are known only now.
+        ends = actors.collector.end_tokens.remote()
+        _ask(config, actors.evaluator.end_with.remote(ends), "the end tokens of the evaluation")
         watcher.say("starting the learner")
         return _fit(config, policy_folder, actors, watcher, lease)
 
@@ -206,6 +209,7 @@ def _told(failure: BaseException, run_dir: Path, report: ReportPaths | None) -> 
 @dataclass(frozen=True)
 class _Actors:
     collector: ActorHandle
+    evaluator: ActorHandle
     journal: ActorHandle
 
 
@@ -267,7 +271,7 @@ def _actors(config: RunConfig, policy_folder: str, run_dir: Path, selection: Sel
     try:
         _ask(config, collector.read_prompts.remote(selection), "the prompts to train on")
         _ask(config, [evaluator.__ray_ready__.remote(), journal.__ray_ready__.remote()], "the run's actors")
-        yield _Actors(collector, journal)
+        yield _Actors(collector, evaluator, journal)
         ray.get(journal.close.remote(), timeout=60)
     finally:
         for actor in (collector, evaluator, journal):

@@ -49,7 +49,7 @@ class TeacherService:
     async def __init__(self, args: TeacherArgs) -> None:  # type: ignore[misc]  # Serve awaits it
         begin(args)
         self._args = args
-        model = resolve_model(args.model)
+        model = self._model = resolve_model(args.model)
         self._name = args.name
         with loading():
             self._tokenizer = load_tokenizer(model)
@@ -136,7 +136,7 @@ class TeacherService:
     @http.get("/v1/tokenizer")
     async def tokenizer(self) -> TokenizerInfo:
         """The tokenizer, so that a policy can be compared with it token by token."""
-        return tokenizer_info(self._tokenizer)
+        return tokenizer_info(self._tokenizer, self._model)
 
     @http.get("/healthz")
     async def alive(self) -> Health:

@@ -55,6 +55,8 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.engine_args and self.engine == "torch":
+            raise ValueError(f"engine_args: {sorted(self.engine_args)} are vLLM's; write engine: vllm")
         if self.tensor_parallel_size > 1:
             if self.engine == "torch":
                 raise ValueError(

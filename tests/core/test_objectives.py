@@ -179,7 +179,7 @@ def test_masked_end_token_is_out_of_the_teachers_reach(make: Callable[..., Objec
             tokens(-1, -2, -0.5, -0.1),
             old_logprobs=tokens(-1.1, -1.9, -0.5, -0.2),
             teacher_logprobs=tokens(-1.2, teacher_says, -0.3, teacher_says),
-            is_last=torch.tensor([False, True, False, True]),
+            is_end=torch.tensor([False, True, False, True]),
         )
 
     sane, wild = at_the_end(-1.0), at_the_end(-math.inf)
@@ -192,7 +192,7 @@ def test_masked_end_token_is_out_of_the_teachers_reach(make: Callable[..., Objec
 
 def test_masked_end_token_is_grpo_under_trrd() -> None:
     given = batch(
-        tokens(-1), old_logprobs=tokens(-1.1), teacher_logprobs=tokens(-9), is_last=torch.tensor([True])
+        tokens(-1), old_logprobs=tokens(-1.1), teacher_logprobs=tokens(-9), is_end=torch.tensor([True])
     )
     assert gradient(TRRD(mask_end_token=True), given) == gradient(GRPO(), given)
 
@@ -210,7 +210,7 @@ def test_missing_inputs_are_named() -> None:
     with pytest.raises(ValueError, match="opd needs the teacher's log-probs"):
         OPD()(bare, 0)
     scored = batch(tokens(-1), teacher_logprobs=tokens(-1))
-    with pytest.raises(ValueError, match=r"needs TokenBatch\.is_last"):
+    with pytest.raises(ValueError, match=r"needs TokenBatch\.is_end"):
         TRRD(mask_end_token=True)(scored, 0)
     with pytest.raises(ValueError, match=r"needs TokenBatch\.is_correct"):
         KDRL(mask="wrong_responses")(scored, 0)

@@ -112,7 +112,7 @@ def test_rlsd_lets_the_teacher_say_how_much() -> None:
     assert advantages_of(RLSD(share=1, eps_credit=0.9), **columns) == pytest.approx([3, 1, -1 / 1.5, -1.9])
     assert not RLSD(share=0).needs_teacher
     last = torch.tensor([False, True, False, True])
-    masked = advantages_of(RLSD(mask_end_token=True), is_last=last, **columns)
+    masked = advantages_of(RLSD(mask_end_token=True), is_end=last, **columns)
     assert masked == pytest.approx([2.2, 2, -0.9, -1])
 
 
@@ -173,7 +173,7 @@ def test_what_stands_on_a_masked_token_reaches_nothing(kind: str) -> None:
             tokens(-1, -2, -0.5, -0.1),
             old_logprobs=tokens(-1.1, -1.9, -0.5, -0.2),
             teacher_logprobs=tokens(-1.2, teacher_says, -0.3, teacher_says),
-            is_last=torch.tensor([False, True, False, True]),
+            is_end=torch.tensor([False, True, False, True]),
             is_correct=RIGHT,
         )
 
@@ -185,7 +185,7 @@ def test_what_stands_on_a_masked_token_reaches_nothing(kind: str) -> None:
 @pytest.mark.parametrize("kind", sorted(KINDS.keys()))
 def test_an_empty_micro_batch_adds_nothing(kind: str) -> None:
     none = torch.zeros(0, dtype=torch.bool)
-    given = batch(tokens(), teacher_logprobs=tokens(), is_last=none, is_correct=none)
+    given = batch(tokens(), teacher_logprobs=tokens(), is_last=none, is_end=none, is_correct=none)
     objective = KINDS[kind](fixed_length=1) if kind == "dr_grpo" else KINDS[kind]()
     assert objective(given, 0).loss.item() == 0
     assert gradient(objective, given) == []

@@ -30,7 +30,7 @@ def random_columns(seed: int) -> Columns:
         "advantages": rng.normal(0, 1, TOKENS),
         "weights": rng.uniform(0.1, 1.0, TOKENS),
         "teacher_logprobs": old + rng.normal(0, 1.0, TOKENS),
-        "is_last": last,
+        "is_end": last,
         "is_correct": rng.random(TOKENS) < 0.5,
         "group_has_correct": rng.random(TOKENS) < 0.5,
     }
@@ -58,7 +58,7 @@ def reference(columns: Columns, method: str, settings: dict[str, Any], step: int
             math.exp(row[f"{whose}_logprobs"]) for whose in ("policy", "old", "rollout", "teacher")
         )
         advantage = row["advantages"]
-        skips_teacher = settings.get("mask_end_token", False) and row["is_last"]
+        skips_teacher = settings.get("mask_end_token", False) and row["is_end"]
         if method == "sft":
             total += row["weights"] * -math.log(pi)
             continue

@@ -40,7 +40,7 @@ def responses(lengths: list[int], seed: int) -> list[dict[str, Any]]:
                 "rollout_logprobs": old + torch.from_numpy(rng.normal(0, 0.3, length)),
                 "advantages": torch.full((length,), rng.normal(), dtype=torch.float64),
                 "teacher_logprobs": old + torch.from_numpy(rng.normal(0, 1, length)),
-                "is_last": torch.arange(length) == length - 1,
+                "is_end": torch.arange(length) == length - 1,
                 "is_correct": torch.full((length,), bool(rng.random() < 0.5)),
                 "entropy": torch.from_numpy(rng.exponential(1.0, length)),
             }

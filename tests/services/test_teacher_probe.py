@@ -19,7 +19,14 @@ from rlad_core.config import OwnTeacher, load, resolve_model
 from services.base import telemetry
 from services.base.tokenizer import load_tokenizer, tokenizer_info
 from services.clients.handles import reach_teacher, teacher_tokens
-from services.clients.teachers import MismatchError, PolicyFacts, RestTeacher, compare_model, padded
+from services.clients.teachers import (
+    Compared,
+    MismatchError,
+    PolicyFacts,
+    RestTeacher,
+    compare_model,
+    padded,
+)
 from services.clients.teachers.policy import CHAT, REPLY
 from services.experience import collector as experience
 from services.experience.collector import ExperienceCollector
@@ -36,12 +43,12 @@ class Client:
         self.dtype, self.off_by, self.instead = dtype, off_by, instead or {}
 
     async def tokenizer(self) -> Any:
-        return tokenizer_info(self.tokens)
+        return tokenizer_info(self.tokens, STUDENT)
 
     async def info(self) -> Any:
-        return SimpleNamespace(max_model_len=10_000, dtype=self.dtype)
+        return SimpleNamespace(max_model_len=10_000, dtype=self.dtype, details=["end_token_ids"])
 
-    async def score(self, sequences: pa.Table) -> pa.Table:
+    async def score(self, sequences: pa.Table, end_token_ids: Any = ()) -> pa.Table:
         [length] = schema.lengths(sequences.column("response_token_ids")).tolist()
         return schema.build(
             schema.TEACHER_SCORES,
@@ -50,18 +57,20 @@ class Client:
         )
 
     async def score_texts(self, texts: Any) -> list[Any]:
-        assert texts == [(CHAT, REPLY)]
         chat = self.tokens.apply_chat_template(CHAT, add_generation_prompt=True, tokenize=False)
-        prompt, response = (
-            self.tokens(text, add_special_tokens=False)["input_ids"] for text in (chat, REPLY)
-        )
+        assert texts == [(chat, REPLY), (SENT, REPLY)]
+        return [self._told(prompt, response) for prompt, response in texts]
+
+    def _told(self, *texts: str) -> Any:
+        prompt, response = (self.tokens(text, add_special_tokens=False)["input_ids"] for text in texts)
         for place, token_id in self.instead.items():
             response[place] = token_id
         logprobs = [-0.5 + self.off_by] * len(response)
-        return [SimpleNamespace(prompt_token_ids=prompt, response_token_ids=response, logprobs=logprobs)]
+        return SimpleNamespace(prompt_token_ids=prompt, response_token_ids=response, logprobs=logprobs)
 
 
-POLICY = PolicyFacts(load_tokenizer(STUDENT), 256)
+SENT = "Zoey says: Mia is a knave."
+POLICY = PolicyFacts(load_tokenizer(STUDENT), 256, end_tokens=(1,), prompts=(SENT,))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +84,7 @@ POLICY = PolicyFacts(load_tokenizer(STUDENT), 256)
         ),
         (
             {"instead": {2: 7}},
-            r"a known text becomes other tokens .* first at token 2: \d+ \('\.'\) to the pol",
+            r"a text becomes other tokens .* first at token 2: \d+ \('\.'\) to the pol",
         ),
     ],
 )
@@ -84,20 +93,19 @@ def test_a_remote_teacher_reads_and_scores_a_known_text_as_the_policy_does(
 ) -> None:
     client: Any = Client(**odd)
     if says is None:
-        asyncio.run(RestTeacher(client).probe(POLICY))
+        assert asyncio.run(RestTeacher(client).probe(POLICY)) == Compared((1,), (), tells_end_tokens=True)
         return
     with pytest.raises(MismatchError, match=says):
         asyncio.run(RestTeacher(client).probe(POLICY))
 
 
 def test_one_vocabulary_read_in_two_ways_is_a_mismatch(tmp_path: Path) -> None:
-    teacher = tmp_path / "teacher"
-    shutil.copytree(resolve_model("rlad:kk-teacher"), teacher)
+    teacher = _copy(tmp_path, "rlad:kk-teacher")
     read = json.loads((teacher / "tokenizer.json").read_text())
     read["normalizer"] = {"type": "Lowercase"}
     (teacher / "tokenizer.json").write_text(json.dumps(read))
     compare_model(POLICY, resolve_model("rlad:kk-teacher"))
-    with pytest.raises(MismatchError, match="a known chat becomes other tokens on the teacher's side"):
+    with pytest.raises(MismatchError, match="a chat becomes other tokens on the teacher's side"):
         compare_model(POLICY, str(teacher))
 
 
@@ -168,12 +176,17 @@ def test_every_teacher_is_probed_and_asked_with_the_token_of_where_the_run_was_s
         ) -> None:
             self.what = (run, place, settings.kind, token)
 
-        async def probe(self, policy: PolicyFacts) -> None:
+        async def probe(self, policy: PolicyFacts) -> Compared:
             assert policy.max_length == 144
             probed.append(self.what)
+            return Compared()
+
+    def compared(policy: PolicyFacts, model: str) -> Compared:
+        probed.append(model)
+        return Compared()
 
     monkeypatch.setattr(experience, "reach_teacher", Noting)
-    monkeypatch.setattr(experience, "compare_model", lambda policy, model: probed.append(model))
+    monkeypatch.setattr(experience, "compare_model", compared)
     monkeypatch.setenv("TEACHER_TOKEN", "secret")
     few = ["task.train.count=20", "task.evaluation.count=4"]
     config = load(recipe, [*few, REMOTE] if recipe == "kk-tiny-trrd" else few)
@@ -193,14 +206,49 @@ def test_every_teacher_is_probed_and_asked_with_the_token_of_where_the_run_was_s
 
 
 def test_what_does_not_fit_is_told_with_the_teachers_place(tmp_path: Path) -> None:
-    teacher = tmp_path / "teacher"
-    shutil.copytree(resolve_model("rlad:kk-teacher"), teacher)
-    (teacher / "chat_template.jinja").write_text("{{ messages }}")
+    teacher = _copy(tmp_path, "rlad:kk-teacher")
+    read = json.loads((teacher / "tokenizer.json").read_text())
+    read["normalizer"] = {"type": "Lowercase"}
+    (teacher / "tokenizer.json").write_text(json.dumps(read))
     few = ["task.train.count=20", "task.evaluation.count=4", f"teacher.model={teacher}"]
 
     async def body() -> None:
         await ExperienceCollector(load("kk-tiny-sft", few), STUDENT, str(tmp_path)).probe_teachers({})
 
-    with pytest.raises(MismatchError, match="teacher: the chat templates of policy and teacher differ"):
+    with pytest.raises(MismatchError, match="teacher: a chat becomes other tokens"):
         asyncio.run(body())
+    telemetry.configure_logging(None)
+
+
+def _copy(tmp_path: Path, model: str) -> Path:
+    shutil.copytree(resolve_model(model), folder := tmp_path / "teacher")
+    return folder
+
+
+@pytest.mark.parametrize("own", [None, [1]])
+def test_a_chat_teacher_of_a_base_student_is_told_and_ends_its_responses_too(
+    own: list[int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = _copy(tmp_path, "rlad:kk-teacher")
+    (teacher / "chat_template.jinja").write_text("{{ messages }}")
+    (teacher / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 1]}))
+    few = ["task.train.count=20", "task.evaluation.count=4", f"teacher.model={teacher}"]
+    if own:
+        few.append(f"policy.stop_token_ids={own}")
+    said: list[str] = []
+    monkeypatch.setattr(
+        ExperienceCollector, "_say", lambda self, place, text: said.append(f"{place}: {text}")
+    )
+
+    async def body() -> tuple[int, ...]:
+        collector = ExperienceCollector(load("kk-tiny-sft", few), STUDENT, str(tmp_path))
+        await collector.probe_teachers({})
+        return await collector.end_tokens()
+
+    # The union of both, unless the recipe says which tokens end a response.
+    assert asyncio.run(body()) == ((1,) if own else (1, 7))
+    assert [line.partition(",")[0] for line in said] == [
+        "teacher: the policy ends a response with 1 ('<|im_end|>')",
+        "teacher: the chat templates differ; the teacher reads prompts as the policy's makes them",
+    ]
     telemetry.configure_logging(None)

@@ -4,11 +4,12 @@ stock vLLM server.
 
 from services.clients.teachers.handle import HandleTeacher
 from services.clients.teachers.interface import Teacher
-from services.clients.teachers.policy import MismatchError, PolicyFacts, compare_model
+from services.clients.teachers.policy import Compared, MismatchError, PolicyFacts, compare_model
 from services.clients.teachers.rest import RestTeacher
 from services.clients.teachers.stock import StockServerTeacher
 
 __all__ = [
+    "Compared",
     "HandleTeacher",
     "MismatchError",
     "PolicyFacts",

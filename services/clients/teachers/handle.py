@@ -1,6 +1,7 @@
 """A teacher deployed in this process's own Ray cluster."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 from ray.serve.handle import DeploymentHandle
@@ -8,7 +9,7 @@ from ray.serve.handle import DeploymentHandle
 from rlad_core.client.details import Details
 from services.clients.calls import call
 from services.clients.teachers.interface import Teacher
-from services.clients.teachers.policy import PolicyFacts, compare_model
+from services.clients.teachers.policy import Compared, PolicyFacts, compare_model
 
 
 class HandleTeacher(Teacher):
@@ -18,9 +19,13 @@ class HandleTeacher(Teacher):
         handle: of the application that `services.teacher.service.build` makes.
         model: folder or hub id of what it serves.
         timeout_s: limit of a call, including attempts after a replica went away.
+        tells_end_tokens: see `Compared`.
     """
 
-    def __init__(self, handle: DeploymentHandle, model: str, timeout_s: float) -> None:
+    def __init__(
+        self, handle: DeploymentHandle, model: str, timeout_s: float, *, tells_end_tokens: bool = True
+    ) -> None:
+        self._tells_end_tokens = tells_end_tokens
         self._handle = handle
         self._model = model
         self._timeout_s = timeout_s
@@ -34,6 +39,7 @@ class HandleTeacher(Teacher):
         )
         return scores
 
-    async def compare(self, policy: PolicyFacts) -> None:
+    async def compare(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.compare`."""
-        compare_model(policy, self._model)
+        compared = compare_model(policy, self._model)
+        return replace(compared, tells_end_tokens=self._tells_end_tokens)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from services.clients.teachers.policy import PolicyFacts, check_scores
+from services.clients.teachers.policy import Compared, PolicyFacts, check_scores
 
 
 class Teacher(ABC):
@@ -33,23 +33,25 @@ class Teacher(ABC):
             TimeoutError: no answer within the teacher's limit.
         """
 
-    async def compare(self, policy: PolicyFacts) -> None:  # noqa: B027 - of some nothing can be known
+    async def compare(self, policy: PolicyFacts) -> Compared:
         """Compare what can be known of this teacher with the policy; by default nothing can.
 
         Raises:
             MismatchError: they do not fit; says what differs first.
             ServiceError, TimeoutError: the teacher does not answer.
         """
+        return Compared()
 
-    async def probe(self, policy: PolicyFacts) -> None:
+    async def probe(self, policy: PolicyFacts) -> Compared:
         """Whether this teacher speaks the policy's language: `compare`, and then a known text is scored.
 
         Raises:
             MismatchError: it does not, or its answer is none; says what differs first.
             ServiceError, TimeoutError: the teacher does not answer.
         """
-        await self.compare(policy)
+        compared = await self.compare(policy)
         check_scores(await self.score(policy.known_text()), policy)
+        return compared
 
     async def close(self) -> None:  # noqa: B027 - most teachers hold nothing
         """Give back connections."""

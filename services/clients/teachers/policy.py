@@ -1,9 +1,13 @@
 """What a teacher is compared with before a run starts, and the comparisons that more than one of them makes.
 
-Distillation compares log-probs token by token, so both must read the same token ids in the same way: one map
-from tokens to ids, the same special tokens, the same chat template, room for the policy's longest sequence. A
-known text must become the same tokens on both sides, which one map does not promise, and is then scored. Of
-the policy no score is asked: it is another model, with others. A padded vocabulary alone is no mismatch.
+Distillation compares log-probs token by token, so both must mean the same by a token id: one map from tokens
+to ids, and room for the policy's longest sequence. Prompts reach the teacher as the ids that the policy's own
+chat template makes, so the teacher's template may be another; but the text of a prompt must become the same
+tokens on both sides, which one map does not promise: a known chat and some prompts of the run are compared. A
+known text is then scored. Of the policy no score is asked: it is another model, with others.
+
+Different end tokens and chat templates are the normal case of a Base student with a chat teacher. They are
+told, and what follows from the former is the objective's (`rlad_core.objectives.teacher`).
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import pyarrow as pa
 
 from rlad_core import schema
 from rlad_core.client import TokenizerInfo
+from rlad_core.language_model.chat import OWN, ChatFormat
 from services.base.tokenizer import load_tokenizer, tokenizer_info
 
 if TYPE_CHECKING:
@@ -38,20 +43,48 @@ class PolicyFacts:
     Attributes:
         tokenizer: of the policy.
         max_length: tokens of its longest sequence.
+        end_tokens: that end its turn.
+        chat: how it is asked.
+        prompts: some that will be sent, as text.
     """
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+    end_tokens: tuple[int, ...] = ()
+    chat: ChatFormat = OWN
+    prompts: tuple[str, ...] = ()
+
+    @property
+    def info(self) -> TokenizerInfo:
+        """Of the policy what a teacher is compared with."""
+        return TokenizerInfo(
+            vocabulary=self.tokenizer.get_vocab(),
+            special_tokens={},
+            chat_template=self.chat.template or self.tokenizer.chat_template,
+            end_token_ids=list(self.end_tokens),
+        )
+
+    @property
+    def chat_text(self) -> str:
+        """`CHAT` as the policy reads it."""
+        return self.chat.text(self.tokenizer, CHAT)
 
     @property
     def chat_ids(self) -> list[int]:
-        """`CHAT` as the policy is asked it."""
-        return chat_ids(self.tokenizer)
+        """Its tokens."""
+        return text_ids(self.chat_text, self.tokenizer)
 
     @property
     def reply_ids(self) -> list[int]:
         """`REPLY` as the policy would write it."""
         return text_ids(REPLY, self.tokenizer)
+
+    @property
+    def known(self) -> list[tuple[str, str, list[int]]]:
+        """Texts that both must read alike: what each is, the text, and its tokens to the policy."""
+        texts = [("chat", self.chat_text), *(("prompt of the run", text) for text in self.prompts)]
+        found = [(what, text, text_ids(text, self.tokenizer)) for what, text in texts]
+        return [*found, ("text", REPLY, self.reply_ids)]
 
     def known_text(self) -> pa.Table:
         """SEQUENCES of one row, `REPLY` after `CHAT`."""
@@ -64,6 +97,21 @@ class PolicyFacts:
             },
             tokenizer_fingerprint=schema.tokenizer_fingerprint(self.tokenizer.get_vocab()),
         )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is known of a teacher that fits.
+
+    Attributes:
+        end_tokens: that end its turn; none: they cannot be known.
+        tells_end_tokens: whether it can be asked for the probability of several end tokens together.
+        remarks: what is different and may be, a sentence each.
+    """
+
+    end_tokens: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
+    tells_end_tokens: bool = False
 
 
 def check_scores(scores: pa.Table, policy: PolicyFacts) -> npt.NDArray[np.float32]:
@@ -79,20 +127,21 @@ def check_scores(scores: pa.Table, policy: PolicyFacts) -> npt.NDArray[np.float3
     return logprobs
 
 
-def compare_model(policy: PolicyFacts, model: str) -> None:
+def compare_model(policy: PolicyFacts, model: str) -> Compared:
     """A teacher whose folder or hub id is known here, whether it will score or only demonstrate.
 
     Raises:
         MismatchError: it reads or writes other tokens than the policy.
     """
     theirs = load_tokenizer(model)
-    compare_tokenizers(tokenizer_info(policy.tokenizer), tokenizer_info(theirs))
-    compare_ids("chat", policy.chat_ids, chat_ids(theirs), policy.tokenizer)
-    compare_ids("text", policy.reply_ids, text_ids(REPLY, theirs), policy.tokenizer)
+    compared = compare_tokenizers(policy.info, tokenizer_info(theirs, model))
+    for what, text, ids in policy.known:
+        compare_ids(what, ids, text_ids(text, theirs), policy.tokenizer)
+    return compared
 
 
-def compare_tokenizers(policy: TokenizerInfo, teacher: TokenizerInfo) -> None:
-    """Everything that both must agree in.
+def compare_tokenizers(policy: TokenizerInfo, teacher: TokenizerInfo) -> Compared:
+    """The map from tokens to ids, in which both must agree, and what may differ.
 
     Raises:
         MismatchError: names the first token that differs, by id.
@@ -105,17 +154,14 @@ def compare_tokenizers(policy: TokenizerInfo, teacher: TokenizerInfo) -> None:
                 f"token id {token_id} is {shown(a)} to the policy and {shown(b)} to the teacher: log-probs "
                 "of one mean nothing to the other. Take a teacher of the policy's model family"
             )
-    for name in sorted(set(policy.special_tokens) | set(teacher.special_tokens)):
-        a, b = policy.special_tokens.get(name), teacher.special_tokens.get(name)
-        # Padding never reaches a teacher.
-        if a != b and name != "pad_token":
-            raise MismatchError(f"{name} is {shown(a)} to the policy and {shown(b)} to the teacher")
+    remarks = []
+    ends = (policy.end_token_ids, teacher.end_token_ids)
+    if all(ends) and set(ends[0]) != set(ends[1]):
+        names = [", ".join(f"{each} ({shown(ours.get(each))})" for each in side) for side in ends]
+        remarks.append(f"the policy ends a response with {names[0]}, the teacher with {names[1]}")
     if policy.chat_template != teacher.chat_template:
-        raise MismatchError(
-            "the chat templates of policy and teacher differ"
-            f"{_first_difference(policy.chat_template or '', teacher.chat_template or '')}; the teacher "
-            "would read prompts in a form it was not trained on. Give both the same chat_template.jinja"
-        )
+        remarks.append("the chat templates differ; the teacher reads prompts as the policy's makes them")
+    return Compared(tuple(teacher.end_token_ids), tuple(remarks))
 
 
 def compare_lengths(wanted: int, taken: int) -> None:
@@ -150,16 +196,10 @@ def compare_ids(
         min(len(ours), len(theirs)),
     )
     raise MismatchError(
-        f"a known {what} becomes other tokens on the teacher's side, first at token {first}: "
+        f"a {what} becomes other tokens on the teacher's side, first at token {first}: "
         f"{_named(ours, first, tokenizer)} to the policy, {_named(theirs, first, tokenizer)} to the teacher. "
-        "Tokenizer or chat template differ"
+        "The tokenizers split texts differently: take a teacher of the policy's model family"
     )
-
-
-def chat_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """`CHAT` with the generation prompt of a model's chat template."""
-    text = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, tokenize=False)
-    return text_ids(str(text), tokenizer)
 
 
 def text_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -179,10 +219,3 @@ def shown(token: str | None) -> str:
 
 def _named(ids: Sequence[int], place: int, tokenizer: PreTrainedTokenizerBase) -> str:
     return f"{ids[place]} ({shown(tokenizer.decode([ids[place]]))})" if place < len(ids) else "no token"
-
-
-def _first_difference(ours: str, theirs: str) -> str:
-    place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
-    if place is None:
-        return f", one has {abs(len(ours) - len(theirs))} characters more"
-    return f", first at {ours[place : place + 20]!r} against {theirs[place : place + 20]!r}"

@@ -1,16 +1,16 @@
 """A teacher that is reached through our REST interface, with Arrow on the wire."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from rlad_core.client import AsyncTeacherClient
-from services.base.tokenizer import tokenizer_info
 from services.clients.teachers.interface import Teacher
 from services.clients.teachers.policy import (
-    CHAT,
     REPLY,
+    Compared,
     MismatchError,
     PolicyFacts,
     check_scores,
@@ -34,18 +34,23 @@ class RestTeacher(Teacher):
         """See `Teacher.score`."""
         return await self.client.score(sequences, end_token_ids=end_token_ids)
 
-    async def compare(self, policy: PolicyFacts) -> None:
+    async def compare(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.compare`."""
-        compare_tokenizers(tokenizer_info(policy.tokenizer), await self.client.tokenizer())
-        compare_lengths(policy.max_length, (await self.client.info()).max_model_len)
+        compared = compare_tokenizers(policy.info, await self.client.tokenizer())
+        info = await self.client.info()
+        compare_lengths(policy.max_length, info.max_model_len)
+        return replace(compared, tells_end_tokens="end_token_ids" in info.details)
 
-    async def probe(self, policy: PolicyFacts) -> None:
+    async def probe(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.probe`; the known text is scored as text too, which the service tokenizes."""
-        await self.compare(policy)
+        compared = await self.compare(policy)
         logprobs = check_scores(await self.score(policy.known_text()), policy)
-        [as_text] = await self.client.score_texts([(CHAT, REPLY)])
-        compare_ids("chat", policy.chat_ids, as_text.prompt_token_ids or [], policy.tokenizer)
-        compare_ids("text", policy.reply_ids, as_text.response_token_ids or [], policy.tokenizer)
+        *prompts, (reply, _, reply_ids) = policy.known
+        told = await self.client.score_texts([(text, REPLY) for _, text, _ in prompts])
+        for (what, _, ids), each in zip(prompts, told, strict=True):
+            compare_ids(what, ids, each.prompt_token_ids or [], policy.tokenizer)
+        as_text = told[0]
+        compare_ids(reply, reply_ids, as_text.response_token_ids or [], policy.tokenizer)
         # With fewer digits they depend on what else is in the batch, and others may be asking too.
         tolerance = 1e-3 if (await self.client.info()).dtype == "float32" else 0.1
         if not np.allclose(logprobs, as_text.logprobs, rtol=0, atol=tolerance):
@@ -53,6 +58,7 @@ class RestTeacher(Teacher):
                 f"the teacher says {as_text.logprobs} of a known text, and {logprobs.tolist()} of the same "
                 "in token ids: what answers there is not one teacher"
             )
+        return compared
 
     async def close(self) -> None:
         """Close the connections."""

@@ -19,8 +19,7 @@ from rlad_core.waiting import all_of
 from services.clients.teachers import padded
 from services.clients.teachers.interface import Teacher
 from services.clients.teachers.policy import (
-    CHAT,
-    REPLY,
+    Compared,
     MismatchError,
     PolicyFacts,
     compare_ids,
@@ -74,7 +73,7 @@ class StockServerTeacher(Teacher):
             tokenizer_fingerprint=schema.fingerprint_of(sequences),
         )
 
-    async def compare(self, policy: PolicyFacts) -> None:
+    async def compare(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.compare`: the served model, its length, and what its token ids stand for."""
         models = await self.endpoint.request("GET", "/v1/models", what="the models that are served")
         served = {model["id"]: model for model in models.json()["data"]}
@@ -85,22 +84,21 @@ class StockServerTeacher(Teacher):
         # The server generates a token that nobody asked for, and counts it.
         compare_lengths(policy.max_length, int(served[self.model]["max_model_len"]) - 1)
         await self._compare_ids(policy)
-        for what, request, ours in (
-            ("chat", {"messages": CHAT}, policy.chat_ids),
-            ("text", {"prompt": REPLY, "add_special_tokens": False}, policy.reply_ids),
-        ):
-            wanted = {"model": self.model, **request}
+        for what, text, ours in policy.known:
+            wanted = {"model": self.model, "prompt": text, "add_special_tokens": False}
             answer = await self.endpoint.request(
                 "POST", "/tokenize", json=wanted, what=f"the token ids of a {what}"
             )
             compare_ids(what, ours, answer.json()["tokens"], policy.tokenizer)
+        return Compared()
 
-    async def probe(self, policy: PolicyFacts) -> None:
+    async def probe(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.probe`; what rows that are no tokens take is measured, and told."""
-        await super().probe(policy)
+        compared = await super().probe(policy)
         padding = await self.padding(policy)
         if padding.rows and self._say is not None:
             self._say(f"{self.endpoint.url}: {padding}. A teacher of `rlad serve teacher` leaves them out")
+        return compared
 
     async def padding(self, policy: PolicyFacts) -> padded.Padding:
         """What rows of the served model that are no tokens take, before the known reply and behind it.

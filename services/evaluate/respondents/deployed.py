@@ -25,6 +25,7 @@ class DeployedModel(Respondent):
         sampling: with `max_tokens`.
         identity: see `folder_identity`.
         version: of the policy that is to answer.
+        stop_token_ids: end its responses; none: what its own files name.
     """
 
     part = 8
@@ -36,6 +37,7 @@ class DeployedModel(Respondent):
         *,
         identity: dict[str, Any] | None = None,
         version: int = 0,
+        stop_token_ids: tuple[int, ...] = (),
     ) -> None:
         self._prompts = prompts
         self._place = {prompt: row for row, prompt in enumerate(prompts.column("prompt_id").to_pylist())}
@@ -49,6 +51,7 @@ class DeployedModel(Respondent):
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
             seed=sampling.seed,
+            stop_token_ids=stop_token_ids,
             training=False,
         )
 

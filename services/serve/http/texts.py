@@ -11,6 +11,7 @@ import numpy.typing as npt
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from rlad_core.client.errors import LimitError
+from rlad_core.language_model.chat import OWN, ChatFormat
 from services.serve.http.json_forms import TokenIds, invalid, token_ids
 
 if TYPE_CHECKING:
@@ -56,17 +57,19 @@ class Reader:
         tokenizer: for text.
         max_length: tokens that the model takes.
         longest_token: bytes of the longest one in the vocabulary.
+        chat: how messages become a prompt.
     """
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     longest_token: int
+    chat: ChatFormat = OWN
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Reader:
+    def of(cls, tokenizer: PreTrainedTokenizerBase, max_length: int, chat: ChatFormat = OWN) -> Reader:
         """For a model and its tokenizer."""
         longest = max(len(token.encode()) for token in tokenizer.get_vocab())
-        return cls(tokenizer, max_length, max(longest, _LEAST_BYTES_OF_LONGEST))
+        return cls(tokenizer, max_length, max(longest, _LEAST_BYTES_OF_LONGEST), chat)
 
     def least_tokens(self, *given: Any) -> int:
         """A lower bound of the tokens that fields of a request come to, without making them.
@@ -94,14 +97,10 @@ class Reader:
         chat: list[Message] = prompt.messages or []
         self._refuse_if_too_long(self._least(chat), place)
         try:
-            text = self.tokenizer.apply_chat_template(
-                [msgspec.structs.asdict(message) for message in chat],
-                add_generation_prompt=True,
-                tokenize=False,
-            )
+            text = self.chat.text(self.tokenizer, [msgspec.structs.asdict(message) for message in chat])
         except Exception as error:  # a template is a program of its own, and raises what it likes
             raise invalid(place, str(error)) from error
-        return self.text(str(text), place)
+        return self.text(text, place)
 
     def text(self, text: str, where: str) -> npt.NDArray[np.int32]:
         """The token ids of a text, with no special token added: int32 [tokens].

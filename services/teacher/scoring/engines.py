@@ -50,5 +50,5 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
         tokens=tokens,
         patience_s=args.limits.timeout_s,
         tensor_parallel_size=args.tensor_parallel_size,
-        **device_settings,
+        **(device_settings | args.engine_args),
     )

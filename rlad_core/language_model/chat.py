@@ -1,0 +1,53 @@
+"""How a chat becomes the text that the policy reads: one way for training, evaluation, probes and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Messages = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """A chat template and what it is given besides the messages.
+
+    Attributes:
+        template: Jinja text; None: the tokenizer's own.
+        options: variables of the template, such as ``enable_thinking``.
+    """
+
+    template: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self, tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
+        """The prompt with the template's generation prompt.
+
+        Raises:
+            Exception: what the template raises, which may refuse a chat.
+        """
+        rendered = tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            chat_template=self.template,
+            add_generation_prompt=True,
+            tokenize=False,
+            **self.options,
+        )
+        return str(rendered)
+
+    def ids(self, tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
+        """The tokens of `text`, none added."""
+        found: list[int] = tokenizer(self.text(tokenizer, messages), add_special_tokens=False)["input_ids"]
+        return found
+
+    def is_there(self, tokenizer: PreTrainedTokenizerBase) -> bool:
+        """Whether there is a template at all."""
+        return bool(self.template or getattr(tokenizer, "chat_template", None))
+
+
+OWN = ChatFormat()
+"""The tokenizer's own template, with its defaults."""
