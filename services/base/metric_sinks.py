@@ -1,8 +1,8 @@
-"""Where a recorded value goes: Ray's metrics agent, or prometheus_client's registry.
+"""Where a recorded value goes: prometheus_client's registry, and in a cluster Ray's metrics agent as well.
 
-A prometheus_client registry inside a Ray worker is scraped by nobody, and Ray's metrics outside a cluster go
-nowhere; so the choice follows from whether this process has joined a cluster, and is made anew for each value
-(a command line joins after it has started).
+Ray's metrics outside a cluster go nowhere, and the registry of a Ray worker is read by nobody but a service's
+own ``/metrics``; so the choice follows from whether this process has joined a cluster, and is made anew for
+each value (a command line joins after it has started).
 """
 
 import sys
@@ -89,6 +89,25 @@ class RaySink:
             return self._metrics[spec.name]
 
 
+class BothSinks:
+    """Takes each value twice."""
+
+    def __init__(self, one: Sink, other: Sink) -> None:
+        self._sinks = (one, other)
+
+    def add(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
+        for sink in self._sinks:
+            sink.add(spec, value, labels)
+
+    def set(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
+        for sink in self._sinks:
+            sink.set(spec, value, labels)
+
+    def observe(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
+        for sink in self._sinks:
+            sink.observe(spec, value, labels)
+
+
 def _ray_metrics() -> Any:
     """Ray's classes; Serve's own in a replica, which add the labels application, deployment and replica."""
     if "ray.serve" in sys.modules:
@@ -101,11 +120,11 @@ def _ray_metrics() -> Any:
 
 
 _outside = PrometheusSink()
-_inside = RaySink()
+_inside = BothSinks(RaySink(), _outside)
 
 
 def current_sink() -> Sink:
-    """Ray's agent where this process has joined a cluster, else prometheus_client's default registry."""
+    """prometheus_client's default registry, and Ray's agent where this process has joined a cluster."""
     # Not `import ray`: it takes seconds, and a process that has not imported it has not joined either.
     ray = sys.modules.get("ray")
     return _inside if ray is not None and ray.is_initialized() else _outside

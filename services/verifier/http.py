@@ -23,7 +23,7 @@ _OBJECTS = 8
 
 
 _GOLD = Meta(
-    extra_json_schema={"anyOf": [{"type": "string"}, {"type": "object"}]},
+    extra_json_schema={"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": True}]},
     description="What the task judges by, as it stands in prompts' column `gold`, or as a JSON object; "
     "by default the request's.",
 )

@@ -25,7 +25,11 @@ OPERATIONS = [
     ("teacher", "GET", "/v1/tokenizer"),
     *[("rollout", method, path) for method, path in (("POST", "/v1/rollouts"), ("GET", "/v1/policy"))],
     *[("verifier", method, path) for method, path in (("POST", "/v1/verify"), ("GET", "/v1/info"))],
-    *[(name, "GET", path) for name in ("teacher", "rollout", "verifier") for path in ("/healthz", "/readyz")],
+    *[
+        (name, "GET", path)
+        for name in ("teacher", "rollout", "verifier")
+        for path in ("/healthz", "/readyz", "/metrics")
+    ],
 ]
 
 quick = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

@@ -24,10 +24,12 @@ from services.base import telemetry
 from services.base.telemetry import log
 from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens
 from services.serve.http.callers import bounded_id, caller_of, stranger
+from services.serve.http.pages import ASSETS, add_pages, is_for_a_browser, page, release
 from services.serve.http.problems import ProblemDetails, add_problem_handlers, answer
 
 OPEN_PATHS = ("/healthz", "/readyz")
 """Asked by load balancers and kubelets, which have no token."""
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 def service_app(service: str, title: str, summary: str) -> FastAPI:
@@ -37,8 +39,11 @@ def service_app(service: str, title: str, summary: str) -> FastAPI:
         service: value of the metrics' label `service`.
         title, summary: for the OpenAPI document.
     """
-    app = FastAPI(title=title, summary=summary, version="1")
+    app = FastAPI(
+        title=title, summary=summary, version=release(), docs_url=None, redoc_url=None, openapi_url=None
+    )
     add_problem_handlers(app)
+    add_pages(app)
     app.add_middleware(Gate, service=service)
     return app
 
@@ -73,7 +78,8 @@ class Gate:
         scope["caller"] = caller_of(scope, headers, self._tokens.required)
         with structlog.contextvars.bound_contextvars(request_id=bounded_id(headers)):
             try:
-                refusal = None if path in OPEN_PATHS else self._refusal(scope, headers)
+                is_open = path in OPEN_PATHS or path.startswith(ASSETS)
+                refusal = None if is_open else self._refusal(scope, headers)
                 if refusal is not None:
                     telemetry.count(metrics.SERVICE_REQUESTS, service=self._service, kind="other")
                     telemetry.count(metrics.SERVICE_ERRORS, service=self._service, kind="UnauthorizedError")
@@ -116,12 +122,14 @@ class Gate:
         except AuthError as error:
             log("tokens_unreadable", level="error", error=str(error))
             return _unauthorized("the service cannot read its tokens; its log tells why")
+        if is_for_a_browser(scope["path"].removeprefix(scope.get("root_path", "")), headers):
+            return page(401, _CHALLENGE)
         return _unauthorized("send a valid token in the header 'Authorization: Bearer TOKEN'")
 
 
 def _unauthorized(detail: str) -> Response:
     problem = ProblemDetails(title="Not authorized", status=401, detail=detail)
-    return answer(problem, {"WWW-Authenticate": "Bearer"})
+    return answer(problem, _CHALLENGE)
 
 
 def _forbidden(detail: str) -> Response:

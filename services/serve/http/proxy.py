@@ -225,7 +225,7 @@ def _count(error: ServiceError) -> None:
 
 def _service(path: str) -> str:
     """The route prefix of a path: what stands before the paths that our services have."""
-    for mark in ("/v1/", "/healthz", "/readyz", "/docs", "/openapi.json"):
+    for mark in ("/v1/", "/healthz", "/readyz", "/docs", "/openapi.json", "/metrics"):
         if (place := path.find(mark)) >= 0:
             return path[:place]
     return path.rstrip("/")
@@ -241,7 +241,8 @@ def _lost(scope: Scope) -> ASGIApp:
 
 def _is_the_proxys(start: Message) -> bool:
     content = Headers(raw=list(start.get("headers", []))).get("content-type", "")
-    return start["status"] >= 400 and not content.startswith(MEDIA_TYPE)
+    # A page is a service's too: the one that asks a person for a token.
+    return start["status"] >= 400 and not content.startswith((MEDIA_TYPE, "text/html"))
 
 
 def _problem(start: Message, body: bytes) -> ASGIApp:

@@ -1,0 +1,107 @@
+"""What a service says of itself to people, tools and Prometheus: `/docs`, `/openapi.json`, `/metrics`.
+
+The page `/docs` brings Swagger UI along (in `static`, version 5.35.0), so it works without the internet. A
+browser cannot send a token with the address of a page: where tokens are set, the page is shown to who has
+none, asks for one, and fetches the document with it. Nothing of the service stands in the page itself.
+
+`/metrics` is of the process that answers: what `rlad_core.metrics` declares of the service, and the process's
+own figures. It is for a service that runs alone; of several replicas it tells one, and Ray's agent tells all.
+"""
+
+import copy
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import prometheus_client
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+
+from services.serve.http.auth import Tokens
+from services.serve.http.problems import MEDIA_TYPE
+
+PAGE, ASSETS = "/docs", "/docs/"
+_STATIC = Path(__file__).with_name("static")
+_ASSETS = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "docs.js": "text/javascript",
+}
+_SCHEME = "bearer"
+_OPEN = ("/healthz", "/readyz")
+
+
+def release() -> str:
+    """The installed version of RLAD."""
+    return version("rlad")
+
+
+def add_pages(app: FastAPI) -> None:
+    """Give `app` the three routes and what the page needs."""
+    app.add_api_route(PAGE, _docs, include_in_schema=False)
+    app.add_api_route(ASSETS + "{name}", _asset, include_in_schema=False)
+    app.add_api_route("/openapi.json", _openapi, include_in_schema=False)
+    app.add_api_route("/metrics", metrics, response_class=PlainTextResponse)
+
+
+def page(status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """The page that shows the documentation, or asks for a token."""
+    return Response((_STATIC / "docs.html").read_bytes(), status, headers, media_type="text/html")
+
+
+def is_for_a_browser(path: str, headers: Headers) -> bool:
+    """Whether a request is that of a person who opens the page."""
+    return path == PAGE and "text/html" in headers.get("accept", "")
+
+
+async def metrics() -> Response:
+    """What this replica has counted since it began, in Prometheus' text format."""
+    return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
+async def _docs() -> Response:
+    return page()
+
+
+async def _asset(name: str) -> Response:
+    if name not in _ASSETS:
+        raise HTTPException(404, "Not Found")
+    cached = {"Cache-Control": "max-age=3600"}
+    packed = _STATIC / f"{name}.gz"
+    if not packed.exists():
+        return Response((_STATIC / name).read_bytes(), headers=cached, media_type=_ASSETS[name])
+    return Response(
+        packed.read_bytes(), headers={**cached, "Content-Encoding": "gzip"}, media_type=_ASSETS[name]
+    )
+
+
+async def _openapi(request: Request) -> JSONResponse:
+    document = copy.deepcopy(request.app.openapi())
+    _as_problems(document)
+    # The prefix under which Serve's proxy has the service.
+    document["servers"] = [{"url": request.scope.get("root_path", "").rstrip("/") or "/"}]
+    if Tokens().required:
+        _secure(document)
+    return JSONResponse(document)
+
+
+def _as_problems(document: dict[str, Any]) -> None:
+    """Say of errors what they are sent as; FastAPI puts every form under its own media type."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for answer in operation["responses"].values():
+                content = answer.get("content", {})
+                if MEDIA_TYPE in content and (form := content.pop("application/json", None)):
+                    content[MEDIA_TYPE] = form
+
+
+def _secure(document: dict[str, Any]) -> None:
+    """Say that all but health wants a bearer token."""
+    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes[_SCHEME] = {"type": "http", "scheme": "bearer"}
+    document["security"] = [{_SCHEME: []}]
+    for path in _OPEN:
+        for operation in document["paths"].get(path, {}).values():
+            operation["security"] = []
