@@ -39,6 +39,7 @@ def run_problems(config: RunConfig) -> list[Problem]:
         *(problem for index, stage in enumerate(config.stages) for problem in _stage(config, index, stage)),
         *_batches(config),
         *_schedule(config),
+        *_updates(config),
         *_devices(config),
     ]
 
@@ -100,6 +101,21 @@ def _truncation(config: EvaluationRecipe) -> Iterator[Problem]:
                 f"has no effect with truncated: {rollout.truncated}. Write truncated: penalise, or leave it "
                 "out",
             )
+
+
+def _updates(config: RunConfig) -> Iterator[Problem]:
+    learner = config.learner
+    if learner.max_kl is not None and learner.updates_per_batch * learner.epochs_per_batch == 1:
+        yield Problem(
+            "learner.max_kl",
+            learner.max_kl,
+            "has no effect with a single update for each batch. Write null, or learner.epochs_per_batch: 2",
+        )
+    entropy = learner.adaptive_entropy
+    if entropy is not None and entropy.start > entropy.most:
+        yield Problem(
+            "learner.adaptive_entropy.start", entropy.start, f"is above most. Write at most {entropy.most:g}"
+        )
 
 
 def _schedule(config: RunConfig) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ from rlad_core.config.engines import (
     UpdateTimeout,
 )
 from rlad_core.config.learner_memory import LearnerMemory
+from rlad_core.config.learner_updates import LearnerUpdates
 from rlad_core.language_model.chat import ChatFormat
 from rlad_core.sections.base import Section
 from rlad_core.sections.paths import ModelReference, OutputFolder, TemplateText
@@ -115,7 +116,7 @@ class RolloutConfig(RolloutEngine):
     )
 
 
-class LearnerConfig(LearnerMemory):
+class LearnerConfig(LearnerMemory, LearnerUpdates):
     """The optimizer and the worker group it runs on."""
 
     workers: Free[PositiveInt] = Field(default=1, description="FSDP2 ranks.")
@@ -144,11 +145,6 @@ class LearnerConfig(LearnerMemory):
     compile: Free[Literal["auto", "on", "off"]] = Field(
         default="auto",
         description="Layers by torch.compile; auto: on a GPU. Where it fails they run as they are.",
-    )
-    updates_per_batch: Fixed[PositiveInt] = Field(
-        default=1,
-        description="Mini-batches of whole groups a step's batch is split into, one optimizer step each. "
-        "Above 1 the old policy's log-probs are computed before the first.",
     )
     checkpoint_every: Free[NonNegativeInt] = Field(
         default=10, description="Steps between checkpoints; 0: only at the end."

@@ -157,8 +157,8 @@ def _update(config: RunConfig, shape: Shape, gpu: Gpu) -> StageTime:
     length = rollout.max_response_length + _prompt(config)
     tokens = rollout.prompts_per_step * rollout.group_size * length
     forward = 2 * shape.parameters + _attention(shape, length)
-    passes = 3 if learner.activation_checkpointing == "off" else 4
-    if learner.updates_per_batch > 1:
+    passes = (3 if learner.activation_checkpointing == "off" else 4) * learner.epochs_per_batch
+    if learner.updates_per_batch * learner.epochs_per_batch > 1:
         passes += 1  # log-probs of the old policy
     gpus = learner.workers * learner.num_gpus
     flops = passes * forward * tokens

@@ -144,7 +144,7 @@ def _unequal(first: RunConfig, other: RunConfig) -> Iterator[tuple[str, object, 
     same: dict[str, Callable[[RunConfig], object]] = {
         "all need the same model (policy.model)": lambda config: config.policy.model,
         "all need the same sequences a step (rollout.prompts_per_step, rollout.group_size)": _sequences,
-        "all need the same optimizer steps (steps times learner.updates_per_batch)": _optimizer_steps,
+        "all need the same optimizer steps (steps, updates and epochs of a batch)": _optimizer_steps,
         "all need the same held-out problems": lambda config: [
             task.model_dump(mode="json").get("evaluation") for task in config.task_sections.values()
         ],
@@ -156,7 +156,7 @@ def _unequal(first: RunConfig, other: RunConfig) -> Iterator[tuple[str, object, 
 
 
 def _optimizer_steps(config: RunConfig) -> int:
-    return config.total_steps * config.learner.updates_per_batch
+    return config.total_steps * config.learner.updates_per_batch * config.learner.epochs_per_batch
 
 
 def _sequences(config: RunConfig) -> list[int]:

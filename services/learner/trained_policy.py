@@ -53,6 +53,8 @@ class TrainedPolicy:
         self._world = dist.get_world_size()
         self._pair_cost = pair_cost_of(model_folder)
         self._with_entropy = True
+        adaptive = config.learner.adaptive_entropy
+        self.entropy = None if adaptive is None else adaptive.control
         torch.manual_seed(config.seed)
         learner = config.learner
         dtype = getattr(torch, config.policy.dtype)
@@ -85,36 +87,51 @@ class TrainedPolicy:
         return peak
 
     def train_on(self, rows: TrainingRows, objective: Objective, step: int) -> Statistics:
-        """One optimizer step for each mini-batch of the step's batch.
+        """One optimizer step for each mini-batch of the step's batch, as often as the recipe says.
 
         Args:
             rows: this rank's; the statistics cover those of all ranks.
             step: of the run.
         """
+        learner = self._config.learner
         count = self._agree_on_largest(rows.mini_batches)
-        if count > 1 and rows.needs_old_logprobs:
+        if count * learner.epochs_per_batch > 1 and rows.needs_old_logprobs:
             # The first mini-batch is trained on by the old policy itself: its own pass tells them.
-            later = rows.after_first
+            later = rows.after_first if learner.epochs_per_batch == 1 else rows.all
             tokens = int(rows.response_lengths[later].sum())
             with span("old_logprobs", items=len(later), tokens=tokens):
                 self._keep_old(rows, later)
         statistics: Statistics = {}
         stage_step = self._config.position(step).step
         set_learning_rate(self.optimizer, self.learning_rate(step))
-        every = self._config.learner.entropy_every
-        self._with_entropy = objective.needs_entropy or (every > 0 and step % every == 0)
+        every = learner.entropy_every
+        self._with_entropy = (
+            objective.needs_entropy or self.entropy is not None or (every > 0 and step % every == 0)
+        )
+        updates = 0
         with span("update", items=len(rows), tokens=rows.response_tokens):
-            for index in range(count):
-                _add(statistics, self._optimizer_step(rows, index, objective, stage_step))
+            for number in range(count * learner.epochs_per_batch):
+                told = self._optimizer_step(rows, number % count, objective, stage_step)
+                if told is None:
+                    break
+                _add(statistics, told)
+                updates += 1
         statistics = self._over_ranks(statistics)
         statistics["learning_rate"] = Statistic(self.learning_rate(step), 1)
+        if count * learner.epochs_per_batch > 1:
+            statistics["updates"] = Statistic(updates, 1)
+        if self.entropy is not None:
+            statistics["entropy_coefficient"] = Statistic(self.entropy.weight, 1)
+            self.entropy = self.entropy.after(statistics["entropy"].mean)
         return statistics
 
     def _optimizer_step(
         self, rows: TrainingRows, mini_batch: int, objective: Objective, stage_step: int
-    ) -> Statistics:
+    ) -> Statistics | None:
+        """What it tells; None where the policy is already too far from the old one, and stays as it is."""
         statistics: Statistics = {}
         loss_sum = 0.0
+        bonus = 0.0 if self.entropy is None else self.entropy.weight
         batches = self._micro_batches(rows, rows.of_mini_batch(mini_batch))
         for number, members in enumerate(batches):
             last = number == len(batches) - 1
@@ -126,10 +143,16 @@ class TrainedPolicy:
                 continue
             batch = rows.token_batch(members, packed, logprobs, entropy)
             output = _ask(objective, batch, stage_step)
+            loss = output.loss
+            if bonus and batch.entropy is not None:
+                loss = loss - bonus * (batch.entropy * batch.weights).sum()
             # FSDP averages the ranks' gradients, and a loss of ours is their sum.
-            (output.loss * self._world).backward()
-            loss_sum += output.loss.item()
-            _add(statistics, output.statistics)
+            (loss * self._world).backward()
+            loss_sum += loss.item()
+            _add(statistics, {**_distances(batch, rows), **output.statistics})
+        if self._is_too_far(statistics):
+            self.optimizer.zero_grad(set_to_none=True)
+            return None
         # Each rank holds its part of the sum, and the count is over all ranks one.
         statistics["loss"] = Statistic(loss_sum, 1 / self._world)
         clip = self._config.learner.grad_clip
@@ -144,6 +167,15 @@ class TrainedPolicy:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return statistics
+
+    def _is_too_far(self, statistics: Statistics) -> bool:
+        """Whether the policy has left the old one by more than the recipe allows; all ranks agree."""
+        if (most := self._config.learner.max_kl) is None:
+            return False
+        mine = statistics.get("kl_to_old", Statistic(0.0, 0.0))
+        shared = torch.tensor([float(mine.total), float(mine.count)], device=self._device)
+        dist.all_reduce(shared)
+        return bool(shared[1] > 0) and float(shared[0] / shared[1]) > most
 
     @property
     def _fsdp(self) -> FSDPModule:
@@ -218,6 +250,21 @@ class TrainedPolicy:
             return
         export(weights.specs(), weights, self._folder, folder)
         (folder / "rlad.json").write_text(json.dumps({"run": self._config.name, "seed": self._config.seed}))
+
+
+def _distances(batch: TokenBatch, rows: TrainingRows) -> Statistics:
+    """Of any objective: the entropy, and how far the policy is from the old one.
+
+    The latter is the estimate k3 of KL(pi_old, pi_theta) on samples of pi_old, rho - 1 - log rho: never
+    negative, and 0 at the first update.
+    """
+    told: Statistics = {}
+    if batch.entropy is not None:
+        told["entropy"] = Statistic.of(batch.entropy)
+    if rows.old_logprobs:
+        log_ratio = batch.policy_logprobs.detach() - batch.old_logprobs
+        told["kl_to_old"] = Statistic.of(log_ratio.expm1() - log_ratio)
+    return told
 
 
 def _ask(objective: Objective, batch: TokenBatch, stage_step: int) -> ObjectiveOutput:

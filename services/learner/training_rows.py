@@ -68,6 +68,11 @@ class TrainingRows:
         return np.flatnonzero(self._plan.mini_batch == index)
 
     @property
+    def all(self) -> Indices:
+        """All rows."""
+        return np.arange(len(self))
+
+    @property
     def after_first(self) -> Indices:
         """Rows of all mini-batches but the first: the policy has changed when their turn comes."""
         return np.flatnonzero(self._plan.mini_batch > 0)

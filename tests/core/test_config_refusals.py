@@ -134,6 +134,8 @@ def test_a_wrong_override_is_explained(override: str, says: str) -> None:
         (["learner.min_lr=1e-7"], "learner.min_lr (1e-07): has no effect with schedule: constant"),
         (["learner.min_lr=1e-4", "learner.schedule=cosine"],
          "is above the peak of stages.0 (trrd), 1e-06. Write at most 1e-06"),
+        (["learner.max_kl=0.1"], "learner.max_kl (0.1): has no effect with a single update for each batch"),
+        (["learner.adaptive_entropy={start: 1}"], "adaptive_entropy.start (1.0): is above most"),
         (["rollout.truncated=penalise"], "rollout.overlong_buffer (null): truncated: penalise grows over"),
         (["rollout.truncated=penalise", "rollout.overlong_buffer=257"],
          "rollout.overlong_buffer (257): is above rollout.max_response_length. Write at most 256"),

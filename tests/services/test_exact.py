@@ -1,0 +1,188 @@
+"""A step is the same on any ranks, in any micro-batches, with activations kept or not; to the bit."""
+
+import json
+import multiprocessing
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from test_trained_policy import _config, _experience
+
+from rlad_core.assembly import plan_shards
+from services.learner.trained_policy import TrainedPolicy
+from services.learner.training_rows import TrainingRows
+from services.run.initial_policy import write_initial_policy
+
+pytestmark = pytest.mark.timeout(900)
+
+LIMIT = 1e-5
+"""Largest difference of a whole gradient or step, as a share of its length."""
+Case = dict[str, Any]
+PLAIN: Case = {"learner__grad_clip": None}
+SMALL: Case = {**PLAIN, "learner__tokens_per_micro_batch": 64}
+RECOMPUTED: Case = {**SMALL, "learner__activation_checkpointing": "full"}
+SELECTIVE: Case = {**PLAIN, "learner__activation_checkpointing": "selective"}
+GRADIENT: Case = {"sgd": True}
+EPOCHS: Case = {**PLAIN, "learner__epochs_per_batch": 2, "learner__updates_per_batch": 2}
+CASES: dict[str, Case] = {
+    "gradient": PLAIN | GRADIENT,
+    "gradient, small": SMALL | GRADIENT,
+    "gradient, recomputed": RECOMPUTED | GRADIENT,
+    "gradient, selective": SELECTIVE | GRADIENT,
+    "step": PLAIN,
+    "step again": PLAIN,
+    "step, small": SMALL,
+    "two epochs": EPOCHS,
+    "two epochs again": EPOCHS,
+}
+ALONE: dict[str, Case] = {
+    "two epochs, stopped": {**EPOCHS, "learner__max_kl": 1e-9},
+    "two epochs, far enough": {**EPOCHS, "learner__max_kl": 1e9},
+    "entropy": {
+        **PLAIN,
+        "learner__adaptive_entropy": {"target": 9.0, "delta": 0.5, "most": 0.75},
+        "steps": 3,
+    },
+    "three steps": {**PLAIN, "steps": 3},
+    "entropy, too high": {**PLAIN, "learner__adaptive_entropy": {"target": 1e-3, "start": 5e-3}, "steps": 2},
+}
+
+
+def rank_of(rank: int, ranks: int, folder: str, out: str, cases: dict[str, Case]) -> None:
+    dist.init_process_group(
+        "gloo", init_method=f"file://{out}/rendezvous-{ranks}", rank=rank, world_size=ranks
+    )
+    torch.set_num_threads(1)
+    table, groups = _experience(200)
+    found, told = {}, {}
+    for name, case in cases.items():
+        changes = {key: value for key, value in case.items() if key not in ("sgd", "steps")}
+        config = _config(Path(folder), learner__workers=ranks, **changes)
+        policy = TrainedPolicy(config, folder, torch.device("cpu"))
+        if case.get("sgd"):
+            policy.optimizer = torch.optim.SGD(policy.module.parameters(), lr=1.0)
+        objective = config.stages[0].objective
+        updates = config.learner.updates_per_batch
+        plans = plan_shards(
+            table, groups=groups, mini_batches=updates, ranks=ranks, token_weights=objective.token_weights
+        )
+        for step in range(case.get("steps", 1)):
+            rows = TrainingRows(table.take(plans[rank].rows), plans[rank])
+            if case.get("sgd"):
+                statistics = policy._over_ranks(policy._optimizer_step(rows, 0, objective, 0) or {})
+            else:
+                statistics = policy.train_on(rows, objective, step)
+        found[name] = {each: tensor.clone() for each, tensor in policy.whole_weights(torch.float32)}
+        told[name] = {each: statistic.mean for each, statistic in statistics.items()}
+    if rank == 0:
+        torch.save(found, f"{out}/weights-{ranks}.pt")
+        Path(out, f"told-{ranks}.json").write_text(json.dumps(told))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fork_server() -> None:
+    """Ranks are forked from a server that has imported what takes longest, not from another test's."""
+    forkserver._forkserver._stop()
+    multiprocessing.set_forkserver_preload(["services.learner.trained_policy"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_initial_policy("tiny:student", 0, tmp_path_factory.mktemp("policy") / "model")
+
+
+@pytest.fixture(scope="module")
+def start(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+Found = tuple[dict[str, dict[str, torch.Tensor]], dict[str, dict[str, float]]]
+
+
+@pytest.fixture(scope="module")
+def on_ranks(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Found]:
+    """Weights after each case, and what it told, by number of ranks."""
+    out = tmp_path_factory.mktemp("ranks")
+    found = {}
+    for ranks in (1, 2, 3):
+        arguments = (ranks, str(folder), str(out), CASES | (ALONE if ranks == 1 else {}))
+        mp.start_processes(rank_of, args=arguments, nprocs=ranks, start_method="forkserver")
+        told = json.loads((out / f"told-{ranks}.json").read_text())
+        found[ranks] = (torch.load(out / f"weights-{ranks}.pt"), told)
+    return found
+
+
+def difference(
+    one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], start: dict[str, torch.Tensor]
+) -> float:
+    """Of two moves from the same weights, as a share of the first."""
+    apart = sum(float((one[name] - other[name]).double().square().sum()) for name in one)
+    whole = sum(float((one[name] - start[name]).double().square().sum()) for name in one)
+    return (apart / whole) ** 0.5
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if name.startswith("gradient")])
+def test_loss_and_gradient_are_the_same_on_any_ranks_in_any_passes(
+    case: str, on_ranks: dict[int, Found], start: dict[str, torch.Tensor]
+) -> None:
+    expected, told = on_ranks[1][0]["gradient"], on_ranks[1][1]["gradient"]
+    assert told["loss"] != 0
+    for weights, numbers in on_ranks.values():
+        assert difference(expected, weights[case], start) < LIMIT
+        assert numbers[case]["loss"] == pytest.approx(told["loss"], rel=LIMIT, abs=1e-7)
+        assert numbers[case]["gradient_norm"] == pytest.approx(told["gradient_norm"], rel=LIMIT)
+
+
+@pytest.mark.parametrize("case", ["step", "step, small"])
+def test_the_step_is_the_same_within_rounding(
+    case: str, on_ranks: dict[int, Found], start: dict[str, torch.Tensor]
+) -> None:
+    """Of float32: AdamW's first step divides each gradient by itself, and so its rounding too."""
+    expected = on_ranks[1][0]["step"]
+    for weights, _ in on_ranks.values():
+        apart = max(float((weights[case][name] - expected[name]).abs().max()) for name in expected)
+        assert difference(expected, weights[case], start) < 1e-3
+        assert apart < 1e-2  # the learning rate: no weight goes the other way by more than it moves
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("case", ["step", "two epochs"])
+def test_the_same_experience_and_seed_give_the_same_weights_to_the_bit(
+    case: str, ranks: int, on_ranks: dict[int, Found]
+) -> None:
+    weights, told = on_ranks[ranks]
+    for name, tensor in weights[case].items():
+        assert torch.equal(tensor, weights[f"{case} again"][name]), name
+    assert told[case] == told[f"{case} again"]
+
+
+def test_epochs_go_through_the_batch_again_with_the_same_old_policy(on_ranks: dict[int, Found]) -> None:
+    _, told = on_ranks[1]
+    assert told["two epochs"]["updates"] == 4
+    assert told["two epochs"]["kl_to_old"] > 0
+    assert "updates" not in told["step"]
+
+
+def test_a_policy_that_has_gone_far_enough_is_left_there(on_ranks: dict[int, Found]) -> None:
+    weights, told = on_ranks[1]
+    # The first update is at pi_old, so it is always made.
+    assert told["two epochs, stopped"]["updates"] == 1
+    assert told["two epochs, far enough"]["updates"] == 4
+    for name, tensor in weights["two epochs"].items():
+        assert torch.equal(tensor, weights["two epochs, far enough"][name]), name
+
+
+def test_the_entropy_bonus_comes_with_the_steps_and_raises_entropy(on_ranks: dict[int, Found]) -> None:
+    _, told = on_ranks[1]
+    # c is 0, 0.5 and then 0.75, its bound; the entropy stays under 9 nats.
+    assert told["entropy"]["entropy_coefficient"] == 0.75
+    # Above the target the coefficient has no weight, whatever it is.
+    assert told["entropy, too high"]["entropy_coefficient"] == 0
+    assert told["entropy"]["entropy"] > told["three steps"]["entropy"]
