@@ -176,16 +176,38 @@ def evaluate(
 def _measure(plan: Any) -> None:
     """Carry it out, and say what came of it."""
     from rlad_core.evaluation import paired_rows, rows_of, verdicts_of
+    from services.evaluate.tables import accuracy_table
+    from services.report.tables import paired_table
+
+    found = measured(plan)
+    out.print(accuracy_table({each.label: rows_of(each.answers, plan.ks) for each in found}))
+    first, *others = found
+    if others:
+        verdicts = verdicts_of(first.answers)
+        for each in others:
+            pairs = paired_rows(verdicts, verdicts_of(each.answers))
+            out.print(paired_table(pairs, f"{each.label} against {first.label}"))
+    for each in found:
+        out.print(f"responses  {each.folder}", markup=False, soft_wrap=True)
+    out.print(
+        f"read them with\n  rlad show {shlex.quote(str(first.folder))} --wrong", markup=False, soft_wrap=True
+    )
+
+
+def measured(plan: Any) -> Any:
+    """Carry it out; what stands in the way ends the command, with a word on how to go on.
+
+    Raises:
+        typer.Exit: with 2 where nothing was started, else 1.
+    """
     from services.evaluate.measure import PlanError, Stopped, measure
     from services.evaluate.session import IncompleteError
     from services.evaluate.store import StoreError
-    from services.evaluate.tables import accuracy_table
-    from services.report.tables import paired_table
     from services.serve.deployment import DeploymentError
 
     again = f"Go on with the same command:\n  {shlex.join(['rlad', *sys.argv[1:]])}"
     try:
-        measured = measure(plan, out)
+        return measure(plan, out)
     except (PlanError, StoreError) as error:
         complain(error)
         raise typer.Exit(2) from error
@@ -196,18 +218,6 @@ def _measure(plan: Any) -> None:
         err.print(f"failed: {error}", markup=False, soft_wrap=True)
         err.print(f"What was done until then is kept in {plan.out}. {again}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    out.print(accuracy_table({each.label: rows_of(each.answers, plan.ks) for each in measured}))
-    first, *others = measured
-    if others:
-        verdicts = verdicts_of(first.answers)
-        for each in others:
-            pairs = paired_rows(verdicts, verdicts_of(each.answers))
-            out.print(paired_table(pairs, f"{each.label} against {first.label}"))
-    for each in measured:
-        out.print(f"responses  {each.folder}", markup=False, soft_wrap=True)
-    out.print(
-        f"read them with\n  rlad show {shlex.quote(str(first.folder))} --wrong", markup=False, soft_wrap=True
-    )
 
 
 def _numbers(text: str, option: str, wanted: str) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import typer
 
@@ -42,6 +42,8 @@ class Asking:
     max_response_length: int | None
     seed: int
     engine: tuple[str, ...]
+    part: Literal["evaluation", "training"] = "evaluation"
+    """Which of a task's prompts."""
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -115,7 +117,7 @@ def read_questions(asking: Asking) -> Read:
         asked = prompts_in(asking.data.expanduser(), SUITES, asking.suites, count=asking.asked.count)
         return Read(asked.prompts, shipped(), recipe, recipes, asked.remarks)
     judges = {section.label: section.judge() for section in recipe.task_sections.values()}
-    found = read_parts(parts_of(recipe, "evaluation"), "evaluation", tasks_of(recipe))
+    found = read_parts(parts_of(recipe, asking.part), asking.part, tasks_of(recipe))
     if not found.prompts:
         raise PromptsRefusedError(f"no prompt can be used of: {'; '.join(found.empty)}", found.dropped)
     return Read(found.prompts, judges, recipe, recipes, dropped=found.dropped)
@@ -124,7 +126,7 @@ def read_questions(asking: Asking) -> Read:
 def _sections(asking: Asking) -> list[dict[str, Any]]:
     """Sections of the tasks that are evaluated."""
     task, asked = asking.task, asking.asked
-    if not task.endswith((".yaml", ".yml")):
+    if asking.part == "evaluation" and not task.endswith((".yaml", ".yml")):
         try:
             return [_named(section_of(task, asked))]
         except ValueError as error:

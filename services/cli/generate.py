@@ -1,0 +1,146 @@
+"""The command `rlad generate`: data to train on, from a teacher's accepted responses."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlad_core.config import ConfigError
+from rlad_core.tasks import Asked, Prompt
+from services.cli.console import complain, out
+from services.cli.extras import needs_services
+
+
+def generate(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, for the prompts that it trains on.")],
+    teacher: Annotated[
+        str,
+        typer.Argument(metavar="[TEACHER]", help="A folder, hub id, rlad:NAME, or a rollout service's URL."),
+    ] = "",
+    endpoint: Annotated[
+        str, typer.Option(metavar="URL", help="An OpenAI-compatible endpoint instead: chat completions.")
+    ] = "",
+    name: Annotated[str, typer.Option("--model", metavar="NAME", help="The model of the endpoint.")] = "",
+    key_env: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="Environment variable with the key for URLs.")
+    ] = "",
+    tries: Annotated[int, typer.Option(min=1, help="Responses to each prompt.")] = 1,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Accepted ones that are kept of a prompt; by default all.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Only so many prompts of each subset; by default all.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token each time.")] = 1.0,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the distribution.")] = 1.0,
+    max_length: Annotated[
+        int | None,
+        typer.Option(min=2, help="Tokens of prompt and response; by default the model's, at most 4096."),
+    ] = None,
+    max_response_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a response; by default what the prompt leaves.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
+    gpus: Annotated[int | None, typer.Option(min=0, help="By default all. 0: CPUs.")] = None,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that one replica spans.")] = 1,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time to URLs.")] = 32,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds for one response.")] = 3600.0,
+    start_timeout_s: Annotated[
+        float, typer.Option("--start-timeout", min=1, help="Seconds until a model must be up.")
+    ] = 600.0,
+    file: Annotated[Path, typer.Option("--out", help="The Parquet file.")] = Path("generated.parquet"),
+) -> None:
+    """Have a teacher answer a recipe's training prompts, and keep as chats what the verifier accepts.
+
+    Each text of a prompt is kept once. All responses stay in a folder beside the file, so the same command
+    goes on where it was stopped, and with more tries asks for those alone. `rlad show` reads them.
+
+    The file has a chat a row (messages) as other trainers read it too, and the columns that the task math
+    trains on: prompt, answer, solution.
+
+    Exit codes: 0 written, 1 failed or stopped before the end, 2 wrong usage, or something is missing.
+
+    Examples:
+
+        rlad generate kk-tiny-sft rlad:kk-teacher --tries 4 --keep 1 --out teacher.parquet
+
+        rlad generate recipe.yaml --endpoint https://example.com/v1 --model NAME --key-env KEY --tries 8
+    """
+    from services.cli.evaluation_questions import Asking, read_questions
+
+    asking = Asking(
+        task=str(recipe),
+        suites=[],
+        data=Path(),
+        asked=Asked(),
+        models=(teacher,) if teacher else (),
+        endpoint=endpoint,
+        names=(name,) if name else (),
+        samples=tries,
+        temperature=temperature,
+        top_p=top_p,
+        max_length=max_length,
+        max_response_length=max_response_length,
+        seed=seed,
+        engine=(),
+        part="training",
+    )
+    asking.check_usage()
+    if bool(teacher) == bool(endpoint):
+        raise typer.BadParameter("write a teacher or --endpoint, one of the two", param_hint="TEACHER")
+    file = file.expanduser()
+    if not file.absolute().parent.is_dir():
+        complain(f"--out {file}: there is no folder {file.absolute().parent}")
+        raise typer.Exit(2)
+    try:
+        read = read_questions(asking)
+    except (ConfigError, ValueError, OSError) as error:
+        complain(error)
+        raise typer.Exit(2) from error
+    if count is not None:
+        read = replace(read, prompts=_first_of_each(read.prompts, count))
+    needs_services()
+    from services.cli.evaluate import measured
+    from services.cli.evaluation_plan import plan_of
+    from services.evaluate.demonstrations import harvest, write
+    from services.evaluate.plan import Devices
+
+    try:
+        plan = plan_of(
+            asking,
+            read,
+            out=file.with_name(f"{file.name}.responses"),
+            dtype="auto",
+            devices=Devices(gpus, None, tensor_parallel),
+            key_env=key_env or None,
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            start_timeout_s=start_timeout_s,
+            ks=(),
+        )
+    except (ConfigError, ValueError) as error:
+        complain(error)
+        raise typer.Exit(2) from error
+    [answered] = measured(plan)
+    table, found = harvest(
+        answered.answers, {prompt.prompt_id: prompt for prompt in read.prompts}, answered.label, keep
+    )
+    write(table, file)
+    out.print(
+        f"{found.accepted} of {found.responses} responses were accepted, {found.doubled} of them twice the "
+        f"same; {found.kept} are kept. Of {found.prompts} prompts {found.without} have none.",
+        markup=False,
+        soft_wrap=True,
+    )
+    out.print(f"chats      {file}\nresponses  {answered.folder}", markup=False, soft_wrap=True)
+
+
+def _first_of_each(prompts: list[Prompt], count: int) -> list[Prompt]:
+    seen: dict[str, int] = {}
+    found = []
+    for prompt in prompts:
+        seen[prompt.subset] = seen.get(prompt.subset, 0) + 1
+        if seen[prompt.subset] <= count:
+            found.append(prompt)
+    return found

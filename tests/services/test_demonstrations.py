@@ -1,0 +1,111 @@
+"""What is kept of a teacher's responses, and that both our own tasks and others can read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rlad_command import Said
+
+from rlad_core.config import load
+from rlad_core.evaluation import ANSWERS
+from rlad_core.prompt_checks import parts_of, read_parts
+from rlad_core.prompt_stream import tasks_of
+from rlad_core.tasks import Prompt
+from services.evaluate.demonstrations import CHATS, harvest, write
+
+PROMPTS = {
+    name: Prompt(name, "math", "sums", [{"role": "user", "content": f"What is {name}?"}], gold, answer=answer)
+    for name, gold, answer in (
+        ("1+1", '{"answer": "2"}', "2"),
+        ("2+2", '"4"', None),
+        ("3+3", '{"x": 1}', None),
+    )
+}
+
+
+def answer(
+    prompt: str, sample: int, response: str, *, correct: bool = True, opened: str = ""
+) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt, "task": "math", "subset": "sums", "sample_index": sample, "prompt": "",
+        "gold": "", "opened": opened, "response": response, "finish_reason": "stop", "tokens": 1,
+        "reward": float(correct), "reward_parts": {}, "correct": correct, "verdict": "",
+        "fault": "", "response_token_ids": None, "rollout_logprobs": None,
+    }  # fmt: skip
+
+
+def table(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=ANSWERS)
+
+
+TRIES = table(
+    answer("1+1", 1, r"So \boxed{2}."),
+    answer("1+1", 0, r"It is \boxed{2}."),
+    answer("1+1", 2, r"It is \boxed{2}. "),  # the same but for white space at its end
+    answer("2+2", 0, r"\boxed{5}", correct=False),
+    answer("2+2", 1, r"\boxed{4}", opened="<think>\n"),
+    answer("3+3", 0, "I don't know.", correct=False),
+)
+
+
+def test_accepted_responses_are_kept_once_in_the_order_of_the_tries() -> None:
+    chats, found = harvest(TRIES, PROMPTS, "big", None)
+    assert (found.prompts, found.responses, found.accepted) == (3, 6, 4)
+    assert (found.doubled, found.kept, found.without) == (1, 3, 1)
+    assert [(row["prompt_id"], row["solution"]) for row in chats.to_pylist()] == [
+        ("1+1", r"It is \boxed{2}."), ("1+1", r"So \boxed{2}."), ("2+2", "<think>\n\\boxed{4}"),
+    ]  # fmt: skip
+    first = chats.to_pylist()[0]
+    assert first["messages"] == [
+        {"role": "user", "content": "What is 1+1?"}, {"role": "assistant", "content": r"It is \boxed{2}."},
+    ]  # fmt: skip
+    assert first["prompt"] == first["messages"][:1]
+    assert [row["answer"] for row in chats.to_pylist()] == ["2", "2", "4"]
+    assert harvest(TRIES, PROMPTS, "big", 1)[0].num_rows == 2
+
+
+def test_nothing_accepted_is_an_empty_table() -> None:
+    chats, found = harvest(table(answer("1+1", 0, "no", correct=False)), PROMPTS, "big", 1)
+    assert (chats.num_rows, chats.schema, found.without) == (0, CHATS, 1)
+
+
+def test_the_math_task_trains_on_the_file(tmp_path: Path) -> None:
+    write(harvest(TRIES, PROMPTS, "big", None)[0], tmp_path / "teacher.parquet")
+    assert [file.name for file in tmp_path.iterdir()] == ["teacher.parquet"]
+    files = f"{{files: [{{path: {tmp_path / 'teacher.parquet'}}}]}}"
+    config = load(
+        "kk-tiny-trrd",
+        [
+            f"task={{name: math, train: {files}, evaluation: {files}}}",
+            "stages=[{steps: 1, objective: {kind: sft, source: trace}}]",
+            "teacher=null", "learner.warmup_steps=0",
+        ],
+    )  # fmt: skip
+    tasks = tasks_of(config)
+    found = read_parts(parts_of(config, "training"), "training", tasks)
+    assert not found.dropped
+    asked = {prompt.messages[-1]["content"].splitlines()[0] for prompt in found.prompts}
+    assert asked == {"What is 1+1?", "What is 2+2?"}
+    solutions = {tasks["math"].demonstration(prompt.gold) for prompt in found.prompts}
+    assert solutions == {r"It is \boxed{2}.", "<think>\n\\boxed{4}"}
+
+
+def test_a_chat_is_what_other_libraries_expect(tmp_path: Path) -> None:
+    write(harvest(TRIES, PROMPTS, "big", None)[0], tmp_path / "teacher.parquet")
+    [first, *_] = pq.read_table(tmp_path / "teacher.parquet")["messages"].to_pylist()
+    assert [sorted(message) for message in first] == [["content", "role"]] * 2
+
+
+def test_wrong_usage_is_refused_before_anything_starts(rlad: Callable[..., Said]) -> None:
+    neither = rlad("generate", "kk-tiny-sft")
+    assert neither.code == 2
+    assert "write a model" in neither.err
+    both = rlad("generate", "kk-tiny-sft", "m", "--endpoint", "http://127.0.0.1:1/v1", "--model", "x")
+    assert both.code == 2
+    assert "one of the two" in both.err
+    assert "no folder" in rlad("generate", "kk-tiny-sft", "rlad:kk-teacher", "--out", "nowhere/x.parquet").err
+    assert "there is no such file" in rlad("generate", "kk-tny", "rlad:kk-teacher").err
