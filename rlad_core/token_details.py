@@ -22,6 +22,7 @@ def token_details(
     entropy: bool = False,
     end_ids: Tensor | None = None,
     named_ids: Tensor | None = None,
+    ranks: bool = False,
     **head: Any,
 ) -> dict[str, Tensor]:
     """Values at each of T places, by the names that `rlad_core.schema.TOKEN_VALUES` declares.
@@ -34,12 +35,13 @@ def token_details(
         entropy: tell the entropy.
         end_ids: int64 [E], no id twice; tell the log of their probabilities' sum.
         named_ids: int64 [T, m]; tell their log-probs.
+        ranks: tell how many tokens are at least as likely as each target, which is one of them.
         head: ``bias``, ``scale``, ``tokens`` and ``chunk_size``.
 
     Returns:
         ``teacher_logprobs`` float32 [T] always, and what was asked for: ``top_token_ids`` int64 [T, k] and
         ``top_logprobs`` [T, k], ``entropy`` [T] in nats, ``teacher_end_logprobs`` [T], ``named_logprobs``
-        [T, m]. float64 for float64 inputs.
+        [T, m], ``ranks`` int64 [T]. float64 for float64 inputs.
 
     Raises:
         ValueError: top_k is more than there are tokens; see `token_logprobs`.
@@ -61,6 +63,8 @@ def token_details(
             parts["teacher_end_logprobs"] = logprobs[:, end_ids].logsumexp(dim=1)
         if named_ids is not None:
             parts["named_logprobs"] = logprobs.gather(1, named_ids[rows])
+        if ranks:
+            parts["ranks"] = (logprobs >= parts["teacher_logprobs"][:, None]).sum(dim=1)
         for name, values in parts.items():
             told.setdefault(name, []).append(values)
     return {name: torch.cat(values) for name, values in told.items()}

@@ -26,7 +26,7 @@ class TeacherLimits(BaseModel):
         gt=0,
         description="Of requests that wait in one replica; what comes on top is refused with 429.",
     )
-    max_top_k: int = Field(default=20, ge=0, description="Likeliest tokens for each place.")
+    max_top_k: int = Field(default=128, ge=0, description="Likeliest tokens for each place.")
     max_end_token_ids: int = Field(default=64, ge=0, description="End tokens of one request.")
     timeout_s: float = Field(default=600.0, gt=0, description="Longest time for one request's scores.")
 

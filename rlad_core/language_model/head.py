@@ -64,6 +64,7 @@ class OutputHead:
         entropy: bool = False,
         end_ids: Tensor | None = None,
         named_ids: Tensor | None = None,
+        ranks: bool = False,
     ) -> dict[str, Tensor]:
         """See `token_details`."""
         return token_details(
@@ -74,6 +75,7 @@ class OutputHead:
             entropy=entropy,
             end_ids=end_ids,
             named_ids=named_ids,
+            ranks=ranks,
             bias=self._head.bias,
             scale=self._scale,
             tokens=self.tokens,

@@ -5,6 +5,8 @@ Wraps ``AsyncLLM``, whose engine core is a process of its own. Everything that k
 """
 
 import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from services.rollout.settings import SamplingSettings
 from services.rollout.tables import SampledResponse
+from services.rollout.writing import Token, Wish, Written
 from services.vllm.metrics import stat_loggers
 from services.vllm.padding import padding
 
@@ -78,6 +81,25 @@ class PolicyEngine:
         if final is None:
             raise RuntimeError("vLLM ended a request without an answer")
         return [_response(completion) for completion in final.outputs]
+
+    async def write(self, wish: Wish, *, in_pieces: bool) -> AsyncGenerator[Written, None]:
+        """Answers as text. Leaving it early frees their slots.
+
+        Args:
+            in_pieces: as they are written; else each once it is whole.
+
+        Raises:
+            EngineLostError: the engine's process has ended.
+        """
+        prompt = {"prompt_token_ids": wish.prompt.tolist()}
+        outputs = self._engine.generate(prompt, _text_params(wish, in_pieces), request_id=uuid.uuid4().hex)
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    for completion in output.outputs:
+                        yield _written(completion, wish)
+        except EngineDeadError as error:
+            raise EngineLostError("the vLLM engine has ended while it wrote; its log says why") from error
 
     async def init_transfer(self, init_info: dict[str, Any]) -> None:
         """Connect the workers to the learner (backends that push)."""
@@ -141,6 +163,35 @@ def _sampling_params(sampling: SamplingSettings, seed: int | None) -> SamplingPa
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _text_params(wish: Wish, in_pieces: bool) -> SamplingParams:
+    return SamplingParams(
+        n=wish.count,
+        temperature=wish.temperature,
+        top_p=wish.top_p,
+        max_tokens=wish.max_tokens,
+        seed=wish.seed,
+        stop=list(wish.stop),
+        logprobs=wish.top_logprobs,
+        flat_logprobs=True,
+        output_kind=RequestOutputKind.DELTA if in_pieces else RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _written(completion: CompletionOutput, wish: Wish) -> Written:
+    if completion.finish_reason not in (None, "stop", "length"):
+        raise RuntimeError(f"vLLM ended an answer with {completion.finish_reason!r}")
+    # Of each token its own entry, and then the likeliest ones.
+    entries = (len(completion.token_ids), wish.top_logprobs + 1)
+    ids = np.asarray(completion.logprobs.token_ids).reshape(entries).tolist()
+    logprobs = np.asarray(completion.logprobs.logprobs, dtype=np.float64).reshape(entries).tolist()
+    if [row[0] for row in ids] != list(completion.token_ids):
+        raise RuntimeError(f"vLLM's log-probs do not belong to the tokens of answer {completion.index}")
+    tokens = [
+        Token(i[0], p[0], list(zip(i[1:], p[1:], strict=True))) for i, p in zip(ids, logprobs, strict=True)
+    ]
+    return Written(completion.index, completion.text, tokens, completion.finish_reason)
 
 
 def _response(completion: CompletionOutput) -> SampledResponse:

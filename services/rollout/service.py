@@ -12,9 +12,9 @@ answers with older weights, and one whose update failed half-way answers nothing
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 from fastapi import Request, Response
@@ -32,7 +32,9 @@ from services.base import telemetry
 from services.base.lengths import longest_sequence
 from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer
+from services.rollout.app import SERVICE, http
 from services.rollout.http import EXAMPLE, RolloutRequest, read_request, write_answer
+from services.rollout.openai.routes import OpenAIRoutes
 from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
 from services.rollout.tables import (
     SampledResponse,
@@ -41,28 +43,26 @@ from services.rollout.tables import (
     to_prompt_rows,
     to_rollouts,
 )
+from services.rollout.writing import Wish, Written
 from services.serve.fair import OWN, FairPlaces, asker
 from services.serve.http.bodies import Body, documents
-from services.serve.http.gate import service_app
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
 from services.serve.http.texts import Reader
+from services.serve.openai.models import ServedModel
 from services.serve.replicas import begin, bind
+from services.serve.token_texts import TokenTexts
 from services.weights.held_policy import HeldPolicy
 from services.weights.store import ReplicaReport, policy_store
 
-SERVICE = "rollout"
 _RETRY_AFTER_S = 2.0
 
 logger = logging.getLogger("ray.serve")
 
 
-http = service_app(SERVICE, "Rollouts", "Responses sampled from the current policy, with their log-probs.")
-
-
 @serve.deployment
 @serve.ingress(http)
-class RolloutService:
+class RolloutService(OpenAIRoutes):
     """One replica: an engine, its tokenizer, and which policy version it holds."""
 
     async def __init__(self, args: RolloutArgs) -> None:  # type: ignore[misc]  # Serve awaits it
@@ -94,6 +94,8 @@ class RolloutService:
             model, args.max_model_len, args.max_num_batched_tokens, args.model
         )
         self._reader = Reader.of(self._tokenizer, self._max_model_len, args.chat)
+        self._texts = TokenTexts(self._tokenizer)
+        self._served = ServedModel(args.name, self._max_model_len)
         self._engine = PolicyEngine(
             engine_args(args, model, self._max_model_len), args.transfer, self._vocab_size
         )
@@ -306,10 +308,33 @@ class RolloutService:
             async with self._turn(sampling.group_size, cost + len(row["prompt_token_ids"])):
                 return await self._engine.sample(row["prompt_token_ids"], sampling, seed)
         except EngineLostError:
-            # Ending the process lets callers turn to another replica at once, and Serve start a new one,
-            # instead of failing requests until the next health checks have passed.
-            logger.exception("replica %s ends with its engine", self._replica)
-            os._exit(1)
+            self._end()
+
+    async def _write(self, wish: Wish, *, in_pieces: bool) -> AsyncGenerator[Written, None]:
+        """Answers to one prompt; see `PolicyEngine.write`."""
+        from services.rollout.engine import EngineLostError
+
+        written = 0
+        try:
+            with telemetry.phase(SERVICE, "queue") as phase:
+                await self._held.reach(0)
+                async with self._turn(wish.count, wish.cost):
+                    phase.change("engine")
+                    async for piece in self._engine.write(wish, in_pieces=in_pieces):
+                        written += len(piece.tokens)
+                        yield piece
+        except EngineLostError:
+            self._end()
+        telemetry.count(metrics.SERVICE_SEQUENCES, wish.count, service=SERVICE)
+        for kind, tokens in (("prompt", wish.prompt.size), ("generated", written)):
+            telemetry.count(metrics.SERVICE_TOKENS, int(tokens), service=SERVICE, kind=kind)
+
+    def _end(self) -> NoReturn:
+        """Ending the process with its engine lets callers turn to another replica at once, and Serve start a
+        new one, instead of failing requests until the next health checks have passed.
+        """
+        logger.exception("replica %s ends with its engine", self._replica)
+        os._exit(1)
 
     @asynccontextmanager
     async def _turn(self, responses: int, cost: float) -> AsyncIterator[None]:

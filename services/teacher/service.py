@@ -17,40 +17,40 @@ from ray.serve import Application
 
 from rlad_core import metrics, schema
 from rlad_core.client.details import NO_DETAILS, Details
-from rlad_core.client.errors import BusyError, DeadlineError, UnknownNameError
+from rlad_core.client.errors import BusyError, DeadlineError
 from rlad_core.client.forms import Load, ScoreAnswer, TeacherInfo, TokenizerInfo
 from rlad_core.config import resolve_model
 from services.base import telemetry
 from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer, tokenizer_info
 from services.serve.http.bodies import Body, documents
-from services.serve.http.gate import service_app
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
 from services.serve.http.texts import Reader
+from services.serve.openai.models import ServedModel
 from services.serve.replicas import begin, bind
+from services.serve.token_texts import TokenTexts
+from services.teacher.app import SERVICE, http
 from services.teacher.http import EXAMPLE, ScoreRequest, read_request, write_answer
+from services.teacher.openai.routes import OpenAIRoutes
 from services.teacher.scoring.batcher import Batcher
 from services.teacher.scoring.engines import load_engine
+from services.teacher.scoring.interface import Scored, TokenPair
 from services.teacher.scoring.tables import check_details, check_sequences, to_pairs, to_scores
 from services.teacher.settings import TeacherArgs
 
-SERVICE = "teacher"
 _RETRY_AFTER_S = 1.0
-
-http = service_app(SERVICE, "Teacher scoring", "Log-probs of given responses under a teacher model.")
 
 
 @serve.deployment
 @serve.ingress(http)
-class TeacherService:
+class TeacherService(OpenAIRoutes):
     """One replica: an engine, its batcher, and the tokenizer's fingerprint."""
 
     async def __init__(self, args: TeacherArgs) -> None:  # type: ignore[misc]  # Serve awaits it
         begin(args)
         self._args = args
         model = self._model = resolve_model(args.model)
-        self._name = args.name
         with loading():
             self._tokenizer = load_tokenizer(model)
             # In a thread: it takes from seconds to minutes, and Serve's probes want an answer meanwhile.
@@ -64,6 +64,8 @@ class TeacherService:
             weights=args.weights,
         )
         self._reader = Reader.of(self._tokenizer, self._engine.max_model_len)
+        self._texts = TokenTexts(self._tokenizer)
+        self._served = ServedModel(args.name, self._engine.max_model_len)
         self._intake = Intake(SERVICE, self.check_health, "the engine", args)
 
     async def score(self, sequences: pa.Table, details: Details = NO_DETAILS) -> pa.Table:
@@ -105,16 +107,15 @@ class TeacherService:
         wanted = await asyncio.to_thread(
             read_request, body, details, self._reader, self._fingerprint, self._args.limits
         )
-        if wanted.model not in (None, self._name):
-            raise UnknownNameError(f"model {wanted.model!r} is not served here; this is {self._name!r}")
+        self._served.check(wanted.model)
         scores = await self._score(wanted.sequences, wanted.details)
-        return await asyncio.to_thread(write_answer, wanted, scores, body, model=self._name)
+        return await asyncio.to_thread(write_answer, wanted, scores, body, model=self._served.name)
 
     @http.get("/v1/info")
     async def info(self) -> TeacherInfo:
         """What is served here, and within which limits."""
         return TeacherInfo(
-            model=self._name,
+            model=self._served.name,
             engine=self._args.engine,
             dtype=self._args.dtype,
             max_model_len=self._engine.max_model_len,
@@ -179,30 +180,44 @@ class TeacherService:
                 kind: int(schema.lengths(sequences.column(column)).sum())
                 for kind, column in (("prompt", "prompt_token_ids"), ("scored", "response_token_ids"))
             }
-            self._refuse_over_limit(sequences.num_rows, tokens["prompt"], tokens["scored"], details)
-            self._intake.charge(tokens["prompt"] + tokens["scored"] * (1 + details.told_per_token))
+            self._take_on(sequences.num_rows, tokens, details)
             pairs = to_pairs(sequences, details)
+        scored = await self._scored(pairs.pairs, sequences.num_rows)
+        with telemetry.phase(SERVICE, "encode"):
+            scores = to_scores(sequences, pairs, scored, details)
+        self._count(sequences.num_rows, tokens)
+        return scores
+
+    async def _score_pairs(self, pairs: list[TokenPair]) -> list[Scored]:
+        """Pairs that did not come as a table, all with the same details."""
+        with telemetry.phase(SERVICE, "decode"):
+            tokens = {
+                "prompt": sum(pair.prompt.size for pair in pairs),
+                "scored": sum(pair.response.size for pair in pairs),
+            }
+            self._take_on(len(pairs), tokens, pairs[0].details)
+        scored = await self._scored(pairs, len(pairs))
+        self._count(len(pairs), tokens)
+        return scored
+
+    async def _scored(self, pairs: list[TokenPair], sequences: int) -> list[Scored]:
         limit_s = self._args.limits.timeout_s
         with telemetry.phase(SERVICE, "queue") as phase:
             try:
                 async with asyncio.timeout(limit_s):
-                    scored = await self._batcher.score(pairs.pairs, lambda: phase.change("engine"))
+                    return await self._batcher.score(pairs, lambda: phase.change("engine"))
             except TimeoutError as error:
                 raise DeadlineError(
-                    f"{sequences.num_rows} sequences were not scored within {limit_s:g} s; "
+                    f"{sequences} sequences were not scored within {limit_s:g} s; "
                     f"{self._batcher.queue_length} more wait here"
                 ) from error
-        with telemetry.phase(SERVICE, "encode"):
-            scores = to_scores(sequences, pairs, scored, details)
-        telemetry.count(metrics.SERVICE_SEQUENCES, sequences.num_rows, service=SERVICE)
-        for kind, number in tokens.items():
-            telemetry.count(metrics.SERVICE_TOKENS, number, service=SERVICE, kind=kind)
-        return scores
 
-    def _refuse_over_limit(self, sequences: int, prompt: int, scored: int, details: Details) -> None:
-        limits, tokens = self._args.limits, prompt + scored
+    def _take_on(self, sequences: int, of_kind: dict[str, int], details: Details) -> None:
+        """Count a request on its caller, or refuse it."""
+        limits, tokens, told = self._args.limits, sum(of_kind.values()), of_kind["scored"]
+        told *= details.told_per_token
         check_details(details, self._engine, self._args.engine, limits)
-        limits.check(sequences, tokens, scored * details.told_per_token)
+        limits.check(sequences, tokens, told)
         # A lone request within its own limits is always taken, however small the queue is.
         if (waiting := self._batcher.queued_tokens) and waiting + tokens > limits.max_queued_tokens:
             raise BusyError(
@@ -210,6 +225,12 @@ class TeacherService:
                 f"{limits.max_queued_tokens}",
                 retry_after_s=_RETRY_AFTER_S,
             )
+        self._intake.charge(tokens + told)
+
+    def _count(self, sequences: int, tokens: dict[str, int]) -> None:
+        telemetry.count(metrics.SERVICE_SEQUENCES, sequences, service=SERVICE)
+        for kind, number in tokens.items():
+            telemetry.count(metrics.SERVICE_TOKENS, number, service=SERVICE, kind=kind)
 
     def _record_queue(self, pairs: int) -> None:
         telemetry.gauge(metrics.SERVICE_QUEUE, pairs, service=SERVICE)

@@ -23,6 +23,10 @@ EXAMPLES = 40
 OPERATIONS = [
     *[("teacher", method, path) for method, path in (("POST", "/v1/score"), ("GET", "/v1/info"))],
     ("teacher", "GET", "/v1/tokenizer"),
+    *[("teacher", "POST", path) for path in ("/v1/completions", "/get_sequence_logprobs/")],
+    *[("teacher", "GET", path) for path in ("/v1/models", "/v1/models/{name}", "/health")],
+    *[("rollout", "POST", path) for path in ("/v1/completions", "/v1/chat/completions")],
+    *[("rollout", "GET", path) for path in ("/v1/models", "/v1/models/{name}")],
     *[("rollout", method, path) for method, path in (("POST", "/v1/rollouts"), ("GET", "/v1/policy"))],
     *[("verifier", method, path) for method, path in (("POST", "/v1/verify"), ("GET", "/v1/info"))],
     *[

@@ -104,6 +104,32 @@ def test_alone_or_in_a_batch_the_numbers_are_the_same(teacher: Any, tiny_model: 
         np.testing.assert_allclose(alone["teacher_logprobs"][0].as_py(), expected, atol=TOLERANCE, rtol=0)
 
 
+def test_completions_tell_what_a_plain_forward_does(
+    teacher: Any, serve_url: str, plain: PlainForward, request: pytest.FixtureRequest
+) -> None:
+    """OpenAI's form, of either engine; the other forms of it are in test_openai_scoring.py."""
+    engine = request.node.callspec.params["teacher"]
+    prompts = [[5, 9, 200, 31, 7], [44], [60, 61, 62]]
+    fields = {"prompt": prompts, "echo": True, "logprobs": 3, "prompt_logprobs": 2, "max_tokens": 1}
+    answer = httpx.post(f"{serve_url}/teacher-{engine}/v1/completions", json=fields, timeout=60)
+    for ids, choice in zip(prompts, answer.raise_for_status().json()["choices"], strict=True):
+        everything = plain.distributions(ids[:1], [*ids[1:], 0])
+        whole = [*ids, int(everything[-1].argmax())]
+        told = choice["logprobs"]
+        expected = [float(row[token]) for row, token in zip(everything, whole[1:], strict=True)]
+        np.testing.assert_allclose(told["token_logprobs"][1:], expected, atol=TOLERANCE, rtol=0)
+        assert choice["text"] == " ".join(f"w{token}" for token in whole)
+        for row, token, entry, top in zip(
+            everything, ids[1:], choice["prompt_logprobs"][1:], told["top_logprobs"][1:], strict=False
+        ):
+            assert entry[str(token)]["rank"] == int((row >= row[token]).sum())
+            likeliest = sorted(entry, key=lambda name: entry[name]["rank"])[:2]
+            assert [int(name) for name in likeliest] == row.topk(2).indices.tolist()
+            highest = sorted(top.values(), reverse=True)[:3]
+            np.testing.assert_allclose(highest, row.topk(3).values, atol=TOLERANCE, rtol=0)
+            assert top[f" w{token}"] == entry[str(token)]["logprob"]
+
+
 def test_an_empty_table_has_empty_scores(torch_teacher: Any, tiny_model: Any) -> None:
     scores = torch_teacher.score.remote(sequences(tiny_model.path, [])).result(timeout_s=60)
     schema.validate(scores, schema.TEACHER_SCORES)

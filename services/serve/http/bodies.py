@@ -73,6 +73,17 @@ async def read_body(request: Request, reader: BodyReader, max_bytes: int) -> Asy
         yield Body(content, encoding, answer, wanted(request.headers.get("accept-encoding", "")))
 
 
+def only_json(body: Body) -> bytes:
+    """The content of a body that may be nothing else.
+
+    Raises:
+        ProblemError: 415, it is Arrow.
+    """
+    if body.encoding != "json":
+        raise ProblemError(415, "Unsupported media type", f"send {JSON}")
+    return body.content
+
+
 def to_table(content: bytes) -> pa.Table:
     """An Arrow body as a table, its values not yet checked.
 
@@ -95,14 +106,24 @@ def json_answer(fields: dict[str, Any], body: Body) -> Response:
     return _answer(orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY), JSON, body)
 
 
-def documents(request: Any, answer: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    """What a route that takes and gives both encodings tells the OpenAPI document.
+def documents(
+    request: Any,
+    answer: type[BaseModel],
+    example: dict[str, Any],
+    *,
+    openai: bool = False,
+    arrow: bool = True,
+) -> dict[str, Any]:
+    """What a route that gets its body from `read_body` tells the OpenAPI document.
 
     Args:
         request: a `msgspec.Struct`, or one with `msgspec.Meta` beside it.
         answer: its JSON form.
         example: of a request.
+        openai: it is one of those that OpenAI's clients ask.
+        arrow: it takes and gives Arrow too.
     """
+    binary = {ARROW: _BINARY} if arrow else {}
     form = msgspec.json.schema(request, ref_template="#/components/schemas/{name}")
     # OpenAPI keeps definitions in one place; a schema inside a request body may only hold itself.
     definitions = form.pop("$defs", {})
@@ -110,13 +131,13 @@ def documents(request: Any, answer: type[BaseModel], example: dict[str, Any]) ->
     return {
         "response_model": answer,
         "responses": {
-            200: {"content": {ARROW: _BINARY}},
-            **documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504),
+            200: {"content": binary},
+            **documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504, openai=openai),
         },
         "openapi_extra": {
             "requestBody": {
                 "required": True,
-                "content": {JSON: {"schema": form}, ARROW: _BINARY},
+                "content": {JSON: {"schema": form}, **binary},
             }
         },
     }

@@ -27,8 +27,8 @@ from services.serve.http.callers import bounded_id, caller_of, stranger
 from services.serve.http.pages import ASSETS, add_pages, is_for_a_browser, page, release
 from services.serve.http.problems import ProblemDetails, add_problem_handlers, answer
 
-OPEN_PATHS = ("/healthz", "/readyz")
-"""Asked by load balancers and kubelets, which have no token."""
+OPEN_PATHS = ("/healthz", "/readyz", "/health", "/health/")
+"""Asked by load balancers, kubelets and TRL's clients, which have no token."""
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 

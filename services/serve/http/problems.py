@@ -132,6 +132,12 @@ def add_problem_handlers(app: FastAPI) -> None:
         return answer(problem, headers)
 
 
+def openai_error(error: ServiceError) -> dict[str, Any]:
+    """What a service failed to do, for OpenAI's clients, in an answer that has begun."""
+    problem = ProblemDetails(title=error.title, status=error.status, detail=str(error))
+    return OpenAIError.of(problem).model_dump()
+
+
 def answer(problem: ProblemDetails, headers: dict[str, str] | None = None) -> Response:
     """The response that tells a problem."""
     return _Answer(problem, headers)

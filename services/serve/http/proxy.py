@@ -225,7 +225,8 @@ def _count(error: ServiceError) -> None:
 
 def _service(path: str) -> str:
     """The route prefix of a path: what stands before the paths that our services have."""
-    for mark in ("/v1/", "/healthz", "/readyz", "/docs", "/openapi.json", "/metrics"):
+    marks = ("/v1/", "/get_sequence_logprobs", "/health", "/readyz", "/docs", "/openapi.json", "/metrics")
+    for mark in marks:
         if (place := path.find(mark)) >= 0:
             return path[:place]
     return path.rstrip("/")

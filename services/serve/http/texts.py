@@ -93,7 +93,7 @@ class Reader:
             return token_ids(prompt.prompt_token_ids, f"{where}.prompt_token_ids", self.max_length)
         if isinstance(prompt.prompt, str):
             return self.text(prompt.prompt, f"{where}.prompt")
-        place = f"{where}.messages"
+        place = f"{where}.messages".removeprefix(".")
         chat: list[Message] = prompt.messages or []
         self._refuse_if_too_long(self._least(chat), place)
         try:

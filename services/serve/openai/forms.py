@@ -23,8 +23,5 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     logit_bias: Annotated[dict[str, float], _EMPTY] | None = None
 
 
-class CompletionForm(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
-    """Fields of every completion."""
-
-    best_of: Annotated[int, Meta(ge=1, le=1, description=_NOT_OFFERED + "1 changes nothing.")] | None = None
-    suffix: None = None
+BestOf = Annotated[int, Meta(ge=1, le=1, description=_NOT_OFFERED + "1 changes nothing.")]
+"""Of completions, as well as ``suffix``, which is null."""

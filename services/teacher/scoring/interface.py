@@ -23,11 +23,13 @@ class TokenPair:
         prompt: int32 [P], P at least 1.
         response: int32 [R], R at least 1.
         details: what more is wanted.
+        ranks: whether ``ranks`` are wanted too: how many tokens are at least as likely as the response's own.
     """
 
     prompt: TokenIds
     response: TokenIds
     details: Details = NO_DETAILS
+    ranks: bool = False
 
     @property
     def length(self) -> int:
@@ -42,7 +44,8 @@ class Scored:
     Args:
         values: what `rlad_core.schema.TOKEN_VALUES` declares of the teacher, by column: [R] each, or [R, k]
             where there are k per token. ``teacher_logprobs`` always, what is optional where this engine can
-            tell it, and what is made for who asks where a pair's `Details` ask for it (else it is not used).
+            tell it, and what is made for who asks where a pair's `Details` ask for it (else it is not used);
+            ``ranks`` where they are wanted.
     """
 
     values: Mapping[str, npt.NDArray[Any]]

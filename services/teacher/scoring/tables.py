@@ -67,6 +67,10 @@ def check_details(details: Details, engine: ScoringEngine, name: str, limits: Te
         raise InvalidRequestError(f"{unknown[0]}: engine {name} does not tell it; engine torch does")
     if details.top_k > limits.max_top_k:
         raise InvalidRequestError(f"top_k: {details.top_k} is over {limits.max_top_k}, the most told here")
+    if details.top_k > engine.vocab_size:
+        raise InvalidRequestError(
+            f"top_k: {details.top_k} is more than the {engine.vocab_size} tokens that the model has"
+        )
     ends = details.end_token_ids
     if len(ends) > limits.max_end_token_ids:
         raise InvalidRequestError(

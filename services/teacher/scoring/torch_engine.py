@@ -128,10 +128,10 @@ class TorchEngine:
         ).last_hidden_state[0][packed.predictor_index.to(self._device)]
         targets = packed.targets.to(self._device)
         scored, end = list[Scored](), 0
-        for details, alike in groupby(batch, key=lambda pair: pair.details):
+        for (details, ranks), alike in groupby(batch, key=lambda pair: (pair.details, pair.ranks)):
             sizes = [pair.response.size for pair in alike]
             rows = slice(end, end := end + sum(sizes))
-            told = self._told(hidden[rows], targets[rows], details)
+            told = self._told(hidden[rows], targets[rows], details, ranks)
             bounds = [0, *accumulate(sizes)]
             scored += [
                 Scored({name: numbers[start:stop] for name, numbers in told.items()})
@@ -140,10 +140,10 @@ class TorchEngine:
         return scored
 
     def _told(
-        self, hidden: torch.Tensor, targets: torch.Tensor, details: Details
+        self, hidden: torch.Tensor, targets: torch.Tensor, details: Details, ranks: bool
     ) -> dict[str, npt.NDArray[Any]]:
         """What is wanted about each of these places, by column."""
-        if details == NO_DETAILS:
+        if details == NO_DETAILS and not ranks:
             logprobs, _ = self._head.logprobs(hidden, targets, chunk_size=self._chunk_size)
             return {"teacher_logprobs": logprobs.cpu().numpy()}
         ends = torch.tensor(details.end_token_ids, device=self._device) if details.end_token_ids else None
@@ -154,6 +154,7 @@ class TorchEngine:
             top_k=details.top_k,
             entropy=details.entropy,
             end_ids=ends,
+            ranks=ranks,
         )
         if "top_token_ids" in told:
             told["top_token_ids"] = told["top_token_ids"].int()

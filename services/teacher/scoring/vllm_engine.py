@@ -12,8 +12,8 @@ V1 (CPUs, ...)  `prompt_logprobs=0`         all rows, and about 6 bytes x tokens
                                             which vLLM's memory profile knows nothing of
 ==============  ==========================  ===============================================================
 
-Who wants the likeliest tokens too is answered the second way on either. Entropy would take the log-probs of
-the whole vocabulary out of the engine's process; it is not told.
+Who wants the likeliest tokens or ranks too is answered the second way on either. Entropy would take the
+log-probs of the whole vocabulary out of the engine's process; it is not told.
 """
 
 import os
@@ -151,7 +151,7 @@ class VllmEngine:
         return scored
 
     def _by_token_id(self, pair: TokenPair) -> bool:
-        return self._scores_token_ids and not pair.details.top_k
+        return self._scores_token_ids and not pair.details.top_k and not pair.ranks
 
     def _params(self, pair: TokenPair) -> SamplingParams:
         # Given to the constructor, which derives from them that cached prefixes are not to be read.
@@ -176,4 +176,6 @@ def _from_flat(flat: Any, pair: TokenPair) -> Scored:
     if k:
         ids = np.asarray(flat.token_ids, dtype=np.int32).reshape(shape)[before:]
         values |= {"top_token_ids": ids[:, 1:], "top_logprobs": logprobs[:, 1:]}
+    if pair.ranks:
+        values["ranks"] = np.asarray(flat.ranks, dtype=np.int64).reshape(shape)[before:, 0]
     return Scored(values)

@@ -1,0 +1,156 @@
+"""``POST /v1/chat/completions`` of the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from rlad_core.client.rollout_forms import RolloutLimits
+from services.rollout.writing import Token, Wish, Written
+from services.serve.http.bodies import Body, only_json
+from services.serve.http.json_forms import invalid, to_form
+from services.serve.http.texts import Message, PromptIn, Reader, refuse_over
+from services.serve.openai.prompts import Prompt
+from services.serve.openai.sampling import Positive, SamplingForm, TopCount, stops
+from services.serve.token_texts import TokenTexts
+
+_MOST_MESSAGES = 4096
+_NOT_OFFERED = "Not offered here."
+
+
+class TextPart(Struct, forbid_unknown_fields=True):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
+    """One turn of a chat."""
+
+    role: Annotated[str, Meta(min_length=1)]
+    content: str | list[TextPart]
+    name: Annotated[str, Meta(description="Not read.")] | None = None
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class ChatRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
+    """A chat to go on with. All log-probs are natural ones of temperature 1, of the whole vocabulary."""
+
+    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+    max_completion_tokens: (
+        Annotated[Positive, Meta(description="By default as many as the model takes.")] | None
+    ) = None
+    logprobs: Annotated[bool, Meta(description="Tell those of the completion's tokens.")] | None = None
+    top_logprobs: (
+        Annotated[TopCount, Meta(description="With logprobs: likeliest tokens told too.")] | None
+    ) = None
+    tools: Annotated[None, Meta(description=_NOT_OFFERED)] = None
+    tool_choice: Annotated[None, Meta(description=_NOT_OFFERED)] = None
+    response_format: Annotated[None, Meta(description=_NOT_OFFERED)] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs: are told with logprobs: true")
+        if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
+            raise ValueError(
+                f"max_completion_tokens: {self.max_completion_tokens} is not max_tokens: {self.max_tokens}, "
+                "its older name; write one of them"
+            )
+
+
+EXAMPLE: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 8}
+
+
+@dataclass(frozen=True)
+class AskedChat:
+    """A request that was read; see `services.rollout.openai.answering.Asked`."""
+
+    form: ChatRequest
+    prompts: list[Prompt]
+    stop: tuple[str, ...]
+    texts: TokenTexts
+    longest: int
+
+    kind = "chat.completion"
+    chunk_kind = "chat.completion.chunk"
+    prefix = "chatcmpl"
+
+    @property
+    def wishes(self) -> list[Wish]:
+        """The one that there is."""
+        form, [prompt] = self.form, self.prompts
+        return [
+            Wish(
+                prompt=prompt.token_ids,
+                count=form.n or 1,
+                max_tokens=form.max_completion_tokens or form.max_tokens or self.longest,
+                temperature=1.0 if form.temperature is None else form.temperature,
+                top_p=1.0 if form.top_p is None else form.top_p,
+                seed=form.seed,
+                stop=self.stop,
+                top_logprobs=form.top_logprobs or 0,
+            )
+        ]
+
+    def begin(self, prompt: int) -> dict[str, Any] | None:
+        """What a stream's choice begins with."""
+        del prompt
+        return {"delta": {"role": "assistant", "content": ""}, "logprobs": None}
+
+    def choice(
+        self, prompt: int, written: Written, before: Sequence[Token] = (), *, whole: bool
+    ) -> dict[str, Any]:
+        """A piece of an answer; see `AskedCompletion.choice`."""
+        del before
+        told: dict[str, Any] = {"logprobs": None, "finish_reason": written.finish_reason}
+        if whole:
+            told["message"] = {"role": "assistant", "content": written.text, "refusal": None}
+        else:
+            told["delta"] = {"content": written.text}
+        if self.form.logprobs:
+            told["logprobs"] = {"content": [self._entry(token) for token in written.tokens], "refusal": None}
+        if self.form.return_token_ids:
+            told["token_ids"] = [token.token_id for token in written.tokens]
+            if whole:
+                told["prompt_token_ids"] = self.prompts[prompt].token_ids.tolist()
+        return told
+
+    def _entry(self, token: Token) -> dict[str, Any]:
+        return self._named(token.token_id, token.logprob) | {
+            "top_logprobs": [self._named(token_id, logprob) for token_id, logprob in token.top]
+        }
+
+    def _named(self, token_id: int, logprob: float) -> dict[str, Any]:
+        return {
+            "token": self.texts.name(token_id),
+            "logprob": logprob,
+            "bytes": list(self.texts.bytes_of(token_id)),
+        }
+
+
+def read(body: Body, reader: Reader, texts: TokenTexts, vocab_size: int, limits: RolloutLimits) -> AskedChat:
+    """Read a request.
+
+    Raises:
+        ProblemError: 400 not readable, 415 no JSON, 422 not of the documented form, or too long a chat.
+        LimitError: more responses than one request may ask for.
+    """
+    del vocab_size  # the tokenizer makes no other ids
+    form = to_form(only_json(body), ChatRequest, _MOST_MESSAGES)
+    refuse_over("sequences", form.n or 1, limits.max_responses_per_request, "responses")
+    chat = [Message(message.role, message.text) for message in form.messages]
+    ids = reader.prompt(PromptIn(messages=chat), "")
+    if ids.size >= reader.max_length:
+        raise invalid(
+            "messages", f"have {ids.size} tokens and leave none of {reader.max_length} for an answer"
+        )
+    return AskedChat(form, [Prompt(ids)], stops(form.stop), texts, reader.max_length - int(ids.size))

@@ -1,0 +1,154 @@
+"""``POST /v1/completions`` of the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from msgspec import Meta, Raw
+
+from rlad_core.client.rollout_forms import RolloutLimits
+from services.rollout.writing import Token, Wish, Written
+from services.serve.http.bodies import Body, only_json
+from services.serve.http.json_forms import to_form
+from services.serve.http.texts import Reader, refuse_over
+from services.serve.openai import prompts
+from services.serve.openai.forms import BestOf
+from services.serve.openai.logprobs import by_id, by_name
+from services.serve.openai.prompts import Prompt, PromptField
+from services.serve.openai.sampling import SamplingForm, TopCount, stops
+from services.serve.token_texts import TokenTexts
+
+_OBJECTS = 64
+_DEFAULT_TOKENS = 16
+
+
+class CompletionRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
+    """Prompts to go on with. All log-probs are natural ones of temperature 1, of the whole vocabulary."""
+
+    prompt: Annotated[Raw, PromptField]
+    logprobs: Annotated[TopCount, Meta(description="Likeliest tokens told at each place.")] | None = None
+    echo: (
+        Annotated[
+            bool,
+            Meta(
+                description="Begin texts with their prompts; without log-probs, which a teacher tells.",
+            ),
+        ]
+        | None
+    ) = None
+    best_of: BestOf | None = None
+    suffix: None = None
+    add_special_tokens: Annotated[
+        bool, Meta(description="To texts, those that the tokenizer puts around one.")
+    ] = True
+    return_tokens_as_token_ids: (
+        Annotated[bool, Meta(description="Write tokens as token_id:17 where log-probs are told.")] | None
+    ) = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.echo and self.logprobs is not None:
+            raise ValueError("echo: log-probs of a prompt are a teacher's to tell; leave out one of the two")
+
+
+EXAMPLE: dict[str, Any] = {"prompt": [11, 12, 13], "max_tokens": 8, "temperature": 1.0}
+
+
+@dataclass(frozen=True)
+class AskedCompletion:
+    """A request that was read; see `services.rollout.openai.answering.Asked`."""
+
+    form: CompletionRequest
+    prompts: list[Prompt]
+    stop: tuple[str, ...]
+    texts: TokenTexts
+
+    kind = "text_completion"
+    chunk_kind = "text_completion"
+    prefix = "cmpl"
+
+    @property
+    def wishes(self) -> list[Wish]:
+        """One for each prompt."""
+        form = self.form
+        return [
+            Wish(
+                prompt=prompt.token_ids,
+                count=form.n or 1,
+                max_tokens=form.max_tokens or _DEFAULT_TOKENS,
+                temperature=1.0 if form.temperature is None else form.temperature,
+                top_p=1.0 if form.top_p is None else form.top_p,
+                seed=form.seed,
+                stop=self.stop,
+                top_logprobs=form.logprobs or 0,
+            )
+            for prompt in self.prompts
+        ]
+
+    def begin(self, prompt: int) -> dict[str, Any] | None:
+        """What a stream's choice of this prompt begins with; None: with its first piece."""
+        return {"text": self._text_of(prompt), "logprobs": None} if self.form.echo else None
+
+    def choice(
+        self, prompt: int, written: Written, before: Sequence[Token] = (), *, whole: bool
+    ) -> dict[str, Any]:
+        """A piece of an answer.
+
+        Args:
+            before: tokens that were told already.
+            whole: it is all of it.
+        """
+        form = self.form
+        text = self._text_of(prompt) + written.text if form.echo and whole else written.text
+        told: dict[str, Any] = {
+            "text": text,
+            "logprobs": None if form.logprobs is None else self._logprobs(prompt, written.tokens, before),
+            "finish_reason": written.finish_reason,
+        }
+        if form.return_token_ids:
+            told["token_ids"] = [token.token_id for token in written.tokens]
+            if whole:
+                told["prompt_token_ids"] = self.prompts[prompt].token_ids.tolist()
+        return told
+
+    def _text_of(self, prompt: int) -> str:
+        given = self.prompts[prompt]
+        return self.texts.pieces(given.token_ids.tolist()).text if given.text is None else given.text
+
+    def _logprobs(self, prompt: int, tokens: Sequence[Token], before: Sequence[Token]) -> dict[str, Any]:
+        ids = [token.token_id for token in (*before, *tokens)]
+        begins = self.texts.pieces(ids, first=False).offsets[len(before) :]
+        after = len(self._text_of(prompt))
+        texts = None if self.form.return_tokens_as_token_ids else self.texts
+        names = [by_id(t.token_id) if texts is None else texts.name(t.token_id) for t in tokens]
+        return {
+            "text_offset": [after + begin for begin in begins],
+            "token_logprobs": [token.logprob for token in tokens],
+            "tokens": names,
+            "top_logprobs": [
+                by_name(token.token_id, name, token.logprob, *_columns(token.top), texts)
+                for name, token in zip(names, tokens, strict=True)
+            ],
+        }
+
+
+def read(
+    body: Body, reader: Reader, texts: TokenTexts, vocab_size: int, limits: RolloutLimits
+) -> AskedCompletion:
+    """Read a request.
+
+    Raises:
+        ProblemError: 400 not readable, 415 no JSON, 422 not of the documented form.
+        LimitError: more responses than one request may ask for.
+    """
+    form = to_form(only_json(body), CompletionRequest, _OBJECTS)
+    single = prompts.split(form.prompt, limits.max_responses_per_request)
+    refuse_over("sequences", len(single) * (form.n or 1), limits.max_responses_per_request, "responses")
+    found = prompts.read(single, reader, vocab_size, add_special_tokens=form.add_special_tokens)
+    return AskedCompletion(form, found, stops(form.stop), texts)
+
+
+def _columns(top: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [token_id for token_id, _ in top], [logprob for _, logprob in top]

@@ -1,0 +1,68 @@
+"""What is to be written, and what an engine has written of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How to answer one prompt.
+
+    Args:
+        prompt: int32 [P].
+        count: answers to it.
+        max_tokens: of each; also cut at the model's longest sequence.
+        temperature: 0 is greedy.
+        top_p: as in `services.rollout.settings.SamplingSettings`.
+        seed: of the first answer, the next ones get the next seeds; None: the engine's own.
+        stop: texts that end an answer, and are no part of it.
+        top_logprobs: likeliest tokens that are told at each place, besides the token's own.
+    """
+
+    prompt: npt.NDArray[np.int32]
+    count: int
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int | None
+    stop: tuple[str, ...]
+    top_logprobs: int
+
+    @property
+    def cost(self) -> int:
+        """Tokens that it may come to."""
+        return int(self.prompt.size) + self.count * self.max_tokens
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token that was written.
+
+    Args:
+        token_id: its id.
+        logprob: natural logarithm, temperature 1, of the whole vocabulary.
+        top: the likeliest tokens there with theirs, likeliest first.
+    """
+
+    token_id: int
+    logprob: float
+    top: list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A piece of an answer, or all of it.
+
+    Args:
+        index: of the answer.
+        text: without special tokens.
+        tokens: special ones too; a stop text's tokens are among them.
+        finish_reason: "stop" or "length" in the last piece.
+    """
+
+    index: int
+    text: str
+    tokens: list[Token]
+    finish_reason: str | None

@@ -1,0 +1,79 @@
+"""How to sample, in the forms of OpenAI's API."""
+
+import math
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from services.serve.http.json_forms import decode, invalid
+from services.serve.openai.forms import OpenAIForm
+
+_MOST_STOPS = 16
+
+StopField = Meta(
+    description=f"Text or texts, {_MOST_STOPS} at most, that end a completion and are no part of it.",
+    extra_json_schema={
+        "oneOf": [
+            {"type": "string", "minLength": 1},
+            {
+                "type": "array",
+                "items": {"type": "string", "minLength": 1},
+                "maxItems": _MOST_STOPS,
+            },
+            {"type": "null"},
+        ]
+    },
+)
+"""What the OpenAPI document says of a `Raw` that `stops` reads."""
+
+TopCount = Annotated[int, Meta(ge=0, le=20)]
+"""Likeliest tokens at a place: as many as OpenAI's API tells."""
+Positive = Annotated[int, Meta(ge=1, lt=2**31)]
+
+
+class StreamOptions(Struct, forbid_unknown_fields=True):
+    """With `stream`."""
+
+    include_usage: Annotated[bool, Meta(description="Tell the usage in an event of its own.")] | None = None
+
+
+class SamplingForm(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
+    """Fields of requests that are answered by sampling."""
+
+    n: Annotated[Positive, Meta(description="Choices for each prompt; by default 1.")] | None = None
+    temperature: Annotated[float, Meta(ge=0, description="0 is greedy; by default 1.")] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    max_tokens: Positive | None = None
+    stop: Annotated[Raw, StopField] | UnsetType = UNSET
+    stream: Annotated[bool, Meta(description="Answer piece by piece, as server-sent events.")] | None = None
+    stream_options: StreamOptions | None = None
+    return_token_ids: Annotated[bool, Meta(description="Tell token ids beside texts.")] | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not math.isfinite(self.temperature):
+            raise ValueError("temperature: must be a finite number")
+        if self.temperature == 0 and (self.n or 1) > 1:
+            raise ValueError(f"n: {self.n} choices of temperature 0 would be equal; write 1")
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options: without stream there is nothing that they are about")
+
+
+def stops(stop: Raw | UnsetType) -> tuple[str, ...]:
+    """The stop texts.
+
+    Raises:
+        ProblemError: 422, neither text, list of texts nor null, an empty one, or too many.
+    """
+    if isinstance(stop, UnsetType):
+        return ()
+    content = bytes(stop).strip()
+    text = Annotated[str, Meta(min_length=1)]
+    kind: Any = Annotated[list[text], Meta(max_length=_MOST_STOPS)]
+    if content == b"null":
+        return ()
+    if content.startswith(b'"'):
+        return (decode(stop, text, "stop"),)
+    if content.count(b'"') > 64 * 2 * _MOST_STOPS:
+        raise invalid("stop", f"{_MOST_STOPS} texts are the most that are taken")
+    return tuple(decode(stop, kind, "stop"))

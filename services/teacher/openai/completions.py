@@ -1,0 +1,136 @@
+"""``POST /v1/completions`` of a teacher: log-probs of prompts (``echo``, ``prompt_logprobs``), and one token
+more if that is wanted, the likeliest.
+
+A prompt of n tokens is scored as a response of n-1 tokens to its first one, which has no log-prob. The
+appended token is the likeliest at the place of one response token more, whose own log-prob nobody wants.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta, Raw
+
+from rlad_core.client.details import Details
+from rlad_core.client.forms import TeacherLimits
+from services.serve.http.bodies import Body, only_json
+from services.serve.http.json_forms import invalid, to_form
+from services.serve.http.texts import Reader
+from services.serve.openai import prompts
+from services.serve.openai.forms import BestOf, OpenAIForm
+from services.serve.openai.prompts import Prompt, PromptField
+from services.teacher.openai.places import check_told
+from services.teacher.scoring.interface import TokenIds, TokenPair
+
+_OBJECTS = 64
+_ANY_TOKEN = np.zeros(1, dtype=np.int32)
+_SCORES = "A teacher scores, and appends one token at most, the likeliest: "
+_Count = Annotated[int, Meta(ge=0, lt=2**31)]
+
+
+class CompletionRequest(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
+    """Prompts to score. All log-probs are natural ones of temperature 1."""
+
+    prompt: Annotated[Raw, PromptField]
+    echo: Annotated[bool, Meta(description="Tell the prompt too, with its log-probs.")] = False
+    logprobs: Annotated[_Count, Meta(description="Likeliest tokens that are told at each place.")] | None = (
+        None
+    )
+    prompt_logprobs: (
+        Annotated[_Count, Meta(description="The same of the prompt, by token id, as vLLM's server has it.")]
+        | None
+    ) = None
+    max_tokens: Annotated[int, Meta(ge=0, le=1, description=_SCORES + "0 or 1. By default 1.")] | None = None
+    n: Annotated[int, Meta(ge=1, le=1, description=_SCORES + "1.")] | None = None
+    temperature: (
+        Annotated[float, Meta(ge=0, description="Without a meaning here; with prompt_logprobs 0 or 1.")]
+        | None
+    ) = None
+    top_p: Annotated[float, Meta(ge=0, le=1, description="Without a meaning here.")] | None = None
+    seed: Annotated[int, Meta(description="Without a meaning here.")] | None = None
+    stop: Annotated[list[str], Meta(max_length=0, description=_SCORES + "none.")] | None = None
+    stream: Annotated[bool, Meta(description=_SCORES + "false.", extra_json_schema={"const": False})] = False
+    best_of: BestOf | None = None
+    suffix: None = None
+    add_special_tokens: Annotated[
+        bool, Meta(description="To texts, those that the tokenizer puts around one.")
+    ] = True
+    return_token_ids: Annotated[bool, Meta(description="Tell token ids beside texts.")] | None = None
+    return_tokens_as_token_ids: (
+        Annotated[bool, Meta(description="Write tokens as token_id:17 where log-probs are told.")] | None
+    ) = None
+
+    def __post_init__(self) -> None:
+        if self.stream:
+            raise ValueError("stream: a teacher's answers come whole; write false")
+        if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
+            raise ValueError("max_tokens: 0 asks for nothing without echo or prompt_logprobs")
+        if self.prompt_logprobs is not None and self.temperature not in (None, 0, 1):
+            raise ValueError(
+                f"temperature: prompt_logprobs are those of temperature 1, not {self.temperature:g}; write 1"
+            )
+
+    @property
+    def appended(self) -> int:
+        """Tokens that are appended to each prompt: 0 or 1."""
+        return 1 if self.max_tokens is None else self.max_tokens
+
+    @property
+    def scores_prompts(self) -> bool:
+        """Whether anything is told of the prompts' own tokens."""
+        return self.prompt_logprobs is not None or (self.echo and self.logprobs is not None)
+
+
+EXAMPLE: dict[str, Any] = {"prompt": [[11, 12, 13]], "echo": True, "logprobs": 1, "max_tokens": 0}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that was read.
+
+    Args:
+        form: as it came.
+        prompts: of the choices, in order.
+    """
+
+    form: CompletionRequest
+    prompts: list[Prompt]
+
+    def pairs(self) -> list[TokenPair | None]:
+        """What is to be scored of each prompt; None: nothing."""
+        form = self.form
+        top_k = max(form.logprobs or 0, form.prompt_logprobs or 0, form.appended)
+        return [self._pair(prompt.token_ids, Details(top_k)) for prompt in self.prompts]
+
+    def _pair(self, ids: TokenIds, details: Details) -> TokenPair | None:
+        known = 1 if self.form.scores_prompts else ids.size
+        whole = np.concatenate([ids, _ANY_TOKEN]) if self.form.appended else ids
+        if whole.size == known:
+            return None
+        ranks = self.form.prompt_logprobs is not None
+        return TokenPair(whole[:known], whole[known:], details, ranks)
+
+
+def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> Asked:
+    """Read a request.
+
+    Raises:
+        ProblemError: 400 not readable, 422 not of the documented form.
+        LimitError: more than one request may have.
+    """
+    form = to_form(only_json(body), CompletionRequest, _OBJECTS)
+    single = prompts.split(form.prompt, limits.max_sequences_per_request)
+    limits.check(len(single), sum(map(reader.least_tokens, single)))
+    for field in ("logprobs", "prompt_logprobs"):
+        check_told(field, getattr(form, field) or 0, limits)
+    read_prompts = prompts.read(single, reader, vocab_size, add_special_tokens=form.add_special_tokens)
+    for place, prompt in enumerate(read_prompts):
+        if prompt.token_ids.size + form.appended > reader.max_length:
+            raise invalid(
+                f"prompt[{place}]",
+                f"{prompt.token_ids.size} tokens and one appended are more than the {reader.max_length} that "
+                "the model takes; write max_tokens: 0",
+            )
+    return Asked(form, read_prompts)
