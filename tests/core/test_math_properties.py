@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import sympy
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -151,8 +152,9 @@ def test_an_estimate_refuses_nothing_that_the_algebra_accepts(one: str, other: s
 @slow
 @given(_expressions(), st.integers(1, 9))
 def test_an_expression_is_itself_and_not_another(text: str, more: int) -> None:
-    assert accepted(text, f"{more} + {text} - {more}")
     assert not accepted(text, f"{text} + {more}")
+    if not algebra.read(plain(text)).doit().has(sympy.zoo, sympy.nan):  # it divides by zero
+        assert accepted(text, f"{more} + {text} - {more}")
 
 
 WORDS = st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=2, max_size=8)

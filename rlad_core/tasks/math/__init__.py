@@ -1,7 +1,8 @@
 """Math problems with one short answer, read from data files.
 
 `published` reads the field's rows, `prompt` asks for a boxed answer, `extract` and `stated` find it in the
-reply, `verifier` judges it. `comparing` goes from cheap to dear: `notation` takes an answer's dress away;
-`numbers`, `words`, `marks`, `quantities` and `shapes` know what they can compare exactly; `algebra` has the
-rest. Only that can take long: it calls a computer algebra system, and has to be run where it can be killed.
+reply, `verifier` judges it. `comparing` goes from cheap to dear: `notation` and `spellings` bring two answers
+into one form; `numbers`, `spoken`, `marks`, `dates`, `choices`, `words`, `parts`, `equations` and `quantities`
+know what they can compare exactly; `algebra` has the rest. Only that can take long: it calls a computer algebra
+system, and has to be run where it can be killed.
 """

@@ -73,7 +73,9 @@ _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\\circ(?![A-Za-z])")
 _PLUS_MINUS = re.compile(r"\\[pm][mp](?![A-Za-z])")
 _MIXED = re.compile(r"(?<![\w.}^\\])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
 _PRODUCT = re.compile(r"((?<![\w.}\\])\d+|\))\s*\((?=.)")
-_UNSAFE = re.compile(r"\d{400,}|['\"]|\d_|_\{?\w+\}?_|\\begin|\\cancel|\\pmod|\\ldots|\\dots|\\cdots|\.\.\.")
+_UNSAFE = re.compile(
+    r"!!|\d{400,}|['\"]|\d_|_\{?\w+\}?_|\\begin|\\cancel|\\pmod|\\ldots|\\dots|\\cdots|\.\.\."
+)
 
 
 def warm_up() -> None:
@@ -191,7 +193,9 @@ def _same(gold: Any, answer: Any) -> bool:
         answer, sympy.core.relational.Relational
     ):
         return _same_relations(gold, answer)
-    if isinstance(gold, sympy.logic.boolalg.Boolean) or isinstance(answer, sympy.logic.boolalg.Boolean):
+    # A symbol is a Boolean to sympy, and a variable to us.
+    truths = (sympy.logic.boolalg.Boolean, sympy.Symbol)
+    if any(isinstance(each, truths[0]) and not isinstance(each, truths[1]) for each in (gold, answer)):
         return bool(gold == answer)
     if isinstance(gold, sympy.Symbol) or isinstance(answer, sympy.Symbol):
         if isinstance(gold, sympy.Symbol) and isinstance(answer, sympy.Symbol):
@@ -240,11 +244,11 @@ def _same_relations(gold: Any, answer: Any) -> bool:
 def _same_values(gold: Any, answer: Any) -> bool:
     import sympy
 
+    if gold.doit().has(sympy.nan, sympy.zoo) or answer.doit().has(sympy.nan, sympy.zoo):
+        return False  # what divides by zero is equal to nothing
     if gold == answer:
         return True
     if isinstance(gold, sympy.Rational) and isinstance(answer, sympy.Rational):
-        return False
-    if gold in (sympy.nan, sympy.zoo) or answer in (sympy.nan, sympy.zoo):
         return False
     i = [each for each in gold.free_symbols | answer.free_symbols if str(each) == "i"]
     if i:

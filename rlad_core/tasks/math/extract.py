@@ -33,7 +33,7 @@ _TOKEN = re.compile(
 )
 _BOX_COMMAND = re.compile(r"\\{1,2}(?:boxed|fbox|framebox)(?![A-Za-z])")
 _PLACEHOLDER = re.compile(
-    r"[\s.…_?$]*|\\[lc]?dots|\\square|\\ldots|\\phantom\s*\{.*\}"
+    r"(?:[\s.…_?$]|\\_)*|\\[lc]?dots|\\square|\\ldots|\\phantom\s*\{.*\}"
     r"|(?:\\text\w*\s*\{)?\s*(?:(?:your|the|my|final|insert|put|numerical|correct)\s+)*"
     r"(?:final\s+)?(?:answers?|result|solution|value|number)(?:\s+here)?\s*[.:]?\s*\}?",
     re.IGNORECASE | re.DOTALL,
@@ -41,7 +41,8 @@ _PLACEHOLDER = re.compile(
 _NEAR = 60
 """Characters before and after a box that are looked at."""
 _NOT_AFTER = re.compile(
-    r"[\s$*)}\]\\.,]*\s(?:is|was|would be|seems|looks|are)\s+(?:also\s+|clearly\s+|obviously\s+)?"
+    r"[\s$*)}\]\\.,]*\?[\s$*]*(?:no|nope|wrong|never|impossible|not (?:quite|really|so))\b"
+    r"|[\s$*)}\]\\.,]*\s(?:is|was|would be|seems|looks|are)\s+(?:also\s+|clearly\s+|obviously\s+)?"
     r"(?:wrong|incorrect|false|impossible|invalid|not\s+(?:the|a|an|correct|right|possible|valid|our|what|it)\b)",
     re.IGNORECASE,
 )
@@ -49,6 +50,8 @@ _LIST_GAP = re.compile(
     r"(?:[\s$,;&]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{\s*,?\s*(?:and|or)?\s*\}|\\\\"
     r"|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|\*\*)*"
 )
+_NEXT_NAME = re.compile(r"[\s$.,;]*(?:\\[()\[\]]\s*)*[A-Za-z](?:_\{?\w\}?)?\s*=\s*(?:\\[()\[\]]|[\s$])*")
+"""Between x = \\boxed{1} and y = \\boxed{2}."""
 _LINKED = re.compile(r",|;|&|(?<![A-Za-z])(?:and|or)(?![A-Za-z])")
 _CORRECTED = re.compile(
     r"\b(?:no|not|wait|but|so|then|actually|thus|hence|therefore|instead|finally|correct\w*|mistake|gives?"
@@ -56,6 +59,10 @@ _CORRECTED = re.compile(
     re.IGNORECASE,
 )
 _GAP_LENGTH = 80
+_UNIT = re.compile(
+    r"(?:[\s$*~}]|\\[,;: ])*(?:\\(?:text|mathrm)\{\s*)?"
+    r"(?P<unit>[A-Za-z]{1,12}(?:\^\{?[23]\}?|[²³])?)\s*\}?[\s$*]*(?=[.,;:!)\n\\]|$)"
+)
 _SENTENCE_END = re.compile(r"[.!?:](?=[\s$*\\)}\]\"']|$)|\n\s*\n|\n\s*[\[\]#*\-\\<]|\\[\])]\s*\n")
 _CLOSES = re.compile(r"(?:[\s$*)}\]`.!?;:,>\"'_]|\\[)\]]|\\end\{[^{}]*\}|</\w+>|<\|[^|]*\|>)*$")
 _WORDS = re.compile(r"[A-Za-z']{2,}")
@@ -95,11 +102,13 @@ class Offered:
     answers: in their order, at least one, the same text perhaps several times.
     run: the last boxes that follow each other closely; a list, if the gold answer is one.
     listed: nothing but commas, "and" and "or" stand between the boxes of the run.
+    unit: what stands behind the last box up to the end of its clause, where that is one word: perhaps a unit.
     """
 
     answers: list[str]
     run: list[str]
     listed: bool
+    unit: str = ""
 
 
 def offered(response: str) -> Offered:
@@ -120,7 +129,8 @@ def offered(response: str) -> Offered:
         if meant[-1] is filled[-1] and block is None and _is_cut_off(text[meant[-1].end :]):
             raise NoAnswer("the reply breaks off in the sentence of its last box")
         run, listed = _run(text, meant)
-        return Offered([box.content.strip() for box in meant], run, listed)
+        behind = _UNIT.match(text, meant[-1].end)
+        return Offered([box.content.strip() for box in meant], run, listed, behind["unit"] if behind else "")
     if filled:
         raise NoAnswer("what is in a box is said not to be the answer")
     answer = stated(text) if block is None else in_block(text)
@@ -221,7 +231,9 @@ def _run(text: str, boxes: list[Box]) -> tuple[list[str], bool]:
         gap = text[earlier.end : later.start]
         if len(gap) > _GAP_LENGTH:
             break
-        if _LIST_GAP.fullmatch(gap):
+        if _NEXT_NAME.fullmatch(gap):
+            listed = False
+        elif _LIST_GAP.fullmatch(gap):
             listed = listed and bool(_LINKED.search(gap))
         elif _LINKED.search(gap) and not _CORRECTED.search(gap):
             listed = False

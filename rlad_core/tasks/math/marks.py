@@ -11,9 +11,10 @@ from rlad_core.tasks.math.numbers import Number, number
 _TIME = re.compile(
     r"(?P<clock>\d{1,2}:\d{2}(?::\d{2})?)\s*(?P<half>(?:\\text\{)?\s*[ap]\.?\s*m\.?\s*\}?)?", re.IGNORECASE
 )
+_TO = re.compile(r"(?<=\d)\s*(?:\\text\{\s*to\s*\}|\bto\b)\s*(?=\d)")
 _RATIO = re.compile(r"[^:=]+(?::[^:=]+)+")
 _BASE = re.compile(
-    r"(?:\\text\{)?(?P<digits>[0-9A-Fa-f]+)\}?_\{?\s*(?:\\text\{)?(?P<base>\d{1,2}|[a-z]{3,7})\}?\s*\}?"
+    r"\(?(?:\\text\{)?(?P<digits>[0-9A-Fa-f]+)\}?\)?_\{?\s*(?:\\text\{)?(?P<base>\d{1,2}|[a-z]{3,7})\}?\s*\}?"
 )
 
 
@@ -27,9 +28,10 @@ def same_marks(gold: str, answer: str, wanted: Number | None, given: Number | No
         if here or there:
             digits = (here or there)["digits"]  # type: ignore[index]
             other = answer if here else gold
-            return None if number(other) is None else digits.lower() == other.lower()
+            return digits.lower() == other.lower() if re.fullmatch("[0-9A-Fa-f]+", other) else None
     if ":" not in gold and ":" not in answer:
         return None
+    gold, answer = (_TO.sub(":", text) for text in (gold, answer))
     here, there = _TIME.fullmatch(gold), _TIME.fullmatch(answer)
     if here and there:
         halves = [
@@ -37,6 +39,8 @@ def same_marks(gold: str, answer: str, wanted: Number | None, given: Number | No
         ]
         if here["clock"].lstrip("0") == there["clock"].lstrip("0"):
             return not (halves[0] and halves[1]) or halves[0] == halves[1]
+        if (halves[0] == "pm" and not halves[1]) or (halves[1] == "pm" and not halves[0]):  # 15:15
+            return _later(here, halves[0]) == _later(there, halves[1])
         return False
     terms, others = _ratio(gold), _ratio(answer)
     if terms and others:
@@ -46,7 +50,13 @@ def same_marks(gold: str, answer: str, wanted: Number | None, given: Number | No
     lone, rest = (terms, given) if terms else (others, wanted)
     if lone and len(lone) == 2 and lone[1] and rest:
         return lone[0] / lone[1] == rest.value
-    return None
+    return False if lone and rest else None
+
+
+def _later(time: re.Match[str], half: str) -> str:
+    """A time as a clock of 24 hours has it."""
+    hours, _, rest = time["clock"].partition(":")
+    return f"{int(hours) % 12 + 12 if half == 'pm' else int(hours)}:{rest}"
 
 
 def _ratio(text: str) -> list[Fraction] | None:

@@ -17,6 +17,8 @@ import functools
 import re
 from collections.abc import Callable
 
+from rlad_core.tasks.math.spellings import spelled
+
 MAX_LENGTH = 1000
 MAX_DEPTH = 12
 """The parser behind math-verify takes a minute for 300 nested braces; no published answer nests so deep."""
@@ -44,7 +46,17 @@ _CHARACTERS = {
     **{"−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "＋": "+", "＝": "="},
     **{"×": "\\times ", "⋅": "\\cdot ", "·": "\\cdot ", "∙": "\\cdot ", "÷": "/", "⁄": "/", "∕": "/"},
     **{"π": "\\pi ", "∞": "\\infty ", "°": "^\\circ ", "º": "^\\circ ", "∅": "\\emptyset ", "θ": "\\theta "},
-    **{"≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "±": "\\pm ", "∓": "\\mp ", "∪": "\\cup "},
+    **{
+        "≤": "\\le ",
+        "⩽": "\\le ",
+        "⩾": "\\ge ",
+        "≥": "\\ge ",
+        "≠": "\\ne ",
+        "≈": "\\approx ",
+        "±": "\\pm ",
+        "∓": "\\mp ",
+        "∪": "\\cup ",
+    },
     **{
         "∩": "\\cap ",
         "∈": "\\in ",
@@ -63,6 +75,7 @@ _CHARACTERS = {
         "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u3000", " "
     ),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff✓✔✅☑■□∎", ""),
+    **{"℃": "^\\circ C", "℉": "^\\circ F", "∶": ":", "𝜋": "\\pi ", "𝑥": "x", "𝑖": "i", "𝑦": "y"},
     **{"“": '"', "”": '"', "‘": "'", "’": "'"},
 }
 _TRANSLATED = str.maketrans(_CHARACTERS)
@@ -99,6 +112,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"\\(?:degree|degrees)(?![A-Za-z])", r"^\\circ"),
         (r"\^\s*\{\s*\\circ\s*\}", r"^\\circ "),
         (r"\\%", "%"),
+        (r"\\textdollar(?![A-Za-z])\s*(?:\{\})?", r"\\$"),
         (r"\{:\}|\\colon(?![A-Za-z])", ":"),
         (r"\\langle(?![A-Za-z])", "("),
         (r"\\rangle(?![A-Za-z])", ")"),
@@ -111,7 +125,10 @@ _FRACTION = re.compile(r"\\frac\s*(?:([0-9a-zA-Z]|\\pi)|\{([^{}]*)\})\s*(?:([0-9
 _ROOT = re.compile(
     r"√\s*(\d+|[A-Za-z]|\([^()]*\))|\\sqrt\s*(\d|[A-Za-z](?![A-Za-z]))|(?<![\\A-Za-z])sqrt(?=\s*[({])"
 )
-_NUMBER_IN_TEXT = re.compile(r"\\text\{([-+\d.,\s/%]+)\}")
+_NUMBER_IN_TEXT = re.compile(r"\\text\{((?:[-+\d.,\s/%]|\b(?:and|or)\b|\\frac\{\d+\}\{\d+\})+)\}")
+_SENTENCE_IN_TEXT = re.compile(
+    r"^\\text\{\s*(?:so,?\s+)?the (?:final )?answer is:?\s*([-+]?[\d.,/]+)[.\s]*\}$", re.I
+)
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _MATH_IN_TEXT = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$")
 _ROUND_IN_TEXT = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]")
@@ -120,6 +137,7 @@ _LETTER_IN_TEXT = re.compile(r"\\text\{\s*([ei])\s*\}|^\\text\{\s*([A-Za-z])\s*\
 _EXPONENT = re.compile(r"\^\s*(-\s*\d+|-\s*[A-Za-z]|\d{2,}|\(-?\d+(?:/\d+)?\))(?![\d.])")
 _COMPARISONS = (("!=", "\\ne "), ("<=", "\\le "), (">=", "\\ge "))
 _SPACES = re.compile(r"\s+")
+_WRITTEN = re.compile(r"[A-Za-z\[\]]")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -142,7 +160,7 @@ def plain(answer: str) -> str:
             text = _DOUBLED.sub(r"\\", text)
         for pattern, by in _REPLACED:
             text = pattern.sub(by, text)
-        text = _NUMBER_IN_TEXT.sub(r" \1 ", text)
+        text = _SENTENCE_IN_TEXT.sub(r"\1", _NUMBER_IN_TEXT.sub(r" \1 ", text))
         text = _QUANTITY_IN_TEXT.sub(r"\1 \\text{\2}", text)
         text = _LETTER_IN_TEXT.sub(lambda found: f" {found[1] or found[2]} ", text)
     text = _ROUND_IN_TEXT.sub(lambda found: f" {found[1] or found[2]} ", text)
@@ -158,6 +176,8 @@ def plain(answer: str) -> str:
     if "\\frac" in text:
         text = _FRACTION.sub(lambda m: f"\\frac{{{m[1] or m[2] or ''}}}{{{m[3] or m[4] or ''}}}", text)
     text = _SPACES.sub(" ", _unwrapped(text))
+    if _WRITTEN.search(text):
+        text = _SPACES.sub(" ", spelled(text)).strip()
     if not text:
         raise Unreadable("nothing in it")
     return text

@@ -16,6 +16,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from rlad_core.tasks.math.spoken import spoken
+
 MAX_EXPONENT = 1000
 MAX_DIGITS = 1000
 
@@ -43,7 +45,8 @@ _INTEGER = re.compile(r"\d+")
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+")
 _DECIMAL = re.compile(r"(?P<whole>\d*|[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+)\.(?P<part>\d*)")
 _EUROPEAN = re.compile(
-    r"(?P<whole>[1-9]\d{0,2}(?:\.\d{3})+),(?P<part>\d+)|(?P<only>[1-9]\d{0,2}(?:\.\d{3}){2,})"
+    r"(?P<whole>[1-9]\d{0,2}(?:\.\d{3})+|[1-9]\d{0,2}(?: \d{3})+),(?P<part>\d+)"
+    r"|(?P<only>[1-9]\d{0,2}(?:\.\d{3}){2,})"
 )
 _REPEATING = re.compile(
     r"(?P<whole>\d*)\.(?P<part>\d*)(?:\\overline\s*\{(?P<bar>\d+)\}|\((?P<parens>\d+)\)|\\dot\s*\{?(?P<dot>\d)\}?)"
@@ -57,39 +60,19 @@ _SCIENTIFIC = re.compile(
     r"|[eE](?P<short>[-+]?\d{1,4}))"
 )
 _POWER = re.compile(r"(?P<base>\d{1,4})\s*\^\s*(?:\{\s*(?P<power>-?\d{1,4})\s*\}|(?P<short>\d))")
-_SCALE = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_SCALED = re.compile(r"(?P<number>.*\d)\s*(?:\\text\{\s*)?(?P<scale>" + "|".join(_SCALE) + r")\s*\}?", re.I)
-_WORDS = {
-    word: value
-    for value, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
+_SCALE = {
+    "dozen": 12,
+    "hundred": 100,
+    "thousand": 1000,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
 }
+_SCALED = re.compile(r"(?P<number>.*\d)\s*(?:\\text\{\s*)?(?P<scale>" + "|".join(_SCALE) + r")\s*\}?", re.I)
 _PERCENT = re.compile(
     r"\s*(?:%|\\text\{\s*(?:%|percent|per cent|pct\.?)\s*\}|(?<![A-Za-z])(?:percent|per cent|pct))$", re.I
 )
+_IN_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _PLAUSIBLE = re.compile(r"[-+(.\d\\]")
 
 
@@ -100,8 +83,8 @@ def number(text: str) -> Number | None:
         return None
     text = text.strip()
     if _PLAUSIBLE.match(text) is None or text.startswith("\\text{"):
-        word = _WORDS.get(_worded(text))
-        return None if word is None else Number(Fraction(word))
+        in_words = spoken(_IN_TEXT.sub(r"\1", text))
+        return None if in_words is None else Number(in_words)
     if without := _PERCENT.search(text):
         found = number(text[: without.start()].rstrip("\\ "))
         return None if found is None or found.percent else Number(found.value / 100, True, found.decimal)
@@ -121,11 +104,6 @@ def european(text: str) -> Number | None:
     return None if found is None else number(f"{found[1]}{found[2]}.{found[3]}")
 
 
-def _worded(text: str) -> str:
-    found = re.fullmatch(r"(?:\\text\{)?\s*([A-Za-z]+)\s*\}?", text)
-    return found[1].lower() if found else ""
-
-
 def _unsigned(text: str) -> Number | None:
     if _INTEGER.fullmatch(text):
         return Number(Fraction(int(text)))
@@ -134,7 +112,7 @@ def _unsigned(text: str) -> Number | None:
     if (found := _DECIMAL.fullmatch(text)) and (found["whole"] or found["part"]):
         return _decimal(found["whole"], found["part"])
     if found := _EUROPEAN.fullmatch(text):
-        return _decimal((found["whole"] or found["only"]).replace(".", ""), found["part"] or "")
+        return _decimal(re.sub("[. ]", "", found["whole"] or found["only"]), found["part"] or "")
     if found := _REPEATING.fullmatch(text):
         return _repeating(found["whole"], found["part"], found["bar"] or found["parens"] or found["dot"])
     if found := _DOTS.fullmatch(text):

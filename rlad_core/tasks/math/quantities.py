@@ -11,10 +11,13 @@ r"""Parts a quantity into what is counted and the unit behind it, or before it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from fractions import Fraction
 
 from rlad_core.tasks.math.notation import plain
 from rlad_core.tasks.math.numbers import number
-from rlad_core.tasks.math.units import Unit, unit
+from rlad_core.tasks.math.spoken import leading
+from rlad_core.tasks.math.units import DEGREE, RADIAN, Unit, same_words, unit
 
 _MONEY = re.compile(
     r"(?P<sign>-?)\s*"
@@ -32,15 +35,21 @@ _BEHIND = re.compile(
     re.DOTALL,
 )
 _BARE = re.compile(
-    r"(?P<value>[-+]?(?:\\frac\{[^{}]*\}\{[^{}]*\}|[\d.,/ ])*[\d.}])\s*"
+    r"(?P<value>[-+]?(?:\\frac\{[^{}]*\}\{[^{}]*\}|[\d.,/ ]|(?<=\d)[eE]-?(?=\d))*[\d.}])\s*"
     r"(?P<unit>[A-Za-z][A-Za-z.\-'()/ ]*(?:\^\{?\d\}?|\d)?(?:\s*/\s*[A-Za-z]+(?:\^\{?\d\}?)?)?)\s*"
 )
 _NO_UNIT = re.compile(
     r"\b(?:and|or|if|when|where|for|not|to|than|plus|minus|times|mod|with|but|is|are"
-    r"|million|billion|thousand|hundred|trillion)\b",
+    r"|million|billion|thousand|hundred|trillion|dozen)\b",
     re.IGNORECASE,
 )
 _VALUE = re.compile(r"\\(?:sqrt|pi|log|ln|frac|binom)|[!^]|\d")
+_SCALED_UNIT = re.compile(
+    r"\\text\{\s*(?P<scale>hundred|thousand|million|billion|trillion|dozen)\s+(?P<unit>[A-Za-z]+)\s*\}",
+    re.IGNORECASE,
+)
+_IN_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_AMOUNT = re.compile(r"(?P<value>\d[\d.]*)\s*(?P<unit>[A-Za-z]+)\.?\s*(?:,|\band\b)?\s*")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 
 
@@ -49,6 +58,14 @@ def quantity(text: str) -> tuple[str, Unit | None]:
     if money := _MONEY.fullmatch(text):
         inner, behind = quantity(plain(money["sign"] + money["value"]))
         return inner, behind or unit(money["unit"].replace("\\", ""))
+    if (compound := _compound(text)) is not None:
+        return compound
+    in_words = _IN_TEXT.sub(r"\1", text)
+    if in_words[:1].isalpha() and "\\" not in in_words:
+        count, noun = leading(in_words)
+        if count is not None and noun and not (_NO_UNIT.search(noun) or noun.startswith("of ")):
+            return f"\\frac{{{count.numerator}}}{{{count.denominator}}}", unit(noun)
+        return text, None
     if "\\text" in text or "\\circ" in text or "mod" in text or text[-1:] in "$€£¢":
         found = _BEHIND.fullmatch(text)
         if (
@@ -57,6 +74,8 @@ def quantity(text: str) -> tuple[str, Unit | None]:
             and _valued(found["value"])
         ):
             return plain(found["value"]), unit(found["unit"])
+        if found and (scaled := _SCALED_UNIT.fullmatch(found["unit"])) and number(found["value"]) is not None:
+            return f"{found['value']} {scaled['scale']}", unit(scaled["unit"])
         return text, None
     found = _BARE.fullmatch(text)
     if found and not _NO_UNIT.search(found["unit"]) and number(found["value"].strip()) is not None:
@@ -66,6 +85,26 @@ def quantity(text: str) -> tuple[str, Unit | None]:
         if letters and (len(letters[0]) > 2 or _is_measure(name, spaced=spaced)):
             return found["value"].strip(), unit(name)
     return text, None
+
+
+def _compound(text: str) -> tuple[str, Unit] | None:
+    """3 hours 20 minutes, 5 ft 6 in, in the first of its units; None: it is nothing of the kind."""
+    if text.count(" ") < 2 or not text[:1].isdigit():
+        return None
+    bare = _IN_TEXT.sub(r" \1 ", text).strip()
+    found = list(_AMOUNT.finditer(bare))
+    if not 2 <= len(found) <= 4 or "".join(each[0] for each in found) != bare:
+        return None
+    amounts = [(number(each["value"]), unit(each["unit"])) for each in found]
+    first = amounts[0][1]
+    total, last = Fraction(0), None
+    for value, of in amounts:
+        if value is None or of is None or first is None or of.noun or of.dimension != first.dimension:
+            return None
+        if last is not None and of.factor >= last:
+            return None
+        total, last = total + value.value * of.factor / first.factor, of.factor
+    return (f"\\frac{{{total.numerator}}}{{{total.denominator}}}", first) if first else None
 
 
 def _is_measure(name: str, *, spaced: bool) -> bool:
@@ -83,3 +122,65 @@ def _valued(text: str) -> bool:
 def has_unit(text: str) -> bool:
     """Whether there is a unit at the end of a text, or before it."""
     return quantity(text)[0] != text
+
+
+def same_compounds(gold: str, answer: str, same: Callable[[str, str], bool]) -> bool | None:
+    """As `same_quantities`, where one is given in several units; their "and" is that of no list."""
+    if not any(_compound(text) for text in (gold, answer)):
+        return None
+    return same_quantities(gold, answer, same)
+
+
+def same_quantities(gold: str, answer: str, same: Callable[[str, str], bool]) -> bool | None:
+    """Compare what has a unit; None: neither has one.
+
+    Args:
+        gold, answer: plain texts.
+        same: whether two values are the same.
+    """
+    (wanted, gold_unit), (given, answer_unit) = quantity(gold), quantity(answer)
+    if wanted == gold and given == answer:
+        return None
+    if gold_unit is None or answer_unit is None:
+        return _same_without(wanted, gold_unit, given, answer_unit, same)
+    if gold_unit.noun or answer_unit.noun:
+        both = gold_unit.noun and answer_unit.noun and same_words(gold_unit, answer_unit)
+        return bool(both) and same(wanted, given)
+    if {gold_unit.dimension, answer_unit.dimension} == {DEGREE, RADIAN}:
+        in_degrees = gold_unit.dimension == DEGREE
+        return same(radians(wanted), given) if in_degrees else same(wanted, radians(given))
+    if gold_unit.dimension != answer_unit.dimension:
+        return False
+    factor = answer_unit.factor / gold_unit.factor
+    if factor == 1:
+        return same(wanted, given)
+    number_given = number(given)
+    if number_given and not number_given.percent:
+        converted = number_given.value * factor
+        return same(wanted, f"\\frac{{{converted.numerator}}}{{{converted.denominator}}}")
+    return same(wanted, f"\\frac{{{factor.numerator}}}{{{factor.denominator}}}({given})")
+
+
+def _same_without(
+    wanted: str,
+    gold_unit: Unit | None,
+    given: str,
+    answer_unit: Unit | None,
+    same: Callable[[str, str], bool],
+) -> bool:
+    """One of the two has no unit, so that the other's is read over: but not where one is a percentage."""
+    one, other = number(wanted), number(given)
+    measured = [each is not None and not each.noun for each in (gold_unit, answer_unit)]
+    if (one and one.percent and measured[1]) or (other and other.percent and measured[0]):
+        return False
+    # An angle in radians is written with no unit at all.
+    if gold_unit and gold_unit.dimension == DEGREE and "\\pi" in given:
+        return same(radians(wanted), given)
+    if answer_unit and answer_unit.dimension == DEGREE and "\\pi" in wanted:
+        return same(wanted, radians(given))
+    return same(wanted, given)
+
+
+def radians(degrees: str) -> str:
+    """An angle of so many degrees without its unit."""
+    return f"\\frac{{({degrees})\\pi}}{{180}}"

@@ -14,7 +14,7 @@ from rlad_core.tasks.math.notation import closed_at
 _AND = re.compile(
     r"\s*(?:\\text\{\s*,?\s*(?:and|or)\s*,?\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:lor|vee|land|wedge)(?![A-Za-z]))\s*"
 )
-_THOUSANDS = re.compile(r"(?<![\d,.])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_THOUSANDS = re.compile(r"(?<![\d,.])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _ENDS = {"(": ")", "[": "]", "\\{": "\\}"}
 _MATRIX = re.compile(
     r"(?:\\left)?[(\[]?\s*\\begin\{(?P<kind>[pbB]?(?:small)?matrix|array)\}(?:\{[lcr|\s]*\})?(?P<body>.*)\\end\{(?P=kind)\}\s*(?:\\right)?[)\]]?",
@@ -194,7 +194,11 @@ def pieces(text: str) -> list[Piece] | None:
         parts = re.split(r"\\cup(?![A-Za-z])", text)
     elif _RELATION.search(text):
         parts = [part for part in _AND.split(text) if part.strip()]
-        if len(parts) > 1 and not re.search(r"\bor\b|\\lor|\\vee", text):
+        if len(parts) == 1 and "," in text:
+            parts = text.split(",")
+            if None in (names := {variable(part) for part in parts}) or len(names) > 1:
+                return None
+        elif len(parts) > 1 and not re.search(r"\bor\b|\\lor|\\vee", text):
             return None
     else:
         parts = [text]

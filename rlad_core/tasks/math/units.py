@@ -89,6 +89,8 @@ _KNOWN = _table(
     temperature 1 K, kelvin
     """
 )
+DEGREE, RADIAN = (("degree", 1),), (("radian", 1),)
+"""Dimensions of angles."""
 _SHORT = {
     "mph": ("mi", "h"),
     "kmph": ("km", "h"),
@@ -119,10 +121,22 @@ _LITTLE = {
 }
 
 
+_TEMPERATURE = re.compile(
+    r"(?:\^\\circ\s*|degrees?\s+)(celsius|centigrade|fahrenheit|[CF](?![A-Za-z]))", re.IGNORECASE
+)
+
+
 def unit(text: str) -> Unit | None:
     """The unit that a text names; None: no word in it that says what is counted (``5 units``)."""
     text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).replace("{", "").replace("}", "").strip(" .")
+    if found := _TEMPERATURE.fullmatch(text):
+        text = "fahrenheit" if found[1][0] in "fF" else "celsius"
     return _measure(text) or _noun(text)
+
+
+def is_measure(text: str) -> bool:
+    """Whether a text is a unit that is known, and no noun."""
+    return _measure(text.replace("²", "^2").replace("³", "^3")) is not None
 
 
 def same_words(one: Unit, other: Unit) -> bool:

@@ -13,6 +13,8 @@ from rlad_core.tasks.math.comparing import EXACT, Comparison, Tolerance
 from rlad_core.tasks.math.extract import NoAnswer, offered
 from rlad_core.tasks.math.judging import BoxPolicy
 from rlad_core.tasks.math.notation import Unreadable
+from rlad_core.tasks.math.quantities import has_unit
+from rlad_core.tasks.math.units import is_measure
 
 RIGHT, WRONG = 1.0, 0.0
 
@@ -45,9 +47,12 @@ def verify(response: str, gold: str, *, box: BoxPolicy = "last", tolerance: Tole
             return _verdict(RIGHT, "right")
     elif found.listed and len(run) > 1 and not all(_surely(compare, run[0], each) for each in run[1:]):
         return _verdict(WRONG, f"several different answers: {_excerpt(run[0])} and {_excerpt(last)}")
+    answer = last
+    if found.unit and is_measure(found.unit) and has_unit(gold) and not has_unit(last):
+        answer = f"{last} \\text{{ {found.unit}}}"  # of "\\boxed{5} cm"
     try:
-        if not compare(gold, last):
-            return _verdict(WRONG, f"wrong answer: {_excerpt(last)} is not {_excerpt(gold)}")
+        if not compare(gold, answer):
+            return _verdict(WRONG, f"wrong answer: {_excerpt(answer)} is not {_excerpt(gold)}")
     except Unreadable as fault:
         return _verdict(WRONG, f"unreadable answer {_excerpt(last)}: {fault}")
     if box == "only":

@@ -4,7 +4,6 @@ r"""Answers that are words or letters: weekdays, names, yes and no, choices, and
 TTF, TFT                            two words, not products of letters
 \emptyset, \text{no solution}       the same; so are DNE and "does not exist", \infty and infinity,
                                     \mathbb{R} and "all real numbers"
-(B) 12, \textbf{(B)} 12, B. 12      the choice B, where the gold answer is a choice
 """
 
 from __future__ import annotations
@@ -92,17 +91,6 @@ _SIGNS = {
     "(-\\infty, +\\infty)": "mathbb r",
 }
 
-_CHOICE = re.compile(
-    r"(?:(?i:option|choice)\s+)?(?:\\text\{)?\s*\(?\s*(?:\\text\{)?\s*\(?\s*([A-J])\s*\)?\s*\}?\s*\)?\s*\}?"
-)
-_LABELLED = re.compile(
-    r"(?:(?:option|choice|answer)\s+)?"
-    r"(?:\\text\{\s*\(?\s*([A-J])\s*(?:[).:]\s*)+\}|\\text\{\s*\(\s*([A-J])\s*\)\s*|\(\s*(?:\\text\{)?\s*([A-J])\s*\}?\s*\)|([A-J])\s*[).:])"
-    r"(?P<rest>.*)",
-    re.IGNORECASE | re.DOTALL,
-)
-_OTHER_CHOICE = re.compile(r"(?:\b(?:and|or)\b|[,&/])\s*(?:\\text\{)?\s*\(?\s*[A-J]\b(?!\s*=)|\([A-J]\)")
-
 
 def word(text: str) -> str | None:
     """What a plain text says if it is nothing but words, in the form to be compared; None: it is more."""
@@ -127,6 +115,15 @@ def word(text: str) -> str | None:
     return " ".join(kept)
 
 
+def several(text: str) -> list[str] | None:
+    """Words between commas and "and", sorted; None: there are not several, or they are no words."""
+    if "and" not in text and "," not in text:
+        return None
+    parts = [part for part in re.split(r"\s*(?:,|\band\b|&)\s*", _TEXT.sub(r" \1 ", text).strip()) if part]
+    words = [word(f"\\text{{{part}}}") if len(part) > 1 else None for part in parts]
+    return sorted(filter(None, words)) if len(parts) > 1 and all(words) else None
+
+
 def is_product(text: str) -> bool:
     """Whether bare letters may be meant as a product of variables, such as abc."""
     return re.fullmatch(r"[a-z]{2,4}", text.strip()) is not None
@@ -139,21 +136,3 @@ def same_word(one: str, other: str) -> bool:
     if one in _SAME or other in _SAME:
         return _SAME.get(one) == _SAME.get(other)
     return False
-
-
-def choice(text: str) -> str | None:
-    """The letter of a choice that a text is: B, (B), \text{(B)}."""
-    found = _CHOICE.fullmatch(text.strip())
-    return found[1] if found else None
-
-
-def labelled(text: str) -> tuple[str, str] | None:
-    """Letter and content of a choice that is written out, such as (B) 12."""
-    found = _LABELLED.fullmatch(text.strip())
-    if found is None:
-        return None
-    letter = (found[1] or found[2] or found[3] or found[4]).upper()
-    rest = found["rest"].strip()
-    if rest.endswith("}") and rest.count("{") < rest.count("}"):
-        rest = rest[:-1].strip()
-    return None if _OTHER_CHOICE.search(rest) else (letter, rest)

@@ -1,0 +1,74 @@
+r"""One spelling for what people write in several ways, after `notation` took the dress away.
+
+0.\bar{3}, 0.\bar3                      0.\overline{3}
+{10 \choose 3}, _{10}C_3, C(10,3)       \binom{10}{3}
+3 (mod 7), 3 mod 7, x \equiv 3 \bmod 7  3 \pmod{7}
+sin x, \sin^2(x), \log_e 2, 2pi         \sin x, (\sin(x))^{2}, \ln 2, 2\pi
+\sqrt[3]2, 2\hat{i}, 45^o               \sqrt[3]{2}, 2i, 45^\circ
+]0,1], [0,1[                            (0,1], [0,1)
+x \ne 0, \mathbb{R} - \{0\}             \mathbb{R}\setminus\{0\}
+\begin{aligned} x &= 5 \end{aligned}    x = 5
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log"
+_SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
+    (mark, re.compile(pattern), by)
+    for mark, pattern, by in (
+        (r"\bar", r"(?<=[\d.])\\bar\s*(?:\{(\d+)\}|(\d))", lambda m: f"\\overline{{{m[1] or m[2]}}}"),
+        (r"\choose", r"\{?\s*(\d+)\s*\\choose\s*(\d+)\s*\}?", r"\\binom{\1}{\2}"),
+        ("C", r"(?<![A-Za-z])C\(\s*(\d+)\s*,\s*(\d+)\s*\)", r"\\binom{\1}{\2}"),
+        ("C", r"(?:\{\})?[\^_]\{?(\d+)\}?\s*C_\{?(\d+)\}?", r"\\binom{\1}{\2}"),
+        ("C", r"(?<![A-Za-z}])C_\{?(\d+)\}?\^\{?(\d+)\}?", r"\\binom{\1}{\2}"),
+        ("mod", r"\(\s*(?:\\text\{\s*)?\\?b?mod\s*\}?\s*(\d+)\s*\)$", r"\\pmod{\1}"),
+        ("mod", r"(?:\\text\{\s*|\\b?|(?<=\s))mod\s*\}?\s*\{?(\d+)\}?$", r"\\pmod{\1}"),
+        (r"\equiv", r"^\s*[A-Za-z]\s*\\equiv(?![A-Za-z])\s*(?=-?\d)", ""),
+        ("s", rf"(?<![A-Za-z\\{{])(?={_FUNCTIONS})(?=[a-z]+(?:\s*[\^(\d\\]|\s[A-Za-z]\b))", r"\\"),
+        ("n", rf"(?<![A-Za-z\\{{])(?={_FUNCTIONS})(?=[a-z]+(?:\s*[\^(\d\\]|\s[A-Za-z]\b))", r"\\"),
+        (r"\log_", r"\\log_\{?e\}?(?![A-Za-z])", r"\\ln"),
+        (
+            "^",
+            r"\\(sin|cos|tan|cot|sec|csc|ln)\s*\^\s*\{?([2-9])\}?\s*\(([^()]*)\)",
+            r"(\\\1(\3))^{\2}",
+        ),
+        ("pi", r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi"),
+        (r"\sqrt[", r"(\\sqrt\[[^\[\]]*\])\s*([0-9A-Za-z])", r"\1{\2}"),
+        (r"\hat", r"\\hat\s*\{?\s*\\?([ijk])(?:math)?(?![A-Za-z])\s*\}?", r" \1 "),
+        (r"\vec", r"\\vec\s*\{?\s*\\?([ijk])(?:math)?(?![A-Za-z])\s*\}?", r" \1 "),
+        ("^", r"(?<=\d)\s*\^\s*(?:o(?![A-Za-z])|\{\s*o\s*\})", r"^\\circ"),
+        (r"\\[", r"\\\\\s*\[\s*[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]", r"\\\\"),
+    )
+)
+_ALIGNED = re.compile(
+    r"\\begin\{(aligned|align|align\*|gathered|split|equation\*?)\}(.*)\\end\{\1\}", re.DOTALL
+)
+_TURNED = re.compile(r"(?P<opens>[\]\[])(?P<ends>[^\[\](){}]+,[^\[\](){}]+)(?P<closes>[\[\]])")
+_EXCLUDED = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"(?:x\s*\\in\s*\\mathbb\s*\{?R\}?\s*,\s*)?[A-Za-z]\s*\\ne(?![A-Za-z])(?P<out>[^{}=<>]+)",
+        r"\\mathbb\s*\{?R\}?\s*(?:-|\\backslash|\\setminus|\\smallsetminus)\s*\\\{(?P<out>[^{}]+)\\\}",
+        r"(?:\\text\{\s*)?(?:all )?real(?: number)?s?,? except(?: for)?\s*\}?(?P<out>[^{}a-z]+)\}?",
+    )
+)
+
+
+def spelled(text: str) -> str:
+    """A text without its dress, in one spelling; the same text when called again."""
+    if "\\begin" in text and (found := _ALIGNED.fullmatch(text)):
+        text = found[2].replace("&", "").strip().removesuffix("\\\\").replace("\\\\", ", ")
+    for mark, pattern, by in _SPELLINGS:
+        if mark in text:
+            text = pattern.sub(by, text)
+    if text[-1:] in "[]" and (found := _TURNED.fullmatch(text)):
+        opens, closes = "[" if found["opens"] == "[" else "(", "]" if found["closes"] == "]" else ")"
+        return f"{opens}{found['ends']}{closes}"
+    if "\\ne" in text or "\\mathbb" in text or "except" in text:
+        for pattern in _EXCLUDED:
+            if found := pattern.fullmatch(text.strip()):
+                return f"\\mathbb{{R}}\\setminus\\{{{found['out'].strip()}\\}}"
+    return text
