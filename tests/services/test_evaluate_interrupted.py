@@ -12,7 +12,7 @@ import pytest
 from evaluate_command import answers, finish, start, wait_for_answers
 from rlad_command import Said
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 PROMPTS, SAMPLES = 60, 3
 
