@@ -10,9 +10,11 @@ torch's AdamW. Tokens are those of prompts and responses, without padding.
 
 Work is counted once, whatever is computed twice: 6 operations for each token and each weight of the layers, 6
 for each response token and weight of the head, and for attention 12 x layers x width of all heads for each
-pair of a token and one before it.
+pair of a token and one before it. Beside it stands what one product of matrices of float32 does in the same
+process, 8,192 rows by the square of the model's width and its MLP's.
 """
 
+import math
 import os
 import statistics
 import tempfile
@@ -36,53 +38,25 @@ from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
     PreTrainedTokenizerFast,
-    Qwen3Config,
     Qwen3ForCausalLM,
 )
 
+from benchmarks.models import SHAPES, config_of, response_lengths
 from rlad_core import schema
 from rlad_core.assembly import plan_shards
 from rlad_core.config import RunConfig
 from rlad_core.objectives import Statistic
-from rlad_core.sizing import Shape
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 
-_SHAPES: dict[str, Shape] = {
-    "student": Shape(4, 96, 4, 2, 32, 96, 256, tied=True),
-    "14m": Shape(8, 384, 6, 2, 64, 1024, 512, tied=True),
-    "32k": Shape(4, 256, 4, 2, 64, 768, 32_768, tied=True),
-    "0.6b": Shape(28, 1024, 16, 8, 128, 3072, 151_936, tied=True),
-    "1.7b": Shape(28, 2048, 16, 8, 128, 6144, 151_936, tied=True),
-}
 _PROMPT = 60
 console = Console()
 
 
-def config_of(shape: str) -> Qwen3Config:
-    """A Qwen3 of that shape, tied."""
-    of = _SHAPES[shape]
-    return Qwen3Config(
-        num_hidden_layers=of.layers, hidden_size=of.width, num_attention_heads=of.heads,
-        num_key_value_heads=of.kv_heads, head_dim=of.head, intermediate_size=of.mlp, vocab_size=of.vocabulary,
-        max_position_embeddings=65_536, tie_word_embeddings=of.tied, architectures=["Qwen3ForCausalLM"],
-    )  # fmt: skip
-
-
 def tokenizer_of(shape: str) -> PreTrainedTokenizerFast:
     """One that has a token for each row of the model."""
-    words = WordLevel({f"t{index}": index for index in range(_SHAPES[shape].vocabulary)}, unk_token="t0")
+    words = WordLevel({f"t{index}": index for index in range(SHAPES[shape].vocabulary)}, unk_token="t0")
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), unk_token="t0", eos_token="t1")
-
-
-def response_lengths(kind: str, count: int) -> np.ndarray:
-    """Tokens of each response: short (90 +- 15), long-tailed (median 300, at most 1,024), or a number."""
-    generator = np.random.default_rng(1)
-    if kind == "short":
-        return np.clip(generator.normal(90, 15, count), 10, 200).astype(np.int64)
-    if kind == "long-tailed":
-        return np.clip(300 * np.exp(0.7 * generator.standard_normal(count)), 10, 1024).astype(np.int64)
-    return np.full(count, int(kind), dtype=np.int64)
 
 
 def experience(vocabulary: int, lengths: np.ndarray, group: int) -> pa.Table:
@@ -229,9 +203,22 @@ def _padded_loss(
     return (losses * mask[:, _PROMPT:] * advantages[:, None]).sum()
 
 
+def product_rate(shape: str, device: torch.device) -> float:
+    """Floating-point operations a second of float32 products of the model's shape; the best of twelve."""
+    of = SHAPES[shape]
+    left = torch.randn(8192, of.width, device=device)
+    right = torch.randn(of.width, of.mlp, device=device)
+    best = math.inf
+    for _ in range(12):
+        clock = time.perf_counter()
+        (left @ right).sum().item()
+        best = min(best, time.perf_counter() - clock)
+    return 2 * 8192 * of.width * of.mlp / best
+
+
 def work_of(shape: str, table: pa.Table) -> tuple[int, float]:
     """Tokens of an update, and its floating-point operations."""
-    of = _SHAPES[shape]
+    of = SHAPES[shape]
     lengths = (
         schema.lengths(table.column("prompt_token_ids")) + schema.lengths(table.column("response_token_ids"))
     ).astype(float)
@@ -269,7 +256,7 @@ def main(
         torch.manual_seed(0)
         Qwen3ForCausalLM(config_of(shape)).save_pretrained(f"{folder}/model")
         tokenizer_of(shape).save_pretrained(f"{folder}/model")
-        table = experience(_SHAPES[shape].vocabulary, response_lengths(lengths, sequences), group=8)
+        table = experience(SHAPES[shape].vocabulary, response_lengths(lengths, sequences), group=8)
         setup = Setup(
             Path(folder) / "model", table, place, getattr(torch, dtype), tokens, checkpointing, compile_
         )
@@ -287,23 +274,34 @@ def main(
                     seconds[side].append(time.perf_counter() - clock)
                 peaks[side] = setup.peak_bytes() - held
         dist.destroy_process_group()
-    _report(shape, table, {side: statistics.median(times) for side, times in seconds.items()}, peaks, place)
+    medians = {side: statistics.median(times) for side, times in seconds.items()}
+    _report(shape, table, medians, peaks, place, product_rate(shape, place))
 
 
 def _report(
-    shape: str, table: pa.Table, seconds: dict[str, float], peaks: dict[str, int], device: torch.device
+    shape: str,
+    table: pa.Table,
+    seconds: dict[str, float],
+    peaks: dict[str, int],
+    device: torch.device,
+    products: float,
 ) -> None:
     count, operations = work_of(shape, table)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} CPUs"
     console.print(
-        f"{shape}, {len(table)} sequences, {count:,} tokens an update, {name}, torch {torch.__version__}"
+        f"{shape}, {len(table)} sequences, {count:,} tokens an update, {name}, torch {torch.__version__}; "
+        f"float32 products: {products / 1e12:.3f} TFLOP/s"
     )
-    header = ("side", "s an update", "tokens/s", "TFLOP/s", "of the bare loop's rate", "GiB above its state")
+    header = (
+        "side", "s an update", "tokens/s", "TFLOP/s", "of float32 products", "of the bare loop's rate",
+        "GiB above its state",
+    )  # fmt: skip
     shown = Table(*header)
     base = seconds.get("bare loop")
     for side, took in seconds.items():
         shown.add_row(
             side, f"{took:.3f}", f"{count / took:,.0f}", f"{operations / took / 1e12:.3f}",
+            f"{operations / took / products:.2f}",
             f"{base / took:.2f}" if base else "-", f"{peaks[side] / 2**30:.1f}" if peaks[side] else "-",
         )  # fmt: skip
     console.print(shown)
