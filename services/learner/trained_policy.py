@@ -22,6 +22,7 @@ from rlad_core.batching import Indices, costs, filler, micro_batches, spread
 from rlad_core.compiled import compile_layers
 from rlad_core.config import RunConfig
 from rlad_core.forward import decoder_layers
+from rlad_core.norms import lean_norms
 from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
@@ -70,6 +71,8 @@ class TrainedPolicy:
         self._local = keeps_gradients_local(module, learner)
         if learner.compile == "on" or (learner.compile == "auto" and device.type == "cuda"):
             compile_layers(layers, tell=partial(telemetry.log, level="warning"))
+        else:  # a compiler fuses them
+            lean_norms(module.model)
         self.optimizer = make_optimizer(module.parameters(), learner)
 
     def learning_rate(self, step: int) -> float:
