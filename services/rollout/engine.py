@@ -20,7 +20,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from services.rollout.settings import SamplingSettings
 from services.rollout.tables import SampledResponse
-from services.rollout.writing import Token, Wish, Written
+from services.rollout.writing import Wish, Written, token_of
 from services.vllm.metrics import stat_loggers
 from services.vllm.padding import padding
 
@@ -182,14 +182,16 @@ def _text_params(wish: Wish, in_pieces: bool) -> SamplingParams:
 def _written(completion: CompletionOutput, wish: Wish) -> Written:
     if completion.finish_reason not in (None, "stop", "length"):
         raise RuntimeError(f"vLLM ended an answer with {completion.finish_reason!r}")
-    # Of each token its own entry, and then the likeliest ones.
-    entries = (len(completion.token_ids), wish.top_logprobs + 1)
-    ids = np.asarray(completion.logprobs.token_ids).reshape(entries).tolist()
-    logprobs = np.asarray(completion.logprobs.logprobs, dtype=np.float64).reshape(entries).tolist()
-    if [row[0] for row in ids] != list(completion.token_ids):
-        raise RuntimeError(f"vLLM's log-probs do not belong to the tokens of answer {completion.index}")
+    flat = completion.logprobs
     tokens = [
-        Token(i[0], p[0], list(zip(i[1:], p[1:], strict=True))) for i, p in zip(ids, logprobs, strict=True)
+        token_of(
+            token_id,
+            [*zip(*(each[start:stop] for each in (flat.ranks, flat.token_ids, flat.logprobs)), strict=True)],
+            wish.top_logprobs,
+        )
+        for token_id, start, stop in zip(
+            completion.token_ids, flat.start_indices, flat.end_indices, strict=True
+        )
     ]
     return Written(completion.index, completion.text, tokens, completion.finish_reason)
 

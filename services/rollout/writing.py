@@ -66,3 +66,17 @@ class Written:
     text: str
     tokens: list[Token]
     finish_reason: str | None
+
+
+def token_of(token_id: int, entries: list[tuple[int, int, float]], top: int) -> Token:
+    """A token from its entries of rank, token id and log-prob.
+
+    First comes its own, and then the likeliest ones, which hold it again or, in pieces that vLLM has put
+    together, do not.
+    """
+    _, first, logprob = entries[0]
+    if first != token_id:
+        raise RuntimeError(f"vLLM's log-probs are of token {first}, where token {token_id} was written")
+    ranked = {other: (rank, its) for rank, other, its in entries}  # the later one where there are two
+    likeliest = sorted((rank, other, its) for other, (rank, its) in ranked.items() if rank <= top)
+    return Token(token_id, logprob, [(other, its) for _, other, its in likeliest[:top]])

@@ -1,0 +1,224 @@
+"""Chats and completions of the policy: what is read of requests, and how what was written is told."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from rlad_core.client.errors import LimitError
+from rlad_core.client.rollout_forms import RolloutLimits
+from services.rollout.openai import answering, chats, completions
+from services.rollout.writing import Token, Written, token_of
+from services.serve.http.bodies import Body
+from services.serve.http.problems import ProblemError
+from services.serve.http.texts import Reader
+from services.serve.token_texts import TokenTexts
+
+WORDS = ["<unk>", "<end>", "user", ":", "Mia", "is", "a", "knight", "knave"]
+LONGEST = 12
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        eos_token="<end>",
+        unk_token="<unk>",
+        chat_template="{% for m in messages %}{{ m.role }} : {{ m.content }} {% endfor %}",
+    )
+
+
+TOKENIZER = make_tokenizer()
+READER, TEXTS = Reader.of(TOKENIZER, LONGEST), TokenTexts(TOKENIZER)
+LIMITS = RolloutLimits(max_responses_per_request=6)
+
+
+def read(kind: Any, **fields: Any) -> Any:
+    body = Body(json.dumps(fields).encode(), "json", "json")
+    return kind.read(body, READER, TEXTS, len(WORDS), LIMITS)
+
+
+def chat(**fields: Any) -> Any:
+    return read(chats, **({"messages": [{"role": "user", "content": "Mia is"}]} | fields))
+
+
+def completion(**fields: Any) -> Any:
+    return read(completions, **({"prompt": "Mia is"} | fields))
+
+
+def whole(asked: Any, written: list[list[Written]]) -> dict[str, Any]:
+    body = Body(b"", "json", "json")
+    return json.loads(answering.whole(asked, written, body, "tiny").body)
+
+
+A = Token(6, -0.5, [(6, -0.5), (8, -1.5)])
+KNAVE = Token(8, -2.0, [(7, -0.25), (6, -3.0)])
+END = Token(1, -0.125, [(1, -0.125), (7, -4.0)])
+WRITTEN = Written(0, " a knave", [A, KNAVE, END], "stop")
+
+
+def test_a_chat_goes_through_its_template() -> None:
+    [wish] = chat(n=2, temperature=0.5, top_p=0.9, seed=3, stop="knave", logprobs=True, top_logprobs=2).wishes
+    assert wish.prompt.tolist() == [2, 3, 4, 5]
+    assert (wish.count, wish.temperature, wish.top_p, wish.seed) == (2, 0.5, 0.9, 3)
+    assert (wish.stop, wish.top_logprobs) == (("knave",), 2)
+    assert wish.max_tokens == LONGEST - 4  # as many as there is room for
+    assert wish.cost == 4 + 2 * 8
+    parts = [{"type": "text", "text": "Mia "}, {"type": "text", "text": "is"}]
+    [same] = chat(messages=[{"role": "user", "content": parts, "name": "me"}], max_completion_tokens=3).wishes
+    assert (same.prompt.tolist(), same.max_tokens) == ([2, 3, 4, 5], 3)
+    assert (same.count, same.temperature, same.top_p, same.seed, same.stop) == (1, 1.0, 1.0, None, ())
+
+
+def test_prompts_have_wishes_of_their_own() -> None:
+    first, second = completion(prompt=[[4, 5], [6]], logprobs=2, stop=["knave", "."]).wishes
+    assert (first.prompt.tolist(), second.prompt.tolist()) == ([4, 5], [6])
+    assert (first.max_tokens, first.stop, first.top_logprobs) == (16, ("knave", "."), 2)
+
+
+def test_a_whole_chat() -> None:
+    asked = chat(n=2, logprobs=True, top_logprobs=2, return_token_ids=True)
+    told = whole(asked, [[WRITTEN, Written(1, " a", [A], "length")]])
+    assert (told["object"], told["model"], told["id"][:9]) == ("chat.completion", "tiny", "chatcmpl-")
+    assert told["usage"] == {"prompt_tokens": 4, "completion_tokens": 4, "total_tokens": 8}
+    first, second = told["choices"]
+    assert first["message"] == {"role": "assistant", "content": " a knave", "refusal": None}
+    assert (first["index"], first["finish_reason"]) == (0, "stop")
+    assert (second["index"], second["finish_reason"]) == (1, "length")
+    assert (first["prompt_token_ids"], first["token_ids"]) == ([2, 3, 4, 5], [6, 8, 1])
+    assert first["logprobs"]["content"][1] == {
+        "token": " knave",
+        "logprob": -2.0,
+        "bytes": list(b" knave"),
+        "top_logprobs": [
+            {"token": " knight", "logprob": -0.25, "bytes": list(b" knight")},
+            {"token": " a", "logprob": -3.0, "bytes": list(b" a")},
+        ],
+    }
+    assert whole(chat(), [[WRITTEN]])["choices"][0]["logprobs"] is None
+
+
+def test_whole_completions() -> None:
+    told = whole(completion(prompt=["Mia is", "Mia"], n=2, logprobs=2), [[WRITTEN], [WRITTEN]])
+    assert told["object"] == "text_completion"
+    assert [choice["index"] for choice in told["choices"]] == [0, 2]  # two choices a prompt
+    first, other = told["choices"]
+    assert first["text"] == " a knave"
+    assert first["logprobs"] == {
+        "tokens": [" a", " knave", " <end>"],
+        "token_logprobs": [-0.5, -2.0, -0.125],
+        "top_logprobs": [
+            {" a": -0.5, " knave": -1.5},
+            {" knave": -2.0, " knight": -0.25, " a": -3.0},
+            {" <end>": -0.125, " knight": -4.0},
+        ],
+        "text_offset": [6, 8, 14],
+    }
+    assert other["logprobs"]["text_offset"] == [3, 5, 11]
+    assert whole(completion(echo=True), [[WRITTEN]])["choices"][0]["text"] == "Mia is a knave"
+
+
+def events(asked: Any, pieces: list[tuple[int, Written]]) -> list[Any]:
+    async def coming() -> AsyncIterator[tuple[int, Written]]:
+        for piece in pieces:
+            yield piece
+
+    async def collected() -> list[bytes]:
+        return [event async for event in answering.events(asked, coming(), "tiny")]
+
+    lines = [event.decode() for event in asyncio.run(collected())]
+    assert all(line.startswith("data: ") and line.endswith("\n\n") for line in lines)
+    assert lines[-1] == "data: [DONE]\n\n"
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+
+
+def test_a_chat_in_pieces() -> None:
+    pieces = [
+        (0, Written(1, " a", [A], None)),
+        (0, Written(0, " a", [A], None)),
+        (0, Written(0, " knave", [KNAVE, END], "stop")),
+    ]
+    told = events(chat(n=2, stream=True, stream_options={"include_usage": True}), pieces)
+    assert {chunk["object"] for chunk in told} == {"chat.completion.chunk"}
+    assert len({chunk["id"] for chunk in told}) == 1
+    choices = [chunk["choices"][0] for chunk in told[:-1]]
+    assert [choice["index"] for choice in choices] == [1, 1, 0, 0, 0]
+    assert choices[0]["delta"] == {"role": "assistant", "content": ""}
+    assert choices[1]["delta"] == {"content": " a"}
+    assert [choice["finish_reason"] for choice in choices] == [None, None, None, None, "stop"]
+    assert told[-1]["choices"] == []
+    assert told[-1]["usage"] == {"prompt_tokens": 4, "completion_tokens": 4, "total_tokens": 8}
+
+
+def test_a_completion_in_pieces_goes_on_where_it_was() -> None:
+    pieces = [(0, Written(0, " a", [A], None)), (0, Written(0, " knave", [KNAVE, END], "stop"))]
+    told = events(completion(logprobs=0, echo=None, stream=True), pieces)
+    offsets = [chunk["choices"][0]["logprobs"]["text_offset"] for chunk in told]
+    assert offsets == [[6], [8, 14]]
+    echoed = events(completion(echo=True, stream=True), pieces)
+    assert "".join(chunk["choices"][0]["text"] for chunk in echoed) == "Mia is a knave"
+
+
+@pytest.mark.parametrize(
+    ("ask", "fields", "message"),
+    [
+        (chat, {"messages": []}, "messages: Expected `array` of length >= 1"),
+        (
+            chat,
+            {"messages": [{"role": "user", "content": "a " * 10}]},
+            "messages: have 12 tokens and leave none",
+        ),
+        (chat, {"tools": []}, "tools: Expected `null`"),
+        (chat, {"response_format": {"type": "json_object"}}, "response_format: Expected `null`"),
+        (chat, {"top_logprobs": 2}, "top_logprobs: are told with logprobs: true"),
+        (chat, {"logprobs": True, "top_logprobs": 21}, "top_logprobs: Expected `int` <= 20"),
+        (
+            chat,
+            {"max_tokens": 3, "max_completion_tokens": 4},
+            "max_completion_tokens: 4 is not max_tokens: 3",
+        ),
+        (chat, {"n": 2, "temperature": 0}, "n: 2 choices of temperature 0 would be equal"),
+        (chat, {"stream_options": {"include_usage": True}}, "stream_options: without stream"),
+        (chat, {"stop": [""]}, r"stop\[0\]: Expected `str` of length >= 1"),
+        (chat, {"stop": ["a"] * 17}, "stop: Expected `array` of length <= 16"),
+        (chat, {"stop": 5}, "stop: Expected `array`"),
+        (completion, {"echo": True, "logprobs": 1}, "echo: log-probs of a prompt are a teacher's"),
+        (completion, {"best_of": 2}, "best_of: Expected `int` <= 1"),
+        (completion, {"top_p": 0}, "top_p: Expected `float` > 0"),
+    ],
+)
+def test_what_is_refused(ask: Any, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProblemError, match=message) as refused:
+        ask(**fields)
+    assert refused.value.problem.status == 422
+
+
+def test_too_many_answers() -> None:
+    with pytest.raises(LimitError, match="7 responses in one request; at most 6"):
+        chat(n=7)
+    with pytest.raises(LimitError, match="8 responses in one request; at most 6"):
+        completion(prompt=["Mia"] * 4, n=2)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [(2, 8, -1.5), (1, 6, -0.5), (2, 8, -1.5)],  # a token of the likeliest ones is there twice
+        [(2, 8, -1.5), (1, 6, -0.5)],  # or once, where pieces were put together
+        [(3, 8, -1.5), (1, 6, -0.5), (2, 8, -1.5)],  # with a rank of its own where it shares it
+    ],
+)
+def test_the_engines_entries_of_a_token(entries: list[tuple[int, int, float]]) -> None:
+    assert token_of(8, entries, 2) == Token(8, -1.5, [(6, -0.5), (8, -1.5)])
+
+
+def test_a_token_beside_the_likeliest_ones() -> None:
+    assert token_of(5, [(9, 5, -7.0), (1, 6, -0.5)], 1) == Token(5, -7.0, [(6, -0.5)])
+    assert token_of(5, [(9, 5, -7.0)], 0) == Token(5, -7.0, [])
+    with pytest.raises(RuntimeError, match="of token 5, where token 6 was written"):
+        token_of(6, [(1, 5, -0.1)], 0)
