@@ -2,7 +2,7 @@
 
 `published` reads the field's rows, `prompt` asks for a boxed answer, `extract` and `stated` find it in the
 reply, `verifier` judges it. `comparing` goes from cheap to dear: `notation` and `spellings` bring two answers
-into one form; `numbers`, `spoken`, `marks`, `dates`, `choices`, `words`, `parts`, `equations` and `quantities`
-know what they can compare exactly; `algebra` has the rest. Only that can take long: it calls a computer algebra
-system, and has to be run where it can be killed.
+into one form; `numbers`, `spoken`, `marks`, `dates`, `choices`, `words`, `parts`, `equations` and
+`quantities` know what they can compare exactly; `algebra` has the rest. Only that can take long: it calls a
+computer algebra system, and has to be run where it can be killed.
 """
