@@ -35,7 +35,7 @@ def lean_norms(model: nn.Module) -> int:
     """
     found = [module for module in model.modules() if type(module) in _SAME]
     for module in found:
-        module.forward = partial(_forward, module)  # type: ignore[method-assign]
+        module.forward = partial(_forward, module)
     return len(found)
 
 
@@ -62,7 +62,8 @@ class _RMSNorm(torch.autograd.Function):
         scale = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         normed = (x * scale).to(x.dtype)
         ctx.save_for_backward(normed, scale, weight)
-        return normed * weight
+        scaled: Tensor = normed * weight
+        return scaled
 
     @staticmethod
     @once_differentiable
