@@ -12,8 +12,9 @@ answers with older weights, and one whose update failed half-way answers nothing
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -24,7 +25,9 @@ from ray.serve import Application
 from rlad_core import metrics, schema
 from rlad_core.client.errors import BusyError, DeadlineError
 from rlad_core.client.forms import Load
+from rlad_core.client.parts import cut
 from rlad_core.client.rollout_forms import PolicyInfo, RolloutAnswer
+from rlad_core.client.rollouts import RESPONSES_PER_PART
 from rlad_core.config import resolve_model
 from rlad_core.language_model.vocabulary import token_rows
 from rlad_core.waiting import all_of, limit
@@ -49,6 +52,9 @@ from services.serve.http.bodies import Body, documents
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
 from services.serve.http.texts import Reader
+from services.serve.jobs.routes import add_job_routes, serve_jobs
+from services.serve.jobs.work import Work
+from services.serve.jobs.worker import Jobs
 from services.serve.openai.models import ServedModel
 from services.serve.replicas import begin, bind
 from services.serve.token_texts import TokenTexts
@@ -58,6 +64,8 @@ from services.weights.store import ReplicaReport, policy_store
 _RETRY_AFTER_S = 2.0
 
 logger = logging.getLogger("ray.serve")
+
+add_job_routes(http, RolloutRequest, EXAMPLE)
 
 
 @serve.deployment
@@ -106,8 +114,10 @@ class RolloutService(OpenAIRoutes):
         # Before Serve routes anything here: a restarted replica must not begin with version 0.
         await self._held.start()
         self._intake = Intake(SERVICE, self.check_health, "the engine", args)
+        self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
         # Enough that the engine always has a next one, and few enough that one who comes gets a turn soon.
         self._turns = FairPlaces(2 * args.max_num_seqs, args.weights)
+        serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
 
     async def generate(self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0) -> pa.Table:
         """Sample ``sampling.group_size`` responses for each prompt.
@@ -144,17 +154,43 @@ class RolloutService(OpenAIRoutes):
         prompts, sampling = await asyncio.to_thread(
             read_request, body, query, self._reader, self._fingerprint, self._args.limits
         )
-        self._refuse_if_busy(prompts.num_rows * sampling.group_size)
-        longest = min(sampling.max_tokens, self._max_model_len)
-        tokens = int(schema.lengths(prompts.column("prompt_token_ids")).sum())
-        self._intake.charge(tokens + prompts.num_rows * sampling.group_size * longest)
-        rollouts = await self._generate(prompts, sampling)
+        rollouts = await self._admitted(prompts, sampling)
         return await asyncio.to_thread(
             write_answer,
             rollouts,
             body,
             model=self._args.name,
             policy_version=self._held.report["version"],
+        )
+
+    async def _admitted(self, prompts: pa.Table, sampling: SamplingSettings) -> pa.Table:
+        """Sample for a caller: within the queue's limit and its quota."""
+        self._refuse_if_busy(prompts.num_rows * sampling.group_size)
+        longest = min(sampling.max_tokens, self._max_model_len)
+        tokens = int(schema.lengths(prompts.column("prompt_token_ids")).sum())
+        self._intake.charge(tokens + prompts.num_rows * sampling.group_size * longest)
+        return await self._generate(prompts, sampling)
+
+    async def _read_job(self, body: Body, query: Mapping[str, list[str]]) -> Work:
+        """See `services.serve.jobs.work.ReadWork`."""
+        usual = self._args.limits
+        most = usual.max_responses_per_request * self._args.jobs.requests_per_job
+        prompts, sampling = await asyncio.to_thread(
+            read_request,
+            body,
+            {name: values[-1] for name, values in query.items()},
+            self._reader,
+            self._fingerprint,
+            usual.model_copy(update={"max_responses_per_request": most}),
+        )
+        in_a_part = min(RESPONSES_PER_PART, usual.max_responses_per_request)
+        return Work(
+            prompts,
+            list(cut([sampling.group_size] * prompts.num_rows, in_a_part, in_a_part)),
+            partial(self._admitted, sampling=sampling),
+            lambda rollouts: write_answer(
+                rollouts, body, model=self._served.name, policy_version=self._held.report["version"]
+            ),
         )
 
     @http.get("/v1/policy")
@@ -187,6 +223,7 @@ class RolloutService(OpenAIRoutes):
     async def drain(self) -> None:
         """Take nothing new over HTTP from now on."""
         self._intake.close()
+        self._jobs.stop()
 
     async def in_work(self) -> int:
         """Requests over HTTP that are not answered yet."""

@@ -1,11 +1,13 @@
 """What all services are started with, beside their own settings."""
 
+from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rlad_core.config import ReplicaSettings
 from rlad_core.metrics import SHARED
+from services.serve.job_limits import JobLimits
 from services.serve.quotas import Quota
 
 ServedName = Annotated[
@@ -53,6 +55,19 @@ class ReplicaArgs(ReplicaSettings):
     drain_timeout_s: float = Field(
         default=120.0, gt=0, description="Longest time a replica that is to go may finish what it has."
     )
+
+    jobs_dir: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder that jobs are kept in, which all replicas share; without one there are none.",
+    )
+    jobs: JobLimits = JobLimits()
+
+    @field_validator("jobs_dir")
+    @classmethod
+    def _absolute(cls, folder: str | None) -> str | None:
+        # A replica has a current folder of its own.
+        return None if folder is None else str(Path(folder).expanduser().absolute())
 
     @property
     def max_body_bytes(self) -> int:

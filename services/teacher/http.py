@@ -4,6 +4,7 @@ Bodies are read and written by hand: a request is a hundred thousand integers, a
 bytes to arrays once.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any
@@ -13,13 +14,14 @@ import orjson
 import pyarrow as pa
 from fastapi import Response
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlad_core import schema
 from rlad_core.client.details import Details
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
 from services.serve.http.json_forms import TokenIds, one_of, to_form, token_ids
-from services.serve.http.problems import ProblemError
+from services.serve.http.problems import ProblemError, faults
 from services.serve.http.texts import PromptIn, Reader, check_one_given, own_ids
 
 _MESSAGES = 8
@@ -101,6 +103,32 @@ class Wanted:
     model: str | None
     details: Details
     text_rows: frozenset[int] = frozenset()
+
+
+class _Query(BaseModel):
+    """What the query of a job asks for, as that of ``POST /v1/score`` does."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    top_k: int = Field(default=0, ge=0)
+    entropy: bool = False
+    end_token_ids: tuple[int, ...] = ()
+
+
+def details_of(query: Mapping[str, list[str]]) -> Details:
+    """The details that the query of a URL asks for.
+
+    Raises:
+        ProblemError: 422, a value that is none; names it.
+    """
+    given = {name: values if name == "end_token_ids" else values[-1] for name, values in query.items()}
+    try:
+        asked = _Query.model_validate(given)
+    except ValidationError as error:
+        found = faults(error.errors(include_url=False, include_input=False))
+        detail = f"query parameter {found[0].path}: {found[0].message}"
+        raise ProblemError(422, "The request cannot be worked on", detail, found) from error
+    return Details(asked.top_k, asked.entropy, asked.end_token_ids)
 
 
 def read_request(

@@ -8,6 +8,8 @@ All calls of a replica share one batcher, whichever way they came (`services.tea
 """
 
 import asyncio
+from collections.abc import Mapping
+from functools import partial
 from typing import Annotated
 
 import pyarrow as pa
@@ -18,7 +20,9 @@ from ray.serve import Application
 from rlad_core import metrics, schema
 from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.client.errors import BusyError, DeadlineError
-from rlad_core.client.forms import Load, ScoreAnswer, TeacherInfo, TokenizerInfo
+from rlad_core.client.forms import Load, ScoreAnswer, TeacherInfo, TeacherLimits, TokenizerInfo
+from rlad_core.client.parts import cut
+from rlad_core.client.teacher import TOKENS_PER_PART
 from rlad_core.config import resolve_model
 from services.base import telemetry
 from services.base.loading import loading
@@ -27,11 +31,14 @@ from services.serve.http.bodies import Body, documents
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
 from services.serve.http.texts import Reader
+from services.serve.jobs.routes import add_job_routes, serve_jobs
+from services.serve.jobs.work import Work
+from services.serve.jobs.worker import Jobs
 from services.serve.openai.models import ServedModel
 from services.serve.replicas import begin, bind
 from services.serve.token_texts import TokenTexts
 from services.teacher.app import SERVICE, http
-from services.teacher.http import EXAMPLE, ScoreRequest, read_request, write_answer
+from services.teacher.http import EXAMPLE, ScoreRequest, Wanted, details_of, read_request, write_answer
 from services.teacher.openai.routes import OpenAIRoutes
 from services.teacher.scoring.batcher import Batcher
 from services.teacher.scoring.engines import load_engine
@@ -40,6 +47,8 @@ from services.teacher.scoring.tables import check_details, check_sequences, to_p
 from services.teacher.settings import TeacherArgs
 
 _RETRY_AFTER_S = 1.0
+
+add_job_routes(http, ScoreRequest, EXAMPLE)
 
 
 @serve.deployment
@@ -67,6 +76,8 @@ class TeacherService(OpenAIRoutes):
         self._texts = TokenTexts(self._tokenizer)
         self._served = ServedModel(args.name, self._engine.max_model_len)
         self._intake = Intake(SERVICE, self.check_health, "the engine", args)
+        self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
+        serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
 
     async def score(self, sequences: pa.Table, details: Details = NO_DETAILS) -> pa.Table:
         """Log-probs of the responses; see `services.clients.teachers.Teacher.score`.
@@ -103,13 +114,38 @@ class TeacherService(OpenAIRoutes):
             return await self._answer(body, Details(top_k, entropy, tuple(end_token_ids or ())))
 
     async def _answer(self, body: Body, details: Details) -> Response:
-        # In a thread: parsing a large body takes long enough to hold up others.
-        wanted = await asyncio.to_thread(
-            read_request, body, details, self._reader, self._fingerprint, self._args.limits
-        )
-        self._served.check(wanted.model)
+        wanted = await self._read(body, details, self._args.limits)
         scores = await self._score(wanted.sequences, wanted.details)
         return await asyncio.to_thread(write_answer, wanted, scores, body, model=self._served.name)
+
+    async def _read(self, body: Body, details: Details, limits: TeacherLimits) -> Wanted:
+        # In a thread: parsing a large body takes long enough to hold up others.
+        wanted = await asyncio.to_thread(read_request, body, details, self._reader, self._fingerprint, limits)
+        self._served.check(wanted.model)
+        return wanted
+
+    async def _read_job(self, body: Body, query: Mapping[str, list[str]]) -> Work:
+        """See `services.serve.jobs.work.ReadWork`."""
+        usual, times = self._args.limits, self._args.jobs.requests_per_job
+        limits = usual.model_copy(
+            update={
+                "max_sequences_per_request": usual.max_sequences_per_request * times,
+                "max_tokens_per_request": usual.max_tokens_per_request * times,
+            }
+        )
+        wanted = await self._read(body, details_of(query), limits)
+        rows = wanted.sequences
+        prompts, responses = (
+            schema.lengths(rows.column(name)) for name in ("prompt_token_ids", "response_token_ids")
+        )
+        sizes = (prompts + responses * (1 + wanted.details.told_per_token)).tolist()
+        most = min(TOKENS_PER_PART, usual.max_tokens_per_request)
+        return Work(
+            rows,
+            list(cut(sizes, usual.max_sequences_per_request, most)),
+            partial(self._score, details=wanted.details),
+            lambda scores: write_answer(wanted, scores, body, model=self._served.name),
+        )
 
     @http.get("/v1/info")
     async def info(self) -> TeacherInfo:
@@ -152,6 +188,7 @@ class TeacherService(OpenAIRoutes):
     async def drain(self) -> None:
         """Take nothing new over HTTP from now on."""
         self._intake.close()
+        self._jobs.stop()
 
     async def in_work(self) -> int:
         """Requests over HTTP that are not answered yet."""

@@ -11,7 +11,7 @@ request and names the sequence.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 from fastapi import Request, Response
@@ -27,14 +27,19 @@ from rlad_core.client.errors import (
     UnknownNameError,
 )
 from rlad_core.client.forms import Load
+from rlad_core.client.parts import cut
+from rlad_core.client.verifier import RESPONSES_PER_PART
 from rlad_core.client.verifier_forms import VerifierInfo, VerifyAnswer
 from rlad_core.tasks.base import Verdict
 from rlad_core.waiting import limit
 from services.base import telemetry
-from services.serve.http.bodies import documents
+from services.serve.http.bodies import Body, documents
 from services.serve.http.gate import service_app
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
+from services.serve.jobs.routes import add_job_routes, serve_jobs
+from services.serve.jobs.work import Work
+from services.serve.jobs.worker import Jobs
 from services.serve.replicas import begin, bind
 from services.verifier.checking.messages import Check, Failed, Outcome
 from services.verifier.checking.pool import CheckPool
@@ -62,6 +67,7 @@ def _table(responses: pa.Table, verdicts: list[Verdict]) -> pa.Table:
 
 
 http = service_app(SERVICE, "Verification", "Rewards of responses, and why.")
+add_job_routes(http, DOCUMENTED, EXAMPLE)
 
 
 @serve.deployment
@@ -85,6 +91,8 @@ class VerifierService:
             weights=args.weights,
         )
         self._intake = Intake(SERVICE, self._probe, "a worker process", args)
+        self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
+        serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
         await self._pool.start()
 
     async def verify(self, responses: pa.Table) -> pa.Table:
@@ -112,6 +120,20 @@ class VerifierService:
             responses = await asyncio.to_thread(read_request, body, self._pool.tasks, self._args.limits)
             rewards = await self._verify(responses)
             return await asyncio.to_thread(write_answer, rewards, body)
+
+    async def _read_job(self, body: Body, query: Mapping[str, list[str]]) -> Work:
+        """See `services.serve.jobs.work.ReadWork`."""
+        limits, times = self._args.limits, self._args.jobs.requests_per_job
+        widened = {
+            name: getattr(limits, name) * times
+            for name in ("max_responses_per_request", "max_solved_prompts_per_request")
+        }
+        rows = await asyncio.to_thread(
+            read_request, body, self._pool.tasks, limits.model_copy(update=widened)
+        )
+        most = min(RESPONSES_PER_PART, limits.max_responses_per_request)
+        parts = list(cut([1] * rows.num_rows, most, most))
+        return Work(rows, parts, self._verify, lambda rewards: write_answer(rewards, body))
 
     @http.get("/v1/info")
     async def info(self) -> VerifierInfo:
@@ -143,6 +165,7 @@ class VerifierService:
     async def drain(self) -> None:
         """Take nothing new over HTTP from now on."""
         self._intake.close()
+        self._jobs.stop()
 
     async def in_work(self) -> int:
         """Requests over HTTP that are not answered yet."""

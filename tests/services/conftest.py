@@ -30,13 +30,17 @@ def rollouts(ray_cluster: None, padded_tiny_model) -> Iterator[StartedRollouts]:
 
 
 @pytest.fixture(scope="session")
-def http(ray_cluster: None, serve_url: str) -> Iterator[httpx.Client]:
+def http(
+    ray_cluster: None, serve_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
     """All three, deployed from the file; only the cluster's own HTTP port differs."""
     config = yaml.safe_load((SERVE_FILES / "all.yaml").read_text())
+    jobs_dir = str(tmp_path_factory.mktemp("jobs"))
     for app in config["applications"]:
         # The session's cluster has few logical CPUs, and one replica of each is enough here.
         app["args"]["num_cpus"] = 0.1
         app["args"]["autoscaling"]["max_replicas"] = 1
+        app["args"]["jobs_dir"] = jobs_dir
     ServeDeploySchema.model_validate(config)
     for app in config["applications"]:
         module, _, attribute = app["import_path"].partition(":")

@@ -34,6 +34,16 @@ OPERATIONS = [
         for name in ("teacher", "rollout", "verifier")
         for path in ("/healthz", "/readyz", "/metrics")
     ],
+    *[
+        (name, method, path)
+        for name in ("teacher", "rollout", "verifier")
+        for method, path in (
+            ("POST", "/v1/jobs"),
+            ("GET", "/v1/jobs/{job_id}"),
+            ("DELETE", "/v1/jobs/{job_id}"),
+            ("GET", "/v1/jobs/{job_id}/result"),
+        )
+    ],
 ]
 
 quick = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

@@ -171,6 +171,19 @@ def told(error: ServiceError, headers: dict[str, str] | None = None) -> Response
     return answer(problem, {**after, **(headers or {})})
 
 
+def as_problem(error: BaseException) -> dict[str, Any]:
+    """What `told` and the gate would tell of an error, for who asks later."""
+    if isinstance(error, ProblemError):
+        problem = error.problem
+    elif isinstance(error, ServiceError):
+        problem = ProblemDetails(title=error.title, status=error.status, detail=str(error))
+    else:
+        problem = ProblemDetails(
+            title="The service failed", status=500, detail="Its log tells why; ask its operator."
+        )
+    return problem.model_dump(exclude_none=True)
+
+
 def _path(location: tuple[int | str, ...]) -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return "".join(parts).removeprefix(".") or "(body)"

@@ -1,0 +1,10 @@
+"""Work beyond a request's time limit: handed in, looked after, fetched; it outlives the process that has it.
+
+In: a request as a service's main route takes it. Out: its number, later its answer.
+May be called by the services, which say how a request is worked on (`work.Work`).
+
+    work      a request in parts, each of them worked on within a request's limits
+    store     requests, finished parts and answers as files; who works on a job holds its lease
+    worker    takes jobs up, one part after the other
+    routes    POST /v1/jobs, GET and DELETE /v1/jobs/{id}, GET /v1/jobs/{id}/result
+"""

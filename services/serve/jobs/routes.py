@@ -1,0 +1,170 @@
+"""The routes of jobs, the same for each service."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, Field
+
+from rlad_core.client.errors import ServiceError, UnknownNameError
+from services.serve.http.bodies import documents
+from services.serve.http.health import Intake
+from services.serve.http.problems import ProblemDetails, answer, documented
+from services.serve.jobs.store import Status, StoredJob
+from services.serve.jobs.worker import Jobs
+
+_POLL_AFTER_S = 2
+
+
+class Job(BaseModel):
+    """Work that was handed in."""
+
+    id: str
+    status: Status = Field(description="An answer can be fetched when it is done.")
+    parts_done: int
+    parts: int | None = Field(description="That it is worked on in; null until it is taken up.")
+    created: datetime
+    ended: datetime | None = None
+    expires: datetime | None = Field(default=None, description="Until then a job that has ended is kept.")
+    problem: ProblemDetails | None = Field(default=None, description="Why it failed.")
+
+
+class UnfinishedError(ServiceError):
+    """There is no answer yet."""
+
+    status = 409
+    title = "Not done yet"
+    retry_after_s = _POLL_AFTER_S
+
+
+class CancelledError(ServiceError):
+    """There will be no answer."""
+
+    status = 410
+    title = "The job was cancelled"
+
+
+class _Replica:
+    """What this process's replica has for the routes, which are functions of their own."""
+
+    jobs: Jobs | None = None
+    intake: Intake | None = None
+    keep_s = 0.0
+    max_body_bytes = 0
+
+
+def serve_jobs(jobs: Jobs, intake: Intake, keep_s: float, max_body_bytes: int) -> None:
+    """To be called once in a replica: its jobs are those that the routes are about."""
+    _Replica.jobs, _Replica.intake = jobs, intake
+    _Replica.keep_s, _Replica.max_body_bytes = keep_s, max_body_bytes
+    jobs.start()
+
+
+def add_job_routes(app: FastAPI, request: Any, example: dict[str, Any]) -> None:
+    """Give a service's application the routes.
+
+    Args:
+        request, example: of its main route, see `documents`.
+    """
+    submitting = documents(request, Job, example)
+    errors = {status: told for status, told in submitting["responses"].items() if status != 200}
+    told = documented(401, 403, 404, 429, 501, 503)
+    app.add_api_route(
+        "/v1/jobs",
+        submit,
+        methods=["POST"],
+        status_code=202,
+        response_model=Job,
+        responses={**errors, **documented(501)},
+        openapi_extra=submitting["openapi_extra"],
+    )
+    one = "/v1/jobs/{job_id}"
+    app.add_api_route(one, look, methods=["GET"], response_model=Job, responses=told)
+    app.add_api_route(one, cancel, methods=["DELETE"], response_model=Job, responses=told)
+    app.add_api_route(
+        one + "/result",
+        fetch,
+        methods=["GET"],
+        response_model=None,
+        responses={**told, **documented(409, 410)},
+    )
+
+
+async def submit(request: Request) -> Response:
+    """Hand in a request as the service's main route takes it, body, headers and query; it is answered at once
+    with the job's id, and worked on for as long as it takes.
+    """
+    jobs, intake = _here()
+    _ = jobs.store
+    async with intake.admit(request, _Replica.max_body_bytes) as body:
+        query = {name: request.query_params.getlist(name) for name in request.query_params}
+        job = await jobs.submit(_caller(request), body, query)
+    prefix = request.scope.get("root_path", "").rstrip("/")
+    return _told(job, 202, {"Location": f"{prefix}/v1/jobs/{job.id}"})
+
+
+async def look(job_id: str, request: Request) -> Response:
+    """How a job is; to whom handed it in, and to nobody else."""
+    job = _own(job_id, request)
+    return _told(job, 200, {"Retry-After": str(_POLL_AFTER_S)} if job.ended is None else {})
+
+
+async def cancel(job_id: str, request: Request) -> Response:
+    """Stop a job, and remove its request and its answer."""
+    job = _own(job_id, request)
+    job.cancel()
+    return _told(job, 200, {})
+
+
+async def fetch(job_id: str, request: Request) -> Response:
+    """What the service's main route would have answered."""
+    job = _own(job_id, request)
+    status = job.status
+    if status == "cancelled":
+        raise CancelledError(f"job {job_id} was cancelled; there is no answer")
+    if status == "done":
+        file, headers = job.answer
+        kept = {name: value for name, value in headers.items() if name != "content-length"}
+        return FileResponse(file, headers=kept)
+    if (problem := job.problem) is not None:
+        return answer(ProblemDetails.model_validate(problem))
+    raise UnfinishedError(f"job {job_id} is {status}; ask again, or look at /v1/jobs/{job_id}")
+
+
+def _here() -> tuple[Jobs, Intake]:
+    assert _Replica.jobs is not None
+    assert _Replica.intake is not None
+    return _Replica.jobs, _Replica.intake
+
+
+def _caller(request: Request) -> str:
+    return str(request.scope.get("caller", ""))
+
+
+def _own(job_id: str, request: Request) -> StoredJob:
+    job = _here()[0].store.get(job_id)
+    # Another's is not told from none.
+    if job is None or job.handed.owner != _caller(request):
+        raise UnknownNameError(f"there is no job {job_id[:100]!r} of yours here")
+    return job
+
+
+def _told(job: StoredJob, status: int, headers: dict[str, str]) -> Response:
+    done, parts = job.progress
+    where, ended, problem = job.status, job.ended, job.problem
+    told = Job(
+        id=job.id,
+        status=where,
+        parts_done=(parts or 0) if where == "done" else done,
+        parts=parts,
+        created=_time(job.handed.created),
+        ended=None if ended is None else _time(ended),
+        expires=None if ended is None else _time(ended + _Replica.keep_s),
+        problem=None if problem is None else ProblemDetails.model_validate(problem),
+    )
+    return Response(told.model_dump_json(), status, headers, media_type="application/json")
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

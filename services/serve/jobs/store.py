@@ -1,0 +1,231 @@
+"""Jobs as files. What a job is, is which of its files are there, so no two processes can disagree about it.
+
+    jobs_dir/teacher/JOB/
+        job.json       who handed it in, when, and the request's headers; never changed
+        request        the body
+        lease          locked by the process that works on the job
+        plan           how many parts it has
+        000003.arrow   what was done for its fourth part
+        answer         the answer's body, and its headers in answer.json
+        failed.json    why there is none
+        cancelled      nobody wants it any more
+
+A lease is the lock of a file (flock): the system takes it from a process that ends, however it ends, so a job
+is taken up again at once and never by two. Replicas on several machines share jobs where their file system
+has such locks, as NFS does since version 4.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from rlad_core import schema
+
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
+_ID = re.compile(r"[0-9a-f]{32}")
+_ENDS = ("cancelled", "answer.json", "failed.json")
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What was handed in beside the body.
+
+    Args:
+        owner: the caller, whom alone the job is told to.
+        created: seconds since 1970.
+        encoding, answer, coding: of `services.serve.http.bodies.Body`.
+        query: of the URL.
+    """
+
+    owner: str
+    created: float
+    encoding: Literal["json", "arrow"]
+    answer: Literal["json", "arrow"]
+    coding: str
+    query: dict[str, list[str]]
+
+
+class StoredJob:
+    """One job's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.id = folder.name
+        told: dict[str, Any] = json.loads((folder / "job.json").read_bytes())
+        self.handed = Handed(**told)
+
+    @property
+    def status(self) -> Status:
+        """Where it is."""
+        if self._has("cancelled"):
+            return "cancelled"
+        if self._has("answer.json"):
+            return "done"
+        if self._has("failed.json"):
+            return "failed"
+        with self.lease() as mine:
+            return "queued" if mine else "running"
+
+    @property
+    def ended(self) -> float | None:
+        """When, in seconds since 1970; None: it has not."""
+        for name in _ENDS:
+            try:
+                return (self.folder / name).stat().st_mtime
+            except FileNotFoundError:
+                continue
+        return None
+
+    @property
+    def progress(self) -> tuple[int, int | None]:
+        """Parts that are done, and all of them; None: not known yet."""
+        try:
+            parts = int((self.folder / "plan").read_text())
+        except FileNotFoundError:
+            return 0, None
+        return sum(1 for _ in self.folder.glob("*.arrow")), parts
+
+    @contextmanager
+    def lease(self) -> Iterator[bool]:
+        """Try to be the one who works on it, for as long as the block; says whether that is so."""
+        try:
+            descriptor = os.open(self.folder / "lease", os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:  # it expired, and its folder with it
+            yield False
+            return
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(descriptor)
+
+    def request(self) -> bytes:
+        """The body that was handed in."""
+        return (self.folder / "request").read_bytes()
+
+    def plan(self, parts: int) -> None:
+        """Say how many parts it has."""
+        _write_whole(self.folder / "plan", str(parts).encode())
+
+    def part(self, number: int) -> pa.Table | None:
+        """What was done for a part; None: nothing yet."""
+        try:
+            return schema.from_ipc(self._part(number).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def keep_part(self, number: int, done: pa.Table) -> None:
+        """A part is done."""
+        _write_whole(self._part(number), schema.to_ipc(done))
+
+    def finish(self, body: bytes, headers: dict[str, str]) -> None:
+        """There is an answer."""
+        _write_whole(self.folder / "answer", body)
+        _write_whole(self.folder / "answer.json", json.dumps(headers).encode())
+        self._clear("request", "*.arrow")
+
+    def fail(self, problem: dict[str, Any]) -> None:
+        """There will be no answer; `problem` says why (RFC 9457)."""
+        _write_whole(self.folder / "failed.json", json.dumps(problem).encode())
+        self._clear("request", "*.arrow")
+
+    def cancel(self) -> None:
+        """Nobody wants it; what it holds goes. Who works on it sees that, and stops."""
+        _write_whole(self.folder / "cancelled", b"")
+        self._clear("request", "*.arrow", "answer", "answer.json", "failed.json")
+
+    @property
+    def answer(self) -> tuple[Path, dict[str, str]]:
+        """File with the answer's body, and its headers."""
+        return self.folder / "answer", json.loads((self.folder / "answer.json").read_bytes())
+
+    @property
+    def problem(self) -> dict[str, Any] | None:
+        """Why there is no answer."""
+        try:
+            told: dict[str, Any] = json.loads((self.folder / "failed.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return told
+
+    @property
+    def bytes(self) -> int:
+        """That its files take."""
+        return sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
+
+    def _has(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.arrow"
+
+    def _clear(self, *patterns: str) -> None:
+        for pattern in patterns:
+            for file in self.folder.glob(pattern):
+                file.unlink(missing_ok=True)
+
+
+class JobStore:
+    """All jobs of a service.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
+
+    def add(self, handed: Handed, body: bytes) -> StoredJob:
+        """Keep a new job; it is there whole or not at all."""
+        name = uuid.uuid4().hex
+        made = self._folder / f".{name}"
+        made.mkdir(mode=0o700)
+        _write_whole(made / "request", body)
+        _write_whole(made / "job.json", json.dumps(asdict(handed)).encode())
+        made.replace(self._folder / name)
+        return StoredJob(self._folder / name)
+
+    def get(self, job_id: str) -> StoredJob | None:
+        """A job; None: there is none of that id."""
+        if not _ID.fullmatch(job_id):
+            return None
+        try:
+            return StoredJob(self._folder / job_id)
+        except FileNotFoundError:
+            return None
+
+    def all(self) -> list[StoredJob]:
+        """Every job, the oldest first."""
+        found = [self.get(name) for name in os.listdir(self._folder)]
+        return sorted((job for job in found if job is not None), key=lambda job: job.handed.created)
+
+    def expire(self, keep_s: float) -> None:
+        """Remove those that ended longer ago."""
+        for job in self.all():
+            if (ended := job.ended) is not None and time.time() - ended > keep_s:
+                shutil.rmtree(job.folder, ignore_errors=True)
+
+
+def _write_whole(file: Path, content: bytes) -> None:
+    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    with unfinished.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(file)

@@ -1,0 +1,30 @@
+"""A request as a job works on it: in parts, whose results become one answer."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from fastapi import Response
+
+from services.serve.http.bodies import Body
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done for a request.
+
+    Args:
+        rows: of the request.
+        parts: first row and end of each; each is within the limits of a request.
+        do: rows -> what is answered for them, as the service does it for a request.
+        answer: what was done for all of them -> the answer.
+    """
+
+    rows: pa.Table
+    parts: Sequence[tuple[int, int]]
+    do: Callable[[pa.Table], Awaitable[pa.Table]]
+    answer: Callable[[pa.Table], Response]
+
+
+ReadWork = Callable[[Body, Mapping[str, list[str]]], Awaitable[Work]]
+"""A body and the query beside it -> what is to be done. It refuses what the service's main route refuses."""

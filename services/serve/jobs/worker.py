@@ -1,0 +1,197 @@
+"""A replica's part in its service's jobs: it takes new ones in and works on those that nobody works on.
+
+A job's parts are done one after the other, each as a request of the job's owner: it waits for its turn among
+all callers, counts for the owner's quota, and is asked again later where too much waits. A replica that ends
+leaves its jobs where they are; the next one goes on behind the last part that was finished.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError
+from services.base import telemetry
+from services.serve.fair import ASKER, Asker
+from services.serve.http.bodies import Body
+from services.serve.http.problems import as_problem
+from services.serve.job_limits import JobLimits
+from services.serve.jobs.store import Handed, JobStore, StoredJob
+from services.serve.jobs.work import ReadWork
+
+_LOOK_EVERY_S = 1.0
+_SWEEP_EVERY_S = 60.0
+_RETRY_AFTER_S = 30.0
+_AGAIN_AFTER_S = 2.0
+
+
+class NoJobsError(NotReadyError):
+    """The service was started without a folder for jobs."""
+
+    status = 501
+    title = "No jobs are kept here"
+
+
+class Jobs:
+    """One replica's.
+
+    Args:
+        service: whose, for the folder's name.
+        jobs_dir: where all replicas of all services keep them; None: they keep none.
+        limits: see `JobLimits`.
+        read: of a request that which is to be done.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+
+    def __init__(self, service: str, jobs_dir: str | None, limits: JobLimits, read: ReadWork) -> None:
+        self._read, self._limits = read, limits
+        self._store = None if jobs_dir is None else JobStore(Path(jobs_dir) / service)
+        self._new = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Work on what is there and on what comes."""
+        if self._store is not None:
+            self._loops = [asyncio.create_task(self._work()) for _ in range(self._limits.at_a_time)]
+            self._loops.append(asyncio.create_task(self._sweep()))
+
+    def stop(self) -> None:
+        """Leave what is not done to others."""
+        for loop in self._loops:
+            loop.cancel()
+
+    @property
+    def store(self) -> JobStore:
+        """Where they are.
+
+        Raises:
+            NoJobsError: nowhere.
+        """
+        if self._store is None:
+            raise NoJobsError("jobs need a folder: start the service with --set jobs_dir=FOLDER")
+        return self._store
+
+    async def submit(self, owner: str, body: Body, query: Mapping[str, list[str]]) -> StoredJob:
+        """Take a job in.
+
+        Raises:
+            BusyError: as many, or as much, is kept here as may be.
+            ServiceError, ProblemError: what the service's main route would refuse of it.
+        """
+        store = self.store
+        await self._read(body, query)  # what is wrong with it is said now
+        handed = Handed(owner, time.time(), body.encoding, body.answer, body.coding, dict(query))
+        await asyncio.to_thread(self._refuse_if_full, store, owner, len(body.content))
+        job = await asyncio.to_thread(store.add, handed, body.content)
+        telemetry.log("job_submitted", job=job.id, bytes=len(body.content))
+        self._new.set()
+        return job
+
+    def _refuse_if_full(self, store: JobStore, owner: str, size: int) -> None:
+        limits, kept = self._limits, store.all()
+        own = sum(job.handed.owner == owner for job in kept)
+        taken = sum(job.bytes for job in kept) + size
+        for there, most, what in (
+            (len(kept) + 1, limits.max_jobs, "jobs are kept here"),
+            (own + 1, limits.max_jobs_per_caller, "jobs of one caller are kept here"),
+            (taken / 2**30, limits.max_gib, "GiB of jobs are kept here"),
+        ):
+            if there > most:
+                raise BusyError(
+                    f"{most:g} {what} at most, and with this one it would be more. Fetch and delete finished "
+                    "ones, or ask again later",
+                    _RETRY_AFTER_S,
+                )
+
+    async def _work(self) -> None:
+        """Take up one job after the other."""
+        while True:
+            self._new.clear()
+            try:
+                found = await self._take_one()
+            except Exception as error:  # noqa: BLE001 - such as a full disk; told, and the next look may go well
+                telemetry.log("jobs_not_worked_on", level="error", error=str(error), exc_info=error)
+                found = False
+            if not found:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._new.wait(), _LOOK_EVERY_S)
+
+    async def _take_one(self) -> bool:
+        for job in await asyncio.to_thread(self.store.all):
+            if job.ended is not None:
+                continue
+            with job.lease() as mine:
+                # Again: between the first look and the lease somebody may have ended it.
+                if mine and job.ended is None:
+                    await self._carry_out(job)
+                    return True
+        return False
+
+    async def _carry_out(self, job: StoredJob) -> None:
+        ASKER.set(Asker(job.handed.owner))
+        watch = asyncio.create_task(_until_cancelled(job))
+        doing = asyncio.create_task(self._do(job))
+        try:
+            await asyncio.wait({doing, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                telemetry.log("job_cancelled", job=job.id)
+                return
+            if (error := doing.exception()) is None:
+                telemetry.log("job_done", job=job.id, seconds=round(time.time() - job.handed.created, 3))
+            else:
+                telemetry.log(
+                    "job_failed", level="warning", job=job.id, kind=type(error).__name__, error=str(error)
+                )
+                if job.status != "cancelled":
+                    await asyncio.to_thread(job.fail, as_problem(error))
+        finally:
+            watch.cancel()
+            doing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await doing
+            if job.ended is not None and job.status == "cancelled":
+                job.cancel()  # with what was written since
+
+    async def _do(self, job: StoredJob) -> None:
+        handed = job.handed
+        body = Body(await asyncio.to_thread(job.request), handed.encoding, handed.answer, handed.coding)
+        work = await self._read(body, handed.query)
+        job.plan(len(work.parts))
+        done: list[pa.Table] = []
+        for number, (start, stop) in enumerate(work.parts):
+            if (part := await asyncio.to_thread(job.part, number)) is None:
+                part = await self._patiently(job, work.do, work.rows.slice(start, stop - start))
+                await asyncio.to_thread(job.keep_part, number, part)
+            done.append(part)
+        answer = await asyncio.to_thread(work.answer, pa.concat_tables(done))
+        await asyncio.to_thread(job.finish, bytes(answer.body), dict(answer.headers))
+
+    async def _patiently(self, job: StoredJob, do: Any, rows: pa.Table) -> pa.Table:
+        """Do a part, again and again where it does not get a turn, until the job's time is over."""
+        while True:
+            try:
+                return await do(rows)
+            except (BusyError, DeadlineError, NotReadyError) as error:
+                after_s = getattr(error, "retry_after_s", _AGAIN_AFTER_S)
+                if time.time() + after_s - job.handed.created > self._limits.timeout_s:
+                    raise DeadlineError(
+                        f"the job was not done within {self._limits.timeout_s:g} s; its last fault: {error}"
+                    ) from error
+                await asyncio.sleep(after_s)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.to_thread(self.store.expire, self._limits.keep_s)
+            await asyncio.sleep(min(_SWEEP_EVERY_S, self._limits.keep_s))
+
+
+async def _until_cancelled(job: StoredJob) -> None:
+    """Return when somebody, perhaps through another replica, has cancelled it."""
+    while not (job.folder / "cancelled").exists():  # noqa: ASYNC110 - a file says so, and no event
+        await asyncio.sleep(_LOOK_EVERY_S / 2)

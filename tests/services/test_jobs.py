@@ -1,0 +1,386 @@
+"""Jobs: kept as files, worked on by one at a time, gone on with by the next; in memory and over real HTTP."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+from fastapi import Response
+from ray import serve
+
+from rlad_core import schema
+from rlad_core.client.errors import BusyError, InvalidRequestError
+from rlad_core.client.forms import ARROW
+from services.cli.service_settings import read_args, with_tasks
+from services.serve.http.bodies import Body
+from services.serve.http.gate import service_app
+from services.serve.http.health import Intake
+from services.serve.job_limits import JobLimits
+from services.serve.jobs.routes import add_job_routes, serve_jobs
+from services.serve.jobs.store import Handed, JobStore
+from services.serve.jobs.work import Work
+from services.serve.jobs.worker import Jobs
+from services.serve.replica_settings import ReplicaArgs
+from services.teacher.http import EXAMPLE, ScoreRequest
+from services.verifier.service import build
+
+Do = Callable[[list[int]], Awaitable[None]]
+PARTS = 5
+
+
+def reading(do: Do) -> Callable[[Body, Any], Awaitable[Work]]:
+    """Work of two numbers a part, which are doubled; `do` is told of each part."""
+
+    async def read(body: Body, _query: Any) -> Work:
+        numbers = json.loads(body.content)
+
+        async def doubled(rows: pa.Table) -> pa.Table:
+            given = rows["number"].to_pylist()
+            await do(given)
+            return pa.table({"number": [2 * number for number in given]})
+
+        return Work(
+            pa.table({"number": numbers}),
+            [(start, start + 2) for start in range(0, len(numbers), 2)],
+            doubled,
+            lambda done: Response(orjson.dumps(done["number"].to_pylist()), media_type="application/json"),
+        )
+
+    return read
+
+
+BODY = Body(json.dumps(list(range(2 * PARTS))).encode(), "json", "json")
+DONE = [2 * number for number in range(2 * PARTS)]
+
+
+async def until(is_so: Callable[[], bool], seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
+        while not is_so():  # noqa: ASYNC110 - files are looked at
+            await asyncio.sleep(0.02)
+
+
+def test_a_job_is_done_by_one_and_its_parts_once(tmp_path: Path) -> None:
+    seen: list[list[int]] = []
+
+    async def do(numbers: list[int]) -> None:
+        seen.append(numbers)
+        await asyncio.sleep(0.01)
+
+    async def body() -> None:
+        replicas = [Jobs("teacher", str(tmp_path), JobLimits(), reading(do)) for _ in range(3)]
+        kept = [await replicas[0].submit("me", BODY, {}) for _ in range(4)]
+        for replica in replicas:
+            replica.start()
+        await until(lambda: all(job.status == "done" for job in kept))
+        for replica in replicas:
+            replica.stop()
+        for job in kept:
+            assert json.loads(job.answer[0].read_bytes()) == DONE
+            assert not list(job.folder.glob("*.arrow"))
+
+    asyncio.run(body())
+    assert sorted(seen) == sorted([[number, number + 1] for number in range(0, 2 * PARTS, 2)] * 4)
+
+
+def test_the_next_replica_goes_on_behind_the_last_part(tmp_path: Path) -> None:
+    seen: list[list[int]] = []
+    held = asyncio.Event()
+
+    async def stuck(numbers: list[int]) -> None:
+        seen.append(numbers)
+        if numbers[0] == 4:
+            await held.wait()
+
+    async def goes(numbers: list[int]) -> None:
+        seen.append(numbers)
+
+    async def body() -> None:
+        first = Jobs("teacher", str(tmp_path), JobLimits(), reading(stuck))
+        job = await first.submit("me", BODY, {})
+        assert job.status == "queued"
+        first.start()
+        await until(lambda: len(seen) == 3)
+        assert (job.status, job.progress) == ("running", (2, PARTS))
+        first.stop()
+        await until(lambda: job.status == "queued")  # its lease is free
+        second = Jobs("teacher", str(tmp_path), JobLimits(), reading(goes))
+        second.start()
+        await until(lambda: job.status == "done")
+        second.stop()
+        assert json.loads(job.answer[0].read_bytes()) == DONE
+
+    asyncio.run(body())
+    assert seen == [[0, 1], [2, 3], [4, 5], [4, 5], [6, 7], [8, 9]]
+
+
+def test_a_killed_process_loses_its_lease(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    job = store.add(Handed("me", time.time(), "json", "json", "identity", {}), b"[]")
+    code = (
+        "import sys, time; from pathlib import Path; from services.serve.jobs.store import StoredJob\n"
+        "with StoredJob(Path(sys.argv[1])).lease() as mine: print(mine, flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(job.folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout
+    assert holder.stdout.readline() == "True\n"
+    assert job.status == "running"
+    holder.kill()
+    holder.wait(10)
+    assert job.status == "queued"
+
+
+def test_what_fails_says_why_and_what_is_busy_is_asked_again(tmp_path: Path) -> None:
+    tries: list[int] = []
+
+    async def do(numbers: list[int]) -> None:
+        tries.append(numbers[0])
+        if len(tries) == 1:
+            raise BusyError("too much waits", 0.01)
+        if numbers[0] == 2:
+            raise InvalidRequestError("sequence 'b': is odd")
+
+    async def body() -> None:
+        jobs = Jobs("teacher", str(tmp_path), JobLimits(), reading(do))
+        jobs.start()
+        job = await jobs.submit("me", BODY, {})
+        await until(lambda: job.status == "failed")
+        jobs.stop()
+        assert job.problem == {
+            "type": "about:blank",
+            "title": "The request cannot be worked on",
+            "status": 422,
+            "detail": "sequence 'b': is odd",
+        }
+
+    asyncio.run(body())
+    assert tries == [0, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ({"max_jobs": 2}, "2 jobs are kept here at most"),
+        ({"max_jobs_per_caller": 2}, "2 jobs of one caller are kept here at most"),
+        ({"max_gib": len(BODY.content) / 2 / 2**30}, "GiB of jobs are kept here at most"),
+    ],
+)
+def test_limits_of_number_and_bytes(tmp_path: Path, limits: dict[str, Any], says: str) -> None:
+    async def body() -> None:
+        async def do(_: list[int]) -> None: ...
+
+        jobs = Jobs("teacher", str(tmp_path), JobLimits(**limits), reading(do))
+        for _ in range(0 if "max_gib" in limits else 2):
+            await jobs.submit("me", BODY, {})
+        with pytest.raises(BusyError, match=says):
+            await jobs.submit("me", BODY, {})
+        if "max_jobs_per_caller" in limits:
+            await jobs.submit("somebody else", BODY, {})
+
+    asyncio.run(body())
+
+
+def test_what_has_ended_expires_and_what_has_not_stays(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    old, queued = (
+        store.add(Handed("me", time.time() - 1000, "json", "json", "identity", {}), b"[]") for _ in range(2)
+    )
+    old.finish(b"[]", {})
+    store.expire(keep_s=60)
+    assert len(store.all()) == 2
+    store.expire(keep_s=-1)
+    assert [job.id for job in store.all()] == [queued.id]
+    assert store.get(old.id) is None
+    assert store.get("../../etc") is None
+
+
+@asynccontextmanager
+async def served(folder: Path | None, do: Do) -> AsyncIterator[httpx.AsyncClient]:
+    """The routes on a service's application, in this loop."""
+
+    async def fine() -> None: ...
+
+    app = service_app("teacher", "Example", "For a test.")
+    add_job_routes(app, ScoreRequest, EXAMPLE)
+    jobs = Jobs("teacher", None if folder is None else str(folder), JobLimits(), reading(do))
+    serve_jobs(jobs, Intake("teacher", fine, "the engine", ReplicaArgs()), 60, 2**20)
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            yield client
+    finally:
+        jobs.stop()
+
+
+def test_routes_and_whom_a_job_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLAD_API_TOKENS", "mine,theirs")
+    mine, theirs = ({"Authorization": f"Bearer {token}"} for token in ("mine", "theirs"))
+    gate = asyncio.Event()
+
+    async def do(_: list[int]) -> None:
+        await gate.wait()
+
+    async def body() -> None:
+        async with served(tmp_path, do) as client:
+            taken = await client.post("/v1/jobs", content=BODY.content, headers=mine)
+            assert taken.status_code == 202
+            place = taken.headers["location"]
+            assert place == f"/v1/jobs/{taken.json()['id']}"
+            assert taken.json()["status"] in ("queued", "running")
+            for method, path in (("GET", place), ("DELETE", place), ("GET", f"{place}/result")):
+                assert (await client.request(method, path, headers=theirs)).status_code == 404
+                assert (await client.request(method, path)).status_code == 401
+            unfinished = await client.get(f"{place}/result", headers=mine)
+            assert (unfinished.status_code, unfinished.headers["retry-after"]) == (409, "2")
+            gate.set()
+            while (looked := await client.get(place, headers=mine)).json()["status"] != "done":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            assert (looked.json()["parts_done"], looked.json()["parts"]) == (PARTS, PARTS)
+            assert looked.json()["expires"] > looked.json()["ended"]
+            fetched = await client.get(f"{place}/result", headers=mine)
+            assert fetched.headers["content-type"] == "application/json"
+            assert fetched.json() == DONE
+
+            gate.clear()
+            second = (await client.post("/v1/jobs", content=BODY.content, headers=mine)).headers["location"]
+            cancelled = await client.delete(second, headers=mine)
+            assert cancelled.json()["status"] == "cancelled"
+            assert (await client.get(f"{second}/result", headers=mine)).status_code == 410
+            folder = tmp_path / "teacher" / second.rpartition("/")[2]
+            assert not (folder / "request").exists()
+
+    asyncio.run(body())
+
+
+def test_without_a_folder_there_are_no_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RLAD_API_TOKENS", raising=False)
+
+    async def body() -> None:
+        async def do(_: list[int]) -> None: ...
+
+        async with served(None, do) as client:
+            refused = await client.post("/v1/jobs", content=BODY.content)
+            assert refused.status_code == 501
+            assert "--set jobs_dir=FOLDER" in refused.json()["detail"]
+            assert (await client.get("/v1/jobs/1")).status_code == 501
+
+    asyncio.run(body())
+
+
+# Over real HTTP
+
+
+def finished(client: httpx.Client, service: str, place: str, seconds: float = 120) -> httpx.Response:
+    deadline = time.monotonic() + seconds
+    while (told := client.get(place).raise_for_status().json())["status"] in ("queued", "running"):
+        assert time.monotonic() < deadline, told
+        time.sleep(0.1)
+    assert told["status"] == "done", told
+    return client.get(f"{place}/result").raise_for_status()
+
+
+@pytest.mark.slow
+def test_a_job_answers_what_the_route_answers(http: httpx.Client) -> None:
+    asked = {"sequences": [{"prompt_token_ids": [5, n], "response_token_ids": [n, 9]} for n in range(6, 40)]}
+    direct = http.post("/teacher/v1/score", json=asked).raise_for_status().json()
+    taken = http.post("/teacher/v1/jobs", json=asked)
+    assert taken.status_code == 202, taken.text
+    by_job = finished(http, "teacher", taken.headers["location"]).json()
+    assert by_job["usage"] == direct["usage"]
+    for one, other in zip(by_job["results"], direct["results"], strict=True):
+        np.testing.assert_allclose(one["logprobs"], other["logprobs"], atol=1e-4)
+
+    table = schema.build(
+        schema.SEQUENCES,
+        {"sequence_id": ["a"], "prompt_token_ids": [[5, 6]], "response_token_ids": [[6, 9]]},
+        tokenizer_fingerprint=http.get("/teacher/v1/info").json()["tokenizer_fingerprint"],
+    )
+    as_arrow = http.post(
+        "/teacher/v1/jobs?top_k=2", content=schema.to_ipc(table), headers={"Content-Type": ARROW}
+    )
+    fetched = finished(http, "teacher", as_arrow.headers["location"])
+    assert fetched.headers["content-type"] == ARROW
+    told = schema.from_ipc(fetched.content)
+    assert len(told["top_token_ids"][0]) == 4
+    np.testing.assert_allclose(
+        told["teacher_logprobs"][0].as_py(), direct["results"][0]["logprobs"], atol=1e-4
+    )
+
+    sampling = {"group_size": 2, "max_tokens": 4, "seed": 1}
+    prompts = {"prompts": [{"prompt_token_ids": [5, 6]}], "sampling": sampling}
+    rollouts = http.post("/rollout/v1/jobs", json=prompts)
+    sampled = finished(http, "rollout", rollouts.headers["location"]).json()["results"]
+    assert [response["sample_index"] for response in sampled] == [0, 1]
+
+    wrong = http.post("/teacher/v1/jobs", json={"sequences": [{"prompt_token_ids": [5]}]})
+    assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/problem+json")
+
+
+SLOW = """
+import time
+
+
+def score(response, gold, row):
+    time.sleep(0.3)
+    return float(gold in response)
+"""
+
+
+@pytest.fixture
+def verifier(ray_cluster: None, serve_url: str, tmp_path: Path) -> Iterator[Callable[[], httpx.Client]]:
+    """Starts a verifier of slow checks with a folder for jobs, anew each time."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    settings = {
+        **with_tasks({}, [f"{tmp_path}/slow.py:score"]),
+        "jobs_dir": str(tmp_path / "jobs"),
+        "limits": {"max_responses_per_request": 4},
+        "num_cpus": 0.1,
+        "workers": 1,
+    }
+    clients: list[httpx.Client] = []
+
+    def started() -> httpx.Client:
+        serve.delete("jobs")
+        serve.run(build(read_args("verifier", settings, None)), name="jobs", route_prefix="/jobs")
+        clients.append(httpx.Client(base_url=f"{serve_url}/jobs", timeout=60))
+        return clients[-1]
+
+    yield started
+    serve.delete("jobs")
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.slow
+def test_a_job_outlives_the_service(verifier: Callable[[], httpx.Client]) -> None:
+    client = verifier()
+    responses = [{"id": f"r{n}", "response": f"it is {n}"} for n in range(40)]
+    asked = {"task": "score", "gold": "7", "responses": responses}
+    assert client.post("/v1/verify", json=asked).status_code == 413  # more than a request may have
+    place = client.post("/v1/jobs", json=asked).headers["location"].removeprefix("/jobs")
+    deadline = time.monotonic() + 60
+    while (told := client.get(place).json())["parts_done"] < 2:
+        assert time.monotonic() < deadline, told
+        time.sleep(0.05)
+    assert told["parts"] == 10
+    assert told["status"] == "running"
+    client = verifier()
+    again = client.get(place).json()
+    assert again["status"] in ("queued", "running")
+    assert 2 <= again["parts_done"] < 10
+    answer = finished(client, "verifier", place).json()["results"]
+    assert [each["id"] for each in answer] == [f"r{n}" for n in range(40)]
+    assert [each["id"] for each in answer if each["reward"]] == ["r7", "r17", "r27", "r37"]
+    assert client.delete(place).json()["status"] == "cancelled"
+    assert client.get(f"{place}/result").status_code == 410
