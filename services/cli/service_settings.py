@@ -2,22 +2,22 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from ray.serve import Application
 
 from rlad_core.config.model_folder import faults, settings_of
 from rlad_core.sections import code
 from rlad_core.tasks import example, own_task, shipped
-from services.rollout import service as rollout
 from services.rollout.settings import RolloutArgs
 from services.serve.replica_settings import ReplicaArgs
-from services.teacher import service as teacher
 from services.teacher.settings import TeacherArgs
-from services.verifier import service as verifier
 from services.verifier.settings import VerifierArgs
+
+if TYPE_CHECKING:
+    from ray.serve import Application
 
 
 class ServingError(Exception):
@@ -30,30 +30,38 @@ class Service:
 
     Args:
         args: class of its settings.
-        build: makes its application from them.
+        place: of what makes its application from them. It is imported when that is wanted, since it takes
+            longer than to see that the settings are right.
         try_it: path and body of a request to begin with.
     """
 
     args: type[ReplicaArgs]
-    build: Callable[[Any], Application]
+    place: str
     try_it: tuple[str, str]
+
+    @property
+    def build(self) -> "Callable[[Any], Application]":
+        """Makes its application."""
+        module, _, name = self.place.partition(":")
+        build: Callable[[Any], Application] = getattr(import_module(module), name)
+        return build
 
 
 SERVICES: Mapping[str, Service] = {
     "teacher": Service(
         TeacherArgs,
-        teacher.build,
+        "services.teacher.service:build",
         ("/v1/score", '{"sequences": [{"prompt_token_ids": [5], "response_token_ids": [6]}]}'),
     ),
     "rollout": Service(
         RolloutArgs,
-        rollout.build,
+        "services.rollout.service:build",
         (
             "/v1/rollouts",
             '{"prompts": [{"prompt_token_ids": [5]}], "sampling": {"group_size": 2, "max_tokens": 8}}',
         ),
     ),
-    "verifier": Service(VerifierArgs, verifier.build, ("/v1/verify", example())),
+    "verifier": Service(VerifierArgs, "services.verifier.service:build", ("/v1/verify", example())),
 }
 
 

@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from ray import serve
-
 from services.cli.service_settings import SERVICES, ServingError
 from services.serve.cluster import embedded_ray
 from services.serve.deployment import Tls, deployed, refuse_taken
@@ -65,16 +63,18 @@ def serve_until_stopped(
     cpus = _SPARE_CPUS + math.ceil(sum(args.num_cpus * _most_replicas(args) for args in services.values()))
     names = list(services)
     routes = {name: "/" if len(names) == 1 else f"/{name}" for name in names}
-    apps = {name: SERVICES[name].build(args) for name, args in services.items()}
-    say(f"starting Ray and {', '.join(names)}: seconds for tiny models, minutes for large ones")
+    # A replica that starts or is lost should not wait for Serve's next look.
+    os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.2")
+    say(f"starting Ray, then Serve and {', '.join(names)}: seconds for tiny models, minutes for large ones")
     began = time.monotonic()
     with (
-        embedded_ray(num_cpus=cpus, object_store_gib=0.5),
+        embedded_ray(num_cpus=cpus, object_store_gib=0.5, lean=True),
         _told(lambda: say(f"Ray is up after {time.monotonic() - began:.1f} s, now {', '.join(names)}")),
         # After Ray, which takes SIGTERM for itself when it starts.
         _stop_event() as stopped,
         deployed(
-            apps, timeout_s=start_timeout_s, setting="--start-timeout", host=host, port=port, routes=routes,
+            lambda: {name: SERVICES[name].build(args) for name, args in services.items()},
+            timeout_s=start_timeout_s, setting="--start-timeout", host=host, port=port, routes=routes,
             take_down=False, tls=tls, say=say,
         ) as url,
     ):  # fmt: skip
@@ -98,6 +98,8 @@ def _most_replicas(args: ReplicaArgs) -> int:
 
 
 def _drain(names: list[str], limit_s: float) -> None:
+    from ray import serve
+
     deadline = time.monotonic() + limit_s
     handles = [serve.get_app_handle(name) for name in names]
     for handle in handles:

@@ -398,8 +398,4 @@ class RolloutService(OpenAIRoutes):
 
 def build(args: RolloutArgs) -> Application:
     """The application, for ``serve.run`` or a Serve config file."""
-    environment = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
-    if not args.num_gpus:
-        # Otherwise every engine on a host pins its threads to the same cores.
-        environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(args.threads)}
-    return bind(RolloutService, args, environment, health_check_period_s=10, health_check_timeout_s=60)
+    return bind(RolloutService, args, health_check_period_s=10, health_check_timeout_s=60)

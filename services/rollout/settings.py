@@ -73,6 +73,16 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
         """How messages become a prompt."""
         return ChatFormat(self.chat_template, self.chat_template_kwargs)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """See `ReplicaArgs.environment`."""
+        quiet = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
+        if self.num_gpus:
+            return super().environment | quiet
+        # Otherwise every engine on a host pins its threads to the same cores.
+        threads = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(self.threads)}
+        return super().environment | quiet | threads
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.num_gpus and self.tensor_parallel_size > max(1.0, self.num_gpus):

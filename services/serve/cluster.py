@@ -12,14 +12,14 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import ray
 from ray._private import ray_constants, worker
 from ray.job_config import JobConfig
 
 from rlad_core.config import ClusterConfig
-from services.serve.http import proxy
+from services.serve.lean_ray import without_idle_processes
 from services.serve.reachable import check_reachable
 
 NAMESPACE = "rlad"
@@ -109,6 +109,7 @@ def embedded_ray(
     num_gpus: int | None = None,
     object_store_gib: float = 1.0,
     metrics_port: int | None = None,
+    lean: bool = False,
 ) -> Iterator[None]:
     """A Ray of this process on the loopback interface, which ends with the block.
 
@@ -116,6 +117,7 @@ def embedded_ray(
         num_cpus: logical CPUs; they may exceed the cores.
         num_gpus: None: all there are.
         metrics_port: where its metrics can be scraped, from this machine; None: a free one.
+        lean: for services alone, see `services.serve.lean_ray`.
     """
     _quiet()
     # A token file in the home directory would lock later clusters of this user out.
@@ -124,9 +126,14 @@ def embedded_ray(
     # otherwise.
     os.environ["PYTHONSAFEPATH"] = "1"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault(proxy.VARIABLE, proxy.CALLBACK)
+    # What stands before Serve's proxy.
+    os.environ.setdefault(
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "services.serve.http.proxy:middlewares"
+    )
     # How often Serve looks at its replicas; at its own 0.1 s that takes a twentieth of a core for ever.
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
+    # Workers that begin at once, before anything asks for one: Serve's controller, its proxy, a replica.
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "3")
     # Ray Train's watch for nodes that are about to be taken away; this one is the machine itself.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     # Ray takes the machine's own address for 127.0.0.1, where its unguarded ports are open to the network,
@@ -136,20 +143,21 @@ def embedded_ray(
     try:
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:
-                ray.init(
-                    address="local",  # also where RAY_ADDRESS names another cluster
-                    num_cpus=num_cpus,
-                    num_gpus=num_gpus,
-                    object_store_memory=int(object_store_gib * 2**30),
-                    include_dashboard=False,
-                    namespace=NAMESPACE,
-                    logging_level=logging.WARNING,
-                    log_to_driver=False,
-                    job_config=_InstalledOnly(),
-                    runtime_env=_quoted_python(),
-                    _node_ip_address="127.0.0.1",
-                    _metrics_export_port=metrics_port,
-                )
+                with without_idle_processes() if lean else nullcontext():
+                    ray.init(
+                        address="local",  # also where RAY_ADDRESS names another cluster
+                        num_cpus=num_cpus,
+                        num_gpus=num_gpus,
+                        object_store_memory=int(object_store_gib * 2**30),
+                        include_dashboard=False,
+                        namespace=NAMESPACE,
+                        logging_level=logging.WARNING,
+                        log_to_driver=False,
+                        job_config=_InstalledOnly(),
+                        runtime_env=_quoted_python(),
+                        _node_ip_address="127.0.0.1",
+                        _metrics_export_port=metrics_port,
+                    )
                 break
             except Exception as error:
                 # Ray gives its node 30 s, which a busy machine may not keep; the limit can't be set.

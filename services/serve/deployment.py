@@ -1,20 +1,29 @@
 """Serve applications brought up, waited for by name, and taken down again."""
 
+from __future__ import annotations
+
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from ray import serve
-from ray.serve import Application
-from ray.serve.schema import ApplicationStatusOverview
+import ray
 
 from services.base.failures import plain
 
+if TYPE_CHECKING:
+    from ray.serve import Application
+    from ray.serve.schema import ApplicationStatusOverview
+
 LOOPBACK = "127.0.0.1"
+_PROXY = "Serve, which answers HTTP,"
 # Each look costs the driver 25 ms of a core for every deployment: Serve pickles its router anew each time.
-_POLL_S = 0.5
+_POLL_S = 0.25
+_CONTROLLER_POLL_S = 0.05
 _TELL_EVERY_S = 10.0
 
 
@@ -43,7 +52,7 @@ class Tls:
 
 @contextmanager
 def deployed(
-    applications: Mapping[str, Application],
+    applications: Mapping[str, Application] | Callable[[], Mapping[str, Application]],
     *,
     timeout_s: float,
     setting: str,
@@ -56,7 +65,10 @@ def deployed(
 ) -> Iterator[str]:
     """Applications by name, up and answering inside the block.
 
+    Replicas begin to load as soon as Serve's controller is up; its proxy, which answers HTTP, may start yet.
+
     Args:
+        applications: by name; or what makes them, called while Serve starts.
         timeout_s: longest wait for all of them.
         setting: where `timeout_s` is set, for the error.
         host, port: where they answer HTTP; without a port, a free one.
@@ -75,21 +87,30 @@ def deployed(
     options = {"host": host, "port": port}
     if tls is not None:
         options |= {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
-    serve.start(http_options=options, logging_config={"log_level": "WARNING"})
+    from ray import serve  # here: it takes longer to import than Ray, whose processes start meanwhile
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its import says INFO
+    began = time.monotonic()
+    named: Mapping[str, Application] = {}
+    thread = ThreadPoolExecutor(1, "serve")
+    start = thread.submit(serve.start, http_options=options, logging_config={"log_level": "WARNING"})
+    thread.shutdown(wait=False)
     try:
+        named = applications() if callable(applications) else applications
+        _wait_for_controller(start)
         serve.run_many(
             [
                 serve.RunTarget(target=app, name=name, route_prefix=(routes or {}).get(name, f"/{name}"))
-                for name, app in applications.items()
+                for name, app in named.items()
             ],
             wait_for_ingress_deployment_creation=False,
             wait_for_applications_running=False,
         )
-        _wait_until_running(list(applications), timeout_s, setting, say)
+        _wait_until_running([*named], start, began, timeout_s, setting, say)
         shown = f"[{host}]" if ":" in host else host
         yield f"{'http' if tls is None else 'https'}://{shown}:{port}"
     finally:
-        for name in applications if take_down else ():
+        for name in named if take_down else ():
             serve.delete(name)
 
 
@@ -111,13 +132,39 @@ def _free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_running(names: list[str], timeout_s: float, setting: str, say: Callable[[str], None]) -> None:
-    began = told = time.monotonic()
-    deadline = began + timeout_s
-    before = list(names)
+def _wait_for_controller(start: Future[Any]) -> None:
+    """Until Serve's controller takes applications, which is before `start` is done, or that has failed."""
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+    while not start.done():
+        try:
+            ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+            return
+        except ValueError:
+            time.sleep(_CONTROLLER_POLL_S)
+    start.result()
+
+
+def _wait_until_running(
+    names: list[str],
+    start: Future[Any],
+    began: float,
+    timeout_s: float,
+    setting: str,
+    say: Callable[[str], None],
+) -> None:
+    from ray import serve
+
+    told = began
+    deadline = time.monotonic() + timeout_s
+    before = [_PROXY, *names]
     while True:
         states = serve.status().applications
         waiting = [name for name in names if name not in states or states[name].status != "RUNNING"]
+        if not start.done():
+            waiting = [_PROXY, *waiting]
+        else:
+            start.result()
         now = time.monotonic()
         for name in before:
             if name not in waiting:

@@ -76,6 +76,11 @@ class ReplicaArgs(ReplicaSettings):
         return int(limits.max_body_bytes)
 
     @property
+    def environment(self) -> dict[str, str]:
+        """Variables of a replica's process. Without a GPU of its own it sees none."""
+        return {} if self.num_gpus else {"CUDA_VISIBLE_DEVICES": ""}
+
+    @property
     def places(self) -> int:
         """Requests that one replica works on or that wait in it."""
         return self.max_ongoing_requests + self.max_queued_requests

@@ -1,5 +1,6 @@
 """From a service's class and settings to the application that Serve deploys, and how its replicas begin."""
 
+import os
 from typing import Any
 
 import ray
@@ -13,16 +14,13 @@ from services.serve.replica_settings import ReplicaArgs
 _SPARE_PLACES = 256
 
 
-def bind(deployment: Any, args: ReplicaArgs, environment: dict[str, str], **options: Any) -> Application:
+def bind(deployment: Any, args: ReplicaArgs, **options: Any) -> Application:
     """The application of a service with these settings.
 
     Args:
         deployment: the class that `serve.deployment` made, which takes `args`.
-        environment: variables of a replica's process; without a GPU of its own it sees none.
         options: more of the deployment's options.
     """
-    if not args.num_gpus:
-        environment = {"CUDA_VISIBLE_DEVICES": ""} | environment
     count: dict[str, Any] = (
         {"num_replicas": args.num_replicas}
         if args.autoscaling is None
@@ -40,7 +38,6 @@ def bind(deployment: Any, args: ReplicaArgs, environment: dict[str, str], **opti
             "num_cpus": args.num_cpus,
             "num_gpus": args.num_gpus,
             "label_selector": args.node_labels,
-            "runtime_env": {"env_vars": environment},
         },
         **options,
     ).bind(args)
@@ -48,7 +45,10 @@ def bind(deployment: Any, args: ReplicaArgs, environment: dict[str, str], **opti
 
 
 def begin(args: ReplicaArgs) -> None:
-    """To be called first in a replica."""
+    """To be called first in a replica, before it imports what reads its environment."""
+    # Not as Ray's runtime environment: no process that Ray holds ready has one, so each replica would begin
+    # by starting Python and importing Ray.
+    os.environ.update(args.environment)
     telemetry.name_run(args.run)
     node = ray.util.get_node_ip_address()
     if is_loopback(node):

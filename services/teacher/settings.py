@@ -53,6 +53,13 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
         """What the API calls the model."""
         return self.served_name or self.model
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """See `ReplicaArgs.environment`."""
+        # vLLM on CPUs otherwise pins every engine of a machine to the same cores.
+        own = {} if self.num_gpus else {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        return super().environment | own | {"OMP_NUM_THREADS": str(self.threads)}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.engine_args and self.engine == "torch":

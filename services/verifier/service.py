@@ -258,4 +258,4 @@ class VerifierService:
 
 def build(args: VerifierArgs) -> Application:
     """The application, for `serve.run`, a Serve config file or Kubernetes."""
-    return bind(VerifierService, args, {})
+    return bind(VerifierService, args)

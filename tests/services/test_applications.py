@@ -102,8 +102,9 @@ def test_a_teacher_that_demonstrates_has_its_own_resources_and_no_new_versions()
 def test_without_gpus_of_its_own_a_replica_sees_none() -> None:
     def visible(app: str, *overrides: str) -> str | None:
         built = applications(recipe(*overrides), "rlad:kk-student")[f"kk-tiny-trrd-{app}"]
-        environment = built._bound_deployment.ray_actor_options["runtime_env"]["env_vars"]
-        return environment.get("CUDA_VISIBLE_DEVICES")
+        [args] = built._bound_deployment.init_args
+        assert "runtime_env" not in built._bound_deployment.ray_actor_options
+        return args.environment.get("CUDA_VISIBLE_DEVICES")
 
     assert visible("teacher") == visible("rollout") == visible("verifier") == ""
     assert visible("teacher", "teacher.num_gpus=0.5") is None

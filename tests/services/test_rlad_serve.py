@@ -50,6 +50,14 @@ def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[su
             process.wait(30)
 
 
+def check_no_idle_processes(process: subprocess.Popen[bytes]) -> None:
+    """Of Ray only what one machine has use for."""
+    commands = [" ".join(child.cmdline()) for child in psutil.Process(process.pid).children(recursive=True)]
+    assert any("raylet" in command for command in commands)
+    for name in ("dashboard.py", "monitor.py"):  # the log monitor too
+        assert not any(name in command for command in commands), commands
+
+
 def check_only_loopback_listens(process: subprocess.Popen[bytes]) -> None:
     """Ray's own ports ask for no token."""
     server = psutil.Process(process.pid)
@@ -117,6 +125,7 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(
     ):
         assert "callers with a token" in log.read_text()
         check_only_loopback_listens(process)
+        check_no_idle_processes(process)
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{plain}/healthz")
         body = {"task": "math", "gold": {"answer": "5"}, "responses": [{"response": "\\boxed{5}"}]}
