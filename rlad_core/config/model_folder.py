@@ -1,7 +1,7 @@
 """A look at a model's folder that costs milliseconds: is it one that can be loaded, sampled from and trained.
 
-Only names and small files are read, and neither torch, transformers nor vLLM is imported. What this look does
-not see (broken weights, a tokenizer that does not read) is found when the folder is loaded.
+Only names, small files and headers are read, and neither torch, transformers nor vLLM is imported. What this
+look does not see (weights of another shape, a broken tokenizer) is found when the folder is loaded.
 """
 
 from __future__ import annotations
@@ -87,8 +87,25 @@ def _weights(folder: Path) -> Iterator[str]:
         yield f"its {pointers[0]} is a Git-LFS pointer and no weights. {_PULL}"
     elif empty := [file.name for file in files if file.stat().st_size < 8]:
         yield f"its {empty[0]} is empty. Fetch it again"
+    elif cut := [file.name for file in files if file.suffix == ".safetensors" and not _is_whole(file)]:
+        yield f"its {cut[0]} is cut short, or no safetensors file. Fetch it again"
     if missing := _missing_parts(folder):
         yield f"its {missing[0]} is not there, which the index of its weights names. Fetch the whole model"
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a safetensors file is as long as its header says: length, JSON with offsets, values."""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        if length > size - 8:
+            return False
+        try:
+            header = json.loads(opened.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            return False
+    return size == 8 + length + max(ends, default=0)
 
 
 def _missing_parts(folder: Path) -> list[str]:

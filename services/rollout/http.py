@@ -12,7 +12,7 @@ from rlad_core.client.errors import InvalidRequestError
 from rlad_core.client.rollout_forms import RolloutLimits
 from services.rollout.settings import SamplingSettings
 from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
-from services.serve.http.json_forms import invalid, one_of, to_form
+from services.serve.http.json_forms import decode, invalid, one_of, to_form
 from services.serve.http.problems import MOST_FAULTS, ProblemError, faults
 from services.serve.http.texts import PromptIn, Reader, check_one_given, own_ids, refuse_over
 
@@ -100,8 +100,13 @@ def _check(prompts: int, sampling: SamplingSettings, limits: RolloutLimits) -> N
 def _sampling(text: bytes) -> SamplingSettings:
     if len(text) > _MOST_SETTINGS_BYTES:
         raise invalid("sampling", f"has {len(text)} bytes, more than all that may be set takes")
+    given = decode(text, dict[str, Any], "sampling")
+    # 5.0 is an integer to JSON Schema, and not to pydantic where it is strict.
+    whole = {
+        name: int(value) for name, value in given.items() if isinstance(value, float) and value.is_integer()
+    }
     try:
-        return SamplingSettings.model_validate_json(text, strict=True)
+        return SamplingSettings.model_validate(given | whole, strict=True)
     except ValidationError as error:
         told = error.errors(include_url=False, include_context=False, include_input=False)
         found = faults(told[:MOST_FAULTS])

@@ -20,7 +20,7 @@ from rlad_core import schema
 from rlad_core.client.details import Details
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
-from services.serve.http.json_forms import TokenIds, one_of, to_form, token_ids
+from services.serve.http.json_forms import TokenIds, Whole, one_of, to_form, token_ids
 from services.serve.http.problems import ProblemError, faults
 from services.serve.http.texts import PromptIn, Reader, check_one_given, own_ids
 
@@ -63,12 +63,10 @@ class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
         Annotated[str, Meta(description="Refused with 404 where it is not the one that is served.")]
         | UnsetType
     ) = UNSET
-    top_k: Annotated[
-        int, Meta(ge=0, lt=2**31, description="Also tell the k likeliest tokens at each place.")
-    ] = 0
+    top_k: Annotated[Whole, Meta(description="Also tell the k likeliest tokens at each place.")] = 0
     entropy: Annotated[bool, Meta(description="Also tell the entropy at each place, in nats.")] = False
     end_token_ids: Annotated[
-        list[Annotated[int, Meta(ge=0, lt=2**31)]],
+        list[Whole],
         Meta(
             max_length=_MOST_END_TOKENS,
             description="Also tell the probability of these together at each place, as a log.",
@@ -182,9 +180,9 @@ def read_request(
         table,
         None if isinstance(asked.model, UnsetType) else asked.model,
         Details(
-            max(asked.top_k, details.top_k),
+            max(int(asked.top_k), details.top_k),
             asked.entropy or details.entropy,
-            tuple(asked.end_token_ids) or details.end_token_ids,
+            tuple(map(int, asked.end_token_ids)) or details.end_token_ids,
         ),
         frozenset(place for place, sequence in enumerate(asked.sequences) if sequence.is_text),
     )

@@ -8,6 +8,7 @@ All calls of a replica share one batcher, whichever way they came (`services.tea
 """
 
 import asyncio
+import os
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated
@@ -42,7 +43,7 @@ from services.teacher.http import EXAMPLE, ScoreRequest, Wanted, details_of, rea
 from services.teacher.openai.routes import OpenAIRoutes
 from services.teacher.scoring.batcher import Batcher
 from services.teacher.scoring.engines import load_engine
-from services.teacher.scoring.interface import Scored, TokenPair
+from services.teacher.scoring.interface import EngineLostError, Scored, TokenPair
 from services.teacher.scoring.tables import check_details, check_sequences, to_pairs, to_scores
 from services.teacher.settings import TeacherArgs
 
@@ -243,6 +244,11 @@ class TeacherService(OpenAIRoutes):
             try:
                 async with asyncio.timeout(limit_s):
                     return await self._batcher.score(pairs, lambda: phase.change("engine"))
+            except EngineLostError as error:
+                # Callers turn to another replica at once, and Serve starts a new one, instead of all failing
+                # until the next health checks have passed.
+                telemetry.log("engine_lost", level="error", error=str(error))
+                os._exit(1)
             except TimeoutError as error:
                 raise DeadlineError(
                     f"{sequences} sequences were not scored within {limit_s:g} s; "
@@ -280,9 +286,5 @@ class TeacherService(OpenAIRoutes):
 
 def build(args: TeacherArgs) -> Application:
     """The application, for `serve.run`, a Serve config file or Kubernetes."""
-    environment = {"OMP_NUM_THREADS": str(args.threads)}
-    if not args.num_gpus:
-        # vLLM on CPUs otherwise pins every engine of a machine to the same cores.
-        environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     # A health check waits a minute for its probe.
-    return bind(TeacherService, args, environment, health_check_timeout_s=120)
+    return bind(TeacherService, args, health_check_timeout_s=120)

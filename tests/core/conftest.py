@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
         (path / "tokenizer.json").touch()
         (path / "tokenizer.json").touch()
         if weights:
-            (path / "model.safetensors").write_bytes(bytes(8))
+            (path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
         return path
 
     return make

@@ -60,6 +60,6 @@ def shipped_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
         folder = shipped / "models" / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 1024}))
-        (folder / "model.safetensors").write_bytes(bytes(8))
+        (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
         (folder / "tokenizer.json").touch()
     monkeypatch.setattr(models, "SHIPPED", shipped)

@@ -5,9 +5,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import prometheus_client
 import pytest
 from fastapi import Request
+from served_app import served
 from starlette.testclient import TestClient
 
 from rlad_core.client.errors import BusyError, DeadlineError, DrainingError, InvalidRequestError, LimitError
@@ -284,7 +286,17 @@ def test_head_and_options() -> None:
         told = here.options(path)
         assert (told.status_code, told.headers["allow"], told.content) == (204, allowed, b"")
     assert here.options("/v1/nothing").status_code == 404
-    assert here.delete("/v1/fine").headers["allow"] == "GET, HEAD, OPTIONS"
+    for path in ("/v1/fine", "/openapi.json"):
+        assert here.delete(path).headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_head_in_a_real_server(capfd: pytest.CaptureFixture[str]) -> None:
+    with served() as url:
+        for path in ("/healthz", "/openapi.json"):
+            head, got = httpx.head(url + path), httpx.get(url + path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-length"] == got.headers["content-length"]
+    assert "request_failed" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("given", ["x" * 129, "two words", "line", ""])

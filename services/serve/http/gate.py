@@ -86,7 +86,8 @@ class Gate:
                 elif method == "OPTIONS":
                     refusal = _methods(scope)
                 elif method == "HEAD":
-                    scope["method"] = "GET"
+                    # Of its own: the server looks at its scope for what an answer to HEAD may lack.
+                    scope = {**scope, "method": "GET"}
                 await (refusal or self._app)(scope, receive, noting)
             except (asyncio.CancelledError, ClientDisconnect) as error:
                 status = "client left"

@@ -6,7 +6,7 @@ holds more objects than a request may have. Long lists of token ids stay the byt
 """
 
 import re
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ Form = TypeVar("Form", bound=Struct)
 
 _TITLE = "The request cannot be worked on"
 _TOKENS = msgspec.json.Decoder(list[int])
+_NUMBERS = msgspec.json.Decoder(list[int | float])
 _HIGHEST = 2**31 - 1
 _MISSING = re.compile(r"Object missing required field `(.*)`$", re.DOTALL)
 _PLACE = re.compile(r"^(?P<what>.*?) - at `\$(?P<path>.*)`$", re.DOTALL)
@@ -74,7 +75,7 @@ def token_ids(raw: Raw, where: str, most: int) -> npt.NDArray[np.int32]:
     if (count := bytes(raw).count(b",") + 1) > most:
         raise invalid(where, f"has {count} tokens, and {most} are the most that the model takes")
     try:
-        ids = np.array(_TOKENS.decode(raw), dtype=np.int64)
+        ids = np.array(_integers(raw), dtype=np.int64)
     except msgspec.ValidationError as error:
         raise invalid(*_told(str(error), where)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -88,11 +89,25 @@ def token_ids(raw: Raw, where: str, most: int) -> npt.NDArray[np.int32]:
     return ids.astype(np.int32)
 
 
+def _integers(raw: Raw) -> list[int]:
+    try:
+        return _TOKENS.decode(raw)
+    except msgspec.ValidationError:
+        # 5.0 is an integer to JSON Schema, and to clients that know no other numbers.
+        numbers = _NUMBERS.decode(raw)
+        if not all(number == int(number) for number in numbers):
+            raise
+        return [int(number) for number in numbers]
+
+
 def invalid(where: str, what: str) -> ProblemError:
     """The refusal of a request that is readable and cannot be worked on."""
     path = where or "(body)"
     return ProblemError(422, _TITLE, f"{path}: {what}", [Fault(path=path, message=what)])
 
+
+Whole = Annotated[int, Meta(ge=0, lt=2**31)] | Annotated[float, Meta(ge=0, lt=2**31, multiple_of=1)]
+"""A number from 0 on, also one written 5.0, which to JSON Schema is an integer. To be read with `int`."""
 
 TokenIds = Meta(
     extra_json_schema={

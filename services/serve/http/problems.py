@@ -127,8 +127,8 @@ def add_problem_handlers(app: FastAPI) -> None:
         problem = ProblemDetails(title=str(error.detail), status=error.status_code, detail=str(error.detail))
         headers = dict(error.headers or {})
         if allowed := headers.get("Allow"):
-            more = ", HEAD" if "GET" in allowed else ""
-            headers["Allow"] = f"{allowed}{more}, OPTIONS"
+            methods = {*allowed.split(", "), "OPTIONS"}
+            headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
         return answer(problem, headers)
 
 

@@ -120,7 +120,8 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
         sequences.append(ids)
     if (count := bytes(form.prompt_lengths).count(b",") + 1) != len(sequences):
         raise invalid("prompt_lengths", f"has {count} numbers for {len(sequences)} sequences")
-    lengths = decode(form.prompt_lengths, list[Annotated[int, Meta(ge=0)]], "prompt_lengths")
+    some = Annotated[list[Annotated[int, Meta(ge=0)]], Meta(min_length=1)]
+    lengths: list[int] = decode(form.prompt_lengths, some, "prompt_lengths")
     for place, (ids, length) in enumerate(zip(sequences, lengths, strict=False)):
         if length > ids.size:
             raise invalid(f"prompt_lengths[{place}]", f"is {length}, and the sequence has {ids.size} tokens")

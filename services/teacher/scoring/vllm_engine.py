@@ -30,7 +30,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from rlad_core.waiting import all_of, limit
-from services.teacher.scoring.interface import Scored, ScoringError, TokenPair
+from services.teacher.scoring.interface import EngineLostError, Scored, ScoringError, TokenPair
 from services.teacher.scoring.progress import Progress
 from services.vllm.metrics import stat_loggers
 from services.vllm.padding import padding
@@ -109,6 +109,8 @@ class VllmEngine:
         """See `ScoringEngine`. Cancelling the call aborts its requests inside vLLM."""
         try:
             return await all_of(self._awaited(pair) for pair in batch)
+        except EngineDeadError as error:
+            raise EngineLostError("the vLLM engine has ended while it scored; its log says why") from error
         except Exception as error:
             raise ScoringError(f"vLLM failed on a batch of {len(batch)} responses: {error!r}") from error
 

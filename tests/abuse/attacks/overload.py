@@ -1,0 +1,61 @@
+"""Four times as many requests at a time as there are places, for a minute."""
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import httpx
+
+from tests.abuse.target import HEALTH_S, PATHS, SERVICES, SMALL, Effort, Target
+
+SENT = "4 times as many requests at a time as a replica has places"
+PLACES = 64
+"""Of a replica, as the services are started for this: on both sides of its queue."""
+_SERVICE_S, _SHORT_S = 60.0, 6.0
+
+
+def attack(target: Target, effort: Effort) -> str:
+    """Each is answered right or refused with 429, and memory stays as it is."""
+    seconds = _SERVICE_S if effort.long else _SHORT_S
+    told = []
+    for service in SERVICES:
+        target.expected(service)
+        statuses: Counter[int] = Counter()
+        asyncio.run(_load(target, service, seconds / 2, statuses))  # until buffers have their size
+        process = target.replica(service)
+        before = process.memory_info().rss
+        statuses.clear()
+        with target.health_asked(service) as took:
+            asyncio.run(_load(target, service, seconds, statuses))
+        grown = process.memory_info().rss / before
+        assert set(statuses) == {200, 429}, (service, statuses)
+        # In a short time the first of it is buffers that get their size.
+        assert grown < (1.1 if effort.long else 1.3), (service, grown)
+        assert max(took) < HEALTH_S, (service, max(took))
+        told.append(
+            f"{service} {statuses[200]} right, {statuses[429]} refused, memory {100 * (grown - 1):+.1f}%, "
+            f"health within {max(took):.2f} s"
+        )
+    return "; ".join(told)
+
+
+async def _load(target: Target, service: str, seconds: float, statuses: Counter[int]) -> None:
+    until = time.monotonic() + seconds
+    clients = 4 * PLACES
+    body: Any = SMALL[service]
+
+    async def ask(http: httpx.AsyncClient) -> None:
+        while time.monotonic() < until:
+            answer = await http.post(PATHS[service], json=body)
+            statuses[answer.status_code] += 1
+            if answer.status_code == 200:
+                assert target.is_right(service, answer), answer.text
+            elif answer.status_code == 429:
+                assert answer.headers["content-type"] == "application/problem+json"
+                await asyncio.sleep(float(answer.headers["retry-after"]) / 4)
+
+    async with httpx.AsyncClient(
+        base_url=target.url, timeout=120, limits=httpx.Limits(max_connections=clients)
+    ) as http:
+        await asyncio.gather(*(ask(http) for _ in range(clients)))
