@@ -133,7 +133,7 @@ def embedded_ray(
     # How often Serve looks at its replicas; at its own 0.1 s that takes a twentieth of a core for ever.
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
     # Workers that begin at once, before anything asks for one: Serve's controller, its proxy, a replica.
-    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "3")
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(max(3, os.cpu_count() or 1)))
     # Ray Train's watch for nodes that are about to be taken away; this one is the machine itself.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     # Ray takes the machine's own address for 127.0.0.1, where its unguarded ports are open to the network,
