@@ -12,6 +12,19 @@ import typer
 from rlad_core.config import ConfigError
 from rlad_core.suites import SUITES
 from rlad_core.tasks import DEFAULT, SECTIONS, Asked
+from services.cli.asking_options import (
+    Concurrency,
+    Gpus,
+    KeyEnv,
+    MaxLength,
+    MaxResponseLength,
+    Seed,
+    StartTimeout,
+    Temperature,
+    TensorParallel,
+    Timeout,
+    TopP,
+)
 from services.cli.console import complain, err, out
 from services.cli.extras import needs_services
 
@@ -33,9 +46,7 @@ def evaluate(
         list[str],
         typer.Option("--model", metavar="NAME", help="A model of the endpoint; may be given again."),
     ] = [],  # noqa: B006 - typer reads it, nothing writes it
-    key_env: Annotated[
-        str, typer.Option(metavar="VARIABLE", help="Environment variable with the key for URLs.")
-    ] = "",
+    key_env: KeyEnv = "",
     task: Annotated[
         str,
         typer.Option(
@@ -60,33 +71,24 @@ def evaluate(
     split: Annotated[str, typer.Option(help="validation or test, for a task that has both.")] = "",
     k: Annotated[int, typer.Option("--k", min=1, help="Responses per prompt, for Mean@k and Pass@k.")] = 1,
     pass_k: Annotated[str, typer.Option(help="The k of Pass@k, e.g. 1,8; by default 2, 4, ... k.")] = "",
-    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token each time.")] = 0.6,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the distribution.")] = 0.95,
-    max_length: Annotated[
-        int | None,
-        typer.Option(min=2, help="Tokens of prompt and response; by default the model's, at most 4096."),
-    ] = None,
-    max_response_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a response; by default what the prompt leaves.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
-    gpus: Annotated[
-        int | None, typer.Option(min=0, help="Of one model together; by default all. 0: CPUs.")
-    ] = None,
+    temperature: Temperature = 0.6,
+    top_p: TopP = 0.95,
+    max_length: MaxLength = None,
+    max_response_length: MaxResponseLength = None,
+    seed: Seed = 0,
+    gpus: Gpus = None,
     replicas: Annotated[
         int | None, typer.Option(min=1, help="Of a model; by default as many as the GPUs allow.")
     ] = None,
-    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that one replica spans.")] = 1,
+    tensor_parallel: TensorParallel = 1,
     dtype: Annotated[str, typer.Option(help="auto (as saved), float32, bfloat16.")] = "auto",
     overrides: Annotated[
         list[str],
         typer.Option("--set", metavar="KEY=VALUE", help="Of the engine, e.g. kv_cache_memory_gib=4."),
     ] = [],  # noqa: B006
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time to URLs.")] = 32,
-    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds for one response.")] = 3600.0,
-    start_timeout_s: Annotated[
-        float, typer.Option("--start-timeout", min=1, help="Seconds until a model must be up.")
-    ] = 600.0,
+    concurrency: Concurrency = 32,
+    timeout_s: Timeout = 3600.0,
+    start_timeout_s: StartTimeout = 600.0,
     folder: Annotated[
         Path | None, typer.Option("--out", help=f"Where responses are kept; by default {_OUT}/ here.")
     ] = None,

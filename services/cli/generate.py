@@ -8,6 +8,19 @@ import typer
 
 from rlad_core.config import ConfigError
 from rlad_core.tasks import Asked, Prompt
+from services.cli.asking_options import (
+    Concurrency,
+    Gpus,
+    KeyEnv,
+    MaxLength,
+    MaxResponseLength,
+    Seed,
+    StartTimeout,
+    Temperature,
+    TensorParallel,
+    Timeout,
+    TopP,
+)
 from services.cli.console import complain, out
 from services.cli.extras import needs_services
 
@@ -22,9 +35,7 @@ def generate(
         str, typer.Option(metavar="URL", help="An OpenAI-compatible endpoint instead: chat completions.")
     ] = "",
     name: Annotated[str, typer.Option("--model", metavar="NAME", help="The model of the endpoint.")] = "",
-    key_env: Annotated[
-        str, typer.Option(metavar="VARIABLE", help="Environment variable with the key for URLs.")
-    ] = "",
+    key_env: KeyEnv = "",
     tries: Annotated[int, typer.Option(min=1, help="Responses to each prompt.")] = 1,
     keep: Annotated[
         int | None, typer.Option(min=1, help="Accepted ones that are kept of a prompt; by default all.")
@@ -32,23 +43,16 @@ def generate(
     count: Annotated[
         int | None, typer.Option(min=1, help="Only so many prompts of each subset; by default all.")
     ] = None,
-    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token each time.")] = 1.0,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the distribution.")] = 1.0,
-    max_length: Annotated[
-        int | None,
-        typer.Option(min=2, help="Tokens of prompt and response; by default the model's, at most 4096."),
-    ] = None,
-    max_response_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a response; by default what the prompt leaves.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
-    gpus: Annotated[int | None, typer.Option(min=0, help="By default all. 0: CPUs.")] = None,
-    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs that one replica spans.")] = 1,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time to URLs.")] = 32,
-    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds for one response.")] = 3600.0,
-    start_timeout_s: Annotated[
-        float, typer.Option("--start-timeout", min=1, help="Seconds until a model must be up.")
-    ] = 600.0,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    max_length: MaxLength = None,
+    max_response_length: MaxResponseLength = None,
+    seed: Seed = 0,
+    gpus: Gpus = None,
+    tensor_parallel: TensorParallel = 1,
+    concurrency: Concurrency = 32,
+    timeout_s: Timeout = 3600.0,
+    start_timeout_s: StartTimeout = 600.0,
     file: Annotated[Path, typer.Option("--out", help="The Parquet file.")] = Path("generated.parquet"),
 ) -> None:
     """Have a teacher answer a recipe's training prompts, and keep as chats what the verifier accepts.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from token_batches import batch, gradient, tokens
 
 from rlad_core.objectives import Objective, Statistic, TokenBatch
 from rlad_core.objectives.grpo import GRPO
@@ -16,27 +16,6 @@ from rlad_core.objectives.sft import SFT
 from rlad_core.objectives.trrd import TRRD
 
 LN = math.log
-
-
-def tokens(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def batch(policy: Tensor, **columns: Tensor | None) -> TokenBatch:
-    """A batch on which everything not given is neutral: on-policy, no mismatch, weights and advantages 1."""
-    old = columns.get("old_logprobs")
-    neutral: dict[str, Any] = {
-        "old_logprobs": policy.detach(),
-        "rollout_logprobs": policy.detach() if old is None else old,
-        "advantages": torch.ones_like(policy),
-        "weights": torch.ones_like(policy),
-    }
-    return TokenBatch(policy_logprobs=policy.requires_grad_(), **(neutral | columns))
-
-
-def gradient(objective: Objective, given: TokenBatch, step: int = 0) -> list[float]:
-    (result,) = torch.autograd.grad(objective(given, step).loss, given.policy_logprobs)
-    return result.tolist()
 
 
 def test_grpo_clips_each_side_only_where_the_advantage_says_so() -> None:

@@ -1,12 +1,12 @@
 """The methods that came after RLAD's own baselines, against values worked out by hand."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given as examples
 from hypothesis import strategies as st
+from token_batches import batch, gradient, tokens
 from torch import Tensor
 
 from rlad_core.objectives import KINDS, Objective, TokenBatch
@@ -24,27 +24,6 @@ from rlad_core.objectives.teacher_advantage import TeacherAdvantage
 from rlad_core.objectives.top_d import TopD
 
 LN = math.log
-
-
-def tokens(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def batch(policy: Tensor, **columns: Tensor | None) -> TokenBatch:
-    """A batch on which everything not given is neutral: on-policy, no mismatch, weights and advantages 1."""
-    old = columns.get("old_logprobs")
-    neutral: dict[str, Any] = {
-        "old_logprobs": policy.detach(),
-        "rollout_logprobs": policy.detach() if old is None else old,
-        "advantages": torch.ones_like(policy),
-        "weights": torch.ones_like(policy),
-    }
-    return TokenBatch(policy_logprobs=policy.requires_grad_(), **(neutral | columns))
-
-
-def gradient(objective: Objective, given: TokenBatch) -> list[float]:
-    (result,) = torch.autograd.grad(objective(given, 0).loss, given.policy_logprobs)
-    return result.tolist()
 
 
 def advantages_of(objective: Objective, **columns: Tensor | None) -> list[float]:
