@@ -24,7 +24,7 @@ from typing import IO, Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlad_core.evaluation import ANSWERS, latest_of
+from rlad_core.evaluation import ANSWERS
 
 SETTINGS, RESPONSES, PARTS = "settings.json", "responses.parquet", "parts"
 _JUDGE = b"rlad.judge"
@@ -128,16 +128,6 @@ def folder_name(label: str, settings: dict[str, Any]) -> str:
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=4).hexdigest()
     words = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(Path(label).parts[-2:])).strip("-.")
     return f"{words[-60:] or 'model'}-{digest}"
-
-
-def read_answers(folder: Path) -> pa.Table | None:
-    """ANSWERS of an evaluation's folder, also while it goes on; None: it is none.
-
-    Raises:
-        StoreError: a file is broken.
-    """
-    tables = [_read(file) for file in _files(folder)]
-    return latest_of(tables) if tables else None
 
 
 def _files(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from ray.serve._private import replica as serves_replica
 from services.base import telemetry
 from services.serve.http.auth import is_loopback
 from services.serve.replica_settings import ReplicaArgs
+from services.serve.temporary import session_folder, use_session_folder
 
 _SPARE_PLACES = 256
 
@@ -50,6 +51,7 @@ def begin(args: ReplicaArgs) -> None:
     # by starting Python and importing Ray.
     os.environ.update(args.environment)
     telemetry.name_run(args.run)
+    use_session_folder(session_folder())
     node = ray.util.get_node_ip_address()
     if is_loopback(node):
         # For calls between deployments Serve opens a port on all interfaces, which takes pickles of anybody.

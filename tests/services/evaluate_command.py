@@ -9,9 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-import pyarrow as pa
-
-from services.evaluate.store import read_answers
+from services.report.answers import kept_in
 
 LIMIT_S = 400
 
@@ -45,9 +43,10 @@ def evaluate(home: Path, *arguments: str, code: int = 0) -> str:
 
 def answers(folder: Path) -> dict[tuple[str, str, int], str]:
     """The responses that are kept, by prompt, subset and sample."""
-    table: pa.Table | None = read_answers(folder)
-    if table is None:
+    kept = kept_in(folder)
+    if not kept:
         return {}
+    table = kept[0].read()
     names = ("prompt_id", "subset", "sample_index", "response")
     rows = zip(*(table[name].to_pylist() for name in names), strict=True)
     return {(prompt, subset, sample): response for prompt, subset, sample, response in rows}

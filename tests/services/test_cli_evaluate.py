@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,7 +181,10 @@ def test_models_of_all_kinds_side_by_side(
 
 
 def test_where_responses_are_kept(
-    rlad: Callable[..., Said], plan: Callable[..., EvaluationPlan], tmp_path: Path
+    rlad: Callable[..., Said],
+    plan: Callable[..., EvaluationPlan],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert plan("owner/model").out == Path("evaluations")
     assert (tmp_path / "evaluations").is_dir()
@@ -190,6 +194,7 @@ def test_where_responses_are_kept(
     assert "--out taken/x cannot be written to: Not a directory" in said.err
     (tmp_path / "evaluations").rmdir()
     (tmp_path / "evaluations").write_text("")  # so that there can be no such folder
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert plan("owner/model").out.name.startswith("rlad-evaluations-")
 
 

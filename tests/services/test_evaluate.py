@@ -12,7 +12,7 @@ from rlad_command import Said
 
 from rlad_core.evaluation import rows_of
 from rlad_core.tasks.knights_knaves.generator import generate
-from services.evaluate.store import read_answers
+from services.report.answers import kept_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -51,8 +51,7 @@ def test_benchmarks_on_an_endpoint(stock_server: str, tmp_path: Path, rlad: Call
     assert "Traceback" not in printed
     [folder] = (tmp_path / "evaluations").iterdir()
     assert folder.name.startswith("kk-")
-    table = read_answers(folder)
-    assert table is not None
+    table = kept_in(folder)[0].read()
     rows = {row.subset: row for row in rows_of(table)}
     assert list(rows) == ["2_people", "3_people", "amc23", "aime25", "average", "all"]
     # The problems that are in two benchmarks were answered once, and judged in each.

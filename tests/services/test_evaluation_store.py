@@ -16,7 +16,7 @@ from services.evaluate.questions import Questions
 from services.evaluate.respondents.deployed import folder_identity
 from services.evaluate.respondents.interface import opened_before
 from services.evaluate.session import missing
-from services.evaluate.store import AnswerStore, StoreError, folder_name, read_answers
+from services.evaluate.store import AnswerStore, StoreError, folder_name
 from services.report.answers import kept_in
 
 JUDGE = "judge 1"
@@ -60,9 +60,7 @@ def test_what_was_added_is_there_for_the_next_one(tmp_path: Path) -> None:
         store.merge()
         table = store.table(questions.rows())
     assert not list((tmp_path / "parts").glob("*.parquet"))
-    kept = read_answers(tmp_path)
-    assert kept is not None
-    assert len(kept) == len(table) == 6
+    assert len(kept_in(tmp_path)[0].read()) == len(table) == 6
     assert {row.subset: row.accuracy for row in rows_of(table)} == {
         "x": 0.75, "y": 1.0, "average": 0.875, "all": 0.75
     }  # fmt: skip
@@ -86,9 +84,7 @@ def test_another_judge_judges_the_same_responses(tmp_path: Path) -> None:
         store.add([answered(A, 0, correct=False)])
         store.flush()
         # Stopped here, both verdicts are in files, and the later one counts.
-        for kept in (read_answers(tmp_path), kept_in(tmp_path)[0].read()):
-            assert kept is not None
-            assert kept["correct"].to_pylist() == [False]
+        assert kept_in(tmp_path)[0].read()["correct"].to_pylist() == [False]
         store.merge()
     with AnswerStore(tmp_path, {}, "judge 2") as store:
         assert missing(store, Questions([A], samples=1)) == ([], [])

@@ -10,6 +10,7 @@ from rollout_service import MAX_LENGTH, TOKENS, TOLERANCE, StartedRollouts, diff
 
 from rlad_core import schema
 from services.rollout.settings import RolloutArgs, SamplingSettings
+from services.serve.temporary import FOLDER, session_folder
 
 # The first test to want the engines waits for their start, about 30 s each on an idle core.
 pytestmark = pytest.mark.timeout(900)
@@ -35,6 +36,13 @@ def test_rows_that_are_no_tokens_are_never_sampled(rollouts: StartedRollouts) ->
     ids = schema.flatten(sampled["response_token_ids"])[0]
     assert ids.size > 1000
     assert ids.max() < TOKENS
+
+
+@pytest.mark.slow
+def test_an_engines_sockets_are_in_the_folder_of_rays_session(rollouts: StartedRollouts) -> None:
+    session = session_folder()
+    assert session is not None
+    assert any(path.is_socket() for path in (session / FOLDER).iterdir())
 
 
 @pytest.mark.slow
