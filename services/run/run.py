@@ -1,30 +1,23 @@
 """A run from recipe to report: cluster, services, experience, learner, and what a person sees meanwhile."""
 
 import threading
-import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
-from ray.actor import ActorHandle
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlad_core.config import RunConfig, place_of
 from rlad_core.prompt_stream import Selection
 from services.base.failures import said
 from services.base.stopping import keep_interrupting, sigterm_interrupts
-from services.clients.calls import answer_of
 from services.clients.handles import ServiceNames, teacher_tokens
-from services.evaluate.evaluator import Evaluator
-from services.experience.collector import ExperienceCollector
 from services.learner.trainer import build_trainer
-from services.report.journal import Journal
 from services.report.page import ReportPaths, write_report
 from services.run import folder
+from services.run.actors import RunActors, ask, ask_and_show, run_actors
 from services.run.announcement import announced
 from services.run.applications import applications, wanted_cpus
 from services.run.errors import RefusedError, RunError
@@ -32,7 +25,7 @@ from services.run.folder import FAILURE, Prepared
 from services.run.lease import HeldError, Lease, leased
 from services.run.prompts import PromptsOfRun
 from services.run.watch import Watcher
-from services.serve.cluster import NAMESPACE, cluster, joined_address
+from services.serve.cluster import cluster, joined_address
 from services.serve.deployment import deployed
 from services.weights.store import close_store, policy_store
 
@@ -170,15 +163,15 @@ def _carry_out(
     watcher.say(f"starting {', '.join(_service_names(config))}")
     with (
         _services(config, policy_folder, watcher),
-        _actors(config, policy_folder, run_dir, selection) as actors,
+        run_actors(config, policy_folder, run_dir, selection) as actors,
     ):
         if config.needs_teacher:
             probes = actors.collector.probe_teachers.remote(tokens)
             asked = ", ".join(teacher.where for teacher in config.teacher_sections.values())
-            _ask_and_show(config, probes, f"an answer of the teacher, {asked}", actors, watcher)
+            ask_and_show(config, probes, f"an answer of the teacher, {asked}", actors, watcher)
         # An evaluation ends responses as training does; the teachers' end tokens are known only now.
         ends = actors.collector.end_tokens.remote()
-        _ask(config, actors.evaluator.end_with.remote(ends), "the end tokens of the evaluation")
+        ask(config, actors.evaluator.end_with.remote(ends), "the end tokens of the evaluation")
         watcher.say("starting the learner")
         return _fit(config, policy_folder, actors, watcher, lease)
 
@@ -204,13 +197,6 @@ def _told(failure: BaseException, run_dir: Path, report: ReportPaths | None) -> 
     except OSError as error:
         where += f"; the whole of the failure could not be written there: {error.strerror or error}."
     return RunError(f"{said(failure)}\n{where}")
-
-
-@dataclass(frozen=True)
-class _Actors:
-    collector: ActorHandle
-    evaluator: ActorHandle
-    journal: ActorHandle
 
 
 def _policy_folder(config: RunConfig, run_dir: Path) -> str:
@@ -247,38 +233,6 @@ def _services(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterat
             close_store(ServiceNames(config.name).policy_store)
 
 
-@contextmanager
-def _actors(config: RunConfig, policy_folder: str, run_dir: Path, selection: Selection) -> Iterator[_Actors]:
-    """The run's experience collector, evaluator and journal; learner ranks find them by name."""
-    common: dict[str, Any] = {"namespace": NAMESPACE, "num_cpus": 0}
-    collector = (
-        ray.remote(ExperienceCollector)
-        .options(name=f"{config.name}-experience", max_concurrency=1000, **common)
-        .remote(config, policy_folder, str(run_dir))
-    )
-    evaluator = (
-        ray.remote(Evaluator)
-        .options(name=f"{config.name}-evaluator", **common)
-        .remote(config, policy_folder, str(run_dir), selection)
-    )
-    # On this machine, where the run's folder is.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    journal = (
-        ray.remote(Journal)
-        .options(name=f"{config.name}-journal", scheduling_strategy=here, **common)
-        .remote(str(run_dir))
-    )
-    try:
-        _ask(config, collector.read_prompts.remote(selection), "the prompts to train on")
-        _ask(config, [evaluator.__ray_ready__.remote(), journal.__ray_ready__.remote()], "the run's actors")
-        yield _Actors(collector, evaluator, journal)
-        ray.get(journal.close.remote(), timeout=60)
-    finally:
-        for actor in (collector, evaluator, journal):
-            with suppress(Exception):  # what ends the run is told, and not that Ray has gone before
-                ray.kill(actor)
-
-
 def _teacher_tokens(config: RunConfig) -> dict[str, str]:
     """Read here: the node that the teachers are asked from may have neither the variable nor the file."""
     try:
@@ -287,29 +241,8 @@ def _teacher_tokens(config: RunConfig) -> dict[str, str]:
         raise RefusedError(str(error)) from error
 
 
-def _ask(config: RunConfig, reference: Any, what: str) -> None:
-    """Wait for an actor while the run starts; what goes wrong is told without Ray's words."""
-    limit_s = config.cluster.start_timeout_s
-    answer_of(reference, timeout_s=limit_s, what=f"{what} (cluster.start_timeout_s)")
-
-
-def _ask_and_show(config: RunConfig, reference: Any, what: str, actors: _Actors, watcher: Watcher) -> None:
-    """The same, with what the journal is told meanwhile, and a word from time to time."""
-    begun = time.monotonic()
-    limit_s, say_at = config.cluster.start_timeout_s, _SAY_AFTER_S
-    while not ray.wait([reference], timeout=_POLL_S)[0]:
-        watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
-        if (waited := time.monotonic() - begun) > limit_s:
-            raise TimeoutError(f"waited {limit_s:g} s for {what} (cluster.start_timeout_s)")
-        if waited > say_at:
-            say_at += _SAY_EVERY_S
-            watcher.say(f"still waiting for {what}: {waited:.0f} s of {limit_s:g} s")
-    watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
-    _ask(config, reference, what)
-
-
 def _fit(
-    config: RunConfig, policy_folder: str, actors: _Actors, watcher: Watcher, lease: Lease
+    config: RunConfig, policy_folder: str, actors: RunActors, watcher: Watcher, lease: Lease
 ) -> BaseException | None:
     """Train to the end, or to an interrupt; what went wrong, or None."""
     failures: list[BaseException] = []

@@ -44,6 +44,10 @@ from rlad_core.config import NOT_SET
         ("task.train.people=[2, 9]", "task.train.people.1 (9): must be at most 8"),
         ("task.train={}", "task.train.people (not set): or files is needed. Write people: [2, 3]"),
         (
+            "task.train={files: [{path: a.jsonl}], count: 5}",
+            "task.train.count (5): is for generated puzzles, and these are read",
+        ),
+        (
             "task.train={people: [2], files: [{path: a.jsonl}]}",
             "people ([2]): stands beside files",
         ),

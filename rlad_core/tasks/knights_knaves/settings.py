@@ -55,6 +55,11 @@ class _Puzzles(Section):
         if not self.people and not self.files:
             advice = "or files is needed. Write people: [2, 3] to generate puzzles, or files: [{path: ...}]"
             raise refusal(Problem("people", NOT_SET, advice))
+        for name in ("count", "perturbations", "split"):
+            field, value = type(self).model_fields.get(name), getattr(self, name, None)
+            if self.files and field is not None and value != field.default:
+                advice = "is for generated puzzles, and these are read. Write files: [{path: .., count: ..}]"
+                raise refusal(Problem(name, value, advice))
         return self
 
 

@@ -1,0 +1,90 @@
+"""The run's three actors beside its services, and asking them while the run starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from rlad_core.config import RunConfig
+from rlad_core.prompt_stream import Selection
+from services.clients.calls import answer_of
+from services.evaluate.evaluator import Evaluator
+from services.experience.collector import ExperienceCollector
+from services.report.journal import Journal
+from services.run.watch import Watcher
+from services.serve.cluster import NAMESPACE
+
+_POLL_S = 0.5
+_SAY_AFTER_S, _SAY_EVERY_S = 10.0, 30.0
+
+
+@dataclass(frozen=True)
+class RunActors:
+    """Handles of the three."""
+
+    collector: ActorHandle
+    evaluator: ActorHandle
+    journal: ActorHandle
+
+
+@contextmanager
+def run_actors(
+    config: RunConfig, policy_folder: str, run_dir: Path, selection: Selection
+) -> Iterator[RunActors]:
+    """The run's experience collector, evaluator and journal; learner ranks find them by name."""
+    common: dict[str, Any] = {"namespace": NAMESPACE, "num_cpus": 0}
+    collector = (
+        ray.remote(ExperienceCollector)
+        .options(name=f"{config.name}-experience", max_concurrency=1000, **common)
+        .remote(config, policy_folder, str(run_dir))
+    )
+    evaluator = (
+        ray.remote(Evaluator)
+        .options(name=f"{config.name}-evaluator", **common)
+        .remote(config, policy_folder, str(run_dir), selection)
+    )
+    # On this machine, where the run's folder is.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    journal = (
+        ray.remote(Journal)
+        .options(name=f"{config.name}-journal", scheduling_strategy=here, **common)
+        .remote(str(run_dir))
+    )
+    try:
+        ask(config, collector.read_prompts.remote(selection), "the prompts to train on")
+        ask(config, [evaluator.__ray_ready__.remote(), journal.__ray_ready__.remote()], "the run's actors")
+        yield RunActors(collector, evaluator, journal)
+        ray.get(journal.close.remote(), timeout=60)
+    finally:
+        for actor in (collector, evaluator, journal):
+            with suppress(Exception):  # what ends the run is told, and not that Ray has gone before
+                ray.kill(actor)
+
+
+def ask(config: RunConfig, reference: Any, what: str) -> None:
+    """Wait for an actor while the run starts; what goes wrong is told without Ray's words."""
+    limit_s = config.cluster.start_timeout_s
+    answer_of(reference, timeout_s=limit_s, what=f"{what} (cluster.start_timeout_s)")
+
+
+def ask_and_show(config: RunConfig, reference: Any, what: str, actors: RunActors, watcher: Watcher) -> None:
+    """The same, with what the journal is told meanwhile, and a word from time to time."""
+    begun = time.monotonic()
+    limit_s, say_at = config.cluster.start_timeout_s, _SAY_AFTER_S
+    while not ray.wait([reference], timeout=_POLL_S)[0]:
+        watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
+        if (waited := time.monotonic() - begun) > limit_s:
+            raise TimeoutError(f"waited {limit_s:g} s for {what} (cluster.start_timeout_s)")
+        if waited > say_at:
+            say_at += _SAY_EVERY_S
+            watcher.say(f"still waiting for {what}: {waited:.0f} s of {limit_s:g} s")
+    watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
+    ask(config, reference, what)
