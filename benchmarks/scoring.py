@@ -75,12 +75,14 @@ def timed(score: Callable[[], Any], repeats: int) -> float:
 
 
 def bare_forward(work: Work) -> float:
-    """The torch engine in this process, no service around it: the limit."""
+    """The torch engine in this process with the service's own batches, and no service around it: the limit. What
+    the service does besides (reading, checking, encoding, HTTP) is left out, and nothing of what it computes.
+    """
     args = work.args.model_copy(update={"engine": "torch"})
 
     async def body() -> float:
         engine = load_engine(args, work.model)
-        batcher = Batcher(engine, args.max_tokens_per_batch)
+        batcher = Batcher(engine, args.max_tokens_per_batch // engine.passes_per_batch)
         seconds = []
         for _ in range(work.repeats + 1):
             clock = time.perf_counter()
@@ -214,6 +216,7 @@ def main(
     num_gpus: Annotated[float, typer.Option(min=0)] = 0,
     tokens_per_batch: Annotated[int, typer.Option(min=1)] = 8192,
     only: Annotated[str, typer.Option(help="A way of the table, measured in this process.")] = "",
+    way: Annotated[list[str] | None, typer.Option(help="One of those that are measured; all.")] = None,
 ) -> None:
     """Measure all ways and print the table, as Markdown too."""
     args = TeacherArgs(
@@ -225,17 +228,17 @@ def main(
         print(f"{_RESULT}{WAYS[only](work)}", flush=True)
         return
     seconds: dict[str, float] = {}
-    for way in WAYS:
+    for name in way or WAYS:
         # A process for each: engines leave threads and memory behind, and the next one should not feel them.
-        command = [sys.executable, "-m", "benchmarks.scoring", *sys.argv[1:], "--only", way]
+        command = [sys.executable, "-m", "benchmarks.scoring", *sys.argv[1:], "--only", name]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise SystemExit(f"{way} failed:\n{done.stderr[-3000:]}")
+            raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
         # vLLM and Ray print there too, also afterwards.
         [result] = [line for line in done.stdout.splitlines() if line.startswith(_RESULT)]
-        seconds[way] = float(result.removeprefix(_RESULT))
-        console.print(f"{way}: {seconds[way]:.3f} s")
+        seconds[name] = float(result.removeprefix(_RESULT))
+        console.print(f"{name}: {seconds[name]:.3f} s")
     report(seconds, work)
 
 
@@ -247,8 +250,10 @@ def report(seconds: dict[str, float], work: Work) -> None:
             way,
             f"{work.table.num_rows / took:,.0f}",
             f"{work.scored_tokens / took:,.0f}",
-            f"{seconds['bare packed forward'] / took:.2f}",
-            f"{seconds['stock vLLM server'] / took:.2f}",
+            *(
+                f"{seconds[other] / took:.2f}" if other in seconds else "-"
+                for other in ("bare packed forward", "stock vLLM server")
+            ),
         )
         for way, took in seconds.items()
     ]

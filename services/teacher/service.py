@@ -68,7 +68,7 @@ class TeacherService(OpenAIRoutes):
         self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
         self._batcher = Batcher(
             self._engine,
-            args.max_tokens_per_batch,
+            args.max_tokens_per_batch // self._engine.passes_per_batch,
             on_batch=self._record_batch,
             on_queue=self._record_queue,
             weights=args.weights,
@@ -208,7 +208,8 @@ class TeacherService(OpenAIRoutes):
 
     async def _score(self, sequences: pa.Table, details: Details) -> pa.Table:
         with telemetry.phase(SERVICE, "decode"):
-            check_sequences(
+            await asyncio.to_thread(
+                check_sequences,
                 sequences,
                 vocab_size=self._engine.vocab_size,
                 max_length=self._engine.max_model_len,
@@ -219,10 +220,10 @@ class TeacherService(OpenAIRoutes):
                 for kind, column in (("prompt", "prompt_token_ids"), ("scored", "response_token_ids"))
             }
             self._take_on(sequences.num_rows, tokens, details)
-            pairs = to_pairs(sequences, details)
+            pairs = await asyncio.to_thread(to_pairs, sequences, details)
         scored = await self._scored(pairs.pairs, sequences.num_rows)
         with telemetry.phase(SERVICE, "encode"):
-            scores = to_scores(sequences, pairs, scored, details)
+            scores = await asyncio.to_thread(to_scores, sequences, pairs, scored, details)
         self._count(sequences.num_rows, tokens)
         return scores
 

@@ -32,6 +32,7 @@ class ScriptedEngine:
 
     max_model_len, vocab_size, shares_prompts, batches_in_flight = 100, 100, True, 1
     tells = frozenset({"top_k"})
+    passes_per_batch = 1
 
     def __init__(self) -> None:
         self.batches: list[list[TokenPair]] = []
@@ -87,6 +88,15 @@ def test_a_shared_prompt_counts_once() -> None:
         await batcher.score([pair(10, prompt.copy()) for _ in range(2)])
 
     assert run(scenario, budget=100).sizes == [5, 1, 1]
+
+
+def test_a_prompt_is_begun_where_there_is_room_for_its_responses() -> None:
+    async def scenario(engine: ScriptedEngine, batcher: Batcher) -> None:
+        prompts = [np.zeros(10, dtype=np.int32) for _ in range(2)]
+        await batcher.score([pair(10, prompt) for prompt in prompts for _ in range(7)])
+
+    # 10 + 7 * 10 tokens are four fifths of a batch.
+    assert run(scenario, budget=100).sizes == [7, 7]
 
 
 def test_calls_that_come_while_the_engine_works_share_a_batch() -> None:

@@ -36,10 +36,10 @@ def test_a_long_pass_is_healthy_until_patience_ends(
 ) -> None:
     started, go_on, forward = threading.Event(), threading.Event(), engine._forward
 
-    def slow(batch: Any) -> Any:
+    def slow(*batch: Any) -> Any:
         started.set()
         go_on.wait(60)
-        return forward(batch)
+        return forward(*batch)
 
     async def scenario() -> None:
         await engine.check_health()

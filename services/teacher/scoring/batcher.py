@@ -30,6 +30,8 @@ from rlad_core.waiting import Once
 from services.serve.fair import FairQueue
 from services.teacher.scoring.interface import Scored, ScoringEngine, ScoringError, TokenPair
 
+_FULL = 0.75
+
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
@@ -43,7 +45,8 @@ class Batcher:
 
     Args:
         engine: where batches go.
-        max_tokens_per_batch: budget of a batch; a prompt that the engine shares counts once.
+        max_tokens_per_batch: budget of a batch; a prompt that the engine shares counts once. With three
+            quarters of it no other prompt is begun, whose responses might be torn apart.
         on_batch: told the pairs and tokens of each batch, for metrics.
         on_queue: told the pairs that wait, whenever their number has changed, for metrics.
         weights: see `FairQueue`.
@@ -145,14 +148,14 @@ class Batcher:
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
-        tokens = 0
+        tokens, full = 0, _FULL * self._budget
         while len(self._queue):
             item = self._queue.peek()
             unwanted = item.result.done()
             if not unwanted:
                 shared = self._engine.shares_prompts and batch and batch[-1].pair.prompt is item.pair.prompt
                 cost = int(item.pair.response.size) if shared else item.pair.length
-                if batch and tokens + cost > self._budget:
+                if batch and (tokens + cost > self._budget or (tokens > full and not shared)):
                     break
                 tokens += cost
                 batch.append(item)

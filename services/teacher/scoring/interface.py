@@ -68,6 +68,8 @@ class ScoringEngine(Protocol):
         shares_prompts: whether neighbours in a batch with one prompt cost that prompt once.
         tells: which of `Details` may be asked for, by field.
         batches_in_flight: how many batches keep it busy; no more are given to it at a time.
+        passes_per_batch: the token budget of a batch is given to it in so many, so that who comes with little
+            waits for parts and not for the whole of what others asked for.
     """
 
     max_model_len: int
@@ -75,6 +77,7 @@ class ScoringEngine(Protocol):
     shares_prompts: bool
     tells: frozenset[str]
     batches_in_flight: int
+    passes_per_batch: int
 
     async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
         """Score a batch without blocking the event loop; one result for each pair, in order.

@@ -1,7 +1,8 @@
 """The torch engine: one packed forward pass of a transformers model, and nothing of a generation engine.
 
 Prompts are shared inside a batch (`services.teacher.scoring.packing`), and the LM head sees the response
-tokens' rows alone, in chunks (`rlad_core.logprobs`). One thread owns the model, so the event loop stays free.
+tokens' rows alone, in chunks (`rlad_core.logprobs`). One thread owns the model and another one packs, so that
+the event loop stays free and a batch is packed while the one before it is in the pass.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from rlad_core.language_model.loading import load_causal_lm
 from rlad_core.language_model.plain_forward import compare_with_plain, plain_logprobs, probe_pairs
 from services.teacher.scoring.attention import ATTENTION
 from services.teacher.scoring.interface import Scored, ScoringError, TokenPair
-from services.teacher.scoring.packing import pack_sharing_prompts
+from services.teacher.scoring.packing import Packed, pack_sharing_prompts
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _ADVICE = "write engine: vllm"
@@ -46,7 +47,8 @@ class TorchEngine:
 
     shares_prompts = True
     tells = frozenset({"top_k", "entropy", "end_token_ids"})
-    batches_in_flight = 1
+    # One in the pass and one that is packed meanwhile.
+    batches_in_flight = 2
 
     def __init__(
         self,
@@ -65,7 +67,10 @@ class TorchEngine:
         self._thread = ThreadPoolExecutor(
             1, "scoring", initializer=torch.set_num_threads, initargs=(threads,)
         )
+        self._packing = ThreadPoolExecutor(1, "packing")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # A CPU computes a part as fast as the whole, whose activations leave its caches.
+        self.passes_per_batch = 4 if self._device.type == "cpu" else 2
         self.max_model_len = max_model_len
         try:
             self._model = self._thread.submit(self._load, model, DTYPES[dtype]).result()
@@ -81,7 +86,8 @@ class TorchEngine:
         """See `ScoringEngine`."""
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, self._work_on, batch)
+            packed = await loop.run_in_executor(self._packing, pack_sharing_prompts, batch)
+            return await loop.run_in_executor(self._thread, self._work_on, packed, batch)
         except RuntimeError as error:
             tokens = sum(pair.length for pair in batch)
             raise ScoringError(
@@ -96,7 +102,7 @@ class TorchEngine:
         token = np.zeros(1, dtype=np.int32)
         # Not as a batch of `score`: a probe that hangs is not to count as work.
         probe = asyncio.get_running_loop().run_in_executor(
-            self._thread, self._forward, [TokenPair(token, token)]
+            self._thread, self._scored, [TokenPair(token, token)]
         )
         try:
             await asyncio.wait_for(probe, _PROBE_TIMEOUT_S)
@@ -107,19 +113,22 @@ class TorchEngine:
 
     def shutdown(self) -> None:
         """See `ScoringEngine`."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._packing, self._thread):
+            threads.shutdown(wait=False, cancel_futures=True)
 
-    def _work_on(self, batch: Sequence[TokenPair]) -> list[Scored]:
+    def _work_on(self, packed: Packed, batch: Sequence[TokenPair]) -> list[Scored]:
         # In the thread: a pass goes on when its callers have given up, and that is where it would hang.
         self._began = time.monotonic()
         try:
-            return self._forward(batch)
+            return self._forward(packed, batch)
         finally:
             self._began = None
 
+    def _scored(self, batch: Sequence[TokenPair]) -> list[Scored]:
+        return self._forward(pack_sharing_prompts(batch), batch)
+
     @torch.inference_mode()
-    def _forward(self, batch: Sequence[TokenPair]) -> list[Scored]:
-        packed = pack_sharing_prompts(batch)
+    def _forward(self, packed: Packed, batch: Sequence[TokenPair]) -> list[Scored]:
         hidden = self._model.base_model(
             input_ids=packed.input_ids.to(self._device)[None],
             position_ids=packed.position_ids.to(self._device)[None],
@@ -171,7 +180,7 @@ class TorchEngine:
         pairs = probe_pairs(self.vocab_size)
 
         def packed() -> torch.Tensor:
-            scored = self._forward([TokenPair(prompt, response) for prompt, response in pairs])
+            scored = self._scored([TokenPair(prompt, response) for prompt, response in pairs])
             return torch.from_numpy(np.concatenate([each.values["teacher_logprobs"] for each in scored]))
 
         def plain() -> torch.Tensor:

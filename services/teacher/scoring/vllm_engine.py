@@ -60,6 +60,7 @@ class VllmEngine:
     tells = frozenset({"top_k"})
     # So that the scheduler always has a full step's worth waiting.
     batches_in_flight = 4
+    passes_per_batch = 1
 
     def __init__(
         self,

@@ -1,0 +1,91 @@
+"""How long a small request waits while another caller streams large ones, over REST.
+
+    python -m benchmarks.scoring_latency --model rlad:kk-teacher
+
+One caller sends requests of 65,536 tokens, two at a time, without a pause; another one sequence of 256 tokens
+after another. Without tokens a caller is an address, so the service is started with a token for each. Printed
+are the percentiles of the small requests beside the time of one batch, which is the engine's time for
+``max_tokens_per_batch`` tokens with nobody else there.
+"""
+
+import os
+import threading
+import time
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+import typer
+
+from benchmarks.scoring import make_work
+from rlad_core.client.teacher import TeacherClient
+from services.serve.cluster import embedded_ray
+from services.serve.deployment import deployed
+from services.teacher import service as teacher
+from services.teacher.settings import TeacherArgs
+
+_START_LIMIT_S = 300.0
+
+
+def asked_again_and_again(url: str, token: str, table: pa.Table, stop: threading.Event) -> None:
+    """The caller who wants much."""
+    with TeacherClient(url, token=token, call_timeout_s=600) as client:
+        while not stop.is_set():
+            client.score(table)
+
+
+def timed(client: TeacherClient, table: pa.Table, times: int) -> np.ndarray:
+    """Seconds of each of so many requests, one after another."""
+    seconds = []
+    for _ in range(times):
+        clock = time.perf_counter()
+        client.score(table)
+        seconds.append(time.perf_counter() - clock)
+    return np.array(seconds)
+
+
+def main(
+    model: Annotated[str, typer.Option(help="A folder, a hub id, or rlad:NAME.")] = "rlad:kk-teacher",
+    requests: Annotated[int, typer.Option(min=1, help="Small requests that are timed.")] = 300,
+    tokens_per_batch: Annotated[int, typer.Option(min=1)] = 8192,
+) -> None:
+    """Measure and print one line."""
+    args = TeacherArgs(
+        model=model, threads=1, max_model_len=256, max_tokens_per_batch=tokens_per_batch, num_cpus=1
+    )
+    large = make_work(model, 256, 64, 192, 1, args, 1).table
+    one_batch = large.slice(0, tokens_per_batch // 256)
+    small = make_work(model, 1, 64, 192, 1, args, 1).table
+    os.environ["RLAD_API_TOKENS"] = "much,little"
+    with (
+        embedded_ray(num_cpus=4),
+        deployed(
+            {"teacher": teacher.build(args)},
+            timeout_s=_START_LIMIT_S, setting="the benchmark's limit", take_down=False,
+        ) as root,
+        TeacherClient(f"{root}/teacher", token="little") as client,
+    ):  # fmt: skip
+        url = f"{root}/teacher"
+        timed(client, one_batch, 2)
+        batch_s = float(np.median(timed(client, one_batch, 7)))
+        alone = timed(client, small, 30)
+        stop = threading.Event()
+        streams = [
+            threading.Thread(target=asked_again_and_again, args=(url, "much", large, stop)) for _ in range(2)
+        ]
+        for stream in streams:
+            stream.start()
+        timed(client, small, 5)
+        beside = timed(client, small, requests)
+        stop.set()
+        for stream in streams:
+            stream.join()
+    low, middle, high = np.percentile(beside, [50, 90, 99])
+    print(
+        f"one batch of {tokens_per_batch} tokens {batch_s:.3f} s; a sequence alone {np.median(alone):.3f} s; beside "
+        f"the stream p50 {low:.3f}, p90 {middle:.3f}, p99 {high:.3f} s, {high / batch_s:.2f} of a batch"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
