@@ -75,8 +75,8 @@ def timed(score: Callable[[], Any], repeats: int) -> float:
 
 
 def bare_forward(work: Work) -> float:
-    """The torch engine in this process with the service's own batches, and no service around it: the limit. What
-    the service does besides (reading, checking, encoding, HTTP) is left out, and nothing of what it computes.
+    """The torch engine in this process, no service around it: the limit. Batches are those of the service,
+    whose reading, checking, encoding and HTTP are left out, and nothing that it computes.
     """
     args = work.args.model_copy(update={"engine": "torch"})
 

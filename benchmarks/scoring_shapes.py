@@ -2,9 +2,12 @@
 
     python -m benchmarks.scoring_shapes --model rlad:kk-teacher
 
-Each line is one request to the engine in this process, as the service would cut it into passes: so many
-sequences of so many tokens, a quarter of them prompt, in groups that share it. Tokens are those of the stream,
-each shared prompt once: cost that is linear in tokens shows as one rate down a column of one length.
+Each cell is one request to the engine in this process, as the service would cut it into passes: so many
+sequences of so many tokens, a quarter of them prompt, in groups that share it. Tokens are those of the
+stream, each shared prompt once: cost that is linear in tokens shows as one rate down a column.
+
+With ``--details`` the table is of what may be asked for besides, on 512 sequences of 64 + 192 tokens in
+groups of 8: scored tokens/s.
 """
 
 import asyncio
@@ -14,6 +17,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.config import resolve_model
 from services.teacher.scoring.batcher import Batcher
 from services.teacher.scoring.interface import TokenPair
@@ -44,13 +48,50 @@ def stream_tokens(pairs: list[TokenPair]) -> int:
     return sum(prompts.values()) + sum(int(pair.response.size) for pair in pairs)
 
 
+async def of_details(engine: TorchEngine, batcher: Batcher) -> None:
+    """Print the rate of each detail and of all together."""
+    plain = pairs_of(512, 256, 8, engine.vocab_size)
+    everything = Details(5, True, (0, 1), "float32", 5)
+    asked = {
+        "log-probs alone": NO_DETAILS,
+        "top_k 5": Details(top_k=5),
+        "entropy": Details(entropy=True),
+        "2 end tokens": Details(end_token_ids=(0, 1)),
+        "5 named tokens": Details(named_token_ids=5),
+        "hidden, float32": Details(hidden="float32"),
+        "hidden, bfloat16": Details(hidden="bfloat16"),
+        "all": everything,
+    }
+    print("| asked for | scored tokens/s |\n|---|---|")
+    for name, wanted in asked.items():
+        pairs = [
+            TokenPair(
+                pair.prompt,
+                pair.response,
+                wanted,
+                named=np.zeros((pair.response.size, 5), np.int32) if wanted.named_token_ids else None,
+            )
+            for pair in plain
+        ]
+        seconds = []
+        for _ in range(3):
+            clock = time.perf_counter()
+            await batcher.score(pairs)
+            seconds.append(time.perf_counter() - clock)
+        tokens = sum(int(pair.response.size) for pair in pairs)
+        print(f"| {name} | {tokens / min(seconds):,.0f} |", flush=True)
+    await batcher.close()
+    engine.shutdown()
+
+
 def main(
     model: Annotated[str, typer.Option(help="A folder, a hub id, or rlad:NAME.")] = "rlad:kk-teacher",
     most_tokens: Annotated[int, typer.Option(min=1, help="Larger requests are left out.")] = 131_072,
     tokens_per_batch: Annotated[int, typer.Option(min=1)] = 8192,
     threads: Annotated[int, typer.Option(min=1)] = 1,
+    details: Annotated[bool, typer.Option("--details", help="What else is told, instead.")] = False,
 ) -> None:
-    """Print stream tokens/s as a Markdown table, a line for each count and group, a column for each length."""
+    """Print stream tokens/s as Markdown: a line for each count and group, a column for each length."""
 
     async def body() -> None:
         engine = TorchEngine(
@@ -58,6 +99,9 @@ def main(
             logits_memory_bytes=2**30, threads=threads,
         )  # fmt: skip
         batcher = Batcher(engine, tokens_per_batch // engine.passes_per_batch)
+        if details:
+            await of_details(engine, batcher)
+            return
         print("| sequences | group | " + " | ".join(f"{length:,} tokens" for length in LENGTHS) + " |")
         print("|---" * (2 + len(LENGTHS)) + "|")
         for group in GROUPS:

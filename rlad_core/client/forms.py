@@ -18,7 +18,7 @@ class TeacherLimits(BaseModel):
         default=2**20,
         gt=0,
         description="Of prompts and responses together, and what more is told of each response token: its "
-        "top_k likeliest tokens, the probability of the end tokens.",
+        "top_k likeliest tokens, those that were named, the probability of the end tokens.",
     )
     max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of an HTTP request.")
     max_queued_tokens: int = Field(
@@ -26,7 +26,10 @@ class TeacherLimits(BaseModel):
         gt=0,
         description="Of requests that wait in one replica; what comes on top is refused with 429.",
     )
-    max_top_k: int = Field(default=128, ge=0, description="Likeliest tokens for each place.")
+    max_top_k: int = Field(default=128, ge=0, description="Likeliest tokens for each place, and named ones.")
+    max_hidden_bytes: int = Field(
+        default=256 * 2**20, ge=0, description="Of the hidden states that are told of one request."
+    )
     max_end_token_ids: int = Field(default=64, ge=0, description="End tokens of one request.")
     timeout_s: float = Field(default=600.0, gt=0, description="Longest time for one request's scores.")
 
@@ -45,6 +48,17 @@ class TeacherLimits(BaseModel):
         if tokens + told > (most := self.max_tokens_per_request):
             also = f" and {told} numbers to tell of them" if told else ""
             raise LimitError("tokens", f"{tokens} tokens{also} in one request; at most {most} are taken")
+
+    def check_hidden(self, size: int) -> None:
+        """Refuse to tell hidden states of so many bytes if that is too many.
+
+        Raises:
+            LimitError: says how much.
+        """
+        if size > (most := self.max_hidden_bytes):
+            raise LimitError(
+                "tokens", f"{size} bytes of hidden states in one request; at most {most} are told"
+            )
 
 
 class TokenLogprob(BaseModel):
@@ -65,6 +79,12 @@ class SequenceScore(BaseModel):
     response_token_ids: list[int] | None = Field(default=None, description="Where text was sent.")
     top: list[list[TokenLogprob]] | None = Field(default=None, description="Likeliest first.")
     entropy: list[float] | None = None
+    named_logprobs: list[list[float]] | None = Field(
+        default=None, description="Of the tokens that were named for each place."
+    )
+    hidden_states: list[list[float]] | None = Field(
+        default=None, description="After the final norm, at each place."
+    )
     end_logprobs: list[float] | None = Field(
         default=None, description="Of the end tokens together: the log of their probabilities' sum."
     )
@@ -104,6 +124,7 @@ class TeacherInfo(BaseModel):
     dtype: str
     max_model_len: int = Field(description="Tokens of prompt and response together.")
     vocab_size: int = Field(description="Token ids are below it.")
+    hidden_size: int = Field(description="Numbers of a hidden state.")
     tells_entropy: bool = Field(description="Whether the engine can.")
     details: list[str] = Field(description="What may be asked for besides log-probs.")
     tokenizer_fingerprint: str

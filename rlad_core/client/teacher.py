@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from rlad_core import schema
 from rlad_core.client.blocking import Blocking
-from rlad_core.client.details import Details, answer_schema
+from rlad_core.client.details import HIDDEN_BYTES, Details, HiddenDtype, answer_schema, named_per_token
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import ServiceError
 from rlad_core.client.forms import ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
@@ -92,25 +92,29 @@ class AsyncTeacherClient:
         top_k: int = 0,
         entropy: bool = False,
         end_token_ids: Sequence[int] = (),
+        hidden: HiddenDtype | None = None,
     ) -> pa.Table:
         """Log-probs of responses, by Arrow.
 
         Args:
-            sequences: SEQUENCES (`rlad_core.schema`), any number of rows.
+            sequences: SEQUENCES (`rlad_core.schema`), any number of rows; or NAMED_SEQUENCES, whose named
+                tokens' log-probs are then told too.
             top_k: also the k likeliest tokens at each place.
             entropy: also the entropy at each place.
             end_token_ids: also the log of the probability that one of these comes, at each place.
+            hidden: also the hidden state after the final norm at each place, in this precision;
+                `rlad_core.client.details.hidden_states` reads it.
 
         Returns:
-            TEACHER_SCORES, or TEACHER_DETAILS where top_k or entropy was asked for; the same ids in the same
-            order.
+            TEACHER_SCORES, or TEACHER_DETAILS where more than end_token_ids was asked for; the same ids in
+            the same order.
 
         Raises:
             ServiceError: what the teacher refuses, in its words; see `Endpoint.request`.
             TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
         """
-        details = Details(top_k, entropy, tuple(end_token_ids))
-        parts = _parts(sequences, await self._limits(), details)
+        details = Details(top_k, entropy, tuple(end_token_ids), hidden, named_per_token(sequences))
+        parts = _parts(sequences, await self._limits(), details, await self._most_hidden(details))
         if not parts:
             return schema.build(
                 answer_schema(details), [], tokenizer_fingerprint=schema.fingerprint_of(sequences) or ""
@@ -177,6 +181,13 @@ class AsyncTeacherClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _most_hidden(self, details: Details) -> int | None:
+        """Response tokens of one request whose hidden states are told; None: none are asked for."""
+        if details.hidden is None:
+            return None
+        info = self._info or await self.info()
+        return max(1, info.limits.max_hidden_bytes // (info.hidden_size * HIDDEN_BYTES[details.hidden]))
 
     async def _limits(self) -> tuple[int, int]:
         """Sequences and tokens of one request."""
@@ -258,10 +269,13 @@ class TeacherClient(Blocking[AsyncTeacherClient]):
         top_k: int = 0,
         entropy: bool = False,
         end_token_ids: Sequence[int] = (),
+        hidden: HiddenDtype | None = None,
     ) -> pa.Table:
         """See `AsyncTeacherClient.score`."""
         return self._wait_for(
-            lambda: self._client.score(sequences, top_k=top_k, entropy=entropy, end_token_ids=end_token_ids)
+            lambda: self._client.score(
+                sequences, top_k=top_k, entropy=entropy, end_token_ids=end_token_ids, hidden=hidden
+            )
         )
 
     def score_tokens(self, pairs: Sequence[PromptAndResponse]) -> list[Logprobs]:
@@ -275,10 +289,18 @@ class TeacherClient(Blocking[AsyncTeacherClient]):
         return self._wait_for(lambda: self._client.score_texts(texts, top_k=top_k, entropy=entropy))
 
 
-def _parts(sequences: pa.Table, limits: tuple[int, int], details: Details) -> list[pa.Table]:
+def _parts(
+    sequences: pa.Table, limits: tuple[int, int], details: Details, most_hidden: int | None = None
+) -> list[pa.Table]:
     prompts, responses = (
         schema.lengths(sequences.column(name)) for name in ("prompt_token_ids", "response_token_ids")
     )
+    if most_hidden is not None:
+        return [
+            part
+            for start, stop in cut(responses.tolist(), limits[0], most_hidden)
+            for part in _parts(sequences.slice(start, stop - start), limits, details)
+        ]
     # What is told of each response token counts too.
     sizes = (prompts + responses * (1 + details.told_per_token)).tolist()
     return [sequences.slice(start, stop - start) for start, stop in cut(sizes, *limits)]

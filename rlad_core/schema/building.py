@@ -112,7 +112,7 @@ def token_columns(
 
 
 def _flat(array: Numbers, value: TokenValue, told: Mapping[str, Numbers], row: int) -> Numbers:
-    wanted, dimensions = ("[T, k]", 2) if value.per == "k per response token" else ("[T]", 1)
+    wanted, dimensions = ("[T, k]", 2) if value.has_several else ("[T]", 1)
     tokens = next((len(each) for each in told.values() if each.ndim == 1), None)
     if array.ndim != dimensions or (dimensions == 2 and tokens not in (None, len(array))):
         raise SchemaError(

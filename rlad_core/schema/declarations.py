@@ -17,7 +17,9 @@ import pyarrow as pa
 from rlad_core.schema.errors import SchemaError
 from rlad_core.schema.labels import NAME_KEY, VERSION, VERSION_KEY
 from rlad_core.schema.token_values import (
+    BFLOAT16_BITS,
     ENTROPY,
+    FINITE,
     LOGPROB,
     POLICY_VERSION,
     TOKEN_ID,
@@ -32,6 +34,14 @@ PROMPT_IDS: Final = TokenValue(
 )
 RESPONSE_IDS: Final = TokenValue(
     "response_token_ids", pa.int32(), TOKEN_ID, per="response token", source="rollout", presence="required"
+)
+NAMED_IDS: Final = TokenValue(
+    "named_token_ids",
+    pa.int32(),
+    TOKEN_ID,
+    per="m per response token",
+    source="caller",
+    presence="required",
 )
 TOKEN_VALUES: Final = (
     PROMPT_IDS,
@@ -61,6 +71,29 @@ TOKEN_VALUES: Final = (
     ),
     TokenValue(
         "top_logprobs", pa.float32(), LOGPROB, per="k per response token", source="teacher", presence="asked"
+    ),
+    # Of the m tokens that the caller named for the place of a response token.
+    NAMED_IDS,
+    TokenValue(
+        "named_logprobs",
+        pa.float32(),
+        LOGPROB,
+        per="m per response token",
+        source="teacher",
+        presence="asked",
+    ),
+    # After the final norm, of the token before: what the head makes the distribution of. d is the model's
+    # hidden size. Arrow has no bfloat16; its bits are told.
+    TokenValue(
+        "hidden_states", pa.float32(), FINITE, per="d per response token", source="teacher", presence="asked"
+    ),
+    TokenValue(
+        "hidden_states_bfloat16",
+        pa.uint16(),
+        BFLOAT16_BITS,
+        per="d per response token",
+        source="teacher",
+        presence="asked",
     ),
 )
 """In the order of their columns."""
@@ -104,6 +137,12 @@ def schemas_of(values: Sequence[TokenValue]) -> dict[str, pa.Schema]:
             _text("gold"),
         ),
         "sequences": (_text("sequence_id"), PROMPT_IDS.field(), RESPONSE_IDS.field()),
+        "named_sequences": (
+            _text("sequence_id"),
+            PROMPT_IDS.field(),
+            RESPONSE_IDS.field(),
+            NAMED_IDS.field(),
+        ),
         "teacher_scores": (_text("sequence_id"), *made_by("teacher")),
         "teacher_details": (_text("sequence_id"), *made_by("teacher", asked=True)),
         "responses": tuple(map(_text, ("sequence_id", "task", "response", "gold"))),
@@ -141,7 +180,7 @@ def declare(name: str, fields: Sequence[pa.Field], values: Sequence[TokenValue])
             raise SchemaError(
                 f"holds {field.type}, which no line of TOKEN_VALUES declares", schema=name, column=field.name
             )
-        if value.per.removeprefix("k per ") not in counted:
+        if value.token not in counted:
             raise SchemaError(
                 f"has values per {value.per}, and no required column says how many tokens there are",
                 schema=name,
@@ -164,6 +203,8 @@ SCHEMAS: Final[Mapping[str, pa.Schema]] = schemas_of(TOKEN_VALUES)
 PROMPTS: Final = SCHEMAS["prompts"]
 #: What a teacher gets.
 SEQUENCES: Final = SCHEMAS["sequences"]
+#: The same with tokens named for the place of each response token, whose log-probs are wanted too.
+NAMED_SEQUENCES: Final = SCHEMAS["named_sequences"]
 #: What a teacher answers.
 TEACHER_SCORES: Final = SCHEMAS["teacher_scores"]
 #: The same for who asked for more, about the place of each response token. What was not asked for is null.

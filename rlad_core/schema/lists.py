@@ -69,7 +69,9 @@ def check_aligned(table: pa.Table, schema: pa.Schema) -> None:
     _check_one_each(present.get("prompt token", []), required, name)
     counted = _check_one_each(present.get("response token", []), required, name)
     if counted is not None and counted.counts.size:
-        _check_k_each(present.get("k per response token", []), counted, name)
+        for columns in present.values():
+            if columns[0].value.has_several:
+                _check_k_each(columns, counted, name)
 
 
 class _Lists(NamedTuple):
@@ -98,17 +100,16 @@ def _check_one_each(columns: list[_Lists], required: list[str], schema: str) -> 
 
 def _check_k_each(columns: list[_Lists], counted: _Lists, schema: str) -> None:
     """All columns have k values per token, with the k of the first row of the first."""
-    if not columns:
-        return
     first = columns[0]
+    letter = first.value.per[0]
     k, rest = divmod(int(first.counts[0]), int(counted.counts[0]))
     for value, found in columns:
         if (wrong := np.flatnonzero(found != k * counted.counts)).size or rest:
             row = 0 if rest else int(wrong[0])
-            known = "" if rest else f", and {first.value.name!r} begins with k = {k}"
+            known = "" if rest else f", and {first.value.name!r} begins with {letter} = {k}"
             raise SchemaError(
-                f"{_of_tokens(found, counted, row)}; wanted k per token, with one k for all rows and columns"
-                f"{known}",
+                f"{_of_tokens(found, counted, row)}; wanted {letter} per token, with one {letter} for all "
+                f"rows and columns{known}",
                 schema=schema,
                 column=value.name,
                 row=row,

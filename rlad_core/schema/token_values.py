@@ -9,8 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 Numbers = npt.NDArray[Any]
-Per = Literal["prompt token", "response token", "k per response token"]
-Source = Literal["prompt", "rollout", "teacher"]
+Per = Literal[
+    "prompt token", "response token", "k per response token", "m per response token", "d per response token"
+]
+Source = Literal["prompt", "rollout", "teacher", "caller"]
 Presence = Literal["required", "optional", "asked"]
 
 # A float32 logit minus its log-sum-exp can come out positive by one rounding step of the logit
@@ -42,6 +44,11 @@ ENTROPY: Final = Rule(
 POLICY_VERSION: Final = Rule("a policy version is at least 0", lambda values: values >= 0)
 FINITE: Final = Rule("wanted a finite number", np.isfinite)
 
+# Its exponent's bits are all set in what is infinite or no number.
+BFLOAT16_BITS: Final = Rule(
+    "wanted the bits of a finite bfloat16 number", lambda values: (values & 0x7F80) != 0x7F80
+)
+
 
 def below(vocab_size: int) -> Rule:
     """`TOKEN_ID` for a vocabulary of this size."""
@@ -60,9 +67,9 @@ class TokenValue:
         rule: what every number keeps.
         per: how many of them a row has: one per prompt token, one per response token, or k per response
             token: k for the first token, then k for the second, ..., with one k for all rows and columns of a
-            table.
-        source: who makes it: the stream of prompts, the policy's engine (`services.rollout.engine`) or the
-            teacher's (`services.teacher.scoring`).
+            table. m and d are such numbers too, of tokens that a caller names and of a hidden state.
+        source: who makes it: the stream of prompts, the policy's engine (`services.rollout.engine`), the
+            teacher's (`services.teacher.scoring`) or who asks it.
         presence: "required" is in every row. "optional" may be left out by an engine that cannot tell it, and
             is then null in all rows of a table. "asked" is made by a teacher for who asks for it, goes with
             TEACHER_DETAILS alone and no further: what the learner gets is asked of every teacher.
@@ -83,6 +90,16 @@ class TokenValue:
             raise ValueError(f"{self.name} is declared as {self.type}; write the type of one number")
         if self.presence == "asked" and self.source != "teacher":
             raise ValueError(f"{self.name} is declared as made when asked for; only a teacher can be asked")
+
+    @property
+    def token(self) -> str:
+        """What it has one or several of: "prompt token" or "response token"."""
+        return self.per.rpartition(" per ")[2]
+
+    @property
+    def has_several(self) -> bool:
+        """For each token: k, m or d."""
+        return self.per != self.token
 
     @property
     def column_type(self) -> pa.DataType:

@@ -5,11 +5,12 @@ bytes to arrays once.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 from fastapi import Response
@@ -17,10 +18,10 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlad_core import schema
-from rlad_core.client.details import Details
+from rlad_core.client.details import Details, HiddenDtype, named_per_token, widened
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
-from services.serve.http.json_forms import TokenIds, Whole, one_of, to_form, token_ids
+from services.serve.http.json_forms import TokenIds, Whole, invalid, one_of, to_form, token_ids
 from services.serve.http.problems import ProblemError, faults
 from services.serve.http.texts import PromptIn, Reader, check_one_given, own_ids
 
@@ -43,9 +44,23 @@ class SequenceIn(PromptIn, forbid_unknown_fields=True, kw_only=True):
         | UnsetType
     ) = UNSET
 
+    named_token_ids: (
+        Annotated[
+            list[Annotated[Raw, TokenIds]],
+            Meta(
+                min_length=1,
+                description="For each response token tokens whose log-probs are wanted, everywhere so many; "
+                "with response_token_ids.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
     def __post_init__(self) -> None:
         check_one_given(self, "prompt_token_ids", "prompt", "messages")
         check_one_given(self, "response_token_ids", "response")
+        if self.named_token_ids is not UNSET and self.response_token_ids is UNSET:
+            raise ValueError("named_token_ids: give response_token_ids, whose places they are named for")
 
     @property
     def is_text(self) -> bool:
@@ -73,6 +88,13 @@ class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
             extra_json_schema={"uniqueItems": True},
         ),
     ] = []
+    details: Annotated[
+        Literal["hidden"] | list[Literal["hidden"]],
+        Meta(description="hidden: also the hidden state after the final norm at each place."),
+    ] = []
+    hidden_dtype: Annotated[HiddenDtype, Meta(description="Precision in which hidden states are told.")] = (
+        "float32"
+    )
     sequences: Annotated[
         list[Annotated[SequenceIn, Meta(extra_json_schema=_ALTERNATIVES)]], Meta(min_length=1)
     ]
@@ -103,6 +125,9 @@ class Wanted:
     text_rows: frozenset[int] = frozenset()
 
 
+_LISTS = ("end_token_ids", "details")
+
+
 class _Query(BaseModel):
     """What the query of a job asks for, as that of ``POST /v1/score`` does."""
 
@@ -111,6 +136,8 @@ class _Query(BaseModel):
     top_k: int = Field(default=0, ge=0)
     entropy: bool = False
     end_token_ids: tuple[int, ...] = ()
+    details: tuple[Literal["hidden"], ...] = ()
+    hidden_dtype: HiddenDtype = "float32"
 
 
 def details_of(query: Mapping[str, list[str]]) -> Details:
@@ -119,14 +146,15 @@ def details_of(query: Mapping[str, list[str]]) -> Details:
     Raises:
         ProblemError: 422, a value that is none; names it.
     """
-    given = {name: values if name == "end_token_ids" else values[-1] for name, values in query.items()}
+    given = {name: values if name in _LISTS else values[-1] for name, values in query.items()}
     try:
         asked = _Query.model_validate(given)
     except ValidationError as error:
         found = faults(error.errors(include_url=False, include_input=False))
         detail = f"query parameter {found[0].path}: {found[0].message}"
         raise ProblemError(422, "The request cannot be worked on", detail, found) from error
-    return Details(asked.top_k, asked.entropy, asked.end_token_ids)
+    hidden = asked.hidden_dtype if "hidden" in asked.details else None
+    return Details(asked.top_k, asked.entropy, asked.end_token_ids, hidden)
 
 
 def read_request(
@@ -147,7 +175,7 @@ def read_request(
     if body.encoding == "arrow":
         table = to_table(body.content)
         limits.check(table.num_rows, 0)
-        return Wanted(table, None, details)
+        return Wanted(table, None, replace(details, named_token_ids=_named_per_token(table)))
     asked = to_form(body.content, ScoreRequest, 1 + limits.max_sequences_per_request * (1 + _MESSAGES))
     tokens = sum(
         reader.least_tokens(s.prompt_token_ids, s.prompt, s.messages, s.response_token_ids, s.response)
@@ -164,16 +192,18 @@ def read_request(
         else:
             own = reader.text(str(sequence.response), f"{where}.response")
         responses.append(own)
+    columns: dict[str, Any] = {
+        "sequence_id": ids, "prompt_token_ids": prompts, "response_token_ids": responses
+    }  # fmt: skip
+    kind = schema.SEQUENCES
+    if any(sequence.named_token_ids is not UNSET for sequence in asked.sequences):
+        kind = schema.NAMED_SEQUENCES
+        columns["named_token_ids"] = [
+            _named(sequence, own.size, f"sequences[{place}].named_token_ids", limits.max_top_k)
+            for place, (sequence, own) in enumerate(zip(asked.sequences, responses, strict=True))
+        ]
     try:
-        table = schema.build(
-            schema.SEQUENCES,
-            {
-                "sequence_id": ids,
-                "prompt_token_ids": prompts,
-                "response_token_ids": responses,
-            },
-            tokenizer_fingerprint=fingerprint,
-        )
+        table = schema.build(kind, columns, tokenizer_fingerprint=fingerprint)
     except schema.SchemaError as error:
         raise ProblemError(422, "The request cannot be worked on", str(error)) from error
     return Wanted(
@@ -183,9 +213,40 @@ def read_request(
             max(int(asked.top_k), details.top_k),
             asked.entropy or details.entropy,
             tuple(map(int, asked.end_token_ids)) or details.end_token_ids,
+            asked.hidden_dtype if "hidden" in asked.details else details.hidden,
+            _named_per_token(table),
         ),
         frozenset(place for place, sequence in enumerate(asked.sequences) if sequence.is_text),
     )
+
+
+def _named(sequence: SequenceIn, tokens: int, where: str, most: int) -> npt.NDArray[np.int32]:
+    """The tokens that are named for each of so many response tokens, one place after another.
+
+    Raises:
+        ProblemError: 422, none, or not as many for each place.
+    """
+    given = [] if isinstance(sequence.named_token_ids, UnsetType) else sequence.named_token_ids
+    if len(given) != tokens:
+        raise invalid(where, f"names tokens for {len(given)} places, and the response has {tokens}")
+    rows = [token_ids(raw, f"{where}[{place}]", most) for place, raw in enumerate(given)]
+    if len({row.size for row in rows}) > 1:
+        raise invalid(where, "names more tokens for one place than for another")
+    return np.concatenate(rows)
+
+
+def _named_per_token(table: pa.Table) -> int:
+    """How many tokens are named for each place, before anything of the table is checked.
+
+    Raises:
+        ProblemError: 422, the columns that say so are not what they should be.
+    """
+    try:
+        return named_per_token(table)
+    except (KeyError, AttributeError, pa.ArrowException) as error:
+        raise ProblemError(
+            422, "The request cannot be worked on", f"not a NAMED_SEQUENCES table: {error}"
+        ) from error
 
 
 def write_answer(wanted: Wanted, scores: pa.Table, body: Body, *, model: str) -> Response:
@@ -229,6 +290,12 @@ def _details(scores: pa.Table, offsets: np.ndarray) -> dict[str, list[Any]]:
     if "teacher_end_logprobs" in present:
         values, _ = schema.flatten(scores.column("teacher_end_logprobs"))
         found["end_logprobs"] = [values[start:stop] for start, stop in pairwise(offsets)]
+    if "named_logprobs" in present:
+        values, bounds = schema.flatten(scores.column("named_logprobs"))
+        found["named_logprobs"] = _by_place(values, bounds, offsets)
+    for name in {"hidden_states", "hidden_states_bfloat16"} & set(present):
+        values, bounds = schema.flatten(scores.column(name))
+        found["hidden_states"] = _by_place(widened(values), bounds, offsets)
     if "top_token_ids" in present:
         ids, _ = schema.flatten(scores.column("top_token_ids"))
         logprobs, _ = schema.flatten(scores.column("top_logprobs"))
@@ -239,6 +306,12 @@ def _details(scores: pa.Table, offsets: np.ndarray) -> dict[str, list[Any]]:
             for start, stop in pairwise(offsets)
         ]
     return found
+
+
+def _by_place(values: np.ndarray, bounds: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
+    """Of each row [response tokens, several]; `bounds` are rows of `values`, `offsets` of tokens."""
+    rows = zip(pairwise(bounds), np.diff(offsets), strict=True)
+    return [values[start:stop].reshape(tokens, -1) for (start, stop), tokens in rows]
 
 
 def _tops(ids: np.ndarray, logprobs: np.ndarray, k: int) -> bytes:

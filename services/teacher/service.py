@@ -10,16 +10,18 @@ All calls of a replica share one batcher, whichever way they came (`services.tea
 import asyncio
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 import pyarrow as pa
 from fastapi import Query, Request, Response
 from ray import serve
 from ray.serve import Application
 
 from rlad_core import metrics, schema
-from rlad_core.client.details import NO_DETAILS, Details
+from rlad_core.client.details import HIDDEN_BYTES, NO_DETAILS, Details, HiddenDtype, named_per_token
 from rlad_core.client.errors import BusyError, DeadlineError
 from rlad_core.client.forms import Load, ScoreAnswer, TeacherInfo, TeacherLimits, TokenizerInfo
 from rlad_core.client.parts import cut
@@ -94,7 +96,8 @@ class TeacherService(OpenAIRoutes):
             ScoringError: the engine failed.
         """
         with telemetry.request(SERVICE, "handle"):
-            return await self._score(sequences, details)
+            named = named_per_token(sequences)
+            return await self._score(sequences, replace(details, named_token_ids=named))
 
     @http.post("/v1/score", **documents(ScoreRequest, ScoreAnswer, EXAMPLE))
     async def score_http(
@@ -107,12 +110,21 @@ class TeacherService(OpenAIRoutes):
         end_token_ids: Annotated[
             list[int] | None, Query(description="As in the JSON body; the way to ask with Arrow.")
         ] = None,
+        details: Annotated[
+            list[Literal["hidden"]] | None,
+            Query(description="As in the JSON body; the way to ask with Arrow."),
+        ] = None,
+        hidden_dtype: Annotated[
+            HiddenDtype, Query(description="As in the JSON body; the way to ask with Arrow.")
+        ] = "float32",
     ) -> Response:
         """Score responses: exactly one natural log-prob per response token, at temperature 1, of the whole
         vocabulary, in the order of the request.
         """
+        hidden = hidden_dtype if "hidden" in (details or ()) else None
+        asked = Details(top_k, entropy, tuple(end_token_ids or ()), hidden)
         async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
-            return await self._answer(body, Details(top_k, entropy, tuple(end_token_ids or ())))
+            return await self._answer(body, asked)
 
     async def _answer(self, body: Body, details: Details) -> Response:
         wanted = await self._read(body, details, self._args.limits)
@@ -139,11 +151,14 @@ class TeacherService(OpenAIRoutes):
         prompts, responses = (
             schema.lengths(rows.column(name)) for name in ("prompt_token_ids", "response_token_ids")
         )
-        sizes = (prompts + responses * (1 + wanted.details.told_per_token)).tolist()
+        sizes = prompts + responses * (1 + wanted.details.told_per_token)
         most = min(TOKENS_PER_PART, usual.max_tokens_per_request)
+        if hidden := wanted.details.hidden:
+            told = responses * (self._engine.hidden_size * HIDDEN_BYTES[hidden])
+            sizes = np.maximum(sizes, -(-told * most // max(1, usual.max_hidden_bytes)))
         return Work(
             rows,
-            list(cut(sizes, usual.max_sequences_per_request, most)),
+            list(cut(sizes.tolist(), usual.max_sequences_per_request, most)),
             partial(self._score, details=wanted.details),
             lambda scores: write_answer(wanted, scores, body, model=self._served.name),
         )
@@ -157,6 +172,7 @@ class TeacherService(OpenAIRoutes):
             dtype=self._args.dtype,
             max_model_len=self._engine.max_model_len,
             vocab_size=self._engine.vocab_size,
+            hidden_size=self._engine.hidden_size,
             tells_entropy="entropy" in self._engine.tells,
             details=sorted(self._engine.tells),
             tokenizer_fingerprint=self._fingerprint,
@@ -262,6 +278,9 @@ class TeacherService(OpenAIRoutes):
         told *= details.told_per_token
         check_details(details, self._engine, self._args.engine, limits)
         limits.check(sequences, tokens, told)
+        if details.hidden:
+            size = of_kind["scored"] * self._engine.hidden_size * HIDDEN_BYTES[details.hidden]
+            limits.check_hidden(size)
         # A lone request within its own limits is always taken, however small the queue is.
         if (waiting := self._batcher.queued_tokens) and waiting + tokens > limits.max_queued_tokens:
             raise BusyError(

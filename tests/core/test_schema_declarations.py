@@ -15,9 +15,12 @@ SURPRISE = TokenValue("teacher_surprise", pa.float32(), FINITE, per="response to
 COLUMNS = {
     "prompts": "prompt_id str, task str, subset str, prompt str, prompt_token_ids int32s, gold str",
     "sequences": "sequence_id str, prompt_token_ids int32s, response_token_ids int32s",
+    "named_sequences": "sequence_id str, prompt_token_ids int32s, response_token_ids int32s, "
+    "named_token_ids int32s",
     "teacher_scores": "sequence_id str, teacher_logprobs floats, teacher_end_logprobs floats?",
     "teacher_details": "sequence_id str, teacher_logprobs floats, teacher_end_logprobs floats?, "
-    "entropy floats?, top_token_ids int32s?, top_logprobs floats?",
+    "entropy floats?, top_token_ids int32s?, top_logprobs floats?, named_logprobs floats?, "
+    "hidden_states floats?, hidden_states_bfloat16 uint16s?",
     "responses": "sequence_id str, task str, response str, gold str",
     "rewards": "sequence_id str, reward float, reward_parts parts, correct bool, verdict str",
     "rollouts": "group_id str, sample_index int32, prompt_id str, prompt_token_ids int32s, "
@@ -32,6 +35,7 @@ SHORT = {
     "string": "str",
     "list<item: int32 not null>": "int32s",
     "list<item: float not null>": "floats",
+    "list<item: uint16 not null>": "uint16s",
     "map<string, float>": "parts",
 }
 

@@ -32,7 +32,7 @@ class ScriptedEngine:
 
     max_model_len, vocab_size, shares_prompts, batches_in_flight = 100, 100, True, 1
     tells = frozenset({"top_k"})
-    passes_per_batch = 1
+    passes_per_batch, hidden_size = 1, 8
 
     def __init__(self) -> None:
         self.batches: list[list[TokenPair]] = []

@@ -20,6 +20,7 @@ def info(**limits: int) -> TeacherInfo:
         dtype="float32",
         max_model_len=100_000,
         vocab_size=10,
+        hidden_size=8,
         tells_entropy=True,
         details=["entropy", "top_k"],
         tokenizer_fingerprint="f",

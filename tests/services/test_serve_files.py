@@ -7,12 +7,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 import yaml
 from ray.serve.schema import ServeDeploySchema
 from scoring_cases import TOLERANCE, PlainForward
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlad_core import schema
+from rlad_core.client.details import hidden_states
 from rlad_core.client.teacher import TeacherClient
 from rlad_core.config import resolve_model
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
@@ -112,6 +114,39 @@ def test_details_are_those_of_the_whole_distribution(http: httpx.Client) -> None
     assert [told[0]["token_id"] for told in result["top"]] == ids[:, 0].tolist()
 
 
+def expected_named(
+    plain: PlainForward, prompt: list[int], response: list[int], ids: list[list[int]]
+) -> list[float]:
+    rows = plain.distributions(prompt, response)
+    return [float(rows[place, each]) for place, named in enumerate(ids) for each in named]
+
+
+def test_named_tokens_and_hidden_states_in_json(http: httpx.Client) -> None:
+    prompt, response, ids = [10, 11, 12], [13, 14], [[1, 2, 3], [4, 5, 6]]
+    row = {"prompt_token_ids": prompt, "response_token_ids": response}
+    asked = {"details": "hidden", "sequences": [{**row, "named_token_ids": ids}]}
+    [result] = http.post("/teacher/v1/score", json=asked).raise_for_status().json()["results"]
+    plain = PlainForward(Path(TEACHER))
+    expected = expected_named(plain, prompt, response, ids)
+    np.testing.assert_allclose(np.ravel(result["named_logprobs"]), expected, atol=TOLERANCE, rtol=0)
+    states = np.array(result["hidden_states"])
+    assert states.shape == (2, http.get("/teacher/v1/info").json()["hidden_size"])
+    [rounded] = http.post(
+        "/teacher/v1/score", json={"details": ["hidden"], "hidden_dtype": "bfloat16", "sequences": [row]}
+    ).json()["results"]
+    np.testing.assert_allclose(rounded["hidden_states"], states, rtol=2**-8)
+    for wrong, words in (
+        ([[1, 2, 3]], "names tokens for 1 places, and the response has 2"),
+        ([[1, 2], [3]], "names more tokens for one place than for another"),
+        ([[1], [99_999]], "token 1 is 99999; the vocabulary has ids"),
+        ([[1] * 129] * 2, "named_token_ids[0]: has 129 tokens, and 128 are the most"),
+    ):
+        answer = http.post("/teacher/v1/score", json={"sequences": [{**row, "named_token_ids": wrong}]})
+        assert (answer.status_code, words in answer.json()["detail"]) == (422, True), answer.text
+    answer = http.post("/teacher/v1/score", json={"details": "moods", "sequences": [row]})
+    assert answer.status_code == 422
+
+
 def test_the_published_client_scores(http: httpx.Client) -> None:
     with TeacherClient(f"{http.base_url}/teacher") as teacher:
         info = teacher.info()
@@ -136,6 +171,25 @@ def test_the_published_client_scores(http: httpx.Client) -> None:
         schema.validate(details, schema.TEACHER_DETAILS)
         assert details["sequence_id"].to_pylist() == ["b", "a"]
         assert schema.lengths(details["top_token_ids"]).tolist() == [3, 6]
+        named = schema.build(
+            schema.NAMED_SEQUENCES,
+            {**table.to_pydict(), "named_token_ids": [[3, 4], [5, 6, 7, 8]]},
+            tokenizer_fingerprint=info.tokenizer_fingerprint,
+        )
+        told = teacher.score(named)
+        by_place = expected_named(plain, [6], [8, 9], [[5, 6], [7, 8]])
+        np.testing.assert_allclose(told["named_logprobs"][1].as_py(), by_place, atol=TOLERANCE, rtol=0)
+        # Whoever holds the head makes the whole distribution of them.
+        head = AutoModelForCausalLM.from_pretrained(TEACHER, dtype=torch.float32).lm_head
+        tokens = plain.distributions([6], [8, 9]).shape[1]
+        for dtype, tolerance in (("float32", TOLERANCE), ("bfloat16", 0.1)):
+            states = hidden_states(teacher.score(table, hidden=dtype), 1)
+            assert states.shape == (2, info.hidden_size)
+            made = head(torch.from_numpy(states.copy())).detach()[:, :tokens].log_softmax(-1)
+            np.testing.assert_allclose(
+                made.numpy(), plain.distributions([6], [8, 9]).numpy(), atol=tolerance, rtol=0
+            )
+        assert set(info.details) == {"top_k", "entropy", "end_token_ids", "named_token_ids", "hidden"}
         assert teacher.tokenizer().vocabulary == AutoTokenizer.from_pretrained(TEACHER).get_vocab()
 
 
@@ -155,9 +209,9 @@ def test_unclear_sequences_are_refused(http: httpx.Client, row: dict[str, Any], 
 
 
 def test_too_large_a_top_k_is_refused(http: httpx.Client) -> None:
-    asked = {"top_k": 21, "sequences": [{"prompt_token_ids": [5], "response_token_ids": [6]}]}
+    asked = {"top_k": 129, "sequences": [{"prompt_token_ids": [5], "response_token_ids": [6]}]}
     reply = http.post("/teacher/v1/score", json=asked)
-    assert (reply.status_code, "top_k: 21 is over 20" in reply.json()["detail"]) == (422, True)
+    assert (reply.status_code, "top_k: 129 is over 128" in reply.json()["detail"]) == (422, True)
 
 
 # Rollouts

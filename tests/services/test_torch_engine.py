@@ -34,8 +34,12 @@ def test_equals_the_forward_pass_of_models_of_many_kinds(tmp_path: Path, kind: s
     prompt, other, *responses = (
         rng.integers(TOKENS, size=size).astype(np.int32) for size in (9, 2, 7, 1, 12, 5)
     )
-    asked = Details(top_k=3, entropy=True, end_token_ids=(2, 5))
-    pairs = [TokenPair(prompt if place < 3 else other, each, asked) for place, each in enumerate(responses)]
+    asked = Details(top_k=3, entropy=True, end_token_ids=(2, 5), hidden="float32", named_token_ids=2)
+    named = [rng.integers(TOKENS, size=(each.size, 2)).astype(np.int32) for each in responses]
+    pairs = [
+        TokenPair(prompt if place < 3 else other, each, asked, named=ids)
+        for place, (each, ids) in enumerate(zip(responses, named, strict=True))
+    ]
     torch_engine = engine(write(kind, tmp_path))
     scored = asyncio.run(torch_engine.score(pairs))
     torch_engine.shutdown()
@@ -46,10 +50,13 @@ def test_equals_the_forward_pass_of_models_of_many_kinds(tmp_path: Path, kind: s
         ids = torch.from_numpy(np.concatenate([pair.prompt, pair.response]).astype(np.int64))
         with torch.no_grad():
             logits = model(ids[None]).logits[0, pair.prompt.size - 1 : -1, :TOKENS]
+            hidden = model.base_model(ids[None]).last_hidden_state[0, pair.prompt.size - 1 : -1]
         wanted = logits.log_softmax(-1).numpy()
         for name, expected in (
             ("teacher_logprobs", wanted[np.arange(pair.response.size), pair.response]),
             ("entropy", -(np.exp(wanted) * wanted).sum(-1)),
+            ("named_logprobs", np.take_along_axis(wanted, pair.named, 1)),
+            ("hidden_states", hidden.numpy()),
             ("teacher_end_logprobs", np.logaddexp(wanted[:, 2], wanted[:, 5])),
             ("top_logprobs", -np.sort(-wanted, axis=-1)[:, :3]),
         ):

@@ -73,7 +73,7 @@ def token_ids(raw: Raw, where: str, most: int) -> npt.NDArray[np.int32]:
         ProblemError: 422, no list of integers from 0 to 2147483647, an empty one, or one that is too long.
     """
     if (count := bytes(raw).count(b",") + 1) > most:
-        raise invalid(where, f"has {count} tokens, and {most} are the most that the model takes")
+        raise invalid(where, f"has {count} tokens, and {most} are the most")
     try:
         ids = np.array(_integers(raw), dtype=np.int64)
     except msgspec.ValidationError as error:

@@ -24,12 +24,14 @@ class TokenPair:
         response: int32 [R], R at least 1.
         details: what more is wanted.
         ranks: whether ``ranks`` are wanted too: how many tokens are at least as likely as the response's own.
+        named: int32 [R, m], tokens whose log-probs are wanted at each place, where the details say so.
     """
 
     prompt: TokenIds
     response: TokenIds
     details: Details = NO_DETAILS
     ranks: bool = False
+    named: TokenIds | None = None
 
     @property
     def length(self) -> int:
@@ -65,6 +67,7 @@ class ScoringEngine(Protocol):
     Attributes:
         max_model_len: tokens that prompt and response may have together.
         vocab_size: token ids are 0..vocab_size-1.
+        hidden_size: numbers of a hidden state.
         shares_prompts: whether neighbours in a batch with one prompt cost that prompt once.
         tells: which of `Details` may be asked for, by field.
         batches_in_flight: how many batches keep it busy; no more are given to it at a time.
@@ -74,6 +77,7 @@ class ScoringEngine(Protocol):
 
     max_model_len: int
     vocab_size: int
+    hidden_size: int
     shares_prompts: bool
     tells: frozenset[str]
     batches_in_flight: int

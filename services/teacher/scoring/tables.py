@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rlad_core import schema
-from rlad_core.client.details import NO_DETAILS, Details, answer_schema
+from rlad_core.client.details import NO_DETAILS, Details, answer_schema, names_tokens
 from rlad_core.client.errors import InvalidRequestError
 from rlad_core.client.forms import TeacherLimits
 from services.teacher.scoring.interface import Scored, ScoringEngine, ScoringError, TokenIds, TokenPair
@@ -34,12 +34,16 @@ def check_sequences(
     """Refuse a table that an engine could not score.
 
     Raises:
-        InvalidRequestError: not a SEQUENCES table; made with another tokenizer; an empty prompt or response,
-            a token id outside the vocabulary or a sequence too long, which is then named by its id.
+        InvalidRequestError: not a SEQUENCES or NAMED_SEQUENCES table; made with another tokenizer; an empty
+            prompt or response, a token id outside the vocabulary or a sequence too long, which is then named
+            by its id.
     """
     try:
         schema.validate(
-            table, schema.SEQUENCES, vocab_size=vocab_size, tokenizer_fingerprint=tokenizer_fingerprint
+            table,
+            schema.NAMED_SEQUENCES if names_tokens(table) else schema.SEQUENCES,
+            vocab_size=vocab_size,
+            tokenizer_fingerprint=tokenizer_fingerprint,
         )
     except schema.SchemaError as error:
         raise InvalidRequestError(f"{_named(table, error.row)}{error}") from error
@@ -65,8 +69,9 @@ def check_details(details: Details, engine: ScoringEngine, name: str, limits: Te
     """
     if unknown := sorted(details.fields - engine.tells):
         raise InvalidRequestError(f"{unknown[0]}: engine {name} does not tell it; engine torch does")
-    if details.top_k > limits.max_top_k:
-        raise InvalidRequestError(f"top_k: {details.top_k} is over {limits.max_top_k}, the most told here")
+    for field, asked in (("top_k", details.top_k), ("named_token_ids", details.named_token_ids)):
+        if asked > limits.max_top_k:
+            raise InvalidRequestError(f"{field}: {asked} is over {limits.max_top_k}, the most told here")
     if details.top_k > engine.vocab_size:
         raise InvalidRequestError(
             f"top_k: {details.top_k} is more than the {engine.vocab_size} tokens that the model has"
@@ -85,18 +90,21 @@ def check_details(details: Details, engine: ScoringEngine, name: str, limits: Te
 
 
 def to_pairs(table: pa.Table, details: Details = NO_DETAILS) -> Pairs:
-    """The pairs of a checked SEQUENCES table, all asking for the same details."""
-    by_prompt: dict[bytes, tuple[TokenIds, dict[bytes, tuple[TokenIds, list[int]]]]] = {}
+    """The pairs of a checked SEQUENCES or NAMED_SEQUENCES table, all asking for the same details."""
+    by_prompt: dict[bytes, tuple[TokenIds, dict[tuple[bytes, ...], tuple[int, list[int]]]]] = {}
     prompts, responses = (_rows(table.column(c)) for c in ("prompt_token_ids", "response_token_ids"))
+    named = _rows(table.column("named_token_ids")) if details.named_token_ids else None
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         _, same_prompt = by_prompt.setdefault(prompt.tobytes(), (prompt, {}))
-        same_prompt.setdefault(response.tobytes(), (response, []))[1].append(row)
+        key = (response.tobytes(),) if named is None else (response.tobytes(), named[row].tobytes())
+        same_prompt.setdefault(key, (row, []))[1].append(row)
     pairs: list[TokenPair] = []
     row_to_pair = np.empty(table.num_rows, dtype=np.int64)
     for prompt, same_prompt in by_prompt.values():
-        for response, rows in same_prompt.values():
+        for first, rows in same_prompt.values():
             row_to_pair[rows] = len(pairs)
-            pairs.append(TokenPair(prompt, response, details))
+            ids = None if named is None else named[first].reshape(-1, details.named_token_ids)
+            pairs.append(TokenPair(prompt, responses[first], details, named=ids))
     return Pairs(pairs, row_to_pair)
 
 

@@ -21,7 +21,7 @@ from rlad_core.language_model.head import OutputHead
 from rlad_core.language_model.loading import load_causal_lm
 from rlad_core.language_model.plain_forward import compare_with_plain, plain_logprobs, probe_pairs
 from services.teacher.scoring.attention import ATTENTION
-from services.teacher.scoring.interface import Scored, ScoringError, TokenPair
+from services.teacher.scoring.interface import Scored, ScoringError, TokenIds, TokenPair
 from services.teacher.scoring.packing import Packed, pack_sharing_prompts
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -46,7 +46,7 @@ class TorchEngine:
     """
 
     shares_prompts = True
-    tells = frozenset({"top_k", "entropy", "end_token_ids"})
+    tells = frozenset({"top_k", "entropy", "end_token_ids", "named_token_ids", "hidden"})
     # One in the pass and one that is packed meanwhile.
     batches_in_flight = 2
 
@@ -76,6 +76,7 @@ class TorchEngine:
             self._model = self._thread.submit(self._load, model, DTYPES[dtype]).result()
             self._head = OutputHead(self._model, tokens)
             self.vocab_size = self._head.tokens
+            self.hidden_size = int(self._model.config.get_text_config().hidden_size)
             self._chunk_size = max(1, min(1024, logits_memory_bytes // (4 * self._head.rows)))
             self._thread.submit(self._compare_with_plain_forward).result()
         except BaseException:
@@ -137,10 +138,12 @@ class TorchEngine:
         ).last_hidden_state[0][packed.predictor_index.to(self._device)]
         targets = packed.targets.to(self._device)
         scored, end = list[Scored](), 0
-        for (details, ranks), alike in groupby(batch, key=lambda pair: (pair.details, pair.ranks)):
-            sizes = [pair.response.size for pair in alike]
+        for (details, ranks), same in groupby(batch, key=lambda pair: (pair.details, pair.ranks)):
+            pairs = list(same)
+            sizes = [pair.response.size for pair in pairs]
             rows = slice(end, end := end + sum(sizes))
-            told = self._told(hidden[rows], targets[rows], details, ranks)
+            named = [pair.named for pair in pairs if pair.named is not None]
+            told = self._told(hidden[rows], targets[rows], details, ranks, named)
             bounds = [0, *accumulate(sizes)]
             scored += [
                 Scored({name: numbers[start:stop] for name, numbers in told.items()})
@@ -149,7 +152,12 @@ class TorchEngine:
         return scored
 
     def _told(
-        self, hidden: torch.Tensor, targets: torch.Tensor, details: Details, ranks: bool
+        self,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        details: Details,
+        ranks: bool,
+        named: Sequence[TokenIds],
     ) -> dict[str, npt.NDArray[Any]]:
         """What is wanted about each of these places, by column."""
         if details == NO_DETAILS and not ranks:
@@ -164,9 +172,14 @@ class TorchEngine:
             entropy=details.entropy,
             end_ids=ends,
             ranks=ranks,
+            named_ids=torch.from_numpy(np.concatenate(named)).long().to(self._device) if named else None,
         )
         if "top_token_ids" in told:
             told["top_token_ids"] = told["top_token_ids"].int()
+        if details.hidden == "float32":
+            told["hidden_states"] = hidden.float()
+        elif details.hidden == "bfloat16":
+            told["hidden_states_bfloat16"] = hidden.bfloat16().view(torch.uint16)
         return {name: values.cpu().numpy() for name, values in told.items()}
 
     def _load(self, model: str, dtype: torch.dtype) -> Any:

@@ -80,6 +80,7 @@ class VllmEngine:
         positions = int(text_config.max_position_embeddings)
         self.max_model_len = max_model_len
         self.vocab_size = tokens
+        self.hidden_size = int(text_config.hidden_size)
         if self.max_model_len >= positions:
             # vLLM counts the generated token too. It is never fed back, so no position beyond the model's
             # range is computed, and the longest sequence can be scored as well.
