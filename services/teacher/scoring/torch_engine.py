@@ -20,6 +20,7 @@ from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.language_model.head import OutputHead
 from rlad_core.language_model.loading import load_causal_lm
 from rlad_core.language_model.plain_forward import compare_with_plain, plain_logprobs, probe_pairs
+from rlad_core.norms import lean_norms
 from services.teacher.scoring.attention import ATTENTION
 from services.teacher.scoring.interface import Scored, ScoringError, TokenIds, TokenPair
 from services.teacher.scoring.packing import Packed, pack_sharing_prompts
@@ -186,6 +187,8 @@ class TorchEngine:
         loaded: Any = load_causal_lm(
             model, dtype=dtype, attention=ATTENTION, max_length=self.max_model_len, advice=_ADVICE
         )
+        if self._device.type == "cpu":
+            lean_norms(loaded)
         return loaded.requires_grad_(False).to(self._device)
 
     @torch.inference_mode()
