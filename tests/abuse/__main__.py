@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     effort = Effort(long=asked.long, requests=requests)
     with (
         tempfile.TemporaryDirectory(prefix="abuse-") as folder,
-        serving(Path(folder) / "log", "all", *_few_places()) as (target, _),
+        serving(Path(folder) / "log", "all", *_settings(folder)) as (target, _),
     ):
         rows = [_row(name, target, effort) for name in asked.only or ALL]
     print("\n| attack | sent | what came of it |\n|---|---|---|")
@@ -42,13 +42,13 @@ def main(arguments: list[str]) -> int:
     return int(any(row[2].startswith("HARM") for row in rows))
 
 
-def _few_places() -> list[str]:
-    """Settings with which a few hundred clients are too many."""
+def _settings(folder: str) -> list[str]:
+    """With which a few hundred clients are too many, and jobs are taken."""
     half = overload.PLACES // 2
+    places = ("max_ongoing_requests", "max_queued_requests")
     return [
-        f"--set={service}.{name}={half}"
-        for service in SERVICES
-        for name in ("max_ongoing_requests", "max_queued_requests")
+        *(f"--set={service}.{name}={half}" for service in SERVICES for name in places),
+        *(f"--set={service}.jobs_dir={folder}/jobs-{service}" for service in SERVICES),
     ]
 
 
