@@ -10,15 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from served_app import READER
+from small_tokenizer import READER as SMALL
+from small_tokenizer import TEXTS, WORDS
 
 from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.errors import LimitError, UnknownNameError
 from rlad_core.client.forms import JSON, ScoreAnswer, TeacherLimits
 from rlad_core.client.rollout_forms import RolloutLimits
 from services.rollout import http as rollout
+from services.rollout.openai import chats
+from services.rollout.openai import completions as written
 from services.serve.http.bodies import Body, documents
 from services.serve.http.problems import ProblemError
 from services.teacher import http as teacher
+from services.teacher.openai import completions as scored
+from services.teacher.openai import sequence_logprobs
 from services.verifier import http as verifier
 from services.verifier.settings import VerifierLimits
 
@@ -39,6 +45,26 @@ FORMS: dict[str, tuple[Any, Any, Read]] = {
         verifier.EXAMPLE,
         partial(verifier.read_request, tasks={"my_task": None}, limits=VerifierLimits()),
     ),
+    "completions of a teacher": (
+        scored.Documented,
+        {"prompt": [[4, 5]], "echo": True, "logprobs": 1, "max_tokens": 0, "temperature": 0},
+        lambda body: scored.read(body, SMALL, len(WORDS), TeacherLimits()),
+    ),
+    "sequence log-probs": (
+        sequence_logprobs.SequenceLogprobsRequest,
+        {"sequences": [[4, 5, 6]], "prompt_lengths": [1], "temperature": 1.0, "response_format": "json"},
+        lambda body: sequence_logprobs.read(body, SMALL, len(WORDS), TeacherLimits()),
+    ),
+    "completions": (
+        written.Documented,
+        {"prompt": "Mia is", "n": 1, "temperature": 0, "stop": ["a"], "stream": True, "stream_options": {}},
+        lambda body: written.read(body, SMALL, TEXTS, len(WORDS), RolloutLimits()),
+    ),
+    "chats": (
+        chats.Documented,
+        {"messages": [{"role": "user", "content": "Mia"}], "logprobs": True, "top_logprobs": 1, "n": 1},
+        lambda body: chats.read(body, SMALL, TEXTS, len(WORDS), RolloutLimits()),
+    ),
 }
 #: Refusals of what no schema can say: what texts come to, names of each other's rows, and what is left out in
 #: one place and must then stand in another.
@@ -50,6 +76,11 @@ MEANINGS = (
     "missing, here",
     "'Words' object has no attribute",  # no chat template
     "solves no prompts",
+    "the vocabulary has ids",
+    "the most told here",
+    "leave none of",
+    "numbers for",
+    "and the sequence has",
 )
 
 
@@ -125,7 +156,19 @@ def _change(data: st.DataObject, holder: Any, key: Any) -> None:
         case "take":
             del holder[key]
         case _ if isinstance(holder, dict):
-            added = ["extra", "id", "gold", "prompt", "response", "seed", "temperature", "training", "top_k"]
+            added = [
+                "extra",
+                "id",
+                "gold",
+                "prompt",
+                "response",
+                "seed",
+                "temperature",
+                "training",
+                "top_k",
+                "n",
+                "stop",
+            ]
             holder[data.draw(st.sampled_from(added))] = json.loads(data.draw(ODD))
 
 

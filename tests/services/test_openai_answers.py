@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from small_tokenizer import LONGEST, READER, TEXTS, WORDS
 
 from rlad_core.client.errors import LimitError
 from rlad_core.client.rollout_forms import RolloutLimits
@@ -15,26 +14,7 @@ from services.rollout.openai import answering, chats, completions
 from services.rollout.writing import Token, Written, token_of
 from services.serve.http.bodies import Body
 from services.serve.http.problems import ProblemError
-from services.serve.http.texts import Reader
-from services.serve.token_texts import TokenTexts
 
-WORDS = ["<unk>", "<end>", "user", ":", "Mia", "is", "a", "knight", "knave"]
-LONGEST = 12
-
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        eos_token="<end>",
-        unk_token="<unk>",
-        chat_template="{% for m in messages %}{{ m.role }} : {{ m.content }} {% endfor %}",
-    )
-
-
-TOKENIZER = make_tokenizer()
-READER, TEXTS = Reader.of(TOKENIZER, LONGEST), TokenTexts(TOKENIZER)
 LIMITS = RolloutLimits(max_responses_per_request=6)
 
 

@@ -13,8 +13,9 @@ from services.rollout.writing import Token, Wish, Written
 from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Message, PromptIn, Reader, refuse_over
+from services.serve.openai.forms import rules, unless
 from services.serve.openai.prompts import Prompt
-from services.serve.openai.sampling import Positive, SamplingForm, TopCount, stops
+from services.serve.openai.sampling import RULES, Positive, SamplingForm, TopCount, stops
 from services.serve.token_texts import TokenTexts
 
 _MOST_MESSAGES = 4096
@@ -67,6 +68,10 @@ class ChatRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
             )
 
 
+Documented = Annotated[
+    ChatRequest, rules(*RULES, unless("top_logprobs", {"type": "integer"}, "logprobs", {"const": True}))
+]
+"""With what is refused of several fields together."""
 EXAMPLE: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 8}
 
 

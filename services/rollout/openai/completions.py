@@ -14,10 +14,10 @@ from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import to_form
 from services.serve.http.texts import Reader, refuse_over
 from services.serve.openai import prompts
-from services.serve.openai.forms import BestOf
+from services.serve.openai.forms import BestOf, rules
 from services.serve.openai.logprobs import by_id, by_name
 from services.serve.openai.prompts import Prompt, PromptField
-from services.serve.openai.sampling import SamplingForm, TopCount, stops
+from services.serve.openai.sampling import RULES, SamplingForm, TopCount, stops
 from services.serve.token_texts import TokenTexts
 
 _OBJECTS = 64
@@ -53,6 +53,19 @@ class CompletionRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
             raise ValueError("echo: log-probs of a prompt are a teacher's to tell; leave out one of the two")
 
 
+Documented = Annotated[
+    CompletionRequest,
+    rules(
+        *RULES,
+        {
+            "anyOf": [
+                {"properties": {"echo": {"enum": [False, None]}}},
+                {"properties": {"logprobs": {"type": "null"}}},
+            ]
+        },
+    ),
+]
+"""With what is refused of several fields together."""
 EXAMPLE: dict[str, Any] = {"prompt": [11, 12, 13], "max_tokens": 8, "temperature": 1.0}
 
 

@@ -47,7 +47,7 @@ class OpenAIRoutes:
 
     @http.post(
         "/v1/completions",
-        **documents(completions.CompletionRequest, Completion, completions.EXAMPLE, openai=True, arrow=False),
+        **documents(completions.Documented, Completion, completions.EXAMPLE, openai=True, arrow=False),
     )
     async def complete(self, request: Request) -> Response:
         """Go on with prompts, in OpenAI's form."""
@@ -55,7 +55,7 @@ class OpenAIRoutes:
 
     @http.post(
         "/v1/chat/completions",
-        **documents(chats.ChatRequest, ChatCompletion, chats.EXAMPLE, openai=True, arrow=False),
+        **documents(chats.Documented, ChatCompletion, chats.EXAMPLE, openai=True, arrow=False),
     )
     async def chat(self, request: Request) -> Response:
         """Go on with a chat, in OpenAI's form; it goes through the model's chat template."""

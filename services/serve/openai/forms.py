@@ -4,7 +4,7 @@ A parameter that would change the answer and is not offered is refused, unless i
 changes nothing: clients send many at their defaults.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -25,3 +25,19 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
 
 BestOf = Annotated[int, Meta(ge=1, le=1, description=_NOT_OFFERED + "1 changes nothing.")]
 """Of completions, as well as ``suffix``, which is null."""
+
+
+def unless(field: str, given: dict[str, Any], other: str, needed: dict[str, Any]) -> dict[str, Any]:
+    """For the OpenAPI document, what a form refuses of two fields together: `field` is not
+    `given`, unless `other` is there and `needed`.
+
+    Args:
+        given, needed: JSON schemas.
+    """
+    without = {"not": {"properties": {field: given}, "required": [field]}}
+    return {"anyOf": [without, {"properties": {other: needed}, "required": [other]}]}
+
+
+def rules(*each: dict[str, Any]) -> Meta:
+    """Beside a form in the OpenAPI document: all of these hold."""
+    return Meta(extra_json_schema={"allOf": list(each)})

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from services.serve.http.json_forms import decode, invalid
-from services.serve.openai.forms import OpenAIForm
+from services.serve.openai.forms import OpenAIForm, unless
 
 _MOST_STOPS = 16
 
@@ -57,6 +57,18 @@ class SamplingForm(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
             raise ValueError(f"n: {self.n} choices of temperature 0 would be equal; write 1")
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options: without stream there is nothing that they are about")
+
+
+RULES: tuple[dict[str, Any], ...] = (
+    {
+        "anyOf": [
+            {"properties": {"n": {"enum": [1, None]}}},
+            {"properties": {"temperature": {"anyOf": [{"type": "null"}, {"exclusiveMinimum": 0}]}}},
+        ]
+    },
+    unless("stream_options", {"type": "object"}, "stream", {"const": True}),
+)
+"""What is refused of several fields together, for the OpenAPI document."""
 
 
 def stops(stop: Raw | UnsetType) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Reader
 from services.serve.openai import prompts
-from services.serve.openai.forms import BestOf, OpenAIForm
+from services.serve.openai.forms import BestOf, OpenAIForm, rules
 from services.serve.openai.prompts import Prompt, PromptField
 from services.teacher.openai.places import check_told
 from services.teacher.scoring.interface import TokenIds, TokenPair
@@ -83,6 +83,26 @@ class CompletionRequest(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
         return self.prompt_logprobs is not None or (self.echo and self.logprobs is not None)
 
 
+_GIVEN = {"type": "integer"}
+Documented = Annotated[
+    CompletionRequest,
+    rules(
+        {
+            "anyOf": [
+                {"not": {"properties": {"max_tokens": {"const": 0}}, "required": ["max_tokens"]}},
+                {"properties": {"echo": {"const": True}}, "required": ["echo"]},
+                {"properties": {"prompt_logprobs": _GIVEN}, "required": ["prompt_logprobs"]},
+            ]
+        },
+        {
+            "anyOf": [
+                {"properties": {"temperature": {"enum": [0, 1, None]}}},
+                {"properties": {"prompt_logprobs": {"type": "null"}}},
+            ]
+        },
+    ),
+]
+"""With what is refused of several fields together."""
 EXAMPLE: dict[str, Any] = {"prompt": [[11, 12, 13]], "echo": True, "logprobs": 1, "max_tokens": 0}
 
 

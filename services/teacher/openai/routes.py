@@ -45,7 +45,7 @@ class OpenAIRoutes:
 
     @http.post(
         "/v1/completions",
-        **documents(completions.CompletionRequest, Completion, completions.EXAMPLE, openai=True, arrow=False),
+        **documents(completions.Documented, Completion, completions.EXAMPLE, openai=True, arrow=False),
     )
     async def complete(self, request: Request) -> Response:
         """Score prompts in OpenAI's form: log-probs of their tokens with `echo` and `logprobs`, or with
