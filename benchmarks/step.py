@@ -120,6 +120,7 @@ def main(
     steps: Annotated[int, typer.Option(min=2, help="The first warms up and isn't counted.")] = 4,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     sequences: Annotated[int, typer.Option(min=1, help="That TRL trains at once.")] = 64,
+    replicas: Annotated[int, typer.Option(min=1, help="Of our engine, which share the threads.")] = 1,
     kept: Annotated[bool, typer.Option("--kept", help="TRL keeps its activations.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="Both sides compute in bfloat16.")] = False,
 ) -> None:
@@ -132,6 +133,7 @@ def main(
             write_sampler(shape, folder / "model", 300 if responses == "long-tailed" else None)
             model = str(folder / "model")
         made = recipe(model, "step", str(folder / "runs"), longest, prompts, group, steps, threads)
+        made["rollout"] |= {"num_replicas": replicas, "threads": max(1, threads // replicas)}
         if bf16:
             made["policy"]["dtype"] = "bfloat16"
         rows = ours(made, folder)[1:]
@@ -147,7 +149,7 @@ def main(
                 {
                     "model": resolve_model(model), "prompts": messages_of(RunConfig.model_validate(made)),
                     "group": group, "longest": longest, "prompts_per_step": prompts, "steps": steps,
-                    "threads": threads, "sequences": sequences, "bf16": bf16,
+                    "threads": threads, "sequences": min(sequences, prompts * group), "bf16": bf16,
                     "more": {"gradient_checkpointing": False} if kept else {},
                 },
             )  # fmt: skip

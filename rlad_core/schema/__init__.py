@@ -47,6 +47,7 @@ from rlad_core.schema.labels import (
     tokenizer_fingerprint,
 )
 from rlad_core.schema.storage import from_ipc, from_parquet, to_ipc, to_parquet
+from rlad_core.schema.taking import take_rows
 from rlad_core.schema.token_values import TokenValue
 from rlad_core.schema.validation import sequence_ids, validate
 
@@ -78,6 +79,7 @@ __all__ = [
     "list_column",
     "name_of",
     "sequence_ids",
+    "take_rows",
     "text_fingerprint",
     "to_ipc",
     "to_parquet",

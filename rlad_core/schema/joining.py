@@ -10,6 +10,7 @@ from rlad_core.schema.columns import single_chunk
 from rlad_core.schema.declarations import EXPERIENCE, RESPONSES, SEQUENCES, made_by
 from rlad_core.schema.errors import SchemaError
 from rlad_core.schema.labels import fingerprint_of
+from rlad_core.schema.taking import take_rows
 from rlad_core.schema.validation import first_repeat, quote, sequence_ids
 from rlad_core.turn import opened_by
 
@@ -130,4 +131,4 @@ def _take(
     if exact and len(have) > len(wanted):
         unknown = have.filter(pc.invert(pc.is_in(have, value_set=wanted))).to_pylist()
         raise SchemaError(f"rows for {quote(unknown)}, which no rollout has", schema=name, column=key)
-    return table.take(positions)
+    return take_rows(table, positions.to_numpy(zero_copy_only=False))

@@ -262,7 +262,9 @@ class ExperienceCollector:
         facts.numbers["trained_tokens"] = int(schema.lengths(table.column("response_token_ids")).sum())
         telemetry.waiting("update", len(table))
         ends = self._ends.outcome
-        shards = [Shard(step, ray.put(table.take(plan.rows)), plan, facts, ends) for plan in plans]
+        shards = [
+            Shard(step, ray.put(schema.take_rows(table, plan.rows)), plan, facts, ends) for plan in plans
+        ]
         return _Batch(positions, shards)
 
     def _teaches(self, group: Group, objective: Objective) -> bool:

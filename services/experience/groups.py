@@ -132,7 +132,8 @@ def join_groups(
     """
     if not groups:
         return schema.EXPERIENCE.empty_table(), []
-    rollouts = pa.concat_tables([group.rollouts for group in groups])
+    # Joined into one chunk here, once: whoever looks at a column of many chunks copies it.
+    rollouts = pa.concat_tables([group.rollouts for group in groups]).combine_chunks()
     rewards = pa.concat_tables([group.rewards for group in groups])
     scores = [group.teacher_scores for group in groups if group.teacher_scores is not None]
     reward_of = dict(zip(rewards["sequence_id"].to_pylist(), rewards["reward"].to_pylist(), strict=True))
@@ -145,7 +146,7 @@ def join_groups(
         prompts=prompts,
         rewards=rewards,
         advantages=dict(zip(ids, advantages.tolist(), strict=True)),
-        teacher_scores=pa.concat_tables(scores) if scores else None,
+        teacher_scores=pa.concat_tables(scores).combine_chunks() if scores else None,
     )
     return experience, group_ids
 
