@@ -1,8 +1,8 @@
 """RMSNorm in few passes over memory, where nothing fuses what transformers writes.
 
 Between products of matrices a small model on CPUs waits for memory. transformers' RMSNorm reads or writes a
-layer's activations some six times forward, and its automatic gradient about twice as often; that was a fifth
-of an update of the shipped student. Here they are three and five:
+layer's activations some six times forward, and its automatic gradient about twice as often. Here they are
+three and five (docs/performance.md has the times):
 
     r = 1 / sqrt(mean(x^2) + eps)      n = x * r      y = w * n
     dx = r * (g - n * mean(g * n)) with g = w * dy         dw = sum(n * dy)
