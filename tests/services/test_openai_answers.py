@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -104,7 +104,7 @@ def test_whole_completions() -> None:
 
 
 def events(asked: Any, pieces: list[tuple[int, Written]]) -> list[Any]:
-    async def coming() -> AsyncIterator[tuple[int, Written]]:
+    async def coming() -> AsyncGenerator[tuple[int, Written], None]:
         for piece in pieces:
             yield piece
 

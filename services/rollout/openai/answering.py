@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import orjson
@@ -76,7 +77,7 @@ def whole(asked: Asked, written: list[list[Written]], body: Body, model: str) ->
 
 
 async def events(
-    asked: Asked, pieces: AsyncIterator[tuple[int, Written]], model: str
+    asked: Asked, pieces: AsyncGenerator[tuple[int, Written], None], model: str
 ) -> AsyncGenerator[bytes, None]:
     """The answer as events.
 
@@ -87,13 +88,15 @@ async def events(
     head = answers.head(asked.chunk_kind, asked.prefix, model)
     count = asked.form.n or 1
     told: dict[int, list[Token]] = {}
-    async for place, piece in pieces:
-        index = place * count + piece.index
-        if index not in told and (beginning := asked.begin(place)) is not None:
-            yield _event(head, [{"index": index, **beginning, "finish_reason": None}])
-        before = told.setdefault(index, [])
-        yield _event(head, [{"index": index, **asked.choice(place, piece, before, whole=False)}])
-        before.extend(piece.tokens)
+    # Closed with this one: who leaves early frees the engine.
+    async with aclosing(pieces):
+        async for place, piece in pieces:
+            index = place * count + piece.index
+            if index not in told and (beginning := asked.begin(place)) is not None:
+                yield _event(head, [{"index": index, **beginning, "finish_reason": None}])
+            before = told.setdefault(index, [])
+            yield _event(head, [{"index": index, **asked.choice(place, piece, before, whole=False)}])
+            before.extend(piece.tokens)
     options = asked.form.stream_options
     if options is not None and options.include_usage:
         tokens = sum(map(len, told.values()))

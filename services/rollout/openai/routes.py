@@ -82,7 +82,8 @@ class OpenAIRoutes:
             return await asyncio.to_thread(answering.whole, asked, written, body, self._served.name)
 
     async def _whole(self, wish: Wish) -> list[Written]:
-        return [piece async for piece in self._write(wish, in_pieces=False)]
+        written = [piece async for piece in self._write(wish, in_pieces=False)]
+        return sorted(written, key=lambda piece: piece.index)
 
     async def _pieces(self, wishes: list[Wish]) -> AsyncGenerator[tuple[int, Written], None]:
         """What is written to each of several prompts, as it comes."""
