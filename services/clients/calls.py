@@ -25,13 +25,21 @@ TRANSIENT = (
 """A replica is gone or full. Serve starts another; our requests are idempotent, so asking again is safe."""
 
 
-async def call(method: DeploymentHandle, *args: Any, timeout_s: float, what: str, **kwargs: Any) -> Any:
+async def call(
+    method: DeploymentHandle,
+    *args: Any,
+    timeout_s: float,
+    what: str,
+    also: tuple[type[Exception], ...] = (),
+    **kwargs: Any,
+) -> Any:
     """Call a deployment's method, again if its replica went away, until it answers.
 
     Args:
         method: such as ``handle.score``.
         timeout_s: limit for all attempts together.
         what: what is waited for, for the error.
+        also: further errors after which it is asked again.
 
     Raises:
         TimeoutError: naming ``what`` and the last fault; or the deployment's own, as it is.
@@ -41,14 +49,14 @@ async def call(method: DeploymentHandle, *args: Any, timeout_s: float, what: str
     try:
         async with limit:
             async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(TRANSIENT),
+                retry=retry_if_exception_type((*TRANSIENT, *also)),
                 wait=wait_random_exponential(multiplier=0.5, max=10),
                 reraise=True,
             ):
                 with attempt:
                     try:
                         return await method.remote(*args, **kwargs)
-                    except TRANSIENT as error:
+                    except (*TRANSIENT, *also) as error:
                         last = error
                         raise
     except TimeoutError as error:

@@ -7,6 +7,7 @@ from rlad_core.schema import to_responses
 from services.base.telemetry import span
 from services.clients.calls import call
 from services.rollout.settings import SamplingSettings
+from services.weights.held_policy import StaleReplicaError
 
 
 class Responses:
@@ -17,11 +18,19 @@ class Responses:
             models elsewhere answer.
         verifier: handle of the verifier service.
         timeout_s: limit for each call.
+        pushed: the learner pushes weights. A replica that was replaced has none until the next update, and
+            others answer in its place.
     """
 
     def __init__(
-        self, rollout: DeploymentHandle | None, verifier: DeploymentHandle, timeout_s: float
+        self,
+        rollout: DeploymentHandle | None,
+        verifier: DeploymentHandle,
+        timeout_s: float,
+        *,
+        pushed: bool = False,
     ) -> None:
+        self._also = (StaleReplicaError,) if pushed else ()
         self._rollout = rollout
         self._verifier = verifier
         self._timeout_s = timeout_s
@@ -45,6 +54,7 @@ class Responses:
             min_version=version,
             timeout_s=self._timeout_s,
             what="rollouts",
+            also=self._also,
         )
 
     async def judge(self, rollouts: pa.Table, prompts: pa.Table) -> pa.Table:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rlad_core.config import EvaluationRecipe
+from rlad_core.config import EvaluationRecipe, RunConfig
 from rlad_core.evaluation import ANSWERS, EvaluationRow, rows_of
 from rlad_core.prompt_stream import PromptTables, Selection, held_out_prompts, tasks_of
 from services.base import telemetry
@@ -46,7 +46,8 @@ class Evaluator:
             telemetry.configure_logging(Path(run_dir), level=recipe.telemetry.log_level)
         self._recipe = recipe
         names = ServiceNames(recipe.name)
-        self._services = Responses(names.rollout(), names.verifier(), recipe.rollout.timeout_s)
+        pushed = isinstance(recipe, RunConfig) and recipe.weights.transfer != "object_store"
+        self._services = Responses(names.rollout(), names.verifier(), recipe.rollout.timeout_s, pushed=pushed)
         self._answers = ANSWERS.empty_table()
         self._stop_token_ids = recipe.policy.stop_token_ids or ()
         with loading():

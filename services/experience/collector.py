@@ -308,6 +308,7 @@ class ExperienceCollector:
             names.demonstrator() if demonstrates else names.rollout(),
             names.verifier(),
             self._config.rollout.timeout_s,
+            pushed=self._config.weights.transfer != "object_store",
         )
         # What demonstrates is no policy that could learn to be shorter.
         judged = unchanged if demonstrates else judged_by(self._config)

@@ -94,11 +94,13 @@ class Learner:
             dist.barrier()
 
     def _store(self, version: int) -> None:
-        state = {name: tensor for name, tensor in self.weights if self.rank == 0}
         if self.rank == 0:
             limit_s = self.config.weights.timeout_s
-            publish(self.services.policy_store, version, state, limit_s)
+            publish(self.services.policy_store, version, self.weights, limit_s)
             sync(self.services.rollout(), version, self.config.rollout.num_replicas, limit_s)
+        else:
+            for _ in self.weights:  # a collective call
+                pass
 
     def evaluate(self, when: str, step: int) -> None:
         """Measure accuracy on the held-out prompts (rank 0; the others wait at the next collective call)."""

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 import pyarrow as pa
+import ray
 from fastapi import Request, Response
 from ray import serve
 from ray.serve import Application
@@ -110,7 +111,8 @@ class RolloutService(OpenAIRoutes):
         store = None
         if args.policy_store is not None and args.transfer == "object_store":
             store = policy_store(args.policy_store)
-        self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s, tell)
+        node = ray.get_runtime_context().get_node_id()
+        self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s, tell, node)
         # Before Serve routes anything here: a restarted replica must not begin with version 0.
         await self._held.start()
         self._intake = Intake(SERVICE, self.check_health, "the engine", args)
@@ -230,7 +232,12 @@ class RolloutService(OpenAIRoutes):
         return self._intake.in_work
 
     async def policy_version(self) -> ReplicaReport:
-        """What this replica serves with."""
+        """What this replica serves with.
+
+        Raises:
+            RuntimeError: its weights are unsound.
+        """
+        self._held.refuse_if_broken()
         return self._held.report
 
     async def unfinished(self) -> int:

@@ -9,12 +9,12 @@ is for good, since part of the weights may be new; its engine is shut down, so t
 """
 
 import asyncio
-import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from rlad_core.waiting import limit
-from services.weights.store import Publication, ReplicaReport, write_image
+from services.weights.image import check
+from services.weights.store import Publication, ReplicaReport
 
 
 class StaleReplicaError(RuntimeError):
@@ -41,6 +41,7 @@ class HeldPolicy:
         store: handle of the `PolicyStore` to pull from; None where there is none, or the learner pushes.
         timeout_s: limit of every wait.
         on_version: told each version that the engine comes to hold, for metrics.
+        node: Ray's id of the node that it runs on.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class HeldPolicy:
         store: Any | None,
         timeout_s: float,
         on_version: Callable[[int], None] = lambda version: None,
+        node: str = "",
     ) -> None:
         self._engine = engine
         self._replica = replica
         self._store = store
         self._timeout_s = timeout_s
         self._on_version = on_version
+        self._node = node
         self._broken: str | None = None
         self._updating = asyncio.Lock()
         self._overdue: asyncio.TimerHandle | None = None
@@ -146,15 +149,15 @@ class HeldPolicy:
     async def _install_once(self, publication: Publication) -> None:
         async with self._updating:
             self.refuse_if_broken()
+            assert self._store is not None
             version, checksum = publication.version, publication.checksum
             if (self.report["version"], self.report["checksum"]) == (version, checksum):
                 return
-            image = await self._wait(publication.image)
-            path = await asyncio.to_thread(write_image, publication, image)
-            try:
-                await self._guard(f"loading policy version {version}", self._replace(version, path))
-            finally:
-                os.unlink(path)
+            path = await self._wait(self._store.path.remote(version, self._node))
+            if not isinstance(path, str):  # it is being fetched from another node
+                path = await self._wait(path)
+            await asyncio.to_thread(check, path, version, checksum)
+            await self._guard(f"loading policy version {version}", self._replace(version, path))
             self._hold(version, checksum)
 
     def _hold(self, version: int, checksum: str | None) -> None:

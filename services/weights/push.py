@@ -8,23 +8,26 @@ The transports are vLLM's own, with a trainer side and a worker side; here is wh
       every rank: gathers its tensors;  rank 0: receive_weights on every replica, at the same time
       rank 0: end_update(version) on every replica -> generation goes on
 
-A replica that starts between two updates has no weights but those of its folder and nothing to pull from, so
-it refuses requests for newer ones until the next update takes it in. Where that is too late, use
-``object_store``. Weights that were pushed have no checksum: they never exist as one image.
+A replica that starts between two updates has no weights but those of its folder and nothing to pull from. So
+it refuses requests for newer ones, which the others answer, until the next update takes it in. An update waits
+for replicas that are being replaced; one that a replica ends early is begun anew with a new group. Weights that
+were pushed have no checksum: they never exist as one image.
 """
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 import torch
 import torch.distributed as dist
+from ray.serve.exceptions import DeploymentUnavailableError
 
 from rlad_core.config import RunConfig
-from rlad_core.language_model.image import TensorSpec
 from services.serve.cluster import NAMESPACE
+from services.weights.gathered import GatheredWeights
 from services.weights.store import ReplicaReport, WeightSyncError, reason
 
 if TYPE_CHECKING:
@@ -32,20 +35,12 @@ if TYPE_CHECKING:
     from vllm.distributed.weight_transfer.base import (
         TrainerInitInfo,
         TrainerWeightTransferEngine,
-        WeightSource,
     )
 
 Transport = Literal["nccl", "sharded_rdt"]
-
-
-class GatheredWeights(Protocol):
-    """Every parameter of the policy, known beforehand and gathered one at a time (a collective call)."""
-
-    def specs(self) -> list[TensorSpec]:
-        """What comes, in its order."""
-
-    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Name and tensor."""
+_PAUSE_S = 0.5
+_PATIENCE = 3
+"""Time limits until an update is given up: a replica breaks within one, and is replaced."""
 
 
 class WeightPush:
@@ -75,6 +70,7 @@ class WeightPush:
     ) -> None:
         self._transport = transport
         self._source = _source(weights)
+        self._timeout_s = timeout_s
         self._replicas = ReplicaGroup(handle, num_replicas, timeout_s)
         self._num_workers = num_replicas * workers_per_replica
         self._workers_per_replica = workers_per_replica
@@ -88,27 +84,49 @@ class WeightPush:
             The replicas' reports on rank 0, nothing elsewhere.
 
         Raises:
-            WeightSyncError: naming the replicas that failed; they are broken and will be replaced.
+            WeightSyncError: naming the replicas that failed, after some attempts.
         """
-        if self._sender is None or self._group_changed():
-            self._connect()
-        assert self._sender is not None
+        deadline = time.monotonic() + _PATIENCE * self._timeout_s
         self._replicas.version = version
-        self._sender.send_weights()
+        while (fault := self._send()) is not None:
+            # Whoever holds a part of this update breaks, and Serve replaces it: a new group takes all of it.
+            self._disconnect()
+            if _from_rank_0(time.monotonic() > deadline):
+                raise WeightSyncError(f"policy version {version} did not reach the replicas: {fault}")
+            time.sleep(_PAUSE_S)
         return self._replicas.reports
 
-    def _group_changed(self) -> bool:
-        """Whether replicas came or went; the same answer on every rank."""
-        changed = [self._replicas.changed() if _rank() == 0 else None]
-        if dist.is_initialized():
-            dist.broadcast_object_list(changed, src=0)
-        return bool(changed[0])
+    def _send(self) -> str | None:
+        """One attempt; on every rank what went wrong with it on rank 0, or None."""
+        changed: bool | str = self._sender is None
+        if self._sender is not None and _rank() == 0:
+            changed = self._replicas.changed_or_why_not()
+        changed = _from_rank_0(changed)
+        if isinstance(changed, str):
+            return changed
+        fault: str | None = None
+        self._source.begin()
+        try:
+            if changed:
+                self._connect()
+            assert self._sender is not None
+            self._sender.send_weights()
+        except WeightSyncError as error:
+            # The other ranks go through all of the weights, and gathering one takes every rank.
+            fault = str(error)
+            self._source.finish()
+        told: str | None = _from_rank_0(fault)
+        return told
+
+    def _disconnect(self) -> None:
+        if self._sender is not None:
+            self._sender.shutdown()
+            self._sender = None
 
     def _connect(self) -> None:
         from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
 
-        if self._sender is not None:
-            self._sender.shutdown()
+        self._disconnect()
         self._sender = WeightTransferTrainerFactory.trainer_init(
             self._init_info(), client=self._replicas, source=self._source
         )
@@ -149,16 +167,24 @@ def weight_push(config: RunConfig, weights: GatheredWeights, handle: "Deployment
     )
 
 
-def _source(weights: GatheredWeights) -> "WeightSource":
-    """The same, as vLLM's transports want it."""
+def _source(weights: GatheredWeights) -> Any:
+    """The same as vLLM's transports want it, and able to go through what an attempt left undone."""
     from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
     class Source(WeightSource):
+        def begin(self) -> None:
+            self._going: Iterator[tuple[str, torch.Tensor]] | None = None
+
+        def finish(self) -> None:
+            for _ in self._going or iter(weights):
+                pass
+
         def metadata(self) -> list[ParamMeta]:
             return [ParamMeta(spec.name, spec.dtype, spec.shape) for spec in weights.specs()]
 
         def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-            return iter(weights)
+            self._going = iter(weights)
+            return self._going
 
     return Source()
 
@@ -184,9 +210,12 @@ class ReplicaGroup:
         self.version = 0
         self.reports: list[ReplicaReport] = []
 
-    def changed(self) -> bool:
-        """Whether other replicas are there than those of the transfer group."""
-        return self._present() != self._members
+    def changed_or_why_not(self) -> bool | str:
+        """Whether other replicas are there than those of the transfer group; or why nobody knows."""
+        try:
+            return self._present() != self._members
+        except WeightSyncError as error:
+            return str(error)
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Make all replicas that are there the members of a new group."""
@@ -204,12 +233,32 @@ class ReplicaGroup:
         self.reports = self._call("end_update", self.version)
 
     def _present(self) -> list[str]:
-        return sorted(report["replica"] for report in self._call("policy_version"))
+        """All replicas; one that Serve is just replacing is waited for."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            answers = self._broadcast("policy_version")
+            there = sorted(answer["replica"] for answer in answers if isinstance(answer, dict))
+            if len(there) == self._num_replicas:
+                return there
+            if time.monotonic() > deadline:
+                raise WeightSyncError(
+                    f"waited {self._timeout_s:g} s for {self._num_replicas} rollout replicas to take part in "
+                    f"an update; {len(there)} are there ({', '.join(there) or 'none'})"
+                )
+            time.sleep(_PAUSE_S)
+
+    def _broadcast(self, method: str, *args: Any) -> list[Any]:
+        try:
+            return list(
+                self._handle.broadcast(method, *args).results(
+                    timeout_s=self._timeout_s, return_exceptions=True
+                )
+            )
+        except (DeploymentUnavailableError, TimeoutError) as error:
+            return [error]
 
     def _call(self, method: str, *args: Any) -> list[ReplicaReport]:
-        answers = self._handle.broadcast(method, *args).results(
-            timeout_s=self._timeout_s, return_exceptions=True
-        )
+        answers = self._broadcast(method, *args)
         if errors := [answer for answer in answers if isinstance(answer, Exception)]:
             raise WeightSyncError(
                 f"{method} failed on {len(errors)} of {len(answers)} rollout replicas: "
@@ -238,6 +287,14 @@ def place_in_group(
     if "rank_offset" in init_info:  # nccl: rank 0 is the learner, then the workers of each replica
         return init_info | {"rank_offset": init_info["rank_offset"] + number * workers_per_replica}
     return init_info | {"replica_rank": number, "num_replicas": len(replicas)}
+
+
+def _from_rank_0(answer: Any) -> Any:
+    """What rank 0 says, on every rank."""
+    answers = [answer]
+    if dist.is_initialized():
+        dist.broadcast_object_list(answers, src=0)
+    return answers[0]
 
 
 def _rank() -> int:

@@ -1,10 +1,10 @@
 """How a vLLM worker takes a published policy version: the weight-transfer backend ``object_store``.
 
-A version travels as one safetensors file. The replica takes it out of Ray's object store, writes it where
-every worker of its engine can map it (memory-backed where possible), and hands over the path: vLLM's
-engine calls carry plain values between processes, not tensors of this size. The backend loads the file
-with vLLM's layer-wise reload, the way a checkpoint is loaded, so it fits any dtype, device and tensor
-parallel degree; the only limit is that replica and workers share a file system, that is, one node.
+A version travels as one safetensors image, which lies in memory once on each node (`services.weights.image`).
+The replica hands over its path, which every worker of its engine maps: vLLM's engine calls carry plain values
+between processes, not tensors of this size. The backend loads it with vLLM's layer-wise reload, the way a
+checkpoint is loaded, so it fits any dtype, device and tensor parallel degree; the only limit is that replica
+and workers share a node.
 
 vLLM creates the class inside its worker processes, see `services.vllm.process`.
 """

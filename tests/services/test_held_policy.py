@@ -1,18 +1,20 @@
 """The states of a replica's policy, on an engine that only notes what it is told."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import numpy as np
+import blake3
 import pytest
 
 from services.weights.held_policy import HeldPolicy, StaleReplicaError
+from services.weights.image import Image, OpenImage
 from services.weights.store import Publication
 
-IMAGE = np.frombuffer(b"weights", dtype=np.uint8)
-CHECKSUM = hashlib.sha256(IMAGE.data).hexdigest()
+IMAGE = Image("weights", 7)
+with OpenImage(IMAGE.path, writable=True) as _opened:
+    _opened.bytes[:] = b"weights"
+CHECKSUM = blake3.blake3(b"weights").hexdigest()
 
 
 class NotingEngine:
@@ -61,16 +63,11 @@ class Store:
         self.version = version
         self.current = _Remote(lambda: None if self.version is None else _publication(self.version))
         self.get = _Remote(_publication)
-
-
-class _Image:
-    def __await__(self) -> Any:
-        yield from ()
-        return IMAGE
+        self.path = _Remote(lambda version, node: IMAGE.path)
 
 
 def _publication(version: int) -> Publication:
-    return Publication(version, CHECKSUM, IMAGE.nbytes, _Image())  # type: ignore[arg-type]
+    return Publication(version, CHECKSUM, 7)
 
 
 def run(scenario: Callable[[NotingEngine], Coroutine[Any, Any, None]]) -> NotingEngine:
