@@ -8,10 +8,10 @@ The transports are vLLM's own, with a trainer side and a worker side; here is wh
       every rank: gathers its tensors;  rank 0: receive_weights on every replica, at the same time
       rank 0: end_update(version) on every replica -> generation goes on
 
-A replica that starts between two updates has no weights but those of its folder and nothing to pull from. So
-it refuses requests for newer ones, which the others answer, until the next update takes it in. An update waits
-for replicas that are being replaced; one that a replica ends early is begun anew with a new group. Weights that
-were pushed have no checksum: they never exist as one image.
+A replica that starts between two updates has no weights but those of its folder and nothing to pull from.
+So it refuses requests for newer ones, which the others answer, until the next update takes it in. An update
+waits for replicas that are being replaced; one that a replica ends early is begun anew with a new group.
+Weights that were pushed have no checksum: they never exist as one image.
 """
 
 import socket
