@@ -28,7 +28,8 @@ from rlad_core.language_model.image import tensor_bytes
 from services.learner.whole_weights import WholeWeights
 from services.serve.cluster import NAMESPACE
 from services.weights.image import Image, OpenImage
-from services.weights.store import close_store, policy_store, publish
+from services.weights.policy_store import close_store, policy_store
+from services.weights.store import publish
 
 _STORE = "benchmark"
 

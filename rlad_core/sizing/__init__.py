@@ -11,7 +11,7 @@ whoever balances batches by their cost.
 """
 
 from rlad_core.sizing.gpus import GPUS, Gpu
-from rlad_core.sizing.memory import GIB, Need, needs, problems
+from rlad_core.sizing.memory import GIB, Need, needs, problems, store_problems
 from rlad_core.sizing.shapes import Shape, pair_cost_of, shape_of
 from rlad_core.sizing.times import StageTime, balanced, step_seconds, times
 
@@ -28,5 +28,6 @@ __all__ = [
     "problems",
     "shape_of",
     "step_seconds",
+    "store_problems",
     "times",
 ]

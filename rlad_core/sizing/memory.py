@@ -32,6 +32,9 @@ RESERVE = 1.5 * GIB
 """What CUDA, NCCL and a fragmented allocator take on each GPU, beside what is counted."""
 
 _BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
+_EXPERIENCE_BYTES = (
+    40  # a token: its id, log-probs of policy and teacher, its version, as they are and assembled
+)
 _CHUNK = 1024  # tokens whose logits are held at once, see rlad_core.logprobs
 
 
@@ -167,6 +170,29 @@ def teacher_need(config: RunConfig, teacher: ServeTeacher, shape: Shape, gpu: Gp
     )  # fmt: skip
 
 
+def transfer_need(config: RunConfig, shape: Shape) -> Need:
+    """The host memory of the policy store's node: the version being taken, and one beside it.
+
+    Pushed weights are never there as one image.
+    """
+    image = float(_BYTES[config.policy.dtype] * shape.parameters)
+    pulled = config.weights.transfer == "object_store"
+    parts = {"the version being taken": image, "the one beside it": image} if pulled else {}
+    note = "once on each node with a rollout replica" if pulled else f"pushed by {config.weights.transfer}"
+    return Need("policy store", config.policy.model, 0, parts, "weights.transfer", note)
+
+
+def experience_need(config: RunConfig) -> Need:
+    """Ray's object store: the experience of a step, if every response is as long as it may be."""
+    rollout = config.rollout
+    tokens = rollout.prompts_per_step * rollout.group_size * config.policy.max_length
+    return Need(
+        "object store", "", 0, {"experience of a step": float(_EXPERIENCE_BYTES * tokens)},
+        field="cluster.object_store_gib",
+        note=f"cluster.object_store_gib: {config.cluster.object_store_gib:g}",
+    )  # fmt: skip
+
+
 def needs(config: RunConfig, gpu: Gpu | None) -> list[Need]:
     """What one process of each role takes; roles whose model's shape is unknown are left out.
 
@@ -176,10 +202,23 @@ def needs(config: RunConfig, gpu: Gpu | None) -> list[Need]:
     found: list[Need] = []
     if (policy := shape_of(config.policy.model)) is not None:
         found += [learner_need(config, policy), rollout_need(config, policy, gpu)]
+        found += [transfer_need(config, policy), experience_need(config)]
     for teacher in config.served_teachers.values():
         if config.needs_teacher and (shape := shape_of(teacher.model)) is not None:
             found.append(teacher_need(config, teacher, shape, gpu))
     return found
+
+
+def store_problems(config: RunConfig) -> Iterator[Problem]:
+    """An embedded cluster's object store that a step would not fit into; another's decides for itself."""
+    need, room = experience_need(config), config.cluster.object_store_gib * GIB
+    if need.total > room and not config.cluster.is_joined:
+        yield Problem(
+            need.field,
+            config.cluster.object_store_gib,
+            f"the experience of a step takes {need.total / GIB:.1f} GiB if all responses are as long as they "
+            f"may be. Write {need.total / GIB + 0.5:.0f} or more",
+        )
 
 
 def problems(found: list[Need], gpu: Gpu) -> Iterator[Problem]:

@@ -60,7 +60,8 @@ from services.serve.openai.models import ServedModel
 from services.serve.replicas import begin, bind
 from services.serve.token_texts import TokenTexts
 from services.weights.held_policy import HeldPolicy
-from services.weights.store import ReplicaReport, policy_store
+from services.weights.policy_store import policy_store
+from services.weights.store import ReplicaReport
 
 _RETRY_AFTER_S = 2.0
 

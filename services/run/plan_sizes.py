@@ -6,7 +6,18 @@ from rich.table import Table
 
 from rlad_core.config import RunConfig
 from rlad_core.sections.problems import Problem
-from rlad_core.sizing import GIB, Gpu, Need, StageTime, balanced, needs, problems, step_seconds, times
+from rlad_core.sizing import (
+    GIB,
+    Gpu,
+    Need,
+    StageTime,
+    balanced,
+    needs,
+    problems,
+    step_seconds,
+    store_problems,
+    times,
+)
 
 
 def sizes(config: RunConfig, gpu: Gpu) -> tuple[list[Table], list[Problem]]:
@@ -21,18 +32,26 @@ def sizes(config: RunConfig, gpu: Gpu) -> tuple[list[Table], list[Problem]]:
     tables = [_memory(found, gpu)]
     stages = {stage.label: timed for stage in config.stages if (timed := times(config, stage, gpu))}
     tables += [_times(label, timed, gpu) for label, timed in stages.items()]
-    return tables, list(problems(found, gpu))
+    return tables, [*problems(found, gpu), *store_problems(config)]
 
 
 def _memory(found: Sequence[Need], gpu: Gpu) -> Table:
     on_gpus = any(need.gpus for need in found)
     of = f", of {gpu.memory / GIB:.0f} GiB of a {gpu.name}" if on_gpus else ""
-    table = Table("what", "GiB", "of which", "so that", title=f"Memory of each process{of} (estimated)")
+    columns = ("GPU GiB", "host GiB") if on_gpus else ("host GiB",)
+    table = Table("what", *columns, "of which", "so that", title=f"Memory of each process{of} (estimated)")
     for need in found:
-        parts = sorted(need.parts.items(), key=lambda part: -part[1])
-        shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts if size >= 0.05 * need.total)
-        table.add_row(need.role, f"{need.total / GIB:.1f}", shown, need.note)
+        parts = sorted([*need.parts.items(), *need.host.items()], key=lambda part: -part[1])
+        most = max((size for _, size in parts), default=0.0)
+        shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts if size and size >= 0.05 * most)
+        on_host = sum(need.host.values()) + (0.0 if need.gpus else need.total)
+        sizes = {"GPU GiB": need.total if need.gpus else 0.0, "host GiB": on_host}
+        table.add_row(need.role, *(_gib(sizes[column]) for column in columns), shown, need.note)
     return table
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f}" if size else "-"
 
 
 def _times(label: str, found: list[StageTime], gpu: Gpu) -> Table:
@@ -41,7 +60,7 @@ def _times(label: str, found: list[StageTime], gpu: Gpu) -> Table:
     before, after = step_seconds(found), step_seconds(split)
     better = after < 0.95 * before
     table = Table(
-        "stage", "GPUs", "tokens", "PFLOP", "seconds at most", *(["better GPUs"] if better else []),
+        "stage", "GPUs", "tokens", "PFLOP", "seconds at most", "replicas wanted",
         title=f"A step of {label} on {gpu.name}: {before:.0f} s if all responses are as long as they may be "
         "(estimated)",
         caption=f"{longest.stage} takes longest" + (f"; split so, {after:.0f} s" if better else ""),
@@ -49,6 +68,6 @@ def _times(label: str, found: list[StageTime], gpu: Gpu) -> Table:
     for each, wished in zip(found, split, strict=True):
         table.add_row(
             each.stage, f"{each.gpus:g}", f"{each.tokens:,.0f}", f"{each.flops / 1e15:,.1f}",
-            f"{each.seconds:,.1f}", *([f"{wished.gpus:g}"] if better else []),
+            f"{each.seconds:,.1f}", f"{wished.gpus / each.unit:g}" if each.gpus >= 1 else "-",
         )  # fmt: skip
     return table

@@ -27,7 +27,7 @@ from services.run.prompts import PromptsOfRun
 from services.run.watch import Watcher
 from services.serve.cluster import cluster, joined_address
 from services.serve.deployment import deployed
-from services.weights.store import close_store, policy_store
+from services.weights.policy_store import close_store, policy_store
 
 _POLL_S = 0.5
 _SAY_AFTER_S, _SAY_EVERY_S = 10.0, 30.0

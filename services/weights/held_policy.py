@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from rlad_core.waiting import limit
 from services.weights.image import check
-from services.weights.store import Publication, ReplicaReport
+from services.weights.policy_store import Publication
+from services.weights.store import ReplicaReport
 
 
 class StaleReplicaError(RuntimeError):

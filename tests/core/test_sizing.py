@@ -15,7 +15,18 @@ from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from rlad_core.batching import pack
 from rlad_core.config import load
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
-from rlad_core.sizing import GPUS, Shape, StageTime, balanced, needs, problems, shape_of, step_seconds, times
+from rlad_core.sizing import (
+    GPUS,
+    Shape,
+    StageTime,
+    balanced,
+    needs,
+    problems,
+    shape_of,
+    step_seconds,
+    store_problems,
+    times,
+)
 from rlad_core.sizing.memory import GIB, kept_per_token, learner_need
 
 QWEN = "Qwen/Qwen3-0.6B"
@@ -169,3 +180,31 @@ def test_the_split_is_the_best_one() -> None:
     assert step_seconds(split) == pytest.approx(best)
     shared = [replace(each, gpus=0.3) for each in found]
     assert balanced(shared) == shared
+
+
+def test_the_host_holds_two_versions_and_a_step_s_experience() -> None:
+    config = load(Path("qwen3-0.6b-kk-trrd"), ["weights.transfer=object_store"])
+    found = {need.role: need for need in needs(config, GPUS["H200"])}
+    shape = shape_of(QWEN)
+    assert shape is not None
+    assert found["policy store"].total == 2 * 2 * shape.parameters
+    assert found["object store"].total == 40 * 2048 * 3072
+    assert not list(store_problems(config))
+    small = load(Path("qwen3-0.6b-kk-trrd"), ["cluster.object_store_gib=0.1"])
+    [problem] = store_problems(small)
+    assert problem.path == "cluster.object_store_gib"
+
+
+@pytest.mark.parametrize(
+    ("setting", "part", "share"),
+    [("gradients=local", "gradients", 4.0), ("gradients=scattered", "gradients", 2.0),
+     ("optimizer=adamw_8bit", "optimizer", 1.0), ("fsdp_size=1", "optimizer", 8.0)],
+)  # fmt: skip
+def test_where_weights_gradients_and_optimizer_lie_is_counted(setting: str, part: str, share: float) -> None:
+    shape = shape_of(QWEN)
+    assert shape is not None
+    config = load(Path("qwen3-0.6b-kk-trrd"), [f"learner.{setting}"])
+    assert learner_need(config, shape).parts[part] == share * shape.parameters
+    offloaded = learner_need(load(Path("qwen3-0.6b-kk-trrd"), ["learner.cpu_offload=true"]), shape)
+    assert "optimizer" not in offloaded.parts
+    assert offloaded.host["optimizer"] == 4 * shape.parameters

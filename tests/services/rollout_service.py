@@ -14,7 +14,8 @@ from transformers import Qwen3ForCausalLM
 
 from services.rollout.service import build
 from services.rollout.settings import RolloutArgs, SamplingSettings
-from services.weights.store import Publication, close_store, policy_store, publish, sync
+from services.weights.policy_store import Publication, close_store, policy_store
+from services.weights.store import publish, sync
 
 TOLERANCE = 1e-4
 """Absolute, on float32 log-probs."""

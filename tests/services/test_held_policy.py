@@ -9,7 +9,7 @@ import pytest
 
 from services.weights.held_policy import HeldPolicy, StaleReplicaError
 from services.weights.image import Image, OpenImage
-from services.weights.store import Publication
+from services.weights.policy_store import Publication
 
 IMAGE = Image("weights", 7)
 with OpenImage(IMAGE.path, writable=True) as _opened:

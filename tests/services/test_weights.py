@@ -24,19 +24,16 @@ from rlad_core.language_model.image import ImageLayout, tensor_bytes
 from services.rollout.settings import SamplingSettings
 from services.weights.gathered import StateDict
 from services.weights.image import OpenImage, check
-from services.weights.push import ReplicaGroup, WeightPush, place_in_group
-from services.weights.store import (
+from services.weights.policy_store import (
     NodeCopy,
     PolicyStore,
     Publication,
-    ReplicaReport,
     UnknownVersionError,
-    WeightSyncError,
     close_store,
     policy_store,
-    publish,
-    sync,
 )
+from services.weights.push import ReplicaGroup, WeightPush, place_in_group
+from services.weights.store import ReplicaReport, WeightSyncError, publish, sync
 
 # The first test to want the engines waits for their start, about 30 s each on an idle core.
 pytestmark = pytest.mark.timeout(900)
@@ -266,7 +263,7 @@ class _Remote:
 def test_another_node_fetches_a_version_once_for_all_its_replicas(
     ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.weights.store.PART_BYTES", 50)
+    monkeypatch.setattr("services.weights.policy_store.PART_BYTES", 50)
     there = PolicyStore()
     image = {"a": torch.arange(40.0), "b": torch.ones(3)}
     layout = ImageLayout(StateDict(image).specs())
