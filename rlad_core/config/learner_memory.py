@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from rlad_core.config.engines import Dtype
+from rlad_core.config.lora import LoraConfig
 from rlad_core.sections.base import Section
 from rlad_core.sections.resume import Fixed, Free
 
@@ -44,6 +45,9 @@ class LearnerMemory(Section):
     optimizer: Fixed[Literal["adamw", "adamw_8bit"]] = Field(
         default="adamw",
         description="adamw_8bit: both moments in 8 bits, by torchao (the extra 'memory').",
+    )
+    lora: Fixed[LoraConfig | None] = Field(
+        default=None, description="Train adapters of low rank in place of the weights; null: all weights."
     )
     entropy_every: Fixed[NonNegativeInt] = Field(
         default=1,

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from rlad_core.config import RunConfig, ServeTeacher
 from rlad_core.config.engines import Dtype
+from rlad_core.config.lora import LoraConfig
 from rlad_core.large import LARGE_FROM_PARAMETERS
 from rlad_core.sections.problems import Problem
 from rlad_core.sizing.gpus import Gpu
@@ -100,15 +101,18 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
         "selective": value * shape.width * tokens + products,
         "off": layer,
     }[recompute]
-    logits = 2 * 4 * min(_CHUNK, tokens) * shape.vocabulary + 4 * shape.embedding_parameters
+    logits = 2 * 4 * min(_CHUNK, tokens) * shape.vocabulary
+    if learner.lora is None:
+        logits += 4 * shape.embedding_parameters  # the head's gradient
     head = 4 if dtype == "bfloat16" or shape.tied else value
     gathered = head * shape.embedding_parameters + 2 * value * shape.layer_parameters
     if not shape.tied:
         gathered += value * shape.embedding_parameters
+    trained = size if learner.lora is None else _adapters(shape, learner.lora)
     lasting = {
-        "weights": 4 * size / ranks,
-        "optimizer": (2 if learner.optimizer == "adamw_8bit" else 8) * size / ranks,
-        "gradients": 4 * size / ranks if scattered else 4.0 * size,
+        "weights": 4 * (size + (0 if learner.lora is None else trained)) / ranks,
+        "optimizer": (2 if learner.optimizer == "adamw_8bit" else 8) * trained / ranks,
+        "gradients": 4 * trained / ranks if scattered else 4.0 * trained,
     }
     passing = {
         "gathered weights": float(gathered + (8 * shape.layer_parameters if scattered and ranks > 1 else 0)),
@@ -126,6 +130,17 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
         f"gradients: {'scattered' if scattered else 'local'}",
         host=lasting if offloaded else {},
     )
+
+
+def _adapters(shape: Shape, lora: LoraConfig) -> int:
+    """Weights of the adapters: each layer's two sides, rank times."""
+    queries, keys = shape.heads * shape.head, shape.kv_heads * shape.head
+    width, mlp = shape.width, shape.mlp
+    sides = {
+        "q_proj": width + queries, "k_proj": width + keys, "v_proj": width + keys, "o_proj": queries + width,
+        "gate_proj": width + mlp, "up_proj": width + mlp, "down_proj": mlp + width,
+    }  # fmt: skip
+    return lora.rank * shape.layers * sum(sides.get(name, 0) for name in lora.modules)
 
 
 def rollout_need(config: RunConfig, shape: Shape, gpu: Gpu | None) -> Need:

@@ -17,6 +17,7 @@ from rlad_core.language_model.loading import load_causal_lm
 from rlad_core.language_model.plain_forward import compare_with_plain, probe_pairs
 from rlad_core.language_model.vocabulary import token_rows
 from services.base.tokenizer import load_tokenizer
+from services.learner.adapters import BegunAdapters, name_in_model
 from services.learner.sharding import shards
 from services.learner.weight_files import WeightFiles, Weights, WholeModel
 
@@ -58,7 +59,9 @@ def _fill_buffers(model: PreTrainedModel, device: torch.device) -> None:
         model._init_weights(module)
 
 
-def load_weights(module: ResponseLogprobs, folder: str, device: torch.device, max_length: int) -> int:
+def load_weights(
+    module: ResponseLogprobs, folder: str, device: torch.device, max_length: int, seed: int = 0
+) -> int:
     """Fill the shards of a sharded module with those of the folder, in float32.
 
     Args:
@@ -66,6 +69,7 @@ def load_weights(module: ResponseLogprobs, folder: str, device: torch.device, ma
         folder: see `empty_policy`.
         device: where shards lie.
         max_length: see `empty_policy`.
+        seed: of adapters.
 
     Returns:
         Bytes of weights that this rank read.
@@ -75,13 +79,17 @@ def load_weights(module: ResponseLogprobs, folder: str, device: torch.device, ma
     """
     files = WeightFiles(folder, module.model.base_model_prefix)
     weights: Weights = files
-    if files.missing(name for name, _ in module.model.named_parameters()):
+    named = dict(module.model.named_parameters())
+    if files.missing(stored for name in named if (stored := name_in_model(name)) is not None):
         # Either they are not there, which is refused here, or they have other names there.
         weights = WholeModel(
             load_causal_lm(
                 folder, dtype=torch.float32, attention=PACKED_ATTENTION, max_length=max_length, advice=_ADVICE
             )
         )
+    adapters = {name: each.shape for name, each in named.items() if name_in_model(name) is None}
+    if adapters:
+        weights = BegunAdapters(weights, adapters, seed)
     filled: dict[int, nn.Parameter] = {}
     for name, parameter, first, last in shards(module.model):
         rows = weights.rows(name, first, last).to(device, torch.float32)

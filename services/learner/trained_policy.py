@@ -28,6 +28,7 @@ from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
 from services.base import telemetry
 from services.base.telemetry import span
+from services.learner.adapters import add_adapters, write_adapter
 from services.learner.export import export, export_dtype
 from services.learner.loading import empty_policy, load_weights, make_ready
 from services.learner.optimizers import make_optimizer, set_learning_rate
@@ -62,11 +63,13 @@ class TrainedPolicy:
         mesh = learner_mesh(device.type, self._world, learner.fsdp_size)
         self._copies = mesh.ndim > 1
         module = empty_policy(model_folder, device, config.policy.max_length)
+        if learner.lora is not None:
+            add_adapters(module.model, learner.lora)
         layers = decoder_layers(module.model)  # found by the names of their classes, which sharding changes
         recompute_activations(module.model, learner.activation_checkpointing)
         shard(module, learner, dtype, mesh)
         lying = torch.device("cpu") if learner.cpu_offload else device
-        self.bytes_read = load_weights(module, model_folder, lying, config.policy.max_length)
+        self.bytes_read = load_weights(module, model_folder, lying, config.policy.max_length, config.seed)
         self.module = make_ready(module, dtype, device)
         self._local = keeps_gradients_local(module, learner)
         if learner.compile == "on" or (learner.compile == "auto" and device.type == "cuda"):
@@ -219,7 +222,9 @@ class TrainedPolicy:
 
     def whole_weights(self, dtype: torch.dtype) -> WholeWeights:
         """Every parameter under its Hugging Face name, one whole at a time."""
-        return WholeWeights(self.module.model, dtype, self._device)
+        lora = self._config.learner.lora
+        scale = 1.0 if lora is None else lora.alpha / lora.rank
+        return WholeWeights(self.module.model, dtype, self._device, scale)
 
     def save(self, folder: Path) -> None:
         """Write this rank's part of model, optimizer and random state."""
@@ -245,7 +250,11 @@ class TrainedPolicy:
             torch.set_rng_state(torch.load(random_state))
 
     def export(self, folder: Path) -> None:
-        """Write a Hugging Face folder (rank 0), see `export`."""
+        """Write a Hugging Face folder (rank 0), see `export`; adapters, where they are trained, beside it."""
+        if (lora := self._config.learner.lora) is not None:
+            adapters = dict(self.whole_weights(torch.float32).adapters())
+            if dist.get_rank() == 0:
+                write_adapter(adapters, lora, self._folder, folder.parent / "adapter")
         weights = self.whole_weights(export_dtype(self._folder, getattr(torch, self._config.policy.dtype)))
         if dist.get_rank() != 0:
             for _ in weights:  # a collective call

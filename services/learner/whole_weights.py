@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from rlad_core.language_model.image import TensorSpec
+from services.learner.adapters import A, B, name_in_model
 
 
 class WholeWeights:
@@ -21,30 +22,50 @@ class WholeWeights:
         model: its parameters are FSDP2 shards, or whole.
         dtype: of what comes out.
         device: over which shards are gathered.
+        adapter_scale: by which products of adapters count, where the model has any: they are merged.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, model: nn.Module, dtype: torch.dtype, device: torch.device, adapter_scale: float = 1.0
+    ) -> None:
         self._model = model
         self._dtype = dtype
         self._device = device
+        self._adapter_scale = adapter_scale
 
     def specs(self) -> list[TensorSpec]:
         """What will come, in its order; nothing is gathered."""
         return [
-            TensorSpec(name, self._dtype, tuple(parameter.shape))
+            TensorSpec(stored, self._dtype, tuple(parameter.shape))
             for name, parameter in self._model.named_parameters()
+            if (stored := name_in_model(name)) is not None
         ]
 
     @torch.no_grad()
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        for name, parameter in self._model.named_parameters():
-            yield name, self._whole(parameter)
+        parameters = dict(self._model.named_parameters())
+        for name, parameter in parameters.items():
+            if (stored := name_in_model(name)) is None:
+                continue
+            local = _local(parameter).to(self._device)
+            if (layer := name.removesuffix(".base_layer.weight")) != name:
+                # Rows of B lie where those of the layer's weight do.
+                first = self._whole(parameters[layer + A], _local(parameters[layer + A]).to(self._device))
+                second = _local(parameters[layer + B]).to(self._device)
+                local = local + self._adapter_scale * (second @ first)
+            yield stored, self._whole(parameter, local.to(self._dtype))
 
-    def _whole(self, parameter: Tensor) -> Tensor:
+    @torch.no_grad()
+    def adapters(self) -> Iterator[tuple[str, Tensor]]:
+        """The adapters alone, each whole, as they are trained."""
+        for name, parameter in self._model.named_parameters():
+            if name_in_model(name) is None:
+                yield name, self._whole(parameter, _local(parameter).to(self._device))
+
+    def _whole(self, parameter: Tensor, local: Tensor) -> Tensor:
         if not isinstance(parameter, DTensor):
-            return parameter.detach().to(self._device, self._dtype)
-        local = parameter.to_local().to(self._device, self._dtype)
-        narrowed = DTensor.from_local(
+            return local
+        sharded = DTensor.from_local(
             local,
             parameter.device_mesh,
             parameter.placements,
@@ -52,4 +73,8 @@ class WholeWeights:
             shape=parameter.shape,
             stride=parameter.stride(),
         )
-        return narrowed.full_tensor()
+        return sharded.full_tensor()
+
+
+def _local(parameter: Tensor) -> Tensor:
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter.detach()

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -94,7 +95,7 @@ def publish(
     coming = StateDict(weights) if isinstance(weights, Mapping) else weights
     layout = ImageLayout(coming.specs())
     node, path = answer(store.begin.remote(version, layout.num_bytes))
-    checksum = blake3.blake3(layout.header)
+    checksum = blake3.blake3()
     with ExitStack() as held:
         if node == ray.get_runtime_context().get_node_id():
             image = held.enter_context(OpenImage(path, writable=True))
@@ -108,11 +109,16 @@ def publish(
                     piece = np.frombuffer(part[first : first + PART_BYTES], dtype=np.uint8)
                     answer(store.write.remote(start + first, piece))
 
+        # The checksum is counted beside the copying.
+        counter = held.enter_context(ThreadPoolExecutor(1))
+        counted = counter.submit(checksum.update, layout.header)
         put(0, memoryview(layout.header))
         for name, tensor in coming:
             part = tensor_bytes(tensor.cpu())
+            counted.result()
+            counted = counter.submit(checksum.update, part)
             put(layout.start(name), part)
-            checksum.update(part)
+        counted.result()
     return answer(store.finish.remote(version, checksum.hexdigest()))
 
 

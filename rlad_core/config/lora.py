@@ -1,0 +1,27 @@
+"""The section `learner.lora`: adapters of low rank are trained, and the model's own weights stay."""
+
+from __future__ import annotations
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from rlad_core.sections.base import Section
+from rlad_core.sections.resume import Fixed
+
+
+class LoraConfig(Section):
+    """LoRA (Hu et al., arXiv 2106.09685), by peft (the extra 'lora').
+
+    Engines get the weights with the adapters merged into them; the run leaves the whole model in ``export/``
+    and the adapters alone, as peft and vLLM load them, in ``adapter/``.
+    """
+
+    rank: Fixed[PositiveInt] = Field(default=32, description="Of the adapters.")
+    alpha: Fixed[PositiveFloat] = Field(
+        default=64.0, description="An adapter's product counts alpha / rank times."
+    )
+    modules: Fixed[tuple[str, ...]] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        strict=False,
+        min_length=1,
+        description="Names of the linear layers that get one.",
+    )

@@ -1,0 +1,52 @@
+"""Adapters are trained, merged for the engines, and left as a folder that peft loads."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_trained_policy import _run
+from transformers import AutoModelForCausalLM
+
+from services.run.initial_policy import write_initial_policy
+
+peft = pytest.importorskip("peft")
+
+LORA = {"rank": 4, "alpha": 8.0, "modules": ["q_proj", "v_proj", "down_proj"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_initial_policy("tiny:student", 0, tmp_path_factory.mktemp("policy") / "model")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).named_parameters())
+
+
+@pytest.mark.long
+def test_adapters_are_trained_merged_and_exported(folder: Path, tmp_path: Path) -> None:
+    start = weights(folder)
+    begun, _ = _run(folder, tmp_path / "begun", steps=0, learner__lora=LORA)
+    assert begun.keys() == start.keys()
+    for name, tensor in start.items():
+        assert torch.equal(begun[name], tensor), name
+    two = {"ranks": 2, "learner__workers": 2, "learner__lora": LORA}
+    merged, _ = _run(folder, tmp_path / "two", steps=2, **two)
+    alone, _ = _run(folder, tmp_path / "one", steps=2, learner__lora=LORA)
+    for name, tensor in start.items():
+        if any(module in name for module in ("q_proj", "v_proj", "down_proj")):
+            moved = (alone[name] - tensor).norm()
+            assert moved > 0.01
+            assert (merged[name] - alone[name]).norm() < 1e-2 * moved, name
+        else:
+            assert torch.equal(merged[name], tensor), name
+    exported = weights(tmp_path / "two" / "export")
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    loaded = peft.PeftModel.from_pretrained(base, tmp_path / "two" / "adapter").merge_and_unload()
+    for name, tensor in loaded.named_parameters():
+        torch.testing.assert_close(tensor, merged[name], atol=1e-6, rtol=0, msg=name)
+        torch.testing.assert_close(exported[name], merged[name], atol=0, rtol=0, msg=name)
+    resumed, _ = _run(folder, tmp_path / "one", steps=3, resume=True, learner__lora=LORA)
+    straight, _ = _run(folder, tmp_path / "straight", steps=3, learner__lora=LORA)
+    for name, tensor in straight.items():
+        torch.testing.assert_close(resumed[name], tensor, atol=1e-6, rtol=0, msg=name)
