@@ -86,6 +86,7 @@ def main(
     versions: Annotated[int, typer.Option(help="How many are published.")] = 4,
 ) -> None:
     """Publish versions and copy as many bytes, in turns; medians without the first."""
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray leaves a token in the home directory
     ray.init(num_cpus=2, include_dashboard=False, namespace=NAMESPACE, object_store_memory=100 * 2**20)
     weights = WholeWeights(model_of(gib), torch.bfloat16, torch.device("cpu"))
     size = sum(spec.num_bytes for spec in weights.specs())
