@@ -128,6 +128,10 @@ class Losing:
         self.health_asked = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["root_path"]:  # a route was taken out of the path before
+            await PlainTextResponse("no such route", 404)(scope, receive, send)
+            return
+        scope["root_path"] = "/" + scope["path"].split("/")[1]  # in place, as Serve does
         if scope["path"].endswith("/healthz"):
             self.health_asked += 1
             if self.health_asked == 1:  # Serve's router has not heard of it yet
@@ -181,7 +185,13 @@ def test_a_client_that_leaves_is_no_lost_replica() -> None:
 
     async def body() -> None:
         proxy_ = ProxyProblems(Losing())
-        scope = {"type": "http", "path": "/teacher/v1/score", "headers": [], "method": "POST"}
+        scope = {
+            "type": "http",
+            "path": "/teacher/v1/score",
+            "headers": [],
+            "method": "POST",
+            "root_path": "",
+        }
         await proxy_(scope, leave, keep)
         assert (sent, proxy_._lost) == ([], {})
 

@@ -39,6 +39,7 @@ MEANT = (
     "numbers for",
     "and the sequence has",
     "asks for nothing",
+    "whose places they are named for",
     "got `float`",  # 5.0 for an integer, in forms that are other tools'
     "does not tell it",
     "the most told here",
