@@ -37,6 +37,8 @@ Traceback (most recent call last):
 RuntimeError: the weights in model.safetensors are broken
 Write another folder"""
 
+RUN = ("run", "kk-tiny-teacher-sft", "--set", "task.train.count=20", "--set", "task.evaluation.count=4")
+
 
 class Unplugged:
     """The run's outermost parts, without a cluster."""
@@ -55,7 +57,7 @@ def test_a_failure_is_a_sentence_and_its_whole_is_in_the_folder(
     rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     Unplugged(monkeypatch, fails)
-    said = rlad("run", "kk-tiny-teacher-sft")
+    said = rlad(*RUN)
     assert said.code == 1
     assert said.err.startswith(
         "failed: RuntimeError: the weights in model.safetensors are broken\nWrite another"
@@ -64,7 +66,7 @@ def test_a_failure_is_a_sentence_and_its_whole_is_in_the_folder(
     folder = tmp_path / "runs" / "kk-tiny-teacher-sft"
     assert "ValueError: inner" in (folder / "failure.log").read_text()
     # No step was done: the same command is no second run.
-    assert rlad("run", "kk-tiny-teacher-sft").err == said.err
+    assert rlad(*RUN).err == said.err
 
 
 def test_a_report_that_fails_hides_nothing(
@@ -76,7 +78,7 @@ def test_a_report_that_fails_hides_nothing(
     Unplugged(monkeypatch, lambda: ValueError("the gradient is not finite"))
     monkeypatch.setattr(runs, "write_report", no_room)
     monkeypatch.setattr(Path, "write_text", _but_the_failure(Path.write_text))
-    said = rlad("run", "kk-tiny-teacher-sft")
+    said = rlad(*RUN)
     assert said.code == 1
     assert said.err.startswith("failed: the gradient is not finite\n")
     assert "could not be written there: No space left on device" in said.err
@@ -99,7 +101,7 @@ def test_a_cluster_that_cannot_be_had_is_found_before_an_engine(
         raise ConnectionError("nobody there")
 
     monkeypatch.setattr(runs, "cluster", unreachable)
-    said = rlad("run", "kk-tiny-teacher-sft", "--set", "cluster.address=nowhere:1")
+    said = rlad(*RUN, "--set", "cluster.address=nowhere:1")
     assert said.code == 2
     assert "refused: the Ray cluster at nowhere:1 cannot be joined: nobody there" in said.err
 
