@@ -37,4 +37,7 @@ def use_session_folder(session: Path | None) -> None:
     if longest > _LONGEST_SOCKET:
         return
     folder.mkdir(mode=0o700, exist_ok=True)
+    # What torch compiled is of use to later sessions: it stays where it would be.
+    compiled = Path(tempfile.gettempdir(), f"torchinductor_{os.environ.get('USER', os.getuid())}")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled))
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)

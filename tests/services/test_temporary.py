@@ -17,6 +17,8 @@ from services.serve.temporary import FOLDER, session_folder, use_session_folder
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("TMPDIR", "/tmp")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
 
 
 def test_this_process_and_those_that_it_starts_use_the_sessions_folder() -> None:
@@ -27,6 +29,7 @@ def test_this_process_and_those_that_it_starts_use_the_sessions_folder() -> None
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert tempfile.gettempdir() == there.stdout.strip() == f"{session}/{FOLDER}"
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"].startswith("/tmp/torchinductor_")
 
 
 def test_paths_that_are_too_long_for_sockets_are_not_used(tmp_path: Path) -> None:
