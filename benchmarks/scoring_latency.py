@@ -8,6 +8,8 @@ are the percentiles of the small requests beside the time of one batch, which is
 ``max_tokens_per_batch`` tokens with nobody else there.
 """
 
+import asyncio
+import gc
 import os
 import threading
 import time
@@ -19,10 +21,18 @@ import typer
 
 from benchmarks.scoring import make_work
 from rlad_core.client.teacher import TeacherClient
+from rlad_core.config import resolve_model
 from services.serve.cluster import embedded_ray
 from services.serve.deployment import deployed
+from services.serve.fair import ASKER, Asker
 from services.teacher import service as teacher
+from services.teacher.scoring.batcher import Batcher
+from services.teacher.scoring.engines import load_engine
+from services.teacher.scoring.interface import TokenPair
+from services.teacher.scoring.tables import to_pairs
 from services.teacher.settings import TeacherArgs
+
+Pairs = list[TokenPair]
 
 _START_LIMIT_S = 300.0
 
@@ -47,6 +57,7 @@ def timed(client: TeacherClient, table: pa.Table, times: int) -> np.ndarray:
 def main(
     model: Annotated[str, typer.Option(help="A folder, a hub id, or rlad:NAME.")] = "rlad:kk-teacher",
     requests: Annotated[int, typer.Option(min=1, help="Small requests that are timed.")] = 300,
+    in_process: Annotated[bool, typer.Option("--in-process", help="Engine and batcher, no service.")] = False,
     tokens_per_batch: Annotated[int, typer.Option(min=1)] = 8192,
 ) -> None:
     """Measure and print one line."""
@@ -56,6 +67,13 @@ def main(
     large = make_work(model, 256, 64, 192, 1, args, 1).table
     one_batch = large.slice(0, tokens_per_batch // 256)
     small = make_work(model, 1, 64, 192, 1, args, 1).table
+    # What was imported here stays; a full collection of it would hold up a small request by its own time.
+    gc.collect()
+    gc.freeze()
+    if in_process:
+        much, full, little = (to_pairs(table).pairs for table in (large, one_batch, small))
+        report(tokens_per_batch, *asyncio.run(beside_in_process(args, much, full, little, requests)))
+        return
     os.environ["RLAD_API_TOKENS"] = "much,little"
     with (
         embedded_ray(num_cpus=4),
@@ -67,7 +85,7 @@ def main(
     ):  # fmt: skip
         url = f"{root}/teacher"
         timed(client, one_batch, 2)
-        batch_s = float(np.median(timed(client, one_batch, 7)))
+        whole = timed(client, one_batch, 7)
         alone = timed(client, small, 30)
         stop = threading.Event()
         streams = [
@@ -80,6 +98,47 @@ def main(
         stop.set()
         for stream in streams:
             stream.join()
+    report(tokens_per_batch, whole, alone, beside)
+
+
+async def beside_in_process(
+    args: TeacherArgs, large: Pairs, one_batch: Pairs, small: Pairs, requests: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Seconds of one batch, of a small request alone, and of one beside the stream."""
+    engine = load_engine(args, resolve_model(args.model))
+    batcher = Batcher(engine, args.max_tokens_per_batch // engine.passes_per_batch)
+
+    async def asked(caller: str, pairs: Pairs) -> None:
+        ASKER.set(Asker(caller))
+        await batcher.score(pairs)
+
+    async def timed_here(pairs: Pairs, times: int) -> np.ndarray:
+        seconds = []
+        for _ in range(times):
+            clock = time.perf_counter()
+            await asyncio.create_task(asked("little", pairs))
+            seconds.append(time.perf_counter() - clock)
+        return np.array(seconds)
+
+    async def stream() -> None:
+        while True:
+            await asyncio.create_task(asked("much", large))
+
+    await timed_here(one_batch, 2)
+    whole, alone = await timed_here(one_batch, 7), await timed_here(small, 30)
+    streams = [asyncio.create_task(stream()) for _ in range(2)]
+    await timed_here(small, 5)
+    beside = await timed_here(small, requests)
+    for each in streams:
+        each.cancel()
+    await batcher.close()
+    engine.shutdown()
+    return whole, alone, beside
+
+
+def report(tokens_per_batch: int, whole: np.ndarray, alone: np.ndarray, beside: np.ndarray) -> None:
+    """Print what was measured."""
+    batch_s = float(np.median(whole))
     low, middle, high = np.percentile(beside, [50, 90, 99])
     print(
         f"one batch of {tokens_per_batch} tokens {batch_s:.3f} s; a sequence alone {np.median(alone):.3f} s; "

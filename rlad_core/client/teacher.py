@@ -31,6 +31,9 @@ TOKENS_PER_PART = 65_536
 """Of a large table. The most that a service takes may be more than it scores within ``call_timeout_s``, with
 several at a time: such calls would end at their limit and start over, again and again."""
 
+TOKENS_WORTH_A_REQUEST = 16_384
+"""With fewer a part costs more than it saves."""
+
 PromptAndResponse = tuple[Sequence[int], Sequence[int]]
 Logprobs = npt.NDArray[np.float32]
 
@@ -72,6 +75,7 @@ class AsyncTeacherClient:
             connections=connections,
             say=say,
         )
+        self._connections = connections
         self._info: TeacherInfo | None = None
 
     async def info(self) -> TeacherInfo:
@@ -114,7 +118,8 @@ class AsyncTeacherClient:
             TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
         """
         details = Details(top_k, entropy, tuple(end_token_ids), hidden, named_per_token(sequences))
-        parts = _parts(sequences, await self._limits(), details, await self._most_hidden(details))
+        limits = self._spread(sequences, *await self._limits())
+        parts = _parts(sequences, limits, details, await self._most_hidden(details))
         if not parts:
             return schema.build(
                 answer_schema(details), [], tokenizer_fingerprint=schema.fingerprint_of(sequences) or ""
@@ -193,6 +198,17 @@ class AsyncTeacherClient:
         """Sequences and tokens of one request."""
         limits = (self._info or await self.info()).limits
         return limits.max_sequences_per_request, min(TOKENS_PER_PART, limits.max_tokens_per_request)
+
+    def _spread(self, sequences: pa.Table, most_rows: int, most_tokens: int) -> tuple[int, int]:
+        """Limits that give each connection a part of a large table: the engine begins with the first while
+        the others are on their way, and the last answer is small.
+        """
+        tokens = sum(
+            int(schema.lengths(sequences.column(name)).sum())
+            for name in ("prompt_token_ids", "response_token_ids")
+        )
+        share = max(TOKENS_WORTH_A_REQUEST, -(-tokens // self._connections))
+        return most_rows, min(most_tokens, share)
 
     async def _score_rows(self, rows: list[dict[str, Any]], details: dict[str, Any]) -> list[SequenceScore]:
         what = f"the scores of {len(rows)} texts"

@@ -33,7 +33,9 @@ def info(**limits: int) -> TeacherInfo:
 @pytest.mark.parametrize(
     ("lengths", "limits", "rows"),
     [
-        ([30_000] * 5, {}, [2, 2, 1]),
+        ([30_000] * 20, {}, [2] * 10),
+        ([4_000] * 16, {}, [4] * 4),  # of no more than are worth a request
+        ([10_000] * 16, {}, [2] * 8),  # a part for each connection
         ([70_000, 10, 70_000], {}, [1, 1, 1]),  # one that is over it alone is not the client's to refuse
         ([500] * 5, {"max_tokens_per_request": 1000}, [2, 2, 1]),
         ([500] * 5, {"max_sequences_per_request": 3}, [3, 2]),
