@@ -11,6 +11,7 @@ from scoring_cases import TOLERANCE, PlainForward, mixed_pairs, sequences
 
 from rlad_core import schema
 from rlad_core.client.details import Details
+from services.serve.fair import ASKER, Asker
 from services.teacher.scoring.batcher import Batcher
 from services.teacher.scoring.interface import Scored, ScoringError, TokenPair
 from services.teacher.scoring.packing import pack_sharing_prompts
@@ -97,6 +98,47 @@ def test_a_prompt_is_begun_where_there_is_room_for_its_responses() -> None:
 
     # 10 + 7 * 10 tokens are four fifths of a batch.
     assert run(scenario, budget=100).sizes == [7, 7]
+
+
+class SteadyEngine(ScriptedEngine):
+    """Works on one batch at a time and has the next one at hand."""
+
+    batches_in_flight = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done, self._pass = 0, asyncio.Lock()
+
+    async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
+        async with self._pass:
+            await asyncio.sleep(0.001)
+            self.done += 1
+            return await super().score(batch)
+
+
+def test_a_small_request_waits_for_what_is_in_flight_and_for_no_more() -> None:
+    async def asked(batcher: Batcher, caller: str, sequences: int) -> None:
+        ASKER.set(Asker(caller))
+        await batcher.score([pair(9) for _ in range(sequences)])
+
+    async def stream(batcher: Batcher) -> None:
+        while True:
+            await asyncio.create_task(asked(batcher, "much", 60))
+
+    async def body() -> None:
+        engine = SteadyEngine()
+        batcher = Batcher(engine, 100)
+        streams = [asyncio.create_task(stream(batcher)) for _ in range(2)]
+        for _ in range(30):
+            await asyncio.sleep(0.002)
+            before = engine.done
+            await asyncio.create_task(asked(batcher, "little", 1))
+            assert engine.done - before <= 3, "the one in the pass, the one at hand, its own"
+        for each in streams:
+            each.cancel()
+        await batcher.close()
+
+    asyncio.run(body())
 
 
 def test_calls_that_come_while_the_engine_works_share_a_batch() -> None:
