@@ -77,7 +77,7 @@ class Target:
         if answer.status_code != 200:
             return False
         [result] = answer.json()["results"]
-        return _alike(result[TOLD[service]], self.expected(service))
+        return alike(result[TOLD[service]], self.expected(service))
 
     def expected(self, service: str) -> Any:
         """What the service's small request comes to, asked once and remembered."""
@@ -140,9 +140,10 @@ class Target:
 _EXPECTED: dict[tuple[str, str], Any] = {}
 
 
-def _alike(one: Any, other: Any) -> bool:
+def alike(one: Any, other: Any) -> bool:
+    """Whether numbers, or lists of them, are the same but for rounding."""
     if isinstance(one, list):
-        return len(one) == len(other) and all(map(_alike, one, other))
+        return len(one) == len(other) and all(map(alike, one, other))
     return bool(abs(one - other) < 1e-4)
 
 

@@ -30,7 +30,6 @@ SHORT = [
     "arrow_junk",
     "disconnects",
     "stopped_replica",
-    "any_request",
 ]
 _RNG = np.random.default_rng(0)
 LARGE: dict[str, Any] = {
