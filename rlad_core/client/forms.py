@@ -85,6 +85,11 @@ class SequenceScore(BaseModel):
     hidden_states: list[list[float]] | None = Field(
         default=None, description="After the final norm, at each place."
     )
+    tokens: list[str] | None = Field(default=None, description="Of the response, as strings.")
+    offsets: list[tuple[int, int]] | None = Field(
+        default=None,
+        description="Of each, in the text that all come to, the first character and the one behind its last.",
+    )
     end_logprobs: list[float] | None = Field(
         default=None, description="Of the end tokens together: the log of their probabilities' sum."
     )
@@ -127,6 +132,9 @@ class TeacherInfo(BaseModel):
     hidden_size: int = Field(description="Numbers of a hidden state.")
     tells_entropy: bool = Field(description="Whether the engine can.")
     details: list[str] = Field(description="What may be asked for besides log-probs.")
+    takes_shared_prompts: bool = Field(
+        default=False, description="Whether a group's prompt may be sent once, see POST /v1/score."
+    )
     tokenizer_fingerprint: str
     chat_template_fingerprint: str | None = Field(description="null: the tokenizer has no chat template.")
     schema_versions: dict[str, int]

@@ -25,6 +25,7 @@ from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import ServiceError
 from rlad_core.client.forms import ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
 from rlad_core.client.parts import ask_table, cut, in_order_of, name_sequences
+from rlad_core.client.shared_prompts import prompts_once, texts_once
 from rlad_core.waiting import all_of
 
 TOKENS_PER_PART = 65_536
@@ -212,7 +213,8 @@ class AsyncTeacherClient:
 
     async def _score_rows(self, rows: list[dict[str, Any]], details: dict[str, Any]) -> list[SequenceScore]:
         what = f"the scores of {len(rows)} texts"
-        asked = {"sequences": rows, **details}
+        shares = self._info is not None and self._info.takes_shared_prompts
+        asked = {**(texts_once(rows) if shares else {"sequences": rows}), **details}
         answer = await self._endpoint.request("POST", "/v1/score", json=asked, what=what)
         return ScoreAnswer.model_validate_json(answer.content).results
 
@@ -221,7 +223,7 @@ class AsyncTeacherClient:
         scores = await ask_table(
             self._endpoint,
             "/v1/score",
-            part,
+            prompts_once(part) if self._info is not None and self._info.takes_shared_prompts else part,
             answer_schema(details),
             what=f"the log-probs of {name_sequences(ids)}",
             params=details.query or None,

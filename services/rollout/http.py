@@ -11,7 +11,7 @@ from rlad_core import schema
 from rlad_core.client.errors import InvalidRequestError
 from rlad_core.client.rollout_forms import RolloutLimits
 from services.rollout.settings import SamplingSettings
-from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
+from services.serve.http.bodies import Body, arrow_answer, json_answer, lines_answer, to_table
 from services.serve.http.json_forms import decode, invalid, one_of, to_form
 from services.serve.http.problems import MOST_FAULTS, ProblemError, faults
 from services.serve.http.texts import PromptIn, Reader, check_one_given, own_ids, refuse_over
@@ -119,16 +119,9 @@ def write_answer(rollouts: pa.Table, body: Body, *, model: str, policy_version: 
     """The answer: ROLLOUTS as they are, or as JSON."""
     if body.answer == "arrow":
         return arrow_answer(rollouts, body)
-    names = {
-        "id": "prompt_id",
-        "sample_index": "sample_index",
-        "token_ids": "response_token_ids",
-        "logprobs": "rollout_logprobs",
-        "policy_versions": "policy_versions",
-        "finish_reason": "finish_reason",
-        "text": "response",
-    }
-    rows = rollouts.select(list(names.values())).rename_columns(list(names)).to_pylist()
+    rows = results_of(rollouts)
+    if body.answer == "ndjson":
+        return lines_answer(rows, body)
     answer: dict[str, Any] = {
         "model": model,
         "policy_version": policy_version,
@@ -140,3 +133,18 @@ def write_answer(rollouts: pa.Table, body: Body, *, model: str, policy_version: 
         },
     }
     return json_answer(answer, body)
+
+
+def results_of(rollouts: pa.Table) -> list[dict[str, Any]]:
+    """ROLLOUTS as JSON has them."""
+    names = {
+        "id": "prompt_id",
+        "sample_index": "sample_index",
+        "token_ids": "response_token_ids",
+        "logprobs": "rollout_logprobs",
+        "policy_versions": "policy_versions",
+        "finish_reason": "finish_reason",
+        "text": "response",
+    }
+    rows: list[dict[str, Any]] = rollouts.select(list(names.values())).rename_columns(list(names)).to_pylist()
+    return rows

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, NoReturn
 
@@ -27,7 +27,7 @@ from rlad_core import metrics, schema
 from rlad_core.client.errors import BusyError, DeadlineError
 from rlad_core.client.forms import Load
 from rlad_core.client.parts import cut
-from rlad_core.client.rollout_forms import PolicyInfo, RolloutAnswer
+from rlad_core.client.rollout_forms import PolicyInfo, RolloutAnswer, RolloutLimits
 from rlad_core.client.rollouts import RESPONSES_PER_PART
 from rlad_core.config import resolve_model
 from rlad_core.language_model.vocabulary import token_rows
@@ -37,7 +37,7 @@ from services.base.lengths import longest_sequence
 from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer
 from services.rollout.app import SERVICE, http
-from services.rollout.http import EXAMPLE, RolloutRequest, read_request, write_answer
+from services.rollout.http import EXAMPLE, RolloutRequest, read_request, results_of, write_answer
 from services.rollout.openai.routes import OpenAIRoutes
 from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
 from services.rollout.tables import (
@@ -52,7 +52,9 @@ from services.serve.fair import OWN, FairPlaces, asker
 from services.serve.http.bodies import Body, documents
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
+from services.serve.http.streams import streamed
 from services.serve.http.texts import Reader
+from services.serve.http.tokenizing import add_tokenizer_routes, serve_tokens
 from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
@@ -68,6 +70,7 @@ _RETRY_AFTER_S = 2.0
 logger = logging.getLogger("ray.serve")
 
 add_job_routes(http, RolloutRequest, EXAMPLE)
+add_tokenizer_routes(http)
 
 
 @serve.deployment
@@ -120,6 +123,7 @@ class RolloutService(OpenAIRoutes):
         self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
         # Enough that the engine always has a next one, and few enough that one who comes gets a turn soon.
         self._turns = FairPlaces(2 * args.max_num_seqs, args.weights)
+        serve_tokens(self._reader, self._texts, self._intake, args.limits.max_body_bytes)
         serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
 
     async def generate(self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0) -> pa.Table:
@@ -150,8 +154,17 @@ class RolloutService(OpenAIRoutes):
         temperature 1, of the whole vocabulary. With Arrow the body is a PROMPTS table, and the sampling
         settings are query parameters.
         """
-        async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
-            return await self._answer(body, dict(request.query_params))
+        query = dict(request.query_params)
+        wants_batches = query.pop("stream", "false").lower() in ("true", "1")
+        async with AsyncExitStack() as held:
+            body = await held.enter_async_context(
+                self._intake.admit(request, self._args.limits.max_body_bytes)
+            )
+            if body.answer == "ndjson" or (wants_batches and body.answer == "arrow"):
+                work = await self._work(body, query, self._args.limits)
+                results = work.results if body.answer == "ndjson" else None
+                return await streamed(work.done(), results, held.pop_all())
+            return await self._answer(body, query)
 
     async def _answer(self, body: Body, query: dict[str, str]) -> Response:
         prompts, sampling = await asyncio.to_thread(
@@ -176,17 +189,16 @@ class RolloutService(OpenAIRoutes):
 
     async def _read_job(self, body: Body, query: Mapping[str, list[str]]) -> Work:
         """See `services.serve.jobs.work.ReadWork`."""
-        usual = self._args.limits
-        most = usual.max_responses_per_request * self._args.jobs.requests_per_job
+        most = self._args.limits.max_responses_per_request * self._args.jobs.requests_per_job
+        limits = self._args.limits.model_copy(update={"max_responses_per_request": most})
+        return await self._work(body, {name: values[-1] for name, values in query.items()}, limits)
+
+    async def _work(self, body: Body, query: dict[str, str], limits: RolloutLimits) -> Work:
+        """A request in parts."""
         prompts, sampling = await asyncio.to_thread(
-            read_request,
-            body,
-            {name: values[-1] for name, values in query.items()},
-            self._reader,
-            self._fingerprint,
-            usual.model_copy(update={"max_responses_per_request": most}),
+            read_request, body, query, self._reader, self._fingerprint, limits
         )
-        in_a_part = min(RESPONSES_PER_PART, usual.max_responses_per_request)
+        in_a_part = min(RESPONSES_PER_PART, self._args.limits.max_responses_per_request)
         return Work(
             prompts,
             list(cut([sampling.group_size] * prompts.num_rows, in_a_part, in_a_part)),
@@ -194,6 +206,7 @@ class RolloutService(OpenAIRoutes):
             lambda rollouts: write_answer(
                 rollouts, body, model=self._served.name, policy_version=self._held.report["version"]
             ),
+            lambda rollouts, _: results_of(rollouts),
         )
 
     @http.get("/v1/policy")

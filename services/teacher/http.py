@@ -20,10 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rlad_core import schema
 from rlad_core.client.details import Details, HiddenDtype, named_per_token, widened
 from rlad_core.client.forms import TeacherLimits
-from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
+from services.serve.http.bodies import Body, arrow_answer, json_answer, lines_answer, to_table
 from services.serve.http.json_forms import TokenIds, Whole, invalid, one_of, to_form, token_ids
 from services.serve.http.problems import ProblemError, faults
 from services.serve.http.texts import PromptIn, Reader, check_one_given, own_ids
+from services.serve.http.tokenizing import spans
+from services.serve.token_texts import TokenTexts
+from services.teacher.shared_prompts import PROMPTS, SharedPrompt, SharedPrompts, filled
 
 _MESSAGES = 8
 """Of a chat, on the average of a full request: with them its objects are counted before they are built."""
@@ -35,6 +38,12 @@ _MOST_END_TOKENS = 1024
 class SequenceIn(PromptIn, forbid_unknown_fields=True, kw_only=True):
     """One response to score after its prompt: each as token ids, or as text that the service tokenizes."""
 
+    prompt_id: (
+        Annotated[
+            str, Meta(min_length=1, description="In place of a prompt: one of the request's `prompts`.")
+        ]
+        | UnsetType
+    ) = UNSET
     response_token_ids: Annotated[Raw, TokenIds] | UnsetType = UNSET
     response: (
         Annotated[
@@ -57,18 +66,13 @@ class SequenceIn(PromptIn, forbid_unknown_fields=True, kw_only=True):
     ) = UNSET
 
     def __post_init__(self) -> None:
-        check_one_given(self, "prompt_token_ids", "prompt", "messages")
+        check_one_given(self, *PROMPTS, "prompt_id")
         check_one_given(self, "response_token_ids", "response")
         if self.named_token_ids is not UNSET and self.response_token_ids is UNSET:
             raise ValueError("named_token_ids: give response_token_ids, whose places they are named for")
 
-    @property
-    def is_text(self) -> bool:
-        """Whether anything of it has to be tokenized."""
-        return self.prompt_token_ids is UNSET or self.response_token_ids is UNSET
 
-
-_ALTERNATIVES = one_of(("prompt_token_ids", "prompt", "messages"), ("response_token_ids", "response"))
+_ALTERNATIVES = one_of((*PROMPTS, "prompt_id"), ("response_token_ids", "response"))
 
 
 class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -95,6 +99,13 @@ class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     hidden_dtype: Annotated[HiddenDtype, Meta(description="Precision in which hidden states are told.")] = (
         "float32"
     )
+    tokens: Annotated[
+        bool, Meta(description="Also tell the string of each response token, and where in the text it is.")
+    ] = False
+    prompts: Annotated[
+        list[Annotated[SharedPrompt, Meta(extra_json_schema=one_of(PROMPTS))]],
+        Meta(description="Of groups; a sequence names its own by `prompt_id`."),
+    ] = []
     sequences: Annotated[
         list[Annotated[SequenceIn, Meta(extra_json_schema=_ALTERNATIVES)]], Meta(min_length=1)
     ]
@@ -117,12 +128,19 @@ class Wanted:
         model: the model it names, if it names one.
         details: what it wants besides log-probs.
         text_rows: rows that came as text.
+        tokens: whether strings and places of the response tokens are told.
     """
 
     sequences: pa.Table
     model: str | None
     details: Details
     text_rows: frozenset[int] = frozenset()
+    tokens: bool = False
+
+    def part(self, start: int, rows: int) -> "Wanted":
+        """So many rows from one on, numbered anew."""
+        texts = frozenset(row - start for row in self.text_rows if start <= row < start + rows)
+        return replace(self, sequences=self.sequences.slice(start, rows), text_rows=texts)
 
 
 _LISTS = ("end_token_ids", "details")
@@ -175,18 +193,24 @@ def read_request(
     if body.encoding == "arrow":
         table = to_table(body.content)
         limits.check(table.num_rows, 0)
+        table = filled(table, limits)
         return Wanted(table, None, replace(details, named_token_ids=_named_per_token(table)))
     asked = to_form(body.content, ScoreRequest, 1 + limits.max_sequences_per_request * (1 + _MESSAGES))
+    shared = SharedPrompts(asked.prompts)
     tokens = sum(
         reader.least_tokens(s.prompt_token_ids, s.prompt, s.messages, s.response_token_ids, s.response)
+        + (shared.least(s.prompt_id, reader) if isinstance(s.prompt_id, str) else 0)
         for s in asked.sequences
     )
-    limits.check(len(asked.sequences), tokens)
+    limits.check(max(len(asked.sequences), len(asked.prompts)), tokens)
     ids = own_ids([sequence.id for sequence in asked.sequences])
     prompts, responses = [], []
     for place, sequence in enumerate(asked.sequences):
         where = f"sequences[{place}]"
-        prompts.append(reader.prompt(sequence, where))
+        if isinstance(sequence.prompt_id, str):
+            prompts.append(shared.token_ids(sequence.prompt_id, where, reader))
+        else:
+            prompts.append(reader.prompt(sequence, where))
         if isinstance(sequence.response_token_ids, Raw):
             own = token_ids(sequence.response_token_ids, f"{where}.response_token_ids", reader.max_length)
         else:
@@ -216,7 +240,8 @@ def read_request(
             asked.hidden_dtype if "hidden" in asked.details else details.hidden,
             _named_per_token(table),
         ),
-        frozenset(place for place, sequence in enumerate(asked.sequences) if sequence.is_text),
+        frozenset(place for place, each in enumerate(asked.sequences) if _is_text(each, shared)),
+        asked.tokens,
     )
 
 
@@ -249,10 +274,31 @@ def _named_per_token(table: pa.Table) -> int:
         ) from error
 
 
-def write_answer(wanted: Wanted, scores: pa.Table, body: Body, *, model: str) -> Response:
+def _is_text(sequence: SequenceIn, shared: SharedPrompts) -> bool:
+    """Whether anything of it has to be tokenized."""
+    named = sequence.prompt_id
+    source: PromptIn = shared.prompt(named) if isinstance(named, str) else sequence
+    return source.prompt_token_ids is UNSET or sequence.response_token_ids is UNSET
+
+
+def write_answer(wanted: Wanted, scores: pa.Table, body: Body, *, model: str, texts: TokenTexts) -> Response:
     """The answer to `wanted`: the table as it is, or as JSON with sums and counts."""
     if body.answer == "arrow":
         return arrow_answer(scores, body)
+    results = results_of(wanted, scores, texts)
+    if body.answer == "ndjson":
+        return lines_answer(results, body)
+    usage = {
+        "sequences": scores.num_rows,
+        "prompt_tokens": int(schema.lengths(wanted.sequences.column("prompt_token_ids")).sum()),
+        "scored_tokens": int(schema.lengths(scores.column("teacher_logprobs")).sum()),
+    }
+    answer = {"model": model, "policy_version": None, "results": results, "usage": usage}
+    return json_answer(answer, body)
+
+
+def results_of(wanted: Wanted, scores: pa.Table, texts: TokenTexts) -> list[dict[str, Any]]:
+    """The scores of a request, or of a part of it, as JSON has them; values may be numpy arrays."""
     values, offsets = schema.flatten(scores.column("teacher_logprobs"))
     extra = _details(scores, offsets)
     results = []
@@ -270,14 +316,12 @@ def write_answer(wanted: Wanted, scores: pa.Table, body: Body, *, model: str) ->
         if row in wanted.text_rows:
             for name in ("prompt_token_ids", "response_token_ids"):
                 result[name] = wanted.sequences.column(name)[row].as_py()
+        if wanted.tokens:
+            ids = wanted.sequences.column("response_token_ids")[row].as_py()
+            text, result["tokens"], begins = texts.pieces(ids)
+            result["offsets"] = spans(begins, text)
         results.append(result)
-    usage = {
-        "sequences": scores.num_rows,
-        "prompt_tokens": int(schema.lengths(wanted.sequences.column("prompt_token_ids")).sum()),
-        "scored_tokens": int(values.size),
-    }
-    answer = {"model": model, "policy_version": None, "results": results, "usage": usage}
-    return json_answer(answer, body)
+    return results
 
 
 def _details(scores: pa.Table, offsets: np.ndarray) -> dict[str, list[Any]]:

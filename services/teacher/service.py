@@ -10,6 +10,7 @@ All calls of a replica share one batcher, whichever way they came (`services.tea
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal
@@ -33,7 +34,9 @@ from services.base.tokenizer import load_tokenizer, tokenizer_info
 from services.serve.http.bodies import Body, documents
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
+from services.serve.http.streams import streamed
 from services.serve.http.texts import Reader
+from services.serve.http.tokenizing import add_tokenizer_routes, serve_tokens
 from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
@@ -41,7 +44,15 @@ from services.serve.openai.models import ServedModel
 from services.serve.replicas import begin, bind
 from services.serve.token_texts import TokenTexts
 from services.teacher.app import SERVICE, http
-from services.teacher.http import EXAMPLE, ScoreRequest, Wanted, details_of, read_request, write_answer
+from services.teacher.http import (
+    EXAMPLE,
+    ScoreRequest,
+    Wanted,
+    details_of,
+    read_request,
+    results_of,
+    write_answer,
+)
 from services.teacher.openai.routes import OpenAIRoutes
 from services.teacher.scoring.batcher import Batcher
 from services.teacher.scoring.engines import load_engine
@@ -50,8 +61,11 @@ from services.teacher.scoring.tables import check_details, check_sequences, to_p
 from services.teacher.settings import TeacherArgs
 
 _RETRY_AFTER_S = 1.0
+_TOKENS_STREAMED = 16_384
+"""At a time, of an answer that is sent as it is made: few enough that the first ones come soon."""
 
 add_job_routes(http, ScoreRequest, EXAMPLE)
+add_tokenizer_routes(http)
 
 
 @serve.deployment
@@ -80,6 +94,7 @@ class TeacherService(OpenAIRoutes):
         self._served = ServedModel(args.name, self._engine.max_model_len)
         self._intake = Intake(SERVICE, self.check_health, "the engine", args)
         self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
+        serve_tokens(self._reader, self._texts, self._intake, args.limits.max_body_bytes)
         serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
 
     async def score(self, sequences: pa.Table, details: Details = NO_DETAILS) -> pa.Table:
@@ -117,19 +132,30 @@ class TeacherService(OpenAIRoutes):
         hidden_dtype: Annotated[
             HiddenDtype, Query(description="As in the JSON body; the way to ask with Arrow.")
         ] = "float32",
+        stream: Annotated[bool, Query(description="Arrow in a batch for each part, as it is done.")] = False,
     ) -> Response:
         """Score responses: exactly one natural log-prob per response token, at temperature 1, of the whole
         vocabulary, in the order of the request.
         """
         hidden = hidden_dtype if "hidden" in (details or ()) else None
         asked = Details(top_k, entropy, tuple(end_token_ids or ()), hidden)
-        async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
+        async with AsyncExitStack() as held:
+            body = await held.enter_async_context(
+                self._intake.admit(request, self._args.limits.max_body_bytes)
+            )
+            if body.answer == "ndjson" or (stream and body.answer == "arrow"):
+                work = await self._work(body, asked, self._args.limits, _TOKENS_STREAMED)
+                results = work.results if body.answer == "ndjson" else None
+                return await streamed(work.done(), results, held.pop_all())
             return await self._answer(body, asked)
 
     async def _answer(self, body: Body, details: Details) -> Response:
         wanted = await self._read(body, details, self._args.limits)
         scores = await self._score(wanted.sequences, wanted.details)
-        return await asyncio.to_thread(write_answer, wanted, scores, body, model=self._served.name)
+        return await asyncio.to_thread(self._written, wanted, scores, body)
+
+    def _written(self, wanted: Wanted, scores: pa.Table, body: Body) -> Response:
+        return write_answer(wanted, scores, body, model=self._served.name, texts=self._texts)
 
     async def _read(self, body: Body, details: Details, limits: TeacherLimits) -> Wanted:
         # In a thread: parsing a large body takes long enough to hold up others.
@@ -146,13 +172,17 @@ class TeacherService(OpenAIRoutes):
                 "max_tokens_per_request": usual.max_tokens_per_request * times,
             }
         )
-        wanted = await self._read(body, details_of(query), limits)
-        rows = wanted.sequences
+        return await self._work(body, details_of(query), limits, TOKENS_PER_PART)
+
+    async def _work(self, body: Body, details: Details, limits: TeacherLimits, part_tokens: int) -> Work:
+        """A request in parts of at most so many tokens."""
+        wanted = await self._read(body, details, limits)
+        usual, rows = self._args.limits, wanted.sequences
         prompts, responses = (
             schema.lengths(rows.column(name)) for name in ("prompt_token_ids", "response_token_ids")
         )
         sizes = prompts + responses * (1 + wanted.details.told_per_token)
-        most = min(TOKENS_PER_PART, usual.max_tokens_per_request)
+        most = min(part_tokens, usual.max_tokens_per_request)
         if hidden := wanted.details.hidden:
             told = responses * (self._engine.hidden_size * HIDDEN_BYTES[hidden])
             sizes = np.maximum(sizes, -(-told * most // max(1, usual.max_hidden_bytes)))
@@ -160,7 +190,8 @@ class TeacherService(OpenAIRoutes):
             rows,
             list(cut(sizes.tolist(), usual.max_sequences_per_request, most)),
             partial(self._score, details=wanted.details),
-            lambda scores: write_answer(wanted, scores, body, model=self._served.name),
+            lambda scores: self._written(wanted, scores, body),
+            lambda scores, start: results_of(wanted.part(start, scores.num_rows), scores, self._texts),
         )
 
     @http.get("/v1/info")
@@ -173,6 +204,7 @@ class TeacherService(OpenAIRoutes):
             max_model_len=self._engine.max_model_len,
             vocab_size=self._engine.vocab_size,
             hidden_size=self._engine.hidden_size,
+            takes_shared_prompts=True,
             tells_entropy="entropy" in self._engine.tells,
             details=sorted(self._engine.tells),
             tokenizer_fingerprint=self._fingerprint,

@@ -12,7 +12,7 @@ from rlad_core import schema
 from rlad_core.client.errors import UnknownNameError
 from rlad_core.tasks.base import Task
 from rlad_core.turn import opened_by
-from services.serve.http.bodies import Body, arrow_answer, json_answer, to_table
+from services.serve.http.bodies import Body, arrow_answer, json_answer, lines_answer, to_table
 from services.serve.http.json_forms import to_form
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import own_ids, refuse_over
@@ -143,7 +143,15 @@ def write_answer(rewards: pa.Table, body: Body) -> Response:
     """The answer: REWARDS as they are, or as JSON."""
     if body.answer == "arrow":
         return arrow_answer(rewards, body)
-    results = [
+    results = results_of(rewards)
+    if body.answer == "ndjson":
+        return lines_answer(results, body)
+    return json_answer({"results": results}, body)
+
+
+def results_of(rewards: pa.Table) -> list[dict[str, Any]]:
+    """REWARDS as JSON has them."""
+    return [
         {
             "id": row["sequence_id"],
             "reward": row["reward"],
@@ -153,7 +161,6 @@ def write_answer(rewards: pa.Table, body: Body) -> Response:
         }
         for row in rewards.to_pylist()
     ]
-    return json_answer({"results": results}, body)
 
 
 def _check_gold(form: ResponseIn | VerifyRequest) -> None:

@@ -12,9 +12,11 @@ request and names the sequence.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Annotated
 
 import pyarrow as pa
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
 from ray import serve
 from ray.serve import Application
 
@@ -37,14 +39,15 @@ from services.serve.http.bodies import Body, documents
 from services.serve.http.gate import service_app
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
+from services.serve.http.streams import streamed
 from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
 from services.serve.replicas import begin, bind
 from services.verifier.checking.messages import Check, Failed, Outcome
 from services.verifier.checking.pool import CheckPool
-from services.verifier.http import DOCUMENTED, EXAMPLE, read_request, write_answer
-from services.verifier.settings import VerifierArgs
+from services.verifier.http import DOCUMENTED, EXAMPLE, read_request, results_of, write_answer
+from services.verifier.settings import VerifierArgs, VerifierLimits
 
 SERVICE = "verifier"
 _PROBE_TIMEOUT_S = 60.0
@@ -114,9 +117,20 @@ class VerifierService:
             return await self._verify(responses)
 
     @http.post("/v1/verify", **documents(DOCUMENTED, VerifyAnswer, EXAMPLE))
-    async def verify_http(self, request: Request) -> Response:
+    async def verify_http(
+        self,
+        request: Request,
+        stream: Annotated[bool, Query(description="Arrow in a batch for each part, as it is done.")] = False,
+    ) -> Response:
         """Judge responses; the verdicts come in the order of the request."""
-        async with self._intake.admit(request, self._args.limits.max_body_bytes) as body:
+        async with AsyncExitStack() as held:
+            body = await held.enter_async_context(
+                self._intake.admit(request, self._args.limits.max_body_bytes)
+            )
+            if body.answer == "ndjson" or (stream and body.answer == "arrow"):
+                work = await self._work(body, self._args.limits)
+                results = work.results if body.answer == "ndjson" else None
+                return await streamed(work.done(), results, held.pop_all())
             responses = await asyncio.to_thread(read_request, body, self._pool.tasks, self._args.limits)
             rewards = await self._verify(responses)
             return await asyncio.to_thread(write_answer, rewards, body)
@@ -128,12 +142,19 @@ class VerifierService:
             name: getattr(limits, name) * times
             for name in ("max_responses_per_request", "max_solved_prompts_per_request")
         }
-        rows = await asyncio.to_thread(
-            read_request, body, self._pool.tasks, limits.model_copy(update=widened)
+        return await self._work(body, limits.model_copy(update=widened))
+
+    async def _work(self, body: Body, limits: VerifierLimits) -> Work:
+        """A request in parts."""
+        rows = await asyncio.to_thread(read_request, body, self._pool.tasks, limits)
+        most = min(RESPONSES_PER_PART, self._args.limits.max_responses_per_request)
+        return Work(
+            rows,
+            list(cut([1] * rows.num_rows, most, most)),
+            self._verify,
+            lambda rewards: write_answer(rewards, body),
+            lambda rewards, _: results_of(rewards),
         )
-        most = min(RESPONSES_PER_PART, limits.max_responses_per_request)
-        parts = list(cut([1] * rows.num_rows, most, most))
-        return Work(rows, parts, self._verify, lambda rewards: write_answer(rewards, body))
 
     @http.get("/v1/info")
     async def info(self) -> VerifierInfo:

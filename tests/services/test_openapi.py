@@ -44,6 +44,7 @@ OPERATIONS = [
             ("GET", "/v1/jobs/{job_id}/result"),
         )
     ],
+    *[(name, "POST", path) for name in ("teacher", "rollout") for path in ("/v1/tokenize", "/v1/detokenize")],
 ]
 
 quick = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

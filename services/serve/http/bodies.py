@@ -22,7 +22,9 @@ from services.serve.http.encodings import known, packed, unpacked, wanted
 from services.serve.http.problems import ProblemError, documented
 from services.serve.http.reading import BodyReader
 
+NDJSON = "application/x-ndjson"
 Encoding = Literal["json", "arrow"]
+AnswerEncoding = Literal["json", "arrow", "ndjson"]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 # curl -d says x-www-form-urlencoded unless told otherwise, and JSON is what people then send.
 _ENCODINGS: dict[str, Encoding] = {JSON: "json", "application/x-www-form-urlencoded": "json", ARROW: "arrow"}
@@ -40,7 +42,7 @@ class Body:
 
     content: bytes
     encoding: Encoding
-    answer: Encoding
+    answer: AnswerEncoding
     coding: str = "identity"
 
 
@@ -69,7 +71,8 @@ async def read_body(request: Request, reader: BodyReader, max_bytes: int) -> Asy
         if coding != "identity":
             content = await asyncio.to_thread(unpacked, content, coding, max_bytes)
         accepted = request.headers.get("accept", "")
-        answer: Encoding = "arrow" if ARROW in accepted else "json" if JSON in accepted else encoding
+        named: dict[str, AnswerEncoding] = {ARROW: "arrow", NDJSON: "ndjson", JSON: "json"}
+        answer = next((named[name] for name in named if name in accepted), encoding)
         yield Body(content, encoding, answer, wanted(request.headers.get("accept-encoding", "")))
 
 
@@ -106,6 +109,13 @@ def json_answer(fields: dict[str, Any], body: Body) -> Response:
     return _answer(orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY), JSON, body)
 
 
+def lines_answer(results: list[dict[str, Any]], body: Body) -> Response:
+    """The answer to `body` as lines of JSON, see `services.serve.http.streams`."""
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    lines = [orjson.dumps(each, option=options) for each in (*results, {"results": len(results)})]
+    return _answer(b"".join(lines), NDJSON, body)
+
+
 def documents(
     request: Any,
     answer: type[BaseModel],
@@ -124,6 +134,7 @@ def documents(
         arrow: it takes and gives Arrow too.
     """
     binary = {ARROW: _BINARY} if arrow else {}
+    lines = {NDJSON: {"schema": {"type": "string"}}} if arrow else {}
     form = msgspec.json.schema(request, ref_template="#/components/schemas/{name}")
     # OpenAPI keeps definitions in one place; a schema inside a request body may only hold itself.
     definitions = form.pop("$defs", {})
@@ -131,7 +142,7 @@ def documents(
     return {
         "response_model": answer,
         "responses": {
-            200: {"content": binary},
+            200: {"content": {**binary, **lines}},
             **documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504, openai=openai),
         },
         "openapi_extra": {

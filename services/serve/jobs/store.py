@@ -31,6 +31,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from rlad_core import schema
+from services.serve.http.bodies import AnswerEncoding
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -51,7 +52,7 @@ class Handed:
     owner: str
     created: float
     encoding: Literal["json", "arrow"]
-    answer: Literal["json", "arrow"]
+    answer: AnswerEncoding
     coding: str
     query: dict[str, list[str]]
 

@@ -162,9 +162,10 @@ class Jobs:
         handed = job.handed
         body = Body(await asyncio.to_thread(job.request), handed.encoding, handed.answer, handed.coding)
         work = await self._read(body, handed.query)
-        job.plan(len(work.parts))
+        parts = list(work.parts) or [(0, 0)]
+        job.plan(len(parts))
         done: list[pa.Table] = []
-        for number, (start, stop) in enumerate(work.parts):
+        for number, (start, stop) in enumerate(parts):
             if (part := await asyncio.to_thread(job.part, number)) is None:
                 part = await self._patiently(job, work.do, work.rows.slice(start, stop - start))
                 await asyncio.to_thread(job.keep_part, number, part)

@@ -1,0 +1,127 @@
+"""`/v1/tokenize` and `/v1/detokenize`: a model's tokens, their strings, and where in the text they stand."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Request, Response
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from pydantic import BaseModel, Field
+
+from services.serve.http.bodies import Body, documents, json_answer
+from services.serve.http.health import Intake
+from services.serve.http.json_forms import TokenIds, one_of, to_form, token_ids
+from services.serve.http.problems import ProblemError
+from services.serve.http.texts import Message, PromptIn, Reader, check_one_given
+from services.serve.token_texts import TokenTexts
+
+_MOST_MESSAGES = 4096
+
+
+class TokenizeRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A text, or a chat that the model's chat template makes one."""
+
+    text: (
+        Annotated[str, Meta(min_length=1, description="As it is; no special token is added.")] | UnsetType
+    ) = UNSET
+    messages: (
+        Annotated[list[Message], Meta(min_length=1, description="With the beginning of the model's turn.")]
+        | UnsetType
+    ) = UNSET
+
+    def __post_init__(self) -> None:
+        check_one_given(self, "text", "messages")
+
+
+class DetokenizeRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Token ids."""
+
+    token_ids: Annotated[Raw, TokenIds]
+
+
+class Tokens(BaseModel):
+    """A text and its tokens."""
+
+    text: str
+    token_ids: list[int]
+    tokens: list[str] = Field(
+        description="What each stands for; one that is a part of a character is shown as bytes:\\x..."
+    )
+    offsets: list[tuple[int, int]] = Field(
+        description="Of each the first character of `text`, and the one behind its last."
+    )
+    count: int
+
+
+class _Replica:
+    """What this process's replica has for the routes, which are functions of their own."""
+
+    parts: tuple[Reader, TokenTexts, Intake, int] | None = None
+
+
+def serve_tokens(reader: Reader, texts: TokenTexts, intake: Intake, max_body_bytes: int) -> None:
+    """To be called once in a replica."""
+    _Replica.parts = reader, texts, intake, max_body_bytes
+
+
+def add_tokenizer_routes(app: FastAPI) -> None:
+    """Give a service's application the two routes."""
+    form = Annotated[TokenizeRequest, Meta(extra_json_schema=one_of(("text", "messages")))]
+    for path, route, asked, example in (
+        ("/v1/tokenize", tokenize, form, {"text": "Mia is a knight."}),
+        ("/v1/detokenize", detokenize, DetokenizeRequest, {"token_ids": [11, 12, 13]}),
+    ):
+        documented: dict[str, Any] = documents(asked, Tokens, example, arrow=False)
+        app.add_api_route(path, route, methods=["POST"], **documented)
+
+
+async def tokenize(request: Request) -> Response:
+    """The token ids of a text or a chat, with their strings and places."""
+    reader, texts, intake, most = _here()
+    async with intake.admit(request, most) as body:
+        return await asyncio.to_thread(_tokenized, _json(body), reader, texts)
+
+
+async def detokenize(request: Request) -> Response:
+    """The text of token ids, with the string and place of each."""
+    reader, texts, intake, most = _here()
+    async with intake.admit(request, most) as body:
+        return await asyncio.to_thread(_detokenized, _json(body), reader, texts)
+
+
+def spans(offsets: list[int], text: str) -> list[tuple[int, int]]:
+    """First character and end of each token, of where each begins."""
+    return list(zip(offsets, [*offsets[1:], len(text)], strict=True)) if offsets else []
+
+
+def _tokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:
+    asked = to_form(body.content, TokenizeRequest, 1 + _MOST_MESSAGES)
+    ids = reader.prompt(PromptIn(prompt=asked.text, messages=asked.messages), "").tolist()
+    return _told(ids, texts, body)
+
+
+def _detokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:
+    asked = to_form(body.content, DetokenizeRequest, 1)
+    return _told(token_ids(asked.token_ids, "token_ids", reader.max_length).tolist(), texts, body)
+
+
+def _told(ids: list[int], texts: TokenTexts, body: Body) -> Response:
+    text, tokens, offsets = texts.pieces(ids)
+    told = {
+        "text": text,
+        "token_ids": ids,
+        "tokens": tokens,
+        "offsets": spans(offsets, text),
+        "count": len(ids),
+    }
+    return json_answer(told, body)
+
+
+def _json(body: Body) -> Body:
+    if body.encoding != "json":
+        raise ProblemError(415, "Unsupported media type", "send application/json here")
+    return body
+
+
+def _here() -> tuple[Reader, TokenTexts, Intake, int]:
+    assert _Replica.parts is not None
+    return _Replica.parts
