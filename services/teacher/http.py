@@ -281,7 +281,9 @@ def _is_text(sequence: SequenceIn, shared: SharedPrompts) -> bool:
     return source.prompt_token_ids is UNSET or sequence.response_token_ids is UNSET
 
 
-def write_answer(wanted: Wanted, scores: pa.Table, body: Body, *, model: str, texts: TokenTexts) -> Response:
+def write_answer(
+    wanted: Wanted, scores: pa.Table, body: Body, *, model: str, texts: TokenTexts | None = None
+) -> Response:
     """The answer to `wanted`: the table as it is, or as JSON with sums and counts."""
     if body.answer == "arrow":
         return arrow_answer(scores, body)
@@ -297,7 +299,7 @@ def write_answer(wanted: Wanted, scores: pa.Table, body: Body, *, model: str, te
     return json_answer(answer, body)
 
 
-def results_of(wanted: Wanted, scores: pa.Table, texts: TokenTexts) -> list[dict[str, Any]]:
+def results_of(wanted: Wanted, scores: pa.Table, texts: TokenTexts | None) -> list[dict[str, Any]]:
     """The scores of a request, or of a part of it, as JSON has them; values may be numpy arrays."""
     values, offsets = schema.flatten(scores.column("teacher_logprobs"))
     extra = _details(scores, offsets)
@@ -317,6 +319,7 @@ def results_of(wanted: Wanted, scores: pa.Table, texts: TokenTexts) -> list[dict
             for name in ("prompt_token_ids", "response_token_ids"):
                 result[name] = wanted.sequences.column(name)[row].as_py()
         if wanted.tokens:
+            assert texts is not None
             ids = wanted.sequences.column("response_token_ids")[row].as_py()
             text, result["tokens"], begins = texts.pieces(ids)
             result["offsets"] = spans(begins, text)

@@ -54,6 +54,7 @@ def reading(do: Do) -> Callable[[Body, Any], Awaitable[Work]]:
             [(start, start + 2) for start in range(0, len(numbers), 2)],
             doubled,
             lambda done: Response(orjson.dumps(done["number"].to_pylist()), media_type="application/json"),
+            lambda done, _: done.to_pylist(),
         )
 
     return read
