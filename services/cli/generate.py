@@ -132,8 +132,8 @@ def generate(
     )
     write(table, file)
     out.print(
-        f"{found.accepted} of {found.responses} responses were accepted, {found.doubled} of them twice the "
-        f"same; {found.kept} are kept. Of {found.prompts} prompts {found.without} have none.",
+        f"{found.accepted} of {found.responses} responses were accepted, {found.doubled} of them repeat "
+        f"another to the letter; {found.kept} are kept. Of {found.prompts} prompts {found.without} have none.",
         markup=False,
         soft_wrap=True,
     )
