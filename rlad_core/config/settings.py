@@ -186,6 +186,9 @@ class EvaluationConfig(Section):
     )
 
 
+TrackerName = Literal["wandb", "mlflow", "trackio"]
+
+
 class TelemetryConfig(Section):
     """What a run tells while it runs."""
 
@@ -203,6 +206,13 @@ class TelemetryConfig(Section):
         default=10, description="Steps between saved samples; 0: never."
     )
     sample_experience_rows: Free[PositiveInt] = 64
+    trackers: Free[tuple[TrackerName, ...]] = Field(
+        default=(),
+        strict=False,
+        description="Experiment trackers that are told the numbers of steps and evaluations, beside "
+        "TensorBoard; those that are not installed, or fail, are left out with a word.",
+    )
+    project: Free[str] = Field(default="rlad", min_length=1, description="As the trackers call it.")
 
 
 class OutputConfig(Section):

@@ -60,8 +60,8 @@ def generate(
     Each text of a prompt is kept once. All responses stay in a folder beside the file, so the same command
     goes on where it was stopped, and with more tries asks for those alone. `rlad show` reads them.
 
-    The file has a chat a row (messages) as other trainers read it too, and the columns that the task math
-    trains on: prompt, answer, solution.
+    The file has a chat a row (messages) as other trainers read it too, and the columns that a stage of worked
+    solutions trains on here: prompt, answer, solution.
 
     Exit codes: 0 written, 1 failed or stopped before the end, 2 wrong usage, or something is missing.
 
@@ -133,7 +133,7 @@ def generate(
     write(table, file)
     out.print(
         f"{found.accepted} of {found.responses} responses were accepted, {found.doubled} of them repeat "
-        f"another to the letter; {found.kept} are kept. Of {found.prompts} prompts {found.without} have none.",
+        f"another word by word; {found.kept} are kept. {found.without} of {found.prompts} prompts have none.",
         markup=False,
         soft_wrap=True,
     )

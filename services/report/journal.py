@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +14,11 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from rlad_core.config.settings import TrackerName
 from rlad_core.evaluation import EvaluationRow
 from rlad_core.schema import to_ipc, to_parquet
 from services.report.answers import ANSWERS, answers_name, when_of
+from services.report.trackers import trackers
 
 METRICS, EVALUATIONS, GROUPS = "metrics.jsonl", "evaluation.jsonl", "groups.jsonl"
 
@@ -30,11 +33,14 @@ class Journal:
 
     Args:
         run_dir: the run's folder.
+        names: of trackers that are told too.
+        project: as they call it.
     """
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, names: Sequence[TrackerName] = (), project: str = "rlad") -> None:
         self._dir = Path(run_dir)
         self._told: list[News] = []
+        self._trackers = trackers(names, project, self._dir.name, self._dir, self.note)
 
     def begin(self, first_step: int) -> None:
         """The run starts or continues with this step; nothing is recorded before.
@@ -61,7 +67,7 @@ class Journal:
         """A finished step: its metrics, and the groups it trained on or dropped."""
         _append(self._dir / METRICS, row)
         _append(self._dir / GROUPS, {"step": row["step"], "trained": trained, "dropped": dropped})
-        self._tensorboard(row, row["step"])
+        self._show(row, row["step"])
         self._told.append(("step", row))
 
     def evaluation(
@@ -103,6 +109,8 @@ class Journal:
         """Write out what is buffered."""
         if any(kind == "begun" for kind, _ in self._told):
             self._events.close()
+        for tracker in self._trackers:
+            tracker.finish()
 
     def _restart_tensorboard(self, first_step: int) -> None:
         """Have TensorBoard forget what earlier event files hold of `first_step` and later ones."""
@@ -115,14 +123,14 @@ class Journal:
         self._events.flush()
 
     def _show_accuracy(self, record: dict[str, Any]) -> None:
-        self._tensorboard({f"evaluation/{record['subset']}": record["accuracy"]}, record["step"])
+        self._show({f"evaluation/{record['subset']}": record["accuracy"]}, record["step"])
 
-    def _tensorboard(self, numbers: dict[str, Any], step: int) -> None:
-        values = [
-            Summary.Value(tag=name, simple_value=float(value))
-            for name, value in _numbers(numbers)
-            if math.isfinite(value)
-        ]
+    def _show(self, row: dict[str, Any], step: int) -> None:
+        """Tell TensorBoard and the trackers."""
+        numbers = {name: float(value) for name, value in _numbers(row) if math.isfinite(value)}
+        for tracker in self._trackers:
+            tracker.log(numbers, step)
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
         self._events.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
         self._events.flush()
 
@@ -132,7 +140,7 @@ def _numbers(row: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
     for name, value in row.items():
         if isinstance(value, dict):
             found += _numbers(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float) and name != "step":
+        elif isinstance(value, int | float) and (prefix or name != "step"):
             found.append((f"{prefix}{name}", float(value)))
     return found
 

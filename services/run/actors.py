@@ -56,7 +56,7 @@ def run_actors(
     journal = (
         ray.remote(Journal)
         .options(name=f"{config.name}-journal", scheduling_strategy=here, **common)
-        .remote(str(run_dir))
+        .remote(str(run_dir), config.telemetry.trackers, config.telemetry.project)
     )
     try:
         ask(config, collector.read_prompts.remote(selection), "the prompts to train on")

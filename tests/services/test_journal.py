@@ -9,11 +9,18 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from rlad_core.evaluation import ANSWERS, EvaluationRow, Interval, Share
 from rlad_core.schema import TEACHER_SCORES, build, from_ipc, from_parquet, tokenizer_fingerprint
 from services.report.journal import EVALUATIONS, GROUPS, METRICS, Journal
 from services.report.records import read_run
+
+
+@pytest.fixture(autouse=True)
+def files_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process's files of one second are read by the names that they have from a counter: 10 before 9."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def row(step: int, reward: float = 1.5) -> dict[str, Any]:

@@ -1,0 +1,169 @@
+"""Experiment trackers beside TensorBoard: W&B, MLflow and Trackio, where a recipe names them and they are
+installed.
+
+A tracker works in a thread of its own, behind a bounded queue: what it takes, and that it fails, never
+reaches the run. One that fails is left alone from then on, with one sentence about it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rlad_core.config.settings import TrackerName
+
+_MOST_WAITING = 1000
+"""Rows that wait for a tracker; more are left out, with a word."""
+_CLOSE_S = 30.0
+
+
+class Tracker(Protocol):
+    """What is told of a run."""
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        """Numbers of a step."""
+
+    def finish(self) -> None:
+        """The run is over, or goes on later."""
+
+
+class WandbTracker:
+    """Weights & Biases; WANDB_MODE, WANDB_API_KEY and the like are its own."""
+
+    def __init__(self, project: str, run: str, folder: Path) -> None:
+        import wandb
+
+        self._run = wandb.init(project=project, name=run, id=run, resume="allow", dir=str(folder))
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        """See `Tracker`."""
+        self._run.log(dict(numbers), step=step)
+
+    def finish(self) -> None:
+        """See `Tracker`."""
+        self._run.finish()
+
+
+class MlflowTracker:
+    """MLflow; where MLFLOW_TRACKING_URI names no server, its files lie in the run's folder."""
+
+    def __init__(self, project: str, run: str, folder: Path) -> None:
+        import os
+
+        import mlflow
+
+        if "MLFLOW_TRACKING_URI" not in os.environ:
+            mlflow.set_tracking_uri(f"sqlite:///{folder.absolute()}/mlflow.db")
+        self._client = mlflow.MlflowClient()
+        found = self._client.get_experiment_by_name(project)
+        experiment = found.experiment_id if found else self._client.create_experiment(project)
+        there = self._client.search_runs([experiment], f"attributes.run_name = '{run}'", max_results=1)
+        made = there[0] if there else self._client.create_run(experiment, run_name=run)
+        self._id = made.info.run_id
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        """See `Tracker`."""
+        import time
+
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, value, now, step) for name, value in numbers.items()]
+        self._client.log_batch(self._id, metrics)
+
+    def finish(self) -> None:
+        """See `Tracker`."""
+        self._client.set_terminated(self._id)
+
+
+class TrackioTracker:
+    """Trackio; TRACKIO_DIR and its spaces are its own."""
+
+    def __init__(self, project: str, run: str, folder: Path) -> None:
+        import trackio
+
+        self._trackio = trackio
+        trackio.init(
+            project=project, name=run, resume="allow", embed=False, auto_log_gpu=False, auto_log_cpu=False
+        )
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        """See `Tracker`."""
+        self._trackio.log(dict(numbers), step=step)
+
+    def finish(self) -> None:
+        """See `Tracker`."""
+        self._trackio.finish()
+
+
+MAKERS: dict[TrackerName, Callable[[str, str, Path], Tracker]] = {
+    "wandb": WandbTracker,
+    "mlflow": MlflowTracker,
+    "trackio": TrackioTracker,
+}
+
+
+class Aside:
+    """A tracker in a thread of its own.
+
+    Args:
+        name: of the tracker.
+        make: makes it; may fail, and take long.
+        say: takes a sentence for whoever watches the run.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Tracker], say: Callable[[str], None]) -> None:
+        self._name, self._make, self._say = name, make, say
+        self._rows: queue.Queue[tuple[dict[str, float], int] | None] = queue.Queue(_MOST_WAITING)
+        self._failed = self._left_out = False
+        self._thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
+        self._thread.start()
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        """Have it told, when it comes to it."""
+        if self._failed:
+            return
+        try:
+            self._rows.put_nowait((dict(numbers), step))
+        except queue.Full:
+            if not self._left_out:
+                self._say(f"{self._name} is slower than the run: what it has no time for is left out there")
+            self._left_out = True
+
+    def finish(self, limit_s: float = _CLOSE_S) -> None:
+        """Let it write what it has, for so long at most."""
+        try:
+            self._rows.put(None, timeout=limit_s)
+        except queue.Full:
+            return
+        self._thread.join(limit_s)
+
+    def _work(self) -> None:
+        try:
+            tracker = self._make()
+            while (row := self._rows.get()) is not None:
+                tracker.log(*row)
+            tracker.finish()
+        except ImportError as error:
+            self._give_up(f"is not installed ({error}): pip install {self._name}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
+            said = str(error).partition("\n")[0]
+            self._give_up(f"failed ({type(error).__name__}: {said})")
+
+    def _give_up(self, why: str) -> None:
+        self._failed = True
+        self._say(f"the run is not told to {self._name}, which {why}")
+
+
+def trackers(
+    names: Sequence[TrackerName], project: str, run: str, folder: Path, say: Callable[[str], None]
+) -> list[Aside]:
+    """Those that a recipe names, each at work."""
+
+    def maker(name: TrackerName) -> Callable[[], Tracker]:
+        return lambda: MAKERS[name](project, run, folder)
+
+    return [Aside(name, maker(name), say) for name in names]

@@ -1,0 +1,91 @@
+"""Trackers are told what TensorBoard is; whatever becomes of them, the run goes on.
+
+That the three real ones take it was tried with wandb 0.31 (offline), mlflow 3.17 and trackio 0.43.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from services.report import trackers
+from services.report.journal import Journal
+from services.report.trackers import Aside
+
+
+class Told:
+    """Takes what it is told, after `wait_s` each."""
+
+    def __init__(self, wait_s: float = 0.0) -> None:
+        self.rows: list[tuple[Mapping[str, float], int]] = []
+        self.finished = False
+        self._wait_s = wait_s
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        time.sleep(self._wait_s)
+        self.rows.append((numbers, step))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+class Broken(Told):
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        raise ConnectionError("no route\nto the server")
+
+
+def test_the_journal_tells_steps_and_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told()
+    made: list[tuple[str, str]] = []
+    monkeypatch.setitem(
+        trackers.MAKERS, "wandb", lambda project, run, folder: made.append((project, run)) or told
+    )
+    journal = Journal(str(tmp_path / "mine"), ("wandb",), "puzzles")
+    (tmp_path / "mine").mkdir()
+    journal.begin(0)
+    row = {"step": 0, "version": 1, "reward_mean": 0.5, "nll": float("nan"), "seconds": {"step": 2.0}}
+    journal.step(row, [], [])
+    journal.close()
+    assert made == [("puzzles", "mine")]
+    assert told.rows == [({"version": 1.0, "reward_mean": 0.5, "seconds/step": 2.0}, 0)]
+    assert told.finished
+
+
+def test_one_that_fails_is_left_alone_with_a_word() -> None:
+    said: list[str] = []
+    aside = Aside("wandb", Broken, said.append)
+    aside.log({"a": 1.0}, 0)
+    aside.finish(10)
+    aside.log({"a": 2.0}, 1)
+    assert said == ["the run is not told to wandb, which failed (ConnectionError: no route)"]
+
+
+def test_one_that_is_not_installed_is_said(tmp_path: Path) -> None:
+    if find_spec("trackio"):
+        pytest.skip("trackio is installed")
+    said: list[str] = []
+    for aside in trackers.trackers(("trackio",), "rlad", "mine", tmp_path, said.append):
+        aside.finish(10)
+    assert said[0].startswith("the run is not told to trackio, which is not installed")
+    assert said[0].endswith("pip install trackio")
+
+
+def test_a_slow_one_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "_MOST_WAITING", 2)
+    held, said = threading.Event(), list[str]()
+
+    class Slow(Told):
+        def log(self, numbers: Mapping[str, float], step: int) -> None:
+            held.wait(30)
+
+    aside = Aside("mlflow", Slow, said.append)
+    for step in range(10):
+        aside.log({}, step)
+    assert said == ["mlflow is slower than the run: what it has no time for is left out there"]
+    aside.finish(0.05)  # and so does the end of the run not wait for it for long
+    held.set()
