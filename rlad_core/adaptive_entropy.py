@@ -13,6 +13,7 @@ late.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 
@@ -38,6 +39,16 @@ class EntropyControl:
     def weight(self) -> float:
         """What a token's entropy counts in the next step's loss."""
         return self.coefficient if self.entropy is not None and self.entropy <= self.target else 0.0
+
+    @property
+    def kept(self) -> dict[str, float | None]:
+        """The state, for a checkpoint."""
+        return {"coefficient": self.coefficient, "entropy": self.entropy}
+
+    def restored(self, kept: Mapping[str, float | None]) -> EntropyControl:
+        """The state of a checkpoint under these settings."""
+        coefficient = min(kept["coefficient"] or 0.0, self.most)
+        return replace(self, coefficient=coefficient, entropy=kept["entropy"])
 
     def after(self, entropy: float) -> EntropyControl:
         """The state after a step with this mean entropy."""

@@ -40,6 +40,7 @@ def run_problems(config: RunConfig) -> list[Problem]:
         *_batches(config),
         *_schedule(config),
         *_updates(config),
+        *_reference(config),
         *_devices(config),
     ]
 
@@ -115,6 +116,24 @@ def _updates(config: RunConfig) -> Iterator[Problem]:
     if entropy is not None and entropy.start > entropy.most:
         yield Problem(
             "learner.adaptive_entropy.start", entropy.start, f"is above most. Write at most {entropy.most:g}"
+        )
+
+
+def _reference(config: RunConfig) -> Iterator[Problem]:
+    if config.needs_reference and config.reference is None:
+        yield Problem(
+            "reference",
+            None,
+            "an objective has a reference_kl. Write reference: {kind: serve, model: ...}, with the model "
+            "that the policy starts from",
+        )
+    if config.reference is not None and not config.needs_reference:
+        yield Problem(
+            "reference", config.reference.where, "no objective has a reference_kl. Write one, or null"
+        )
+    if config.reference is not None and config.reference.tasks is not None:
+        yield Problem(
+            "reference.tasks", list(config.reference.tasks), "a reference is asked of every task. Write null"
         )
 
 

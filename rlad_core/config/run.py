@@ -14,6 +14,9 @@ from rlad_core.objectives import KINDS, AnyObjective
 from rlad_core.sections.base import Section
 from rlad_core.sections.resume import Fixed, Free, Grows
 
+REFERENCE = "reference"
+"""The place of the frozen reference in a recipe."""
+
 
 class Stage(Section):
     """A number of steps under one objective. Schedule and annealing start anew with each stage."""
@@ -46,6 +49,11 @@ class RunConfig(EvaluationRecipe):
     teacher: Fixed[AnyTeacher | None] = Field(default=None, description="Started only if a stage needs it.")
     teachers: Fixed[tuple[AnyTeacher, ...]] = Field(
         default=(), strict=False, description="Instead of teacher: several, each with the tasks it teaches."
+    )
+    reference: Fixed[AnyTeacher | None] = Field(
+        default=None,
+        description="A frozen policy that objectives with reference_kl hold on to; served or asked as a "
+        "teacher is.",
     )
     stages: Annotated[Grows[tuple[Stage, ...]], Field(strict=False, min_length=1)]
     learner: LearnerConfig = LearnerConfig()
@@ -91,13 +99,21 @@ class RunConfig(EvaluationRecipe):
         return by_place("teacher", self.teacher, self.teachers)
 
     @property
+    def needs_reference(self) -> bool:
+        """Whether any stage holds on to the frozen reference."""
+        return any(stage.objective.needs_reference for stage in self.stages)
+
+    @property
+    def scorers(self) -> dict[str, TeacherSection]:
+        """All that the run asks, the teachers and the reference, by their place in the recipe."""
+        teachers = self.teacher_sections if self.needs_teacher else {}
+        return teachers | ({} if self.reference is None else {REFERENCE: self.reference})
+
+    @property
     def served_teachers(self) -> dict[str, ServeTeacher]:
-        """The teachers that the run deploys itself, by their place in the recipe."""
-        return {
-            path: teacher
-            for path, teacher in self.teacher_sections.items()
-            if isinstance(teacher, ServeTeacher)
-        }
+        """The teachers, and the reference, that the run deploys itself, by their place in the recipe."""
+        everyone = self.teacher_sections | ({} if self.reference is None else {REFERENCE: self.reference})
+        return {path: teacher for path, teacher in everyone.items() if isinstance(teacher, ServeTeacher)}
 
     def teacher_of(self, task: str) -> str | None:
         """Where in the recipe the teacher of a task is; None where nobody teaches it."""
@@ -115,7 +131,8 @@ class RunConfig(EvaluationRecipe):
     def code_places(self) -> tuple[str, ...]:
         """See `EvaluationRecipe.code_places`; here objectives and teachers may be the user's too."""
         kinds = [stage.objective.kind for stage in self.stages if stage.objective.kind not in KINDS]
-        kinds += [each.kind for each in self.teacher_sections.values() if isinstance(each, OwnTeacher)]
+        scorers = [*self.teacher_sections.values(), *filter(None, (self.reference,))]
+        kinds += [each.kind for each in scorers if isinstance(each, OwnTeacher)]
         return (*super().code_places, *kinds)
 
     def position(self, step: int) -> StagePosition:

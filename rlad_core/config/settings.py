@@ -202,8 +202,13 @@ class TelemetryConfig(Section):
         "Ray hands them on every 10 s, and Prometheus asks at its own interval.",
     )
     log_level: Free[Literal["DEBUG", "INFO", "WARNING", "ERROR"]] = "INFO"
+    keep_experience: Free[Literal["all", "sampled", "none"]] = Field(
+        default="sampled",
+        description="all: every step's whole experience, which `rlad learn` trains on again; sampled: some "
+        "rows of some steps.",
+    )
     sample_experience_every: Free[NonNegativeInt] = Field(
-        default=10, description="Steps between saved samples; 0: never."
+        default=10, description="Steps between samples; 0: never."
     )
     sample_experience_rows: Free[PositiveInt] = 64
     trackers: Free[tuple[TrackerName, ...]] = Field(
@@ -219,7 +224,16 @@ class OutputConfig(Section):
     """Where a run writes: ``dir/NAME/``."""
 
     dir: Free[OutputFolder] = "runs"
-    keep_checkpoints: Free[PositiveInt] = 2
+    checkpoints: Free[str | None] = Field(
+        default=None,
+        min_length=1,
+        description="A folder or an address of fsspec (s3://bucket/runs) for checkpoints, under the run's "
+        "name; null: the run's folder.",
+    )
+    keep_checkpoints: Free[PositiveInt] = Field(default=2, description="Of the last ones.")
+    keep_best: Free[NonNegativeInt] = Field(
+        default=0, description="Also so many of those with the best accuracy on the held-out prompts."
+    )
 
 
 class ClusterConfig(Section):

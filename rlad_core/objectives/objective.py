@@ -79,6 +79,11 @@ class Objective(Section):
         return self.needs_teacher and self.trains_on_rollouts
 
     @property
+    def needs_reference(self) -> bool:
+        """Whether the frozen reference policy is asked for log-probs."""
+        return False
+
+    @property
     def without_teacher(self) -> str | None:
         """How to do without a teacher, for the error where there is none; completes "Write a teacher"."""
         return None

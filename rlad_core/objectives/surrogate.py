@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.objective import Objective
+from rlad_core.objectives.reference import reference_term
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +43,18 @@ class ClippedSurrogate(Objective):
         description="Cap of the importance weight exp(old - rollout log-prob) that corrects the difference "
         "between inference engine and learner; null switches the correction off.",
     )
+
+    reference_kl: NonNegativeFloat = Field(
+        default=0.0, description="Weight of KL(pi_theta, pi_ref) to the recipe's reference; 0: none is asked."
+    )
+    reference_estimator: Literal["k1", "k2", "k3"] = Field(
+        default="k3", description="How that KL is estimated, see `rlad_core.objectives.reference`."
+    )
+
+    @property
+    def needs_reference(self) -> bool:
+        """Where the KL to it has a weight."""
+        return self.reference_kl > 0
 
     def surrogate(
         self,
@@ -61,6 +74,12 @@ class ClippedSurrogate(Objective):
             extra: additive term of the token loss [T].
             statistics: the method's own; they replace the common ones of the same name.
         """
+        told = dict(statistics or {})
+        if self.needs_reference:
+            pull = reference_term(batch, self.reference_estimator)
+            advantages = advantages - self.reference_kl * pull.advantage
+            extra = self.reference_kl * pull.loss + (0.0 if extra is None else extra)
+            told["kl_to_reference"] = Statistic.of(pull.estimate)
         log_low, log_high = math.log1p(-self.eps_low), math.log1p(self.eps_high)
         clipped_low = (advantages < 0) & (log_ratio < log_low)
         clipped_high = (advantages > 0) & (log_ratio > log_high)
@@ -93,4 +112,4 @@ class ClippedSurrogate(Objective):
             common["importance_weight_capped_share"] = Statistic.of(capped)
 
         loss = (token_loss * batch.weights).sum()
-        return ObjectiveOutput(loss, common | dict(statistics or {}))
+        return ObjectiveOutput(loss, common | told)

@@ -57,6 +57,8 @@ TOKEN_VALUES: Final = (
         source="rollout",
         presence="required",
     ),
+    # Of a frozen reference policy, which is asked as a teacher is.
+    TokenValue("reference_logprobs", pa.float32(), LOGPROB, per="response token", source="reference"),
     TokenValue(
         "teacher_logprobs", pa.float32(), LOGPROB, per="response token", source="teacher", presence="required"
     ),
@@ -154,7 +156,7 @@ def schemas_of(values: Sequence[TokenValue]) -> dict[str, pa.Schema]:
             *verdict,
             _field("advantage", pa.float32()),
             # A run without a teacher has none of them.
-            *(field.with_nullable(True) for field in made_by("teacher")),
+            *(field.with_nullable(True) for field in (*made_by("reference"), *made_by("teacher"))),
         ),
     }
     return {name: declare(name, own, values) for name, own in fields.items()}

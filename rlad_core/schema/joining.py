@@ -54,6 +54,7 @@ def join_experience(
     rewards: pa.Table,
     advantages: Mapping[str, float],
     teacher_scores: pa.Table | None = None,
+    reference_scores: pa.Table | None = None,
 ) -> pa.Table:
     """EXPERIENCE, one row per rollout, in the rollouts' order.
 
@@ -65,6 +66,7 @@ def join_experience(
         teacher_scores: TEACHER_SCORES of exactly these sequences, in any order, of one teacher or several.
             None leaves all that a teacher tells null; an optional value that not all of them tell is null
             in every row too, so that an objective that reads it finds none, and not a part.
+        reference_scores: TEACHER_SCORES of the same sequences by the frozen reference; None: none was asked.
 
     Raises:
         SchemaError: an id is missing, unknown or there twice (the message names some), the teacher used
@@ -87,6 +89,8 @@ def join_experience(
     columns["advantage"] = _take(given, "sequence_id", ids, "advantages", exact=True).column("advantage")
     columns["sequence_id"] = ids
     columns |= _of_teacher(teacher_scores, ids, fingerprint_of(rollouts))
+    told = _of_teacher(reference_scores, ids, fingerprint_of(rollouts))
+    columns["reference_logprobs"] = told["teacher_logprobs"]
     return label(pa.table(columns), EXPERIENCE, tokenizer_fingerprint=fingerprint_of(rollouts))
 
 

@@ -12,7 +12,7 @@ Numbers = npt.NDArray[Any]
 Per = Literal[
     "prompt token", "response token", "k per response token", "m per response token", "d per response token"
 ]
-Source = Literal["prompt", "rollout", "teacher", "caller"]
+Source = Literal["prompt", "rollout", "teacher", "reference", "caller"]
 Presence = Literal["required", "optional", "asked"]
 
 # A float32 logit minus its log-sum-exp can come out positive by one rounding step of the logit

@@ -14,7 +14,7 @@ from services.cli.console import err
 
 _COMMANDS = {
     **dict.fromkeys(("init", "plan", "run"), "runs"),
-    **{name: name for name in ("watch", "compare")},
+    **{name: name for name in ("learn", "watch", "compare")},
     "report": "runs",
     **{name: name for name in ("show", "evaluate", "generate", "serve", "score", "doctor")},
 }

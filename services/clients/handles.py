@@ -124,7 +124,7 @@ def teacher_tokens(config: RunConfig) -> dict[str, str]:
         ValueError: a token is not where the recipe says; names the teacher.
     """
     tokens: dict[str, str] = {}
-    for place, settings in (config.teacher_sections if config.needs_teacher else {}).items():
+    for place, settings in config.scorers.items():
         if not isinstance(settings, RemoteTeacher):
             continue
         try:

@@ -33,11 +33,13 @@ from rlad_core import schema
 from rlad_core.advantage import group_relative_advantages
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.config import RemoteTeacher, RunConfig, ServeTeacher, resolve_model
+from rlad_core.config.run import REFERENCE
 from rlad_core.language_model.end_tokens import end_tokens
 from rlad_core.objectives import Objective
 from rlad_core.overlong import is_cut_off
 from rlad_core.prompt_stream import PromptStream, Selection, rows_of
 from rlad_core.proxies import through
+from rlad_core.recorded import labelled
 from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
 from rlad_core.slots import Frontier, SlotLedger
@@ -140,10 +142,10 @@ class ExperienceCollector:
             config.policy.chat,
             self._some_prompts,
         )
-        for place, settings in self._config.teacher_sections.items():
+        for place, settings in config.scorers.items():
             try:
                 compared = Compared()
-                if config.scores_with_teacher:
+                if config.scores_with_teacher or place == REFERENCE:
                     # Once, on this actor's event loop: a remote teacher's connections are kept.
                     teacher = self._teachers[place] = reach_teacher(
                         config.name, place, settings, tokens.get(place), say=partial(self._say, place)
@@ -155,6 +157,8 @@ class ExperienceCollector:
                     compared = compare_model(policy, resolve_model(settings.model))
                 for remark in compared.remarks:
                     self._say(place, remark)
+                if place == REFERENCE:  # an earlier state of the policy, whose end tokens are its own
+                    continue
                 self._ends.add(place, compared, [stage.objective for stage in config.stages])
             except MismatchError as error:
                 raise MismatchError(f"{place}: {error}") from error
@@ -262,8 +266,11 @@ class ExperienceCollector:
         facts.numbers["trained_tokens"] = int(schema.lengths(table.column("response_token_ids")).sum())
         telemetry.waiting("update", len(table))
         ends = self._ends.outcome
+        keeps = self._config.telemetry.keep_experience == "all"
+        whole = ray.put(labelled(table, ends)) if keeps else None
         shards = [
-            Shard(step, ray.put(schema.take_rows(table, plan.rows)), plan, facts, ends) for plan in plans
+            Shard(step, ray.put(schema.take_rows(table, plan.rows)), plan, facts, ends, whole)
+            for plan in plans
         ]
         return _Batch(positions, shards)
 
@@ -313,6 +320,10 @@ class ExperienceCollector:
         # What demonstrates is no policy that could learn to be shorter.
         judged = unchanged if demonstrates else judged_by(self._config)
         place = self._config.teacher_of(task) if objective.scores_with_teacher else None
-        if place is None:
-            return GroupWorker(responses, None, judged)
-        return GroupWorker(responses, self._teachers[place], judged, self._ends.asked_of(place, objective))
+        return GroupWorker(
+            responses,
+            None if place is None else self._teachers[place],
+            judged,
+            self._ends.asked_of(place, objective),
+            self._teachers[REFERENCE] if objective.needs_reference else None,
+        )

@@ -28,12 +28,14 @@ class Group:
         position: of its prompt in the run's stream of prompts.
         rollouts, rewards: ROLLOUTS and REWARDS, one row per response.
         teacher_scores: TEACHER_SCORES of the same responses, or None where no teacher was asked.
+        reference_scores: the same of the frozen reference.
     """
 
     position: int
     rollouts: pa.Table
     rewards: pa.Table
     teacher_scores: pa.Table | None
+    reference_scores: pa.Table | None = None
 
     @property
     def group_id(self) -> str:
@@ -77,6 +79,7 @@ class GroupWorker:
         teacher: None where the objective asks none.
         judged: what becomes of the verifier's rewards.
         end_tokens: whose probability together the teacher is asked for; none: it is not.
+        reference: the frozen policy that the objective holds on to; None where it does not.
     """
 
     def __init__(
@@ -85,10 +88,12 @@ class GroupWorker:
         teacher: Teacher | None,
         judged: Judged = unchanged,
         end_tokens: Sequence[int] = (),
+        reference: Teacher | None = None,
     ) -> None:
         self._responses = responses
         self._teacher = teacher
         self._end_tokens = end_tokens
+        self._reference = reference
         self._judged = judged
 
     async def work(
@@ -109,16 +114,20 @@ class GroupWorker:
             rollouts = await self._responses.sample(group, sampling, version)
             work.items = len(rollouts)
             work.tokens = _tokens(rollouts)
-        rewards, scores = await asyncio.gather(
-            self._responses.judge(rollouts, prompts), self._score(rollouts)
+        rewards, scores, reference = await asyncio.gather(
+            self._responses.judge(rollouts, prompts),
+            self._score(self._teacher, rollouts, self._end_tokens),
+            self._score(self._reference, rollouts, ()),
         )
-        return Group(position, rollouts, self._judged(rewards, rollouts), scores)
+        return Group(position, rollouts, self._judged(rewards, rollouts), scores, reference)
 
-    async def _score(self, rollouts: pa.Table) -> pa.Table | None:
-        if self._teacher is None:
+    async def _score(
+        self, scorer: Teacher | None, rollouts: pa.Table, end_tokens: Sequence[int]
+    ) -> pa.Table | None:
+        if scorer is None:
             return None
         with span("teacher", items=len(rollouts), tokens=_tokens(rollouts)):
-            return await self._teacher.score(to_sequences(rollouts), self._end_tokens)
+            return await scorer.score(to_sequences(rollouts), end_tokens)
 
 
 def join_groups(
@@ -136,6 +145,7 @@ def join_groups(
     rollouts = pa.concat_tables([group.rollouts for group in groups]).combine_chunks()
     rewards = pa.concat_tables([group.rewards for group in groups])
     scores = [group.teacher_scores for group in groups if group.teacher_scores is not None]
+    reference = [group.reference_scores for group in groups if group.reference_scores is not None]
     reward_of = dict(zip(rewards["sequence_id"].to_pylist(), rewards["reward"].to_pylist(), strict=True))
     ids = schema.sequence_ids(rollouts).to_pylist()
     group_ids = rollouts.column("group_id").to_pylist()
@@ -147,6 +157,7 @@ def join_groups(
         rewards=rewards,
         advantages=dict(zip(ids, advantages.tolist(), strict=True)),
         teacher_scores=pa.concat_tables(scores).combine_chunks() if scores else None,
+        reference_scores=pa.concat_tables(reference).combine_chunks() if reference else None,
     )
     return experience, group_ids
 

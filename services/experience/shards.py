@@ -30,6 +30,7 @@ class Shard:
     """One rank's part of a step; `table` is a reference, read from the object store without copying.
 
     end_tokens: of policy and teachers, which are one outcome.
+    whole: the step's table with all ranks' rows, where the run keeps it.
     """
 
     step: int
@@ -37,3 +38,4 @@ class Shard:
     plan: ShardPlan
     facts: StepFacts
     end_tokens: tuple[int, ...] = ()
+    whole: "ray.ObjectRef[pa.Table] | None" = None

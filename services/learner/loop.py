@@ -14,9 +14,8 @@ Then the step is recorded (report/journal.py), and every few steps there is a ch
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ import ray
 import ray.train
 import torch
 import torch.distributed as dist
-from ray.train import Checkpoint
 from ray.train.torch import get_device
 
 from rlad_core import metrics
@@ -36,7 +34,9 @@ from services.base import telemetry
 from services.base.telemetry import span
 from services.clients.handles import ServiceNames
 from services.experience.shards import Shard
-from services.learner.checkpoint import FORKED, STATE_FILE
+from services.learner.checkpoint import STATE_FILE as STATE_FILE
+from services.learner.checkpoint import address_of, forked
+from services.learner.checkpoints import Checkpoints
 from services.learner.step_metrics import mismatch_told, record_step
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
@@ -61,21 +61,22 @@ class Learner:
         self.push = weight_push(config, self.weights, self.services.rollout())
         self.spans = telemetry.SpanCollector()
         self.first = 0
+        self.score = (-1, 0.0)
+        """Of the last evaluation: after how many steps, and its accuracy over all held-out prompts."""
 
     def begin(self, run_dir: Path) -> int:
         """Load the last checkpoint, if any, and begin where it ends; the number of steps done.
 
-        Record and stream of prompts continue from the same checkpoint. Only Ray Train knows which that is:
-        a newer folder may be there that a kill kept it from counting. A fork has another run's at first.
+        Record and stream of prompts continue from the same checkpoint. A fork has another run's at first.
         """
-        state: dict[str, Any] = {"step": 0, "frontier": None}
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None and (run_dir / FORKED).is_dir():
-            checkpoint = Checkpoint.from_directory(run_dir / FORKED)
+        state: Mapping[str, Any] = {"step": 0, "frontier": None}
+        output = self.config.output
+        address = address_of(str(run_dir), output.checkpoints, self.config.name)
+        self.checkpoints = Checkpoints(address, count=output.keep_checkpoints, best=output.keep_best)
+        checkpoint = self.checkpoints.last or forked(run_dir)
         if checkpoint is not None:
-            with checkpoint.as_directory() as folder:
-                self.policy.load(Path(folder))
-                state = json.loads((Path(folder) / STATE_FILE).read_text())
+            state = checkpoint.state
+            self.policy.load(checkpoint.address, state.get("policy"))
         if self.rank == 0:
             self._ask(self.journal.begin.remote(state["step"]), "the record of the run")
             self._ask(self.collector.begin.remote(state["frontier"]), "the stream of prompts")
@@ -111,6 +112,8 @@ class Learner:
             ray.get(self.journal.evaluation.remote(when, step, rows, self.evaluator.answers.remote()))
             for row in rows:
                 telemetry.gauge(metrics.RUN_EVALUATION, row.accuracy, subset=row.subset)
+            prompts = sum(row.prompts for row in rows)
+            self.score = (step, sum(row.accuracy * row.prompts for row in rows) / prompts)
         dist.barrier()
 
     def step(self, step: int) -> bool:
@@ -168,20 +171,32 @@ class Learner:
             self.journal.note.remote(differ)
         ray.get(self.journal.step.remote(row, shard.facts.trained_groups, shard.facts.dropped_groups))
         settings = self.config.telemetry
-        if _due(settings.sample_experience_every, step) and len(sampled := ray.get(shard.table)):
+        if shard.whole is not None:
+            self.journal.sample.remote(step, shard.whole)
+        elif (
+            settings.keep_experience == "sampled"
+            and _due(settings.sample_experience_every, step)
+            and len(sampled := ray.get(shard.table))
+        ):
             self.journal.sample.remote(step, sampled.slice(0, settings.sample_experience_rows))
 
     def checkpoint(self, steps: int, *, wanted: bool) -> None:
-        """Report to Ray Train, with a checkpoint where one is wanted. Waits for all ranks."""
+        """Begin to write a checkpoint where one is wanted; training goes on meanwhile."""
         if not wanted:
             return
-        with span("checkpoint", items=int(self.rank == 0)), tempfile.TemporaryDirectory() as folder:
-            self.policy.save(Path(folder))
+        with span("checkpoint", items=int(self.rank == 0)):
+            state: dict[str, Any] = {"step": steps, "run": self.config.name, "policy": self.policy.notes()}
             if self.rank == 0:
-                frontier = self._ask(self.collector.frontier.remote(), "the frontier of the prompts")
-                state = {"step": steps, "frontier": frontier, "run": self.config.name}
-                (Path(folder) / STATE_FILE).write_text(json.dumps(state))
-            ray.train.report({"step": steps}, checkpoint=Checkpoint.from_directory(folder))
+                state["frontier"] = self._ask(self.collector.frontier.remote(), "the frontier of the prompts")
+                state["score"] = self.score[1] if self.score[0] == steps else None
+            self.checkpoints.save(self.policy.state(), state)
+
+    def close(self, steps: int) -> None:
+        """Wait for the last checkpoint; it has the score of the last evaluation, if that came after it."""
+        with span("checkpoint"):
+            self.checkpoints.wait()
+            if self.rank == 0 and self.score[0] == steps:
+                self.checkpoints.rate(*self.score)
 
     def _ask(self, reference: Any, what: str) -> Any:
         """``ray.get`` with the learner's limit, and a name for what is waited for."""
@@ -212,10 +227,12 @@ def train_loop(settings: dict[str, Any]) -> None:
         learner.checkpoint(done, wanted=last or _due(config.learner.checkpoint_every, done))
     else:
         learner.evaluate("after", done)
+        learner.close(done)
         learner.policy.export(Path(settings["run_dir"]) / "export")
         time.sleep(config.telemetry.linger_s)
         return
     learner.checkpoint(done, wanted=done > first and not _due(config.learner.checkpoint_every, done))
+    learner.close(done)
 
 
 def _due(every: int, steps: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from rlad_core.sizing import pair_cost_of
 from services.base import telemetry
 from services.base.telemetry import span
 from services.learner.adapters import add_adapters, write_adapter
+from services.learner.checkpoints import random_state, read_into
 from services.learner.export import export, export_dtype
 from services.learner.loading import empty_policy, load_weights, make_ready
 from services.learner.optimizers import make_optimizer, set_learning_rate
@@ -128,7 +130,8 @@ class TrainedPolicy:
             statistics["updates"] = Statistic(updates, 1)
         if self.entropy is not None:
             statistics["entropy_coefficient"] = Statistic(self.entropy.weight, 1)
-            self.entropy = self.entropy.after(statistics["entropy"].mean)
+            if "entropy" in statistics:  # a step may have had nothing to train on
+                self.entropy = self.entropy.after(statistics["entropy"].mean)
         return statistics
 
     def _optimizer_step(
@@ -226,28 +229,39 @@ class TrainedPolicy:
         scale = 1.0 if lora is None else lora.alpha / lora.rank
         return WholeWeights(self.module.model, dtype, self._device, scale)
 
-    def save(self, folder: Path) -> None:
-        """Write this rank's part of model, optimizer and random state."""
+    def state(self) -> dict[str, Any]:
+        """This rank's part of model, optimizer and random state, for a checkpoint."""
         model, optimizer = get_state_dict(self.module, self.optimizer)
-        dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=folder)
-        torch.save(torch.get_rng_state(), folder / f"rng-{dist.get_rank()}.pt")
+        return {"model": model, "optimizer": optimizer, **random_state()}
 
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote, also with another number of ranks (the random state then stays)."""
-        model, optimizer = get_state_dict(self.module, self.optimizer)
-        # Filled in place.
-        dcp.load({"model": model, "optimizer": optimizer}, checkpoint_id=folder)
+    def notes(self) -> dict[str, Any]:
+        """What else a checkpoint must keep, as JSON; the same on every rank."""
+        return {} if self.entropy is None else {"entropy_control": self.entropy.kept}
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint and wait for it, see `Checkpoints.save`."""
+        dcp.save(self.state(), checkpoint_id=folder)
+
+    def load(self, folder: str | Path, notes: Mapping[str, Any] | None = None) -> None:
+        """Take a checkpoint, also of another number of ranks (the random state then stays).
+
+        Args:
+            folder: its folder or address.
+            notes: what `notes` said then.
+        """
+        state = self.state()
+        read_into(state, str(folder))
         set_state_dict(
             self.module,
             self.optimizer,
-            model_state_dict=model,
-            optim_state_dict=optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
         )
         for group in self.optimizer.param_groups:  # a fork may have others than the checkpoint's run
             group.update(betas=self._config.learner.betas, weight_decay=self._config.learner.weight_decay)
-        random_state = folder / f"rng-{dist.get_rank()}.pt"
-        if random_state.is_file():
-            torch.set_rng_state(torch.load(random_state))
+        torch.set_rng_state(state[f"rng-{dist.get_rank()}"])
+        if self.entropy is not None and notes and "entropy_control" in notes:
+            self.entropy = self.entropy.restored(notes["entropy_control"])
 
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder (rank 0), see `export`; adapters, where they are trained, beside it."""
@@ -261,6 +275,9 @@ class TrainedPolicy:
                 pass
             return
         export(weights.specs(), weights, self._folder, folder)
+        if (template := self._config.policy.chat_template) is not None:
+            # What it was trained to read; the template that its source came with is another.
+            (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
         (folder / "rlad.json").write_text(json.dumps({"run": self._config.name, "seed": self._config.seed}))
 
 

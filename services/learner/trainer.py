@@ -6,7 +6,7 @@ Apart from the learner, which its workers import: whoever starts a run has no us
 from pathlib import Path
 from typing import Any
 
-from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
+from ray.train import FailureConfig, ScalingConfig
 from ray.train import RunConfig as TrainRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -15,7 +15,7 @@ from services.base.loading import loading
 
 
 def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
-    """The trainer of a run; its ``fit`` continues from the last checkpoint in the run's folder, if any."""
+    """The trainer of a run; its ``fit`` continues from the run's last checkpoint, if any."""
     learner = config.learner
     return TorchTrainer(
         _train,
@@ -39,7 +39,6 @@ def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
         run_config=TrainRunConfig(
             name=config.name,
             storage_path=str(Path(config.output.dir).absolute()),
-            checkpoint_config=CheckpointConfig(num_to_keep=config.output.keep_checkpoints),
             failure_config=FailureConfig(max_failures=0),
         ),
     )

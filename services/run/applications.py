@@ -5,6 +5,7 @@ import math
 from ray.serve import Application
 
 from rlad_core.config import EngineSettings, RunConfig, ServeTeacher, place_of
+from rlad_core.config.run import REFERENCE
 from services.clients.handles import ServiceNames
 from services.rollout import service as rollout
 from services.rollout.settings import RolloutArgs
@@ -36,10 +37,10 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
         f"{config.name}-verifier": verifier.build(VerifierArgs.of_run(config)),
     }
     for place, settings in config.served_teachers.items():
-        if config.scores_with_teacher:
+        if config.scores_with_teacher or place == REFERENCE:
             args = TeacherArgs.of_run(config, settings, settings.timeout_s)
             apps[names.teacher_app(place)] = teacher.build(args)
-        if config.demonstrates:
+        if config.demonstrates and place != REFERENCE:
             apps[f"{config.name}-demonstrator"] = rollout.build(demonstrator_args(config, settings))
     return apps
 

@@ -16,7 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import yaml
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
 from rlad_core.config import RunConfig, parse
@@ -24,7 +26,7 @@ from rlad_core.config.loading import dump_values, with_value
 from rlad_core.config.resume import Change, changes, refused
 from rlad_core.sections.findings import problems_of
 from rlad_core.sections.paths import FOLDER
-from services.learner.checkpoint import FORKED, STATE_FILE
+from services.learner.checkpoint import FORKED, Found, address_of, forked, whole_ones
 from services.report.answers import ANSWERS
 from services.report.journal import EVALUATIONS, GROUPS, METRICS
 from services.run import lease, own_code
@@ -35,10 +37,16 @@ Prepared = tuple[RunConfig, list[str]]
 """The recipe with the code that the run's folder keeps, and what a person should know."""
 
 
-def begun(run_dir: Path) -> bool:
-    """Whether a run has got as far as that there is something to lose: a step, or a checkpoint of its own."""
+def begun(run_dir: Path, config: RunConfig | None = None) -> bool:
+    """Whether a run has got as far as that there is something to lose: a step, or a checkpoint of its own.
+
+    Args:
+        config: says where the checkpoints are; None: in the run's folder.
+    """
     first = _forked_at(run_dir)
-    return bool(_checkpoints(run_dir)) or any(row["step"] >= first for row in _rows(run_dir / METRICS))
+    return bool(_checkpoints(run_dir, config)) or any(
+        row["step"] >= first for row in _rows(run_dir / METRICS)
+    )
 
 
 def check(run_dir: Path, *, resume: bool) -> None:
@@ -60,7 +68,7 @@ def begin(config: RunConfig, run_dir: Path) -> Prepared:
     Raises:
         RefusedError: there is a run that was begun, or the code cannot be used.
     """
-    if begun(run_dir):
+    if begun(run_dir, config):
         raise _in_the_way(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     values = own_code.keep(config, run_dir)
@@ -82,7 +90,7 @@ def resume(config: RunConfig, run_dir: Path) -> Prepared:
         RefusedError: something else differs; lists it.
     """
     config, remarks = _with_copies(config, run_dir)
-    done = max([_forked_at(run_dir), *_checkpoints(run_dir)])
+    done = max([_forked_at(run_dir), *_checkpoints(run_dir, config)])
     found = changes(_recipe_of(run_dir), config, done)
     if bad := refused(found):
         raise RefusedError(
@@ -113,7 +121,7 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
     """
     if not (source / RECIPE).is_file():
         raise RefusedError(f"there is no run to fork in {source}: it has no {RECIPE}")
-    found = _checkpoints(source)
+    found = _checkpoints(source, _recipe_of(source))
     if not found or (step is not None and step not in found):
         there = f"after {', '.join(map(str, sorted(found)))} steps" if found else "none"
         raise RefusedError(f"{source} has no checkpoint to fork from; there are: {there}")
@@ -134,7 +142,7 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
         if (source / name).exists():
             _copy(source / name, run_dir / name)
     _note(run_dir, step, different, forked=str(source))
-    _copy(found[step], run_dir / FORKED)
+    _fetch(found[step].address, run_dir / FORKED)
     config, remarks = _with_copies(config, run_dir)
     listed = f" with\n{_listed(different)}" if different else ""
     return config, [f"goes on from {source} after {step} steps{listed}", *remarks]
@@ -170,19 +178,27 @@ def _with_copies(config: RunConfig, run_dir: Path) -> Prepared:
         ) from error
 
 
-def _checkpoints(run_dir: Path) -> dict[int, Path]:
-    """Folders of checkpoints by the steps done before them."""
-    found: dict[int, Path] = {}
-    for state in run_dir.glob(f"checkpoint_*/{STATE_FILE}"):
-        with suppress(OSError, ValueError, KeyError):  # a kill may have cut it off
-            found[int(json.loads(state.read_text())["step"])] = state.parent
-    return found
+def _checkpoints(run_dir: Path, config: RunConfig | None) -> dict[int, Found]:
+    """Whole checkpoints by the steps done before them."""
+    if config is None:
+        return whole_ones(str(run_dir))
+    return whole_ones(address_of(str(run_dir), config.output.checkpoints, config.name))
 
 
 def _forked_at(run_dir: Path) -> int:
     """Steps that another run did before this one; 0 where there was none."""
-    state = run_dir / FORKED / STATE_FILE
-    return int(json.loads(state.read_text())["step"]) if state.is_file() else 0
+    source = forked(run_dir)
+    return 0 if source is None else source.step
+
+
+def _fetch(address: str, target: Path) -> None:
+    """A checkpoint from wherever it is."""
+    files, path = fsspec.core.url_to_fs(address)
+    if isinstance(files, LocalFileSystem):
+        _copy(Path(path), target)
+        return
+    _remove(target)
+    files.get(path, str(target), recursive=True)
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

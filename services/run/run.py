@@ -80,7 +80,7 @@ def run(
     """
     run_dir = Path(config.run_dir).absolute()
     if restartable:
-        resume = folder.begun(run_dir)
+        resume = folder.begun(run_dir, config)
     folder.check(run_dir, resume=resume)
     tokens = _teacher_tokens(config)
     with sigterm_interrupts(), _leased(run_dir, watcher) as lease:
@@ -165,9 +165,9 @@ def _carry_out(
         _services(config, policy_folder, watcher),
         run_actors(config, policy_folder, run_dir, selection) as actors,
     ):
-        if config.needs_teacher:
+        if config.scorers:
             probes = actors.collector.probe_teachers.remote(tokens)
-            asked = ", ".join(teacher.where for teacher in config.teacher_sections.values())
+            asked = ", ".join(teacher.where for teacher in config.scorers.values())
             ask_and_show(config, probes, f"an answer of the teacher, {asked}", actors, watcher)
         # An evaluation ends responses as training does; the teachers' end tokens are known only now.
         ends = actors.collector.end_tokens.remote()

@@ -29,7 +29,8 @@ COLUMNS = {
     "experience": "group_id str, sample_index int32, prompt_id str, prompt_token_ids int32s, "
     "response_token_ids int32s, rollout_logprobs floats, policy_versions int32s, finish_reason str, "
     "response str, sequence_id str, task str, subset str, reward float, reward_parts parts, correct bool, "
-    "verdict str, advantage float, teacher_logprobs floats?, teacher_end_logprobs floats?",
+    "verdict str, advantage float, reference_logprobs floats?, teacher_logprobs floats?, "
+    "teacher_end_logprobs floats?",
 }
 SHORT = {
     "string": "str",
@@ -55,6 +56,7 @@ def test_what_the_learner_gets() -> None:
     assert [v.name for v in schema.LEARNER_VALUES] == [
         "rollout_logprobs",
         "policy_versions",
+        "reference_logprobs",
         "teacher_logprobs",
         "teacher_end_logprobs",
     ]

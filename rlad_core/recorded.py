@@ -1,0 +1,174 @@
+"""A step's experience as a file, and what it takes to train on it again.
+
+The file is an Arrow IPC stream of EXPERIENCE (or of SEQUENCES, where a step had no rollouts), with the end
+tokens in its metadata. One that holds all rows of its step can be planned anew as the step was; a sample of
+rows keeps the advantages that it was recorded with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from rlad_core import schema
+from rlad_core.advantage import group_relative_advantages
+from rlad_core.assembly import ShardPlan, plan_shards
+from rlad_core.overlong import is_cut_off
+
+if TYPE_CHECKING:
+    from rlad_core.objectives import Objective
+
+_WHOLE, _ENDS = b"rlad.whole_step", b"rlad.end_tokens"
+
+
+class RecordedError(ValueError):
+    """What was recorded cannot be trained on so; says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedStep:
+    """A step as it was recorded.
+
+    Attributes:
+        file: that it was read from.
+        table: EXPERIENCE or SEQUENCES.
+        end_tokens: of policy and teachers.
+        whole: all rows of the step are there.
+    """
+
+    file: Path
+    table: pa.Table
+    end_tokens: tuple[int, ...]
+    whole: bool
+
+    @property
+    def groups(self) -> list[str]:
+        """The group of each row."""
+        name = "group_id" if self.has_rollouts else "sequence_id"
+        found: list[str] = self.table.column(name).to_pylist()
+        return found
+
+    @property
+    def has_rollouts(self) -> bool:
+        """Whether the responses were sampled from a policy, with all that is known of them."""
+        return "rollout_logprobs" in self.table.column_names
+
+    def check(self, objective: Objective) -> None:
+        """Whether this objective can be computed from what was recorded.
+
+        Raises:
+            RecordedError: names what is lacking.
+        """
+        wants, has = objective.responses_of, "policy" if self.has_rollouts else "demonstrator"
+        if (wants == "policy") != self.has_rollouts:
+            raise RecordedError(
+                f"the objective {objective.label} trains on responses of the {wants} and {self.file} holds "
+                f"those of a {has}: it needs new samples. Replay steps that had such an objective"
+            )
+        if objective.scores_with_teacher and self.table.column("teacher_logprobs").null_count:
+            raise RecordedError(
+                f"the objective {objective.label} needs teacher_logprobs, which {self.file} lacks: no "
+                "teacher was asked in that step"
+            )
+        if objective.needs_reference and self.table.column("reference_logprobs").null_count:
+            raise RecordedError(
+                f"the objective {objective.label} needs reference_logprobs, which {self.file} lacks: no "
+                "reference was asked in that step"
+            )
+        if self.has_rollouts and not objective.scales_advantage and not self.whole:
+            raise RecordedError(
+                f"the objective {objective.label} needs other advantages, and {self.file} holds a sample of "
+                "its step's rows and so no whole groups. Record with telemetry.keep_experience: all"
+            )
+
+    def for_objective(self, objective: Objective) -> pa.Table:
+        """The table with this objective's advantages."""
+        if not (self.has_rollouts and self.whole and len(self.table)):
+            return self.table
+        rewards = self.table.column("reward").to_numpy()
+        found = group_relative_advantages(rewards, self.groups, scale=objective.scales_advantage).advantages
+        place = self.table.column_names.index("advantage")
+        field = self.table.schema.field(place)
+        return self.table.set_column(place, field, pa.array(found, pa.float32()))
+
+    def plan(
+        self, objective: Objective, *, mini_batches: int, ranks: int, pair_cost: float, masks: bool
+    ) -> list[ShardPlan]:
+        """Which rank trains on which rows, see `plan_shards`.
+
+        Args:
+            masks: responses that were cut off do not count.
+        """
+        return plan_shards(
+            self.table,
+            groups=self.groups,
+            mini_batches=mini_batches,
+            ranks=ranks,
+            token_weights=objective.token_weights,
+            pair_cost=pair_cost,
+            counted=~is_cut_off(self.table) if masks and self.has_rollouts else None,
+        )
+
+    def numbers(self) -> dict[str, float]:
+        """The batch in numbers, by their names in metrics.jsonl."""
+        tokens = int(schema.lengths(self.table.column("response_token_ids")).sum())
+        told: dict[str, float] = {"trained_tokens": tokens}
+        if self.has_rollouts and len(self.table):
+            told["reward_mean"] = float(self.table.column("reward").to_numpy().mean())
+            told["accuracy"] = float(np.mean(self.table.column("correct").to_pylist()))
+            told["responses"] = len(self.table)
+            told["truncated"] = int(is_cut_off(self.table).sum())
+        return told
+
+
+def labelled(table: pa.Table, end_tokens: Sequence[int]) -> pa.Table:
+    """All rows of a step, with what a later reader must know of them."""
+    ends = json.dumps(list(end_tokens)).encode()
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _WHOLE: b"1", _ENDS: ends})
+
+
+def files_of(places: Sequence[Path]) -> list[Path]:
+    """Files of recorded steps, by their names; of a folder, or a run's folder, all that it has.
+
+    Raises:
+        RecordedError: one is not there, or has none.
+    """
+    found: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            inside = sorted([*place.glob("step-*.arrows"), *place.glob("experience/step-*.arrows")])
+            if not inside:
+                raise RecordedError(
+                    f"{place} has no step-*.arrows. Record some with telemetry.keep_experience: all"
+                )
+            found += inside
+        elif place.is_file():
+            found.append(place)
+        else:
+            raise RecordedError(f"there is no file or folder {place}")
+    return sorted(found, key=lambda file: file.name)
+
+
+def read(file: Path) -> RecordedStep:
+    """A recorded step.
+
+    Raises:
+        RecordedError: the file cannot be read, or holds something else.
+    """
+    try:
+        table = schema.from_ipc(file.read_bytes())
+        kind = schema.EXPERIENCE if "rollout_logprobs" in table.column_names else schema.SEQUENCES
+        for field in kind:  # values that came with a later version than the record's
+            if field.nullable and field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(len(table), field.type))
+        schema.validate(table, kind)
+    except (OSError, schema.SchemaError) as error:
+        raise RecordedError(f"{file}: {error}") from error
+    told = table.schema.metadata or {}
+    return RecordedStep(file, table, tuple(json.loads(told.get(_ENDS, b"[]"))), _WHOLE in told)

@@ -1,0 +1,192 @@
+"""Checkpoints: written meanwhile, whole or not there, kept by count and score, taken by any ranks."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from test_trained_policy import _config, _experience
+
+from rlad_core.adaptive_entropy import EntropyControl
+from rlad_core.assembly import plan_shards
+from services.learner.checkpoint import (
+    STATE_FILE,
+    Found,
+    address_of,
+    folder_name,
+    kept,
+    remove_unfinished,
+    whole_ones,
+)
+from services.learner.checkpoints import Checkpoints, read_into
+from services.learner.trained_policy import TrainedPolicy
+from services.learner.training_rows import TrainingRows
+from services.run.initial_policy import write_initial_policy
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_the_last_ones_and_the_best_are_kept() -> None:
+    scores = {1: 0.5, 2: 0.9, 3: None, 4: 0.9, 5: 0.1, 6: None}
+    found = {step: Found("", {"step": step, "score": score}) for step, score in scores.items()}
+    assert kept(found, 2, 0) == {5, 6}
+    assert kept(found, 1, 1) == {4, 6}  # of equal ones the later
+    assert kept(found, 1, 3) == {1, 2, 4, 6}
+    assert kept(found, 9, 9) == set(scores)
+    assert kept({}, 2, 2) == set()
+
+
+def test_where_they_go() -> None:
+    assert address_of("/runs/a", None, "a") == "/runs/a"
+    assert address_of("/runs/a", "s3://bucket/runs/", "a") == "s3://bucket/runs/a"
+
+
+def test_only_those_with_a_whole_state_file_count(tmp_path: Path) -> None:
+    for steps, text in ((2, '{"step": 2}'), (4, '{"step": 4'), (6, None)):
+        (folder := tmp_path / folder_name(steps)).mkdir()
+        (folder / "weights").write_text("x")
+        if text is not None:
+            (folder / STATE_FILE).write_text(text)
+    assert list(whole_ones(str(tmp_path))) == [2]
+    remove_unfinished(str(tmp_path))
+    assert [entry.name for entry in tmp_path.iterdir()] == [folder_name(2)]
+
+
+SAVES = """
+import sys, torch, torch.distributed as dist
+from services.learner.checkpoints import Checkpoints
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1] + "/rendezvous", rank=0, world_size=1)
+checkpoints = Checkpoints(sys.argv[1] + "/all", count=2, best=0)
+step = 0
+while True:
+    step += 1
+    weights = {f"w{place}": torch.full((2**16,), float(step)) for place in range(24)}
+    checkpoints.save(weights, {"step": step})
+    print(step, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_leaves_the_last_whole_one(tmp_path: Path) -> None:
+    for number, wait_s in enumerate((0.0, 0.013, 0.05, 0.111)):
+        root = tmp_path / str(number)
+        (root / "all").mkdir(parents=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", SAVES, str(root)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) == 5 + number:
+                break
+        time.sleep(wait_s)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(60)
+        found = whole_ones(str(root / "all"))
+        # A save begins when the one before it is whole.
+        assert max(found) >= 4 + number
+        for step, one in found.items():
+            weights = {f"w{place}": torch.zeros(2**16) for place in range(24)}
+            read_into(weights, one.address)
+            assert {float(value) for each in weights.values() for value in (each.min(), each.max())} == {step}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fork_server() -> None:
+    forkserver._forkserver._stop()
+    multiprocessing.set_forkserver_preload(["services.learner.trained_policy"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_initial_policy("tiny:student", 0, tmp_path_factory.mktemp("policy") / "model")
+
+
+def two_steps(rank: int, ranks: int, folder: str, out: str, address: str, part: str) -> None:
+    """`part`: "first" saves after the first step and makes the second meanwhile, "second" begins there."""
+    dist.init_process_group(
+        "gloo", init_method=f"file://{out}/rendezvous-{part}-{ranks}", rank=rank, world_size=ranks
+    )
+    torch.set_num_threads(1)
+    config = _config(Path(folder), learner__workers=ranks, learner__adaptive_entropy={"target": 9.0})
+    policy = TrainedPolicy(config, folder, torch.device("cpu"))
+    table, groups = _experience(200)
+    objective = config.stages[0].objective
+    plans = plan_shards(
+        table, groups=groups, mini_batches=1, ranks=ranks, token_weights=objective.token_weights
+    )
+
+    def step(number: int) -> None:
+        rows = TrainingRows(table.take(plans[rank].rows), plans[rank])
+        policy.train_on(rows, objective, number)
+
+    checkpoints = Checkpoints(address, count=2, best=1)
+    if part == "first":
+        assert checkpoints.last is None
+        step(0)
+        checkpoints.save(policy.state(), {"step": 1, "policy": policy.notes(), "score": 0.5})
+        step(1)  # what is being written stays what it was
+        checkpoints.wait()
+        if rank == 0:
+            checkpoints.rate(1, 0.75)
+    last = checkpoints.last
+    assert last is not None
+    if part == "second":
+        policy.load(last.address, last.state["policy"])
+        step(1)
+    weights = {name: tensor.clone() for name, tensor in policy.whole_weights(torch.float32)}
+    if rank == 0:
+        torch.save(weights, f"{out}/{part}-{ranks}.pt")
+        told = {"state": dict(last.state), "control": policy.notes()}
+        Path(out, f"{part}-{ranks}.json").write_text(json.dumps(told))
+    dist.destroy_process_group()
+
+
+def test_another_number_of_ranks_makes_the_same_next_step(folder: Path, tmp_path: Path) -> None:
+    def run(ranks: int, part: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        arguments = (ranks, str(folder), str(tmp_path), str(tmp_path / "all"), part)
+        mp.start_processes(two_steps, args=arguments, nprocs=ranks, start_method="forkserver")
+        told = json.loads((tmp_path / f"{part}-{ranks}.json").read_text())
+        return torch.load(tmp_path / f"{part}-{ranks}.pt"), told
+
+    expected, told = run(2, "first")
+    assert (told["state"]["step"], told["state"]["score"]) == (1, 0.75)
+    control = EntropyControl(9.0, 1e-4, 5e-3).restored(told["control"]["entropy_control"])
+    assert control.coefficient == 2e-4
+    before = {name: torch.zeros_like(tensor) for name, tensor in expected.items()}
+    for ranks in (1, 2, 3):
+        resumed, again = run(ranks, "second")
+        assert again["control"]["entropy_control"]["coefficient"] == 2e-4
+        for name, tensor in expected.items():
+            if ranks == 2:
+                assert torch.equal(resumed[name], tensor), name
+            # The learning rate is 1e-2: what differs is rounding, divided by itself in AdamW.
+            assert (resumed[name] - tensor).norm() < 1e-4 * (tensor - before[name]).norm(), name
+
+
+def in_memory(rank: int, out: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=1)
+    checkpoints = Checkpoints("memory://bucket/run", count=1, best=0)
+    for step in (1, 2, 3):
+        checkpoints.save({"w": torch.full((8,), float(step))}, {"step": step})
+    checkpoints.wait()
+    [last] = whole_ones("memory://bucket/run").values()
+    weights = {"w": torch.zeros(8)}
+    read_into(weights, last.address)
+    Path(out, "found.json").write_text(json.dumps([last.address, last.step, weights["w"].tolist()]))
+    dist.destroy_process_group()
+
+
+def test_any_address_of_fsspec_takes_them(tmp_path: Path) -> None:
+    mp.start_processes(in_memory, args=(str(tmp_path),), nprocs=1, start_method="forkserver")
+    address, step, weights = json.loads((tmp_path / "found.json").read_text())
+    assert address.startswith("memory://")
+    assert (step, weights) == (3, [3.0] * 8)

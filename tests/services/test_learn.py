@@ -1,0 +1,125 @@
+"""Recorded steps trained on again: the same weights, other objectives, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from rlad_command import Said
+from safetensors.torch import load_file
+from test_trained_policy import _experience
+
+from rlad_core import recorded, schema
+from rlad_core.config import resolve_model
+from rlad_core.objectives.dr_grpo import DrGRPO
+from rlad_core.objectives.grpo import GRPO
+from rlad_core.objectives.sft import SFT
+from rlad_core.objectives.trrd import TRRD
+
+pytestmark = pytest.mark.timeout(600)
+
+STUDENT = resolve_model("rlad:kk-student")
+SETTINGS = ("stages.0.steps=2", "learner.warmup_steps=0", "learner.lr=1e-3", "learner.threads=1")
+
+
+def _record(folder: Path, steps: int = 2, *, without: tuple[str, ...] = ()) -> Path:
+    """As the collector and the journal leave it."""
+    folder.mkdir()
+    table, _ = _experience(200)
+    for name in without:
+        place = table.column_names.index(name)
+        table = table.set_column(
+            place, table.schema.field(place), pa.nulls(len(table), table.schema.field(place).type)
+        )
+    for step in range(steps):
+        whole = recorded.labelled(table.slice(step), (1, 2))
+        (folder / f"step-{step:06d}.arrows").write_bytes(schema.to_ipc(whole))
+    return folder
+
+
+def _learn(
+    rlad: Callable[..., Said], tmp_path: Path, name: str, recipe: str = "kk-tiny-trrd", *more: str
+) -> Said:
+    settings = (*SETTINGS, f"name={name}", f"output.dir={tmp_path}", *more)
+    return rlad(
+        *("learn", recipe, "--experience", str(tmp_path / "recorded")),
+        *(part for setting in settings for part in ("--set", setting)),
+    )
+
+
+def test_what_was_recorded_is_read_with_its_label(tmp_path: Path) -> None:
+    folder = _record(tmp_path / "recorded")
+    [first, second] = recorded.files_of([folder])
+    assert recorded.files_of([second, first]) == [first, second]
+    found = recorded.read(first)
+    assert (found.whole, found.end_tokens, found.has_rollouts) == (True, (1, 2), True)
+    # Rewards 0, 1, 2 in each group: the advantages of a run, and those without the division by their spread.
+    assert found.for_objective(GRPO()).column("advantage").to_pylist()[:3] == pytest.approx(
+        [-(1.5**0.5), 0, 1.5**0.5]
+    )
+    plain = DrGRPO(fixed_length=32)
+    assert found.for_objective(plain).column("advantage").to_pylist()[:3] == [-1, 0, 1]
+
+
+def test_what_cannot_be_computed_is_refused(tmp_path: Path) -> None:
+    [file] = recorded.files_of([_record(tmp_path / "recorded", 1, without=("teacher_logprobs",))])
+    found = recorded.read(file)
+    found.check(GRPO())
+    with pytest.raises(
+        recorded.RecordedError, match=r"trrd needs teacher_logprobs, which .*lacks: no teacher"
+    ):
+        found.check(TRRD())
+    with pytest.raises(
+        recorded.RecordedError, match=r"sft trains on responses of the task and .* new samples"
+    ):
+        found.check(SFT())
+    earlier = tmp_path / "step-000003.arrows"
+    earlier.write_bytes(schema.to_ipc(found.table.drop_columns(["reference_logprobs"])))
+    assert recorded.read(earlier).table.column("reference_logprobs").null_count == len(found.table)
+    sample = tmp_path / "step-000007.arrows"
+    sample.write_bytes(schema.to_ipc(_experience(200)[0].slice(0, 4)))
+    with pytest.raises(
+        recorded.RecordedError, match=r"needs other advantages, and .* a sample of its step's"
+    ):
+        recorded.read(sample).check(DrGRPO(fixed_length=32))
+    recorded.read(sample).check(TRRD())
+    with pytest.raises(recorded.RecordedError, match="there is no file or folder"):
+        recorded.files_of([tmp_path.parent / "nowhere"])
+    (tmp_path / "odd.arrows").write_bytes(b"odd")
+    with pytest.raises(recorded.RecordedError, match=r"odd.arrows: .*not a readable Arrow IPC stream"):
+        recorded.read(tmp_path / "odd.arrows")
+
+
+def test_the_same_record_gives_the_same_policy_to_the_bit(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    _record(tmp_path / "recorded")
+    for name in ("one", "other"):
+        said = _learn(rlad, tmp_path, name)
+        assert said.code == 0, said.err
+        assert "2 steps on 2 recorded ones" in said.out
+    rows = [json.loads(line) for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["stage"], row["experience"]) for row in rows] == [
+        (0, "trrd", "step-000000.arrows"),
+        (1, "trrd", "step-000001.arrows"),
+    ]
+    assert rows[0]["kl_to_teacher"] is not None
+    one, other = (load_file(tmp_path / name / "export" / "model.safetensors") for name in ("one", "other"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    start = load_file(Path(STUDENT) / "model.safetensors")
+    assert any(not torch.equal(one[name], start[name].to(one[name].dtype)) for name in one)
+
+
+def test_another_objective_and_two_ranks(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    _record(tmp_path / "recorded")
+    said = _learn(rlad, tmp_path, "kdrl", "kk-tiny-kdrl", "learner.workers=2", "stages.0.steps=3")
+    assert said.code == 0, said.err
+    assert "3 steps on 2 recorded ones, 1.5 times each" in said.out
+    rows = [json.loads(line) for line in (tmp_path / "kdrl" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["experience"] for row in rows] == [f"step-00000{place}.arrows" for place in (0, 1, 0)]
+    assert all(row["distillation_loss"] > 0 for row in rows)
+    again = _learn(rlad, tmp_path, "kdrl", "kk-tiny-kdrl")
+    assert again.code == 2
+    refused = _learn(rlad, tmp_path, "sft", "kk-tiny-sft")
+    assert refused.code == 2
+    assert "needs new samples" in refused.err

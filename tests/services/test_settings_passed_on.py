@@ -1,0 +1,77 @@
+"""Settings that go on to an engine, a sampler or the optimizer as they are."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from rlad_core.config import RunConfig, load
+from services.learner.trained_policy import TrainedPolicy
+from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
+from services.run.applications import demonstrator_args
+from services.teacher.settings import TeacherArgs
+
+
+def read(*overrides: str) -> RunConfig:
+    return load("kk-tiny-trrd", ["stages.0.steps=10", "learner.warmup_steps=0", *overrides])
+
+
+def _rate(step: int, *overrides: str) -> float:
+    policy: Any = SimpleNamespace(_config=read(*overrides))
+    return TrainedPolicy.learning_rate(policy, step)
+
+
+def test_schedules_end_at_min_lr() -> None:
+    settings = ("learner.lr=1e-4", "learner.min_lr=1e-5")
+    linear = [_rate(step, *settings, "learner.schedule=linear") for step in (0, 5, 9)]
+    assert linear == pytest.approx([1e-4, 1e-5 + 9e-5 * 0.5, 1e-5 + 9e-5 * 0.1])
+    cosine = [
+        _rate(step, *settings, "learner.schedule=cosine", "learner.warmup_steps=2") for step in (0, 2, 6)
+    ]
+    assert cosine == pytest.approx([0.5e-4, 1e-4, 1e-5 + 9e-5 * 0.5 * (1 + math.cos(math.pi / 2))])
+    # Without it they fall to 0 as they always did, to the bit.
+    assert _rate(3, "learner.lr=1e-4", "learner.schedule=linear") == 1e-4 * (1 - 0.3)
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_engine_args_are_vllms_last_word(gpus: int) -> None:
+    args = RolloutArgs(
+        model="owner/name",
+        dtype="float32",
+        num_gpus=gpus,
+        engine_args={"enforce_eager": False, "block_size": 32},
+    )
+    told = engine_args(args, "owner/name", 256)
+    assert (told["enforce_eager"], told["block_size"], told["max_model_len"]) == (False, 32, 256)
+    with pytest.raises(ValidationError, match="max_num_seqs, which is not passed on: write max_num_seqs"):
+        RolloutArgs(model="owner/name", engine_args={"max_num_seqs": 3})
+    with pytest.raises(ValidationError, match=r"engine_args: .*are vLLM's; write engine: vllm"):
+        TeacherArgs(model="owner/name", engine_args={"quantization": "fp8"})
+
+
+def test_a_demonstrator_has_the_teachers_engine_and_the_policys_prompts() -> None:
+    config = read(
+        "teacher.engine=vllm",
+        "teacher.engine_args={block_size: 16}",
+        "rollout.engine_args={block_size: 32}",
+        "policy.chat_template='{{ messages }}'",
+        "policy.chat_template_kwargs={enable_thinking: false}",
+    )
+    [teacher] = config.served_teachers.values()
+    args = demonstrator_args(config, teacher)
+    assert args.engine_args == {"block_size": 16}
+    policy = RolloutArgs.of_run(config, "owner/policy")
+    assert policy.engine_args == {"block_size": 32}
+    assert (policy.chat.template, policy.chat.options) == ("{{ messages }}", {"enable_thinking": False})
+
+
+@pytest.mark.long  # vLLM is imported
+def test_the_tokens_that_end_a_response_are_all_that_do() -> None:
+    from services.rollout.engine import _sampling_params
+
+    ours = _sampling_params(SamplingSettings(group_size=1, max_tokens=4, stop_token_ids=(3, 1)), None)
+    assert (ours.stop_token_ids, ours.ignore_eos) == ([3, 1], True)
+    models = _sampling_params(SamplingSettings(group_size=1, max_tokens=4), None)
+    assert (models.stop_token_ids, models.ignore_eos) == ([], False)
