@@ -177,9 +177,6 @@ RUN_RESPONSE_LENGTH: Final = _of_run(
 RUN_TRUNCATED: Final = _of_run(
     "truncated_ratio", "ratio", "Share of the step's responses cut off by the length limit."
 )
-RUN_TRUNCATED_TOTAL: Final = _of_run_total(
-    "truncated_responses", "responses", "Responses cut off by the length limit."
-)
 RUN_TOKEN_RATE: Final = _of_run(
     "tokens_per_second", "tokens per second", "Response tokens trained on per second of the last step."
 )

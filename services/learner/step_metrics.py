@@ -71,7 +71,6 @@ def record_step(
     for stage in (*(stage for stage in STAGES if stage not in _OUTSIDE_A_STEP), "idle"):
         telemetry.gauge(metrics.RUN_STAGE_SHARE, rows[stage].share if stage in rows else 0.0, stage=stage)
     telemetry.gauge(metrics.RUN_TEACHER_HIDDEN, rows["teacher"].hidden_seconds if "teacher" in rows else 0.0)
-    telemetry.count(metrics.RUN_TRUNCATED_TOTAL, numbers.get("truncated", 0))
     kind = "rejected" if supervised else "uninformative"
     telemetry.count(metrics.RUN_DROPPED_GROUPS, numbers.get("dropped_groups", 0), kind=kind)
     # What a batch of the task's own demonstrations trains on was never sampled.

@@ -30,6 +30,7 @@ TEACHER = {
     "kv_cache_memory_gib": 1.25,
     "gpu_memory_utilization": 0.75,
     "timeout_s": 1234.0,
+    "engine_args": {"seed": 7},
 }
 
 
