@@ -120,7 +120,8 @@ def main(
     steps: Annotated[int, typer.Option(min=2, help="The first warms up and isn't counted.")] = 4,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     sequences: Annotated[int, typer.Option(min=1, help="That TRL trains at once.")] = 64,
-    replicas: Annotated[int, typer.Option(min=1, help="Of our engine, which share the threads.")] = 1,
+    replicas: Annotated[int, typer.Option(min=1, help="Of our engine.")] = 1,
+    rollout_threads: Annotated[int, typer.Option(min=1, help="Of each of them; its scheduler has more.")] = 1,
     kept: Annotated[bool, typer.Option("--kept", help="TRL keeps its activations.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="Both sides compute in bfloat16.")] = False,
 ) -> None:
@@ -133,7 +134,7 @@ def main(
             write_sampler(shape, folder / "model", 300 if responses == "long-tailed" else None)
             model = str(folder / "model")
         made = recipe(model, "step", str(folder / "runs"), longest, prompts, group, steps, threads)
-        made["rollout"] |= {"num_replicas": replicas, "threads": max(1, threads // replicas)}
+        made["rollout"] |= {"num_replicas": replicas, "threads": rollout_threads}
         if bf16:
             made["policy"]["dtype"] = "bfloat16"
         rows = ours(made, folder)[1:]
