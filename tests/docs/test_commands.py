@@ -23,8 +23,11 @@ README = (ROOT / "README.md").read_text()
 PAGES = {"README.md": README, **{path.name: page(path.name) for path in sorted((ROOT / "docs").glob("*.md"))}}
 #: What makes a command short, by how it begins. The last one of an option counts.
 SHORT = {
-    "rlad run": "--set stages.0.steps=1 --set rollout.prompts_per_step=2 --set evaluation.count=4",
+    "rlad run kk-tiny-trrd": "--set stages.0.steps=2 --set learner.warmup_steps=0 "
+    "--set learner.checkpoint_every=1 --set rollout.prompts_per_step=2 --set task.evaluation.count=4",
+    "rlad run runs/kk-tiny-trrd/recipe.yaml --fork": "--set stages.0.steps=3",
     "rlad evaluate": "--people 2 --count 4",
+    "rlad generate": "--count 4",
     "python -m benchmarks.scoring": "--sequences 8",
 }
 
@@ -109,7 +112,7 @@ def test_commands_of_the_readme_are_carried_out(tmp_path: Path) -> None:
     found = [each for each in shown(README, "rlad") if not each.startswith("rlad serve")]
     assert {"init", "plan", "run", "evaluate", "show", "report"} <= {each.split()[1] for each in found}
     for command in found:
-        code, said = run(short(command).replace("rlad", rlad, 1), tmp_path, limit_s=600)
+        code, said = run(short(command).replace("rlad", rlad, 1), tmp_path, limit_s=1200)
         assert code == 0, (command, said[-3000:])
 
 
