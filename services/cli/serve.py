@@ -1,6 +1,7 @@
 """The command `serve`."""
 
 import tempfile
+import time
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,9 @@ from rlad_core.config import assign
 from rlad_core.config.machine import port_fault
 from services.cli.console import complain, err, out
 from services.cli.extras import needs_services
+
+PORT_S = 5.0
+"""Longest wait for a port that is in use: 1.8 s were seen after a service was killed."""
 
 
 def serve(
@@ -94,7 +98,7 @@ def serve(
         complain(error)
         raise typer.Exit(2) from error
 
-    if why := port_fault(host, port):
+    if why := _port_fault(host, port):
         complain(f"--port: {why}. Write another one")
         raise typer.Exit(2)
 
@@ -114,6 +118,16 @@ def serve(
         if error.whole:
             say(f"the whole of it is in {_kept(error.whole)}")
         raise typer.Exit(1) from error
+
+
+def _port_fault(host: str, port: int) -> str | None:
+    """Why nobody can listen there. A service that was killed is started again at once by whatever watches it,
+    and what it leaves of processes has the port for a moment more.
+    """
+    until = time.monotonic() + PORT_S
+    while (why := port_fault(host, port)) and time.monotonic() < until:
+        time.sleep(0.25)
+    return why
 
 
 def _kept(whole: str) -> str:

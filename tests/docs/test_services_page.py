@@ -26,6 +26,7 @@ from pages import ROOT, page
 from ray.serve.schema import ServeDeploySchema
 from rlad_command import Said
 
+from services.cli import serve as cli_serve
 from services.cli.service_settings import SERVICES, read_settings
 
 PAGE, README = page("services.md"), (ROOT / "README.md").read_text()
@@ -169,6 +170,7 @@ def test_commands_for_one_service_are_those_that_all_starts(
     rlad: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")  # each example in a line
+    monkeypatch.setattr(cli_serve, "PORT_S", 0.0)
     lines = [line.strip() for line in rlad("serve", "--help").out.splitlines()]
     of_help = [line for line in lines if line.startswith("rlad serve ")]
     assert len(of_help) >= 5

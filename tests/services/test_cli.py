@@ -14,6 +14,7 @@ import typer
 from rlad_command import Said
 
 from services.cli import main as cli
+from services.cli.serve import _port_fault
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,6 +170,22 @@ def test_a_service_of_a_folder_that_is_no_model_or_a_port_in_use(
         said = rlad("serve", "teacher", "--model", "owner/model", "--port", port)
     assert said.code == 2
     assert f"--port: port {port} of 127.0.0.1 cannot be had" in said.err
+
+
+def test_a_port_that_comes_free_in_a_moment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As after a service was killed, whose processes go one after another.
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        waits: list[float] = []
+
+        def go_on(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 2:
+                taken.close()
+
+        monkeypatch.setattr("services.cli.serve.time.sleep", go_on)
+        assert _port_fault("127.0.0.1", port) is None
+        assert len(waits) == 2
 
 
 def test_a_place_is_shown_as_it_was_written(rlad: Callable[..., Said]) -> None:
