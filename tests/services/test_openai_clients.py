@@ -61,7 +61,7 @@ def test_texts_are_scored(teacher: openai.OpenAI) -> None:
     [
         ({"max_tokens": 16}, openai.UnprocessableEntityError, "max_tokens: Expected `int` <= 1"),
         ({"model": "gpt"}, openai.NotFoundError, "model 'gpt' is not served here"),
-        ({"prompt": ""}, openai.UnprocessableEntityError, "prompt: the text has no token"),
+        ({"prompt": ""}, openai.UnprocessableEntityError, "prompt: Expected `str` of length >= 1"),
         ({"logprobs": 10**6}, openai.UnprocessableEntityError, "logprobs: 1000000 is over"),
     ],
 )

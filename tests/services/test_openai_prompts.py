@@ -62,8 +62,9 @@ def test_texts_keep_their_text_and_where_their_tokens_begin() -> None:
         (None, "prompt: Expected a text"),
         ({}, "prompt: Expected a text"),
         ([], "prompt: Expected `array` of length >= 1"),
-        ("", "prompt: the text has no token"),
-        (["Mia", ""], r"prompt\[1\]: the text has no token"),
+        ("", "prompt: Expected `str` of length >= 1"),
+        (["Mia", ""], r"prompt\[1\]: Expected `str` of length >= 1"),
+        (["Mia", " "], r"prompt\[1\]: the text has no token"),
         ([[2], []], r"prompt\[1\]: Expected `array` of length >= 1"),
         ([2, -1], r"prompt\[1\]: -1 is no token id"),
         ([[2], [5]], r"prompt\[1\]: holds token id 5; the vocabulary has ids 0..4"),
@@ -86,7 +87,7 @@ def test_too_many(prompt: Any) -> None:
         read(prompt)
 
 
-@given(st.lists(st.text(st.characters(blacklist_categories=["Cs"])), min_size=1, max_size=8))
+@given(st.lists(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1), min_size=1, max_size=8))
 def test_texts_are_counted_whatever_they_hold(texts: list[str]) -> None:
     raw = msgspec.Raw(msgspec.json.encode(texts))
     assert prompts.split(raw, len(texts)) == texts

@@ -196,7 +196,7 @@ def test_the_published_client_scores(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("row", "detail"),
     [
-        ({"response": "x"}, "give one of prompt_token_ids, prompt, messages, not none"),
+        ({"response": "x"}, "give one of prompt_token_ids, prompt, messages, prompt_id, not none"),
         ({"prompt": "Mia", "messages": CHAT, "response": "x"}, "not prompt and messages"),
         ({"prompt": "Mia"}, "give one of response_token_ids, response, not none"),
         ({"messages": [{"role": "user"}], "response": "x"}, "sequences[0].messages[0].content"),

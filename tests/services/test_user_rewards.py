@@ -189,7 +189,7 @@ def test_what_is_no_reward_says_what_came_back(judge: Judging) -> None:
 
 def test_printing_and_reading_harm_nothing(judge: Judging, monkeypatch: pytest.MonkeyPatch) -> None:
     # Printing so much takes a second on a busy machine.
-    monkeypatch.setattr(judge.pool, "_time_limit_s", 30.0)
+    monkeypatch.setattr(judge.pool._crew, "_time_limit_s", 30.0)
     assert judge.why("print") == "judged 1"
     [outcome] = judge("read")
     assert isinstance(outcome, Verdict)

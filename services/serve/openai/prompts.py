@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from services.serve.http.json_forms import TokenIds, decode, invalid, token_ids
 from services.serve.http.texts import Reader
 
 _FIRST = re.compile(rb"\[\s*(.)", re.DOTALL)
+Text = Annotated[str, Meta(min_length=1)]
 _TEXT = {"type": "string", "minLength": 1}
 _IDS = TokenIds.extra_json_schema
 
@@ -61,7 +63,7 @@ def split(prompt: Raw, most: int) -> list[str | Raw]:
     """
     content = bytes(prompt).lstrip()
     if content.startswith(b'"'):
-        return [decode(prompt, str, "prompt")]
+        return [decode(prompt, Text, "prompt")]
     first = _FIRST.match(content)
     if first is None:
         raise invalid(
@@ -69,7 +71,7 @@ def split(prompt: Raw, most: int) -> list[str | Raw]:
         )
     if first[1] == b'"':
         _refuse_over(outside_strings(content, b'"', 2 * most) // 2, most)
-        return list(decode(prompt, list[str], "prompt"))
+        return list(decode(prompt, list[Text], "prompt"))
     if first[1] == b"[":
         _refuse_over(content.count(b"[") - 1, most)
         return list(decode(prompt, list[Raw], "prompt"))
