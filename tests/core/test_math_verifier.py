@@ -10,7 +10,7 @@ import random
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlad_core.tasks.math.extract import NoAnswer, find_boxes, offered
@@ -324,6 +324,7 @@ def test_no_answer_makes_the_repair_raise_anything_else(answer: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=30) | st.text(alphabet="0123456789 ,./()[]{}\\%$=xyπ√", max_size=12))
+@example("±")
 def test_no_text_makes_the_verifier_raise(answer: str) -> None:
     verdict = verify(boxed(answer), "12345.678")
     assert verdict.correct or verdict.reason != "right"

@@ -117,12 +117,11 @@ def _same_points(gold: str, answer: str, same: Same) -> bool | None:
     here, there = _POINT.fullmatch(gold), _POINT.fullmatch(answer)
     if here and there:
         return here["name"] == there["name"] and same(here["place"], there["place"])
-    if here is None and there is None:
-        return None
-    place, other = (here["place"], answer) if here else (there["place"], gold)  # type: ignore[index]
-    if shapes.bracketed(other) is None:
-        return None
-    return same(place, other) if here else same(other, place)
+    if here:
+        return None if shapes.bracketed(answer) is None else same(here["place"], answer)
+    if there:
+        return None if shapes.bracketed(gold) is None else same(gold, there["place"])
+    return None
 
 
 def _same_brackets(one: shapes.Parts, other: shapes.Parts, same: Same) -> bool:
@@ -195,7 +194,7 @@ def _nested(text: str) -> list[list[str]] | None:
 def _listed(text: str) -> list[str]:
     """The parts of a list, with both answers of a plus-minus."""
     parts = [each for part in shapes.listed(text) for each in shapes.signs(part)]
-    if any(part[0] != "(" for part in parts):
+    if any(not part.startswith("(") for part in parts):
         return parts
     return list({part.replace(" ", ""): part for part in parts}.values())  # a solution given twice is one
 
