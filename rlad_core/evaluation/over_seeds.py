@@ -54,8 +54,12 @@ def estimate(scores: Mapping[str, Scores], *, seed: int = 0) -> Estimate:
     """
     if not scores:
         raise ValueError("there are no scores to estimate from")
+    return _estimate(scores, _resampled(list(scores.values()), seed))
+
+
+def _estimate(scores: Mapping[str, Scores], drawn: npt.NDArray[np.float64] | None) -> Estimate:
+    """Of the scores and the means of their resamples, where there are any."""
     value = float(np.mean([each.mean() for each in scores.values()]))
-    drawn = _resampled(list(scores.values()), seed)
     if drawn is None:
         return Estimate(value, None, None)
     low, high = np.quantile(drawn, (0.025, 0.975))
@@ -109,7 +113,7 @@ def difference(
     if drawn is not None:
         tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
         p_value = min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
-    return Difference(*names, seeds, problems, estimate(pairs, seed=seed), p_value)
+    return Difference(*names, seeds, problems, _estimate(pairs, drawn), p_value)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -60,9 +61,17 @@ class Method:
         """Of the finished runs."""
         return tuple(run.seed for run in self.runs)
 
+    @cached_property
+    def _accuracies(self) -> dict[str | None, Estimate]:
+        """Resampled once, for the terminal, the page and the JSON table."""
+        alone: dict[str | None, Estimate] = {
+            subset: estimate({subset: scores}) for subset, scores in self.scores.items()
+        }
+        return {None: estimate(self.scores), **alone}
+
     def accuracy(self, subset: str | None = None) -> Estimate:
         """At the end on a subset; None: the mean over subsets, as the paper's tables have it."""
-        return estimate(self.scores if subset is None else {subset: self.scores[subset]})
+        return self._accuracies[subset]
 
     def training(self, key: str) -> Curve:
         """A number of metrics.jsonl, step by step."""

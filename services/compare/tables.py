@@ -13,8 +13,6 @@ from rlad_core.evaluation import AVERAGE, Estimate
 from rlad_core.metrics import STAGES
 from services.compare.results import Method, Results
 
-_SPARE = ("other",)
-
 
 def said(estimate: Estimate) -> str:
     """In percent with its interval."""
@@ -50,9 +48,7 @@ def accuracy_rows(results: Results) -> list[dict[str, Any]]:
 def stage_rows(results: Results) -> tuple[list[str], list[dict[str, Any]]]:
     """Table 4 of the paper: the stages that took time at all, and the seconds of each for each method."""
     stages: list[str] = [
-        stage
-        for stage in (*STAGES, "step")
-        if stage not in _SPARE and any(method.seconds(stage) > 0 for method in results.methods)
+        stage for stage in STAGES if any(method.seconds(stage) > 0 for method in results.methods)
     ]
     rows = [
         {

@@ -7,8 +7,10 @@ reaches the run. One that fails is left alone from then on, with one sentence ab
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -51,8 +53,6 @@ class MlflowTracker:
     """MLflow; where MLFLOW_TRACKING_URI names no server, its files lie in the run's folder."""
 
     def __init__(self, project: str, run: str, folder: Path) -> None:
-        import os
-
         import mlflow
 
         if "MLFLOW_TRACKING_URI" not in os.environ:
@@ -66,8 +66,6 @@ class MlflowTracker:
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         """See `Tracker`."""
-        import time
-
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)

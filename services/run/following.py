@@ -38,13 +38,20 @@ class Following:
         Raises:
             ReportError: the folder is no run's.
         """
+        read: tuple[object, ...] | None = None
         while True:
-            working = self._somebody_works()
-            record = read_run(self._folder)
+            working, written = self._somebody_works(), self._written()
+            if written != read:  # else it would be read again every second for nothing
+                record, read = read_run(self._folder), written
             yield self._new(record)
             if is_over(record) or not working:
                 return
             self._sleep(_LOOK_S)
+
+    def _written(self) -> tuple[object, ...]:
+        """Changes with each line of the record."""
+        stats = [file.stat() for file in sorted(self._folder.glob("*.jsonl"))]
+        return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
 
     def _new(self, record: RunRecord) -> list[News]:
         rows: list[tuple[tuple[int, int], tuple[Any, ...], News]] = []

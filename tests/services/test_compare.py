@@ -23,6 +23,7 @@ from services.compare.members import Member, members_of
 from services.compare.page import write
 from services.compare.results import results_of
 from services.compare.suite import Suite, load_suite
+from services.compare.tables import stage_rows
 from services.report.answers import answers_name
 
 PROBLEMS = 40
@@ -205,6 +206,7 @@ def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
     assert ks == (1, 2, 4)
     assert (np.diff(passes, axis=1) >= 0).all()
     assert (trrd.seconds("teacher"), trrd.total("tokens"), trrd.total_seconds) == (0.5, 4000, 16.0)
+    assert stage_rows(results)[0] == ["rollout", "teacher", "step"]
     [found] = results.differences
     assert (found.seeds, found.problems) == (1, PROBLEMS)
     assert found.difference.value < -0.5
