@@ -11,12 +11,13 @@ then get other responses.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 
 from rlad_core import schema
 from rlad_core.client.blocking import Blocking
+from rlad_core.client.connected import Connected
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.parts import ask_table, cut, name_sequences
 from rlad_core.client.rollout_forms import PolicyInfo, ResponseOut, RolloutAnswer
@@ -26,7 +27,7 @@ RESPONSES_PER_PART = 256
 """Of a large request; all of it at once may be more than is sampled within ``call_timeout_s``."""
 
 
-class AsyncRolloutClient:
+class AsyncRolloutClient(Connected):
     """A rollout service behind a URL.
 
     Args:
@@ -54,13 +55,15 @@ class AsyncRolloutClient:
         connections: int = 8,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        self._endpoint = Endpoint(
-            url,
-            token=token,
-            call_timeout_s=call_timeout_s,
-            timeout_s=timeout_s,
-            connections=connections,
-            say=say,
+        super().__init__(
+            Endpoint(
+                url,
+                token=token,
+                call_timeout_s=call_timeout_s,
+                timeout_s=timeout_s,
+                connections=connections,
+                say=say,
+            )
         )
         self._policy: PolicyInfo | None = None
 
@@ -138,16 +141,6 @@ class AsyncRolloutClient:
         """
         rows = [{"prompt" if isinstance(each, str) else "messages": each} for each in prompts]
         return await self._sample(rows, _settings(group_size, max_tokens, sampling))
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._endpoint.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     async def _parts(self, prompts: int, group_size: int) -> list[tuple[int, int]]:
         limits = (self._policy or await self.policy()).limits

@@ -12,7 +12,7 @@ They need neither Ray nor torch.
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from rlad_core import schema
 from rlad_core.client.blocking import Blocking
+from rlad_core.client.connected import Connected
 from rlad_core.client.details import HIDDEN_BYTES, Details, HiddenDtype, answer_schema, named_per_token
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import ServiceError
@@ -39,7 +40,7 @@ PromptAndResponse = tuple[Sequence[int], Sequence[int]]
 Logprobs = npt.NDArray[np.float32]
 
 
-class AsyncTeacherClient:
+class AsyncTeacherClient(Connected):
     """A teacher behind a URL.
 
     Args:
@@ -68,13 +69,15 @@ class AsyncTeacherClient:
         connections: int = 8,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        self._endpoint = Endpoint(
-            url,
-            token=token,
-            call_timeout_s=call_timeout_s,
-            timeout_s=timeout_s,
-            connections=connections,
-            say=say,
+        super().__init__(
+            Endpoint(
+                url,
+                token=token,
+                call_timeout_s=call_timeout_s,
+                timeout_s=timeout_s,
+                connections=connections,
+                say=say,
+            )
         )
         self._connections = connections
         self._info: TeacherInfo | None = None
@@ -177,16 +180,6 @@ class AsyncTeacherClient:
         parts = [rows[start:stop] for start, stop in cut(sizes, *await self._limits())]
         answers = await all_of(self._score_rows(part, details) for part in parts)
         return [score for scores in answers for score in scores]
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._endpoint.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     async def _most_hidden(self, details: Details) -> int | None:
         """Response tokens of one request whose hidden states are told; None: none are asked for."""

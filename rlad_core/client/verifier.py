@@ -8,12 +8,13 @@ with VerifierClient("http://verifier:8000") as verifier:
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 
 from rlad_core import schema
 from rlad_core.client.blocking import Blocking
+from rlad_core.client.connected import Connected
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import ServiceError
 from rlad_core.client.parts import ask_table, cut, in_order_of, name_sequences
@@ -24,7 +25,7 @@ RESPONSES_PER_PART = 1024
 """Of a large table; all of it at once may be more than is judged within ``call_timeout_s``."""
 
 
-class AsyncVerifierClient:
+class AsyncVerifierClient(Connected):
     """A verifier behind a URL.
 
     Args:
@@ -52,13 +53,15 @@ class AsyncVerifierClient:
         connections: int = 8,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        self._endpoint = Endpoint(
-            url,
-            token=token,
-            call_timeout_s=call_timeout_s,
-            timeout_s=timeout_s,
-            connections=connections,
-            say=say,
+        super().__init__(
+            Endpoint(
+                url,
+                token=token,
+                call_timeout_s=call_timeout_s,
+                timeout_s=timeout_s,
+                connections=connections,
+                say=say,
+            )
         )
         self._info: VerifierInfo | None = None
 
@@ -127,16 +130,6 @@ class AsyncVerifierClient:
 
         parts = await self._parts(len(rows))
         return [verdict for verdicts in await all_of(ask(*part) for part in parts) for verdict in verdicts]
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._endpoint.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     async def _parts(self, rows: int) -> list[tuple[int, int]]:
         most = (self._info or await self.info()).max_responses_per_request
