@@ -138,11 +138,20 @@ def _scores(table: pa.Table) -> dict[tuple[Any, ...], list[float]]:
 
 
 def kill_part(run: int, title: str) -> None:
-    """Kill -9 the one process of a run whose title has this in it."""
-    titles: dict[psutil.Process, str] = {}
-    for process in psutil.Process(run).children(recursive=True):
-        with suppress(psutil.Error):  # it has just ended
-            titles[process] = " ".join(process.cmdline())
-    found = [process for process, its in titles.items() if title in its]
-    assert len(found) == 1, titles
+    """Kill -9 the one process of a run whose title has this in it.
+
+    A process that it has forked bears its title until it begins another program; a part that is just being
+    replaced is waited for.
+    """
+    found: list[psutil.Process] = []
+
+    def seen() -> bool:
+        found[:] = []
+        for process in psutil.Process(run).children(recursive=True):
+            with suppress(psutil.Error):  # it has just ended
+                if title in " ".join(process.cmdline()) and process.parent() not in found:
+                    found.append(process)
+        return len(found) == 1
+
+    wait_for(seen, f"one process with {title} in its title, below {run}")
     found[0].kill()
