@@ -231,10 +231,16 @@ class SpanCollector:
 
 
 def log(event: str, *, level: str = "info", **fields: Any) -> None:
-    """One structured log line, with the run's name and what `structlog.contextvars` holds (a request id)."""
+    """One structured log line, with the run's name and what `structlog.contextvars` holds (a request id).
+
+    A line that cannot be written, as on a full disk, ends neither a request nor a step: stderr says so.
+    """
     if not structlog.is_configured():
         configure_logging(None)
-    getattr(structlog.get_logger(), level)(event, run=_process.run, **fields)
+    try:
+        getattr(structlog.get_logger(), level)(event, run=_process.run, **fields)
+    except OSError as error:
+        print(f"the log cannot be written ({error}): {event} {fields}", file=sys.stderr)
 
 
 def configure_logging(run_dir: Path | None, *, level: str = "INFO") -> None:
@@ -247,11 +253,14 @@ def configure_logging(run_dir: Path | None, *, level: str = "INFO") -> None:
         _process.log_file.close()
         _process.log_file = None
     if run_dir is None:
-        factory: Any = structlog.WriteLoggerFactory(sys.stderr)
+        # Whatever stderr is when a line is written: one that was put aside for a while may be closed by then.
+        def factory(*_: object) -> Any:
+            return structlog.WriteLogger(sys.stderr)
+
     else:
         run_dir.mkdir(parents=True, exist_ok=True)
         _process.log_file = (run_dir / "log.jsonl").open("ab", buffering=0)
-        factory = structlog.BytesLoggerFactory(_process.log_file)
+        factory = structlog.BytesLoggerFactory(_process.log_file)  # type: ignore[assignment]
 
     def render(_logger: Any, _method: str, event: structlog.typing.EventDict) -> str | bytes:
         line = json.dumps(event, default=str, ensure_ascii=False)

@@ -1,7 +1,9 @@
 """Telemetry: what a span leaves behind, scraped from prometheus_client and from a real Ray node."""
 
 import asyncio
+import io
 import json
+import sys
 import threading
 import time
 import urllib.request
@@ -259,6 +261,25 @@ class TestLog:
         captured = capsys.readouterr()
         assert json.loads(captured.err)["event"] == "here"
         assert captured.out == ""
+
+    def test_a_stderr_that_was_put_aside_is_not_written_to_again(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with io.StringIO() as aside, monkeypatch.context() as meanwhile:
+            meanwhile.setattr(sys, "stderr", aside)
+            configure_logging(None)
+            telemetry.log("there")
+        telemetry.log("here")
+        assert json.loads(capsys.readouterr().err)["event"] == "here"
+
+    def test_a_full_disk_ends_nothing(
+        self, log_lines: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with Path("/dev/full").open("ab", buffering=0) as full:
+            monkeypatch.setattr(Path, "open", lambda *_, **__: full)
+            configure_logging(log_lines.parent)
+            telemetry.log("scored", sequences=2)
+        assert "No space left on device" in capsys.readouterr().err
 
 
 def record_everything(run: str) -> None:

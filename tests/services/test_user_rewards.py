@@ -51,7 +51,7 @@ def score(response, gold, row):
         case "segfault":
             ctypes.string_at(0)
         case "deep in C":
-            for _ in range(10**6):
+            for _ in range(3 * 10**5):
                 gold = (gold,)
             hash(gold)
         case "deep":
