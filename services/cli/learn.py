@@ -1,15 +1,19 @@
 """The command ``rlad learn``."""
 
+import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from rlad_core.config import ConfigError, load
+from rlad_core.config import ConfigError, RunConfig, load
 from services.cli.console import complain, err, out
 from services.cli.extras import needs_services
 from services.cli.runs import Overrides, Recipe
+
+say = partial(out.print, markup=False, soft_wrap=True)
 
 
 def learn(
@@ -19,6 +23,11 @@ def learn(
         typer.Option(help="A recorded step (step-*.arrows), or a run's folder; may be there several times."),
     ],
     overrides: Overrides = [],  # noqa: B006
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    restartable: Annotated[
+        bool,
+        typer.Option("--restartable", help="--resume where it was begun before: for schedulers."),
+    ] = False,
 ) -> None:
     """Train on recorded experience: no rollouts, no teacher, no verifier; one machine.
 
@@ -26,13 +35,17 @@ def learn(
     objective it is trained on now, which may be another; one that needs new samples or values that were not
     recorded is refused.
 
-    Exit codes: 0 finished, 1 failed, 2 refused before the learner was started.
+    Ctrl-C or SIGTERM stops it after the step, with a checkpoint; Ctrl-C again at once.
+
+    Exit codes: 0 finished, 1 failed or stopped before the end, 2 refused before the learner was started.
 
     Examples:
 
         rlad learn kk-tiny-trrd --experience runs/kk-tiny-trrd --set name=again
 
         rlad learn kk-tiny-kdrl --experience runs/first/experience/step-000003.arrows --set stages.0.steps=1
+
+        rlad learn runs/again/recipe.yaml --experience runs/kk-tiny-trrd --resume --set stages.0.steps=90
     """
     try:
         config = load(recipe, overrides)
@@ -42,17 +55,35 @@ def learn(
     needs_services()
     from services.run.errors import RefusedError, RunError
     from services.run.learn import learn as carry_out
-
-    def say(text: str) -> None:
-        out.print(text, markup=False, soft_wrap=True)
+    from services.run.watch import Watcher
 
     try:
-        report = carry_out(config, [place.expanduser() for place in experience], say)
+        outcome = carry_out(
+            config,
+            [place.expanduser() for place in experience],
+            resume=resume,
+            restartable=restartable,
+            watcher=Watcher(out, config.total_steps),
+        )
     except RefusedError as error:
         err.print(f"[red]refused[/red]: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(2) from error
     except RunError as error:
         err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from error
-    say(f"report  {report.html}")
-    say(f"model   {Path(config.run_dir) / 'export'}")
+    except KeyboardInterrupt as interrupt:
+        _say_how_to_resume(config, experience, "stopped at once, after the last checkpoint")
+        raise typer.Exit(1) from interrupt
+    if not outcome.finished:
+        _say_how_to_resume(config, experience, f"stopped after {outcome.steps} of {config.total_steps} steps")
+    if outcome.report is not None:
+        say(f"report  {outcome.report.html}")
+    if not outcome.finished:
+        raise typer.Exit(1)
+    say(f"model   {outcome.run_dir / 'export'}")
+
+
+def _say_how_to_resume(config: RunConfig, experience: list[Path], what: str) -> None:
+    given = shlex.join(part for place in experience for part in ("--experience", str(place)))
+    recipe = shlex.quote(str(Path(config.run_dir, "recipe.yaml")))
+    say(f"{what}. Continue with\n  rlad learn {recipe} {given} --resume")

@@ -165,7 +165,7 @@ def run(
     from services.report.records import read_run
     from services.report.tables import evaluation_table, stage_time_table
     from services.run.errors import RefusedError, RunError
-    from services.run.run import Fork
+    from services.run.preparing import Fork
     from services.run.run import run as carry_out
     from services.run.watch import Watcher
 

@@ -105,6 +105,11 @@ class Checkpoints:
             files.rm(path, recursive=True)
 
 
+def is_due(every: int, steps: int) -> bool:
+    """Whether what comes every so many steps, 0 for never, comes after these."""
+    return every > 0 and steps % every == 0
+
+
 def _copied(value: Any) -> Any:
     """In host memory, apart from what training goes on with."""
     if isinstance(value, DTensor):

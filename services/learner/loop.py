@@ -36,8 +36,8 @@ from services.clients.handles import ServiceNames
 from services.experience.shards import Shard
 from services.learner.checkpoint import STATE_FILE as STATE_FILE
 from services.learner.checkpoint import address_of, forked
-from services.learner.checkpoints import Checkpoints
-from services.learner.step_metrics import mismatch_told, record_step
+from services.learner.checkpoints import Checkpoints, is_due
+from services.learner.step_metrics import mismatch_told, record_step, step_row
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.serve.cluster import NAMESPACE
@@ -142,7 +142,7 @@ class Learner:
 
     def _must_publish(self, step: int) -> bool:
         """Rollouts follow, in the next step or in an evaluation; supervised steps need no hand-over."""
-        if step + 1 >= self.config.total_steps or _due(self.config.evaluation.every, step + 1):
+        if step + 1 >= self.config.total_steps or is_due(self.config.evaluation.every, step + 1):
             return True
         return self.config.position(step + 1).stage.objective.trains_on_rollouts
 
@@ -150,20 +150,9 @@ class Learner:
         self, step: int, shard: Shard, statistics: dict[str, Statistic], start: float, end: float
     ) -> None:
         table = stage_table([*shard.facts.spans, *self.spans.take()], start, end)
-        seconds = {row.stage: row.wall_seconds for row in table}
-        hidden = {row.stage: row.hidden_seconds for row in table}
         numbers = {**shard.facts.numbers, **{name: s.mean for name, s in statistics.items()}}
         stage = self.config.position(step).stage
-        row: dict[str, Any] = {
-            "step": step,
-            "version": step + 1,
-            "stage": stage.label,
-            **numbers,
-            "seconds": {**seconds, "step": end - start},
-            "shares": {row.stage: row.share for row in table},
-        }
-        if "teacher" in hidden:
-            row["teacher_hidden_seconds"] = hidden["teacher"]
+        row = step_row(step, stage.label, numbers, table, seconds=end - start)
         record_step(
             step + 1, numbers, table, seconds=end - start, supervised=not stage.objective.trains_on_rollouts
         )
@@ -175,7 +164,7 @@ class Learner:
             self.journal.sample.remote(step, shard.whole)
         elif (
             settings.keep_experience == "sampled"
-            and _due(settings.sample_experience_every, step)
+            and is_due(settings.sample_experience_every, step)
             and len(sampled := ray.get(shard.table))
         ):
             self.journal.sample.remote(step, sampled.slice(0, settings.sample_experience_rows))
@@ -222,18 +211,14 @@ def train_loop(settings: dict[str, Any]) -> None:
             break
         done = step + 1
         last = done == config.total_steps
-        if not last and _due(config.evaluation.every, done):
+        if not last and is_due(config.evaluation.every, done):
             learner.evaluate("step", done)
-        learner.checkpoint(done, wanted=last or _due(config.learner.checkpoint_every, done))
+        learner.checkpoint(done, wanted=last or is_due(config.learner.checkpoint_every, done))
     else:
         learner.evaluate("after", done)
         learner.close(done)
         learner.policy.export(Path(settings["run_dir"]) / "export")
         time.sleep(config.telemetry.linger_s)
         return
-    learner.checkpoint(done, wanted=done > first and not _due(config.learner.checkpoint_every, done))
+    learner.checkpoint(done, wanted=done > first and not is_due(config.learner.checkpoint_every, done))
     learner.close(done)
-
-
-def _due(every: int, steps: int) -> bool:
-    return every > 0 and steps % every == 0

@@ -1,7 +1,7 @@
-"""The metrics of a finished step, out of the numbers and the stage table that its record is made of."""
+"""The record of a finished step and its metrics, out of its numbers and its stage table."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from rlad_core import metrics
 from rlad_core.metrics import STAGES, MetricSpec
@@ -47,6 +47,32 @@ def mismatch_told(numbers: Mapping[str, float], dtype: str) -> str | None:
         f"explains {_MISMATCH[dtype]:g}: they may not compute the same model, and ratios are off by as much "
         "(mismatch in metrics.jsonl)"
     )
+
+
+def step_row(
+    step: int, stage: str, numbers: Mapping[str, float], table: Sequence[StageRow], *, seconds: float
+) -> dict[str, Any]:
+    """A step's row of metrics.jsonl.
+
+    Args:
+        step: of the run, counted from 0.
+        stage: label of the recipe's stage.
+        numbers: by their names.
+        table: the step's stage table.
+        seconds: length of the step.
+    """
+    row: dict[str, Any] = {
+        "step": step,
+        "version": step + 1,
+        "stage": stage,
+        **numbers,
+        "seconds": {**{each.stage: each.wall_seconds for each in table}, "step": seconds},
+        "shares": {each.stage: each.share for each in table},
+    }
+    hidden = {each.stage: each.hidden_seconds for each in table}
+    if "teacher" in hidden:
+        row["teacher_hidden_seconds"] = hidden["teacher"]
+    return row
 
 
 def record_step(

@@ -29,7 +29,7 @@ from rlad_core.sections.paths import FOLDER
 from services.learner.checkpoint import FORKED, Found, address_of, forked, whole_ones
 from services.report.answers import ANSWERS
 from services.report.journal import EVALUATIONS, GROUPS, METRICS
-from services.run import lease, own_code
+from services.run import lease, own_code, replayed
 from services.run.errors import RefusedError
 
 RECIPE, CHANGES, FAILURE = "recipe.yaml", "changes.jsonl", "failure.log"
@@ -150,7 +150,7 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
 
 _RECORD = (
     *(METRICS, EVALUATIONS, GROUPS, CHANGES, FAILURE, "log.jsonl", "experience", "tensorboard", "initial"),
-    *("report.html", "plots", ANSWERS, "prompts.json", "dropped.jsonl"),
+    *("report.html", "plots", ANSWERS, "prompts.json", "dropped.jsonl", replayed.FILE),
 )
 """What a start that failed may have left."""
 

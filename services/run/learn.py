@@ -2,60 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from rlad_core import recorded
 from rlad_core.config import RunConfig, resolve_model
 from services.base.failures import plain
-from services.report.page import ReportPaths, write_report
+from services.base.stopping import sigterm_interrupts
+from services.report.page import write_report
 from services.run import folder
 from services.run.errors import RefusedError, RunError
 from services.run.initial_policy import write_initial_policy
-from services.run.lease import HeldError, leased
+from services.run.preparing import RunOutcome, held, prepared
 from services.run.replay import replay
+from services.run.watch import Watcher
 
 
-def learn(config: RunConfig, places: Sequence[Path], say: Callable[[str], None]) -> ReportPaths:
+def learn(
+    config: RunConfig,
+    places: Sequence[Path],
+    *,
+    resume: bool = False,
+    restartable: bool = False,
+    watcher: Watcher,
+) -> RunOutcome:
     """Train on recorded steps; the run's folder is as that of `rlad run`, without evaluations.
 
     Args:
         config: checked.
         places: files of recorded steps, or folders that have some.
-        say: shows a sentence.
+        resume: go on from the last checkpoint.
+        restartable: resume where it was begun before, else begin it.
+        watcher: shows progress.
 
     Raises:
-        RefusedError: nothing was started: the folder is in the way, there is no such file, or an objective
-            cannot be computed from it.
+        RefusedError: nothing was started: the folder is in the way, there is nothing to resume, there is no
+            such file, or an objective cannot be computed from it.
         RunError: a rank failed.
     """
     run_dir = Path(config.run_dir).absolute()
-    folder.check(run_dir, resume=False)
+    if restartable:
+        resume = folder.begun(run_dir, config)
+    folder.check(run_dir, resume=resume)
+    files = _files(config, places)
+    with sigterm_interrupts(), held(run_dir, watcher.say) as lease:
+        config, remarks = prepared(config, run_dir, resume=resume, files=files)
+        for remark in remarks:
+            watcher.say(remark)
+        steps, there = config.total_steps, len(files)
+        passes = f", {steps / there:g} times each" if steps > there else ""
+        watcher.say(f"{steps} steps on {min(there, steps)} recorded ones{passes}")
+        try:
+            with watcher:
+                replay(config, _policy_folder(config, run_dir), files, run_dir, watcher, lease)
+        except ProcessRaisedException as error:
+            raise RunError(f"the learner failed: {plain(str(error))}") from error
+        except ProcessExitedException as error:
+            raise RunError(f"a rank of the learner has ended: {error}") from error
+        report = write_report(run_dir)
+    return RunOutcome(run_dir, watcher.steps_done >= config.total_steps, watcher.steps_done, report)
+
+
+def _files(config: RunConfig, places: Sequence[Path]) -> list[Path]:
+    """The recorded steps; every objective that one is trained on with can be computed from it."""
     try:
         files = recorded.files_of(places)
-        for step in range(min(config.total_steps, len(files)) if files else 0):
-            recorded.read(files[step]).check(config.position(step).stage.objective)
+        if not files:
+            raise RefusedError("there is no recorded step to train on. Write --experience FILE")
+        stages = defaultdict(set)
+        for step in range(config.total_steps):
+            stages[step % len(files)].add(config.position(step).index)
+        for place, indices in stages.items():
+            found = recorded.read(files[place])
+            for index in sorted(indices):
+                found.check(config.stages[index].objective)
     except recorded.RecordedError as error:
         raise RefusedError(str(error)) from error
-    if not files:
-        raise RefusedError("there is no recorded step to train on. Write --experience FILE")
-    try:
-        with leased(run_dir, say):
-            config, remarks = folder.begin(config, run_dir)
-            for remark in remarks:
-                say(remark)
-            passes = (
-                f", {config.total_steps / len(files):g} times each" if config.total_steps > len(files) else ""
-            )
-            say(f"{config.total_steps} steps on {min(len(files), config.total_steps)} recorded ones{passes}")
-            replay(config, _policy_folder(config, run_dir), files, run_dir)
-    except HeldError as error:
-        raise RefusedError(str(error)) from error
-    except ProcessRaisedException as error:
-        raise RunError(f"the learner failed: {plain(str(error))}") from error
-    return write_report(run_dir)
+    return files
 
 
 def _policy_folder(config: RunConfig, run_dir: Path) -> str:

@@ -1,13 +1,16 @@
 """Training on recorded steps: the learner alone, without rollouts, teacher, verifier or Ray.
 
 Each rank is a process on this machine. They go through the files in order, and from the first again where the
-recipe has more steps than there are files.
+recipe has more steps than there are files. Checkpoints, record and export are those of a run.
 """
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,92 +22,203 @@ from rlad_core import recorded
 from rlad_core.config import RunConfig
 from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.sizing import pair_cost_of
+from rlad_core.timeline import stage_table
 from services.base import telemetry
+from services.base.stopping import end_with_parent
+from services.base.telemetry import span
+from services.learner.checkpoint import address_of, forked
+from services.learner.checkpoints import Checkpoints, is_due
+from services.learner.step_metrics import step_row
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.report.journal import Journal
+from services.run.errors import RunError
+from services.run.lease import Lease
+from services.run.watch import Watcher
+
+_POLL_S = 0.5
 
 
-def replay(config: RunConfig, policy_folder: str, files: Sequence[Path], run_dir: Path) -> None:
-    """Carry out all steps of a recipe on recorded experience, record them, and export the policy.
+@dataclass(frozen=True)
+class _Work:
+    """What every rank is told."""
+
+    values: dict[str, Any]
+    """The recipe, and the code of the user's that it names."""
+    code: dict[str, str]
+    policy_folder: str
+    files: tuple[Path, ...]
+    run_dir: Path
+    meeting: Path
+    """A file through which the ranks find each other."""
+
+
+def replay(
+    config: RunConfig,
+    policy_folder: str,
+    files: Sequence[Path],
+    run_dir: Path,
+    watcher: Watcher,
+    lease: Lease,
+) -> None:
+    """Carry out a recipe's steps on recorded experience from the last checkpoint on, and export the policy.
+
+    An interrupt ends it after the step, with a checkpoint; a second one at once.
 
     Args:
         config: its learner, policy and stages.
         policy_folder: where the policy starts from.
         files: of recorded steps.
         run_dir: of this run; written to.
+        watcher: shown what is recorded.
+        lease: of the run's folder.
 
     Raises:
         torch.multiprocessing.ProcessRaisedException: a rank failed; holds what it raised.
+        torch.multiprocessing.ProcessExitedException: a rank was killed.
+        RunError: another process has taken the folder.
     """
     meeting = run_dir / "ranks"
     meeting.unlink(missing_ok=True)
-    arguments = (
-        config.model_dump(mode="json"),
-        config.code,
-        policy_folder,
-        [str(file) for file in files],
-        str(run_dir),
-        f"file://{meeting.absolute()}",
-    )
+    work = _Work(config.model_dump(mode="json"), config.code, policy_folder, tuple(files), run_dir, meeting)
+    context = mp.get_context("spawn")
+    stop, news = context.Event(), context.SimpleQueue()
+    with _deaf_to_interrupts():
+        ranks = mp.start_processes(
+            _rank, args=(work, stop, news), nprocs=config.learner.workers, join=False, start_method="spawn"
+        )
     try:
-        mp.start_processes(_rank, args=arguments, nprocs=config.learner.workers, start_method="spawn")
+        ended = False
+        while not ended:
+            try:
+                ended = ranks.join(timeout=_POLL_S)
+                while not news.empty():
+                    watcher.show(news.get())
+                if lease.lost:
+                    raise RunError(f"the run was taken over by {lease.lost}, and stops here")
+            except KeyboardInterrupt:
+                if stop.is_set():
+                    raise
+                stop.set()
+                watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
     finally:
+        for process in ranks.processes:
+            process.kill()
         meeting.unlink(missing_ok=True)
 
 
-def _rank(
-    rank: int,
-    values: dict[str, Any],
-    code: dict[str, str],
-    policy_folder: str,
-    files: Sequence[str],
-    run_dir: str,
-    meeting: str,
-) -> None:
-    config = arrived(RunConfig, values, code)
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started here never hear Ctrl-C, which a terminal tells all of a group."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _rank(rank: int, work: _Work, stop: Any, news: Any) -> None:
+    end_with_parent()
+    config = arrived(RunConfig, work.values, work.code)
     telemetry.name_run(config.name)
-    learner = config.learner
-    torch.set_num_threads(learner.threads)
-    on_gpu = learner.num_gpus > 0
+    telemetry.configure_logging(work.run_dir, level=config.telemetry.log_level)
+    torch.set_num_threads(config.learner.threads)
+    on_gpu = config.learner.num_gpus > 0
     device = torch.device("cuda", rank) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
     dist.init_process_group(
-        "nccl" if on_gpu else "gloo", init_method=meeting, rank=rank, world_size=learner.workers
+        "nccl" if on_gpu else "gloo",
+        init_method=f"file://{work.meeting.absolute()}",
+        rank=rank,
+        world_size=config.learner.workers,
     )
     try:
-        policy = TrainedPolicy(config, policy_folder, device)
-        journal = Journal(run_dir) if rank == 0 else None
-        if journal is not None:
-            journal.begin(0)
-        pair_cost = pair_cost_of(policy_folder)
-        for step in range(config.total_steps):
-            row, groups = _step(config, policy, Path(files[step % len(files)]), step, rank, pair_cost)
-            if journal is not None:
-                journal.step(row, groups, [])
-        policy.export(Path(run_dir) / "export")
-        if journal is not None:
-            journal.close()
+        _Replay(config, work, device, stop, news).carry_out()
     finally:
         dist.destroy_process_group()
 
 
-def _step(
-    config: RunConfig, policy: TrainedPolicy, file: Path, step: int, rank: int, pair_cost: float
-) -> tuple[dict[str, Any], list[str]]:
-    """One step on one file: its row of metrics.jsonl, and the groups that it trained on."""
-    started = time.time()
-    stage, found = config.position(step).stage, recorded.read(file)
-    found.check(stage.objective)
-    plan = found.plan(
-        stage.objective,
-        mini_batches=config.learner.updates_per_batch,
-        ranks=config.learner.workers,
-        pair_cost=pair_cost,
-        masks=config.rollout.truncated == "mask",
-    )[rank]
-    rows = TrainingRows(found.for_objective(stage.objective).take(plan.rows), plan, found.end_tokens)
-    statistics = policy.train_on(rows, stage.objective, step)
-    numbers = found.numbers() | {name: each.mean for name, each in statistics.items()}
-    seconds = {"step": time.time() - started}
-    row = {"step": step, "version": step + 1, "stage": stage.label, "experience": file.name}
-    return {**row, **numbers, "seconds": seconds}, sorted(set(found.groups))
+class _Replay:
+    """One rank's part; all methods are collective."""
+
+    def __init__(self, config: RunConfig, work: _Work, device: torch.device, stop: Any, news: Any) -> None:
+        self._config, self._work, self._device = config, work, device
+        self._stop, self._news, self._shown = stop, news, 0
+        self._rank = dist.get_rank()
+        self._policy = TrainedPolicy(config, work.policy_folder, device)
+        self._pair_cost = pair_cost_of(work.policy_folder)
+        output, settings = config.output, config.telemetry
+        address = address_of(str(work.run_dir), output.checkpoints, config.name)
+        self._checkpoints = Checkpoints(address, count=output.keep_checkpoints, best=output.keep_best)
+        self._spans = telemetry.SpanCollector()
+        self._journal: Journal | None = None
+        if self._rank == 0:
+            self._journal = Journal(str(work.run_dir), settings.trackers, settings.project)
+
+    def carry_out(self) -> None:
+        """From the last checkpoint to the end, or to where it is told to stop."""
+        total, every = self._config.total_steps, self._config.learner.checkpoint_every
+        first = done = self._begin()
+        while done < total and not self._is_to_stop():
+            self._step(done)
+            done += 1
+            if done == total or is_due(every, done):
+                self._checkpoint(done)
+        if first < done < total and not is_due(every, done):
+            self._checkpoint(done)
+        self._checkpoints.wait()
+        if done == total:
+            self._policy.export(self._work.run_dir / "export")
+        if self._journal is not None:
+            self._journal.close()
+
+    def _begin(self) -> int:
+        """Load the last checkpoint, if any; the number of steps done."""
+        found = self._checkpoints.last or forked(self._work.run_dir)
+        if found is not None:
+            self._policy.load(found.address, found.state.get("policy"))
+        first = 0 if found is None else found.step
+        if self._journal is not None:
+            self._journal.begin(first)
+            self._show(self._journal)
+        return first
+
+    def _is_to_stop(self) -> bool:
+        """Whether any rank was told so; all of them agree."""
+        told = torch.tensor(int(self._stop.is_set()), device=self._device)
+        dist.all_reduce(told, op=dist.ReduceOp.MAX)
+        return bool(told.item())
+
+    def _step(self, step: int) -> None:
+        started = time.time()
+        stage = self._config.position(step).stage
+        found = recorded.read(self._work.files[step % len(self._work.files)])
+        found.check(stage.objective)
+        plan = found.plan(
+            stage.objective,
+            mini_batches=self._config.learner.updates_per_batch,
+            ranks=self._config.learner.workers,
+            pair_cost=self._pair_cost,
+            masks=self._config.rollout.truncated == "mask",
+        )[self._rank]
+        rows = TrainingRows(found.for_objective(stage.objective).take(plan.rows), plan, found.end_tokens)
+        statistics = self._policy.train_on(rows, stage.objective, step)
+        ended = time.time()
+        table = stage_table(self._spans.take(), started, ended)
+        if self._journal is not None:
+            numbers = found.numbers() | {name: each.mean for name, each in statistics.items()}
+            row = step_row(step, stage.label, numbers, table, seconds=ended - started)
+            self._journal.step({**row, "experience": found.file.name}, sorted(set(found.groups)), [])
+            self._show(self._journal)
+
+    def _checkpoint(self, steps: int) -> None:
+        with span("checkpoint", items=int(self._rank == 0)):
+            state = {"step": steps, "run": self._config.name, "policy": self._policy.notes()}
+            # Neither a stream of prompts nor an evaluation goes with it.
+            self._checkpoints.save(self._policy.state(), {**state, "frontier": None, "score": None})
+
+    def _show(self, journal: Journal) -> None:
+        told = journal.news(self._shown)
+        self._shown += len(told)
+        self._news.put(told)

@@ -4,7 +4,6 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import ray
@@ -21,8 +20,9 @@ from services.run.actors import RunActors, ask, ask_and_show, run_actors
 from services.run.announcement import announced
 from services.run.applications import applications, wanted_cpus
 from services.run.errors import RefusedError, RunError
-from services.run.folder import FAILURE, Prepared
-from services.run.lease import HeldError, Lease, leased
+from services.run.folder import FAILURE
+from services.run.lease import Lease
+from services.run.preparing import Fork, RunOutcome, held, prepared
 from services.run.prompts import PromptsOfRun
 from services.run.watch import Watcher
 from services.serve.cluster import cluster, joined_address
@@ -31,28 +31,6 @@ from services.weights.policy_store import close_store, policy_store
 
 _POLL_S = 0.5
 _SAY_AFTER_S, _SAY_EVERY_S = 10.0, 30.0
-
-
-@dataclass(frozen=True)
-class Fork:
-    """A run that goes on from a checkpoint of another one.
-
-    source: the other run's folder. step: after how many steps; None: its last checkpoint.
-    """
-
-    source: Path
-    step: int | None = None
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """What a run left."""
-
-    run_dir: Path
-    finished: bool
-    steps: int
-    report: ReportPaths | None
-    """None: it could not be written."""
 
 
 def run(
@@ -83,8 +61,8 @@ def run(
         resume = folder.begun(run_dir, config)
     folder.check(run_dir, resume=resume)
     tokens = _teacher_tokens(config)
-    with sigterm_interrupts(), _leased(run_dir, watcher) as lease:
-        config, remarks = _prepared(config, run_dir, resume, fork)
+    with sigterm_interrupts(), held(run_dir, watcher.say) as lease:
+        config, remarks = prepared(config, run_dir, resume=resume, fork=fork)
         policy_folder = _policy_folder(config, run_dir)
         prompts = PromptsOfRun(config, policy_folder, run_dir, watcher)
         prompts.check_here()
@@ -101,32 +79,6 @@ def run(
         if failure is not None:
             raise _told(failure, run_dir, report) from failure
     return RunOutcome(run_dir, watcher.steps_done >= config.total_steps, watcher.steps_done, report)
-
-
-@contextmanager
-def _leased(run_dir: Path, watcher: Watcher) -> Iterator[Lease]:
-    lease = leased(run_dir, watcher.say)
-    try:
-        held = lease.__enter__()
-    except HeldError as error:
-        raise RefusedError(str(error)) from error
-    except OSError as error:
-        raise RefusedError(f"{run_dir} cannot be written: {error.strerror or error}") from error
-    try:
-        yield held
-    finally:
-        lease.__exit__(None, None, None)
-
-
-def _prepared(config: RunConfig, run_dir: Path, resume: bool, fork: Fork | None) -> Prepared:
-    try:
-        if resume:
-            return folder.resume(config, run_dir)
-        if fork is not None:
-            return folder.fork(config, run_dir, fork.source, fork.step)
-        return folder.begin(config, run_dir)
-    except OSError as error:
-        raise RefusedError(f"{run_dir} cannot be written: {error}") from error
 
 
 @contextmanager

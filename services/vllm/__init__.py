@@ -1,5 +1,5 @@
-"""What knows vLLM's processes and metrics, for the two rooms that run an engine.
+"""What knows vLLM and its metrics, for the two rooms that run an engine.
 
-In: settings of a replica. Out: arguments for CPUs, labels of metrics, processes that end with their parent.
+In: settings of a replica. Out: arguments for CPUs, labels of metrics.
 May be called by: weights, rollout, teacher.
 """

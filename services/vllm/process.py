@@ -1,13 +1,6 @@
-"""What each of vLLM's own processes does when it starts, and what vLLM is told on CPUs."""
+"""What vLLM is told on CPUs, and what it was built for."""
 
-import multiprocessing
-import os
-import signal
-import threading
-import time
 from typing import Any
-
-_GRACE_S = 20.0
 
 
 def on_cpu(kv_cache_memory_gib: float, tensor_parallel_size: int) -> dict[str, Any]:
@@ -29,16 +22,6 @@ def on_cpu(kv_cache_memory_gib: float, tensor_parallel_size: int) -> dict[str, A
     return settings
 
 
-def end_with_parent() -> None:
-    """See to it that this process ends with the one that started it.
-
-    A replica that is killed takes its engine along, which would keep its memory or GPU otherwise.
-
-    (vLLM's workers watch the engine core like this, but the core does not watch the process it serves.)
-    """
-    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
-
-
 def check_platform(num_gpus: float) -> None:
     """Compare what a replica was given with what vLLM was built for.
 
@@ -52,13 +35,3 @@ def check_platform(num_gpus: float) -> None:
             f"num_gpus: 0, and the vLLM that is installed computes on {current_platform.device_name}; "
             "give the service num_gpus, or install again with `python install.py --engine cpu`"
         )
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:  # the replica itself
-        return
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE_S)
-    os._exit(1)

@@ -7,8 +7,8 @@ def register() -> None:
     """
     from vllm.distributed.weight_transfer import WeightTransferEngineFactory
 
+    from services.base.stopping import end_with_parent
     from services.vllm import padding
-    from services.vllm.process import end_with_parent
 
     padding.register()
     if "object_store" not in WeightTransferEngineFactory._registry:  # a second registration is refused

@@ -6,7 +6,7 @@ between processes, not tensors of this size. The backend loads it with vLLM's la
 checkpoint is loaded, so it fits any dtype, device and tensor parallel degree; the only limit is that replica
 and workers share a node.
 
-vLLM creates the class inside its worker processes, see `services.vllm.process`.
+vLLM creates the class inside its worker processes, see `services.weights.plugin`.
 """
 
 from collections.abc import Iterator

@@ -14,6 +14,7 @@ from rlad_core.config import load, parse
 from services.cli import runs as runs_commands
 from services.report.page import ReportPaths
 from services.run import run as runs
+from services.run.preparing import RunOutcome
 
 # --- plan --------------------------------------------------------------------------------------------------
 
@@ -102,7 +103,7 @@ def test_only_a_finished_run_ends_with_0(
     rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: bool
 ) -> None:
     report = ReportPaths(tmp_path / "report.html", (), ())
-    monkeypatch.setattr(runs, "run", lambda *_, **__: runs.RunOutcome(tmp_path, finished, 3, report))
+    monkeypatch.setattr(runs, "run", lambda *_, **__: RunOutcome(tmp_path, finished, 3, report))
     monkeypatch.setattr("services.report.records.read_run", lambda _: None)
     for table in ("evaluation_table", "stage_time_table"):
         monkeypatch.setattr(f"services.report.tables.{table}", lambda _: "a table")

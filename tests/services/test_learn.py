@@ -1,8 +1,14 @@
 """Recorded steps trained on again: the same weights, other objectives, and what is refused."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -17,11 +23,15 @@ from rlad_core.objectives.dr_grpo import DrGRPO
 from rlad_core.objectives.grpo import GRPO
 from rlad_core.objectives.sft import SFT
 from rlad_core.objectives.trrd import TRRD
+from services.learner.checkpoint import STATE_FILE
 
 pytestmark = pytest.mark.timeout(600)
 
 STUDENT = resolve_model("rlad:kk-student")
-SETTINGS = ("stages.0.steps=2", "learner.warmup_steps=0", "learner.lr=1e-3", "learner.threads=1")
+SETTINGS = (
+    *("stages.0.steps=2", "learner.warmup_steps=0", "learner.lr=1e-3", "learner.schedule=constant"),
+    "learner.threads=1",
+)
 
 
 def _record(folder: Path, steps: int = 2, *, without: tuple[str, ...] = ()) -> Path:
@@ -39,14 +49,22 @@ def _record(folder: Path, steps: int = 2, *, without: tuple[str, ...] = ()) -> P
     return folder
 
 
-def _learn(
-    rlad: Callable[..., Said], tmp_path: Path, name: str, recipe: str = "kk-tiny-trrd", *more: str
-) -> Said:
+def _settings(tmp_path: Path, name: str, *more: str) -> list[str]:
     settings = (*SETTINGS, f"name={name}", f"output.dir={tmp_path}", *more)
-    return rlad(
-        *("learn", recipe, "--experience", str(tmp_path / "recorded")),
-        *(part for setting in settings for part in ("--set", setting)),
-    )
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+def _learn(
+    rlad: Callable[..., Said],
+    tmp_path: Path,
+    name: str,
+    recipe: str = "kk-tiny-trrd",
+    *more: str,
+    resume: bool = False,
+) -> Said:
+    experience = ("--experience", str(tmp_path / "recorded"))
+    last = ["--resume"] if resume else []
+    return rlad("learn", recipe, *experience, *_settings(tmp_path, name, *more), *last)
 
 
 def test_what_was_recorded_is_read_with_its_label(tmp_path: Path) -> None:
@@ -92,34 +110,80 @@ def test_what_cannot_be_computed_is_refused(tmp_path: Path) -> None:
         recorded.read(tmp_path / "odd.arrows")
 
 
-def test_the_same_record_gives_the_same_policy_to_the_bit(rlad: Callable[..., Said], tmp_path: Path) -> None:
+def test_the_same_record_gives_the_same_policy_to_the_bit_also_when_it_is_resumed(
+    rlad: Callable[..., Said], tmp_path: Path
+) -> None:
     _record(tmp_path / "recorded")
+    said = _learn(rlad, tmp_path, "one")
+    assert said.code == 0, said.err
+    assert "2 steps on 2 recorded ones" in said.out
+    assert _learn(rlad, tmp_path, "other", "kk-tiny-trrd", "stages.0.steps=1").code == 0
+    more = (f"{tmp_path}/other/recipe.yaml", "stages.0.steps=2")
+    refused = rlad("run", more[0], "--set", more[1], "--resume")
+    assert refused.code == 2
+    assert "rlad learn" in refused.err
+    assert _learn(rlad, tmp_path, "other", *more).code == 2, "it was begun, and --resume is not there"
+    said = _learn(rlad, tmp_path, "other", *more, resume=True)
+    assert said.code == 0, said.err
+    assert "changed from step 1 on" in said.out
     for name in ("one", "other"):
-        said = _learn(rlad, tmp_path, name)
-        assert said.code == 0, said.err
-        assert "2 steps on 2 recorded ones" in said.out
-    rows = [json.loads(line) for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
-    assert [(row["step"], row["stage"], row["experience"]) for row in rows] == [
-        (0, "trrd", "step-000000.arrows"),
-        (1, "trrd", "step-000001.arrows"),
-    ]
-    assert rows[0]["kl_to_teacher"] is not None
+        rows = _rows(tmp_path / name)
+        assert [(row["step"], row["stage"], row["experience"]) for row in rows] == [
+            (0, "trrd", "step-000000.arrows"),
+            (1, "trrd", "step-000001.arrows"),
+        ]
+        assert rows[0]["kl_to_teacher"] is not None
+        assert rows[0]["seconds"]["update"] > 0
+        assert (tmp_path / name / "checkpoint_000002" / STATE_FILE).is_file()
+        assert "report.html" in {path.name for path in (tmp_path / name).iterdir()}
     one, other = (load_file(tmp_path / name / "export" / "model.safetensors") for name in ("one", "other"))
     assert all(torch.equal(one[name], other[name]) for name in one)
     start = load_file(Path(STUDENT) / "model.safetensors")
     assert any(not torch.equal(one[name], start[name].to(one[name].dtype)) for name in one)
+    (tmp_path / "recorded" / "step-000002.arrows").write_bytes(
+        (tmp_path / "recorded" / "step-000001.arrows").read_bytes()
+    )
+    refused = _learn(
+        rlad, tmp_path, "other", f"{tmp_path}/other/recipe.yaml", "stages.0.steps=3", resume=True
+    )
+    assert refused.code == 2
+    assert "2 other recorded steps (step-000000.arrows, step-000001.arrows)" in refused.err
 
 
-def test_another_objective_and_two_ranks(rlad: Callable[..., Said], tmp_path: Path) -> None:
+def test_another_objective_on_two_ranks_until_it_is_told_to_stop(
+    rlad: Callable[..., Said], tmp_path: Path
+) -> None:
     _record(tmp_path / "recorded")
-    said = _learn(rlad, tmp_path, "kdrl", "kk-tiny-kdrl", "learner.workers=2", "stages.0.steps=3")
-    assert said.code == 0, said.err
-    assert "3 steps on 2 recorded ones, 1.5 times each" in said.out
-    rows = [json.loads(line) for line in (tmp_path / "kdrl" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["experience"] for row in rows] == [f"step-00000{place}.arrows" for place in (0, 1, 0)]
+    settings = _settings(tmp_path, "kdrl", "learner.workers=2", "stages.0.steps=100000")
+    asked = ("kk-tiny-kdrl", "--experience", str(tmp_path / "recorded"), *settings)
+    command = subprocess.Popen(
+        [sys.executable, "-m", "services", "learn", *asked],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Tests that are started in the background pass on that they ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 120
+    while len(_rows(tmp_path / "kdrl")) < 3:
+        assert command.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(command.pid, signal.SIGINT)  # as a terminal does
+    said, _ = command.communicate(timeout=120)
+    assert command.returncode == 1, said
+    assert "100000 steps on 2 recorded ones, 50000 times each" in said
+    rows = _rows(tmp_path / "kdrl")
+    assert f"stopped after {len(rows)} of 100000 steps" in said
+    assert "--resume" in said
+    assert (tmp_path / "kdrl" / f"checkpoint_{len(rows):06d}" / STATE_FILE).is_file()
+    assert [row["experience"] for row in rows[:3]] == [f"step-00000{place}.arrows" for place in (0, 1, 0)]
     assert all(row["distillation_loss"] > 0 for row in rows)
-    again = _learn(rlad, tmp_path, "kdrl", "kk-tiny-kdrl")
-    assert again.code == 2
     refused = _learn(rlad, tmp_path, "sft", "kk-tiny-sft")
     assert refused.code == 2
     assert "needs new samples" in refused.err
+
+
+def _rows(run_dir: Path) -> list[dict[str, Any]]:
+    file = run_dir / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []

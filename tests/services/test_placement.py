@@ -60,7 +60,7 @@ def test_a_restartable_run_resumes_where_it_was_begun(
     if begun:
         folder.begin(config, Path(config.run_dir))
         (Path(config.run_dir) / "metrics.jsonl").write_text('{"step": 0}\n')
-    monkeypatch.setattr(runs, "_prepared", stop)
+    monkeypatch.setattr(runs, "prepared", stop)
     with pytest.raises(_Reached):
         runs.run(config, restartable=True, watcher=Watcher(Console(quiet=True), config.total_steps))
     assert asked == [resumes]

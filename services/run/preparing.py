@@ -1,0 +1,87 @@
+"""A run's folder held and made ready before anything is started; what is in the way is told in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlad_core.config import RunConfig
+from services.report.page import ReportPaths
+from services.run import folder, replayed
+from services.run.errors import RefusedError
+from services.run.folder import Prepared
+from services.run.lease import HeldError, Lease, leased
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A run that goes on from a checkpoint of another one.
+
+    source: the other run's folder. step: after how many steps; None: its last checkpoint.
+    """
+
+    source: Path
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run left."""
+
+    run_dir: Path
+    finished: bool
+    steps: int
+    report: ReportPaths | None
+    """None: it could not be written."""
+
+
+@contextmanager
+def held(run_dir: Path, say: Callable[[str], None]) -> Iterator[Lease]:
+    """The folder's lease until the block ends, see `leased`.
+
+    Raises:
+        RefusedError: another process has it, or the folder cannot be written.
+    """
+    lease = leased(run_dir, say)
+    try:
+        mine = lease.__enter__()
+    except HeldError as error:
+        raise RefusedError(str(error)) from error
+    except OSError as error:
+        raise RefusedError(f"{run_dir} cannot be written: {error.strerror or error}") from error
+    try:
+        yield mine
+    finally:
+        lease.__exit__(None, None, None)
+
+
+def prepared(
+    config: RunConfig,
+    run_dir: Path,
+    *,
+    resume: bool,
+    fork: Fork | None = None,
+    files: Sequence[Path] = (),
+) -> Prepared:
+    """The folder as the run wants it: gone on with, begun from another run's checkpoint, or new.
+
+    Args:
+        files: recorded steps that it is trained on; none: those that it makes itself.
+
+    Raises:
+        RefusedError: it cannot be.
+    """
+    try:
+        if resume:
+            replayed.check(run_dir, files)
+            return folder.resume(config, run_dir)
+        if fork is not None:
+            return folder.fork(config, run_dir, fork.source, fork.step)
+        begun = folder.begin(config, run_dir)
+        if files:
+            replayed.note(run_dir, files)
+        return begun
+    except OSError as error:
+        raise RefusedError(f"{run_dir} cannot be written: {error}") from error
