@@ -87,6 +87,14 @@ class DrainingError(ServiceError):
     retry_after_s = 5.0
 
 
+class AsleepError(ServiceError):
+    """The engine sleeps while the learner of its run works; to be asked again."""
+
+    status = 503
+    title = "The engine sleeps"
+    retry_after_s = 10.0
+
+
 class NotReadyError(ServiceError):
     """The service is up, and what it serves with does not answer."""
 

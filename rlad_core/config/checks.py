@@ -12,7 +12,7 @@ from dataclasses import replace
 from rlad_core.config.engines import EngineSettings
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.judging import judging_problems
-from rlad_core.config.run import RunConfig, Stage
+from rlad_core.config.run import REFERENCE, RunConfig, Stage
 from rlad_core.config.teaching import task_problems, teaching_problems
 from rlad_core.sections.problems import Problem
 
@@ -248,8 +248,15 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
             size,
             f"copies of equal size need a divisor of learner.workers {learner.workers}. Write one, or null",
         )
+    if config.rollout.sleep and not config.rollout.num_gpus:
+        yield Problem("rollout.sleep", True, "is vLLM's, which has it on GPUs alone. Write false")
     for place, teacher in config.served_teachers.items():
         yield from _engine(place, teacher)
+        of_vllm = teacher.engine == "vllm" or (config.demonstrates and place != REFERENCE)
+        if teacher.sleep and of_vllm and not teacher.num_gpus:
+            yield Problem(
+                f"{place}.sleep", True, "is vLLM's, which has it on GPUs alone. Write false, or engine: torch"
+            )
         if teacher.engine == "torch" and teacher.tensor_parallel_size > 1:
             yield Problem(
                 f"{place}.tensor_parallel_size",

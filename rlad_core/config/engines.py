@@ -55,6 +55,12 @@ class EngineSettings(ReplicaSettings):
     )
 
 
+SLEEP = (
+    "While the learner works, weights lie in host memory and keys and values nowhere, for roles that share a "
+    "GPU; the weights are compared when it wakes."
+)
+
+
 class RolloutEngine(EngineSettings):
     """An engine that samples.
 
@@ -75,6 +81,7 @@ class RolloutEngine(EngineSettings):
     timeout_s: Free[PositiveFloat] = Field(
         default=1800.0, description="Longest wait for the groups of one call."
     )
+    sleep: Free[bool] = Field(default=False, description=SLEEP)
 
 
 class TeacherEngine(EngineSettings):
@@ -95,6 +102,7 @@ class TeacherEngine(EngineSettings):
     engine_args: Fixed[Annotated[dict[str, Any], AfterValidator(checked(OF_TEACHER))]] = Field(
         default={}, description="Further arguments of vLLM's engine, by vLLM's names: {quantization: fp8}."
     )
+    sleep: Free[bool] = Field(default=False, description=SLEEP)
 
 
 class VerifierSettings(Section):

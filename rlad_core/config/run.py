@@ -115,6 +115,24 @@ class RunConfig(EvaluationRecipe):
         everyone = self.teacher_sections | ({} if self.reference is None else {REFERENCE: self.reference})
         return {path: teacher for path, teacher in everyone.items() if isinstance(teacher, ServeTeacher)}
 
+    @property
+    def scoring_services(self) -> dict[str, ServeTeacher]:
+        """Those of them that are asked for log-probs; one that only demonstrates is none."""
+        return {
+            place: teacher
+            for place, teacher in self.served_teachers.items()
+            if place == REFERENCE or self.scores_with_teacher
+        }
+
+    @property
+    def demonstrators(self) -> dict[str, ServeTeacher]:
+        """Those of them that are asked for responses of their own."""
+        return {
+            place: teacher
+            for place, teacher in self.served_teachers.items()
+            if place != REFERENCE and self.demonstrates
+        }
+
     def teacher_of(self, task: str) -> str | None:
         """Where in the recipe the teacher of a task is; None where nobody teaches it."""
         for path, teacher in self.teacher_sections.items():

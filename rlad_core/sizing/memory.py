@@ -17,14 +17,13 @@ learner.cpu_offload weights, gradients and optimizer lie on the host.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from rlad_core.config import RunConfig, ServeTeacher
 from rlad_core.config.engines import Dtype
 from rlad_core.config.lora import LoraConfig
 from rlad_core.large import LARGE_FROM_PARAMETERS
-from rlad_core.sections.problems import Problem
 from rlad_core.sizing.gpus import Gpu
 from rlad_core.sizing.shapes import Shape, shape_of
 
@@ -51,6 +50,8 @@ class Need:
         field: the setting that makes it smaller.
         note: what the numbers mean for the run.
         host: bytes of host memory, where it has a GPU.
+        passing: parts that are there only while it works.
+        sleeps: whether it gives its GPU away while the learner works.
     """
 
     role: str
@@ -60,6 +61,13 @@ class Need:
     field: str
     note: str = ""
     host: dict[str, float] = dataclasses.field(default_factory=dict)
+    passing: frozenset[str] = frozenset()
+    sleeps: bool = False
+
+    @property
+    def at_rest(self) -> float:
+        """Bytes of one GPU while another role works."""
+        return sum(size for name, size in self.parts.items() if name not in self.passing)
 
     @property
     def total(self) -> float:
@@ -129,6 +137,7 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
         note=f"{tokens:,} tokens a micro-batch, activations: {recompute}, "
         f"gradients: {'scattered' if scattered else 'local'}",
         host=lasting if offloaded else {},
+        passing=frozenset({"gradients", *passing}),
     )
 
 
@@ -160,6 +169,7 @@ def rollout_need(config: RunConfig, shape: Shape, gpu: Gpu | None) -> Need:
         {"weights": weights, "KV cache": max(0.0, cache)},
         field="rollout.gpu_memory_utilization" if rollout.num_gpus else "rollout.kv_cache_memory_gib",
         note=f"{sequences:,} sequences of {config.policy.max_length:,} tokens at a time",
+        **_sleeping(rollout.sleep, weights),
     )
 
 
@@ -173,8 +183,9 @@ def teacher_need(config: RunConfig, teacher: ServeTeacher, shape: Shape, gpu: Gp
             "KV cache": max(0.0, gpu.memory * teacher.gpu_memory_utilization - weights),
         }
         return Need(
-            "teacher service", teacher.model, teacher.num_gpus, parts, "teacher.gpu_memory_utilization"
-        )
+            "teacher service", teacher.model, teacher.num_gpus, parts, "teacher.gpu_memory_utilization",
+            **_sleeping(teacher.sleep, weights),
+        )  # fmt: skip
     # Without a gradient nothing is kept: one layer's values, and a chunk of logits.
     layer = kept_per_token(shape, teacher.dtype, on_gpu=teacher.num_gpus > 0) * tokens
     logits = 4 * min(_CHUNK, tokens) * shape.vocabulary
@@ -182,7 +193,14 @@ def teacher_need(config: RunConfig, teacher: ServeTeacher, shape: Shape, gpu: Gp
     return Need(
         "teacher service", teacher.model, teacher.num_gpus, parts, "teacher.max_tokens_per_batch",
         note=f"{tokens:,} tokens a batch",
+        **_sleeping(teacher.sleep and teacher.num_gpus > 0, weights),
     )  # fmt: skip
+
+
+def _sleeping(sleeps: bool, weights: float) -> dict[str, Any]:
+    """Of an engine's `Need`: asleep, its weights are on the host."""
+    passing = frozenset({"weights", "KV cache", "a layer, or logits"})
+    return {"host": {"sleeping weights": weights}, "passing": passing, "sleeps": True} if sleeps else {}
 
 
 def transfer_need(config: RunConfig, shape: Shape) -> Need:
@@ -219,51 +237,7 @@ def needs(config: RunConfig, gpu: Gpu | None) -> list[Need]:
         found += [learner_need(config, policy), rollout_need(config, policy, gpu)]
         found += [transfer_need(config, policy), experience_need(config)]
     for teacher in config.served_teachers.values():
-        if config.needs_teacher and (shape := shape_of(teacher.model)) is not None:
+        wanted = config.needs_teacher or teacher is config.reference
+        if wanted and (shape := shape_of(teacher.model)) is not None:
             found.append(teacher_need(config, teacher, shape, gpu))
     return found
-
-
-def store_problems(config: RunConfig) -> Iterator[Problem]:
-    """An embedded cluster's object store that a step would not fit into; another's decides for itself."""
-    need, room = experience_need(config), config.cluster.object_store_gib * GIB
-    if need.total > room and not config.cluster.is_joined:
-        yield Problem(
-            need.field,
-            config.cluster.object_store_gib,
-            f"the experience of a step takes {need.total / GIB:.1f} GiB if all responses are as long as they "
-            f"may be. Write {need.total / GIB + 0.5:.0f} or more",
-        )
-
-
-def problems(found: list[Need], gpu: Gpu) -> Iterator[Problem]:
-    """What does not fit: a process alone, or those that share a GPU together."""
-    sharing = [need for need in found if 0 < need.gpus < 1]
-    for need in found:
-        room = gpu.memory - RESERVE
-        if need.gpus and need.total > room:
-            yield Problem(need.field, f"{need.total / GIB:.0f} GiB", _advice(need, gpu))
-        if need.role != "learner" and need.gpus and need.parts.get("KV cache", 1.0) <= 0:
-            yield Problem(need.field, need.model, f"leaves no room for a KV cache on a {gpu.name}")
-    if len(sharing) > 1 and sum(need.total for need in sharing) > gpu.memory - RESERVE:
-        shared = ", ".join(f"{need.role} {need.total / GIB:.0f} GiB" for need in sharing)
-        yield Problem(
-            sharing[0].field,
-            f"{sum(need.total for need in sharing) / GIB:.0f} GiB",
-            f"those that share a {gpu.name} of {gpu.memory / GIB:.0f} GiB want more than it has: {shared}. "
-            f"Lower {', '.join(need.field for need in sharing)}, or give each a GPU of its own",
-        )
-
-
-def _advice(need: Need, gpu: Gpu) -> str:
-    largest = max(need.parts, key=need.parts.__getitem__)
-    more = {
-        "optimizer": "raise learner.workers, or write learner.cpu_offload: true",
-        "gradients": "write learner.gradients: scattered, or raise learner.workers",
-        "kept activations": "lower it, or write learner.activation_checkpointing: full",
-        "weights": "raise tensor_parallel_size",
-    }.get(largest, "lower it")
-    return (
-        f"is what the {need.role} of {need.model} takes, and a {gpu.name} has {gpu.memory / GIB:.0f} GiB; "
-        f"most is {largest} ({need.parts[largest] / GIB:.0f} GiB): {more}"
-    )

@@ -37,6 +37,7 @@ from services.experience.shards import Shard
 from services.learner.checkpoint import STATE_FILE as STATE_FILE
 from services.learner.checkpoint import address_of, forked
 from services.learner.checkpoints import Checkpoints, is_due
+from services.learner.resting import Resting
 from services.learner.step_metrics import mismatch_told, record_step, step_row
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
@@ -59,6 +60,7 @@ class Learner:
         self.journal = ray.get_actor(f"{config.name}-journal", namespace=NAMESPACE)
         self.weights = self.policy.whole_weights(getattr(torch, config.policy.dtype))
         self.push = weight_push(config, self.weights, self.services.rollout())
+        self.resting = Resting(config, config.weights.timeout_s)
         self.spans = telemetry.SpanCollector()
         self.first = 0
         self.score = (-1, 0.0)
@@ -129,7 +131,8 @@ class Learner:
             if shard is None:
                 return False
             rows = TrainingRows(ray.get(shard.table), shard.plan, shard.end_tokens)
-            statistics = self.policy.train_on(rows, self.config.position(step).stage.objective, step)
+            with self.resting.asleep():
+                statistics = self.policy.train_on(rows, self.config.position(step).stage.objective, step)
             if self._must_publish(step):
                 self.publish(step + 1)
             if self.rank == 0:

@@ -23,6 +23,7 @@ from services.rollout.tables import SampledResponse
 from services.rollout.writing import Wish, Written, token_of
 from services.vllm.metrics import stat_loggers
 from services.vllm.padding import padding
+from services.vllm.sleeping import Sleeper
 
 
 class EngineLostError(RuntimeError):
@@ -50,6 +51,7 @@ class PolicyEngine:
             ),
             stat_loggers=stat_loggers("rollout"),
         )
+        self._sleeper = Sleeper(self._engine)
 
     async def label(self, version: int) -> None:
         """Say which version the loaded weights are, for the tokens sampled from now on."""
@@ -126,6 +128,14 @@ class PolicyEngine:
         """Close the weights under their new version and go on generating."""
         await self._engine.finish_weight_update(str(version))
         await self._engine.resume_generation()
+
+    async def sleep(self) -> None:
+        """Give the GPU to another process, see `Sleeper.sleep`."""
+        await self._sleeper.sleep()
+
+    async def wake(self) -> None:
+        """Take it again, see `Sleeper.wake`."""
+        await self._sleeper.wake()
 
     async def check_health(self) -> None:
         """Ask the engine core, not only this process.

@@ -119,7 +119,7 @@ class RolloutService(OpenAIRoutes):
         self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s, tell, node)
         # Before Serve routes anything here: a restarted replica must not begin with version 0.
         await self._held.start()
-        self._intake = Intake(SERVICE, self.check_health, "the engine", args)
+        self._intake = Intake(SERVICE, self.check_health, "the engine", args, lambda: self._held.asleep)
         self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
         # Enough that the engine always has a next one, and few enough that one who comes gets a turn soon.
         self._turns = FairPlaces(2 * args.max_num_seqs, args.weights)
@@ -304,6 +304,20 @@ class RolloutService(OpenAIRoutes):
         """Serve with what was pushed, as ``version``."""
         with self._named(f"take policy version {version}"):
             await self._held.end(version)
+        return self._held.report
+
+    # Called on every replica around the learner's work, where they share a GPU (`services.learner.resting`).
+
+    async def sleep(self) -> ReplicaReport:
+        """Give the GPU's memory to the learner; requests by handle wait meanwhile. Idempotent, as `wake`."""
+        with self._named("fall asleep"):
+            await self._held.sleep()
+        return self._held.report
+
+    async def wake(self) -> ReplicaReport:
+        """Take it again, once the weights are known to be those from before."""
+        with self._named("wake up"):
+            await self._held.wake()
         return self._held.report
 
     @contextmanager

@@ -90,6 +90,8 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
                 f"tensor_parallel_size: {self.tensor_parallel_size} needs as many num_gpus, "
                 f"not {self.num_gpus:g}"
             )
+        if self.sleep and not self.num_gpus:
+            raise ValueError("sleep: vLLM has it on GPUs alone; write sleep: false, or num_gpus: 1")
         if self.transfer != "object_store" and not self.num_gpus:
             raise ValueError(f"transfer: {self.transfer} needs GPUs; write object_store, or num_gpus: 1")
         return self
@@ -183,7 +185,12 @@ def engine_args(args: RolloutArgs, model: str, max_model_len: int) -> dict[str, 
         "disable_log_stats": True,
     }
     if args.num_gpus:
-        return common | {"gpu_memory_utilization": args.gpu_memory_utilization} | args.engine_args
+        return {
+            **common,
+            "gpu_memory_utilization": args.gpu_memory_utilization,
+            **({"enable_sleep_mode": True} if args.sleep else {}),
+            **args.engine_args,
+        }
     return common | {
         **on_cpu(args.kv_cache_memory_gib, args.tensor_parallel_size),
         # A request with a seed of its own whose prompt is split over two steps crashes vLLM on CPUs

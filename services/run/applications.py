@@ -5,7 +5,6 @@ import math
 from ray.serve import Application
 
 from rlad_core.config import EngineSettings, RunConfig, ServeTeacher, place_of
-from rlad_core.config.run import REFERENCE
 from services.clients.handles import ServiceNames
 from services.rollout import service as rollout
 from services.rollout.settings import RolloutArgs
@@ -36,18 +35,18 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
         f"{config.name}-rollout": rollout.build(policy),
         f"{config.name}-verifier": verifier.build(VerifierArgs.of_run(config)),
     }
-    for place, settings in config.served_teachers.items():
-        if config.scores_with_teacher or place == REFERENCE:
-            args = TeacherArgs.of_run(config, settings, settings.timeout_s)
-            apps[names.teacher_app(place)] = teacher.build(args)
-        if config.demonstrates and place != REFERENCE:
-            apps[f"{config.name}-demonstrator"] = rollout.build(demonstrator_args(config, settings))
+    for place, settings in config.scoring_services.items():
+        apps[names.teacher_app(place)] = teacher.build(
+            TeacherArgs.of_run(config, settings, settings.timeout_s)
+        )
+    for settings in config.demonstrators.values():
+        apps[f"{config.name}-demonstrator"] = rollout.build(demonstrator_args(config, settings))
     return apps
 
 
 def demonstrator_args(config: RunConfig, settings: ServeTeacher) -> RolloutArgs:
     """A teacher that demonstrates: a rollout service with the teacher's resources, and no new versions."""
-    shared = (*EngineSettings.model_fields, "gpu_memory_utilization", "engine_args")
+    shared = (*EngineSettings.model_fields, "gpu_memory_utilization", "engine_args", "sleep")
     theirs = settings.model_dump(include=set(shared))
     args = RolloutArgs.of_run(config, place_of(config, settings.model))
     return args.model_copy(update={**theirs, "dtype": settings.dtype})

@@ -92,7 +92,7 @@ class TeacherService(OpenAIRoutes):
         self._reader = Reader.of(self._tokenizer, self._engine.max_model_len)
         self._texts = TokenTexts(self._tokenizer)
         self._served = ServedModel(args.name, self._engine.max_model_len)
-        self._intake = Intake(SERVICE, self.check_health, "the engine", args)
+        self._intake = Intake(SERVICE, self.check_health, "the engine", args, lambda: self._engine.asleep)
         self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
         serve_tokens(self._reader, self._texts, self._intake, args.limits.max_body_bytes)
         serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
@@ -238,6 +238,18 @@ class TeacherService(OpenAIRoutes):
         """Take nothing new over HTTP from now on."""
         self._intake.close()
         self._jobs.stop()
+
+    # Called on every replica around the learner's work, where they share a GPU (`services.learner.resting`).
+
+    async def sleep(self) -> dict[str, str]:
+        """Give the GPU's memory to the learner; requests by handle wait meanwhile. Idempotent, as `wake`."""
+        await self._engine.sleep()
+        return {"replica": serve.get_replica_context().replica_id.unique_id}
+
+    async def wake(self) -> dict[str, str]:
+        """Take it again, once the weights are known to be those from before."""
+        await self._engine.wake()
+        return {"replica": serve.get_replica_context().replica_id.unique_id}
 
     async def in_work(self) -> int:
         """Requests over HTTP that are not answered yet."""

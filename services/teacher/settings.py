@@ -64,6 +64,10 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
     def _check(self) -> Self:
         if self.engine_args and self.engine == "torch":
             raise ValueError(f"engine_args: {sorted(self.engine_args)} are vLLM's; write engine: vllm")
+        if self.sleep and self.engine == "vllm" and not self.num_gpus:
+            raise ValueError(
+                "sleep: vLLM has it on GPUs alone; write sleep: false, engine: torch, or num_gpus: 1"
+            )
         if self.tensor_parallel_size > 1:
             if self.engine == "torch":
                 raise ValueError(

@@ -2,10 +2,12 @@
 
     held --load, reach--> loading --> held (the new version)          object_store: the replica pulls
     held --begin--> open --receive--> open --end--> held              nccl, sharded_rdt: the learner pushes
-    loading, open --error or time limit--> broken                     until Serve has replaced the replica
+    held --sleep--> asleep --wake, or a new version--> held           its GPU is another's for a while
+    loading, open, asleep --error or time limit--> broken             until Serve has replaced the replica
 
-Only ``held`` serves: while an update is going on the engine is paused, and requests wait in it. ``broken``
-is for good, since part of the weights may be new; its engine is shut down, so that waiting requests fail.
+Only ``held`` serves: while it sleeps or an update is going on the engine is paused, and requests wait in it.
+``broken`` is for good, since part of the weights may be new; its engine is shut down, so that waiting
+requests fail.
 """
 
 import asyncio
@@ -30,6 +32,8 @@ class UpdatableEngine(Protocol):
     async def begin_update(self) -> None: ...
     async def receive(self, update_info: dict[str, Any]) -> None: ...
     async def end_update(self, version: int) -> None: ...
+    async def sleep(self) -> None: ...
+    async def wake(self) -> None: ...
     def shutdown(self) -> None: ...
 
 
@@ -63,6 +67,7 @@ class HeldPolicy:
         self._broken: str | None = None
         self._updating = asyncio.Lock()
         self._overdue: asyncio.TimerHandle | None = None
+        self.asleep = False
         self.report = ReplicaReport(replica=replica, version=0, checksum=None)
 
     async def start(self) -> None:
@@ -111,6 +116,7 @@ class HeldPolicy:
             if self._overdue is not None:
                 raise RuntimeError("the update before was begun and not ended")
             overdue = f"the learner did not end its update within {self._timeout_s:g} s"
+            await self._awake()
             self._overdue = asyncio.get_running_loop().call_later(self._timeout_s, self._break, overdue)
             await self._guard("opening the weights", self._engine.begin_update())
 
@@ -128,6 +134,22 @@ class HeldPolicy:
                 self._overdue.cancel()
                 self._overdue = None
             self._hold(version, None)
+
+    async def sleep(self) -> None:
+        """Give back the GPU's memory; a new version, or `wake`, takes it again."""
+        async with self._updating:
+            self.refuse_if_broken()
+            if self._overdue is not None:
+                raise RuntimeError("an update was begun and not ended")
+            if not self.asleep:
+                self.asleep = True
+                await self._guard("falling asleep", self._engine.sleep())
+
+    async def wake(self) -> None:
+        """Take the memory again, with the weights from before."""
+        async with self._updating:
+            self.refuse_if_broken()
+            await self._awake()
 
     def refuse_if_broken(self) -> None:
         """Raise if the weights are unsound."""
@@ -154,12 +176,18 @@ class HeldPolicy:
             version, checksum = publication.version, publication.checksum
             if (self.report["version"], self.report["checksum"]) == (version, checksum):
                 return
+            await self._awake()
             path = await self._wait(self._store.path.remote(version, self._node))
             if not isinstance(path, str):  # it is being fetched from another node
                 path = await self._wait(path)
             await asyncio.to_thread(check, path, version, checksum)
             await self._guard(f"loading policy version {version}", self._replace(version, path))
             self._hold(version, checksum)
+
+    async def _awake(self) -> None:
+        if self.asleep:
+            await self._guard("waking up", self._engine.wake())
+            self.asleep = False
 
     def _hold(self, version: int, checksum: str | None) -> None:
         self.report = ReplicaReport(replica=self._replica, version=version, checksum=checksum)

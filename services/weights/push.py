@@ -27,8 +27,9 @@ from ray.serve.exceptions import DeploymentUnavailableError
 
 from rlad_core.config import RunConfig
 from services.serve.cluster import NAMESPACE
+from services.serve.everyone import reason
 from services.weights.gathered import GatheredWeights
-from services.weights.store import ReplicaReport, WeightSyncError, reason
+from services.weights.store import ReplicaReport, WeightSyncError
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle

@@ -22,18 +22,17 @@ publishing again repairs it, and until then requests for that version fail inste
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import blake3
 import numpy as np
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
-from ray.serve.exceptions import DeploymentUnavailableError
+from ray.exceptions import GetTimeoutError, RayTaskError
 
+from services.serve.everyone import EveryoneError, ask_everyone
 from services.weights.image import PART_BYTES, OpenImage
 from services.weights.policy_store import Publication, policy_store
 
@@ -140,48 +139,20 @@ def sync(
     Raises:
         WeightSyncError: naming the replicas that failed, or saying how many did not report in time.
     """
-    deadline = time.monotonic() + timeout_s
-    while True:
-        reports, silent = _broadcast_update(handle, version, max(1.0, deadline - time.monotonic()))
-        if len(reports) >= expected_replicas and not silent:
-            _check_same_weights(reports, version)
-            return reports
-        if time.monotonic() + _RETRY_PAUSE_S > deadline:
-            names = ", ".join(report["replica"] for report in reports) or "none"
-            raise WeightSyncError(
-                f"waited {timeout_s:g} s for {expected_replicas} rollout replicas to load policy version "
-                f"{version}; {len(reports)} did ({names})" + "".join(f"; {reason}" for reason in silent)
-            )
-        time.sleep(_RETRY_PAUSE_S)
-
-
-_RETRY_PAUSE_S = 0.5
-
-
-def _broadcast_update(
-    handle: DeploymentHandle, version: int, timeout_s: float
-) -> tuple[list[ReplicaReport], list[str]]:
-    """One broadcast: the reports, and for each replica without one the reason."""
     try:
-        answers = handle.broadcast("update_weights", version).results(
-            timeout_s=timeout_s, return_exceptions=True
+        reports: list[ReplicaReport] = ask_everyone(
+            handle,
+            "update_weights",
+            version,
+            who="rollout replicas",
+            what=f"load policy version {version}",
+            expected=expected_replicas,
+            timeout_s=timeout_s,
         )
-    except (DeploymentUnavailableError, TimeoutError) as error:
-        return [], [f"{type(error).__name__}: {error}"]
-    reports = [cast(ReplicaReport, answer) for answer in answers if isinstance(answer, dict)]
-    silent = [answer for answer in answers if isinstance(answer, RayActorError | TimeoutError)]
-    failed = [answer for answer in answers if isinstance(answer, Exception) and answer not in silent]
-    if failed:
-        raise WeightSyncError(
-            f"{len(failed)} of {len(answers)} rollout replicas could not load policy version {version}: "
-            + "; ".join(reason(error) for error in failed)
-        ) from failed[0]
-    return reports, [f"{type(error).__name__}: {reason(error)}" for error in silent]
-
-
-def reason(error: Exception) -> str:
-    """What a replica's error says, without the stack of the process it happened in."""
-    return str(error.cause if isinstance(error, RayTaskError) else error)
+    except EveryoneError as error:
+        raise WeightSyncError(str(error)) from error
+    _check_same_weights(reports, version)
+    return reports
 
 
 def _check_same_weights(reports: list[ReplicaReport], version: int) -> None:

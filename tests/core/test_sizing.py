@@ -27,7 +27,7 @@ from rlad_core.sizing import (
     store_problems,
     times,
 )
-from rlad_core.sizing.memory import GIB, kept_per_token, learner_need
+from rlad_core.sizing.memory import GIB, RESERVE, kept_per_token, learner_need
 
 QWEN = "Qwen/Qwen3-0.6B"
 
@@ -146,6 +146,24 @@ def test_roles_on_one_gpu_are_added_up() -> None:
     )
     [problem] = [p for p in problems(needs(crowded, GPUS["L40S"]), GPUS["L40S"]) if "share" in p.advice]
     assert "rollout.gpu_memory_utilization" in problem.advice
+
+
+def test_of_roles_that_sleep_the_larger_of_two_times_counts() -> None:
+    card = GPUS["RTX-4090"]
+    config = load(Path("qwen3-0.6b-kk-trrd-lora-24gb"))
+    assert not list(problems(needs(config, card), card))
+    awake = load(Path("qwen3-0.6b-kk-trrd-lora-24gb"), ["rollout.sleep=false", "teacher.sleep=false"])
+    [problem] = problems(needs(awake, card), card)
+    assert "let engines sleep" in problem.advice
+    learner, rollout, *_, teacher = needs(config, card)
+    assert (rollout.at_rest, teacher.at_rest) == (0, 0)
+    assert learner.at_rest == learner.parts["weights"] + learner.parts["optimizer"]
+    assert rollout.host["sleeping weights"] == rollout.parts["weights"]
+    # Engines and what lasts of the learner, 21 GiB, are more than the learner at work alone.
+    room = rollout.total + teacher.total + learner.at_rest + RESERVE
+    small = replace(card, memory=room - 1)
+    assert list(problems(needs(config, card), small))
+    assert not list(problems(needs(config, card), replace(card, memory=room)))
 
 
 def test_a_step_s_operations_by_hand() -> None:

@@ -44,6 +44,14 @@ class NotingEngine:
     async def end_update(self, version: int) -> None:
         self.calls.append(f"end {version}")
 
+    async def sleep(self) -> None:
+        self.calls.append("sleep")
+
+    async def wake(self) -> None:
+        if self.fault:
+            raise self.fault
+        self.calls.append("wake")
+
     def shutdown(self) -> None:
         self.calls.append("shutdown")
 
@@ -212,3 +220,31 @@ def test_a_push_that_the_learner_abandons_breaks_the_replica() -> None:
             await held.receive({})
 
     assert run(scenario).calls == ["label 0", "begin", "shutdown"]
+
+
+def test_a_new_version_wakes_a_replica_that_sleeps() -> None:
+    async def scenario(engine: NotingEngine) -> None:
+        held = HeldPolicy(engine, "a", Store(7), 5)
+        await held.sleep()
+        await held.sleep()
+        assert held.asleep
+        await held.load(7)
+        assert not held.asleep
+        await held.sleep()
+        await held.wake()
+        await held.wake()
+
+    assert run(scenario).calls == ["sleep", "wake", "begin", "receive", "end 7", "sleep", "wake"]
+
+
+def test_a_replica_whose_weights_changed_in_its_sleep_is_replaced() -> None:
+    async def scenario(engine: NotingEngine) -> None:
+        held = HeldPolicy(engine, "a", Store(), 5)
+        await held.sleep()
+        engine.fault = RuntimeError("1 of 3 weights differ")
+        with pytest.raises(RuntimeError, match="1 of 3 weights differ"):
+            await held.wake()
+        with pytest.raises(RuntimeError, match="unsound weights and will be replaced: waking up failed"):
+            held.refuse_if_broken()
+
+    assert run(scenario).calls == ["sleep", "shutdown"]

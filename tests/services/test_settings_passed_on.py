@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rlad_core.config import RunConfig, load
+from rlad_core.config import ConfigError, RunConfig, load
 from services.learner.trained_policy import TrainedPolicy
 from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
 from services.run.applications import demonstrator_args
@@ -49,6 +49,22 @@ def test_engine_args_are_vllms_last_word(gpus: int) -> None:
         RolloutArgs(model="owner/name", engine_args={"max_num_seqs": 3})
     with pytest.raises(ValidationError, match=r"engine_args: .*are vLLM's; write engine: vllm"):
         TeacherArgs(model="owner/name", engine_args={"quantization": "fp8"})
+
+
+def test_an_engine_that_sleeps_is_told_so_and_needs_a_gpu() -> None:
+    args = RolloutArgs(model="owner/name", dtype="float32", num_gpus=0.5, sleep=True)
+    assert engine_args(args, "owner/name", 256)["enable_sleep_mode"] is True
+    with pytest.raises(ValidationError, match="sleep: vLLM has it on GPUs alone"):
+        RolloutArgs(model="owner/name", sleep=True)
+    with pytest.raises(ValidationError, match="sleep: vLLM has it on GPUs alone"):
+        TeacherArgs(model="owner/name", engine="vllm", sleep=True)
+    with pytest.raises(ValidationError, match="enable_sleep_mode, which is not passed on: write sleep"):
+        RolloutArgs(model="owner/name", engine_args={"enable_sleep_mode": True})
+    with pytest.raises(ConfigError, match=r"rollout.sleep .*is vLLM's, which has it on GPUs alone"):
+        read("rollout.sleep=true")
+    with pytest.raises(ConfigError, match=r"teacher.sleep .*Write false, or engine: torch"):
+        read("teacher.sleep=true", "teacher.engine=vllm")
+    assert read("teacher.sleep=true").scoring_services["teacher"].sleep
 
 
 def test_a_demonstrator_has_the_teachers_engine_and_the_policys_prompts() -> None:

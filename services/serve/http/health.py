@@ -7,7 +7,7 @@ from typing import Literal
 from fastapi import Request
 from pydantic import BaseModel
 
-from rlad_core.client.errors import BusyError, DrainingError, NotReadyError
+from rlad_core.client.errors import AsleepError, BusyError, DrainingError, NotReadyError
 from services.base import telemetry
 from services.serve.fair import ASKER, OWN, Asker
 from services.serve.http.bodies import Body, encoding_of, read_body
@@ -34,6 +34,7 @@ class Intake:
         service: whose door it is, for metrics.
         check: makes what the replica works with answer, or raises.
         what: names that, for the error.
+        is_asleep: whether that sleeps; requests over HTTP are then refused, while those by handle wait.
         args: how many requests may be worked on or wait here at a time, and the quota of each caller. Serve
             itself lets in more than that (`services.serve.replicas.bind`), so that one over it is refused at
             once and health has a place whatever the load.
@@ -43,11 +44,17 @@ class Intake:
     """
 
     def __init__(
-        self, service: str, check: Callable[[], Awaitable[object]], what: str, args: ReplicaArgs
+        self,
+        service: str,
+        check: Callable[[], Awaitable[object]],
+        what: str,
+        args: ReplicaArgs,
+        is_asleep: Callable[[], bool] = lambda: False,
     ) -> None:
         self._service = service
         self._check = check
         self._what = what
+        self._is_asleep = is_asleep
         self._places = args.places
         self._quotas = Quotas(args.quota)
         self._draining = False
@@ -66,6 +73,7 @@ class Intake:
 
         Raises:
             DrainingError: the replica is shutting down.
+            AsleepError: its engine sleeps.
             BusyError: so many requests are here already that there is no place for another.
             ProblemError, LimitError, SlowBodyError: see `read_body`.
         """
@@ -96,6 +104,7 @@ class Intake:
 
         Raises:
             DrainingError: it is shutting down.
+            AsleepError: its engine sleeps.
             NotReadyError: it can't.
         """
         self._refuse_if_closed()
@@ -120,3 +129,5 @@ class Intake:
     def _refuse_if_closed(self) -> None:
         if self._draining:
             raise DrainingError("this replica finishes what it has and takes nothing new; ask again")
+        if self._is_asleep():
+            raise AsleepError(f"{self._what} sleeps while the learner of its run works; ask again")

@@ -3,11 +3,11 @@
 from rlad_core.language_model.vocabulary import token_rows
 from services.base.lengths import longest_sequence
 from services.base.tokenizer import load_tokenizer
-from services.teacher.scoring.interface import ScoringEngine
+from services.teacher.scoring.interface import RestingEngine
 from services.teacher.settings import TeacherArgs
 
 
-def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
+def load_engine(args: TeacherArgs, model: str) -> RestingEngine:
     """Load `model`, a folder or hub id, into the engine of `args`. Takes from seconds to minutes.
 
     Raises:
@@ -50,5 +50,6 @@ def load_engine(args: TeacherArgs, model: str) -> ScoringEngine:
         tokens=tokens,
         patience_s=args.limits.timeout_s,
         tensor_parallel_size=args.tensor_parallel_size,
+        **({"enable_sleep_mode": True} if args.sleep else {}),
         **(device_settings | args.engine_args),
     )

@@ -102,3 +102,21 @@ class ScoringEngine(Protocol):
 
     def shutdown(self) -> None:
         """Give back threads, processes and memory."""
+
+
+class RestingEngine(ScoringEngine, Protocol):
+    """An engine that gives its GPU to another process for a while."""
+
+    @property
+    def asleep(self) -> bool:
+        """Whether it sleeps: what is asked of it meanwhile waits."""
+
+    async def sleep(self) -> None:
+        """Move the weights to host memory; nothing happens where they are there already."""
+
+    async def wake(self) -> None:
+        """Move them back, and look whether they are what they were; nothing happens where it is awake.
+
+        Raises:
+            UnsoundWeightsError: they are not, and `check_health` says so from now on.
+        """

@@ -24,6 +24,7 @@ from rlad_core.norms import lean_norms
 from services.teacher.scoring.attention import ATTENTION
 from services.teacher.scoring.interface import Scored, ScoringError, TokenIds, TokenPair
 from services.teacher.scoring.packing import Packed, pack_sharing_prompts
+from services.teacher.scoring.resting import RestingWeights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _ADVICE = "write engine: vllm"
@@ -64,6 +65,9 @@ class TorchEngine:
     ) -> None:
         self._patience_s = patience_s
         self._began: float | None = None  # the pass that is running
+        self._awake = asyncio.Event()
+        self._awake.set()
+        self._fault: Exception | None = None
         # The number of threads is a property of the calling thread, so it is set where the work is done.
         self._thread = ThreadPoolExecutor(
             1, "scoring", initializer=torch.set_num_threads, initargs=(threads,)
@@ -75,6 +79,7 @@ class TorchEngine:
         self.max_model_len = max_model_len
         try:
             self._model = self._thread.submit(self._load, model, DTYPES[dtype]).result()
+            self._weights = RestingWeights(self._model, self._device)
             self._head = OutputHead(self._model, tokens)
             self.vocab_size = self._head.tokens
             self.hidden_size = int(self._model.config.get_text_config().hidden_size)
@@ -89,6 +94,7 @@ class TorchEngine:
         loop = asyncio.get_running_loop()
         try:
             packed = await loop.run_in_executor(self._packing, pack_sharing_prompts, batch)
+            await self._awake.wait()
             return await loop.run_in_executor(self._thread, self._work_on, packed, batch)
         except RuntimeError as error:
             tokens = sum(pair.length for pair in batch)
@@ -97,7 +103,13 @@ class TorchEngine:
             ) from error
 
     async def check_health(self) -> None:
-        """Score one token, unless a pass is running that is not too old: on CPUs one can take minutes."""
+        """Score one token, unless a pass is running that is not too old: on CPUs one can take minutes. While
+        it sleeps there is nothing to score with.
+        """
+        if self._fault is not None:
+            raise self._fault
+        if self.asleep:
+            return
         began = self._began
         if began is not None and time.monotonic() - began < self._patience_s:
             return
@@ -112,6 +124,27 @@ class TorchEngine:
             raise TimeoutError(
                 f"the torch engine scored no single token within {_PROBE_TIMEOUT_S:.0f} s"
             ) from error
+
+    @property
+    def asleep(self) -> bool:
+        """See `RestingEngine`."""
+        return not self._awake.is_set()
+
+    async def sleep(self) -> None:
+        """See `RestingEngine`: after the pass that is running."""
+        if not self.asleep:
+            self._awake.clear()
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._weights.rest)
+
+    async def wake(self) -> None:
+        """See `RestingEngine`."""
+        if self.asleep:
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._weights.back)
+            except Exception as error:
+                self._fault = error
+                raise
+            self._awake.set()
 
     def shutdown(self) -> None:
         """See `ScoringEngine`."""

@@ -30,10 +30,12 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from rlad_core.waiting import all_of, limit
+from services.serve.resting import UnsoundWeightsError
 from services.teacher.scoring.interface import EngineLostError, Scored, ScoringError, TokenPair
 from services.teacher.scoring.progress import Progress
 from services.vllm.metrics import stat_loggers
 from services.vllm.padding import padding
+from services.vllm.sleeping import Sleeper
 
 _BYTES_PER_LOGIT = 6
 _SMALLEST_STEP = 256
@@ -106,6 +108,8 @@ class VllmEngine:
             settings["max_num_batched_tokens"] = min(max_tokens_per_step, affordable)
             config = AsyncEngineArgs(**settings).create_engine_config()
         self._engine = AsyncLLM.from_vllm_config(config, stat_loggers=stat_loggers("teacher"))
+        self._sleeper = Sleeper(self._engine)
+        self._fault: Exception | None = None
 
     async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
         """See `ScoringEngine`. Cancelling the call aborts its requests inside vLLM."""
@@ -121,12 +125,31 @@ class VllmEngine:
         the token would wait behind all that it has.
         """
         await self._engine.check_health()
-        if self._progress.is_made:
+        if self._fault is not None:
+            raise self._fault
+        if self.asleep or self._progress.is_made:
             return
         token = np.zeros(1, dtype=np.int32)
         async with limit(_PROBE_TIMEOUT_S, "vLLM to score a single token"):
             await self._score(TokenPair(token, token))
         self._progress.answered()
+
+    @property
+    def asleep(self) -> bool:
+        """See `RestingEngine`."""
+        return self._sleeper.asleep
+
+    async def sleep(self) -> None:
+        """See `RestingEngine`."""
+        await self._sleeper.sleep()
+
+    async def wake(self) -> None:
+        """See `RestingEngine`."""
+        try:
+            await self._sleeper.wake()
+        except UnsoundWeightsError as error:
+            self._fault = error
+            raise
 
     def shutdown(self) -> None:
         """End the engine's processes."""

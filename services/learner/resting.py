@@ -1,0 +1,86 @@
+"""Engines that share a GPU with the learner sleep while it works.
+
+    collect (engines awake) --> sleep --> update --> wake --> publish --> the next step's collect
+
+Strictly on-policy nothing is sampled or scored while a step is trained on, so nobody of the run waits for
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from rlad_core.config import RunConfig
+from services.clients.handles import ServiceNames
+from services.serve.everyone import ask_everyone
+
+
+@dataclass(frozen=True)
+class _Sleeper:
+    """A service whose engines sleep."""
+
+    name: str
+    handle: DeploymentHandle
+    replicas: int
+
+
+class Resting:
+    """The services of a run that sleep while its learner works. All ranks make and use it alike.
+
+    Args:
+        config: says which do.
+        timeout_s: until all of a service's replicas sleep, or are awake.
+    """
+
+    def __init__(self, config: RunConfig, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        names = ServiceNames(config.name)
+        self._sleepers: list[_Sleeper] = []
+        if config.rollout.sleep:
+            self._sleepers.append(_Sleeper("rollout", names.rollout(), config.rollout.num_replicas))
+        for place, teacher in config.scoring_services.items():
+            if teacher.sleep:
+                handle = serve.get_app_handle(names.teacher_app(place))
+                self._sleepers.append(_Sleeper(place, handle, teacher.num_replicas))
+        for teacher in config.demonstrators.values():
+            if teacher.sleep:
+                sleeper = _Sleeper("demonstrator", names.demonstrator(), teacher.num_replicas)
+                self._sleepers.append(sleeper)
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """They sleep within the block, and are awake after it. A collective call.
+
+        Raises:
+            EveryoneError: one could not, or its weights are not what they were; names it.
+        """
+        if not self._sleepers:
+            yield
+            return
+        self._tell("sleep", "fall asleep")
+        yield
+        if torch.cuda.is_available():  # what the allocator keeps for later is theirs now
+            torch.cuda.empty_cache()
+        self._tell("wake", "wake up")
+
+    def _tell(self, method: Literal["sleep", "wake"], what: str) -> None:
+        dist.barrier()
+        if dist.get_rank() == 0:
+            for each in self._sleepers:
+                ask_everyone(
+                    each.handle,
+                    method,
+                    who=f"{each.name} replicas",
+                    what=what,
+                    expected=each.replicas,
+                    timeout_s=self._timeout_s,
+                )
+        dist.barrier()

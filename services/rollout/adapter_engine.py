@@ -1,0 +1,71 @@
+"""vLLM as a policy whose model stays as it is, and whose adapter of low rank (LoRA) is replaced.
+
+A version is an adapter alone, as peft names its tensors in a file. Its image (`services.weights.image`) is
+linked into a folder as vLLM reads adapters from; one version is held at a time.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, get_args
+
+from vllm.config.lora import MaxLoRARanks
+from vllm.lora.request import LoRARequest
+
+from rlad_core.config import LoraConfig
+from services.rollout.engine import PolicyEngine
+
+_NAME, _NUMBER = "policy", 1
+
+
+class AdapterEngine(PolicyEngine):
+    """A `PolicyEngine` whose versions are adapters; version 0 is the model without one.
+
+    Args:
+        engine_args, transfer, tokens: see `PolicyEngine`.
+        lora: what the adapters are like.
+    """
+
+    def __init__(self, engine_args: dict[str, Any], transfer: str, tokens: int, lora: LoraConfig) -> None:
+        slots = min(rank for rank in get_args(MaxLoRARanks) if rank >= lora.rank)
+        taken = {"enable_lora": True, "max_loras": 1, "max_cpu_loras": 1, "max_lora_rank": slots}
+        super().__init__(engine_args | taken, transfer, tokens)
+        self._place = tempfile.TemporaryDirectory(prefix="rlad-adapter-")
+        self._folder = Path(self._place.name)
+        settings = {
+            "peft_type": "LORA",
+            "r": lora.rank,
+            "lora_alpha": lora.alpha,
+            "target_modules": list(lora.modules),
+        }
+        (self._folder / "adapter_config.json").write_text(json.dumps(settings))
+
+    async def begin_update(self) -> None:
+        """Hold generation; see `PolicyEngine.begin_update`. The model's weights stay closed."""
+        await self._engine.pause_generation(mode="keep", clear_cache=True)
+
+    async def receive(self, update_info: dict[str, Any]) -> None:
+        """Replace the adapter.
+
+        Args:
+            update_info: ``path`` of the version's image.
+        """
+        link = self._folder / "adapter_model.safetensors"
+        link.unlink(missing_ok=True)
+        link.symlink_to(update_info["path"])
+        if not await self._engine.add_lora(self._request(load_inplace=True)):
+            raise RuntimeError("vLLM did not take the adapter; its log says why")
+        self._adapter = self._request()
+
+    async def end_update(self, version: int) -> None:
+        """Go on generating, with the adapter as its new version."""
+        await self._engine.update_weight_version(str(version))
+        await self._engine.resume_generation()
+
+    def shutdown(self) -> None:
+        """End the engine's processes."""
+        super().shutdown()
+        self._place.cleanup()
+
+    def _request(self, **more: Any) -> LoRARequest:
+        return LoRARequest(_NAME, _NUMBER, str(self._folder), **more)
