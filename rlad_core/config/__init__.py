@@ -16,6 +16,7 @@ from rlad_core.config.engines import (
 )
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.loading import assign, dump, load, parse, validate, validate_evaluation
+from rlad_core.config.lora import LoraConfig
 from rlad_core.config.models import SHIPPED, is_elsewhere, place_of, resolve_model
 from rlad_core.config.run import RunConfig, Stage, StagePosition
 from rlad_core.config.settings import (
@@ -48,6 +49,7 @@ __all__ = [
     "EvaluationRecipe",
     "HttpTeacher",
     "LearnerConfig",
+    "LoraConfig",
     "OpenAITeacher",
     "OutputConfig",
     "OwnTeacher",

@@ -12,6 +12,7 @@ from dataclasses import replace
 from rlad_core.config.engines import EngineSettings
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.judging import judging_problems
+from rlad_core.config.lora import MOST_RANK
 from rlad_core.config.run import REFERENCE, RunConfig, Stage
 from rlad_core.config.teaching import task_problems, teaching_problems
 from rlad_core.sections.problems import Problem
@@ -229,6 +230,18 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
                     "object_store, or give each its own GPU",
                 )
     learner = config.learner
+    if (adapter := learner.published_adapter) is not None:
+        if config.weights.transfer != "object_store":
+            yield Problem(
+                "weights.transfer", config.weights.transfer, "pushes whole models. Write object_store, or "
+                "learner.lora.publish: merged",
+            )  # fmt: skip
+        if adapter.rank > MOST_RANK:
+            yield Problem(
+                "learner.lora.rank",
+                adapter.rank,
+                f"is more than vLLM takes of an adapter. Write at most {MOST_RANK}, or publish: merged",
+            )
     if learner.num_gpus > 1:
         yield Problem(
             "learner.num_gpus",

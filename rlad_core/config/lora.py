@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final, Literal
+
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from rlad_core.sections.base import Section
 from rlad_core.sections.resume import Fixed
 
+MOST_RANK: Final = 512
+"""Of an adapter that vLLM takes."""
+
 
 class LoraConfig(Section):
     """LoRA (Hu et al., arXiv 2106.09685), by peft (the extra 'lora').
 
-    Engines get the weights with the adapters merged into them; the run leaves the whole model in ``export/``
-    and the adapters alone, as peft and vLLM load them, in ``adapter/``.
+    The run leaves the whole model in ``export/`` and the adapters alone, as peft and vLLM load them, in
+    ``adapter/``.
     """
 
     rank: Fixed[PositiveInt] = Field(default=32, description="Of the adapters.")
@@ -24,4 +29,9 @@ class LoraConfig(Section):
         strict=False,
         min_length=1,
         description="Names of the linear layers that get one.",
+    )
+    publish: Fixed[Literal["merged", "adapter"]] = Field(
+        default="merged",
+        description="What engines get. merged: the whole model with the adapters in it; adapter: the "
+        "adapters alone, which vLLM applies beside the model.",
     )

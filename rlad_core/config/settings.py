@@ -20,6 +20,7 @@ from rlad_core.config.engines import (
 )
 from rlad_core.config.learner_memory import LearnerMemory
 from rlad_core.config.learner_updates import LearnerUpdates
+from rlad_core.config.lora import LoraConfig
 from rlad_core.language_model.chat import ChatFormat
 from rlad_core.sections.base import Section
 from rlad_core.sections.paths import ModelReference, OutputFolder, TemplateText
@@ -158,6 +159,20 @@ class LearnerConfig(LearnerMemory, LearnerUpdates):
     timeout_s: Free[PositiveFloat] = Field(
         default=1800.0, description="Longest wait for a batch or for the other ranks."
     )
+
+    @property
+    def process_group(self) -> str:
+        """Backends of the ranks' process group, by torch's names: gloo on CPUs, NCCL on GPUs, and both where
+        gradients lie in host memory, whose norm NCCL cannot sum up.
+        """
+        if not self.num_gpus:
+            return "gloo"
+        return "cpu:gloo,cuda:nccl" if self.cpu_offload else "nccl"
+
+    @property
+    def published_adapter(self) -> LoraConfig | None:
+        """What adapters are like that engines get alone; None: they get whole models."""
+        return self.lora if self.lora is not None and self.lora.publish == "adapter" else None
 
 
 class WeightsConfig(Section):

@@ -208,7 +208,9 @@ def transfer_need(config: RunConfig, shape: Shape) -> Need:
 
     Pushed weights are never there as one image.
     """
-    image = float(_BYTES[config.policy.dtype] * shape.parameters)
+    adapter = config.learner.published_adapter
+    size = shape.parameters if adapter is None else _adapters(shape, adapter)
+    image = float(_BYTES[config.policy.dtype] * size)
     pulled = config.weights.transfer == "object_store"
     parts = {"the version being taken": image, "the one beside it": image} if pulled else {}
     note = "once on each node with a rollout replica" if pulled else f"pushed by {config.weights.transfer}"

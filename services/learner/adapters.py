@@ -52,6 +52,11 @@ def name_in_model(name: str) -> str | None:
     return None if A in name or B in name else name.replace(_BASE, ".")
 
 
+def name_in_file(name: str) -> str:
+    """What peft calls an adapter's parameter in a file."""
+    return f"base_model.model.{name.replace(f'.{_NAME}.', '.')}"
+
+
 class BegunAdapters:
     """Weights of a model without adapters, and adapters that change nothing yet: A uniform as peft's, B zero.
 
@@ -91,7 +96,7 @@ def write_adapter(tensors: dict[str, Tensor], lora: LoraConfig, source: str, fol
     settings = _settings(lora)
     settings.base_model_name_or_path = source
     settings.save_pretrained(folder)
-    named = {f"base_model.model.{name.replace(f'.{_NAME}.', '.')}": each for name, each in tensors.items()}
+    named = {name_in_file(name): each for name, each in tensors.items()}
     specs = [TensorSpec(name, each.dtype, tuple(each.shape)) for name, each in named.items()]
     with (folder / "adapter_model.safetensors").open("wb") as file:
         file.write(ImageLayout(specs).header)

@@ -58,7 +58,7 @@ class Learner:
         self.collector = ray.get_actor(f"{config.name}-experience", namespace=NAMESPACE)
         self.evaluator = ray.get_actor(f"{config.name}-evaluator", namespace=NAMESPACE)
         self.journal = ray.get_actor(f"{config.name}-journal", namespace=NAMESPACE)
-        self.weights = self.policy.whole_weights(getattr(torch, config.policy.dtype))
+        self.weights = self.policy.published_weights(getattr(torch, config.policy.dtype))
         self.push = weight_push(config, self.weights, self.services.rollout())
         self.resting = Resting(config, config.weights.timeout_s)
         self.spans = telemetry.SpanCollector()

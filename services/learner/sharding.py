@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import (
@@ -75,7 +76,26 @@ def shard(module: ResponseLogprobs, learner: LearnerConfig, dtype: torch.dtype, 
 def _offload(learner: LearnerConfig, device_type: str) -> OffloadPolicy:
     if not learner.cpu_offload:
         return OffloadPolicy()
+    check_backends(device_type, dist.get_backend_config())
     return CPUOffloadPolicy(pin_memory=device_type == "cuda")
+
+
+def check_backends(device_type: str, backends: str) -> None:
+    """Whether what lies in host memory can be summed up over the ranks, as the gradients' norm is.
+
+    Args:
+        device_type: of the passes.
+        backends: of the process group, as torch tells them: ``cpu:gloo,cuda:nccl``.
+
+    Raises:
+        ValueError: it cannot; found here, and not by the first step.
+    """
+    known = dict(each.split(":") for each in backends.split(","))
+    if device_type != "cpu" and "cpu" not in known:
+        raise ValueError(
+            f"learner.cpu_offload keeps gradients in host memory, where the process group ({backends}) sums "
+            "up nothing. Start it with the backends cpu:gloo,cuda:nccl"
+        )
 
 
 def _method_inside(head: nn.Module) -> Any:

@@ -36,7 +36,8 @@ from services.learner.loading import empty_policy, load_weights, make_ready
 from services.learner.optimizers import make_optimizer, set_learning_rate
 from services.learner.sharding import keeps_gradients_local, learner_mesh, shard, synchronise
 from services.learner.training_rows import TrainingRows
-from services.learner.whole_weights import WholeWeights
+from services.learner.whole_weights import AdapterWeights, WholeWeights
+from services.weights.gathered import GatheredWeights
 
 Statistics = dict[str, Statistic]
 
@@ -228,6 +229,13 @@ class TrainedPolicy:
         lora = self._config.learner.lora
         scale = 1.0 if lora is None else lora.alpha / lora.rank
         return WholeWeights(self.module.model, dtype, self._device, scale)
+
+    def published_weights(self, dtype: torch.dtype) -> GatheredWeights:
+        """What engines get: the whole policy, or its adapters alone (``learner.lora.publish``)."""
+        whole = self.whole_weights(dtype)
+        if self._config.learner.published_adapter is None:
+            return whole
+        return AdapterWeights(self.module.model, whole, dtype)
 
     def state(self) -> dict[str, Any]:
         """This rank's part of model, optimizer and random state, for a checkpoint."""

@@ -33,9 +33,7 @@ def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
             else {"CPU": learner.num_cpus},
             label_selector=learner.node_labels or None,
         ),
-        torch_config=TorchConfig(
-            backend="nccl" if learner.num_gpus else "gloo", timeout_s=int(learner.timeout_s)
-        ),
+        torch_config=TorchConfig(backend=learner.process_group, timeout_s=int(learner.timeout_s)),
         run_config=TrainRunConfig(
             name=config.name,
             storage_path=str(Path(config.output.dir).absolute()),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from rlad_core.language_model.image import TensorSpec
-from services.learner.adapters import A, B, name_in_model
+from services.learner.adapters import A, B, name_in_file, name_in_model
 
 
 class WholeWeights:
@@ -74,6 +74,33 @@ class WholeWeights:
             stride=parameter.stride(),
         )
         return sharded.full_tensor()
+
+
+class AdapterWeights:
+    """The adapters of a policy alone, under peft's names, gathered one after the other.
+
+    Args:
+        model: with adapters.
+        whole: gathers them.
+        dtype: of what comes out.
+    """
+
+    def __init__(self, model: nn.Module, whole: WholeWeights, dtype: torch.dtype) -> None:
+        self._model = model
+        self._whole = whole
+        self._dtype = dtype
+
+    def specs(self) -> list[TensorSpec]:
+        """What will come, in its order; nothing is gathered."""
+        return [
+            TensorSpec(name_in_file(name), self._dtype, tuple(parameter.shape))
+            for name, parameter in self._model.named_parameters()
+            if name_in_model(name) is None
+        ]
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in self._whole.adapters():
+            yield name_in_file(name), tensor.to(self._dtype)
 
 
 def _local(parameter: Tensor) -> Tensor:

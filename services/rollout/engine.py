@@ -13,6 +13,7 @@ import numpy as np
 from vllm.config import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -52,6 +53,8 @@ class PolicyEngine:
             stat_loggers=stat_loggers("rollout"),
         )
         self._sleeper = Sleeper(self._engine)
+        self._adapter: LoRARequest | None = None
+        """That every request is answered with."""
 
     async def label(self, version: int) -> None:
         """Say which version the loaded weights are, for the tokens sampled from now on."""
@@ -75,7 +78,10 @@ class PolicyEngine:
         final: RequestOutput | None = None
         try:
             async for output in self._engine.generate(
-                prompt, _sampling_params(sampling, seed), request_id=uuid.uuid4().hex
+                prompt,
+                _sampling_params(sampling, seed),
+                request_id=uuid.uuid4().hex,
+                lora_request=self._adapter,
             ):
                 final = output
         except EngineDeadError as error:
@@ -94,7 +100,12 @@ class PolicyEngine:
             EngineLostError: the engine's process has ended.
         """
         prompt = {"prompt_token_ids": wish.prompt.tolist()}
-        outputs = self._engine.generate(prompt, _text_params(wish, in_pieces), request_id=uuid.uuid4().hex)
+        outputs = self._engine.generate(
+            prompt,
+            _text_params(wish, in_pieces),
+            request_id=uuid.uuid4().hex,
+            lora_request=self._adapter,
+        )
         try:
             async with aclosing(outputs):
                 async for output in outputs:

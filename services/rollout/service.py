@@ -84,6 +84,7 @@ class RolloutService(OpenAIRoutes):
         with loading():
             from transformers import AutoConfig
 
+            from services.rollout.adapter_engine import AdapterEngine
             from services.rollout.engine import PolicyEngine
             from services.vllm.process import check_platform
 
@@ -109,9 +110,8 @@ class RolloutService(OpenAIRoutes):
         self._reader = Reader.of(self._tokenizer, self._max_model_len, args.chat)
         self._texts = TokenTexts(self._tokenizer)
         self._served = ServedModel(args.name, self._max_model_len)
-        self._engine = PolicyEngine(
-            engine_args(args, model, self._max_model_len), args.transfer, self._vocab_size
-        )
+        engine = engine_args(args, model, self._max_model_len), args.transfer, self._vocab_size
+        self._engine = PolicyEngine(*engine) if args.adapter is None else AdapterEngine(*engine, args.adapter)
         store = None
         if args.policy_store is not None and args.transfer == "object_store":
             store = policy_store(args.policy_store)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlad_core.client.rollout_forms import RolloutLimits
-from rlad_core.config import EvaluationRecipe, RolloutEngine
+from rlad_core.config import EvaluationRecipe, LoraConfig, RolloutEngine
 from rlad_core.config.engines import MODEL_HELP, Dtype, Transfer, UpdateTimeout
 from rlad_core.language_model.chat import ChatFormat
 from rlad_core.sections.paths import TemplateText
@@ -24,6 +24,9 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
         None, description="Name of the store that versions are pulled from; None: version 0 for ever."
     )
     transfer: Transfer = "object_store"
+    adapter: LoraConfig | None = Field(
+        default=None, description="Versions are adapters of this kind, and the model stays as it is."
+    )
     dtype: Dtype | Literal["auto"] = Field(default="auto", description="auto: what the model was saved in.")
     max_model_len: int | None = Field(
         default=None,
@@ -92,6 +95,8 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
             )
         if self.sleep and not self.num_gpus:
             raise ValueError("sleep: vLLM has it on GPUs alone; write sleep: false, or num_gpus: 1")
+        if self.transfer != "object_store" and self.adapter is not None:
+            raise ValueError(f"transfer: {self.transfer} pushes whole models; write object_store")
         if self.transfer != "object_store" and not self.num_gpus:
             raise ValueError(f"transfer: {self.transfer} needs GPUs; write object_store, or num_gpus: 1")
         return self

@@ -30,6 +30,7 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
         policy_store=names.policy_store,
         transfer=config.weights.transfer,
         update_timeout_s=config.weights.timeout_s,
+        adapter=config.learner.published_adapter,
     )
     apps = {
         f"{config.name}-rollout": rollout.build(policy),

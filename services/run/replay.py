@@ -128,7 +128,7 @@ def _rank(rank: int, work: _Work, stop: Any, news: Any) -> None:
     if on_gpu:
         torch.cuda.set_device(device)
     dist.init_process_group(
-        "nccl" if on_gpu else "gloo",
+        config.learner.process_group,
         init_method=f"file://{work.meeting.absolute()}",
         rank=rank,
         world_size=config.learner.workers,

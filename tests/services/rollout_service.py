@@ -12,6 +12,7 @@ import torch
 from ray import serve
 from transformers import Qwen3ForCausalLM
 
+from rlad_core.config import LoraConfig
 from services.rollout.service import build
 from services.rollout.settings import RolloutArgs, SamplingSettings
 from services.weights.policy_store import Publication, close_store, policy_store
@@ -67,8 +68,14 @@ class StartedRollouts:
 
 
 @contextmanager
-def start_rollouts(name: str, model: Any, *, num_replicas: int) -> Iterator[StartedRollouts]:
-    """Start the service, and end it with the block."""
+def start_rollouts(
+    name: str, model: Any, *, num_replicas: int, adapter: LoraConfig | None = None
+) -> Iterator[StartedRollouts]:
+    """Start the service, and end it with the block.
+
+    Args:
+        adapter: its versions are adapters of this kind.
+    """
     store = f"{name}-store"
     policy_store(store)
     args = RolloutArgs(
@@ -83,6 +90,7 @@ def start_rollouts(name: str, model: Any, *, num_replicas: int) -> Iterator[Star
         num_replicas=num_replicas,
         num_cpus=0.5,
         update_timeout_s=60,
+        adapter=adapter,
     )
     try:
         handle = serve.run(build(args), name=name, route_prefix=None)

@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from test_trained_policy import _config, _experience, _run
 
 from rlad_core.assembly import plan_shards
+from services.learner.sharding import check_backends
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.run.initial_policy import write_initial_policy
@@ -60,6 +61,16 @@ def test_gradients_are_the_same_wherever_they_lie(folder: Path, tmp_path: Path) 
         for name, tensor in state.items():
             torch.testing.assert_close(tensor, expected[name], atol=1e-5, rtol=0, msg=f"{mode}: {name}")
             assert torch.equal(tensor, other[mode][name]), f"{mode}: {name}"  # also of the other copy
+
+
+def test_gradients_in_host_memory_need_a_backend_for_it() -> None:
+    for gpus, offload, backends in ((0, True, "gloo"), (1, False, "nccl"), (1, True, "cpu:gloo,cuda:nccl")):
+        changes = {"learner__num_gpus": gpus, "learner__cpu_offload": offload}
+        assert _config(Path("owner/name"), **changes).learner.process_group == backends
+    check_backends("cuda", "cpu:gloo,cuda:nccl")
+    check_backends("cpu", "cpu:gloo")
+    with pytest.raises(ValueError, match=r"process group \(cuda:nccl\) .* backends cpu:gloo,cuda:nccl"):
+        check_backends("cuda", "cuda:nccl")
 
 
 @pytest.mark.long
