@@ -43,6 +43,12 @@ class WholeWeights:
 
     @torch.no_grad()
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in self.unnarrowed():
+            yield name, tensor.to(self._dtype)
+
+    @torch.no_grad()
+    def unnarrowed(self) -> Iterator[tuple[str, Tensor]]:
+        """See `GatheredWeights`: what is not gathered over a network comes as it lies here."""
         parameters = dict(self._model.named_parameters())
         for name, parameter in parameters.items():
             if (stored := name_in_model(name)) is None:
@@ -53,7 +59,7 @@ class WholeWeights:
                 first = self._whole(parameters[layer + A], _local(parameters[layer + A]).to(self._device))
                 second = _local(parameters[layer + B]).to(self._device)
                 local = local + self._adapter_scale * (second @ first)
-            yield stored, self._whole(parameter, local.to(self._dtype))
+            yield stored, self._whole(parameter, local if _is_whole(parameter) else local.to(self._dtype))
 
     @torch.no_grad()
     def adapters(self) -> Iterator[tuple[str, Tensor]]:
@@ -63,8 +69,9 @@ class WholeWeights:
                 yield name, self._whole(parameter, _local(parameter).to(self._device))
 
     def _whole(self, parameter: Tensor, local: Tensor) -> Tensor:
-        if not isinstance(parameter, DTensor):
+        if _is_whole(parameter):
             return local
+        assert isinstance(parameter, DTensor)
         sharded = DTensor.from_local(
             local,
             parameter.device_mesh,
@@ -98,9 +105,20 @@ class AdapterWeights:
             if name_in_model(name) is None
         ]
 
+    @torch.no_grad()
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in self.unnarrowed():
+            yield name, tensor.to(self._dtype)
+
+    def unnarrowed(self) -> Iterator[tuple[str, Tensor]]:
+        """See `GatheredWeights`."""
         for name, tensor in self._whole.adapters():
-            yield name_in_file(name), tensor.to(self._dtype)
+            yield name_in_file(name), tensor
+
+
+def _is_whole(parameter: Tensor) -> bool:
+    """Whether this rank has all of it."""
+    return not isinstance(parameter, DTensor) or parameter.device_mesh.size() == 1
 
 
 def _local(parameter: Tensor) -> Tensor:

@@ -17,7 +17,12 @@ class GatheredWeights(Protocol):
         """What comes, in its order."""
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Name and tensor."""
+        """Name and tensor, as its spec says."""
+
+    def unnarrowed(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The same for whoever copies each tensor at once: its precision may be a higher one than its spec's,
+        where narrowing it here would be a pass over memory more.
+        """
 
 
 class StateDict:
@@ -41,3 +46,7 @@ class StateDict:
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         return iter(self._tensors.items())
+
+    def unnarrowed(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """See `GatheredWeights`."""
+        return iter(self)

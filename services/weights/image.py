@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from contextlib import nullcontext, suppress
 from typing import Self
 
 import blake3
@@ -60,9 +61,11 @@ class OpenImage:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object = None, *_: object) -> None:
         self.bytes.release()
-        self._map.close()
+        # What failed may still hold a part of it, and is told rather than that.
+        with suppress(BufferError) if kind is not None else nullcontext():
+            self._map.close()
 
 
 def check(path: str, version: int, checksum: str) -> None:

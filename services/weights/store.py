@@ -22,7 +22,7 @@ publishing again repairs it, and until then requests for that version fail inste
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import torch
     from ray.serve.handle import DeploymentHandle
 
+    from rlad_core.language_model.image import ImageLayout
     from services.weights.gathered import GatheredWeights
 
 
@@ -76,6 +77,8 @@ def publish(
         MemoryError: the store's node has too little memory left.
     """
     # Here, because the store and the replicas have no use for torch.
+    import torch
+
     from rlad_core.language_model.image import ImageLayout, tensor_bytes
     from services.weights.gathered import StateDict
 
@@ -94,31 +97,50 @@ def publish(
     coming = StateDict(weights) if isinstance(weights, Mapping) else weights
     layout = ImageLayout(coming.specs())
     node, path = answer(store.begin.remote(version, layout.num_bytes))
-    checksum = blake3.blake3()
     with ExitStack() as held:
         if node == ray.get_runtime_context().get_node_id():
             image = held.enter_context(OpenImage(path, writable=True))
 
-            def put(start: int, part: memoryview) -> None:
-                image.bytes[start : start + part.nbytes] = part
+            def put(start: int, tensor: torch.Tensor, dtype: torch.dtype) -> memoryview:
+                # Narrowed on its way: memory is gone through once.
+                place = image.bytes[start : start + tensor.numel() * dtype.itemsize]
+                torch.frombuffer(place, dtype=dtype).view(tensor.shape).copy_(tensor.detach())
+                return place
         else:
 
-            def put(start: int, part: memoryview) -> None:
+            def put(start: int, tensor: torch.Tensor, dtype: torch.dtype) -> memoryview:
+                part = tensor_bytes(tensor.to(dtype).cpu())
                 for first in range(0, part.nbytes, PART_BYTES):
                     piece = np.frombuffer(part[first : first + PART_BYTES], dtype=np.uint8)
                     answer(store.write.remote(start + first, piece))
+                return part
 
-        # The checksum is counted beside the copying.
-        counter = held.enter_context(ThreadPoolExecutor(1))
-        counted = counter.submit(checksum.update, layout.header)
-        put(0, memoryview(layout.header))
-        for name, tensor in coming:
-            part = tensor_bytes(tensor.cpu())
+        checksum = _written(coming, layout, put)
+    return answer(store.finish.remote(version, checksum))
+
+
+def _written(
+    weights: GatheredWeights,
+    layout: ImageLayout,
+    put: Callable[[int, torch.Tensor, torch.dtype], memoryview],
+) -> str:
+    """Put an image where it belongs, and count its checksum beside that.
+
+    Args:
+        put: takes the first byte, a tensor, and the precision that it has there; gives back its bytes.
+    """
+    import torch
+
+    checksum = blake3.blake3()
+    with ThreadPoolExecutor(1) as counter:
+        header = torch.frombuffer(bytearray(layout.header), dtype=torch.uint8)
+        counted = counter.submit(checksum.update, put(0, header, torch.uint8))
+        for name, tensor in weights.unnarrowed():
+            part = put(layout.start(name), tensor, layout.specs[name].dtype)
             counted.result()
             counted = counter.submit(checksum.update, part)
-            put(layout.start(name), part)
         counted.result()
-    return answer(store.finish.remote(version, checksum.hexdigest()))
+    return checksum.hexdigest()
 
 
 def sync(

@@ -24,7 +24,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "grpo": {"kind": "grpo"},
     "sft-trace": {"kind": "sft", "source": "trace"},
     "sft-teacher": {"kind": "sft", "source": "teacher"},
-    "trrd again": {"kind": "trrd"},
+    "trrd again": {"kind": "trrd", "reference_kl": 0.01},
 }
 
 
@@ -43,9 +43,17 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, prometheus: Prometheus | None) -> tuple[Path, str]:
-    """A run through all methods, with two ranks of the learner and no fault; and what it printed."""
+    """A run through all methods, with two ranks of the learner, scorers that sleep while it works, and no
+    fault; and what it printed.
+    """
     stages = [{"name": name, "steps": 1, "objective": objective} for name, objective in STAGES.items()]
-    settings = (f"stages={json.dumps(stages)}", "learner.workers=2", "telemetry.linger_s=10")
+    settings = (
+        f"stages={json.dumps(stages)}",
+        "reference={model: 'rlad:kk-student', sleep: true}",
+        "teacher.sleep=true",
+        "learner.workers=2",
+        "telemetry.linger_s=10",
+    )
     run_dir = tmp_path_factory.mktemp("watched", numbered=False) / "whole"
     with pytest.MonkeyPatch.context() as patch:
         # Ray's processes report every 10 s otherwise, which leaves few points of a run this short.

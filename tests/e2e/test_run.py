@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -51,18 +52,30 @@ def test_the_learner_and_the_engines_agree(finished_run: tuple[Path, str]) -> No
     assert max(row["mismatch"] for row in trained) < 1e-4
     config = load(run_dir / "recipe.yaml")
     assert config.teacher is not None
-    teacher = AutoModelForCausalLM.from_pretrained(resolve_model(config.teacher.model), dtype=torch.float32)
-    tokens = len(AutoTokenizer.from_pretrained(resolve_model(config.teacher.model)))
     sampled = [schema.from_ipc(file.read_bytes()) for file in sorted((run_dir / "experience").iterdir())]
     scored = [table for row, table in zip(steps, sampled, strict=True) if "teacher" in row["seconds"]]
-    sequences = [row for table in scored for row in table.slice(0, 4).to_pylist()]
+    _check_scores(config.teacher.model, scored, "teacher_logprobs")
+    # The reference is asked for the last stage alone, and the policy has moved away from it by then.
+    assert config.reference is not None
+    assert [table.column("reference_logprobs").null_count == 0 for table in scored] == [*[False] * 3, True]
+    _check_scores(config.reference.model, scored[-1:], "reference_logprobs")
+    assert steps[-1]["kl_to_reference"] > 0
+    assert not any("kl_to_reference" in row for row in steps[:-1])
+
+
+def _check_scores(model: str, tables: list[pa.Table], column: str) -> None:
+    """Against a transformers forward of the model."""
+    folder = resolve_model(model)
+    scorer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokens = len(AutoTokenizer.from_pretrained(folder))
+    sequences = [row for table in tables for row in table.slice(0, 4).to_pylist()]
     assert sequences
     for row in sequences:
         prompt, response = row["prompt_token_ids"], row["response_token_ids"]
         with torch.inference_mode():
-            logits = teacher(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1]
+            logits = scorer(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1]
         expected = logits[:, :tokens].log_softmax(-1).gather(1, torch.tensor(response)[:, None])[:, 0]
-        torch.testing.assert_close(torch.tensor(row["teacher_logprobs"]), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(torch.tensor(row[column]), expected, atol=1e-4, rtol=0)
 
 
 def test_the_export_loads_and_was_trained(finished_run: tuple[Path, str]) -> None:
