@@ -31,6 +31,7 @@ TEACHER = {
     "gpu_memory_utilization": 0.75,
     "timeout_s": 1234.0,
     "engine_args": {"seed": 7},
+    "sleep": True,
 }
 
 
@@ -96,7 +97,7 @@ def test_a_teacher_that_demonstrates_has_its_own_resources_and_no_new_versions()
     config = recipe("weights.transfer=nccl", "rollout.num_gpus=1", "learner.num_gpus=1")
     args = demonstrator_args(config, ServeTeacher.model_validate(TEACHER))
     assert (args.num_gpus, args.tensor_parallel_size, args.dtype) == (2, 2, "bfloat16")
-    assert (args.policy_store, args.transfer) == (None, "object_store")
+    assert (args.policy_store, args.transfer, args.sleep) == (None, "object_store", True)
     assert RolloutArgs.of_run(config, "m").num_gpus == 1
 
 
