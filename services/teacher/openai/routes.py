@@ -15,7 +15,7 @@ from services.serve.openai.models import Model, ModelList, ServedModel
 from services.serve.token_texts import TokenTexts
 from services.teacher.app import http
 from services.teacher.openai import choices, completions, sequence_logprobs
-from services.teacher.scoring.interface import Scored, ScoringEngine, TokenPair
+from services.teacher.scoring.interface import RestingEngine, Scored, TokenPair
 from services.teacher.settings import TeacherArgs
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class OpenAIRoutes:
     """What the service has, that these routes work with."""
 
     _args: TeacherArgs
-    _engine: ScoringEngine
+    _engine: RestingEngine
     _intake: Intake
     _reader: Reader
     _served: ServedModel
