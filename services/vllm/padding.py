@@ -53,9 +53,11 @@ def register() -> None:
             embedding_bias: torch.Tensor | None = None,
             skip_gather: bool = False,
         ) -> torch.Tensor | None:
-            logits = super().forward(lm_head, hidden_states, embedding_bias, skip_gather)
-            if logits is not None and self.tokens is not None:
+            # With adapters `self` is vLLM's layer around this one, which calls it by its class.
+            tokens = getattr(self, "base_layer", self).tokens
+            logits = LogitsProcessor.forward(self, lm_head, hidden_states, embedding_bias, skip_gather)
+            if logits is not None and tokens is not None:
                 # Where each worker samples from its own part of the vocabulary, the logits are that part's.
                 first = lm_head.shard_indices.org_vocab_start_index if skip_gather else 0
-                logits[..., max(0, self.tokens - first) :] = -torch.inf
+                logits[..., max(0, tokens - first) :] = -torch.inf
             return logits
