@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_trained_policy import _run
 from transformers import AutoModelForCausalLM
 
@@ -23,29 +24,44 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).named_parameters())
 
 
-@pytest.mark.long
-def test_adapters_are_trained_merged_and_exported(folder: Path, tmp_path: Path) -> None:
+def differences(found: dict[str, torch.Tensor], start: dict[str, torch.Tensor]) -> set[str]:
+    """Names of the weights that have moved."""
+    return {name for name, tensor in start.items() if not torch.equal(found[name], tensor)}
+
+
+def test_adapters_are_trained_published_and_exported(folder: Path, tmp_path: Path) -> None:
     start = weights(folder)
-    begun, _ = _run(folder, tmp_path / "begun", steps=0, learner__lora=LORA)
-    assert begun.keys() == start.keys()
-    for name, tensor in start.items():
-        assert torch.equal(begun[name], tensor), name
-    two = {"ranks": 2, "learner__workers": 2, "learner__lora": LORA}
-    merged, _ = _run(folder, tmp_path / "two", steps=2, **two)
-    alone, _ = _run(folder, tmp_path / "one", steps=2, learner__lora=LORA)
-    for name, tensor in start.items():
-        if any(module in name for module in ("q_proj", "v_proj", "down_proj")):
-            moved = (alone[name] - tensor).norm()
-            assert moved > 0.01
-            assert (merged[name] - alone[name]).norm() < 1e-2 * moved, name
-        else:
-            assert torch.equal(merged[name], tensor), name
+    lora = {**LORA, "publish": "adapter"}
+    merged, _ = _run(folder, tmp_path / "two", ranks=2, steps=2, learner__workers=2, learner__lora=lora)
+    assert differences(merged, start) == {
+        name for name in start if any(module in name for module in LORA["modules"])
+    }
     exported = weights(tmp_path / "two" / "export")
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     loaded = peft.PeftModel.from_pretrained(base, tmp_path / "two" / "adapter").merge_and_unload()
     for name, tensor in loaded.named_parameters():
         torch.testing.assert_close(tensor, merged[name], atol=1e-6, rtol=0, msg=name)
         torch.testing.assert_close(exported[name], merged[name], atol=0, rtol=0, msg=name)
+    # What engines get is the adapters alone, under the names in their folder.
+    file = load_file(tmp_path / "two" / "adapter" / "adapter_model.safetensors")
+    published = torch.load(tmp_path / "two" / "published.pt")
+    assert file.keys() == published.keys()
+    assert all(torch.equal(file[name], tensor) for name, tensor in published.items())
+
+
+@pytest.mark.long
+def test_adapters_are_the_same_on_any_ranks_and_when_they_are_resumed(folder: Path, tmp_path: Path) -> None:
+    start = weights(folder)
+    begun, _ = _run(folder, tmp_path / "begun", steps=0, learner__lora=LORA)
+    assert not differences(begun, start)
+    two = {"ranks": 2, "learner__workers": 2, "learner__lora": LORA}
+    merged, _ = _run(folder, tmp_path / "two", steps=2, **two)
+    alone, _ = _run(folder, tmp_path / "one", steps=2, learner__lora=LORA)
+    assert torch.load(tmp_path / "one" / "published.pt").keys() == alone.keys()
+    for name in differences(alone, start):
+        moved = (alone[name] - start[name]).norm()
+        assert moved > 0.01
+        assert (merged[name] - alone[name]).norm() < 1e-2 * moved, name
     resumed, _ = _run(folder, tmp_path / "one", steps=3, resume=True, learner__lora=LORA)
     straight, _ = _run(folder, tmp_path / "straight", steps=3, learner__lora=LORA)
     for name, tensor in straight.items():

@@ -114,6 +114,7 @@ def _train(
         Path(out, "checkpoint").mkdir(exist_ok=True)
         policy.save(Path(out) / "checkpoint")
     policy.export(Path(out) / "export")
+    published = {name: tensor.clone() for name, tensor in policy.published_weights(torch.float32)}
     nobody: Any = None
     if (push := weight_push(config, policy.whole_weights(torch.bfloat16), nobody)) is not None:
         state = {name: tensor.clone() for name, tensor in push._source}  # a collective call
@@ -122,6 +123,7 @@ def _train(
         ]
     if rank == 0:
         torch.save(state, f"{out}/state.pt")
+        torch.save(published, f"{out}/published.pt")
         Path(out, "statistics.json").write_text(json.dumps({k: s.mean for k, s in statistics.items()}))
     dist.destroy_process_group()
 
