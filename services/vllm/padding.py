@@ -54,7 +54,8 @@ def register() -> None:
             skip_gather: bool = False,
         ) -> torch.Tensor | None:
             # With adapters `self` is vLLM's layer around this one, which calls it by its class.
-            tokens = getattr(self, "base_layer", self).tokens
+            mine: Any = getattr(self, "base_layer", self)
+            tokens: int | None = mine.tokens
             logits = LogitsProcessor.forward(self, lm_head, hidden_states, embedding_bias, skip_gather)
             if logits is not None and tokens is not None:
                 # Where each worker samples from its own part of the vocabulary, the logits are that part's.
