@@ -10,12 +10,9 @@ answers with older weights, and one whose update failed half-way answers nothing
 """
 
 import asyncio
-import logging
-import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, NoReturn
 
 import pyarrow as pa
 import ray
@@ -24,14 +21,12 @@ from ray import serve
 from ray.serve import Application
 
 from rlad_core import metrics, schema
-from rlad_core.client.errors import BusyError, DeadlineError
 from rlad_core.client.forms import Load
 from rlad_core.client.parts import cut
 from rlad_core.client.rollout_forms import PolicyInfo, RolloutAnswer, RolloutLimits
 from rlad_core.client.rollouts import RESPONSES_PER_PART
 from rlad_core.config import resolve_model
 from rlad_core.language_model.vocabulary import token_rows
-from rlad_core.waiting import all_of, limit
 from services.base import telemetry
 from services.base.lengths import longest_sequence
 from services.base.loading import loading
@@ -39,16 +34,10 @@ from services.base.tokenizer import load_tokenizer
 from services.rollout.app import SERVICE, http
 from services.rollout.http import EXAMPLE, RolloutRequest, read_request, results_of, write_answer
 from services.rollout.openai.routes import OpenAIRoutes
+from services.rollout.sampling import Sampler
 from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
-from services.rollout.tables import (
-    SampledResponse,
-    check_end_tokens,
-    group_seed,
-    to_prompt_rows,
-    to_rollouts,
-)
-from services.rollout.writing import Wish, Written
-from services.serve.fair import OWN, FairPlaces, asker
+from services.rollout.taking_weights import TakesWeights
+from services.rollout.turns import EngineTurns
 from services.serve.http.bodies import Body, documents
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
@@ -58,24 +47,20 @@ from services.serve.http.tokenizing import add_tokenizer_routes, serve_tokens
 from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
-from services.serve.openai.models import ServedModel
+from services.serve.openai.models import ServedModel, add_model_routes, serve_model
 from services.serve.replicas import begin, bind
 from services.serve.token_texts import TokenTexts
 from services.weights.held_policy import HeldPolicy
 from services.weights.policy_store import policy_store
-from services.weights.store import ReplicaReport
-
-_RETRY_AFTER_S = 2.0
-
-logger = logging.getLogger("ray.serve")
 
 add_job_routes(http, RolloutRequest, EXAMPLE)
 add_tokenizer_routes(http)
+add_model_routes(http)
 
 
 @serve.deployment
 @serve.ingress(http)
-class RolloutService(OpenAIRoutes):
+class RolloutService(OpenAIRoutes, TakesWeights):
     """One replica: an engine, its tokenizer, and which policy version it holds."""
 
     async def __init__(self, args: RolloutArgs) -> None:  # type: ignore[misc]  # Serve awaits it
@@ -103,7 +88,6 @@ class RolloutService(OpenAIRoutes):
         rows = int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
         self._vocab_size = token_rows(self._tokenizer.get_vocab(), rows)
         self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
-        self._waiting = 0  # responses, for a turn
         self._max_model_len = longest_sequence(
             model, args.max_model_len, args.max_num_batched_tokens, args.model
         )
@@ -122,7 +106,24 @@ class RolloutService(OpenAIRoutes):
         self._intake = Intake(SERVICE, self.check_health, "the engine", args, lambda: self._held.asleep)
         self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
         # Enough that the engine always has a next one, and few enough that one who comes gets a turn soon.
-        self._turns = FairPlaces(2 * args.max_num_seqs, args.weights)
+        self._turns = EngineTurns(
+            2 * args.max_num_seqs,
+            args.weights,
+            args.limits.max_unfinished_responses,
+            self._engine.unfinished,
+        )
+        self._sampler = Sampler(
+            self._replica,
+            self._engine,
+            self._held,
+            self._turns,
+            self._tokenizer,
+            fingerprint=self._fingerprint,
+            vocab_size=self._vocab_size,
+            max_model_len=self._max_model_len,
+            timeout_s=args.timeout_s,
+        )
+        serve_model(self._served)
         serve_tokens(self._reader, self._texts, self._intake, args.limits.max_body_bytes)
         serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
 
@@ -146,7 +147,7 @@ class RolloutService(OpenAIRoutes):
             DeadlineError: after ``timeout_s`` seconds, or ``update_timeout_s`` for the version.
         """
         with telemetry.request(SERVICE, "handle"):
-            return await self._generate(prompts, sampling, min_version)
+            return await self._sampler.sample(prompts, sampling, min_version)
 
     @http.post("/v1/rollouts", **documents(RolloutRequest, RolloutAnswer, EXAMPLE))
     async def rollouts_http(self, request: Request) -> Response:
@@ -181,11 +182,11 @@ class RolloutService(OpenAIRoutes):
 
     async def _admitted(self, prompts: pa.Table, sampling: SamplingSettings) -> pa.Table:
         """Sample for a caller: within the queue's limit and its quota."""
-        self._refuse_if_busy(prompts.num_rows * sampling.group_size)
+        self._turns.refuse_if_busy(prompts.num_rows * sampling.group_size)
         longest = min(sampling.max_tokens, self._max_model_len)
         tokens = int(schema.lengths(prompts.column("prompt_token_ids")).sum())
         self._intake.charge(tokens + prompts.num_rows * sampling.group_size * longest)
-        return await self._generate(prompts, sampling)
+        return await self._sampler.sample(prompts, sampling)
 
     async def _read_job(self, body: Body, query: Mapping[str, list[str]]) -> Work:
         """See `services.serve.jobs.work.ReadWork`."""
@@ -222,7 +223,9 @@ class RolloutService(OpenAIRoutes):
             schema_versions=dict.fromkeys(("prompts", "rollouts"), schema.VERSION),
             limits=self._args.limits,
             load=Load(
-                requests=self._intake.in_work, callers_waiting=self._turns.callers, waiting=self._waiting
+                requests=self._intake.in_work,
+                callers_waiting=self._turns.callers,
+                waiting=self._turns.waiting,
             ),
         )
 
@@ -245,15 +248,6 @@ class RolloutService(OpenAIRoutes):
         """Requests over HTTP that are not answered yet."""
         return self._intake.in_work
 
-    async def policy_version(self) -> ReplicaReport:
-        """What this replica serves with.
-
-        Raises:
-            RuntimeError: its weights are unsound.
-        """
-        self._held.refuse_if_broken()
-        return self._held.report
-
     async def unfinished(self) -> int:
         """Responses this replica has not finished."""
         return self._engine.unfinished()
@@ -267,168 +261,6 @@ class RolloutService(OpenAIRoutes):
         """
         self._held.refuse_if_broken()
         await self._engine.check_health()
-
-    # Called on every replica by `services.weights.store.sync` ...
-
-    async def update_weights(self, version: int) -> ReplicaReport:
-        """Load ``version`` from the store, unless it is what the replica holds already. Idempotent."""
-        with self._named(f"load policy version {version}"):
-            await self._held.load(version)
-        return self._held.report
-
-    # ... and these by `services.weights.push`, in this order, where the learner pushes.
-
-    async def connect_transfer(self, init_info: dict[str, Any], replicas: list[str]) -> ReplicaReport:
-        """Join the learner's transfer group, as number ``replicas.index(this replica)``."""
-        from services.weights.push import place_in_group
-
-        with self._named("join the learner's transfer group"):
-            await self._held.connect(
-                place_in_group(init_info, self._args.tensor_parallel_size, replicas, self._replica)
-            )
-        return self._held.report
-
-    async def begin_update(self) -> ReplicaReport:
-        """Pause and open the weights."""
-        with self._named("begin an update"):
-            await self._held.begin()
-        return self._held.report
-
-    async def receive_weights(self, update_info: dict[str, Any]) -> ReplicaReport:
-        """Take what the learner pushes."""
-        with self._named("receive weights"):
-            await self._held.receive(update_info)
-        return self._held.report
-
-    async def end_update(self, version: int) -> ReplicaReport:
-        """Serve with what was pushed, as ``version``."""
-        with self._named(f"take policy version {version}"):
-            await self._held.end(version)
-        return self._held.report
-
-    # Called on every replica around the learner's work, where they share a GPU (`services.learner.resting`).
-
-    async def sleep(self) -> ReplicaReport:
-        """Give the GPU's memory to the learner; requests by handle wait meanwhile. Idempotent, as `wake`."""
-        with self._named("fall asleep"):
-            await self._held.sleep()
-        return self._held.report
-
-    async def wake(self) -> ReplicaReport:
-        """Take it again, once the weights are known to be those from before."""
-        with self._named("wake up"):
-            await self._held.wake()
-        return self._held.report
-
-    @contextmanager
-    def _named(self, what: str) -> Iterator[None]:
-        """A broadcast's errors arrive without their replica's name."""
-        try:
-            yield
-        except Exception as error:
-            raise RuntimeError(
-                f"replica {self._replica} could not {what}: {type(error).__name__}: {error}"
-            ) from error
-
-    # Sampling
-
-    async def _generate(
-        self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0
-    ) -> pa.Table:
-        with telemetry.phase(SERVICE, "decode"):
-            check_end_tokens(sampling.stop_token_ids, self._vocab_size)
-            rows = to_prompt_rows(
-                prompts,
-                tokenizer_fingerprint=self._fingerprint,
-                vocab_size=self._vocab_size,
-                max_model_len=self._max_model_len,
-            )
-        try:
-            with telemetry.phase(SERVICE, "queue") as phase:
-                await self._held.reach(min_version)
-                phase.change("engine")
-                what = f"{sampling.group_size} responses each to {len(rows)} prompts"
-                async with limit(self._args.timeout_s, what):
-                    groups = await all_of(self._sample(row, sampling) for row in rows)
-        except TimeoutError as error:
-            raise DeadlineError(str(error)) from error
-        with telemetry.phase(SERVICE, "encode"):
-            rollouts = to_rollouts(rows, groups, self._tokenizer, self._fingerprint)
-        telemetry.count(metrics.SERVICE_SEQUENCES, rollouts.num_rows, service=SERVICE)
-        for kind, column in (("prompt", "prompt_token_ids"), ("generated", "response_token_ids")):
-            tokens = int(schema.lengths(rollouts.column(column)).sum())
-            telemetry.count(metrics.SERVICE_TOKENS, tokens, service=SERVICE, kind=kind)
-        return rollouts
-
-    def _refuse_if_busy(self, responses: int) -> None:
-        limits = self._args.limits
-        if (
-            waiting := self._engine.unfinished() + self._waiting
-        ) and waiting + responses > limits.max_unfinished_responses:
-            raise BusyError(
-                f"{waiting} responses are in work here, and with these {responses} it would be more than "
-                f"{limits.max_unfinished_responses}",
-                retry_after_s=_RETRY_AFTER_S,
-            )
-
-    async def _sample(self, row: dict[str, Any], sampling: SamplingSettings) -> list[SampledResponse]:
-        from services.rollout.engine import EngineLostError
-
-        seed = None if sampling.seed is None else group_seed(sampling.seed, row["group_id"])
-        cost = sampling.group_size * min(sampling.max_tokens, self._max_model_len)
-        try:
-            async with self._turn(sampling.group_size, cost + len(row["prompt_token_ids"])):
-                return await self._engine.sample(row["prompt_token_ids"], sampling, seed)
-        except EngineLostError:
-            self._end()
-
-    async def _write(self, wish: Wish, *, in_pieces: bool) -> AsyncGenerator[Written, None]:
-        """Answers to one prompt; see `PolicyEngine.write`."""
-        from services.rollout.engine import EngineLostError
-
-        written = 0
-        try:
-            with telemetry.phase(SERVICE, "queue") as phase:
-                await self._held.reach(0)
-                async with self._turn(wish.count, wish.cost):
-                    phase.change("engine")
-                    async for piece in self._engine.write(wish, in_pieces=in_pieces):
-                        written += len(piece.tokens)
-                        yield piece
-        except EngineLostError:
-            self._end()
-        telemetry.count(metrics.SERVICE_SEQUENCES, wish.count, service=SERVICE)
-        for kind, tokens in (("prompt", wish.prompt.size), ("generated", written)):
-            telemetry.count(metrics.SERVICE_TOKENS, int(tokens), service=SERVICE, kind=kind)
-
-    def _end(self) -> NoReturn:
-        """Ending the process with its engine lets callers turn to another replica at once, and Serve start a
-        new one, instead of failing requests until the next health checks have passed.
-        """
-        logger.exception("replica %s ends with its engine", self._replica)
-        os._exit(1)
-
-    @asynccontextmanager
-    async def _turn(self, responses: int, cost: float) -> AsyncIterator[None]:
-        """A place in the engine. The run that a service belongs to waits for nobody."""
-        if asker().caller == OWN:
-            yield
-            return
-        self._waiting += responses
-        self._record_queue()
-        try:
-            await self._turns.take(responses, cost)
-        finally:
-            self._waiting -= responses
-            self._record_queue()
-        try:
-            yield
-        finally:
-            self._turns.give(responses)
-
-    def _record_queue(self) -> None:
-        telemetry.gauge(metrics.SERVICE_QUEUE, self._waiting, service=SERVICE)
-        telemetry.gauge(metrics.SERVICE_CALLERS, self._turns.callers, service=SERVICE)
 
 
 def build(args: RolloutArgs) -> Application:

@@ -40,20 +40,14 @@ from services.serve.http.tokenizing import add_tokenizer_routes, serve_tokens
 from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
-from services.serve.openai.models import ServedModel
+from services.serve.openai.models import ServedModel, add_model_routes, serve_model
 from services.serve.replicas import begin, bind
 from services.serve.token_texts import TokenTexts
+from services.teacher.answers import results_of, write_answer
 from services.teacher.app import SERVICE, http
-from services.teacher.http import (
-    EXAMPLE,
-    ScoreRequest,
-    Wanted,
-    details_of,
-    read_request,
-    results_of,
-    write_answer,
-)
+from services.teacher.forms import EXAMPLE, ScoreRequest
 from services.teacher.openai.routes import OpenAIRoutes
+from services.teacher.reading import Wanted, details_of, read_request
 from services.teacher.scoring.batcher import Batcher
 from services.teacher.scoring.engines import load_engine
 from services.teacher.scoring.interface import EngineLostError, Scored, TokenPair
@@ -66,6 +60,7 @@ _TOKENS_STREAMED = 16_384
 
 add_job_routes(http, ScoreRequest, EXAMPLE)
 add_tokenizer_routes(http)
+add_model_routes(http)
 
 
 @serve.deployment
@@ -94,6 +89,7 @@ class TeacherService(OpenAIRoutes):
         self._served = ServedModel(args.name, self._engine.max_model_len)
         self._intake = Intake(SERVICE, self.check_health, "the engine", args, lambda: self._engine.asleep)
         self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
+        serve_model(self._served)
         serve_tokens(self._reader, self._texts, self._intake, args.limits.max_body_bytes)
         serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
 

@@ -22,7 +22,7 @@ from services.serve.http.proxy import BodyFirst, ProxyProblems
 from services.serve.http.reading import BodyLimits, BodyReader
 from services.serve.http.texts import Reader
 from services.serve.replica_settings import ReplicaArgs
-from services.teacher.http import read_request
+from services.teacher.reading import read_request
 
 
 class Words:

@@ -27,7 +27,7 @@ from services.serve.http.bodies import Body
 from services.serve.http.counting import objects_in
 from services.serve.http.problems import MEDIA_TYPE, MOST_FAULTS, ProblemError
 from services.serve.http.reading import BodyLimits
-from services.teacher.http import read_request
+from services.teacher.reading import read_request
 
 ROW = {"prompt_token_ids": [5], "response_token_ids": [6]}
 FINE = json.dumps({"sequences": [ROW]}).encode()

@@ -31,7 +31,7 @@ from services.serve.jobs.store import Handed, JobStore
 from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
 from services.serve.replica_settings import ReplicaArgs
-from services.teacher.http import EXAMPLE, ScoreRequest
+from services.teacher.forms import EXAMPLE, ScoreRequest
 from services.verifier.service import build
 
 Do = Callable[[list[int]], Awaitable[None]]

@@ -11,7 +11,8 @@ from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.client.errors import LimitError
 from rlad_core.client.teacher import _parts
 from services.serve.http.bodies import Body
-from services.teacher.http import Wanted, write_answer
+from services.teacher.answers import write_answer
+from services.teacher.reading import Wanted
 from services.teacher.scoring.interface import Scored
 from services.teacher.scoring.tables import to_pairs, to_scores
 from services.teacher.settings import TeacherLimits

@@ -13,15 +13,16 @@ from services.rollout.app import http
 from services.rollout.openai import answering, chats, completions
 from services.rollout.openai.answering import Asked
 from services.rollout.openai.forms import ChatCompletion
+from services.rollout.sampling import Sampler
 from services.rollout.settings import RolloutArgs
+from services.rollout.turns import EngineTurns
 from services.rollout.writing import Wish, Written
 from services.serve.http.bodies import documents
 from services.serve.http.health import Intake
-from services.serve.http.problems import documented
 from services.serve.http.texts import Reader
 from services.serve.openai.answers import Completion
 from services.serve.openai.events import EventStream
-from services.serve.openai.models import Model, ModelList, ServedModel
+from services.serve.openai.models import ServedModel
 from services.serve.token_texts import TokenTexts
 
 
@@ -31,19 +32,11 @@ class OpenAIRoutes:
     _args: RolloutArgs
     _intake: Intake
     _reader: Reader
+    _sampler: Sampler
     _served: ServedModel
     _texts: TokenTexts
+    _turns: EngineTurns
     _vocab_size: int
-
-    @http.get("/v1/models", responses=documented(401, 403, openai=True))
-    async def models(self) -> ModelList:
-        """The model that is served, in OpenAI's form."""
-        return self._served.list()
-
-    @http.get("/v1/models/{name:path}", responses=documented(401, 403, 404, openai=True))
-    async def model(self, name: str) -> Model:
-        """The model, if this is its name."""
-        return self._served.get(name)
 
     @http.post(
         "/v1/completions",
@@ -68,7 +61,7 @@ class OpenAIRoutes:
             asked = await asyncio.to_thread(read, body, self._reader, self._texts, self._vocab_size, limits)
             self._served.check(asked.form.model)
             wishes = asked.wishes
-            self._refuse_if_busy(sum(wish.count for wish in wishes))
+            self._turns.refuse_if_busy(sum(wish.count for wish in wishes))
             self._intake.charge(sum(wish.cost for wish in wishes))
             if asked.form.stream:
                 events = answering.events(asked, self._pieces(wishes), self._served.name)
@@ -82,7 +75,7 @@ class OpenAIRoutes:
             return await asyncio.to_thread(answering.whole, asked, written, body, self._served.name)
 
     async def _whole(self, wish: Wish) -> list[Written]:
-        written = [piece async for piece in self._write(wish, in_pieces=False)]
+        written = [piece async for piece in self._sampler.write(wish, in_pieces=False)]
         return sorted(written, key=lambda piece: piece.index)
 
     async def _pieces(self, wishes: list[Wish]) -> AsyncGenerator[tuple[int, Written], None]:
@@ -90,7 +83,7 @@ class OpenAIRoutes:
         queue = asyncio.Queue[tuple[int, Written] | None]()
 
         async def fill(place: int, wish: Wish) -> None:
-            async for piece in self._write(wish, in_pieces=True):
+            async for piece in self._sampler.write(wish, in_pieces=True):
                 queue.put_nowait((place, piece))
 
         writing = asyncio.ensure_future(all_of(fill(*each) for each in enumerate(wishes)))
@@ -110,9 +103,3 @@ class OpenAIRoutes:
             raise DeadlineError(str(error)) from error
         finally:
             writing.cancel()
-
-    def _refuse_if_busy(self, responses: int) -> None:
-        raise NotImplementedError
-
-    def _write(self, wish: Wish, *, in_pieces: bool) -> AsyncGenerator[Written, None]:
-        raise NotImplementedError

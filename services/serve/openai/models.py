@@ -3,10 +3,12 @@
 import time
 from typing import Literal
 
+from fastapi import FastAPI
 from msgspec import UnsetType
 from pydantic import BaseModel, Field
 
 from rlad_core.client.errors import UnknownNameError
+from services.serve.http.problems import documented
 
 
 class Model(BaseModel):
@@ -59,3 +61,35 @@ class ServedModel:
         """
         if isinstance(asked, str) and asked != self.name:
             raise UnknownNameError(f"model {asked[:200]!r} is not served here; this is {self.name!r}")
+
+
+class _Replica:
+    """What this process's replica serves, for the routes, which are functions of their own."""
+
+    served: ServedModel | None = None
+
+
+def serve_model(served: ServedModel) -> None:
+    """To be called once in a replica."""
+    _Replica.served = served
+
+
+def add_model_routes(app: FastAPI) -> None:
+    """Give a service's application the two routes."""
+    app.add_api_route("/v1/models", models, responses=documented(401, 403, openai=True))
+    app.add_api_route("/v1/models/{name:path}", model, responses=documented(401, 403, 404, openai=True))
+
+
+async def models() -> ModelList:
+    """The model that is served, in OpenAI's form."""
+    return _here().list()
+
+
+async def model(name: str) -> Model:
+    """The model, if this is its name."""
+    return _here().get(name)
+
+
+def _here() -> ServedModel:
+    assert _Replica.served is not None
+    return _Replica.served

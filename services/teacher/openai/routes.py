@@ -8,10 +8,9 @@ from fastapi import Request, Response
 
 from services.serve.http.bodies import documents
 from services.serve.http.health import UP, Health, Intake
-from services.serve.http.problems import documented
 from services.serve.http.texts import Reader
 from services.serve.openai.answers import Completion
-from services.serve.openai.models import Model, ModelList, ServedModel
+from services.serve.openai.models import ServedModel
 from services.serve.token_texts import TokenTexts
 from services.teacher.app import http
 from services.teacher.openai import choices, completions, sequence_logprobs
@@ -32,16 +31,6 @@ class OpenAIRoutes:
     _served: ServedModel
     _texts: TokenTexts
     _tokenizer: "PreTrainedTokenizerBase"
-
-    @http.get("/v1/models", responses=documented(401, 403, openai=True))
-    async def models(self) -> ModelList:
-        """The model that is served, in OpenAI's form."""
-        return self._served.list()
-
-    @http.get("/v1/models/{name:path}", responses=documented(401, 403, 404, openai=True))
-    async def model(self, name: str) -> Model:
-        """The model, if this is its name."""
-        return self._served.get(name)
 
     @http.post(
         "/v1/completions",

@@ -1,0 +1,132 @@
+"""Prompts in, what the engine writes to them out, within turns and time limits."""
+
+import logging
+import os
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pyarrow as pa
+
+from rlad_core import metrics, schema
+from rlad_core.client.errors import DeadlineError
+from rlad_core.waiting import all_of, limit
+from services.base import telemetry
+from services.rollout.app import SERVICE
+from services.rollout.settings import SamplingSettings
+from services.rollout.tables import (
+    SampledResponse,
+    check_end_tokens,
+    group_seed,
+    to_prompt_rows,
+    to_rollouts,
+)
+from services.rollout.turns import EngineTurns
+from services.rollout.writing import Wish, Written
+from services.weights.held_policy import HeldPolicy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from services.rollout.engine import PolicyEngine
+
+logger = logging.getLogger("ray.serve")
+
+
+class Sampler:
+    """Of one replica, which ends with its engine.
+
+    Args:
+        replica: its name, for the log.
+        held: which version the engine holds.
+        fingerprint: the tokenizer's.
+        vocab_size: tokens that there are.
+        max_model_len: tokens of a prompt and a response together.
+        timeout_s: limit of a call.
+    """
+
+    def __init__(
+        self,
+        replica: str,
+        engine: "PolicyEngine",
+        held: HeldPolicy,
+        turns: EngineTurns,
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        fingerprint: str,
+        vocab_size: int,
+        max_model_len: int,
+        timeout_s: float,
+    ) -> None:
+        self._replica = replica
+        self._engine = engine
+        self._held = held
+        self._turns = turns
+        self._tokenizer = tokenizer
+        self._fingerprint = fingerprint
+        self._vocab_size = vocab_size
+        self._max_model_len = max_model_len
+        self._timeout_s = timeout_s
+
+    async def sample(self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0) -> pa.Table:
+        """Groups of responses; see `services.rollout.service.RolloutService.generate`."""
+        with telemetry.phase(SERVICE, "decode"):
+            check_end_tokens(sampling.stop_token_ids, self._vocab_size)
+            rows = to_prompt_rows(
+                prompts,
+                tokenizer_fingerprint=self._fingerprint,
+                vocab_size=self._vocab_size,
+                max_model_len=self._max_model_len,
+            )
+        try:
+            with telemetry.phase(SERVICE, "queue") as phase:
+                await self._held.reach(min_version)
+                phase.change("engine")
+                what = f"{sampling.group_size} responses each to {len(rows)} prompts"
+                async with limit(self._timeout_s, what):
+                    groups = await all_of(self._group(row, sampling) for row in rows)
+        except TimeoutError as error:
+            raise DeadlineError(str(error)) from error
+        with telemetry.phase(SERVICE, "encode"):
+            rollouts = to_rollouts(rows, groups, self._tokenizer, self._fingerprint)
+        telemetry.count(metrics.SERVICE_SEQUENCES, rollouts.num_rows, service=SERVICE)
+        for kind, column in (("prompt", "prompt_token_ids"), ("generated", "response_token_ids")):
+            tokens = int(schema.lengths(rollouts.column(column)).sum())
+            telemetry.count(metrics.SERVICE_TOKENS, tokens, service=SERVICE, kind=kind)
+        return rollouts
+
+    async def _group(self, row: dict[str, Any], sampling: SamplingSettings) -> list[SampledResponse]:
+        from services.rollout.engine import EngineLostError
+
+        seed = None if sampling.seed is None else group_seed(sampling.seed, row["group_id"])
+        cost = sampling.group_size * min(sampling.max_tokens, self._max_model_len)
+        try:
+            async with self._turns.turn(sampling.group_size, cost + len(row["prompt_token_ids"])):
+                return await self._engine.sample(row["prompt_token_ids"], sampling, seed)
+        except EngineLostError:
+            self._end()
+
+    async def write(self, wish: Wish, *, in_pieces: bool) -> AsyncGenerator[Written, None]:
+        """Answers to one prompt; see `PolicyEngine.write`."""
+        from services.rollout.engine import EngineLostError
+
+        written = 0
+        try:
+            with telemetry.phase(SERVICE, "queue") as phase:
+                await self._held.reach(0)
+                async with self._turns.turn(wish.count, wish.cost):
+                    phase.change("engine")
+                    async for piece in self._engine.write(wish, in_pieces=in_pieces):
+                        written += len(piece.tokens)
+                        yield piece
+        except EngineLostError:
+            self._end()
+        telemetry.count(metrics.SERVICE_SEQUENCES, wish.count, service=SERVICE)
+        for kind, tokens in (("prompt", wish.prompt.size), ("generated", written)):
+            telemetry.count(metrics.SERVICE_TOKENS, int(tokens), service=SERVICE, kind=kind)
+
+    def _end(self) -> NoReturn:
+        """Ending the process with its engine lets callers turn to another replica at once, and Serve start a
+        new one, instead of failing requests until the next health checks have passed.
+        """
+        logger.exception("replica %s ends with its engine", self._replica)
+        os._exit(1)

@@ -1,0 +1,97 @@
+"""What may be asked of the teacher over HTTP in JSON."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from rlad_core.client.details import HiddenDtype
+from services.serve.http.json_forms import TokenIds, Whole, one_of
+from services.serve.http.texts import PromptIn, check_one_given
+from services.teacher.shared_prompts import PROMPTS, SharedPrompt
+
+_MOST_END_TOKENS = 1024
+"""Read of a request; how many are told is a limit of the service."""
+
+
+class SequenceIn(PromptIn, forbid_unknown_fields=True, kw_only=True):
+    """One response to score after its prompt: each as token ids, or as text that the service tokenizes."""
+
+    prompt_id: (
+        Annotated[
+            str, Meta(min_length=1, description="In place of a prompt: one of the request's `prompts`.")
+        ]
+        | UnsetType
+    ) = UNSET
+    response_token_ids: Annotated[Raw, TokenIds] | UnsetType = UNSET
+    response: (
+        Annotated[
+            str,
+            Meta(min_length=1, description="Text as it is; write the end token where it should count."),
+        ]
+        | UnsetType
+    ) = UNSET
+
+    named_token_ids: (
+        Annotated[
+            list[Annotated[Raw, TokenIds]],
+            Meta(
+                min_length=1,
+                description="For each response token tokens whose log-probs are wanted, everywhere so many; "
+                "with response_token_ids.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+    def __post_init__(self) -> None:
+        check_one_given(self, *PROMPTS, "prompt_id")
+        check_one_given(self, "response_token_ids", "response")
+        if self.named_token_ids is not UNSET and self.response_token_ids is UNSET:
+            raise ValueError("named_token_ids: give response_token_ids, whose places they are named for")
+
+
+_ALTERNATIVES = one_of((*PROMPTS, "prompt_id"), ("response_token_ids", "response"))
+
+
+class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Responses to score."""
+
+    model: (
+        Annotated[str, Meta(description="Refused with 404 where it is not the one that is served.")]
+        | UnsetType
+    ) = UNSET
+    top_k: Annotated[Whole, Meta(description="Also tell the k likeliest tokens at each place.")] = 0
+    entropy: Annotated[bool, Meta(description="Also tell the entropy at each place, in nats.")] = False
+    end_token_ids: Annotated[
+        list[Whole],
+        Meta(
+            max_length=_MOST_END_TOKENS,
+            description="Also tell the probability of these together at each place, as a log.",
+            extra_json_schema={"uniqueItems": True},
+        ),
+    ] = []
+    details: Annotated[
+        Literal["hidden"] | list[Literal["hidden"]],
+        Meta(description="hidden: also the hidden state after the final norm at each place."),
+    ] = []
+    hidden_dtype: Annotated[HiddenDtype, Meta(description="Precision in which hidden states are told.")] = (
+        "float32"
+    )
+    tokens: Annotated[
+        bool, Meta(description="Also tell the string of each response token, and where in the text it is.")
+    ] = False
+    prompts: Annotated[
+        list[Annotated[SharedPrompt, Meta(extra_json_schema=one_of(PROMPTS))]],
+        Meta(description="Of groups; a sequence names its own by `prompt_id`."),
+    ] = []
+    sequences: Annotated[
+        list[Annotated[SequenceIn, Meta(extra_json_schema=_ALTERNATIVES)]], Meta(min_length=1)
+    ]
+
+
+EXAMPLE: dict[str, Any] = {
+    "sequences": [
+        {"id": "a", "prompt_token_ids": [11, 12, 13], "response_token_ids": [14, 15]},
+        {"id": "b", "messages": [{"role": "user", "content": "Hi"}], "response": "Hello"},
+    ]
+}
