@@ -63,8 +63,10 @@ def serve_until_stopped(
     cpus = _SPARE_CPUS + math.ceil(sum(args.num_cpus * _most_replicas(args) for args in services.values()))
     names = list(services)
     routes = {name: "/" if len(names) == 1 else f"/{name}" for name in names}
-    # A replica that starts or is lost should not wait for Serve's next look.
+    # A replica that starts or is lost should not wait for Serve's next look. A lost proxy is replaced after
+    # three looks in vain, which are 10 s apart where nothing else is said.
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.2")
+    os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "1")
     say(f"starting Ray, then Serve and {', '.join(names)}: seconds for tiny models, minutes for large ones")
     began = time.monotonic()
     with (

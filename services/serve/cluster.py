@@ -134,6 +134,8 @@ def embedded_ray(
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
     # Workers that begin at once, before anything asks for one: Serve's controller, its proxy, a replica.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(max(3, os.cpu_count() or 1)))
+    # On a busy machine Serve's proxy takes longer to start than the 5 s after which it is thrice given up.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     # Ray Train's watch for nodes that are about to be taken away; this one is the machine itself.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     # Ray takes the machine's own address for 127.0.0.1, where its unguarded ports are open to the network,

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.config import RunConfig, TeacherEngine
 from services.serve.replica_settings import ReplicaArgs, ServedName
+from services.vllm.process import ENVIRONMENT
 
 
 class TeacherArgs(TeacherEngine, ReplicaArgs):
@@ -58,6 +59,8 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
         """See `ReplicaArgs.environment`."""
         # vLLM on CPUs otherwise pins every engine of a machine to the same cores.
         own = {} if self.num_gpus else {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        if self.engine == "vllm":
+            own |= ENVIRONMENT
         return super().environment | own | {"OMP_NUM_THREADS": str(self.threads)}
 
     @model_validator(mode="after")

@@ -1,6 +1,14 @@
-"""What vLLM is told on CPUs, and what it was built for."""
+"""What vLLM finds around it and is told on CPUs, and what it was built for."""
 
 from typing import Any
+
+ENVIRONMENT = {
+    # Where vLLM sets up logging, it closes all handlers that there are, Serve's among them. A replica then
+    # fails to tell a new controller where its log is, and is replaced.
+    "VLLM_CONFIGURE_LOGGING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""Of a replica that has an engine, before it imports vLLM."""
 
 
 def on_cpu(kv_cache_memory_gib: float, tensor_parallel_size: int) -> dict[str, Any]:

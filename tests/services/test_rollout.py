@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
 from pydantic import ValidationError
 from rollout_service import MAX_LENGTH, TOKENS, TOLERANCE, StartedRollouts, difference, prompts
 
@@ -43,6 +44,17 @@ def test_an_engines_sockets_are_in_the_folder_of_rays_session(rollouts: StartedR
     session = session_folder()
     assert session is not None
     assert any(path.is_socket() for path in (session / FOLDER).iterdir())
+
+
+@pytest.mark.slow
+def test_replicas_tell_a_new_controller_where_their_logs_are(rollouts: StartedRollouts) -> None:
+    """Where this fails, Serve replaces all replicas when its controller was lost."""
+    names = [each["name"] for each in ray.util.list_named_actors(all_namespaces=True)]
+    replicas = [name for name in names if "RolloutService" in name]
+    assert len(replicas) >= rollouts.num_replicas
+    for name in replicas:
+        *_, log = ray.get(ray.get_actor(name, namespace="serve").is_allocated.remote(), timeout=30)
+        assert "RolloutService" in log
 
 
 @pytest.mark.slow
