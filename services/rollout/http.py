@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import pyarrow as pa
 from fastapi import Response
 from msgspec import Meta, Raw, Struct
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
 from rlad_core import schema
 from rlad_core.client.errors import InvalidRequestError
@@ -14,11 +15,13 @@ from services.rollout.settings import SamplingSettings
 from services.serve.http.bodies import Body, arrow_answer, json_answer, lines_answer, to_table
 from services.serve.http.json_forms import decode, invalid, one_of, to_form
 from services.serve.http.problems import MOST_FAULTS, ProblemError, faults
+from services.serve.http.streams import InBatches
 from services.serve.http.texts import PromptIn, Reader, check_one_given, own_ids, refuse_over
 
 _INVALID = "The request cannot be worked on"
 _MESSAGES = 8
 _MOST_SETTINGS_BYTES = 4096
+_WITH_ARROW = "With Arrow; else in the body."
 
 
 class RolloutPrompt(PromptIn, forbid_unknown_fields=True, kw_only=True):
@@ -42,6 +45,30 @@ class RolloutRequest(Struct, forbid_unknown_fields=True, kw_only=True):
         list[Annotated[RolloutPrompt, Meta(extra_json_schema=_ALTERNATIVES)]], Meta(min_length=1)
     ]
     sampling: Annotated[Raw, Meta(extra_json_schema=_SAMPLING)]
+
+
+_Count = Annotated[int, Field(gt=0, lt=2**31)] | SkipJsonSchema[None]
+
+
+class SamplingQuery(BaseModel):
+    """`SamplingSettings` as query parameters, each by itself; what they come to together is checked there."""
+
+    group_size: _Count = Field(default=None, description="With Arrow, which needs it; else in the body.")
+    max_tokens: _Count = Field(default=None, description="With Arrow, which needs it; else in the body.")
+    temperature: float = Field(default=1.0, ge=0, description=_WITH_ARROW)
+    top_p: float = Field(default=1.0, gt=0, le=1, description=_WITH_ARROW)
+    top_k: int = Field(default=0, ge=0, lt=2**31, description=_WITH_ARROW)
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | SkipJsonSchema[None] = Field(
+        default=None, description=_WITH_ARROW
+    )
+    stop_token_ids: Annotated[str, Field(pattern=r"^\d{1,10}(,\d{1,10}){0,63}$")] | SkipJsonSchema[None] = (
+        Field(default=None, description="With commas between. " + _WITH_ARROW)
+    )
+    training: bool = Field(default=True, description=_WITH_ARROW)
+
+
+class RolloutQuery(SamplingQuery, InBatches):
+    """Query parameters of ``POST /v1/rollouts``."""
 
 
 EXAMPLE: dict[str, Any] = {

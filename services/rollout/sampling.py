@@ -67,16 +67,24 @@ class Sampler:
         self._max_model_len = max_model_len
         self._timeout_s = timeout_s
 
+    def checked(self, prompts: pa.Table, sampling: SamplingSettings) -> list[dict[str, Any]]:
+        """Prompts as rows, see `to_prompt_rows`.
+
+        Raises:
+            InvalidRequestError: one cannot be answered, or not with these settings.
+        """
+        check_end_tokens(sampling.stop_token_ids, self._vocab_size)
+        return to_prompt_rows(
+            prompts,
+            tokenizer_fingerprint=self._fingerprint,
+            vocab_size=self._vocab_size,
+            max_model_len=self._max_model_len,
+        )
+
     async def sample(self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0) -> pa.Table:
         """Groups of responses; see `services.rollout.service.RolloutService.generate`."""
         with telemetry.phase(SERVICE, "decode"):
-            check_end_tokens(sampling.stop_token_ids, self._vocab_size)
-            rows = to_prompt_rows(
-                prompts,
-                tokenizer_fingerprint=self._fingerprint,
-                vocab_size=self._vocab_size,
-                max_model_len=self._max_model_len,
-            )
+            rows = self.checked(prompts, sampling)
         try:
             with telemetry.phase(SERVICE, "queue") as phase:
                 await self._held.reach(min_version)

@@ -13,10 +13,11 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Annotated
 
 import pyarrow as pa
 import ray
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
 from ray import serve
 from ray.serve import Application
 
@@ -32,7 +33,15 @@ from services.base.lengths import longest_sequence
 from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer
 from services.rollout.app import SERVICE, http
-from services.rollout.http import EXAMPLE, RolloutRequest, read_request, results_of, write_answer
+from services.rollout.http import (
+    EXAMPLE,
+    RolloutQuery,
+    RolloutRequest,
+    SamplingQuery,
+    read_request,
+    results_of,
+    write_answer,
+)
 from services.rollout.openai.routes import OpenAIRoutes
 from services.rollout.sampling import Sampler
 from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
@@ -53,7 +62,7 @@ from services.serve.token_texts import TokenTexts
 from services.weights.held_policy import HeldPolicy
 from services.weights.policy_store import policy_store
 
-add_job_routes(http, RolloutRequest, EXAMPLE)
+add_job_routes(http, RolloutRequest, RolloutAnswer, EXAMPLE, SamplingQuery)
 add_tokenizer_routes(http)
 add_model_routes(http)
 
@@ -150,18 +159,18 @@ class RolloutService(OpenAIRoutes, TakesWeights):
             return await self._sampler.sample(prompts, sampling, min_version)
 
     @http.post("/v1/rollouts", **documents(RolloutRequest, RolloutAnswer, EXAMPLE))
-    async def rollouts_http(self, request: Request) -> Response:
+    async def rollouts_http(self, request: Request, parameters: Annotated[RolloutQuery, Query()]) -> Response:
         """Sample a group of responses for each prompt, with exactly one natural log-prob per token, at
         temperature 1, of the whole vocabulary. With Arrow the body is a PROMPTS table, and the sampling
         settings are query parameters.
         """
         query = dict(request.query_params)
-        wants_batches = query.pop("stream", "false").lower() in ("true", "1")
+        query.pop("stream", None)
         async with AsyncExitStack() as held:
             body = await held.enter_async_context(
                 self._intake.admit(request, self._args.limits.max_body_bytes)
             )
-            if body.answer == "ndjson" or (wants_batches and body.answer == "arrow"):
+            if body.answer == "ndjson" or (parameters.stream and body.answer == "arrow"):
                 work = await self._work(body, query, self._args.limits)
                 results = work.results if body.answer == "ndjson" else None
                 return await streamed(work.done(), results, held.pop_all())
@@ -199,6 +208,7 @@ class RolloutService(OpenAIRoutes, TakesWeights):
         prompts, sampling = await asyncio.to_thread(
             read_request, body, query, self._reader, self._fingerprint, limits
         )
+        self._sampler.checked(prompts, sampling)  # before a job of theirs is taken in
         in_a_part = min(RESPONSES_PER_PART, self._args.limits.max_responses_per_request)
         return Work(
             prompts,

@@ -39,6 +39,7 @@ class TokenTexts:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
+        self._ids = frozenset(tokenizer.get_vocab().values())
         self._special = frozenset(tokenizer.all_special_ids)
         self._added = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items()}
         self._bytes: dict[tuple[int, bool], bytes] = {}
@@ -46,6 +47,15 @@ class TokenTexts:
         self._characters = _bytes_of_characters() if _is_byte_level(tokenizer) else None
         # Decoders may treat the first token of a text otherwise: all others are read behind this one.
         self._before = next((i for i in sorted(tokenizer.get_vocab().values()) if self._is_plain(i)), None)
+
+    @property
+    def highest(self) -> int:
+        """Of the ids that are tokens'."""
+        return max(self._ids)
+
+    def is_token(self, token_id: int) -> bool:
+        """Whether it is the id of a token, and not of a row of the head that is none."""
+        return token_id in self._ids
 
     def is_special(self, token_id: int) -> bool:
         """Whether a token, such as an end token, is no part of what was written."""

@@ -3,9 +3,11 @@
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from pydantic import BaseModel, ConfigDict, Field
 
-from rlad_core.client.details import HiddenDtype
-from services.serve.http.json_forms import TokenIds, Whole, one_of
+from rlad_core.client.details import Details, HiddenDtype
+from services.serve.http.json_forms import TokenIds, Whole, needs, one_of
+from services.serve.http.streams import InBatches
 from services.serve.http.texts import PromptIn, check_one_given
 from services.teacher.shared_prompts import PROMPTS, SharedPrompt
 
@@ -51,6 +53,7 @@ class SequenceIn(PromptIn, forbid_unknown_fields=True, kw_only=True):
 
 
 _ALTERNATIVES = one_of((*PROMPTS, "prompt_id"), ("response_token_ids", "response"))
+_ALTERNATIVES["allOf"].append(needs("named_token_ids", "response_token_ids"))
 
 
 class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -95,3 +98,32 @@ EXAMPLE: dict[str, Any] = {
         {"id": "b", "messages": [{"role": "user", "content": "Hi"}], "response": "Hello"},
     ]
 }
+
+_AS_IN_JSON = "As in the JSON body; the way to ask with Arrow."
+
+
+class DetailsQuery(BaseModel):
+    """What else is told, by query parameters."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    top_k: int = Field(default=0, ge=0, lt=2**31, description=_AS_IN_JSON)
+    entropy: bool = Field(default=False, description=_AS_IN_JSON)
+    end_token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        default=[],
+        max_length=_MOST_END_TOKENS,
+        description=_AS_IN_JSON,
+        json_schema_extra={"uniqueItems": True},
+    )
+    details: list[Literal["hidden"]] = Field(default=[], description=_AS_IN_JSON)
+    hidden_dtype: HiddenDtype = Field(default="float32", description=_AS_IN_JSON)
+
+    @property
+    def asked(self) -> Details:
+        """What it comes to."""
+        hidden = self.hidden_dtype if "hidden" in self.details else None
+        return Details(self.top_k, self.entropy, tuple(self.end_token_ids), hidden)
+
+
+class ScoreQuery(DetailsQuery, InBatches):
+    """Query parameters of ``POST /v1/score``."""

@@ -6,22 +6,21 @@ once.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from msgspec import UNSET, Raw, UnsetType
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlad_core import schema
-from rlad_core.client.details import Details, HiddenDtype, named_per_token
+from rlad_core.client.details import Details, named_per_token
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, to_table
 from services.serve.http.json_forms import invalid, to_form, token_ids
-from services.serve.http.problems import ProblemError, faults
+from services.serve.http.problems import ProblemError
 from services.serve.http.texts import PromptIn, Reader, own_ids
-from services.teacher.forms import ScoreRequest, SequenceIn
+from services.teacher.forms import DetailsQuery, ScoreRequest, SequenceIn
 from services.teacher.shared_prompts import SharedPrompts, filled
 
 _MESSAGES = 8
@@ -55,33 +54,14 @@ class Wanted:
 _LISTS = ("end_token_ids", "details")
 
 
-class _Query(BaseModel):
-    """What the query of a job asks for, as that of ``POST /v1/score`` does."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    top_k: int = Field(default=0, ge=0)
-    entropy: bool = False
-    end_token_ids: tuple[int, ...] = ()
-    details: tuple[Literal["hidden"], ...] = ()
-    hidden_dtype: HiddenDtype = "float32"
-
-
 def details_of(query: Mapping[str, list[str]]) -> Details:
-    """The details that the query of a URL asks for.
+    """The details that the query of a job's URL asks for.
 
     Raises:
-        ProblemError: 422, a value that is none; names it.
+        pydantic.ValidationError: a value that is none; the job's route has refused it before.
     """
     given = {name: values if name in _LISTS else values[-1] for name, values in query.items()}
-    try:
-        asked = _Query.model_validate(given)
-    except ValidationError as error:
-        found = faults(error.errors(include_url=False, include_input=False))
-        detail = f"query parameter {found[0].path}: {found[0].message}"
-        raise ProblemError(422, "The request cannot be worked on", detail, found) from error
-    hidden = asked.hidden_dtype if "hidden" in asked.details else None
-    return Details(asked.top_k, asked.entropy, asked.end_token_ids, hidden)
+    return DetailsQuery.model_validate(given).asked
 
 
 def read_request(
@@ -111,7 +91,11 @@ def read_request(
         + (shared.least(s.prompt_id, reader) if isinstance(s.prompt_id, str) else 0)
         for s in asked.sequences
     )
+    unnamed = shared.but(sequence.prompt_id for sequence in asked.sequences)
+    tokens += sum(shared.least(name, reader) for name in unnamed)
     limits.check(max(len(asked.sequences), len(asked.prompts)), tokens)
+    for name in unnamed:
+        shared.token_ids(name, "", reader)  # no sequence's, and wrong all the same if it is none
     ids = own_ids([sequence.id for sequence in asked.sequences])
     prompts, responses = [], []
     for place, sequence in enumerate(asked.sequences):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from ray import serve
 from ray.serve import Application
 
 from rlad_core import metrics, schema
-from rlad_core.client.details import HIDDEN_BYTES, NO_DETAILS, Details, HiddenDtype, named_per_token
+from rlad_core.client.details import HIDDEN_BYTES, NO_DETAILS, Details, named_per_token
 from rlad_core.client.errors import BusyError, DeadlineError
 from rlad_core.client.forms import Load, ScoreAnswer, TeacherInfo, TeacherLimits, TokenizerInfo
 from rlad_core.client.parts import cut
@@ -45,7 +45,7 @@ from services.serve.replicas import begin, bind
 from services.serve.token_texts import TokenTexts
 from services.teacher.answers import results_of, write_answer
 from services.teacher.app import SERVICE, http
-from services.teacher.forms import EXAMPLE, ScoreRequest
+from services.teacher.forms import EXAMPLE, DetailsQuery, ScoreQuery, ScoreRequest
 from services.teacher.openai.routes import OpenAIRoutes
 from services.teacher.reading import Wanted, details_of, read_request
 from services.teacher.scoring.batcher import Batcher
@@ -58,7 +58,7 @@ _RETRY_AFTER_S = 1.0
 _TOKENS_STREAMED = 16_384
 """At a time, of an answer that is sent as it is made: few enough that the first ones come soon."""
 
-add_job_routes(http, ScoreRequest, EXAMPLE)
+add_job_routes(http, ScoreRequest, ScoreAnswer, EXAMPLE, DetailsQuery)
 add_tokenizer_routes(http)
 add_model_routes(http)
 
@@ -114,36 +114,20 @@ class TeacherService(OpenAIRoutes):
     async def score_http(
         self,
         request: Request,
-        top_k: Annotated[int, Query(ge=0, description="As in the JSON body; the way to ask with Arrow.")] = 0,
-        entropy: Annotated[
-            bool, Query(description="As in the JSON body; the way to ask with Arrow.")
-        ] = False,
-        end_token_ids: Annotated[
-            list[int] | None, Query(description="As in the JSON body; the way to ask with Arrow.")
-        ] = None,
-        details: Annotated[
-            list[Literal["hidden"]] | None,
-            Query(description="As in the JSON body; the way to ask with Arrow."),
-        ] = None,
-        hidden_dtype: Annotated[
-            HiddenDtype, Query(description="As in the JSON body; the way to ask with Arrow.")
-        ] = "float32",
-        stream: Annotated[bool, Query(description="Arrow in a batch for each part, as it is done.")] = False,
+        query: Annotated[ScoreQuery, Query()],
     ) -> Response:
         """Score responses: exactly one natural log-prob per response token, at temperature 1, of the whole
         vocabulary, in the order of the request.
         """
-        hidden = hidden_dtype if "hidden" in (details or ()) else None
-        asked = Details(top_k, entropy, tuple(end_token_ids or ()), hidden)
         async with AsyncExitStack() as held:
             body = await held.enter_async_context(
                 self._intake.admit(request, self._args.limits.max_body_bytes)
             )
-            if body.answer == "ndjson" or (stream and body.answer == "arrow"):
-                work = await self._work(body, asked, self._args.limits, _TOKENS_STREAMED)
+            if body.answer == "ndjson" or (query.stream and body.answer == "arrow"):
+                work = await self._work(body, query.asked, self._args.limits, _TOKENS_STREAMED)
                 results = work.results if body.answer == "ndjson" else None
                 return await streamed(work.done(), results, held.pop_all())
-            return await self._answer(body, asked)
+            return await self._answer(body, query.asked)
 
     async def _answer(self, body: Body, details: Details) -> Response:
         wanted = await self._read(body, details, self._args.limits)
@@ -174,6 +158,9 @@ class TeacherService(OpenAIRoutes):
         """A request in parts of at most so many tokens."""
         wanted = await self._read(body, details, limits)
         usual, rows = self._args.limits, wanted.sequences
+        # Before a job of theirs is taken in, and before anything of an answer is sent.
+        check_details(wanted.details, self._engine, self._args.engine, usual)
+        await self._check(rows)
         prompts, responses = (
             schema.lengths(rows.column(name)) for name in ("prompt_token_ids", "response_token_ids")
         )
@@ -264,13 +251,7 @@ class TeacherService(OpenAIRoutes):
 
     async def _score(self, sequences: pa.Table, details: Details) -> pa.Table:
         with telemetry.phase(SERVICE, "decode"):
-            await asyncio.to_thread(
-                check_sequences,
-                sequences,
-                vocab_size=self._engine.vocab_size,
-                max_length=self._engine.max_model_len,
-                tokenizer_fingerprint=self._fingerprint,
-            )
+            await self._check(sequences)
             tokens = {
                 kind: int(schema.lengths(sequences.column(column)).sum())
                 for kind, column in (("prompt", "prompt_token_ids"), ("scored", "response_token_ids"))
@@ -282,6 +263,15 @@ class TeacherService(OpenAIRoutes):
             scores = await asyncio.to_thread(to_scores, sequences, pairs, scored, details)
         self._count(sequences.num_rows, tokens)
         return scores
+
+    async def _check(self, sequences: pa.Table) -> None:
+        await asyncio.to_thread(
+            check_sequences,
+            sequences,
+            vocab_size=self._engine.vocab_size,
+            max_length=self._engine.max_model_len,
+            tokenizer_fingerprint=self._fingerprint,
+        )
 
     async def _score_pairs(self, pairs: list[TokenPair]) -> list[Scored]:
         """Pairs that did not come as a table, all with the same details."""

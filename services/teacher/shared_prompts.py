@@ -4,6 +4,7 @@ JSON: the request's ``prompts``, which sequences name by ``prompt_id``. Arrow: a
 that of the row before it.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,10 @@ class SharedPrompts:
         self._prompts = prompts
         self._least: dict[str, int] = {}
         self._found: dict[str, npt.NDArray[np.int32]] = {}
+
+    def but(self, named: Iterable[object]) -> set[str]:
+        """Names of those that are not among `named`."""
+        return self._places.keys() - set(named)
 
     def prompt(self, name: str) -> SharedPrompt:
         """The one of a name that there is."""

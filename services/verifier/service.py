@@ -39,7 +39,7 @@ from services.serve.http.bodies import Body, documents
 from services.serve.http.gate import service_app
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
-from services.serve.http.streams import streamed
+from services.serve.http.streams import InBatches, streamed
 from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
@@ -70,7 +70,7 @@ def _table(responses: pa.Table, verdicts: list[Verdict]) -> pa.Table:
 
 
 http = service_app(SERVICE, "Verification", "Rewards of responses, and why.")
-add_job_routes(http, DOCUMENTED, EXAMPLE)
+add_job_routes(http, DOCUMENTED, VerifyAnswer, EXAMPLE)
 
 
 @serve.deployment
@@ -120,14 +120,14 @@ class VerifierService:
     async def verify_http(
         self,
         request: Request,
-        stream: Annotated[bool, Query(description="Arrow in a batch for each part, as it is done.")] = False,
+        query: Annotated[InBatches, Query()],
     ) -> Response:
         """Judge responses; the verdicts come in the order of the request."""
         async with AsyncExitStack() as held:
             body = await held.enter_async_context(
                 self._intake.admit(request, self._args.limits.max_body_bytes)
             )
-            if body.answer == "ndjson" or (stream and body.answer == "arrow"):
+            if body.answer == "ndjson" or (query.stream and body.answer == "arrow"):
                 work = await self._work(body, self._args.limits)
                 results = work.results if body.answer == "ndjson" else None
                 return await streamed(work.done(), results, held.pop_all())
@@ -147,6 +147,7 @@ class VerifierService:
     async def _work(self, body: Body, limits: VerifierLimits) -> Work:
         """A request in parts."""
         rows = await asyncio.to_thread(read_request, body, self._pool.tasks, limits)
+        self._check(rows)  # before a job of theirs is taken in
         most = min(RESPONSES_PER_PART, self._args.limits.max_responses_per_request)
         return Work(
             rows,
@@ -229,20 +230,25 @@ class VerifierService:
                 f"{waiting} responses wait here, and with these {rows} it would be more than {queue}",
                 retry_after_s=_RETRY_AFTER_S,
             )
+        self._check(responses)
+        ids = responses.column("sequence_id").to_pylist()
+        columns = (responses.column(name).to_pylist() for name in ("task", "response", "gold"))
+        checks = [Check(*row) for row in zip(*columns, strict=True)]
+        return checks, ids
+
+    def _check(self, responses: pa.Table) -> None:
+        """See that they are RESPONSES, of tasks that are judged here."""
         try:
             schema.validate(responses, schema.RESPONSES)
         except schema.SchemaError as error:
             raise InvalidRequestError(str(error)) from error
-        ids = responses.column("sequence_id").to_pylist()
-        columns = (responses.column(name).to_pylist() for name in ("task", "response", "gold"))
-        checks = [Check(*row) for row in zip(*columns, strict=True)]
-        for check, sequence_id in zip(checks, ids, strict=True):
-            if check.task not in self._args.tasks:
+        columns = (responses.column(name).to_pylist() for name in ("sequence_id", "task"))
+        for sequence_id, task in zip(*columns, strict=True):
+            if task not in self._args.tasks:
                 known = ", ".join(self._args.tasks)
                 raise UnknownNameError(
-                    f"sequence {sequence_id!r}: task {check.task!r} is not judged here; known are {known}"
+                    f"sequence {sequence_id!r}: task {task!r} is not judged here; known are {known}"
                 )
-        return checks, ids
 
     async def _judge(
         self, checks: list[Check], ids: list[str], on_taken: Callable[[], None]

@@ -15,13 +15,15 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
-from fastapi import Response
+from fastapi import FastAPI, Response
 from ray import serve
 
 from rlad_core import schema
+from rlad_core.client.details import Details
 from rlad_core.client.errors import BusyError, InvalidRequestError
-from rlad_core.client.forms import ARROW
+from rlad_core.client.forms import ARROW, ScoreAnswer
 from services.cli.service_settings import read_args, with_tasks
+from services.rollout import service as rollout
 from services.serve.http.bodies import Body
 from services.serve.http.gate import service_app
 from services.serve.http.health import Intake
@@ -31,8 +33,10 @@ from services.serve.jobs.store import Handed, JobStore
 from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
 from services.serve.replica_settings import ReplicaArgs
-from services.teacher.forms import EXAMPLE, ScoreRequest
-from services.verifier.service import build
+from services.teacher import service as teacher
+from services.teacher.forms import EXAMPLE, DetailsQuery, ScoreRequest
+from services.teacher.reading import details_of
+from services.verifier import service as verifying
 
 Do = Callable[[list[int]], Awaitable[None]]
 PARTS = 5
@@ -214,7 +218,7 @@ async def served(folder: Path | None, do: Do) -> AsyncIterator[httpx.AsyncClient
     async def fine() -> None: ...
 
     app = service_app("teacher", "Example", "For a test.")
-    add_job_routes(app, ScoreRequest, EXAMPLE)
+    add_job_routes(app, ScoreRequest, ScoreAnswer, EXAMPLE, DetailsQuery)
     jobs = Jobs("teacher", None if folder is None else str(folder), JobLimits(), reading(do))
     serve_jobs(jobs, Intake("teacher", fine, "the engine", ReplicaArgs()), 60, 2**20)
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
@@ -280,6 +284,43 @@ def test_without_a_folder_there_are_no_jobs(monkeypatch: pytest.MonkeyPatch) -> 
     asyncio.run(body())
 
 
+@pytest.mark.parametrize(
+    ("app", "main"),
+    [(teacher.http, "/v1/score"), (rollout.http, "/v1/rollouts"), (verifying.http, "/v1/verify")],
+)
+def test_a_job_is_documented_as_the_route_that_it_stands_for(app: FastAPI, main: str) -> None:
+    paths = app.openapi()["paths"]
+    asked, handed_in = paths[main]["post"], paths["/v1/jobs"]["post"]
+    fetched = paths["/v1/jobs/{job_id}/result"]["get"]
+    assert handed_in["requestBody"] == asked["requestBody"]
+    assert fetched["responses"]["200"] == asked["responses"]["200"]
+    of_job, of_main = (
+        {each["name"]: each for each in operation.get("parameters", [])} for operation in (handed_in, asked)
+    )
+    assert of_main.pop("stream")
+    assert of_job == of_main
+
+
+def test_a_query_that_is_none_is_refused_with_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RLAD_API_TOKENS", raising=False)
+
+    async def body() -> None:
+        async def do(_: list[int]) -> None: ...
+
+        async with served(tmp_path, do) as client:
+            refused = await client.post("/v1/jobs?top_k=-1", content=BODY.content)
+            assert (refused.status_code, refused.json()["errors"][0]["path"]) == (422, "query.top_k")
+            taken = await client.post("/v1/jobs?top_k=2&details=hidden", content=BODY.content)
+            assert taken.status_code == 202
+            job = JobStore(tmp_path / "teacher").get(taken.json()["id"])
+            assert job is not None
+            assert details_of(job.handed.query) == Details(2, hidden="float32")
+
+    asyncio.run(body())
+
+
 # Over real HTTP
 
 
@@ -327,6 +368,9 @@ def test_a_job_answers_what_the_route_answers(http: httpx.Client) -> None:
 
     wrong = http.post("/teacher/v1/jobs", json={"sequences": [{"prompt_token_ids": [5]}]})
     assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/problem+json")
+    judged = {"task": "none", "gold": "5", "responses": [{"response": "5"}]}
+    unknown = http.post("/verifier/v1/jobs", json=judged)
+    assert (unknown.status_code, "is not judged here" in unknown.json()["detail"]) == (404, True)
 
 
 SLOW = """
@@ -354,7 +398,7 @@ def verifier(ray_cluster: None, serve_url: str, tmp_path: Path) -> Iterator[Call
 
     def started() -> httpx.Client:
         serve.delete("jobs")
-        serve.run(build(read_args("verifier", settings, None)), name="jobs", route_prefix="/jobs")
+        serve.run(verifying.build(read_args("verifier", settings, None)), name="jobs", route_prefix="/jobs")
         clients.append(httpx.Client(base_url=f"{serve_url}/jobs", timeout=60))
         return clients[-1]
 

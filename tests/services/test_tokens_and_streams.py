@@ -75,6 +75,10 @@ def test_tokenize_and_back(http: httpx.Client, service: str) -> None:
     assert chat["count"] > told["count"]
     for body in ({}, {"text": text, "messages": CHAT}, {"text": ""}):
         assert http.post(f"/{service}/v1/tokenize", json=body).status_code == 422
+    # The heads have more rows than there are tokens.
+    beyond = http.post(f"/{service}/v1/detokenize", json={"token_ids": [5, 214]})
+    assert (beyond.status_code, beyond.json()["errors"][0]["path"]) == (422, "token_ids[1]")
+    assert "0..213" in beyond.json()["detail"]
 
 
 @pytest.mark.slow

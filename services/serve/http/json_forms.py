@@ -126,6 +126,11 @@ def one_of(*groups: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
+def needs(field: str, other: str) -> dict[str, Any]:
+    """For the OpenAPI document: the one field is given with the other alone."""
+    return {"anyOf": [{"not": {"required": [field]}}, {"required": [other]}]}
+
+
 def _told(message: str, where: str) -> tuple[str, str]:
     """Where in the request msgspec found a fault, and which."""
     found = _PLACE.match(message)

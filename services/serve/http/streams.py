@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
 from rlad_core.client.forms import ARROW
@@ -23,6 +24,12 @@ from services.serve.http.problems import as_problem
 
 Results = Callable[[pa.Table, int], list[dict[str, Any]]]
 """What was done for rows, and the number of the first one -> their results as JSON has them."""
+
+
+class InBatches(BaseModel):
+    """The query parameter of routes whose Arrow may come so."""
+
+    stream: bool = Field(default=False, description="Arrow in a batch for each part, as it is done.")
 
 
 class Streamed(StreamingResponse):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from services.serve.http.bodies import Body, documents, json_answer
 from services.serve.http.health import Intake
-from services.serve.http.json_forms import TokenIds, one_of, to_form, token_ids
+from services.serve.http.json_forms import TokenIds, invalid, one_of, to_form, token_ids
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Message, PromptIn, Reader, check_one_given
 from services.serve.token_texts import TokenTexts
@@ -46,7 +46,7 @@ class Tokens(BaseModel):
     tokens: list[str] = Field(
         description="What each stands for; one that is a part of a character is shown as bytes:\\x..."
     )
-    offsets: list[tuple[int, int]] = Field(
+    offsets: list[Annotated[list[int], Field(min_length=2, max_length=2)]] = Field(
         description="Of each the first character of `text`, and the one behind its last."
     )
     count: int
@@ -101,7 +101,14 @@ def _tokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:
 
 def _detokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:
     asked = to_form(body.content, DetokenizeRequest, 1)
-    return _told(token_ids(asked.token_ids, "token_ids", reader.max_length).tolist(), texts, body)
+    ids = token_ids(asked.token_ids, "token_ids", reader.max_length).tolist()
+    for place, token_id in enumerate(ids):
+        if not texts.is_token(token_id):
+            raise invalid(
+                f"token_ids[{place}]",
+                f"{token_id} is no token; the vocabulary has ids 0..{texts.highest}",
+            )
+    return _told(ids, texts, body)
 
 
 def _told(ids: list[int], texts: TokenTexts, body: Body) -> Response:

@@ -1,9 +1,10 @@
 """The routes of jobs, the same for each service."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
@@ -61,23 +62,30 @@ def serve_jobs(jobs: Jobs, intake: Intake, keep_s: float, max_body_bytes: int) -
     jobs.start()
 
 
-def add_job_routes(app: FastAPI, request: Any, example: dict[str, Any]) -> None:
+def add_job_routes(
+    app: FastAPI,
+    request: Any,
+    answer: type[BaseModel],
+    example: dict[str, Any],
+    query: type[BaseModel] | None = None,
+) -> None:
     """Give a service's application the routes.
 
     Args:
-        request, example: of its main route, see `documents`.
+        request, answer, example: of its main route, see `documents`.
+        query: the query parameters that it has.
     """
-    submitting = documents(request, Job, example)
-    errors = {status: told for status, told in submitting["responses"].items() if status != 200}
+    main = documents(request, answer, example)
+    errors = {status: told for status, told in main["responses"].items() if status != 200}
     told = documented(401, 403, 404, 429, 501, 503)
     app.add_api_route(
         "/v1/jobs",
-        submit,
+        submit if query is None else _submit_with(query),
         methods=["POST"],
         status_code=202,
         response_model=Job,
         responses={**errors, **documented(501)},
-        openapi_extra=submitting["openapi_extra"],
+        openapi_extra=main["openapi_extra"],
     )
     one = "/v1/jobs/{job_id}"
     app.add_api_route(one, look, methods=["GET"], response_model=Job, responses=told)
@@ -86,8 +94,9 @@ def add_job_routes(app: FastAPI, request: Any, example: dict[str, Any]) -> None:
         one + "/result",
         fetch,
         methods=["GET"],
-        response_model=None,
-        responses={**told, **documented(409, 410)},
+        response_model=answer,
+        # Those of the main route too: of a job that failed it is told what that would have said.
+        responses={**main["responses"], **told, **documented(409, 410)},
     )
 
 
@@ -102,6 +111,17 @@ async def submit(request: Request) -> Response:
         job = await jobs.submit(_caller(request), body, query)
     prefix = request.scope.get("root_path", "").rstrip("/")
     return _told(job, 202, {"Location": f"{prefix}/v1/jobs/{job.id}"})
+
+
+def _submit_with(query: type[BaseModel]) -> Callable[..., Awaitable[Response]]:
+    """`submit`, with query parameters that are checked and documented."""
+
+    async def checked(request: Request, _: BaseModel) -> Response:
+        return await submit(request)
+
+    checked.__name__, checked.__doc__ = submit.__name__, submit.__doc__
+    checked.__annotations__["_"] = Annotated[query, Query()]
+    return checked
 
 
 async def look(job_id: str, request: Request) -> Response:
