@@ -261,6 +261,15 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
             size,
             f"copies of equal size need a divisor of learner.workers {learner.workers}. Write one, or null",
         )
+    engines = {"rollout": config.rollout, **config.served_teachers}
+    sleeping = [place for place, engine in engines.items() if engine.sleep]
+    if sleeping and (stale := config.rollout.max_staleness):
+        yield Problem(
+            "rollout.max_staleness",
+            stale,
+            f"has engines at work while the learner is, and {sleeping[0]}.sleep has them asleep then. Write "
+            "0, or sleep: false",
+        )
     if config.rollout.sleep and not config.rollout.num_gpus:
         yield Problem("rollout.sleep", True, "is vLLM's, which has it on GPUs alone. Write false")
     for place, teacher in config.served_teachers.items():
