@@ -274,11 +274,10 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
         yield Problem("rollout.sleep", True, "is vLLM's, which has it on GPUs alone. Write false")
     for place, teacher in config.served_teachers.items():
         yield from _engine(place, teacher)
-        of_vllm = teacher.engine == "vllm" or (config.demonstrates and place != REFERENCE)
-        if teacher.sleep and of_vllm and not teacher.num_gpus:
-            yield Problem(
-                f"{place}.sleep", True, "is vLLM's, which has it on GPUs alone. Write false, or engine: torch"
-            )
+        answers = config.demonstrates and place != REFERENCE
+        if teacher.sleep and not teacher.num_gpus and (teacher.engine == "vllm" or answers):
+            advice = "false: a stage trains on its responses" if answers else "false, or engine: torch"
+            yield Problem(f"{place}.sleep", True, f"is vLLM's, which has it on GPUs alone. Write {advice}")
         if teacher.engine == "torch" and teacher.tensor_parallel_size > 1:
             yield Problem(
                 f"{place}.tensor_parallel_size",
