@@ -43,8 +43,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, prometheus: Prometheus | None) -> tuple[Path, str]:
-    """A run through all methods, with two ranks of the learner, a reference that sleeps while it works, and no
-    fault; and what it printed.
+    """A run through all methods, with two ranks of the learner, a reference that sleeps while it works, and
+    no fault; and what it printed.
     """
     stages = [{"name": name, "steps": 1, "objective": objective} for name, objective in STAGES.items()]
     settings = (
