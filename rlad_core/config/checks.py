@@ -261,12 +261,12 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
             size,
             f"copies of equal size need a divisor of learner.workers {learner.workers}. Write one, or null",
         )
-    engines = {"rollout": config.rollout, **config.served_teachers}
-    sleeping = [place for place, engine in engines.items() if engine.sleep]
-    if sleeping and (stale := config.rollout.max_staleness):
+    sleeping = ["rollout"] if config.rollout.sleep else []
+    sleeping += [place for place, teacher in config.served_teachers.items() if teacher.sleep]
+    if sleeping and config.slots > config.rollout.prompts_per_step:
         yield Problem(
             "rollout.max_staleness",
-            stale,
+            config.rollout.max_staleness,
             f"has engines at work while the learner is, and {sleeping[0]}.sleep has them asleep then. Write "
             "0, or sleep: false",
         )
