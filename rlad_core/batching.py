@@ -153,6 +153,8 @@ class PackedBatch:
         response_ids: int64 [R], the response tokens themselves.
         sequence_index: int64 [R], sequence of each response token, 0..S-1.
         is_last: bool [R], final token of its response.
+        named_ids: int64 [R, m], more tokens whose log-probs are wanted in the place of each response token;
+            None: none.
     """
 
     input_ids: Tensor
@@ -162,6 +164,14 @@ class PackedBatch:
     response_ids: Tensor
     sequence_index: Tensor
     is_last: Tensor
+    named_ids: Tensor | None = None
+
+    @property
+    def asked_ids(self) -> Tensor:
+        """``response_ids``; with them in the first column of [R, 1 + m] where more are named."""
+        if self.named_ids is None:
+            return self.response_ids
+        return torch.cat([self.response_ids[:, None], self.named_ids], dim=1)
 
     @property
     def max_length(self) -> int:
@@ -188,7 +198,8 @@ class PackedBatch:
 
     def to(self, device: torch.device | str) -> "PackedBatch":
         """The same batch on `device`."""
-        return PackedBatch(**{name: value.to(device) for name, value in vars(self).items()})
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return PackedBatch(**moved)
 
 
 def pack(sequences: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]) -> PackedBatch:

@@ -61,7 +61,8 @@ class ResponseLogprobs(nn.Module):
             with_entropy: also the entropy of each distribution.
 
         Returns:
-            ``(log-probs float32 [R], entropy float32 [R] in nats, or None)``.
+            ``(log-probs float32 [R], entropy float32 [R] in nats, or None)``; log-probs [R, 1 + m] where the
+            batch names m more tokens for each place, the response token's own first.
         """
         hidden = self.model.base_model(
             input_ids=batch.input_ids[None],
@@ -75,7 +76,7 @@ class ResponseLogprobs(nn.Module):
         ).last_hidden_state[0]
         return self.head.logprobs(
             hidden[batch.response_index],
-            batch.response_ids,
+            batch.asked_ids,
             chunk_size=self.chunk_size,
             with_entropy=with_entropy,
         )

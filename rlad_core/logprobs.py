@@ -41,7 +41,7 @@ def token_logprobs(
     Args:
         hidden: [T, D] hidden states that predict the targets (already shifted, after the final norm).
         lm_head_weight: [V, D], an ordinary tensor (not a sharded one), kept until backward is done.
-        targets: [T] token ids, 0..tokens-1.
+        targets: [T] token ids, 0..tokens-1; or [T, n], several for each place, also one twice.
         bias: [V], of the head.
         scale: of the logits.
         tokens: the first so many rows of the head are tokens, and the others have probability 0; None: all.
@@ -49,7 +49,7 @@ def token_logprobs(
         with_entropy: compute the entropy, which takes a second buffer.
 
     Returns:
-        ``(log-probs float32 [T], entropy float32 [T] in nats, or None)``.
+        ``(log-probs float32 in the shape of targets, entropy float32 [T] in nats, or None)``.
 
     Raises:
         ValueError: shapes don't fit.
@@ -59,10 +59,10 @@ def token_logprobs(
             f"hidden has shape {tuple(hidden.shape)} and lm_head_weight {tuple(lm_head_weight.shape)}; "
             "they must be [T, D] and [V, D]"
         )
-    if targets.shape != hidden.shape[:1]:
+    if targets.ndim not in (1, 2) or targets.shape[:1] != hidden.shape[:1]:
         raise ValueError(
             f"targets has shape {tuple(targets.shape)}, but hidden holds {hidden.shape[0]} tokens; "
-            "give one target each"
+            "give one target each, or several"
         )
     if bias is not None and bias.shape != lm_head_weight.shape[:1]:
         raise ValueError(
@@ -74,13 +74,13 @@ def token_logprobs(
         hidden,
         lm_head_weight,
         bias,
-        targets.long(),
+        targets.long() if targets.ndim == 2 else targets.long()[:, None],
         scale,
         _checked_tokens(tokens, lm_head_weight),
         chunk_size,
         with_entropy,
     )
-    return logprobs, entropy
+    return logprobs.view(targets.shape), entropy
 
 
 def chunks_of_logits(
@@ -128,16 +128,16 @@ class _TokenLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None]:
         places = hidden.shape[0]
         head, dtype = _operand(hidden, weight)
-        logprobs = hidden.new_empty(places, dtype=dtype)
-        normaliser = torch.empty_like(logprobs)
-        entropy = torch.empty_like(logprobs) if with_entropy else None
+        logprobs = hidden.new_empty(targets.shape, dtype=dtype)
+        normaliser = hidden.new_empty(places, dtype=dtype)
+        entropy = torch.empty_like(normaliser) if with_entropy else None
         buffer = hidden.new_empty(min(chunk_size, places), weight.shape[0], dtype=dtype)
         second = torch.empty_like(buffer) if with_entropy else buffer
 
         for start in range(0, places, chunk_size):
             rows = slice(start, min(start + chunk_size, places))
             logits = _logits(hidden[rows].to(head.dtype), head, bias, scale, buffer)[:, :entries]
-            target_logits = logits.gather(1, targets[rows, None]).squeeze(1)
+            target_logits = logits.gather(1, targets[rows])
             highest = logits.amax(dim=1)
             # Shifting by the maximum keeps the exponentials finite; in place, as `torch.logsumexp` isn't.
             logits.sub_(highest[:, None])
@@ -149,7 +149,7 @@ class _TokenLogprobs(torch.autograd.Function):
                 log_sum = total.log()
                 entropy[rows] = log_sum - exponentials.mul_(logits).sum(dim=1).div_(total)
             normaliser[rows] = highest.add_(log_sum)
-            logprobs[rows] = target_logits.sub_(normaliser[rows])
+            logprobs[rows] = target_logits.sub_(normaliser[rows, None])
 
         ctx.save_for_backward(hidden, weight, bias, targets, normaliser, entropy)
         ctx.scale, ctx.entries, ctx.chunk_size = scale, entries, chunk_size
@@ -167,6 +167,8 @@ class _TokenLogprobs(torch.autograd.Function):
         hidden, weight, bias, targets, normaliser, entropy = ctx.saved_tensors
         places, entries = hidden.shape[0], ctx.entries
         head, dtype = _operand(hidden, weight)
+        # A target's log-prob has -p in its gradient, so each place has it as often as it has targets.
+        grad_places = None if grad_logprobs is None else grad_logprobs.sum(dim=1)
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=dtype) if ctx.needs_input_grad[1] else None
         grad_bias = torch.zeros_like(bias, dtype=dtype) if ctx.needs_input_grad[2] else None
@@ -181,15 +183,15 @@ class _TokenLogprobs(torch.autograd.Function):
             whole = second[: logits.shape[0]]
             grad_logits = torch.exp(logprobs, out=whole[:, :entries])
             if grad_entropy is not None:
-                # -p * (g_H * (log p + H) + g_l); g_l is the gradient of the log-prob.
+                # -p * (g_H * (log p + H) + g_l); g_l is the gradient of the log-probs of a place.
                 logprobs.add_(entropy[rows, None]).mul_(grad_entropy[rows, None])
-                if grad_logprobs is not None:
-                    logprobs.add_(grad_logprobs[rows, None])
+                if grad_places is not None:
+                    logprobs.add_(grad_places[rows, None])
                 grad_logits.mul_(logprobs.neg_())
-            elif grad_logprobs is not None:
-                grad_logits.mul_(-grad_logprobs[rows, None])
+            elif grad_places is not None:
+                grad_logits.mul_(-grad_places[rows, None])
             if grad_logprobs is not None:
-                grad_logits.scatter_add_(1, targets[rows, None], grad_logprobs[rows, None])
+                grad_logits.scatter_add_(1, targets[rows], grad_logprobs[rows])
             whole[:, entries:].zero_()
             if ctx.scale != 1.0:
                 whole.mul_(ctx.scale)

@@ -59,6 +59,17 @@ class RecordedStep:
         """Whether the responses were sampled from a policy, with all that is known of them."""
         return "rollout_logprobs" in self.table.column_names
 
+    @property
+    def _top_k(self) -> int:
+        """How many of the teacher's likeliest tokens are told for each place."""
+        if not self.has_rollouts or self.table.column("top_token_ids").null_count:
+            return 0
+        first = self.table.slice(0, 1)
+        told, tokens = (
+            schema.lengths(first.column(name))[0] for name in ("top_token_ids", "response_token_ids")
+        )
+        return int(told) // int(tokens)
+
     def check(self, objective: Objective) -> None:
         """Whether this objective can be computed from what was recorded.
 
@@ -75,6 +86,11 @@ class RecordedStep:
             raise RecordedError(
                 f"the objective {objective.label} needs teacher_logprobs, which {self.file} lacks: no "
                 "teacher was asked in that step"
+            )
+        if len(self.table) and (k := objective.teacher_top_k) and (told := self._top_k) != k:
+            raise RecordedError(
+                f"the objective {objective.label} needs the teacher's {k} likeliest tokens, and "
+                f"{self.file} has {told or 'none'}. " + (f"Write top_k: {told}" if told else "Record again")
             )
         if objective.needs_reference and self.table.column("reference_logprobs").null_count:
             raise RecordedError(

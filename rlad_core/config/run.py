@@ -81,6 +81,11 @@ class RunConfig(EvaluationRecipe):
         return any(stage.objective.scores_with_teacher for stage in self.stages)
 
     @property
+    def teacher_top_k(self) -> int:
+        """The most likely tokens that any stage asks of the teacher at each place."""
+        return max(stage.objective.teacher_top_k for stage in self.stages)
+
+    @property
     def demonstrates(self) -> bool:
         """Whether any stage trains on the teacher's own responses."""
         return any(stage.objective.responses_of == "teacher" for stage in self.stages)

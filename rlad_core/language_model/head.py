@@ -37,7 +37,7 @@ class OutputHead:
     def logprobs(
         self, hidden: Tensor, targets: Tensor, *, chunk_size: int, with_entropy: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """See `token_logprobs`."""
+        """See `token_logprobs`; ``targets`` has one token for each place, or several."""
 
         def compute(states: Tensor) -> tuple[Tensor, Tensor | None]:
             return token_logprobs(

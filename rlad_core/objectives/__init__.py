@@ -14,7 +14,8 @@ grpo       advantage A
 dr_grpo    A without the division by the group's spread, responses' sums by a constant
 dapo       A, one mean over all tokens
 gspo       log rho is the mean over the response; A
-trrd       alpha * (log pi_theta - log pi_old) - (1 - alpha) * clamp(d); A
+trrd       alpha * (log pi_theta - log pi_old) - (1 - alpha) * clamp(d); A. With anchor: normalised
+           log pi_theta - alpha * log pi_old - (1 - alpha) * log pi_T + log Z
 kdrl       A; beta * 0.5 * d^2
 sdar       A; c * sigmoid(b * d) * d, the gate constant
 rlsd       A * ((1 - l) + l * clip(exp(sign(A) * d_old), 1 - eps, 1 + eps))

@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def log_z_of_top(old: Tensor, teacher: Tensor, alpha: float) -> Tensor:
-    """log Z_k at each place.
+def log_normaliser(old: Tensor, teacher: Tensor, alpha: float) -> Tensor:
+    """log Z at each place, from log-probs of all that can come there.
 
     Args:
-        old: log pi_old of the k tokens, [T, k].
-        teacher: log pi_T of the same, [T, k]; -inf where a place has fewer.
+        old: log pi_old of the n outcomes, [T, n], whose probabilities sum to 1: all tokens, or some and the
+            rest as one (`with_rest`).
+        teacher: log pi_T of the same, [T, n].
         alpha: share of the old policy, 0..1.
 
     Returns:
         [T], at most 0.
     """
+    return _mixed(old, teacher, alpha).logsumexp(dim=1).clamp(max=0.0)
+
+
+def with_rest(top: Tensor) -> Tensor:
+    """Log-probs of some tokens [T, k], and of all others together [T, k + 1]."""
     import torch
 
-    old, teacher = (torch.cat([each, log_rest(each)[:, None]], dim=1) for each in (old, teacher))
-    return _mixed(old, teacher, alpha).logsumexp(dim=1).clamp(max=0.0)
-
-
-def log_z_of_all(old: Tensor, teacher: Tensor, alpha: float) -> Tensor:
-    """log Z at each place from the log-probs of all tokens, [T, V] each."""
-    return _mixed(old, teacher, alpha).logsumexp(dim=1).clamp(max=0.0)
+    return torch.cat([top, log_rest(top)[:, None]], dim=1)
 
 
 def log_rest(top: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ class TokenBatch:
     under its name (``batch.teacher_logprobs``, ``batch.policy_versions``): a tensor [T], or [T, k] where
     there are k per token, or None where nobody made it: no teacher was asked, or not all of them tell it.
 
-    All other tensors are 1-D of length T; log-probs are natural logs of the untruncated, temperature-1
-    distribution. Gradients flow through ``policy_logprobs`` (and ``entropy``) alone.
+    All other tensors are 1-D of length T where nothing else is said; log-probs are natural logs of the
+    untruncated, temperature-1 distribution. Gradients flow through what is of pi_theta alone.
 
     Attributes:
         policy_logprobs: log pi_theta, float, with its gradient.
@@ -40,6 +40,11 @@ class TokenBatch:
         policy_end_logprobs: log of the probability that pi_theta gives to all end tokens together, with its
             gradient. It means something where ``is_end`` says so, and only there.
         old_end_logprobs: the same of pi_old.
+        policy_top_logprobs: log pi_theta of the tokens in ``top_token_ids``, [T, k], with its gradient; there
+            where they are, and then ``policy_end_logprobs`` means something everywhere.
+        top_is_end: bool [T, k], which of those tokens are end tokens; only where all end tokens are one
+            outcome.
+        log_z: what `Objective.log_z` said under pi_old, float32 [T], where the learner kept it.
         is_correct: bool, the token's response was right.
         group_has_correct: bool, some response of the token's group was right.
         entropy: entropy of pi_theta at the token, in nats, with its gradient.
@@ -58,6 +63,9 @@ class TokenBatch:
     is_end: Tensor | None
     policy_end_logprobs: Tensor | None
     old_end_logprobs: Tensor | None
+    policy_top_logprobs: Tensor | None
+    top_is_end: Tensor | None
+    log_z: Tensor | None
     is_correct: Tensor | None
     group_has_correct: Tensor | None
     entropy: Tensor | None
@@ -74,6 +82,9 @@ class TokenBatch:
         is_end: Tensor | None = None,
         policy_end_logprobs: Tensor | None = None,
         old_end_logprobs: Tensor | None = None,
+        policy_top_logprobs: Tensor | None = None,
+        top_is_end: Tensor | None = None,
+        log_z: Tensor | None = None,
         is_correct: Tensor | None = None,
         group_has_correct: Tensor | None = None,
         entropy: Tensor | None = None,
@@ -101,14 +112,17 @@ class TokenBatch:
             "is_end": is_end,
             "policy_end_logprobs": policy_end_logprobs,
             "old_end_logprobs": old_end_logprobs,
+            "policy_top_logprobs": policy_top_logprobs,
+            "top_is_end": top_is_end,
+            "log_z": log_z,
             "is_correct": is_correct,
             "group_has_correct": group_has_correct,
             "entropy": entropy,
         }
         for name, tensor in tensors.items():
             if tensor is not None:
-                per_token = name in values and values[name].per == "k per response token"
-                _check(name, tensor, policy_logprobs.shape, dimensions=2 if per_token else 1)
+                several = name in _SEVERAL or (name in values and values[name].has_several)
+                _check(name, tensor, policy_logprobs.shape, dimensions=2 if several else 1)
         vars(self).update(tensors)
 
     def __getattr__(self, name: str) -> Tensor | None:
@@ -118,7 +132,8 @@ class TokenBatch:
         )
 
 
-_WITH_GRADIENT = ("policy_logprobs", "policy_end_logprobs", "entropy")
+_WITH_GRADIENT = ("policy_logprobs", "policy_end_logprobs", "policy_top_logprobs", "entropy")
+_SEVERAL = ("policy_top_logprobs", "top_is_end")
 
 
 def _check(name: str, tensor: Tensor, tokens: Sequence[int], *, dimensions: int) -> None:

@@ -21,6 +21,7 @@ from rlad_core.sections.resume import OnResume
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from torch import Tensor
 
     from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
 
@@ -84,6 +85,11 @@ class Objective(Section):
         return False
 
     @property
+    def teacher_top_k(self) -> int:
+        """How many of its likeliest tokens a teacher tells for each place, ``TokenBatch.top_token_ids``."""
+        return 0
+
+    @property
     def without_teacher(self) -> str | None:
         """How to do without a teacher, for the error where there is none; completes "Write a teacher"."""
         return None
@@ -106,6 +112,17 @@ class Objective(Section):
     def token_weights(self, lengths: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
         """Weight of each token of each response of the *global* batch, float64 [N]; `aggregation_weights`."""
         return aggregation_weights(lengths, self.aggregation, self.fixed_length)
+
+    def log_z(self, batch: TokenBatch) -> Tensor | None:
+        """The log of a normaliser [T] that depends on pi_old alone; None: the objective has none.
+
+        Where a batch is trained on more than once, the learner asks before the first update and keeps it,
+        as ``TokenBatch.log_z``.
+
+        Args:
+            batch: whose policy is pi_old.
+        """
+        return None
 
     @abstractmethod
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:

@@ -6,6 +6,13 @@ A = the response's group-relative advantage, no additive term.
 Source: "Reinforcement-aware Knowledge Distillation for LLM Reasoning", arXiv 2602.22495, Eq. 3 (ratio), Eq. 4
 (objective, here without its reference KL), Appendix B (clamp, c = 1).
 
+The anchor pi_old^alpha * pi_T^(1 - alpha) sums to Z <= 1 over the vocabulary, so that where student and
+teacher disagree the ratio is 1/Z too large: with A > 0 it meets the upper clip sooner, with A < 0 the lower
+one later. With ``anchor: normalised`` (ours) the anchor is the distribution it is proportional to, ``log
+rho = log pi_theta - alpha * log pi_old - (1 - alpha) * log pi_T + log Z``. There is no clamp, with which
+the anchor would depend on pi_theta. Z is told from the teacher's ``top_k`` likeliest tokens, all others
+being one outcome (`rlad_core.objectives.anchor`, `rlad_core.objectives.outcomes`).
+
 What to know of it:
 
 - alpha = 1 is GRPO to the last bit, and the teacher isn't needed. (A sentence of the paper's section 4.1
@@ -20,16 +27,25 @@ What to know of it:
 
 Statistics beside the surrogate's: ``teacher_log_ratio``, the mean of log pi_theta - log pi_T as it enters
 the ratio (clamped), and ``teacher_log_ratio_clamped_share``, both over the tokens on which the teacher
-counts.
+counts; ``anchor_log_z``, the mean of log Z, where the anchor is normalised.
 """
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveFloat
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from rlad_core.objectives.anchor import log_normaliser
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
+from rlad_core.objectives.outcomes import outcomes_of_top
 from rlad_core.objectives.surrogate import ClippedSurrogate
 from rlad_core.objectives.teacher import MaskEndToken, teacher_term
+from rlad_core.sections.problems import Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class TRRD(ClippedSurrogate):
@@ -39,10 +55,28 @@ class TRRD(ClippedSurrogate):
     alpha: float = Field(
         default=0.5, ge=0, le=1, description="Share of the old policy in the anchor; 1 is GRPO."
     )
+    anchor: Literal["paper", "normalised"] = Field(
+        default="paper",
+        description="paper: pi_old^alpha pi_T^(1 - alpha) as it is; normalised: divided by its sum over the "
+        "vocabulary, which makes it a distribution.",
+    )
     teacher_clamp: PositiveFloat | None = Field(
-        default=1.0, description="Bound of |log pi_theta - log pi_T| before it is mixed; null for none."
+        default=1.0,
+        description="Bound of |log pi_theta - log pi_T| before it is mixed; null for none, as it always is "
+        "with anchor: normalised.",
+    )
+    top_k: PositiveInt = Field(
+        default=64, description="With anchor: normalised, likeliest tokens that the teacher tells apart."
     )
     mask_end_token: MaskEndToken = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unclamped(cls, given: Any) -> Any:
+        """Without a clamp where none was written and there can be none."""
+        if isinstance(given, dict) and given.get("anchor") == "normalised":
+            return {"teacher_clamp": None, **given}
+        return given
 
     @property
     def needs_teacher(self) -> bool:
@@ -50,9 +84,42 @@ class TRRD(ClippedSurrogate):
         return self.alpha < 1
 
     @property
+    def is_normalised(self) -> bool:
+        """Whether there is a Z that is not 1."""
+        return self.anchor == "normalised" and self.needs_teacher
+
+    @property
+    def teacher_top_k(self) -> int:
+        """See `Objective.teacher_top_k`."""
+        return self.top_k if self.is_normalised else 0
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Objective.problems`; a clamped anchor depends on the policy and has no normaliser."""
+        yield from super().problems()
+        if self.anchor == "normalised" and self.teacher_clamp is not None:
+            yield Problem(
+                "teacher_clamp",
+                self.teacher_clamp,
+                "with a clamp the anchor would depend on pi_theta and have no normaliser. Write null",
+            )
+        if self.anchor == "paper" and self.top_k != type(self).model_fields["top_k"].default:
+            yield Problem(
+                "top_k",
+                self.top_k,
+                "has no effect with anchor: paper. Write anchor: normalised, or leave it out",
+            )
+
+    @property
     def without_teacher(self) -> str:
         """See `Objective.without_teacher`."""
         return "or set alpha to 1, which is GRPO"
+
+    def log_z(self, batch: TokenBatch) -> Tensor | None:
+        """log Z_k [T], at most 0, see the module; None where the anchor is the paper's."""
+        if not self.is_normalised:
+            return None
+        outcomes = outcomes_of_top(batch, "trrd with anchor: normalised")
+        return log_normaliser(outcomes.policy.detach(), outcomes.teacher, self.alpha)
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
@@ -69,6 +136,10 @@ class TRRD(ClippedSurrogate):
         if self.teacher_clamp is not None:
             teacher_log_ratio = unclamped.clamp(-self.teacher_clamp, self.teacher_clamp)
         mixed = self.alpha * log_ratio + (1 - self.alpha) * teacher_log_ratio
+        told: dict[str, Statistic] = {}
+        if (normaliser := batch.log_z if batch.log_z is not None else self.log_z(batch)) is not None:
+            mixed = mixed + normaliser
+            told["anchor_log_z"] = Statistic.of(normaliser, counts)
         return self.surrogate(
             batch,
             torch.where(counts, mixed, log_ratio),
@@ -77,5 +148,6 @@ class TRRD(ClippedSurrogate):
                 "teacher_log_ratio": Statistic.of(teacher_log_ratio, counts),
                 "teacher_log_ratio_clamped_share": Statistic.of(teacher_log_ratio != unclamped, counts),
                 "kl_to_teacher": Statistic.of(unclamped, counts),
+                **told,
             },
         )

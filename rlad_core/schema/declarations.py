@@ -69,10 +69,22 @@ TOKEN_VALUES: Final = (
     TokenValue("entropy", pa.float32(), ENTROPY, per="response token", source="teacher", presence="asked"),
     # The k likeliest tokens at the place of a response token, likeliest first.
     TokenValue(
-        "top_token_ids", pa.int32(), TOKEN_ID, per="k per response token", source="teacher", presence="asked"
+        "top_token_ids",
+        pa.int32(),
+        TOKEN_ID,
+        per="k per response token",
+        source="teacher",
+        presence="asked",
+        trained_on=True,
     ),
     TokenValue(
-        "top_logprobs", pa.float32(), LOGPROB, per="k per response token", source="teacher", presence="asked"
+        "top_logprobs",
+        pa.float32(),
+        LOGPROB,
+        per="k per response token",
+        source="teacher",
+        presence="asked",
+        trained_on=True,
     ),
     # Of the m tokens that the caller named for the place of a response token.
     NAMED_IDS,
@@ -157,6 +169,7 @@ def schemas_of(values: Sequence[TokenValue]) -> dict[str, pa.Schema]:
             _field("advantage", pa.float32()),
             # A run without a teacher has none of them.
             *(field.with_nullable(True) for field in (*made_by("reference"), *made_by("teacher"))),
+            *(value.field(nullable=True) for value in values if value.trained_on),
         ),
     }
     return {name: declare(name, own, values) for name, own in fields.items()}
@@ -217,7 +230,8 @@ RESPONSES: Final = SCHEMAS["responses"]
 REWARDS: Final = SCHEMAS["rewards"]
 #: What the policy answered, one row per response.
 ROLLOUTS: Final = SCHEMAS["rollouts"]
-#: What the learner trains on. What the teacher tells is null in every row of a run without one.
+#: What the learner trains on. What the teacher tells is null in every row of a run without one, and what a
+#: teacher is asked for only where an objective wants it.
 EXPERIENCE: Final = SCHEMAS["experience"]
 
 LEARNER_VALUES: Final = tuple(

@@ -35,6 +35,7 @@ _BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
 _EXPERIENCE_BYTES = (
     40  # a token: its id, log-probs of policy and teacher, its version, as they are and assembled
 )
+_TOP_BYTES = 8  # a likely token's id and its log-prob
 _CHUNK = 1024  # tokens whose logits are held at once, see rlad_core.logprobs
 
 
@@ -221,8 +222,12 @@ def experience_need(config: RunConfig) -> Need:
     """Ray's object store: the experience of a step, if every response is as long as it may be."""
     rollout = config.rollout
     tokens = rollout.prompts_per_step * rollout.group_size * config.policy.max_length
+    told = rollout.prompts_per_step * rollout.group_size * rollout.max_response_length
+    parts = {"experience of a step": float(_EXPERIENCE_BYTES * tokens)}
+    if top_k := config.teacher_top_k:
+        parts["the teacher's likeliest tokens"] = float(2 * _TOP_BYTES * top_k * told)
     return Need(
-        "object store", "", 0, {"experience of a step": float(_EXPERIENCE_BYTES * tokens)},
+        "object store", "", 0, parts,
         field="cluster.object_store_gib",
         note=f"cluster.object_store_gib: {config.cluster.object_store_gib:g}",
     )  # fmt: skip

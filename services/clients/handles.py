@@ -59,7 +59,9 @@ class _OwnTeacher(Teacher):
     def __init__(self, section: OwnTeacher) -> None:
         self._section = section
 
-    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
+    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = (), top_k: int = 0) -> pa.Table:
+        if top_k:
+            raise ServiceError(f"the teacher {self._section.where} is not asked for its likeliest tokens")
         limit = asyncio.timeout(self._section.timeout_s)
         try:
             async with limit:

@@ -21,7 +21,7 @@ Who waits for whom:
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,8 @@ class ExperienceCollector:
                     )
                     if isinstance(settings, RemoteTeacher) and (way := through(settings.url)):
                         self._say(place, f"{settings.url} is asked{way}")
-                    compared = await teacher.probe(policy)
+                    asked = replace(policy, top_k=0 if place == REFERENCE else config.teacher_top_k)
+                    compared = await teacher.probe(asked)
                 elif isinstance(settings, ServeTeacher):
                     compared = compare_model(policy, resolve_model(settings.model))
                 for remark in compared.remarks:
@@ -326,4 +327,5 @@ class ExperienceCollector:
             judged,
             self._ends.asked_of(place, objective),
             self._teachers[REFERENCE] if objective.needs_reference else None,
+            objective.teacher_top_k,
         )

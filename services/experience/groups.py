@@ -27,7 +27,8 @@ class Group:
     Attributes:
         position: of its prompt in the run's stream of prompts.
         rollouts, rewards: ROLLOUTS and REWARDS, one row per response.
-        teacher_scores: TEACHER_SCORES of the same responses, or None where no teacher was asked.
+        teacher_scores: TEACHER_SCORES of the same responses, or TEACHER_DETAILS where the objective wants
+            more; None where no teacher was asked.
         reference_scores: the same of the frozen reference.
     """
 
@@ -80,6 +81,7 @@ class GroupWorker:
         judged: what becomes of the verifier's rewards.
         end_tokens: whose probability together the teacher is asked for; none: it is not.
         reference: the frozen policy that the objective holds on to; None where it does not.
+        top_k: how many of its likeliest tokens the teacher is asked for at each place.
     """
 
     def __init__(
@@ -89,12 +91,14 @@ class GroupWorker:
         judged: Judged = unchanged,
         end_tokens: Sequence[int] = (),
         reference: Teacher | None = None,
+        top_k: int = 0,
     ) -> None:
         self._responses = responses
         self._teacher = teacher
         self._end_tokens = end_tokens
         self._reference = reference
         self._judged = judged
+        self._top_k = top_k
 
     async def work(
         self, position: int, group: pa.Table, prompts: pa.Table, sampling: SamplingSettings, version: int
@@ -116,18 +120,18 @@ class GroupWorker:
             work.tokens = _tokens(rollouts)
         rewards, scores, reference = await asyncio.gather(
             self._responses.judge(rollouts, prompts),
-            self._score(self._teacher, rollouts, self._end_tokens),
-            self._score(self._reference, rollouts, ()),
+            self._score(self._teacher, rollouts, self._end_tokens, self._top_k),
+            self._score(self._reference, rollouts),
         )
         return Group(position, rollouts, self._judged(rewards, rollouts), scores, reference)
 
     async def _score(
-        self, scorer: Teacher | None, rollouts: pa.Table, end_tokens: Sequence[int]
+        self, scorer: Teacher | None, rollouts: pa.Table, end_tokens: Sequence[int] = (), top_k: int = 0
     ) -> pa.Table | None:
         if scorer is None:
             return None
         with span("teacher", items=len(rollouts), tokens=_tokens(rollouts)):
-            return await scorer.score(to_sequences(rollouts), end_tokens)
+            return await scorer.score(to_sequences(rollouts), end_tokens, top_k)
 
 
 def join_groups(

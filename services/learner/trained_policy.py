@@ -109,7 +109,7 @@ class TrainedPolicy:
             later = rows.after_first if learner.epochs_per_batch == 1 else rows.all
             tokens = int(rows.response_lengths[later].sum())
             with span("old_logprobs", items=len(later), tokens=tokens):
-                self._keep_old(rows, later)
+                self._keep_old(rows, later, objective)
         statistics: Statistics = {}
         stage_step = self._config.position(step).step
         set_learning_rate(self.optimizer, self.learning_rate(step))
@@ -202,13 +202,16 @@ class TrainedPolicy:
         return [members[batch] for batch in mine]
 
     @torch.no_grad()
-    def _keep_old(self, rows: TrainingRows, wanted: Indices) -> None:
-        """Note the log-probs of the wanted rows' responses under the policy as it is now."""
+    def _keep_old(self, rows: TrainingRows, wanted: Indices, objective: Objective) -> None:
+        """Note the log-probs of the wanted rows' responses under the policy as it is now, and what the
+        objective makes of them once for all updates.
+        """
         for members in self._micro_batches(rows, wanted):
             packed = (rows.pack(members) if members.size else filler()).to(self._device)
             logprobs, _ = self.module(packed)
             if members.size:
-                rows.keep_old(members, logprobs)
+                batch = rows.token_batch(members, packed, logprobs, None) if rows.has_top else None
+                rows.keep_old(members, logprobs, None if batch is None else objective.log_z(batch))
 
     def _agree_on_largest(self, number: int) -> int:
         shared = torch.tensor(number, device=self._device)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +42,8 @@ class TrainingRows:
         """Of a row's response; of rows that are trained on before any update, the policy is the old one."""
         self._old_end: dict[int, float] = {}
         """Of all end tokens together at the end of a row's response, likewise."""
+        self._old_log_z: dict[int, Tensor] = {}
+        """Of a row's response, where the objective has one."""
         self.needs_old_logprobs = "rollout_logprobs" in table.column_names
         self._advantages = self._correct = np.zeros(len(self.lengths))
         if self.needs_old_logprobs:
@@ -86,30 +90,56 @@ class TrainingRows:
         last: Indices = np.cumsum(self.response_lengths[rows]) - 1
         return last[self._stopped[rows]]
 
+    @property
+    def has_top(self) -> bool:
+        """Whether the teacher told its likeliest tokens, of which the policy's log-probs are wanted."""
+        return "top_token_ids" in self._values
+
     def pack(self, rows: Indices) -> PackedBatch:
-        """These rows as one stream; where end tokens are one outcome, all of them are asked for."""
+        """These rows as one stream. The teacher's likeliest tokens are asked for too, and where end tokens
+        are one outcome, all of them: with the former in the place of every response token, else at the ends.
+        """
         packed = self._pack(rows)
+        if self.has_top:
+            ids = self._of_tokens(self._values["top_token_ids"], rows).long()
+            if self._unites_end_tokens:
+                ids = torch.cat([ids, torch.tensor(self._end_tokens).expand(len(ids), -1)], dim=1)
+            return replace(packed, named_ids=ids)
         if not self._unites_end_tokens:
             return packed
         return packed.with_alternatives(self._ends(rows), self._end_tokens)
 
-    def keep_old(self, rows: Indices, logprobs: Tensor) -> None:
-        """Note log-probs of the policy before the first update of the batch.
+    def keep_old(self, rows: Indices, logprobs: Tensor, log_z: Tensor | None = None) -> None:
+        """Note what is known of the policy before the first update of the batch.
 
         Args:
             rows: that were packed.
             logprobs: of all that the packed batch asks for.
+            log_z: what the objective said of them.
         """
-        tokens = int(self.response_lengths[rows].sum())
-        parts = logprobs[:tokens].cpu().split(self.response_lengths[rows].tolist())
-        self.old_logprobs.update(zip(rows.tolist(), parts, strict=True))
-        if self._unites_end_tokens:
-            sums = self._outcome(logprobs[tokens:]).tolist()
+        lengths = self.response_lengths[rows].tolist()
+        told = self._told(rows, logprobs)
+        self.old_logprobs.update(zip(rows.tolist(), told.policy.cpu().split(lengths), strict=True))
+        if told.ends is not None:
+            sums = told.ends[torch.from_numpy(self._ends(rows)).to(told.ends.device)].tolist()
             self._old_end.update(zip(rows[self._stopped[rows]].tolist(), sums, strict=True))
+        if log_z is not None:
+            self._old_log_z.update(zip(rows.tolist(), log_z.cpu().split(lengths), strict=True))
 
-    def _outcome(self, alternatives: Tensor) -> Tensor:
-        """Log-probs of single end tokens, response by response -> those of all together, one a response."""
-        return alternatives.view(-1, len(self._end_tokens)).logsumexp(dim=1)
+    def _told(self, rows: Indices, logprobs: Tensor) -> _Told:
+        """Log-probs of all that `pack` asks for, by what they are of."""
+        together = len(self._end_tokens) if self._unites_end_tokens else 0
+        if self.has_top:
+            own, named = logprobs[:, 0], logprobs[:, 1:]
+            k = named.shape[1] - together
+            return _Told(own, named[:, k:].logsumexp(dim=1) if together else None, named[:, :k])
+        tokens = int(self.response_lengths[rows].sum())
+        own, alternatives = logprobs[:tokens], logprobs[tokens:]
+        if not together:
+            return _Told(own, None, None)
+        places = torch.from_numpy(self._ends(rows)).to(own.device)
+        sums = alternatives.view(-1, together).logsumexp(dim=1)
+        return _Told(own, torch.zeros_like(own).index_put((places,), sums), None)
 
     def _pack(self, rows: Indices) -> PackedBatch:
         return pack(
@@ -122,6 +152,11 @@ class TrainingRows:
             ]
         )
 
+    def _of_tokens(self, values: npt.NDArray[np.generic], rows: Indices) -> Tensor:
+        """Values of these rows' response tokens, [T] or [T, k], of all rows'."""
+        bounds = self._response_bounds
+        return torch.from_numpy(np.concatenate([values[bounds[row] : bounds[row + 1]] for row in rows]))
+
     def token_batch(
         self, rows: Indices, packed: PackedBatch, logprobs: Tensor, entropy: Tensor | None
     ) -> TokenBatch:
@@ -132,49 +167,58 @@ class TrainingRows:
         """
         device = logprobs.device
         tokens = packed.is_last.numel()
-        if self._unites_end_tokens:
-            logprobs, alternatives = logprobs[:tokens], logprobs[tokens:]
-            entropy = None if entropy is None else entropy[:tokens]
+        told = self._told(rows, logprobs)
+        entropy = None if entropy is None else entropy[:tokens]
 
         def per_token(values: npt.NDArray[np.generic], dtype: torch.dtype) -> Tensor:
             repeated = np.repeat(values[rows], self.response_lengths[rows])
             return torch.from_numpy(repeated).to(device, dtype)
 
-        def of_tokens(values: npt.NDArray[np.generic]) -> Tensor:
-            bounds = self._response_bounds
-            parts = [values[bounds[row] : bounds[row + 1]] for row in rows]
-            return torch.from_numpy(np.concatenate(parts)).to(device)
+        def kept(values: dict[int, Tensor]) -> Tensor:
+            return torch.cat([values[row] for row in rows.tolist()]).to(device)
 
-        if int(rows[0]) in self.old_logprobs:  # then all are: these rows are of one mini-batch
-            old = torch.cat([self.old_logprobs[row] for row in rows.tolist()]).to(device)
-        else:
-            old = logprobs.detach()
-        declared: dict[str, Tensor] = {name: of_tokens(values) for name, values in self._values.items()}
+        was_kept = int(rows[0]) in self.old_logprobs  # then all are: these rows are of one mini-batch
+        old = kept(self.old_logprobs) if was_kept else told.policy.detach()
+        declared: dict[str, Tensor] = {
+            name: self._of_tokens(values, rows).to(device) for name, values in self._values.items()
+        }
         rollout = declared.pop("rollout_logprobs", old)
-        policy_end = old_end = None
-        if self._unites_end_tokens:
+        old_end = None if told.ends is None else told.ends.detach()
+        if was_kept and old_end is not None:
             places = torch.from_numpy(self._ends(rows)).to(device)
-            sums = self._outcome(alternatives)
-            policy_end = torch.zeros_like(logprobs).index_put((places,), sums)
-            old_end = policy_end.detach()
-            if int(rows[0]) in self.old_logprobs:
-                kept = torch.tensor([self._old_end[row] for row in rows[self._stopped[rows]].tolist()])
-                old_end = torch.zeros_like(old_end).index_put((places,), kept.to(old_end))
+            sums = torch.tensor([self._old_end[row] for row in rows[self._stopped[rows]].tolist()])
+            old_end = torch.zeros_like(old_end).index_put((places,), sums.to(old_end))
+        top_is_end = None
+        if told.top is not None and told.ends is not None:
+            top_is_end = torch.isin(declared["top_token_ids"], torch.tensor(self._end_tokens, device=device))
         return TokenBatch(
-            policy_logprobs=logprobs,
+            policy_logprobs=told.policy,
             old_logprobs=old,
             rollout_logprobs=rollout,
             advantages=per_token(self._advantages, torch.float32),
             weights=per_token(self._plan.token_weights, torch.float32),
             is_last=packed.is_last,
             is_end=packed.is_last & per_token(self._stopped, torch.bool),
-            policy_end_logprobs=policy_end,
+            policy_end_logprobs=told.ends,
             old_end_logprobs=old_end,
+            policy_top_logprobs=told.top,
+            top_is_end=top_is_end,
+            log_z=kept(self._old_log_z) if int(rows[0]) in self._old_log_z else None,
             is_correct=per_token(self._correct, torch.bool),
             group_has_correct=per_token(self._plan.group_has_correct, torch.bool),
             entropy=entropy,
             **declared,
         )
+
+
+class _Told(NamedTuple):
+    """Log-probs of the response tokens [T]; of all end tokens together [T], and of the teacher's likeliest
+    tokens [T, k], where they were asked for.
+    """
+
+    policy: Tensor
+    ends: Tensor | None
+    top: Tensor | None
 
 
 def _declared_values(table: pa.Table, tokens: int) -> dict[str, npt.NDArray[np.generic]]:
@@ -187,7 +231,7 @@ def _declared_values(table: pa.Table, tokens: int) -> dict[str, npt.NDArray[np.g
     for value in LEARNER_VALUES:
         if value.name in table.column_names and not table.column(value.name).null_count:
             numbers, _ = flatten(table.column(value.name))
-            if value.per == "k per response token":
+            if value.has_several:
                 numbers = numbers.reshape(tokens, numbers.size // max(tokens, 1))
             found[value.name] = numbers
     return found

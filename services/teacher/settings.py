@@ -34,8 +34,9 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
         Args:
             timeout_s: longest wait for one call's scores.
         """
-        group_tokens = config.rollout.group_size * config.policy.max_length
-        usual = TeacherLimits()
+        usual, top_k = TeacherLimits(), config.teacher_top_k
+        # What is told of each token counts as tokens do.
+        group_tokens = config.rollout.group_size * config.policy.max_length * (1 + top_k + bool(top_k))
         shared = teacher.model_dump(include=set(TeacherEngine.model_fields))
         return cls(
             run=config.name,
@@ -44,6 +45,7 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
                 max_sequences_per_request=max(usual.max_sequences_per_request, config.rollout.group_size),
                 max_tokens_per_request=max(usual.max_tokens_per_request, group_tokens),
                 max_queued_tokens=max(usual.max_queued_tokens, config.slots * group_tokens),
+                max_top_k=max(usual.max_top_k, top_k),
                 timeout_s=timeout_s,
             ),
             **shared,

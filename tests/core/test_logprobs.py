@@ -64,6 +64,24 @@ def test_equals_log_softmax(chunk_size: int) -> None:
     torch.testing.assert_close(actual, expected)
 
 
+@pytest.mark.parametrize("chunk_size", CHUNKS)
+def test_several_targets_of_each_place(chunk_size: int) -> None:
+    hidden, weight, targets = inputs()
+    others = torch.stack([targets, targets.flip(0), torch.zeros_like(targets), targets], dim=1)
+    logprobs, entropy = token_logprobs(hidden, weight, others, chunk_size=chunk_size, with_entropy=True)
+    assert entropy is not None
+    whole = torch.log_softmax(hidden @ weight.T, dim=-1)
+    torch.testing.assert_close(logprobs, whole.gather(1, others))
+    upstream = torch.linspace(-1, 2, others.numel()).view(others.shape)
+    expected = torch.autograd.grad(
+        (upstream * whole.gather(1, others)).sum() - (whole.exp() * whole).sum(), (hidden, weight)
+    )
+    actual = torch.autograd.grad((upstream * logprobs).sum() + entropy.sum(), (hidden, weight))
+    torch.testing.assert_close(actual, expected)
+    alone, _ = token_logprobs(hidden, weight, targets, chunk_size=chunk_size)
+    assert torch.equal(logprobs[:, 0], alone)
+
+
 @pytest.mark.parametrize("with_entropy", [False, True])
 def test_gradient_of_logprobs_alone(with_entropy: bool) -> None:
     hidden, weight, targets = inputs()

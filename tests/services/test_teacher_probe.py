@@ -48,7 +48,7 @@ class Client:
     async def info(self) -> Any:
         return SimpleNamespace(max_model_len=10_000, dtype=self.dtype, details=["end_token_ids"])
 
-    async def score(self, sequences: pa.Table, end_token_ids: Any = ()) -> pa.Table:
+    async def score(self, sequences: pa.Table, end_token_ids: Any = (), top_k: int = 0) -> pa.Table:
         [length] = schema.lengths(sequences.column("response_token_ids")).tolist()
         return schema.build(
             schema.TEACHER_SCORES,

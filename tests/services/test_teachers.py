@@ -78,10 +78,50 @@ def test_every_way_gives_the_logprobs_of_a_plain_forward(
     assert plain.largest_difference(table, asyncio.run(body())) < TOLERANCE
 
 
-def run_probe(reached: Teacher, policy: str = STUDENT, max_length: int = 256) -> None:
+@pytest.mark.parametrize("kind", ["handle", "rest", "completions", "generate"])
+def test_every_way_tells_the_same_likeliest_tokens(
+    kind: str, ours: tuple[Any, str], stock_server: str
+) -> None:
+    policy = PolicyFacts(load_tokenizer(STUDENT), 256, top_k=5)
+
+    async def body() -> Any:
+        reached = reach(kind, ours, stock_server)
+        try:
+            await reached.compare(policy)
+            return await reached.score(policy.known_text(), top_k=5)
+        finally:
+            await reached.close()
+
+    told = asyncio.run(body())
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+    with torch.no_grad():
+        [logits] = model(torch.tensor([policy.chat_ids + policy.reply_ids])).logits
+    places = logits[len(policy.chat_ids) - 1 : -1]
+    # A stock server knows of no padding.
+    tokens = len(policy.tokenizer.get_vocab())
+    whole = places if kind in ("completions", "generate") else places[:, :tokens]
+    wanted = whole.log_softmax(-1)[:, :tokens].topk(5)
+    found = torch.tensor(told.column("top_logprobs")[0].as_py()).view(-1, 5)
+    torch.testing.assert_close(found, wanted.values, rtol=0, atol=TOLERANCE)
+    assert told.column("top_token_ids")[0].as_py() == wanted.indices.flatten().tolist()
+
+
+def test_more_likely_tokens_than_a_teacher_tells_stop_the_run(
+    ours: tuple[Any, str], stock_server: str
+) -> None:
+    for kind, says in (
+        ("handle", r"wants the teacher's 500 likeliest tokens .* it tells \d+\. Write top_k: \d+ or less"),
+        ("rest", r"it tells 128\. Write top_k: 128 or less"),
+        ("completions", r"max.* Start it with --max-logprobs 500, or write a smaller top_k"),
+    ):
+        with pytest.raises(MismatchError, match=says):
+            run_probe(reach(kind, ours, stock_server), top_k=500)
+
+
+def run_probe(reached: Teacher, policy: str = STUDENT, max_length: int = 256, top_k: int = 0) -> None:
     async def body() -> None:
         try:
-            await reached.probe(PolicyFacts(load_tokenizer(policy), max_length))
+            await reached.probe(PolicyFacts(load_tokenizer(policy), max_length, top_k=top_k))
         finally:
             await reached.close()
 

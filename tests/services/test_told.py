@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlad_core.client.errors import ServiceError
-from services.clients.teachers.told import logprobs_told
+from services.clients.teachers.told import likeliest_told, logprobs_told
 from services.learner.step_metrics import mismatch_told
 
 
@@ -39,3 +39,23 @@ def test_engine_and_learner_that_differ_are_told() -> None:
     said = mismatch_told({"mismatch": 3.98}, "bfloat16")
     assert said is not None
     assert "differ by 3.98 nats" in said
+
+
+def entry(rank: int, logprob: float) -> dict[str, float]:
+    return {"rank": rank, "logprob": logprob, "decoded_token": ""}
+
+
+def test_likely_tokens_come_in_the_order_of_their_ranks_without_what_is_no_token() -> None:
+    places = [
+        {"5": entry(9, -4.0), "3": entry(2, -1.5), "7": entry(1, -0.5), "2": entry(3, -2.0)},
+        {"200": entry(2, -1.0), "7": entry(3, -1.5), "3": entry(1, -0.25)},
+    ]
+    told = likeliest_told(places, 2, tokens=None, sequence_id="s", server="http://host")
+    assert told["top_token_ids"].tolist() == [[7, 3], [3, 200]]
+    assert told["top_logprobs"].tolist() == [[-0.5, -1.5], [-0.25, -1.0]]
+    with pytest.raises(
+        ServiceError, match=r"told 1 of the 2 likeliest tokens at token 1 .* no tokens do not"
+    ):
+        likeliest_told(places, 2, tokens=100, sequence_id="s", server="http://host")
+    with pytest.raises(ServiceError, match="did not tell the rank"):
+        likeliest_told([{"5": {"logprob": -1.0}}], 1, tokens=None, sequence_id="s", server="http://host")

@@ -30,10 +30,10 @@ class HandleTeacher(Teacher):
         self._model = model
         self._timeout_s = timeout_s
 
-    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
+    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = (), top_k: int = 0) -> pa.Table:
         """See `Teacher.score`."""
         what = f"the teacher's log-probs of {sequences.num_rows} sequences"
-        details = Details(end_token_ids=tuple(end_token_ids))
+        details = Details(top_k=top_k, end_token_ids=tuple(end_token_ids))
         scores: pa.Table = await call(
             self._handle.score, sequences, details, timeout_s=self._timeout_s, what=what
         )
@@ -42,4 +42,5 @@ class HandleTeacher(Teacher):
     async def compare(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.compare`."""
         compared = compare_model(policy, self._model)
-        return replace(compared, tells_end_tokens=self._tells_end_tokens)
+        tokens = len(policy.tokenizer.get_vocab())  # its limit is set to what the run asks for
+        return replace(compared, tells_end_tokens=self._tells_end_tokens, most_top_k=tokens)

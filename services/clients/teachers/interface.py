@@ -10,25 +10,27 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from services.clients.teachers.policy import Compared, PolicyFacts, check_scores
+from services.clients.teachers.policy import Compared, PolicyFacts, check_scores, compare_top_k
 
 
 class Teacher(ABC):
     """A teacher that can be asked."""
 
     @abstractmethod
-    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
+    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = (), top_k: int = 0) -> pa.Table:
         """Log-probs of the responses.
 
         Args:
             sequences: SEQUENCES, any number of rows.
             end_token_ids: tokens that count as one outcome; ``teacher_end_logprobs`` is told of them.
+            top_k: how many of its likeliest tokens are told for the place of each response token.
 
         Returns:
-            TEACHER_SCORES, the same ids in the same order.
+            TEACHER_SCORES, or TEACHER_DETAILS where `top_k` is asked for; the same ids in the same order.
 
         Raises:
-            rlad_core.client.errors.ServiceError: `end_token_ids` are asked of a teacher that cannot tell.
+            rlad_core.client.errors.ServiceError: `end_token_ids` or `top_k` are asked of a teacher that
+                cannot tell.
             rlad_core.client.errors.InvalidRequestError: a sequence cannot be scored; names it.
             TimeoutError: no answer within the teacher's limit.
         """
@@ -50,7 +52,8 @@ class Teacher(ABC):
             ServiceError, TimeoutError: the teacher does not answer.
         """
         compared = await self.compare(policy)
-        check_scores(await self.score(policy.known_text()), policy)
+        compare_top_k(policy.top_k, compared.most_top_k)
+        check_scores(await self.score(policy.known_text(), top_k=policy.top_k), policy)
         return compared
 
     async def close(self) -> None:  # noqa: B027 - most teachers hold nothing

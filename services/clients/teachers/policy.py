@@ -46,6 +46,7 @@ class PolicyFacts:
         end_tokens: that end its turn.
         chat: how it is asked.
         prompts: some that will be sent, as text.
+        top_k: how many of its likeliest tokens a teacher will be asked for at each place.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -53,6 +54,7 @@ class PolicyFacts:
     end_tokens: tuple[int, ...] = ()
     chat: ChatFormat = OWN
     prompts: tuple[str, ...] = ()
+    top_k: int = 0
 
     @property
     def info(self) -> TokenizerInfo:
@@ -107,11 +109,13 @@ class Compared:
         end_tokens: that end its turn; none: they cannot be known.
         tells_end_tokens: whether it can be asked for the probability of several end tokens together.
         remarks: what is different and may be, a sentence each.
+        most_top_k: how many of its likeliest tokens it tells at each place.
     """
 
     end_tokens: tuple[int, ...] = ()
     remarks: tuple[str, ...] = ()
     tells_end_tokens: bool = False
+    most_top_k: int = 0
 
 
 def check_scores(scores: pa.Table, policy: PolicyFacts) -> npt.NDArray[np.float32]:
@@ -174,6 +178,19 @@ def compare_lengths(wanted: int, taken: int) -> None:
         raise MismatchError(
             f"policy.max_length is {wanted} and the teacher takes {taken} tokens. Write at most {taken}, or "
             "start the teacher with a larger --max-model-len"
+        )
+
+
+def compare_top_k(wanted: int, most: int) -> None:
+    """It tells as many of its likeliest tokens as the objectives want.
+
+    Raises:
+        MismatchError: it does not.
+    """
+    if wanted > most:
+        raise MismatchError(
+            f"an objective wants the teacher's {wanted} likeliest tokens at each place, and it tells "
+            + (f"{most}. Write top_k: {most} or less" if most else "none. Take one of kind serve or http")
         )
 
 

@@ -17,6 +17,7 @@ from services.clients.teachers.policy import (
     compare_ids,
     compare_lengths,
     compare_tokenizers,
+    compare_top_k,
 )
 
 
@@ -30,21 +31,26 @@ class RestTeacher(Teacher):
     def __init__(self, client: AsyncTeacherClient) -> None:
         self.client = client
 
-    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
+    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = (), top_k: int = 0) -> pa.Table:
         """See `Teacher.score`."""
-        return await self.client.score(sequences, end_token_ids=end_token_ids)
+        return await self.client.score(sequences, end_token_ids=end_token_ids, top_k=top_k)
 
     async def compare(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.compare`."""
         compared = compare_tokenizers(policy.info, await self.client.tokenizer())
         info = await self.client.info()
         compare_lengths(policy.max_length, info.max_model_len)
-        return replace(compared, tells_end_tokens="end_token_ids" in info.details)
+        return replace(
+            compared,
+            tells_end_tokens="end_token_ids" in info.details,
+            most_top_k=min(info.limits.max_top_k, info.vocab_size) if "top_k" in info.details else 0,
+        )
 
     async def probe(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.probe`; the known text is scored as text too, which the service tokenizes."""
         compared = await self.compare(policy)
-        logprobs = check_scores(await self.score(policy.known_text()), policy)
+        compare_top_k(policy.top_k, compared.most_top_k)
+        logprobs = check_scores(await self.score(policy.known_text(), top_k=policy.top_k), policy)
         *prompts, (reply, _, reply_ids) = policy.known
         told = await self.client.score_texts([(text, REPLY) for _, text, _ in prompts])
         for (what, _, ids), each in zip(prompts, told, strict=True):

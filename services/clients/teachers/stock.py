@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlad_core import schema
+from rlad_core.client.details import Details, answer_schema
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import InvalidRequestError, ServiceError
 from rlad_core.client.parts import name_sequences
@@ -26,7 +27,7 @@ from services.clients.teachers.policy import (
     compare_lengths,
     shown,
 )
-from services.clients.teachers.told import logprobs_told
+from services.clients.teachers.told import likeliest_told, logprobs_told
 
 SEQUENCES_PER_REQUEST = 16
 _IDS_PER_REQUEST = 1000
@@ -53,8 +54,10 @@ class StockServerTeacher(Teacher):
         self.model = model
         self._api = api
         self._say = say
+        self._tokens: int | None = None
+        """Of the policy's tokenizer, once they were compared."""
 
-    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
+    async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = (), top_k: int = 0) -> pa.Table:
         """See `Teacher.score`; a stock server tells likely tokens and those of the prompt, no others."""
         if end_token_ids:
             raise ServiceError(
@@ -63,13 +66,15 @@ class StockServerTeacher(Teacher):
             )
         rows = sequences.select(["sequence_id", "prompt_token_ids", "response_token_ids"]).to_pylist()
         size = SEQUENCES_PER_REQUEST if self._api == "completions" else 1
-        told = await all_of(self._score(rows[start : start + size]) for start in range(0, len(rows), size))
+        told = await all_of(
+            self._score(rows[start : start + size], top_k) for start in range(0, len(rows), size)
+        )
+        values = schema.token_columns(
+            "teacher", [each for part in told for each in part], asked=Details(top_k=top_k).columns
+        )
         return schema.build(
-            schema.TEACHER_SCORES,
-            {
-                "sequence_id": sequences.column("sequence_id"),
-                "teacher_logprobs": [logprobs for part in told for logprobs in part],
-            },
+            answer_schema(Details(top_k=top_k)),
+            {"sequence_id": sequences.column("sequence_id"), **values},
             tokenizer_fingerprint=schema.fingerprint_of(sequences),
         )
 
@@ -90,7 +95,20 @@ class StockServerTeacher(Teacher):
                 "POST", "/tokenize", json=wanted, what=f"the token ids of a {what}"
             )
             compare_ids(what, ours, answer.json()["tokens"], policy.tokenizer)
-        return Compared()
+        self._tokens = max(policy.tokenizer.get_vocab().values()) + 1
+        if policy.top_k:
+            await self._compare_top_k(policy)
+        return Compared(most_top_k=policy.top_k)
+
+    async def _compare_top_k(self, policy: PolicyFacts) -> None:
+        """How many likely tokens it tells is a setting that it doesn't say; more are refused."""
+        try:
+            await self._told([policy.reply_ids], "its likeliest tokens", policy.top_k)
+        except InvalidRequestError as error:
+            raise MismatchError(
+                f"an objective wants its {policy.top_k} likeliest tokens at each place: {error}. Start it "
+                f"with --max-logprobs {policy.top_k}, or write a smaller top_k"
+            ) from error
 
     async def probe(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.probe`; what rows that are no tokens take is measured, and told."""
@@ -160,20 +178,34 @@ class StockServerTeacher(Teacher):
         )
         return bool(answer.json()["prompt"] == policy.tokenizer.decode(ids))
 
-    async def _score(self, rows: list[dict[str, Any]]) -> list[np.ndarray]:
+    async def _score(self, rows: list[dict[str, Any]], top_k: int) -> list[dict[str, np.ndarray]]:
         whole = [row["prompt_token_ids"] + row["response_token_ids"] for row in rows]
         told = await self._told(
-            whole, f"the log-probs of {name_sequences([row['sequence_id'] for row in rows])}"
+            whole, f"the log-probs of {name_sequences([row['sequence_id'] for row in rows])}", top_k
         )
-        return [self._logprobs(row, entries) for row, entries in zip(rows, told, strict=True)]
+        return [
+            {"teacher_logprobs": self._logprobs(row, entries)}
+            | (self._top(row, entries, top_k) if top_k else {})
+            for row, entries in zip(rows, told, strict=True)
+        ]
 
-    async def _told(self, prompts: list[list[int]], what: str) -> list[Any]:
+    def _top(self, row: dict[str, Any], entries: list[dict[str, Any]], top_k: int) -> dict[str, np.ndarray]:
+        """The likeliest tokens at each place; rows of its model that are no tokens are left out."""
+        return likeliest_told(
+            entries[-len(row["response_token_ids"]) :],
+            top_k,
+            tokens=self._tokens,
+            sequence_id=row["sequence_id"],
+            server=self.endpoint.url,
+        )
+
+    async def _told(self, prompts: list[list[int]], what: str, top_k: int = 0) -> list[Any]:
         """What the server says of each token of some prompts; of one where ``api`` is generate."""
         if self._api == "completions":
-            wanted: dict[str, Any] = {"prompt": prompts, "max_tokens": 1, "prompt_logprobs": 0}
+            wanted: dict[str, Any] = {"prompt": prompts, "max_tokens": 1, "prompt_logprobs": top_k}
             path = "/v1/completions"
         else:
-            sampling = {"max_tokens": 1, "prompt_logprobs": 0}
+            sampling = {"max_tokens": 1, "prompt_logprobs": top_k}
             wanted = {"token_ids": prompts[0], "sampling_params": sampling}
             path = "/inference/v1/generate"
         answer = await self.endpoint.request("POST", path, json={"model": self.model, **wanted}, what=what)

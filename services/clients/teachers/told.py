@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -39,6 +39,45 @@ def logprobs_told(values: Sequence[Any], sequence_id: str, server: str) -> npt.N
     raise ServiceError(
         f"{server} says {value!r:.40} of token {place} of the response of sequence {sequence_id!r}, {what}"
     )
+
+
+def likeliest_told(
+    places: Sequence[Mapping[str, Mapping[str, Any]]],
+    top_k: int,
+    *,
+    tokens: int | None,
+    sequence_id: str,
+    server: str,
+) -> dict[str, npt.NDArray[Any]]:
+    """The likeliest tokens at the places of a response.
+
+    Args:
+        places: token id -> what is told of it, of each place: those of rank 1..top_k, and the response's own.
+        tokens: ids from there on are no tokens, and left out; None: it isn't known.
+
+    Returns:
+        ``top_token_ids`` int32 [T, top_k] and ``top_logprobs`` float32 [T, top_k], likeliest first.
+
+    Raises:
+        ServiceError: fewer are told, or what is told of one is no log-prob.
+    """
+    ids = np.empty((len(places), top_k), dtype=np.int32)
+    logprobs = np.empty((len(places), top_k), dtype=np.float32)
+    for number, place in enumerate(places):
+        try:
+            told = sorted((each["rank"], int(token), each["logprob"]) for token, each in place.items())
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise ServiceError(f"{server} did not tell the rank of likely tokens") from error
+        found = [entry for entry in told if entry[0] <= top_k and (tokens is None or entry[1] < tokens)]
+        if len(found) < top_k:
+            raise ServiceError(
+                f"{server} told {len(found)} of the {top_k} likeliest tokens at token {number} of the "
+                f"response of sequence {sequence_id!r}; rows of its model that are no tokens do not count. "
+                "Take a teacher of kind serve or http, or a smaller top_k"
+            )
+        ids[number] = [token for _, token, _ in found[:top_k]]
+        logprobs[number] = logprobs_told([each for _, _, each in found[:top_k]], sequence_id, server)
+    return {"top_token_ids": ids, "top_logprobs": logprobs}
 
 
 def _is_number(value: Any) -> bool:

@@ -1,0 +1,105 @@
+"""TRRD with the anchor that is a distribution: by hand, with end tokens as one outcome, and its settings."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from token_batches import batch, gradient, tokens
+
+from rlad_core.objectives import TokenBatch
+from rlad_core.objectives.trrd import TRRD
+
+LN = math.log
+
+# One place: pi_old = (0.8, 0.1, 0.1), pi_T = (0.2, 0.4, 0.4), so that Z = 0.4 + 2 * 0.2 = 0.8 at alpha = 0.5.
+OLD, TEACHER = tokens(0.8, 0.1, 0.1).log(), tokens(0.2, 0.4, 0.4).log()
+
+
+def place(sampled: int, ids: list[int], **changes: Any) -> TokenBatch:
+    """The place with one token sampled and these told apart; pi_theta = pi_old."""
+    return batch(
+        OLD[[sampled]],
+        teacher_logprobs=TEACHER[[sampled]],
+        top_token_ids=torch.tensor([ids]),
+        top_logprobs=TEACHER[ids][None],
+        policy_top_logprobs=OLD[ids][None].clone().requires_grad_(),
+        **changes,
+    )
+
+
+def test_the_ratio_has_z_in_it_and_no_gradient_of_z() -> None:
+    objective = TRRD(anchor="normalised", top_k=2)
+    given = place(0, [1, 2])
+    # The rest is token 0 alone, so Z_k = Z. The plain ratio is sqrt(0.8 / 0.2) = 2; with Z 1.6, above 1.28.
+    output = objective(given, 0)
+    assert output.statistics["ratio"].mean == pytest.approx(1.6)
+    assert output.statistics["anchor_log_z"].mean == pytest.approx(LN(0.8))
+    assert gradient(objective, given) == [0.0]
+    # pi_old / anchor = 0.1 / (0.2 / 0.8), below 0.8: with A > 0 it is not clipped.
+    given = place(1, [1, 2])
+    assert objective(given, 0).loss.item() == pytest.approx(-0.4)
+    assert gradient(objective, given) == pytest.approx([-0.4])
+    told = given.policy_top_logprobs
+    assert told is not None
+    [of_top] = torch.autograd.grad(objective(given, 0).loss, told, allow_unused=True)
+    assert of_top is None
+
+
+def test_fewer_tokens_give_a_larger_z() -> None:
+    # Token 1 alone: sqrt(0.1 * 0.4) + sqrt(0.9 * 0.6).
+    z = 0.2 + math.sqrt(0.54)
+    output = TRRD(anchor="normalised", top_k=1)(place(1, [1]), 0)
+    assert output.statistics["anchor_log_z"].mean == pytest.approx(LN(z))
+    assert output.loss.item() == pytest.approx(-0.5 * z)
+
+
+def test_a_z_that_the_learner_kept_is_taken() -> None:
+    given = place(1, [1, 2], log_z=tokens(LN(0.5)))
+    assert TRRD(anchor="normalised")(given, 0).loss.item() == pytest.approx(-0.5 * 0.5)
+
+
+def test_end_tokens_that_are_one_outcome_are_one_in_z() -> None:
+    # The policy ends with token 1 (0.7) and the teacher with token 2 (0.7), both with 0.8 in all: as tokens
+    # they share little, as outcomes they agree and Z is 1.
+    old, teacher = tokens(0.2, 0.7, 0.1).log(), tokens(0.2, 0.1, 0.7).log()
+    ended = batch(
+        old[[1]],
+        teacher_logprobs=teacher[[1]],
+        is_end=torch.tensor([True]),
+        policy_end_logprobs=tokens(LN(0.8)),
+        old_end_logprobs=tokens(LN(0.8)),
+        teacher_end_logprobs=tokens(LN(0.8)),
+        top_token_ids=torch.tensor([[2, 0]]),
+        top_logprobs=teacher[[2, 0]][None],
+        policy_top_logprobs=old[[2, 0]][None],
+        top_is_end=torch.tensor([[True, False]]),
+    )
+    output = TRRD(anchor="normalised")(ended, 0)
+    assert output.statistics["anchor_log_z"].mean == pytest.approx(0, abs=1e-12)
+    assert output.loss.item() == pytest.approx(-1)
+
+
+def test_alpha_1_is_grpo_and_asks_nobody() -> None:
+    objective = TRRD(anchor="normalised", alpha=1.0)
+    assert (objective.teacher_top_k, objective.needs_teacher) == (0, False)
+    assert objective(batch(OLD[[0]]), 0).loss.item() == -1
+
+
+def test_settings() -> None:
+    objective = TRRD.model_validate({"kind": "trrd", "anchor": "normalised"})
+    assert (objective.teacher_clamp, objective.top_k, objective.teacher_top_k) == (None, 64, 64)
+    assert not list(objective.problems())
+    assert TRRD.model_validate(objective.model_dump()) == objective
+    plain = TRRD()
+    assert (plain.teacher_clamp, plain.teacher_top_k, plain.log_z(place(0, [1]))) == (1.0, 0, None)
+    [clamped] = TRRD(anchor="normalised", teacher_clamp=1.0).problems()
+    assert clamped.path == "teacher_clamp"
+    assert "Write null" in clamped.advice
+    [unused] = TRRD(top_k=8).problems()
+    assert unused.path == "top_k"
+
+
+def test_what_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match=r"anchor: normalised needs .* TokenBatch\.top_logprobs"):
+        TRRD(anchor="normalised")(batch(OLD[[0]], teacher_logprobs=TEACHER[[0]]), 0)
