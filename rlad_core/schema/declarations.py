@@ -122,11 +122,12 @@ def schemas_of(values: Sequence[TokenValue]) -> dict[str, pa.Schema]:
         SchemaError: a name is declared twice, or no required value says how many tokens a response has.
     """
 
-    def made_by(source: Source, *, asked: bool = False) -> list[pa.Field]:
+    def made_by(source: Source, *, asked: bool = False, trained_on: bool = False) -> list[pa.Field]:
         return [
             value.field(nullable=value.presence != "required")
             for value in values
-            if value.source == source and (asked or value.presence != "asked")
+            if value.source == source
+            and (asked or value.presence != "asked" or (trained_on and value.trained_on))
         ]
 
     rollout = (
@@ -168,8 +169,10 @@ def schemas_of(values: Sequence[TokenValue]) -> dict[str, pa.Schema]:
             *verdict,
             _field("advantage", pa.float32()),
             # A run without a teacher has none of them.
-            *(field.with_nullable(True) for field in (*made_by("reference"), *made_by("teacher"))),
-            *(value.field(nullable=True) for value in values if value.trained_on),
+            *(
+                field.with_nullable(True)
+                for field in (*made_by("reference"), *made_by("teacher", trained_on=True))
+            ),
         ),
     }
     return {name: declare(name, own, values) for name, own in fields.items()}

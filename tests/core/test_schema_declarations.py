@@ -30,7 +30,7 @@ COLUMNS = {
     "response_token_ids int32s, rollout_logprobs floats, policy_versions int32s, finish_reason str, "
     "response str, sequence_id str, task str, subset str, reward float, reward_parts parts, correct bool, "
     "verdict str, advantage float, reference_logprobs floats?, teacher_logprobs floats?, "
-    "teacher_end_logprobs floats?",
+    "teacher_end_logprobs floats?, top_token_ids int32s?, top_logprobs floats?",
 }
 SHORT = {
     "string": "str",
@@ -59,6 +59,8 @@ def test_what_the_learner_gets() -> None:
         "reference_logprobs",
         "teacher_logprobs",
         "teacher_end_logprobs",
+        "top_token_ids",
+        "top_logprobs",
     ]
 
 
@@ -75,6 +77,10 @@ def test_a_further_value_is_where_its_source_says() -> None:
     }
     asked = TokenValue("gap", pa.int32(), FINITE, "k per response token", "teacher", "asked")
     assert added(asked) == {"teacher_details": COLUMNS["teacher_details"] + ", gap int32s?"}
+    trained = TokenValue("gap", pa.int32(), FINITE, "k per response token", "teacher", "asked", True)
+    assert added(trained) == {
+        name: COLUMNS[name] + ", gap int32s?" for name in ("teacher_details", "experience")
+    }
     needed = TokenValue("rollout_rank", pa.int32(), FINITE, "response token", "rollout", "required")
     place = "policy_versions int32s, "
     assert added(needed) == {
