@@ -59,16 +59,13 @@ class RecordedStep:
         """Whether the responses were sampled from a policy, with all that is known of them."""
         return "rollout_logprobs" in self.table.column_names
 
-    @property
-    def _top_k(self) -> int:
-        """How many of the teacher's likeliest tokens are told for each place."""
-        if not self.has_rollouts or self.table.column("top_token_ids").null_count:
+    def _per_token(self, column: str) -> int:
+        """How many values a column has for each response token."""
+        if column not in self.table.column_names or self.table.column(column).null_count:
             return 0
         first = self.table.slice(0, 1)
-        told, tokens = (
-            schema.lengths(first.column(name))[0] for name in ("top_token_ids", "response_token_ids")
-        )
-        return int(told) // int(tokens)
+        told = schema.lengths(first.column(column))[0]
+        return int(told) // int(schema.lengths(first.column("response_token_ids"))[0])
 
     def check(self, objective: Objective) -> None:
         """Whether this objective can be computed from what was recorded.
@@ -87,11 +84,15 @@ class RecordedStep:
                 f"the objective {objective.label} needs teacher_logprobs, which {self.file} lacks: no "
                 "teacher was asked in that step"
             )
-        if len(self.table) and (k := objective.teacher_top_k) and (told := self._top_k) != k:
-            raise RecordedError(
-                f"the objective {objective.label} needs the teacher's {k} likeliest tokens, and "
-                f"{self.file} has {told or 'none'}. " + (f"Write top_k: {told}" if told else "Record again")
-            )
+        for column, k in (
+            ("top_token_ids", objective.teacher_top_k),
+            ("rollout_top_token_ids", objective.policy_top_k),
+        ):
+            if k and len(self.table) and (told := self._per_token(column)) != k:
+                raise RecordedError(
+                    f"the objective {objective.label} needs {k} {column} of each token, and {self.file} has "
+                    f"{told or 'none'}. " + (f"Write top_k: {told}" if told else "Record again")
+                )
         if objective.needs_reference and self.table.column("reference_logprobs").null_count:
             raise RecordedError(
                 f"the objective {objective.label} needs reference_logprobs, which {self.file} lacks: no "

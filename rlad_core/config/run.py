@@ -86,6 +86,11 @@ class RunConfig(EvaluationRecipe):
         return max(stage.objective.teacher_top_k for stage in self.stages)
 
     @property
+    def policy_top_k(self) -> int:
+        """The most of the policy's likely tokens that any stage asks the teacher about at each place."""
+        return max(stage.objective.policy_top_k for stage in self.stages)
+
+    @property
     def demonstrates(self) -> bool:
         """Whether any stage trains on the teacher's own responses."""
         return any(stage.objective.responses_of == "teacher" for stage in self.stages)

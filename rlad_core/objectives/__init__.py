@@ -25,6 +25,7 @@ grpd       A * max(0, sign(A) * d_old)
 top_d      log(a * exp(d_old) + 1 - a)
 sg_opd     d_old, more of it where its sign is v, less where not
 power_opd  (exp(a * d_old) - 1) / a
+gkd        (no ratio: a KL or Jensen-Shannon's of both distributions over likely tokens)
 sft        (no ratio: cross-entropy)
 =========  ================================================================================================
 """

@@ -12,7 +12,7 @@ forward_kl   KL(P || Q) = sum P (log P - log Q): covers all of them
 js           KL(P || M) / 2 + KL(Q || M) / 2 with M = (P + Q) / 2: bounded by log 2
 ===========  =====================================================================================
 
-The outcomes are k tokens and all others as one (`rlad_core.objectives.outcomes`), so that each is a divergence
+The outcomes are k tokens and all others as one (`rlad_core.objectives.outcomes`): each is a divergence
 of two distributions, at most that of the whole ones. ``top_of`` says whose likeliest tokens the k are: the
 teacher's, or those that the policy itself held likeliest when it sampled the response. The rollout engine
 names the latter and the teacher is asked for their log-probs; pi_theta of them is the learner's own, so that
@@ -21,20 +21,21 @@ an engine that rounds, or an older policy, chooses at most other tokens to tell 
 Source: "On-policy Distillation of Language Models", arXiv 2306.13649 (divergences on the policy's own
 samples, without a gradient through the sampling); the k tokens with the rest as one outcome are ours.
 
-Statistics, over the tokens on which the teacher counts: ``divergence``, ``told_share`` (of the policy's
-probability that is on outcomes told apart), ``kl_to_teacher`` (as elsewhere, of the sampled tokens), and
+Statistics, over the tokens on which the teacher counts: ``divergence``, ``told_share`` (how much of the
+policy's probability is on outcomes told apart), ``kl_to_teacher`` (as elsewhere, of the sampled tokens), and
 ``entropy`` where the batch has it.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.objective import Objective
-from rlad_core.objectives.outcomes import Outcomes, outcomes_of_named, outcomes_of_top
+from rlad_core.objectives.outcomes import outcomes_of_top, whole
 from rlad_core.objectives.teacher import MaskEndToken, teacher_term
 
 if TYPE_CHECKING:
@@ -74,32 +75,28 @@ class GKD(Objective):
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
         term = teacher_term(batch, mask_end_token=self.mask_end_token, method="gkd")
-        made = outcomes_of_top if self.top_of == "teacher" else outcomes_of_named
-        outcomes = made(batch, "gkd")
-        found = self._divergence(outcomes).masked_fill(~term.counts, 0.0)
+        outcomes = outcomes_of_top(batch, "gkd")
+        policy, teacher = whole(outcomes.policy), whole(outcomes.teacher)
+        found = self._divergence(policy, teacher).masked_fill(~term.counts, 0.0)
         told = {
             "divergence": Statistic.of(found, term.counts),
-            "told_share": Statistic.of(1 - outcomes.policy[:, -1].exp(), term.counts),
+            "told_share": Statistic.of(1 - policy[:, -1].exp(), term.counts),
             "kl_to_teacher": Statistic.of(term.policy - term.teacher, term.counts),
         }
         if batch.entropy is not None:
             told["entropy"] = Statistic.of(batch.entropy)
         return ObjectiveOutput((found * batch.weights).sum(), told)
 
-    def _divergence(self, outcomes: Outcomes) -> Tensor:
-        """Of each place [T], at least 0 but for rounding."""
+    def _divergence(self, policy: Tensor, teacher: Tensor) -> Tensor:
+        """Of each place [T], from log-probs [T, n]."""
         import torch
 
-        policy, teacher = outcomes.bounded()
         if self.divergence == "reverse_kl":
             return _kl(policy, teacher)
         if self.divergence == "forward_kl":
             return _kl(teacher, policy)
-        middle = torch.logaddexp(policy, teacher) - LOG_2
+        middle = torch.logaddexp(policy, teacher) - math.log(2)
         return 0.5 * (_kl(teacher, middle) + _kl(policy, middle))
-
-
-LOG_2 = 0.6931471805599453
 
 
 def _kl(first: Tensor, second: Tensor) -> Tensor:

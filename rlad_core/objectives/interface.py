@@ -40,8 +40,9 @@ class TokenBatch:
         policy_end_logprobs: log of the probability that pi_theta gives to all end tokens together, with its
             gradient. It means something where ``is_end`` says so, and only there.
         old_end_logprobs: the same of pi_old.
-        policy_top_logprobs: log pi_theta of the tokens in ``top_token_ids``, [T, k], with its gradient; there
-            where they are, and then ``policy_end_logprobs`` means something everywhere.
+        policy_top_logprobs: log pi_theta of the tokens in ``top_token_ids``, or else in
+            ``rollout_top_token_ids``, [T, k], with its gradient; there where they are, and then
+            ``policy_end_logprobs`` means something everywhere.
         top_is_end: bool [T, k], which of those tokens are end tokens; only where all end tokens are one
             outcome.
         log_z: what `Objective.log_z` said under pi_old, float32 [T], where the learner kept it.

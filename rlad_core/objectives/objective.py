@@ -90,6 +90,13 @@ class Objective(Section):
         return 0
 
     @property
+    def policy_top_k(self) -> int:
+        """How many of the policy's likeliest tokens a teacher is asked about at each place,
+        ``TokenBatch.rollout_top_token_ids``.
+        """
+        return 0
+
+    @property
     def without_teacher(self) -> str | None:
         """How to do without a teacher, for the error where there is none; completes "Write a teacher"."""
         return None

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from rlad_core.objectives.anchor import log_normaliser
+from rlad_core.objectives.anchor import log_normaliser, with_rest
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.outcomes import outcomes_of_top
 from rlad_core.objectives.surrogate import ClippedSurrogate
@@ -119,7 +119,7 @@ class TRRD(ClippedSurrogate):
         if not self.is_normalised:
             return None
         outcomes = outcomes_of_top(batch, "trrd with anchor: normalised")
-        return log_normaliser(outcomes.policy.detach(), outcomes.teacher, self.alpha)
+        return log_normaliser(with_rest(outcomes.policy.detach()), with_rest(outcomes.teacher), self.alpha)
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""

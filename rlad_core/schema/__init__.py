@@ -30,6 +30,7 @@ from rlad_core.schema.declarations import (
     PROMPTS,
     RESPONSES,
     REWARDS,
+    ROLLOUT_DETAILS,
     ROLLOUTS,
     SCHEMAS,
     SEQUENCES,
@@ -38,7 +39,7 @@ from rlad_core.schema.declarations import (
     TOKEN_VALUES,
 )
 from rlad_core.schema.errors import SchemaError
-from rlad_core.schema.joining import join_experience, to_responses, to_sequences
+from rlad_core.schema.joining import join_experience, to_named_sequences, to_responses, to_sequences
 from rlad_core.schema.labels import (
     VERSION,
     fingerprint_of,
@@ -60,6 +61,7 @@ __all__ = [
     "RESPONSES",
     "REWARDS",
     "ROLLOUTS",
+    "ROLLOUT_DETAILS",
     "SCHEMAS",
     "SEQUENCES",
     "TEACHER_DETAILS",
@@ -82,6 +84,7 @@ __all__ = [
     "take_rows",
     "text_fingerprint",
     "to_ipc",
+    "to_named_sequences",
     "to_parquet",
     "to_responses",
     "to_sequences",

@@ -57,6 +57,17 @@ TOKEN_VALUES: Final = (
         source="rollout",
         presence="required",
     ),
+    # The k likeliest tokens to the policy at the place of a response token, likeliest first, about which a
+    # teacher is then asked.
+    TokenValue(
+        "rollout_top_token_ids",
+        pa.int32(),
+        TOKEN_ID,
+        per="k per response token",
+        source="rollout",
+        presence="asked",
+        trained_on=True,
+    ),
     # Of a frozen reference policy, which is asked as a teacher is.
     TokenValue("reference_logprobs", pa.float32(), LOGPROB, per="response token", source="reference"),
     TokenValue(
@@ -95,6 +106,7 @@ TOKEN_VALUES: Final = (
         per="m per response token",
         source="teacher",
         presence="asked",
+        trained_on=True,
     ),
     # After the final norm, of the token before: what the head makes the distribution of. d is the model's
     # hidden size. Arrow has no bfloat16; its bits are told.
@@ -130,15 +142,17 @@ def schemas_of(values: Sequence[TokenValue]) -> dict[str, pa.Schema]:
             and (asked or value.presence != "asked" or (trained_on and value.trained_on))
         ]
 
-    rollout = (
-        _text("group_id"),
-        _field("sample_index", pa.int32()),
-        _text("prompt_id"),
-        PROMPT_IDS.field(),
-        *made_by("rollout"),
-        _text("finish_reason"),
-        _text("response"),
-    )
+    def rollouts(*, asked: bool = False, trained_on: bool = False) -> tuple[pa.Field, ...]:
+        return (
+            _text("group_id"),
+            _field("sample_index", pa.int32()),
+            _text("prompt_id"),
+            PROMPT_IDS.field(),
+            *made_by("rollout", asked=asked, trained_on=trained_on),
+            _text("finish_reason"),
+            _text("response"),
+        )
+
     verdict = (
         _field("reward", pa.float32()),
         _field("reward_parts", pa.map_(pa.string(), pa.field("value", pa.float32(), nullable=False))),
@@ -162,9 +176,10 @@ def schemas_of(values: Sequence[TokenValue]) -> dict[str, pa.Schema]:
         "teacher_details": (_text("sequence_id"), *made_by("teacher", asked=True)),
         "responses": tuple(map(_text, ("sequence_id", "task", "response", "gold"))),
         "rewards": (_text("sequence_id"), *verdict),
-        "rollouts": rollout,
+        "rollouts": rollouts(),
+        "rollout_details": rollouts(asked=True),
         "experience": (
-            *rollout,
+            *rollouts(trained_on=True),
             *map(_text, ("sequence_id", "task", "subset")),
             *verdict,
             _field("advantage", pa.float32()),
@@ -233,6 +248,8 @@ RESPONSES: Final = SCHEMAS["responses"]
 REWARDS: Final = SCHEMAS["rewards"]
 #: What the policy answered, one row per response.
 ROLLOUTS: Final = SCHEMAS["rollouts"]
+#: The same for who asked for more.
+ROLLOUT_DETAILS: Final = SCHEMAS["rollout_details"]
 #: What the learner trains on. What the teacher tells is null in every row of a run without one, and what a
 #: teacher is asked for only where an objective wants it.
 EXPERIENCE: Final = SCHEMAS["experience"]

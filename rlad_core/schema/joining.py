@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from rlad_core.schema.building import label
 from rlad_core.schema.columns import single_chunk
-from rlad_core.schema.declarations import EXPERIENCE, RESPONSES, SEQUENCES, made_by
+from rlad_core.schema.declarations import EXPERIENCE, NAMED_SEQUENCES, RESPONSES, SEQUENCES, made_by
 from rlad_core.schema.errors import SchemaError
 from rlad_core.schema.labels import fingerprint_of
 from rlad_core.schema.taking import take_rows
@@ -23,6 +23,16 @@ def to_sequences(rollouts: pa.Table) -> pa.Table:
         "response_token_ids": rollouts.column("response_token_ids"),
     }
     return label(pa.table(columns), SEQUENCES, tokenizer_fingerprint=fingerprint_of(rollouts))
+
+
+def to_named_sequences(rollouts: pa.Table) -> pa.Table:
+    """NAMED_SEQUENCES for a teacher, that names the tokens that the policy held likeliest at each place.
+
+    Args:
+        rollouts: ROLLOUT_DETAILS that tell them.
+    """
+    named = to_sequences(rollouts).append_column("named_token_ids", rollouts.column("rollout_top_token_ids"))
+    return label(named, NAMED_SEQUENCES, tokenizer_fingerprint=fingerprint_of(rollouts))
 
 
 def to_responses(rollouts: pa.Table, prompts: pa.Table) -> pa.Table:
@@ -59,7 +69,7 @@ def join_experience(
     """EXPERIENCE, one row per rollout, in the rollouts' order.
 
     Args:
-        rollouts: ROLLOUTS; their order is the result's.
+        rollouts: ROLLOUTS or ROLLOUT_DETAILS; their order is the result's.
         prompts: PROMPTS with every prompt of `rollouts`; it may hold more.
         rewards: REWARDS of exactly these sequences, in any order.
         advantages: sequence_id -> advantage, of exactly these sequences.
@@ -83,7 +93,9 @@ def join_experience(
             "advantage": pa.array([float(a) for a in advantages.values()], pa.float32()),
         }
     )
-    columns = {name: rollouts.column(name) for name in rollouts.column_names}
+    untold = [value for value in made_by("rollout") if value.trained_on]
+    columns = {value.name: pa.nulls(len(ids), value.column_type) for value in untold}
+    columns |= {name: rollouts.column(name) for name in rollouts.column_names}
     columns |= {name: matched_prompts.column(name) for name in ("task", "subset")}
     columns |= {name: matched_rewards.column(name) for name in rewards.column_names}
     columns["advantage"] = _take(given, "sequence_id", ids, "advantages", exact=True).column("advantage")

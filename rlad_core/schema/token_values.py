@@ -71,12 +71,12 @@ class TokenValue:
         source: who makes it: the stream of prompts, the policy's engine (`services.rollout.engine`), the
             teacher's (`services.teacher.scoring`) or who asks it.
         presence: "required" is in every row. "optional" may be left out by an engine that cannot tell it, and
-            is then null in all rows of a table. "asked" is made by a teacher for who asks for it, and goes
-            with TEACHER_DETAILS alone.
+            is then null in all rows of a table. "asked" is made by an engine for who asks for it, and goes
+            with TEACHER_DETAILS or ROLLOUT_DETAILS alone.
         trained_on: what is "asked" goes on into EXPERIENCE, where an objective wants it asked.
 
     Raises:
-        ValueError: the type is of no number, "asked" of another than the teacher, or `trained_on` of what is
+        ValueError: the type is of no number, "asked" of what no engine makes, or `trained_on` of what is
             not "asked", since the learner gets all else anyway.
     """
 
@@ -91,8 +91,8 @@ class TokenValue:
     def __post_init__(self) -> None:
         if not (pa.types.is_integer(self.type) or pa.types.is_floating(self.type)):
             raise ValueError(f"{self.name} is declared as {self.type}; write the type of one number")
-        if self.presence == "asked" and self.source != "teacher":
-            raise ValueError(f"{self.name} is declared as made when asked for; only a teacher can be asked")
+        if self.presence == "asked" and self.source not in ("teacher", "rollout"):
+            raise ValueError(f"{self.name} is declared as made when asked for; only an engine can be asked")
         if self.trained_on and self.presence != "asked":
             raise ValueError(f"{self.name} is declared as trained_on, which all that is not asked is anyway")
 

@@ -224,8 +224,8 @@ def experience_need(config: RunConfig) -> Need:
     tokens = rollout.prompts_per_step * rollout.group_size * config.policy.max_length
     told = rollout.prompts_per_step * rollout.group_size * rollout.max_response_length
     parts = {"experience of a step": float(_EXPERIENCE_BYTES * tokens)}
-    if top_k := config.teacher_top_k:
-        parts["the teacher's likeliest tokens"] = float(2 * _TOP_BYTES * top_k * told)
+    if top_k := max(config.teacher_top_k, config.policy_top_k):
+        parts["likely tokens"] = float(2 * _TOP_BYTES * top_k * told)
     return Need(
         "object store", "", 0, parts,
         field="cluster.object_store_gib",

@@ -10,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 
 from rlad_core import schema
 from rlad_core.client import AsyncTeacherClient, Endpoint, ServiceError
+from rlad_core.client.details import names_tokens
 from rlad_core.client.endpoint import token_from
 from rlad_core.config import (
     HttpTeacher,
@@ -60,8 +61,10 @@ class _OwnTeacher(Teacher):
         self._section = section
 
     async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = (), top_k: int = 0) -> pa.Table:
-        if top_k:
-            raise ServiceError(f"the teacher {self._section.where} is not asked for its likeliest tokens")
+        if top_k or names_tokens(sequences):
+            raise ServiceError(
+                f"the teacher {self._section.where} is asked about the response's tokens alone"
+            )
         limit = asyncio.timeout(self._section.timeout_s)
         try:
             async with limit:
@@ -106,7 +109,7 @@ def reach_teacher(
             handle,
             resolve_model(settings.model),
             timeout_s=settings.timeout_s,
-            tells_end_tokens=settings.engine == "torch",
+            tells_all=settings.engine == "torch",
         )
     reach = {
         "token": token,

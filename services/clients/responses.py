@@ -35,12 +35,15 @@ class Responses:
         self._verifier = verifier
         self._timeout_s = timeout_s
 
-    async def sample(self, groups: pa.Table, sampling: SamplingSettings, version: int) -> pa.Table:
-        """ROLLOUTS of these groups.
+    async def sample(
+        self, groups: pa.Table, sampling: SamplingSettings, version: int, top_tokens: int = 0
+    ) -> pa.Table:
+        """ROLLOUTS of these groups; ROLLOUT_DETAILS with ``top_tokens``.
 
         Args:
             groups: with the columns group_id, prompt_id, prompt_token_ids.
             version: oldest policy version that may sample.
+            top_tokens: also tell so many of the likeliest tokens at each place.
 
         Raises:
             TimeoutError: the service did not answer.
@@ -52,6 +55,7 @@ class Responses:
             wanted,
             sampling,
             min_version=version,
+            top_tokens=top_tokens,
             timeout_s=self._timeout_s,
             what="rollouts",
             also=self._also,

@@ -142,6 +142,7 @@ class ExperienceCollector:
             config.policy.chat,
             self._some_prompts,
         )
+        asked = replace(policy, top_k=config.teacher_top_k, named=config.policy_top_k)
         for place, settings in config.scorers.items():
             try:
                 compared = Compared()
@@ -152,8 +153,7 @@ class ExperienceCollector:
                     )
                     if isinstance(settings, RemoteTeacher) and (way := through(settings.url)):
                         self._say(place, f"{settings.url} is asked{way}")
-                    asked = replace(policy, top_k=0 if place == REFERENCE else config.teacher_top_k)
-                    compared = await teacher.probe(asked)
+                    compared = await teacher.probe(policy if place == REFERENCE else asked)
                 elif isinstance(settings, ServeTeacher):
                     compared = compare_model(policy, resolve_model(settings.model))
                 for remark in compared.remarks:
@@ -328,4 +328,5 @@ class ExperienceCollector:
             self._ends.asked_of(place, objective),
             self._teachers[REFERENCE] if objective.needs_reference else None,
             objective.teacher_top_k,
+            objective.policy_top_k,
         )

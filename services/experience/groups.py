@@ -13,7 +13,7 @@ from rlad_core import schema
 from rlad_core.advantage import group_relative_advantages
 from rlad_core.config import RunConfig
 from rlad_core.overlong import is_cut_off, penalised
-from rlad_core.schema import flatten, lengths, to_sequences
+from rlad_core.schema import flatten, lengths, to_named_sequences, to_sequences
 from services.base.telemetry import span
 from services.clients.responses import Responses
 from services.clients.teachers import Teacher
@@ -82,6 +82,7 @@ class GroupWorker:
         end_tokens: whose probability together the teacher is asked for; none: it is not.
         reference: the frozen policy that the objective holds on to; None where it does not.
         top_k: how many of its likeliest tokens the teacher is asked for at each place.
+        policy_top_k: about how many of the policy's likeliest ones it is asked.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class GroupWorker:
         end_tokens: Sequence[int] = (),
         reference: Teacher | None = None,
         top_k: int = 0,
+        policy_top_k: int = 0,
     ) -> None:
         self._responses = responses
         self._teacher = teacher
@@ -99,6 +101,7 @@ class GroupWorker:
         self._reference = reference
         self._judged = judged
         self._top_k = top_k
+        self._policy_top_k = policy_top_k
 
     async def work(
         self, position: int, group: pa.Table, prompts: pa.Table, sampling: SamplingSettings, version: int
@@ -115,23 +118,25 @@ class GroupWorker:
             TimeoutError: naming the service that did not answer.
         """
         with span("rollout") as work:
-            rollouts = await self._responses.sample(group, sampling, version)
+            rollouts = await self._responses.sample(group, sampling, version, self._policy_top_k)
             work.items = len(rollouts)
             work.tokens = _tokens(rollouts)
+        sequences = to_sequences(rollouts)
+        asked = to_named_sequences(rollouts) if self._policy_top_k else sequences
         rewards, scores, reference = await asyncio.gather(
             self._responses.judge(rollouts, prompts),
-            self._score(self._teacher, rollouts, self._end_tokens, self._top_k),
-            self._score(self._reference, rollouts),
+            self._score(self._teacher, asked, self._end_tokens, self._top_k),
+            self._score(self._reference, sequences),
         )
         return Group(position, rollouts, self._judged(rewards, rollouts), scores, reference)
 
     async def _score(
-        self, scorer: Teacher | None, rollouts: pa.Table, end_tokens: Sequence[int] = (), top_k: int = 0
+        self, scorer: Teacher | None, sequences: pa.Table, end_tokens: Sequence[int] = (), top_k: int = 0
     ) -> pa.Table | None:
         if scorer is None:
             return None
-        with span("teacher", items=len(rollouts), tokens=_tokens(rollouts)):
-            return await scorer.score(to_sequences(rollouts), end_tokens, top_k)
+        with span("teacher", items=len(sequences), tokens=_tokens(sequences)):
+            return await scorer.score(sequences, end_tokens, top_k)
 
 
 def join_groups(

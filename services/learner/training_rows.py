@@ -19,6 +19,7 @@ from rlad_core.objectives import TokenBatch
 from rlad_core.schema import LEARNER_VALUES, flatten
 
 Indices = npt.NDArray[np.int64]
+_TOP = ("top_token_ids", "rollout_top_token_ids")
 
 
 class TrainingRows:
@@ -53,6 +54,7 @@ class TrainingRows:
         if "finish_reason" in table.column_names:
             self._stopped = pc.equal(table.column("finish_reason"), "stop").to_numpy()
         self._values = _declared_values(table, self.response_tokens)
+        self._top = next((name for name in _TOP if name in self._values), None)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -92,16 +94,16 @@ class TrainingRows:
 
     @property
     def has_top(self) -> bool:
-        """Whether the teacher told its likeliest tokens, of which the policy's log-probs are wanted."""
-        return "top_token_ids" in self._values
+        """Whether there are likely tokens, the teacher's or the policy's, whose log-probs are wanted."""
+        return self._top is not None
 
     def pack(self, rows: Indices) -> PackedBatch:
-        """These rows as one stream. The teacher's likeliest tokens are asked for too, and where end tokens
-        are one outcome, all of them: with the former in the place of every response token, else at the ends.
+        """These rows as one stream. Likely tokens are asked for too, and where end tokens are one outcome,
+        all of them: with the former in the place of every response token, else at the ends.
         """
         packed = self._pack(rows)
-        if self.has_top:
-            ids = self._of_tokens(self._values["top_token_ids"], rows).long()
+        if self._top is not None:
+            ids = self._of_tokens(self._values[self._top], rows).long()
             if self._unites_end_tokens:
                 ids = torch.cat([ids, torch.tensor(self._end_tokens).expand(len(ids), -1)], dim=1)
             return replace(packed, named_ids=ids)
@@ -129,14 +131,14 @@ class TrainingRows:
     def _told(self, rows: Indices, logprobs: Tensor) -> _Told:
         """Log-probs of all that `pack` asks for, by what they are of."""
         together = len(self._end_tokens) if self._unites_end_tokens else 0
-        if self.has_top:
+        if self._top is not None:
             own, named = logprobs[:, 0], logprobs[:, 1:]
             k = named.shape[1] - together
             return _Told(own, named[:, k:].logsumexp(dim=1) if together else None, named[:, :k])
+        if not together:
+            return _Told(logprobs, None, None)
         tokens = int(self.response_lengths[rows].sum())
         own, alternatives = logprobs[:tokens], logprobs[tokens:]
-        if not together:
-            return _Told(own, None, None)
         places = torch.from_numpy(self._ends(rows)).to(own.device)
         sums = alternatives.view(-1, together).logsumexp(dim=1)
         return _Told(own, torch.zeros_like(own).index_put((places,), sums), None)
@@ -189,8 +191,8 @@ class TrainingRows:
             sums = torch.tensor([self._old_end[row] for row in rows[self._stopped[rows]].tolist()])
             old_end = torch.zeros_like(old_end).index_put((places,), sums.to(old_end))
         top_is_end = None
-        if told.top is not None and told.ends is not None:
-            top_is_end = torch.isin(declared["top_token_ids"], torch.tensor(self._end_tokens, device=device))
+        if self._top is not None and told.ends is not None:
+            top_is_end = torch.isin(declared[self._top], torch.tensor(self._end_tokens, device=device))
         return TokenBatch(
             policy_logprobs=told.policy,
             old_logprobs=old,
@@ -212,8 +214,8 @@ class TrainingRows:
 
 
 class _Told(NamedTuple):
-    """Log-probs of the response tokens [T]; of all end tokens together [T], and of the teacher's likeliest
-    tokens [T, k], where they were asked for.
+    """Log-probs of the response tokens [T]; of all end tokens together [T], and of likely tokens [T, k],
+    where they were asked for.
     """
 
     policy: Tensor

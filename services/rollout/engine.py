@@ -61,7 +61,7 @@ class PolicyEngine:
         await self._engine.update_weight_version(str(version))
 
     async def sample(
-        self, prompt_token_ids: np.ndarray, sampling: SamplingSettings, seed: int | None
+        self, prompt_token_ids: np.ndarray, sampling: SamplingSettings, seed: int | None, top_tokens: int = 0
     ) -> list[SampledResponse]:
         """Sample the ``sampling.group_size`` responses of one prompt. Cancelling the call frees their slots.
 
@@ -69,6 +69,7 @@ class PolicyEngine:
             prompt_token_ids: int32 [P].
             sampling: all but its seed.
             seed: of the first response; the next ones get the next seeds. None: the engine's own.
+            top_tokens: tell so many of the likeliest tokens at each place.
 
         Raises:
             EngineLostError: the engine's process has ended.
@@ -79,7 +80,7 @@ class PolicyEngine:
         try:
             async for output in self._engine.generate(
                 prompt,
-                _sampling_params(sampling, seed),
+                _sampling_params(sampling, seed, top_tokens),
                 request_id=uuid.uuid4().hex,
                 lora_request=self._adapter,
             ):
@@ -88,7 +89,7 @@ class PolicyEngine:
             raise EngineLostError("the vLLM engine has ended while it sampled; its log says why") from error
         if final is None:
             raise RuntimeError("vLLM ended a request without an answer")
-        return [_response(completion) for completion in final.outputs]
+        return [_response(completion, top_tokens) for completion in final.outputs]
 
     async def write(self, wish: Wish, *, in_pieces: bool) -> AsyncGenerator[Written, None]:
         """Answers as text. Leaving it early frees their slots.
@@ -167,8 +168,8 @@ class PolicyEngine:
         self._engine.shutdown()
 
 
-def _sampling_params(sampling: SamplingSettings, seed: int | None) -> SamplingParams:
-    """Nothing is detokenized, and only the sampled tokens' log-probs return."""
+def _sampling_params(sampling: SamplingSettings, seed: int | None, top_tokens: int) -> SamplingParams:
+    """Nothing is detokenized, and only the log-probs of sampled tokens, and of likely ones, return."""
     return SamplingParams(
         n=sampling.group_size,
         temperature=sampling.temperature,
@@ -179,7 +180,7 @@ def _sampling_params(sampling: SamplingSettings, seed: int | None) -> SamplingPa
         # vLLM adds the model's own end tokens unless they are to be ignored.
         stop_token_ids=list(sampling.stop_token_ids) or None,
         ignore_eos=bool(sampling.stop_token_ids),
-        logprobs=0,
+        logprobs=top_tokens,
         flat_logprobs=True,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
@@ -217,7 +218,7 @@ def _written(completion: CompletionOutput, wish: Wish) -> Written:
     return Written(completion.index, completion.text, tokens, completion.finish_reason)
 
 
-def _response(completion: CompletionOutput) -> SampledResponse:
+def _response(completion: CompletionOutput, top_tokens: int) -> SampledResponse:
     if completion.finish_reason not in ("stop", "length"):
         raise RuntimeError(
             f"vLLM ended response {completion.index} with {completion.finish_reason!r} after "
@@ -225,18 +226,20 @@ def _response(completion: CompletionOutput) -> SampledResponse:
         )
     token_ids = np.asarray(completion.token_ids, dtype=np.int32)
     flat = completion.logprobs
-    # With logprobs=0 there is exactly one entry a position, the sampled token's.
-    if not np.array_equal(np.asarray(flat.token_ids, dtype=np.int32), token_ids):
+    # There is exactly one entry a position, the sampled token's, and then the likeliest ones.
+    shape = (-1, 1 + top_tokens)
+    ids = np.asarray(flat.token_ids, dtype=np.int32).reshape(shape)
+    if not np.array_equal(ids[:, 0], token_ids):
         raise RuntimeError(f"vLLM's log-probs do not belong to the tokens of response {completion.index}")
-    return SampledResponse(
-        {
-            "response_token_ids": token_ids,
-            # Natural logs under the untruncated distribution at temperature 1.
-            "rollout_logprobs": np.asarray(flat.logprobs, dtype=np.float32),
-            "policy_versions": _versions(completion, len(token_ids)),
-        },
-        completion.finish_reason,
-    )
+    values = {
+        "response_token_ids": token_ids,
+        # Natural logs under the untruncated distribution at temperature 1.
+        "rollout_logprobs": np.asarray(flat.logprobs, dtype=np.float32).reshape(shape)[:, 0],
+        "policy_versions": _versions(completion, len(token_ids)),
+    }
+    if top_tokens:
+        values["rollout_top_token_ids"] = ids[:, 1:]
+    return SampledResponse(values, completion.finish_reason)
 
 
 def _versions(completion: CompletionOutput, num_tokens: int) -> np.ndarray:

@@ -81,7 +81,9 @@ class Sampler:
             max_model_len=self._max_model_len,
         )
 
-    async def sample(self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0) -> pa.Table:
+    async def sample(
+        self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0, top_tokens: int = 0
+    ) -> pa.Table:
         """Groups of responses; see `services.rollout.service.RolloutService.generate`."""
         with telemetry.phase(SERVICE, "decode"):
             rows = self.checked(prompts, sampling)
@@ -91,25 +93,28 @@ class Sampler:
                 phase.change("engine")
                 what = f"{sampling.group_size} responses each to {len(rows)} prompts"
                 async with limit(self._timeout_s, what):
-                    groups = await all_of(self._group(row, sampling) for row in rows)
+                    groups = await all_of(self._group(row, sampling, top_tokens) for row in rows)
         except TimeoutError as error:
             raise DeadlineError(str(error)) from error
         with telemetry.phase(SERVICE, "encode"):
-            rollouts = to_rollouts(rows, groups, self._tokenizer, self._fingerprint)
+            asked = ("rollout_top_token_ids",) if top_tokens else ()
+            rollouts = to_rollouts(rows, groups, self._tokenizer, self._fingerprint, asked=asked)
         telemetry.count(metrics.SERVICE_SEQUENCES, rollouts.num_rows, service=SERVICE)
         for kind, column in (("prompt", "prompt_token_ids"), ("generated", "response_token_ids")):
             tokens = int(schema.lengths(rollouts.column(column)).sum())
             telemetry.count(metrics.SERVICE_TOKENS, tokens, service=SERVICE, kind=kind)
         return rollouts
 
-    async def _group(self, row: dict[str, Any], sampling: SamplingSettings) -> list[SampledResponse]:
+    async def _group(
+        self, row: dict[str, Any], sampling: SamplingSettings, top_tokens: int
+    ) -> list[SampledResponse]:
         from services.rollout.engine import EngineLostError
 
         seed = None if sampling.seed is None else group_seed(sampling.seed, row["group_id"])
         cost = sampling.group_size * min(sampling.max_tokens, self._max_model_len)
         try:
             async with self._turns.turn(sampling.group_size, cost + len(row["prompt_token_ids"])):
-                return await self._engine.sample(row["prompt_token_ids"], sampling, seed)
+                return await self._engine.sample(row["prompt_token_ids"], sampling, seed, top_tokens)
         except EngineLostError:
             self._end()
 

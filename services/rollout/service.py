@@ -136,7 +136,9 @@ class RolloutService(OpenAIRoutes, TakesWeights):
         serve_tokens(self._reader, self._texts, self._intake, args.limits.max_body_bytes)
         serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
 
-    async def generate(self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0) -> pa.Table:
+    async def generate(
+        self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0, top_tokens: int = 0
+    ) -> pa.Table:
         """Sample ``sampling.group_size`` responses for each prompt.
 
         Call it with one or a few prompts, so that finished groups flow on early. Cancelling the call frees
@@ -146,9 +148,11 @@ class RolloutService(OpenAIRoutes, TakesWeights):
             prompts: columns group_id, prompt_id, prompt_token_ids; others are not read.
             sampling: see `SamplingSettings`.
             min_version: oldest policy version that may begin the responses.
+            top_tokens: tell so many of the likeliest tokens at each place.
 
         Returns:
-            ROLLOUTS table, group by group in the order of ``prompts``, by sample_index within.
+            ROLLOUTS table, or ROLLOUT_DETAILS with ``top_tokens``, group by group in the order of
+            ``prompts``, by sample_index within.
 
         Raises:
             InvalidRequestError: a prompt leaves no room for a response, or has another tokenizer's ids.
@@ -156,7 +160,7 @@ class RolloutService(OpenAIRoutes, TakesWeights):
             DeadlineError: after ``timeout_s`` seconds, or ``update_timeout_s`` for the version.
         """
         with telemetry.request(SERVICE, "handle"):
-            return await self._sampler.sample(prompts, sampling, min_version)
+            return await self._sampler.sample(prompts, sampling, min_version, top_tokens)
 
     @http.post("/v1/rollouts", **documents(RolloutRequest, RolloutAnswer, EXAMPLE))
     async def rollouts_http(self, request: Request, parameters: Annotated[RolloutQuery, Query()]) -> Response:

@@ -43,6 +43,9 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
         default=1024, gt=0, description="Calls one replica works on; the rest queue."
     )
     update_timeout_s: UpdateTimeout = 300.0
+    max_top_tokens: int = Field(
+        default=20, ge=0, description="Likeliest tokens that a call may ask for at each place."
+    )
     limits: RolloutLimits = RolloutLimits()
 
     @classmethod
@@ -186,6 +189,7 @@ def engine_args(args: RolloutArgs, model: str, max_model_len: int) -> dict[str, 
         "max_num_batched_tokens": args.max_num_batched_tokens,
         "tensor_parallel_size": args.tensor_parallel_size,
         "seed": args.seed,
+        "max_logprobs": args.max_top_tokens,
         "disable_log_stats": True,
     }
     if args.num_gpus:

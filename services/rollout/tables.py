@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,13 +93,16 @@ def to_rollouts(
     groups: Sequence[Sequence[SampledResponse]],
     tokenizer: PreTrainedTokenizerBase,
     tokenizer_fingerprint: str,
+    *,
+    asked: Collection[str] = (),
 ) -> pa.Table:
-    """ROLLOUTS of the groups, in order.
+    """ROLLOUTS of the groups, in order; ROLLOUT_DETAILS where more was asked for.
 
     Args:
         rows: of `to_prompt_rows`, one a group.
         groups: the responses to each.
         tokenizer: writes the responses' text.
+        asked: columns of ROLLOUT_DETAILS that were.
 
     Raises:
         SchemaError: the engine left out a value per token, or told one that is not declared.
@@ -109,9 +112,9 @@ def to_rollouts(
         for row, responses in zip(rows, groups, strict=True)
         for index, response in enumerate(responses)
     ]
-    values = schema.token_columns("rollout", [response.values for _, _, response in samples])
+    values = schema.token_columns("rollout", [response.values for _, _, response in samples], asked=asked)
     return schema.build(
-        schema.ROLLOUTS,
+        schema.ROLLOUT_DETAILS if asked else schema.ROLLOUTS,
         {
             "group_id": [row["group_id"] for row, _, _ in samples],
             "sample_index": [index for _, index, _ in samples],

@@ -31,6 +31,7 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
         transfer=config.weights.transfer,
         update_timeout_s=config.weights.timeout_s,
         adapter=config.learner.published_adapter,
+        max_top_tokens=max(20, config.policy_top_k),
     )
     apps = {
         f"{config.name}-rollout": rollout.build(policy),

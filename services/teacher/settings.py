@@ -34,9 +34,10 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
         Args:
             timeout_s: longest wait for one call's scores.
         """
-        usual, top_k = TeacherLimits(), config.teacher_top_k
+        usual, top_k = TeacherLimits(), max(config.teacher_top_k, config.policy_top_k)
         # What is told of each token counts as tokens do.
-        group_tokens = config.rollout.group_size * config.policy.max_length * (1 + top_k + bool(top_k))
+        told = top_k + 1 if top_k else 0
+        group_tokens = config.rollout.group_size * config.policy.max_length * (1 + told)
         shared = teacher.model_dump(include=set(TeacherEngine.model_fields))
         return cls(
             run=config.name,

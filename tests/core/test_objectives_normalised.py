@@ -101,5 +101,5 @@ def test_settings() -> None:
 
 
 def test_what_is_not_there_is_named() -> None:
-    with pytest.raises(ValueError, match=r"anchor: normalised needs .* TokenBatch\.top_logprobs"):
+    with pytest.raises(ValueError, match=r"anchor: normalised needs likely tokens"):
         TRRD(anchor="normalised")(batch(OLD[[0]], teacher_logprobs=TEACHER[[0]]), 0)

@@ -26,11 +26,15 @@ COLUMNS = {
     "rollouts": "group_id str, sample_index int32, prompt_id str, prompt_token_ids int32s, "
     "response_token_ids int32s, rollout_logprobs floats, policy_versions int32s, finish_reason str, "
     "response str",
+    "rollout_details": "group_id str, sample_index int32, prompt_id str, prompt_token_ids int32s, "
+    "response_token_ids int32s, rollout_logprobs floats, policy_versions int32s, "
+    "rollout_top_token_ids int32s?, finish_reason str, response str",
     "experience": "group_id str, sample_index int32, prompt_id str, prompt_token_ids int32s, "
-    "response_token_ids int32s, rollout_logprobs floats, policy_versions int32s, finish_reason str, "
-    "response str, sequence_id str, task str, subset str, reward float, reward_parts parts, correct bool, "
+    "response_token_ids int32s, rollout_logprobs floats, policy_versions int32s, "
+    "rollout_top_token_ids int32s?, finish_reason str, response str, sequence_id str, "
+    "task str, subset str, reward float, reward_parts parts, correct bool, "
     "verdict str, advantage float, reference_logprobs floats?, teacher_logprobs floats?, "
-    "teacher_end_logprobs floats?, top_token_ids int32s?, top_logprobs floats?",
+    "teacher_end_logprobs floats?, top_token_ids int32s?, top_logprobs floats?, named_logprobs floats?",
 }
 SHORT = {
     "string": "str",
@@ -56,11 +60,13 @@ def test_what_the_learner_gets() -> None:
     assert [v.name for v in schema.LEARNER_VALUES] == [
         "rollout_logprobs",
         "policy_versions",
+        "rollout_top_token_ids",
         "reference_logprobs",
         "teacher_logprobs",
         "teacher_end_logprobs",
         "top_token_ids",
         "top_logprobs",
+        "named_logprobs",
     ]
 
 
@@ -82,10 +88,14 @@ def test_a_further_value_is_where_its_source_says() -> None:
         name: COLUMNS[name] + ", gap int32s?" for name in ("teacher_details", "experience")
     }
     needed = TokenValue("rollout_rank", pa.int32(), FINITE, "response token", "rollout", "required")
-    place = "policy_versions int32s, "
+    place = {
+        "rollouts": "policy_versions int32s, ",
+        "rollout_details": "rollout_top_token_ids int32s?, ",
+        "experience": "rollout_top_token_ids int32s?, ",
+    }
     assert added(needed) == {
-        name: COLUMNS[name].replace(place, place + "rollout_rank int32s, ")
-        for name in ("rollouts", "experience")
+        name: COLUMNS[name].replace(before, before + "rollout_rank int32s, ")
+        for name, before in place.items()
     }
 
 
@@ -109,8 +119,10 @@ def test_a_list_that_is_not_declared_makes_no_schema() -> None:
 def test_declarations_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="mood is declared as string; write the type of one number"):
         TokenValue("mood", pa.string(), FINITE, "response token", "teacher")
-    with pytest.raises(ValueError, match="only a teacher can be asked"):
-        TokenValue("mood", pa.int32(), FINITE, "response token", "rollout", "asked")
+    with pytest.raises(ValueError, match="only an engine can be asked"):
+        TokenValue("mood", pa.int32(), FINITE, "response token", "caller", "asked")
+    with pytest.raises(ValueError, match="trained_on, which all that is not asked is anyway"):
+        TokenValue("mood", pa.int32(), FINITE, "response token", "rollout", trained_on=True)
 
 
 def test_what_an_engine_tells_as_columns() -> None:

@@ -31,9 +31,7 @@ def test_every_value_that_the_learner_gets_is_there_or_none() -> None:
 
 
 def test_what_nobody_declared_is_refused_by_name() -> None:
-    with pytest.raises(
-        TypeError, match=r"knows no 'teacher_mood'; declare it in .*, teacher_end_logprobs are"
-    ):
+    with pytest.raises(TypeError, match=r"knows no 'teacher_mood'; declare it in .*, named_logprobs are"):
         given(teacher_mood=torch.zeros(2))
     with pytest.raises(AttributeError, match="TokenBatch has no 'techer_logprobs'"):
         _ = given().techer_logprobs

@@ -46,7 +46,9 @@ class Client:
         return tokenizer_info(self.tokens, STUDENT)
 
     async def info(self) -> Any:
-        return SimpleNamespace(max_model_len=10_000, dtype=self.dtype, details=["end_token_ids"])
+        limits = SimpleNamespace(max_top_k=128)
+        told = {"dtype": self.dtype, "details": ["end_token_ids"], "limits": limits, "vocab_size": 224}
+        return SimpleNamespace(max_model_len=10_000, **told)
 
     async def score(self, sequences: pa.Table, end_token_ids: Any = (), top_k: int = 0) -> pa.Table:
         [length] = schema.lengths(sequences.column("response_token_ids")).tolist()

@@ -80,8 +80,9 @@ def test_values_and_gradient(ends: bool, model: Any, tiny_model: Any, teacher: l
         assert batch.policy_end_logprobs is None
     assert batch.entropy.shape == batch.policy_logprobs.shape
 
-    mine = batch.policy_top_logprobs.square().sum() + batch.policy_logprobs.sum()
-    reference = whole.gather(1, ids).square().sum() + whole.gather(1, sampled[:, None]).sum()
+    upstream = torch.linspace(-1, 1, ids.numel(), dtype=torch.float64).view(ids.shape)
+    mine = (upstream * batch.policy_top_logprobs).sum() + batch.policy_logprobs.sum()
+    reference = (upstream * whole.gather(1, ids)).sum() + whole.gather(1, sampled[:, None]).sum()
     if ends:
         mine, reference = mine + batch.policy_end_logprobs.sum(), reference + together.sum()
     for found, wanted in zip(
@@ -89,7 +90,7 @@ def test_values_and_gradient(ends: bool, model: Any, tiny_model: Any, teacher: l
         torch.autograd.grad(reference, list(plain.parameters())),
         strict=True,
     ):
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_z_of_the_whole_vocabulary_is_exact_and_kept_for_later_updates(

@@ -19,13 +19,13 @@ class HandleTeacher(Teacher):
         handle: of the application that `services.teacher.service.build` makes.
         model: folder or hub id of what it serves.
         timeout_s: limit of a call, including attempts after a replica went away.
-        tells_end_tokens: see `Compared`.
+        tells_all: whether its engine tells of named tokens, and of several end tokens together.
     """
 
     def __init__(
-        self, handle: DeploymentHandle, model: str, timeout_s: float, *, tells_end_tokens: bool = True
+        self, handle: DeploymentHandle, model: str, timeout_s: float, *, tells_all: bool = True
     ) -> None:
-        self._tells_end_tokens = tells_end_tokens
+        self._tells_all = tells_all
         self._handle = handle
         self._model = model
         self._timeout_s = timeout_s
@@ -43,4 +43,9 @@ class HandleTeacher(Teacher):
         """See `Teacher.compare`."""
         compared = compare_model(policy, self._model)
         tokens = len(policy.tokenizer.get_vocab())  # its limit is set to what the run asks for
-        return replace(compared, tells_end_tokens=self._tells_end_tokens, most_top_k=tokens)
+        return replace(
+            compared,
+            tells_end_tokens=self._tells_all,
+            most_top_k=tokens,
+            most_named=tokens if self._tells_all else 0,
+        )

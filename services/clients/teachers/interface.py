@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from services.clients.teachers.policy import Compared, PolicyFacts, check_scores, compare_top_k
+from services.clients.teachers.policy import Compared, PolicyFacts, check_scores, compare_told
 
 
 class Teacher(ABC):
@@ -21,16 +21,17 @@ class Teacher(ABC):
         """Log-probs of the responses.
 
         Args:
-            sequences: SEQUENCES, any number of rows.
+            sequences: SEQUENCES, any number of rows; or NAMED_SEQUENCES, whose named tokens' log-probs are
+                told too.
             end_token_ids: tokens that count as one outcome; ``teacher_end_logprobs`` is told of them.
             top_k: how many of its likeliest tokens are told for the place of each response token.
 
         Returns:
-            TEACHER_SCORES, or TEACHER_DETAILS where `top_k` is asked for; the same ids in the same order.
+            TEACHER_SCORES, or TEACHER_DETAILS where `top_k` or named tokens are asked for; the same ids in
+            the same order.
 
         Raises:
-            rlad_core.client.errors.ServiceError: `end_token_ids` or `top_k` are asked of a teacher that
-                cannot tell.
+            rlad_core.client.errors.ServiceError: the teacher cannot tell what is asked.
             rlad_core.client.errors.InvalidRequestError: a sequence cannot be scored; names it.
             TimeoutError: no answer within the teacher's limit.
         """
@@ -52,7 +53,7 @@ class Teacher(ABC):
             ServiceError, TimeoutError: the teacher does not answer.
         """
         compared = await self.compare(policy)
-        compare_top_k(policy.top_k, compared.most_top_k)
+        compare_told(policy, compared)
         check_scores(await self.score(policy.known_text(), top_k=policy.top_k), policy)
         return compared
 

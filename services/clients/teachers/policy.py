@@ -47,6 +47,7 @@ class PolicyFacts:
         chat: how it is asked.
         prompts: some that will be sent, as text.
         top_k: how many of its likeliest tokens a teacher will be asked for at each place.
+        named: about how many of the policy's likeliest ones.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -55,6 +56,7 @@ class PolicyFacts:
     chat: ChatFormat = OWN
     prompts: tuple[str, ...] = ()
     top_k: int = 0
+    named: int = 0
 
     @property
     def info(self) -> TokenizerInfo:
@@ -110,12 +112,14 @@ class Compared:
         tells_end_tokens: whether it can be asked for the probability of several end tokens together.
         remarks: what is different and may be, a sentence each.
         most_top_k: how many of its likeliest tokens it tells at each place.
+        most_named: about how many named tokens it tells at each place.
     """
 
     end_tokens: tuple[int, ...] = ()
     remarks: tuple[str, ...] = ()
     tells_end_tokens: bool = False
     most_top_k: int = 0
+    most_named: int = 0
 
 
 def check_scores(scores: pa.Table, policy: PolicyFacts) -> npt.NDArray[np.float32]:
@@ -181,17 +185,21 @@ def compare_lengths(wanted: int, taken: int) -> None:
         )
 
 
-def compare_top_k(wanted: int, most: int) -> None:
-    """It tells as many of its likeliest tokens as the objectives want.
+def compare_told(policy: PolicyFacts, teacher: Compared) -> None:
+    """It tells as much at each place as the objectives want.
 
     Raises:
         MismatchError: it does not.
     """
-    if wanted > most:
-        raise MismatchError(
-            f"an objective wants the teacher's {wanted} likeliest tokens at each place, and it tells "
-            + (f"{most}. Write top_k: {most} or less" if most else "none. Take one of kind serve or http")
-        )
+    for wanted, most, what, who in (
+        (policy.top_k, teacher.most_top_k, "the teacher's {} likeliest tokens", "of kind serve or http"),
+        (policy.named, teacher.most_named, "the policy's {} likeliest tokens", "with engine: torch"),
+    ):
+        if wanted > most:
+            raise MismatchError(
+                f"an objective wants its log-probs of {what.format(wanted)} at each place, and it tells "
+                + (f"{most}. Write top_k: {most} or less" if most else f"none. Take a teacher {who}")
+            )
 
 
 def compare_ids(

@@ -17,7 +17,7 @@ from services.clients.teachers.policy import (
     compare_ids,
     compare_lengths,
     compare_tokenizers,
-    compare_top_k,
+    compare_told,
 )
 
 
@@ -40,16 +40,18 @@ class RestTeacher(Teacher):
         compared = compare_tokenizers(policy.info, await self.client.tokenizer())
         info = await self.client.info()
         compare_lengths(policy.max_length, info.max_model_len)
+        most = min(info.limits.max_top_k, info.vocab_size)
         return replace(
             compared,
             tells_end_tokens="end_token_ids" in info.details,
-            most_top_k=min(info.limits.max_top_k, info.vocab_size) if "top_k" in info.details else 0,
+            most_top_k=most if "top_k" in info.details else 0,
+            most_named=most if "named_token_ids" in info.details else 0,
         )
 
     async def probe(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.probe`; the known text is scored as text too, which the service tokenizes."""
         compared = await self.compare(policy)
-        compare_top_k(policy.top_k, compared.most_top_k)
+        compare_told(policy, compared)
         logprobs = check_scores(await self.score(policy.known_text(), top_k=policy.top_k), policy)
         *prompts, (reply, _, reply_ids) = policy.known
         told = await self.client.score_texts([(text, REPLY) for _, text, _ in prompts])

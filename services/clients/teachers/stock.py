@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlad_core import schema
-from rlad_core.client.details import Details, answer_schema
+from rlad_core.client.details import Details, answer_schema, names_tokens
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import InvalidRequestError, ServiceError
 from rlad_core.client.parts import name_sequences
@@ -59,10 +59,11 @@ class StockServerTeacher(Teacher):
 
     async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = (), top_k: int = 0) -> pa.Table:
         """See `Teacher.score`; a stock server tells likely tokens and those of the prompt, no others."""
-        if end_token_ids:
+        if end_token_ids or names_tokens(sequences):
             raise ServiceError(
                 f"{self.endpoint.url} is a stock server, which does not tell the probability of a set of end "
-                "tokens; take a teacher of kind serve or http, or leave the end token out of the teacher term"
+                "tokens, or of tokens that are named; take a teacher of kind serve or http, or leave the end "
+                "token out of the teacher term"
             )
         rows = sequences.select(["sequence_id", "prompt_token_ids", "response_token_ids"]).to_pylist()
         size = SEQUENCES_PER_REQUEST if self._api == "completions" else 1
