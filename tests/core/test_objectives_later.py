@@ -164,7 +164,9 @@ def test_what_stands_on_a_masked_token_reaches_nothing(kind: str) -> None:
 @pytest.mark.parametrize("kind", sorted(KINDS.keys()))
 def test_an_empty_micro_batch_adds_nothing(kind: str) -> None:
     none = torch.zeros(0, dtype=torch.bool)
-    given = batch(tokens(), teacher_logprobs=tokens(), is_last=none, is_end=none, is_correct=none)
+    policy = tokens().requires_grad_()
+    likely = {"top_logprobs": torch.zeros(0, 1), "policy_top_logprobs": policy[:, None]}
+    given = batch(policy, teacher_logprobs=tokens(), is_last=none, is_end=none, is_correct=none, **likely)
     objective = KINDS[kind](fixed_length=1) if kind == "dr_grpo" else KINDS[kind]()
     assert objective(given, 0).loss.item() == 0
     assert gradient(objective, given) == []

@@ -46,9 +46,10 @@ def test_all_schemas_with_more_than_one_list_are_looked_at() -> None:
         "teacher_scores",
         "teacher_details",
         "rollouts",
+        "rollout_details",
         "experience",
     }
-    assert len(ALIGNED) == 2 + 2 + 8 + 3 + 6
+    assert len(ALIGNED) == 2 + 2 + 8 + 3 + 4 + 10
 
 
 @pytest.mark.parametrize(("name", "column"), ALIGNED)
@@ -72,7 +73,10 @@ def test_a_list_of_another_length_is_refused(
     assert caught.value.schema == name
     # A change of the column that counts the tokens shows in the next one. The k of the first row of the first
     # column is the one that all others are held to.
-    first = {"top_token_ids", "named_logprobs", "hidden_states", "hidden_states_bfloat16"}
+    first = {
+        *("rollout_top_token_ids", "top_token_ids", "named_logprobs"),
+        *("hidden_states", "hidden_states_bfloat16"),
+    }
     if DECLARED[column].presence == "asked" and column not in first:
         assert (caught.value.column, caught.value.row) == (column, row)
     assert f"column {caught.value.column!r}" in str(caught.value)
