@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from rlad_core.language_model.image import ImageLayout, tensor_bytes
+from services.learner.whole_weights import WholeWeights
 from services.weights.gathered import StateDict
 from services.weights.image import OpenImage, check
 from services.weights.policy_store import (
@@ -57,6 +58,15 @@ def test_a_version_outlives_the_process_that_published_it(store: str) -> None:
     ray.kill(learner)
     publication = ray.get(policy_store(store).current.remote())
     assert _tensors(store, publication)["weight"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_version_is_narrowed_to_the_engines_precision(store: str) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 2))
+    publication = publish(store, 1, WholeWeights(model, torch.bfloat16, torch.device("cpu")))
+    found = _tensors(store, publication)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(found[name], parameter.detach().to(torch.bfloat16)), name
 
 
 @pytest.mark.slow
