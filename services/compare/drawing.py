@@ -56,6 +56,17 @@ def to_html(plot: Plot) -> str:
             customdata=list(zip(line.low.tolist(), line.high.tolist(), strict=True)),
             hovertemplate=_hover(plot),
         )
+    for number, line in enumerate(plot.lines):
+        for seed, values in zip(line.seeds, line.runs, strict=True):
+            figure.add_scatter(
+                x=line.x.tolist(),
+                y=values.tolist(),
+                name=f"{line.label}, seed {seed}",
+                mode="lines",
+                line={"color": COLOURS[number % len(COLOURS)], "width": 1, "dash": "dot"},
+                visible="legendonly",  # one run among many is looked for, not met
+                hovertemplate=f"%{{y:{_form(plot)}}}",
+            )
     figure.update_layout(
         title={"text": plot.title, "x": 0},
         template="plotly_white",
@@ -72,8 +83,12 @@ def to_html(plot: Plot) -> str:
 
 
 def _hover(plot: Plot) -> str:
-    form = ".1%" if plot.percent else ".4g"
+    form = _form(plot)
     return f"%{{y:{form}}} (%{{customdata[0]:{form}}} – %{{customdata[1]:{form}}})"
+
+
+def _form(plot: Plot) -> str:
+    return ".1%" if plot.percent else ".4g"
 
 
 def _marker(points: int) -> str | None:

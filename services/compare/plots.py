@@ -15,13 +15,27 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Line:
-    """One method: the mean over seeds, and a band from the lowest to the highest of them; all [n]."""
+    """One method: a value of each run [seeds, n] at x [n]."""
 
     label: str
     x: Values
-    mean: Values
-    low: Values
-    high: Values
+    seeds: tuple[int, ...]
+    runs: Values
+
+    @property
+    def mean(self) -> Values:
+        """Over seeds [n]."""
+        return np.asarray(self.runs.mean(axis=0))
+
+    @property
+    def low(self) -> Values:
+        """The lowest of the seeds [n]."""
+        return np.asarray(self.runs.min(axis=0))
+
+    @property
+    def high(self) -> Values:
+        """The highest of the seeds [n]."""
+        return np.asarray(self.runs.max(axis=0))
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,5 @@ def _lines(methods: Sequence[Method], curves: Sequence[Curve]) -> tuple[Line, ..
     for method, (x, values) in zip(methods, curves, strict=True):
         there = ~np.isnan(values).any(axis=0)
         if there.any():
-            values = values[:, there]
-            line = Line(method.label, x[there], values.mean(axis=0), values.min(axis=0), values.max(axis=0))
-            lines.append(line)
+            lines.append(Line(method.label, x[there], method.seeds, values[:, there]))
     return tuple(lines)
