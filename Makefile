@@ -43,8 +43,9 @@ lint: ## ruff, mypy and the import rules on what `make test` has installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-k8s: ## Write the Serve configuration of the manifests anew from deploy/serve
+k8s: ## Write the Serve configuration and the runs of the manifests anew from deploy/
 	$(BIN)/python k8s/serve_config.py
+	$(BIN)/python k8s/runs.py
 
 k8s-policy: ## Hold the rendered manifests and the Dockerfile to checkov's policies, in an environment of its own
 	$(BIN)/python k8s/policy/check.py

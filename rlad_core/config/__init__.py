@@ -17,7 +17,7 @@ from rlad_core.config.engines import (
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.loading import assign, dump, load, parse, validate, validate_evaluation
 from rlad_core.config.lora import LoraConfig
-from rlad_core.config.models import SHIPPED, is_elsewhere, place_of, resolve_model
+from rlad_core.config.models import SHIPPED, UNFINISHED, is_elsewhere, place_of, resolve_model
 from rlad_core.config.run import RunConfig, Stage, StagePosition
 from rlad_core.config.settings import (
     ClusterConfig,
@@ -42,6 +42,7 @@ from rlad_core.sections.problems import NOT_SET, ConfigError, Problem
 __all__ = [
     "NOT_SET",
     "SHIPPED",
+    "UNFINISHED",
     "ClusterConfig",
     "ConfigError",
     "EngineSettings",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rlad_core.config.engines import EngineSettings
+from rlad_core.config.engines import EngineSettings, TeacherEngine
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.judging import judging_problems
 from rlad_core.config.lora import MOST_RANK
@@ -284,6 +284,12 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
                 teacher.tensor_parallel_size,
                 "the torch engine runs on one device. Write 1, or engine: vllm",
             )
+        if teacher.engine == "torch" and teacher.pipeline_parallel_size > 1:
+            yield Problem(
+                f"{place}.pipeline_parallel_size",
+                teacher.pipeline_parallel_size,
+                "the torch engine runs on one device. Write 1, or engine: vllm",
+            )
         if teacher.engine == "torch" and teacher.engine_args:
             yield Problem(
                 f"{place}.engine_args",
@@ -293,12 +299,15 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
 
 
 def _engine(section: str, engine: EngineSettings) -> Iterator[Problem]:
-    spans, gpus = engine.tensor_parallel_size, engine.num_gpus
+    stages = engine.pipeline_parallel_size if isinstance(engine, TeacherEngine) else 1
+    spans, gpus = engine.tensor_parallel_size * stages, engine.num_gpus
     if spans > 1 and gpus != spans:
+        of_stages = f" times {section}.pipeline_parallel_size" if stages > 1 else ""
         yield Problem(
             f"{section}.num_gpus",
             gpus,
-            f"a replica reserves whole GPUs, {section}.tensor_parallel_size of them. Write {spans}",
+            f"a replica reserves whole GPUs, {section}.tensor_parallel_size{of_stages} of them. "
+            f"Write {spans}",
         )
     if spans == 1 and gpus > 1:
         yield Problem(

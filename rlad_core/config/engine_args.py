@@ -45,6 +45,8 @@ OF_TEACHER: Final = {
     "dtype": "write dtype",
     "max_model_len": "write policy.max_length",
     "max_num_batched_tokens": "write max_tokens_per_batch",
+    "pipeline_parallel_size": "write pipeline_parallel_size",
+    "distributed_executor_backend": "it follows from pipeline_parallel_size",
     "max_logprobs": "write limits.max_top_k of the service",
     "enable_prefix_caching": "log-probs of a cached prompt are not computed",
 }

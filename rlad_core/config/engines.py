@@ -99,6 +99,11 @@ class TeacherEngine(EngineSettings):
     gpu_memory_utilization: Free[Share] = Field(
         default=0.4, description="Share of a GPU's memory for engine vllm."
     )
+    pipeline_parallel_size: Free[PositiveInt] = Field(
+        default=1,
+        description="Nodes that one replica spans, each with tensor_parallel_size GPUs and a part of the "
+        "layers (engine vllm).",
+    )
     engine_args: Fixed[Annotated[dict[str, Any], AfterValidator(checked(OF_TEACHER))]] = Field(
         default={}, description="Further arguments of vLLM's engine, by vLLM's names: {quantization: fp8}."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ _ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = _ROOT / "deploy" if (_ROOT / "deploy").is_dir() else _ROOT / "services" / "deploy"
 """Recipes and tiny models that come with the project: in a checkout, or as a wheel installs them."""
 
+MODELS = "RLAD_MODELS"
+"""Environment variable: a folder with models as OWNER/NAME, which hub ids then mean before the hub itself."""
+UNFINISHED = ".rlad-fetch"
+"""In a model's folder as long as not all of its files are there."""
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -24,7 +30,8 @@ def resolve_model(reference: str) -> str:
 
     Args:
         reference: a folder, a hub id, or ``rlad:NAME``. ``tiny:...`` names no files and is refused:
-            such a policy is made by `rlad_core.tasks.write_untrained`.
+            such a policy is made by `rlad_core.tasks.write_untrained`. A hub id that lies below the folder of
+            the environment variable `MODELS` is that folder.
 
     Returns:
         The absolute path of a folder, or the hub id unchanged.
@@ -46,13 +53,32 @@ def resolve_model(reference: str) -> str:
             "a tiny: model has no weights yet. It is for policy.model with policy.init: random only"
         )
     folder = expanded(reference)
+    of_hub = _HUB_ID.fullmatch(reference) and not reference.startswith(".")
+    if not folder.is_dir() and of_hub and (models := os.environ.get(MODELS)):
+        folder = Path(models) / reference
+        if not folder.is_dir() and os.environ.get("HF_HUB_OFFLINE", "0") in (
+            "1",
+            "true",
+            "TRUE",
+            "yes",
+            "on",
+        ):
+            raise ValueError(
+                f"is not in {models} ({MODELS}), and HF_HUB_OFFLINE forbids asking the hub. Bring it there: "
+                f"rlad fetch {reference} --to {folder}"
+            )
     if folder.is_dir():
+        if (folder / UNFINISHED).exists():
+            raise ValueError(
+                f"{folder} is not whole: its fetch goes on, or broke off. Go on with rlad fetch {reference} "
+                f"--to {folder}"
+            )
         if not (folder / "config.json").is_file():
             raise ValueError(
                 f"the folder has no config.json. Write a folder in Hugging Face layout ({folder.resolve()})"
             )
         return str(folder.resolve())
-    if _HUB_ID.fullmatch(reference) and not reference.startswith("."):
+    if of_hub:
         return reference
     raise ValueError(
         f"there is no such folder ({folder.absolute()}), and it is no hub id of the form owner/name"

@@ -177,7 +177,7 @@ def rollout_need(config: RunConfig, shape: Shape, gpu: Gpu | None) -> Need:
 def teacher_need(config: RunConfig, teacher: ServeTeacher, shape: Shape, gpu: Gpu | None) -> Need:
     """One replica of a teacher, on each GPU that it spans."""
     value, tokens = _BYTES[teacher.dtype], teacher.max_tokens_per_batch
-    weights = value * shape.parameters / teacher.tensor_parallel_size
+    weights = value * shape.parameters / (teacher.tensor_parallel_size * teacher.pipeline_parallel_size)
     if teacher.engine == "vllm" and teacher.num_gpus and gpu is not None:
         parts = {
             "weights": weights,

@@ -145,11 +145,10 @@ def _teacher(config: RunConfig, teacher: ServeTeacher, shape: Shape, gpu: Gpu) -
     length, prompt = config.rollout.max_response_length, _prompt(config)
     tokens = groups * (prompt + size * length)
     flops = tokens * (2 * shape.parameters + _attention(shape, prompt + length))
-    gpus = teacher.num_replicas * max(
-        teacher.num_gpus, teacher.tensor_parallel_size if teacher.num_gpus >= 1 else 0
-    )
+    span = teacher.tensor_parallel_size * teacher.pipeline_parallel_size
+    gpus = teacher.num_replicas * max(teacher.num_gpus, span if teacher.num_gpus >= 1 else 0)
     seconds = flops / (gpus * gpu.flops * FORWARD_SHARE)
-    return StageTime("teacher", gpus, tokens, flops, seconds, unit=teacher.tensor_parallel_size)
+    return StageTime("teacher", gpus, tokens, flops, seconds, unit=span)
 
 
 def _update(config: RunConfig, shape: Shape, gpu: Gpu) -> StageTime:

@@ -16,7 +16,7 @@ _COMMANDS = {
     **dict.fromkeys(("init", "plan", "run"), "runs"),
     **{name: name for name in ("learn", "watch", "compare")},
     "report": "runs",
-    **{name: name for name in ("show", "evaluate", "generate", "serve", "score", "doctor")},
+    **{name: name for name in ("show", "evaluate", "generate", "serve", "score", "fetch", "k8s", "doctor")},
 }
 """Command -> the module beside this one that has it."""
 

@@ -27,6 +27,11 @@ def bind(deployment: Any, args: ReplicaArgs, **options: Any) -> Application:
         if args.autoscaling is None
         else {"autoscaling_config": args.autoscaling.model_dump()}
     )
+    on_one_node = {
+        "num_cpus": args.num_cpus,
+        "num_gpus": args.num_gpus,
+        "label_selector": args.node_labels,
+    }
     application: Application = deployment.options(
         **count,
         # More than are worked on: `Intake` counts those, and refuses at once what comes on top of them.
@@ -35,12 +40,7 @@ def bind(deployment: Any, args: ReplicaArgs, **options: Any) -> Application:
         max_queued_requests=args.max_queued_requests,
         backpressure_config={"status_code": 429, "retry_after_s": 1},
         graceful_shutdown_timeout_s=args.drain_timeout_s,
-        ray_actor_options={
-            "num_cpus": args.num_cpus,
-            "num_gpus": args.num_gpus,
-            "label_selector": args.node_labels,
-        },
-        **options,
+        **{"ray_actor_options": on_one_node, **options},
     ).bind(args)
     return application
 

@@ -337,4 +337,4 @@ class TeacherService(OpenAIRoutes):
 def build(args: TeacherArgs) -> Application:
     """The application, for `serve.run`, a Serve config file or Kubernetes."""
     # A health check waits a minute for its probe.
-    return bind(TeacherService, args, health_check_timeout_s=120)
+    return bind(TeacherService, args, health_check_timeout_s=120, **args.placement)

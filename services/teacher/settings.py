@@ -1,6 +1,7 @@
 """What a teacher service is started with. Imports neither Ray nor vLLM."""
 
-from typing import Self
+import math
+from typing import Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -58,6 +59,23 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
         return self.served_name or self.model
 
     @property
+    def placement(self) -> dict[str, Any]:
+        """Options of Serve for a replica that spans nodes; one that is on one node, as an actor is, has none.
+
+        The replica itself goes to the first bundle, vLLM's workers to the others: it wants one for each GPU,
+        and numbers them by node, so that a stage's ranks are together. PACK takes as few nodes as have room.
+        """
+        if self.pipeline_parallel_size == 1:
+            return {}
+        bundles = [{"CPU": self.num_cpus}, *({"GPU": 1.0} for _ in range(int(self.num_gpus)))]
+        return {
+            "placement_group_bundles": bundles,
+            "placement_group_strategy": "PACK",
+            "placement_group_bundle_label_selector": [dict(self.node_labels) for _ in bundles],
+            "ray_actor_options": {"num_cpus": self.num_cpus, "num_gpus": 0},
+        }
+
+    @property
     def environment(self) -> dict[str, str]:
         """See `ReplicaArgs.environment`."""
         # vLLM on CPUs otherwise pins every engine of a machine to the same cores.
@@ -74,17 +92,16 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
             raise ValueError(
                 "sleep: vLLM has it on GPUs alone; write sleep: false, engine: torch, or num_gpus: 1"
             )
-        if self.tensor_parallel_size > 1:
+        spans = {"tensor_parallel_size": self.tensor_parallel_size}
+        if self.pipeline_parallel_size > 1:
+            spans["pipeline_parallel_size"] = self.pipeline_parallel_size
+        if math.prod(spans.values()) > 1:
+            said = ", ".join(f"{name}: {size}" for name, size in spans.items())
             if self.engine == "torch":
-                raise ValueError(
-                    f"tensor_parallel_size: {self.tensor_parallel_size} needs engine: vllm; "
-                    "torch computes on one device"
-                )
-            if self.num_gpus != self.tensor_parallel_size:
-                raise ValueError(
-                    f"num_gpus: {self.num_gpus:g} does not fit tensor_parallel_size: "
-                    f"{self.tensor_parallel_size}; write the same number"
-                )
+                raise ValueError(f"{said} needs engine: vllm; torch computes on one device")
+            if self.num_gpus != math.prod(spans.values()):
+                what = "the same number" if len(spans) == 1 else f"{math.prod(spans.values())}, their product"
+                raise ValueError(f"num_gpus: {self.num_gpus:g} does not fit {said}; write {what}")
         if self.max_model_len is not None and self.max_model_len > self.max_tokens_per_batch:
             raise ValueError(
                 f"max_model_len: {self.max_model_len} is over max_tokens_per_batch: "

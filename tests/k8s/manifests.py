@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -88,7 +89,8 @@ def pods(objects: list[Manifest]) -> list[Pods]:
     found = []
     for name, cluster in ray_clusters(objects):
         groups = [("head", cluster["headGroupSpec"], 1)]
-        groups += [("worker", group, group["maxReplicas"]) for group in cluster["workerGroupSpecs"]]
+        for group in cluster["workerGroupSpecs"]:
+            groups.append(("worker", group, group["maxReplicas"] * group.get("numOfHosts", 1)))
         for node_type, group, most in groups:
             labels = {**group["template"]["metadata"]["labels"], "ray.io/node-type": node_type}
             where = f"{name}, {group.get('groupName', 'head')}"
@@ -96,10 +98,10 @@ def pods(objects: list[Manifest]) -> list[Pods]:
     for each in objects:
         if template := each.get("spec", {}).get("submitterPodTemplate"):
             found.append(Pods("submitter", template, template["metadata"]["labels"], 1, {}))
-        if each["kind"] == "StatefulSet":
+        if each["kind"] in ("StatefulSet", "Job"):
             template = each["spec"]["template"]
-            labels = template["metadata"]["labels"]
-            found.append(Pods(each["metadata"]["name"], template, labels, each["spec"]["replicas"], {}))
+            labels, most = template["metadata"]["labels"], each["spec"].get("replicas", 1)
+            found.append(Pods(each["metadata"]["name"], template, labels, most, {}))
     return found
 
 
@@ -112,8 +114,22 @@ def worker_groups(objects: list[Manifest], kind: str) -> dict[str, Pods]:
     }
 
 
-def recipe_of(job: Manifest) -> RunConfig:
-    """The recipe as a RayJob's entrypoint has it."""
-    program, command, recipe, *options = shlex.split(job["spec"]["entrypoint"])
+def recipe_of(objects: list[Manifest]) -> RunConfig:
+    """The recipe as a RayJob's entrypoint has it: by its name, or the file that a ConfigMap puts there."""
+    program, command, recipe, *options = shlex.split(the(objects, "RayJob")["spec"]["entrypoint"])
     assert (program, command) == ("rlad", "run")
-    return load(recipe, [value for flag, value in pairwise(options) if flag == "--set"])
+    overrides = [value for flag, value in pairwise(options) if flag == "--set"]
+    if not recipe.startswith("/"):
+        return load(recipe, overrides)
+    [head] = [each for each in pods(objects) if each.where.startswith("RayJob") and "head" in each.where]
+    [mount] = [m for m in head.container["volumeMounts"] if recipe.startswith(m["mountPath"] + "/")]
+    [volume] = [v for v in head.spec["volumes"] if v["name"] == mount["name"]]
+    [text] = [
+        each["data"][recipe.removeprefix(mount["mountPath"] + "/")]
+        for each in of_kind(objects, "ConfigMap")
+        if each["metadata"]["name"] == volume["configMap"]["name"]
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "recipe.yaml")
+        file.write_text(text)
+        return load(file, overrides)

@@ -1,4 +1,5 @@
-"""What Ray's autoscaler reads out of the manifests: pods of each group, with their GPUs and labels."""
+"""What Ray reads out of the manifests: pods of each group, least and most of them, with their GPUs and
+labels."""
 
 import pytest
 from manifests import Manifest, ray_clusters
@@ -11,9 +12,9 @@ from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscali
         ("teacher-service", {"teacher": (2, 1, 4)}),
         (
             "training",
-            {"services": (0, 0, 1), "rollout": (1, 0, 4), "teacher": (1, 0, 2), "learner": (2, 0, 1)},
+            {"services": (0, 1, 1), "rollout": (1, 4, 4), "teacher": (1, 2, 2), "learner": (2, 1, 1)},
         ),
-        ("training-remote-teacher", {"services": (0, 0, 1), "rollout": (1, 0, 4), "learner": (2, 0, 1)}),
+        ("training-remote-teacher", {"services": (0, 1, 1), "rollout": (1, 4, 4), "learner": (2, 1, 1)}),
     ],
 )
 def test_the_autoscaler_knows_the_groups(

@@ -16,7 +16,7 @@ def test_paths_exist() -> None:
 
 
 def test_every_secret_is_made(rendered: dict[str, list[Manifest]]) -> None:
-    made = set(re.findall(r"kubectl create secret (?:generic|tls) ([\w-]+)", GUIDE))
+    made = set(re.findall(r"kubectl create secret (?:generic|tls|docker-registry) ([\w-]+)", GUIDE))
     wanted = {
         volume["secret"]["secretName"]
         for objects in rendered.values()
@@ -24,6 +24,8 @@ def test_every_secret_is_made(rendered: dict[str, list[Manifest]]) -> None:
         for volume in each.spec["volumes"]
         if "secret" in volume
     }
+    for objects in rendered.values():
+        wanted |= {each["name"] for pod in pods(objects) for each in pod.spec.get("imagePullSecrets", ())}
     for ingress in of_kind(rendered["teacher-service"], "Ingress"):
         wanted |= {tls["secretName"] for tls in ingress["spec"]["tls"]}
     assert made == wanted

@@ -1,16 +1,17 @@
 """What every pod of every overlay keeps to, and who may reach it."""
 
+import ipaddress
 import shlex
 from itertools import pairwise
 
 import pytest
 from manifests import OVERLAYS, Manifest, Pods, of_kind, pods, ray_clusters, recipe_of, the, worker_groups
 
-LASTING = ("teacher-service",)
+LASTING = ("teacher-service", "teacher-two-nodes")
 RUNS = ("dev", "training", "training-remote-teacher")
 WITH_PODS = [name for name in OVERLAYS if name != "namespace"]
 #: Made by hand, as docs/kubernetes.md says; never part of the manifests.
-SECRETS = {"api-tokens", "huggingface", "redis", "teacher-token", "teacher-tls"}
+SECRETS = {"api-tokens", "huggingface", "redis", "teacher-token", "teacher-tls", "registry"}
 
 
 @pytest.fixture(params=WITH_PODS)
@@ -90,15 +91,52 @@ def test_ray_asks_for_a_token(objects: list[Manifest]) -> None:
         assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0", name
 
 
-@pytest.mark.parametrize("overlay", [name for name in WITH_PODS if name != "dev"])
-def test_clusters_of_gpus_are_autoscaled(overlay: str, rendered: dict[str, list[Manifest]]) -> None:
-    for name, cluster in ray_clusters(rendered[overlay]):
-        assert cluster["enableInTreeAutoscaling"] is True, name
-        assert cluster["autoscalerOptions"]["version"] == "v2", name
-        security = cluster["autoscalerOptions"]["securityContext"]
-        assert security["readOnlyRootFilesystem"] is True
-        assert security["capabilities"] == {"drop": ["ALL"]}
-        assert ("gcsFaultToleranceOptions" in cluster) == (overlay in LASTING)
+@pytest.mark.parametrize("overlay", LASTING)
+def test_teachers_are_autoscaled_and_survive_their_head(
+    overlay: str, rendered: dict[str, list[Manifest]]
+) -> None:
+    [(name, cluster)] = ray_clusters(rendered[overlay])
+    assert cluster["enableInTreeAutoscaling"] is True, name
+    assert cluster["autoscalerOptions"]["version"] == "v2", name
+    security = cluster["autoscalerOptions"]["securityContext"]
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert "gcsFaultToleranceOptions" in cluster
+
+
+@pytest.mark.parametrize("overlay", RUNS)
+def test_runs_are_placed_whole_or_give_back_what_they_hold(
+    overlay: str, rendered: dict[str, list[Manifest]]
+) -> None:
+    job = the(rendered[overlay], "RayJob")["spec"]
+    cluster = job["rayClusterSpec"]
+    assert "enableInTreeAutoscaling" not in cluster
+    for group in cluster["workerGroupSpecs"]:
+        assert group["replicas"] == group["minReplicas"] == group["maxReplicas"] > 0, group["groupName"]
+    assert 0 < job["preRunningDeadlineSeconds"] < job["activeDeadlineSeconds"]
+    assert job["shutdownAfterJobFinishes"] is True
+
+
+def test_everybody_has_a_priority_and_may_pull(
+    objects: list[Manifest], rendered: dict[str, list[Manifest]]
+) -> None:
+    known = {each["metadata"]["name"] for each in of_kind(rendered["namespace"], "PriorityClass")}
+    for each in pods(objects):
+        if each.where != "redis":  # from a public registry
+            assert each.spec["priorityClassName"] in known, each.where
+            assert each.spec["imagePullSecrets"] == [{"name": "registry"}], each.where
+
+
+def test_models_are_read_from_their_volume_and_nobody_asks_the_hub(objects: list[Manifest]) -> None:
+    for each in pods(objects):
+        mounts = {mount["mountPath"]: mount for mount in each.container["volumeMounts"]}
+        if "ray.io/node-type" in each.labels:
+            variables = {v["name"]: v.get("value") for v in each.container["env"]}
+            assert variables["HF_HUB_OFFLINE"] == "1", each.where
+            assert mounts[variables["RLAD_MODELS"]]["readOnly"] is True, each.where
+            assert not {"HF_TOKEN", "HF_TOKEN_PATH"} & variables.keys(), each.where
+        elif each.where == "fetch-models":
+            assert not mounts["/models"].get("readOnly")
 
 
 def test_gpu_pods_say_where_they_go(objects: list[Manifest]) -> None:
@@ -202,7 +240,11 @@ def test_who_reaches_what(rendered: dict[str, list[Manifest]]) -> None:
             same = (HERE, each.labels)
             other = (HERE, {**each.labels, "rlad.io/cluster": "run" if teacher else "teacher"})
             assert reachable(ours, STRANGER, each) == set(), each.where
-            assert reachable(ours, INGRESS, each) == ({8000} if teacher and not head else set()), each.where
+            from_outside = {8000} if overlay in LASTING and not head else set()
+            assert reachable(ours, INGRESS, each) == from_outside, each.where
+            for namespace, labels in (INGRESS, PROMETHEUS, OPERATOR):  # by a label alone nobody comes in
+                assert reachable(ours, (STRANGER[0], labels), each) == set(), each.where
+                assert not namespace.items() <= STRANGER[0].items()
             assert reachable(ours, PROMETHEUS, each) == METRICS, each.where
             assert reachable(ours, OPERATOR, each) == ({8265} if head else set()), each.where
             assert reachable(ours, same, each) == PORTS, each.where
@@ -227,6 +269,35 @@ def test_a_run_with_a_remote_teacher_reaches_its_requests_port_alone(
     assert ports == [8000]
 
 
+def destinations(policies: list[Manifest], source: Pods) -> list[tuple[Manifest, set[int]]]:
+    """Whither a pod may connect: the peers that its policies name, each with the ports; none is
+    everywhere.""" found =
+    [] for policy in policies:
+        if selects(policy["spec"]["podSelector"], source.labels):
+            for rule in policy["spec"].get("egress", []):
+                ports = {port["port"] for port in rule.get("ports", [])}
+                found += [(peer, ports) for peer in rule.get("to", [{}])]
+    return found
+
+
+def test_the_internet_is_for_what_fetches_models(rendered: dict[str, list[Manifest]]) -> None:
+    """All others name pods and namespaces; the autoscaler's head private addresses, for the Kubernetes
+    API.""" for overlay in
+    WITH_PODS:
+        policies = of_kind(rendered[overlay] + rendered["namespace"], "NetworkPolicy")
+        for each in pods(rendered[overlay]):
+            outside = [peer["ipBlock"] for peer, _ in destinations(policies, each) if "ipBlock" in peer]
+            assert all(peer for peer, _ in destinations(policies, each)), each.where
+            if each.where == "fetch-models":
+                assert [block["cidr"] for block in outside] == ["0.0.0.0/0"]
+                assert "10.0.0.0/8" in outside[0]["except"]
+            elif overlay in LASTING and each.labels.get("ray.io/node-type") == "head":
+                assert all(ipaddress.ip_network(block["cidr"]).is_private for block in outside)
+                assert outside
+            else:
+                assert not outside, each.where
+
+
 def test_redis_is_for_the_teacher_alone(rendered: dict[str, list[Manifest]]) -> None:
     objects = rendered["teacher-service"] + rendered["namespace"]
     [redis] = [each for each in pods(objects) if each.where == "redis"]
@@ -248,7 +319,7 @@ def test_the_entrypoint_is_plain_words(overlay: str, rendered: dict[str, list[Ma
 
 @pytest.mark.parametrize("overlay", RUNS)
 def test_every_role_has_room(overlay: str, rendered: dict[str, list[Manifest]]) -> None:
-    config = recipe_of(the(rendered[overlay], "RayJob"))
+    config = recipe_of(rendered[overlay])
     groups = worker_groups(rendered[overlay], "RayJob")
     assert config.output.dir in {m["mountPath"] for g in groups.values() for m in g.container["volumeMounts"]}
     wanted = [
@@ -273,13 +344,13 @@ def test_every_role_has_room(overlay: str, rendered: dict[str, list[Manifest]]) 
 
 def test_names_in_the_manifests_lead_somewhere(rendered: dict[str, list[Manifest]]) -> None:
     """The volume of the runs, the Service that the operator makes of a RayService, and Redis."""
-    claim = the(rendered["namespace"], "PersistentVolumeClaim")["metadata"]["name"]
+    claims = {each["metadata"]["name"] for each in of_kind(rendered["namespace"], "PersistentVolumeClaim")}
     for objects in rendered.values():
         for each in pods(objects):
             for volume in each.spec["volumes"]:
-                assert volume.get("persistentVolumeClaim", {}).get("claimName", claim) == claim
+                assert volume.get("persistentVolumeClaim", {"claimName": "runs"})["claimName"] in claims
     service = the(rendered["teacher-service"], "RayService")["metadata"]["name"] + "-serve-svc"
-    config = recipe_of(the(rendered["training-remote-teacher"], "RayJob"))
+    config = recipe_of(rendered["training-remote-teacher"])
     assert config.teacher.url == f"http://{service}:8000"
     ingress = the(rendered["teacher-service"], "Ingress")
     [path] = ingress["spec"]["rules"][0]["http"]["paths"]

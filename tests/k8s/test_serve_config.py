@@ -11,7 +11,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from services.cli.serving import SERVICES
 
-SERVING = ("dev", "teacher-service")
+SERVING = ("dev", "teacher-service", "teacher-two-nodes")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,8 @@ def test_serve_and_the_service_take_it(overlay: str, rendered: dict[str, list[Ma
         # Each replica fits into a pod, all its GPUs with it, and the pods are as many as replicas may be.
         assert args.node_labels.items() <= group.group["labels"].items()
         assert args.num_cpus <= float(group.container["resources"]["limits"]["cpu"])
-        assert args.num_gpus == group.gpus
+        assert args.num_gpus == group.gpus * group.group.get("numOfHosts", 1)
+        assert args.tensor_parallel_size == group.gpus or not group.gpus  # a layer's parts are on one node
         per_pod = (
             float(group.container["resources"]["limits"]["cpu"]) // args.num_cpus if not group.gpus else 1
         )

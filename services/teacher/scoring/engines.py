@@ -1,5 +1,7 @@
 """The engine that a teacher's settings ask for. An engine's libraries are imported only when it is wanted."""
 
+from typing import Any
+
 from rlad_core.language_model.vocabulary import token_rows
 from services.base.lengths import longest_sequence
 from services.base.tokenizer import load_tokenizer
@@ -35,11 +37,17 @@ def load_engine(args: TeacherArgs, model: str) -> RestingEngine:
     from services.vllm.process import check_platform, on_cpu
 
     check_platform(args.num_gpus)
-    device_settings = (
+    device_settings: dict[str, Any] = (
         {"gpu_memory_utilization": args.gpu_memory_utilization}
         if args.num_gpus
         else on_cpu(args.kv_cache_memory_gib, args.tensor_parallel_size)
     )
+    if args.pipeline_parallel_size > 1:
+        # Its workers are Ray actors, in the placement group that the replica was given.
+        device_settings |= {
+            "pipeline_parallel_size": args.pipeline_parallel_size,
+            "distributed_executor_backend": "ray",
+        }
     return VllmEngine(
         model,
         dtype=args.dtype,

@@ -1,0 +1,100 @@
+"""What a recipe says of where it runs: a role's label, the volume of the runs, no file of this machine."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlad_core.config import RunConfig, dump, load
+from rlad_core.config.run import REFERENCE
+from rlad_core.sections.problems import Problem
+from rlad_core.sizing import Gpu, needs, problems
+
+LABEL = "rlad-role"
+"""Label of a group's nodes; a recipe's ``node_labels`` choose by it."""
+VOLUMES = ("/runs", "/models", "/etc/rlad")
+"""Folders that pods have."""
+START_S = 1800
+"""Longest wait for services to load their models, once all pods are there."""
+
+
+class KubernetesError(ValueError):
+    """A recipe that cannot run in pods as it is; the message says what to write."""
+
+
+def roles(config: RunConfig) -> dict[str, str]:
+    """Role by its place in the recipe. Those that have only a part of a GPU share one, and so a pod."""
+    sections = {"rollout": config.rollout, **config.served_teachers, "learner": config.learner}
+    return {
+        place: "shared" if 0 < section.num_gpus < 1 else place.replace(".", "-")
+        for place, section in sections.items()
+        if place == REFERENCE or config.needs_teacher or place in ("rollout", "learner")
+    }
+
+
+def placed(recipe: Path, overrides: list[str]) -> RunConfig:
+    """The recipe with what it needs in pods.
+
+    Raises:
+        rlad_core.config.ConfigError: it is wrong.
+        KubernetesError: it names files that are on this machine alone.
+    """
+    # Others' machines may have what this one lacks, and their number of CPUs and GPUs is the groups'.
+    cluster = ("cluster.address=auto", "cluster.num_cpus=null", "cluster.num_gpus=null")
+    joined = [*overrides, *cluster]
+    ours = ["output.dir=/runs", f"cluster.start_timeout_s={START_S}"]
+    ours += [f"{place}.node_labels.{LABEL}={role}" for place, role in roles(load(recipe, joined)).items()]
+    config = load(recipe, [*joined, *ours])
+    here = [path for path in _paths(config.model_dump(mode="json")) if not path.startswith(VOLUMES)]
+    if here:
+        raise KubernetesError(
+            f"the recipe names what pods do not have: {', '.join(here)}. Put it on the volume of the runs or "
+            f"of the models, and write its path there ({', '.join(VOLUMES[:2])}/...), or build code into the "
+            "image and write package.module:Name"
+        )
+    return config
+
+
+def recipe_text(config: RunConfig) -> str:
+    """The whole recipe as YAML."""
+    return dump(config)
+
+
+def name_of(config: RunConfig) -> str:
+    """The run's name as Kubernetes takes it: small letters, digits and -, 40 of them at most."""
+    name = re.sub(r"[^a-z0-9]+", "-", config.name.lower()).strip("-")[:40].strip("-")
+    return name if name[:1].isalpha() else f"run-{name}"
+
+
+def hub_models(config: RunConfig) -> list[str]:
+    """The recipe's models that come from the hub, each once.
+
+    Raises:
+        KubernetesError: there are none.
+    """
+    models = [
+        config.policy.model,
+        *(config.served_teachers[p].model for p in roles(config) if p in config.served_teachers),
+    ]
+    found = [model for model in dict.fromkeys(models) if ":" not in model and not model.startswith("/")]
+    if not found:
+        raise KubernetesError(
+            f"{', '.join(dict.fromkeys(models))} come from no hub, so nothing is to be fetched"
+        )
+    return found
+
+
+def too_large(config: RunConfig, gpu: Gpu) -> list[Problem]:
+    """What does not fit on such GPUs, as `rlad plan` says it."""
+    return list(problems(needs(config, gpu), gpu))
+
+
+def _paths(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from _paths(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _paths(each)
+    elif isinstance(value, str) and value.startswith("/") and "\n" not in value:
+        yield value

@@ -1,0 +1,146 @@
+"""``rlad k8s RECIPE``: pods that the recipe's roles fill, worked out by hand, and objects that KubeRay's
+schema takes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from manifests import ROOT, Manifest, of_kind, pods, recipe_of, the, worker_groups
+from test_schemas import KUBERNETES, UNCHECKED, crd
+
+from rlad_core.config import load
+from rlad_core.sizing import GPUS
+from services.kubernetes import KubernetesError, groups, placed
+
+H100 = GPUS["H100"]
+QWEN = "qwen3-0.6b-kk-trrd"
+
+
+def written(*arguments: str) -> list[Manifest]:
+    """What the command writes."""
+    command = [sys.executable, "-m", "services", "k8s", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def objects() -> list[Manifest]:
+    return written(QWEN, "--namespace", "rlad", "--gpu-node", "gpu=h100", "--image", "here/rlad:1-gpu")
+
+
+def test_the_overlays_runs_are_what_the_command_writes() -> None:
+    done = subprocess.run(
+        [sys.executable, "k8s/runs.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_pods_are_what_the_recipe_asks_for(objects: list[Manifest]) -> None:
+    config = recipe_of(objects)
+    assert config.model_dump(exclude={"output", "cluster", "rollout", "teacher", "learner"}) == load(
+        QWEN
+    ).model_dump(exclude={"output", "cluster", "rollout", "teacher", "learner"})
+    found = worker_groups(objects, "RayJob")
+    assert {name: (each.most, each.gpus) for name, each in found.items()} == {
+        "services": (1, 0), "rollout": (4, 1), "teacher": (2, 1), "learner": (1, 2),
+    }  # fmt: skip
+    for place in (config.rollout, config.teacher, config.learner):
+        assert place.node_labels["rlad-role"] in found
+    assert all(each.spec.get("nodeSelector") == {"gpu": "h100"} for each in found.values() if each.gpus)
+    assert {each.container["image"] for each in pods(objects)} == {"here/rlad:1-gpu"}
+
+
+def test_objects_fit_their_schemas_and_have_one_name(objects: list[Manifest]) -> None:
+    name = "qwen3-0-6b-kk-trrd"
+    for each in objects:
+        assert each["metadata"]["name"].startswith(name)
+        if each["apiVersion"] == "ray.io/v1":
+            jsonschema.Draft4Validator(crd(each["kind"])).validate(each)
+        elif each["kind"] not in UNCHECKED:
+            kubernetes_validate.validate(each, KUBERNETES, strict=True)
+    assert f"rlad.io/cluster: {name}" in yaml.safe_dump(objects)
+    assert "rlad.io/cluster: run\n" not in yaml.safe_dump(objects)
+
+
+def test_two_runs_share_a_namespace(objects: list[Manifest]) -> None:
+    other = written(
+        QWEN, "--namespace", "rlad", "--set", "name=second", "--queue", "runs", "--priority", "urgent"
+    )
+    named = [{(each["kind"], each["metadata"]["name"]) for each in some} for some in (objects, other)]
+    assert not named[0] & named[1]
+    job = the(other, "RayJob")
+    assert job["spec"]["suspend"] is True
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "runs"
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "urgent"
+    assert {each.spec["priorityClassName"] for each in pods(other)} == {"rlad-run"}
+
+
+def test_the_models_are_fetched_by_a_job_of_their_own() -> None:
+    objects = written(QWEN, "--fetch", "--namespace", "rlad")
+    job = the(objects, "Job")
+    commands = [container["command"] for container in job["spec"]["template"]["spec"]["containers"]]
+    assert commands == [
+        ["rlad", "fetch", model, "--to", f"/models/{model}"] for model in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B")
+    ]
+    for each in objects:
+        kubernetes_validate.validate(each, KUBERNETES, strict=True)
+    [policy] = of_kind(objects, "NetworkPolicy")
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def group_of(name: str, *overrides: str, recipe: str = QWEN, **options: int) -> tuple[int, int, int]:
+    """Pods, GPUs of one, and hosts of a replica."""
+    found = {group.name: group for group in groups(placed(Path(recipe), list(overrides)), H100, **options)}
+    return found[name].pods, found[name].gpus, found[name].hosts
+
+
+def test_ranks_of_the_learner_share_pods_evenly() -> None:
+    assert group_of("learner", "learner.workers=8") == (1, 8, 1)
+    assert group_of("learner", "learner.workers=16") == (2, 8, 1)
+    assert group_of("learner", "learner.workers=12") == (2, 6, 1)
+    assert group_of("learner", "learner.workers=6", gpus_per_node=4) == (2, 3, 1)
+
+
+def test_a_replica_that_is_larger_than_a_node_spans_several() -> None:
+    spanning = ("teacher.engine=vllm", "teacher.tensor_parallel_size=8", "teacher.pipeline_parallel_size=2")
+    assert group_of("teacher", *spanning, "teacher.num_gpus=16", "teacher.num_replicas=1") == (2, 8, 2)
+
+
+def test_parts_of_a_gpu_share_a_pod() -> None:
+    assert group_of("shared", recipe="qwen3-0.6b-kk-trrd-1gpu") == (1, 1, 1)
+
+
+def test_memory_is_what_is_counted_and_what_is_not() -> None:
+    """A rollout pod of Qwen3-0.6B: a process's 8 GiB, its weights of 1.1 GiB, and in the store the
+    experience of
+    256 x 8 responses of 3,072 tokens at 40 bytes (0.23 GiB), since weights are pushed: 9.4 GiB, over 0.7.
+    """
+    found = {group.name: group for group in groups(placed(Path(QWEN), []), H100)}
+    assert (8 + 1.1) / 0.7 < found["rollout"].memory_gib == 16
+    given = groups(placed(Path(QWEN), []), H100, memory={"rollout": 100})
+    assert {group.name: group.memory_gib for group in given}["rollout"] == 100
+
+
+def test_what_cannot_run_in_pods_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KubernetesError, match="no group nobody"):
+        groups(placed(Path(QWEN), []), H100, memory={"nobody": 1})
+    with pytest.raises(KubernetesError, match=r"size of some/model .* --memory teacher="):
+        groups(placed(Path(QWEN), ["teacher.model=some/model"]), H100)
+    reward = tmp_path / "reward.py"
+    reward.write_text("def score(response, row):\n    return 1.0\n")
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "answer": "b"}\n')
+    files = f"{{files: [{{path: {tmp_path}/rows.jsonl}}]}}"
+    task = f"task={{name: prompts, reward: {reward}:score, train: {files}, evaluation: {files}}}"
+    with pytest.raises(KubernetesError, match=r"names what pods do not have: .*rows\.jsonl"):
+        placed(Path(QWEN), [task])
