@@ -39,6 +39,8 @@ LABELS: Final = {
     "phase": "`queue`, `decode`, `engine` or `encode`; rollout's queue is its wait for weights, and vLLM "
     "tells its own as `request_queue_time_seconds`",
     "subset": "subset of the task, for instance `3_people`",
+    "percentile": "`p50`, `p95` or `p99`",
+    "role": "`learner`, `rollout service`, ..., as `rlad plan` calls them",
     "rank": "number of a replica in its deployment, 0, 1, ...; its successor gets the same",
 }
 
@@ -81,10 +83,16 @@ def _decades(mantissas: Sequence[float], first: int, last: int) -> tuple[float, 
     return tuple(float(f"{m}e{exponent}") for exponent in range(first, last + 1) for m in mantissas)
 
 
-# Neighbours are at most a factor 1.7 apart, and so is a quantile read from them from the true one.
-DURATION_BUCKETS: Final = (*_decades((1, 1.5, 2, 3, 5, 7), -3, 2), 1000.0, 1500.0, 2000.0, 2700.0, 3600.0)
-COUNT_BUCKETS: Final = (*(float(2**n) for n in range(14)),)
-TOKEN_BUCKETS: Final = _decades((1, 1.5, 2, 3, 5, 7), 1, 6)
+# Neighbours are at most a factor 1.7 apart, and so is a quantile read from them from the true one. A
+# quantile in the first or last bucket is none at all, so they begin below what there is and end above it;
+# counts, which are whole, begin at a half.
+DURATION_BUCKETS: Final = (*_decades((1, 1.5, 2, 3, 5, 7), -5, 2), 1000.0, 1500.0, 2000.0, 2700.0, 3600.0)
+COUNT_BUCKETS: Final = (0.5, *(2**n + 0.5 for n in range(14)))
+TOKEN_BUCKETS: Final = (0.5, *_decades((1, 1.5, 2, 3, 5, 7), 0, 6))
+
+PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+RECENT_STEPS: Final = 20
+"""Steps that percentiles of whole steps look back on."""
 
 _RUN, _RUN_STAGE = ("run",), ("run", "stage")
 
@@ -185,6 +193,38 @@ RUN_STAGE_SHARE: Final = _of_run(
     "ratio",
     "Share of the last step in which a stage ran and no earlier one did; `idle` is the rest of the step.",
     "stage",
+)
+RUN_STAGE_LAST: Final = _of_run(
+    "stage_last_seconds",
+    "seconds",
+    "Time of the last step in which a stage ran; `idle` in which none did.",
+    "stage",
+)
+RUN_STAGE_RECENT: Final = _of_run(
+    "stage_recent_seconds",
+    "seconds",
+    f"Percentile of the time in which a stage ran, over the last {RECENT_STEPS} steps.",
+    "stage",
+    "percentile",
+)
+RUN_CRITICAL: Final = _of_run(
+    "critical_seconds",
+    "seconds",
+    "Time of the last step that waited for a stage: what a faster one would have saved, at most.",
+    "stage",
+)
+RUN_TEACHER_COST: Final = _of_run(
+    "teacher_cost_seconds",
+    "device-seconds",
+    "Teacher's devices (GPUs, or CPU cores) times the time in which it worked, for each 1,000 trained "
+    "tokens of the last step.",
+)
+RUN_RECIPE_STAGE: Final = _of_run("recipe_stage", "stages", "Number of the recipe's stage, from 0.")
+RUN_PLANNED_MEMORY: Final = _of_run(
+    "planned_memory_bytes",
+    "bytes",
+    "What `rlad plan` counts for one process of a role, on its GPU, or on the host where it has none.",
+    "role",
 )
 RUN_TEACHER_HIDDEN: Final = _of_run(
     "teacher_hidden_seconds", "seconds", "Time of the last step in which the teacher worked behind rollouts."

@@ -7,10 +7,13 @@ overlap; with the idle time they add up to the step. The teacher's exposed time 
 step; the rest, `hidden_seconds`, went by behind the rollouts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rlad_core.metrics import STAGES, StepStage
+import numpy as np
+
+from rlad_core.metrics import PERCENTILES, RECENT_STEPS, STAGES, StepStage
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,62 @@ def stage_table(spans: Iterable[StageSpan], start: float, end: float) -> list[St
         )
     idle = end - start - taken
     return [*rows, StageRow("idle", 0, idle, idle, idle, idle / (end - start), 0, 0)]
+
+
+def critical_path(spans: Iterable[StageSpan], start: float, end: float) -> dict[str, float]:
+    """What a step waited for, from its end back to its start: seconds by stage, and `idle`, adding up to
+    the step.
+
+    At each moment it is the span that ended last before it: what came after could not begin earlier. Of
+    spans that end at the same moment the one that began last is taken, since it was waited for less long.
+
+    Args:
+        spans: of any process, those of the stage "step" left out.
+
+    Returns:
+        A value for each stage that is on the path.
+    """
+    if end <= start:
+        raise ValueError(f"the step ends at {end}, not after its start {start}")
+    waiting = sorted(
+        ((min(s.end, end), max(s.start, start), s.stage) for s in spans if s.stage != "step"),
+        key=lambda span: span[:2],
+    )
+    path: dict[str, float] = defaultdict(float)
+    now = end
+    while now > start and waiting:
+        last, first, stage = waiting.pop()
+        if last <= start:
+            break
+        if first >= now:  # begun behind what is on the path already
+            continue
+        path["idle"] += max(0.0, now - last)
+        path[stage] += min(now, last) - first
+        now = first
+    path["idle"] += now - start
+    return {stage: seconds for stage, seconds in path.items() if seconds > 0}
+
+
+class RecentStages:
+    """Percentiles of the time of each stage over the last steps: by steps, whatever they take."""
+
+    def __init__(self, steps: int = RECENT_STEPS) -> None:
+        self._steps: deque[Mapping[str, float]] = deque(maxlen=steps)
+
+    def add(self, seconds: Mapping[str, float]) -> dict[tuple[str, str], float]:
+        """Take a step's seconds by stage in; value by (stage, percentile). A stage that a step did without
+        is no part of that step.
+        """
+        self._steps.append(dict(seconds))
+        by_stage: dict[str, list[float]] = defaultdict(list)
+        for step in self._steps:
+            for stage, value in step.items():
+                by_stage[stage].append(value)
+        return {
+            (stage, name): float(np.quantile(values, share))
+            for stage, values in by_stage.items()
+            for name, share in PERCENTILES.items()
+        }
 
 
 def _union(intervals: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -1,8 +1,13 @@
 """Cluster and services: is everything up, and has it room."""
 
+from dataclasses import replace
+
+from deploy.grafana.foreign import SERVE_STATES
+from deploy.grafana.gpus import GPUS
 from deploy.grafana.machines import CLUSTER, MACHINES, OF_CLUSTER
 from deploy.grafana.model import Dashboard, Panel, Query, Row, Threshold
-from deploy.grafana.promql import PERCENTILES, Scope, of_chosen_runs
+from deploy.grafana.promql import Scope, of_chosen_runs
+from deploy.grafana.quantiles import chosen, percentiles
 from deploy.grafana.service_panels import ANY, QUEUED
 from deploy.grafana.variables import PERCENTILE, RUN, services
 from rlad_core import metrics
@@ -15,6 +20,7 @@ _RUN = Scope((*OF_CLUSTER.matchers, 'run=~"$run"', 'application=~"$application"'
 _RECORDED_RUN = Scope(('run=~"$run"', 'application=~"$application"'), _RUN.by)
 _RECORDED_SERVE = Scope(('application=~"$application"', 'deployment=~"$deployment"'), _SERVE.by)
 
+_PROCESSING = "ray_serve_deployment_processing_latency_ms"
 _CALL = [Threshold(60, "yellow"), Threshold(600, "red")]
 _UP = [Threshold(1, "green")]
 _BY_HANDLE = "a run calls its services by handle"
@@ -60,14 +66,15 @@ _NOW = (
         "Deployment status",
         [_served(_SERVE.largest("ray_serve_deployment_status", "deployment"))],
         "none",
-        "Serve's state of each deployment as a number: 6 is healthy, 4 and 5 are a change in the number of "
-        "replicas, 3 is being brought up, below that are faults.",
-        "6.",
-        "3 for minutes: replicas load or wait for resources. 1 or 2: unhealthy or failed to deploy.",
+        "Serve's state of each deployment.",
+        "Healthy.",
+        "Being brought up for minutes: replicas load or wait for resources. Unhealthy or failed: its log "
+        "says why.",
         kind="stat",
         width=10,
         base="red",
         thresholds=[Threshold(3, "yellow"), Threshold(4, "green")],
+        words=SERVE_STATES,
     ),
 )
 
@@ -98,28 +105,25 @@ _SERVICES = (
     ),
     Panel(
         "Latency by service, $percentile",
-        [
-            Query(
-                _RECORDED_RUN.quantile(metrics.SERVICE_DURATION, "$percentile"),
-                "{{run}} {{service}}",
-            )
-        ],
+        chosen(_RECORDED_RUN, metrics.SERVICE_DURATION, "{{run}} {{service}}"),
         "s",
         "The chosen percentile of a call to each service.",
         "The verifier in milliseconds, the teacher under a second, rollout as long as its longest response.",
         "See the dashboards of teacher and rollout; the verifier has only this: more `workers`.",
+        logarithmic=True,
         thresholds=_CALL,
     ),
     Panel(
         "Latency in Serve",
         [
-            _served(_RECORDED_SERVE.quantile("ray_serve_deployment_processing_latency_ms", p), p)
-            for p in PERCENTILES
+            replace(query, expr=of_chosen_runs(query.expr))
+            for query in percentiles(_RECORDED_SERVE, _PROCESSING, "{{application}}")
         ],
         "ms",
         "Percentiles of the time that Serve's replicas work on a call, health checks left out.",
         "As the service's own latency.",
         "More than that is time in Serve's proxy and its event loop.",
+        logarithmic=True,
         thresholds=[Threshold(60_000, "yellow"), Threshold(600_000, "red")],
     ),
     Panel(
@@ -191,5 +195,5 @@ DASHBOARD = Dashboard(
     "RLAD / Cluster and services",
     "Whether everything is up and has room.",
     (CLUSTER, RUN, *services(), PERCENTILE),
-    (Row("Now", _NOW), Row("Machines", MACHINES), Row("Services", _SERVICES)),
+    (Row("Now", _NOW), Row("Machines", MACHINES), Row("Services", _SERVICES), GPUS),
 )

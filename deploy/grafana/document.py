@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from deploy.grafana.model import Dashboard, Panel, Query, Threshold, Variable, layout
+from deploy.grafana.model import Annotation, Dashboard, Panel, Query, Threshold, Variable, layout
 
 #: That of Grafana 11.0; later ones bring it up to theirs when they load it.
 SCHEMA_VERSION = 39
@@ -20,18 +20,23 @@ def document(dashboard: Dashboard, all_dashboards: Sequence[Dashboard]) -> dict[
     """
     panels: list[dict[str, Any]] = []
     for row, place, members in layout(dashboard.rows):
+        first = 1 + sum(1 + len(panel.get("panels", ())) for panel in panels)
+        of_row = [
+            {"id": number, "gridPos": asdict(where), **_panel(panel)}
+            for number, (panel, where) in enumerate(members, first + 1)
+        ]
         panels.append(
             {
-                "id": len(panels) + 1,
+                "id": first,
                 "type": "row",
                 "title": row.title,
-                "collapsed": False,
+                "collapsed": row.closed,
                 "gridPos": asdict(place),
-                "panels": [],
+                "panels": of_row if row.closed else [],
             }
         )
-        for panel, where in members:
-            panels.append({"id": len(panels) + 1, "gridPos": asdict(where), **_panel(panel)})
+        if not row.closed:
+            panels += of_row
     return {
         "uid": dashboard.uid,
         "title": dashboard.title,
@@ -44,7 +49,7 @@ def document(dashboard: Dashboard, all_dashboards: Sequence[Dashboard]) -> dict[
         "refresh": "30s",
         "time": {"from": "now-3h", "to": "now"},
         "timezone": "browser",
-        "annotations": {"list": []},
+        "annotations": {"list": [_annotation(each) for each in dashboard.annotations]},
         "links": [_link(other) for other in all_dashboards if other.uid != dashboard.uid],
         "templating": {"list": [_SOURCE_VARIABLE, *map(_variable, dashboard.variables)]},
         "panels": panels,
@@ -103,6 +108,19 @@ def _variable(variable: Variable) -> dict[str, Any]:
     }
 
 
+def _annotation(annotation: Annotation) -> dict[str, Any]:
+    return {
+        "name": annotation.name,
+        "datasource": _SOURCE,
+        "enable": True,
+        "hide": False,
+        "iconColor": annotation.color,
+        "expr": annotation.expr,
+        "titleFormat": annotation.title,
+        "step": "15s",
+    }
+
+
 def _link(other: Dashboard) -> dict[str, Any]:
     return {
         "type": "link",
@@ -155,11 +173,16 @@ def _defaults(panel: Panel) -> dict[str, Any]:
             "steps": [{"color": s.color, "value": s.value if i else None} for i, s in enumerate(steps)],
         },
         "color": {"mode": "palette-classic" if panel.kind == "timeseries" else "thresholds"},
-        "mappings": [],
+        "mappings": _words(panel),
     }
-    defaults |= {k: v for k, v in (("min", panel.low), ("max", panel.high)) if v is not None}
+    low = None if panel.logarithmic else panel.low  # a logarithm has no 0
+    defaults |= {k: v for k, v in (("min", low), ("max", panel.high)) if v is not None}
+    if panel.kind == "heatmap":
+        defaults["custom"] = {"scaleDistribution": {"type": "linear"}}
     if panel.kind == "timeseries":
+        scale = {"type": "log", "log": 10} if panel.logarithmic else {"type": "linear"}
         defaults["custom"] = {
+            "scaleDistribution": scale,
             "drawStyle": "line",
             "lineWidth": 1,
             "fillOpacity": 40 if panel.stacked else 5,
@@ -196,7 +219,31 @@ def _options(panel: Panel) -> dict[str, Any]:
             "valueMode": "color",
             "showUnfilled": True,
         }
+    if panel.kind == "heatmap":
+        return {
+            "calculate": False,
+            "cellGap": 1,
+            "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "reverse": False},
+            "rowsFrame": {"layout": "auto"},
+            "yAxis": {"axisPlacement": "left", "reverse": False, "unit": "none"},
+            "cellValues": {"unit": panel.unit},
+            "tooltip": {"mode": "single", "yHistogram": False},
+            "legend": {"show": True},
+            "exemplars": {"color": "rgba(255,0,255,0.7)"},
+            "filterValues": {"le": 1e-9},
+        }
     return {"showHeader": True, "cellHeight": "sm"}
+
+
+def _words(panel: Panel) -> list[dict[str, Any]]:
+    """Numbers that stand for something, and what that is."""
+    if not panel.words:
+        return []
+    options = {
+        str(number): {"text": text, "color": color, "index": index}
+        for index, (number, (text, color)) in enumerate(panel.words.items())
+    }
+    return [{"type": "value", "options": options}]
 
 
 def _columns(panel: Panel) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from PIL import Image
 
 from deploy.grafana.answers import Answer, View, substitute
@@ -31,6 +31,7 @@ _COLORS = (
     "#8ab8ff",
     "#ff9830",
 )
+_NAMED = {"green": "#3b8f3b", "yellow": "#c9a000", "orange": "#e0752d", "red": "#c4162a"}
 _LEGEND_ENTRIES = 9
 _LEGEND_COLUMNS = 3
 _QUIET = {"size": 7, "color": "#555555"}
@@ -101,6 +102,8 @@ def _panel(
         _lines(frame, frame.inset_axes(place), panel, answers, view)
     elif panel.kind == "stat":
         _stat(frame.inset_axes(body), panel, answers)
+    elif panel.kind == "heatmap":
+        _heatmap(frame.inset_axes((0.12, 0.14, 0.86, 1 - 2.6 / where.h)), panel, answers, view)
     elif panel.kind == "bargauge":
         _bars(frame.inset_axes(body), panel, answers)
     else:
@@ -115,6 +118,8 @@ def _series(answers: Sequence[Answer]) -> list[tuple[str, list[tuple[float, floa
 def _lines(frame: Any, axes: Any, panel: Panel, answers: Sequence[Answer], view: View) -> None:
     series = _series(answers)
     colors = dict(zip((name for name, _ in series), cycle(_COLORS)))
+    if panel.logarithmic:
+        axes.set_yscale("log")
     if panel.stacked:
         times = sorted({time for _, points in series for time, _ in points})
         values = [[dict(points).get(time, 0.0) for time in times] for _, points in series]
@@ -142,8 +147,11 @@ def _lines(frame: Any, axes: Any, panel: Panel, answers: Sequence[Answer], view:
     low, high = axes.get_ylim()
     if all(value == 0 for _, points in series for _, value in points):
         high = 1
-    axes.set_ylim(low if panel.low is None else panel.low, high if panel.high is None else panel.high)
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    if not panel.logarithmic:
+        axes.set_ylim(low if panel.low is None else panel.low, high if panel.high is None else panel.high)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    else:
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, panel.unit)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _clock(value)))
@@ -179,7 +187,7 @@ def _stat(axes: Any, panel: Panel, answers: Sequence[Answer]) -> None:
         axes.text(
             x,
             0.5,
-            f"{shown(points[-1][1], panel.unit)}",
+            said(panel, points[-1][1]),
             transform=axes.transAxes,
             ha="center",
             va="center",
@@ -187,6 +195,24 @@ def _stat(axes: Any, panel: Panel, answers: Sequence[Answer]) -> None:
             color=_color(panel, points[-1][1]),
         )
         axes.text(x, 0.1, name, transform=axes.transAxes, ha="center", va="center", **_QUIET)
+
+
+def _heatmap(axes: Any, panel: Panel, answers: Sequence[Answer], view: View) -> None:
+    """A row for each series, a cell for each moment, darker where its value is larger."""
+    series = _series(answers)
+    times = sorted({time for _, points in series for time, _ in points})
+    values = [[dict(points).get(time, float("nan")) for time in times] for _, points in series]
+    drawn = axes.pcolormesh(
+        [*times, times[-1] + view.step_s], range(len(series) + 1), values, cmap="Oranges", vmin=0
+    )
+    axes.set_yticks([place + 0.5 for place in range(len(series))], [name for name, _ in series])
+    axes.set_xlim(view.start_s, view.end_s)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _clock(value)))
+    axes.tick_params(labelsize=6.5, colors="#555555", length=2)
+    bar = axes.figure.colorbar(drawn, ax=axes, pad=0.01, fraction=0.03)
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, panel.unit)))
+    bar.ax.tick_params(labelsize=6, colors="#555555", length=2)
 
 
 def _bars(axes: Any, panel: Panel, answers: Sequence[Answer]) -> None:
@@ -224,11 +250,16 @@ def _table(axes: Any, panel: Panel, answers: Sequence[Answer]) -> None:
         cell.set_height(1 / max(11, len(text) + 1))
 
 
+def said(panel: Panel, value: float) -> str:
+    """A value as the panel shows it: what it stands for, or the number with its unit."""
+    return panel.words[int(value)][0] if value in panel.words else shown(value, panel.unit)
+
+
 def _color(panel: Panel, value: float) -> str:
+    if value in panel.words:
+        return _NAMED[panel.words[int(value)][1]]
     passed = [t.color for t in panel.thresholds if value >= t.value]
-    return {"green": "#3b8f3b", "yellow": "#c9a000", "orange": "#e0752d", "red": "#c4162a"}[
-        passed[-1] if passed else panel.base
-    ]
+    return _NAMED[passed[-1] if passed else panel.base]
 
 
 def _clock(seconds: float) -> str:

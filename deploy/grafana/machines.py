@@ -1,7 +1,8 @@
 """The cluster's machines: memory, disks, processors, and what fills them."""
 
 from deploy.grafana.model import Panel, Query, Threshold, Variable
-from deploy.grafana.promql import Scope
+from deploy.grafana.promql import Scope, exported
+from rlad_core import metrics
 
 CLUSTER = Variable("cluster", "Ray session", "label_values(ray_cluster_active_nodes, SessionName)")
 #: Series of the chosen clusters.
@@ -74,6 +75,17 @@ MACHINES = (
         unjudged="the machine decides what is much; Memory has the share",
     ),
     Panel(
+        "Memory that was planned",
+        [Query(f"max by (run, role) ({exported(metrics.RUN_PLANNED_MEMORY)})", "{{run}} {{role}}")],
+        "bytes",
+        "What `rlad plan` counts for one process of each role: on its GPU, or on the host where it has none.",
+        "Processes stay near it; what libraries take for themselves, some GiB each, comes on top.",
+        "A process far above its figure, or rising towards the node's limit: the plan misses something; see "
+        "Memory of processes, and GPU memory below.",
+        kind="bargauge",
+        unjudged="it is what others are compared with",
+    ),
+    Panel(
         "Object store",
         [
             Query(
@@ -106,22 +118,6 @@ MACHINES = (
         "Ray stops at 95%. Old sessions and checkpoints are the usual reason.",
         high=1,
         thresholds=_SHARE,
-    ),
-    Panel(
-        "GPU",
-        [
-            Query(
-                f"{_NODE.largest('ray_node_gpus_utilization', 'GpuIndex')} / 100",
-                "{{instance}} {{GpuIndex}}",
-                empty_when_well="a node without GPUs has no such series",
-            )
-        ],
-        "percentunit",
-        "Share of the time in which each GPU computes.",
-        "Engines and learner take turns strictly on-policy, so well under 100%.",
-        "0 throughout: the process that owns it hangs, or nobody does.",
-        high=1,
-        unjudged="engines and learner take turns, so idle moments are as it should be",
     ),
     Panel(
         "Actors",

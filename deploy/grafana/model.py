@@ -1,10 +1,10 @@
 """A dashboard as people think of it: rows of panels, each with its queries and what they tell."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["timeseries", "stat", "bargauge", "table"]
+Kind = Literal["timeseries", "stat", "bargauge", "table", "heatmap"]
 Color = Literal["green", "yellow", "orange", "red"]
 
 COLUMNS = 24
@@ -51,6 +51,8 @@ class Panel:
         base: the colour below the first threshold.
         thresholds: rising.
         unjudged: why there are none: no number here is good or bad by itself.
+        logarithmic: a step of the axis is a factor: times that lie far apart are read beside each other.
+        words: what a number stands for, in place of it.
     """
 
     title: str
@@ -68,6 +70,8 @@ class Panel:
     base: Color = "green"
     thresholds: Sequence[Threshold] = ()
     unjudged: str = ""
+    logarithmic: bool = False
+    words: Mapping[int, tuple[str, Color]] = field(default_factory=dict)
 
     @property
     def instant(self) -> bool:
@@ -82,10 +86,15 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """Panels under a title, in the order of reading."""
+    """Panels under a title, in the order of reading.
+
+    Attributes:
+        closed: shown as its title alone until somebody opens it: panels that have data on some hardware only.
+    """
 
     title: str
     panels: Sequence[Panel]
+    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,22 @@ class Variable:
 
 
 @dataclass(frozen=True)
+class Annotation:
+    """Moments that all time series show as a line.
+
+    Attributes:
+        name: of the kind.
+        expr: PromQL that has a value where it happens, and none elsewhere.
+        title: with its series' labels.
+    """
+
+    name: str
+    expr: str
+    title: str
+    color: Color
+
+
+@dataclass(frozen=True)
 class Dashboard:
     """One dashboard; `uid` is part of its address and of its file's name."""
 
@@ -115,6 +140,7 @@ class Dashboard:
     text: str
     variables: Sequence[Variable]
     rows: Sequence[Row]
+    annotations: Sequence[Annotation] = ()
 
     @property
     def panels(self) -> list[Panel]:

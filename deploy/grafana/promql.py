@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from rlad_core import metrics
 from rlad_core.metrics import MetricSpec
 
-PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-
 
 def exported(metric: MetricSpec | str) -> str:
     """A declared metric's name as Ray exports it; a string is such a name already."""
@@ -67,6 +65,14 @@ class Scope:
         matcher = f'percentile="{percentile}"'
         return f"max by ({self._labels(by)}) ({self.select(recorded(metric), matcher)})"
 
+    def quantile_bound(self, metric: MetricSpec | str, percentile: str, *by: str) -> str:
+        """The end of a histogram's buckets that a quantile lies beyond, with a label `side`: under or over.
+
+        There the quantile itself is not recorded: it would be the middle of a bucket that has no other end.
+        """
+        matcher = f'percentile=~"{percentile}"'
+        return f"max by ({self._labels((*by, 'percentile', 'side'))}) ({self.select(bound(metric), matcher)})"
+
     def last_quantile(self, metric: MetricSpec | str, percentile: str, *by: str) -> str:
         """The last recorded quantile of the time range, also of a run that is over."""
         series = self.select(recorded(metric), f'percentile="{percentile}"')
@@ -83,6 +89,11 @@ def of_chosen_runs(query: str) -> str:
     """
     calls = f'{exported(metrics.SERVICE_REQUESTS)}{{run!~"$run"}}'
     return f"({query}) unless on (application) group by (application) (last_over_time({calls}[$__range]))"
+
+
+def bound(metric: MetricSpec | str) -> str:
+    """Name under which the ends of its buckets are recorded, while a quantile lies beyond one."""
+    return f"{recorded(metric)}_bound"
 
 
 def recorded(metric: MetricSpec | str) -> str:

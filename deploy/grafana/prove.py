@@ -2,8 +2,9 @@
 
     python -m deploy.grafana.prove --out /tmp/proof
 
-It leaves ``panels.md`` (panel -> series -> value) and a PNG of every dashboard. It fails if a query fails, or
-lacks data that the run should have. Afterwards ``--again`` asks and draws anew without a training.
+It leaves ``panels.md`` (panel -> series -> value) and a PNG of every dashboard. It fails if a query fails,
+lacks data that the run should have, or draws a quantile that lies in its histogram's first or last bucket.
+Afterwards ``--again`` asks and draws anew without a training.
 """
 
 import argparse
@@ -18,10 +19,10 @@ from pathlib import Path
 
 from deploy.grafana.__main__ import DASHBOARDS
 from deploy.grafana.answers import Answer, View, ask
-from deploy.grafana.drawing import draw
+from deploy.grafana.artefacts import artefacts
+from deploy.grafana.drawing import draw, said
 from deploy.grafana.model import Panel
 from deploy.grafana.promql import exported
-from deploy.grafana.units import shown
 from deploy.prometheus.server import Prometheus, serving
 from rlad_core import metrics
 
@@ -62,7 +63,7 @@ def table(dashboard: str, answers: Iterable[tuple[Panel, list[Answer]]]) -> Iter
         for answer in of_panel:
             legend = answer.query.legend
             for name, one in answer.series:
-                value = shown(one.points[-1][1], panel.unit)
+                value = said(panel, one.points[-1][1])
                 what = ", ".join(one.labels.values()) + f" {legend}" if panel.kind == "table" else name
                 yield f"| {panel.title} | {what} | {len(one.points)} | {value} |"
             if not answer.series:
@@ -71,17 +72,18 @@ def table(dashboard: str, answers: Iterable[tuple[Panel, list[Answer]]]) -> Iter
 
 
 def look(prometheus: Prometheus, view: View, out: Path) -> list[str]:
-    """Ask, tabulate and draw all dashboards; the queries that should have data and have none."""
+    """Ask, tabulate and draw all dashboards; what is wrong: queries without data, quantiles that are none."""
     lit = replace(view, start_s=_first_stage(prometheus, view))
-    lines, missing = ["# Panels of a tiny run", "", "The values at the end of its time range."], []
+    lines, wrong = ["# Panels of a tiny run", "", "The values at the end of its time range."], []
     for dashboard in DASHBOARDS:
         by_title = ask(prometheus, dashboard, view)
         answers = [(panel, by_title[panel.title]) for panel in dashboard.panels]
         lines += table(dashboard.title, answers)
-        missing += [f"{dashboard.title}: {query}" for query in empty_queries(answers)]
+        wrong += [f"{dashboard.title}: no data: {query}" for query in empty_queries(answers)]
+        wrong += [f"{dashboard.title}: no quantile: {one}" for one in artefacts(prometheus, answers, view)]
         draw(dashboard, by_title, lit, out / f"{dashboard.uid}.png")
     (out / "panels.md").write_text("\n".join(lines) + "\n")
-    return missing
+    return wrong
 
 
 def _first_stage(prometheus: Prometheus, view: View) -> float:
@@ -105,7 +107,7 @@ def train(out: Path, more: Iterable[str]) -> None:
 
 
 def main() -> int:
-    """The command; the number of queries that lack data."""
+    """The command; how much is wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -122,11 +124,11 @@ def main() -> int:
             train(out, args.set)
             span.write_text(json.dumps([start, time.time()]))
         start, end = json.loads(span.read_text())
-        missing = look(prometheus, View(start, end), out)
+        wrong = look(prometheus, View(start, end), out)
     print(f"table: {out / 'panels.md'}; pictures: {out}/*.png")
-    for query in missing:
-        print(f"no data: {query}")
-    return len(missing)
+    for each in wrong:
+        print(each)
+    return len(wrong)
 
 
 if __name__ == "__main__":

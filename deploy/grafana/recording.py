@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.grafana.promql import PERCENTILES, exported, recorded
+from deploy.grafana.foreign import SERVE_LATENCY_MS
+from deploy.grafana.promql import bound, exported, recorded
 from rlad_core import metrics
-from rlad_core.metrics import MetricSpec
+from rlad_core.metrics import DURATION_BUCKETS, PERCENTILES, TOKEN_BUCKETS, MetricSpec
 
 _SERVICE = ("run", "service", "application", "deployment")
 
@@ -18,11 +19,18 @@ class Recorded:
         metric: declared, or the exported name of a foreign one.
         by: labels that stay.
         window: spans it looks back on; long where they are rare.
+        of_others: upper bounds of a foreign one's buckets.
     """
 
     metric: MetricSpec | str
     by: tuple[str, ...]
     window: str
+    of_others: tuple[float, ...] = ()
+
+    @property
+    def buckets(self) -> tuple[float, ...]:
+        """Upper bounds, but for the last, which is infinite."""
+        return self.of_others if isinstance(self.metric, str) else self.metric.buckets
 
 
 #: A step may take minutes, a request takes milliseconds.
@@ -32,12 +40,17 @@ RECORDED = (
     Recorded(metrics.SERVICE_PHASE_DURATION, (*_SERVICE, "phase"), "5m"),
     Recorded(metrics.SERVICE_BATCH_SEQUENCES, _SERVICE, "5m"),
     Recorded(metrics.SERVICE_BATCH_TOKENS, _SERVICE, "5m"),
-    Recorded("ray_vllm_request_queue_time_seconds", _SERVICE, "5m"),
-    Recorded("ray_vllm_time_to_first_token_seconds", _SERVICE, "5m"),
-    Recorded("ray_vllm_inter_token_latency_seconds", _SERVICE, "5m"),
-    Recorded("ray_vllm_e2e_request_latency_seconds", _SERVICE, "5m"),
-    Recorded("ray_vllm_request_generation_tokens", _SERVICE, "5m"),
-    Recorded("ray_serve_deployment_processing_latency_ms", ("application", "deployment"), "5m"),
+    Recorded("ray_vllm_request_queue_time_seconds", _SERVICE, "5m", DURATION_BUCKETS),
+    Recorded("ray_vllm_time_to_first_token_seconds", _SERVICE, "5m", DURATION_BUCKETS),
+    Recorded("ray_vllm_inter_token_latency_seconds", _SERVICE, "5m", DURATION_BUCKETS),
+    Recorded("ray_vllm_e2e_request_latency_seconds", _SERVICE, "5m", DURATION_BUCKETS),
+    Recorded("ray_vllm_request_generation_tokens", _SERVICE, "5m", TOKEN_BUCKETS),
+    Recorded(
+        "ray_serve_deployment_processing_latency_ms",
+        ("application", "deployment"),
+        "5m",
+        SERVE_LATENCY_MS,
+    ),
 )
 
 
@@ -47,14 +60,19 @@ def rule_file() -> dict[str, Any]:
 
 
 def _rules(one: Recorded) -> list[dict[str, Any]]:
+    """For each percentile the quantile where its bucket has two ends, else the end that it has."""
     labels = ", ".join((*one.by, "le"))
     rate = f"sum by ({labels}) (rate({exported(one.metric)}_bucket[{one.window}]))"
-    return [
-        {
-            "record": recorded(one.metric),
-            "labels": {"percentile": name},
-            # The comparison drops NaN, which is the quantile of no observation.
-            "expr": f"histogram_quantile({share:g}, {rate}) >= 0",
-        }
-        for name, share in PERCENTILES.items()
-    ]
+    first, last = one.buckets[0], one.buckets[-1]
+    rules = []
+    for name, share in PERCENTILES.items():
+        # Without an observation it is NaN, which every comparison drops.
+        quantile = f"histogram_quantile({share:g}, {rate})"
+        beyond = [
+            f'label_replace(({quantile} {sign} {end:g}) * 0 + {end:g}, "side", "{side}", "", "")'
+            for side, sign, end in (("under", "<=", first), ("over", ">=", last))
+        ]
+        common = {"labels": {"percentile": name}}
+        rules.append({"record": recorded(one.metric), **common, "expr": f"{quantile} > {first:g} < {last:g}"})
+        rules.append({"record": bound(one.metric), **common, "expr": " or ".join(beyond)})
+    return rules

@@ -1,7 +1,8 @@
 """Rollout and vLLM: sampling as its callers see it, and what the engines do meanwhile."""
 
 from deploy.grafana.model import Dashboard, Panel, Query, Row, Threshold
-from deploy.grafana.promql import PERCENTILES, Scope
+from deploy.grafana.promql import Scope
+from deploy.grafana.quantiles import percentiles
 from deploy.grafana.service_panels import ANY, ServicePanels
 from rlad_core import metrics
 
@@ -18,7 +19,7 @@ _REPLICAS = Scope(tuple(m for m in _SCOPE.matchers if not m.startswith("service=
 
 
 def _percentiles(histogram: str) -> list[Query]:
-    return [Query(_SCOPE.quantile(histogram, p), f"{{{{application}}}} {p}") for p in PERCENTILES]
+    return percentiles(_SCOPE, histogram, "{{application}}")
 
 
 _ENGINE = (
@@ -121,6 +122,7 @@ _ENGINE_LATENCY = (
         "Percentiles of the time that a request waits in the engine before it is first scheduled.",
         "Milliseconds.",
         "As long as a response takes: more requests than `max_num_seqs`; add replicas.",
+        logarithmic=True,
         thresholds=_FIRST_TOKEN,
     ),
     Panel(
@@ -130,6 +132,7 @@ _ENGINE_LATENCY = (
         "Percentiles of the time from a request's arrival to its first token.",
         "The queue and one engine step.",
         "Long without a queue: prompts are long; more `max_num_batched_tokens` reads them in fewer steps.",
+        logarithmic=True,
         thresholds=_FIRST_TOKEN,
     ),
     Panel(
@@ -139,6 +142,7 @@ _ENGINE_LATENCY = (
         "Percentiles over engine steps of the time between two tokens of a response.",
         "Flat; p99 has the pauses of weight hand-overs.",
         "Rising with the requests that run: the engine is at its limit of compute.",
+        logarithmic=True,
         thresholds=[Threshold(0.2, "yellow"), Threshold(1, "red")],
     ),
     Panel(
@@ -148,6 +152,7 @@ _ENGINE_LATENCY = (
         "Percentiles of the time from a request's arrival to its last token.",
         "p99 is what a step waits for.",
         "p99 far over p50: a few long responses; see response lengths.",
+        logarithmic=True,
         thresholds=_PANELS.slow,
     ),
     Panel(

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from deploy.grafana.model import Panel, Query, Threshold, Variable
-from deploy.grafana.promql import PERCENTILES, Scope, of_chosen_runs
+from deploy.grafana.promql import Scope, of_chosen_runs
+from deploy.grafana.quantiles import chosen, percentiles
 from deploy.grafana.variables import PERCENTILE, RUN, services
 from rlad_core import metrics
 
@@ -97,14 +98,12 @@ class ServicePanels:
         """Percentiles of a call."""
         return Panel(
             "Latency of a call",
-            [
-                Query(self.scope.quantile(metrics.SERVICE_DURATION, p), f"{{{{application}}}} {p}")
-                for p in PERCENTILES
-            ],
+            percentiles(self.scope, metrics.SERVICE_DURATION, "{{application}}"),
             "s",
             "Percentiles of the time from taking a call to its answer, over five minutes.",
             "Flat, and p99 within three times p50.",
             "By phase, beside this, says what the time goes to.",
+            logarithmic=True,
             thresholds=self.slow,
         )
 
@@ -112,17 +111,13 @@ class ServicePanels:
         """The chosen percentile by phase."""
         return Panel(
             "Latency by phase, $percentile",
-            [
-                Query(
-                    self.scope.quantile(metrics.SERVICE_PHASE_DURATION, "$percentile", "phase"),
-                    "{{application}} {{phase}}",
-                )
-            ],
+            chosen(self.scope, metrics.SERVICE_PHASE_DURATION, "{{application}} {{phase}}", "phase"),
             "s",
             "The chosen percentile of each phase: read and check a call, wait, compute, write the answer.",
             "Engine has nearly all of it.",
             f"Queue: {self.knob}. Decode or encode: requests are very large, or their bodies are JSON "
             "and not Arrow.",
+            logarithmic=True,
             thresholds=self.slow,
         )
 

@@ -1,7 +1,7 @@
 """Teacher scoring: how fast, how full, how often not."""
 
 from deploy.grafana.model import Dashboard, Panel, Query, Row, Threshold
-from deploy.grafana.promql import PERCENTILES
+from deploy.grafana.quantiles import percentiles
 from deploy.grafana.service_panels import ServicePanels
 from rlad_core import metrics
 
@@ -17,10 +17,7 @@ _SCOPE = _PANELS.scope
 _BATCHES = (
     Panel(
         "Tokens in a batch",
-        [
-            Query(_SCOPE.quantile(metrics.SERVICE_BATCH_TOKENS, p), f"{{{{application}}}} {p}")
-            for p in PERCENTILES
-        ],
+        percentiles(_SCOPE, metrics.SERVICE_BATCH_TOKENS, "{{application}}"),
         "none",
         "Percentiles of the tokens in one batch given to the engine, a shared prompt counted once.",
         "p95 near `max_tokens_per_batch` while there is a queue.",
@@ -31,10 +28,7 @@ _BATCHES = (
     ),
     Panel(
         "Sequences in a batch",
-        [
-            Query(_SCOPE.quantile(metrics.SERVICE_BATCH_SEQUENCES, p), f"{{{{application}}}} {p}")
-            for p in PERCENTILES
-        ],
+        percentiles(_SCOPE, metrics.SERVICE_BATCH_SEQUENCES, "{{application}}"),
         "none",
         "Percentiles of the sequences in one batch.",
         "A group's size or more.",

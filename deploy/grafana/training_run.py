@@ -1,14 +1,16 @@
 """Training run: which stage eats the step, and whether the policy learns."""
 
+from deploy.grafana.annotations import OF_RUN
 from deploy.grafana.learning import LEARNING
 from deploy.grafana.model import Dashboard, Panel, Query, Row, Threshold
-from deploy.grafana.promql import PERCENTILES
+from deploy.grafana.quantiles import chosen
 from deploy.grafana.run_series import RUN, STEP, gauge
 from deploy.grafana.service_panels import ANY
 from deploy.grafana.variables import PERCENTILE, TRAINING
 from rlad_core import metrics
-from rlad_core.metrics import MetricSpec
+from rlad_core.metrics import PERCENTILES, RECENT_STEPS, MetricSpec
 
+_CHOSEN = 'percentile="$percentile"'
 #: A step that takes so long is told as one that hangs.
 _STEP = (Threshold(900, "yellow"), Threshold(1800, "red"))
 
@@ -80,7 +82,7 @@ _TIME_PANELS = (
     ),
     Panel(
         "Latency of each stage, $percentile",
-        [Query(RUN.quantile(metrics.STAGE_DURATION, "$percentile", "stage"), "{{run}} {{stage}}")],
+        chosen(RUN, metrics.STAGE_DURATION, "{{run}} {{stage}}", "stage"),
         "s",
         "The chosen percentile of one span of each stage, over the last 30 minutes. Exact to a bucket, which "
         "is up to 1.7 times wide.",
@@ -89,6 +91,69 @@ _TIME_PANELS = (
         "dashboards of their own.",
         width=12,
         thresholds=_STEP,
+        logarithmic=True,
+    ),
+    Panel(
+        "Stages of the steps",
+        [Query(RUN.largest(metrics.RUN_STAGE_LAST, "stage"), "{{run}} {{stage}}")],
+        "s",
+        "Each stage's time in each step: a row for each stage, darker where it took longer.",
+        "Rows of one shade.",
+        "A row that darkens is a stage that became slower; a single dark cell is one slow step.",
+        kind="heatmap",
+        width=12,
+        unjudged="what is long is a matter of the recipe; the panel is for seeing change",
+    ),
+    Panel(
+        f"Time of each stage in a step, $percentile of the last {RECENT_STEPS} steps",
+        [
+            Query(
+                f"max by (run, stage) ({RUN.select(metrics.RUN_STAGE_RECENT, _CHOSEN)})", "{{run}} {{stage}}"
+            )
+        ],
+        "s",
+        f"The chosen percentile of the time in which each stage ran, over the last {RECENT_STEPS} steps, "
+        "however long they take. Exact.",
+        "Flat lines; step is the whole.",
+        "The stage that rises with the step is the one to look at.",
+        width=12,
+        thresholds=_STEP,
+        logarithmic=True,
+    ),
+    Panel(
+        "Critical path",
+        [gauge(metrics.RUN_CRITICAL, "stage")],
+        "s",
+        "What the last step waited for, from its end back to its start: the stages add up to the step. A "
+        "stage that works behind another is not on it.",
+        "Rollout and update.",
+        "The stage with the largest part holds the step up; making another faster changes nothing.",
+        width=12,
+        stacked=True,
+        unjudged="parts of a whole: one is large where another is small",
+    ),
+    Panel(
+        "Cost of the teacher",
+        [gauge(metrics.RUN_TEACHER_COST)],
+        "s",
+        "Seconds of the teacher's GPUs (on CPUs: of its cores) for each 1,000 trained tokens of the last "
+        "step.",
+        "Flat, and as in the benchmark.",
+        "Rising with a constant time: more tokens are scored and not trained on; see Tokens sampled in vain.",
+        width=6,
+        axis="device-seconds",
+        unjudged="it depends on the teacher and on the hardware",
+    ),
+    Panel(
+        "Stage of the recipe",
+        [gauge(metrics.RUN_RECIPE_STAGE)],
+        "none",
+        "Which of the recipe's stages is trained, from 0; a change is marked in all panels.",
+        "It rises where the recipe says.",
+        "Numbers of different stages do not compare.",
+        kind="stat",
+        width=6,
+        unjudged="a number that names something",
     ),
     Panel(
         "Mean length of a stage",
@@ -271,4 +336,5 @@ DASHBOARD = Dashboard(
     "Which stage eats the step, and whether the policy learns.",
     (TRAINING, PERCENTILE),
     (NOW, TIME, LEARNING, FRESH),
+    OF_RUN,
 )

@@ -1,8 +1,9 @@
 """What people choose at the top of the dashboards."""
 
 from deploy.grafana.model import Variable
-from deploy.grafana.promql import PERCENTILES, exported
+from deploy.grafana.promql import exported
 from rlad_core import metrics
+from rlad_core.metrics import PERCENTILES
 
 
 def _values(metric: str, label: str) -> str:

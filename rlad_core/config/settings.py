@@ -217,6 +217,11 @@ class TelemetryConfig(Section):
         "Ray hands them on every 10 s, and Prometheus asks at its own interval.",
     )
     log_level: Free[Literal["DEBUG", "INFO", "WARNING", "ERROR"]] = "INFO"
+    traces: Free[bool] = Field(
+        default=True,
+        description="OpenTelemetry spans of every step, from its prompts to the new weights: to the "
+        "collector that OTEL_EXPORTER_OTLP_ENDPOINT names, else to RUN/traces, which `rlad trace` draws.",
+    )
     keep_experience: Free[Literal["all", "sampled", "none"]] = Field(
         default="sampled",
         description="all: every step's whole experience, which `rlad learn` trains on again; sampled: some "

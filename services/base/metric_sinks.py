@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import prometheus_client
 
 from rlad_core.metrics import MetricSpec
+from services.base import tracing
 
 
 class Sink(Protocol):
@@ -43,7 +44,9 @@ class PrometheusSink:
         self._metric(spec).labels(**labels).set(value)
 
     def observe(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
-        self._metric(spec).labels(**labels).observe(value)
+        # An exemplar leads from a bucket to a trace that fell into it; only OpenMetrics' format tells it.
+        trace = tracing.trace_id()
+        self._metric(spec).labels(**labels).observe(value, {"trace_id": trace} if trace else None)
 
     def _metric(self, spec: MetricSpec) -> Any:
         with self._lock:

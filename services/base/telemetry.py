@@ -28,6 +28,7 @@ from rlad_core import metrics
 from rlad_core.client.errors import ServiceError
 from rlad_core.metrics import SHARED, Kind, MetricSpec, StepStage
 from rlad_core.timeline import StageSpan
+from services.base import tracing
 from services.base.metric_sinks import Sink, current_sink
 
 
@@ -100,7 +101,8 @@ class span:
     Args:
         stage: one of `rlad_core.metrics.STAGES`.
         items, tokens: what the span works on.
-        facts: more fields for the log line (step, group, replica, ...); they do not become labels.
+        facts: more fields for the log line and the trace (step, group, ...); they do not become labels. The
+            stage `step` with its step and rank 0 is the outermost span of the step's trace.
     """
 
     def __init__(self, stage: StepStage, *, items: int = 0, tokens: int = 0, **facts: Any) -> None:
@@ -112,6 +114,10 @@ class span:
         self.seconds = 0.0
 
     def __enter__(self) -> Self:
+        whole = self.stage == "step" and self.facts.get("rank") == 0 and "step" in self.facts
+        outermost_of = (_process.run, int(self.facts["step"])) if whole else None
+        self._traced = tracing.span(self.stage, self.facts, outermost_of=outermost_of)
+        self._traced.__enter__()
         _change_open(metrics.STAGE_IN_FLIGHT, +1, stage=self.stage)
         self._start, self._clock = time.time(), time.perf_counter()
         return self
@@ -143,6 +149,8 @@ class span:
         with _process.lock:
             for collector in _process.collectors:
                 collector.spans.append(done)
+        tracing.note(items=self.items, tokens=self.tokens)
+        self._traced.__exit__(kind, error, trace)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -165,7 +173,8 @@ def request(service: str, kind: str) -> Iterator[None]:
     count(metrics.SERVICE_REQUESTS, service=service, kind=kind)
     _change_open(metrics.SERVICE_IN_FLIGHT, +1, service=service)
     try:
-        yield
+        with tracing.span(f"{service} service", {"kind": kind}):
+            yield
     except BaseException as error:
         count(metrics.SERVICE_ERRORS, service=service, kind=type(error).__name__)
         if isinstance(error, ServiceError) and error.limit is not None:
@@ -190,6 +199,8 @@ class phase:
         self.service, self.name = service, name
 
     def __enter__(self) -> Self:
+        self._traced = tracing.span(f"{self.service} {self.name}", {})
+        self._traced.__enter__()
         self._clock = time.perf_counter()
         return self
 
@@ -199,6 +210,7 @@ class phase:
         seconds = time.perf_counter() - self._clock
         observe(metrics.SERVICE_PHASE_DURATION, seconds, service=self.service, phase=self.name)
         count(metrics.SERVICE_PHASE_SECONDS, seconds, service=self.service, phase=self.name)
+        self._traced.__exit__(kind, error, trace)
 
     def change(self, name: str) -> None:
         """From now on it is phase `name`."""

@@ -75,7 +75,18 @@ def k8s(
         complain(error)
         raise typer.Exit(2) from error
     sys.stdout.write(f"# Written by rlad k8s {recipe}.\n")
-    yaml.safe_dump_all(objects, sys.stdout, sort_keys=False, width=1000)
+    yaml.dump_all(objects, sys.stdout, Dumper=_Readable, sort_keys=False, width=1000)
+
+
+class _Readable(yaml.SafeDumper):
+    """Texts of several lines as they are read, not with line ends in quotes."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Readable.add_representer(str, _text)
 
 
 def _pairs(given: list[str], option: str) -> dict[str, str]:

@@ -16,7 +16,10 @@ _COMMANDS = {
     **dict.fromkeys(("init", "plan", "run"), "runs"),
     **{name: name for name in ("learn", "watch", "compare")},
     "report": "runs",
-    **{name: name for name in ("show", "evaluate", "generate", "serve", "score", "fetch", "k8s", "doctor")},
+    **{
+        name: name
+        for name in ("show", "evaluate", "generate", "serve", "score", "fetch", "k8s", "trace", "doctor")
+    },
 }
 """Command -> the module beside this one that has it."""
 

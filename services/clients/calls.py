@@ -15,6 +15,8 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
+from services.base import tracing
+
 TRANSIENT = (
     ActorDiedError,
     ActorUnavailableError,
@@ -44,6 +46,7 @@ async def call(
     Raises:
         TimeoutError: naming ``what`` and the last fault; or the deployment's own, as it is.
     """
+    args = tuple(tracing.carry(value) for value in args)
     last: BaseException | None = None
     limit = asyncio.timeout(timeout_s)
     try:

@@ -44,7 +44,7 @@ from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
 from rlad_core.slots import Frontier, SlotLedger
 from rlad_core.waiting import all_of
-from services.base import telemetry
+from services.base import telemetry, tracing
 from services.base.loading import loading
 from services.base.telemetry import span
 from services.base.tokenizer import load_tokenizer
@@ -90,6 +90,8 @@ class ExperienceCollector:
     def __init__(self, config: RunConfig, model_folder: str, run_dir: str) -> None:
         telemetry.name_run(config.name)
         telemetry.configure_logging(Path(run_dir), level=config.telemetry.log_level)
+        if config.telemetry.traces:
+            tracing.begin(config.name, Path(run_dir) / "traces")
         self._config = config
         self._services = ServiceNames(config.name)
         with loading():
@@ -203,6 +205,10 @@ class ExperienceCollector:
         self._stop = True
 
     async def _collect(self, step: int) -> _Batch:
+        with tracing.of_step(self._config.name, step):
+            return await self._collect_groups(step)
+
+    async def _collect_groups(self, step: int) -> _Batch:
         objective = self._config.position(step).stage.objective
         count = self._config.rollout.prompts_per_step
         if objective.responses_of == "task":
@@ -227,6 +233,7 @@ class ExperienceCollector:
                 table, groups = accepted_sequences(kept)
             plans = self._plan(step, table, groups)
             self._take([group.position for group in kept])
+            tracing.note(groups=[group.group_id for group in kept])
         facts = StepFacts(
             numbers=step_numbers(kept, dropped, step if objective.trains_on_rollouts else None),
             trained_groups=[group.group_id for group in kept],
@@ -303,7 +310,8 @@ class ExperienceCollector:
             worker = workers[prompts[row].task]
             self._ledger.advance(position, "in_flight")
             version = 0 if demonstrates else step
-            group = await worker.work(position, groups.slice(row, 1), table, sampling, version)
+            with tracing.span("group", {"group": group_ids[row], "position": position}):
+                group = await worker.work(position, groups.slice(row, 1), table, sampling, version)
             self._ledger.advance(position, "finished")
             telemetry.waiting("assemble", len(group.rollouts))
             return group

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from huggingface_hub import HfApi, constants, hf_hub_url
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
-    HTTPError,  # type: ignore[attr-defined]
+    HTTPError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from rlad_core.config import resolve_model
 from services.fetch.files import RECORD, FetchError, File, NoSuchModelError, Record, digest, read_record

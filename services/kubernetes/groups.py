@@ -5,6 +5,7 @@ there:
 
     each process on a GPU    8 GiB: CUDA's, torch's and vLLM's own
     each model read          its weights once, which go through the page cache of the pod
+    the learner              the checkpoint that is being written, 12 bytes a weight, shared by all ranks
     the object store         30% of the pod, as Ray takes it: the experience of a step and the policy's images
                              lie there, so that 0.3 of the pod is at least as much
 """
@@ -23,6 +24,7 @@ _GPU_PROCESS_GIB = 8
 _CPU_PROCESS_GIB = 2
 _CPUS_OF_GPU = 8
 _STORE_SHARE = 0.3
+_CHECKPOINT_BYTES = 12  # weights and both moments in float32
 _WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -150,8 +152,10 @@ def _memory(config: RunConfig, gpu: Gpu, members: list[_Role], processes: dict[s
                 "fetch it first and name its folder's parent in RLAD_MODELS"
             )
         own = _GPU_PROCESS_GIB if member.gpus else _CPU_PROCESS_GIB
-        weights = 0 if shape is None else _WEIGHT_BYTES[member.dtype] * shape.parameters
+        weights = 0.0 if shape is None else _WEIGHT_BYTES[member.dtype] * shape.parameters
         counted = sum(_host_bytes(need) for need in _of(config, gpu, member.place))
+        if member.place == "learner" and shape is not None:
+            weights += _CHECKPOINT_BYTES * shape.parameters * count / member.count
         working += count * (own * GIB + counted) + weights
     store = sum(experience_need(config).parts.values())
     if any(member.place == "rollout" for member in members) and (policy := shape_of(config.policy.model)):

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlad_core.config import RunConfig, dump, load
+import yaml
+
+from rlad_core.config import RunConfig, load
 from rlad_core.config.run import REFERENCE
 from rlad_core.sections.problems import Problem
 from rlad_core.sizing import Gpu, needs, problems
@@ -24,10 +26,11 @@ class KubernetesError(ValueError):
 
 def roles(config: RunConfig) -> dict[str, str]:
     """Role by its place in the recipe. Those that have only a part of a GPU share one, and so a pod."""
-    sections = {"rollout": config.rollout, **config.served_teachers, "learner": config.learner}
+    gpus = {"rollout": config.rollout.num_gpus, "learner": config.learner.num_gpus}
+    gpus |= {place: teacher.num_gpus for place, teacher in config.served_teachers.items()}
     return {
-        place: "shared" if 0 < section.num_gpus < 1 else place.replace(".", "-")
-        for place, section in sections.items()
+        place: "shared" if 0 < gpus[place] < 1 else place.replace(".", "-")
+        for place in ("rollout", *config.served_teachers, "learner")
         if place == REFERENCE or config.needs_teacher or place in ("rollout", "learner")
     }
 
@@ -56,8 +59,9 @@ def placed(recipe: Path, overrides: list[str]) -> RunConfig:
 
 
 def recipe_text(config: RunConfig) -> str:
-    """The whole recipe as YAML."""
-    return dump(config)
+    """The recipe as YAML: what it says, and what `placed` says; all else is as the image has it."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True), sort_keys=False)
+    return text
 
 
 def name_of(config: RunConfig) -> str:

@@ -29,16 +29,24 @@ from rlad_core import metrics
 from rlad_core.config import RunConfig
 from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.objectives import Statistic
-from rlad_core.timeline import stage_table
-from services.base import telemetry
+from rlad_core.timeline import RecentStages, critical_path, stage_table
+from services.base import telemetry, tracing
 from services.base.telemetry import span
 from services.clients.handles import ServiceNames
 from services.experience.shards import Shard
 from services.learner.checkpoint import STATE_FILE as STATE_FILE
 from services.learner.checkpoint import address_of, forked
 from services.learner.checkpoints import Checkpoints, is_due
+from services.learner.planned import record_planned, teacher_devices
 from services.learner.resting import Resting
-from services.learner.step_metrics import mismatch_told, record_step, step_row
+from services.learner.step_metrics import (
+    mismatch_told,
+    record_path,
+    record_recent,
+    record_step,
+    record_teacher_cost,
+    step_row,
+)
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.serve.cluster import NAMESPACE
@@ -62,6 +70,7 @@ class Learner:
         self.push = weight_push(config, self.weights, self.services.rollout())
         self.resting = Resting(config, config.weights.timeout_s)
         self.spans = telemetry.SpanCollector()
+        self.recent = RecentStages()
         self.first = 0
         self.score = (-1, 0.0)
         """Of the last evaluation: after how many steps, and its accuracy over all held-out prompts."""
@@ -121,7 +130,8 @@ class Learner:
     def step(self, step: int) -> bool:
         """One step of the run; False where the run is to stop before it."""
         started = time.time()
-        with span("step", items=int(self.rank == 0)):
+        of_step = tracing.of_step(self.config.name, step)
+        with of_step, span("step", items=int(self.rank == 0), step=step, rank=self.rank):
             # No rank asks before all have begun: rank 0 has freed the last step's slots, and what is made
             # for this step, if another rank asks first, lies within rank 0's time of it.
             dist.barrier()
@@ -152,13 +162,18 @@ class Learner:
     def _record(
         self, step: int, shard: Shard, statistics: dict[str, Statistic], start: float, end: float
     ) -> None:
-        table = stage_table([*shard.facts.spans, *self.spans.take()], start, end)
+        spans = [*shard.facts.spans, *self.spans.take()]
+        table = stage_table(spans, start, end)
         numbers = {**shard.facts.numbers, **{name: s.mean for name, s in statistics.items()}}
         stage = self.config.position(step).stage
         row = step_row(step, stage.label, numbers, table, seconds=end - start)
         record_step(
             step + 1, numbers, table, seconds=end - start, supervised=not stage.objective.trains_on_rollouts
         )
+        record_path(critical_path(spans, start, end))
+        record_recent(self.recent, table, end - start)
+        record_teacher_cost(teacher_devices(self.config), table, numbers["trained_tokens"])
+        telemetry.gauge(metrics.RUN_RECIPE_STAGE, self.config.position(step).index)
         if step == self.first and (differ := mismatch_told(numbers, self.config.policy.dtype)) is not None:
             self.journal.note.remote(differ)
         ray.get(self.journal.step.remote(row, shard.facts.trained_groups, shard.facts.dropped_groups))
@@ -203,9 +218,13 @@ def train_loop(settings: dict[str, Any]) -> None:
     config = arrived(RunConfig, settings["config"], settings["code"])
     telemetry.name_run(config.name)
     telemetry.configure_logging(Path(settings["run_dir"]), level=config.telemetry.log_level)
+    if config.telemetry.traces:
+        tracing.begin(config.name, Path(settings["run_dir"]) / "traces")
     torch.set_num_threads(config.learner.threads)
     learner = Learner(config, settings["policy_folder"])
     first = done = learner.begin(Path(settings["run_dir"]))
+    if learner.rank == 0:
+        record_planned(config)
     learner.publish(first)
     if first == 0:
         learner.evaluate("before", 0)

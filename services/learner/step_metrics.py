@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from rlad_core import metrics
 from rlad_core.metrics import STAGES, MetricSpec
-from rlad_core.timeline import StageRow
+from rlad_core.timeline import RecentStages, StageRow
 from services.base import telemetry
 
 #: Number in metrics.jsonl -> gauge.
@@ -75,6 +75,30 @@ def step_row(
     return row
 
 
+def record_path(path: Mapping[str, float]) -> None:
+    """Record what a step waited for (`rlad_core.timeline.critical_path`)."""
+    for stage in (*(stage for stage in STAGES if stage not in _OUTSIDE_A_STEP), "idle"):
+        telemetry.gauge(metrics.RUN_CRITICAL, path.get(stage, 0.0), stage=stage)
+
+
+def record_recent(recent: RecentStages, table: Sequence[StageRow], seconds: float) -> None:
+    """Record the percentiles of the last steps, the one with this table among them."""
+    taken = {row.stage: row.wall_seconds for row in table} | {"step": seconds}
+    for (stage, percentile), value in recent.add(taken).items():
+        telemetry.gauge(metrics.RUN_STAGE_RECENT, value, stage=stage, percentile=percentile)
+
+
+def record_teacher_cost(devices: float, table: Sequence[StageRow], trained_tokens: float) -> None:
+    """Record what the teacher took, where a step asked one that the run serves itself.
+
+    Args:
+        devices: GPUs, or CPU cores, of all its replicas.
+    """
+    worked = sum(row.wall_seconds for row in table if row.stage == "teacher")
+    if worked and trained_tokens:
+        telemetry.gauge(metrics.RUN_TEACHER_COST, 1000 * devices * worked / trained_tokens)
+
+
 def record_step(
     steps: int, numbers: Mapping[str, float], table: Sequence[StageRow], *, seconds: float, supervised: bool
 ) -> None:
@@ -96,6 +120,8 @@ def record_step(
     # A stage that this step did without is 0 now, whatever it was in the step before.
     for stage in (*(stage for stage in STAGES if stage not in _OUTSIDE_A_STEP), "idle"):
         telemetry.gauge(metrics.RUN_STAGE_SHARE, rows[stage].share if stage in rows else 0.0, stage=stage)
+        wall = rows[stage].wall_seconds if stage in rows else 0.0
+        telemetry.gauge(metrics.RUN_STAGE_LAST, wall, stage=stage)
     telemetry.gauge(metrics.RUN_TEACHER_HIDDEN, rows["teacher"].hidden_seconds if "teacher" in rows else 0.0)
     kind = "rejected" if supervised else "uninformative"
     telemetry.count(metrics.RUN_DROPPED_GROUPS, numbers.get("dropped_groups", 0), kind=kind)

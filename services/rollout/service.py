@@ -28,7 +28,7 @@ from rlad_core.client.rollout_forms import PolicyInfo, RolloutAnswer, RolloutLim
 from rlad_core.client.rollouts import RESPONSES_PER_PART
 from rlad_core.config import resolve_model
 from rlad_core.language_model.vocabulary import token_rows
-from services.base import telemetry
+from services.base import telemetry, tracing
 from services.base.lengths import longest_sequence
 from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer
@@ -159,7 +159,7 @@ class RolloutService(OpenAIRoutes, TakesWeights):
             StaleReplicaError: the replica has no way to get ``min_version``.
             DeadlineError: after ``timeout_s`` seconds, or ``update_timeout_s`` for the version.
         """
-        with telemetry.request(SERVICE, "handle"):
+        with tracing.carried(prompts, telemetry.run_name()) as prompts, telemetry.request(SERVICE, "handle"):
             return await self._sampler.sample(prompts, sampling, min_version, top_tokens)
 
     @http.post("/v1/rollouts", **documents(RolloutRequest, RolloutAnswer, EXAMPLE))

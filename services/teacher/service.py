@@ -28,7 +28,7 @@ from rlad_core.client.forms import Load, ScoreAnswer, TeacherInfo, TeacherLimits
 from rlad_core.client.parts import cut
 from rlad_core.client.teacher import TOKENS_PER_PART
 from rlad_core.config import resolve_model
-from services.base import telemetry
+from services.base import telemetry, tracing
 from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer, tokenizer_info
 from services.serve.http.bodies import Body, documents
@@ -106,7 +106,10 @@ class TeacherService(OpenAIRoutes):
             DeadlineError: not done within ``limits.timeout_s``.
             ScoringError: the engine failed.
         """
-        with telemetry.request(SERVICE, "handle"):
+        with (
+            tracing.carried(sequences, telemetry.run_name()) as sequences,
+            telemetry.request(SERVICE, "handle"),
+        ):
             named = named_per_token(sequences)
             return await self._score(sequences, replace(details, named_token_ids=named))
 

@@ -34,7 +34,7 @@ from rlad_core.client.verifier import RESPONSES_PER_PART
 from rlad_core.client.verifier_forms import VerifierInfo, VerifyAnswer
 from rlad_core.tasks.base import Verdict
 from rlad_core.waiting import limit
-from services.base import telemetry
+from services.base import telemetry, tracing
 from services.serve.http.bodies import Body, documents
 from services.serve.http.gate import service_app
 from services.serve.http.health import UP, Health, Intake
@@ -113,7 +113,10 @@ class VerifierService:
             LimitError: more responses than one request may have.
             DeadlineError: not done within ``limits.timeout_s``.
         """
-        with telemetry.request(SERVICE, "handle"):
+        with (
+            tracing.carried(responses, telemetry.run_name()) as responses,
+            telemetry.request(SERVICE, "handle"),
+        ):
             return await self._verify(responses)
 
     @http.post("/v1/verify", **documents(DOCUMENTED, VerifyAnswer, EXAMPLE))

@@ -17,6 +17,7 @@ from vllm.v1.metrics.ray_wrappers import (
 )
 from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 
+from rlad_core.metrics import DURATION_BUCKETS, TOKEN_BUCKETS
 from services.base import telemetry
 
 _labels: dict[str, str] = {}
@@ -43,7 +44,28 @@ class _Gauge(_Labelled, RayGaugeWrapper): ...
 class _Counter(_Labelled, RayCounterWrapper): ...
 
 
-class _Histogram(_Labelled, RayHistogramWrapper): ...
+class _Histogram(_Labelled, RayHistogramWrapper):
+    """With our buckets: vLLM's begin at 0.3 s for requests and end at the longest sequence for lengths, so
+    that quantiles of what is faster, or cut off, would be the middle of a bucket that says nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str | None = "",
+        labelnames: list[str] | None = None,
+        buckets: list[float] | None = None,
+    ) -> None:
+        super().__init__(name, documentation, labelnames, buckets=buckets_of(name, buckets))
+
+
+def buckets_of(name: str, theirs: list[float] | None) -> list[float] | None:
+    """Upper bounds for a histogram of vLLM's."""
+    if name.endswith("_seconds"):
+        return list(DURATION_BUCKETS)
+    if name.endswith(("_generation_tokens", "_prompt_tokens")):
+        return list(TOKEN_BUCKETS)
+    return theirs
 
 
 class _StatLogger(RayPrometheusStatLogger):

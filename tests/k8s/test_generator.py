@@ -143,4 +143,4 @@ def test_what_cannot_run_in_pods_is_refused(tmp_path: Path) -> None:
     files = f"{{files: [{{path: {tmp_path}/rows.jsonl}}]}}"
     task = f"task={{name: prompts, reward: {reward}:score, train: {files}, evaluation: {files}}}"
     with pytest.raises(KubernetesError, match=r"names what pods do not have: .*rows\.jsonl"):
-        placed(Path(QWEN), [task])
+        placed(Path(QWEN), [task, "verifier.workers=8"])

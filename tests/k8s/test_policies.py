@@ -271,8 +271,9 @@ def test_a_run_with_a_remote_teacher_reaches_its_requests_port_alone(
 
 def destinations(policies: list[Manifest], source: Pods) -> list[tuple[Manifest, set[int]]]:
     """Whither a pod may connect: the peers that its policies name, each with the ports; none is
-    everywhere.""" found =
-    [] for policy in policies:
+    everywhere."""
+    found = []
+    for policy in policies:
         if selects(policy["spec"]["podSelector"], source.labels):
             for rule in policy["spec"].get("egress", []):
                 ports = {port["port"] for port in rule.get("ports", [])}
@@ -282,8 +283,8 @@ def destinations(policies: list[Manifest], source: Pods) -> list[tuple[Manifest,
 
 def test_the_internet_is_for_what_fetches_models(rendered: dict[str, list[Manifest]]) -> None:
     """All others name pods and namespaces; the autoscaler's head private addresses, for the Kubernetes
-    API.""" for overlay in
-    WITH_PODS:
+    API."""
+    for overlay in WITH_PODS:
         policies = of_kind(rendered[overlay] + rendered["namespace"], "NetworkPolicy")
         for each in pods(rendered[overlay]):
             outside = [peer["ipBlock"] for peer, _ in destinations(policies, each) if "ipBlock" in peer]

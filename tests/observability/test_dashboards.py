@@ -13,20 +13,22 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import dashboard
+from ray.serve._private import constants
 
 from deploy.grafana.__main__ import DASHBOARDS, ROOT, RUNBOOKS, generated
-from deploy.grafana.foreign import OCCASIONAL, SEEN
+from deploy.grafana.foreign import OCCASIONAL, SEEN, SERVE_LATENCY_MS
 from deploy.grafana.model import COLUMNS
 from deploy.grafana.promql import exported
 from deploy.grafana.recording import RECORDED
 from rlad_core.metrics import METRICS
+from services.vllm.metrics import buckets_of
 
 GRAFANA = ROOT / "deploy" / "grafana"
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 FILES = sorted((GRAFANA / "dashboards").glob("*.json"))
 SUFFIXES = ("_bucket", "_count", "_sum", "")
 #: Of Grafana's own units, those that we use.
-UNITS = {"s", "ms", "percentunit", "short", "none", "sci", "bytes", "reqps", "cps"}
+UNITS = {"s", "ms", "percentunit", "short", "none", "sci", "bytes", "reqps", "cps", "watt", "celsius"}
 #: Panels whose numbers are neither good nor bad by themselves; why is said where they are made.
 UNJUDGED = {panel.title for board in DASHBOARDS for panel in board.panels if panel.unjudged}
 
@@ -37,11 +39,13 @@ def load(file: Path) -> dict[str, Any]:
 
 
 def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
-    return [panel for panel in board["panels"] if panel["type"] != "row"]
+    """Of open rows and closed ones."""
+    inside = [panel for row in board["panels"] for panel in row.get("panels", ())]
+    return [panel for panel in (*board["panels"], *inside) if panel["type"] != "row"]
 
 
 def metrics_in(expr: str) -> set[str]:
-    return set(re.findall(r"\b(?:ray_|rlad:|kube_)[a-z0-9_:]+", expr))
+    return set(re.findall(r"\b(?:ray_|rlad:|kube_|DCGM_FI_)[A-Za-z0-9_:]+", expr))
 
 
 def stem(name: str, known: set[str]) -> bool:
@@ -94,10 +98,11 @@ class TestDashboard:
 
     def test_places(self, file: Path) -> None:
         board = load(file)
-        ids = [panel["id"] for panel in board["panels"]]
+        everything = [*panels(board), *(row for row in board["panels"] if row["type"] == "row")]
+        ids = [panel["id"] for panel in everything]
         assert len(set(ids)) == len(ids)
         cells: dict[int, set[tuple[int, int]]] = {}
-        for panel in board["panels"]:
+        for panel in everything:
             place = panel["gridPos"]
             assert 0 <= place["x"] < place["x"] + place["w"] <= COLUMNS
             assert place["h"] > 0
@@ -114,7 +119,7 @@ class TestDashboard:
         titles = [panel["title"] for panel in panels(board)]
         assert len(set(titles)) == len(titles)
         for panel in panels(board):
-            assert panel["type"] in {"timeseries", "stat", "bargauge", "table"}
+            assert panel["type"] in {"timeseries", "stat", "bargauge", "table", "heatmap"}
             assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
             for part in ("Normal: ", "Otherwise: "):
                 assert part in panel["description"], panel["title"]
@@ -157,6 +162,28 @@ class TestDashboard:
                 assert found, target["expr"]
                 for name in found:
                     assert stem(name, known()), f"{panel['title']}: {name}"
+
+
+def test_no_quantile_is_computed_past_the_rules_that_leave_artefacts_out() -> None:
+    for board in DASHBOARDS:
+        for panel in board.panels:
+            assert not any("histogram_quantile" in query.expr for query in panel.queries), panel.title
+            quantiles = [q for q in panel.queries if ":quantile{" in q.expr]
+            bounds = [q for q in panel.queries if ":quantile_bound{" in q.expr]
+            assert bool(quantiles) == bool(bounds) or panel.kind == "table", panel.title
+    for rule in rules("recording.rules.yaml"):
+        if rule["record"].endswith(":quantile"):
+            assert re.search(r" > \S+ < \S+$", rule["expr"]), rule["record"]
+
+
+def test_the_buckets_of_others_are_theirs() -> None:
+    theirs = constants.DEFAULT_LATENCY_BUCKET_MS
+    assert list(SERVE_LATENCY_MS) == theirs
+    for one in RECORDED:
+        assert one.buckets, exported(one.metric)
+        if "vllm" in exported(one.metric):
+            name = exported(one.metric).removeprefix("ray_").replace("vllm_", "vllm:", 1)
+            assert buckets_of(name, [1.0]) == list(one.buckets), name
 
 
 def known() -> set[str]:

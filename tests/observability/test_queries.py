@@ -210,3 +210,26 @@ def test_nodes_of_all_types_are_counted(answers) -> None:
     shown = expr("rlad-cluster-services", "Nodes")
     five = [sample(5, SessionName="s")]
     answers(given, [(shown, 5, five), (shown, 30, five)])
+
+
+def test_a_restart_is_marked_once(answers) -> None:
+    """The learner of run a begins at minute 4, and its successor at minute 19; run b begins at minute 9."""
+    step = "ray_rlad_run_step"
+    given = [
+        series(step, "_x4 1+1x9 stale", run="a", WorkerId="1"),
+        series(step, "_x19 9+1x40", run="a", WorkerId="2"),
+        series(step, "_x9 1+1x50", run="b", WorkerId="3"),
+    ]
+    board = next(board for board in DASHBOARDS if board.uid == "rlad-training-run")
+    [restart] = [each for each in board.annotations if each.name == "Restart"]
+    expr = substitute(restart.expr, {"run": ".*", **RANGE})
+    answers(given, [(expr, 5, []), (expr, 10, []), (expr, 19, [sample(1, run="a")]), (expr, 22, [])])
+
+
+def test_a_checkpoint_is_marked_when_it_is_written(answers) -> None:
+    items = "ray_rlad_stage_items_total"
+    given = [series(items, "_x4 1x10 2x40", run="a", stage="checkpoint", WorkerId="1")]
+    board = next(board for board in DASHBOARDS if board.uid == "rlad-training-run")
+    [mark] = [each for each in board.annotations if each.name == "Checkpoint"]
+    expr = substitute(mark.expr, {"run": ".*", **RANGE})
+    answers(given, [(expr, 4, [sample(1, run="a")]), (expr, 10, []), (expr, 15, [sample(1, run="a")])])

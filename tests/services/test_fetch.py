@@ -73,7 +73,7 @@ def test_what_arrives_damaged_comes_again_once(hub: Hub, tmp_path: Path) -> None
 
 def test_what_is_damaged_twice_is_refused_and_nothing_is_recorded(hub: Hub, tmp_path: Path) -> None:
     hub.damaged = {"model.safetensors": 2}
-    with pytest.raises(FetchError, match=r"model\.safetensors came twice .* sha256"):
+    with pytest.raises(FetchError, match=r"model\.safetensors came twice .*sha256"):
         bring(hub, tmp_path)
     assert not (tmp_path / RECORD).exists()
     assert not (tmp_path / "model.safetensors").exists()

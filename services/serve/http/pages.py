@@ -16,6 +16,7 @@ from typing import Any
 import prometheus_client
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client.exposition import choose_encoder
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
@@ -56,9 +57,11 @@ def is_for_a_browser(path: str, headers: Headers) -> bool:
     return path == PAGE and "text/html" in headers.get("accept", "")
 
 
-async def metrics() -> Response:
+async def metrics(request: Request) -> Response:
     """What this replica has counted since it began, in Prometheus' text format."""
-    return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+    # As it is asked for: exemplars are told in OpenMetrics' format only.
+    write, kind = choose_encoder(request.headers.get("Accept", ""))
+    return Response(write(prometheus_client.REGISTRY), media_type=kind)
 
 
 async def _docs() -> Response:

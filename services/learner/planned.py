@@ -1,0 +1,31 @@
+"""What the plan said of a run's memory and devices, for the dashboards to compare with."""
+
+import torch
+
+from rlad_core import metrics
+from rlad_core.config import RunConfig
+from rlad_core.sizing import Gpu, needs
+from services.base import telemetry
+
+
+def record_planned(config: RunConfig) -> None:
+    """Record what `rlad plan` counts for one process of each role, on a GPU like this process's."""
+    gpu = None
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory
+        gpu = Gpu("here", memory, flops=1.0, bandwidth=1.0)
+    planned: dict[str, float] = {}
+    for need in needs(config, gpu):
+        size = need.total if need.gpus else sum(need.host.values()) + need.total
+        planned[need.role] = max(size, planned.get(need.role, 0.0))
+    for role, size in planned.items():
+        telemetry.gauge(metrics.RUN_PLANNED_MEMORY, size, role=role)
+
+
+def teacher_devices(config: RunConfig) -> float:
+    """GPUs of all teachers that the run serves; where they have none, the cores that they compute with."""
+    return sum(
+        teacher.num_replicas * (teacher.num_gpus or float(teacher.threads))
+        for place, teacher in config.served_teachers.items()
+        if place in config.teacher_sections
+    )
