@@ -106,14 +106,14 @@ def of_step(spans: Iterable[TracedSpan], step: int) -> list[TracedSpan]:
         known = ", ".join(map(str, sorted(there))) or "none"
         raise ReportError(f"there is no trace of step {step}. There are those of {known}")
     whole = there[step]
+    # Its groups may have begun while the step before was trained on.
+    earlier = [each.end for each in outermost if each.span_id == whole.span_id and each is not whole]
     others = [
         span
         for span in spans
         if span.trace_id == whole.trace_id
-        and span is not whole
-        and whole.start - 1e-3 <= span.end
-        and span.start <= whole.end + 1e-3
-        and (span.name, span.parent_id) != ("step", "")
+        and span not in outermost
+        and span.start >= max(earlier, default=0.0)
     ]
     return [whole, *others]
 
