@@ -215,7 +215,7 @@ RUN_CRITICAL: Final = _of_run(
 )
 RUN_TEACHER_COST: Final = _of_run(
     "teacher_cost_seconds",
-    "device-seconds",
+    "seconds",
     "Teacher's devices (GPUs, or CPU cores) times the time in which it worked, for each 1,000 trained "
     "tokens of the last step.",
 )

@@ -20,6 +20,12 @@ class Stage:
         return [value for word, value in self.instructions if word == keyword]
 
 
+def stages_before() -> list[str]:
+    """Arguments that are given before the first stage, with their defaults."""
+    head = DOCKERFILE.read_text().split("\nFROM ")[0]
+    return re.findall(r"^ARG (\S+)$", head, flags=re.MULTILINE)
+
+
 def stages() -> dict[str, Stage]:
     found: dict[str, Stage] = {}
     text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
@@ -30,6 +36,8 @@ def stages() -> dict[str, Stage]:
         if word == "FROM":
             base, _, name = value.partition(" AS ")
             found[name] = Stage(name, base, ())
+            continue
+        if not found:  # what is given before the first stage
             continue
         last = next(reversed(found.values()))
         value = re.sub(r"--mount=\S+\s+", "", value)

@@ -55,7 +55,7 @@ def test_names_are_declared(compose: dict[str, Any]) -> None:
             assert other in compose["services"], name
         assert set(service.get("secrets", [])) <= compose["secrets"].keys(), name
         for source, *_ in (volume.split(":") for volume in service.get("volumes", [])):
-            assert source.startswith("..") or source in compose["volumes"], name
+            assert source.startswith(".") or source in compose["volumes"], name
 
 
 def test_mounted_folders_are_there(compose: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ def test_mounted_folders_are_there(compose: dict[str, Any]) -> None:
         source
         for service in compose["services"].values()
         for source, *_ in (volume.split(":") for volume in service.get("volumes", []))
-        if source.startswith("..") and not (COMPOSE.parent / source).is_dir()
+        if source.startswith(".") and not (COMPOSE.parent / source).is_dir()
     ]
     assert not missing
 

@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from dockerfile import DOCKERFILE, ROOT, stages
+from dockerfile import DOCKERFILE, ROOT, stages, stages_before
 from packaging.utils import canonicalize_name
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -42,7 +42,8 @@ def test_hadolint_finds_nothing() -> None:
 
 def test_the_bases_have_the_tested_ray_and_python() -> None:
     ray, python = constraints()["ray"], "".join(re.findall(r"Python (\d)\.(\d+)", _header())[0])
-    expected = f"rayproject/ray:{ray}-py{python}"
+    assert stages_before() == ["BASE=docker.io/rayproject/ray"]
+    expected = f"${{BASE}}:{ray}-py{python}"
     bases = {name: stage.base for name, stage in stages().items()}
     assert bases == {
         "requirements": expected,
@@ -52,7 +53,8 @@ def test_the_bases_have_the_tested_ray_and_python() -> None:
         "gpu": f"{expected}-gpu",
     }
     for target in TARGETS:
-        assert f'base.name="docker.io/{bases[target]}"' in stages()[target].all("LABEL")[0]
+        assert stages()[target].all("ARG")[0] == "BASE"  # what was given before the first stage
+        assert f'base.name="{bases[target]}"' in stages()[target].all("LABEL")[0]
 
 
 def _header() -> str:
@@ -80,6 +82,7 @@ def test_packages_come_before_the_code() -> None:
             "rlad_core",
             "services",
             "deploy",
+            "k8s/base",
         ]
     copied = stages()["requirements"].all("COPY")[0].split()[:-1]
     assert {"pyproject.toml", "setup.py", "constraints.txt", "install.py"} <= set(copied)

@@ -46,7 +46,7 @@ def create(folder: Path) -> Environment:
 def build_wheel(folder: Path) -> Path:
     """rlad's wheel, of a copy of the sources, so that nothing is left behind in the checkout."""
     source = folder / "source"
-    for name in ("rlad_core", "services", "deploy"):
+    for name in ("rlad_core", "services", "deploy", "k8s/base"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "constraints.txt", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)

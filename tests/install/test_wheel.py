@@ -18,6 +18,10 @@ def test_the_wheel_holds_every_module_recipe_and_model(wheel: Path) -> None:
     for folder in ("recipes", "models"):
         files = (path for path in (ROOT / "deploy" / folder).rglob("*") if path.is_file())
         expected |= {f"services/deploy/{path.relative_to(ROOT / 'deploy')}" for path in files}
+    for folder in ("run", "models"):  # of which `rlad k8s` makes manifests
+        expected |= {
+            f"services/k8s/{folder}/{f.name}" for f in (ROOT / "k8s" / "base" / folder).glob("*.yaml")
+        }
     expected |= {"rlad_core/py.typed", "services/py.typed", "services/constraints.txt"}
     held = set(zipfile.ZipFile(wheel).namelist())
     assert expected <= held, (
