@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -87,20 +88,18 @@ def replay(
         ranks = mp.start_processes(
             _rank, args=(work, stop, news), nprocs=config.learner.workers, join=False, start_method="spawn"
         )
+    ended = said = False
     try:
-        ended = False
-        while not ended:
-            try:
+        with _interrupts_set(stop):
+            while not ended:
                 ended = ranks.join(timeout=_POLL_S)
                 while not news.empty():
                     watcher.show(news.get())
                 if lease.lost:
                     raise RunError(f"the run was taken over by {lease.lost}, and stops here")
-            except KeyboardInterrupt:
-                if stop.is_set():
-                    raise
-                stop.set()
-                watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
+                if stop.is_set() and not said:
+                    said = True
+                    watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
     finally:
         for process in ranks.processes:
             process.kill()
@@ -115,6 +114,25 @@ def _deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _interrupts_set(stop: Any) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set the event, which tears nothing apart that is just being read; Ctrl-C again
+    raises KeyboardInterrupt.
+    """
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            signal.default_int_handler(number, frame)
+        stop.set()
+
+    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _rank(rank: int, work: _Work, stop: Any, news: Any) -> None:
