@@ -159,6 +159,11 @@ class PromptStream:
             lambda epoch: np.random.default_rng([seed, epoch]).permutation(count)
         )
 
+    @property
+    def epoch_prompts(self) -> int:
+        """Prompts of which each epoch consists."""
+        return len(self._prompts)
+
     def prompts(self, positions: Sequence[int]) -> list[Prompt]:
         """The prompts at these positions of the stream."""
         return [self._prompts[self._index(position)] for position in positions]

@@ -29,6 +29,7 @@ class Details:
             precision; None: not.
         named_token_ids: how many tokens are named for each place, in a NAMED_SEQUENCES table, whose log-probs
             are wanted.
+        plain: computed another way than usual, each sequence by itself, so that both can be compared.
     """
 
     top_k: int = 0
@@ -36,6 +37,7 @@ class Details:
     end_token_ids: tuple[int, ...] = ()
     hidden: HiddenDtype | None = None
     named_token_ids: int = 0
+    plain: bool = False
 
     @property
     def fields(self) -> frozenset[str]:
@@ -51,6 +53,7 @@ class Details:
             "end_token_ids": ("teacher_end_logprobs",),
             "hidden": ("hidden_states_bfloat16" if self.hidden == "bfloat16" else "hidden_states",),
             "named_token_ids": ("named_logprobs",),
+            "plain": (),
         }
         return frozenset(column for field in self.fields for column in columns[field])
 
@@ -70,6 +73,7 @@ class Details:
             "end_token_ids": list(self.end_token_ids),
             "details": "hidden" if self.hidden else None,
             "hidden_dtype": self.hidden,
+            "plain": "true" if self.plain else None,
         }
         return {name: value for name, value in asked.items() if value}
 

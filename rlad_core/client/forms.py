@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlad_core.client.errors import LimitError
+from rlad_core.client.made_with import MadeWith
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -110,6 +111,7 @@ class ScoreAnswer(BaseModel):
     policy_version: int | None = Field(description="Of a policy that scores itself; null for a teacher.")
     results: list[SequenceScore]
     usage: Usage
+    made_with: MadeWith | None = Field(default=None, description="What the log-probs were made with.")
 
 
 class Load(BaseModel):
@@ -137,6 +139,9 @@ class TeacherInfo(BaseModel):
     )
     tokenizer_fingerprint: str
     chat_template_fingerprint: str | None = Field(description="null: the tokenizer has no chat template.")
+    made_with: MadeWith | None = Field(
+        default=None, description="What log-probs are made with; every answer says it of its own."
+    )
     schema_versions: dict[str, int]
     limits: TeacherLimits
     load: Load | None = None

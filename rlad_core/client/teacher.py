@@ -25,6 +25,7 @@ from rlad_core.client.details import HIDDEN_BYTES, Details, HiddenDtype, answer_
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import ServiceError
 from rlad_core.client.forms import ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
+from rlad_core.client.made_with import together
 from rlad_core.client.parts import ask_table, cut, in_order_of, name_sequences
 from rlad_core.client.shared_prompts import prompts_once, texts_once
 from rlad_core.waiting import all_of
@@ -101,6 +102,7 @@ class AsyncTeacherClient(Connected):
         entropy: bool = False,
         end_token_ids: Sequence[int] = (),
         hidden: HiddenDtype | None = None,
+        plain: bool = False,
     ) -> pa.Table:
         """Log-probs of responses, by Arrow.
 
@@ -112,23 +114,25 @@ class AsyncTeacherClient(Connected):
             end_token_ids: also the log of the probability that one of these comes, at each place.
             hidden: also the hidden state after the final norm at each place, in this precision;
                 `rlad_core.client.details.hidden_states` reads it.
+            plain: by another path than usual, each sequence by itself; to compare the two.
 
         Returns:
             TEACHER_SCORES, or TEACHER_DETAILS where more than end_token_ids was asked for; the same ids in
-            the same order.
+            the same order. `rlad_core.client.made_with.made_with_of` tells what they were made with.
 
         Raises:
             ServiceError: what the teacher refuses, in its words; see `Endpoint.request`.
             TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
         """
-        details = Details(top_k, entropy, tuple(end_token_ids), hidden, named_per_token(sequences))
+        details = Details(top_k, entropy, tuple(end_token_ids), hidden, named_per_token(sequences), plain)
         limits = self._spread(sequences, *await self._limits())
         parts = _parts(sequences, limits, details, await self._most_hidden(details))
         if not parts:
             return schema.build(
                 answer_schema(details), [], tokenizer_fingerprint=schema.fingerprint_of(sequences) or ""
             )
-        return pa.concat_tables(await all_of(self._score(part, details) for part in parts))
+        told = await all_of(self._score(part, details) for part in parts)
+        return together(told, self._endpoint.url)
 
     async def score_tokens(self, pairs: Sequence[PromptAndResponse]) -> list[Logprobs]:
         """Log-probs of responses given as token ids.
@@ -281,11 +285,17 @@ class TeacherClient(Blocking[AsyncTeacherClient]):
         entropy: bool = False,
         end_token_ids: Sequence[int] = (),
         hidden: HiddenDtype | None = None,
+        plain: bool = False,
     ) -> pa.Table:
         """See `AsyncTeacherClient.score`."""
         return self._wait_for(
             lambda: self._client.score(
-                sequences, top_k=top_k, entropy=entropy, end_token_ids=end_token_ids, hidden=hidden
+                sequences,
+                top_k=top_k,
+                entropy=entropy,
+                end_token_ids=end_token_ids,
+                hidden=hidden,
+                plain=plain,
             )
         )
 

@@ -33,6 +33,19 @@ class TeacherSection(Section):
         min_length=1,
         description="Names of the tasks it teaches; null: every task of the recipe.",
     )
+    verify: Free[bool] = Field(
+        default=True,
+        description="Compare its scores in every step, before the update, with what was pinned when the run "
+        "began, and some of them with the same scored again; what differs stops the run.",
+    )
+    verify_one_in: Free[PositiveInt] = Field(
+        default=500, description="Of so many sequences of a step one is scored again, and at least one."
+    )
+    verify_tolerance: Free[PositiveFloat | None] = Field(
+        default=None,
+        description="Mean difference per token, in nats, that counts as rounding; null: by the precision "
+        "(float32 0.0001, bfloat16 and what is not known 0.05).",
+    )
 
     @property
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -53,6 +54,13 @@ class OutputHead:
 
         found: tuple[Tensor, Tensor | None] = self.inside(hidden, compute)
         return found
+
+    def plain(self, hidden: Tensor) -> Tensor:
+        """Log-probs of all tokens by the head's own forward, [places, tokens] in float32 at least."""
+        logits = self._head(hidden)
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32)) * self._scale
+        logprobs: Tensor = wide[:, : self.tokens].log_softmax(-1)
+        return logprobs
 
     def details(
         self,

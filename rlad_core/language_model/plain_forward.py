@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlad_core.language_model.head import OutputHead
+
 TokenIds = npt.NDArray[np.int32]
 Pair = tuple[TokenIds, TokenIds]
 
@@ -53,6 +55,45 @@ def plain_logprobs(model: PreTrainedModel, pairs: Sequence[Pair], tokens: int) -
         return torch.cat([_plain(model, prompt, response, tokens) for prompt, response in pairs])
     finally:
         model.set_attn_implementation(attention)
+
+
+@torch.no_grad()
+def unpacked_logprobs(
+    model: PreTrainedModel,
+    pair: Pair,
+    head: OutputHead,
+    *,
+    chunk_size: int,
+    end_token_ids: Sequence[int] = (),
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probs of one response from a forward pass of its own with transformers' attention, also of a long
+    one: logits are made of a few places at a time.
+
+    Args:
+        pair: prompt and response.
+        head: of the model.
+        chunk_size: places whose logits are made at a time.
+        end_token_ids: whose probability together is wanted.
+
+    Returns:
+        float32 [response tokens], and the same of the end tokens, or None.
+    """
+    prompt, response = pair
+    attention = model.config._attn_implementation
+    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
+    try:
+        ids = torch.from_numpy(np.concatenate([prompt, response]).astype(np.int64)).to(model.device)
+        hidden = model.base_model(input_ids=ids[None], use_cache=False).last_hidden_state[0]
+    finally:
+        model.set_attn_implementation(attention)
+    own, ends = [], []
+    for start in range(0, response.size, chunk_size):
+        stop = min(start + chunk_size, response.size)
+        logprobs = head.plain(hidden[prompt.size - 1 + start : prompt.size - 1 + stop])
+        own.append(logprobs.gather(1, ids[prompt.size + start : prompt.size + stop, None])[:, 0])
+        if end_token_ids:
+            ends.append(logprobs[:, list(end_token_ids)].logsumexp(-1))
+    return torch.cat(own), torch.cat(ends) if ends else None
 
 
 def compare_with_plain(

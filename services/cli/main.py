@@ -16,6 +16,7 @@ _COMMANDS = {
     **dict.fromkeys(("init", "plan", "run"), "runs"),
     **{name: name for name in ("learn", "watch", "compare")},
     "report": "runs",
+    "ledger": "ledger",
     **{
         name: name
         for name in ("show", "evaluate", "generate", "serve", "score", "fetch", "k8s", "trace", "doctor")

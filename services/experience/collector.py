@@ -20,7 +20,7 @@ Who waits for whom:
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -62,6 +62,8 @@ from services.experience.groups import (
     unchanged,
 )
 from services.experience.shards import Shard, StepFacts
+from services.experience.signals import Signals
+from services.experience.visits import solved, visits_of
 from services.rollout.settings import SamplingSettings
 from services.serve.cluster import NAMESPACE
 
@@ -105,6 +107,7 @@ class ExperienceCollector:
         self._collecting: dict[int, asyncio.Task[_Batch]] = {}
         self._spans = telemetry.SpanCollector()
         self._teachers: dict[str, Teacher] = {}
+        self._signals = Signals(config.seed, self._say)
         self._stop = False
 
     async def read_prompts(self, selection: Selection) -> None:
@@ -127,6 +130,7 @@ class ExperienceCollector:
         """Continue a run where `frontier` told; nothing is collected before."""
         if frontier is not None:
             saved = Frontier(frontier["next_position"], tuple(frontier["alive"]))
+            self._signals.restore(frontier.get("teachers", {}))
             self._ledger = SlotLedger(self._config.slots, saved)
 
     async def probe_teachers(self, tokens: Mapping[str, str]) -> None:
@@ -156,6 +160,7 @@ class ExperienceCollector:
                     if isinstance(settings, RemoteTeacher) and (way := through(settings.url)):
                         self._say(place, f"{settings.url} is asked{way}")
                     compared = await teacher.probe(policy if place == REFERENCE else asked)
+                    await self._signals.pin(place, teacher, settings, policy)
                 elif isinstance(settings, ServeTeacher):
                     compared = compare_model(policy, resolve_model(settings.model))
                 for remark in compared.remarks:
@@ -198,7 +203,7 @@ class ExperienceCollector:
 
     async def frontier(self) -> dict[str, Any]:
         """What `begin` takes to continue from here."""
-        return asdict(self._ledger.frontier)
+        return asdict(self._ledger.frontier) | {"teachers": self._signals.pinned}
 
     async def stop(self) -> None:
         """Give out no further step; a step that is being collected is still finished."""
@@ -223,6 +228,7 @@ class ExperienceCollector:
             if len(kept) == count:
                 break
         telemetry.waiting("assemble", -sum(len(group.rollouts) for group in (*kept, *dropped)))
+        checked = await self._check(step, kept) if objective.trains_on_rollouts else {}
         with span("assemble", items=sum(len(group.rollouts) for group in kept)):
             if objective.trains_on_rollouts:
                 prompts = self._stream.prompts([g.position for g in kept])
@@ -235,11 +241,34 @@ class ExperienceCollector:
             self._take([group.position for group in kept])
             tracing.note(groups=[group.group_id for group in kept])
         facts = StepFacts(
-            numbers=step_numbers(kept, dropped, step if objective.trains_on_rollouts else None),
+            numbers=checked | step_numbers(kept, dropped, step if objective.trains_on_rollouts else None),
             trained_groups=[group.group_id for group in kept],
             dropped_groups=[group.group_id for group in dropped],
+            visits=visits_of(
+                kept,
+                dropped,
+                self._stream,
+                self._teacher_of(objective),
+                "policy" if objective.trains_on_rollouts else "teacher",
+            ),
         )
         return self._hand_out(step, [group.position for group in kept], table, plans, facts)
+
+    async def _check(self, step: int, kept: Sequence[Group]) -> dict[str, float]:
+        """Whether the teachers' scores may be trained on, see `Signals.check`."""
+        objective = self._config.position(step).stage.objective
+        teacher_of = self._teacher_of(objective)
+        prompts = self._stream.prompts([group.position for group in kept])
+        return await self._signals.check(
+            step,
+            [(teacher_of(prompt.task), group) for prompt, group in zip(prompts, kept, strict=True)],
+            REFERENCE if objective.needs_reference else None,
+            lambda place: self._ends.asked_of(place, objective),
+        )
+
+    def _teacher_of(self, objective: Objective) -> Callable[[str], str | None]:
+        """Where in the recipe the teacher is that scores a task's responses; None: nobody does."""
+        return self._config.teacher_of if objective.scores_with_teacher else lambda task: None
 
     def _worked_solutions(self, step: int, positions: list[int]) -> _Batch:
         """A batch of the task's own demonstrations; no service is asked."""
@@ -249,7 +278,8 @@ class ExperienceCollector:
             table = self._stream.demonstrations(prompts, ids)
             plans = self._plan(step, table, ids)
             self._take(positions)
-        return self._hand_out(step, positions, table, plans, StepFacts(trained_groups=ids))
+        visits = solved(positions, ids, prompts, self._stream.epoch_prompts)
+        return self._hand_out(step, positions, table, plans, StepFacts(trained_groups=ids, visits=visits))
 
     def _take(self, positions: list[int]) -> None:
         for position in positions:
@@ -328,7 +358,7 @@ class ExperienceCollector:
         )
         # What demonstrates is no policy that could learn to be shorter.
         judged = unchanged if demonstrates else judged_by(self._config)
-        place = self._config.teacher_of(task) if objective.scores_with_teacher else None
+        place = self._teacher_of(objective)(task)
         return GroupWorker(
             responses,
             None if place is None else self._teachers[place],

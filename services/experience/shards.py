@@ -7,6 +7,7 @@ import ray
 
 from rlad_core.assembly import ShardPlan
 from rlad_core.timeline import StageSpan
+from services.experience.visits import Visit
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,14 @@ class StepFacts:
     Attributes:
         numbers: by the names of metrics.jsonl.
         trained_groups, dropped_groups: ids, for the record that no group is trained on twice.
+        visits: what became of each, for the run's ledger.
         spans: of the stages up to assemble.
     """
 
     numbers: dict[str, float] = field(default_factory=dict)
     trained_groups: list[str] = field(default_factory=list)
     dropped_groups: list[str] = field(default_factory=list)
+    visits: list[Visit] = field(default_factory=list)
     spans: list[StageSpan] = field(default_factory=list)
 
 

@@ -84,13 +84,17 @@ class Learner:
         output = self.config.output
         address = address_of(str(run_dir), output.checkpoints, self.config.name)
         self.checkpoints = Checkpoints(address, count=output.keep_checkpoints, best=output.keep_best)
-        checkpoint = self.checkpoints.last or forked(run_dir)
+        own = self.checkpoints.last
+        checkpoint = own or forked(run_dir)
         if checkpoint is not None:
             state = checkpoint.state
             self.policy.load(checkpoint.address, state.get("policy"))
         if self.rank == 0:
             self._ask(self.journal.begin.remote(state["step"]), "the record of the run")
-            self._ask(self.collector.begin.remote(state["frontier"]), "the stream of prompts")
+            frontier = state["frontier"]
+            if own is None and frontier is not None:  # a fork may have another teacher
+                frontier = {**frontier, "teachers": {}}
+            self._ask(self.collector.begin.remote(frontier), "the stream of prompts")
         self.first = int(state["step"])
         return self.first
 
@@ -176,7 +180,11 @@ class Learner:
         telemetry.gauge(metrics.RUN_RECIPE_STAGE, self.config.position(step).index)
         if step == self.first and (differ := mismatch_told(numbers, self.config.policy.dtype)) is not None:
             self.journal.note.remote(differ)
-        ray.get(self.journal.step.remote(row, shard.facts.trained_groups, shard.facts.dropped_groups))
+        facts = shard.facts
+        self._ask(
+            self.journal.step.remote(row, facts.trained_groups, facts.dropped_groups, facts.visits),
+            f"the record of step {step}",
+        )
         settings = self.config.telemetry
         if shard.whole is not None:
             self.journal.sample.remote(step, shard.whole)

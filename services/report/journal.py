@@ -17,7 +17,9 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from rlad_core.config.settings import TrackerName
 from rlad_core.evaluation import EvaluationRow
 from rlad_core.schema import to_ipc, to_parquet
+from services.experience.visits import Visit
 from services.report.answers import ANSWERS, answers_name, when_of
+from services.report.ledger import Ledger
 from services.report.trackers import trackers
 
 METRICS, EVALUATIONS, GROUPS = "metrics.jsonl", "evaluation.jsonl", "groups.jsonl"
@@ -50,6 +52,8 @@ class Journal:
         Raises:
             ValueError: a file of the record is broken elsewhere than in its last line.
         """
+        self._ledger = Ledger(self._dir)
+        self._ledger.begin(first_step)
         for name in (METRICS, GROUPS, EVALUATIONS):
             _keep_before(self._dir / name, first_step)
         for sample in (self._dir / "experience").glob("step-*.arrows"):
@@ -63,8 +67,11 @@ class Journal:
         self._restart_tensorboard(first_step)
         self._told.append(("begun", first_step))
 
-    def step(self, row: dict[str, Any], trained: list[str], dropped: list[str]) -> None:
-        """A finished step: its metrics, and the groups it trained on or dropped."""
+    def step(
+        self, row: dict[str, Any], trained: list[str], dropped: list[str], visits: Sequence[Visit] = ()
+    ) -> None:
+        """A finished step: its metrics, the groups it trained on or dropped, and their lives."""
+        self._ledger.step(row["step"], visits)
         _append(self._dir / METRICS, row)
         _append(self._dir / GROUPS, {"step": row["step"], "trained": trained, "dropped": dropped})
         self._show(row, row["step"])
@@ -109,6 +116,7 @@ class Journal:
         """Write out what is buffered."""
         if any(kind == "begun" for kind, _ in self._told):
             self._events.close()
+            self._ledger.close()
         for tracker in self._trackers:
             tracker.finish()
 

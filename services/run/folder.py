@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from rlad_core.config.resume import Change, changes, refused
 from rlad_core.sections.findings import problems_of
 from rlad_core.sections.paths import FOLDER
 from services.learner.checkpoint import FORKED, Found, address_of, forked, whole_ones
+from services.report import ledger
 from services.report.answers import ANSWERS
 from services.report.journal import EVALUATIONS, GROUPS, METRICS
 from services.run import lease, own_code, replayed
@@ -47,6 +48,18 @@ def begun(run_dir: Path, config: RunConfig | None = None) -> bool:
     return bool(_checkpoints(run_dir, config)) or any(
         row["step"] >= first for row in _rows(run_dir / METRICS)
     )
+
+
+def last_checkpoint(run_dir: Path) -> Mapping[str, Any] | None:
+    """State of the checkpoint that a resumed run would go on from; None: there is none.
+
+    Raises:
+        RefusedError: the recipe, which says where checkpoints are, cannot be read.
+    """
+    config = _recipe_of(run_dir) if (run_dir / RECIPE).is_file() else None
+    found = _checkpoints(run_dir, config)
+    last = found[max(found)] if found else forked(run_dir)
+    return None if last is None else last.state
 
 
 def check(run_dir: Path, *, resume: bool) -> None:
@@ -141,6 +154,7 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
     for name in (METRICS, EVALUATIONS, GROUPS, ANSWERS, "experience"):
         if (source / name).exists():
             _copy(source / name, run_dir / name)
+    ledger.copy(source, run_dir)
     _note(run_dir, step, different, forked=str(source))
     _fetch(found[step].address, run_dir / FORKED)
     config, remarks = _with_copies(config, run_dir)
@@ -151,6 +165,7 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
 _RECORD = (
     *(METRICS, EVALUATIONS, GROUPS, CHANGES, FAILURE, "log.jsonl", "experience", "tensorboard", "initial"),
     *("report.html", "plots", ANSWERS, "prompts.json", "dropped.jsonl", replayed.FILE),
+    *(ledger.LEDGER, f"{ledger.LEDGER}-journal"),
 )
 """What a start that failed may have left."""
 

@@ -13,6 +13,7 @@ from fastapi import Response
 
 from rlad_core import schema
 from rlad_core.client.details import widened
+from rlad_core.client.made_with import made_with_of
 from services.serve.http.bodies import Body, arrow_answer, json_answer, lines_answer
 from services.serve.http.tokenizing import spans
 from services.serve.token_texts import TokenTexts
@@ -33,7 +34,14 @@ def write_answer(
         "prompt_tokens": int(schema.lengths(wanted.sequences.column("prompt_token_ids")).sum()),
         "scored_tokens": int(schema.lengths(scores.column("teacher_logprobs")).sum()),
     }
-    answer = {"model": model, "policy_version": None, "results": results, "usage": usage}
+    made_with = made_with_of(scores)
+    answer = {
+        "model": model,
+        "policy_version": None,
+        "results": results,
+        "usage": usage,
+        "made_with": None if made_with is None else made_with.model_dump(),
+    }
     return json_answer(answer, body)
 
 

@@ -80,6 +80,13 @@ class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     hidden_dtype: Annotated[HiddenDtype, Meta(description="Precision in which hidden states are told.")] = (
         "float32"
     )
+    plain: Annotated[
+        bool,
+        Meta(
+            description="Compute it another way than usual, each sequence by itself, to compare the two; "
+            "with no details but end_token_ids."
+        ),
+    ] = False
     tokens: Annotated[
         bool, Meta(description="Also tell the string of each response token, and where in the text it is.")
     ] = False
@@ -117,12 +124,13 @@ class DetailsQuery(BaseModel):
     )
     details: list[Literal["hidden"]] = Field(default=[], description=_AS_IN_JSON)
     hidden_dtype: HiddenDtype = Field(default="float32", description=_AS_IN_JSON)
+    plain: bool = Field(default=False, description=_AS_IN_JSON)
 
     @property
     def asked(self) -> Details:
         """What it comes to."""
         hidden = self.hidden_dtype if "hidden" in self.details else None
-        return Details(self.top_k, self.entropy, tuple(self.end_token_ids), hidden)
+        return Details(self.top_k, self.entropy, tuple(self.end_token_ids), hidden, plain=self.plain)
 
 
 class ScoreQuery(DetailsQuery, InBatches):

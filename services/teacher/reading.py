@@ -132,6 +132,7 @@ def read_request(
             tuple(map(int, asked.end_token_ids)) or details.end_token_ids,
             asked.hidden_dtype if "hidden" in asked.details else details.hidden,
             _named_per_token(table),
+            asked.plain or details.plain,
         ),
         frozenset(place for place, each in enumerate(asked.sequences) if _is_text(each, shared)),
         asked.tokens,

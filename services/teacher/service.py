@@ -25,6 +25,7 @@ from rlad_core import metrics, schema
 from rlad_core.client.details import HIDDEN_BYTES, NO_DETAILS, Details, named_per_token
 from rlad_core.client.errors import BusyError, DeadlineError
 from rlad_core.client.forms import Load, ScoreAnswer, TeacherInfo, TeacherLimits, TokenizerInfo
+from rlad_core.client.made_with import MadeWith, marked
 from rlad_core.client.parts import cut
 from rlad_core.client.teacher import TOKENS_PER_PART
 from rlad_core.config import resolve_model
@@ -86,6 +87,7 @@ class TeacherService(OpenAIRoutes):
         )
         self._reader = Reader.of(self._tokenizer, self._engine.max_model_len)
         self._texts = TokenTexts(self._tokenizer)
+        self._weights = await self._engine.weights()
         self._served = ServedModel(args.name, self._engine.max_model_len)
         self._intake = Intake(SERVICE, self.check_health, "the engine", args, lambda: self._engine.asleep)
         self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
@@ -194,7 +196,8 @@ class TeacherService(OpenAIRoutes):
             tells_entropy="entropy" in self._engine.tells,
             details=sorted(self._engine.tells),
             tokenizer_fingerprint=self._fingerprint,
-            chat_template_fingerprint=schema.text_fingerprint(self._tokenizer.chat_template),
+            chat_template_fingerprint=self._made_with.chat_template,
+            made_with=self._made_with,
             schema_versions=dict.fromkeys(("sequences", "teacher_scores", "teacher_details"), schema.VERSION),
             limits=self._args.limits,
             load=Load(
@@ -265,7 +268,20 @@ class TeacherService(OpenAIRoutes):
         with telemetry.phase(SERVICE, "encode"):
             scores = await asyncio.to_thread(to_scores, sequences, pairs, scored, details)
         self._count(sequences.num_rows, tokens)
-        return scores
+        if details.plain and not self._engine.asleep:  # to make sure, of the weights as they are by now too
+            self._weights = await self._engine.weights()
+        return marked(scores, self._made_with)
+
+    @property
+    def _made_with(self) -> MadeWith:
+        processes = self._args.tensor_parallel_size
+        return MadeWith(
+            engine=self._args.engine if processes == 1 else f"{self._args.engine} of {processes} processes",
+            weights=self._weights,
+            tokenizer=self._fingerprint,
+            chat_template=schema.text_fingerprint(self._tokenizer.chat_template),
+            dtype=self._args.dtype,
+        )
 
     async def _check(self, sequences: pa.Table) -> None:
         await asyncio.to_thread(

@@ -7,6 +7,7 @@ from services.clients.teachers.interface import Teacher
 from services.clients.teachers.policy import Compared, MismatchError, PolicyFacts, compare_model
 from services.clients.teachers.rest import RestTeacher
 from services.clients.teachers.stock import StockServerTeacher
+from services.clients.teachers.verification import SignalError
 
 __all__ = [
     "Compared",
@@ -14,6 +15,7 @@ __all__ = [
     "MismatchError",
     "PolicyFacts",
     "RestTeacher",
+    "SignalError",
     "StockServerTeacher",
     "Teacher",
     "compare_model",

@@ -32,12 +32,11 @@ class HandleTeacher(Teacher):
 
     async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = (), top_k: int = 0) -> pa.Table:
         """See `Teacher.score`."""
-        what = f"the teacher's log-probs of {sequences.num_rows} sequences"
-        details = Details(top_k=top_k, end_token_ids=tuple(end_token_ids))
-        scores: pa.Table = await call(
-            self._handle.score, sequences, details, timeout_s=self._timeout_s, what=what
-        )
-        return scores
+        return await self._score(sequences, Details(top_k=top_k, end_token_ids=tuple(end_token_ids)))
+
+    async def score_again(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
+        """See `Teacher.score_again`: by the model's own forward pass."""
+        return await self._score(sequences, Details(end_token_ids=tuple(end_token_ids), plain=True))
 
     async def compare(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.compare`."""
@@ -49,3 +48,11 @@ class HandleTeacher(Teacher):
             most_top_k=tokens,
             most_named=tokens if self._tells_all else 0,
         )
+
+
+    async def _score(self, sequences: pa.Table, details: Details) -> pa.Table:
+        what = f"the teacher's log-probs of {sequences.num_rows} sequences"
+        scores: pa.Table = await call(
+            self._handle.score, sequences, details, timeout_s=self._timeout_s, what=what
+        )
+        return scores

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from rlad_core.client.made_with import together
+from rlad_core.waiting import all_of
 from services.clients.teachers.policy import Compared, PolicyFacts, check_scores, compare_told
 
 
@@ -35,6 +37,14 @@ class Teacher(ABC):
             rlad_core.client.errors.InvalidRequestError: a sequence cannot be scored; names it.
             TimeoutError: no answer within the teacher's limit.
         """
+
+    async def score_again(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
+        """The same by another path, to compare the two; by default each sequence in a call of its own.
+
+        Args, returns and raises: see `score`; one row at least.
+        """
+        rows = [sequences.slice(row, 1) for row in range(sequences.num_rows)]
+        return together(await all_of(self.score(row, end_token_ids) for row in rows), "the teacher")
 
     async def compare(self, policy: PolicyFacts) -> Compared:
         """Compare what can be known of this teacher with the policy; by default nothing can.

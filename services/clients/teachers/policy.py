@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CHAT = [{"role": "user", "content": "Mia is a knight. What is 2 + 2?"}]
 REPLY = "Mia is a knight."
+_KNOWN_PROMPTS, _KNOWN_TOKENS = 2, 256
 
 
 class MismatchError(Exception):
@@ -90,6 +91,20 @@ class PolicyFacts:
         found = [(what, text, text_ids(text, self.tokenizer)) for what, text in texts]
         return [*found, ("text", REPLY, self.reply_ids)]
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the tokenizer."""
+        return schema.tokenizer_fingerprint(self.tokenizer.get_vocab())
+
+    @property
+    def known_pairs(self) -> list[tuple[list[int], list[int]]]:
+        """(prompt, response) whose scores a teacher should not change: `REPLY` after `CHAT`, and the second
+        halves of some prompts of the run.
+        """
+        prompts = [text_ids(text, self.tokenizer)[:_KNOWN_TOKENS] for text in self.prompts[:_KNOWN_PROMPTS]]
+        halves = [(ids[: len(ids) // 2], ids[len(ids) // 2 :]) for ids in prompts if len(ids) > 1]
+        return [(self.chat_ids, self.reply_ids), *halves]
+
     def known_text(self) -> pa.Table:
         """SEQUENCES of one row, `REPLY` after `CHAT`."""
         return schema.build(
@@ -99,7 +114,7 @@ class PolicyFacts:
                 "prompt_token_ids": [self.chat_ids],
                 "response_token_ids": [self.reply_ids],
             },
-            tokenizer_fingerprint=schema.tokenizer_fingerprint(self.tokenizer.get_vocab()),
+            tokenizer_fingerprint=self.fingerprint,
         )
 
 

@@ -35,6 +35,12 @@ class RestTeacher(Teacher):
         """See `Teacher.score`."""
         return await self.client.score(sequences, end_token_ids=end_token_ids, top_k=top_k)
 
+    async def score_again(self, sequences: pa.Table, end_token_ids: Sequence[int] = ()) -> pa.Table:
+        """See `Teacher.score_again`: by the model's own forward pass, where the service offers that."""
+        if "plain" not in (await self.client.info()).details:
+            return await super().score_again(sequences, end_token_ids)
+        return await self.client.score(sequences, end_token_ids=end_token_ids, plain=True)
+
     async def compare(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.compare`."""
         compared = compare_tokenizers(policy.info, await self.client.tokenizer())

@@ -93,6 +93,13 @@ class ScoringEngine(Protocol):
             ScoringError: the engine failed; every pair of the batch is unscored.
         """
 
+    async def weights(self) -> str:
+        """Hash of the weights as they are in memory now (`rlad_core.language_model.weight_hash`).
+
+        Raises:
+            ScoringError: the engine does not answer.
+        """
+
     async def check_health(self) -> None:
         """Make the engine answer, or see that it is at work: one that is slow must not be replaced for it.
 

@@ -69,6 +69,8 @@ def check_details(details: Details, engine: ScoringEngine, name: str, limits: Te
     """
     if unknown := sorted(details.fields - engine.tells):
         raise InvalidRequestError(f"{unknown[0]}: engine {name} does not tell it; engine torch does")
+    if details.plain and (others := sorted(details.fields - {"plain", "end_token_ids"})):
+        raise InvalidRequestError(f"{others[0]}: is not told with plain, which tells log-probs alone")
     for field, asked in (("top_k", details.top_k), ("named_token_ids", details.named_token_ids)):
         if asked > limits.max_top_k:
             raise InvalidRequestError(f"{field}: {asked} is over {limits.max_top_k}, the most told here")

@@ -19,7 +19,13 @@ import torch
 from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.language_model.head import OutputHead
 from rlad_core.language_model.loading import load_causal_lm
-from rlad_core.language_model.plain_forward import compare_with_plain, plain_logprobs, probe_pairs
+from rlad_core.language_model.plain_forward import (
+    compare_with_plain,
+    plain_logprobs,
+    probe_pairs,
+    unpacked_logprobs,
+)
+from rlad_core.language_model.weight_hash import weight_hash
 from rlad_core.norms import lean_norms
 from services.teacher.scoring.attention import ATTENTION
 from services.teacher.scoring.interface import Scored, ScoringError, TokenIds, TokenPair
@@ -48,7 +54,7 @@ class TorchEngine:
     """
 
     shares_prompts = True
-    tells = frozenset({"top_k", "entropy", "end_token_ids", "named_token_ids", "hidden"})
+    tells = frozenset({"top_k", "entropy", "end_token_ids", "named_token_ids", "hidden", "plain"})
     # One in the pass and one that is packed meanwhile.
     batches_in_flight = 2
 
@@ -93,7 +99,10 @@ class TorchEngine:
         """See `ScoringEngine`."""
         loop = asyncio.get_running_loop()
         try:
-            packed = await loop.run_in_executor(self._packing, pack_sharing_prompts, batch)
+            together = [pair for pair in batch if not pair.details.plain]
+            packed = None
+            if together:
+                packed = await loop.run_in_executor(self._packing, pack_sharing_prompts, together)
             await self._awake.wait()
             return await loop.run_in_executor(self._thread, self._work_on, packed, batch)
         except RuntimeError as error:
@@ -101,6 +110,14 @@ class TorchEngine:
             raise ScoringError(
                 f"the forward pass over {len(batch)} responses, {tokens} tokens, failed: {error}"
             ) from error
+
+    async def weights(self) -> str:
+        """See `ScoringEngine`."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, weight_hash, self._model)
+        except RuntimeError as error:
+            raise ScoringError(f"the weights cannot be hashed: {error}") from error
 
     async def check_health(self) -> None:
         """Score one token, unless a pass is running that is not too old: on CPUs one can take minutes. While
@@ -151,13 +168,30 @@ class TorchEngine:
         for threads in (self._packing, self._thread):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def _work_on(self, packed: Packed, batch: Sequence[TokenPair]) -> list[Scored]:
+    def _work_on(self, packed: Packed | None, batch: Sequence[TokenPair]) -> list[Scored]:
         # In the thread: a pass goes on when its callers have given up, and that is where it would hang.
         self._began = time.monotonic()
         try:
-            return self._forward(packed, batch)
+            together = [pair for pair in batch if not pair.details.plain]
+            told = iter(self._forward(packed, together) if packed else [])
+            return [self._alone(pair) if pair.details.plain else next(told) for pair in batch]
         finally:
             self._began = None
+
+    @torch.inference_mode()
+    def _alone(self, pair: TokenPair) -> Scored:
+        """By the model's own forward pass: no packing, no shared prompt, no attention of ours."""
+        logprobs, ends = unpacked_logprobs(
+            self._model,
+            (pair.prompt, pair.response),
+            self._head,
+            chunk_size=self._chunk_size,
+            end_token_ids=pair.details.end_token_ids,
+        )
+        told = {"teacher_logprobs": logprobs.cpu().numpy()}
+        if ends is not None:
+            told["teacher_end_logprobs"] = ends.cpu().numpy()
+        return Scored(told)
 
     def _scored(self, batch: Sequence[TokenPair]) -> list[Scored]:
         return self._forward(pack_sharing_prompts(batch), batch)

@@ -36,6 +36,7 @@ from services.teacher.scoring.progress import Progress
 from services.vllm.metrics import stat_loggers
 from services.vllm.padding import padding
 from services.vllm.sleeping import Sleeper
+from services.vllm.weight_hashes import WEIGHTS, together
 
 _BYTES_PER_LOGIT = 6
 _SMALLEST_STEP = 256
@@ -59,7 +60,7 @@ class VllmEngine:
 
     # vLLM does not look at cached prefixes for requests that want prompt log-probs.
     shares_prompts = False
-    tells = frozenset({"top_k"})
+    tells = frozenset({"top_k", "plain"})
     # So that the scheduler always has a full step's worth waiting.
     batches_in_flight = 4
     passes_per_batch = 1
@@ -98,6 +99,7 @@ class VllmEngine:
             "max_logprobs": max_top_k,
             "disable_log_stats": True,
             "additional_config": padding(tokens),
+            "worker_extension_cls": WEIGHTS,
             **engine_args,
         }
         config = AsyncEngineArgs(**settings).create_engine_config()
@@ -119,6 +121,16 @@ class VllmEngine:
             raise EngineLostError("the vLLM engine has ended while it scored; its log says why") from error
         except Exception as error:
             raise ScoringError(f"vLLM failed on a batch of {len(batch)} responses: {error!r}") from error
+
+    async def weights(self) -> str:
+        """See `ScoringEngine`; of each process's part of the model. On CPUs vLLM keeps most matrices in a
+        form of its own, which is no parameter: the hash is of the others.
+        """
+        try:
+            async with limit(_PROBE_TIMEOUT_S, "vLLM to hash its weights"):
+                return together(await self._engine.collective_rpc("rlad_weights"))
+        except EngineDeadError as error:
+            raise EngineLostError("the vLLM engine has ended; its log says why") from error
 
     async def check_health(self) -> None:
         """Score one token, which goes through the engine's process; unless that is at work and gets on, since
@@ -178,7 +190,9 @@ class VllmEngine:
         return scored
 
     def _by_token_id(self, pair: TokenPair) -> bool:
-        return self._scores_token_ids and not pair.details.top_k and not pair.ranks
+        # What is plain goes through the softmax of the whole vocabulary.
+        wants_more = pair.details.top_k or pair.ranks or pair.details.plain
+        return self._scores_token_ids and not wants_more
 
     def _params(self, pair: TokenPair) -> SamplingParams:
         # Given to the constructor, which derives from them that cached prefixes are not to be read.

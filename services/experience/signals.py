@@ -1,0 +1,98 @@
+"""The teachers' signals of a run: pinned at its start, looked at in every step before it is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rlad_core.config import TeacherSection
+from rlad_core.schema import to_sequences
+from services.clients.teachers import PolicyFacts, Teacher
+from services.clients.teachers.pinned import Pinned, known_texts, pin
+from services.clients.teachers.verification import Verification
+from services.experience.groups import Group
+
+_NOT_SAID = (
+    "it does not say what its log-probs are made with, so that its weights, chat template, precision, "
+    "temperature and the place of its values cannot be known. What can be seen is looked at in every step: "
+    "whether a sequence by itself and a known text have the same log-probs as before"
+)
+
+
+class Signals:
+    """Of all teachers that are verified, by their place in the recipe.
+
+    Args:
+        seed: of the run.
+        say: told of a teacher's place, and what cannot be known of it.
+    """
+
+    def __init__(self, seed: int, say: Callable[[str, str], None]) -> None:
+        self._seed, self._say = seed, say
+        self._of: dict[str, Verification] = {}
+
+    async def pin(self, place: str, teacher: Teacher, settings: TeacherSection, policy: PolicyFacts) -> None:
+        """Note what a teacher says now, unless its settings say that nobody looks."""
+        if not settings.verify:
+            return
+        pinned = await pin(teacher, known_texts(policy.known_pairs, policy.fingerprint))
+        if pinned.made_with is None:
+            self._say(place, _NOT_SAID)
+        self._of[place] = Verification(
+            place,
+            teacher,
+            pinned,
+            one_in=settings.verify_one_in,
+            tolerance=settings.verify_tolerance,
+            seed=self._seed,
+        )
+
+    @property
+    def pinned(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {place: each.pinned.saved() for place, each in self._of.items()}
+
+    def restore(self, pinned: Mapping[str, Any]) -> None:
+        """Go on with what was pinned when the run began."""
+        for place, saved in pinned.items():
+            if place in self._of:
+                self._of[place].restore(Pinned.read(saved))
+
+    async def check(
+        self,
+        step: int,
+        taught: Sequence[tuple[str | None, Group]],
+        reference: str | None,
+        asked_of: Callable[[str], Sequence[int]],
+    ) -> dict[str, float]:
+        """Look at what a step will be trained on.
+
+        Args:
+            taught: groups with the place of their teacher.
+            reference: place of the frozen reference, where it was asked.
+            asked_of: end tokens that a teacher was asked for, by its place.
+
+        Returns:
+            By the names of metrics.jsonl; nothing where nobody is verified.
+
+        Raises:
+            SignalError: something is wrong with a teacher's scores.
+        """
+        checked = []
+        for place, verification in self._of.items():
+            answers = [
+                (to_sequences(group.rollouts), scores)
+                for teacher, group in taught
+                for scores in [group.reference_scores if place == reference else group.teacher_scores]
+                if scores is not None and place in (teacher, reference)
+            ]
+            if answers:
+                ends = () if place == reference else asked_of(place)
+                checked.append(await verification.check(step, answers, ends))
+        if not checked:
+            return {}
+        return {
+            "teacher_checked": sum(each.sequences for each in checked),
+            "teacher_check_difference": max(each.difference for each in checked),
+            "teacher_check_seconds": sum(each.seconds for each in checked),
+        }

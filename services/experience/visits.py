@@ -1,0 +1,122 @@
+"""A visit's life: what became of one draw of a prompt, for the run's ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from rlad_core.client.made_with import made_with_of
+from rlad_core.prompt_stream import PromptStream
+from rlad_core.schema import flatten
+from rlad_core.tasks import Prompt
+from services.experience.groups import Group
+
+Outcome = Literal["trained", "dropped"]
+Writer = Literal["policy", "teacher", "task"]
+_WHY = {"policy": "all rewards are equal", "teacher": "no response was right"}
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One draw of a prompt, when it is over.
+
+    Attributes:
+        position: in the run's stream of prompts, counted from 0: the visit's number.
+        epoch_prompts: of which each epoch of the stream consists.
+        group_id, prompt_id, task: of its prompt.
+        outcome, why: trained on, or dropped and why.
+        by: who wrote its responses: policy, teacher or task.
+        sampled: tokens of its responses by the policy version that sampled them; empty where another wrote.
+        responses: how many.
+        teacher, teacher_weights: who scored it, by its place in the recipe, and the hash of its weights (None
+            where it does not say); both None where nobody did.
+        reference_weights: the same of the frozen reference.
+        rewards, correct: what the verifier said of each response.
+    """
+
+    position: int
+    epoch_prompts: int
+    group_id: str
+    prompt_id: str
+    task: str
+    outcome: Outcome
+    why: str = ""
+    by: Writer = "policy"
+    sampled: Mapping[int, int] = field(default_factory=dict)
+    responses: int = 0
+    teacher: str | None = None
+    teacher_weights: str | None = None
+    reference_weights: str | None = None
+    rewards: Sequence[float] = ()
+    correct: Sequence[bool] = ()
+
+    @property
+    def epoch(self) -> int:
+        """Of the stream, counted from 0."""
+        return self.position // self.epoch_prompts
+
+
+def visits_of(
+    kept: Sequence[Group],
+    dropped: Sequence[Group],
+    stream: PromptStream,
+    teacher_of: Callable[[str], str | None],
+    by: Writer,
+) -> list[Visit]:
+    """The visits of a step's groups, in the order of their positions.
+
+    Args:
+        kept: are trained on.
+        dropped: are not.
+        teacher_of: where in the recipe the teacher of a task is.
+        by: who wrote the responses.
+    """
+    groups = sorted([*kept, *dropped], key=lambda group: group.position)
+    trained = {group.position for group in kept}
+    prompts = stream.prompts([group.position for group in groups])
+    return [
+        Visit(
+            position=group.position,
+            epoch_prompts=stream.epoch_prompts,
+            group_id=group.group_id,
+            prompt_id=prompt.prompt_id,
+            task=prompt.task,
+            outcome="trained" if group.position in trained else "dropped",
+            why="" if group.position in trained else _WHY[by],
+            by=by,
+            sampled=_tokens_by_version(group) if by == "policy" else {},
+            responses=len(group.rollouts),
+            teacher=None if group.teacher_scores is None else teacher_of(prompt.task),
+            teacher_weights=_weights(group.teacher_scores),
+            reference_weights=_weights(group.reference_scores),
+            rewards=group.rewards.column("reward").to_pylist(),
+            correct=group.rewards.column("correct").to_pylist(),
+        )
+        for group, prompt in zip(groups, prompts, strict=True)
+    ]
+
+
+def solved(
+    positions: Sequence[int], group_ids: Sequence[str], prompts: Sequence[Prompt], epoch_prompts: int
+) -> list[Visit]:
+    """The visits of prompts whose tasks' own solutions are trained on."""
+    return [
+        Visit(
+            position, epoch_prompts, group, prompt.prompt_id, prompt.task, "trained", by="task", responses=1
+        )
+        for position, group, prompt in zip(positions, group_ids, prompts, strict=True)
+    ]
+
+
+def _weights(scores: pa.Table | None) -> str | None:
+    made_with = None if scores is None else made_with_of(scores)
+    return None if made_with is None else made_with.weights
+
+
+def _tokens_by_version(group: Group) -> dict[int, int]:
+    versions, counts = np.unique(flatten(group.rollouts.column("policy_versions"))[0], return_counts=True)
+    return dict(zip(versions.tolist(), counts.tolist(), strict=True))
