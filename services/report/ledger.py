@@ -17,9 +17,10 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from services.experience.visits import Visit
+if TYPE_CHECKING:  # with it comes all that asks services, and who reads a ledger asks none
+    from services.experience.visits import Visit
 
 LEDGER: Final = "ledger.sqlite"
 _BUSY_S: Final = 30.0
