@@ -15,6 +15,7 @@ from scoring_cases import TOLERANCE, PlainForward, fingerprint, mixed_pairs, seq
 from rlad_core import schema
 from rlad_core.client.details import Details
 from rlad_core.client.errors import InvalidRequestError, LimitError
+from rlad_core.client.made_with import made_with_of
 from services.clients.teachers import HandleTeacher
 from services.teacher.service import build
 from services.teacher.settings import TeacherArgs, TeacherLimits
@@ -311,3 +312,33 @@ def test_cases_are_mixed() -> None:
     assert (min(lengths), max(lengths)) == (2, LONGEST)
     prompts = sorted(p for p, _ in mixed_pairs(320, LONGEST))
     assert max(len(list(group)) for _, group in itertools.groupby(prompts)) == 5
+
+
+def test_scores_say_what_they_were_made_with_and_can_be_made_another_way(
+    teacher: Any, tiny_model: Any, plain: PlainForward
+) -> None:
+    table = sequences(tiny_model.path, mixed_pairs(tiny_model.vocab_size, LONGEST, seed=8)[:6])
+    usual = teacher.score.remote(table).result(timeout_s=120)
+    again = teacher.score.remote(table, Details(plain=True)).result(timeout_s=120)
+    assert plain.largest_difference(table, again) < TOLERANCE
+    # The second has hashed the weights anew.
+    made_with = made_with_of(usual)
+    assert made_with is not None
+    assert made_with == made_with_of(again)
+    assert (made_with.temperature, made_with.dtype) == (1.0, "float32")
+    assert made_with.tokenizer == fingerprint(tiny_model.path)
+    assert made_with.weights.startswith("sums:")
+
+
+def test_over_http_they_say_it_too(http: httpx.Client) -> None:
+    told = http.get("/v1/info").json()
+    asked = {"plain": True, "sequences": [_GOOD]}
+    answer = http.post("/v1/score", json=asked).raise_for_status().json()
+    usual = http.post("/v1/score", json={"sequences": [_GOOD]}).raise_for_status().json()
+    assert answer["made_with"] == usual["made_with"] == told["made_with"]
+    assert "plain" in told["details"]
+    np.testing.assert_allclose(
+        answer["results"][0]["logprobs"], usual["results"][0]["logprobs"], atol=TOLERANCE, rtol=0
+    )
+    refused = http.post("/v1/score", json={**asked, "top_k": 2})
+    assert (refused.status_code, "top_k: is not told with plain" in refused.text) == (422, True)

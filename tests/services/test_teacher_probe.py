@@ -32,7 +32,7 @@ from services.experience import collector as experience
 from services.experience.collector import ExperienceCollector
 
 STUDENT = resolve_model("rlad:kk-student")
-REMOTE = "teacher={kind: http, url: 'http://localhost:1', token_env: TEACHER_TOKEN}"
+REMOTE = "teacher={kind: http, url: 'http://localhost:1', token_env: TEACHER_TOKEN, verify: false}"
 
 
 class Client:

@@ -1,0 +1,118 @@
+"""A step is collected: what the learner gets, what the ledger is told, and what stops it before."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import ray
+from teacher_faults import FAULTS, Injected
+
+from rlad_core import schema
+from rlad_core.config import load, resolve_model
+from rlad_core.prompt_stream import Selection
+from services.base import telemetry
+from services.clients.teachers import PolicyFacts, SignalError
+from services.experience.collector import ExperienceCollector
+from services.experience.groups import Group
+
+STUDENT = resolve_model("rlad:kk-student")
+#: Of the stream: its rewards are all equal, so that it is dropped.
+UNINFORMATIVE = 2
+
+
+class Sampled:
+    """In place of the services: a group of two responses to a prompt, which a real teacher scores."""
+
+    def __init__(self, teacher: Injected) -> None:
+        self.teacher = teacher
+
+    async def work(
+        self, position: int, group: pa.Table, prompts: pa.Table, sampling: Any, version: int
+    ) -> Group:
+        row, length = group.to_pylist()[0], 20
+        rows = [
+            {
+                **{name: row[name] for name in ("group_id", "prompt_id", "prompt_token_ids")},
+                "sample_index": sample,
+                "response_token_ids": [20 + (7 * place + sample) % 50 for place in range(length)],
+                "rollout_logprobs": [-1.0] * length,
+                "policy_versions": [version] * length,
+                "finish_reason": "stop",
+                "response": "words",
+            }
+            for sample in range(2)
+        ]
+        fingerprint = schema.fingerprint_of(prompts)
+        rollouts = schema.build(schema.ROLLOUTS, rows, tokenizer_fingerprint=fingerprint)
+        right = [sample == 0 or position == UNINFORMATIVE for sample in range(2)]
+        verdicts = [
+            {
+                "sequence_id": f"{row['group_id']}/{sample}",
+                "reward": float(right[sample]),
+                "reward_parts": {"answer": float(right[sample])},
+                "correct": right[sample],
+                "verdict": "so it is",
+            }
+            for sample in range(2)
+        ]
+        rewards = schema.build(schema.REWARDS, verdicts, tokenizer_fingerprint=fingerprint)
+        scores = await self.teacher.score(schema.to_sequences(rollouts))
+        return Group(position, rollouts, rewards, scores)
+
+
+@pytest.fixture
+def collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Collects a run's first steps with a teacher, which is then spoiled."""
+    monkeypatch.setattr(ray, "put", lambda value: value)
+
+    async def body(teacher: Injected, fault: Any, steps: int) -> list[Any]:
+        config = load(
+            "kk-tiny-trrd",
+            ["task.train.count=20", "task.evaluation.count=4", "rollout.prompts_per_step=4"],
+        )
+        collector = ExperienceCollector(config, STUDENT, str(tmp_path))
+        await collector.read_prompts(Selection())
+        policy = PolicyFacts(collector._tokenizer, 144, prompts=collector._some_prompts)
+        await collector._signals.pin("teacher", teacher, config.teacher_sections["teacher"], policy)
+        monkeypatch.setattr(collector, "_worker", lambda task, objective: Sampled(teacher))
+        teacher.fault = fault
+        found = []
+        for step in range(steps):
+            found.append(await collector.next_shard(step, 0))
+            await collector.trained(step)
+        return [*found, SimpleNamespace(frontier=await collector.frontier())]
+
+    def collected(teacher: Injected, fault: Any = None, steps: int = 1) -> list[Any]:
+        try:
+            return asyncio.run(body(teacher, fault, steps))
+        finally:
+            telemetry.configure_logging(None)
+
+    return collected
+
+
+def test_a_step_has_its_visits_and_what_was_looked_at(collect: Any) -> None:
+    first, second, end = collect(Injected(), steps=2)
+    assert [(each.position, each.outcome, each.why) for each in first.facts.visits] == [
+        (0, "trained", ""),
+        (1, "trained", ""),
+        (2, "dropped", "all rewards are equal"),
+        (3, "trained", ""),
+    ]
+    assert [each.position for each in second.facts.visits] == [4, 5, 6, 7]
+    visit = second.facts.visits[0]
+    assert (visit.epoch, visit.epoch_prompts, visit.responses) == (0, 20, 2)
+    assert (visit.sampled, visit.rewards, visit.correct) == ({1: 40}, [1.0, 0.0], [True, False])
+    pinned = end.frontier["teachers"]["teacher"]["made_with"]
+    assert (visit.teacher, visit.teacher_weights) == ("teacher", pinned["weights"])
+    assert 1 <= first.facts.numbers["teacher_checked"] <= 2
+    assert first.facts.numbers["teacher_check_difference"] < 1e-5
+
+
+@pytest.mark.parametrize("name", ["one late", "float16", "no end token", "zero weights"])
+def test_a_wrong_signal_is_given_to_no_learner(name: str, collect: Any) -> None:
+    with pytest.raises(SignalError, match=r"^teacher, step 0: "):
+        collect(Injected(), FAULTS[name])
