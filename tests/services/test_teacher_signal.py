@@ -72,8 +72,8 @@ def test_in_float32_no_fault_of_a_whole_batch_is_trained_on(name: str, everywher
         check(verified, teacher, step=3)
 
 
-#: Of this teacher, which is sure of what it says, they change less than bfloat16 rounds.
-HIDDEN = {"temperature", "truncated vocabulary"}
+#: Of a teacher that is as sure of what it says as this one, it changes less than bfloat16 rounds.
+HIDDEN = {"truncated vocabulary"}
 
 
 @pytest.mark.parametrize("name", sorted(FAULTS.keys() - HIDDEN))
