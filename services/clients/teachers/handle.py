@@ -49,7 +49,6 @@ class HandleTeacher(Teacher):
             most_named=tokens if self._tells_all else 0,
         )
 
-
     async def _score(self, sequences: pa.Table, details: Details) -> pa.Table:
         what = f"the teacher's log-probs of {sequences.num_rows} sequences"
         scores: pa.Table = await call(
