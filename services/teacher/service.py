@@ -274,7 +274,7 @@ class TeacherService(OpenAIRoutes):
 
     @property
     def _made_with(self) -> MadeWith:
-        processes = self._args.tensor_parallel_size
+        processes = self._args.tensor_parallel_size * self._args.pipeline_parallel_size
         return MadeWith(
             engine=self._args.engine if processes == 1 else f"{self._args.engine} of {processes} processes",
             weights=self._weights,
