@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def understood(command: str) -> None:
     Raises:
         NotUnderstoodError: there is no such command, option or argument.
     """
-    _, *arguments = shlex.split(command)
+    # What the shell does with the output is its own business.
+    _, *arguments = takewhile(lambda word: word not in ("|", ">"), shlex.split(command))
     group = root()
     try:
         with group.make_context("rlad", list(arguments)) as context:
