@@ -125,8 +125,8 @@ def _reference(config: RunConfig) -> Iterator[Problem]:
         yield Problem(
             "reference",
             None,
-            "an objective has a reference_kl. Write reference: {kind: serve, model: ...}, with the model "
-            "that the policy starts from",
+            "an objective has a reference_kl, or is exopd. Write reference: {kind: serve, model: ...}, with "
+            "the model that the policy starts from",
         )
     if config.reference is not None and not config.needs_reference:
         yield Problem(

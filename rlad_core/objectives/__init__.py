@@ -20,6 +20,7 @@ kdrl       A; beta * 0.5 * d^2
 sdar       A; c * sigmoid(b * d) * d, the gate constant
 rlsd       A * ((1 - l) + l * clip(exp(sign(A) * d_old), 1 - eps, 1 + eps))
 opd        d_old
+exopd      d_old + (l - 1) * (log pi_T - log pi_ref)
 opdvr      v * max(0, v * d_old)
 grpd       A * max(0, sign(A) * d_old)
 top_d      log(a * exp(d_old) + 1 - a)

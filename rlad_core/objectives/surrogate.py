@@ -75,7 +75,7 @@ class ClippedSurrogate(Objective):
             statistics: the method's own; they replace the common ones of the same name.
         """
         told = dict(statistics or {})
-        if self.needs_reference:
+        if self.reference_kl > 0:
             pull = reference_term(batch, self.reference_estimator)
             advantages = advantages - self.reference_kl * pull.advantage
             extra = self.reference_kl * pull.loss + (0.0 if extra is None else extra)

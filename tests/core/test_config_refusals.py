@@ -34,7 +34,7 @@ from rlad_core.config import NOT_SET
         ),
         (
             "stages.0.objective={}",
-            "stages.0.objective.kind (not set): is needed. Write one of dapo, dr_grpo, gk",
+            "stages.0.objective.kind (not set): is needed. Write one of dapo, dr_grpo, e",
         ),
         ("stages.0.objective=grpo", "stages.0.objective ('grpo'): is no section"),
         ("stages=[]", "stages ([]): is empty. Write at least 1"),

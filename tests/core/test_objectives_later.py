@@ -152,6 +152,7 @@ def test_what_stands_on_a_masked_token_reaches_nothing(kind: str) -> None:
             tokens(-1, -2, -0.5, -0.1),
             old_logprobs=tokens(-1.1, -1.9, -0.5, -0.2),
             teacher_logprobs=tokens(-1.2, teacher_says, -0.3, teacher_says),
+            reference_logprobs=tokens(-1.0, -1.5, -0.4, -0.3),
             is_end=torch.tensor([False, True, False, True]),
             is_correct=RIGHT,
         )
@@ -166,7 +167,8 @@ def test_an_empty_micro_batch_adds_nothing(kind: str) -> None:
     none = torch.zeros(0, dtype=torch.bool)
     policy = tokens().requires_grad_()
     likely = {"top_logprobs": torch.zeros(0, 1), "policy_top_logprobs": policy[:, None]}
-    given = batch(policy, teacher_logprobs=tokens(), is_last=none, is_end=none, is_correct=none, **likely)
+    said = {"teacher_logprobs": tokens(), "reference_logprobs": tokens()}
+    given = batch(policy, is_last=none, is_end=none, is_correct=none, **said, **likely)
     objective = KINDS[kind](fixed_length=1) if kind == "dr_grpo" else KINDS[kind]()
     assert objective(given, 0).loss.item() == 0
     assert gradient(objective, given) == []
