@@ -182,6 +182,14 @@ def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:
             "Write 2 or more (the paper: 8)",
         )
     yield from (replace(each, path=f"{path}.{each.path}") for each in objective.problems())
+    if stage.until is not None:
+        until = f"stages.{index}.until"
+        if index == len(config.stages) - 1:
+            yield Problem(until, None, "the last stage ends with the run. Write null, or a stage after it")
+        found = stage.until.problems(
+            evaluates=config.evaluation.every > 0, asks_teacher=objective.scores_with_teacher
+        )
+        yield from (replace(each, path=f"{until}.{each.path}".rstrip(".")) for each in found)
     if config.learner.warmup_steps > 0 and config.learner.warmup_steps >= stage.steps:
         yield Problem(
             "learner.warmup_steps",

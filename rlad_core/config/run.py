@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from rlad_core.config.evaluation_recipe import EvaluationRecipe, by_place
 from rlad_core.config.settings import LearnerConfig, OutputConfig, WeightsConfig
+from rlad_core.config.stage_end import StageEnd
 from rlad_core.config.teachers import AnyTeacher, OwnTeacher, ServeTeacher, TeacherSection
 from rlad_core.objectives import KINDS, AnyObjective
 from rlad_core.sections.base import Section
@@ -25,6 +27,10 @@ class Stage(Section):
     steps: Grows[PositiveInt]
     objective: Fixed[AnyObjective]
     lr: Fixed[PositiveFloat | None] = Field(default=None, description="null: learner.lr.")
+    until: Fixed[StageEnd | None] = Field(
+        default=None,
+        description="Ends the stage before its steps are done; the next stage has those that are left.",
+    )
 
     @property
     def label(self) -> str:
@@ -41,6 +47,8 @@ class StagePosition:
     stage: Stage
     step: int
     """The step counted from the stage's first, which is 0."""
+    steps: int
+    """Of the stage, if no rule ends it: its own, and what the one before left of its."""
 
 
 class RunConfig(EvaluationRecipe):
@@ -163,26 +171,29 @@ class RunConfig(EvaluationRecipe):
         kinds += [each.kind for each in scorers if isinstance(each, OwnTeacher)]
         return (*super().code_places, *kinds)
 
-    def position(self, step: int) -> StagePosition:
+    def position(self, step: int, early_ends: Mapping[int, int] | None = None) -> StagePosition:
         """Find the stage of a step.
 
         Args:
             step: step of the run, counted from 0.
+            early_ends: number of a stage that a rule ended -> the first step after it; None: none was.
 
         Raises:
             IndexError: the run has no such step.
         """
         if step < 0:
             raise IndexError(f"steps are counted from 0, got {step}")
-        first = 0
+        first = left = 0
         for index, stage in enumerate(self.stages):
-            if step < first + stage.steps:
-                return StagePosition(index, stage, step - first)
-            first += stage.steps
+            steps = stage.steps + left
+            end = (early_ends or {}).get(index, first + steps)
+            if step < end:
+                return StagePosition(index, stage, step - first, steps)
+            first, left = end, first + steps - end
         raise IndexError(
             f"step {step} is past the end: the run has {self.total_steps} steps (0..{first - 1})"
         )
 
-    def learning_rate(self, step: int) -> float:
-        """Peak learning rate of the stage that a step lies in."""
-        return self.position(step).stage.lr or self.learner.lr
+    def learning_rate(self, step: int, early_ends: Mapping[int, int] | None = None) -> float:
+        """Peak learning rate of the stage that a step lies in, see `position`."""
+        return self.position(step, early_ends).stage.lr or self.learner.lr

@@ -22,9 +22,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
+from rlad_core.objectives.ramp import ramp, ramp_problems
 from rlad_core.objectives.surrogate import ClippedSurrogate
 from rlad_core.objectives.teacher import MaskEndToken, teacher_term
 from rlad_core.sections.problems import Problem
@@ -44,8 +45,13 @@ class KDRL(ClippedSurrogate):
         default=0.0,
         description="Beta falls by this much per step of the stage: max(beta - beta_decay*step, beta_end).",
     )
+    beta_steps: PositiveInt | None = Field(
+        default=None,
+        description="Instead of beta_decay: beta goes to beta_end, up or down, over so many of the stage's "
+        "steps.",
+    )
     beta_end: NonNegativeFloat | None = Field(
-        default=None, description="Beta's floor; needed with beta_decay."
+        default=None, description="Beta's floor with beta_decay, or where beta_steps lead."
     )
     mask: Literal["none", "wrong_responses", "failed_groups"] = Field(
         default="none",
@@ -61,19 +67,26 @@ class KDRL(ClippedSurrogate):
     def problems(self) -> Iterator[Problem]:
         """See `Objective.problems`; an annealed beta has a floor below its start."""
         yield from super().problems()
+        if self.beta_steps is not None:
+            yield from ramp_problems("beta", self.beta_end, self.beta_steps)
+            if self.beta_decay > 0:
+                yield Problem("beta_decay", self.beta_decay, "beta_steps is there too. Write one of the two")
+            return
         if self.beta_decay > 0 and self.beta_end is None:
             yield Problem("beta_end", None, "beta_decay needs a floor for beta. Write one, such as 0.001")
         if self.beta_end is not None and self.beta_decay == 0:
             yield Problem(
                 "beta_end",
                 self.beta_end,
-                "has no effect without beta_decay. Write null, or a beta_decay",
+                "has no effect without beta_decay or beta_steps. Write null, or one of them",
             )
         if self.beta_end is not None and self.beta_end > self.beta:
             yield Problem("beta_end", self.beta_end, f"is above beta, {self.beta}. Write at most {self.beta}")
 
     def beta_at(self, step: int) -> float:
         """The penalty's weight after ``step`` steps of the stage."""
+        if self.beta_steps is not None:
+            return ramp(self.beta, self.beta_end, self.beta_steps, step)
         return self.beta if self.beta_end is None else max(self.beta - self.beta_decay * step, self.beta_end)
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:

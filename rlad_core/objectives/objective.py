@@ -120,7 +120,7 @@ class Objective(Section):
         """Weight of each token of each response of the *global* batch, float64 [N]; `aggregation_weights`."""
         return aggregation_weights(lengths, self.aggregation, self.fixed_length)
 
-    def log_z(self, batch: TokenBatch) -> Tensor | None:
+    def log_z(self, batch: TokenBatch, step: int) -> Tensor | None:
         """The log of a normaliser [T] that depends on pi_old alone; None: the objective has none.
 
         Where a batch is trained on more than once, the learner asks before the first update and keeps it,
@@ -128,6 +128,7 @@ class Objective(Section):
 
         Args:
             batch: whose policy is pi_old.
+            step: steps of this stage already done.
         """
         return None
 

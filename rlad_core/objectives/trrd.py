@@ -27,7 +27,8 @@ What to know of it:
 
 Statistics beside the surrogate's: ``teacher_log_ratio``, the mean of log pi_theta - log pi_T as it enters
 the ratio (clamped), and ``teacher_log_ratio_clamped_share``, both over the tokens on which the teacher
-counts; ``anchor_log_z``, the mean of log Z, where the anchor is normalised.
+counts; ``anchor_log_z``, the mean of log Z, where the anchor is normalised; ``anchor_alpha`` where alpha
+changes over the stage.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from rlad_core.objectives.anchor import log_normaliser, with_rest
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.outcomes import outcomes_of_top
+from rlad_core.objectives.ramp import ramp, ramp_problems
 from rlad_core.objectives.surrogate import ClippedSurrogate
 from rlad_core.objectives.teacher import MaskEndToken, teacher_term
 from rlad_core.sections.problems import Problem
@@ -54,6 +56,12 @@ class TRRD(ClippedSurrogate):
     kind: str = "trrd"
     alpha: float = Field(
         default=0.5, ge=0, le=1, description="Share of the old policy in the anchor; 1 is GRPO."
+    )
+    alpha_end: float | None = Field(
+        default=None, ge=0, le=1, description="What alpha becomes over alpha_steps; null: it stays."
+    )
+    alpha_steps: PositiveInt | None = Field(
+        default=None, description="Steps of the stage over which it does, in a straight line."
     )
     anchor: Literal["paper", "normalised"] = Field(
         default="paper",
@@ -81,7 +89,7 @@ class TRRD(ClippedSurrogate):
     @property
     def needs_teacher(self) -> bool:
         """Unless alpha is 1, where the teacher has no weight and isn't asked."""
-        return self.alpha < 1
+        return min(self.alpha, 1 if self.alpha_end is None else self.alpha_end) < 1
 
     @property
     def is_normalised(self) -> bool:
@@ -96,6 +104,7 @@ class TRRD(ClippedSurrogate):
     def problems(self) -> Iterator[Problem]:
         """See `Objective.problems`; a clamped anchor depends on the policy and has no normaliser."""
         yield from super().problems()
+        yield from ramp_problems("alpha", self.alpha_end, self.alpha_steps)
         if self.anchor == "normalised" and self.teacher_clamp is not None:
             yield Problem(
                 "teacher_clamp",
@@ -114,15 +123,21 @@ class TRRD(ClippedSurrogate):
         """See `Objective.without_teacher`."""
         return "or set alpha to 1, which is GRPO"
 
-    def log_z(self, batch: TokenBatch) -> Tensor | None:
+    def alpha_at(self, step: int) -> float:
+        """Alpha after ``step`` steps of the stage."""
+        return ramp(self.alpha, self.alpha_end, self.alpha_steps, step)
+
+    def log_z(self, batch: TokenBatch, step: int) -> Tensor | None:
         """log Z_k [T], at most 0, see the module; None where the anchor is the paper's."""
         if not self.is_normalised:
             return None
         outcomes = outcomes_of_top(batch, "trrd with anchor: normalised")
-        return log_normaliser(with_rest(outcomes.policy.detach()), with_rest(outcomes.teacher), self.alpha)
+        return log_normaliser(
+            with_rest(outcomes.policy.detach()), with_rest(outcomes.teacher), self.alpha_at(step)
+        )
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
-        """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
+        """Loss and statistics of one micro-batch."""
         import torch
 
         log_ratio = batch.policy_logprobs - batch.old_logprobs
@@ -135,9 +150,10 @@ class TRRD(ClippedSurrogate):
         teacher_log_ratio = unclamped
         if self.teacher_clamp is not None:
             teacher_log_ratio = unclamped.clamp(-self.teacher_clamp, self.teacher_clamp)
-        mixed = self.alpha * log_ratio + (1 - self.alpha) * teacher_log_ratio
-        told: dict[str, Statistic] = {}
-        if (normaliser := batch.log_z if batch.log_z is not None else self.log_z(batch)) is not None:
+        alpha = self.alpha_at(step)
+        mixed = alpha * log_ratio + (1 - alpha) * teacher_log_ratio
+        told: dict[str, Statistic] = {} if self.alpha_end is None else {"anchor_alpha": Statistic(alpha, 1.0)}
+        if (normaliser := batch.log_z if batch.log_z is not None else self.log_z(batch, step)) is not None:
             mixed = mixed + normaliser
             told["anchor_log_z"] = Statistic.of(normaliser, counts)
         return self.surrogate(

@@ -43,6 +43,7 @@ from rlad_core.recorded import labelled
 from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
 from rlad_core.slots import Frontier, SlotLedger
+from rlad_core.stage_rules import StageRules
 from rlad_core.waiting import all_of
 from services.base import telemetry, tracing
 from services.base.loading import loading
@@ -106,6 +107,7 @@ class ExperienceCollector:
         self._ledger = SlotLedger(config.slots)
         self._collecting: dict[int, asyncio.Task[_Batch]] = {}
         self._spans = telemetry.SpanCollector()
+        self._stages = StageRules(config)
         self._teachers: dict[str, Teacher] = {}
         self._signals = Signals(config.seed, self._say)
         self._stop = False
@@ -132,6 +134,7 @@ class ExperienceCollector:
             saved = Frontier(frontier["next_position"], tuple(frontier["alive"]))
             self._signals.restore(frontier.get("teachers", {}))
             self._ledger = SlotLedger(self._config.slots, saved)
+            self._stages = StageRules(self._config, frontier.get("stages"))
 
     async def probe_teachers(self, tokens: Mapping[str, str]) -> None:
         """Reach every teacher and compare it with the policy, see `Teacher.probe`.
@@ -203,7 +206,12 @@ class ExperienceCollector:
 
     async def frontier(self) -> dict[str, Any]:
         """What `begin` takes to continue from here."""
-        return asdict(self._ledger.frontier) | {"teachers": self._signals.pinned}
+        noted = {"teachers": self._signals.pinned, "stages": self._stages.kept}
+        return asdict(self._ledger.frontier) | noted
+
+    async def end_stage(self, step: int, numbers: Mapping[str, float], accuracy: float | None) -> str | None:
+        """Whether the stage of a step ends with it, see `StageRules.after`."""
+        return self._stages.after(step, numbers, accuracy)
 
     async def stop(self) -> None:
         """Give out no further step; a step that is being collected is still finished."""
@@ -214,7 +222,7 @@ class ExperienceCollector:
             return await self._collect_groups(step)
 
     async def _collect_groups(self, step: int) -> _Batch:
-        objective = self._config.position(step).stage.objective
+        objective = self._stages.position(step).stage.objective
         count = self._config.rollout.prompts_per_step
         if objective.responses_of == "task":
             return self._worked_solutions(step, self._ledger.draw(count))
@@ -256,7 +264,7 @@ class ExperienceCollector:
 
     async def _check(self, step: int, kept: Sequence[Group]) -> dict[str, float]:
         """Whether the teachers' scores may be trained on, see `Signals.check`."""
-        objective = self._config.position(step).stage.objective
+        objective = self._stages.position(step).stage.objective
         teacher_of = self._teacher_of(objective)
         prompts = self._stream.prompts([group.position for group in kept])
         return await self._signals.check(
@@ -292,7 +300,7 @@ class ExperienceCollector:
             groups=groups,
             mini_batches=self._config.learner.updates_per_batch,
             ranks=self._config.learner.workers,
-            token_weights=self._config.position(step).stage.objective.token_weights,
+            token_weights=self._stages.position(step).stage.objective.token_weights,
             pair_cost=self._pair_cost,
             counted=~is_cut_off(table) if masks else None,
         )
@@ -307,7 +315,15 @@ class ExperienceCollector:
         keeps = self._config.telemetry.keep_experience == "all"
         whole = ray.put(labelled(table, ends)) if keeps else None
         shards = [
-            Shard(step, ray.put(schema.take_rows(table, plan.rows)), plan, facts, ends, whole)
+            Shard(
+                step,
+                ray.put(schema.take_rows(table, plan.rows)),
+                plan,
+                facts,
+                ends,
+                dict(self._stages.early_ends),
+                whole,
+            )
             for plan in plans
         ]
         return _Batch(positions, shards)
@@ -322,7 +338,7 @@ class ExperienceCollector:
         return bool(group_relative_advantages(rewards, [group.group_id] * len(rewards)).informative.any())
 
     async def _work_on(self, step: int, positions: list[int]) -> list[Group]:
-        config, stage = self._config, self._config.position(step).stage
+        config, stage = self._config, self._stages.position(step).stage
         prompts = self._stream.prompts(positions)
         table = self._stream.table(prompts)
         group_ids = [self._stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]

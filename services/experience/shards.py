@@ -33,6 +33,7 @@ class Shard:
     """One rank's part of a step; `table` is a reference, read from the object store without copying.
 
     end_tokens: of policy and teachers, which are one outcome.
+    early_ends: of stages that a rule ended, see `RunConfig.position`.
     whole: the step's table with all ranks' rows, where the run keeps it.
     """
 
@@ -41,4 +42,5 @@ class Shard:
     plan: ShardPlan
     facts: StepFacts
     end_tokens: tuple[int, ...] = ()
+    early_ends: dict[int, int] = field(default_factory=dict)
     whole: "ray.ObjectRef[pa.Table] | None" = None

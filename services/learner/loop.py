@@ -72,6 +72,9 @@ class Learner:
         self.spans = telemetry.SpanCollector()
         self.recent = RecentStages()
         self.first = 0
+        self._has_rules = any(stage.until is not None for stage in config.stages)
+        self._told: dict[str, float] = {}
+        """The last step in numbers."""
         self.score = (-1, 0.0)
         """Of the last evaluation: after how many steps, and its accuracy over all held-out prompts."""
 
@@ -146,8 +149,9 @@ class Learner:
                 return False
             rows = TrainingRows(ray.get(shard.table), shard.plan, shard.end_tokens)
             with self.resting.asleep():
-                statistics = self.policy.train_on(rows, self.config.position(step).stage.objective, step)
-            if self._must_publish(step):
+                stage = self.config.position(step, shard.early_ends).stage
+                statistics = self.policy.train_on(rows, stage.objective, step, shard.early_ends)
+            if self._must_publish(step, shard):
                 self.publish(step + 1)
             if self.rank == 0:
                 self._ask(self.collector.trained.remote(step), f"the release of step {step}")
@@ -157,11 +161,12 @@ class Learner:
             self.spans.take()
         return True
 
-    def _must_publish(self, step: int) -> bool:
+    def _must_publish(self, step: int, shard: Shard) -> bool:
         """Rollouts follow, in the next step or in an evaluation; supervised steps need no hand-over."""
         if step + 1 >= self.config.total_steps or is_due(self.config.evaluation.every, step + 1):
             return True
-        return self.config.position(step + 1).stage.objective.trains_on_rollouts
+        here, there = (self.config.position(each, shard.early_ends).stage for each in (step, step + 1))
+        return here.until is not None or there.objective.trains_on_rollouts
 
     def _record(
         self, step: int, shard: Shard, statistics: dict[str, Statistic], start: float, end: float
@@ -169,7 +174,9 @@ class Learner:
         spans = [*shard.facts.spans, *self.spans.take()]
         table = stage_table(spans, start, end)
         numbers = {**shard.facts.numbers, **{name: s.mean for name, s in statistics.items()}}
-        stage = self.config.position(step).stage
+        self._told = numbers
+        place = self.config.position(step, shard.early_ends)
+        stage = place.stage
         row = step_row(step, stage.label, numbers, table, seconds=end - start)
         record_step(
             step + 1, numbers, table, seconds=end - start, supervised=not stage.objective.trains_on_rollouts
@@ -177,7 +184,7 @@ class Learner:
         record_path(critical_path(spans, start, end))
         record_recent(self.recent, table, end - start)
         record_teacher_cost(teacher_devices(self.config), table, numbers["trained_tokens"])
-        telemetry.gauge(metrics.RUN_RECIPE_STAGE, self.config.position(step).index)
+        telemetry.gauge(metrics.RUN_RECIPE_STAGE, place.index)
         if step == self.first and (differ := mismatch_told(numbers, self.config.policy.dtype)) is not None:
             self.journal.note.remote(differ)
         facts = shard.facts
@@ -194,6 +201,17 @@ class Learner:
             and len(sampled := ray.get(shard.table))
         ):
             self.journal.sample.remote(step, sampled.slice(0, settings.sample_experience_rows))
+
+    def end_stage(self, done: int) -> None:
+        """Have it decided whether the stage of the last step ends with it (rank 0; others are told with their
+        next shard).
+        """
+        if self.rank or not self._has_rules:
+            return
+        accuracy = self.score[1] if self.score[0] == done else None
+        decided = self.collector.end_stage.remote(done - 1, self._told, accuracy)
+        if (why := self._ask(decided, "whether a stage ends")) is not None:
+            self.journal.note.remote(f"the stage ends after step {done}: {why}")
 
     def checkpoint(self, steps: int, *, wanted: bool) -> None:
         """Begin to write a checkpoint where one is wanted; training goes on meanwhile."""
@@ -243,6 +261,7 @@ def train_loop(settings: dict[str, Any]) -> None:
         last = done == config.total_steps
         if not last and is_due(config.evaluation.every, done):
             learner.evaluate("step", done)
+        learner.end_stage(done)
         learner.checkpoint(done, wanted=last or is_due(config.learner.checkpoint_every, done))
     else:
         learner.evaluate("after", done)

@@ -27,6 +27,7 @@ from rlad_core.norms import lean_norms
 from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
+from rlad_core.stage_rules import DISAGREEMENT
 from services.base import telemetry
 from services.base.telemetry import span
 from services.learner.adapters import add_adapters, write_adapter
@@ -81,13 +82,13 @@ class TrainedPolicy:
             lean_norms(module.model)
         self.optimizer = make_optimizer(module.parameters(), learner)
 
-    def learning_rate(self, step: int) -> float:
+    def learning_rate(self, step: int, early_ends: Mapping[int, int] | None = None) -> float:
         """Learning rate of a step of the run: warm-up and schedule start anew with each stage."""
-        learner, place = self._config.learner, self._config.position(step)
-        peak = self._config.learning_rate(step)
+        learner, place = self._config.learner, self._config.position(step, early_ends)
+        peak = self._config.learning_rate(step, early_ends)
         if place.step < learner.warmup_steps:
             return peak * (place.step + 1) / learner.warmup_steps
-        done = (place.step - learner.warmup_steps) / max(1, place.stage.steps - learner.warmup_steps)
+        done = (place.step - learner.warmup_steps) / max(1, place.steps - learner.warmup_steps)
         least = learner.min_lr
         if learner.schedule == "linear":
             return least + (peak - least) * (1 - done)
@@ -95,24 +96,32 @@ class TrainedPolicy:
             return least + (peak - least) * 0.5 * (1 + math.cos(math.pi * done))
         return peak
 
-    def train_on(self, rows: TrainingRows, objective: Objective, step: int) -> Statistics:
+    def train_on(
+        self,
+        rows: TrainingRows,
+        objective: Objective,
+        step: int,
+        early_ends: Mapping[int, int] | None = None,
+    ) -> Statistics:
         """One optimizer step for each mini-batch of the step's batch, as often as the recipe says.
 
         Args:
             rows: this rank's; the statistics cover those of all ranks.
             step: of the run.
+            early_ends: of stages, see `RunConfig.position`.
         """
         learner = self._config.learner
+        stage_step = self._config.position(step, early_ends).step
         count = self._agree_on_largest(rows.mini_batches)
         if count * learner.epochs_per_batch > 1 and rows.needs_old_logprobs:
             # The first mini-batch is trained on by the old policy itself: its own pass tells them.
             later = rows.after_first if learner.epochs_per_batch == 1 else rows.all
             tokens = int(rows.response_lengths[later].sum())
             with span("old_logprobs", items=len(later), tokens=tokens):
-                self._keep_old(rows, later, objective)
+                self._keep_old(rows, later, objective, stage_step)
         statistics: Statistics = {}
-        stage_step = self._config.position(step).step
-        set_learning_rate(self.optimizer, self.learning_rate(step))
+        rate = self.learning_rate(step, early_ends)
+        set_learning_rate(self.optimizer, rate)
         every = learner.entropy_every
         self._with_entropy = (
             objective.needs_entropy or self.entropy is not None or (every > 0 and step % every == 0)
@@ -126,7 +135,7 @@ class TrainedPolicy:
                 _add(statistics, told)
                 updates += 1
         statistics = self._over_ranks(statistics)
-        statistics["learning_rate"] = Statistic(self.learning_rate(step), 1)
+        statistics["learning_rate"] = Statistic(rate, 1)
         if count * learner.epochs_per_batch > 1:
             statistics["updates"] = Statistic(updates, 1)
         if self.entropy is not None:
@@ -202,7 +211,7 @@ class TrainedPolicy:
         return [members[batch] for batch in mine]
 
     @torch.no_grad()
-    def _keep_old(self, rows: TrainingRows, wanted: Indices, objective: Objective) -> None:
+    def _keep_old(self, rows: TrainingRows, wanted: Indices, objective: Objective, stage_step: int) -> None:
         """Note the log-probs of the wanted rows' responses under the policy as it is now, and what the
         objective makes of them once for all updates.
         """
@@ -211,7 +220,9 @@ class TrainedPolicy:
             logprobs, _ = self.module(packed)
             if members.size:
                 batch = rows.token_batch(members, packed, logprobs, None) if rows.has_top else None
-                rows.keep_old(members, logprobs, None if batch is None else objective.log_z(batch))
+                rows.keep_old(
+                    members, logprobs, None if batch is None else objective.log_z(batch, stage_step)
+                )
 
     def _agree_on_largest(self, number: int) -> int:
         shared = torch.tensor(number, device=self._device)
@@ -293,14 +304,19 @@ class TrainedPolicy:
 
 
 def _distances(batch: TokenBatch, rows: TrainingRows) -> Statistics:
-    """Of any objective: the entropy, and how far the policy is from the old one.
+    """Of any objective: the entropy, on how many tokens teacher and verifier disagree in sign, and how far
+    the policy is from the old one.
 
-    The latter is the estimate k3 of KL(pi_old, pi_theta) on samples of pi_old, rho - 1 - log rho: never
+    The last is the estimate k3 of KL(pi_old, pi_theta) on samples of pi_old, rho - 1 - log rho: never
     negative, and 0 at the first update.
     """
     told: Statistics = {}
     if batch.entropy is not None:
         told["entropy"] = Statistic.of(batch.entropy)
+    if batch.teacher_logprobs is not None and batch.is_correct is not None and batch.is_end is not None:
+        # An end token says more of how the two models end than of what the teacher thinks of the response.
+        says = (batch.teacher_logprobs - batch.old_logprobs).sign()
+        told[DISAGREEMENT] = Statistic.of(says == torch.where(batch.is_correct, -1, 1), ~batch.is_end)
     if rows.old_logprobs:
         log_ratio = batch.policy_logprobs.detach() - batch.old_logprobs
         told["kl_to_old"] = Statistic.of(log_ratio.expm1() - log_ratio)

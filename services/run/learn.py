@@ -72,6 +72,12 @@ def _files(config: RunConfig, places: Sequence[Path]) -> list[Path]:
         files = recorded.files_of(places)
         if not files:
             raise RefusedError("there is no recorded step to train on. Write --experience FILE")
+        for index, stage in enumerate(config.stages):
+            if stage.until is not None:
+                raise RefusedError(
+                    f"stages.{index}.until: recorded steps are trained on as they come, and nothing is "
+                    "evaluated between. Write null"
+                )
         stages = defaultdict(set)
         for step in range(config.total_steps):
             stages[step % len(files)].add(config.position(step).index)

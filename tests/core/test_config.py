@@ -90,7 +90,8 @@ def test_objectives_are_made_of_their_settings() -> None:
     for kind, method in KINDS.items():
         needed = {"fixed_length": 96} if kind == "dr_grpo" else {}
         settings = ", ".join(f"{name}: {value}" for name, value in {"kind": kind, **needed}.items())
-        assert read(f"stages.0.objective={{{settings}}}").stages[0].objective == method(**needed)
+        more = ["reference={model: owner/model}"] if kind == "exopd" else []
+        assert read(f"stages.0.objective={{{settings}}}", *more).stages[0].objective == method(**needed)
 
 
 def test_position_and_learning_rate_follow_the_stages() -> None:

@@ -14,7 +14,10 @@ from rlad_core.config import NOT_SET
     ("override", "says"),
     [
         ("learner.lrr=1", "learner.lrr (1): no such key. Did you mean lr?"),
-        ("learner.tokens=1", "learner.tokens (1): no such key. Known here: activation_checkpointing, "),
+        (
+            "learner.tokens=1",
+            "learner.tokens (1): no such key. There is stages.0.until.tokens. Known here: activation_che",
+        ),
         ("group_size=4", "group_size (4): no such key. There is rollout.group_size."),
         ("stages.0.objective.alhpa=0.1", "stages.0.objective.alhpa (0.1): no such key. Did you mean alpha?"),
         ("stages.1.objective.alpha=0.1", "stages.1.objective.alpha (0.1): no such key."),

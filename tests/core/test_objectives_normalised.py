@@ -8,6 +8,7 @@ import torch
 from token_batches import batch, gradient, tokens
 
 from rlad_core.objectives import TokenBatch
+from rlad_core.objectives.kdrl import KDRL
 from rlad_core.objectives.trrd import TRRD
 
 LN = math.log
@@ -92,7 +93,7 @@ def test_settings() -> None:
     assert not list(objective.problems())
     assert TRRD.model_validate(objective.model_dump()) == objective
     plain = TRRD()
-    assert (plain.teacher_clamp, plain.teacher_top_k, plain.log_z(place(0, [1]))) == (1.0, 0, None)
+    assert (plain.teacher_clamp, plain.teacher_top_k, plain.log_z(place(0, [1]), 0)) == (1.0, 0, None)
     [clamped] = TRRD(anchor="normalised", teacher_clamp=1.0).problems()
     assert clamped.path == "teacher_clamp"
     assert "Write null" in clamped.advice
@@ -103,3 +104,29 @@ def test_settings() -> None:
 def test_what_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match=r"anchor: normalised needs likely tokens"):
         TRRD(anchor="normalised")(batch(OLD[[0]], teacher_logprobs=TEACHER[[0]]), 0)
+
+
+def test_alpha_goes_in_a_straight_line_over_the_stage() -> None:
+    objective = TRRD(alpha=1.0, alpha_end=0.5, alpha_steps=4)
+    assert objective.needs_teacher
+    assert [objective.alpha_at(step) for step in (0, 1, 2, 4, 99)] == [1.0, 0.875, 0.75, 0.5, 0.5]
+    given = batch(tokens(LN(0.5)), old_logprobs=tokens(LN(0.4)), teacher_logprobs=tokens(LN(0.8)))
+    output = objective(given, 2)
+    assert output.loss.item() == pytest.approx(-(1.25**0.75) * 0.625**0.25)
+    assert output.statistics["anchor_alpha"].mean == 0.75
+    assert objective(given, 0).loss.item() == pytest.approx(-1.25)
+    still = TRRD(alpha=0.5)
+    assert "anchor_alpha" not in still(given, 2).statistics
+    [alone] = TRRD(alpha_end=0.2).problems()
+    assert alone.path == "alpha_steps"
+    changing = TRRD(anchor="normalised", alpha=1.0, alpha_end=0.5, alpha_steps=4)
+    assert changing(place(1, [1, 2]), 4).statistics["anchor_log_z"].mean == pytest.approx(LN(0.8))
+    assert changing(place(1, [1, 2]), 0).statistics["anchor_log_z"].mean == pytest.approx(0, abs=1e-12)
+
+
+def test_beta_may_rise() -> None:
+    objective = KDRL(beta=1e-3, beta_end=5e-3, beta_steps=4)
+    assert [objective.beta_at(step) for step in (0, 2, 4, 9)] == pytest.approx([1e-3, 3e-3, 5e-3, 5e-3])
+    assert not list(objective.problems())
+    [both] = KDRL(beta=1e-3, beta_end=5e-3, beta_steps=4, beta_decay=1e-4).problems()
+    assert both.path == "beta_decay"

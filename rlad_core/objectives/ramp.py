@@ -1,0 +1,27 @@
+"""A setting that goes from one value to another over the steps of a stage, in a straight line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rlad_core.sections.problems import Problem
+
+
+def ramp(start: float, end: float | None, steps: int | None, step: int) -> float:
+    """The value after `step` steps of the stage: from `start` to `end` over `steps`, and `end` from then on.
+
+    Without `end` and `steps` it is `start` throughout.
+    """
+    if end is None or steps is None:
+        return start
+    return end if step >= steps else start + (end - start) * step / steps
+
+
+def ramp_problems(name: str, end: float | None, steps: int | None) -> Iterator[Problem]:
+    """``NAME_end`` and ``NAME_steps`` belong together."""
+    if end is not None and steps is None:
+        yield Problem(
+            f"{name}_steps", None, f"{name}_end is reached over so many steps. Write some, such as 40"
+        )
+    if end is None and steps is not None:
+        yield Problem(f"{name}_steps", steps, f"has no effect without {name}_end. Write null, or {name}_end")
