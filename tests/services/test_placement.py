@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rlad_core.config import RunConfig, ServeTeacher, load
+from rlad_core.config import ConfigError, RunConfig, ServeTeacher, load
 from services.learner.trainer import build_trainer
 from services.rollout.settings import RolloutArgs
 from services.run import folder
 from services.run import run as runs
 from services.run.watch import Watcher
 from services.serve.cluster import joined_address
+from services.teacher import service as teacher
 from services.teacher.settings import TeacherArgs
 from services.verifier.service import build
 from services.verifier.settings import VerifierArgs
@@ -40,6 +41,34 @@ def test_the_cluster_that_a_run_joins(
         monkeypatch.setenv("RAY_ADDRESS", variable)
     config = recipe(*([f"cluster.address={address}"] if address else []))
     assert joined_address(config.cluster) == joined
+
+
+def test_a_teacher_over_two_nodes_reserves_every_gpu_or_none() -> None:
+    args = TeacherArgs(
+        model="Qwen/Qwen3-235B-A22B", engine="vllm", tensor_parallel_size=8, pipeline_parallel_size=2,
+        num_gpus=16, num_cpus=8, node_labels={"rlad-role": "teacher"},
+    )  # fmt: skip
+    [deployment] = [teacher.build(args)._bound_deployment]
+    options = deployment._replica_config
+    assert options.placement_group_bundles == [{"CPU": 8.0}, *({"GPU": 1.0} for _ in range(16))]
+    assert options.placement_group_strategy == "PACK"
+    assert options.placement_group_bundle_label_selector == [{"rlad-role": "teacher"}] * 17
+    assert options.ray_actor_options["num_gpus"] == 0
+    alone = teacher.build(TeacherArgs(model="rlad:kk-teacher", node_labels={"a": "b"}))._bound_deployment
+    assert alone._replica_config.placement_group_bundles is None
+    assert alone._replica_config.ray_actor_options["label_selector"] == {"a": "b"}
+
+
+def test_gpus_that_are_not_the_product_are_refused() -> None:
+    with pytest.raises(ValueError, match="write 16, their product"):
+        TeacherArgs(model="m", engine="vllm", tensor_parallel_size=8, pipeline_parallel_size=2, num_gpus=8)
+    with pytest.raises(ValueError, match="needs engine: vllm"):
+        TeacherArgs(model="m", pipeline_parallel_size=2, num_gpus=2)
+    with pytest.raises(ConfigError, match=r"pipeline_parallel_size of them\. Write 4"):
+        recipe(
+            "teacher.engine=vllm", "teacher.tensor_parallel_size=2", "teacher.pipeline_parallel_size=2",
+            "teacher.num_gpus=2",
+        )  # fmt: skip
 
 
 class _Reached(Exception):
