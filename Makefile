@@ -50,7 +50,7 @@ k8s: ## Write the Serve configuration and the runs of the manifests anew from de
 k8s-policy: ## Hold the rendered manifests and the Dockerfile to checkov's policies, in an environment of its own
 	$(BIN)/python k8s/policy/check.py
 
-image-check: install-dev ## Carry out the install steps of docker/Dockerfile in a clean environment: 5 minutes, 5 GB
+image-check: install-dev ## Carry out the install steps of docker/Dockerfile, and build and start the image cpu: 25 GB
 	$(BIN)/python -m pytest -m long tests/docker
 
 install: python ## Install into VENV; does nothing when that is up to date

@@ -1,6 +1,6 @@
 """Builds the image `cpu` without a daemon, starts it as its user with a read-only root, and asks it.
 
-    python docker/check.py --out /tmp/image-check    # as a part of make image-check
+    python docker/image_check.py --out /tmp/image-check    # as a part of make image-check
 
 Ray's own image comes from a registry, which is not at hand everywhere. So the base is a stand-in of Debian's
 packages, with user, home and Python of `rayproject/ray` in their places. What is shown is that the
