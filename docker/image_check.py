@@ -159,8 +159,10 @@ def pip_places(out: Path) -> list[str]:
     (out / "pip.conf").write_text(
         "[global]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
     )
-    words = [word.removeprefix("file://") for value in settings.values() for word in value.split()]
-    return sorted({word for word in words if word.startswith("/") and Path(word).exists()})
+    words = [word for value in settings.values() for word in value.split()]
+    # The pages of an index on this disk name files beside it.
+    places = [str(Path(word[7:]).parent) if word.startswith("file://") else word for word in words]
+    return sorted({place for place in places if place.startswith("/") and Path(place).exists()})
 
 
 def described(buildah: Buildah) -> dict[str, Any]:

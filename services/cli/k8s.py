@@ -34,6 +34,12 @@ def k8s(
         list[str],
         typer.Option(metavar="GROUP=GIB", help="Of a pod, in place of what is counted; may be given again."),
     ] = [],  # noqa: B006
+    files: Annotated[
+        list[str],
+        typer.Option(
+            metavar="HERE=THERE", help="Where pods have a folder of this machine; may be given again."
+        ),
+    ] = [],  # noqa: B006
     queue: Annotated[str, typer.Option(help="A LocalQueue of Kueue: the run waits suspended for it.")] = "",
     priority: Annotated[str, typer.Option(help="A PriorityClass; with --queue, one of Kueue's.")] = "",
     fetch: Annotated[
@@ -42,7 +48,7 @@ def k8s(
 ) -> None:
     """Write a run for KubeRay: groups, GPUs and memory from the recipe and what `rlad plan` counts.
 
-    The recipe goes along whole, in a ConfigMap, so that it and the pods cannot disagree. Several runs have
+    The recipe goes along in a ConfigMap, so that it and the pods cannot disagree. Several runs have
     their
     place in one namespace, each under its own name. docs/kubernetes.md says what a cluster needs before.
 
@@ -53,6 +59,8 @@ def k8s(
         rlad k8s qwen3-0.6b-kk-trrd > run.yaml
 
         rlad k8s qwen3-0.6b-kk-trrd --set seed=1 --set name=second --queue runs > second.yaml
+
+        rlad k8s recipe.yaml --files data=/runs/data > run.yaml
     """
     if gpu not in GPUS:
         raise typer.BadParameter(f"{gpu!r} is not known. Write one of {', '.join(GPUS)}", param_hint="--gpu")
@@ -60,7 +68,7 @@ def k8s(
     from services.kubernetes.places import hub_models, name_of, too_large
 
     try:
-        config = placed(recipe, overrides)
+        config = placed(recipe, overrides, _pairs(files, "--files"))
         wishes = Wishes(
             name or name_of(config), namespace, image, _pairs(gpu_node, "--gpu-node"), queue, priority
         )

@@ -1,17 +1,20 @@
 """What a recipe says of where it runs: a role's label, the volume of the runs, no file of this machine."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
-from rlad_core.config import RunConfig, load
+from rlad_core.config import RunConfig, load, validate
 from rlad_core.config.run import REFERENCE
+from rlad_core.sections.paths import expanded
 from rlad_core.sections.problems import Problem
 from rlad_core.sizing import Gpu, needs, problems
 
+_TELLING = ("kind", "name")
 LABEL = "rlad-role"
 """Label of a group's nodes; a recipe's ``node_labels`` choose by it."""
 VOLUMES = ("/runs", "/models", "/etc/rlad")
@@ -35,8 +38,11 @@ def roles(config: RunConfig) -> dict[str, str]:
     }
 
 
-def placed(recipe: Path, overrides: list[str]) -> RunConfig:
+def placed(recipe: Path, overrides: list[str], moved: Mapping[str, str] | None = None) -> RunConfig:
     """The recipe with what it needs in pods.
+
+    Args:
+        moved: where pods have what lies in a folder of this machine.
 
     Raises:
         rlad_core.config.ConfigError: it is wrong.
@@ -48,20 +54,44 @@ def placed(recipe: Path, overrides: list[str]) -> RunConfig:
     ours = ["output.dir=/runs", f"cluster.start_timeout_s={START_S}"]
     ours += [f"{place}.node_labels.{LABEL}={role}" for place, role in roles(load(recipe, joined)).items()]
     config = load(recipe, [*joined, *ours])
+    if moved:
+        there = {str(expanded(here).absolute()): elsewhere for here, elsewhere in moved.items()}
+        said = _moved(config.model_dump(mode="json", exclude_unset=True), there)
+        config = validate(said, source=str(recipe))
     here = [path for path in _paths(config.model_dump(mode="json")) if not path.startswith(VOLUMES)]
     if here:
         raise KubernetesError(
             f"the recipe names what pods do not have: {', '.join(here)}. Put it on the volume of the runs or "
-            f"of the models, and write its path there ({', '.join(VOLUMES[:2])}/...), or build code into the "
-            "image and write package.module:Name"
+            f"the models, and write its path there ({', '.join(VOLUMES[:2])}/...), or --files HERE=THERE; or "
+            "build code into the image and write package.module:Name"
         )
     return config
 
 
 def recipe_text(config: RunConfig) -> str:
-    """The recipe as YAML: what it says, and what `placed` says; all else is as the image has it."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True), sort_keys=False)
+    """The recipe as YAML: what differs from the defaults, which the image has too."""
+    text: str = yaml.safe_dump(_said(config), sort_keys=False)
     return text
+
+
+def _said(value: Any) -> Any:
+    """Values that are not the default, and what tells a section's class."""
+    if isinstance(value, BaseModel):
+        found = {}
+        for name, field in type(value).model_fields.items():
+            inner = getattr(value, name)
+            if inner is not None and (
+                name in _TELLING or inner != field.get_default(call_default_factory=True)
+            ):
+                found[name] = _said(inner)
+            elif inner is None and field.get_default(call_default_factory=True) is not None:
+                found[name] = None
+        return found
+    if isinstance(value, list | tuple):
+        return [_said(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _said(each) for key, each in value.items()}
+    return value
 
 
 def name_of(config: RunConfig) -> str:
@@ -91,6 +121,18 @@ def hub_models(config: RunConfig) -> list[str]:
 def too_large(config: RunConfig, gpu: Gpu) -> list[Problem]:
     """What does not fit on such GPUs, as `rlad plan` says it."""
     return list(problems(needs(config, gpu), gpu))
+
+
+def _moved(value: Any, there: Mapping[str, str]) -> Any:
+    """The same with paths below a folder of `there` below its other place."""
+    if isinstance(value, dict):
+        return {key: _moved(each, there) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_moved(each, there) for each in value]
+    for here, elsewhere in there.items():
+        if isinstance(value, str) and (value == here or value.startswith(f"{here}/")):
+            return elsewhere + value[len(here) :]
+    return value
 
 
 def _paths(value: Any) -> Iterator[str]:

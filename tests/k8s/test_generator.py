@@ -144,3 +144,13 @@ def test_what_cannot_run_in_pods_is_refused(tmp_path: Path) -> None:
     task = f"task={{name: prompts, reward: {reward}:score, train: {files}, evaluation: {files}}}"
     with pytest.raises(KubernetesError, match=r"names what pods do not have: .*rows\.jsonl"):
         placed(Path(QWEN), [task, "verifier.workers=8"])
+
+
+def test_data_that_pods_have_elsewhere_is_named_there(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n')
+    files = f"{{files: [{{path: {tmp_path}/rows.jsonl}}]}}"
+    task = f"task={{name: math, train: {files}, evaluation: {files}}}"
+    config = placed(Path(QWEN), [task, "verifier.workers=8"], {str(tmp_path): "/runs/data"})
+    [file] = config.task.train.files
+    assert file.path == "/runs/data/rows.jsonl"
+    assert config.rollout.node_labels == {"rlad-role": "rollout"}
