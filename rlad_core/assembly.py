@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from rlad_core.batching import balanced_shards, costs
 from rlad_core.schema import lengths
+from rlad_core.staleness import young_tokens
 
 TokenWeights = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]
 
@@ -28,12 +29,14 @@ class ShardPlan:
         mini_batch: int64 [n], which optimizer step of the batch a row belongs to, 0, 1, ...
         token_weights: float64 [n], the aggregation weight of each of the row's response tokens.
         group_has_correct: bool [n], some response of the row's group is right (False: nothing was judged).
+        counted_versions: tokens of older policy versions have weight 0; None: all count.
     """
 
     rows: npt.NDArray[np.int64]
     mini_batch: npt.NDArray[np.int64]
     token_weights: npt.NDArray[np.float64]
     group_has_correct: npt.NDArray[np.bool_]
+    counted_versions: range | None = None
 
 
 def plan_shards(
@@ -45,6 +48,7 @@ def plan_shards(
     token_weights: TokenWeights,
     pair_cost: float = 0.0,
     counted: npt.NDArray[np.bool_] | None = None,
+    counted_versions: range | None = None,
 ) -> list[ShardPlan]:
     """Plan which rank trains on which rows, and in which optimizer step.
 
@@ -59,6 +63,7 @@ def plan_shards(
             `rlad_core.sizing.Shape.pair_cost`. Ranks get shards of equal cost; mini-batches, equal tokens.
         counted: bool [N], rows whose tokens count in the loss: the others get weight 0, and no denominator
             knows of them. None: all.
+        counted_versions: policy versions whose tokens count, up to that of the policy now; likewise.
 
     Returns:
         One plan a rank. Every row is in exactly one; all ranks have the same set of mini-batches in mind,
@@ -73,6 +78,9 @@ def plan_shards(
         )
     responses = lengths(table.column("response_token_ids"))
     tokens = lengths(table.column("prompt_token_ids")) + responses
+    young = young_tokens(table, counted_versions)
+    if not young.all():
+        counted = (young > 0) if counted is None else counted & (young > 0)
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     loads = np.bincount(group, weights=tokens).astype(np.int64)
     weights = np.zeros(len(tokens))
@@ -87,11 +95,11 @@ def plan_shards(
             mini_batch[rows] = index
             kept = rows if counted is None else rows[counted[rows]]
             if kept.size:
-                weights[kept] = token_weights(responses[kept])
+                weights[kept] = token_weights(young[kept])
             for rank, shard in enumerate(balanced_shards(costs(tokens[rows], pair_cost), ranks)):
                 per_rank[rank].append(rows[shard])
     plans = []
     for parts in per_rank:
         mine = np.concatenate([np.empty(0, np.int64), *parts])
-        plans.append(ShardPlan(mine, mini_batch[mine], weights[mine], solved[mine]))
+        plans.append(ShardPlan(mine, mini_batch[mine], weights[mine], solved[mine], counted_versions))
     return plans

@@ -174,6 +174,15 @@ RUN_STALENESS: Final = _of_run(
 RUN_STALENESS_MAX: Final = _of_run(
     "staleness_max_versions", "versions", "Largest number of policy versions that a trained token was behind."
 )
+RUN_STALE_MASKED: Final = _of_run_total(
+    "stale_masked_tokens", "tokens", "Response tokens of trained groups that were too old to count."
+)
+RUN_LEARNER_IDLE: Final = _of_run(
+    "learner_idle_ratio", "ratio", "Share of the last step in which the learner waited for its batch."
+)
+RUN_ROLLOUT_IDLE: Final = _of_run(
+    "rollout_idle_ratio", "ratio", "Share of the last step in which no response was being sampled."
+)
 RUN_MISMATCH: Final = _of_run(
     "mismatch_nats", "nats", "Mean absolute difference of the log-probs of engine and learner, same weights."
 )

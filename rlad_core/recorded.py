@@ -1,8 +1,8 @@
 """A step's experience as a file, and what it takes to train on it again.
 
 The file is an Arrow IPC stream of EXPERIENCE (or of SEQUENCES, where a step had no rollouts), with the end
-tokens in its metadata. One that holds all rows of its step can be planned anew as the step was; a sample of
-rows keeps the advantages that it was recorded with.
+tokens, and the policy versions whose tokens counted, in its metadata. One that holds all rows of its step can
+be planned anew as the step was; a sample of rows keeps the advantages that it was recorded with.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from rlad_core import schema
 from rlad_core.advantage import group_relative_advantages
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.overlong import is_cut_off
+from rlad_core.staleness import young_tokens
 
 if TYPE_CHECKING:
     from rlad_core.objectives import Objective
 
-_WHOLE, _ENDS = b"rlad.whole_step", b"rlad.end_tokens"
+_WHOLE, _ENDS, _COUNTED = b"rlad.whole_step", b"rlad.end_tokens", b"rlad.counted_versions"
 
 
 class RecordedError(ValueError):
@@ -40,12 +41,14 @@ class RecordedStep:
         table: EXPERIENCE or SEQUENCES.
         end_tokens: of policy and teachers.
         whole: all rows of the step are there.
+        counted: policy versions whose tokens counted; None: all.
     """
 
     file: Path
     table: pa.Table
     end_tokens: tuple[int, ...]
     whole: bool
+    counted: range | None = None
 
     @property
     def groups(self) -> list[str]:
@@ -130,11 +133,12 @@ class RecordedStep:
             token_weights=objective.token_weights,
             pair_cost=pair_cost,
             counted=~is_cut_off(self.table) if masks and self.has_rollouts else None,
+            counted_versions=self.counted,
         )
 
     def numbers(self) -> dict[str, float]:
         """The batch in numbers, by their names in metrics.jsonl."""
-        tokens = int(schema.lengths(self.table.column("response_token_ids")).sum())
+        tokens = int(young_tokens(self.table, self.counted).sum())
         told: dict[str, float] = {"trained_tokens": tokens}
         if self.has_rollouts and len(self.table):
             told["reward_mean"] = float(self.table.column("reward").to_numpy().mean())
@@ -144,10 +148,12 @@ class RecordedStep:
         return told
 
 
-def labelled(table: pa.Table, end_tokens: Sequence[int]) -> pa.Table:
+def labelled(table: pa.Table, end_tokens: Sequence[int], counted: range | None = None) -> pa.Table:
     """All rows of a step, with what a later reader must know of them."""
-    ends = json.dumps(list(end_tokens)).encode()
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), _WHOLE: b"1", _ENDS: ends})
+    told = {_WHOLE: b"1", _ENDS: json.dumps(list(end_tokens)).encode()}
+    if counted is not None:
+        told[_COUNTED] = json.dumps([counted.start, counted.stop]).encode()
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), **told})
 
 
 def files_of(places: Sequence[Path]) -> list[Path]:
@@ -188,4 +194,5 @@ def read(file: Path) -> RecordedStep:
     except (OSError, schema.SchemaError) as error:
         raise RecordedError(f"{file}: {error}") from error
     told = table.schema.metadata or {}
-    return RecordedStep(file, table, tuple(json.loads(told.get(_ENDS, b"[]"))), _WHOLE in told)
+    counted = range(*json.loads(told[_COUNTED])) if _COUNTED in told else None
+    return RecordedStep(file, table, tuple(json.loads(told.get(_ENDS, b"[]"))), _WHOLE in told, counted)

@@ -1,16 +1,18 @@
 """Which prompts are being worked on: a bounded number of slots, and a frontier that never outruns training.
 
-Every group that is alive holds a slot and is in one of four states:
+Every group that is alive is in one of these states; all but `dropped` hold a slot:
 
-    waiting ----> in_flight ----> finished ----> taken ----> (slot freed)
-    drawn, not    being sampled,  waits for its  in a batch    trained on, and the new weights are out
-    yet sent      scored, judged  batch   |      of a step
-      |                                   +----------------> (slot freed: uninformative)
+    waiting ----> in_flight ----> finished ----> taken ----> trained ----> (gone)
+    drawn, not    being sampled,  waits for its  in a batch    |           the new weights are out
+    yet sent      scored, judged  step           of a step     |
+      |                                            |           consumed: no checkpoint draws it again
+      |                                            +------> dropped -----> (gone)
+      |                                                     uninformative  its step was trained
       +---------------------------------> taken: a worked solution, which no service works on
 
-With ``(max_staleness + 1) * prompts_per_step`` slots a group can be at most ``max_staleness`` versions old
-when it is trained on, without ever dropping one. A position counts as consumed only when its slot is freed,
-so a run that is resumed works again on exactly the groups that were alive, and on none twice.
+A position counts as consumed only when its step was trained, so a run that is resumed works again on exactly
+the groups that were alive, and on none twice. Which groups are drawn when, and which a step gets, is
+`rlad_core.standing_pool`'s to say.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["waiting", "in_flight", "finished", "taken"]
+State = Literal["waiting", "in_flight", "finished", "taken", "trained", "dropped"]
 _NEXT: dict[State, tuple[State, ...]] = {
     "waiting": ("in_flight", "taken"),
     "in_flight": ("finished",),
     "finished": ("taken",),
-    "taken": (),
+    "taken": ("trained", "dropped"),
+    "trained": (),
+    "dropped": (),
 }
 
 
@@ -33,7 +37,7 @@ class Frontier:
 
     Attributes:
         next_position: first position that was never drawn.
-        alive: positions drawn and not freed, in rising order.
+        alive: positions drawn and not consumed, in rising order.
 
     Raises:
         ValueError: the two do not belong together; continuing would repeat or skip a group.
@@ -67,8 +71,11 @@ class SlotLedger:
         self._again = list(frontier.alive)
         self._states: dict[int, State] = {}
 
-    def draw(self, count: int) -> list[int]:
+    def draw(self, count: int, *, aside: int = 0) -> list[int]:
         """Take `count` positions, oldest first; they are `waiting`.
+
+        Args:
+            aside: how many of the living groups hold no slot for now.
 
         Raises:
             ValueError: `count` is negative.
@@ -76,7 +83,7 @@ class SlotLedger:
         """
         if count < 0:
             raise ValueError(f"count is {count}, wanted 0 or more")
-        if count > self.free:
+        if count > self.free + aside:
             raise RuntimeError(
                 f"{count} groups are wanted and {self.free} of {self._slots} slots are free; "
                 f"{len(self._states)} groups are alive"
@@ -100,24 +107,24 @@ class SlotLedger:
         self._states[position] = to
 
     def release(self, positions: list[int]) -> None:
-        """Free the slots of groups that are consumed: trained on (`taken`), or dropped when `finished`.
+        """Let go of groups that are consumed: nothing of them is left here, and their slots are free.
 
         Raises:
-            RuntimeError: a group is in another state, or is named twice; nothing is freed then.
+            RuntimeError: a group is still being worked on, or is named twice; nothing is freed then.
         """
         if len(set(positions)) < len(positions):
             raise RuntimeError(f"a group is named twice in {positions}; each slot is freed once")
         for position in positions:
             state = self._states.get(position, "not alive")
-            if state not in ("finished", "taken"):
+            if state in ("waiting", "in_flight", "not alive"):
                 raise RuntimeError(f"group {position} is {state}; only finished and taken groups are freed")
         for position in positions:
             del self._states[position]
 
     @property
     def free(self) -> int:
-        """Slots without a group."""
-        return self._slots - len(self._states)
+        """Slots without a group; below 0 where more groups are alive than slots are there."""
+        return self._slots - sum(state != "dropped" for state in self._states.values())
 
     @property
     def alive(self) -> dict[int, State]:
@@ -127,4 +134,5 @@ class SlotLedger:
     @property
     def frontier(self) -> Frontier:
         """What to save: see `Frontier`."""
-        return Frontier(self._next, tuple(sorted([*self._again, *self._states])))
+        alive = (position for position, state in self._states.items() if state != "trained")
+        return Frontier(self._next, tuple(sorted([*self._again, *alive])))

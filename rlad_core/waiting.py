@@ -1,7 +1,7 @@
 """Waiting within a limit that says what was waited for, and for several coroutines that must all succeed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -48,6 +48,35 @@ def _in_turn(
             each.close()  # one that never got a place
 
     return [take_place(each) for each in work]
+
+
+async def in_parts(
+    work: Iterable[Coroutine[Any, Any, Result]], *, company_s: float, limit_s: float, what: str
+) -> AsyncGenerator[list[Result], None]:
+    """The results as they come: what finished within `company_s` seconds of a part's first goes together.
+
+    Leaving it early cancels what is not finished.
+
+    Raises:
+        TimeoutError: naming `what`, after `limit_s` seconds.
+        Exception: the first failure, as it is; the others are cancelled.
+    """
+    tasks = {asyncio.ensure_future(each) for each in work}
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + limit_s
+    try:
+        while tasks:
+            until = max(0.0, deadline - clock())
+            done, tasks = await asyncio.wait(tasks, timeout=until, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                raise TimeoutError(f"waited {limit_s:g} s for {what}")
+            if tasks:
+                more, tasks = await asyncio.wait(tasks, timeout=company_s)
+                done |= more
+            yield [task.result() for task in done]
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 class Once:

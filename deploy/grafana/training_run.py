@@ -193,6 +193,22 @@ _TIME_PANELS = (
         unjudged="as much as the teacher takes is best, which its share tells",
     ),
     Panel(
+        "Idle",
+        [
+            Query(RUN.largest(metrics.RUN_LEARNER_IDLE), "{{run}} learner"),
+            Query(RUN.largest(metrics.RUN_ROLLOUT_IDLE), "{{run}} rollout"),
+        ],
+        "percentunit",
+        "Shares of the last step in which the learner waited for its batch, and in which no response was "
+        "being sampled.",
+        "Strictly on-policy the two take turns and add up to about 1. With `rollout.max_staleness` above 0 "
+        "one of them is near 0: that side is the bottleneck.",
+        "Both high with a staleness above 0: a batch waits for its slowest groups. Raise `max_staleness` or "
+        "`overtake_window`.",
+        high=1,
+        unjudged="the sizes of the two sides decide which one waits",
+    ),
+    Panel(
         "In flight",
         [Query(RUN.total(metrics.STAGE_IN_FLIGHT, "stage"), "{{run}} {{stage}}")],
         "none",
@@ -288,6 +304,25 @@ FRESH = Row(
             "Response tokens of the time range that were sampled and not trained on.",
             "Under a third of all: groups in which all responses are right, or all are wrong, teach nothing.",
             "Choose prompts of another difficulty, or larger groups.",
+            kind="bargauge",
+            width=6,
+            axis="tokens",
+            unjudged="a count; its share of all is what matters",
+        ),
+        Panel(
+            "Tokens too old to count",
+            [
+                Query(
+                    RUN.grown(metrics.RUN_STALE_MASKED),
+                    "{{run}}",
+                    empty_when_well="strictly on-policy no token is old",
+                )
+            ],
+            "short",
+            "Response tokens of the time range that were older than `rollout.max_staleness` when their "
+            "group was trained on: they have weight 0.",
+            "None strictly on-policy; else a few hundredths of all.",
+            "More: responses take longer than so many steps. Raise `max_staleness`, or add rollout replicas.",
             kind="bargauge",
             width=6,
             axis="tokens",

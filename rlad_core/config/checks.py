@@ -39,6 +39,7 @@ def run_problems(config: RunConfig) -> list[Problem]:
         *judging_problems(config),
         *(problem for index, stage in enumerate(config.stages) for problem in _stage(config, index, stage)),
         *_batches(config),
+        *_staleness(config),
         *_schedule(config),
         *_updates(config),
         *_reference(config),
@@ -197,6 +198,26 @@ def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:
             f"stages.{index} ({stage.label}) has {stage.steps} steps and would never reach its lr. "
             f"Write less than {stage.steps}",
         )
+
+
+def _staleness(config: RunConfig) -> Iterator[Problem]:
+    if not config.rollout.max_staleness:
+        return
+    for index, stage in enumerate(config.stages):
+        if stage.until is not None:
+            yield Problem(
+                f"stages.{index}.until",
+                None,
+                f"may end the stage, and with rollout.max_staleness {config.rollout.max_staleness} groups are "
+                "sampled for it ahead. Write null, or max_staleness: 0",
+            )
+        if getattr(stage.objective, "mismatch_cap", 0.0) is None:
+            yield Problem(
+                f"stages.{index}.objective.mismatch_cap",
+                None,
+                f"with rollout.max_staleness {config.rollout.max_staleness} tokens are those of older "
+                "policies, and this weight alone corrects for it. Write 2.0, or max_staleness: 0",
+            )
 
 
 def _batches(config: RunConfig) -> Iterator[Problem]:

@@ -79,6 +79,11 @@ class RunConfig(EvaluationRecipe):
         return (self.rollout.max_staleness + 1) * self.rollout.prompts_per_step
 
     @property
+    def window(self) -> int:
+        """Groups that younger ones may overtake at a time; as many may be alive beyond the slots."""
+        return int(self.rollout.overtake_window * self.slots) if self.rollout.max_staleness else 0
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether any stage asks the teacher; if not, none is started."""
         return any(stage.objective.needs_teacher for stage in self.stages)

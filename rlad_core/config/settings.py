@@ -99,8 +99,15 @@ class RolloutConfig(RolloutEngine):
         le=10,
         description="How often a step may sample new prompts in place of dropped groups.",
     )
-    max_staleness: Fixed[Literal[0]] = Field(
-        default=0, description="Versions a token may lag behind; 0: strictly on-policy."
+    max_staleness: Fixed[NonNegativeInt] = Field(
+        default=0,
+        description="Policy versions that a token may lag behind where it is trained on; older ones have "
+        "weight 0. 0: strictly on-policy; above, groups are sampled while the learner works.",
+    )
+    overtake_window: Fixed[Annotated[float, Field(ge=0, le=1)]] = Field(
+        default=0.3,
+        description="Groups that younger ones may overtake at a time, as a share of the slots, which are "
+        "(max_staleness + 1) x prompts_per_step; without effect where max_staleness is 0.",
     )
     truncated: Fixed[Literal["keep", "mask", "penalise"]] = Field(
         default="keep",

@@ -74,11 +74,13 @@ def list_column(rows: Sequence[npt.ArrayLike], list_type: pa.DataType) -> pa.Arr
 
 def lengths(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Number of values in each row of a list column, int64 [rows]; a null row counts as 0."""
-    array = single_chunk(column)
-    counts = np.diff(array.offsets.to_numpy().astype(np.int64))
-    if array.null_count:
-        counts[array.is_null().to_numpy(zero_copy_only=False)] = 0
-    return counts
+    parts = [np.empty(0, np.int64)]
+    for array in column.chunks if isinstance(column, pa.ChunkedArray) else (column,):
+        counts = np.diff(array.offsets.to_numpy().astype(np.int64))
+        if array.null_count:
+            counts[array.is_null().to_numpy(zero_copy_only=False)] = 0
+        parts.append(counts)
+    return np.concatenate(parts)
 
 
 def single_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -9,15 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rlad_core.schema.columns import flatten, lengths, single_chunk
+from rlad_core.schema.columns import flatten, lengths
 from rlad_core.schema.declarations import token_value
 from rlad_core.schema.errors import SchemaError
 from rlad_core.schema.labels import name_of
-from rlad_core.schema.token_values import TOKEN_ID, Per, TokenValue, below
+from rlad_core.schema.token_values import TOKEN_ID, Per, Rule, TokenValue, below
 
 
-def check_numbers(column: pa.Array, name: str, schema: str, vocab_size: int | None) -> None:
+def check_numbers(column: pa.ChunkedArray, name: str, schema: str, vocab_size: int | None) -> None:
     """No row is empty, no value inside a list null, and each keeps its declaration's rule.
+
+    A chunk at a time: none is copied, and what is computed of a small one stays in the processor's cache.
 
     Args:
         column: a column of lists without null rows.
@@ -25,27 +27,35 @@ def check_numbers(column: pa.Array, name: str, schema: str, vocab_size: int | No
         schema: in whose table it is, for the error.
         vocab_size: see `rlad_core.schema.validate`.
     """
+    rule = token_value(name, schema=schema).rule
+    if rule is TOKEN_ID and vocab_size is not None:
+        rule = below(vocab_size)
+    first = 0
+    for chunk in column.chunks:
+        _check_chunk(chunk, first, name, schema, rule)
+        first += len(chunk)
+
+
+def _check_chunk(column: pa.Array, first: int, name: str, schema: str, rule: Rule) -> None:
+    """`check_numbers` of the rows from `first` on."""
     items = column.flatten()
     if items.null_count:
         missing = items.is_null().to_numpy(zero_copy_only=False)
         offsets = column.offsets.to_numpy()
         row, position = locate(int(np.argmax(missing)), offsets - offsets[0])
-        raise SchemaError(f"token {position} is null", schema=schema, column=name, row=row)
+        raise SchemaError(f"token {position} is null", schema=schema, column=name, row=first + row)
     values, offsets = flatten(column)
     empty = np.flatnonzero(np.diff(offsets) == 0)
     if empty.size:
         raise SchemaError(
-            "is empty, wanted at least one token", schema=schema, column=name, row=int(empty[0])
+            "is empty, wanted at least one token", schema=schema, column=name, row=first + int(empty[0])
         )
-    rule = token_value(name, schema=schema).rule
-    if rule is TOKEN_ID and vocab_size is not None:
-        rule = below(vocab_size)
     kept = rule.holds(values)
     if not kept.all():
         index = int(np.argmin(kept))
         row, position = locate(index, offsets)
         raise SchemaError(
-            f"token {position} is {values[index]}; {rule.says}", schema=schema, column=name, row=row
+            f"token {position} is {values[index]}; {rule.says}", schema=schema, column=name, row=first + row
         )
 
 
@@ -60,7 +70,7 @@ def check_aligned(table: pa.Table, schema: pa.Schema) -> None:
     present: dict[Per, list[_Lists]] = {}
     required: list[str] = []
     for field in schema:
-        column = single_chunk(table.column(field.name))
+        column = table.column(field.name)
         if pa.types.is_list(field.type) and not column.null_count:
             value = token_value(field.name, schema=name)
             present.setdefault(value.per, []).append(_Lists(value, lengths(column)))

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.types as pt
 
-from rlad_core.schema.columns import flatten, single_chunk, unflatten
+from rlad_core.schema.columns import flatten, unflatten
 
 
 def take_rows(table: pa.Table, positions: npt.ArrayLike) -> pa.Table:
@@ -40,7 +40,12 @@ def _numbers(column: pa.ChunkedArray) -> bool:
 
 
 def _take_lists(column: pa.ChunkedArray, wanted: npt.NDArray[np.int64]) -> pa.Array:
-    values, bounds = flatten(single_chunk(column))
-    parts = [values[start:stop] for start, stop in zip(bounds[wanted], bounds[wanted + 1], strict=True)]
-    offsets = np.concatenate([[0], np.cumsum(np.diff(bounds)[wanted])])
-    return unflatten(np.concatenate([values[:0], *parts]), offsets, column.type)
+    chunks = [flatten(chunk) for chunk in column.chunks]
+    firsts = np.cumsum([0, *(bounds.size - 1 for _, bounds in chunks)])
+    of_chunk = np.searchsorted(firsts, wanted, side="right") - 1
+    parts = [np.empty(0, column.type.value_type.to_pandas_dtype())]
+    for chunk, row in zip(of_chunk.tolist(), (wanted - firsts[of_chunk]).tolist(), strict=True):
+        values, bounds = chunks[chunk]
+        parts.append(values[bounds[row] : bounds[row + 1]])
+    offsets = np.cumsum([0, *(part.size for part in parts[1:])])
+    return unflatten(np.concatenate(parts), offsets, column.type)

@@ -91,13 +91,15 @@ def check_values(table: pa.Table, schema: pa.Schema, *, vocab_size: int | None =
     """Everything about the rows; names and types are taken as right."""
     name = name_of(schema)
     for field in schema:
-        column = single_chunk(table.column(field.name))
-        _check_nulls(column, field, name)
-        if column.null_count:  # all of it, which _check_nulls let pass
+        whole = table.column(field.name)
+        _check_nulls(whole, field, name)
+        if whole.null_count:  # all of it, which _check_nulls let pass
             continue
         if pa.types.is_list(field.type):
-            check_numbers(column, field.name, name, vocab_size)
-        elif pa.types.is_floating(field.type):
+            check_numbers(whole, field.name, name, vocab_size)
+            continue
+        column = single_chunk(whole)
+        if pa.types.is_floating(field.type):
             bad = ~np.isfinite(column.to_numpy(zero_copy_only=False))
             _refuse_first(bad, column, "must be finite", name, field.name)
         elif pa.types.is_map(field.type):
@@ -107,7 +109,7 @@ def check_values(table: pa.Table, schema: pa.Schema, *, vocab_size: int | None =
     _check_unique(table, name)
 
 
-def _check_nulls(column: pa.Array, field: pa.Field, schema: str) -> None:
+def _check_nulls(column: pa.ChunkedArray, field: pa.Field, schema: str) -> None:
     if column.null_count == 0 or (field.nullable and column.null_count == len(column)):
         return
     row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))

@@ -40,6 +40,7 @@ class _Process:
         self.run = SHARED
         self.sink: Sink | None = None
         self.open: Counter[tuple[str, ...]] = Counter()
+        self.open_spans: set[span] = set()
         self.collectors: list[SpanCollector] = []
         self.log_file: BinaryIO | None = None
 
@@ -120,7 +121,13 @@ class span:
         self._traced.__enter__()
         _change_open(metrics.STAGE_IN_FLIGHT, +1, stage=self.stage)
         self._start, self._clock = time.time(), time.perf_counter()
+        with _process.lock:
+            _process.open_spans.add(self)
         return self
+
+    def until(self, now: float) -> StageSpan:
+        """What there is of it by now (seconds since the epoch); what it works on is not finished."""
+        return StageSpan(self.stage, self._start, max(now, self._start))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -147,6 +154,7 @@ class span:
             failed=kind is not None,
         )
         with _process.lock:
+            _process.open_spans.discard(self)
             for collector in _process.collectors:
                 collector.spans.append(done)
         tracing.note(items=self.items, tokens=self.tokens)
@@ -235,6 +243,16 @@ class SpanCollector:
         with _process.lock:
             taken, self.spans = self.spans, []
         return taken
+
+    def within(self, start: float, end: float) -> list[StageSpan]:
+        """Spans that touch this time (seconds since the epoch), open ones included; older ones are forgotten.
+
+        A span may be told several times, whole each time; what it finished counts where it ended.
+        """
+        with _process.lock:
+            self.spans = [span for span in self.spans if span.end >= start]
+            still = [span.until(end) for span in _process.open_spans]
+            return [span for span in (*self.spans, *still) if span.start < end]
 
     def close(self) -> None:
         """Stop collecting."""

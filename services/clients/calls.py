@@ -1,7 +1,8 @@
 """Calls to deployments and actors: limits that name what was waited for, retries where they are harmless."""
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import (
@@ -16,6 +17,8 @@ from ray.serve.handle import DeploymentHandle
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from services.base import tracing
+
+Result = TypeVar("Result")
 
 TRANSIENT = (
     ActorDiedError,
@@ -47,6 +50,21 @@ async def call(
         TimeoutError: naming ``what`` and the last fault; or the deployment's own, as it is.
     """
     args = tuple(tracing.carry(value) for value in args)
+
+    async def attempt() -> Any:
+        return await method.remote(*args, **kwargs)
+
+    return await again(attempt, timeout_s=timeout_s, what=what, also=also)
+
+
+async def again(
+    attempt_it: Callable[[], Awaitable[Result]],
+    *,
+    timeout_s: float,
+    what: str,
+    also: tuple[type[Exception], ...] = (),
+) -> Result:
+    """The same for whatever is attempted."""
     last: BaseException | None = None
     limit = asyncio.timeout(timeout_s)
     try:
@@ -58,7 +76,7 @@ async def call(
             ):
                 with attempt:
                     try:
-                        return await method.remote(*args, **kwargs)
+                        return await attempt_it()
                     except (*TRANSIENT, *also) as error:
                         last = error
                         raise
@@ -67,6 +85,7 @@ async def call(
             raise
         because = f"; the last attempt ended with {type(last).__name__}: {last}" if last else ""
         raise TimeoutError(f"waited {timeout_s:g} s for {what}{because}") from error
+    raise AssertionError("attempts end with an answer or an error")
 
 
 def answer_of(reference: Any, *, timeout_s: float, what: str) -> Any:

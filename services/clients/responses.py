@@ -1,11 +1,14 @@
 """Responses and what they are worth: the rollout service and the verifier, asked by handle."""
 
+from collections.abc import Callable
+
 import pyarrow as pa
 from ray.serve.handle import DeploymentHandle
 
 from rlad_core.schema import to_responses
+from services.base import tracing
 from services.base.telemetry import span
-from services.clients.calls import call
+from services.clients.calls import again, call
 from services.rollout.settings import SamplingSettings
 from services.weights.held_policy import StaleReplicaError
 
@@ -60,6 +63,36 @@ class Responses:
             what="rollouts",
             also=self._also,
         )
+
+    async def sample_in_parts(
+        self,
+        group: pa.Table,
+        sampling: SamplingSettings,
+        version: int,
+        on_part: Callable[[pa.Table], None],
+        top_tokens: int = 0,
+    ) -> None:
+        """What `sample` answers of one group, told in parts as responses finish; each response once.
+
+        A replica that goes away is replaced, and samples the group anew; what had come stays as it is.
+
+        Raises:
+            TimeoutError: the service did not answer.
+        """
+        assert self._rollout is not None
+        wanted = tracing.carry(group.select(["group_id", "prompt_id", "prompt_token_ids"]))
+        method = self._rollout.options(stream=True).generate_in_parts
+        known: set[int] = set()
+
+        async def attempt() -> None:
+            async for part in method.remote(wanted, sampling, min_version=version, top_tokens=top_tokens):
+                numbers = part.column("sample_index").to_pylist()
+                fresh = [number not in known for number in numbers]
+                known.update(numbers)
+                if any(fresh):
+                    on_part(part if all(fresh) else part.filter(pa.array(fresh)))
+
+        await again(attempt, timeout_s=self._timeout_s, what="rollouts", also=self._also)
 
     async def judge(self, rollouts: pa.Table, prompts: pa.Table) -> pa.Table:
         """REWARDS of these rollouts.

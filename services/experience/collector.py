@@ -1,25 +1,26 @@
 """From prompts to experience: one table per learner step, in shards of equal cost.
 
-    draw slots ------> rollout -------+--> teacher --+--> finished --> join, advantages --> shards
-      ^  slots.py      rollout/       |    teacher/  |    groups       groups.py            assembly.py
-      |                service.py     +--> verifier--+    groups.py    schema/joining.py      |
-      |                                    verifier/                                          v
-      |                                    service.py                           next_shard(step, rank)
-      +-- slots freed <-- dropped (uninformative)                               learner/loop.py
-      +-- slots freed <----------------------------------- trained(step) <------ new weights are out
-                                                                                weights/store.py
+    pool.py -- begins --> rollout -------+--> teacher --+--> finished --> join, advantages --> shards
+      ^  standing_pool    rollout/       |    teacher/  |    groups       groups.py            assembly.py
+      |  work.py          service.py     +--> verifier--+    groups.py    schema/joining.py      |
+      |                                       verifier/                                          v
+      |                                       service.py                           next_shard(step, rank)
+      +-- slots freed <-- dropped (uninformative)                                  learner/loop.py
+      +-- slots freed <-- published(version) <-- new weights are out  <-- trained(step)
+                                                 weights/store.py         its groups are consumed
 
 Who waits for whom:
 
-- `_collect` (one task per step) waits for its groups; the services unblock each, within their time limits.
+- `_collect` (one task per step) waits for its groups (`GroupPool.take`); the services unblock each, within
+  their time limits.
 - a group's scoring and judging wait for its sampling alone: other groups are still being generated meanwhile.
 - `next_shard` waits for `_collect` of its step; the first rank to ask starts it, the others share it.
-- `_collect` of the next step waits for free slots, which `trained` frees once the new weights are out.
-  Strictly on-policy there are ``prompts_per_step`` slots, so nothing is generated before that. More slots (a
-  staleness above zero) would let the next step's groups start earlier; nothing else here would change.
+- strictly on-policy nothing is generated for the next step before `published`. With a staleness above zero
+  the pool goes on meanwhile, and the next step is collected as soon as this one is handed out.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -37,35 +38,29 @@ from rlad_core.config.run import REFERENCE
 from rlad_core.language_model.end_tokens import end_tokens
 from rlad_core.objectives import Objective
 from rlad_core.overlong import is_cut_off
-from rlad_core.prompt_stream import PromptStream, Selection, rows_of
+from rlad_core.prompt_stream import PromptStream, Selection
 from rlad_core.proxies import through
 from rlad_core.recorded import labelled
 from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
 from rlad_core.slots import Frontier, SlotLedger
 from rlad_core.stage_rules import StageRules
-from rlad_core.waiting import all_of
+from rlad_core.staleness import young_tokens
+from rlad_core.standing_pool import StandingPool
+from rlad_core.timeline import StageSpan
 from services.base import telemetry, tracing
 from services.base.loading import loading
 from services.base.telemetry import span
 from services.base.tokenizer import load_tokenizer
-from services.clients.handles import ServiceNames, reach_teacher
-from services.clients.responses import Responses
+from services.clients.handles import reach_teacher
 from services.clients.teachers import Compared, MismatchError, PolicyFacts, Teacher, compare_model
 from services.experience.ends import EndTokens
-from services.experience.groups import (
-    Group,
-    GroupWorker,
-    accepted_sequences,
-    join_groups,
-    judged_by,
-    step_numbers,
-    unchanged,
-)
+from services.experience.groups import Group, accepted_sequences, join_groups, stale_tokens, step_numbers
+from services.experience.pool import GroupPool
 from services.experience.shards import Shard, StepFacts
 from services.experience.signals import Signals
 from services.experience.visits import solved, visits_of
-from services.rollout.settings import SamplingSettings
+from services.experience.work import GroupWork
 from services.serve.cluster import NAMESPACE
 
 _PROBED_PROMPTS = 4
@@ -76,6 +71,7 @@ class _Batch:
     """A step that was collected and not yet trained on."""
 
     positions: list[int]
+    dropped: list[int]
     shards: list[Shard]
     taken: set[int] = field(default_factory=set)
     """Ranks that have theirs."""
@@ -96,7 +92,6 @@ class ExperienceCollector:
         if config.telemetry.traces:
             tracing.begin(config.name, Path(run_dir) / "traces")
         self._config = config
-        self._services = ServiceNames(config.name)
         with loading():
             self._tokenizer = load_tokenizer(model_folder)
         self._pair_cost = pair_cost_of(model_folder)
@@ -104,8 +99,12 @@ class ExperienceCollector:
         stop = config.policy.stop_token_ids
         self._ends = EndTokens(stop or end_tokens(self._tokenizer, model_folder), said=stop is not None)
         self._some_prompts: tuple[str, ...] = ()
-        self._ledger = SlotLedger(config.slots)
+        self._ledger: SlotLedger
+        self._pool: GroupPool[Group]
         self._collecting: dict[int, asyncio.Task[_Batch]] = {}
+        self._asked: set[int] = set()
+        self._unpublished: dict[int, list[int]] = {}
+        """Positions of the steps that were trained, and whose weights are not out."""
         self._spans = telemetry.SpanCollector()
         self._stages = StageRules(config)
         self._teachers: dict[str, Teacher] = {}
@@ -128,13 +127,22 @@ class ExperienceCollector:
         except Exception as error:
             raise ValueError(f"the prompts cannot be made: {code.fault(error)}") from error
 
-    async def begin(self, frontier: dict[str, Any] | None) -> None:
-        """Continue a run where `frontier` told; nothing is collected before."""
-        if frontier is not None:
-            saved = Frontier(frontier["next_position"], tuple(frontier["alive"]))
-            self._signals.restore(frontier.get("teachers", {}))
-            self._ledger = SlotLedger(self._config.slots, saved)
-            self._stages = StageRules(self._config, frontier.get("stages"))
+    async def begin(self, frontier: dict[str, Any] | None, step: int = 0) -> None:
+        """Continue a run where `frontier` told, with this step; nothing is collected before."""
+        told = {"next_position": 0, "alive": ()} if frontier is None else frontier
+        self._signals.restore(told.get("teachers", {}))
+        self._stages = StageRules(self._config, told.get("stages"))
+        rollout = self._config.rollout
+        self._ledger = SlotLedger(self._config.slots, Frontier(told["next_position"], tuple(told["alive"])))
+        standing = StandingPool(
+            self._ledger,
+            prompts_per_step=rollout.prompts_per_step,
+            max_staleness=rollout.max_staleness,
+            window=self._config.window,
+            version=step,
+        )
+        work = GroupWork(self._config, self._stream, self._ends, self._teachers, self._objective)
+        self._pool = GroupPool(self._ledger, standing, work)
 
     async def probe_teachers(self, tokens: Mapping[str, str]) -> None:
         """Reach every teacher and compare it with the policy, see `Teacher.probe`.
@@ -189,20 +197,59 @@ class ExperienceCollector:
 
         Asking again gives the same shard.
         """
-        if step not in self._collecting:
-            if self._stop:
-                return None
-            self._collecting[step] = asyncio.create_task(self._collect(step))
-        batch = await self._collecting[step]
+        if step not in self._asked and self._stop:
+            return None
+        self._asked.add(step)
+        batch = await self._collected(step)
+        if self._goes_on(step + 1):
+            self._collected(step + 1)
         if rank not in batch.taken:
             batch.taken.add(rank)
             telemetry.waiting("update", -len(batch.shards[rank].plan.rows))
         return batch.shards[rank]
 
-    async def trained(self, step: int) -> None:
-        """The step was trained on and the new weights are out: its slots are free."""
+    def _goes_on(self, step: int) -> bool:
+        """Whether the step is collected while the learner is still at the one before."""
+        config = self._config
+        if self._stop or not config.rollout.max_staleness or step >= config.total_steps:
+            return False
+        return self._objective(step).responses_of != "task"
+
+    def _objective(self, step: int) -> Objective:
+        return self._stages.position(step).stage.objective
+
+    def _last(self, step: int) -> int:
+        """The last step of a step's stage, as far as is known."""
+        place, last = self._stages.position(step), step
+        while last + 1 < self._config.total_steps and self._stages.position(last + 1).index == place.index:
+            last += 1
+        return last
+
+    def _collected(self, step: int) -> "asyncio.Task[_Batch]":
+        if step not in self._collecting:
+            self._collecting[step] = asyncio.create_task(self._collect(step))
+        return self._collecting[step]
+
+    async def trained(self, step: int, since: float) -> list[StageSpan]:
+        """The step was trained on: its groups are consumed.
+
+        Args:
+            since: when the step began, in seconds since the epoch.
+
+        Returns:
+            What was at work here since then.
+        """
         batch = await self._collecting.pop(step)
-        self._ledger.release(batch.positions)
+        for position in batch.positions:
+            self._ledger.advance(position, "trained")
+        self._ledger.release(batch.dropped)
+        self._unpublished[step] = batch.positions
+        return self._spans.within(since, time.time())
+
+    async def published(self, version: int) -> None:
+        """The policy after so many steps is out: the slots of these steps' groups are free."""
+        before = [step for step in self._unpublished if step < version]
+        self._pool.published(version, [each for step in before for each in self._unpublished.pop(step)])
 
     async def frontier(self) -> dict[str, Any]:
         """What `begin` takes to continue from here."""
@@ -222,17 +269,18 @@ class ExperienceCollector:
             return await self._collect_groups(step)
 
     async def _collect_groups(self, step: int) -> _Batch:
-        objective = self._stages.position(step).stage.objective
+        objective, last = self._objective(step), self._last(step)
         count = self._config.rollout.prompts_per_step
         if objective.responses_of == "task":
             return self._worked_solutions(step, self._ledger.draw(count))
         kept: list[Group] = []
         dropped: list[Group] = []
         for _ in range(1 + self._config.rollout.refill_rounds):
-            for group in await self._work_on(step, self._ledger.draw(count - len(kept))):
-                (kept if self._teaches(group, objective) else dropped).append(group)
-            # Nothing will be trained on what was dropped: its slots are free for the refill.
-            self._ledger.release([g.position for g in dropped if g.position in self._ledger.alive])
+            useless: list[Group] = []
+            for group in await self._pool.take(step, count - len(kept), last):
+                (kept if self._teaches(group, objective) else useless).append(group)
+            self._pool.drop([group.position for group in useless])
+            dropped += useless
             if len(kept) == count:
                 break
         telemetry.waiting("assemble", -sum(len(group.rollouts) for group in (*kept, *dropped)))
@@ -246,10 +294,10 @@ class ExperienceCollector:
             else:
                 table, groups = accepted_sequences(kept)
             plans = self._plan(step, table, groups)
-            self._take([group.position for group in kept])
             tracing.note(groups=[group.group_id for group in kept])
+        counted = self._counted(step) if objective.trains_on_rollouts else None
         facts = StepFacts(
-            numbers=checked | step_numbers(kept, dropped, step if objective.trains_on_rollouts else None),
+            numbers=checked | step_numbers(kept, dropped, counted),
             trained_groups=[group.group_id for group in kept],
             dropped_groups=[group.group_id for group in dropped],
             visits=visits_of(
@@ -259,12 +307,14 @@ class ExperienceCollector:
                 self._teacher_of(objective),
                 "policy" if objective.trains_on_rollouts else "teacher",
             ),
+            stale_masked=stale_tokens(kept, counted) if counted is not None else {},
         )
-        return self._hand_out(step, [group.position for group in kept], table, plans, facts)
+        positions = [group.position for group in kept]
+        return self._hand_out(step, positions, [group.position for group in dropped], table, plans, facts)
 
     async def _check(self, step: int, kept: Sequence[Group]) -> dict[str, float]:
         """Whether the teachers' scores may be trained on, see `Signals.check`."""
-        objective = self._stages.position(step).stage.objective
+        objective = self._objective(step)
         teacher_of = self._teacher_of(objective)
         prompts = self._stream.prompts([group.position for group in kept])
         return await self._signals.check(
@@ -285,13 +335,10 @@ class ExperienceCollector:
             ids = [self._stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]
             table = self._stream.demonstrations(prompts, ids)
             plans = self._plan(step, table, ids)
-            self._take(positions)
+            for position in positions:
+                self._ledger.advance(position, "taken")
         visits = solved(positions, ids, prompts, self._stream.epoch_prompts)
-        return self._hand_out(step, positions, table, plans, StepFacts(trained_groups=ids, visits=visits))
-
-    def _take(self, positions: list[int]) -> None:
-        for position in positions:
-            self._ledger.advance(position, "taken")
+        return self._hand_out(step, positions, [], table, plans, StepFacts(trained_groups=ids, visits=visits))
 
     def _plan(self, step: int, table: pa.Table, groups: Sequence[str]) -> list[ShardPlan]:
         masks = self._config.rollout.truncated == "mask" and "finish_reason" in table.column_names
@@ -300,33 +347,35 @@ class ExperienceCollector:
             groups=groups,
             mini_batches=self._config.learner.updates_per_batch,
             ranks=self._config.learner.workers,
-            token_weights=self._stages.position(step).stage.objective.token_weights,
+            token_weights=self._objective(step).token_weights,
             pair_cost=self._pair_cost,
             counted=~is_cut_off(table) if masks else None,
+            counted_versions=self._counted(step),
         )
 
+    def _counted(self, step: int) -> range:
+        """Policy versions whose tokens count in a step."""
+        return range(max(step - self._config.rollout.max_staleness, 0), step + 1)
+
     def _hand_out(
-        self, step: int, positions: list[int], table: pa.Table, plans: list[ShardPlan], facts: StepFacts
+        self,
+        step: int,
+        positions: list[int],
+        dropped: list[int],
+        table: pa.Table,
+        plans: list[ShardPlan],
+        facts: StepFacts,
     ) -> _Batch:
-        facts.spans.extend(self._spans.take())
-        facts.numbers["trained_tokens"] = int(schema.lengths(table.column("response_token_ids")).sum())
+        facts.numbers["trained_tokens"] = int(young_tokens(table, self._counted(step)).sum())
         telemetry.waiting("update", len(table))
         ends = self._ends.outcome
         keeps = self._config.telemetry.keep_experience == "all"
-        whole = ray.put(labelled(table, ends)) if keeps else None
-        shards = [
-            Shard(
-                step,
-                ray.put(schema.take_rows(table, plan.rows)),
-                plan,
-                facts,
-                ends,
-                dict(self._stages.early_ends),
-                whole,
-            )
-            for plan in plans
-        ]
-        return _Batch(positions, shards)
+        whole = ray.put(labelled(table, ends, self._counted(step))) if keeps else None
+        shards = []
+        for plan in plans:
+            rows = ray.put(schema.take_rows(table, plan.rows).combine_chunks())
+            shards.append(Shard(step, rows, plan, facts, ends, dict(self._stages.early_ends), whole))
+        return _Batch(positions, dropped, shards)
 
     def _teaches(self, group: Group, objective: Objective) -> bool:
         """Whether there is something to learn from the group under this objective."""
@@ -336,51 +385,3 @@ class ExperienceCollector:
             return True
         rewards = group.rewards.column("reward").to_numpy()
         return bool(group_relative_advantages(rewards, [group.group_id] * len(rewards)).informative.any())
-
-    async def _work_on(self, step: int, positions: list[int]) -> list[Group]:
-        config, stage = self._config, self._stages.position(step).stage
-        prompts = self._stream.prompts(positions)
-        table = self._stream.table(prompts)
-        group_ids = [self._stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]
-        groups = rows_of(table, prompts).append_column("group_id", pa.array(group_ids))
-        demonstrates = not stage.objective.trains_on_rollouts
-        sampling = SamplingSettings(
-            group_size=1 if demonstrates else config.rollout.group_size,
-            max_tokens=config.rollout.max_response_length,
-            seed=config.seed,
-            stop_token_ids=self._ends.stop,
-        )
-        workers = {task: self._worker(task, stage.objective) for task in {prompt.task for prompt in prompts}}
-
-        async def work(row: int, position: int) -> Group:
-            worker = workers[prompts[row].task]
-            self._ledger.advance(position, "in_flight")
-            version = 0 if demonstrates else step
-            with tracing.span("group", {"group": group_ids[row], "position": position}):
-                group = await worker.work(position, groups.slice(row, 1), table, sampling, version)
-            self._ledger.advance(position, "finished")
-            telemetry.waiting("assemble", len(group.rollouts))
-            return group
-
-        return await all_of(work(row, position) for row, position in enumerate(positions))
-
-    def _worker(self, task: str, objective: Objective) -> GroupWorker:
-        names, demonstrates = self._services, not objective.trains_on_rollouts
-        responses = Responses(
-            names.demonstrator() if demonstrates else names.rollout(),
-            names.verifier(),
-            self._config.rollout.timeout_s,
-            pushed=self._config.weights.transfer != "object_store",
-        )
-        # What demonstrates is no policy that could learn to be shorter.
-        judged = unchanged if demonstrates else judged_by(self._config)
-        place = self._teacher_of(objective)(task)
-        return GroupWorker(
-            responses,
-            None if place is None else self._teachers[place],
-            judged,
-            self._ends.asked_of(place, objective),
-            self._teachers[REFERENCE] if objective.needs_reference else None,
-            objective.teacher_top_k,
-            objective.policy_top_k,
-        )

@@ -1,11 +1,11 @@
 """One group's way through the services: responses, then the teacher's log-probs and rewards side by side."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,9 +14,12 @@ from rlad_core.advantage import group_relative_advantages
 from rlad_core.config import RunConfig
 from rlad_core.overlong import is_cut_off, penalised
 from rlad_core.schema import flatten, lengths, to_named_sequences, to_sequences
+from rlad_core.staleness import young_tokens
+from rlad_core.waiting import all_of
 from services.base.telemetry import span
 from services.clients.responses import Responses
 from services.clients.teachers import Teacher
+from services.experience.finished import Finished
 from services.rollout.settings import SamplingSettings
 
 
@@ -106,7 +109,10 @@ class GroupWorker:
     async def work(
         self, position: int, group: pa.Table, prompts: pa.Table, sampling: SamplingSettings, version: int
     ) -> Group:
-        """Sample, then score and judge at the same time.
+        """Sample; score and judge responses as they finish, both at the same time.
+
+        Each asks for what has finished since it asked before, so a prompt that the responses share is read
+        once for all that finish together. Rows are in the order of the group's responses.
 
         Args:
             position: kept for the caller.
@@ -117,26 +123,54 @@ class GroupWorker:
         Raises:
             TimeoutError: naming the service that did not answer.
         """
-        with span("rollout") as work:
-            rollouts = await self._responses.sample(group, sampling, version, self._policy_top_k)
-            work.items = len(rollouts)
-            work.tokens = _tokens(rollouts)
-        sequences = to_sequences(rollouts)
-        asked = to_named_sequences(rollouts) if self._policy_top_k else sequences
-        rewards, scores, reference = await asyncio.gather(
-            self._responses.judge(rollouts, prompts),
-            self._score(self._teacher, asked, self._end_tokens, self._top_k),
-            self._score(self._reference, sequences),
+        finished = Finished()
+
+        async def sample() -> pa.Table:
+            with span("rollout") as work:
+                await self._responses.sample_in_parts(
+                    group, sampling, version, finished.add, self._policy_top_k
+                )
+                finished.end()
+                rollouts = pa.concat_tables(finished.parts)
+                work.items = len(rollouts)
+                work.tokens = _tokens(rollouts)
+            return rollouts
+
+        rollouts, rewards, scores, reference = await all_of(
+            (
+                sample(),
+                finished.each(lambda part: self._responses.judge(part, prompts)),
+                finished.each(None if self._teacher is None else partial(self._taught, self._teacher)),
+                finished.each(None if self._reference is None else partial(self._referred, self._reference)),
+            )
         )
+        assert rollouts is not None
+        rollouts = _ordered(rollouts, rollouts.column("sample_index").to_numpy())
+        ids = schema.sequence_ids(rollouts)
+        rewards, scores, reference = (
+            None if told is None else _ordered(told, pc.index_in(told.column("sequence_id"), ids).to_numpy())
+            for told in (rewards, scores, reference)
+        )
+        assert rewards is not None
         return Group(position, rollouts, self._judged(rewards, rollouts), scores, reference)
 
+    async def _taught(self, teacher: Teacher, rollouts: pa.Table) -> pa.Table:
+        asked = to_named_sequences(rollouts) if self._policy_top_k else to_sequences(rollouts)
+        return await self._score(teacher, asked, self._end_tokens, self._top_k)
+
+    async def _referred(self, reference: Teacher, rollouts: pa.Table) -> pa.Table:
+        return await self._score(reference, to_sequences(rollouts))
+
     async def _score(
-        self, scorer: Teacher | None, sequences: pa.Table, end_tokens: Sequence[int] = (), top_k: int = 0
-    ) -> pa.Table | None:
-        if scorer is None:
-            return None
+        self, scorer: Teacher, sequences: pa.Table, end_tokens: Sequence[int] = (), top_k: int = 0
+    ) -> pa.Table:
         with span("teacher", items=len(sequences), tokens=_tokens(sequences)):
             return await scorer.score(sequences, end_tokens, top_k)
+
+
+def _ordered(table: pa.Table, places: npt.ArrayLike) -> pa.Table:
+    """Its rows by their places, [N]; itself where they lie so."""
+    return schema.take_rows(table, np.argsort(np.asarray(places))).combine_chunks()
 
 
 def join_groups(
@@ -150,8 +184,8 @@ def join_groups(
     """
     if not groups:
         return schema.EXPERIENCE.empty_table(), []
-    # Joined into one chunk here, once: whoever looks at a column of many chunks copies it.
-    rollouts = pa.concat_tables([group.rollouts for group in groups]).combine_chunks()
+    # A chunk for each group: tokens are copied once, when each rank's rows are taken.
+    rollouts = pa.concat_tables([group.rollouts for group in groups])
     rewards = pa.concat_tables([group.rewards for group in groups])
     scores = [group.teacher_scores for group in groups if group.teacher_scores is not None]
     reference = [group.reference_scores for group in groups if group.reference_scores is not None]
@@ -165,8 +199,8 @@ def join_groups(
         prompts=prompts,
         rewards=rewards,
         advantages=dict(zip(ids, advantages.tolist(), strict=True)),
-        teacher_scores=pa.concat_tables(scores).combine_chunks() if scores else None,
-        reference_scores=pa.concat_tables(reference).combine_chunks() if reference else None,
+        teacher_scores=pa.concat_tables(scores) if scores else None,
+        reference_scores=pa.concat_tables(reference) if reference else None,
     )
     return experience, group_ids
 
@@ -180,14 +214,15 @@ def accepted_sequences(groups: Sequence[Group]) -> tuple[pa.Table, list[str]]:
     return schema.to_sequences(rollouts), rollouts.column("group_id").to_pylist()
 
 
-def step_numbers(kept: Sequence[Group], dropped: Sequence[Group], version: int | None) -> dict[str, float]:
+def step_numbers(kept: Sequence[Group], dropped: Sequence[Group], counted: range | None) -> dict[str, float]:
     """The step's batch in numbers, by their names in metrics.jsonl.
 
     Rewards, accuracy and lengths are those of all responses that were sampled: leaving the uninformative
     groups out would make both look other than they are.
 
     Args:
-        version: the policy's now, for the tokens' staleness; None where another model wrote them.
+        counted: policy versions whose tokens count, the last the policy's now; None where another model wrote
+            them.
     """
     sampled = [*kept, *dropped]
     rewards = np.concatenate([group.rewards.column("reward").to_numpy() for group in sampled])
@@ -206,11 +241,23 @@ def step_numbers(kept: Sequence[Group], dropped: Sequence[Group], version: int |
         "tokens": tokens,
         "wasted_tokens": wasted,
     }
-    if version is not None and kept:
+    if counted is not None and kept:
         made_by = np.concatenate([flatten(group.rollouts.column("policy_versions"))[0] for group in kept])
-        numbers["staleness"] = float(version - made_by.mean())
-        numbers["staleness_max"] = float(version - made_by.min())
+        young = made_by[made_by >= counted.start]
+        numbers["stale_masked"] = int(made_by.size - young.size)
+        if young.size:
+            numbers["staleness"] = float(counted[-1] - young.mean())
+            numbers["staleness_max"] = float(counted[-1] - young.min())
     return numbers
+
+
+def stale_tokens(groups: Sequence[Group], counted: range) -> dict[str, int]:
+    """Tokens of versions older than those that count, by the id of each group that has some."""
+    found = {
+        group.group_id: group.response_tokens - int(young_tokens(group.rollouts, counted).sum())
+        for group in groups
+    }
+    return {name: tokens for name, tokens in found.items() if tokens}
 
 
 def _tokens(rollouts: pa.Table) -> int:

@@ -6,7 +6,6 @@ import pyarrow as pa
 import ray
 
 from rlad_core.assembly import ShardPlan
-from rlad_core.timeline import StageSpan
 from services.experience.visits import Visit
 
 
@@ -18,14 +17,14 @@ class StepFacts:
         numbers: by the names of metrics.jsonl.
         trained_groups, dropped_groups: ids, for the record that no group is trained on twice.
         visits: what became of each, for the run's ledger.
-        spans: of the stages up to assemble.
+        stale_masked: tokens of trained groups that are too old to count, by the group's id.
     """
 
     numbers: dict[str, float] = field(default_factory=dict)
     trained_groups: list[str] = field(default_factory=list)
     dropped_groups: list[str] = field(default_factory=list)
     visits: list[Visit] = field(default_factory=list)
-    spans: list[StageSpan] = field(default_factory=list)
+    stale_masked: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 Policy version v is the policy after v steps. A step, as every rank goes through it:
 
-    next_shard(step) ---------> train_on (FSDP2) --------> publish version step + 1 --> trained(step)
-    experience/collector.py     trained_policy.py          weights/store.py, push.py    frees the slots
+    next_shard(step) ---------> train_on (FSDP2) ---> trained(step) ---> publish ------> published(step + 1)
+    experience/collector.py     trained_policy.py     consumed           publishing.py   frees the slots
       |                           |
       v                           v
     rows of this rank ---------> packed micro-batches ---> log-probs -----------> loss --------> gradient
@@ -29,7 +29,7 @@ from rlad_core import metrics
 from rlad_core.config import RunConfig
 from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.objectives import Statistic
-from rlad_core.timeline import RecentStages, critical_path, stage_table
+from rlad_core.timeline import RecentStages, StageSpan, critical_path, stage_table
 from services.base import telemetry, tracing
 from services.base.telemetry import span
 from services.clients.handles import ServiceNames
@@ -38,8 +38,10 @@ from services.learner.checkpoint import STATE_FILE as STATE_FILE
 from services.learner.checkpoint import address_of, forked
 from services.learner.checkpoints import Checkpoints, is_due
 from services.learner.planned import record_planned, teacher_devices
+from services.learner.publishing import Publishing
 from services.learner.resting import Resting
 from services.learner.step_metrics import (
+    idle_shares,
     mismatch_told,
     record_path,
     record_recent,
@@ -50,8 +52,6 @@ from services.learner.step_metrics import (
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.serve.cluster import NAMESPACE
-from services.weights.push import weight_push
-from services.weights.store import publish, sync
 
 
 class Learner:
@@ -66,8 +66,8 @@ class Learner:
         self.collector = ray.get_actor(f"{config.name}-experience", namespace=NAMESPACE)
         self.evaluator = ray.get_actor(f"{config.name}-evaluator", namespace=NAMESPACE)
         self.journal = ray.get_actor(f"{config.name}-journal", namespace=NAMESPACE)
-        self.weights = self.policy.published_weights(getattr(torch, config.policy.dtype))
-        self.push = weight_push(config, self.weights, self.services.rollout())
+        weights = self.policy.published_weights(getattr(torch, config.policy.dtype))
+        self.publishing = Publishing(config, weights, tell=self._published)
         self.resting = Resting(config, config.weights.timeout_s)
         self.spans = telemetry.SpanCollector()
         self.recent = RecentStages()
@@ -97,32 +97,13 @@ class Learner:
             frontier = state["frontier"]
             if own is None and frontier is not None:  # a fork may have another teacher
                 frontier = {**frontier, "teachers": {}}
-            self._ask(self.collector.begin.remote(frontier), "the stream of prompts")
+            self._ask(self.collector.begin.remote(frontier, state["step"]), "the stream of prompts")
         self.first = int(state["step"])
         return self.first
 
-    def publish(self, version: int) -> None:
-        """Hand the policy to every rollout replica as `version`; waits until all of them serve it."""
-        with span("weight_sync", items=int(self.rank == 0)):
-            if self.push is not None:
-                self.push.publish(version)
-            else:
-                self._store(version)
-            if self.rank == 0:
-                telemetry.gauge(metrics.RUN_LEARNER_VERSION, version)
-            dist.barrier()
-
-    def _store(self, version: int) -> None:
-        if self.rank == 0:
-            limit_s = self.config.weights.timeout_s
-            publish(self.services.policy_store, version, self.weights, limit_s)
-            sync(self.services.rollout(), version, self.config.rollout.num_replicas, limit_s)
-        else:
-            for _ in self.weights:  # a collective call
-                pass
-
     def evaluate(self, when: str, step: int) -> None:
         """Measure accuracy on the held-out prompts (rank 0; the others wait at the next collective call)."""
+        self.publishing.wait()
         if self.rank == 0:
             self.journal.note.remote(f"evaluating policy version {step} on the held-out prompts")
             rows = self._ask(self.evaluator.evaluate.remote(step), f"the evaluation of policy version {step}")
@@ -142,24 +123,34 @@ class Learner:
             # No rank asks before all have begun: rank 0 has freed the last step's slots, and what is made
             # for this step, if another rank asks first, lies within rank 0's time of it.
             dist.barrier()
+            asked = time.time()
             shard: Shard | None = self._ask(
                 self.collector.next_shard.remote(step, self.rank), f"the batch of step {step}"
             )
             if shard is None:
                 return False
+            waited = time.time() - asked
             rows = TrainingRows(ray.get(shard.table), shard.plan, shard.end_tokens)
             with self.resting.asleep():
                 stage = self.config.position(step, shard.early_ends).stage
                 statistics = self.policy.train_on(rows, stage.objective, step, shard.early_ends)
-            if self._must_publish(step, shard):
-                self.publish(step + 1)
             if self.rank == 0:
-                self._ask(self.collector.trained.remote(step), f"the release of step {step}")
+                trained = self.collector.trained.remote(step, started)
+                elsewhere = self._ask(trained, f"the release of step {step}")
+            if self._must_publish(step, shard):
+                behind = self.config.rollout.max_staleness > 0 and step + 1 < self.config.total_steps
+                self.publishing.publish(step + 1, behind=behind)
+            elif self.rank == 0:
+                self._published(step + 1)
         if self.rank == 0:
-            self._record(step, shard, statistics, started, time.time())
+            spans = [*elsewhere, *self.spans.within(started, time.time())]
+            self._record(step, shard, statistics, spans, waited, started, time.time())
         else:
             self.spans.take()
         return True
+
+    def _published(self, version: int) -> None:
+        self._ask(self.collector.published.remote(version), f"the slots of step {version - 1}")
 
     def _must_publish(self, step: int, shard: Shard) -> bool:
         """Rollouts follow, in the next step or in an evaluation; supervised steps need no hand-over."""
@@ -169,11 +160,18 @@ class Learner:
         return here.until is not None or there.objective.trains_on_rollouts
 
     def _record(
-        self, step: int, shard: Shard, statistics: dict[str, Statistic], start: float, end: float
+        self,
+        step: int,
+        shard: Shard,
+        statistics: dict[str, Statistic],
+        spans: list[StageSpan],
+        waited: float,
+        start: float,
+        end: float,
     ) -> None:
-        spans = [*shard.facts.spans, *self.spans.take()]
-        table = stage_table(spans, start, end)
-        numbers = {**shard.facts.numbers, **{name: s.mean for name, s in statistics.items()}}
+        table, facts = stage_table(spans, start, end), shard.facts
+        numbers = {**facts.numbers, **{name: s.mean for name, s in statistics.items()}}
+        numbers |= idle_shares(table, waited=waited, seconds=end - start)
         self._told = numbers
         place = self.config.position(step, shard.early_ends)
         stage = place.stage
@@ -187,11 +185,9 @@ class Learner:
         telemetry.gauge(metrics.RUN_RECIPE_STAGE, place.index)
         if step == self.first and (differ := mismatch_told(numbers, self.config.policy.dtype)) is not None:
             self.journal.note.remote(differ)
-        facts = shard.facts
-        self._ask(
-            self.journal.step.remote(row, facts.trained_groups, facts.dropped_groups, facts.visits),
-            f"the record of step {step}",
-        )
+        stale = facts.stale_masked if self.config.rollout.max_staleness else None
+        told = self.journal.step.remote(row, facts.trained_groups, facts.dropped_groups, facts.visits, stale)
+        self._ask(told, f"the record of step {step}")
         settings = self.config.telemetry
         if shard.whole is not None:
             self.journal.sample.remote(step, shard.whole)
@@ -226,6 +222,7 @@ class Learner:
 
     def close(self, steps: int) -> None:
         """Wait for the last checkpoint; it has the score of the last evaluation, if that came after it."""
+        self.publishing.wait()
         with span("checkpoint"):
             self.checkpoints.wait()
             if self.rank == 0 and self.score[0] == steps:
@@ -251,7 +248,7 @@ def train_loop(settings: dict[str, Any]) -> None:
     first = done = learner.begin(Path(settings["run_dir"]))
     if learner.rank == 0:
         record_planned(config)
-    learner.publish(first)
+    learner.publishing.publish(first)
     if first == 0:
         learner.evaluate("before", 0)
     for step in range(first, config.total_steps):

@@ -20,6 +20,8 @@ _GAUGES: Final[dict[str, MetricSpec]] = {
     "entropy": metrics.RUN_ENTROPY,
     "staleness": metrics.RUN_STALENESS,
     "staleness_max": metrics.RUN_STALENESS_MAX,
+    "learner_idle": metrics.RUN_LEARNER_IDLE,
+    "rollout_idle": metrics.RUN_ROLLOUT_IDLE,
     "mismatch": metrics.RUN_MISMATCH,
     "gradient_norm": metrics.RUN_GRADIENT_NORM,
     "learning_rate": metrics.RUN_LEARNING_RATE,
@@ -75,6 +77,18 @@ def step_row(
     return row
 
 
+def idle_shares(table: Sequence[StageRow], *, waited: float, seconds: float) -> dict[str, float]:
+    """Shares of a step in which the learner waited for its batch, and in which nothing was sampled for any.
+
+    Args:
+        table: the step's stage table.
+        waited: seconds for the batch.
+        seconds: length of the step.
+    """
+    sampled = sum(row.wall_seconds for row in table if row.stage == "rollout")
+    return {"learner_idle": waited / seconds, "rollout_idle": max(0.0, 1 - sampled / seconds)}
+
+
 def record_path(path: Mapping[str, float]) -> None:
     """Record what a step waited for (`rlad_core.timeline.critical_path`)."""
     for stage in (*(stage for stage in STAGES if stage not in _OUTSIDE_A_STEP), "idle"):
@@ -127,4 +141,6 @@ def record_step(
     telemetry.count(metrics.RUN_DROPPED_GROUPS, numbers.get("dropped_groups", 0), kind=kind)
     # What a batch of the task's own demonstrations trains on was never sampled.
     sampled = numbers.get("tokens", numbers["trained_tokens"])
-    telemetry.count(metrics.RUN_WASTED_TOKENS, sampled - numbers["trained_tokens"], kind=kind)
+    stale = numbers.get("stale_masked", 0)
+    telemetry.count(metrics.RUN_WASTED_TOKENS, sampled - numbers["trained_tokens"] - stale, kind=kind)
+    telemetry.count(metrics.RUN_STALE_MASKED, stale)

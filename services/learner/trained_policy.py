@@ -25,6 +25,7 @@ from rlad_core.config import RunConfig
 from rlad_core.forward import decoder_layers
 from rlad_core.norms import lean_norms
 from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBatch
+from rlad_core.objectives.ages import by_age
 from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
 from rlad_core.stage_rules import DISAGREEMENT
@@ -169,6 +170,9 @@ class TrainedPolicy:
             (loss * self._world).backward()
             loss_sum += loss.item()
             _add(statistics, {**_distances(batch, rows), **output.statistics})
+            if self._config.rollout.max_staleness and rows.counted_versions is not None:
+                cap = getattr(objective, "mismatch_cap", None)
+                _add(statistics, by_age(batch, rows.counted_versions, cap))
         if self._is_too_far(statistics):
             self.optimizer.zero_grad(set_to_none=True)
             return None

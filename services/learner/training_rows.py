@@ -17,6 +17,7 @@ from rlad_core.assembly import ShardPlan
 from rlad_core.batching import PackedBatch, pack
 from rlad_core.objectives import TokenBatch
 from rlad_core.schema import LEARNER_VALUES, flatten
+from rlad_core.staleness import VERSIONS
 
 Indices = npt.NDArray[np.int64]
 _TOP = ("top_token_ids", "rollout_top_token_ids")
@@ -63,6 +64,11 @@ class TrainingRows:
     def response_tokens(self) -> int:
         """Response tokens of all rows."""
         return int(self.response_lengths.sum())
+
+    @property
+    def counted_versions(self) -> range | None:
+        """Policy versions whose tokens count; None: all."""
+        return self._plan.counted_versions
 
     @property
     def mini_batches(self) -> int:
@@ -185,6 +191,9 @@ class TrainingRows:
             name: self._of_tokens(values, rows).to(device) for name, values in self._values.items()
         }
         rollout = declared.pop("rollout_logprobs", old)
+        weights = per_token(self._plan.token_weights, torch.float32)
+        if self.counted_versions is not None and (versions := declared.get(VERSIONS)) is not None:
+            weights = weights * (versions >= self.counted_versions.start)
         old_end = None if told.ends is None else told.ends.detach()
         if was_kept and old_end is not None:
             places = torch.from_numpy(self._ends(rows)).to(device)
@@ -198,7 +207,7 @@ class TrainingRows:
             old_logprobs=old,
             rollout_logprobs=rollout,
             advantages=per_token(self._advantages, torch.float32),
-            weights=per_token(self._plan.token_weights, torch.float32),
+            weights=weights,
             is_last=packed.is_last,
             is_end=packed.is_last & per_token(self._stopped, torch.bool),
             policy_end_logprobs=told.ends,

@@ -68,12 +68,24 @@ class Journal:
         self._told.append(("begun", first_step))
 
     def step(
-        self, row: dict[str, Any], trained: list[str], dropped: list[str], visits: Sequence[Visit] = ()
+        self,
+        row: dict[str, Any],
+        trained: list[str],
+        dropped: list[str],
+        visits: Sequence[Visit] = (),
+        stale_masked: dict[str, int] | None = None,
     ) -> None:
-        """A finished step: its metrics, the groups it trained on or dropped, and their lives."""
+        """A finished step: its metrics, the groups it trained on or dropped, and their lives.
+
+        Args:
+            stale_masked: tokens too old to count, by the group's id; None in a run without staleness.
+        """
         self._ledger.step(row["step"], visits)
         _append(self._dir / METRICS, row)
-        _append(self._dir / GROUPS, {"step": row["step"], "trained": trained, "dropped": dropped})
+        groups: dict[str, Any] = {"step": row["step"], "trained": trained, "dropped": dropped}
+        if stale_masked is not None:
+            groups["stale_masked"] = stale_masked
+        _append(self._dir / GROUPS, groups)
         self._show(row, row["step"])
         self._told.append(("step", row))
 

@@ -16,6 +16,7 @@ from services.report.html import kept_responses, template, write_page
 from services.report.plots import PLOTS
 from services.report.records import RunRecord, read_run
 from services.report.tables import after_label, evaluation_lines, stage_lines
+from services.report.teacher_cost import teacher_cost
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         facts.append(("Time in steps", _duration(float(np.nansum(seconds)))))
     if not np.isnan(tokens).all():
         facts.append(("Tokens", f"{int(np.nansum(tokens)):,}"))
+    if (cost := teacher_cost(record)) is not None:
+        facts.append(("The teacher", str(cost)))
     cut_off, responses = record.series("truncated"), record.series("responses")
     if not np.isnan(cut_off).all():
         sampled = np.nansum(responses[~np.isnan(cut_off)])

@@ -12,6 +12,7 @@ from rlad_core.evaluation import PairedRow
 from rlad_core.metrics import STAGES
 from services.report.answers import change_of
 from services.report.records import RunRecord
+from services.report.teacher_cost import teacher_cost
 
 # What the paper's latency table calls a stage; its log-probs are the old policy's and the teacher's together.
 PAPER_TERMS = {"update": "update", "old_logprobs": "log-probs", "teacher": "log-probs", "step": "total"}
@@ -233,4 +234,6 @@ def stage_time_table(record: RunRecord) -> Table:
         if lines
         else "No step with times is recorded yet."
     )
+    if (cost := teacher_cost(record)) is not None:
+        table.caption += f"\nThe teacher {cost}."
     return table

@@ -3,13 +3,14 @@
 import logging
 import os
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
 
 from rlad_core import metrics, schema
 from rlad_core.client.errors import DeadlineError
-from rlad_core.waiting import all_of, limit
+from rlad_core.waiting import all_of, in_parts, limit
 from services.base import telemetry
 from services.rollout.app import SERVICE
 from services.rollout.settings import SamplingSettings
@@ -17,6 +18,7 @@ from services.rollout.tables import (
     SampledResponse,
     check_end_tokens,
     group_seed,
+    to_part,
     to_prompt_rows,
     to_rollouts,
 )
@@ -30,6 +32,14 @@ if TYPE_CHECKING:
     from services.rollout.engine import PolicyEngine
 
 logger = logging.getLogger("ray.serve")
+
+
+_COMPANY_S = 1.0
+"""Little beside the minutes that long responses take, and enough that short ones are not sent one by one."""
+
+
+def _asked(top_tokens: int) -> tuple[str, ...]:
+    return ("rollout_top_token_ids",) if top_tokens else ()
 
 
 class Sampler:
@@ -97,8 +107,38 @@ class Sampler:
         except TimeoutError as error:
             raise DeadlineError(str(error)) from error
         with telemetry.phase(SERVICE, "encode"):
-            asked = ("rollout_top_token_ids",) if top_tokens else ()
+            asked = _asked(top_tokens)
             rollouts = to_rollouts(rows, groups, self._tokenizer, self._fingerprint, asked=asked)
+        return self._counted(rollouts)
+
+    async def sample_in_parts(
+        self, prompts: pa.Table, sampling: SamplingSettings, min_version: int, top_tokens: int
+    ) -> AsyncGenerator[pa.Table, None]:
+        """One group, as its responses finish; see `services.rollout.service.RolloutService`."""
+        with telemetry.phase(SERVICE, "decode"):
+            [row] = self.checked(prompts, sampling)
+        alone = sampling.model_copy(update={"group_size": 1})
+
+        async def sample(index: int) -> tuple[int, SampledResponse]:
+            [response] = await self._group(row, alone, top_tokens, first=index)
+            return index, response
+
+        try:
+            with telemetry.phase(SERVICE, "queue"):
+                await self._held.reach(min_version)
+            what = f"{sampling.group_size} responses to a prompt"
+            work = map(sample, range(sampling.group_size))
+            parts = in_parts(work, company_s=_COMPANY_S, limit_s=self._timeout_s, what=what)
+            async with aclosing(parts):
+                async for part in parts:
+                    asked = _asked(top_tokens)
+                    rollouts = to_part(row, part, self._tokenizer, self._fingerprint, asked=asked)
+                    yield self._counted(rollouts)
+        except TimeoutError as error:
+            raise DeadlineError(str(error)) from error
+
+    def _counted(self, rollouts: pa.Table) -> pa.Table:
+        """The same, and the metrics know of it."""
         telemetry.count(metrics.SERVICE_SEQUENCES, rollouts.num_rows, service=SERVICE)
         for kind, column in (("prompt", "prompt_token_ids"), ("generated", "response_token_ids")):
             tokens = int(schema.lengths(rollouts.column(column)).sum())
@@ -106,11 +146,12 @@ class Sampler:
         return rollouts
 
     async def _group(
-        self, row: dict[str, Any], sampling: SamplingSettings, top_tokens: int
+        self, row: dict[str, Any], sampling: SamplingSettings, top_tokens: int, first: int = 0
     ) -> list[SampledResponse]:
+        """Responses of a group, from its response `first` on."""
         from services.rollout.engine import EngineLostError
 
-        seed = None if sampling.seed is None else group_seed(sampling.seed, row["group_id"])
+        seed = None if sampling.seed is None else group_seed(sampling.seed, row["group_id"]) + first
         cost = sampling.group_size * min(sampling.max_tokens, self._max_model_len)
         try:
             async with self._turns.turn(sampling.group_size, cost + len(row["prompt_token_ids"])):

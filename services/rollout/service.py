@@ -10,8 +10,8 @@ answers with older weights, and one whose update failed half-way answers nothing
 """
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Annotated
 
@@ -161,6 +161,22 @@ class RolloutService(OpenAIRoutes, TakesWeights):
         """
         with tracing.carried(prompts, telemetry.run_name()) as prompts, telemetry.request(SERVICE, "handle"):
             return await self._sampler.sample(prompts, sampling, min_version, top_tokens)
+
+    async def generate_in_parts(
+        self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0, top_tokens: int = 0
+    ) -> AsyncGenerator[pa.Table, None]:
+        """The same to one prompt, as its responses finish: those that do within a second of one another
+        together.
+
+        Yields:
+            ROLLOUTS or ROLLOUT_DETAILS tables, whose rows come in any order.
+        """
+        with tracing.carried(prompts, telemetry.run_name()) as prompts, telemetry.request(SERVICE, "handle"):
+            async with aclosing(
+                self._sampler.sample_in_parts(prompts, sampling, min_version, top_tokens)
+            ) as parts:
+                async for part in parts:
+                    yield part
 
     @http.post("/v1/rollouts", **documents(RolloutRequest, RolloutAnswer, EXAMPLE))
     async def rollouts_http(self, request: Request, parameters: Annotated[RolloutQuery, Query()]) -> Response:

@@ -112,6 +112,28 @@ def to_rollouts(
         for row, responses in zip(rows, groups, strict=True)
         for index, response in enumerate(responses)
     ]
+    return _rollouts(samples, tokenizer, tokenizer_fingerprint, asked)
+
+
+def to_part(
+    row: dict[str, Any],
+    finished: Sequence[tuple[int, SampledResponse]],
+    tokenizer: PreTrainedTokenizerBase,
+    tokenizer_fingerprint: str,
+    *,
+    asked: Collection[str] = (),
+) -> pa.Table:
+    """The same of some responses of a group, each with its number in the group."""
+    samples = [(row, index, response) for index, response in finished]
+    return _rollouts(samples, tokenizer, tokenizer_fingerprint, asked)
+
+
+def _rollouts(
+    samples: Sequence[tuple[dict[str, Any], int, SampledResponse]],
+    tokenizer: PreTrainedTokenizerBase,
+    tokenizer_fingerprint: str,
+    asked: Collection[str],
+) -> pa.Table:
     values = schema.token_columns("rollout", [response.values for _, _, response in samples], asked=asked)
     return schema.build(
         schema.ROLLOUT_DETAILS if asked else schema.ROLLOUTS,

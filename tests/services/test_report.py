@@ -16,6 +16,7 @@ from rlad_core.config import RunConfig, dump
 from services.report.page import write_report
 from services.report.records import ReportError, read_run
 from services.report.tables import evaluation_lines, evaluation_table, stage_lines, stage_time_table
+from services.report.teacher_cost import teacher_cost
 
 RECIPE = RunConfig.model_validate(
     {
@@ -277,3 +278,24 @@ def test_no_run_is_an_error_that_names_those_that_are_there(run_dir: Path, tmp_p
         write_report(run_dir.parent / "exmaple")
     with pytest.raises(ReportError, match="is not the folder of a run"):
         write_report(tmp_path)
+
+
+def test_what_the_teacher_costs(tmp_path: Path) -> None:
+    def row(step: int, tokens: int, teacher: float, share: float) -> dict[str, Any]:
+        seconds = {"step": 10.0, "teacher": teacher}
+        return {"step": step, "trained_tokens": tokens, "seconds": seconds, "shares": {"teacher": share}}
+
+    unasked = {"step": 0, "seconds": {"step": 5.0}, "shares": {}}
+    (tmp_path / "recipe.yaml").write_text(dump(RECIPE))
+    write_lines(tmp_path / "metrics.jsonl", [unasked, row(1, 1500, 3.0, 0.1), row(2, 500, 1.0, 0.0)])
+    record = read_run(tmp_path)
+    cost = teacher_cost(record)
+    assert cost is not None
+    # 1 of 20 s was not hidden; 4 s of one core for 2,000 tokens.
+    assert (cost.added_s, cost.share, cost.at_work_s) == pytest.approx((0.5, 1 / 19, 2.0))
+    assert (cost.device, cost.device_s) == ("core", pytest.approx(2.0))
+    said = "adds 0.50 s to a step, 5.3% of one without it (the paper: 15.5%); at work 2.00 s of a step, "
+    assert str(cost) == said + "2 core-seconds for 1,000 trained tokens"
+    assert "The teacher adds 0.50 s to a step" in " ".join(shown(stage_time_table(record)).split())
+    write_lines(tmp_path / "metrics.jsonl", [unasked])
+    assert teacher_cost(read_run(tmp_path)) is None

@@ -66,6 +66,19 @@ def test_the_table_is_whole_and_in_order(sampled: pa.Table) -> None:
 
 
 @pytest.mark.slow
+def test_in_parts_they_are_the_same(rollouts: StartedRollouts, sampled: pa.Table) -> None:
+    wanted = prompts(8).slice(2, 1)
+    stream = rollouts.handle.options(stream=True).generate_in_parts.remote(wanted, TRAINING)
+    parts = pa.concat_tables(list(stream)).sort_by("sample_index")
+    whole = sampled.slice(8, 4)
+    for column in ("group_id", "sample_index", "response_token_ids", "finish_reason", "response"):
+        assert parts[column].to_pylist() == whole[column].to_pylist()
+    logprobs = (schema.flatten(table["rollout_logprobs"])[0] for table in (parts, whole))
+    np.testing.assert_allclose(*logprobs, atol=TOLERANCE)
+    assert schema.fingerprint_of(parts) == schema.fingerprint_of(whole)
+
+
+@pytest.mark.slow
 def test_a_response_holds_its_end_token_exactly_when_the_policy_wrote_one(
     rollouts: StartedRollouts, tiny_model
 ) -> None:

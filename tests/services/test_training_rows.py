@@ -192,3 +192,15 @@ def test_ranks_and_mini_batches_together_hold_the_planned_weights() -> None:
                 batch, _, _ = batch_of(rows, members.tolist())
                 totals[index] += float(batch.weights.sum())
     assert totals == pytest.approx({0: 1.0, 1: 1.0})
+
+
+def test_tokens_older_than_the_plan_allows_have_no_weight() -> None:
+    plan = ShardPlan(
+        np.arange(3), np.zeros(3, int), np.array([0.5, 0.25, 0.125]), np.ones(3, bool), range(4, 6)
+    )
+    rows = TrainingRows(experience(), plan)
+    packed = rows.pack(rows.all)
+    batch = rows.token_batch(rows.all, packed, torch.zeros(6, requires_grad=True), None)
+    # Versions 4 4 5 | 5 | 3 4.
+    assert batch.weights.tolist() == [0.5, 0.5, 0.5, 0.25, 0.0, 0.125]
+    assert batch.old_logprobs.numel() == 6  # the old token stays where younger ones attend to it

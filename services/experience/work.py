@@ -1,0 +1,100 @@
+"""What is done for the groups that the pool begins: prompt, settings, and the way through the services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from rlad_core.config import RunConfig
+from rlad_core.config.run import REFERENCE
+from rlad_core.objectives import Objective
+from rlad_core.prompt_stream import PromptStream, rows_of
+from services.base import telemetry, tracing
+from services.clients.handles import ServiceNames
+from services.clients.responses import Responses
+from services.clients.teachers import Teacher
+from services.experience.ends import EndTokens
+from services.experience.groups import Group, GroupWorker, judged_by, unchanged
+from services.rollout.settings import SamplingSettings
+
+
+class GroupWork:
+    """Of one run.
+
+    Args:
+        config: the run.
+        stream: its prompts.
+        ends: its end tokens, all of them known.
+        teachers: those that are asked, by their place in the recipe.
+        objective_of: that of a step.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        stream: PromptStream,
+        ends: EndTokens,
+        teachers: Mapping[str, Teacher],
+        objective_of: Callable[[int], Objective],
+    ) -> None:
+        self._config = config
+        self._services = ServiceNames(config.name)
+        self._stream = stream
+        self._ends = ends
+        self._teachers = teachers
+        self._objective_of = objective_of
+
+    def __call__(self, positions: Sequence[int], step: int, version: int) -> list[Coroutine[Any, Any, Group]]:
+        """The work on each of the groups.
+
+        Args:
+            positions: of their prompts in the stream.
+            step: of the stage that they are for.
+            version: oldest policy version that may sample.
+        """
+        config, objective = self._config, self._objective_of(step)
+        prompts = self._stream.prompts(positions)
+        table = self._stream.table(prompts)
+        group_ids = [self._stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]
+        groups = rows_of(table, prompts).append_column("group_id", pa.array(group_ids))
+        demonstrates = not objective.trains_on_rollouts
+        sampling = SamplingSettings(
+            group_size=1 if demonstrates else config.rollout.group_size,
+            max_tokens=config.rollout.max_response_length,
+            seed=config.seed,
+            stop_token_ids=self._ends.stop,
+        )
+        workers = {task: self._worker(task, objective) for task in {prompt.task for prompt in prompts}}
+
+        async def work(row: int, position: int) -> Group:
+            worker = workers[prompts[row].task]
+            oldest = 0 if demonstrates else version
+            with tracing.span("group", {"group": group_ids[row], "position": position}):
+                group = await worker.work(position, groups.slice(row, 1), table, sampling, oldest)
+            telemetry.waiting("assemble", len(group.rollouts))
+            return group
+
+        return [work(row, position) for row, position in enumerate(positions)]
+
+    def _worker(self, task: str, objective: Objective) -> GroupWorker:
+        names, demonstrates = self._services, not objective.trains_on_rollouts
+        responses = Responses(
+            names.demonstrator() if demonstrates else names.rollout(),
+            names.verifier(),
+            self._config.rollout.timeout_s,
+            pushed=self._config.weights.transfer != "object_store",
+        )
+        # What demonstrates is no policy that could learn to be shorter.
+        judged = unchanged if demonstrates else judged_by(self._config)
+        place = self._config.teacher_of(task) if objective.scores_with_teacher else None
+        return GroupWorker(
+            responses,
+            None if place is None else self._teachers[place],
+            judged,
+            self._ends.asked_of(place, objective),
+            self._teachers[REFERENCE] if objective.needs_reference else None,
+            objective.teacher_top_k,
+            objective.policy_top_k,
+        )

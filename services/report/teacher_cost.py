@@ -1,0 +1,72 @@
+"""What the teacher costs a run: time that it adds to steps, and what it takes of its own devices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from rlad_core.config import RunConfig
+from rlad_core.config.run import REFERENCE
+from services.report.records import RunRecord
+
+#: Of a step without a teacher: 76.2 s of 491.2 s, student 8B, teacher 32B, same GPUs (arXiv 2602.22495).
+PAPER_SHARE = 0.155
+
+
+@dataclass(frozen=True)
+class TeacherCost:
+    """Of a run.
+
+    Attributes:
+        added_s: seconds that it added to a step: those behind rollouts cost none.
+        share: the same, of the step without them, as the paper counts.
+        at_work_s: seconds of a step in which it scored.
+        device: what it computes on.
+        device_s: seconds of its devices for a thousand trained tokens, while it scored; None where it is
+            served elsewhere, or nobody noted how many tokens were trained on.
+    """
+
+    added_s: float
+    share: float
+    at_work_s: float
+    device: Literal["GPU", "core"]
+    device_s: float | None
+
+    def __str__(self) -> str:
+        told = (
+            f"adds {self.added_s:.2f} s to a step, {100 * self.share:.1f}% of one without it (the paper: "
+            f"{100 * PAPER_SHARE:.1f}%); at work {self.at_work_s:.2f} s of a step"
+        )
+        if self.device_s is None:
+            return told
+        return f"{told}, {self.device_s:.3g} {self.device}-seconds for 1,000 trained tokens"
+
+
+def teacher_cost(record: RunRecord) -> TeacherCost | None:
+    """Over all steps with a teacher; None where no step has one."""
+    at_work = record.seconds("teacher")
+    asked = at_work > 0
+    if not asked.any():
+        return None
+    whole, added = record.seconds("step")[asked], np.nan_to_num(record.added_seconds("teacher")[asked])
+    tokens = record.series("trained_tokens")[asked]
+    device, devices = _devices(record.recipe)
+    busy, trained = float(at_work[asked].sum()), float(tokens.sum())
+    return TeacherCost(
+        added_s=float(added.mean()),
+        share=float(added.sum() / (whole.sum() - added.sum())) if whole.sum() > added.sum() else np.inf,
+        at_work_s=float(at_work[asked].mean()),
+        device=device,
+        device_s=busy * devices / (trained / 1000) if devices and trained > 0 else None,
+    )
+
+
+def _devices(recipe: RunConfig | None) -> tuple[Literal["GPU", "core"], float]:
+    """Those of all teachers that the run serves itself; 0 where it asks others."""
+    if recipe is None or set(recipe.teacher_sections) - recipe.served_teachers.keys():
+        return "core", 0
+    served = [each for place, each in recipe.served_teachers.items() if place != REFERENCE]
+    gpus = sum(each.num_gpus * each.num_replicas for each in served)
+    return ("GPU", gpus) if gpus else ("core", sum(each.threads * each.num_replicas for each in served))
