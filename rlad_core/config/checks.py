@@ -208,8 +208,8 @@ def _staleness(config: RunConfig) -> Iterator[Problem]:
             yield Problem(
                 f"stages.{index}.until",
                 None,
-                f"may end the stage, and with rollout.max_staleness {config.rollout.max_staleness} groups are "
-                "sampled for it ahead. Write null, or max_staleness: 0",
+                f"may end the stage, and with rollout.max_staleness {config.rollout.max_staleness} groups "
+                "are sampled for it ahead. Write null, or max_staleness: 0",
             )
         if getattr(stage.objective, "mismatch_cap", 0.0) is None:
             yield Problem(
