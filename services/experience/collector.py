@@ -129,7 +129,7 @@ class ExperienceCollector:
 
     async def begin(self, frontier: dict[str, Any] | None, step: int = 0) -> None:
         """Continue a run where `frontier` told, with this step; nothing is collected before."""
-        told = {"next_position": 0, "alive": ()} if frontier is None else frontier
+        told: dict[str, Any] = frontier or {"next_position": 0, "alive": ()}
         self._signals.restore(told.get("teachers", {}))
         self._stages = StageRules(self._config, told.get("stages"))
         rollout = self._config.rollout
