@@ -49,6 +49,8 @@ def _settings(folder: str) -> list[str]:
     return [
         *(f"--set={service}.{name}={half}" for service in SERVICES for name in places),
         *(f"--set={service}.jobs_dir={folder}/jobs-{service}" for service in SERVICES),
+        # A caller has 100, those that have ended included.
+        *(f"--set={service}.jobs.keep_s=20" for service in SERVICES),
     ]
 
 
