@@ -1,5 +1,6 @@
 """Requests and answers of the rollout service's HTTP interface."""
 
+import json
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -128,18 +129,23 @@ def _sampling(text: bytes) -> SamplingSettings:
     if len(text) > _MOST_SETTINGS_BYTES:
         raise invalid("sampling", f"has {len(text)} bytes, more than all that may be set takes")
     given = decode(text, dict[str, Any], "sampling")
-    # 5.0 is an integer to JSON Schema, and not to pydantic where it is strict.
-    whole = {
-        name: int(value) for name, value in given.items() if isinstance(value, float) and value.is_integer()
-    }
+    whole = {name: _whole(value) for name, value in given.items()}
     try:
-        return SamplingSettings.model_validate(given | whole, strict=True)
+        # As JSON, whose lists are tuples too where it is strict.
+        return SamplingSettings.model_validate_json(json.dumps(whole), strict=True)
     except ValidationError as error:
         told = error.errors(include_url=False, include_context=False, include_input=False)
         found = faults(told[:MOST_FAULTS])
         for fault in found:
             fault.path = "sampling" if fault.path == "(body)" else f"sampling.{fault.path}"
         raise ProblemError(422, _INVALID, f"{found[0].path}: {found[0].message}", found) from error
+
+
+def _whole(value: Any) -> Any:
+    """5.0 is an integer to JSON Schema, and not to pydantic where it is strict."""
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def write_answer(rollouts: pa.Table, body: Body, *, model: str, policy_version: int) -> Response:

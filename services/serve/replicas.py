@@ -13,6 +13,7 @@ from services.serve.replica_settings import ReplicaArgs
 from services.serve.temporary import session_folder, use_session_folder
 
 _SPARE_PLACES = 256
+_TIMES_THE_PLACES = 4
 
 
 def bind(deployment: Any, args: ReplicaArgs, **options: Any) -> Application:
@@ -37,7 +38,8 @@ def bind(deployment: Any, args: ReplicaArgs, **options: Any) -> Application:
         # More than are worked on: `Intake` counts those, and refuses at once what comes on top of them.
         # So a request for health never waits behind work.
         max_ongoing_requests=args.places + _SPARE_PLACES,
-        max_queued_requests=args.max_queued_requests,
+        # Those on their way to a replica, health among them: many come at the same moment, and wait for none.
+        max_queued_requests=_TIMES_THE_PLACES * args.places + _SPARE_PLACES,
         backpressure_config={"status_code": 429, "retry_after_s": 1},
         graceful_shutdown_timeout_s=args.drain_timeout_s,
         **{"ray_actor_options": on_one_node, **options},

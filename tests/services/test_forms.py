@@ -48,7 +48,7 @@ FORMS: dict[str, tuple[Any, Any, Read]] = {
     ),
     "rollout": (
         rollout.RolloutRequest,
-        rollout.EXAMPLE,
+        {**rollout.EXAMPLE, "sampling": {**rollout.EXAMPLE["sampling"], "stop_token_ids": [1, 2]}},
         lambda body: rollout.read_request(body, {}, READER, "sha256:mine", RolloutLimits()),
     ),
     "verifier": (

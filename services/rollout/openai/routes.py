@@ -40,7 +40,9 @@ class OpenAIRoutes:
 
     @http.post(
         "/v1/completions",
-        **documents(completions.Documented, Completion, completions.EXAMPLE, openai=True, arrow=False),
+        **documents(
+            completions.Documented, Completion, completions.EXAMPLE, openai=True, arrow=False, events=True
+        ),
     )
     async def complete(self, request: Request) -> Response:
         """Go on with prompts, in OpenAI's form."""
@@ -48,7 +50,7 @@ class OpenAIRoutes:
 
     @http.post(
         "/v1/chat/completions",
-        **documents(chats.Documented, ChatCompletion, chats.EXAMPLE, openai=True, arrow=False),
+        **documents(chats.Documented, ChatCompletion, chats.EXAMPLE, openai=True, arrow=False, events=True),
     )
     async def chat(self, request: Request) -> Response:
         """Go on with a chat, in OpenAI's form; it goes through the model's chat template."""

@@ -23,8 +23,10 @@ from services.serve.http.problems import ProblemError, documented
 from services.serve.http.reading import BodyReader
 
 NDJSON = "application/x-ndjson"
+EVENTS = "text/event-stream"
 Encoding = Literal["json", "arrow"]
 AnswerEncoding = Literal["json", "arrow", "ndjson"]
+_TEXT = {"schema": {"type": "string"}}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 # curl -d says x-www-form-urlencoded unless told otherwise, and JSON is what people then send.
 _ENCODINGS: dict[str, Encoding] = {JSON: "json", "application/x-www-form-urlencoded": "json", ARROW: "arrow"}
@@ -123,6 +125,7 @@ def documents(
     *,
     openai: bool = False,
     arrow: bool = True,
+    events: bool = False,
 ) -> dict[str, Any]:
     """What a route that gets its body from `read_body` tells the OpenAPI document.
 
@@ -132,9 +135,11 @@ def documents(
         example: of a request.
         openai: it is one of those that OpenAI's clients ask.
         arrow: it takes and gives Arrow too.
+        events: it gives a stream of events too.
     """
     binary = {ARROW: _BINARY} if arrow else {}
-    lines = {NDJSON: {"schema": {"type": "string"}}} if arrow else {}
+    lines = {NDJSON: _TEXT} if arrow else {}
+    stream = {EVENTS: _TEXT} if events else {}
     form = msgspec.json.schema(request, ref_template="#/components/schemas/{name}")
     # OpenAPI keeps definitions in one place; a schema inside a request body may only hold itself.
     definitions = form.pop("$defs", {})
@@ -142,7 +147,7 @@ def documents(
     return {
         "response_model": answer,
         "responses": {
-            200: {"content": {**binary, **lines}},
+            200: {"content": {**binary, **lines, **stream}},
             **documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504, openai=openai),
         },
         "openapi_extra": {

@@ -8,6 +8,7 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from rlad_core.client.errors import ServiceError
+from services.serve.http.bodies import EVENTS
 from services.serve.http.problems import openai_error
 
 
@@ -21,7 +22,7 @@ class EventStream(Response):
     """
 
     def __init__(self, first: bytes, others: AsyncGenerator[bytes, None], held: AsyncExitStack) -> None:
-        super().__init__(headers={"Cache-Control": "no-store"}, media_type="text/event-stream")
+        super().__init__(headers={"Cache-Control": "no-store"}, media_type=EVENTS)
         del self.headers["content-length"]
         self._first, self._others, self._held = first, others, held
 
