@@ -174,6 +174,73 @@ def test_a_lost_replica_is_told_and_nobody_waits_for_the_next_one() -> None:
     asyncio.run(body())
 
 
+class Waiting:
+    """Serve's proxy where requests wait for a replica, or one works on them, and health answers or not."""
+
+    def __init__(self) -> None:
+        self.answers = False
+        self.work = asyncio.Event()
+        self.given_up = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].endswith("/healthz"):
+            while not self.answers:  # noqa: ASYNC110 - as Serve's router looks for replicas
+                await asyncio.sleep(0.01)
+        elif scope["path"].endswith("/stream"):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+            await self.work.wait()
+            await send({"type": "http.response.body", "body": b"b", "more_body": False})
+            return
+        else:
+            try:
+                await self.work.wait()
+            except asyncio.CancelledError:
+                self.given_up += 1
+                raise
+        await JSONResponse({})(scope, receive, send)
+
+
+def test_a_request_waits_for_a_service_that_answers_for_its_health_and_for_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.serve.http.proxy._LISTEN_EVERY_S", 0.02)
+    monkeypatch.setattr("services.serve.http.proxy._SILENT_S", 0.1)
+
+    async def body() -> None:
+        serve = Waiting()
+        transport = httpx.ASGITransport(ProxyProblems(serve))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=5) as http:
+            serve.answers = True
+            asked = asyncio.create_task(http.post("/teacher/v1/score"))
+            await asyncio.sleep(0.4)
+            assert not asked.done()
+
+            serve.answers = False
+            stream = asyncio.create_task(http.get("/teacher/v1/stream"))
+            told = await asked
+            assert (told.status_code, told.headers["content-type"]) == (503, MEDIA_TYPE)
+            assert "retry-after" in told.headers
+            await asyncio.sleep(0)
+            assert serve.given_up == 1
+            assert (await http.post("/teacher/v1/score")).status_code == 503
+
+            serve.answers = True
+            async with asyncio.timeout(5):
+                while (await http.get("/teacher/v1/healthz")).status_code == 503:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            # One that has begun is let come to its end, and holds nobody up who comes meanwhile.
+            next_one = asyncio.create_task(http.post("/teacher/v1/score"))
+            await asyncio.sleep(0.1)
+            assert not stream.done()
+            assert not next_one.done()
+            serve.work.set()
+            assert (await stream).text == "ab"
+            assert (await next_one).status_code == 200
+
+    asyncio.run(body())
+
+
 def test_a_client_that_leaves_is_no_lost_replica() -> None:
     sent: list[Message] = []
 

@@ -8,7 +8,8 @@ limit. `BodyFirst` turns that around: a request goes to a replica when it has co
 The proxy listens before the first service has a route, and says 404 to everything until then. That would tell
 the callers of a teacher which has just been restarted to give up, so it becomes 503. Where a replica is lost
 in the middle of a request, the proxy says nothing at all; that becomes 503 too, and so does what comes after
-it until the service's `/healthz` answers again, instead of waiting for the new replica.
+it until the service's `/healthz` answers again, instead of waiting for the new replica. Where there is no
+replica, Serve lets a request wait for ever: one without an answer from a service that is silent gets 503 too.
 
 The proxy takes this in when ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names `middlewares` in the
 environment of the Ray nodes; `rlad serve` and the images set it.
@@ -16,6 +17,8 @@ environment of the Ray nodes; `rlad serve` and the images set it.
 
 import asyncio
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -36,6 +39,9 @@ _PROXY = "proxy"  # in metrics, of what no service sees
 _RETRY_AFTER_S = "1"
 _LOOK_EVERY_S = 0.2
 _LOOKS = 600
+_LISTEN_EVERY_S = 5.0
+_SILENT_S = 25.0
+"""Health answers within a second under any load; a machine that swaps or moves may be away for longer."""
 _OWN_ROUTES = "/-/"  # Serve's health check and list of routes
 _LIST_OF_ROUTES = "/-/routes"
 
@@ -136,6 +142,8 @@ class ProxyProblems:
         self._app = app
         # Services that lost a replica in the middle of a request and have not answered since, by route.
         self._lost: dict[str, asyncio.Task[None]] = {}
+        # Of services that somebody waits for, by route: ends when one is silent; and how many wait.
+        self._listening: dict[str, tuple[asyncio.Task[None], int]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and its answer back."""
@@ -148,7 +156,7 @@ class ProxyProblems:
             return
         held: Message | None = None
         body = b""
-        begun = left = False
+        begun = left = given_up = False
 
         async def watching() -> Message:
             nonlocal left
@@ -158,6 +166,8 @@ class ProxyProblems:
 
         async def rewriting(message: Message) -> None:
             nonlocal held, body, begun
+            if given_up:
+                return
             begun = True
             if message["type"] == "http.response.start" and _is_the_proxys(message):
                 held = message
@@ -171,10 +181,42 @@ class ProxyProblems:
                     await _problem(held, body)(scope, receive, send)
 
         # A copy: Serve's proxy takes the route out of the path in place, and the watch needs it whole.
-        await self._app({**scope}, watching, rewriting)
+        work = asyncio.ensure_future(self._app({**scope}, watching, rewriting))
+        try:
+            with self._listener(service, scope) as silent:
+                await asyncio.wait({work, silent}, return_when=asyncio.FIRST_COMPLETED)
+            given_up = not (work.done() or begun)
+            if not given_up:
+                await work
+        finally:
+            work.cancel()
         if not (begun or left):
             self._watch(service, scope)
             await _lost(scope)(scope, receive, send)
+
+    @contextmanager
+    def _listener(self, service: str, scope: Scope) -> Iterator[asyncio.Task[None]]:
+        """What ends when a service that is waited for is silent; one for all who wait."""
+        task, waiting = self._listening.get(service, (None, 0))
+        if task is None or task.done():
+            task = asyncio.create_task(self._silent(service, scope))
+        self._listening[service] = task, waiting + 1
+        try:
+            yield task
+        finally:
+            task, waiting = self._listening[service]
+            if waiting > 1:
+                self._listening[service] = task, waiting - 1
+            else:
+                del self._listening[service]
+                task.cancel()
+
+    async def _silent(self, service: str, scope: Scope) -> None:
+        with suppress(TimeoutError):
+            while True:
+                await asyncio.sleep(_LISTEN_EVERY_S)
+                async with asyncio.timeout(_SILENT_S):
+                    await self._health(service, scope)
 
     def _watch(self, service: str, scope: Scope) -> None:
         """Refuse what comes for a service until it answers again."""
@@ -184,26 +226,30 @@ class ProxyProblems:
             watch.add_done_callback(lambda _: self._lost.pop(service))
 
     async def _answers(self, service: str, scope: Scope) -> None:
+        for _ in range(_LOOKS):
+            # Serve may still send it to the lost one, and say 500 or nothing.
+            if await self._health(service, scope) in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _health(self, service: str, scope: Scope) -> int:
+        """The status that a service's health is answered with; 0: Serve says nothing."""
         path = f"{service}/healthz"
         wanted = {"path": path, "raw_path": path.encode(), "method": "GET", "query_string": b""}
         # Serve's proxy takes an id for granted.
         wanted["headers"] = [(REQUEST_ID.encode(), uuid.uuid4().hex.encode())]
-        for _ in range(_LOOKS):
-            status = 0
+        status = 0
 
-            async def note(message: Message) -> None:
-                nonlocal status
-                status = message.get("status", status)
+        async def note(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
 
-            async def stay() -> Message:
-                await asyncio.Event().wait()
-                raise AssertionError("nobody leaves")
+        async def stay() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError("nobody leaves")
 
-            await self._app({**scope, **wanted}, stay, note)
-            # Serve may still send it to the lost one, and say 500 or nothing.
-            if status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
-                return
-            await asyncio.sleep(_LOOK_EVERY_S)
+        await self._app({**scope, **wanted}, stay, note)
+        return status
 
     async def _has_routes(self, scope: Scope, receive: Receive) -> bool:
         body = b""

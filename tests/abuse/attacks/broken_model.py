@@ -53,7 +53,7 @@ def attack(target: Target, effort: Effort) -> str:
 def _vanished(place: Path) -> str:
     folder = place / "vanishing"
     shutil.copytree(resolve_model("rlad:kk-teacher"), folder)
-    with serving(place / "log", "teacher", "--model", str(folder)) as (target, _), target.client(30) as http:
+    with serving(place / "log", "teacher", "--model", str(folder)) as (target, _), target.client(60) as http:
         http.post(_PATH, json=_BODY).raise_for_status()
         shutil.move(folder, place / "away")
         http.post(_PATH, json=_BODY).raise_for_status()
