@@ -77,12 +77,15 @@ class Sampler:
         self._max_model_len = max_model_len
         self._timeout_s = timeout_s
 
-    def checked(self, prompts: pa.Table, sampling: SamplingSettings) -> list[dict[str, Any]]:
-        """Prompts as rows, see `to_prompt_rows`.
+    async def check(self, prompts: pa.Table, sampling: SamplingSettings) -> None:
+        """See that all of them can be answered.
 
         Raises:
-            InvalidRequestError: one cannot be answered, or not with these settings.
+            InvalidRequestError: one cannot, or not with these settings; names it.
         """
+        self._checked(prompts, sampling)
+
+    def _checked(self, prompts: pa.Table, sampling: SamplingSettings) -> list[dict[str, Any]]:
         check_end_tokens(sampling.stop_token_ids, self._vocab_size)
         return to_prompt_rows(
             prompts,
@@ -96,7 +99,7 @@ class Sampler:
     ) -> pa.Table:
         """Groups of responses; see `services.rollout.service.RolloutService.generate`."""
         with telemetry.phase(SERVICE, "decode"):
-            rows = self.checked(prompts, sampling)
+            rows = self._checked(prompts, sampling)
         try:
             with telemetry.phase(SERVICE, "queue") as phase:
                 await self._held.reach(min_version)

@@ -228,7 +228,6 @@ class RolloutService(OpenAIRoutes, TakesWeights):
         prompts, sampling = await asyncio.to_thread(
             read_request, body, query, self._reader, self._fingerprint, limits
         )
-        self._sampler.checked(prompts, sampling)  # before a job of theirs is taken in
         in_a_part = min(RESPONSES_PER_PART, self._args.limits.max_responses_per_request)
         return Work(
             prompts,
@@ -238,6 +237,7 @@ class RolloutService(OpenAIRoutes, TakesWeights):
                 rollouts, body, model=self._served.name, policy_version=self._held.report["version"]
             ),
             lambda rollouts, _: results_of(rollouts),
+            partial(self._sampler.check, sampling=sampling),
         )
 
     @http.get("/v1/policy")

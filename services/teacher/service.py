@@ -163,9 +163,6 @@ class TeacherService(OpenAIRoutes):
         """A request in parts of at most so many tokens."""
         wanted = await self._read(body, details, limits)
         usual, rows = self._args.limits, wanted.sequences
-        # Before a job of theirs is taken in, and before anything of an answer is sent.
-        check_details(wanted.details, self._engine, self._args.engine, usual)
-        await self._check(rows)
         prompts, responses = (
             schema.lengths(rows.column(name)) for name in ("prompt_token_ids", "response_token_ids")
         )
@@ -180,6 +177,7 @@ class TeacherService(OpenAIRoutes):
             partial(self._score, details=wanted.details),
             lambda scores: self._written(wanted, scores, body),
             lambda scores, start: results_of(wanted.part(start, scores.num_rows), scores, self._texts),
+            partial(self._check, details=wanted.details),
         )
 
     @http.get("/v1/info")
@@ -257,7 +255,7 @@ class TeacherService(OpenAIRoutes):
 
     async def _score(self, sequences: pa.Table, details: Details) -> pa.Table:
         with telemetry.phase(SERVICE, "decode"):
-            await self._check(sequences)
+            await self._check(sequences, details)
             tokens = {
                 kind: int(schema.lengths(sequences.column(column)).sum())
                 for kind, column in (("prompt", "prompt_token_ids"), ("scored", "response_token_ids"))
@@ -283,7 +281,8 @@ class TeacherService(OpenAIRoutes):
             dtype=self._args.dtype,
         )
 
-    async def _check(self, sequences: pa.Table) -> None:
+    async def _check(self, sequences: pa.Table, details: Details) -> None:
+        check_details(details, self._engine, self._args.engine, self._args.limits)
         await asyncio.to_thread(
             check_sequences,
             sequences,

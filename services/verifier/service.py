@@ -150,7 +150,6 @@ class VerifierService:
     async def _work(self, body: Body, limits: VerifierLimits) -> Work:
         """A request in parts."""
         rows = await asyncio.to_thread(read_request, body, self._pool.tasks, limits)
-        self._check(rows)  # before a job of theirs is taken in
         most = min(RESPONSES_PER_PART, self._args.limits.max_responses_per_request)
         return Work(
             rows,
@@ -158,6 +157,7 @@ class VerifierService:
             self._verify,
             lambda rewards: write_answer(rewards, body),
             lambda rewards, _: results_of(rewards),
+            self._check,
         )
 
     @http.get("/v1/info")
@@ -233,13 +233,16 @@ class VerifierService:
                 f"{waiting} responses wait here, and with these {rows} it would be more than {queue}",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        self._check(responses)
+        self._refuse_unfit(responses)
         ids = responses.column("sequence_id").to_pylist()
         columns = (responses.column(name).to_pylist() for name in ("task", "response", "gold"))
         checks = [Check(*row) for row in zip(*columns, strict=True)]
         return checks, ids
 
-    def _check(self, responses: pa.Table) -> None:
+    async def _check(self, responses: pa.Table) -> None:
+        self._refuse_unfit(responses)
+
+    def _refuse_unfit(self, responses: pa.Table) -> None:
         """See that they are RESPONSES, of tasks that are judged here."""
         try:
             schema.validate(responses, schema.RESPONSES)

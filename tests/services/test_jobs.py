@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -53,12 +54,17 @@ def reading(do: Do) -> Callable[[Body, Any], Awaitable[Work]]:
             await do(given)
             return pa.table({"number": [2 * number for number in given]})
 
+        async def check(rows: pa.Table) -> None:
+            if 13 in rows["number"].to_pylist():
+                raise InvalidRequestError("13 is not doubled")
+
         return Work(
             pa.table({"number": numbers}),
             [(start, start + 2) for start in range(0, len(numbers), 2)],
             doubled,
             lambda done: Response(orjson.dumps(done["number"].to_pylist()), media_type="application/json"),
             lambda done, _: done.to_pylist(),
+            check,
         )
 
     return read
@@ -209,6 +215,8 @@ def test_what_has_ended_expires_and_what_has_not_stays(tmp_path: Path) -> None:
     assert [job.id for job in store.all()] == [queued.id]
     assert store.get(old.id) is None
     assert store.get("../../etc") is None
+    shutil.rmtree(queued.folder)  # as another replica's store may do meanwhile
+    assert queued.bytes == 0
 
 
 @asynccontextmanager
@@ -314,6 +322,8 @@ def test_a_query_that_is_none_is_refused_with_the_job(
             assert (refused.status_code, refused.json()["errors"][0]["path"]) == (422, "query.top_k")
             taken = await client.post("/v1/jobs?top_k=2&details=hidden", content=BODY.content)
             assert taken.status_code == 202
+            unlucky = await client.post("/v1/jobs", content=b"[1, 2, 13]")
+            assert (unlucky.status_code, unlucky.json()["detail"]) == (422, "13 is not doubled")
             job = JobStore(tmp_path / "teacher").get(taken.json()["id"])
             assert job is not None
             assert details_of(job.handed.query) == Details(2, hidden="float32")

@@ -1,6 +1,7 @@
 """The routes of jobs, the same for each service."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -126,29 +127,29 @@ def _submit_with(query: type[BaseModel]) -> Callable[..., Awaitable[Response]]:
 
 async def look(job_id: str, request: Request) -> Response:
     """How a job is; to whom handed it in, and to nobody else."""
-    job = _own(job_id, request)
-    return _told(job, 200, {"Retry-After": str(_POLL_AFTER_S)} if job.ended is None else {})
+    with _own(job_id, request) as job:
+        return _told(job, 200, {"Retry-After": str(_POLL_AFTER_S)} if job.ended is None else {})
 
 
 async def cancel(job_id: str, request: Request) -> Response:
     """Stop a job, and remove its request and its answer."""
-    job = _own(job_id, request)
-    job.cancel()
-    return _told(job, 200, {})
+    with _own(job_id, request) as job:
+        job.cancel()
+        return _told(job, 200, {})
 
 
 async def fetch(job_id: str, request: Request) -> Response:
     """What the service's main route would have answered."""
-    job = _own(job_id, request)
-    status = job.status
-    if status == "cancelled":
-        raise CancelledError(f"job {job_id} was cancelled; there is no answer")
-    if status == "done":
-        file, headers = job.answer
-        kept = {name: value for name, value in headers.items() if name != "content-length"}
-        return FileResponse(file, headers=kept)
-    if (problem := job.problem) is not None:
-        return answer(ProblemDetails.model_validate(problem))
+    with _own(job_id, request) as job:
+        status = job.status
+        if status == "cancelled":
+            raise CancelledError(f"job {job_id} was cancelled; there is no answer")
+        if status == "done":
+            file, headers = job.answer
+            kept = {name: value for name, value in headers.items() if name != "content-length"}
+            return FileResponse(file, headers=kept)
+        if (problem := job.problem) is not None:
+            return answer(ProblemDetails.model_validate(problem))
     raise UnfinishedError(f"job {job_id} is {status}; ask again, or look at /v1/jobs/{job_id}")
 
 
@@ -162,12 +163,18 @@ def _caller(request: Request) -> str:
     return str(request.scope.get("caller", ""))
 
 
-def _own(job_id: str, request: Request) -> StoredJob:
+@contextmanager
+def _own(job_id: str, request: Request) -> Iterator[StoredJob]:
+    """The caller's job; one whose time is over may go while it is looked at."""
+    none = UnknownNameError(f"there is no job {job_id[:100]!r} of yours here")
     job = _here()[0].store.get(job_id)
     # Another's is not told from none.
     if job is None or job.handed.owner != _caller(request):
-        raise UnknownNameError(f"there is no job {job_id[:100]!r} of yours here")
-    return job
+        raise none
+    try:
+        yield job
+    except FileNotFoundError as error:
+        raise none from error
 
 
 def _told(job: StoredJob, status: int, headers: dict[str, str]) -> Response:

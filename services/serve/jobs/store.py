@@ -23,7 +23,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -166,8 +166,13 @@ class StoredJob:
 
     @property
     def bytes(self) -> int:
-        """That its files take."""
-        return sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
+        """That its files take; those that go meanwhile, or all of them, take none."""
+        taken = 0
+        with suppress(FileNotFoundError):
+            for file in self.folder.iterdir():
+                with suppress(FileNotFoundError):
+                    taken += file.stat().st_size
+        return taken
 
     def _has(self, name: str) -> bool:
         return (self.folder / name).exists()

@@ -20,6 +20,7 @@ class Work:
         do: rows -> what is answered for them, as the service does it for a request.
         answer: what was done for all of them -> the answer.
         results: for an answer in lines, see `services.serve.http.streams`.
+        check: rows -> what `do` would refuse of any of them is raised, and nothing done.
     """
 
     rows: pa.Table
@@ -27,6 +28,7 @@ class Work:
     do: Callable[[pa.Table], Awaitable[pa.Table]]
     answer: Callable[[pa.Table], Response]
     results: Results
+    check: Callable[[pa.Table], Awaitable[None]]
 
     async def done(self) -> AsyncIterator[tuple[int, pa.Table]]:
         """Part by part: number of its first row, and what was done for it."""

@@ -85,7 +85,8 @@ class Jobs:
             ServiceError, ProblemError: what the service's main route would refuse of it.
         """
         store = self.store
-        await self._read(body, query)  # what is wrong with it is said now
+        work = await self._read(body, query)  # what is wrong with it is said now
+        await work.check(work.rows)
         handed = Handed(owner, time.time(), body.encoding, body.answer, body.coding, dict(query))
         await asyncio.to_thread(self._refuse_if_full, store, owner, len(body.content))
         job = await asyncio.to_thread(store.add, handed, body.content)
