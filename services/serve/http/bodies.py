@@ -26,7 +26,6 @@ NDJSON = "application/x-ndjson"
 EVENTS = "text/event-stream"
 Encoding = Literal["json", "arrow"]
 AnswerEncoding = Literal["json", "arrow", "ndjson"]
-_TEXT = {"schema": {"type": "string"}}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 # curl -d says x-www-form-urlencoded unless told otherwise, and JSON is what people then send.
 _ENCODINGS: dict[str, Encoding] = {JSON: "json", "application/x-www-form-urlencoded": "json", ARROW: "arrow"}
@@ -138,8 +137,8 @@ def documents(
         events: it gives a stream of events too.
     """
     binary = {ARROW: _BINARY} if arrow else {}
-    lines = {NDJSON: _TEXT} if arrow else {}
-    stream = {EVENTS: _TEXT} if events else {}
+    lines = {NDJSON: {"schema": {"type": "string"}}} if arrow else {}
+    stream: dict[str, Any] = {EVENTS: {}} if events else {}  # what an event is OpenAPI 3.1 cannot say
     form = msgspec.json.schema(request, ref_template="#/components/schemas/{name}")
     # OpenAPI keeps definitions in one place; a schema inside a request body may only hold itself.
     definitions = form.pop("$defs", {})
