@@ -119,7 +119,7 @@ class Sampler:
     ) -> AsyncGenerator[pa.Table, None]:
         """One group, as its responses finish; see `services.rollout.service.RolloutService`."""
         with telemetry.phase(SERVICE, "decode"):
-            [row] = self.checked(prompts, sampling)
+            [row] = self._checked(prompts, sampling)
         alone = sampling.model_copy(update={"group_size": 1})
 
         async def sample(index: int) -> tuple[int, SampledResponse]:
