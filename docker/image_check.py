@@ -134,8 +134,8 @@ def build(buildah: Buildah, out: Path) -> None:
     """The target `cpu`, with the package sources that this machine has."""
     mounts = [f"--volume={place}:{place}:ro" for place in pip_places(out)]
     buildah(
-        "bud", "--isolation", "chroot", "--pull-never", "--file", "docker/Dockerfile", "--target", "cpu",
-        "--build-arg", f"BASE={BASE}", "--tag", IMAGE,
+        "bud", "--format", "docker", "--isolation", "chroot", "--pull-never",
+        "--file", "docker/Dockerfile", "--target", "cpu", "--build-arg", f"BASE={BASE}", "--tag", IMAGE,
         f"--volume={out / 'pip.conf'}:/etc/pip.conf:ro", *mounts, ".",
         shown=True,
     )  # fmt: skip
