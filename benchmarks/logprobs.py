@@ -15,6 +15,10 @@ from rich.table import Table
 from torch import Tensor
 
 from rlad_core.logprobs import token_logprobs
+from rlad_core.objectives.anchor import log_normaliser, with_rest
+
+TOP_K = 64
+"""What a teacher tells for an anchor that is normalised."""
 
 
 def whole_logits(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
@@ -47,7 +51,19 @@ def main(
             )[0]
         )
         for size, entropy in ((1024, False), (1024, True), (4096, False))
-    } | {"whole logits": lambda: whole_logits(hidden, head, targets)}
+    }
+    likely = torch.randint(vocabulary, (tokens, 1 + TOP_K), device=device)
+    teacher = torch.randn(tokens, TOP_K, device=device).log_softmax(1) - 0.01
+
+    def normalised() -> Tensor:
+        found = token_logprobs(hidden, head, likely)[0]
+        log_normaliser(with_rest(found[:, 1:].detach()), with_rest(teacher), 0.5)
+        return found[:, 0]
+
+    ways |= {
+        f"chunks of 1024, and log Z of {TOP_K} tokens": normalised,
+        "whole logits": lambda: whole_logits(hidden, head, targets),
+    }
     shown = Table("way", "ms", "TFLOP/s", "GiB", title=f"{tokens:,} tokens x {vocabulary:,} entries, {dtype}")
     for way, logprobs in ways.items():
         seconds, peak = [], 0

@@ -85,6 +85,12 @@ def test_what_teacher_and_verifier_get() -> None:
     sequences = schema.to_sequences(table)
     schema.validate(sequences, schema.SEQUENCES, tokenizer_fingerprint=MINE, vocab_size=4)
     assert sequences.column("sequence_id").to_pylist() == ["p0#0/0", "p0#0/1", "p1#0/0", "p1#0/1"]
+    ids = [[3, 1] * n for n in schema.lengths(table.column("response_token_ids"))]
+    columns = {name: table.column(name) for name in table.column_names} | {"rollout_top_token_ids": ids}
+    details = schema.build(schema.ROLLOUT_DETAILS, columns, tokenizer_fingerprint=MINE)
+    named = schema.to_named_sequences(details)
+    schema.validate(named, schema.NAMED_SEQUENCES, tokenizer_fingerprint=MINE, vocab_size=4)
+    assert named.column("named_token_ids").to_pylist() == ids
     responses = schema.to_responses(table, prompts(["p1", "p0"]))
     schema.validate(responses, schema.RESPONSES)
     assert [json.loads(g)["of"] for g in responses.column("gold").to_pylist()] == ["p0", "p0", "p1", "p1"]
@@ -103,6 +109,12 @@ def test_of_the_scores_what_experience_has_is_taken() -> None:
     details = schema.build(schema.TEACHER_DETAILS, columns | {"entropy": entropy}, tokenizer_fingerprint=MINE)
     plain = schema.join_experience(table, **inputs, teacher_scores=told)
     assert schema.join_experience(table, **inputs, teacher_scores=details).equals(plain, check_metadata=True)
+    ids = [[1, 2] * n for n in schema.lengths(told.column("teacher_logprobs"))]
+    likely = {"top_token_ids": ids, "top_logprobs": [[-0.5] * len(each) for each in ids]}
+    details = schema.build(schema.TEACHER_DETAILS, columns | likely, tokenizer_fingerprint=MINE)
+    found = schema.join_experience(table, **inputs, teacher_scores=details)
+    assert found.column("top_token_ids").to_pylist() == ids
+    assert found.column("rollout_top_token_ids").null_count == len(table)
     lacking = told.drop_columns(["teacher_logprobs"])
     with pytest.raises(
         SchemaError, match="teacher_scores, column 'teacher_logprobs': missing; the table has"

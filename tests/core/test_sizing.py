@@ -208,6 +208,12 @@ def test_the_host_holds_two_versions_and_a_step_s_experience() -> None:
     assert found["policy store"].total == 2 * 2 * shape.parameters
     assert found["object store"].total == 40 * 2048 * 3072
     assert not list(store_problems(config))
+    # An id and a log-prob of each likely token of each response token, as they come and assembled.
+    told = load(
+        Path("qwen3-0.6b-kk-trrd"), ["stages.0.objective={kind: trrd, anchor: normalised, top_k: 32}"]
+    )
+    [more] = [need for need in needs(told, GPUS["H200"]) if need.role == "object store"]
+    assert more.total == 40 * 2048 * 3072 + 2 * 8 * 32 * 2048 * told.rollout.max_response_length
     small = load(Path("qwen3-0.6b-kk-trrd"), ["cluster.object_store_gib=0.1"])
     [problem] = store_problems(small)
     assert problem.path == "cluster.object_store_gib"

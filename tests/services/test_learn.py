@@ -20,6 +20,7 @@ from test_trained_policy import _experience
 from rlad_core import recorded, schema
 from rlad_core.config import resolve_model
 from rlad_core.objectives.dr_grpo import DrGRPO
+from rlad_core.objectives.gkd import GKD
 from rlad_core.objectives.grpo import GRPO
 from rlad_core.objectives.sft import SFT
 from rlad_core.objectives.trrd import TRRD
@@ -103,6 +104,12 @@ def test_what_cannot_be_computed_is_refused(tmp_path: Path) -> None:
     ):
         recorded.read(sample).check(DrGRPO(fixed_length=32))
     recorded.read(sample).check(TRRD())
+    with pytest.raises(
+        recorded.RecordedError, match=r"trrd needs 64 top_token_ids of each token, and .* has none"
+    ):
+        recorded.read(sample).check(TRRD(anchor="normalised"))
+    with pytest.raises(recorded.RecordedError, match=r"gkd needs 8 rollout_top_token_ids .* has none"):
+        recorded.read(sample).check(GKD(top_of="policy", top_k=8))
     with pytest.raises(recorded.RecordedError, match="there is no file or folder"):
         recorded.files_of([tmp_path.parent / "nowhere"])
     (tmp_path / "odd.arrows").write_bytes(b"odd")
