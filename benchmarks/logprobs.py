@@ -44,14 +44,6 @@ def main(
     )
     hidden, head = hidden.requires_grad_(), head.requires_grad_()
     targets = torch.randint(vocabulary, (tokens,), device=device)
-    ways = {
-        f"chunks of {size}{' and entropy' if entropy else ''}": (
-            lambda size=size, entropy=entropy: token_logprobs(
-                hidden, head, targets, chunk_size=size, with_entropy=entropy
-            )[0]
-        )
-        for size, entropy in ((1024, False), (1024, True), (4096, False))
-    }
     likely = torch.randint(vocabulary, (tokens, 1 + TOP_K), device=device)
     teacher = torch.randn(tokens, TOP_K, device=device).log_softmax(1) - 0.01
 
@@ -60,7 +52,14 @@ def main(
         log_normaliser(with_rest(found[:, 1:].detach()), with_rest(teacher), 0.5)
         return found[:, 0]
 
-    ways |= {
+    ways = {
+        f"chunks of {size}{' and entropy' if entropy else ''}": (
+            lambda size=size, entropy=entropy: token_logprobs(
+                hidden, head, targets, chunk_size=size, with_entropy=entropy
+            )[0]
+        )
+        for size, entropy in ((1024, False), (1024, True), (4096, False))
+    } | {
         f"chunks of 1024, and log Z of {TOP_K} tokens": normalised,
         "whole logits": lambda: whole_logits(hidden, head, targets),
     }
