@@ -2,8 +2,10 @@
 
 python -m benchmarks.pipeline                        # all splits, latencies and bounds, at the same time
 python -m benchmarks.pipeline --split paper --steps 30 --bounds 0,1
+python -m benchmarks.pipeline --jump                 # the same at once
 
-The pool is the run's own (`services.experience.pool`), on a real clock; engines and learner are waits:
+The pool is the run's own (`services.experience.pool`); engines and learner are waits, real ones unless
+``--jump`` says otherwise:
 
 - a split says how long a batch takes to sample when it is alone, and how long the learner takes for it.
   `paper` is the paper's (438 s and 53 s of 491), `balanced` half and half; both are scaled, 1:100;
@@ -20,7 +22,7 @@ were too old to count, each response having made its tokens at an even rate.
 
 import asyncio
 import itertools
-import time
+import selectors
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -39,6 +41,32 @@ SPLITS = {"paper": (438.0, 53.0), "balanced": (245.5, 245.5)}
 """Seconds: rollouts of a batch, learner."""
 LATENCIES = ("constant", "long_tailed", "straggler")
 _GROUP, _SIGMA, _SLOWER = 8, 0.6, 10
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class _Jumping(selectors.SelectSelector):
+    """Waits by setting a clock forward."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.now += max(timeout or 0.0, 0.0)
+        return super().select(0)
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """An event loop on which waiting takes no time."""
+
+    def __init__(self) -> None:
+        self._clock = _Jumping()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        """Seconds that were waited."""
+        return self._clock.now
 
 
 @dataclass
@@ -68,9 +96,9 @@ class Engine:
 
     async def _respond(self, seconds: float) -> tuple[float, float]:
         async with self._free:
-            begun = time.perf_counter()
+            begun = _now()
             await asyncio.sleep(seconds)
-            ended = time.perf_counter()
+            ended = _now()
         self.busy_s += ended - begun
         return begun, ended
 
@@ -128,12 +156,11 @@ async def measure(
     )
     pool = GroupPool(ledger, standing, engine.begin)
     publishing: asyncio.Task[None] | None = None
-    waited = old = 0.0
-    begun = busy = 0.0
+    waited = old = begun = busy = 0.0
 
     async def publish(version: int, batch: list[int]) -> None:
         await asyncio.sleep(0.01 * (rollout_s + learner_s))
-        engine.versions.append((time.perf_counter(), version))
+        engine.versions.append((_now(), version))
         pool.published(version, batch)
 
     def collect(step: int) -> asyncio.Task[list[Sampled]]:
@@ -143,10 +170,10 @@ async def measure(
     coming = collect(0)
     for step in range(steps + warm_up):
         if step == warm_up:
-            begun, busy, waited, old = time.perf_counter(), engine.busy_s, 0.0, 0.0
-        asked = time.perf_counter()
+            begun, busy, waited, old = _now(), engine.busy_s, 0.0, 0.0
+        asked = _now()
         batch = await coming
-        waited += time.perf_counter() - asked
+        waited += _now() - asked
         if bound:
             coming = collect(step + 1)
         old += float(np.mean([engine.too_old(group, step, bound) for group in batch]))
@@ -160,7 +187,7 @@ async def measure(
         if not bound:
             await publishing
             coming = collect(step + 1)
-    whole = time.perf_counter() - begun
+    whole = _now() - begun
     coming.cancel()
     await asyncio.gather(coming, return_exceptions=True)
     pool.close()
@@ -181,12 +208,15 @@ def main(
     warm_up: Annotated[int, typer.Option(min=1, help="Steps before those that count.")] = 15,
     window: Annotated[float, typer.Option(min=0, max=1, help="overtake_window.")] = 0.3,
     scale: Annotated[float, typer.Option(min=1, help="One second here for so many.")] = 100,
+    jump: Annotated[bool, typer.Option(help="Waits take no time; nothing of this machine is in it.")] = False,
 ) -> None:
     """Measure all cases side by side, for they only wait, and print the table."""
     cases = list(
         itertools.product(split or SPLITS, latency or LATENCIES, [int(each) for each in bounds.split(",")])
     )
-    found = asyncio.run(_all(cases, groups=groups, steps=steps, warm_up=warm_up, window=window, scale=scale))
+    settings = {"groups": groups, "steps": steps, "warm_up": warm_up, "window": window, "scale": scale}
+    with asyncio.Runner(loop_factory=JumpingLoop if jump else None) as runner:
+        found = runner.run(_all(cases, **settings))
     shown = Table("split", "latency", "k", "step / longest", "learner idle", "places idle", "old")
     for (name, kind, bound), (ratio, *shares) in zip(cases, found, strict=True):
         shown.add_row(name, kind, str(bound), f"{ratio:.3f}", *(f"{share:.1%}" for share in shares))
