@@ -17,6 +17,7 @@ from services.base import telemetry
 from services.clients.teachers import PolicyFacts, SignalError
 from services.experience.collector import ExperienceCollector
 from services.experience.groups import Group
+from services.experience.work import GroupWork
 
 STUDENT = resolve_model("rlad:kk-student")
 #: Of the stream: its rewards are all equal, so that it is dropped.
@@ -77,12 +78,14 @@ def collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         await collector.read_prompts(Selection())
         policy = PolicyFacts(collector._tokenizer, 144, prompts=collector._some_prompts)
         await collector._signals.pin("teacher", teacher, config.teacher_sections["teacher"], policy)
-        monkeypatch.setattr(collector, "_worker", lambda task, objective: Sampled(teacher))
+        monkeypatch.setattr(GroupWork, "_worker", lambda self, task, objective: Sampled(teacher))
+        await collector.begin(None)
         teacher.fault = fault
         found = []
         for step in range(steps):
             found.append(await collector.next_shard(step, 0))
-            await collector.trained(step)
+            await collector.trained(step, since=0.0)
+            await collector.published(step + 1)
         return [*found, SimpleNamespace(frontier=await collector.frontier())]
 
     def collected(teacher: Injected, fault: Any = None, steps: int = 1) -> list[Any]:
