@@ -76,7 +76,12 @@ MACHINES = (
     ),
     Panel(
         "Memory that was planned",
-        [Query(f"max by (run, role) ({exported(metrics.RUN_PLANNED_MEMORY)})", "{{run}} {{role}}")],
+        [
+            Query(
+                f"max by (run, role) (last_over_time({exported(metrics.RUN_PLANNED_MEMORY)}[$__range]))",
+                "{{run}} {{role}}",
+            )
+        ],
         "bytes",
         "What `rlad plan` counts for one process of each role: on its GPU, or on the host where it has none.",
         "Processes stay near it; what libraries take for themselves, some GiB each, comes on top.",

@@ -294,7 +294,9 @@ class ExperienceCollector:
             else:
                 table, groups = accepted_sequences(kept)
             plans = self._plan(step, table, groups)
-            tracing.note(groups=[group.group_id for group in kept])
+            tracing.note(
+                groups=[group.group_id for group in kept], dropped=[group.group_id for group in dropped]
+            )
         counted = self._counted(step) if objective.trains_on_rollouts else None
         facts = StepFacts(
             numbers=checked | step_numbers(kept, dropped, counted),

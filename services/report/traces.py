@@ -106,16 +106,36 @@ def of_step(spans: Iterable[TracedSpan], step: int) -> list[TracedSpan]:
         known = ", ".join(map(str, sorted(there))) or "none"
         raise ReportError(f"there is no trace of step {step}. There are those of {known}")
     whole = there[step]
-    # Its groups may have begun while the step before was trained on.
     earlier = [each.end for each in outermost if each.span_id == whole.span_id and each is not whole]
-    others = [
+    own = [
         span
         for span in spans
         if span.trace_id == whole.trace_id
         and span not in outermost
         and span.start >= max(earlier, default=0.0)
     ]
-    return [whole, *others]
+    # A group may have been begun ahead of its step, in a trace of its own: the assembly names the step's.
+    named = {group for span in own if span.name == "assemble" for group in _groups(span)}
+    begun = {s.facts.get("group"): s for s in spans if s.name == "group" and s.start <= whole.end}
+    theirs = {begun[group].span_id for group in named if group in begun}
+    strangers = {span.span_id for span in own if span.name == "group"} - theirs
+    inside = _below(spans, theirs)
+    outside = _below(own, strangers) if named else set()
+    kept = {span.span_id for span in own if span.span_id not in outside} | inside
+    return [whole, *(span for span in spans if span.span_id in kept)]
+
+
+def _groups(assemble: TracedSpan) -> list[str]:
+    return [*assemble.facts.get("groups", ()), *assemble.facts.get("dropped", ())]
+
+
+def _below(spans: Iterable[TracedSpan], roots: set[str]) -> set[str]:
+    """Ids of the spans below these, and their own. A child begins after its parent."""
+    found = set(roots)
+    for span in spans:
+        if span.parent_id in found:
+            found.add(span.span_id)
+    return found
 
 
 def of_group(spans: list[TracedSpan], group: str) -> list[TracedSpan]:
@@ -129,8 +149,5 @@ def of_group(spans: list[TracedSpan], group: str) -> list[TracedSpan]:
         known = sorted(str(span.facts.get("group")) for span in spans if span.name == "group")
         raise ReportError(f"the step has no group {group}. It has {', '.join(known[:8])}, ...")
     others = {span.span_id for span in spans if span.name == "group" and span not in roots}
-    below: set[str] = set(others)
-    for span in spans:  # a child begins after its parent
-        if span.parent_id in below:
-            below.add(span.span_id)
+    below = _below(spans, others)
     return [span for span in spans if span.span_id not in below]

@@ -119,6 +119,22 @@ def test_a_prompt_is_followed_over_processes(tmp_path: Path) -> None:
         of_group(spans, "z")
 
 
+def test_a_group_that_was_begun_ahead_belongs_to_the_step_that_takes_it(tmp_path: Path) -> None:
+    tracing.begin(RUN, tmp_path / "traces")
+    for name in ("ahead", "later"):
+        with tracing.span("group", {"group": name}), span("rollout"):
+            pass
+    with tracing.of_step(RUN, 5), span("step", step=5, rank=0):
+        with tracing.span("group", {"group": "for-the-next"}), span("rollout"):
+            pass
+        with span("assemble"):
+            tracing.note(groups=["ahead"], dropped=[])
+    spans = of_step(read_spans(tmp_path), 5)
+    assert [each.name for each in spans] == ["step", "group", "rollout", "assemble"]
+    assert spans[1].facts["group"] == "ahead"
+    assert len(of_group(spans, "ahead")) == 4
+
+
 def test_lines_are_otlp_json(tmp_path: Path) -> None:
     tracing.begin(RUN, tmp_path / "traces")
     with pytest.raises(TimeoutError), span("verify", items=1):
