@@ -64,6 +64,8 @@ def test_an_engine_that_sleeps_is_told_so_and_needs_a_gpu() -> None:
         read("rollout.sleep=true")
     with pytest.raises(ConfigError, match=r"teacher.sleep .*Write false, or engine: torch"):
         read("teacher.sleep=true", "teacher.engine=vllm")
+    with pytest.raises(ConfigError, match=r"rollout.max_staleness \(1\): .*teacher.sleep has them asleep"):
+        read("teacher.sleep=true", "rollout.max_staleness=1")
     assert read("teacher.sleep=true").scoring_services["teacher"].sleep
 
 
