@@ -241,7 +241,7 @@ def serving(rootfs: Path, port: int) -> Iterator[str]:
                 time.sleep(0.5)
         yield url
     finally:
-        process.terminate()
+        process.kill()  # `unshare` heeds nothing else, and with it all goes that runs in its namespace
         process.wait(60)
 
 
