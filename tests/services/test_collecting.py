@@ -12,8 +12,9 @@ from teacher_faults import FAULTS, Injected
 
 from rlad_core import schema
 from rlad_core.config import load, resolve_model
+from rlad_core.metrics import SHARED
 from rlad_core.prompt_stream import Selection
-from services.base import telemetry
+from services.base import telemetry, tracing
 from services.clients.teachers import PolicyFacts, SignalError
 from services.experience.collector import ExperienceCollector
 from services.experience.groups import Group
@@ -93,6 +94,9 @@ def collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             return asyncio.run(body(teacher, fault, steps))
         finally:
             telemetry.configure_logging(None)
+            # Other tests of this process are of no run.
+            telemetry.name_run(SHARED)
+            tracing.end()
 
     return collected
 
