@@ -107,6 +107,8 @@ class ExperienceCollector:
         """Positions of the steps that were trained, and whose weights are not out."""
         self._spans = telemetry.SpanCollector()
         self._stages = StageRules(config)
+        self._undecided: int | None = None
+        """A version that is out while it is not decided whether the stage goes on."""
         self._teachers: dict[str, Teacher] = {}
         self._signals = Signals(config.seed, self._say)
         self._stop = False
@@ -249,6 +251,13 @@ class ExperienceCollector:
     async def published(self, version: int) -> None:
         """The policy after so many steps is out: the slots of these steps' groups are free."""
         before = [step for step in self._unpublished if step < version]
+        if before and self._stages.position(max(before)).stage.until is not None:
+            self._undecided = version  # the next groups' objective is not known before `end_stage`
+            return
+        self._free(version)
+
+    def _free(self, version: int) -> None:
+        before = [step for step in self._unpublished if step < version]
         self._pool.published(version, [each for step in before for each in self._unpublished.pop(step)])
 
     async def frontier(self) -> dict[str, Any]:
@@ -258,7 +267,11 @@ class ExperienceCollector:
 
     async def end_stage(self, step: int, numbers: Mapping[str, float], accuracy: float | None) -> str | None:
         """Whether the stage of a step ends with it, see `StageRules.after`."""
-        return self._stages.after(step, numbers, accuracy)
+        why = self._stages.after(step, numbers, accuracy)
+        if self._undecided is not None:
+            self._free(self._undecided)
+            self._undecided = None
+        return why
 
     async def stop(self) -> None:
         """Give out no further step; a step that is being collected is still finished."""
