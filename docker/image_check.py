@@ -16,6 +16,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -241,7 +242,9 @@ def serving(rootfs: Path, port: int) -> Iterator[str]:
                 time.sleep(0.5)
         yield url
     finally:
-        process.kill()  # `unshare` heeds nothing else, and with it all goes that runs in its namespace
+        # `unshare` heeds no SIGTERM. Its child is the first process of the namespace, with which all others go.
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
         process.wait(60)
 
 
