@@ -242,7 +242,7 @@ def serving(rootfs: Path, port: int) -> Iterator[str]:
                 time.sleep(0.5)
         yield url
     finally:
-        # `unshare` heeds no SIGTERM. Its child is the first process of the namespace, with which all others go.
+        # `unshare` heeds no SIGTERM. Its child is the namespace's first process, with which all others go.
         for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
             os.kill(int(child), signal.SIGKILL)
         process.wait(60)
