@@ -166,6 +166,15 @@ class LearnerConfig(LearnerMemory, LearnerUpdates):
     timeout_s: Free[PositiveFloat] = Field(
         default=1800.0, description="Longest wait for a batch or for the other ranks."
     )
+    max_failures: Free[NonNegativeInt] = Field(
+        default=3,
+        description="How often lost ranks, or the run's lost actors, are started again from the last "
+        "checkpoint; 0: their loss ends the run.",
+    )
+    restart_wait_s: Free[NonNegativeFloat] = Field(
+        default=5.0,
+        description="Wait before that, doubled each time, 60 s at most: what a node lost may be coming back.",
+    )
 
     @property
     def process_group(self) -> str:

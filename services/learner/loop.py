@@ -15,6 +15,7 @@ Then the step is recorded (report/journal.py), and every few steps there is a ch
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.objectives import Statistic
 from rlad_core.timeline import RecentStages, StageSpan, critical_path, stage_table
 from services.base import telemetry, tracing
+from services.base.failures import said
+from services.base.losses import is_loss, wait_s
 from services.base.telemetry import span
 from services.clients.handles import ServiceNames
 from services.experience.shards import Shard
@@ -93,7 +96,8 @@ class Learner:
             state = checkpoint.state
             self.policy.load(checkpoint.address, state.get("policy"))
         if self.rank == 0:
-            self._ask(self.journal.begin.remote(state["step"]), "the record of the run")
+            attempt = self._ask(self.journal.begin.remote(state["step"]), "the record of the run")
+            time.sleep(wait_s(self.config.learner.restart_wait_s, attempt))
             frontier = state["frontier"]
             if own is None and frontier is not None:  # a fork may have another teacher
                 frontier = {**frontier, "teachers": {}}
@@ -237,8 +241,27 @@ class Learner:
 
 
 def train_loop(settings: dict[str, Any]) -> None:
-    """What every rank runs: the whole of a run, from the policy it starts from to the exported one."""
+    """What every rank runs, and again where ranks were lost: they begin anew with the last checkpoint.
+
+    What a rank raises by itself it would raise again. That is told to the journal, and the next ranks end at
+    once: Ray Train starts them whatever the failure was.
+    """
     config = arrived(RunConfig, settings["config"], settings["code"])
+    journal = ray.get_actor(f"{config.name}-journal", namespace=NAMESPACE)
+    if ray.get(journal.given_up.remote(), timeout=config.learner.timeout_s) is not None:
+        return
+    try:
+        _train(config, settings)
+    except Exception as error:
+        if not is_loss(error):
+            rank = ray.train.get_context().get_world_rank()
+            told = journal.give_up.remote(f"learner rank {rank}: {said(error)}", traceback.format_exc())
+            ray.get(told, timeout=config.learner.timeout_s)
+        raise
+
+
+def _train(config: RunConfig, settings: dict[str, Any]) -> None:
+    """The whole of a run, from the policy it starts from to the exported one."""
     telemetry.name_run(config.name)
     telemetry.configure_logging(Path(settings["run_dir"]), level=config.telemetry.log_level)
     if config.telemetry.traces:

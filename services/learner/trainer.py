@@ -37,7 +37,7 @@ def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
         run_config=TrainRunConfig(
             name=config.name,
             storage_path=str(Path(config.output.dir).absolute()),
-            failure_config=FailureConfig(max_failures=0),
+            failure_config=FailureConfig(max_failures=learner.max_failures),
         ),
     )
 

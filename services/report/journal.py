@@ -42,16 +42,25 @@ class Journal:
     def __init__(self, run_dir: str, names: Sequence[TrackerName] = (), project: str = "rlad") -> None:
         self._dir = Path(run_dir)
         self._told: list[News] = []
+        self._events: EventFileWriter | None = None
+        self._begun = 0
+        self._given_up: tuple[str, str] | None = None
         self._trackers = trackers(names, project, self._dir.name, self._dir, self.note)
 
-    def begin(self, first_step: int) -> None:
-        """The run starts or continues with this step; nothing is recorded before.
+    def begin(self, first_step: int) -> int:
+        """The run starts or continues with this step; nothing is recorded before. Once more where the learner
+        was lost and begins anew.
 
         What was written of this step and later ones belongs to a lost attempt and goes.
+
+        Returns:
+            How often it was called.
 
         Raises:
             ValueError: a file of the record is broken elsewhere than in its last line.
         """
+        self._close_files()
+        self._begun += 1
         self._ledger = Ledger(self._dir)
         self._ledger.begin(first_step)
         for name in (METRICS, GROUPS, EVALUATIONS):
@@ -66,6 +75,20 @@ class Journal:
         self._events = EventFileWriter(str(self._dir / "tensorboard"))
         self._restart_tensorboard(first_step)
         self._told.append(("begun", first_step))
+        return self._begun
+
+    def give_up(self, said: str, whole: str) -> None:
+        """A rank failed with what a new one would fail with too; the first one counts.
+
+        Args:
+            said: for people.
+            whole: with all stacks.
+        """
+        self._given_up = self._given_up or (said, whole)
+
+    def given_up(self) -> tuple[str, str] | None:
+        """What `give_up` was told; None: nothing."""
+        return self._given_up
 
     def step(
         self,
@@ -126,15 +149,19 @@ class Journal:
 
     def close(self) -> None:
         """Write out what is buffered."""
-        if any(kind == "begun" for kind, _ in self._told):
-            self._events.close()
-            self._ledger.close()
+        self._close_files()
         for tracker in self._trackers:
             tracker.finish()
+
+    def _close_files(self) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._ledger.close()
 
     def _restart_tensorboard(self, first_step: int) -> None:
         """Have TensorBoard forget what earlier event files hold of `first_step` and later ones."""
         start = SessionLog(status=SessionLog.START)
+        assert self._events is not None
         self._events.add_event(Event(wall_time=time.time(), step=first_step, session_log=start))
         # An evaluation counts the steps before it, so one at the checkpoint itself is still valid.
         for record in _rows(self._dir / EVALUATIONS):
@@ -150,6 +177,7 @@ class Journal:
         numbers = {name: float(value) for name, value in _numbers(row) if math.isfinite(value)}
         for tracker in self._trackers:
             tracker.log(numbers, step)
+        assert self._events is not None
         values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
         self._events.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
         self._events.flush()

@@ -7,3 +7,16 @@ class RunError(Exception):
 
 class RefusedError(RunError):
     """The run does not start, and no engine was started: exit code 2."""
+
+
+class LearnerError(RunError):
+    """A rank failed with what another one would fail with too.
+
+    Args:
+        said: what it was.
+        whole: with all stacks.
+    """
+
+    def __init__(self, said: str, whole: str) -> None:
+        super().__init__(said)
+        self.whole = whole

@@ -1,16 +1,20 @@
 """A run from recipe to report: cluster, services, experience, learner, and what a person sees meanwhile."""
 
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import ray
+from ray.exceptions import RayActorError
 
 from rlad_core.config import RunConfig, place_of
 from rlad_core.prompt_stream import Selection
 from services.base.failures import said
+from services.base.losses import is_loss, wait_s
 from services.base.stopping import keep_interrupting, sigterm_interrupts
 from services.clients.handles import ServiceNames, teacher_tokens
 from services.learner.trainer import build_trainer
@@ -19,7 +23,7 @@ from services.run import folder
 from services.run.actors import RunActors, ask, ask_and_show, run_actors
 from services.run.announcement import announced
 from services.run.applications import applications, wanted_cpus
-from services.run.errors import RefusedError, RunError
+from services.run.errors import LearnerError, RefusedError, RunError
 from services.run.folder import FAILURE
 from services.run.lease import Lease
 from services.run.preparing import Fork, RunOutcome, held, prepared
@@ -113,10 +117,33 @@ def _carry_out(
 ) -> BaseException | None:
     """Services, learner, and training to the end or to an interrupt; what went wrong with it, or None."""
     watcher.say(f"starting {', '.join(_service_names(config))}")
-    with (
-        _services(config, policy_folder, watcher),
-        run_actors(config, policy_folder, run_dir, selection) as actors,
-    ):
+    learner = config.learner
+    with _services(config, policy_folder, watcher):
+        for attempt in count(1):
+            try:
+                failure = _attempt(config, policy_folder, run_dir, selection, tokens, watcher, lease)
+            except RayActorError as error:
+                failure = error
+            if failure is None or attempt > learner.max_failures or not is_loss(failure):
+                return failure
+            pause_s = wait_s(learner.restart_wait_s, attempt + 1)
+            watcher.say(f"{said(failure)}; the run goes on from its last checkpoint in {pause_s:g} s")
+            time.sleep(pause_s)
+    raise AssertionError("the loop above returns")
+
+
+def _attempt(
+    config: RunConfig,
+    policy_folder: str,
+    run_dir: Path,
+    selection: Selection,
+    tokens: dict[str, str],
+    watcher: Watcher,
+    lease: Lease,
+) -> BaseException | None:
+    """The run's actors, and training with them, which ends where one of them is lost."""
+    watcher.seen = 0  # of a new journal
+    with run_actors(config, policy_folder, run_dir, selection) as actors:
         if config.scorers:
             probes = actors.collector.probe_teachers.remote(tokens)
             asked = ", ".join(teacher.where for teacher in config.scorers.values())
@@ -218,11 +245,19 @@ def _fit(
             watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
             if lease.lost:
                 raise RunError(f"the run was taken over by {lease.lost}, and stops here")
+        except RayActorError as error:
+            # The journal is gone. The learner finds it out when it is to tell its step, and ends.
+            failures.append(error)
+            ended.wait(config.learner.timeout_s)
         except KeyboardInterrupt:
             if interrupted:
                 raise
             interrupted = True
             watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
             ray.get(actors.collector.stop.remote(), timeout=60)
+    if failures and isinstance(failures[0], RayActorError):
+        return failures[0]
     watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
+    if (given_up := ray.get(actors.journal.given_up.remote(), timeout=60)) is not None:
+        return LearnerError(*given_up)
     return failures[0] if failures else None

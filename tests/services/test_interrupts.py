@@ -49,7 +49,8 @@ def test_the_learner_ends_before_the_run_goes_on(
         return SimpleNamespace(remote=function)
 
     actors: Any = SimpleNamespace(
-        collector=SimpleNamespace(stop=call(asked_to_stop.set)), journal=SimpleNamespace(news=call(news))
+        collector=SimpleNamespace(stop=call(asked_to_stop.set)),
+        journal=SimpleNamespace(news=call(news), given_up=call(lambda: None)),
     )
     lease: Any = SimpleNamespace(lost=None)
     watcher = Watcher(Console(quiet=True), 1)

@@ -1,0 +1,118 @@
+"""What is lost is started again, and what fails by itself is not."""
+
+import asyncio
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from rlad_core.config import load, resolve_model
+from rlad_core.prompt_stream import Selection
+from services.base import telemetry
+from services.base.losses import is_loss, wait_s
+from services.experience.collector import ExperienceCollector
+from services.report.journal import Journal
+
+CLOSED = RuntimeError("[/x/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:29500")
+OWN = ValueError("the reward is no number")
+LOOKED_UP = ValueError("Failed to look up actor with name 'mine-experience'.")
+
+
+def of_task(cause: BaseException) -> RayTaskError:
+    return RayTaskError("next_shard", "Traceback ...", cause)
+
+
+@pytest.mark.parametrize(
+    ("failure", "loss"),
+    [
+        (ActorDiedError(), True),
+        (of_task(ActorDiedError()), True),
+        (of_task(OWN), False),
+        (OWN, False),
+        (LOOKED_UP, True),
+        (TimeoutError("waited 1800 s for the batch of step 3"), False),
+        (WorkerGroupError("two", {0: CLOSED, 1: ActorDiedError()}), True),
+        (WorkerGroupError("two", {0: CLOSED, 1: OWN}), False),
+    ],
+    ids=str,
+)
+def test_a_loss_is_told_from_what_a_new_process_would_do_again(failure: BaseException, loss: bool) -> None:
+    assert is_loss(failure) == loss
+
+
+def test_the_wait_doubles_up_to_a_minute() -> None:
+    assert [wait_s(5.0, attempt) for attempt in range(1, 8)] == [0, 5, 10, 20, 40, 60, 60]
+
+
+def test_the_journal_begins_again_where_the_learner_does(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path))
+    assert journal.begin(0) == 1
+    for step in range(3):
+        journal.step({"step": step, "seconds": {}}, [], [])
+    assert journal.begin(1) == 2
+    journal.step({"step": 1, "seconds": {}}, [], [])
+    journal.close()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1]
+    assert [kind for kind, _ in journal.news(0)] == ["begun", "step", "step", "step", "begun", "step"]
+
+
+def test_of_ranks_that_fail_alike_the_first_one_is_told() -> None:
+    journal = Journal.__new__(Journal)
+    journal._given_up = None
+    journal.give_up("learner rank 1: it is odd", "Traceback")
+    journal.give_up("learner rank 0: it is odd", "Traceback")
+    assert journal.given_up() == ("learner rank 1: it is odd", "Traceback")
+
+
+def test_a_learner_that_begins_again_gets_the_same_visits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[int]] = []
+
+    async def body() -> None:
+        config = load("kk-tiny-trrd", ["task.train.count=20", "task.evaluation.count=4"])
+        collector = ExperienceCollector(config, resolve_model("rlad:kk-student"), str(tmp_path))
+        await collector.read_prompts(Selection())
+
+        async def never(step: int, positions: list[int]) -> Any:
+            drawn.append(positions)
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(collector, "_work_on", never)
+        for frontier in (None, None, {"next_position": 40, "alive": [3]}):
+            await collector.begin(frontier)
+            asked = asyncio.create_task(collector.next_shard(0, 0))
+            await asyncio.sleep(0.05)
+            assert not asked.done()
+            abandoned.append(asked)
+        await collector.begin(None)
+        # Those who asked are told that nothing will come.
+        assert all(asked.cancelled() for asked in abandoned)
+
+    abandoned: list[Any] = []
+    asyncio.run(body())
+    telemetry.configure_logging(None)
+    count = len(drawn[0])
+    assert drawn == [list(range(count)), list(range(count)), [3, *range(40, 39 + count)]]
+
+
+def test_a_given_up_run_is_told_in_the_ranks_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    from services.run import run as runs
+
+    watcher = SimpleNamespace(seen=0, show=lambda news: None, say=print)
+    answers = SimpleNamespace(
+        news=SimpleNamespace(remote=lambda seen: []),
+        given_up=SimpleNamespace(remote=lambda: ("learner rank 0: it is odd", "Traceback: all of it")),
+    )
+    monkeypatch.setattr(runs, "build_trainer", lambda *_: SimpleNamespace(fit=lambda: None))
+    monkeypatch.setattr(runs.ray, "get", lambda value, timeout: value)
+    actors: Any = SimpleNamespace(journal=answers, collector=None)
+    lease: Any = SimpleNamespace(lost=None)
+    failure = runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher, lease)  # type: ignore[arg-type]
+    assert isinstance(failure, runs.LearnerError)
+    assert (str(failure), failure.whole) == ("learner rank 0: it is odd", "Traceback: all of it")
