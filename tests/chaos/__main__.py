@@ -19,11 +19,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--only", action="append", choices=TITLES, metavar="PART", help=", ".join(TITLES))
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="a new one, for the runs and their logs")
     asked = parser.parse_args(arguments)
     faults = drawn(asked.faults, asked.seed, asked.steps, asked.only or list(TITLES))
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        quiet = carry_out(Path(folder), "quiet", asked.steps)
-        fired = carry_out(Path(folder), "fired", asked.steps, faults)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
+        folder = asked.keep or Path(temporary)
+        quiet = carry_out(folder, "quiet", asked.steps)
+        fired = carry_out(folder, "fired", asked.steps, faults)
     counts = Counter((str(fault), told) for fault, told in fired.told)
     print("| fault | how often | what came of it |\n|---|---|---|")
     for (fault, told), count in sorted(counts.items()):
