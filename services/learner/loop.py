@@ -103,6 +103,7 @@ class Learner:
                 frontier = {**frontier, "teachers": {}}
             self._ask(self.collector.begin.remote(frontier, state["step"]), "the stream of prompts")
         self.first = int(state["step"])
+        self.resting.wake()
         return self.first
 
     def evaluate(self, when: str, step: int) -> None:

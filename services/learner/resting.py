@@ -55,6 +55,11 @@ class Resting:
                 sleeper = _Sleeper("demonstrator", names.demonstrator(), teacher.num_replicas)
                 self._sleepers.append(sleeper)
 
+    def wake(self) -> None:
+        """Wake those that a learner which was lost had put to sleep. A collective call, as `asleep`."""
+        if self._sleepers:
+            self._tell("wake", "wake up")
+
     @contextmanager
     def asleep(self) -> Iterator[None]:
         """They sleep within the block, and are awake after it. A collective call.
