@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,3 +117,31 @@ def test_a_given_up_run_is_told_in_the_ranks_words(monkeypatch: pytest.MonkeyPat
     failure = runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher, lease)  # type: ignore[arg-type]
     assert isinstance(failure, runs.LearnerError)
     assert (str(failure), failure.whole) == ("learner rank 0: it is odd", "Traceback: all of it")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "most", "attempts", "told"),
+    [
+        ([ActorDiedError(), of_task(ActorDiedError()), None], 3, 3, None),
+        ([ActorDiedError(), ActorDiedError()], 1, 2, ActorDiedError),
+        ([OWN], 3, 1, ValueError),
+        ([ActorDiedError()], 0, 1, ActorDiedError),
+    ],
+)
+def test_a_run_goes_on_after_losses_as_often_as_its_recipe_says(
+    outcomes: list[Any], most: int, attempts: int, told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.run import run as runs
+
+    left, waited, said = iter(outcomes), list[float](), list[str]()
+    monkeypatch.setattr(runs, "_services", lambda *_: nullcontext())
+    monkeypatch.setattr(runs, "_attempt", lambda *_: next(left))
+    monkeypatch.setattr(runs.time, "sleep", waited.append)
+    config = load("kk-tiny-trrd", [f"learner.max_failures={most}"])
+    watcher: Any = SimpleNamespace(say=said.append)
+    nothing: Any = None
+    failure = runs._carry_out(config, "", Path(), nothing, {}, watcher, nothing)
+    assert (failure is None) if told is None else isinstance(failure, told)
+    assert waited == [5.0, 10.0][: attempts - 1]
+    assert len(said) == attempts  # that it starts, and each time that it goes on
+    assert next(left, "none") == "none"
