@@ -167,7 +167,7 @@ class LearnerConfig(LearnerMemory, LearnerUpdates):
         default=1800.0, description="Longest wait for a batch or for the other ranks."
     )
     max_failures: Free[NonNegativeInt] = Field(
-        default=3,
+        default=0,
         description="How often lost ranks, or the run's lost actors, are started again from the last "
         "checkpoint; 0: their loss ends the run.",
     )

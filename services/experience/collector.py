@@ -130,13 +130,15 @@ class ExperienceCollector:
             raise ValueError(f"the prompts cannot be made: {code.fault(error)}") from error
 
     async def begin(self, frontier: dict[str, Any] | None, step: int = 0) -> None:
-        """Continue a run where `frontier` told, with this step; nothing is collected before. Once more where the
-        learner was lost and begins anew: what was in work for it is worked on again.
+        """Continue a run where `frontier` told, with this step; nothing is collected before. Once more where
+        the learner was lost and begins anew: what was in work for it is worked on again.
         """
         for task in self._collecting.values():
             task.cancel()
         await asyncio.gather(*self._collecting.values(), return_exceptions=True)
         self._collecting.clear()
+        self._unpublished.clear()
+        self._asked.clear()
         if hasattr(self, "_pool"):
             self._pool.close()
         told: dict[str, Any] = frontier or {"next_position": 0, "alive": ()}

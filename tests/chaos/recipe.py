@@ -42,7 +42,7 @@ def write(folder: Path, name: str, steps: int) -> Path:
         },
         "verifier": {"workers": 1},
         "stages": [{"steps": steps, "objective": {"kind": "trrd"}}],
-        "learner": {"lr": 1e-3, "checkpoint_every": 1, "threads": 1},
+        "learner": {"lr": 1e-3, "checkpoint_every": 1, "threads": 1, "max_failures": 3},
         "output": {"dir": str(folder / "runs")},
     }
     file = folder / f"{name}.yaml"

@@ -1,6 +1,5 @@
 """What is lost is started again, and what fails by itself is not."""
 
-import asyncio
 import json
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,11 +10,8 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from rlad_core.config import load, resolve_model
-from rlad_core.prompt_stream import Selection
-from services.base import telemetry
+from rlad_core.config import load
 from services.base.losses import is_loss, wait_s
-from services.experience.collector import ExperienceCollector
 from services.report.journal import Journal
 
 CLOSED = RuntimeError("[/x/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:29500")
@@ -68,38 +64,6 @@ def test_of_ranks_that_fail_alike_the_first_one_is_told() -> None:
     journal.give_up("learner rank 1: it is odd", "Traceback")
     journal.give_up("learner rank 0: it is odd", "Traceback")
     assert journal.given_up() == ("learner rank 1: it is odd", "Traceback")
-
-
-def test_a_learner_that_begins_again_gets_the_same_visits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[list[int]] = []
-
-    async def body() -> None:
-        config = load("kk-tiny-trrd", ["task.train.count=20", "task.evaluation.count=4"])
-        collector = ExperienceCollector(config, resolve_model("rlad:kk-student"), str(tmp_path))
-        await collector.read_prompts(Selection())
-
-        async def never(step: int, positions: list[int]) -> Any:
-            drawn.append(positions)
-            await asyncio.Event().wait()
-
-        monkeypatch.setattr(collector, "_work_on", never)
-        for frontier in (None, None, {"next_position": 40, "alive": [3]}):
-            await collector.begin(frontier)
-            asked = asyncio.create_task(collector.next_shard(0, 0))
-            await asyncio.sleep(0.05)
-            assert not asked.done()
-            abandoned.append(asked)
-        await collector.begin(None)
-        # Those who asked are told that nothing will come.
-        assert all(asked.cancelled() for asked in abandoned)
-
-    abandoned: list[Any] = []
-    asyncio.run(body())
-    telemetry.configure_logging(None)
-    count = len(drawn[0])
-    assert drawn == [list(range(count)), list(range(count)), [3, *range(40, 39 + count)]]
 
 
 def test_a_given_up_run_is_told_in_the_ranks_words(monkeypatch: pytest.MonkeyPatch) -> None:

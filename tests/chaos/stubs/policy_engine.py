@@ -27,7 +27,7 @@ class PolicyEngine:
         self._version = version
 
     async def sample(
-        self, prompt_token_ids: np.ndarray, sampling: SamplingSettings, seed: int | None
+        self, prompt_token_ids: np.ndarray, sampling: SamplingSettings, seed: int | None, top_tokens: int = 0
     ) -> list[SampledResponse]:
         await asyncio.sleep(LATENCY_S)
         key = b"|".join((self._weights, str(seed).encode(), prompt_token_ids.tobytes()))
