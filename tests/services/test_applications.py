@@ -22,9 +22,10 @@ TEACHER = {
     "dtype": "bfloat16",
     "num_replicas": 2,
     "num_cpus": 3,
-    "num_gpus": 2,
+    "num_gpus": 4,
     "node_labels": {"rlad-role": "teacher"},
     "tensor_parallel_size": 2,
+    "pipeline_parallel_size": 2,
     "threads": 5,
     "max_tokens_per_batch": 4321,
     "kv_cache_memory_gib": 1.25,
@@ -35,15 +36,17 @@ TEACHER = {
 }
 
 
+OF_THE_RUN = {"kind", "tasks", "verify", "verify_one_in", "verify_tolerance"}
+"""Settings of a teacher that no replica needs to know."""
+
+
 def recipe(*overrides: str) -> RunConfig:
     return load("kk-tiny-trrd", overrides)
 
 
 def test_every_setting_of_a_teacher_arrives() -> None:
     settings = ServeTeacher.model_validate(TEACHER)
-    assert set(TEACHER) == set(ServeTeacher.model_fields) - {"kind", "tasks"}, (
-        "a setting is new: test it here"
-    )
+    assert set(TEACHER) == set(ServeTeacher.model_fields) - OF_THE_RUN, "a setting is new: test it here"
     args = TeacherArgs.of_run(recipe(), settings, settings.timeout_s)
     told = args.model_dump() | {"timeout_s": args.limits.timeout_s}
     assert {name: told[name] for name in TEACHER} == TEACHER
@@ -95,7 +98,8 @@ def test_a_run_is_never_refused_by_its_own_teacher() -> None:
 
 def test_a_teacher_that_demonstrates_has_its_own_resources_and_no_new_versions() -> None:
     config = recipe("weights.transfer=nccl", "rollout.num_gpus=1", "learner.num_gpus=1")
-    args = demonstrator_args(config, ServeTeacher.model_validate(TEACHER))
+    on_one_node = TEACHER | {"num_gpus": 2, "pipeline_parallel_size": 1}
+    args = demonstrator_args(config, ServeTeacher.model_validate(on_one_node))
     assert (args.num_gpus, args.tensor_parallel_size, args.dtype) == (2, 2, "bfloat16")
     assert (args.policy_store, args.transfer, args.sleep) == (None, "object_store", True)
     assert RolloutArgs.of_run(config, "m").num_gpus == 1
