@@ -35,7 +35,7 @@ def of_task(cause: BaseException) -> RayTaskError:
         (WorkerGroupError("two", {0: CLOSED, 1: ActorDiedError()}), True),
         (WorkerGroupError("two", {0: CLOSED, 1: OWN}), False),
     ],
-    ids=str,
+    ids=["actor", "task on an actor", "task", "own", "looked up", "waited", "ranks lost", "a rank failed"],
 )
 def test_a_loss_is_told_from_what_a_new_process_would_do_again(failure: BaseException, loss: bool) -> None:
     assert is_loss(failure) == loss
