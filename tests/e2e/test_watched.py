@@ -27,6 +27,7 @@ NOT_IN_A_HEALTHY_RUN = {
     metrics.SERVICE_LIMITS: "nothing is refused",
     metrics.RUN_DROPPED_GROUPS: "it depends on the seed whether a group is uninformative",
     metrics.RUN_WASTED_TOKENS: "it depends on the seed whether a group is uninformative",
+    metrics.RUN_STALE_MASKED: "strictly on-policy no token is too old",
 }
 #: Stages with one span a step, and those with one for each group, open side by side.
 ALONE = ("assemble", "old_logprobs", "update", "step")
@@ -81,8 +82,11 @@ def test_variables_offer_the_run_and_what_is_its(
     assert all(offered.values()), offered
     assert offered["run"] == [name]
     if "application" in offered:
-        of_a_kind = {"rlad-teacher-scoring": ["teacher"], "rlad-rollout-vllm": ["demonstrator", "rollout"]}
-        services = of_a_kind.get(board.uid, ["demonstrator", "rollout", "teacher", "verifier"])
+        of_a_kind = {
+            "rlad-teacher-scoring": ["reference", "teacher"],
+            "rlad-rollout-vllm": ["demonstrator", "rollout"],
+        }
+        services = of_a_kind.get(board.uid, ["demonstrator", "reference", "rollout", "teacher", "verifier"])
         assert offered["application"] == [f"{name}-{service}" for service in services]
         of_another = choices(prometheus, board, View(view.start_s, view.end_s, {"run": "another"}))
         assert (of_another["application"], of_another["deployment"]) == ([], [])
