@@ -189,7 +189,9 @@ def test_the_published_client_scores(http: httpx.Client) -> None:
             np.testing.assert_allclose(
                 made.numpy(), plain.distributions([6], [8, 9]).numpy(), atol=tolerance, rtol=0
             )
-        assert set(info.details) == {"top_k", "entropy", "end_token_ids", "named_token_ids", "hidden"}
+        assert set(info.details) == {
+            "top_k", "entropy", "end_token_ids", "named_token_ids", "hidden", "plain"
+        }  # fmt: skip
         assert teacher.tokenizer().vocabulary == AutoTokenizer.from_pretrained(TEACHER).get_vocab()
 
 
