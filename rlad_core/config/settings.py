@@ -207,7 +207,7 @@ class EvaluationConfig(Section):
     samples: Fixed[PositiveInt] = Field(
         default=1, description="Responses for each prompt (k of Mean@k and Pass@k)."
     )
-    temperature: Fixed[NonNegativeFloat] = Field(default=0.6, description="0 is greedy.")
+    temperature: Fixed[NonNegativeFloat] = Field(default=0.6, le=2, description="0 is greedy.")
     top_p: Fixed[Share] = 0.95
     max_response_length: Grows[PositiveInt | None] = Field(default=None, description="null: as in rollout.")
     overlap: Fixed[Literal["drop", "refuse", "keep"]] = Field(

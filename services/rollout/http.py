@@ -56,7 +56,7 @@ class SamplingQuery(BaseModel):
 
     group_size: _Count = Field(default=None, description="With Arrow, which needs it; else in the body.")
     max_tokens: _Count = Field(default=None, description="With Arrow, which needs it; else in the body.")
-    temperature: float = Field(default=1.0, ge=0, description=_WITH_ARROW)
+    temperature: float = Field(default=1.0, ge=0, le=2, description=_WITH_ARROW)
     top_p: float = Field(default=1.0, gt=0, le=1, description=_WITH_ARROW)
     top_k: int = Field(default=0, ge=0, lt=2**31, description=_WITH_ARROW)
     seed: Annotated[int, Field(ge=0, lt=2**63)] | SkipJsonSchema[None] = Field(

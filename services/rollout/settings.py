@@ -136,7 +136,7 @@ class SamplingSettings(BaseModel):
     max_tokens: int = Field(
         gt=0, lt=2**31, description="Longest response; also cut at the engine's max_model_len."
     )
-    temperature: float = Field(default=1.0, ge=0, description="0 is greedy.")
+    temperature: float = Field(default=1.0, ge=0, le=2, description="0 is greedy; vLLM takes no more than 2.")
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0, lt=2**31, description="0 is off.")
     seed: int | None = Field(

@@ -41,7 +41,7 @@ class SamplingForm(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
     """Fields of requests that are answered by sampling."""
 
     n: Annotated[Positive, Meta(description="Choices for each prompt; by default 1.")] | None = None
-    temperature: Annotated[float, Meta(ge=0, description="0 is greedy; by default 1.")] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2, description="0 is greedy; by default 1.")] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
     max_tokens: Positive | None = None
