@@ -7,7 +7,6 @@ An overlay with a run says in `run-settings.yaml` what `rlad k8s` is asked for: 
 differs.
 """
 
-import argparse
 import contextlib
 import io
 import os
@@ -15,11 +14,10 @@ import sys
 from pathlib import Path
 
 import yaml
+from written import write_overlays
 
 from services.cli.k8s import k8s
 
-ROOT = Path(__file__).resolve().parents[1]
-OVERLAYS = ROOT / "k8s" / "overlays"
 SETTINGS, RUN = "run-settings.yaml", "run.yaml"
 
 
@@ -37,21 +35,5 @@ def run(source: Path) -> str:
     return written.getvalue()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Write the runs of the overlays.")
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 if a file is out of date")
-    check = parser.parse_args(arguments).check
-    stale = []
-    for source in sorted(OVERLAYS.glob(f"*/{SETTINGS}")):
-        target, text = source.with_name(RUN), run(source)
-        if not target.exists() or target.read_text() != text:
-            stale.append(target.relative_to(ROOT))
-            if not check:
-                target.write_text(text)
-    for file in stale:
-        print(f"{file} {'is out of date' if check else 'written'}")
-    return 1 if check and stale else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_overlays(SETTINGS, RUN, run))

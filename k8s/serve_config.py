@@ -8,16 +8,14 @@ with a RayService says in `serve-settings.yaml` which file of deploy/serve it ta
 hardware, and this program merges the two into the patch `serve.yaml`.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
+from written import ROOT, write_overlays
 
-ROOT = Path(__file__).resolve().parents[1]
 FILES = ROOT / "deploy" / "serve"
-OVERLAYS = ROOT / "k8s" / "overlays"
 SETTINGS, PATCH = "serve-settings.yaml", "serve.yaml"
 
 
@@ -65,19 +63,10 @@ def patch(settings: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Write the Serve configuration of the manifests.")
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 if a file is out of date")
-    check = parser.parse_args(arguments).check
-    stale = []
-    for source in sorted(OVERLAYS.glob(f"*/{SETTINGS}")):
-        target, text = source.with_name(PATCH), patch(yaml.safe_load(source.read_text()))
-        if not target.exists() or target.read_text() != text:
-            stale.append(target.relative_to(ROOT))
-            if not check:
-                target.write_text(text)
-    for file in stale:
-        print(f"{file} {'is out of date' if check else 'written'}")
-    return 1 if check and stale else 0
+    def text_of(source: Path) -> str:
+        return patch(yaml.safe_load(source.read_text()))
+
+    return write_overlays(SETTINGS, PATCH, text_of, arguments)
 
 
 if __name__ == "__main__":

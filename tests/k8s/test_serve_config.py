@@ -20,7 +20,9 @@ def generator() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as as_a_program:
+        as_a_program.syspath_prepend(ROOT / "k8s")
+        spec.loader.exec_module(module)
     return module
 
 
