@@ -66,6 +66,10 @@ class StandingPool:
             )
         self._step, self._wanted, self._last = step, count, last
 
+    def end_stage(self) -> None:
+        """The step that was asked for last is the last of its stage after all: nothing follows it."""
+        self._last = self._step
+
     def begin(self) -> list[int]:
         """Positions to work on from now on; they are `in_flight`."""
         untaken = len(self._begun_with)

@@ -278,6 +278,8 @@ class ExperienceCollector:
     async def end_stage(self, step: int, numbers: Mapping[str, float], accuracy: float | None) -> str | None:
         """Whether the stage of a step ends with it, see `StageRules.after`."""
         why = self._stages.after(step, numbers, accuracy)
+        if why is not None:  # groups of the next stage are asked other things; its first step begins them
+            self._pool.end_stage()
         if self._undecided is not None:
             self._free(self._undecided)
             self._undecided = None

@@ -103,6 +103,21 @@ def test_the_last_step_of_a_stage_waits_for_all_that_were_begun() -> None:
     assert (standing.take(), standing.missing) == ([0], 0)
 
 
+def test_nothing_is_begun_behind_a_stage_that_has_ended_early() -> None:
+    standing = pool(bound=0)
+    standing.ask(0, 4, last=9)
+    finish(standing, *standing.begin())
+    taken = standing.take()
+    standing.end_stage()
+    for position in taken:
+        standing._ledger.advance(position, "trained")
+    standing._ledger.release(taken)
+    standing.version = 1
+    assert standing.begin() == []
+    standing.ask(1, 4, last=9)
+    assert standing.begin() == [4, 5, 6, 7]
+
+
 def test_a_request_that_is_not_satisfied_is_not_replaced() -> None:
     standing = pool()
     standing.ask(1, 2, last=9)

@@ -13,6 +13,7 @@ from teacher_faults import FAULTS, Injected
 from rlad_core import schema
 from rlad_core.config import load, resolve_model
 from rlad_core.metrics import SHARED
+from rlad_core.objectives import Objective
 from rlad_core.prompt_stream import Selection
 from services.base import telemetry, tracing
 from services.clients.teachers import PolicyFacts, SignalError
@@ -70,16 +71,22 @@ def collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Collects a run's first steps with a teacher, which is then spoiled."""
     monkeypatch.setattr(ray, "put", lambda value: value)
 
-    async def body(teacher: Injected, fault: Any, steps: int) -> list[Any]:
+    async def body(teacher: Injected, fault: Any, steps: int, *overrides: str) -> list[Any]:
         config = load(
             "kk-tiny-trrd",
-            ["task.train.count=20", "task.evaluation.count=4", "rollout.prompts_per_step=4"],
+            ["task.train.count=20", "task.evaluation.count=4", "rollout.prompts_per_step=4", *overrides],
         )
         collector = ExperienceCollector(config, STUDENT, str(tmp_path))
         await collector.read_prompts(Selection())
         policy = PolicyFacts(collector._tokenizer, 144, prompts=collector._some_prompts)
         await collector._signals.pin("teacher", teacher, config.teacher_sections["teacher"], policy)
-        monkeypatch.setattr(GroupWork, "_worker", lambda self, task, objective: Sampled(teacher))
+        asked: list[str] = []
+
+        def worker(self: GroupWork, task: str, objective: Objective) -> Sampled:
+            asked.append(objective.kind)
+            return Sampled(teacher)
+
+        monkeypatch.setattr(GroupWork, "_worker", worker)
         await collector.begin(None)
         teacher.fault = fault
         found = []
@@ -87,11 +94,13 @@ def collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             found.append(await collector.next_shard(step, 0))
             await collector.trained(step, since=0.0)
             await collector.published(step + 1)
-        return [*found, SimpleNamespace(frontier=await collector.frontier())]
+            if any(stage.until is not None for stage in config.stages):
+                await collector.end_stage(step, found[-1].facts.numbers, None)
+        return [*found, SimpleNamespace(frontier=await collector.frontier(), asked=asked)]
 
-    def collected(teacher: Injected, fault: Any = None, steps: int = 1) -> list[Any]:
+    def collected(teacher: Injected, fault: Any = None, steps: int = 1, *overrides: str) -> list[Any]:
         try:
-            return asyncio.run(body(teacher, fault, steps))
+            return asyncio.run(body(teacher, fault, steps, *overrides))
         finally:
             telemetry.configure_logging(None)
             # Other tests of this process are of no run.
@@ -117,6 +126,14 @@ def test_a_step_has_its_visits_and_what_was_looked_at(collect: Any) -> None:
     assert (visit.teacher, visit.teacher_weights) == ("teacher", pinned["weights"])
     assert 1 <= first.facts.numbers["teacher_checked"] <= 2
     assert first.facts.numbers["teacher_check_difference"] < 1e-5
+
+
+def test_groups_after_a_stages_early_end_are_asked_what_the_next_one_wants(collect: Any) -> None:
+    stages = (
+        "stages=[{steps: 9, objective: {kind: opd}, until: {tokens: 1}}, {steps: 9, objective: {kind: trrd}}]"
+    )
+    *_, end = collect(Injected(), None, 2, stages)
+    assert end.asked == ["opd", "trrd", "trrd"]  # the last ones are begun for the step after
 
 
 @pytest.mark.parametrize("name", ["one late", "float16", "no end token", "zero weights"])
