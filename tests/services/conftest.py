@@ -12,6 +12,7 @@ from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
 from rlad_core.config import models
+from services.base import tracing
 from services.cli.service_settings import SERVICES
 
 # The test folders are no packages (pytest imports each file by itself); what they share lies beside them.
@@ -20,6 +21,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rollout_service import StartedRollouts, start_rollouts
 
 SERVE_FILES = Path(__file__).parents[2] / "deploy" / "serve"
+
+
+@pytest.fixture(autouse=True)
+def no_tracing_is_left() -> Iterator[None]:
+    """What belongs to a run traces in the test's process too, and a second one would go on into its folder."""
+    yield
+    tracing.end()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from rlad_core.config import load, resolve_model
 from rlad_core.metrics import SHARED
 from rlad_core.objectives import Objective
 from rlad_core.prompt_stream import Selection
-from services.base import telemetry, tracing
+from services.base import telemetry
 from services.clients.teachers import PolicyFacts, SignalError
 from services.experience.collector import ExperienceCollector
 from services.experience.groups import Group
@@ -105,7 +105,6 @@ def collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             telemetry.configure_logging(None)
             # Other tests of this process are of no run.
             telemetry.name_run(SHARED)
-            tracing.end()
 
     return collected
 

@@ -40,10 +40,9 @@ with tracing.carried(table, "traced") as table, telemetry.request("teacher", "ha
 
 
 @pytest.fixture(autouse=True)
-def _no_tracing_is_left() -> Iterator[None]:
+def _named_run() -> Iterator[None]:
     telemetry.name_run(RUN)
     yield
-    tracing.end()
     telemetry.name_run("shared")
 
 
