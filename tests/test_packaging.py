@@ -53,7 +53,9 @@ def test_constraints_are_versions_that_fit_the_requirements() -> None:
 
 
 def test_constraints_are_the_versions_these_tests_run_with() -> None:
-    installed = {canonicalize_name(each.name): each.version for each in importlib.metadata.distributions()}
+    # Of two of a name the first is imported: setuptools puts those that it carries with it behind all others.
+    found = reversed(list(importlib.metadata.distributions()))
+    installed = {canonicalize_name(each.name): each.version for each in found}
     differing = {
         name: f"{version} in constraints.txt, {installed[name]} here"
         for name, version in constraints().items()
