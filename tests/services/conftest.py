@@ -25,7 +25,7 @@ SERVE_FILES = Path(__file__).parents[2] / "deploy" / "serve"
 
 @pytest.fixture(autouse=True)
 def no_tracing_is_left() -> Iterator[None]:
-    """What belongs to a run traces in the test's process too, and a second one would go on into its folder."""
+    """What belongs to a run traces in the test's process too; a second one would go on into its folder."""
     yield
     tracing.end()
 
