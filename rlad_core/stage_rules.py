@@ -13,6 +13,7 @@ from typing import Any
 
 from rlad_core.config import RunConfig
 from rlad_core.config.run import StagePosition
+from rlad_core.objectives import Objective
 
 DISAGREEMENT = "teacher_disagreement"
 """The share of tokens where teacher and verifier disagree in sign, by its name in metrics.jsonl."""
@@ -54,6 +55,17 @@ class StageRules:
     def position(self, step: int) -> StagePosition:
         """Where a step lies, see `RunConfig.position`."""
         return self._config.position(step, self.early_ends)
+
+    def objective(self, step: int) -> Objective:
+        """That of the stage of a step."""
+        return self.position(step).stage.objective
+
+    def last(self, step: int) -> int:
+        """The last step of a step's stage, as far as is known."""
+        place, last = self.position(step), step
+        while last + 1 < self._config.total_steps and self.position(last + 1).index == place.index:
+            last += 1
+        return last
 
     def after(self, step: int, numbers: Mapping[str, float], accuracy: float | None) -> str | None:
         """Note what came of a step, and whether its stage ends with it.

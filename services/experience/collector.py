@@ -1,4 +1,4 @@
-"""From prompts to experience: one table per learner step, in shards of equal cost.
+"""From prompts to experience: the stream, the pool of groups, and the steps that are given out.
 
     pool.py -- begins --> rollout -------+--> teacher --+--> finished --> join, advantages --> shards
       ^  standing_pool    rollout/       |    teacher/  |    groups       groups.py            assembly.py
@@ -11,70 +11,50 @@
 
 Who waits for whom:
 
-- `_collect` (one task per step) waits for its groups (`GroupPool.take`); the services unblock each, within
-  their time limits.
+- `StepBatches.collect` (one task per step) waits for its groups (`GroupPool.take`); the services unblock
+  each, within their time limits.
 - a group's scoring and judging wait for its sampling alone: other groups are still being generated meanwhile.
-- `next_shard` waits for `_collect` of its step; the first rank to ask starts it, the others share it.
+- `next_shard` waits for the batch of its step; the first rank to ask starts it, the others share it.
 - strictly on-policy nothing is generated for the next step before `published`. With a staleness above zero
   the pool goes on meanwhile, and the next step is collected as soon as this one is handed out.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 
-from rlad_core import schema
-from rlad_core.advantage import group_relative_advantages
-from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.config import RemoteTeacher, RunConfig, ServeTeacher, resolve_model
 from rlad_core.config.run import REFERENCE
 from rlad_core.language_model.end_tokens import end_tokens
-from rlad_core.objectives import Objective
-from rlad_core.overlong import is_cut_off
 from rlad_core.prompt_stream import PromptStream, Selection
 from rlad_core.proxies import through
-from rlad_core.recorded import labelled
 from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
 from rlad_core.slots import Frontier, SlotLedger
 from rlad_core.stage_rules import StageRules
-from rlad_core.staleness import young_tokens
 from rlad_core.standing_pool import StandingPool
 from rlad_core.timeline import StageSpan
 from services.base import telemetry, tracing
 from services.base.loading import loading
-from services.base.telemetry import span
 from services.base.tokenizer import load_tokenizer
 from services.clients.handles import reach_teacher
 from services.clients.teachers import Compared, MismatchError, PolicyFacts, Teacher, compare_model
+from services.experience.batches import Batch, StepBatches
 from services.experience.ends import EndTokens
-from services.experience.groups import Group, accepted_sequences, join_groups, stale_tokens, step_numbers
+from services.experience.groups import Group
 from services.experience.pool import GroupPool
-from services.experience.shards import Shard, StepFacts
+from services.experience.shards import Shard
 from services.experience.signals import Signals
-from services.experience.visits import solved, visits_of
 from services.experience.work import GroupWork
 from services.serve.cluster import NAMESPACE
 
 _PROBED_PROMPTS = 4
-
-
-@dataclass
-class _Batch:
-    """A step that was collected and not yet trained on."""
-
-    positions: list[int]
-    dropped: list[int]
-    shards: list[Shard]
-    taken: set[int] = field(default_factory=set)
-    """Ranks that have theirs."""
 
 
 class ExperienceCollector:
@@ -101,7 +81,8 @@ class ExperienceCollector:
         self._some_prompts: tuple[str, ...] = ()
         self._ledger: SlotLedger
         self._pool: GroupPool[Group]
-        self._collecting: dict[int, asyncio.Task[_Batch]] = {}
+        self._batches: StepBatches
+        self._collecting: dict[int, asyncio.Task[Batch]] = {}
         self._asked: set[int] = set()
         self._unpublished: dict[int, list[int]] = {}
         """Positions of the steps that were trained, and whose weights are not out."""
@@ -153,8 +134,18 @@ class ExperienceCollector:
             window=self._config.window,
             version=step,
         )
-        work = GroupWork(self._config, self._stream, self._ends, self._teachers, self._objective)
+        work = GroupWork(self._config, self._stream, self._ends, self._teachers, self._stages.objective)
         self._pool = GroupPool(self._ledger, standing, work)
+        self._batches = StepBatches(
+            self._config,
+            self._stream,
+            self._ends,
+            self._signals,
+            self._stages,
+            self._ledger,
+            self._pool,
+            self._pair_cost,
+        )
 
     async def probe_teachers(self, tokens: Mapping[str, str]) -> None:
         """Reach every teacher and compare it with the policy, see `Teacher.probe`.
@@ -225,21 +216,11 @@ class ExperienceCollector:
         config = self._config
         if self._stop or not config.rollout.max_staleness or step >= config.total_steps:
             return False
-        return self._objective(step).responses_of != "task"
+        return self._stages.objective(step).responses_of != "task"
 
-    def _objective(self, step: int) -> Objective:
-        return self._stages.position(step).stage.objective
-
-    def _last(self, step: int) -> int:
-        """The last step of a step's stage, as far as is known."""
-        place, last = self._stages.position(step), step
-        while last + 1 < self._config.total_steps and self._stages.position(last + 1).index == place.index:
-            last += 1
-        return last
-
-    def _collected(self, step: int) -> "asyncio.Task[_Batch]":
+    def _collected(self, step: int) -> "asyncio.Task[Batch]":
         if step not in self._collecting:
-            self._collecting[step] = asyncio.create_task(self._collect(step))
+            self._collecting[step] = asyncio.create_task(self._batches.collect(step))
         return self._collecting[step]
 
     async def trained(self, step: int, since: float) -> list[StageSpan]:
@@ -288,127 +269,3 @@ class ExperienceCollector:
     async def stop(self) -> None:
         """Give out no further step; a step that is being collected is still finished."""
         self._stop = True
-
-    async def _collect(self, step: int) -> _Batch:
-        with tracing.of_step(self._config.name, step):
-            return await self._collect_groups(step)
-
-    async def _collect_groups(self, step: int) -> _Batch:
-        objective, last = self._objective(step), self._last(step)
-        count = self._config.rollout.prompts_per_step
-        if objective.responses_of == "task":
-            return self._worked_solutions(step, self._ledger.draw(count))
-        kept: list[Group] = []
-        dropped: list[Group] = []
-        for _ in range(1 + self._config.rollout.refill_rounds):
-            useless: list[Group] = []
-            for group in await self._pool.take(step, count - len(kept), last):
-                (kept if self._teaches(group, objective) else useless).append(group)
-            self._pool.drop([group.position for group in useless])
-            dropped += useless
-            if len(kept) == count:
-                break
-        telemetry.waiting("assemble", -sum(len(group.rollouts) for group in (*kept, *dropped)))
-        checked = await self._check(step, kept) if objective.trains_on_rollouts else {}
-        with span("assemble", items=sum(len(group.rollouts) for group in kept)):
-            if objective.trains_on_rollouts:
-                prompts = self._stream.prompts([g.position for g in kept])
-                table, groups = join_groups(
-                    kept, self._stream.table(prompts), scale_advantages=objective.scales_advantage
-                )
-            else:
-                table, groups = accepted_sequences(kept)
-            plans = self._plan(step, table, groups)
-            tracing.note(
-                groups=[group.group_id for group in kept], dropped=[group.group_id for group in dropped]
-            )
-        counted = self._counted(step) if objective.trains_on_rollouts else None
-        facts = StepFacts(
-            numbers=checked | step_numbers(kept, dropped, counted),
-            trained_groups=[group.group_id for group in kept],
-            dropped_groups=[group.group_id for group in dropped],
-            visits=visits_of(
-                kept,
-                dropped,
-                self._stream,
-                self._teacher_of(objective),
-                "policy" if objective.trains_on_rollouts else "teacher",
-            ),
-            stale_masked=stale_tokens(kept, counted) if counted is not None else {},
-        )
-        positions = [group.position for group in kept]
-        return self._hand_out(step, positions, [group.position for group in dropped], table, plans, facts)
-
-    async def _check(self, step: int, kept: Sequence[Group]) -> dict[str, float]:
-        """Whether the teachers' scores may be trained on, see `Signals.check`."""
-        objective = self._objective(step)
-        teacher_of = self._teacher_of(objective)
-        prompts = self._stream.prompts([group.position for group in kept])
-        return await self._signals.check(
-            step,
-            [(teacher_of(prompt.task), group) for prompt, group in zip(prompts, kept, strict=True)],
-            REFERENCE if objective.needs_reference else None,
-            lambda place: self._ends.asked_of(place, objective),
-        )
-
-    def _teacher_of(self, objective: Objective) -> Callable[[str], str | None]:
-        """Where in the recipe the teacher is that scores a task's responses; None: nobody does."""
-        return self._config.teacher_of if objective.scores_with_teacher else lambda task: None
-
-    def _worked_solutions(self, step: int, positions: list[int]) -> _Batch:
-        """A batch of the task's own demonstrations; no service is asked."""
-        with span("assemble", items=len(positions)):
-            prompts = self._stream.prompts(positions)
-            ids = [self._stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]
-            table = self._stream.demonstrations(prompts, ids)
-            plans = self._plan(step, table, ids)
-            for position in positions:
-                self._ledger.advance(position, "taken")
-        visits = solved(positions, ids, prompts, self._stream.epoch_prompts)
-        return self._hand_out(step, positions, [], table, plans, StepFacts(trained_groups=ids, visits=visits))
-
-    def _plan(self, step: int, table: pa.Table, groups: Sequence[str]) -> list[ShardPlan]:
-        masks = self._config.rollout.truncated == "mask" and "finish_reason" in table.column_names
-        return plan_shards(
-            table,
-            groups=groups,
-            mini_batches=self._config.learner.updates_per_batch,
-            ranks=self._config.learner.workers,
-            token_weights=self._objective(step).token_weights,
-            pair_cost=self._pair_cost,
-            counted=~is_cut_off(table) if masks else None,
-            counted_versions=self._counted(step),
-        )
-
-    def _counted(self, step: int) -> range:
-        """Policy versions whose tokens count in a step."""
-        return range(max(step - self._config.rollout.max_staleness, 0), step + 1)
-
-    def _hand_out(
-        self,
-        step: int,
-        positions: list[int],
-        dropped: list[int],
-        table: pa.Table,
-        plans: list[ShardPlan],
-        facts: StepFacts,
-    ) -> _Batch:
-        facts.numbers["trained_tokens"] = int(young_tokens(table, self._counted(step)).sum())
-        telemetry.waiting("update", len(table))
-        ends = self._ends.outcome
-        keeps = self._config.telemetry.keep_experience == "all"
-        whole = ray.put(labelled(table, ends, self._counted(step))) if keeps else None
-        shards = []
-        for plan in plans:
-            rows = ray.put(schema.take_rows(table, plan.rows).combine_chunks())
-            shards.append(Shard(step, rows, plan, facts, ends, dict(self._stages.early_ends), whole))
-        return _Batch(positions, dropped, shards)
-
-    def _teaches(self, group: Group, objective: Objective) -> bool:
-        """Whether there is something to learn from the group under this objective."""
-        if not objective.trains_on_rollouts:
-            return bool(group.rewards.column("correct").to_numpy().any())
-        if not (objective.uses_group_advantage and self._config.rollout.drop_uninformative):
-            return True
-        rewards = group.rewards.column("reward").to_numpy()
-        return bool(group_relative_advantages(rewards, [group.group_id] * len(rewards)).informative.any())

@@ -1,0 +1,202 @@
+"""A step's batch: its groups from the pool, looked at, joined, and cut into shards of equal cost."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import ray
+
+from rlad_core import schema
+from rlad_core.advantage import group_relative_advantages
+from rlad_core.assembly import ShardPlan, plan_shards
+from rlad_core.config import RunConfig
+from rlad_core.config.run import REFERENCE
+from rlad_core.objectives import Objective
+from rlad_core.overlong import is_cut_off
+from rlad_core.prompt_stream import PromptStream
+from rlad_core.recorded import labelled
+from rlad_core.slots import SlotLedger
+from rlad_core.stage_rules import StageRules
+from rlad_core.staleness import young_tokens
+from services.base import telemetry, tracing
+from services.base.telemetry import span
+from services.experience.ends import EndTokens
+from services.experience.groups import Group, accepted_sequences, join_groups, stale_tokens, step_numbers
+from services.experience.pool import GroupPool
+from services.experience.shards import Shard, StepFacts
+from services.experience.signals import Signals
+from services.experience.visits import solved, visits_of
+
+
+@dataclass
+class Batch:
+    """A step that was collected and not yet trained on."""
+
+    positions: list[int]
+    dropped: list[int]
+    shards: list[Shard]
+    taken: set[int] = field(default_factory=set)
+    """Ranks that have theirs."""
+
+
+class StepBatches:
+    """Of one run.
+
+    Args:
+        stream: its prompts.
+        ends: its end tokens.
+        signals: looks at the teachers' scores.
+        stages: which objective a step has.
+        ledger: states of the groups.
+        pool: that works on them.
+        pair_cost: see `rlad_core.assembly.plan_shards`.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        stream: PromptStream,
+        ends: EndTokens,
+        signals: Signals,
+        stages: StageRules,
+        ledger: SlotLedger,
+        pool: GroupPool[Group],
+        pair_cost: float,
+    ) -> None:
+        self._config = config
+        self._stream = stream
+        self._ends = ends
+        self._signals = signals
+        self._stages = stages
+        self._ledger = ledger
+        self._pool = pool
+        self._pair_cost = pair_cost
+
+    async def collect(self, step: int) -> Batch:
+        """Take the groups of a step from the pool and put its batch together.
+
+        Raises:
+            SignalError: a teacher's scores are not what they should be; or what a service raised.
+        """
+        with tracing.of_step(self._config.name, step):
+            return await self._collect_groups(step)
+
+    async def _collect_groups(self, step: int) -> Batch:
+        objective, last = self._stages.objective(step), self._stages.last(step)
+        count = self._config.rollout.prompts_per_step
+        if objective.responses_of == "task":
+            return self._worked_solutions(step, self._ledger.draw(count))
+        kept: list[Group] = []
+        dropped: list[Group] = []
+        for _ in range(1 + self._config.rollout.refill_rounds):
+            useless: list[Group] = []
+            for group in await self._pool.take(step, count - len(kept), last):
+                (kept if self._teaches(group, objective) else useless).append(group)
+            self._pool.drop([group.position for group in useless])
+            dropped += useless
+            if len(kept) == count:
+                break
+        telemetry.waiting("assemble", -sum(len(group.rollouts) for group in (*kept, *dropped)))
+        checked = await self._check(step, kept) if objective.trains_on_rollouts else {}
+        with span("assemble", items=sum(len(group.rollouts) for group in kept)):
+            if objective.trains_on_rollouts:
+                prompts = self._stream.prompts([g.position for g in kept])
+                table, groups = join_groups(
+                    kept, self._stream.table(prompts), scale_advantages=objective.scales_advantage
+                )
+            else:
+                table, groups = accepted_sequences(kept)
+            plans = self._plan(step, table, groups)
+            tracing.note(
+                groups=[group.group_id for group in kept], dropped=[group.group_id for group in dropped]
+            )
+        counted = self._counted(step) if objective.trains_on_rollouts else None
+        facts = StepFacts(
+            numbers=checked | step_numbers(kept, dropped, counted),
+            trained_groups=[group.group_id for group in kept],
+            dropped_groups=[group.group_id for group in dropped],
+            visits=visits_of(
+                kept,
+                dropped,
+                self._stream,
+                self._teacher_of(objective),
+                "policy" if objective.trains_on_rollouts else "teacher",
+            ),
+            stale_masked=stale_tokens(kept, counted) if counted is not None else {},
+        )
+        positions = [group.position for group in kept]
+        return self._hand_out(step, positions, [group.position for group in dropped], table, plans, facts)
+
+    async def _check(self, step: int, kept: Sequence[Group]) -> dict[str, float]:
+        """Whether the teachers' scores may be trained on, see `Signals.check`."""
+        objective = self._stages.objective(step)
+        teacher_of = self._teacher_of(objective)
+        prompts = self._stream.prompts([group.position for group in kept])
+        return await self._signals.check(
+            step,
+            [(teacher_of(prompt.task), group) for prompt, group in zip(prompts, kept, strict=True)],
+            REFERENCE if objective.needs_reference else None,
+            lambda place: self._ends.asked_of(place, objective),
+        )
+
+    def _teacher_of(self, objective: Objective) -> Callable[[str], str | None]:
+        """Where in the recipe the teacher is that scores a task's responses; None: nobody does."""
+        return self._config.teacher_of if objective.scores_with_teacher else lambda task: None
+
+    def _worked_solutions(self, step: int, positions: list[int]) -> Batch:
+        """A batch of the task's own demonstrations; no service is asked."""
+        with span("assemble", items=len(positions)):
+            prompts = self._stream.prompts(positions)
+            ids = [self._stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]
+            table = self._stream.demonstrations(prompts, ids)
+            plans = self._plan(step, table, ids)
+            for position in positions:
+                self._ledger.advance(position, "taken")
+        visits = solved(positions, ids, prompts, self._stream.epoch_prompts)
+        return self._hand_out(step, positions, [], table, plans, StepFacts(trained_groups=ids, visits=visits))
+
+    def _plan(self, step: int, table: pa.Table, groups: Sequence[str]) -> list[ShardPlan]:
+        masks = self._config.rollout.truncated == "mask" and "finish_reason" in table.column_names
+        return plan_shards(
+            table,
+            groups=groups,
+            mini_batches=self._config.learner.updates_per_batch,
+            ranks=self._config.learner.workers,
+            token_weights=self._stages.objective(step).token_weights,
+            pair_cost=self._pair_cost,
+            counted=~is_cut_off(table) if masks else None,
+            counted_versions=self._counted(step),
+        )
+
+    def _counted(self, step: int) -> range:
+        """Policy versions whose tokens count in a step."""
+        return range(max(step - self._config.rollout.max_staleness, 0), step + 1)
+
+    def _hand_out(
+        self,
+        step: int,
+        positions: list[int],
+        dropped: list[int],
+        table: pa.Table,
+        plans: list[ShardPlan],
+        facts: StepFacts,
+    ) -> Batch:
+        facts.numbers["trained_tokens"] = int(young_tokens(table, self._counted(step)).sum())
+        telemetry.waiting("update", len(table))
+        ends = self._ends.outcome
+        keeps = self._config.telemetry.keep_experience == "all"
+        whole = ray.put(labelled(table, ends, self._counted(step))) if keeps else None
+        shards = []
+        for plan in plans:
+            rows = ray.put(schema.take_rows(table, plan.rows).combine_chunks())
+            shards.append(Shard(step, rows, plan, facts, ends, dict(self._stages.early_ends), whole))
+        return Batch(positions, dropped, shards)
+
+    def _teaches(self, group: Group, objective: Objective) -> bool:
+        """Whether there is something to learn from the group under this objective."""
+        if not objective.trains_on_rollouts:
+            return bool(group.rewards.column("correct").to_numpy().any())
+        if not (objective.uses_group_advantage and self._config.rollout.drop_uninformative):
+            return True
+        rewards = group.rewards.column("reward").to_numpy()
+        return bool(group_relative_advantages(rewards, [group.group_id] * len(rewards)).informative.any())
