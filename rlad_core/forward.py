@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
@@ -72,7 +74,7 @@ class ResponseLogprobs(nn.Module):
             use_cache=False,
             cu_seqlens=batch.cu_seqlens,
             longest=batch.max_length,
-            laid_out=LaidOut(batch.cu_seqlens),
+            laid_out=LaidOut(batch),
         ).last_hidden_state[0]
         return self.head.logprobs(
             hidden[batch.response_index],
@@ -127,7 +129,7 @@ def _packed_attention(
     refuse_other_attention(module, softcap, s_aux)
     if sliding_window is not None and sliding_window >= longest:
         sliding_window = None
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not laid_out.shares_prompts:
         from torch.nn.attention.varlen import varlen_attn
 
         stream = varlen_attn(
@@ -152,19 +154,28 @@ def _packed_attention(
 
 
 class LaidOut:
-    """Bounds of sequences as `Blocks`, made when the first layer asks for them.
+    """Sequences of a batch as `Blocks`, made when the first layer asks for them."""
 
-    Args:
-        cu_seqlens: int32 [S + 1].
-    """
+    def __init__(self, batch: PackedBatch) -> None:
+        self._batch = batch
 
-    def __init__(self, cu_seqlens: Tensor) -> None:
-        self._cu_seqlens = cu_seqlens
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether some sequence's tokens do not lie side by side."""
+        return self._batch.shared is not None
 
     @cached_property
     def blocks(self) -> Blocks:
-        """On the device of the bounds."""
-        return Blocks.of_bounds(self._cu_seqlens.tolist()).to(self._cu_seqlens.device)
+        """On the device of the batch."""
+        bounds, device = self._batch.cu_seqlens.tolist(), self._batch.cu_seqlens.device
+        if self._batch.shared is None:
+            return Blocks.of_bounds(bounds).to(device)
+        # A shared prompt's own queries are computed again for each response behind it, and one is taken.
+        rows = [
+            np.concatenate([np.arange(*prompt), np.arange(*own)])
+            for prompt, own in zip(self._batch.shared.tolist(), pairwise(bounds), strict=True)
+        ]
+        return Blocks.of(rows, bounds[-1]).to(device)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # rectangles differ from batch to batch, in number and in size

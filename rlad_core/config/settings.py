@@ -148,7 +148,8 @@ class LearnerConfig(LearnerMemory, LearnerUpdates):
         default=1.0, description="Largest norm of the gradient; null for none."
     )
     tokens_per_micro_batch: Free[PositiveInt] = Field(
-        default=16384, description="Tokens of one forward and backward pass."
+        default=16384,
+        description="Tokens of one forward and backward pass; on CPUs a shared prompt counts once.",
     )
     compile: Free[Literal["auto", "on", "off"]] = Field(
         default="auto",

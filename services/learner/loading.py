@@ -125,7 +125,7 @@ def make_ready(module: ResponseLogprobs, dtype: torch.dtype, device: torch.devic
     module.eval()
     with torch.no_grad():
         compare_with_plain(
-            lambda: module(pack(pairs).to(device))[0],
+            lambda: module(pack(pairs, share_prompts=device.type == "cpu").to(device))[0],
             lambda: module.plain(pairs),
             dtype,
             module.model,

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -60,6 +61,8 @@ class TrainedPolicy:
         self._world = dist.get_world_size()
         self._pair_cost = pair_cost_of(model_folder)
         self._with_entropy = True
+        # A kernel for a stream of sequences, which GPUs have, wants each sequence's tokens side by side.
+        self._share_prompts = device.type == "cpu"
         adaptive = config.learner.adaptive_entropy
         self.entropy = None if adaptive is None else adaptive.control
         torch.manual_seed(config.seed)
@@ -156,7 +159,9 @@ class TrainedPolicy:
         for number, members in enumerate(batches):
             last = number == len(batches) - 1
             synchronise(self._fsdp, last=last, local=self._local, copies=self._copies)
-            packed = (rows.pack(members) if members.size else filler()).to(self._device)
+            packed = (rows.pack(members, share_prompts=self._share_prompts) if members.size else filler()).to(
+                self._device
+            )
             logprobs, entropy = self.module(packed, with_entropy=self._with_entropy)
             if not members.size:
                 (logprobs.sum() * 0.0).backward()
@@ -207,12 +212,15 @@ class TrainedPolicy:
 
     def _micro_batches(self, rows: TrainingRows, members: Indices) -> list[Indices]:
         """As many on every rank, of like cost: FSDP gathers parameters in each pass, and all take part."""
-        lengths, budget = rows.lengths[members], self._config.learner.tokens_per_micro_batch
-        mine = micro_batches(lengths, budget)
+        budget = self._config.learner.tokens_per_micro_batch
+        units = rows.together(members, budget, share_prompts=self._share_prompts)
+        tokens = np.array([rows.stream_tokens(unit) for unit in units], dtype=np.int64)
+        mine = micro_batches(tokens, budget)
         if self._world > 1:  # one rank waits for no other, and goes through the fewest
             count = self._agree_on_largest(len(mine))
-            mine = spread(mine, lengths, costs(lengths, self._pair_cost), budget, count)
-        return [members[batch] for batch in mine]
+            pairs = [costs(rows.lengths[unit], self._pair_cost) - rows.lengths[unit] for unit in units]
+            mine = spread(mine, tokens, tokens + [each.sum() for each in pairs], budget, count)
+        return [np.sort(np.concatenate([members[:0], *(units[unit] for unit in batch)])) for batch in mine]
 
     @torch.no_grad()
     def _keep_old(self, rows: TrainingRows, wanted: Indices, objective: Objective, stage_step: int) -> None:
@@ -220,7 +228,9 @@ class TrainedPolicy:
         objective makes of them once for all updates.
         """
         for members in self._micro_batches(rows, wanted):
-            packed = (rows.pack(members) if members.size else filler()).to(self._device)
+            packed = (rows.pack(members, share_prompts=self._share_prompts) if members.size else filler()).to(
+                self._device
+            )
             logprobs, _ = self.module(packed)
             if members.size:
                 batch = rows.token_batch(members, packed, logprobs, None) if rows.has_top else None

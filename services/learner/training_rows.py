@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rlad_core.assembly import ShardPlan
-from rlad_core.batching import PackedBatch, pack
+from rlad_core.batching import PackedBatch, pack, together
 from rlad_core.objectives import TokenBatch
 from rlad_core.schema import LEARNER_VALUES, flatten
 from rlad_core.staleness import VERSIONS
@@ -103,11 +103,32 @@ class TrainingRows:
         """Whether there are likely tokens, the teacher's or the policy's, whose log-probs are wanted."""
         return self._top is not None
 
-    def pack(self, rows: Indices) -> PackedBatch:
+    def together(self, rows: Indices, token_budget: int, *, share_prompts: bool) -> list[Indices]:
+        """Which of these rows are packed together, whatever else is: with prompts that they share, or each
+        alone. See `rlad_core.batching.together`.
+        """
+        if not share_prompts:
+            return [*rows[:, None]]
+        seen: dict[bytes, int] = {}
+        bounds = self._prompt_bounds
+        prompts = [
+            seen.setdefault(self._prompts[bounds[row] : bounds[row + 1]].tobytes(), row)
+            for row in rows.tolist()
+        ]
+        own = self.response_lengths[rows]
+        units = together(prompts, self.lengths[rows] - own, own, token_budget)
+        return [rows[unit] for unit in units]
+
+    def stream_tokens(self, rows: Indices) -> int:
+        """Tokens of the stream that rows of one prompt are packed to."""
+        own = self.response_lengths[rows]
+        return int(self.lengths[rows[0]] - own[0] + own.sum())
+
+    def pack(self, rows: Indices, *, share_prompts: bool = False) -> PackedBatch:
         """These rows as one stream. Likely tokens are asked for too, and where end tokens are one outcome,
         all of them: with the former in the place of every response token, else at the ends.
         """
-        packed = self._pack(rows)
+        packed = self._pack(rows, share_prompts)
         if self._top is not None:
             ids = self._of_tokens(self._values[self._top], rows).long()
             if self._unites_end_tokens:
@@ -149,7 +170,7 @@ class TrainingRows:
         sums = alternatives.view(-1, together).logsumexp(dim=1)
         return _Told(own, torch.zeros_like(own).index_put((places,), sums), None)
 
-    def _pack(self, rows: Indices) -> PackedBatch:
+    def _pack(self, rows: Indices, share_prompts: bool) -> PackedBatch:
         return pack(
             [
                 (
@@ -157,7 +178,8 @@ class TrainingRows:
                     self._responses[self._response_bounds[row] : self._response_bounds[row + 1]],
                 )
                 for row in rows
-            ]
+            ],
+            share_prompts=share_prompts,
         )
 
     def _of_tokens(self, values: npt.NDArray[np.generic], rows: Indices) -> Tensor:

@@ -1,12 +1,14 @@
 """Batching: nothing lost, nothing doubled, budgets kept, loads even, indexes of a packed stream right."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlad_core.batching import balanced_shards, costs, filler, micro_batches, pack, spread
+from rlad_core.batching import balanced_shards, costs, filler, micro_batches, pack, spread, together
 
 many_lengths = st.lists(st.integers(1, 500), min_size=0, max_size=80)
 
@@ -110,6 +112,31 @@ class TestMicroBatches:
             spread(micro_batches([6, 6], 10), [6, 6], [6, 6], 10, 1)
 
 
+class TestTogether:
+    def test_by_hand(self) -> None:
+        # Two prompts of 4 tokens; with a budget of 10, six tokens of responses fit behind one.
+        units = together([0, 1, 0, 0, 1], [4, 4, 4, 4, 4], [3, 2, 3, 1, 4], 10)
+        assert [unit.tolist() for unit in units] == [[0, 2], [3], [1, 4]]
+
+    def test_a_sequence_over_the_budget_is_alone(self) -> None:
+        assert [unit.tolist() for unit in together([0, 0], [4, 4], [9, 1], 10)] == [[0], [1]]
+
+    @given(
+        st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=20),
+        st.integers(12, 40),
+    )
+    def test_all_are_in_one_and_none_needs_another(self, rows: list[tuple[int, int]], budget: int) -> None:
+        prompts, own = map(list, zip(*rows, strict=True))
+        units = together(prompts, [3] * len(rows), own, budget)
+        assert sorted(np.concatenate(units).tolist()) == list(range(len(rows)))
+        for unit, following in pairwise(units):
+            size = 3 + sum(own[row] for row in unit)
+            assert size <= budget
+            assert len({prompts[row] for row in unit}) == 1
+            if prompts[unit[0]] == prompts[following[0]]:
+                assert size + own[following[0]] > budget
+
+
 ids = st.lists(st.integers(0, 99), min_size=1, max_size=7)
 
 
@@ -143,6 +170,42 @@ class TestPack:
             assert batch.is_last[batch.sequence_index == index].tolist() == [False] * (len(response) - 1) + [
                 True
             ]
+
+    def test_shared_prompts_by_hand(self) -> None:
+        batch = pack([([7, 8], [1, 2, 3]), ([9], [4]), ([7, 8], [5, 6])], share_prompts=True)
+        assert batch.input_ids.tolist() == [7, 8, 1, 2, 3, 9, 4, 5, 6]
+        assert batch.position_ids.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
+        assert batch.cu_seqlens.tolist() == [0, 5, 7, 9]
+        assert batch.shared is not None
+        own, other, later = batch.shared.tolist()
+        assert later == [0, 2]
+        assert own[0] == own[1]
+        assert other[0] == other[1]
+        # The prompt's last token, at 1, predicts the first of either response.
+        assert batch.response_index.tolist() == [1, 2, 3, 5, 1, 7]
+        assert batch.response_ids.tolist() == [1, 2, 3, 4, 5, 6]
+        assert batch.max_length == 5
+
+    @given(st.lists(st.tuples(st.sampled_from([[1], [1, 2], [3, 4, 5]]), ids), min_size=1, max_size=10))
+    @settings(max_examples=60, deadline=None)
+    def test_shared_or_not_the_sequences_are_the_same(
+        self, sequences: list[tuple[list[int], list[int]]]
+    ) -> None:
+        batch, plain = pack(sequences, share_prompts=True), pack(sequences)
+        for name in ("response_ids", "sequence_index", "is_last"):
+            assert torch.equal(getattr(batch, name), getattr(plain, name))
+        for packed in (batch, plain):
+            bounds = packed.cu_seqlens.tolist()
+            shared = [[0, 0]] * len(sequences) if packed.shared is None else packed.shared.tolist()
+            for index, (prompt, response) in enumerate(sequences):
+                rows = [*range(*shared[index]), *range(*bounds[index : index + 2])]
+                assert packed.input_ids[rows].tolist() == prompt + response
+                assert packed.position_ids[rows].tolist() == list(range(len(prompt) + len(response)))
+                mine = packed.response_index[packed.sequence_index == index].tolist()
+                assert mine == rows[len(prompt) - 1 : -1]
+        assert batch.max_length == plain.max_length
+        different = {tuple(prompt) for prompt, _ in sequences}
+        assert len(batch.input_ids) == sum(map(len, different)) + len(batch.response_ids)
 
     def test_refusals_and_the_filler(self) -> None:
         with pytest.raises(ValueError, match=r"filler\(\)"):

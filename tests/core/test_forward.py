@@ -82,6 +82,32 @@ def test_gradients_equal_those_of_a_plain_forward(folder: Path) -> None:
         )
 
 
+def test_shared_prompts_change_neither_values_nor_gradients(folder: Path) -> None:
+    rng = np.random.default_rng(5)
+    prompts = [rng.integers(3, 320, size).tolist() for size in (40, 1, 7)]
+    pairs = [
+        (prompts[which], rng.integers(3, 320, size).tolist())
+        for which, size in [(0, 25), (1, 3), (0, 1), (2, 60), (0, 30), (1, 12), (0, 25)]
+    ]
+    packed, plain = packed_model(folder), plain_model(folder)
+    batch = pack(pairs, share_prompts=True)
+    assert len(batch.input_ids) == 48 + sum(len(response) for _, response in pairs)
+    logprobs, entropy = packed(batch, with_entropy=True)
+    wanted, wanted_entropy = reference(plain, pairs)
+    torch.testing.assert_close(logprobs, wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(entropy, wanted_entropy, atol=1e-5, rtol=0)
+    weights = torch.linspace(-1, 1, len(wanted))
+    (logprobs @ weights + 0.1 * entropy.sum()).backward()
+    (wanted @ weights + 0.1 * wanted_entropy.sum()).backward()
+    theirs = dict(plain.named_parameters())
+    for name, parameter in packed.model.named_parameters():
+        scale = float(theirs[name].grad.abs().max())
+        assert scale > 0, name
+        torch.testing.assert_close(
+            parameter.grad, theirs[name].grad, atol=1e-5 * scale, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
 def test_a_sequence_sees_nothing_of_its_neighbours(folder: Path) -> None:
     pairs, others = sequences(2), sequences(3)
     model = packed_model(folder)
