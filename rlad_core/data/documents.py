@@ -11,6 +11,11 @@ from typing import Any
 from rlad_core.data.faults import Choose, DataError, Fault, Found, Row
 from rlad_core.data.text import BROKEN, decoded, fault_of, said
 
+_HOLDS_ROWS = frozenset(
+    ("data", "rows", "examples", "instances", "items", "records", "questions", "problems", "train", "test")
+)
+"""Keys that an array of rows stands below where there is more beside it."""
+
 
 def json_rows(path: Path, encoding: str | None) -> Iterator[Found]:
     """One object a line, or all in one array; what the file begins with says which, not its ending.
@@ -23,8 +28,11 @@ def json_rows(path: Path, encoding: str | None) -> Iterator[Found]:
             first = _first_line(text)
         except BROKEN as error:
             raise DataError(f"{path}, line 1: {said(error)}") from error
-    start = first.lstrip()
-    if start.startswith("[") or (start.startswith("{") and _fails(first)):
+        start = first.lstrip()
+        document = start.startswith("[") or (
+            start.startswith("{") and (_fails(first) or (_wraps(first) and _is_last(text)))
+        )
+    if document:
         yield from _document(path, encoding)
     else:
         yield from _lines(path, encoding)
@@ -109,12 +117,36 @@ def _document(path: Path, encoding: str | None) -> Iterator[Found]:
 
 
 def _rows_in(document: Any) -> list[Any]:
-    """The rows of an array, also of one that stands below a single key (``{"data": [...]}``)."""
-    if isinstance(document, dict):
-        inside = list(document.values())
-        rows = inside[0] if len(inside) == 1 and isinstance(inside[0], list) else [document]
-        return rows if all(isinstance(row, dict) for row in rows) else [document]
-    return document if isinstance(document, list) else [document]
+    """The rows of an array, also of one below a key, with texts and numbers at most beside it.
+
+    ``{"version": "1.0", "data": [...]}`` has rows; the messages of a chat are none.
+    """
+    if isinstance(document, list):
+        return document
+    inside = [value for value in document.values() if isinstance(value, list | dict)]
+    if len(inside) != 1 or not isinstance(inside[0], list) or not inside[0]:
+        return [document]
+    beside = len(document) > 1 and next(key for key, value in document.items() if value is inside[0])
+    rows = inside[0]
+    if beside and beside.lower() not in _HOLDS_ROWS:
+        return [document]
+    return rows if all(isinstance(row, dict) and "role" not in row for row in rows) else [document]
+
+
+def _is_last(text: Iterator[str]) -> bool:
+    try:
+        return not _first_line(text)
+    except BROKEN:  # the lines are read once more, and this is said with its line
+        return False
+
+
+def _wraps(line: str) -> bool:
+    """Whether a file's line, if it is the only one, is a document with rows and no row."""
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and _rows_in(document) != [document]
 
 
 def _object(where: str, text: str) -> Found:

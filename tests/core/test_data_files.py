@@ -99,6 +99,9 @@ def test_compressed_files(tmp_path: Path, ending: str, packed: Callable[[bytes],
         ("lines.json", LINES),
         ("array.jsonl", json.dumps(ROWS, indent=2)),
         ("below.json", json.dumps({"data": ROWS}, indent=1)),
+        ("one-line.json", json.dumps({"data": ROWS})),
+        ("beside.json", json.dumps({"version": "1.0", "data": ROWS, "count": 3})),
+        ("beside-indented.json", json.dumps({"version": "1.0", "data": ROWS}, indent=2)),
         ("lines.ndjson", LINES.replace("\n", "\r\n\r\n")),
     ],
 )
@@ -107,9 +110,23 @@ def test_json_in_every_arrangement(tmp_path: Path, name: str, text: str) -> None
     assert values(tmp_path / name) == ROWS
 
 
-def test_one_object_is_one_row(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps(ROWS[0], indent=2))
-    assert values(tmp_path / "a.json") == ROWS[:1]
+CHAT = [{"role": "user", "content": "What is it?"}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ROWS[0],
+        {"prompt": CHAT},
+        {"prompt": CHAT, "gold": "5"},
+        {"question": "What is it?", "tests": [{"input": 1}]},
+        {"train": ROWS, "test": ROWS},
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_object_is_one_row(tmp_path: Path, row: dict[str, Any], indent: int | None) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(row, indent=indent))
+    assert values(tmp_path / "a.json") == [row]
 
 
 def test_tables(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_answers_of_rows(row: dict[str, Any], layout: Format, answer: str, solut
         (chat(float("nan")), "chat", "no finite number"),
         (chat(float("inf")), "chat", "no finite number"),
         (chat("NaN"), "chat", "is NaN, which answers nothing"),
+        (chat("-inf"), "chat", "is -inf, which answers nothing"),
         (chat("4", "smile \ud83d"), "chat", "a lone surrogate"),
         (chat("\ud83d"), "chat", "a lone surrogate"),
         (chat("1", " "), "chat", "the last message of the prompt is empty"),

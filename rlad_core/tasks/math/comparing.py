@@ -105,13 +105,13 @@ class Comparison:
         yield quantities.same_quantities(gold, answer, same)
 
     def _same_numbers(self, gold: Number, answer: Number) -> bool:
-        if gold.value == answer.value or (
-            gold.percent is not answer.percent and gold.figure == answer.figure
-        ):
+        # 50 may be meant as 50%, but a gold answer below 1 is a proportion already: 0.5 is not 0.5%.
+        sign_apart = gold.percent or (answer.percent and abs(gold.value) >= 1)
+        as_figures = gold.percent is not answer.percent and sign_apart
+        if gold.value == answer.value or (as_figures and gold.figure == answer.figure):
             return True
         return self.tolerance.allows(gold, answer.value) or (
-            gold.percent is not answer.percent
-            and self.tolerance.allows(Number(gold.figure, False, gold.decimal), answer.figure)
+            as_figures and self.tolerance.allows(Number(gold.figure, False, gold.decimal), answer.figure)
         )
 
     def _same_algebra(self, gold: str, answer: str, wanted: Number | None, given: Number | None) -> bool:

@@ -6,7 +6,7 @@ a reply with <think> ... </think>            only what follows the last </think>
 \boxed{...}, \fbox{...}, \boxed(...)         an answer; braces inside it may nest as deep as they like
 \boxed 5                                     an answer if it begins with a digit; up to a blank or brace
 \boxed{}, \boxed{\text{final answer}}        not read: the reply repeats what it was asked to do
-"not \boxed{5}", "\boxed{5} is wrong"        not read: that is no answer
+"not \boxed{5}", "\boxed{5} is wrong"        not read: that is no answer, see `denials`
 a box inside a box                           belongs to the outer one
 a box that is never closed                   no answer; if it is the last box, the reply offers none
 a sentence with the last box that breaks     no answer: it was cut off. "\boxed{5} and so we should" ends so,
@@ -19,7 +19,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from rlad_core.tasks.math.stated import DENIED, NoAnswer, in_block, stated
+from rlad_core.tasks.math.denials import is_denied
+from rlad_core.tasks.math.stated import NoAnswer, in_block, stated
 
 __all__ = ["Box", "Boxes", "NoAnswer", "Offered", "find_boxes", "offered", "without_boxes"]
 
@@ -37,14 +38,6 @@ _PLACEHOLDER = re.compile(
     r"|(?:\\text\w*\s*\{)?\s*(?:(?:your|the|my|final|insert|put|numerical|correct)\s+)*"
     r"(?:final\s+)?(?:answers?|result|solution|value|number)(?:\s+here)?\s*[.:]?\s*\}?",
     re.IGNORECASE | re.DOTALL,
-)
-_NEAR = 60
-"""Characters before and after a box that are looked at."""
-_NOT_AFTER = re.compile(
-    r"[\s$*)}\]\\.,]*\?[\s$*]*(?:no|nope|wrong|never|impossible|not (?:quite|really|so))\b"
-    r"|[\s$*)}\]\\.,]*\s(?:is|was|would be|seems|looks|are)\s+(?:also\s+|clearly\s+|obviously\s+)?"
-    r"(?:wrong|incorrect|false|impossible|invalid|not\s+(?:the|a|an|correct|right|possible|valid|our|what|it)\b)",
-    re.IGNORECASE,
 )
 _LIST_GAP = re.compile(
     r"(?:[\s$,;&]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{\s*,?\s*(?:and|or)?\s*\}|\\\\"
@@ -124,7 +117,7 @@ def offered(response: str) -> Offered:
     if boxes.last_is_open:
         raise NoAnswer("the last box is not closed")
     filled = [box for box in boxes.places if not _PLACEHOLDER.fullmatch(box.content.strip())]
-    meant = [box for box in filled if not _is_denied(text, box)]
+    meant = [box for box in filled if not is_denied(text, box.start, box.end)]
     if meant:
         if meant[-1] is filled[-1] and block is None and _is_cut_off(text[meant[-1].end :]):
             raise NoAnswer("the reply breaks off in the sentence of its last box")
@@ -201,11 +194,6 @@ def _answer_block(reply: str) -> str | None:
         elif begin >= 0:
             block, begin = reply[begin : found.start()], -1
     return block if block is not None and block.strip() else None
-
-
-def _is_denied(text: str, box: Box) -> bool:
-    before = text[max(0, box.start - _NEAR) : box.start]
-    return bool(DENIED.search(before) or _NOT_AFTER.match(text[box.end : box.end + _NEAR]))
 
 
 def _is_cut_off(behind: str) -> bool:

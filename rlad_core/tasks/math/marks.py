@@ -25,10 +25,10 @@ def same_marks(gold: str, answer: str, wanted: Number | None, given: Number | No
         if here and there:
             bases = [number(each["base"]) for each in (here, there)]
             return here["digits"].lower() == there["digits"].lower() and bases[0] == bases[1]
-        if here or there:
-            digits = (here or there)["digits"]  # type: ignore[index]
-            other = answer if here else gold
-            return digits.lower() == other.lower() if re.fullmatch("[0-9A-Fa-f]+", other) else None
+        if here:
+            return here["digits"].lower() == answer.lower() if re.fullmatch("[0-9A-Fa-f]+", answer) else None
+        if there and re.fullmatch("[0-9A-Fa-f]+", gold):  # 12_3 is no 12
+            return number(there["base"]) == Number(Fraction(10)) and there["digits"].lower() == gold.lower()
     if ":" not in gold and ":" not in answer:
         return None
     gold, answer = (_TO.sub(":", text) for text in (gold, answer))

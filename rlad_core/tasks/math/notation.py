@@ -36,7 +36,8 @@ _END = re.compile(r"(?:[\s.;:?،。]|(?<!\\),|(?<!\\)\\\\|\\[,;: ]|\\(?![^\s]))+
 _ENDS_WITH_DOTS = re.compile(r"\d(?:\.{3}|…|\\l?dots)\s*$")
 _BEGINNING = re.compile(
     r"(?:\s|=|~|\\(?:approx|simeq|sim|cong|therefore|implies|Rightarrow)(?![A-Za-z])|:"
-    r"|\\text\{\s*(?:about|approximately|approx\.?|roughly|around|nearly|answer|the answer is|final answer)"
+    r"|\\text\{\s*(?:about|approximately|approx\.?|roughly|around|nearly"
+    r"|(?:the )?answer(?: is)?|final answer)"
     r"\s*:?\s*\}"
     r"|(?:about|approximately|approx\.|roughly|(?:the )?(?:final )?answer(?: is|:))(?![A-Za-z]))+",
     re.IGNORECASE,

@@ -95,7 +95,7 @@ def _same_lists(here: list[str], there: list[str], gold: str, answer: str, same:
         if parts is not None and len(parts.items) == len(here) and _is_list(parts):
             return _same_items(tuple(here), parts.items, parts.ordered, same)
         given = number(answer)
-        with_comma = re.fullmatch(r"-?(?:0,\d+|\d+,(?:\d{2}|\d{4,}))", gold)
+        with_comma = re.fullmatch(r"-?\d+,(?:\d{2}|\d{4,})", gold)
         return bool(given and with_comma and (comma := european(gold)) and comma.value == given.value)
     if len(here) != len(there):
         return False

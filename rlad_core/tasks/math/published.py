@@ -40,7 +40,7 @@ COLUMNS: dict[Format, tuple[Sequence[str], Sequence[str]]] = {
 _CALCULATION = re.compile(r"<<[^<>]*>>")
 _NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)?(\.\d*)?")
 # What programs write where they have no value.
-_NO_ANSWER = ("nan", "-nan", "null", "<na>")
+_NO_ANSWER = ("nan", "-nan", "null", "<na>", "inf", "+inf", "-inf")
 
 
 @dataclass(frozen=True)

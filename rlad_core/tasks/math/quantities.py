@@ -57,7 +57,7 @@ def quantity(text: str) -> tuple[str, Unit | None]:
     """A plain text without the unit at its end or before it, and the unit; None: none, or it says nothing."""
     if money := _MONEY.fullmatch(text):
         inner, behind = quantity(plain(money["sign"] + money["value"]))
-        return inner, behind or unit(money["unit"].replace("\\", ""))
+        return inner, behind or unit(_IN_TEXT.sub(r"\1", money["unit"]).replace("\\", ""))
     if (compound := _compound(text)) is not None:
         return compound
     in_words = _IN_TEXT.sub(r"\1", text)

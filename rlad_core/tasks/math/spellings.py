@@ -8,6 +8,8 @@ sin x, \sin^2(x), \log_e 2, 2pi         \sin x, (\sin(x))^{2}, \ln 2, 2\pi
 ]0,1], [0,1[                            (0,1], [0,1)
 x \ne 0, \mathbb{R} - \{0\}             \mathbb{R}\setminus\{0\}
 \begin{aligned} x &= 5 \end{aligned}    x = 5
+negative 5, \frac{\text{m}}{\text{s}}     -5, \text{m/s}
+\text{(A), (C)}, \text{x = 7}           (A), (C) and x = 7
 """
 
 from __future__ import annotations
@@ -37,6 +39,19 @@ _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], st
         ),
         ("pi", r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi"),
         (r"\sqrt[", r"(\\sqrt\[[^\[\]]*\])\s*([0-9A-Za-z])", r"\1{\2}"),
+        ("i", r"^(?:(?:minus|negative)\s+|\\text\{\s*(?:minus|negative)\s*\}\s*)(?=[\d\\])", "-"),
+        (r"^{", r"\\text\{([A-Za-z /.]*[A-Za-z])\^\{(-?[1-4])\}\}", r"\\text{\1^\2}"),
+        (
+            r"\frac{\text",
+            r"\\frac\{\\text\{([A-Za-z ]+)\}\}\{\\text\{([A-Za-z ]+(?:\^[1-4])?)\}(\^\{?[1-4]\}?)?\}",
+            r"\\text{\1/\2}\3",
+        ),
+        (r"\text", r"^\\text\{\s*([A-Za-z])\s*=\s*(-?[\d./]+)\s*\}$", r"\1 = \2"),
+        (
+            r"\text",
+            r"^\\text\{\s*(\(?[A-J]\)?(?:(?:\s*,\s*|\s+)(?:and\s+)?\(?[A-J]\)?)+)\s*\}$",
+            r"\1",
+        ),
         (r"\hat", r"\\hat\s*\{?\s*\\?([ijk])(?:math)?(?![A-Za-z])\s*\}?", r" \1 "),
         (r"\vec", r"\\vec\s*\{?\s*\\?([ijk])(?:math)?(?![A-Za-z])\s*\}?", r" \1 "),
         ("^", r"(?<=\d)\s*\^\s*(?:o(?![A-Za-z])|\{\s*o\s*\})", r"^\\circ"),

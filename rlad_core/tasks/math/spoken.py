@@ -20,13 +20,17 @@ _PARTS = {
 }
 _WORD = re.compile(r"[A-Za-z]+")
 _FIRST = re.compile(rf"(?:a |an )?(?:{'|'.join((*_SMALL, 'half', 'hundred'))})\b", re.IGNORECASE)
+_MINUS = re.compile(r"\s*(?:minus|negative)\s+", re.IGNORECASE)
 _LENGTH = 80
 
 
 def spoken(text: str) -> Fraction | None:
     """The number that a text without commands is, in words; None: it is none."""
-    value, rest = leading(text)
-    return value if not rest else None
+    sign = _MINUS.match(text)
+    value, rest = leading(text[sign.end() :] if sign else text)
+    if value is None or rest:
+        return None
+    return -value if sign else value
 
 
 def leading(text: str) -> tuple[Fraction | None, str]:

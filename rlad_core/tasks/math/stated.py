@@ -10,14 +10,7 @@ from __future__ import annotations
 
 import re
 
-DENIED = re.compile(
-    r"(?:(?<![A-Za-z])(?:not|never|isn't|isn’t|cannot be|can't be|rather than|instead of|wasn't|aren't"
-    r"|wrong to (?:say|claim|answer|write)|doubt (?:that )?(?:it|the answer) is|neither)"
-    r"|\\(?:neq?|not=?))"
-    r"(?:\s+(?:equal(?: to)?|simply|just|be|the answer))?[\s$*:{(\\]*(?:\\[(\[])?\s*$",
-    re.IGNORECASE,
-)
-"""How a text ends behind which an answer is denied."""
+from rlad_core.tasks.math.denials import DENIED
 
 _LINE_LENGTH = 200
 _TEXT_LENGTH = 400
