@@ -56,7 +56,7 @@ def problems_of(error: ValidationError, root: type[BaseModel], prefix: str = "")
         elif kind == "section_refused":
             problems += problems_of(context["error"], context["section"], here)
         elif not _is_echo(detail, details):
-            found = _problem(detail, root)
+            found = _problem(detail, root, prefix)
             problems.append(replace(found, path=prefix + found.path))
     return problems
 
@@ -78,12 +78,12 @@ def _is_echo(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
     )
 
 
-def _problem(detail: ErrorDetails, root: type[BaseModel]) -> Problem:
+def _problem(detail: ErrorDetails, root: type[BaseModel], prefix: str) -> Problem:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     steps, section = _locate(root, detail["loc"])
     path = ".".join(map(str, steps)) or "the recipe"
     if kind == "extra_forbidden":
-        return Problem(path, value, _unknown_key(str(steps[-1]), section, root))
+        return Problem(path, value, _unknown_key(str(steps[-1]), section, root, prefix))
     if kind == "missing":
         _, around = _locate(root, detail["loc"][:-1])
         about = _description(around, steps[-1])
@@ -150,12 +150,12 @@ def _description(section: type[BaseModel], step: str | int) -> str | None:
     return field.description if field is not None else None
 
 
-def _unknown_key(key: str, section: type[BaseModel], root: type[BaseModel]) -> str:
+def _unknown_key(key: str, section: type[BaseModel], root: type[BaseModel], prefix: str) -> str:
     known = sorted(section.model_fields)
     guess = _guess(key, known)
     if guess != ".":
         return f"no such key{guess}"
-    elsewhere = dict.fromkeys(path for path in _all_paths(root) if path.rpartition(".")[2] == key)
+    elsewhere = dict.fromkeys(prefix + path for path in _all_paths(root) if path.rpartition(".")[2] == key)
     there = f" There is {' and '.join(elsewhere)}." if elsewhere else ""
     return f"no such key.{there} Known here: {', '.join(known)}"
 

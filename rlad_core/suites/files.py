@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from rlad_core.data.paths import ENDINGS, ending
 from rlad_core.tasks.suite import Suite
 
-ENDINGS = (".parquet", ".jsonl")
+_ON_THE_HUB = (".parquet", ".jsonl")
+"""Of data; other files of a data set describe it."""
 
 
 def find(suite: Suite, data: Path) -> list[Path]:
     """The suite's files, sorted; none where there is none.
 
-    Looked at, in this order: a file with the suite's name in `data` or in a folder there
-    (``aime24.parquet``); a folder with its name, which is where `Suite.command` puts it; folders called like
-    the data set, with its owner (``HuggingFaceH4/aime_2024``) or without; the hub's own cache
-    (``datasets--HuggingFaceH4--aime_2024``); and what else the suite's files are called.
+    Looked at, in this order: a file with the suite's name in `data` or in a folder there, whatever ending of
+    data files it has (``aime24.parquet``); a folder with its name, which is where `Suite.command` puts it;
+    folders called like the data set, with its owner (``HuggingFaceH4/aime_2024``) or without; the hub's own
+    cache (``datasets--HuggingFaceH4--aime_2024``); and what else the suite's files are called.
     """
     for pattern in (f"{suite.name}.*", f"*/{suite.name}.*"):
-        if found := _data_files(data, pattern):
+        if found := _data_files(data, pattern, ENDINGS):
             return found
     for folder in _folders(suite, data):
         for pattern in suite.files:
@@ -43,12 +45,12 @@ def _folders(suite: Suite, data: Path) -> Iterator[Path]:
             yield from reversed(by_time)
 
 
-def _data_files(folder: Path, pattern: str) -> list[Path]:
+def _data_files(folder: Path, pattern: str, endings: tuple[str, ...] = _ON_THE_HUB) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(
         path
         for path in folder.glob(pattern)
         # `hf download --local-dir` keeps its own notes in .cache.
-        if path.suffix in ENDINGS and path.is_file() and ".cache" not in path.relative_to(folder).parts
+        if ending(path) in endings and path.is_file() and ".cache" not in path.relative_to(folder).parts
     )

@@ -73,7 +73,7 @@ def _read(suite: Suite, files: Sequence[Path]) -> list[Prompt]:
                 except (ValueError, SyntaxError, KeyError, TypeError) as error:
                     raise SuiteError(f"{row.where} is no row of {suite.name}: {error}") from error
                 before, known = first.setdefault((prompt.subset, prompt.prompt_id), (row.where, prompt))
-                if known.gold != prompt.gold:
+                if _answer(known) != _answer(prompt):
                     raise SuiteError(f"{row.where}: the problem of {before} with another answer")
         except SuiteError:
             raise
@@ -82,6 +82,11 @@ def _read(suite: Suite, files: Sequence[Path]) -> list[Prompt]:
     if not first:
         raise SuiteError(f"{suite.name}: there are no rows in {', '.join(map(str, files))}")
     return [prompt for _, prompt in first.values()]
+
+
+def _answer(prompt: Prompt) -> str:
+    """What a problem that is there twice must agree in; its solutions may differ."""
+    return prompt.gold if prompt.answer is None else prompt.answer
 
 
 def _remarks(suite: Suite, files: Sequence[Path], problems: int) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rlad_core.tasks.base import Prompt
 
-TEST_FILES = ("data/test-*", "test-*", "test.*", "**/test-*", "**/test.*")
+TEST_FILES = ("data/test-*", "test-*", "test.*", "**/test-*", "**/test.*", "test/*", "**/test/*")
 """What test splits are called in most data sets of the hub."""
 ALL_FILES = ("**/*",)
 """For sets that have one split, whatever it is called."""

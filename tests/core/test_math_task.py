@@ -130,6 +130,29 @@ def test_a_recipe_names_data_files(folder: Path) -> None:
     assert validate(parse(dump(config)), "again") == config
 
 
+def test_each_file_may_call_its_columns_otherwise(folder: Path) -> None:
+    (folder / "c.jsonl").write_text('{"q": "Two?", "a": 2}')
+    (folder / "d.csv").write_text("frage,antwort\nThree?,3\n")
+    config = read(
+        "task.train.files=[c.jsonl, {path: d.csv, columns: {prompt: frage, gold: antwort}}]",
+        "task.columns={prompt: q, gold: a}",
+        "task.evaluation.files=[c.jsonl]",
+    )
+    task = config.task.task()
+    assert ["Two?" in prompt.messages[-1]["content"] for prompt in task.prompts("train", "c", None, 0)] == [
+        True
+    ]
+    (other,) = task.prompts("train", "d", None, 0)
+    assert "Three?" in other.messages[-1]["content"]
+    assert '"answer": "3"' in other.gold
+    assert "task.train.files.0.columns.q (1): no such key" in refusal(
+        "task.train.files=[{path: c.jsonl, columns: {q: 1}}]"
+    )
+    assert "there is no column x; there is q, a" in refusal(
+        "task.train.files=[{path: c.jsonl, columns: {prompt: x}}]"
+    )
+
+
 def test_wrong_data_files_are_refused(folder: Path) -> None:
     said = refusal("task.train.files=[{path: none.parquet}]")
     assert f"task.train.files.0.path ('{folder}/none.parquet'"[:60] in said

@@ -87,6 +87,19 @@ LAYOUTS: dict[str, tuple[str, str, list[dict[str, Any]], list[str]]] = {
         [{"prompt": [{"role": "user", "content": "A"}], "reward_model": {"ground_truth": "204"}}],
         ["204"],
     ),
+    "the hub's converted files": (
+        "gsm8k",
+        "gsm8k/main/test/0000.parquet",
+        [{"question": "A", "answer": "#### 5"}],
+        ["5"],
+    ),
+    "the hub's converted files of another set": (
+        "math500",
+        "math500/default/test/0000.parquet",
+        [{"problem": "A", "answer": "5"}],
+        ["5"],
+    ),
+    "a file of its name": ("aime24", "aime24.json", [{"problem": "A", "answer": "5"}], ["5"]),
     "the hub's cache": (
         "gsm8k",
         "hub/datasets--openai--gsm8k/snapshots/abc/main/test-00000-of-00001.parquet",
@@ -149,6 +162,17 @@ def test_test_files_are_not_taken_for_others(tmp_path: Path) -> None:
     write(tmp_path / "math500" / "train.jsonl", [{"problem": "A", "answer": "2"}])
     with pytest.raises(SuiteError, match="no files of math500"):
         suite_prompts(["math500"], tmp_path)
+
+
+def test_the_same_problem_in_two_files_counts_once(tmp_path: Path) -> None:
+    write(tmp_path / "aime24" / "a.parquet", [{"problem": "A", "answer": 33, "solution": "It is 33."}])
+    write(
+        tmp_path / "aime24" / "b.jsonl", [{"problem": "A", "answer": "33"}, {"problem": "B", "answer": "4"}]
+    )
+    assert [answer(prompt) for prompt in suite_prompts(["aime24"], tmp_path).prompts] == ["33", "4"]
+    write(tmp_path / "aime24" / "c.jsonl", [{"problem": "A", "answer": "34"}])
+    with pytest.raises(SuiteError, match="with another answer"):
+        suite_prompts(["aime24"], tmp_path)
 
 
 def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:

@@ -17,6 +17,16 @@ from rlad_core.tasks.rows import RowReader
 from rlad_core.tasks.section import Asked
 
 
+class ProblemColumns(Section):
+    """What the columns of the files are called; a name with dots goes into a value."""
+
+    prompt: str | None = Field(default=None, min_length=1, description="The problem: a text, or messages.")
+    gold: str | None = Field(default=None, min_length=1, description="The answer: a text or a number.")
+    solution: str | None = Field(
+        default=None, min_length=1, description="The worked solution, for stages that train on it."
+    )
+
+
 class ProblemFile(DataFile):
     """A data file of problems."""
 
@@ -26,22 +36,15 @@ class ProblemFile(DataFile):
         "messages in prompt, reward_model.ground_truth (verl, Skywork-OR1, DAPO); gsm8k: question, answer "
         "with '#### 42'; math: problem, solution with a boxed answer.",
     )
+    columns: ProblemColumns | None = Field(
+        default=None, description="What this file's are called; null: as task.columns says."
+    )
 
 
 ProblemFiles = Annotated[
     tuple[ProblemFile, ...],
     Field(strict=False, min_length=1, description="Data files: [{path: ..., format: ...}, ...]."),
 ]
-
-
-class ProblemColumns(Section):
-    """What the columns of the files are called; a name with dots goes into a value."""
-
-    prompt: str | None = Field(default=None, min_length=1, description="The problem: a text, or messages.")
-    gold: str | None = Field(default=None, min_length=1, description="The answer: a text or a number.")
-    solution: str | None = Field(
-        default=None, min_length=1, description="The worked solution, for stages that train on it."
-    )
 
 
 class TrainProblems(Section):
@@ -81,12 +84,7 @@ class Settings(Judging, FileTaskSection):
         return Math(
             {
                 (split, file.subset): ProblemSource(
-                    file.path,
-                    file.format,
-                    file.encoding,
-                    prompt=self.columns.prompt,
-                    gold=self.columns.gold,
-                    solution=self.columns.solution,
+                    file.path, file.format, file.encoding, **(file.columns or self.columns).model_dump()
                 )
                 for split, wanted in (("train", self.train), ("evaluation", self.evaluation))
                 if wanted is not None
@@ -99,8 +97,8 @@ class Settings(Judging, FileTaskSection):
         """See `FileTaskSection.reader`."""
         from rlad_core.tasks.math.published import ProblemReader
 
-        layout = file.format if isinstance(file, ProblemFile) else "auto"
-        return ProblemReader(layout, self.columns.prompt, self.columns.gold, self.columns.solution)
+        layout, own = (file.format, file.columns) if isinstance(file, ProblemFile) else ("auto", None)
+        return ProblemReader(layout, **(own or self.columns).model_dump())
 
     def judge(self) -> TaskSpec:
         """See `TaskSection.judge`."""

@@ -41,5 +41,5 @@ SUITES = (
     Suite("amc24", ("rawsh/2024_AMC12",), ALL_FILES, prompt),
     Suite("math500", ("HuggingFaceH4/MATH-500", "math-ai/math500"), TEST_FILES, prompt, problems=500),
     # The set has a second configuration, `socratic`, with the same questions.
-    Suite("gsm8k", ("openai/gsm8k",), ("main/test-*", *TEST_FILES), prompt, problems=1319),
+    Suite("gsm8k", ("openai/gsm8k",), ("main/test-*", "main/test/*", *TEST_FILES), prompt, problems=1319),
 )
