@@ -24,6 +24,7 @@ from rlad_core.attention import Blocks, attend
 from rlad_core.batching import PackedBatch
 from rlad_core.language_model.head import OutputHead
 from rlad_core.language_model.plain_forward import Pair, plain_logprobs
+from rlad_core.shared_prompts import Layout, Span, attend_behind_prompts
 
 PACKED_ATTENTION = "rlad_packed"
 """Pass as ``attn_implementation`` when loading a model for `ResponseLogprobs`."""
@@ -166,7 +167,7 @@ class LaidOut:
 
     @cached_property
     def blocks(self) -> Blocks:
-        """On the device of the batch."""
+        """Every sequence as a whole, on the device of the batch."""
         bounds, device = self._batch.cu_seqlens.tolist(), self._batch.cu_seqlens.device
         if self._batch.shared is None:
             return Blocks.of_bounds(bounds).to(device)
@@ -177,11 +178,31 @@ class LaidOut:
         ]
         return Blocks.of(rows, bounds[-1]).to(device)
 
+    @cached_property
+    def behind_prompts(self) -> Layout:
+        """Sequences behind prompts that they share; those prompts are sequences by themselves."""
+        assert self._batch.shared is not None
+        bounds, shared = self._batch.cu_seqlens.tolist(), self._batch.shared.tolist()
+        prompts = {start: stop for start, stop in shared if stop > start}
+        spans = []
+        for (start, stop), (before, until) in zip(pairwise(bounds), shared, strict=True):
+            if until > before:
+                spans.append(Span(start, stop, (before, until)))
+            elif start in prompts:
+                end = prompts[start]
+                spans += [Span(start, end), Span(end, stop, (start, end))]
+            else:
+                spans.append(Span(start, stop))
+        return Layout.of(spans)
+
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # rectangles differ from batch to batch, in number and in size
 def _attend_in_blocks(
     query: Tensor, key: Tensor, value: Tensor, laid_out: LaidOut, scale: float | None, window: int | None
 ) -> Tensor:
+    same_size = query.shape[-1] == value.shape[-1]
+    if laid_out.shares_prompts and query.device.type == "cpu" and window is None and same_size:
+        return attend_behind_prompts(query, key, value, laid_out.behind_prompts, scale=scale)
     return attend(query, key, value, laid_out.blocks, scale=scale, window=window)
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from services.teacher.scoring.attention import Layout, Span, attend
+from rlad_core.shared_prompts import Layout, Span
+from services.teacher.scoring.attention import attend
 from services.teacher.scoring.interface import TokenPair
 from services.teacher.scoring.packing import pack_sharing_prompts
 

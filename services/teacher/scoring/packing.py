@@ -4,7 +4,7 @@
     positions  0 .. P-1 | P ..        | P ..        | 0 ..     | ...
     attends    itself   | prompt 1 and itself       | itself   | ...
 
-All layers but attention (`services.teacher.scoring.attention`) work on the stream as it is, with no padding
+All layers but attention (`rlad_core.shared_prompts`) work on the stream as it is, with no padding
 and no prompt twice. A prompt that one response alone follows is one sequence with it. A response's last token
 predicts nothing that is asked for, so it is left out.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.teacher.scoring.attention import Layout, Span
+from rlad_core.shared_prompts import Layout, Span
 from services.teacher.scoring.interface import TokenPair
 
 
