@@ -19,6 +19,12 @@ from rlad_core.language_model.architecture import refusals
 WEIGHTS = ("*.safetensors", "*.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "spiece.model")
 _POINTER = b"version https://git-lfs"
+_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+_INDEX = "model.safetensors.index.json"
+_SIZES = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("head_dim", "vocab_size", "max_position_embeddings"),
+)
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
@@ -55,6 +61,8 @@ def faults(
         max_length: of the longest sequence that is trained on.
     """
     yield from _tokenizer(folder)
+    yield from _broken(folder)
+    yield from _sizes(settings)
     if needs_weights:
         yield from _weights(folder)
         if trained and not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
@@ -74,6 +82,35 @@ def _tokenizer(folder: Path) -> Iterator[str]:
             yield f"its {file.name} is a Git-LFS pointer. {_PULL}"
 
 
+def _broken(folder: Path) -> Iterator[str]:
+    """Small files beside the weights that are no JSON objects."""
+    for name in (*_BESIDE, _INDEX):
+        try:
+            read = json.loads((folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, RecursionError) as error:
+            said = (
+                f"a Git-LFS pointer. {_PULL}"
+                if _is_pointer(folder / name)
+                else f"no JSON ({error}). {_AGAIN}"
+            )
+            yield f"its {name} is {said}"
+            continue
+        if not isinstance(read, dict):
+            yield f"its {name} is no JSON object: {str(read)[:40]!r}. {_AGAIN}"
+        elif name == _INDEX and not isinstance(read.get("weight_map"), dict):
+            yield f"its {name} has no weight_map. {_AGAIN}"
+
+
+def _sizes(settings: dict[str, Any]) -> Iterator[str]:
+    for name in _SIZES:
+        value = settings.get(name)
+        if isinstance(value, str | bool | float) or (isinstance(value, int) and value <= 0):
+            yield f"its config.json has {name}: {value!r:.40}, which is no number above 0. {_AGAIN}"
+
+
+_AGAIN = "Fetch it again"
 _PULL = "Fetch the files themselves: git lfs pull"
 
 
@@ -110,9 +147,8 @@ def _is_whole(file: Path) -> bool:
 
 def _missing_parts(folder: Path) -> list[str]:
     """Files that the index of sharded weights names and the folder lacks."""
-    index = folder / "model.safetensors.index.json"
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return []
     return sorted(name for name in names if isinstance(name, str) and not (folder / name).is_file())
@@ -124,13 +160,11 @@ def _architecture(settings: dict[str, Any], *, trained: bool, max_length: int | 
     if settings.get("is_encoder_decoder") is True:
         yield f"{', '.join(names) or 'its model'} is an encoder with a decoder. Write a causal language model"
         return
-    if not names:
-        return
-    if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+    if names and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         yield f"its architecture is {', '.join(names)}. Write a causal language model (...ForCausalLM)"
     elif trained and (reasons := refusals(settings, max_length)):
         yield f"it {'; it '.join(reasons)}, and is not trained here. Write a model of another kind"
-    elif (known := _vllm_knows()) and not any(name in known for name in names):
+    elif names and (known := _vllm_knows()) and not any(name in known for name in names):
         yield f"its architecture is {', '.join(names)}, which the installed vLLM does not know"
 
 

@@ -89,6 +89,9 @@ def _reasons(config: Mapping[str, Any], max_length: int | None) -> Iterator[str]
     layers = {str(layer) for layer in config.get("layer_types") or ()}
     if config.get("is_encoder_decoder"):
         yield "has an encoder; take a model that only decodes"
+    if quantized := config.get("quantization_config"):
+        how = quantized.get("quant_method") if isinstance(quantized, Mapping) else quantized
+        yield f"has quantized weights ({how}); take those that it was quantized from"
     if kind in _RECURRENT or layers - _ATTENDED:
         others = ", ".join(sorted(layers - _ATTENDED)) or kind
         yield f"has layers that are no attention over whole prefixes ({others})"

@@ -104,13 +104,16 @@ def pair_cost_of(reference: str) -> float:
 
 def _of(config: dict[str, Any]) -> Shape:
     heads = config["num_attention_heads"]
-    return Shape(
+    shape = Shape(
         layers=config["num_hidden_layers"],
         width=config["hidden_size"],
         heads=heads,
-        kv_heads=config.get("num_key_value_heads", heads),
+        kv_heads=config.get("num_key_value_heads") or heads,
         head=config.get("head_dim") or config["hidden_size"] // heads,
         mlp=config["intermediate_size"],
         vocabulary=config["vocab_size"],
         tied=bool(config.get("tie_word_embeddings", True)),
     )
+    if not all(isinstance(value, int) for value in vars(shape).values()):
+        raise TypeError("sizes that differ from layer to layer")
+    return shape

@@ -19,11 +19,17 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub id, with its chat template.
 
     Raises:
-        OSError: there is none.
+        OSError: there is none, or it cannot be read.
+        ValueError: transformers knows no such tokenizer.
     """
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError, ImportError):
+        raise
+    except Exception as error:  # readers of broken files raise whatever they stumble over
+        raise OSError(f"a file of it is broken ({type(error).__name__}: {error})") from error
     return tokenizer
 
 

@@ -70,7 +70,7 @@ def tokenizer_of(model_folder: str) -> PreTrainedTokenizerBase:
         raise PromptsRefusedError(f"there is no folder {model_folder} on {socket.gethostname()}")
     try:
         return load_tokenizer(model_folder)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise PromptsRefusedError(f"the tokenizer of {model_folder} cannot be loaded: {error}") from error
 
 

@@ -42,6 +42,22 @@ def with_config(**values: object) -> Callable[[Path], object]:
             ),
             "model-00002-of-00002.safetensors is not there",
         ),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text("{}"),
+            "model.safetensors.index.json has no weight_map",
+        ),
+        (
+            lambda folder: (folder / "generation_config.json").write_text("{"),
+            "generation_config.json is no JSON (",
+        ),
+        (
+            lambda folder: (folder / "tokenizer_config.json").write_text(POINTER),
+            "tokenizer_config.json is a Git-LFS pointer",
+        ),
+        (with_config(hidden_size="64"), "config.json has hidden_size: '64', which is no number above 0"),
+        (with_config(num_hidden_layers=-1), "config.json has num_hidden_layers: -1"),
+        (with_config(quantization_config={"quant_method": "awq"}), "has quantized weights (awq)"),
+        (with_config(architectures=None, model_type="gemma2"), "caps its attention scores"),
         (with_config(architectures=["BertForMaskedLM"]), "its architecture is BertForMaskedLM"),
         (with_config(architectures=["Gemma2ForCausalLM"], model_type="gemma2"), "caps its attention scores"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,10 @@ def test_a_folder_tells_its_shape(tiny_model, tmp_path: Path) -> None:
     counted = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(tiny_model.path).parameters())
     assert shape.parameters == pytest.approx(counted, rel=0.02)
     assert shape_of("somebody/else") is None
+    written = json.loads((tiny_model.path / "config.json").read_text())
+    for heads, there in ((None, True), ([2, 4], False)):
+        (tmp_path / "config.json").write_text(json.dumps(written | {"num_key_value_heads": heads}))
+        assert (shape_of(str(tmp_path)) is not None) is there
     (tmp_path / "config.json").write_text("[]")
     assert shape_of(str(tmp_path)) is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from rich.console import Console
 from rlad_command import Said
 
-from rlad_core.config import RunConfig, validate
+from rlad_core.config import RunConfig, resolve_model, validate
 from rlad_core.prompt_checks import PromptsRefusedError
 from services.prompts import check_here, files_elsewhere, policy_folder
 from services.prompts.checking import tokenizer_of
@@ -84,6 +85,13 @@ def test_files_that_only_a_cluster_has(
     assert (said.code, "policy.model /only/there/policy: is not here" in said.out) == (0, True)
     with pytest.raises(PromptsRefusedError, match="there is no folder /only/there/policy on "):
         tokenizer_of("/only/there/policy")
+
+
+def test_a_broken_tokenizer_is_refused_in_words(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(resolve_model("rlad:kk-student"), tmp_path / "model"))
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(PromptsRefusedError, match=r"tokenizer of .*model cannot be loaded"):
+        tokenizer_of(str(folder))
 
 
 def test_a_run_keeps_what_it_found_and_goes_on_with_it(config: RunConfig, tmp_path: Path) -> None:
