@@ -15,6 +15,7 @@ from rlad_core import schema
 from rlad_core.config import EvaluationRecipe, RunConfig
 from rlad_core.language_model.chat import OWN, ChatFormat
 from rlad_core.tasks import Part, Prompt, Task
+from rlad_core.teacher_prompts import Share, TeacherPrompts
 from rlad_core.turn import opened_by, rest_of
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ class PromptStream:
         self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, selection: Selection = Selection()
     ) -> None:
         self._tasks = tasks_of(config)
+        self._teachers = TeacherPrompts(config, tokenizer, self._tasks)
         self._tables = PromptTables(tokenizer, cut_at=selection.limit, chat=config.policy.chat)
         self._prompts = training_prompts(config, self._tasks, selection)
         if not self._prompts:
@@ -179,6 +181,10 @@ class PromptStream:
     def demonstrations(self, prompts: Sequence[Prompt], sequence_ids: Sequence[str]) -> pa.Table:
         """See `PromptTables.demonstrations`."""
         return self._tables.demonstrations(prompts, sequence_ids, self._tasks)
+
+    def taught(self, prompt: Prompt) -> tuple[Share, ...]:
+        """The prompt's teachers, what each counts and reads."""
+        return self._teachers.of(prompt)
 
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self._prompts))

@@ -161,15 +161,18 @@ def _schedule(config: RunConfig) -> Iterator[Problem]:
 
 def _budgets(config: RunConfig) -> Iterator[Problem]:
     limit = config.policy.max_length
-    budgets = [("learner.tokens_per_micro_batch", config.learner.tokens_per_micro_batch)]
+    budgets = [("learner.tokens_per_micro_batch", config.learner.tokens_per_micro_batch, limit, "")]
     for place, teacher in config.served_teachers.items():
-        budgets.append((f"{place}.max_tokens_per_batch", teacher.max_tokens_per_batch))
-    for path, budget in budgets:
-        if budget < limit:
+        longest = teacher.longest(limit)
+        more = f" and {place}.prefix_tokens {teacher.prefix_tokens}" if longest > limit else ""
+        budgets.append((f"{place}.max_tokens_per_batch", teacher.max_tokens_per_batch, longest, more))
+    for path, budget, longest, more in budgets:
+        if budget < longest:
             yield Problem(
                 path,
                 budget,
-                f"the longest sequence (policy.max_length {limit}) would not fit. Write {limit} or more",
+                f"the longest sequence (policy.max_length {limit}{more}) would not fit. Write {longest} or "
+                "more",
             )
 
 

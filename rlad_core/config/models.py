@@ -123,10 +123,20 @@ def _policy(config: EvaluationRecipe) -> Iterator[Problem]:
 
 def _teacher(config: RunConfig) -> Iterator[Problem]:
     for place, teacher in config.served_teachers.items():
-        yield from _folder(config, f"{place}.model", teacher.model, needs_weights=True)
+        longest = teacher.longest(config.policy.max_length)
+        yield from _folder(config, f"{place}.model", teacher.model, needs_weights=True, reads=longest)
 
 
-def _folder(config: EvaluationRecipe, path: str, reference: str, needs_weights: bool) -> Iterator[Problem]:
+def _folder(
+    config: EvaluationRecipe, path: str, reference: str, needs_weights: bool, reads: int | None = None
+) -> Iterator[Problem]:
+    """What is wrong with a folder.
+
+    Args:
+        reads: tokens of the longest sequence that it is given; None: the policy's.
+    """
+    wanted = config.policy.max_length if reads is None else reads
+    with_prefix = wanted - config.policy.max_length
     if needs_weights and is_elsewhere(config, reference):
         return
     try:
@@ -142,12 +152,13 @@ def _folder(config: EvaluationRecipe, path: str, reference: str, needs_weights: 
         yield Problem(path, reference, str(error))
         return
     longest = settings.get("max_position_embeddings")
-    if isinstance(longest, int) and config.policy.max_length > longest:
+    if isinstance(longest, int) and wanted > longest:
+        more = f", {with_prefix} of them for its prefix (prefix_tokens)" if with_prefix else ""
         yield Problem(
             "policy.max_length",
             config.policy.max_length,
-            f"{path} {reference} reads {longest} tokens at most (max_position_embeddings). Write at most "
-            f"{longest}",
+            f"{path} {reference} reads {longest} tokens at most (max_position_embeddings){more}. Write at "
+            f"most {max(1, longest - with_prefix)}",
         )
     trained = path == "policy.model" and isinstance(config, RunConfig)
     looked = faults(

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from rlad_core.config.evaluation_recipe import EvaluationRecipe, by_place
 from rlad_core.config.settings import LearnerConfig, OutputConfig, WeightsConfig
 from rlad_core.config.stage_end import StageEnd
-from rlad_core.config.teachers import AnyTeacher, OwnTeacher, ServeTeacher, TeacherSection
+from rlad_core.config.teachers import AnyTeacher, Manner, OwnTeacher, ServeTeacher, TeacherSection
 from rlad_core.objectives import KINDS, AnyObjective
 from rlad_core.sections.base import Section
 from rlad_core.sections.resume import Fixed, Free, Grows
@@ -56,7 +56,15 @@ class RunConfig(EvaluationRecipe):
 
     teacher: Fixed[AnyTeacher | None] = Field(default=None, description="Started only if a stage needs it.")
     teachers: Fixed[tuple[AnyTeacher, ...]] = Field(
-        default=(), strict=False, description="Instead of teacher: several, each with the tasks it teaches."
+        default=(),
+        strict=False,
+        description="Instead of teacher: several, each with the tasks it teaches; those that teach one task "
+        "are mixed, with the weight of each.",
+    )
+    mixture: Fixed[Manner] = Field(
+        default="probabilities",
+        description="Of several teachers of one task. probabilities: the log of the weighted mean of their "
+        "probabilities; logprobs: the weighted mean of their log-probs.",
     )
     reference: Fixed[AnyTeacher | None] = Field(
         default=None,
@@ -156,12 +164,13 @@ class RunConfig(EvaluationRecipe):
             if place != REFERENCE and self.demonstrates
         }
 
-    def teacher_of(self, task: str) -> str | None:
-        """Where in the recipe the teacher of a task is; None where nobody teaches it."""
-        for path, teacher in self.teacher_sections.items():
-            if teacher.tasks is None or task in teacher.tasks:
-                return path
-        return None
+    def teachers_of(self, task: str) -> tuple[str, ...]:
+        """Where in the recipe the teachers of a task are; several are mixed."""
+        return tuple(
+            path
+            for path, teacher in self.teacher_sections.items()
+            if teacher.tasks is None or task in teacher.tasks
+        )
 
     @property
     def run_dir(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from string import Formatter
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -16,6 +17,34 @@ from rlad_core.sections.resume import Fixed, Free
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+def parts_of_prefix(prefix: str) -> list[tuple[str, str | None]]:
+    """A prefix as texts, each with the name that stands in braces after it; None: none does.
+
+    Raises:
+        ValueError: a brace is alone, or something else than a name stands in a pair.
+    """
+    try:
+        parts = list(Formatter().parse(prefix))
+    except ValueError as error:
+        raise ValueError(f"{error}. Write {{{{ and }}}} for braces that are meant as such") from error
+    for _, name, form, conversion in parts:
+        if name is not None and (not name.strip() or form or conversion or "[" in name):
+            raise ValueError(
+                f"has {{{name}}}, and in braces stands a name. Write {{solution}}, or {{{{ for {{"
+            )
+    return [(text, name) for text, name, _, _ in parts]
+
+
+def checked_prefix(prefix: str) -> str:
+    """A prefix whose braces hold names."""
+    parts_of_prefix(prefix)
+    return prefix
+
+
+Manner = Literal["probabilities", "logprobs"]
+"""Of a mixture of teachers, see `rlad_core.mixture`."""
 
 
 class TeacherSection(Section):
@@ -32,6 +61,25 @@ class TeacherSection(Section):
         strict=False,
         min_length=1,
         description="Names of the tasks it teaches; null: every task of the recipe.",
+    )
+    weight: Fixed[PositiveFloat | dict[str, PositiveFloat] | None] = Field(
+        default=None,
+        description="What it counts where several teach a task and are mixed: a number, or one for each task "
+        "by its name.",
+    )
+    weight_column: Fixed[str | None] = Field(
+        default=None,
+        min_length=1,
+        description="Column of the data that has its weight for each prompt; 0: it is not asked.",
+    )
+    prefix: Fixed[Annotated[str, AfterValidator(checked_prefix)] | None] = Field(
+        default=None,
+        min_length=1,
+        description="A text that it alone reads, before the last message of the user; a name in braces, such "
+        "as {solution} or {answer}, is what the prompt's data have under it.",
+    )
+    prefix_tokens: Fixed[PositiveInt] = Field(
+        default=512, description="Tokens by which its prompts may be longer than the policy's."
     )
     verify: Free[bool] = Field(
         default=True,
@@ -51,6 +99,15 @@ class TeacherSection(Section):
     @abstractmethod
     def where(self) -> str:
         """For people: the model, and where it is if that is elsewhere."""
+
+    def weight_for(self, task: str) -> float:
+        """What it counts for a task of those that it teaches, where no column says it."""
+        weight = self.weight.get(task) if isinstance(self.weight, dict) else self.weight
+        return 1.0 if weight is None else weight
+
+    def longest(self, max_length: int) -> int:
+        """Tokens of its longest sequence, where the policy's has ``max_length``."""
+        return max_length + (0 if self.prefix is None else self.prefix_tokens)
 
 
 class ServeTeacher(TeacherEngine, TeacherSection):

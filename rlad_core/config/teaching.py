@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
+from rlad_core.config.mixing import mixing_problems, weighs
 from rlad_core.config.run import RunConfig
 from rlad_core.sections.problems import NOT_SET, Problem
 
@@ -39,7 +40,7 @@ def task_problems(config: EvaluationRecipe) -> Iterator[Problem]:
 
 def teaching_problems(config: RunConfig) -> list[Problem]:
     """What does not fit between the tasks, the teachers and what the stages ask of them."""
-    return [*_trained_on(config), *_teacher(config), *_who_teaches(config)]
+    return [*_trained_on(config), *_teacher(config), *_who_teaches(config), *mixing_problems(config)]
 
 
 def _trained_on(config: RunConfig) -> Iterator[Problem]:
@@ -75,7 +76,7 @@ def _teacher(config: RunConfig) -> Iterator[Problem]:
 
 
 def _who_teaches(config: RunConfig) -> Iterator[Problem]:
-    """Every task has one teacher."""
+    """Every task has a teacher, or several with a weight each."""
     if config.teacher is not None and config.teachers:
         yield Problem("teachers", len(config.teachers), "teacher is there too. Write one of the two")
     names = list(dict.fromkeys(task.label for task in config.task_sections.values()))
@@ -84,11 +85,12 @@ def _who_teaches(config: RunConfig) -> Iterator[Problem]:
         for name in names if teacher.tasks is None else teacher.tasks:
             if name not in names:
                 yield Problem(f"{place}.tasks", name, f"is no task of this recipe. Write some of {names}")
-            elif name in taught:
+            elif name in taught and not (weighs(teacher) and weighs(config.teacher_sections[taught[name]])):
                 yield Problem(
                     f"{place}.tasks",
                     None if teacher.tasks is None else list(teacher.tasks),
-                    f"{taught[name]} teaches {name} already. Say in tasks which teacher teaches which",
+                    f"{taught[name]} teaches {name} already. Say in tasks which teacher teaches which, or "
+                    "give each a weight, with which they are mixed",
                 )
             taught.setdefault(name, place)
     for name in names:

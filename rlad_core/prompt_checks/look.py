@@ -13,6 +13,7 @@ from rlad_core.prompt_checks.soundness import answer_of, digest_of, problem_of, 
 from rlad_core.prompt_stream import PromptTables, Selection, Tasks, different, tasks_of
 from rlad_core.sections import code
 from rlad_core.tasks import Prompt
+from rlad_core.teacher_prompts import TeacherPrompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -134,12 +135,18 @@ class Look:
         solved = (
             use == "training" and isinstance(config, RunConfig) and config.trains_on_solutions is not None
         )
+        teachers = None
+        if use == "training" and isinstance(config, RunConfig) and config.scores_with_teacher:
+            asked = TeacherPrompts(config, self._tokenizer, tasks)
+            teachers = asked if asked.looks_at_prompts else None
         for first in range(0, len(prompts), _BATCH):
             self._progress(f"tokenizing {use} prompts", first, len(prompts))
             batch = prompts[first : first + _BATCH]
             fitting: list[Prompt] = []
             for prompt, tokens in zip(batch, self._lengths(batch), strict=True):
                 reason = tokens if isinstance(tokens, str) else self._too_long(tokens)
+                if reason is None and teachers is not None:
+                    reason = _untaught(teachers, prompt, int(tokens))
                 if reason is not None:
                     self._drop(prompt, use, reason)
                     continue
@@ -219,3 +226,12 @@ class Look:
 
     def _drop(self, prompt: Prompt, use: Use, reason: str) -> None:
         self._found.dropped.append(dropped(prompt, use, reason))
+
+
+def _untaught(teachers: TeacherPrompts, prompt: Prompt, tokens: int) -> str | None:
+    """Why the prompt cannot be taught; None: it can."""
+    try:
+        teachers.of(prompt, tokens)
+    except Exception as error:  # noqa: BLE001 - a user's task or a chat template may raise anything
+        return f"cannot be taught: {said(error)}"
+    return None

@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -30,6 +30,7 @@ class Prompt:
     where: file and line that it is from, for people.
     answer: the right answer alone, in one way of writing it; None: the gold. Prompts that ask the same must
         agree in it.
+    columns: what a teacher may be told of it beside the gold, or be weighed by: columns of its data by name.
     """
 
     prompt_id: str
@@ -39,6 +40,7 @@ class Prompt:
     gold: str
     where: str = field(default="", compare=False)
     answer: str | None = field(default=None, compare=False)
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from rlad_core import data
 from rlad_core.data import Fault
 from rlad_core.tasks.base import Prompt, prompt_id
+from rlad_core.tasks.columns import chosen, value_in
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,13 @@ class AskedRow:
     messages: the chat.
     gold: as it travels, see `Prompt`.
     answer: the right answer in one way of writing it: rows that ask the same must agree in it.
+    columns: that are kept for teachers, by name.
     """
 
     messages: list[dict[str, str]]
     gold: str
     answer: str
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RowReader(Protocol):
@@ -68,7 +72,16 @@ class FileRows:
 
         drawn = np.random.default_rng(seed).permutation(len(self.rows))[:wanted]
         return [
-            Prompt(prompt_id(task, row.messages), task, subset, row.messages, row.gold, where, row.answer)
+            Prompt(
+                prompt_id(task, row.messages),
+                task,
+                subset,
+                row.messages,
+                row.gold,
+                where,
+                row.answer,
+                row.columns,
+            )
             for where, row in (self.rows[place] for place in np.sort(drawn))
         ]
 
@@ -79,10 +92,12 @@ class FileSource:
 
     path: a file, a pattern, or a folder of the library `datasets`.
     encoding: of texts; None: UTF-8, or what a file's first bytes say.
+    keep: columns that go with each prompt, for its teachers.
     """
 
     path: str
     encoding: str | None = None
+    keep: tuple[str, ...] = ()
 
 
 class SourcedFiles:
@@ -109,24 +124,34 @@ class SourcedFiles:
             raise ValueError(f"no data file is named {split}/{subset}; there is {known}")
         if part not in self._read:
             source, reader = self._files[part]
-            self._read[part] = read_file(source.path, source.encoding, reader)
+            self._read[part] = read_file(source.path, source.encoding, reader, source.keep)
         return self._read[part]
 
 
-def read_file(path: str, encoding: str | None, reader: RowReader) -> FileRows:
+def read_file(path: str, encoding: str | None, reader: RowReader, keep: Sequence[str] = ()) -> FileRows:
     """Read the rows of a path.
+
+    Args:
+        keep: see `FileSource`; a row that has nothing in one of them goes without.
 
     Raises:
         DataError: a file cannot be read, lacks a column, or has no rows.
     """
     faults: list[Fault] = []
     asked: dict[str, list[tuple[str, AskedRow]]] = {}
-    for found in data.rows(path, encoding=encoding, choose=reader.choose):
+
+    def choose(names: Sequence[str]) -> Sequence[str]:
+        kept = [column for name in keep for column in chosen(names, name, ())]
+        return list(dict.fromkeys([*reader.choose(names), *kept]))
+
+    for found in data.rows(path, encoding=encoding, choose=choose if keep else reader.choose):
         if isinstance(found, Fault):
             faults.append(found)
             continue
         try:
             row = reader.read(found.values)
+            if keep:
+                row = replace(row, columns=dict(_kept(found.values, keep)))
         except ValueError as error:
             faults.append(Fault(found.where, str(error)))
         else:
@@ -140,6 +165,12 @@ def read_file(path: str, encoding: str | None, reader: RowReader) -> FileRows:
     if not rows and not faults:
         raise data.DataError(f"{path} has no rows")
     return FileRows(path, rows, faults)
+
+
+def _kept(values: Mapping[str, Any], keep: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    for name in keep:
+        with suppress(ValueError):  # there is nothing in it
+            yield name, value_in(values, name, ())[1]
 
 
 def _contradictions(same: Sequence[tuple[str, AskedRow]]) -> Iterator[Fault]:

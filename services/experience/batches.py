@@ -1,6 +1,6 @@
 """A step's batch: its groups from the pool, looked at, joined, and cut into shards of equal cost."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -10,7 +10,6 @@ from rlad_core import schema
 from rlad_core.advantage import group_relative_advantages
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.config import RunConfig
-from rlad_core.config.run import REFERENCE
 from rlad_core.objectives import Objective
 from rlad_core.overlong import is_cut_off
 from rlad_core.prompt_stream import PromptStream
@@ -119,7 +118,6 @@ class StepBatches:
                 kept,
                 dropped,
                 self._stream,
-                self._teacher_of(objective),
                 "policy" if objective.trains_on_rollouts else "teacher",
             ),
             stale_masked=stale_tokens(kept, counted) if counted is not None else {},
@@ -130,18 +128,7 @@ class StepBatches:
     async def _check(self, step: int, kept: Sequence[Group]) -> dict[str, float]:
         """Whether the teachers' scores may be trained on, see `Signals.check`."""
         objective = self._stages.objective(step)
-        teacher_of = self._teacher_of(objective)
-        prompts = self._stream.prompts([group.position for group in kept])
-        return await self._signals.check(
-            step,
-            [(teacher_of(prompt.task), group) for prompt, group in zip(prompts, kept, strict=True)],
-            REFERENCE if objective.needs_reference else None,
-            lambda place: self._ends.asked_of(place, objective),
-        )
-
-    def _teacher_of(self, objective: Objective) -> Callable[[str], str | None]:
-        """Where in the recipe the teacher is that scores a task's responses; None: nobody does."""
-        return self._config.teacher_of if objective.scores_with_teacher else lambda task: None
+        return await self._signals.check(step, kept, lambda place: self._ends.asked_of(place, objective))
 
     def _worked_solutions(self, step: int, positions: list[int]) -> Batch:
         """A batch of the task's own demonstrations; no service is asked."""

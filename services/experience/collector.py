@@ -173,7 +173,9 @@ class ExperienceCollector:
                     )
                     if isinstance(settings, RemoteTeacher) and (way := through(settings.url)):
                         self._say(place, f"{settings.url} is asked{way}")
-                    compared = await teacher.probe(policy if place == REFERENCE else asked)
+                    reads = policy if place == REFERENCE else asked
+                    reads = replace(reads, max_length=settings.longest(policy.max_length))
+                    compared = await teacher.probe(reads)
                     await self._signals.pin(place, teacher, settings, policy)
                 elif isinstance(settings, ServeTeacher):
                     compared = compare_model(policy, resolve_model(settings.model))

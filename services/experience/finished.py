@@ -39,13 +39,11 @@ class Finished:
         for event in self._waiting:
             event.set()
 
-    async def each(self, work: Work | None) -> pa.Table | None:
-        """What the stage makes of all of them, in the order of `parts`; None where there is no stage.
+    async def each(self, work: Work) -> pa.Table:
+        """What a stage makes of all of them, in the order of `parts`.
 
         It is asked for all that there is, then for all that has come meanwhile, until the end.
         """
-        if work is None:
-            return None
         come = asyncio.Event()
         self._waiting.add(come)
         made: list[pa.Table] = []

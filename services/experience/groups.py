@@ -1,7 +1,7 @@
 """One group's way through the services: responses, then the teacher's log-probs and rewards side by side."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -12,14 +12,16 @@ import pyarrow.compute as pc
 from rlad_core import schema
 from rlad_core.advantage import group_relative_advantages
 from rlad_core.config import RunConfig
+from rlad_core.config.run import REFERENCE
+from rlad_core.config.teachers import Manner
 from rlad_core.overlong import is_cut_off, penalised
-from rlad_core.schema import flatten, lengths, to_named_sequences, to_sequences
+from rlad_core.schema import flatten, lengths
 from rlad_core.staleness import young_tokens
 from rlad_core.waiting import all_of
 from services.base.telemetry import span
 from services.clients.responses import Responses
-from services.clients.teachers import Teacher
 from services.experience.finished import Finished
+from services.experience.scorers import Scorer, Told, together
 from services.rollout.settings import SamplingSettings
 
 
@@ -31,8 +33,9 @@ class Group:
         position: of its prompt in the run's stream of prompts.
         rollouts, rewards: ROLLOUTS and REWARDS, one row per response.
         teacher_scores: TEACHER_SCORES of the same responses, or TEACHER_DETAILS where the objective wants
-            more; None where no teacher was asked.
+            more, of several teachers mixed; None where no teacher was asked.
         reference_scores: the same of the frozen reference.
+        told: what each of them said, by its place in the recipe.
     """
 
     position: int
@@ -40,6 +43,7 @@ class Group:
     rewards: pa.Table
     teacher_scores: pa.Table | None
     reference_scores: pa.Table | None = None
+    told: Mapping[str, Told] = field(default_factory=dict)
 
     @property
     def group_id(self) -> str:
@@ -80,34 +84,31 @@ class GroupWorker:
 
     Args:
         responses: the services that sample and judge.
-        teacher: None where the objective asks none.
         judged: what becomes of the verifier's rewards.
-        end_tokens: whose probability together the teacher is asked for; none: it is not.
-        reference: the frozen policy that the objective holds on to; None where it does not.
-        top_k: how many of its likeliest tokens the teacher is asked for at each place.
-        policy_top_k: about how many of the policy's likeliest ones it is asked.
+        policy_top_k: how many of the policy's likeliest tokens are told at each place.
+        manner: in which several teachers are mixed.
     """
 
     def __init__(
         self,
         responses: Responses,
-        teacher: Teacher | None,
         judged: Judged = unchanged,
-        end_tokens: Sequence[int] = (),
-        reference: Teacher | None = None,
-        top_k: int = 0,
         policy_top_k: int = 0,
+        manner: Manner = "probabilities",
     ) -> None:
         self._responses = responses
-        self._teacher = teacher
-        self._end_tokens = end_tokens
-        self._reference = reference
         self._judged = judged
-        self._top_k = top_k
         self._policy_top_k = policy_top_k
+        self._manner = manner
 
     async def work(
-        self, position: int, group: pa.Table, prompts: pa.Table, sampling: SamplingSettings, version: int
+        self,
+        position: int,
+        group: pa.Table,
+        prompts: pa.Table,
+        sampling: SamplingSettings,
+        version: int,
+        scorers: Sequence[Scorer] = (),
     ) -> Group:
         """Sample; score and judge responses as they finish, both at the same time.
 
@@ -119,6 +120,7 @@ class GroupWorker:
             group: one row with group_id, prompt_id, prompt_token_ids.
             prompts: PROMPTS that hold the group's prompt.
             version: oldest policy version that may sample.
+            scorers: the prompt's teachers, and the frozen reference where the objective holds on to it.
 
         Raises:
             TimeoutError: naming the service that did not answer.
@@ -136,36 +138,27 @@ class GroupWorker:
                 work.tokens = _tokens(rollouts)
             return rollouts
 
-        rollouts, rewards, scores, reference = await all_of(
+        rollouts, rewards, *scores = await all_of(
             (
                 sample(),
                 finished.each(lambda part: self._responses.judge(part, prompts)),
-                finished.each(None if self._teacher is None else partial(self._taught, self._teacher)),
-                finished.each(None if self._reference is None else partial(self._referred, self._reference)),
+                *(finished.each(scorer.score) for scorer in scorers),
             )
         )
-        assert rollouts is not None
         rollouts = _ordered(rollouts, rollouts.column("sample_index").to_numpy())
         ids = schema.sequence_ids(rollouts)
-        rewards, scores, reference = (
-            None if told is None else _ordered(told, pc.index_in(told.column("sequence_id"), ids).to_numpy())
-            for told in (rewards, scores, reference)
+        rewards, *scores = (
+            _ordered(each, pc.index_in(each.column("sequence_id"), ids).to_numpy())
+            for each in (rewards, *scores)
         )
-        assert rewards is not None
-        return Group(position, rollouts, self._judged(rewards, rollouts), scores, reference)
-
-    async def _taught(self, teacher: Teacher, rollouts: pa.Table) -> pa.Table:
-        asked = to_named_sequences(rollouts) if self._policy_top_k else to_sequences(rollouts)
-        return await self._score(teacher, asked, self._end_tokens, self._top_k)
-
-    async def _referred(self, reference: Teacher, rollouts: pa.Table) -> pa.Table:
-        return await self._score(reference, to_sequences(rollouts))
-
-    async def _score(
-        self, scorer: Teacher, sequences: pa.Table, end_tokens: Sequence[int] = (), top_k: int = 0
-    ) -> pa.Table:
-        with span("teacher", items=len(sequences), tokens=_tokens(sequences)):
-            return await scorer.score(sequences, end_tokens, top_k)
+        told = {
+            scorer.place: Told(scorer.asked(rollouts), each)
+            for scorer, each in zip(scorers, scores, strict=True)
+        }
+        teachers = [scorer for scorer in scorers if scorer.place != REFERENCE]
+        taught = together(teachers, [told[scorer.place] for scorer in teachers], self._manner)
+        reference = told[REFERENCE].scores if REFERENCE in told else None
+        return Group(position, rollouts, self._judged(rewards, rollouts), taught, reference, told)
 
 
 def _ordered(table: pa.Table, places: npt.ArrayLike) -> pa.Table:

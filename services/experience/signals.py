@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlad_core.config import TeacherSection
-from rlad_core.schema import to_sequences
 from services.clients.teachers import PolicyFacts, Teacher
 from services.clients.teachers.pinned import Pinned, known_texts, pin
 from services.clients.teachers.verification import Verification
@@ -61,15 +60,13 @@ class Signals:
     async def check(
         self,
         step: int,
-        taught: Sequence[tuple[str | None, Group]],
-        reference: str | None,
+        groups: Sequence[Group],
         asked_of: Callable[[str], Sequence[int]],
     ) -> dict[str, float]:
         """Look at what a step will be trained on.
 
         Args:
-            taught: groups with the place of their teacher.
-            reference: place of the frozen reference, where it was asked.
+            groups: with what each teacher, and the frozen reference, said of them.
             asked_of: end tokens that a teacher was asked for, by its place.
 
         Returns:
@@ -80,15 +77,10 @@ class Signals:
         """
         checked = []
         for place, verification in self._of.items():
-            answers = [
-                (to_sequences(group.rollouts), scores)
-                for teacher, group in taught
-                for scores in [group.reference_scores if place == reference else group.teacher_scores]
-                if scores is not None and place in (teacher, reference)
-            ]
-            if answers:
-                ends = () if place == reference else asked_of(place)
-                checked.append(await verification.check(step, answers, ends))
+            told = [group.told[place] for group in groups if place in group.told]
+            if told:
+                answers = [(each.asked, each.scores) for each in told]
+                checked.append(await verification.check(step, answers, asked_of(place)))
         if not checked:
             return {}
         return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlad_core.client.made_with import made_with_of
+from rlad_core.config.run import REFERENCE
 from rlad_core.prompt_stream import PromptStream
 from rlad_core.schema import flatten
 from rlad_core.tasks import Prompt
@@ -33,7 +34,7 @@ class Visit:
         sampled: tokens of its responses by the policy version that sampled them; empty where another wrote.
         responses: how many.
         teacher, teacher_weights: who scored it, by its place in the recipe, and the hash of its weights (None
-            where it does not say); both None where nobody did.
+            where it does not say); both None where nobody did. Of several that were mixed, joined by " + ".
         reference_weights: the same of the frozen reference.
         rewards, correct: what the verifier said of each response.
     """
@@ -64,7 +65,6 @@ def visits_of(
     kept: Sequence[Group],
     dropped: Sequence[Group],
     stream: PromptStream,
-    teacher_of: Callable[[str], str | None],
     by: Writer,
 ) -> list[Visit]:
     """The visits of a step's groups, in the order of their positions.
@@ -72,7 +72,6 @@ def visits_of(
     Args:
         kept: are trained on.
         dropped: are not.
-        teacher_of: where in the recipe the teacher of a task is.
         by: who wrote the responses.
     """
     groups = sorted([*kept, *dropped], key=lambda group: group.position)
@@ -90,13 +89,14 @@ def visits_of(
             by=by,
             sampled=_tokens_by_version(group) if by == "policy" else {},
             responses=len(group.rollouts),
-            teacher=None if group.teacher_scores is None else teacher_of(prompt.task),
-            teacher_weights=_weights(group.teacher_scores),
+            teacher=" + ".join(teachers) or None,
+            teacher_weights=_all_weights([group.told[place].scores for place in teachers]),
             reference_weights=_weights(group.reference_scores),
             rewards=group.rewards.column("reward").to_pylist(),
             correct=group.rewards.column("correct").to_pylist(),
         )
         for group, prompt in zip(groups, prompts, strict=True)
+        for teachers in [[place for place in group.told if place != REFERENCE]]
     ]
 
 
@@ -110,6 +110,12 @@ def solved(
         )
         for position, group, prompt in zip(positions, group_ids, prompts, strict=True)
     ]
+
+
+def _all_weights(scores: Sequence[pa.Table]) -> str | None:
+    """Of several teachers one after another, where all say it."""
+    found = [_weights(each) for each in scores]
+    return " + ".join(filter(None, found)) if found and all(found) else None
 
 
 def _weights(scores: pa.Table | None) -> str | None:

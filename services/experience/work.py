@@ -11,12 +11,14 @@ from rlad_core.config import RunConfig
 from rlad_core.config.run import REFERENCE
 from rlad_core.objectives import Objective
 from rlad_core.prompt_stream import PromptStream, rows_of
+from rlad_core.tasks import Prompt
 from services.base import telemetry, tracing
 from services.clients.handles import ServiceNames
 from services.clients.responses import Responses
 from services.clients.teachers import Teacher
 from services.experience.ends import EndTokens
 from services.experience.groups import Group, GroupWorker, judged_by, unchanged
+from services.experience.scorers import Scorer
 from services.rollout.settings import SamplingSettings
 
 
@@ -66,19 +68,22 @@ class GroupWork:
             seed=config.seed,
             stop_token_ids=self._ends.stop,
         )
-        workers = {task: self._worker(task, objective) for task in {prompt.task for prompt in prompts}}
+        worker = self._worker(objective)
+
+        scorers = [self._scorers(prompt, objective) for prompt in prompts]
 
         async def work(row: int, position: int) -> Group:
-            worker = workers[prompts[row].task]
             oldest = 0 if demonstrates else version
             with tracing.span("group", {"group": group_ids[row], "position": position}):
-                group = await worker.work(position, groups.slice(row, 1), table, sampling, oldest)
+                group = await worker.work(
+                    position, groups.slice(row, 1), table, sampling, oldest, scorers[row]
+                )
             telemetry.waiting("assemble", len(group.rollouts))
             return group
 
         return [work(row, position) for row, position in enumerate(positions)]
 
-    def _worker(self, task: str, objective: Objective) -> GroupWorker:
+    def _worker(self, objective: Objective) -> GroupWorker:
         names, demonstrates = self._services, not objective.trains_on_rollouts
         responses = Responses(
             names.demonstrator() if demonstrates else names.rollout(),
@@ -88,13 +93,22 @@ class GroupWork:
         )
         # What demonstrates is no policy that could learn to be shorter.
         judged = unchanged if demonstrates else judged_by(self._config)
-        place = self._config.teacher_of(task) if objective.scores_with_teacher else None
-        return GroupWorker(
-            responses,
-            None if place is None else self._teachers[place],
-            judged,
-            self._ends.asked_of(place, objective),
-            self._teachers[REFERENCE] if objective.needs_reference else None,
-            objective.teacher_top_k,
-            objective.policy_top_k,
-        )
+        return GroupWorker(responses, judged, objective.policy_top_k, self._config.mixture)
+
+    def _scorers(self, prompt: Prompt, objective: Objective) -> list[Scorer]:
+        """Who scores the responses to a prompt."""
+        shares = self._stream.taught(prompt) if objective.scores_with_teacher else ()
+        teachers = [
+            Scorer(
+                share.place,
+                self._teachers[share.place],
+                share.weight,
+                share.prompt_token_ids,
+                self._ends.asked_of(share.place, objective),
+                objective.teacher_top_k,
+                objective.policy_top_k,
+            )
+            for share in shares
+        ]
+        reference = [Scorer(REFERENCE, self._teachers[REFERENCE])] if objective.needs_reference else []
+        return [*teachers, *reference]

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from rlad_core.config import RunConfig, ServeTeacher
+from rlad_core.config import RunConfig, ServeTeacher, TeacherSection
+from rlad_core.config.mixing import weighs
+
+_MEAN_OF = {"probabilities": "probabilities", "logprobs": "log-probs"}
 
 
 def describe(config: RunConfig) -> list[Table]:
@@ -50,8 +53,12 @@ def _rows(config: RunConfig) -> Iterator[tuple[str, ...]]:
         f"{rollout.num_gpus:g}",
     )
     several = len(config.teacher_sections) > 1
+    if any(map(weighs, config.teacher_sections.values())):
+        yield "teachers mixed", "-", f"by the weighted mean of {_MEAN_OF[config.mixture]}", "-", "-"
     for teacher in config.teacher_sections.values():
         taught = f" for {', '.join(teacher.tasks)}" if several and teacher.tasks else ""
+        taught += f", weight {_weight(teacher)}" if weighs(teacher) else ""
+        taught += ", privileged" if teacher.prefix is not None else ""
         if not isinstance(teacher, ServeTeacher):
             yield f"teacher elsewhere{taught}", "-", f"{teacher.kind}, {teacher.where}", "-", "-"
             continue
@@ -73,3 +80,11 @@ def _rows(config: RunConfig) -> Iterator[tuple[str, ...]]:
         f"{learner.num_cpus:g}",
         f"{learner.num_gpus:g}",
     )
+
+
+def _weight(teacher: TeacherSection) -> str:
+    if teacher.weight_column is not None:
+        return f"by column {teacher.weight_column}"
+    if isinstance(teacher.weight, dict):
+        return ", ".join(f"{weight:g} for {task}" for task, weight in teacher.weight.items())
+    return f"{teacher.weight:g}"

@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from rlad_core.client.forms import TeacherLimits
-from rlad_core.config import RunConfig, TeacherEngine
+from rlad_core.config import RunConfig, ServeTeacher, TeacherEngine
 from services.serve.replica_settings import ReplicaArgs, ServedName
 from services.vllm.process import ENVIRONMENT
 
@@ -26,7 +26,7 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
     limits: TeacherLimits = TeacherLimits()
 
     @classmethod
-    def of_run(cls, config: RunConfig, teacher: TeacherEngine, timeout_s: float) -> Self:
+    def of_run(cls, config: RunConfig, teacher: ServeTeacher, timeout_s: float) -> Self:
         """A teacher that a run deploys.
 
         A run waits for its own teacher and is never refused: a request is a group, and all of a step's groups
@@ -38,11 +38,12 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
         usual, top_k = TeacherLimits(), max(config.teacher_top_k, config.policy_top_k)
         # What is told of each token counts as tokens do.
         told = top_k + 1 if top_k else 0
-        group_tokens = config.rollout.group_size * config.policy.max_length * (1 + told)
+        longest = teacher.longest(config.policy.max_length)
+        group_tokens = config.rollout.group_size * longest * (1 + told)
         shared = teacher.model_dump(include=set(TeacherEngine.model_fields))
         return cls(
             run=config.name,
-            max_model_len=config.policy.max_length,
+            max_model_len=longest,
             limits=TeacherLimits(
                 max_sequences_per_request=max(usual.max_sequences_per_request, config.rollout.group_size),
                 max_tokens_per_request=max(usual.max_tokens_per_request, group_tokens),

@@ -60,14 +60,14 @@ def test_each_task_has_its_teacher(problems: dict[str, Any]) -> None:
         tasks=[PUZZLES, problems],
         teachers=[{**REMOTE, "tasks": ["math"]}, {**SERVED, "tasks": ["knights_knaves"]}],
     )
-    assert config.teacher_of("math") == "teachers.0"
-    assert config.teacher_of("knights_knaves") == "teachers.1"
+    assert config.teachers_of("math") == ("teachers.0",)
+    assert config.teachers_of("knights_knaves") == ("teachers.1",)
     assert list(config.served_teachers) == ["teachers.1"]
 
 
 def test_a_lone_teacher_teaches_every_task(problems: dict[str, Any]) -> None:
     config = recipe(tasks=[PUZZLES, problems], teacher=SERVED)
-    assert [config.teacher_of(name) for name in ("math", "knights_knaves")] == ["teacher", "teacher"]
+    assert [config.teachers_of(name) for name in ("math", "knights_knaves")] == [("teacher",)] * 2
 
 
 def test_the_tasks_are_shuffled_together_and_evaluated_one_by_one(problems: dict[str, Any]) -> None:

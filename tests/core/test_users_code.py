@@ -105,7 +105,7 @@ def test_a_recipe_takes_task_objective_and_teacher_by_path_relative_to_itself(fo
     assert [part.subset for part in config.task.evaluation_parts] == ["easy", "hard"]
     # A file beside the recipe is found wherever the code runs.
     assert config.task.settings == {"file": str(folder / "words.txt")}
-    assert config.teacher_of("Riddles") == "teacher"
+    assert config.teachers_of("Riddles") == ("teacher",)
 
 
 def test_a_method_that_ships_can_be_derived_from(folder: Path) -> None:

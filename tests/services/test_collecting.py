@@ -19,6 +19,7 @@ from services.base import telemetry
 from services.clients.teachers import PolicyFacts, SignalError
 from services.experience.collector import ExperienceCollector
 from services.experience.groups import Group
+from services.experience.scorers import Told
 from services.experience.work import GroupWork
 
 STUDENT = resolve_model("rlad:kk-student")
@@ -33,7 +34,7 @@ class Sampled:
         self.teacher = teacher
 
     async def work(
-        self, position: int, group: pa.Table, prompts: pa.Table, sampling: Any, version: int
+        self, position: int, group: pa.Table, prompts: pa.Table, sampling: Any, version: int, scorers: Any
     ) -> Group:
         row, length = group.to_pylist()[0], 20
         rows = [
@@ -62,8 +63,9 @@ class Sampled:
             for sample in range(2)
         ]
         rewards = schema.build(schema.REWARDS, verdicts, tokenizer_fingerprint=fingerprint)
-        scores = await self.teacher.score(schema.to_sequences(rollouts))
-        return Group(position, rollouts, rewards, scores)
+        asked = schema.to_sequences(rollouts)
+        scores = await self.teacher.score(asked)
+        return Group(position, rollouts, rewards, scores, told={"teacher": Told(asked, scores)})
 
 
 @pytest.fixture
@@ -79,10 +81,11 @@ def collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         collector = ExperienceCollector(config, STUDENT, str(tmp_path))
         await collector.read_prompts(Selection())
         policy = PolicyFacts(collector._tokenizer, 144, prompts=collector._some_prompts)
+        collector._teachers["teacher"] = teacher
         await collector._signals.pin("teacher", teacher, config.teacher_sections["teacher"], policy)
         asked: list[str] = []
 
-        def worker(self: GroupWork, task: str, objective: Objective) -> Sampled:
+        def worker(self: GroupWork, objective: Objective) -> Sampled:
             asked.append(objective.kind)
             return Sampled(teacher)
 

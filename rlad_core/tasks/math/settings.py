@@ -25,6 +25,11 @@ class ProblemColumns(Section):
     solution: str | None = Field(
         default=None, min_length=1, description="The worked solution, for stages that train on it."
     )
+    teachers: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Further columns of the training files, which teachers name in weight_column or prefix.",
+    )
 
 
 class ProblemFile(DataFile):
@@ -84,7 +89,11 @@ class Settings(Judging, FileTaskSection):
         return Math(
             {
                 (split, file.subset): ProblemSource(
-                    file.path, file.format, file.encoding, **(file.columns or self.columns).model_dump()
+                    file.path,
+                    file.format,
+                    file.encoding,
+                    **(file.columns or self.columns).model_dump(exclude={"teachers"}),
+                    keep=(file.columns or self.columns).teachers if split == "train" else (),
                 )
                 for split, wanted in (("train", self.train), ("evaluation", self.evaluation))
                 if wanted is not None

@@ -24,6 +24,7 @@ class ProblemSource:
     """Problems of a path, see `FileSource`, and how its rows are read, see `published`.
 
     prompt, gold, solution: columns; None: by the format's names.
+    keep: see `FileSource`.
     """
 
     path: str | Path
@@ -32,6 +33,7 @@ class ProblemSource:
     prompt: str | None = None
     gold: str | None = None
     solution: str | None = None
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Math(Task):
         return SourcedFiles(
             {
                 part: (
-                    FileSource(str(file.path), file.encoding),
+                    FileSource(str(file.path), file.encoding, file.keep),
                     ProblemReader(file.format, file.prompt, file.gold, file.solution),
                 )
                 for part, file in self.files.items()
