@@ -152,7 +152,7 @@ class GroupWorker:
             for each in (rewards, *scores)
         )
         told = {
-            scorer.place: Told(scorer.asked(rollouts), each)
+            scorer.place: Told(scorer.reads(rollouts), each)
             for scorer, each in zip(scorers, scores, strict=True)
         }
         teachers = [scorer for scorer in scorers if scorer.place != REFERENCE]

@@ -37,9 +37,12 @@ class Scorer:
     top_k: int = 0
     policy_top_k: int = 0
 
-    def asked(self, rollouts: pa.Table) -> pa.Table:
-        """SEQUENCES as it reads them, or NAMED_SEQUENCES."""
-        sequences = to_named_sequences(rollouts) if self.policy_top_k else to_sequences(rollouts)
+    def reads(self, rollouts: pa.Table) -> pa.Table:
+        """SEQUENCES of these responses as it reads them."""
+        return self._read(to_sequences(rollouts))
+
+    def _read(self, sequences: pa.Table) -> pa.Table:
+        """With its own prompt."""
         if self.prompt_token_ids is None:
             return sequences
         name = "prompt_token_ids"
@@ -49,7 +52,8 @@ class Scorer:
 
     async def score(self, rollouts: pa.Table) -> pa.Table:
         """Its TEACHER_SCORES of these responses, or TEACHER_DETAILS."""
-        sequences = self.asked(rollouts)
+        named = to_named_sequences(rollouts) if self.policy_top_k else to_sequences(rollouts)
+        sequences = self._read(named)
         tokens = int(lengths(sequences.column("response_token_ids")).sum())
         with span("teacher", items=len(sequences), tokens=tokens):
             return await self.teacher.score(sequences, self.end_tokens, self.top_k)
@@ -59,10 +63,10 @@ class Scorer:
 class Told:
     """What one of them said of a group.
 
-    asked: SEQUENCES, as it read them. scores: TEACHER_SCORES or TEACHER_DETAILS of them.
+    read: SEQUENCES, as it read them. scores: TEACHER_SCORES or TEACHER_DETAILS of them.
     """
 
-    asked: pa.Table
+    read: pa.Table
     scores: pa.Table
 
 

@@ -79,7 +79,7 @@ class Signals:
         for place, verification in self._of.items():
             told = [group.told[place] for group in groups if place in group.told]
             if told:
-                answers = [(each.asked, each.scores) for each in told]
+                answers = [(each.read, each.scores) for each in told]
                 checked.append(await verification.check(step, answers, asked_of(place)))
         if not checked:
             return {}

@@ -10,7 +10,7 @@ from teacher_faults import MODEL, engine, prompts, scored
 from transformers import AutoModelForCausalLM
 
 from rlad_core import schema
-from rlad_core.client.details import Details
+from rlad_core.client.details import Details, named_per_token
 from rlad_core.config import resolve_model
 from services.clients.teachers import Teacher
 from services.experience.scorers import Scorer, Told, together
@@ -26,7 +26,8 @@ class Local(Teacher):
         self._model = model
 
     async def score(self, sequences: pa.Table, end_token_ids: Sequence[int] = (), top_k: int = 0) -> pa.Table:
-        details = Details(end_token_ids=tuple(end_token_ids), top_k=top_k)
+        named = named_per_token(sequences)
+        details = Details(end_token_ids=tuple(end_token_ids), top_k=top_k, named_token_ids=named)
         return await scored(engine(self._model), sequences, details)
 
 
@@ -71,7 +72,7 @@ def test_a_mixture_with_a_privileged_teacher_is_what_transformers_say_of_both() 
     ]
 
     async def told() -> list[Told]:
-        return [Told(scorer.asked(table), await scorer.score(table)) for scorer in scorers]
+        return [Told(scorer.reads(table), await scorer.score(table)) for scorer in scorers]
 
     answers = asyncio.run(told())
     found = together(scorers, answers, "probabilities")
@@ -85,13 +86,39 @@ def test_a_mixture_with_a_privileged_teacher_is_what_transformers_say_of_both() 
             found.column("teacher_logprobs")[row].as_py(), np.log(wanted), rtol=0, atol=1e-4
         )
     # What is scored again is what each of them was asked.
-    assert answers[0].asked.column("prompt_token_ids").to_pylist() == [list(prompt)] * 2
-    assert answers[1].asked.column("prompt_token_ids").to_pylist() == [[*SOLUTION, *prompt]] * 2
+    assert answers[0].read.column("prompt_token_ids").to_pylist() == [list(prompt)] * 2
+    assert answers[1].read.column("prompt_token_ids").to_pylist() == [[*SOLUTION, *prompt]] * 2
 
 
 def test_one_teacher_is_told_as_it_is_and_none_as_nothing() -> None:
     table = rollouts()
     scorer = Scorer("teacher", Local(MODEL))
     scores = asyncio.run(scorer.score(table))
-    assert together([scorer], [Told(scorer.asked(table), scores)], "logprobs") is scores
+    assert together([scorer], [Told(scorer.reads(table), scores)], "logprobs") is scores
     assert together([], [], "logprobs") is None
+
+
+def test_a_teacher_that_is_asked_about_the_policys_tokens_is_asked_again_without_them() -> None:
+    table = rollouts()
+    lengths = schema.lengths(table.column("response_token_ids"))
+    named = schema.list_column([np.arange(2 * length) % 50 + 8 for length in lengths], pa.list_(pa.int32()))
+    details = schema.build(
+        schema.ROLLOUT_DETAILS,
+        {
+            **{name: table.column(name) for name in table.column_names},
+            "rollout_top_token_ids": named.cast(pa.list_(pa.int32())),
+        },
+        tokenizer_fingerprint=schema.fingerprint_of(table),
+    )
+    scorer = Scorer("teacher", Local(MODEL), policy_top_k=2)
+    scores = asyncio.run(scorer.score(details))
+    assert schema.lengths(scores.column("named_logprobs")).tolist() == (2 * lengths).tolist()
+    assert scorer.reads(details).column_names == schema.SEQUENCES.names
+    both = together([scorer, scorer], [Told(scorer.reads(details), scores)] * 2, "probabilities")
+    assert both is not None
+    np.testing.assert_allclose(
+        np.concatenate(both.column("named_logprobs").to_pylist()),
+        np.concatenate(scores.column("named_logprobs").to_pylist()),
+        atol=1e-6,
+        rtol=0,
+    )
