@@ -110,8 +110,8 @@ class TeacherPrompts:
         return tuple(ids)
 
     def _fact(self, prompt: Prompt, name: str) -> Any:
-        """What is known of a prompt under a name: a column of its data, or a part of its gold. Its solution is
-        the one that its task works out, where it does.
+        """What is known of a prompt under a name: a column of its data, or a part of its gold. Its solution
+        is the one that its task works out, where it does.
 
         Raises:
             ValueError: nothing is.

@@ -107,7 +107,7 @@ class Settings(Judging, FileTaskSection):
         from rlad_core.tasks.math.published import ProblemReader
 
         layout, own = (file.format, file.columns) if isinstance(file, ProblemFile) else ("auto", None)
-        return ProblemReader(layout, **(own or self.columns).model_dump())
+        return ProblemReader(layout, **(own or self.columns).model_dump(exclude={"teachers"}))
 
     def judge(self) -> TaskSpec:
         """See `TaskSection.judge`."""
