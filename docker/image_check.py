@@ -49,9 +49,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="a folder for the report; images are kept below it"
+        "--out", type=Path, required=True, help="a folder for the report; images are made below it"
     )
     parser.add_argument("--port", type=int, default=8123, help="of the teacher that is started")
+    parser.add_argument("--keep", action="store_true", help="leave the images, 15 GB, for another time")
     args = parser.parse_args()
     if missing := [name for name in ("buildah", "mmdebstrap") if shutil.which(name) is None]:
         print(f"needs {' and '.join(missing)}: apt-get install {' '.join(missing)}", file=sys.stderr)
@@ -75,6 +76,8 @@ def main() -> int:
     print(report["doctor"], flush=True)
     report["scores"] = scores(rootfs, args.port)
     sbom(rootfs, out)
+    if not args.keep:
+        shutil.rmtree(out / "storage")
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     print(
         f"{IMAGE}: {report['bytes'] / 1e9:.2f} GB in {report['layers']} layers; "
