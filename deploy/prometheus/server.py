@@ -14,9 +14,11 @@ import httpx
 import yaml
 
 from deploy.prometheus.executables import executables
+from deploy.prometheus.faster import faster
 
 FOLDER = Path(__file__).parent
-RULE_FILES = ("recording.rules.yaml", "alerts.rules.yaml")
+ALERTS = "alerts.rules.yaml"
+RULE_FILES = ("recording.rules.yaml", ALERTS)
 _START_S = 60.0
 _ANSWER_S = 60.0
 
@@ -75,13 +77,22 @@ def _point(pair: list[Any]) -> tuple[float, float]:
 
 
 @contextmanager
-def serving(folder: Path, *, announcements: str = "", interval_s: float = 4.0) -> Iterator[Prometheus]:
+def serving(
+    folder: Path,
+    *,
+    announcements: str = "",
+    interval_s: float = 4.0,
+    hastened: float = 1.0,
+    alertmanager: str = "",
+) -> Iterator[Prometheus]:
     """Run Prometheus with our rules until the block ends; its data stay in ``folder/data``.
 
     Args:
         folder: for its data, configuration and log; made if need be.
         announcements: files that name what to scrape (``file_sd_configs``); * is allowed in the file's name.
         interval_s: between two scrapes, and two evaluations of the rules.
+        hastened: how many times faster than written the alerts' times go by.
+        alertmanager: host and port of the one that is told.
 
     Raises:
         MissingError: there is no Prometheus here.
@@ -91,16 +102,20 @@ def serving(folder: Path, *, announcements: str = "", interval_s: float = 4.0) -
     folder.mkdir(parents=True, exist_ok=True)
     for name in RULE_FILES:
         shutil.copy(FOLDER / name, folder)
+    if hastened != 1.0:
+        text = (FOLDER / ALERTS).read_text()
+        (folder / ALERTS).write_text(faster(text, hastened))
     interval = f"{int(interval_s * 1000)}ms"
     files = [{"files": [announcements], "refresh_interval": "1s"}]
-    config = {
+    config: dict[str, Any] = {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
         "rule_files": list(RULE_FILES),
         "scrape_configs": [{"job_name": "ray", "file_sd_configs": files}] if announcements else [],
     }
+    if alertmanager:
+        config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]}
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with (folder / "prometheus.log").open("w") as log:
         process = subprocess.Popen(
@@ -114,14 +129,25 @@ def serving(folder: Path, *, announcements: str = "", interval_s: float = 4.0) -
             stderr=subprocess.STDOUT,
         )
         try:
-            _wait_until_ready(url, process, folder)
+            wait_until_ready(url, process, folder / "prometheus.log")
             yield Prometheus(url)
         finally:
             process.terminate()
             process.wait(60)
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
+def free_port() -> int:
+    """Of the loopback interface."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        return int(free.getsockname()[1])
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until a program of the Prometheus family answers.
+
+    Raises:
+        TimeoutError: it does not; the message has the end of its log.
+    """
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -130,5 +156,6 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], folder: Path) 
         except httpx.TransportError:
             pass
         time.sleep(0.1)
-    log = (folder / "prometheus.log").read_text()[-2000:]
-    raise TimeoutError(f"Prometheus did not start within {_START_S:g} s; its log ends with\n{log}")
+    raise TimeoutError(
+        f"{url} was not ready within {_START_S:g} s; {log} ends with\n{log.read_text()[-2000:]}"
+    )

@@ -48,6 +48,12 @@ def serve(
             help="Reverse proxies whose X-Forwarded-For is believed, with commas between.",
         ),
     ] = "",
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Where Prometheus finds the metrics of all replicas; else a free one."
+        ),
+    ] = None,
     start_timeout_s: Annotated[
         float, typer.Option("--start-timeout", min=1, help="Seconds until it must be up.")
     ] = 600.0,
@@ -108,7 +114,7 @@ def serve(
     try:
         serve_until_stopped(
             services, host=host, port=port, start_timeout_s=start_timeout_s, say=say,
-            tls=Tls(tls_cert, tls_key) if tls_cert else None, behind=behind_proxy,
+            tls=Tls(tls_cert, tls_key) if tls_cert else None, behind=behind_proxy, metrics_port=metrics_port,
         )  # fmt: skip
     except ServingError as error:
         complain(error)

@@ -33,6 +33,7 @@ def serve_until_stopped(
     say: Callable[[str], None],
     tls: Tls | None = None,
     behind: str = "",
+    metrics_port: int | None = None,
 ) -> None:
     """Start services in a Ray of their own and serve until SIGTERM or Ctrl-C.
 
@@ -41,6 +42,7 @@ def serve_until_stopped(
         say: told what a person should know.
         tls: files for HTTPS.
         behind: addresses of reverse proxies, separated by commas, whose word is taken for who asks.
+        metrics_port: where Prometheus finds what all replicas record; None: a free one.
 
     Raises:
         ServingError: ``host`` would open the services to others and no token is configured; a file of `tls`
@@ -70,7 +72,7 @@ def serve_until_stopped(
     say(f"starting Ray, then Serve and {', '.join(names)}: seconds for tiny models, minutes for large ones")
     began = time.monotonic()
     with (
-        embedded_ray(num_cpus=cpus, object_store_gib=0.5, lean=True),
+        embedded_ray(num_cpus=cpus, object_store_gib=0.5, metrics_port=metrics_port, lean=True),
         _told(lambda: say(f"Ray is up after {time.monotonic() - began:.1f} s, now {', '.join(names)}")),
         # After Ray, which takes SIGTERM for itself when it starts.
         _stop_event() as stopped,
@@ -88,11 +90,19 @@ def serve_until_stopped(
             token = ' -H "Authorization: Bearer $TOKEN"' if locked else ""
             trust = f" --cacert {tls.certificate}" if tls else ""
             say(f"{name}: documentation {base}/docs, try\n  curl{trust} {base}{path}{token} -d '{body}'")
+        say(f"metrics, for Prometheus: {_metrics_url()}")
         say(f"stop it with Ctrl-C or kill {os.getpid()}: what runs is finished, what is new is refused")
         while not stopped.wait(1.0):
             pass
         say("stopping: what runs is finished, what is new is refused")
         _drain(names, max(args.drain_timeout_s for args in services.values()))
+
+
+def _metrics_url() -> str:
+    import ray
+
+    [node] = ray.nodes()
+    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
 
 
 def _most_replicas(args: ReplicaArgs) -> int:

@@ -62,6 +62,8 @@ class Publishing:
             else:
                 for _ in self._weights:  # a collective call
                     pass
+            if self._first:  # before the replicas have it: one that never takes it is to be seen
+                telemetry.gauge(metrics.RUN_LEARNER_VERSION, version)
             if not behind:
                 self._hand_over(version)
             dist.barrier()
@@ -88,5 +90,4 @@ class Publishing:
         config = self._config
         if self._push is None:
             sync(self._services.rollout(), version, config.rollout.num_replicas, config.weights.timeout_s)
-        telemetry.gauge(metrics.RUN_LEARNER_VERSION, version)
         self._tell(version)

@@ -1,13 +1,14 @@
 """Who is told of alerts: routes that lead somewhere, the same with and without Prometheus' operator."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from deploy.prometheus.executables import MissingError, executables
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "alertmanager"
@@ -65,10 +66,12 @@ def test_prometheus_finds_it_in_compose() -> None:
 
 
 def test_alertmanager_takes_it() -> None:
-    if shutil.which("amtool") is None:
-        pytest.skip("needs amtool (Debian: prometheus-alertmanager), which is not installed here")
+    try:
+        amtool = executables("prometheus-alertmanager")["amtool"]
+    except MissingError as error:
+        pytest.skip(str(error))
     done = subprocess.run(
-        ["amtool", "check-config", str(FOLDER / "alertmanager.yaml")],
+        [amtool, "check-config", str(FOLDER / "alertmanager.yaml")],
         capture_output=True,
         text=True,
         timeout=30,
