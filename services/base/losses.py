@@ -16,13 +16,14 @@ def is_loss(failure: BaseException) -> bool:
 
     Of a group of ranks it is one where each failed so: one that raised something else will do it again.
     """
-    from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
+    from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
 
     if isinstance(failure, RayTaskError):
         return isinstance(failure.cause, BaseException) and is_loss(failure.cause)
     if ranks := getattr(failure, "worker_failures", None):
         return all(is_loss(each) for each in _causes(ranks.values()))
-    if isinstance(failure, RayActorError | WorkerCrashedError | ConnectionError):
+    lost = RayActorError | WorkerCrashedError | NodeDiedError | ObjectLostError | ConnectionError
+    if isinstance(failure, lost):
         return True
     text = str(failure).lower()
     return _NO_ACTOR in text or any(words in text for words in _CONNECTION)

@@ -9,6 +9,7 @@ from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
     GetTimeoutError,
+    ObjectLostError,
     RayTaskError,
     WorkerCrashedError,
 )
@@ -24,10 +25,12 @@ TRANSIENT = (
     ActorDiedError,
     ActorUnavailableError,
     WorkerCrashedError,
+    ObjectLostError,
     BackPressureError,
     DeploymentUnavailableError,
 )
-"""A replica is gone or full. Serve starts another; our requests are idempotent, so asking again is safe."""
+"""A replica is gone, or its host with its answer, or it is full. Serve starts another; our requests are
+idempotent, so asking again is safe."""
 
 
 async def call(

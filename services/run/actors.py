@@ -18,6 +18,7 @@ from rlad_core.prompt_stream import Selection
 from services.clients.calls import answer_of
 from services.evaluate.evaluator import Evaluator
 from services.experience.collector import ExperienceCollector
+from services.prompts import files_elsewhere
 from services.report.journal import Journal
 from services.run.watch import Watcher
 from services.serve.cluster import NAMESPACE
@@ -40,19 +41,20 @@ def run_actors(
     config: RunConfig, policy_folder: str, run_dir: Path, selection: Selection
 ) -> Iterator[RunActors]:
     """The run's experience collector, evaluator and journal; learner ranks find them by name."""
+    # On this machine is the run's folder, and the other two read the files that tasks make prompts of.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     common: dict[str, Any] = {"namespace": NAMESPACE, "num_cpus": 0}
+    reads = common if files_elsewhere(config) else {**common, "scheduling_strategy": here}
     collector = (
         ray.remote(ExperienceCollector)
-        .options(name=f"{config.name}-experience", max_concurrency=1000, **common)
+        .options(name=f"{config.name}-experience", max_concurrency=1000, **reads)
         .remote(config, policy_folder, str(run_dir))
     )
     evaluator = (
         ray.remote(Evaluator)
-        .options(name=f"{config.name}-evaluator", **common)
+        .options(name=f"{config.name}-evaluator", **reads)
         .remote(config, policy_folder, str(run_dir), selection)
     )
-    # On this machine, where the run's folder is.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     journal = (
         ray.remote(Journal)
         .options(name=f"{config.name}-journal", scheduling_strategy=here, **common)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, NodeDiedError, ObjectLostError, RayTaskError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from rlad_core.config import load
@@ -28,6 +28,8 @@ def of_task(cause: BaseException) -> RayTaskError:
     [
         (ActorDiedError(), True),
         (of_task(ActorDiedError()), True),
+        (of_task(ObjectLostError("ab", "10.0.0.2", "stack")), True),
+        (NodeDiedError("its host is gone"), True),
         (of_task(OWN), False),
         (OWN, False),
         (LOOKED_UP, True),
@@ -35,7 +37,18 @@ def of_task(cause: BaseException) -> RayTaskError:
         (WorkerGroupError("two", {0: CLOSED, 1: ActorDiedError()}), True),
         (WorkerGroupError("two", {0: CLOSED, 1: OWN}), False),
     ],
-    ids=["actor", "task on an actor", "task", "own", "looked up", "waited", "ranks lost", "a rank failed"],
+    ids=[
+        "actor",
+        "task on an actor",
+        "answer on a host",
+        "host",
+        "task",
+        "own",
+        "looked up",
+        "waited",
+        "ranks lost",
+        "a rank failed",
+    ],
 )
 def test_a_loss_is_told_from_what_a_new_process_would_do_again(failure: BaseException, loss: bool) -> None:
     assert is_loss(failure) == loss
