@@ -302,6 +302,12 @@ SERVICE_IN_FLIGHT: Final = _of_service("in_flight", "gauge", "requests", "Calls 
 SERVICE_QUEUE: Final = _of_service(
     "queue_length", "gauge", "sequences", "Sequences that wait for a place in a batch."
 )
+SERVICE_CALLS_QUEUE: Final = _of_service(
+    "calls_queue_limit",
+    "gauge",
+    "requests",
+    "Calls that may wait in each queue of Serve's before this service's replicas; more are refused.",
+)
 SERVICE_CALLERS: Final = _of_service(
     "callers_waiting", "gauge", "callers", "Callers with something that waits for the engine or a worker."
 )

@@ -12,8 +12,9 @@ ERROR_SHARE = 0.01
 """Share of failed calls from which on people are told."""
 ANY = 0.001
 """A rate that any event within the last minutes exceeds."""
-QUEUED = (Threshold(256, "yellow"), Threshold(920, "red"))
-"""Calls in Serve's queue, of the 1024 that it takes by default; at the second there is an alert."""
+QUEUED = (Threshold(1344, "yellow"), Threshold(4838, "red"))
+"""Calls in a queue of Serve's, of the 5,376 that it takes by default; at the second, nine tenths of whatever
+`rlad_service_calls_queue_limit` tells, there is an alert."""
 
 
 @dataclass(frozen=True)

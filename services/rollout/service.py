@@ -211,11 +211,12 @@ class RolloutService(OpenAIRoutes, TakesWeights):
 
     async def _admitted(self, prompts: pa.Table, sampling: SamplingSettings) -> pa.Table:
         """Sample for a caller: within the queue's limit and its quota."""
-        self._turns.refuse_if_busy(prompts.num_rows * sampling.group_size)
+        responses = prompts.num_rows * sampling.group_size
         longest = min(sampling.max_tokens, self._max_model_len)
         tokens = int(schema.lengths(prompts.column("prompt_token_ids")).sum())
-        self._intake.charge(tokens + prompts.num_rows * sampling.group_size * longest)
-        return await self._sampler.sample(prompts, sampling)
+        with self._turns.admitted(responses):
+            self._intake.charge(tokens + responses * longest)
+            return await self._sampler.sample(prompts, sampling)
 
     async def _read_job(self, body: Body, query: Mapping[str, list[str]]) -> Work:
         """See `services.serve.jobs.work.ReadWork`."""

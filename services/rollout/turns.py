@@ -1,13 +1,13 @@
 """Places in the engine for responses: how many may wait for one, and whose turn it is."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 
 from rlad_core import metrics
-from rlad_core.client.errors import BusyError
 from services.base import telemetry
 from services.rollout.app import SERVICE
 from services.serve.fair import OWN, FairPlaces, asker
+from services.serve.shares import QueueShares
 
 _RETRY_AFTER_S = 2.0
 
@@ -26,7 +26,7 @@ class EngineTurns:
         self, places: int, weights: Mapping[str, float], most: int, unfinished: Callable[[], int]
     ) -> None:
         self._places = FairPlaces(places, weights)
-        self._most = most
+        self._shares = QueueShares(most, weights, "responses are in work", "responses", _RETRY_AFTER_S)
         self._unfinished = unfinished
         self.waiting = 0
         """Responses, for a turn."""
@@ -36,20 +36,13 @@ class EngineTurns:
         """Those who wait for a turn."""
         return self._places.callers
 
-    def refuse_if_busy(self, responses: int) -> None:
-        """Refuse a request for so many responses where too many are in work.
-
-        A lone request is always taken, however small the limit is.
+    def admitted(self, responses: int) -> AbstractContextManager[None]:
+        """Room for a request for so many responses until it is answered.
 
         Raises:
-            BusyError: it would be more than the limit.
+            BusyError: too many are in work here already, or too many of this caller; see `QueueShares.taken`.
         """
-        if (waiting := self._unfinished() + self.waiting) and waiting + responses > self._most:
-            raise BusyError(
-                f"{waiting} responses are in work here, and with these {responses} it would be more than "
-                f"{self._most}",
-                retry_after_s=_RETRY_AFTER_S,
-            )
+        return self._shares.taken(responses, self._unfinished() + self.waiting)
 
     @asynccontextmanager
     async def turn(self, responses: int, cost: float) -> AsyncIterator[None]:

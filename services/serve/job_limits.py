@@ -17,6 +17,11 @@ class JobLimits(BaseModel):
         default=64, gt=0, description="A job may have so many times the sequences and tokens of a request."
     )
     at_a_time: int = Field(default=2, gt=0, description="Jobs that one replica works on.")
+    turn_s: float = Field(
+        default=10.0,
+        ge=0,
+        description="After so long, and a whole part, a job makes way for one of a caller who has had less.",
+    )
     timeout_s: float = Field(default=86_400.0, gt=0, description="From its submission until it must be done.")
     keep_s: float = Field(
         default=604_800.0, gt=0, description="How long a finished one can be fetched; then it is removed."

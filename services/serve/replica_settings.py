@@ -10,6 +10,9 @@ from rlad_core.metrics import SHARED
 from services.serve.job_limits import JobLimits
 from services.serve.quotas import Quota
 
+SPARE_PLACES = 256
+"""Beside those for work, so that a request for health never waits for one."""
+_TIMES_THE_PLACES = 4
 ServedName = Annotated[
     str, Field(min_length=1, description="What the API calls the model; by default as in `model`.")
 ]
@@ -84,3 +87,8 @@ class ReplicaArgs(ReplicaSettings):
     def places(self) -> int:
         """Requests that one replica works on or that wait in it."""
         return self.max_ongoing_requests + self.max_queued_requests
+
+    @property
+    def calls_queued(self) -> int:
+        """That may wait in a queue of Serve's, of which each of its proxies and handles has one."""
+        return _TIMES_THE_PLACES * self.places + SPARE_PLACES

@@ -9,11 +9,8 @@ from ray.serve._private import replica as serves_replica
 
 from services.base import telemetry
 from services.serve.http.auth import is_loopback
-from services.serve.replica_settings import ReplicaArgs
+from services.serve.replica_settings import SPARE_PLACES, ReplicaArgs
 from services.serve.temporary import session_folder, use_session_folder
-
-_SPARE_PLACES = 256
-_TIMES_THE_PLACES = 4
 
 
 def bind(deployment: Any, args: ReplicaArgs, **options: Any) -> Application:
@@ -37,9 +34,9 @@ def bind(deployment: Any, args: ReplicaArgs, **options: Any) -> Application:
         **count,
         # More than are worked on: `Intake` counts those, and refuses at once what comes on top of them.
         # So a request for health never waits behind work.
-        max_ongoing_requests=args.places + _SPARE_PLACES,
+        max_ongoing_requests=args.places + SPARE_PLACES,
         # Those on their way to a replica, health among them: many come at the same moment, and wait for none.
-        max_queued_requests=_TIMES_THE_PLACES * args.places + _SPARE_PLACES,
+        max_queued_requests=args.calls_queued,
         backpressure_config={"status_code": 429, "retry_after_s": 1},
         graceful_shutdown_timeout_s=args.drain_timeout_s,
         **{"ray_actor_options": on_one_node, **options},

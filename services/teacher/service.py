@@ -9,8 +9,8 @@ All calls of a replica share one batcher, whichever way they came (`services.tea
 
 import asyncio
 import os
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Annotated
@@ -23,7 +23,7 @@ from ray.serve import Application
 
 from rlad_core import metrics, schema
 from rlad_core.client.details import HIDDEN_BYTES, NO_DETAILS, Details, named_per_token
-from rlad_core.client.errors import BusyError, DeadlineError
+from rlad_core.client.errors import DeadlineError
 from rlad_core.client.forms import Load, ScoreAnswer, TeacherInfo, TeacherLimits, TokenizerInfo
 from rlad_core.client.made_with import MadeWith, marked
 from rlad_core.client.parts import cut
@@ -43,6 +43,7 @@ from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
 from services.serve.openai.models import ServedModel, add_model_routes, serve_model
 from services.serve.replicas import begin, bind
+from services.serve.shares import QueueShares
 from services.serve.token_texts import TokenTexts
 from services.teacher.answers import results_of, write_answer
 from services.teacher.app import SERVICE, http
@@ -85,6 +86,8 @@ class TeacherService(OpenAIRoutes):
             on_queue=self._record_queue,
             weights=args.weights,
         )
+        most = args.limits.max_queued_tokens
+        self._shares = QueueShares(most, args.weights, "tokens wait", "tokens", _RETRY_AFTER_S)
         self._reader = Reader.of(self._tokenizer, self._engine.max_model_len)
         self._texts = TokenTexts(self._tokenizer)
         self._weights = await self._engine.weights()
@@ -254,15 +257,16 @@ class TeacherService(OpenAIRoutes):
             engine.shutdown()
 
     async def _score(self, sequences: pa.Table, details: Details) -> pa.Table:
-        with telemetry.phase(SERVICE, "decode"):
-            await self._check(sequences, details)
-            tokens = {
-                kind: int(schema.lengths(sequences.column(column)).sum())
-                for kind, column in (("prompt", "prompt_token_ids"), ("scored", "response_token_ids"))
-            }
-            self._take_on(sequences.num_rows, tokens, details)
-            pairs = await asyncio.to_thread(to_pairs, sequences, details)
-        scored = await self._scored(pairs.pairs, sequences.num_rows)
+        with ExitStack() as room:
+            with telemetry.phase(SERVICE, "decode"):
+                await self._check(sequences, details)
+                tokens = {
+                    kind: int(schema.lengths(sequences.column(column)).sum())
+                    for kind, column in (("prompt", "prompt_token_ids"), ("scored", "response_token_ids"))
+                }
+                room.enter_context(self._taken_on(sequences.num_rows, tokens, details))
+                pairs = await asyncio.to_thread(to_pairs, sequences, details)
+            scored = await self._scored(pairs.pairs, sequences.num_rows)
         with telemetry.phase(SERVICE, "encode"):
             scores = await asyncio.to_thread(to_scores, sequences, pairs, scored, details)
         self._count(sequences.num_rows, tokens)
@@ -293,13 +297,14 @@ class TeacherService(OpenAIRoutes):
 
     async def _score_pairs(self, pairs: list[TokenPair]) -> list[Scored]:
         """Pairs that did not come as a table, all with the same details."""
-        with telemetry.phase(SERVICE, "decode"):
-            tokens = {
-                "prompt": sum(pair.prompt.size for pair in pairs),
-                "scored": sum(pair.response.size for pair in pairs),
-            }
-            self._take_on(len(pairs), tokens, pairs[0].details)
-        scored = await self._scored(pairs, len(pairs))
+        with ExitStack() as room:
+            with telemetry.phase(SERVICE, "decode"):
+                tokens = {
+                    "prompt": sum(pair.prompt.size for pair in pairs),
+                    "scored": sum(pair.response.size for pair in pairs),
+                }
+                room.enter_context(self._taken_on(len(pairs), tokens, pairs[0].details))
+            scored = await self._scored(pairs, len(pairs))
         self._count(len(pairs), tokens)
         return scored
 
@@ -320,8 +325,9 @@ class TeacherService(OpenAIRoutes):
                     f"{self._batcher.queue_length} more wait here"
                 ) from error
 
-    def _take_on(self, sequences: int, of_kind: dict[str, int], details: Details) -> None:
-        """Count a request on its caller, or refuse it."""
+    @contextmanager
+    def _taken_on(self, sequences: int, of_kind: dict[str, int], details: Details) -> Iterator[None]:
+        """Count a request on its caller and give it room until it is answered, or refuse it."""
         limits, tokens, told = self._args.limits, sum(of_kind.values()), of_kind["scored"]
         told *= details.told_per_token
         check_details(details, self._engine, self._args.engine, limits)
@@ -329,14 +335,9 @@ class TeacherService(OpenAIRoutes):
         if details.hidden:
             size = of_kind["scored"] * self._engine.hidden_size * HIDDEN_BYTES[details.hidden]
             limits.check_hidden(size)
-        # A lone request within its own limits is always taken, however small the queue is.
-        if (waiting := self._batcher.queued_tokens) and waiting + tokens > limits.max_queued_tokens:
-            raise BusyError(
-                f"{waiting} tokens wait here, and with these {tokens} it would be more than "
-                f"{limits.max_queued_tokens}",
-                retry_after_s=_RETRY_AFTER_S,
-            )
-        self._intake.charge(tokens + told)
+        with self._shares.taken(tokens, self._batcher.queued_tokens):
+            self._intake.charge(tokens + told)
+            yield
 
     def _count(self, sequences: int, tokens: dict[str, int]) -> None:
         telemetry.count(metrics.SERVICE_SEQUENCES, sequences, service=SERVICE)

@@ -12,7 +12,7 @@ request and names the sequence.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Annotated
 
 import pyarrow as pa
@@ -22,7 +22,6 @@ from ray.serve import Application
 
 from rlad_core import metrics, schema
 from rlad_core.client.errors import (
-    BusyError,
     DeadlineError,
     InvalidRequestError,
     LimitError,
@@ -44,6 +43,7 @@ from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
 from services.serve.replicas import begin, bind
+from services.serve.shares import QueueShares
 from services.verifier.checking.messages import Check, Failed, Outcome
 from services.verifier.checking.pool import CheckPool
 from services.verifier.http import DOCUMENTED, EXAMPLE, read_request, results_of, write_answer
@@ -93,6 +93,8 @@ class VerifierService:
             on_queue=self._record_queue,
             weights=args.weights,
         )
+        most = args.limits.max_queued_responses
+        self._shares = QueueShares(most, args.weights, "responses wait", "responses", _RETRY_AFTER_S)
         self._intake = Intake(SERVICE, self._probe, "a worker process", args)
         self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
         serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
@@ -209,30 +211,28 @@ class VerifierService:
             pool.close()
 
     async def _verify(self, responses: pa.Table) -> pa.Table:
-        with telemetry.phase(SERVICE, "decode"):
-            checks, ids = self._read(responses)
-            self._intake.charge(len(checks))
         limit_s = self._args.limits.timeout_s
-        try:
-            with telemetry.phase(SERVICE, "queue") as phase:
-                async with asyncio.timeout(limit_s):
-                    verdicts = await self._judge(checks, ids, lambda: phase.change("engine"))
-        except TimeoutError as error:
-            raise DeadlineError(f"{len(ids)} responses were not judged within {limit_s:g} s") from error
+        with ExitStack() as room:
+            with telemetry.phase(SERVICE, "decode"):
+                self._refuse_over(responses.num_rows)
+                room.enter_context(self._shares.taken(responses.num_rows, self._pool.queue_length))
+                checks, ids = self._read(responses)
+                self._intake.charge(len(checks))
+            try:
+                with telemetry.phase(SERVICE, "queue") as phase:
+                    async with asyncio.timeout(limit_s):
+                        verdicts = await self._judge(checks, ids, lambda: phase.change("engine"))
+            except TimeoutError as error:
+                raise DeadlineError(f"{len(ids)} responses were not judged within {limit_s:g} s") from error
         telemetry.count(metrics.SERVICE_SEQUENCES, len(ids), service=SERVICE)
         with telemetry.phase(SERVICE, "encode"):
             return _table(responses, verdicts)
 
-    def _read(self, responses: pa.Table) -> tuple[list[Check], list[str]]:
-        if (rows := responses.num_rows) > (most := self._args.limits.max_responses_per_request):
+    def _refuse_over(self, rows: int) -> None:
+        if rows > (most := self._args.limits.max_responses_per_request):
             raise LimitError("sequences", f"{rows} responses in one request; at most {most} are taken")
-        # A lone request within its own limits is always taken, however small the queue is.
-        queue = self._args.limits.max_queued_responses
-        if (waiting := self._pool.queue_length) and waiting + rows > queue:
-            raise BusyError(
-                f"{waiting} responses wait here, and with these {rows} it would be more than {queue}",
-                retry_after_s=_RETRY_AFTER_S,
-            )
+
+    def _read(self, responses: pa.Table) -> tuple[list[Check], list[str]]:
         self._refuse_unfit(responses)
         ids = responses.column("sequence_id").to_pylist()
         columns = (responses.column(name).to_pylist() for name in ("task", "response", "gold"))

@@ -1,22 +1,63 @@
 """Places in the rollouts' engine: who is refused, who waits, and that places come back."""
 
 import asyncio
+from contextlib import ExitStack, suppress
+from contextvars import copy_context
 
 import pytest
 
 from rlad_core.client.errors import BusyError
 from services.rollout.turns import EngineTurns
-from services.serve.fair import ASKER, Asker
+from services.serve.fair import ASKER, OWN, Asker
+from services.serve.shares import QueueShares
 
 
 def test_a_lone_request_is_taken_and_more_are_refused_over_the_limit() -> None:
     unfinished = 0
     turns = EngineTurns(4, {}, 5, lambda: unfinished)
-    turns.refuse_if_busy(100)
+    with turns.admitted(100):
+        pass
     unfinished = 3
-    turns.refuse_if_busy(2)
-    with pytest.raises(BusyError, match=r"3 responses are in work .* more than 5"):
-        turns.refuse_if_busy(3)
+    with turns.admitted(2):
+        pass
+    with pytest.raises(BusyError, match=r"3 responses are in work .* more than 5"), turns.admitted(3):
+        pass
+
+
+def test_one_caller_leaves_room_for_the_others() -> None:
+    copy_context().run(callers_fill_a_room)  # whose asker is theirs
+
+
+def callers_fill_a_room() -> None:
+    room = QueueShares(100, {"heavy": 3.0}, "tokens wait", "tokens", 1.0)
+    with ExitStack() as held:
+        waiting = 0
+
+        def fill(caller: str) -> int:
+            """Requests of ten, until one is refused."""
+            nonlocal waiting
+            ASKER.set(Asker(caller))
+            before = waiting
+            with suppress(BusyError):
+                while True:
+                    held.enter_context(room.taken(10, waiting))
+                    waiting += 10
+            return waiting - before
+
+        # Alone: 40 + 10 is no more than the 60 that are free, 50 + 10 is more than the 50 after that.
+        assert fill("a") == 50
+        # Beside it: 20 + 10 is no more than 30.
+        assert fill("b") == 30
+        # Thrice what is free: 10 + 10 of 10, and then nothing is.
+        assert fill("heavy") == 20
+        with pytest.raises(BusyError, match=r"100 tokens wait here"), room.taken(10, waiting):
+            pass
+    # All is given back.
+    ASKER.set(Asker("a"))
+    with room.taken(10, 0), room.taken(40, 10):
+        ASKER.set(Asker(OWN))  # the run itself may have all of it
+        with room.taken(20, 50), room.taken(30, 70):
+            pass
 
 
 def test_who_comes_when_all_places_are_taken_waits_and_the_run_itself_does_not() -> None:

@@ -14,6 +14,7 @@ import pytest
 from jobs_of_numbers import BODY, DONE, PARTS, reading
 
 from rlad_core.client.errors import BusyError, InvalidRequestError
+from services.serve.fair import ASKER
 from services.serve.job_limits import JobLimits
 from services.serve.jobs.store import Handed, JobStore
 from services.serve.jobs.worker import Jobs
@@ -78,6 +79,35 @@ def test_the_next_replica_goes_on_behind_the_last_part(tmp_path: Path) -> None:
 
     asyncio.run(body())
     assert seen == [[0, 1], [2, 3], [4, 5], [4, 5], [6, 7], [8, 9]]
+
+
+def test_jobs_of_callers_take_turns(tmp_path: Path) -> None:
+    # One caller's jobs were all there first; the other's only one is not behind them.
+    ended: list[str] = []
+    seen: list[str] = []
+
+    async def do(numbers: list[int]) -> None:
+        seen.append(ASKER.get().caller)
+
+    async def body() -> None:
+        jobs = Jobs("teacher", str(tmp_path), JobLimits(at_a_time=1, turn_s=0), reading(do))
+        kept = [await jobs.submit(owner, BODY, {}) for owner in ("many", "many", "many", "one")]
+        jobs.start()
+
+        def all_done() -> bool:
+            for job in kept:
+                if job.status == "done" and job.id not in ended:
+                    ended.append(job.id)
+            return len(ended) == len(kept)
+
+        await until(all_done)
+        jobs.stop()
+        for job in kept:
+            assert json.loads(job.answer[0].read_bytes()) == DONE
+
+    asyncio.run(body())
+    # A part each while there are two, then the rest; no part is done twice.
+    assert seen == ["many", "one"] * PARTS + ["many"] * 2 * PARTS
 
 
 def test_a_killed_process_loses_its_lease(tmp_path: Path) -> None:

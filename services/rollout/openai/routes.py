@@ -63,7 +63,7 @@ class OpenAIRoutes:
             asked = await asyncio.to_thread(read, body, self._reader, self._texts, self._vocab_size, limits)
             self._served.check(asked.form.model)
             wishes = asked.wishes
-            self._turns.refuse_if_busy(sum(wish.count for wish in wishes))
+            held.enter_context(self._turns.admitted(sum(wish.count for wish in wishes)))
             self._intake.charge(sum(wish.cost for wish in wishes))
             if asked.form.stream:
                 events = answering.events(asked, self._pieces(wishes), self._served.name)

@@ -7,6 +7,7 @@ from typing import Literal
 from fastapi import Request
 from pydantic import BaseModel
 
+from rlad_core import metrics
 from rlad_core.client.errors import AsleepError, BusyError, DrainingError, NotReadyError
 from services.base import telemetry
 from services.serve.fair import ASKER, OWN, Asker
@@ -61,6 +62,7 @@ class Intake:
         self._reader = BodyReader(BodyLimits.of_environment())
         self._working = 0
         self.in_work = 0
+        telemetry.gauge(metrics.SERVICE_CALLS_QUEUE, args.calls_queued, service=service)
 
     def close(self) -> None:
         """Take nothing new from now on."""

@@ -1,13 +1,17 @@
 """A replica's part in its service's jobs: it takes new ones in and works on those that nobody works on.
 
 A job's parts are done one after the other, each as a request of the job's owner: it waits for its turn among
-all callers, counts for the owner's quota, and is asked again later where too much waits. A replica that ends
-leaves its jobs where they are; the next one goes on behind the last part that was finished.
+all callers, counts for the owner's quota and share of the queue, and is asked again later where too much
+waits. Which job is worked on goes round among callers: one that has had its turn is left where it is when
+another caller's waits, and so are all where a replica ends. Whoever takes one up goes on behind the last part
+that was finished.
 """
 
 import asyncio
 import contextlib
+import itertools
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +58,10 @@ class Jobs:
         self._store = None if jobs_dir is None else JobStore(Path(jobs_dir) / service)
         self._new = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
+        # Of callers: jobs of theirs that are worked on here, and the number of their latest turn.
+        self._running: Counter[str] = Counter()
+        self._turn_of: dict[str, int] = {}
+        self._turns = itertools.count(1)
 
     def start(self) -> None:
         """Work on what is there and on what comes."""
@@ -124,14 +132,35 @@ class Jobs:
                     await asyncio.wait_for(self._new.wait(), _LOOK_EVERY_S)
 
     async def _take_one(self) -> bool:
-        for job in await asyncio.to_thread(self.store.all):
-            if job.ended is not None:
-                continue
+        waiting = [job for job in await asyncio.to_thread(self.store.all) if job.ended is None]
+        owners = {job.handed.owner for job in waiting}
+        self._turn_of = {owner: turn for owner, turn in self._turn_of.items() if owner in owners}
+        for job in sorted(waiting, key=lambda job: self._had(job.handed.owner)):  # the oldest first of equals
             with job.lease() as mine:
                 # Again: between the first look and the lease somebody may have ended it.
                 if mine and job.ended is None:
-                    await self._carry_out(job)
+                    owner = job.handed.owner
+                    self._turn_of[owner] = next(self._turns)
+                    self._running[owner] += 1
+                    try:
+                        await self._carry_out(job)
+                    finally:
+                        self._running[owner] -= 1
                     return True
+        return False
+
+    def _had(self, owner: str) -> tuple[int, int]:
+        """What a caller has of this replica; who has less comes first."""
+        return self._running[owner], self._turn_of.get(owner, 0)
+
+    def _makes_way(self, owner: str) -> bool:
+        """Whether a job that nobody works on is of a caller who has less than `owner` without this one."""
+        running, turn = self._had(owner)
+        for job in self.store.all():
+            if job.ended is None and self._had(job.handed.owner) < (running - 1, turn):
+                with job.lease() as mine:
+                    if mine:
+                        return True
         return False
 
     async def _carry_out(self, job: StoredJob) -> None:
@@ -143,7 +172,9 @@ class Jobs:
             if not doing.done():
                 telemetry.log("job_cancelled", job=job.id)
                 return
-            if (error := doing.exception()) is None:
+            if (error := doing.exception()) is None and not doing.result():
+                telemetry.log("job_left", job=job.id)
+            elif error is None:
                 telemetry.log("job_done", job=job.id, seconds=round(time.time() - job.handed.created, 3))
             else:
                 telemetry.log(
@@ -159,8 +190,10 @@ class Jobs:
             if job.ended is not None and job.status == "cancelled":
                 job.cancel()  # with what was written since
 
-    async def _do(self, job: StoredJob) -> None:
+    async def _do(self, job: StoredJob) -> bool:
+        """Work on a job; False: another caller's turn has come before its end."""
         handed = job.handed
+        began = time.monotonic()
         body = Body(await asyncio.to_thread(job.request), handed.encoding, handed.answer, handed.coding)
         work = await self._read(body, handed.query)
         parts = list(work.parts) or [(0, 0)]
@@ -170,9 +203,13 @@ class Jobs:
             if (part := await asyncio.to_thread(job.part, number)) is None:
                 part = await self._patiently(job, work.do, work.rows.slice(start, stop - start))
                 await asyncio.to_thread(job.keep_part, number, part)
+                over = time.monotonic() - began >= self._limits.turn_s and number + 1 < len(parts)
+                if over and await asyncio.to_thread(self._makes_way, handed.owner):
+                    return False
             done.append(part)
         answer = await asyncio.to_thread(work.answer, pa.concat_tables(done))
         await asyncio.to_thread(job.finish, bytes(answer.body), dict(answer.headers))
+        return True
 
     async def _patiently(self, job: StoredJob, do: Any, rows: pa.Table) -> pa.Table:
         """Do a part, again and again where it does not get a turn, until the job's time is over."""
