@@ -16,9 +16,10 @@ from ray.serve._private.http_util import RequestIdMiddleware
 from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import json_answer
+from services.serve.http.body_first import BodyFirst
 from services.serve.http.gate import service_app
 from services.serve.http.health import UP, Health, Intake
-from services.serve.http.proxy import BodyFirst, ProxyProblems
+from services.serve.http.proxy import ProxyProblems
 from services.serve.http.reading import BodyLimits, BodyReader
 from services.serve.http.texts import Reader
 from services.serve.replica_settings import ReplicaArgs

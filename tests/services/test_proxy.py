@@ -11,6 +11,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
+from services.serve.http.body_first import BodyFirst
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails, answer
 from services.serve.http.proxy import ProxyProblems, middlewares
 
@@ -261,5 +262,70 @@ def test_a_client_that_leaves_is_no_lost_replica() -> None:
         }
         await proxy_(scope, leave, keep)
         assert (sent, proxy_._lost) == ([], {})
+
+    asyncio.run(body())
+
+
+async def empty() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def unheard(message: Message) -> None:
+    """What becomes of it is of no interest."""
+
+
+def asked(path: str, address: str = "127.0.0.1") -> Scope:
+    return {"type": "http", "path": path, "headers": [], "method": "POST", "client": (address, 1)}
+
+
+def test_one_request_is_passed_on_at_a_turn_and_health_waits_for_none() -> None:
+    turns, crowd = 30, 500  # that Serve's proxy takes for a request, and that come at once
+    inside: set[str] = set()
+    most = 0
+    ended: list[str] = []
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal most
+        name = f"{scope['path']} {scope['client'][0]}"
+        inside.add(f"{name} {id(scope)}")
+        most = max(most, len(inside))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        inside.discard(f"{name} {id(scope)}")
+        ended.append(name)
+
+    async def body() -> None:
+        door = BodyFirst(serve)
+        work = [asked("/teacher/v1/score") for _ in range(crowd)] + [asked("/teacher/v1/score", "127.0.0.2")]
+        everybody = [asyncio.create_task(door(scope, empty, unheard)) for scope in work]
+        everybody.append(asyncio.create_task(door(asked("/teacher/healthz"), empty, unheard)))
+        await asyncio.gather(*everybody)
+
+    asyncio.run(body())
+    assert most <= turns + 2
+    # Health is answered before all others but the first; and who came behind the crowd has a turn of its own.
+    assert ended.index("/teacher/healthz 127.0.0.1") <= 1
+    assert ended.index("/teacher/v1/score 127.0.0.2") <= 3
+    assert len(ended) == crowd + 2
+
+
+def test_who_leaves_at_the_door_keeps_nobody_out() -> None:
+    async def body() -> None:
+        served: list[Scope] = []
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            served.append(scope)
+
+        door = BodyFirst(serve)
+        crowd = [asyncio.create_task(door(asked("/v1/score"), empty, unheard)) for _ in range(10)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for task in crowd[1:-1]:
+            task.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
+        assert not crowd[-1].cancelled()
+        before = len(served)
+        await door(asked("/v1/score"), empty, unheard)
+        assert len(served) == before + 1
 
     asyncio.run(body())

@@ -1,8 +1,4 @@
-"""What stands before Serve's own proxy: bodies are read here, and its own answers become problems.
-
-Serve gives a request a place at a replica before its body is there, and keeps what comes of it without a
-limit. `BodyFirst` turns that around: a request goes to a replica when it has come whole, within the limits of
-`services.serve.http.reading`, so that those who send slowly or too much hold nobody up.
+"""What stands before Serve's own proxy: `services.serve.http.body_first`, and what its own answers become.
 
 `ProxyProblems` says as problems (RFC 9457) what no service wrote: no such route, no replica, a full queue.
 The proxy listens before the first service has a route, and says 404 to everything until then. That would tell
@@ -21,19 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlad_core import metrics
-from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError, ServiceError, UnknownNameError
-from services.base import telemetry
-from services.serve.http.auth import AuthError, Tokens
+from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError, UnknownNameError
+from services.serve.http.body_first import BodyFirst
 from services.serve.http.callers import REQUEST_ID, bounded_id
-from services.serve.http.gate import OPEN_PATHS
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails, answer, told
-from services.serve.http.reading import BodyLimits, BodyReader
 
 _PROXY = "proxy"  # in metrics, of what no service sees
 _RETRY_AFTER_S = "1"
@@ -58,81 +49,6 @@ def middlewares() -> list[Middleware]:
     """Called by Serve's proxy when it starts."""
     # The last one is the outermost.
     return [Middleware(ProxyProblems), Middleware(BodyFirst)]
-
-
-class BodyFirst:
-    """ASGI middleware that passes a request on when its body has come whole, and within limits."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._tokens = Tokens()
-        self._reader = BodyReader(BodyLimits.of_environment())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body and pass the request on, or refuse it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = MutableHeaders(scope=scope)
-        request_id = headers[REQUEST_ID] = bounded_id(headers) or uuid.uuid4().hex
-        if not self._may_send(scope, headers):
-            # The service says why; what the body holds is of no interest.
-            await self._app({**scope, "headers": _bodiless(scope)}, _nothing_more(receive), send)
-            return
-        try:
-            async with self._reader.reading(receive, headers.get("content-length")) as parts:
-                await self._app(scope, _replay(parts, receive), send)
-        except ServiceError as error:
-            _count(error)
-            close = {"Connection": "close"} if error.status == 408 else {}
-            await told(error, {**close, REQUEST_ID: request_id})(scope, receive, send)
-        except ClientDisconnect:
-            return
-
-    def _may_send(self, scope: Scope, headers: Headers) -> bool:
-        """Whether a body is read at all: not of those who bring none of the tokens."""
-        if not self._tokens.required or scope["path"].endswith(OPEN_PATHS):
-            return True
-        try:
-            return self._tokens.accept(headers.get("authorization"))
-        except AuthError:
-            return False
-
-
-def _replay(parts: list[bytes], receive: Receive) -> Receive:
-    """What `parts` hold as one message, and then what `receive` tells: that the client has left."""
-    given = False
-
-    async def replaying() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        body = b"".join(parts)
-        parts.clear()
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replaying
-
-
-def _nothing_more(receive: Receive) -> Receive:
-    """A request without a body; what comes of one is thrown away."""
-    given = False
-
-    async def empty() -> Message:
-        nonlocal given
-        if not given:
-            given = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        while (message := await receive())["type"] != "http.disconnect":
-            pass
-        return message
-
-    return empty
-
-
-def _bodiless(scope: Scope) -> list[tuple[bytes, bytes]]:
-    return [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
 
 
 class ProxyProblems:
@@ -262,13 +178,6 @@ class ProxyProblems:
         await self._app({**scope, **wanted, "query_string": b""}, receive, collect)
         # By path prefix, as JSON; no JSON: the proxy does not know them yet.
         return body.lstrip().startswith(b"{") and body.strip() != b"{}"
-
-
-def _count(error: ServiceError) -> None:
-    telemetry.count(metrics.SERVICE_REQUESTS, service=_PROXY, kind="other")
-    telemetry.count(metrics.SERVICE_ERRORS, service=_PROXY, kind=type(error).__name__)
-    if error.limit is not None:
-        telemetry.count(metrics.SERVICE_LIMITS, service=_PROXY, kind=error.limit)
 
 
 def _service(path: str) -> str:

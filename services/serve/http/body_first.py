@@ -1,0 +1,115 @@
+"""What a request passes before Serve's proxy has it: its body is read, and it waits for its turn.
+
+Serve gives a request a place at a replica before its body is there, and keeps what comes of it without a
+limit. `BodyFirst` turns that around: a request goes to a replica when it has come whole, within the limits of
+`services.serve.http.reading`, so that those who send slowly or too much hold nobody up.
+
+And at each turn of the event loop one request is passed on, in fair order of callers. Serve's proxy works on
+all that it has, a piece of each at every turn, so a request for health, which takes some thirty turns, would
+wait for thirty pieces of everybody's who is there. Those who wait here cost nothing.
+"""
+
+import asyncio
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rlad_core import metrics
+from rlad_core.client.errors import ServiceError
+from services.base import telemetry
+from services.serve.fair import Asker, FairPlaces
+from services.serve.http.auth import AuthError, Tokens
+from services.serve.http.callers import REQUEST_ID, bounded_id, caller_of
+from services.serve.http.gate import OPEN_PATHS
+from services.serve.http.problems import told
+from services.serve.http.reading import BodyLimits, BodyReader
+
+_PROXY = "proxy"  # in metrics, of what no service sees
+
+
+class BodyFirst:
+    """ASGI middleware that passes a request on when its body has come whole, and within limits."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._tokens = Tokens()
+        self._reader = BodyReader(BodyLimits.of_environment())
+        self._door = FairPlaces(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body and pass the request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = MutableHeaders(scope=scope)
+        request_id = headers[REQUEST_ID] = bounded_id(headers) or uuid.uuid4().hex
+        if not self._may_send(scope, headers):
+            # The service says why; what the body holds is of no interest.
+            await self._app({**scope, "headers": _bodiless(scope)}, _nothing_more(receive), send)
+            return
+        try:
+            async with self._reader.reading(receive, headers.get("content-length")) as parts:
+                if not scope["path"].endswith(OPEN_PATHS):
+                    await self._door.take(asker=Asker(caller_of(scope, headers, self._tokens.required)))
+                    asyncio.get_running_loop().call_soon(self._door.give)
+                await self._app(scope, _replay(parts, receive), send)
+        except ServiceError as error:
+            _count(error)
+            close = {"Connection": "close"} if error.status == 408 else {}
+            await told(error, {**close, REQUEST_ID: request_id})(scope, receive, send)
+        except ClientDisconnect:
+            return
+
+    def _may_send(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a body is read at all: not of those who bring none of the tokens."""
+        if not self._tokens.required or scope["path"].endswith(OPEN_PATHS):
+            return True
+        try:
+            return self._tokens.accept(headers.get("authorization"))
+        except AuthError:
+            return False
+
+
+def _replay(parts: list[bytes], receive: Receive) -> Receive:
+    """What `parts` hold as one message, and then what `receive` tells: that the client has left."""
+    given = False
+
+    async def replaying() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        body = b"".join(parts)
+        parts.clear()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replaying
+
+
+def _nothing_more(receive: Receive) -> Receive:
+    """A request without a body; what comes of one is thrown away."""
+    given = False
+
+    async def empty() -> Message:
+        nonlocal given
+        if not given:
+            given = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        while (message := await receive())["type"] != "http.disconnect":
+            pass
+        return message
+
+    return empty
+
+
+def _bodiless(scope: Scope) -> list[tuple[bytes, bytes]]:
+    return [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
+
+
+def _count(error: ServiceError) -> None:
+    telemetry.count(metrics.SERVICE_REQUESTS, service=_PROXY, kind="other")
+    telemetry.count(metrics.SERVICE_ERRORS, service=_PROXY, kind=type(error).__name__)
+    if error.limit is not None:
+        telemetry.count(metrics.SERVICE_LIMITS, service=_PROXY, kind=error.limit)
