@@ -26,7 +26,6 @@ from services.serve.http.body_first import BodyFirst
 from services.serve.http.callers import REQUEST_ID, bounded_id
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails, answer, told
 
-_PROXY = "proxy"  # in metrics, of what no service sees
 _RETRY_AFTER_S = "1"
 _LOOK_EVERY_S = 0.2
 _LOOKS = 600
