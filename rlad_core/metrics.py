@@ -235,6 +235,11 @@ RUN_PLANNED_MEMORY: Final = _of_run(
     "What `rlad plan` counts for one process of a role, on its GPU, or on the host where it has none.",
     "role",
 )
+RUN_LEARNER_MEMORY: Final = _of_run(
+    "learner_memory_bytes",
+    "bytes",
+    "Most that the learner's first process has held so far: on its GPU, or on the host where it has none.",
+)
 RUN_TEACHER_HIDDEN: Final = _of_run(
     "teacher_hidden_seconds", "seconds", "Time of the last step in which the teacher worked behind rollouts."
 )

@@ -80,13 +80,18 @@ MACHINES = (
             Query(
                 f"max by (run, role) (last_over_time({exported(metrics.RUN_PLANNED_MEMORY)}[$__range]))",
                 "{{run}} {{role}}",
-            )
+            ),
+            Query(
+                f"max by (run) (last_over_time({exported(metrics.RUN_LEARNER_MEMORY)}[$__range]))",
+                "{{run}} learner, the most that it took",
+            ),
         ],
         "bytes",
-        "What `rlad plan` counts for one process of each role: on its GPU, or on the host where it has none.",
+        "What `rlad plan` counts for one process of each role: on its GPU, or on the host where it has none; "
+        "and what the learner's first process has taken of it.",
         "Processes stay near it; what libraries take for themselves, some GiB each, comes on top.",
         "A process far above its figure, or rising towards the node's limit: the plan misses something; see "
-        "Memory of processes, and GPU memory below.",
+        "Memory of processes, and GPU memory below. There is an alert for the learner.",
         kind="bargauge",
         unjudged="it is what others are compared with",
     ),

@@ -12,6 +12,8 @@ import httpx
 from deploy.prometheus.executables import executables
 from deploy.prometheus.server import free_port, wait_until_ready
 
+#: Debian's build has this path compiled in.
+_TEMPLATES = Path("/usr/share/prometheus/alertmanager/default.tmpl")
 CONFIG = Path(__file__).resolve().parents[1] / "alertmanager" / "alertmanager.yaml"
 
 
@@ -25,6 +27,15 @@ class Alertmanager:
         """Whom it tells of each alert that it has now: alert -> receiver."""
         answer = httpx.get(f"http://{self.address}/api/v2/alerts", timeout=10).raise_for_status().json()
         return {one["labels"]["alertname"]: one["receivers"][0]["name"] for one in answer}
+
+
+def _with_templates(program: Path) -> list[str]:
+    """What comes before a program that is unpacked and not installed: it sees its own /usr/share."""
+    share = program.parents[1] / "share"
+    if _TEMPLATES.exists() or not (share / _TEMPLATES.relative_to("/usr/share")).exists():
+        return []
+    script = 'mount --bind "$0" /usr/share && exec "$@"'
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", script, str(share)]
 
 
 @contextmanager
@@ -42,6 +53,7 @@ def telling(folder: Path) -> Iterator[Alertmanager]:
     with (folder / "alertmanager.log").open("w") as log:
         process = subprocess.Popen(
             [
+                *_with_templates(program),
                 str(program),
                 *("--config.file", str(folder / CONFIG.name)),
                 *("--storage.path", str(folder / "data")),

@@ -1,4 +1,6 @@
-"""What the plan said of a run's memory and devices, for the dashboards to compare with."""
+"""What the plan said of a run's memory and devices, and what the learner took, to be compared."""
+
+import resource
 
 import torch
 
@@ -20,6 +22,15 @@ def record_planned(config: RunConfig) -> None:
         planned[need.role] = max(size, planned.get(need.role, 0.0))
     for role, size in planned.items():
         telemetry.gauge(metrics.RUN_PLANNED_MEMORY, size, role=role)
+
+
+def record_memory() -> None:
+    """Record the most that this process has held, as the plan counts it: on its GPU, else on the host."""
+    if torch.cuda.is_available():
+        held = torch.cuda.max_memory_reserved()
+    else:
+        held = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux tells KiB
+    telemetry.gauge(metrics.RUN_LEARNER_MEMORY, held)
 
 
 def teacher_devices(config: RunConfig) -> float:
