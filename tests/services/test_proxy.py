@@ -176,15 +176,23 @@ def test_a_lost_replica_is_told_and_nobody_waits_for_the_next_one() -> None:
 
 
 class Waiting:
-    """Serve's proxy where requests wait for a replica, or one works on them, and health answers or not."""
+    """Serve's proxy where requests wait for a replica, or one works on them, and health answers or not.
 
-    def __init__(self) -> None:
+    Args:
+        says: that no replica can be had, to who comes meanwhile; else they wait too.
+    """
+
+    def __init__(self, *, says: bool) -> None:
         self.answers = False
+        self.says = says
         self.work = asyncio.Event()
         self.given_up = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].endswith("/healthz"):
+            if self.says and not self.answers:
+                await PlainTextResponse("no replicas", 503)(scope, receive, send)
+                return
             while not self.answers:  # noqa: ASYNC110 - as Serve's router looks for replicas
                 await asyncio.sleep(0.01)
         elif scope["path"].endswith("/stream"):
@@ -202,14 +210,15 @@ class Waiting:
         await JSONResponse({})(scope, receive, send)
 
 
+@pytest.mark.parametrize("says", [False, True])
 def test_a_request_waits_for_a_service_that_answers_for_its_health_and_for_no_other(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, says: bool
 ) -> None:
     monkeypatch.setattr("services.serve.http.proxy._LISTEN_EVERY_S", 0.02)
     monkeypatch.setattr("services.serve.http.proxy._SILENT_S", 0.1)
 
     async def body() -> None:
-        serve = Waiting()
+        serve = Waiting(says=says)
         transport = httpx.ASGITransport(ProxyProblems(serve))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=5) as http:
             serve.answers = True

@@ -32,6 +32,8 @@ _LOOKS = 600
 _LISTEN_EVERY_S = 5.0
 _SILENT_S = 25.0
 """Health answers within a second under any load; a machine that swaps or moves may be away for longer."""
+_ANSWERS = (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
+"""To a question for health: the second of what has no such route."""
 _OWN_ROUTES = "/-/"  # Serve's health check and list of routes
 _LIST_OF_ROUTES = "/-/routes"
 
@@ -131,7 +133,10 @@ class ProxyProblems:
             while True:
                 await asyncio.sleep(_LISTEN_EVERY_S)
                 async with asyncio.timeout(_SILENT_S):
-                    await self._health(service, scope)
+                    # Serve itself answers for a service whose replicas cannot be started, while those who
+                    # wait for one are left to wait.
+                    while await self._health(service, scope) not in _ANSWERS:  # noqa: ASYNC110
+                        await asyncio.sleep(_LOOK_EVERY_S)
 
     def _watch(self, service: str, scope: Scope) -> None:
         """Refuse what comes for a service until it answers again."""
@@ -143,7 +148,7 @@ class ProxyProblems:
     async def _answers(self, service: str, scope: Scope) -> None:
         for _ in range(_LOOKS):
             # Serve may still send it to the lost one, and say 500 or nothing.
-            if await self._health(service, scope) in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
+            if await self._health(service, scope) in _ANSWERS:
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
 
