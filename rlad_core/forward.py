@@ -24,6 +24,7 @@ from rlad_core.attention import Blocks, attend
 from rlad_core.batching import PackedBatch
 from rlad_core.language_model.head import OutputHead
 from rlad_core.language_model.plain_forward import Pair, plain_logprobs
+from rlad_core.logprobs import Beside
 from rlad_core.shared_prompts import Layout, Span, attend_behind_prompts
 
 PACKED_ATTENTION = "rlad_packed"
@@ -56,12 +57,15 @@ class ResponseLogprobs(nn.Module):
         self.chunk_size = chunk_size
         self.head = OutputHead(model, tokens)
 
-    def forward(self, batch: PackedBatch, *, with_entropy: bool = False) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, batch: PackedBatch, *, with_entropy: bool = False, beside: Beside | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Natural log-probs (temperature 1, all tokens) of the batch's R response tokens.
 
         Args:
             batch: on the model's device.
             with_entropy: also the entropy of each distribution.
+            beside: sees the logits of each chunk, see `rlad_core.logprobs.token_logprobs`.
 
         Returns:
             ``(log-probs float32 [R], entropy float32 [R] in nats, or None)``; log-probs [R, 1 + m] where the
@@ -82,6 +86,7 @@ class ResponseLogprobs(nn.Module):
             batch.asked_ids,
             chunk_size=self.chunk_size,
             with_entropy=with_entropy,
+            beside=beside,
         )
 
     def plain(self, pairs: Sequence[Pair]) -> Tensor:

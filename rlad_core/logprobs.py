@@ -14,11 +14,21 @@ their logits were minus infinity.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+
+class Beside(Protocol):
+    """What is computed of logits that are there for another's sake."""
+
+    def see(self, rows: slice, logits: Tensor) -> Tensor | None:
+        """The logits of some places [places, tokens], which are not to be changed."""
+
+    def close(self, seen: Tensor | None, normaliser: Tensor) -> None:
+        """Their logsumexp [places], with what `see` gave back."""
 
 
 def token_logprobs(
@@ -31,6 +41,7 @@ def token_logprobs(
     tokens: int | None = None,
     chunk_size: int = 1024,
     with_entropy: bool = False,
+    beside: Beside | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probs of the targets, and the entropy of the distributions they were drawn from.
 
@@ -47,6 +58,7 @@ def token_logprobs(
         tokens: the first so many rows of the head are tokens, and the others have probability 0; None: all.
         chunk_size: hidden states whose logits are held at once.
         with_entropy: compute the entropy, which takes a second buffer.
+        beside: sees the logits of each chunk, without gradient.
 
     Returns:
         ``(log-probs float32 in the shape of targets, entropy float32 [T] in nats, or None)``.
@@ -79,6 +91,7 @@ def token_logprobs(
         _checked_tokens(tokens, lm_head_weight),
         chunk_size,
         with_entropy,
+        beside,
     )
     return logprobs.view(targets.shape), entropy
 
@@ -125,6 +138,7 @@ class _TokenLogprobs(torch.autograd.Function):
         entries: int,
         chunk_size: int,
         with_entropy: bool,
+        beside: Beside | None,
     ) -> tuple[Tensor, Tensor | None]:
         places = hidden.shape[0]
         head, dtype = _operand(hidden, weight)
@@ -138,6 +152,7 @@ class _TokenLogprobs(torch.autograd.Function):
             rows = slice(start, min(start + chunk_size, places))
             logits = _logits(hidden[rows].to(head.dtype), head, bias, scale, buffer)[:, :entries]
             target_logits = logits.gather(1, targets[rows])
+            seen = None if beside is None else beside.see(rows, logits)
             highest = logits.amax(dim=1)
             # Shifting by the maximum keeps the exponentials finite; in place, as `torch.logsumexp` isn't.
             logits.sub_(highest[:, None])
@@ -149,6 +164,8 @@ class _TokenLogprobs(torch.autograd.Function):
                 log_sum = total.log()
                 entropy[rows] = log_sum - exponentials.mul_(logits).sum(dim=1).div_(total)
             normaliser[rows] = highest.add_(log_sum)
+            if beside is not None:
+                beside.close(seen, normaliser[rows])
             logprobs[rows] = target_logits.sub_(normaliser[rows, None])
 
         ctx.save_for_backward(hidden, weight, bias, targets, normaliser, entropy)
@@ -160,8 +177,8 @@ class _TokenLogprobs(torch.autograd.Function):
     @once_differentiable
     def backward(
         ctx: Any, grad_logprobs: Tensor | None, grad_entropy: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None, None, None]:
-        none = (None,) * 5  # targets and settings
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None, None, None, None]:
+        none = (None,) * 6  # targets and settings
         if grad_logprobs is None and grad_entropy is None:
             return None, None, None, *none
         hidden, weight, bias, targets, normaliser, entropy = ctx.saved_tensors

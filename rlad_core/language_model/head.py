@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlad_core.logprobs import token_logprobs
+from rlad_core.logprobs import Beside, token_logprobs
 from rlad_core.token_details import token_details
 
 
@@ -30,13 +30,19 @@ class OutputHead:
     def __init__(self, model: PreTrainedModel, tokens: int | None = None) -> None:
         head: Any = model.get_output_embeddings()
         self._head: nn.Linear = head
-        self._scale = _logit_scale(model.config.get_text_config())
+        self._scale = logit_scale(model.config.get_text_config())
         self.rows = int(head.weight.shape[0])
         self.tokens = self.rows if tokens is None else tokens
         self.inside: Callable[[Tensor, Callable[[Tensor], Any]], Any] = _here
 
     def logprobs(
-        self, hidden: Tensor, targets: Tensor, *, chunk_size: int, with_entropy: bool = False
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        *,
+        chunk_size: int,
+        with_entropy: bool = False,
+        beside: Beside | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """See `token_logprobs`; ``targets`` has one token for each place, or several."""
 
@@ -50,6 +56,7 @@ class OutputHead:
                 tokens=self.tokens,
                 chunk_size=chunk_size,
                 with_entropy=with_entropy,
+                beside=beside,
             )
 
         found: tuple[Tensor, Tensor | None] = self.inside(hidden, compute)
@@ -95,7 +102,7 @@ def _here(hidden: Tensor, compute: Callable[[Tensor], Any]) -> Any:
     return compute(hidden)
 
 
-def _logit_scale(config: Any) -> float:
+def logit_scale(config: Any) -> float:
     """Granite divides by ``logits_scaling``, HyperCLOVA X multiplies by it, Cohere by ``logit_scale``.
 
     A model that has one of the two and does something else with it fails the comparison with its own forward
