@@ -6,6 +6,7 @@ python -m benchmarks.logprobs --tokens 2048 --vocabulary 32768
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from rlad_core.exact_normaliser import ExactNormaliser, HeadWeights
 from rlad_core.logprobs import token_logprobs
 from rlad_core.objectives.anchor import log_normaliser, with_rest
 
@@ -34,6 +36,9 @@ def main(
     device: Annotated[str, typer.Option()] = "cpu",
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option()] = "float32",
     repeats: Annotated[int, typer.Option(min=1)] = 5,
+    teacher_width: Annotated[
+        list[int] | None, typer.Option(help="Of teachers whose states give log Z.")
+    ] = None,
 ) -> None:
     """Time forward and backward of each way, and print a table."""
     on_gpu = torch.device(device).type == "cuda"
@@ -52,6 +57,18 @@ def main(
         log_normaliser(with_rest(found[:, 1:].detach()), with_rest(teacher), 0.5)
         return found[:, 0]
 
+    def exact(size: int) -> Callable[[], Tensor]:
+        states = torch.randn(tokens, size, device=device).to(hidden.dtype)
+        weight = (torch.randn(vocabulary, size, device=device) / size**0.5).to(hidden.dtype)
+
+        def computed() -> Tensor:
+            beside = ExactNormaliser(states, HeadWeights(weight, None, 1.0, vocabulary), 0.5)
+            found = token_logprobs(hidden, head, targets, beside=beside)[0]
+            assert beside.log_z.shape == found.shape
+            return found
+
+        return computed
+
     ways = {
         f"chunks of {size}{' and entropy' if entropy else ''}": (
             lambda size=size, entropy=entropy: token_logprobs(
@@ -61,6 +78,10 @@ def main(
         for size, entropy in ((1024, False), (1024, True), (4096, False))
     } | {
         f"chunks of 1024, and log Z of {TOP_K} tokens": normalised,
+        **{
+            f"chunks of 1024, and exact log Z, teacher {size:,} wide": exact(size)
+            for size in teacher_width or (width, 4 * width)
+        },
         "whole logits": lambda: whole_logits(hidden, head, targets),
     }
     shown = Table("way", "ms", "TFLOP/s", "GiB", title=f"{tokens:,} tokens x {vocabulary:,} entries, {dtype}")

@@ -107,6 +107,11 @@ class RunConfig(EvaluationRecipe):
         return max(stage.objective.teacher_top_k for stage in self.stages)
 
     @property
+    def needs_hidden_states(self) -> bool:
+        """Whether any stage is computed from the teacher's hidden states."""
+        return any(stage.objective.hidden_alpha(0) is not None for stage in self.stages)
+
+    @property
     def policy_top_k(self) -> int:
         """The most of the policy's likely tokens that any stage asks the teacher about at each place."""
         return max(stage.objective.policy_top_k for stage in self.stages)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
+from rlad_core.config.hidden_states import hidden_state_problems
 from rlad_core.config.mixing import mixing_problems, weighs
 from rlad_core.config.run import RunConfig
 from rlad_core.sections.problems import NOT_SET, Problem
@@ -40,7 +41,13 @@ def task_problems(config: EvaluationRecipe) -> Iterator[Problem]:
 
 def teaching_problems(config: RunConfig) -> list[Problem]:
     """What does not fit between the tasks, the teachers and what the stages ask of them."""
-    return [*_trained_on(config), *_teacher(config), *_who_teaches(config), *mixing_problems(config)]
+    return [
+        *_trained_on(config),
+        *_teacher(config),
+        *_who_teaches(config),
+        *mixing_problems(config),
+        *hidden_state_problems(config),
+    ]
 
 
 def _trained_on(config: RunConfig) -> Iterator[Problem]:

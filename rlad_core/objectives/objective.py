@@ -96,6 +96,15 @@ class Objective(Section):
         """
         return 0
 
+    def hidden_alpha(self, step: int) -> float | None:
+        """Share of the old policy in an anchor whose log Z is summed over the whole vocabulary, from the
+        teacher's hidden states; None: the objective has none.
+
+        Args:
+            step: steps of this stage already done.
+        """
+        return None
+
     @property
     def without_teacher(self) -> str | None:
         """How to do without a teacher, for the error where there is none; completes "Write a teacher"."""

@@ -11,7 +11,8 @@ teacher disagree the ratio is 1/Z too large: with A > 0 it meets the upper clip 
 one later. With ``anchor: normalised`` (ours) the anchor is the distribution it is proportional to, ``log
 rho = log pi_theta - alpha * log pi_old - (1 - alpha) * log pi_T + log Z``. There is no clamp, with which
 the anchor would depend on pi_theta. Z is told from the teacher's ``top_k`` likeliest tokens, all others
-being one outcome (`rlad_core.objectives.anchor`, `rlad_core.objectives.outcomes`).
+being one outcome (`rlad_core.objectives.anchor`, `rlad_core.objectives.outcomes`), or with ``source: hidden``
+over the whole vocabulary (`rlad_core.exact_normaliser`).
 
 What to know of it:
 
@@ -73,8 +74,13 @@ class TRRD(ClippedSurrogate):
         description="Bound of |log pi_theta - log pi_T| before it is mixed; null for none, as it always is "
         "with anchor: normalised.",
     )
+    source: Literal["top_k", "hidden"] = Field(
+        default="top_k",
+        description="Of log Z. top_k: the teacher's likeliest tokens, the rest as one; hidden: all tokens, "
+        "from its hidden states, which the learner pulls, and its head, which it holds (engine torch).",
+    )
     top_k: PositiveInt = Field(
-        default=64, description="With anchor: normalised, likeliest tokens that the teacher tells apart."
+        default=64, description="With source: top_k, likeliest tokens that the teacher tells apart."
     )
     mask_end_token: MaskEndToken = False
 
@@ -99,7 +105,11 @@ class TRRD(ClippedSurrogate):
     @property
     def teacher_top_k(self) -> int:
         """See `Objective.teacher_top_k`."""
-        return self.top_k if self.is_normalised else 0
+        return self.top_k if self.is_normalised and self.source == "top_k" else 0
+
+    def hidden_alpha(self, step: int) -> float | None:
+        """See `Objective.hidden_alpha`."""
+        return self.alpha_at(step) if self.is_normalised and self.source == "hidden" else None
 
     def problems(self) -> Iterator[Problem]:
         """See `Objective.problems`; a clamped anchor depends on the policy and has no normaliser."""
@@ -111,12 +121,17 @@ class TRRD(ClippedSurrogate):
                 self.teacher_clamp,
                 "with a clamp the anchor would depend on pi_theta and have no normaliser. Write null",
             )
-        if self.anchor == "paper" and self.top_k != type(self).model_fields["top_k"].default:
-            yield Problem(
-                "top_k",
-                self.top_k,
-                "has no effect with anchor: paper. Write anchor: normalised, or leave it out",
-            )
+        for name, used in (("source", True), ("top_k", self.source == "top_k")):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                continue
+            if self.anchor == "paper":
+                yield Problem(
+                    name,
+                    getattr(self, name),
+                    "has no effect with anchor: paper. Write anchor: normalised, or leave it out",
+                )
+            elif not used:
+                yield Problem(name, self.top_k, "has no effect with source: hidden. Leave it out")
 
     @property
     def without_teacher(self) -> str:
@@ -128,9 +143,17 @@ class TRRD(ClippedSurrogate):
         return ramp(self.alpha, self.alpha_end, self.alpha_steps, step)
 
     def log_z(self, batch: TokenBatch, step: int) -> Tensor | None:
-        """log Z_k [T], at most 0, see the module; None where the anchor is the paper's."""
+        """log Z [T], at most 0, see the module; None where the anchor is the paper's.
+
+        Raises:
+            ValueError: it is to be told from hidden states, and the learner did not.
+        """
         if not self.is_normalised:
             return None
+        if self.source == "hidden":
+            if 0 < self.alpha_at(step) < 1:
+                raise ValueError("trrd with source: hidden needs TokenBatch.log_z, which the learner sums")
+            return batch.old_logprobs.new_zeros(batch.old_logprobs.shape)  # one of the two, whole
         outcomes = outcomes_of_top(batch, "trrd with anchor: normalised")
         return log_normaliser(
             with_rest(outcomes.policy.detach()), with_rest(outcomes.teacher), self.alpha_at(step)

@@ -128,6 +128,18 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
         "kept activations": float(kept * shape.layers),
         "a layer, or logits": float(max(0 if recompute == "off" else layer, logits)),
     }
+    note = ""
+    if config.needs_hidden_states and (teacher := next(iter(config.served_teachers.values()), None)):
+        theirs = shape_of(teacher.model)
+        if theirs is not None:
+            state = _BYTES[teacher.dtype] * theirs.width  # of a token
+            lasting["the teacher's head"] = float(_BYTES[teacher.dtype] * theirs.embedding_parameters)
+            passing["the teacher's hidden states"] = float(2 * state * tokens)  # and those of the next one
+            passing["the teacher's logits"] = float(2 * 4 * min(_CHUNK, tokens) * theirs.vocabulary)
+            rollout = config.rollout
+            told = rollout.prompts_per_step * rollout.group_size * rollout.max_response_length
+            note = f", pulls {state:,} bytes a response token of the teacher, {state * told / GIB:.3g} "
+            note += "GiB a step"
     offloaded = learner.cpu_offload and learner.num_gpus > 0
     return Need(
         "learner",
@@ -136,7 +148,7 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
         passing if offloaded else lasting | passing,
         field="learner.tokens_per_micro_batch",
         note=f"{tokens:,} tokens a micro-batch, activations: {recompute}, "
-        f"gradients: {'scattered' if scattered else 'local'}",
+        f"gradients: {'scattered' if scattered else 'local'}{note}",
         host=lasting if offloaded else {},
         passing=frozenset({"gradients", *passing}),
     )

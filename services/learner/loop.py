@@ -52,6 +52,7 @@ from services.learner.step_metrics import (
     record_teacher_cost,
     step_row,
 )
+from services.learner.teacher_states import teacher_states
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.serve.cluster import NAMESPACE
@@ -64,7 +65,8 @@ class Learner:
         context = ray.train.get_context()
         self.config = config
         self.rank = context.get_world_rank()
-        self.policy = TrainedPolicy(config, policy_folder, get_device())
+        device = get_device()
+        self.policy = TrainedPolicy(config, policy_folder, device, teacher_states(config, device))
         self.services = ServiceNames(config.name)
         self.collector = ray.get_actor(f"{config.name}-experience", namespace=NAMESPACE)
         self.evaluator = ray.get_actor(f"{config.name}-evaluator", namespace=NAMESPACE)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rlad_core.activations import recompute_activations
 from rlad_core.batching import Indices, costs, filler, micro_batches, spread
 from rlad_core.compiled import compile_layers
 from rlad_core.config import RunConfig
+from rlad_core.exact_normaliser import ExactNormaliser
 from rlad_core.forward import decoder_layers
 from rlad_core.norms import lean_norms
 from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBatch
@@ -38,6 +40,7 @@ from services.learner.export import export, export_dtype
 from services.learner.loading import empty_policy, load_weights, make_ready
 from services.learner.optimizers import make_optimizer, set_learning_rate
 from services.learner.sharding import keeps_gradients_local, learner_mesh, shard, synchronise
+from services.learner.teacher_states import TeacherStates
 from services.learner.training_rows import TrainingRows
 from services.learner.whole_weights import AdapterWeights, WholeWeights
 from services.weights.gathered import GatheredWeights
@@ -52,9 +55,17 @@ class TrainedPolicy:
         config: the run.
         model_folder: where the policy starts from, in Hugging Face layout.
         device: of this rank.
+        teacher: tells hidden states, where an objective is computed from them.
     """
 
-    def __init__(self, config: RunConfig, model_folder: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        model_folder: str,
+        device: torch.device,
+        teacher: TeacherStates | None = None,
+    ) -> None:
+        self._teacher = teacher
         self._config = config
         self._folder = model_folder
         self._device = device
@@ -156,17 +167,19 @@ class TrainedPolicy:
         loss_sum = 0.0
         bonus = 0.0 if self.entropy is None else self.entropy.weight
         batches = self._micro_batches(rows, rows.of_mini_batch(mini_batch))
-        for number, members in enumerate(batches):
+        beside = self._normalisers(rows, batches, objective, stage_step)
+        for number, (members, normaliser) in enumerate(zip(batches, beside, strict=True)):
             last = number == len(batches) - 1
             synchronise(self._fsdp, last=last, local=self._local, copies=self._copies)
             packed = (rows.pack(members, share_prompts=self._share_prompts) if members.size else filler()).to(
                 self._device
             )
-            logprobs, entropy = self.module(packed, with_entropy=self._with_entropy)
+            logprobs, entropy = self.module(packed, with_entropy=self._with_entropy, beside=normaliser)
             if not members.size:
                 (logprobs.sum() * 0.0).backward()
                 continue
-            batch = rows.token_batch(members, packed, logprobs, entropy)
+            log_z = None if normaliser is None else normaliser.log_z
+            batch = rows.token_batch(members, packed, logprobs, entropy, log_z)
             output = _ask(objective, batch, stage_step)
             loss = output.loss
             if bonus and batch.entropy is not None:
@@ -227,16 +240,33 @@ class TrainedPolicy:
         """Note the log-probs of the wanted rows' responses under the policy as it is now, and what the
         objective makes of them once for all updates.
         """
-        for members in self._micro_batches(rows, wanted):
+        batches = self._micro_batches(rows, wanted)
+        beside = self._normalisers(rows, batches, objective, stage_step)
+        for members, normaliser in zip(batches, beside, strict=True):
             packed = (rows.pack(members, share_prompts=self._share_prompts) if members.size else filler()).to(
                 self._device
             )
-            logprobs, _ = self.module(packed)
+            logprobs, _ = self.module(packed, beside=normaliser)
             if members.size:
-                batch = rows.token_batch(members, packed, logprobs, None) if rows.has_top else None
-                rows.keep_old(
-                    members, logprobs, None if batch is None else objective.log_z(batch, stage_step)
-                )
+                log_z = None if normaliser is None else normaliser.log_z
+                if rows.has_top:
+                    log_z = objective.log_z(rows.token_batch(members, packed, logprobs, None), stage_step)
+                rows.keep_old(members, logprobs, log_z)
+
+    def _normalisers(
+        self, rows: TrainingRows, batches: Sequence[Indices], objective: Objective, stage_step: int
+    ) -> Iterator[ExactNormaliser | None]:
+        """What sums log Z of each micro-batch under the old policy; None where nothing is to be summed."""
+        alpha = objective.hidden_alpha(stage_step)
+        if alpha is None or not 0 < alpha < 1:
+            return repeat(None, len(batches))
+        if self._teacher is None:
+            raise ValueError(f"{objective.label} with source: hidden has no teacher to ask for hidden states")
+        wanted = [
+            rows.sequences(members) if members.size and not rows.is_kept(members) else None
+            for members in batches
+        ]
+        return self._teacher.normalisers(wanted, alpha, rows.united_ends)
 
     def _agree_on_largest(self, number: int) -> int:
         shared = torch.tensor(number, device=self._device)

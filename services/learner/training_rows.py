@@ -16,7 +16,7 @@ from torch import Tensor
 from rlad_core.assembly import ShardPlan
 from rlad_core.batching import PackedBatch, pack, together
 from rlad_core.objectives import TokenBatch
-from rlad_core.schema import LEARNER_VALUES, flatten
+from rlad_core.schema import LEARNER_VALUES, flatten, take_rows, to_sequences
 from rlad_core.staleness import VERSIONS
 
 Indices = npt.NDArray[np.int64]
@@ -35,6 +35,7 @@ class TrainingRows:
 
     def __init__(self, table: pa.Table, plan: ShardPlan, end_tokens: Sequence[int] = ()) -> None:
         self._plan = plan
+        self._table = table
         self._end_tokens = end_tokens
         self._prompts, self._prompt_bounds = flatten(table.column("prompt_token_ids"))
         self._responses, self._response_bounds = flatten(table.column("response_token_ids"))
@@ -97,6 +98,19 @@ class TrainingRows:
         """Which of these rows' response tokens ended a response."""
         last: Indices = np.cumsum(self.response_lengths[rows]) - 1
         return last[self._stopped[rows]]
+
+    @property
+    def united_ends(self) -> Sequence[int]:
+        """End tokens that are one outcome; none where each is one of its own."""
+        return self._end_tokens if self._unites_end_tokens else ()
+
+    def is_kept(self, rows: Indices) -> bool:
+        """Whether what is known of the old policy was kept of these rows, which are of one mini-batch."""
+        return int(rows[0]) in self.old_logprobs
+
+    def sequences(self, rows: Indices) -> pa.Table:
+        """SEQUENCES of these rows, for a teacher."""
+        return to_sequences(take_rows(self._table, rows))
 
     @property
     def has_top(self) -> bool:
@@ -188,12 +202,18 @@ class TrainingRows:
         return torch.from_numpy(np.concatenate([values[bounds[row] : bounds[row + 1]] for row in rows]))
 
     def token_batch(
-        self, rows: Indices, packed: PackedBatch, logprobs: Tensor, entropy: Tensor | None
+        self,
+        rows: Indices,
+        packed: PackedBatch,
+        logprobs: Tensor,
+        entropy: Tensor | None,
+        log_z: Tensor | None = None,
     ) -> TokenBatch:
         """What the objective needs of these rows' response tokens, in the order of `pack`.
 
         Args:
             logprobs, entropy: of all that `pack` asked for.
+            log_z: what was summed beside them, where none was kept.
         """
         device = logprobs.device
         tokens = packed.is_last.numel()
@@ -207,7 +227,7 @@ class TrainingRows:
         def kept(values: dict[int, Tensor]) -> Tensor:
             return torch.cat([values[row] for row in rows.tolist()]).to(device)
 
-        was_kept = int(rows[0]) in self.old_logprobs  # then all are: these rows are of one mini-batch
+        was_kept = self.is_kept(rows)
         old = kept(self.old_logprobs) if was_kept else told.policy.detach()
         declared: dict[str, Tensor] = {
             name: self._of_tokens(values, rows).to(device) for name, values in self._values.items()
@@ -236,7 +256,7 @@ class TrainingRows:
             old_end_logprobs=old_end,
             policy_top_logprobs=told.top,
             top_is_end=top_is_end,
-            log_z=kept(self._old_log_z) if int(rows[0]) in self._old_log_z else None,
+            log_z=kept(self._old_log_z) if int(rows[0]) in self._old_log_z else log_z,
             is_correct=per_token(self._correct, torch.bool),
             group_has_correct=per_token(self._plan.group_has_correct, torch.bool),
             entropy=entropy,

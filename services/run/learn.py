@@ -73,6 +73,11 @@ def _files(config: RunConfig, places: Sequence[Path]) -> list[Path]:
         if not files:
             raise RefusedError("there is no recorded step to train on. Write --experience FILE")
         for index, stage in enumerate(config.stages):
+            if stage.objective.hidden_alpha(0) is not None:
+                raise RefusedError(
+                    f"stages.{index}.objective.source: hidden states are pulled from a teacher's service "
+                    "while a run trains, and recorded steps have none. Write source: top_k"
+                )
             if stage.until is not None:
                 raise RefusedError(
                     f"stages.{index}.until: recorded steps are trained on as they come, and nothing is "

@@ -39,16 +39,20 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
         # What is told of each token counts as tokens do.
         told = top_k + 1 if top_k else 0
         longest = teacher.longest(config.policy.max_length)
+        sequences = config.rollout.group_size
+        if config.needs_hidden_states:  # a request is a micro-batch, of any groups of a step
+            sequences *= config.rollout.prompts_per_step
         group_tokens = config.rollout.group_size * longest * (1 + told)
         shared = teacher.model_dump(include=set(TeacherEngine.model_fields))
         return cls(
             run=config.name,
             max_model_len=longest,
             limits=TeacherLimits(
-                max_sequences_per_request=max(usual.max_sequences_per_request, config.rollout.group_size),
-                max_tokens_per_request=max(usual.max_tokens_per_request, group_tokens),
+                max_sequences_per_request=max(usual.max_sequences_per_request, sequences),
+                max_tokens_per_request=max(usual.max_tokens_per_request, group_tokens, sequences * longest),
                 max_queued_tokens=max(usual.max_queued_tokens, config.slots * group_tokens),
                 max_top_k=max(usual.max_top_k, top_k),
+                max_hidden_bytes=2**40 if config.needs_hidden_states else usual.max_hidden_bytes,
                 timeout_s=timeout_s,
             ),
             **shared,

@@ -133,3 +133,42 @@ def test_only_one_teacher_can_demonstrate(problems: dict[str, Any]) -> None:
         objective={"kind": "sft", "source": "teacher"},
     )
     assert any("one for all tasks" in line for line in found)
+
+
+EXACT = {"kind": "trrd", "anchor": "normalised", "source": "hidden"}
+
+
+def test_an_exact_normaliser_pulls_hidden_states_and_no_likely_tokens() -> None:
+    config = recipe(task=PUZZLES, teacher=SERVED, objective=EXACT)
+    assert config.needs_hidden_states
+    assert config.teacher_top_k == 0
+    assert not recipe(
+        task=PUZZLES, teacher=SERVED, objective={**EXACT, "source": "top_k"}
+    ).needs_hidden_states
+    assert not recipe(task=PUZZLES, teacher=SERVED, objective={**EXACT, "alpha": 1.0}).needs_hidden_states
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        (
+            {"teacher": REMOTE},
+            "teacher.kind ('http'): source: hidden pulls hidden states from a teacher in the",
+        ),
+        (
+            {"teacher": {"kind": "openai", "url": "http://teacher:8000", "model": "m"}},
+            "Write kind: serve with engine: torch, or source: top_k",
+        ),
+        ({"teacher": {**SERVED, "engine": "vllm"}}, "teacher.engine ('vllm'): tells no hidden states"),
+        ({"teacher": {**SERVED, "sleep": True}}, "teacher.sleep (true): it is asked for hidden states while"),
+        ({"teacher": {**SERVED, "prefix": "{solution}"}}, "is not known to the learner"),
+        (
+            {"teachers": [{**SERVED, "weight": 1}, {**SERVED, "weight": 2}]},
+            "teachers (2): source: hidden has the learner hold one teacher's head",
+        ),
+        ({"teacher": SERVED, "objective": {"kind": "trrd", "source": "hidden"}}, "with anchor: paper"),
+        ({"teacher": SERVED, "objective": {**EXACT, "top_k": 8}}, "has no effect with source: hidden"),
+    ],
+)
+def test_who_cannot_tell_hidden_states_is_refused(sections: dict[str, Any], said: str) -> None:
+    assert said in "\n".join(refusals(task=PUZZLES, **{"objective": EXACT, **sections}))

@@ -36,7 +36,12 @@ TEACHER = {
 }
 
 
-OF_THE_RUN = {"kind", "tasks", "verify", "verify_one_in", "verify_tolerance"}
+OF_THE_RUN = {"kind", "tasks", "verify", "verify_one_in", "verify_tolerance"} | {
+    "weight",
+    "weight_column",
+    "prefix",
+    "prefix_tokens",
+}
 """Settings of a teacher that no replica needs to know."""
 
 

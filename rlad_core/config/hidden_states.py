@@ -1,0 +1,54 @@
+"""Rules about objectives that are computed from the teacher's hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rlad_core.config.teachers import ServeTeacher
+from rlad_core.sections.problems import Problem
+
+if TYPE_CHECKING:
+    from rlad_core.config.run import RunConfig
+
+_WAY_OUT = "or source: top_k in the objective"
+
+
+def hidden_state_problems(config: RunConfig) -> Iterator[Problem]:
+    """The learner holds the head of one teacher, and asks its service while it works."""
+    if not config.needs_hidden_states or not (teachers := config.teacher_sections):
+        return
+    if len(teachers) > 1:
+        yield Problem(
+            "teachers",
+            len(teachers),
+            f"source: hidden has the learner hold one teacher's head. Write teacher: {{...}}, {_WAY_OUT}",
+        )
+        return
+    [(place, teacher)] = teachers.items()
+    if not isinstance(teacher, ServeTeacher):
+        yield Problem(
+            f"{place}.kind",
+            teacher.kind,
+            "source: hidden pulls hidden states from a teacher in the run's own cluster, whose model the "
+            f"learner can read. Write kind: serve with engine: torch, {_WAY_OUT}",
+        )
+        return
+    if teacher.engine != "torch":
+        yield Problem(
+            f"{place}.engine",
+            teacher.engine,
+            f"tells no hidden states, which source: hidden wants. Write engine: torch, {_WAY_OUT}",
+        )
+    if teacher.sleep:
+        yield Problem(
+            f"{place}.sleep",
+            True,
+            f"it is asked for hidden states while the learner works. Write false, {_WAY_OUT}",
+        )
+    if teacher.prefix is not None:
+        yield Problem(
+            f"{place}.prefix",
+            teacher.prefix,
+            f"is not known to the learner, which asks for hidden states. Leave it out, {_WAY_OUT[3:]}",
+        )
