@@ -7,6 +7,12 @@ from collections.abc import Iterable, Iterator
 _CONNECTION = ("connection closed by peer", "connection reset", "connection refused", "broken pipe")
 """What the ranks that are left say of one that is gone (gloo, NCCL's sockets)."""
 _NO_ACTOR = "failed to look up actor"
+_STORE = (
+    "is not in the store, which holds",
+    "was not begun here; publish it again",
+    "the policy store has none: publish it first",
+)
+"""What follows where the policy store was lost, and is there again with nothing in it."""
 
 _LONGEST_WAIT_S = 60.0
 
@@ -26,7 +32,7 @@ def is_loss(failure: BaseException) -> bool:
     if isinstance(failure, lost):
         return True
     text = str(failure).lower()
-    return _NO_ACTOR in text or any(words in text for words in _CONNECTION)
+    return _NO_ACTOR in text or any(words in text for words in (*_CONNECTION, *_STORE))
 
 
 def wait_s(first: float, attempt: int) -> float:

@@ -115,7 +115,8 @@ class Learner:
             self.journal.note.remote(f"evaluating policy version {step} on the held-out prompts")
             rows = self._ask(self.evaluator.evaluate.remote(step), f"the evaluation of policy version {step}")
             # The responses go from the one actor to the other, not through this process.
-            ray.get(self.journal.evaluation.remote(when, step, rows, self.evaluator.answers.remote()))
+            told = self.journal.evaluation.remote(when, step, rows, self.evaluator.answers.remote())
+            self._ask(told, f"the record of the evaluation of policy version {step}")
             for row in rows:
                 telemetry.gauge(metrics.RUN_EVALUATION, row.accuracy, subset=row.subset)
             prompts = sum(row.prompts for row in rows)
@@ -137,7 +138,9 @@ class Learner:
             if shard is None:
                 return False
             waited = time.time() - asked
-            rows = TrainingRows(ray.get(shard.table), shard.plan, shard.end_tokens)
+            rows = TrainingRows(
+                self._ask(shard.table, f"the rows of step {step}"), shard.plan, shard.end_tokens
+            )
             with self.resting.asleep():
                 stage = self.config.position(step, shard.early_ends).stage
                 statistics = self.policy.train_on(rows, stage.objective, step, shard.early_ends)
@@ -202,7 +205,7 @@ class Learner:
         elif (
             settings.keep_experience == "sampled"
             and is_due(settings.sample_experience_every, step)
-            and len(sampled := ray.get(shard.table))
+            and len(sampled := self._ask(shard.table, f"the rows of step {step}"))
         ):
             self.journal.sample.remote(step, sampled.slice(0, settings.sample_experience_rows))
 
@@ -248,10 +251,18 @@ def train_loop(settings: dict[str, Any]) -> None:
     """What every rank runs, and again where ranks were lost: they begin anew with the last checkpoint.
 
     What a rank raises by itself it would raise again. That is told to the journal, and the next ranks end at
-    once: Ray Train starts them whatever the failure was.
+    once: Ray Train starts them whatever the failure was. So they do where one of the run's actors is gone:
+    the run makes it anew, and ranks with it.
     """
     config = arrived(RunConfig, settings["config"], settings["code"])
-    journal = ray.get_actor(f"{config.name}-journal", namespace=NAMESPACE)
+    try:
+        actors = [
+            ray.get_actor(f"{config.name}-{role}", namespace=NAMESPACE)
+            for role in ("journal", "experience", "evaluator")
+        ]
+    except ValueError:
+        return
+    journal = actors[0]
     if ray.get(journal.given_up.remote(), timeout=config.learner.timeout_s) is not None:
         return
     try:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ray
@@ -19,7 +19,8 @@ def announced(run_dir: Path) -> Iterator[None]:
         f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in ray.nodes() if node["Alive"]
     ]
     file = run_dir.parent / f"scrape-{run_dir.name}.json"
-    file.write_text(json.dumps([{"targets": targets}]))
+    with suppress(OSError):  # a run does not end because nobody finds its metrics
+        file.write_text(json.dumps([{"targets": targets}]))
     try:
         yield
     finally:

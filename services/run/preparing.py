@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,21 @@ def held(run_dir: Path, say: Callable[[str], None]) -> Iterator[Lease]:
         yield mine
     finally:
         lease.__exit__(None, None, None)
+
+
+@contextmanager
+def written(run_dir: Path) -> Iterator[None]:
+    """For what a run writes to its folder before anything is started.
+
+    Raises:
+        RefusedError: the disk takes nothing more.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        raise RefusedError(f"{run_dir} cannot be written: {error}") from error
 
 
 def prepared(

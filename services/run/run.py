@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
-import ray
 from ray.exceptions import RayActorError
 
 from rlad_core.config import RunConfig, place_of
@@ -16,6 +16,7 @@ from rlad_core.prompt_stream import Selection
 from services.base.failures import said
 from services.base.losses import is_loss, wait_s
 from services.base.stopping import keep_interrupting, sigterm_interrupts
+from services.clients.calls import answer_of
 from services.clients.handles import ServiceNames, teacher_tokens
 from services.learner.trainer import build_trainer
 from services.report.page import ReportPaths, write_report
@@ -26,7 +27,7 @@ from services.run.applications import applications, wanted_cpus
 from services.run.errors import LearnerError, RefusedError, RunError
 from services.run.folder import FAILURE
 from services.run.lease import Lease
-from services.run.preparing import Fork, RunOutcome, held, prepared
+from services.run.preparing import Fork, RunOutcome, held, prepared, written
 from services.run.prompts import PromptsOfRun
 from services.run.watch import Watcher
 from services.serve.cluster import cluster, joined_address
@@ -34,6 +35,7 @@ from services.serve.deployment import deployed
 from services.weights.policy_store import close_store, policy_store
 
 _POLL_S = 0.5
+_ANSWER_S = 60.0
 _SAY_AFTER_S, _SAY_EVERY_S = 10.0, 30.0
 
 
@@ -67,9 +69,10 @@ def run(
     tokens = _teacher_tokens(config)
     with sigterm_interrupts(), held(run_dir, watcher.say) as lease:
         config, remarks = prepared(config, run_dir, resume=resume, fork=fork)
-        policy_folder = _policy_folder(config, run_dir)
-        prompts = PromptsOfRun(config, policy_folder, run_dir, watcher)
-        prompts.check_here()
+        with written(run_dir):
+            policy_folder = _policy_folder(config, run_dir)
+            prompts = PromptsOfRun(config, policy_folder, run_dir, watcher)
+            prompts.check_here()
         with watcher, _ray(config), announced(run_dir):
             for remark in remarks:
                 watcher.say(remark)
@@ -122,7 +125,9 @@ def _carry_out(
         for attempt in count(1):
             try:
                 failure = _attempt(config, policy_folder, run_dir, selection, tokens, watcher, lease)
-            except RayActorError as error:
+            except Exception as error:
+                if not is_loss(error):
+                    raise
                 failure = error
             if failure is None or attempt > learner.max_failures or not is_loss(failure):
                 return failure
@@ -242,22 +247,34 @@ def _fit(
         try:
             # Not `join`: a thread whose `join` was interrupted is taken for dead (CPython before 3.13).
             ended.wait(_POLL_S)
-            watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
+            watcher.show(_answer(actors.journal.news.remote(watcher.seen), "the journal to answer"))
             if lease.lost:
                 raise RunError(f"the run was taken over by {lease.lost}, and stops here")
         except RayActorError as error:
             # The journal is gone. The learner finds it out when it is to tell its step, and ends.
-            failures.append(error)
-            ended.wait(config.learner.timeout_s)
+            if not ended.wait(config.learner.timeout_s):
+                what = f"the learner to end, as the journal has: {said(error)}"
+                raise TimeoutError(f"waited {config.learner.timeout_s:g} s for {what}") from error
+            return error
         except KeyboardInterrupt:
             if interrupted:
                 raise
             interrupted = True
             watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
-            ray.get(actors.collector.stop.remote(), timeout=60)
-    if failures and isinstance(failures[0], RayActorError):
-        return failures[0]
-    watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
-    if (given_up := ray.get(actors.journal.given_up.remote(), timeout=60)) is not None:
+            _answer(actors.collector.stop.remote(), "the experience collector to stop")
+    watcher.show(_answer(actors.journal.news.remote(watcher.seen), "the journal to answer"))
+    if (given_up := _answer(actors.journal.given_up.remote(), "the journal to answer")) is not None:
         return LearnerError(*given_up)
-    return failures[0] if failures else None
+    if failures:
+        return failures[0]
+    # Ranks that find one of them gone end as if all were done.
+    _answer(
+        [actor.__ray_ready__.remote() for actor in (actors.collector, actors.evaluator)],
+        "the run's actors to answer",
+    )
+    return None
+
+
+def _answer(reference: Any, what: str) -> Any:
+    """Of one of the run's actors, which is asked for little."""
+    return answer_of(reference, timeout_s=_ANSWER_S, what=what)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,18 +14,19 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import psutil
-
 from tests.chaos import recipe
-from tests.chaos.faults import Fault, strike
+from tests.chaos.faults import Fault
+from tests.chaos.sessions import end_session
+from tests.chaos.strikes import Strikes
+from tests.chaos.surroundings import Surroundings
 
-STUBS = Path(__file__).parent / "stubs"
 LIMIT_S = 240.0
 """For the next step, or the end: whatever takes longer waits without a limit."""
-_ENDED_S = 60.0
+_LOOK_S = 0.2
+_SEEN_AFTER_S = 5.0
+"""A step that is recorded as soon as this after a fault may have been on its way before."""
 
 
 class HarmError(AssertionError):
@@ -36,108 +38,141 @@ class Left:
     """What a run left.
 
     weights: SHA-256 of the exported model. ledger: all rows. told: of each fault, what became of it. starts:
-    how often a person, or a scheduler, had to start it.
+    how often a person, or a scheduler, had to start it. behind: processes that outlived their driver.
     """
 
-    weights: str
-    ledger: list[tuple[Any, ...]]
+    weights: str = ""
+    ledger: list[tuple[Any, ...]] = field(default_factory=list)
     told: list[tuple[Fault, str]] = field(default_factory=list)
     starts: int = 1
+    behind: int = 0
 
 
-def carry_out(folder: Path, name: str, steps: int, faults: Sequence[Fault] = ()) -> Left:
-    """Start a run, strike, start it again where it ended, until it is through.
+class RunUnderFire:
+    """One run, started again where it ends before its end.
 
-    Raises:
-        HarmError: it waits without a limit, or ends without saying why.
+    Args:
+        made: the recipe of the run, see `recipe.Recipe`.
+        name: of the run.
+        around: where it lives.
+        faults: in their order.
     """
-    file, run_dir, log = recipe.write(folder, name, steps), folder / "runs" / name, folder / f"{name}.log"
-    left, waiting = Left("", []), list(faults)
-    process = _start(file, log)
-    try:
-        while (code := _next(process, run_dir, waiting)) != 0:
-            if code is None:
-                fault = waiting.pop(0)
-                time.sleep(fault.delay_s)
-                left.told.append((fault, _struck(fault, process, log)))
-            if process.poll() not in (None, 0):
-                _end_what_is_left(process)
-                left.starts += 1
-                if left.starts > 2 * len(faults) + 2:
-                    raise HarmError(f"it ends again and again: {_said(log)}")
-                process = _start(file, log)
-    finally:
-        _end_what_is_left(process)
-    left.weights = hashlib.sha256((run_dir / "export" / "model.safetensors").read_bytes()).hexdigest()
-    with sqlite3.connect(run_dir / "ledger.sqlite") as ledger:
-        left.ledger = ledger.execute("SELECT * FROM visits ORDER BY step, position").fetchall()
-    return left
 
+    def __init__(
+        self, made: recipe.Recipe, name: str, around: Surroundings, faults: Sequence[Fault] = ()
+    ) -> None:
+        self._file = made.write(around.folder.parent, name, around.line and around.line.port)
+        self._around, self._waiting = around, list(faults)
+        self._dir, self._log = around.folder / name, around.folder.parent / f"{name}.log"
+        self._strikes = Strikes(around)
+        self._left = Left()
+        self._open: list[Fault] = []
+        """Of which it is not seen yet what becomes of them."""
+        self._most = 2 * len(faults) + 2
 
-def _start(file: Path, log: Path) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join(filter(None, (str(STUBS), os.environ.get("PYTHONPATH", ""))))
-    command = [sys.executable, "-m", "services", "run", str(file), "--restartable"]
-    with log.open("a") as said:
-        return subprocess.Popen(
-            command, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": path}, start_new_session=True
+    def carry_out(self) -> Left:
+        """Start, strike, start again, until the run is through.
+
+        Raises:
+            HarmError: it waits without a limit, ends without saying why, or its ledger lacks a visit.
+        """
+        self._start()
+        try:
+            while (code := self._followed()) != 0:
+                self._ended(code)
+                self._start()
+        finally:
+            self._strikes.undo()
+            self._left.behind += end_session(self._process)
+        self._tell("the run went on by itself, and was through before its next step was seen")
+        for fault in self._waiting:
+            self._left.told.append((fault, "not done: the run was through"))
+        self._read_what_is_left()
+        return self._left
+
+    def _start(self) -> None:
+        command = [sys.executable, "-m", "services", "run", str(self._file), "--restartable"]
+        with self._log.open("a") as said:
+            self._said_from = said.tell()
+            self._process = subprocess.Popen(
+                command, stdout=said, stderr=said, env=self._around.environment, start_new_session=True
+            )
+        self._started = time.monotonic()
+
+    def _followed(self) -> int:
+        """Strike in time, and see what comes of it, until the process ends: its exit code."""
+        done, moved = self._steps(), time.monotonic()
+        struck = moved
+        while (code := self._process.poll()) is None:
+            now = time.monotonic()
+            if (steps := self._steps()) != done:
+                if steps > done and now - struck > _SEEN_AFTER_S:
+                    self._tell("the run went on by itself")
+                done, moved = steps, now
+            if self._waiting and done >= self._waiting[0].step and self._is_time(moved):
+                fault = self._waiting.pop(0)
+                if self._strikes.strike(fault, self._process.pid):
+                    self._open.append(fault)
+                    struck = moved = time.monotonic()
+                else:
+                    self._left.told.append((fault, "not done: there was no such process"))
+            if now - moved > LIMIT_S:
+                what = ", ".join(map(str, self._open)) or "nothing"
+                raise HarmError(f"nothing came after step {done} for {LIMIT_S:g} s; struck was {what}")
+            time.sleep(_LOOK_S)
+        return code
+
+    def _is_time(self, moved: float) -> bool:
+        fault = self._waiting[0]
+        since = self._started if fault.at_start else moved
+        # At most two at a time, so that each is seen.
+        return len(self._open) < 2 and time.monotonic() - since >= fault.delay_s
+
+    def _ended(self, code: int) -> None:
+        """A process of the run ended before the run did: why, and what was left of it."""
+        self._strikes.undo()
+        self._left.behind += end_session(self._process)
+        said = self._said()
+        if code < 0:
+            why = f"its process died of {signal.Signals(-code).name}"
+        elif said:
+            why = f"it stopped: {said}"
+        else:
+            raise HarmError(f"it ended with {code} and said nothing; struck was {self._open}")
+        if not self._open and self._left.told:  # what came later is the last one's
+            self._open.append(self._left.told.pop()[0])
+        self._tell(f"{why}; --restartable went on")
+        self._left.starts += 1
+        if self._left.starts > self._most:
+            raise HarmError(f"it ends again and again: {why}")
+
+    def _tell(self, what: str) -> None:
+        self._left.told += [(fault, what) for fault in self._open]
+        self._open.clear()
+
+    def _said(self) -> str:
+        """Its first sentence on why it ended, without what differs from time to time."""
+        text = self._log.read_bytes()[self._said_from :].decode(errors="replace")
+        found = re.findall(r"^(?:failed|refused): (.*)", text, re.MULTILINE)
+        sentence = re.sub(r"\d+(\.\d+)*", "N", found[-1]) if found else ""
+        return sentence.replace(str(self._around.folder.parent), "")[:160]
+
+    def _steps(self) -> int:
+        with suppress(OSError, ValueError, IndexError):
+            return int(json.loads((self._dir / "metrics.jsonl").read_bytes().splitlines()[-1])["step"]) + 1
+        return 0
+
+    def _read_what_is_left(self) -> None:
+        export, ledger = self._dir / "export" / "model.safetensors", self._dir / "ledger.sqlite"
+        self._left.weights = hashlib.sha256(export.read_bytes()).hexdigest()
+        with sqlite3.connect(ledger) as file:
+            self._left.ledger = file.execute("SELECT * FROM visits ORDER BY step, position").fetchall()
+        told = subprocess.run(
+            [sys.executable, "-m", "services", "ledger", str(self._dir)],
+            check=False,
+            capture_output=True,
+            text=True,
         )
-
-
-def _next(process: subprocess.Popen[bytes], run_dir: Path, waiting: Sequence[Fault]) -> int | None:
-    """Wait for the next fault's turn (None), or the run's end (its exit code)."""
-    done, deadline = -1, time.monotonic() + LIMIT_S
-    while True:
-        if (code := process.poll()) is not None:
-            return code
-        if (steps := _steps(run_dir)) != done:
-            done, deadline = steps, time.monotonic() + LIMIT_S
-        if waiting and steps >= waiting[0].step:
-            return None
-        if time.monotonic() > deadline:
-            raise HarmError(f"nothing happened for {LIMIT_S:g} s after step {done}")
-        time.sleep(0.2)
-
-
-def _struck(fault: Fault, process: subprocess.Popen[bytes], log: Path) -> str:
-    """What became of the run within a while."""
-    if not strike(fault, process.pid):
-        return "there was no such process"
-    with suppress(subprocess.TimeoutExpired):
-        code = process.wait(_ENDED_S if fault.kind == "kill" else 1.0)
-        if fault.part == "driver":
-            return "--restartable goes on from the last checkpoint"
-        return "the run was at its end" if code == 0 else f"stopped, and --restartable goes on: {_said(log)}"
-    return "the run went on by itself"
-
-
-def _said(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("failed")]
-    return lines[-1][:200] if lines else "(nothing)"
-
-
-def _steps(run_dir: Path) -> int:
-    file = run_dir / "metrics.jsonl"
-    rows = file.read_bytes().splitlines() if file.is_file() else []
-    with suppress(ValueError, IndexError):
-        return int(json.loads(rows[-1])["version"])
-    return 0
-
-
-def _end_what_is_left(process: subprocess.Popen[bytes]) -> None:
-    """The driver if it lives, and what it started: all of one session."""
-    group = [each for each in psutil.process_iter(["pid"]) if _session(each.pid) == process.pid]
-    if process.poll() is None:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_ENDED_S)
-    _, alive = psutil.wait_procs(group, timeout=20)
-    for each in alive:
-        with suppress(psutil.NoSuchProcess):
-            each.send_signal(signal.SIGKILL)
-
-
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except (ProcessLookupError, PermissionError):
-        return -1
+        if told.returncode:
+            raise HarmError(f"rlad ledger: {told.stdout}{told.stderr}")
+        shutil.rmtree(self._dir)

@@ -1,18 +1,21 @@
 """What is lost is started again, and what fails by itself is not."""
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, NodeDiedError, ObjectLostError, RayTaskError
+import ray
+from ray.exceptions import ActorDiedError, NodeDiedError, ObjectLostError, OwnerDiedError, RayTaskError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from rlad_core.config import load
 from services.base.losses import is_loss, wait_s
 from services.report.journal import Journal
+from services.weights.policy_store import PolicyStore, UnknownVersionError
 
 CLOSED = RuntimeError("[/x/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:29500")
 OWN = ValueError("the reward is no number")
@@ -21,6 +24,15 @@ LOOKED_UP = ValueError("Failed to look up actor with name 'mine-experience'.")
 
 def of_task(cause: BaseException) -> RayTaskError:
     return RayTaskError("next_shard", "Traceback ...", cause)
+
+
+def of_an_empty_store(ask: Callable[[PolicyStore], Any]) -> Exception:
+    """What one says that was lost and began anew."""
+    try:
+        ask(PolicyStore())
+    except (UnknownVersionError, RuntimeError) as error:
+        return error
+    raise AssertionError("it answered")
 
 
 @pytest.mark.parametrize(
@@ -33,21 +45,16 @@ def of_task(cause: BaseException) -> RayTaskError:
         (of_task(OWN), False),
         (OWN, False),
         (LOOKED_UP, True),
+        (OwnerDiedError("00ff", "", ""), True),
+        (of_task(of_an_empty_store(lambda store: store.get(3))), True),
+        (of_task(of_an_empty_store(lambda store: store.finish(3, "00ff"))), True),
         (TimeoutError("waited 1800 s for the batch of step 3"), False),
         (WorkerGroupError("two", {0: CLOSED, 1: ActorDiedError()}), True),
         (WorkerGroupError("two", {0: CLOSED, 1: OWN}), False),
     ],
     ids=[
-        "actor",
-        "task on an actor",
-        "answer on a host",
-        "host",
-        "task",
-        "own",
-        "looked up",
-        "waited",
-        "ranks lost",
-        "a rank failed",
+        *("actor", "task on an actor", "answer on a host", "host", "task", "own", "looked up", "owner"),
+        *("store", "store while it took a version", "waited", "ranks lost", "a rank failed"),
     ],
 )
 def test_a_loss_is_told_from_what_a_new_process_would_do_again(failure: BaseException, loss: bool) -> None:
@@ -88,8 +95,8 @@ def test_a_given_up_run_is_told_in_the_ranks_words(monkeypatch: pytest.MonkeyPat
         given_up=SimpleNamespace(remote=lambda: ("learner rank 0: it is odd", "Traceback: all of it")),
     )
     monkeypatch.setattr(runs, "build_trainer", lambda *_: SimpleNamespace(fit=lambda: None))
-    monkeypatch.setattr(runs.ray, "get", lambda value, timeout: value)
-    actors: Any = SimpleNamespace(journal=answers, collector=None)
+    monkeypatch.setattr(ray, "get", lambda value, timeout: value)
+    actors: Any = SimpleNamespace(journal=answers, collector=None, evaluator=None)
     lease: Any = SimpleNamespace(lost=None)
     failure = runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher, lease)  # type: ignore[arg-type]
     assert isinstance(failure, runs.LearnerError)
@@ -122,3 +129,38 @@ def test_a_run_goes_on_after_losses_as_often_as_its_recipe_says(
     assert waited == [5.0, 10.0][: attempts - 1]
     assert len(said) == attempts  # that it starts, and each time that it goes on
     assert next(left, "none") == "none"
+
+
+def test_ranks_end_at_once_where_an_actor_of_the_run_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from services.learner import loop
+
+    def get_actor(name: str, namespace: str) -> str:
+        if name.endswith("-experience"):
+            raise LOOKED_UP
+        return name
+
+    monkeypatch.setattr(loop.ray, "get_actor", get_actor)
+    monkeypatch.setattr(loop.ray, "get", lambda *_, **__: pytest.fail("it asks"))
+    loop.train_loop({"config": load("kk-tiny-trrd").model_dump(mode="json"), "code": {}})
+
+
+def test_a_run_whose_collector_is_gone_is_no_finished_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from services.run import run as runs
+
+    def get(value: Any, timeout: float) -> Any:
+        if isinstance(value, list):
+            raise ActorDiedError
+        return value
+
+    def answers(value: Any) -> Any:
+        return SimpleNamespace(remote=lambda *_: value)
+
+    monkeypatch.setattr(runs, "build_trainer", lambda *_: SimpleNamespace(fit=lambda: None))
+    monkeypatch.setattr(ray, "get", get)
+    other = SimpleNamespace(__ray_ready__=answers(None))
+    journal = SimpleNamespace(news=answers([]), given_up=answers(None))
+    actors: Any = SimpleNamespace(journal=journal, collector=other, evaluator=other)
+    watcher: Any = SimpleNamespace(seen=0, show=lambda news: None, say=print)
+    lease: Any = SimpleNamespace(lost=None)
+    with pytest.raises(ActorDiedError):
+        runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher, lease)
