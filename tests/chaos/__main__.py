@@ -1,6 +1,7 @@
 """The command: runs without faults, runs with them, and whether both left the same."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -82,4 +83,5 @@ def _compared(quiet: Left, fired: Left, *, exactly: bool) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left running, nor mounted
     sys.exit(main(sys.argv[1:]))

@@ -86,7 +86,7 @@ class RunUnderFire:
             self._left.behind += end_session(self._process)
         self._tell("the run went on by itself, and was through before its next step was seen")
         for fault in self._waiting:
-            self._left.told.append((fault, "not done: the run was through"))
+            self._told(fault, "not done: the run was through")
         self._read_what_is_left()
         return self._left
 
@@ -115,7 +115,7 @@ class RunUnderFire:
                     self._open.append(fault)
                     struck = moved = time.monotonic()
                 else:
-                    self._left.told.append((fault, "not done: there was no such process"))
+                    self._told(fault, "not done: there was no such process")
             if now - moved > LIMIT_S:
                 what = ", ".join(map(str, self._open)) or "nothing"
                 raise HarmError(f"nothing came after step {done} for {LIMIT_S:g} s; struck was {what}")
@@ -147,8 +147,16 @@ class RunUnderFire:
             raise HarmError(f"it ends again and again: {why}")
 
     def _tell(self, what: str) -> None:
-        self._left.told += [(fault, what) for fault in self._open]
+        for fault in self._open:
+            self._told(fault, what)
         self._open.clear()
+
+    def _told(self, fault: Fault, what: str) -> None:
+        self._left.told.append((fault, what))
+        seconds = time.monotonic() - self._started
+        print(
+            f"{self._dir.name}, start {self._left.starts}, {seconds:.0f} s: {fault}: {what}", file=sys.stderr
+        )
 
     def _said(self) -> str:
         """Its first sentence on why it ended, without what differs from time to time."""
