@@ -125,19 +125,21 @@ class Learner:
 
     def step(self, step: int) -> bool:
         """One step of the run; False where the run is to stop before it."""
-        started = time.time()
+        # Since the epoch, as other processes tell their spans; how long it took is no clock's to say that may
+        # be set meanwhile.
+        started, begun = time.time(), time.monotonic()
         of_step = tracing.of_step(self.config.name, step)
         with of_step, span("step", items=int(self.rank == 0), step=step, rank=self.rank):
             # No rank asks before all have begun: rank 0 has freed the last step's slots, and what is made
             # for this step, if another rank asks first, lies within rank 0's time of it.
             dist.barrier()
-            asked = time.time()
+            asked = time.monotonic()
             shard: Shard | None = self._ask(
                 self.collector.next_shard.remote(step, self.rank), f"the batch of step {step}"
             )
             if shard is None:
                 return False
-            waited = time.time() - asked
+            waited = time.monotonic() - asked
             rows = TrainingRows(
                 self._ask(shard.table, f"the rows of step {step}"), shard.plan, shard.end_tokens
             )
@@ -153,8 +155,9 @@ class Learner:
             elif self.rank == 0:
                 self._published(step + 1)
         if self.rank == 0:
-            spans = [*elsewhere, *self.spans.within(started, time.time())]
-            self._record(step, shard, statistics, spans, waited, started, time.time())
+            ended = started + time.monotonic() - begun
+            spans = [*elsewhere, *self.spans.within(started, ended)]
+            self._record(step, shard, statistics, spans, waited, started, ended)
         else:
             self.spans.take()
         return True

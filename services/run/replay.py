@@ -209,7 +209,7 @@ class _Replay:
         return bool(told.item())
 
     def _step(self, step: int) -> None:
-        started = time.time()
+        started, begun = time.time(), time.monotonic()  # see `Learner.step`
         stage = self._config.position(step).stage
         found = recorded.read(self._work.files[step % len(self._work.files)])
         found.check(stage.objective)
@@ -222,7 +222,7 @@ class _Replay:
         )[self._rank]
         rows = TrainingRows(found.for_objective(stage.objective).take(plan.rows), plan, found.end_tokens)
         statistics = self._policy.train_on(rows, stage.objective, step)
-        ended = time.time()
+        ended = started + time.monotonic() - begun
         table = stage_table(self._spans.take(), started, ended)
         if self._journal is not None:
             numbers = found.numbers() | {name: each.mean for name, each in statistics.items()}

@@ -255,17 +255,24 @@ def _fit(
             if not ended.wait(config.learner.timeout_s):
                 what = f"the learner to end, as the journal has: {said(error)}"
                 raise TimeoutError(f"waited {config.learner.timeout_s:g} s for {what}") from error
+            if interrupted:  # who was told to stop begins nothing anew
+                raise KeyboardInterrupt from error
             return error
         except KeyboardInterrupt:
             if interrupted:
                 raise
             interrupted = True
             watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
-            _answer(actors.collector.stop.remote(), "the experience collector to stop")
+            try:
+                _answer(actors.collector.stop.remote(), "the experience collector to stop")
+            except RayActorError as error:  # there is no step to end
+                raise KeyboardInterrupt from error
     watcher.show(_answer(actors.journal.news.remote(watcher.seen), "the journal to answer"))
     if (given_up := _answer(actors.journal.given_up.remote(), "the journal to answer")) is not None:
         return LearnerError(*given_up)
     if failures:
+        if interrupted and is_loss(failures[0]):
+            raise KeyboardInterrupt from failures[0]
         return failures[0]
     # Ranks that find one of them gone end as if all were done.
     _answer(

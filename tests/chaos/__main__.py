@@ -27,6 +27,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--per-run", type=int, default=PER_RUN, help="faults in one run")
     parser.add_argument("--recipe", action="append", choices=RECIPES, help="all in turn, if none is named")
     parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="no run without faults to compare with: each visit once is enough",
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for the logs")
     asked = parser.parse_args(arguments)
     counts = [min(asked.per_run, asked.faults - begun) for begun in range(0, asked.faults, asked.per_run)]
@@ -50,12 +55,13 @@ def _under_fire(asked: argparse.Namespace, name: str, counts: dict[int, int], fo
         for part, why in around.missing.items():
             print(f"{name}: left out: {part}, for {why}", flush=True)
         parts = [part for part in asked.only or PARTS if part not in around.missing]
-        quiet = RunUnderFire(made, "quiet", around).carry_out()
+        alone = asked.alone or staleness > 0  # where weights meet which visit depends on the time
+        quiet = None if alone else RunUnderFire(made, "quiet", around).carry_out()
         for run, count in counts.items():
             faults = drawn(count, f"{asked.seed}-{run}", asked.steps, parts)
             try:
                 fired = RunUnderFire(made, f"fired-{run}", around, faults).carry_out()
-                said = _compared(quiet, fired, exactly=staleness == 0)
+                said = _compared(quiet, fired)
             except HarmError as error:
                 bad += 1
                 print(f"{name}, run {run}: HARM: {error}", flush=True)
@@ -71,10 +77,10 @@ def _under_fire(asked: argparse.Namespace, name: str, counts: dict[int, int], fo
     return bad
 
 
-def _compared(quiet: Left, fired: Left, *, exactly: bool) -> str:
+def _compared(quiet: Left | None, fired: Left) -> str:
     """In capitals what must not be."""
-    if not exactly:  # each visit once, as `rlad ledger` has said; which weights it met depends on the time
-        return f"each of {len(fired.ledger)} visits once"
+    if quiet is None:
+        return f"each of {len(fired.ledger)} visits once"  # as `rlad ledger` has said
     if quiet.weights != fired.weights:
         return "OTHER WEIGHTS"
     if quiet.ledger != fired.ledger:

@@ -25,6 +25,8 @@ from tests.chaos.surroundings import Surroundings
 LIMIT_S = 240.0
 """For the next step, or the end: whatever takes longer waits without a limit."""
 _LOOK_S = 0.2
+_LOOKED_FOR_S = 60.0
+"""A process that the run has not started yet."""
 _SEEN_AFTER_S = 5.0
 """A step that is recorded as soon as this after a fault may have been on its way before."""
 
@@ -38,7 +40,8 @@ class Left:
     """What a run left.
 
     weights: SHA-256 of the exported model. ledger: all rows. told: of each fault, what became of it. starts:
-    how often a person, or a scheduler, had to start it. behind: processes that outlived their driver.
+    how often a person, or a scheduler, had to start it. behind: processes of a start that lived on until
+    the run was through.
     """
 
     weights: str = ""
@@ -66,6 +69,7 @@ class RunUnderFire:
         self._dir, self._log = around.folder / name, around.folder.parent / f"{name}.log"
         self._strikes = Strikes(around)
         self._left = Left()
+        self._earlier: list[subprocess.Popen[bytes]] = []
         self._open: list[Fault] = []
         """Of which it is not seen yet what becomes of them."""
         self._most = 2 * len(faults) + 2
@@ -83,7 +87,7 @@ class RunUnderFire:
                 self._start()
         finally:
             self._strikes.undo()
-            self._left.behind += end_session(self._process)
+            self._left.behind = sum(map(end_session, (*self._earlier, self._process)))
         self._tell("the run went on by itself, and was through before its next step was seen")
         for fault in self._waiting:
             self._told(fault, "not done: the run was through")
@@ -110,12 +114,11 @@ class RunUnderFire:
                     self._tell("the run went on by itself")
                 done, moved = steps, now
             if self._waiting and done >= self._waiting[0].step and self._is_time(moved):
-                fault = self._waiting.pop(0)
-                if self._strikes.strike(fault, self._process.pid):
-                    self._open.append(fault)
+                if self._strikes.strike(self._waiting[0], self._process.pid):
+                    self._open.append(self._waiting.pop(0))
                     struck = moved = time.monotonic()
-                else:
-                    self._told(fault, "not done: there was no such process")
+                elif now - max(moved, self._started) > _LOOKED_FOR_S:
+                    self._told(self._waiting.pop(0), "not done: there was no such process")
             if now - moved > LIMIT_S:
                 what = ", ".join(map(str, self._open)) or "nothing"
                 raise HarmError(f"nothing came after step {done} for {LIMIT_S:g} s; struck was {what}")
@@ -131,7 +134,8 @@ class RunUnderFire:
     def _ended(self, code: int) -> None:
         """A process of the run ended before the run did: why, and what was left of it."""
         self._strikes.undo()
-        self._left.behind += end_session(self._process)
+        # What it has left is not waited for: nor would a scheduler.
+        self._earlier.append(self._process)
         said = self._said()
         if code < 0:
             why = f"its process died of {signal.Signals(-code).name}"

@@ -89,6 +89,7 @@ def surroundings(folder: Path, *, teacher: bool) -> Iterator[Surroundings]:
         if teacher:
             made.line = Line(stack.enter_context(_served_teacher(folder / "teacher.log")))
             stack.callback(made.line.close)
+            made.missing["teacher replica"] = "the teacher is elsewhere"
         else:
             made.missing[LINE] = "the teacher is the run's own"
         yield made

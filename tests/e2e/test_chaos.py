@@ -8,6 +8,12 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
+SHORT = (
+    *("--faults", "2", "--seed", "150", "--steps", "4", "--recipe", "serve", "--alone"),
+    *("--only", "learner rank", "--only", "the run's clock"),
+)
+"""First the clock jumps, then the rank is killed."""
+
 
 def under_fire(*options: str) -> str:
     """What the command says; it has found the run as it must be."""
@@ -15,6 +21,11 @@ def under_fire(*options: str) -> str:
     done = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     return done.stdout
+
+
+def test_a_run_goes_on_from_a_killed_rank_and_a_clock_that_jumps() -> None:
+    said = under_fire(*SHORT)
+    assert "2 faults, 1 starts: each of 16 visits once" in said, said
 
 
 @pytest.mark.long
