@@ -18,18 +18,22 @@ def score(response: str, gold: str) -> float:
 
 @dataclass(frozen=True)
 class Recipe:
-    """teacher: serve, or http for one elsewhere. staleness: max_staleness."""
+    """teacher: serve, or http for one elsewhere. staleness: max_staleness. limit_s: of waits for services, and
+    twice that for the learner's; None: as recipes have them.
+    """
 
     steps: int
     teacher: str = "serve"
     staleness: int = 0
+    limit_s: float | None = 60.0
 
-    def write(self, folder: Path, name: str, port: int | None) -> Path:
+    def write(self, folder: Path, name: str, port: int | None = None) -> Path:
         """The recipe's file; the run writes to ``folder/runs/NAME``.
 
         Args:
             port: of the teacher elsewhere.
         """
+        folder.mkdir(parents=True, exist_ok=True)
         rows = [
             {"question": f"What is {n} + {n}?", "answer": str(2 * n)}
             for n in range(self.steps * PROMPTS_PER_STEP)
@@ -42,7 +46,8 @@ class Recipe:
         return file
 
     def _values(self, folder: Path, name: str, port: int | None) -> dict[str, Any]:
-        limits = {"timeout_s": 60.0}
+        limits = {} if self.limit_s is None else {"timeout_s": self.limit_s}
+        learner = {} if self.limit_s is None else {"timeout_s": 2 * self.limit_s, "restart_wait_s": 1.0}
         teacher: dict[str, Any] = {"model": "rlad:kk-teacher", "num_cpus": 0.1, **limits}
         if self.teacher == "http":
             url = f"http://127.0.0.1:{port}"
@@ -73,8 +78,7 @@ class Recipe:
                 "checkpoint_every": 1,
                 "threads": 1,
                 "max_failures": 3,
-                "restart_wait_s": 1.0,
-                "timeout_s": 120.0,
+                **learner,
             },
             "output": {"dir": str(folder / "runs")},
         }

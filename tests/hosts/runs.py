@@ -62,8 +62,8 @@ def replaced(role: str) -> Callable[[RayHosts], None]:
 
 def of_a_user(cluster: RayHosts, name: str, steps: int) -> str:
     """A recipe on the head whose reward and data are files of a user there; its path."""
-    imports = "from pathlib import Path; from tests.chaos.recipe import write"
-    program = f"{imports}; write(Path({_USER!r}), {name!r}, {steps})"
+    imports = "from pathlib import Path; from tests.chaos.recipe import Recipe"
+    program = f"{imports}; Recipe({steps}, limit_s=None).write(Path({_USER!r}), {name!r})"
     cluster.hosts["head"].run(sys.executable, "-c", program, environment=cluster.environment)
     return f"{_USER}/{name}.yaml"
 
