@@ -18,8 +18,8 @@ def score(response: str, gold: str) -> float:
 
 @dataclass(frozen=True)
 class Recipe:
-    """teacher: serve, or http for one elsewhere. staleness: max_staleness. limit_s: of waits for services, and
-    twice that for the learner's; None: as recipes have them.
+    """teacher: serve, or http for one elsewhere. staleness: max_staleness. limit_s: of waits for services,
+    and twice that for the learner; None: as recipes have them.
     """
 
     steps: int
