@@ -223,9 +223,10 @@ class ServicePanels:
                     ("ray_serve_deployment_queued_queries", "waiting"),
                     ("ray_serve_replica_processing_queries", "in work"),
                 )
-            ],
+            ]
+            + [Query(self.scope.largest(metrics.SERVICE_CALLS_QUEUE), "{{application}} most that may wait")],
             "none",
-            "Calls that Serve holds because all replicas are full, and calls that replicas work on.",
+            "Calls that Serve holds because all replicas are full, how many it may, and those in work.",
             "Waiting is 0 but for moments.",
             f"Waiting for minutes is saturation, with an alert once calls are refused: {self.knob}.",
             axis="calls",
