@@ -12,7 +12,9 @@ from tests.hosts.ray_nodes import RayHosts, ray_hosts
 from tests.hosts.runs import Event, Left, carry_out, cut, of_a_user, replaced
 
 STUBS = ROOT / "tests" / "chaos" / "stubs"
-STEPS = 3
+STEPS = 4
+AFTER = 2
+"""Steps; the checkpoint of the first is whole then."""
 TINY = (
     *("stages.0.steps=2", "rollout.prompts_per_step=4", "rollout.group_size=4", "task.train.count=40"),
     *("task.evaluation.count=8", "learner.warmup_steps=0", "learner.checkpoint_every=1", "learner.threads=1"),
@@ -101,7 +103,7 @@ EVENTS = {
 @pytest.mark.parametrize("name", EVENTS)
 def test_a_run_goes_on_and_leaves_what_a_quiet_one_does(name: str, cluster: RayHosts, quiet: Left) -> None:
     recipe = of_a_user(cluster, name, STEPS)
-    left = carry_out(cluster, recipe, name, ("learner.max_failures=3",), [Event(1, EVENTS[name])])
+    left = carry_out(cluster, recipe, name, ("learner.max_failures=3",), [Event(AFTER, EVENTS[name])])
     assert left.ledger == quiet.ledger
     assert left.weights == quiet.weights
 
