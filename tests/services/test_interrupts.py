@@ -43,6 +43,8 @@ def test_the_learner_ends_before_the_run_goes_on(
         asked += 1
         if asked == 2 and where == "asking":
             os.kill(os.getpid(), number)
+        if asked == 1 and where == "waiting":  # a fifth into the half second between two questions
+            threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
         return "news"
 
     def call(function: Any) -> Any:
@@ -57,8 +59,6 @@ def test_the_learner_ends_before_the_run_goes_on(
     monkeypatch.setattr(watcher, "show", lambda news: None)
     monkeypatch.setattr(runs, "build_trainer", lambda config, folder: SimpleNamespace(fit=fit))
     monkeypatch.setattr(runs.ray, "get", lambda answer, timeout: answer)
-    if where == "waiting":  # a fifth into the half second between two questions
-        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
     with sigterm_interrupts():
         assert runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher, lease) is None
     assert learner_done.is_set()
