@@ -20,14 +20,22 @@ def compare(
     folder: Annotated[
         Path | None, typer.Option("--out", help="Where runs and report go; comparisons/NAME without it.")
     ] = None,
+    at_once: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="So many runs at a time. A run's stages wait for each other, so two on one machine take "
+            "little longer than one, where memory holds both; seconds per step are then no measurement.",
+        ),
+    ] = 1,
     report: Annotated[
         bool, typer.Option("--report", help="Only write the report of what is finished; starts nothing.")
     ] = False,
 ) -> None:
-    """Carry out a suite's runs one after another and write one report over them.
+    """Carry out a suite's runs and write one report over them.
 
     The same command goes on after any stop: finished runs are kept, a broken one goes on from its last
-    checkpoint. Ctrl-C stops the run at work after its step; --report shows what there is, at any time.
+    checkpoint. Ctrl-C stops what is at work after its step; --report shows what there is, at any time.
 
     Exit codes: 0 all runs finished, 1 a run failed or it was stopped, 2 refused before anything was started.
 
@@ -35,7 +43,7 @@ def compare(
 
         rlad compare smoke
 
-        rlad compare my-suite.yaml --out comparisons/mine
+        rlad compare my-suite.yaml --out comparisons/mine --at-once 2
 
         rlad compare smoke --report
     """
@@ -61,7 +69,7 @@ def compare(
 
     try:
         with sigterm_interrupts():
-            failed = comparison.carry_out(out)
+            failed = comparison.carry_out(out, at_once)
     except KeyboardInterrupt as interrupt:
         _tell(comparison, {})
         out.print("stopped. The same command goes on", markup=False)

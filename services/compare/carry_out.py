@@ -1,4 +1,4 @@
-"""Carrying the runs of a comparison out, one after another, each by `rlad run` in a process of its own.
+"""Carrying the runs of a comparison out, one or more at a time, each by `rlad run` in a process of its own.
 
 A run that is finished is kept, one that was begun goes on from its last checkpoint, and one that fails leaves
 the others to be carried out.
@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from services.compare.members import LOGS, Member
 from services.report.journal import METRICS
@@ -55,7 +55,7 @@ class Overview:
         self._began = time.monotonic()
         self._runs = len(members)
         self._all = self._progress.add_task("all runs", total=sum(self._steps.values()), left="")
-        self._one = self._progress.add_task("", total=None, left="", visible=False)
+        self._each: dict[str, TaskID] = {}
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -64,13 +64,18 @@ class Overview:
             yield
 
     def look(self, member: Member) -> None:
-        """Show how far a run is, and all of them with it."""
-        self._done[member.name] = _steps_of(member)
-        total = self._steps[member.name]
-        self._progress.update(
-            self._one, description=member.name, completed=self._done[member.name], total=total, visible=True
-        )
+        """Show how far a run at work is, and all of them with it."""
+        self._done[member.name] = done = _steps_of(member)
+        if member.name not in self._each:
+            steps = self._steps[member.name]
+            self._each[member.name] = self._progress.add_task(member.name, total=steps, left="")
+        self._progress.update(self._each[member.name], completed=done)
         self._progress.update(self._all, completed=sum(self._done.values()), left=self._left())
+
+    def over(self, member: Member) -> None:
+        """A run is at work no longer."""
+        self.look(member)
+        self._progress.remove_task(self._each.pop(member.name))
 
     def say(self, sentence: str) -> None:
         """A line that stays."""
@@ -95,64 +100,87 @@ class Overview:
         )
 
 
-def carry_out(members: Sequence[Member], folder: Path, overview: Overview) -> Outcome:
+@dataclass(frozen=True)
+class _AtWork:
+    """A run that was begun."""
+
+    member: Member
+    place: str
+    log: Path
+    process: subprocess.Popen[bytes]
+    began: float = field(default_factory=time.monotonic)
+
+
+def carry_out(members: Sequence[Member], folder: Path, overview: Overview, at_once: int = 1) -> Outcome:
     """Carry out what is not finished.
 
     Args:
         members: in this order.
         folder: of the comparison, for the logs.
         overview: is told.
+        at_once: so many runs are at work at the same time.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the run at work has written its checkpoint and ended.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the runs at work have ended with a checkpoint.
     """
-    outcome = Outcome()
+    outcome = Outcome(finished=[member for member in members if member.is_finished()])
     (folder / LOGS).mkdir(parents=True, exist_ok=True)
-    for number, member in enumerate(members, start=1):
-        if member.is_finished():
-            outcome.finished.append(member)
-            overview.look(member)
-            continue
-        log, began = folder / LOGS / f"{member.name}.log", time.monotonic()
-        code = _run(member, log, overview.look)
-        place, minutes = f"{number} of {len(members)}", (time.monotonic() - began) / 60
-        if member.is_finished():
-            outcome.finished.append(member)
-            overview.say(f"{member.name}: finished in {minutes:.1f} min ({place})")
-        else:
-            outcome.failed[member.name] = words = _last_words(log, code)
-            overview.say(
-                f"{member.name}: failed after {minutes:.1f} min ({place}): {words}\n  all of it: {log}"
-            )
+    waiting = [
+        (f"{number} of {len(members)}", member)
+        for number, member in enumerate(members, start=1)
+        if member not in outcome.finished
+    ]
+    at_work: list[_AtWork] = []
+    try:
+        while waiting or at_work:
+            while waiting and len(at_work) < at_once:
+                place, member = waiting.pop(0)
+                log = folder / LOGS / f"{member.name}.log"
+                at_work.append(_AtWork(member, place, log, _begin(member, log)))
+            for run in list(at_work):
+                overview.look(run.member)
+                if run.process.poll() is not None:
+                    at_work.remove(run)
+                    _end(run, outcome, overview)
+            if at_work:
+                time.sleep(_LOOK_S)
+    except BaseException:
+        _stop([run.process for run in at_work])
+        raise
     return outcome
 
 
-def _run(member: Member, log: Path, look: Callable[[Member], None]) -> int:
-    """`rlad run` to its end; its exit code."""
+def _begin(member: Member, log: Path) -> subprocess.Popen[bytes]:
+    """`rlad run`, as a process of its own."""
     settings = [word for override in member.overrides for word in ("--set", override)]
     command = [sys.executable, "-m", "services", "run", member.recipe, "--restartable", *settings]
     with log.open("a", encoding="utf-8") as file:
         # A session of its own: Ctrl-C reaches it through us alone, once for each that we got.
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
-        try:
-            while process.poll() is None:
-                look(member)
-                time.sleep(_LOOK_S)
-        except BaseException:
-            _stop(process)
-            raise
-    look(member)
-    return process.returncode
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Have it write its checkpoint and end; a second Ctrl-C ends it at once."""
-    while process.poll() is None:
-        process.send_signal(signal.SIGINT)
+def _end(run: _AtWork, outcome: Outcome, overview: Overview) -> None:
+    """Say what became of it."""
+    overview.over(run.member)
+    name, minutes = run.member.name, (time.monotonic() - run.began) / 60
+    if run.member.is_finished():
+        outcome.finished.append(run.member)
+        overview.say(f"{name}: finished in {minutes:.1f} min ({run.place})")
+        return
+    outcome.failed[name] = words = _last_words(run.log, run.process.returncode)
+    overview.say(f"{name}: failed after {minutes:.1f} min ({run.place}): {words}\n  all of it: {run.log}")
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Have them write their checkpoints and end; a second Ctrl-C ends them at once."""
+    while left := [process for process in processes if process.poll() is None]:
+        for process in left:
+            process.send_signal(signal.SIGINT)
         try:
-            process.wait()
+            for process in left:
+                process.wait()
         except KeyboardInterrupt:
             continue
 

@@ -79,8 +79,12 @@ class Comparison:
                 return f"variants.{name}"
         return None
 
-    def carry_out(self, console: Console) -> dict[str, str]:
+    def carry_out(self, console: Console, at_once: int = 1) -> dict[str, str]:
         """Carry out what is not finished; the runs that failed, with their last words.
+
+        Args:
+            console: for the progress.
+            at_once: so many runs are at work at the same time.
 
         Raises:
             KeyboardInterrupt: Ctrl-C or SIGTERM.
@@ -90,20 +94,21 @@ class Comparison:
         (self.folder / SUITE).write_text(text, encoding="utf-8")
         failed: dict[str, str] = {}
         if tries := [member for each in self._tries.values() for _, member in each]:
-            failed |= self._all(tries, console)
+            failed |= self._all(tries, console, at_once)
             tuning.write(tuning.chosen_of(self._tries)[1], self.folder)
         waiting = {
             variant for variant, each in self._tries.items() if not all(m.is_finished() for _, m in each)
         }
         members = self.members
         # With settings that are not chosen yet a run would be another's.
-        failed |= self._all([member for member in members if member.variant not in waiting], console)
+        ready = [member for member in members if member.variant not in waiting]
+        failed |= self._all(ready, console, at_once)
         return failed
 
-    def _all(self, members: list[Member], console: Console) -> dict[str, str]:
+    def _all(self, members: list[Member], console: Console, at_once: int) -> dict[str, str]:
         overview = Overview(console, members)
         with overview.shown():
-            return carry_out(members, self.folder, overview).failed
+            return carry_out(members, self.folder, overview, at_once).failed
 
     def results(self, failed: dict[str, str]) -> Results:
         """What is finished; `failed` says why some are not."""

@@ -1,7 +1,6 @@
 """The verifier service with real Ray and real worker processes."""
 
 import re
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,10 +52,7 @@ def test_rewards_are_the_tasks_own(verifier: Any) -> None:
         for response in (right, right.replace("knight", "knave"), right[:-12], ""):
             rows.append((task.name, response, prompt.gold))
     table = responses(rows)
-    verifier.verify.remote(table).result(timeout_s=60)
-    start = time.monotonic()
     rewards = verifier.verify.remote(table).result(timeout_s=60)
-    seconds = time.monotonic() - start
     schema.validate(rewards, schema.REWARDS)
     assert rewards["sequence_id"].to_pylist() == table["sequence_id"].to_pylist()
     expected = [task.verify(response, gold) for _, response, gold in rows]
@@ -65,8 +61,6 @@ def test_rewards_are_the_tasks_own(verifier: Any) -> None:
     assert rewards["correct"].to_pylist() == [verdict.correct for verdict in expected]
     assert rewards["verdict"].to_pylist() == [verdict.reason for verdict in expected]
     assert 64 <= sum(verdict.correct for verdict in expected) < 128
-    # 256 responses take 0.03 s on an idle machine; the rest is room for a busy one.
-    assert seconds < 1.0
 
 
 def test_a_check_over_its_limits_counts_as_wrong_and_harms_no_other(hostile: Any) -> None:
