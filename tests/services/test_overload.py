@@ -100,8 +100,8 @@ def test_a_client_that_leaves_frees_its_place(url: str, tiny_model: Any) -> None
     short = {"sequences": [{"prompt_token_ids": [5], "response_token_ids": [6]}]}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(url, json=long, timeout=httpx.Timeout(60, read=1))
-    # After the batch that is being worked on, and the news that the client is gone: long before the rest of its
-    # million tokens would be through.
+    # After the batch that is being worked on, and the news that the client is gone: long before its other
+    # sequences would be through.
     deadline = time.monotonic() + 30
     while (status := httpx.post(url, json=short, timeout=60).status_code) == 429:
         assert time.monotonic() < deadline
