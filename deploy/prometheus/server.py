@@ -124,6 +124,7 @@ def serving(
                 *("--config.file", str(folder / "prometheus.yaml")),
                 *("--storage.tsdb.path", str(folder / "data")),
                 *("--web.listen-address", f"127.0.0.1:{port}"),
+                "--enable-feature=exemplar-storage",
             ],
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -180,19 +180,19 @@ def request(service: str, kind: str) -> Iterator[None]:
     clock = time.perf_counter()
     count(metrics.SERVICE_REQUESTS, service=service, kind=kind)
     _change_open(metrics.SERVICE_IN_FLIGHT, +1, service=service)
-    try:
-        with tracing.span(f"{service} service", {"kind": kind}):
+    with tracing.span(f"{service} service", {"kind": kind}):
+        try:
             yield
-    except BaseException as error:
-        count(metrics.SERVICE_ERRORS, service=service, kind=type(error).__name__)
-        if isinstance(error, ServiceError) and error.limit is not None:
-            count(metrics.SERVICE_LIMITS, service=service, kind=error.limit)
-        raise
-    finally:
-        seconds = time.perf_counter() - clock
-        _change_open(metrics.SERVICE_IN_FLIGHT, -1, service=service)
-        observe(metrics.SERVICE_DURATION, seconds, service=service)
-        count(metrics.SERVICE_SECONDS, seconds, service=service)
+        except BaseException as error:
+            count(metrics.SERVICE_ERRORS, service=service, kind=type(error).__name__)
+            if isinstance(error, ServiceError) and error.limit is not None:
+                count(metrics.SERVICE_LIMITS, service=service, kind=error.limit)
+            raise
+        finally:  # within the span: the bucket's exemplar is its trace
+            seconds = time.perf_counter() - clock
+            _change_open(metrics.SERVICE_IN_FLIGHT, -1, service=service)
+            observe(metrics.SERVICE_DURATION, seconds, service=service)
+            count(metrics.SERVICE_SECONDS, seconds, service=service)
 
 
 class phase:
