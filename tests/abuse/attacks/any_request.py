@@ -44,6 +44,7 @@ MEANT = (
     "asks for nothing",
     "got `float`",  # 5.0 for an integer, in forms that are other tools'
     "does not tell it",
+    "is not told with plain",  # one of them in the query, the other anywhere
     "the most told here",
     "most that",
     "at most",
