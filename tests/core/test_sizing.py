@@ -237,3 +237,15 @@ def test_where_weights_gradients_and_optimizer_lie_is_counted(setting: str, part
     offloaded = learner_need(load(Path("qwen3-0.6b-kk-trrd"), ["learner.cpu_offload=true"]), shape)
     assert "optimizer" not in offloaded.parts
     assert offloaded.host["optimizer"] == 4 * shape.parameters
+
+
+def test_what_an_exact_normaliser_takes_is_told() -> None:
+    stage = "stages=[{steps: 1, objective: {kind: trrd, anchor: normalised, source: hidden}}]"
+    config = load("kk-tiny-trrd", [stage, "learner.warmup_steps=0"])
+    [learner] = [need for need in needs(config, None) if need.role == "learner"]
+    shape = shape_of(config.served_teachers["teacher"].model)
+    assert shape is not None
+    # 96 numbers of 4 bytes; at most 32 prompts x 8 responses x 96 tokens.
+    assert "pulls 384 bytes a response token of the teacher, 0.00879 GiB a step" in learner.note
+    assert learner.parts["the teacher's head"] == 4 * shape.embedding_parameters
+    assert learner.parts["the teacher's hidden states"] == 2 * 384 * config.learner.tokens_per_micro_batch

@@ -1,22 +1,30 @@
 """log Z over the whole vocabulary, from a teacher's hidden states that the learner pulls."""
 
 import asyncio
+import json
+import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import torch.distributed as dist
 from teacher_faults import MODEL, engine, prompts, scored
 from test_training_rows import PLAN, RESPONSES, experience
 from transformers import AutoModelForCausalLM
 
+from rlad_core import schema
+from rlad_core.assembly import plan_shards
 from rlad_core.batching import pack
 from rlad_core.client.details import Details
-from rlad_core.config import resolve_model
+from rlad_core.config import load, resolve_model
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
 from rlad_core.objectives.anchor import log_normaliser
 from services.learner.teacher_states import TeacherStates, teacher_head
+from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
+from services.teacher.scoring.torch_engine import TorchEngine
 
 POLICY = resolve_model("rlad:kk-student")
 
@@ -108,3 +116,72 @@ def test_rows_give_their_sequences_in_the_order_of_a_micro_batch_and_keep_what_w
     # Of a later update, when the policy has changed: what the old one said.
     later = rows.token_batch(members, packed, logprobs - 1, None)
     torch.testing.assert_close(later.log_z, log_z)
+
+
+def _update(out: str) -> None:
+    """Two mini-batches of one step under each source, from the same policy; what both tell is written."""
+    dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=0, world_size=1)
+    table = prompts()[0].slice(0, 8)
+    vocabulary = teacher_head(MODEL, "float32", torch.device("cpu")).tokens
+    whole = TorchEngine(
+        MODEL, dtype="float32", max_model_len=1024, logits_memory_bytes=2**26, threads=1, tokens=vocabulary
+    )
+    details = asyncio.run(scored(whole, table, Details(top_k=vocabulary)))
+    rows = [
+        {
+            **row,
+            "group_id": f"p{place // 4}#0",
+            "sample_index": place % 4,
+            "prompt_id": f"p{place // 4}",
+            "rollout_logprobs": [-1.0] * len(row["response_token_ids"]),
+            "policy_versions": [0] * len(row["response_token_ids"]),
+            "finish_reason": "stop",
+            "response": "text",
+            "task": "knights_knaves",
+            "subset": "2_people",
+            "reward": float(place % 2),
+            "reward_parts": {"answer": float(place % 2)},
+            "correct": place % 2 == 1,
+            "verdict": "",
+            "advantage": 2.0 * (place % 2) - 1,
+            **{name: told[name] for name in ("teacher_logprobs", "top_token_ids", "top_logprobs")},
+        }
+        for place, (row, told) in enumerate(zip(table.to_pylist(), details.to_pylist(), strict=True))
+    ]
+    told = {}
+    for source in ("top_k", "hidden"):
+        stage = "stages=[{steps: 1, objective: {kind: trrd, anchor: normalised, alpha: 0.3, source: SOURCE}}]"
+        config = load("kk-tiny-trrd", [stage.replace("SOURCE", source), "learner.warmup_steps=0"])
+        device, objective = torch.device("cpu"), config.stages[0].objective
+        states = TeacherStates(ask, teacher_head(MODEL, "float32", device)) if source == "hidden" else None
+        policy = TrainedPolicy(config, POLICY, device, states)
+        left_out = {"top_token_ids", "top_logprobs"} if source == "hidden" else set()
+        experience = schema.build(
+            schema.EXPERIENCE,
+            [{name: value for name, value in row.items() if name not in left_out} for row in rows],
+            tokenizer_fingerprint=schema.fingerprint_of(table),
+        )
+        [plan] = plan_shards(
+            experience,
+            groups=experience.column("group_id").to_pylist(),
+            mini_batches=2,
+            ranks=1,
+            token_weights=objective.token_weights,
+        )
+        statistics = policy.train_on(TrainingRows(experience.take(plan.rows), plan), objective, 0)
+        told[source] = {name: statistic.mean for name, statistic in statistics.items()}
+    Path(out, "told.json").write_text(json.dumps(told))
+    dist.destroy_process_group()
+
+
+@pytest.mark.timeout(300)
+def test_an_update_is_that_of_likely_tokens_where_those_are_all(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_update, args=(str(tmp_path),))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    told = json.loads((tmp_path / "told.json").read_text())
+    exact, likely = told["hidden"], told["top_k"]
+    assert exact["anchor_log_z"] < -0.01
+    for name in ("anchor_log_z", "loss", "gradient_norm", "ratio", "kl_to_old"):
+        assert exact[name] == pytest.approx(likely[name], rel=1e-3, abs=1e-5), name
