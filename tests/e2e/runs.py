@@ -145,11 +145,17 @@ def kill_part(run: int, title: str) -> None:
     """
     found: list[psutil.Process] = []
 
+    def bears(process: psutil.Process | None) -> bool:
+        return process is not None and title in " ".join(process.cmdline())
+
     def seen() -> bool:
         found[:] = []
+        assert psutil.Process(run).status() != psutil.STATUS_ZOMBIE, (
+            f"the run ended before {title} was seen alone"
+        )
         for process in psutil.Process(run).children(recursive=True):
             with suppress(psutil.Error):  # it has just ended
-                if title in " ".join(process.cmdline()) and process.parent() not in found:
+                if bears(process) and not bears(process.parent()):
                     found.append(process)
         return len(found) == 1
 

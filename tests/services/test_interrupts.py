@@ -51,14 +51,15 @@ def test_the_learner_ends_before_the_run_goes_on(
         return SimpleNamespace(remote=function)
 
     actors: Any = SimpleNamespace(
-        collector=SimpleNamespace(stop=call(asked_to_stop.set)),
+        collector=SimpleNamespace(stop=call(asked_to_stop.set), __ray_ready__=call(lambda: None)),
+        evaluator=SimpleNamespace(__ray_ready__=call(lambda: None)),
         journal=SimpleNamespace(news=call(news), given_up=call(lambda: None)),
     )
     lease: Any = SimpleNamespace(lost=None)
     watcher = Watcher(Console(quiet=True), 1)
     monkeypatch.setattr(watcher, "show", lambda news: None)
     monkeypatch.setattr(runs, "build_trainer", lambda config, folder: SimpleNamespace(fit=fit))
-    monkeypatch.setattr(runs.ray, "get", lambda answer, timeout: answer)
+    monkeypatch.setattr(runs, "answer_of", lambda answer, timeout_s, what: answer)
     with sigterm_interrupts():
         assert runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher, lease) is None
     assert learner_done.is_set()
