@@ -45,6 +45,7 @@ MEANT = (
     "got `float`",  # 5.0 for an integer, in forms that are other tools'
     "does not tell it",
     "is not told with plain",  # one of them in the query, the other anywhere
+    "its older name",  # max_tokens beside max_completion_tokens
     "the most told here",
     "most that",
     "at most",
