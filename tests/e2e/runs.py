@@ -138,26 +138,26 @@ def _scores(table: pa.Table) -> dict[tuple[Any, ...], list[float]]:
 
 
 def kill_part(run: int, title: str) -> None:
-    """Kill -9 the one process of a run whose title has this in it.
+    """Kill -9 the process of a run whose title has this in it; of several the youngest.
 
     A process that it has forked bears its title until it begins another program; a part that is just being
-    replaced is waited for.
+    replaced may be there beside the new one.
     """
     found: list[psutil.Process] = []
 
-    def bears(process: psutil.Process | None) -> bool:
-        return process is not None and title in " ".join(process.cmdline())
-
     def seen() -> bool:
-        found[:] = []
-        assert psutil.Process(run).status() != psutil.STATUS_ZOMBIE, (
-            f"the run ended before {title} was seen alone"
-        )
+        assert psutil.Process(run).status() != psutil.STATUS_ZOMBIE, f"the run ended before {title} was seen"
+        bearers = {}
         for process in psutil.Process(run).children(recursive=True):
             with suppress(psutil.Error):  # it has just ended
-                if bears(process) and not bears(process.parent()):
-                    found.append(process)
-        return len(found) == 1
+                if title in " ".join(process.cmdline()):
+                    bearers[process.pid] = (process.create_time(), process.ppid(), process)
+        found[:] = [
+            each
+            for _, parent, each in sorted(bearers.values(), key=lambda bearer: bearer[0])
+            if parent not in bearers
+        ]
+        return bool(found)
 
-    wait_for(seen, f"one process with {title} in its title, below {run}")
-    found[0].kill()
+    wait_for(seen, f"a process with {title} in its title, below {run}")
+    found[-1].kill()
