@@ -1,7 +1,6 @@
 """An Alertmanager of our own on the loopback interface, with the configuration that ships."""
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from deploy.prometheus.executables import executables
-from deploy.prometheus.server import free_port, wait_until_ready
+from deploy.prometheus.server import answering, free_port
 
 #: Debian's build has this path compiled in.
 _TEMPLATES = Path("/usr/share/prometheus/alertmanager/default.tmpl")
@@ -50,22 +49,13 @@ def telling(folder: Path) -> Iterator[Alertmanager]:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(CONFIG, folder)
     address = f"127.0.0.1:{free_port()}"
-    with (folder / "alertmanager.log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                *_with_templates(program),
-                str(program),
-                *("--config.file", str(folder / CONFIG.name)),
-                *("--storage.path", str(folder / "data")),
-                *("--web.listen-address", address),
-                "--cluster.listen-address=",
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            wait_until_ready(f"http://{address}", process, folder / "alertmanager.log")
-            yield Alertmanager(address)
-        finally:
-            process.terminate()
-            process.wait(60)
+    command = [
+        *_with_templates(program),
+        str(program),
+        *("--config.file", str(folder / CONFIG.name)),
+        *("--storage.path", str(folder / "data")),
+        *("--web.listen-address", address),
+        "--cluster.listen-address=",
+    ]
+    with answering(command, f"http://{address}", folder / "alertmanager.log"):
+        yield Alertmanager(address)

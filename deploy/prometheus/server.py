@@ -4,7 +4,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,21 +117,29 @@ def serving(
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with (folder / "prometheus.log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                str(program),
-                *("--config.file", str(folder / "prometheus.yaml")),
-                *("--storage.tsdb.path", str(folder / "data")),
-                *("--web.listen-address", f"127.0.0.1:{port}"),
-                "--enable-feature=exemplar-storage",
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    command = [
+        str(program),
+        *("--config.file", str(folder / "prometheus.yaml")),
+        *("--storage.tsdb.path", str(folder / "data")),
+        *("--web.listen-address", f"127.0.0.1:{port}"),
+        "--enable-feature=exemplar-storage",
+    ]
+    with answering(command, url, folder / "prometheus.log"):
+        yield Prometheus(url)
+
+
+@contextmanager
+def answering(command: Sequence[str], url: str, log: Path) -> Iterator[None]:
+    """A server as a process: ready within the block, ended after it.
+
+    Raises:
+        TimeoutError: it does not start.
+    """
+    with log.open("w") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
         try:
-            wait_until_ready(url, process, folder / "prometheus.log")
-            yield Prometheus(url)
+            wait_until_ready(url, process, log)
+            yield
         finally:
             process.terminate()
             process.wait(60)
