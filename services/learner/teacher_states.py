@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from ray import serve
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from torch import Tensor
 
 from rlad_core import schema
@@ -97,18 +98,14 @@ def teacher_states(config: RunConfig, device: torch.device) -> TeacherStates | N
     handle = serve.get_app_handle(ServiceNames(config.name).teacher_app(place))
     details = Details(hidden=teacher.dtype)
 
+    @retry(stop=stop_after_attempt(_ATTEMPTS), retry=retry_if_exception_type(TRANSIENT), reraise=True)
     def ask(sequences: pa.Table) -> pa.Table:
-        for attempt in range(_ATTEMPTS):
-            try:
-                told: pa.Table = handle.score.remote(sequences, details).result(timeout_s=teacher.timeout_s)
-                return told
-            except TimeoutError as error:
-                waited = f"{teacher.timeout_s:g} s for the teacher's hidden states"
-                raise TimeoutError(f"waited {waited} ({place}.timeout_s)") from error
-            except TRANSIENT:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-        raise AssertionError("the loop above returns or raises")
+        try:
+            told: pa.Table = handle.score.remote(sequences, details).result(timeout_s=teacher.timeout_s)
+        except TimeoutError as error:
+            waited = f"{teacher.timeout_s:g} s for the teacher's hidden states"
+            raise TimeoutError(f"waited {waited} ({place}.timeout_s)") from error
+        return told
 
     return TeacherStates(ask, teacher_head(resolve_model(teacher.model), teacher.dtype, device))
 
