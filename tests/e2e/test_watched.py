@@ -9,6 +9,7 @@ import pytest
 
 from deploy.grafana.__main__ import DASHBOARDS
 from deploy.grafana.answers import Answer, View, ask, choices
+from deploy.grafana.artefacts import artefacts
 from deploy.grafana.foreign import SEEN
 from deploy.grafana.promql import exported
 from deploy.grafana.prove import empty_queries
@@ -66,10 +67,15 @@ def test_what_the_dashboards_take_from_others_is_there(seen: tuple[Prometheus, V
 
 @pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board.uid)
 @pytest.mark.parametrize("later_s", [0.0, LATER_S], ids=["at its end", "later"])
-def test_every_panel_has_data(seen: tuple[Prometheus, View], board, later_s: float) -> None:
+def test_every_panel_has_data_and_none_an_artefact(
+    seen: tuple[Prometheus, View], board, later_s: float
+) -> None:
     prometheus, view = seen
-    by_title = ask(prometheus, board, View(view.start_s, view.end_s + later_s))
-    assert empty_queries((panel, by_title[panel.title]) for panel in board.panels) == []
+    view = View(view.start_s, view.end_s + later_s)
+    by_title = ask(prometheus, board, view)
+    answers = [(panel, by_title[panel.title]) for panel in board.panels]
+    assert empty_queries(answers) == []
+    assert list(artefacts(prometheus, answers, view)) == []
 
 
 @pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board.uid)

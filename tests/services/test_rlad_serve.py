@@ -28,8 +28,7 @@ def command(*arguments: str) -> list[str]:
 @contextmanager
 def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """The process, once it says that it serves, and its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             command(*arguments, "--port", str(port)),
@@ -48,6 +47,20 @@ def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[su
         if process.poll() is None:
             process.kill()
             process.wait(30)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def check_metrics(port: int, *wanted: str) -> None:
+    """What Prometheus scrapes there has these sooner or later: processes hand on what they count."""
+    deadline = time.monotonic() + 120
+    url = f"http://127.0.0.1:{port}/metrics"
+    while missing := set(wanted) - set(httpx.get(url, timeout=60).text.split()):
+        assert time.monotonic() < deadline, missing
+        time.sleep(0.5)
 
 
 def check_no_idle_processes(process: subprocess.Popen[bytes]) -> None:
@@ -118,9 +131,12 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(
     arguments = ["verifier", "--task", f"{tmp_path / 'waits.py'}:waits", "--set", "drain_timeout_s=250"]
     arguments += ["--set", "time_limit_s=200", "--set", "quota.requests_per_minute=100"]
     arguments += ["--tls-cert", str(certificate[0]), "--tls-key", str(certificate[1])]
+    metrics_port = free_port()
+    arguments += ["--metrics-port", str(metrics_port)]
+    reporting = {"RAY_metrics_report_interval_ms": "1000"}
     trusting = ssl.create_default_context(cafile=str(certificate[0]))
     with (
-        serving(log, *arguments, RLAD_API_TOKENS="one,two") as (process, plain),
+        serving(log, *arguments, RLAD_API_TOKENS="one,two", **reporting) as (process, plain),
         httpx.Client(base_url=plain.replace("http:", "https:"), verify=trusting, timeout=60) as http,
     ):
         assert "callers with a token" in log.read_text()
@@ -133,6 +149,8 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(
         assert http.get("/healthz").status_code == 200
         allowed = {"Authorization": "Bearer two"}
         assert http.post("/v1/verify", json=body, headers=allowed).status_code == 200
+        assert f"metrics, for Prometheus: http://127.0.0.1:{metrics_port}/metrics" in log.read_text()
+        check_metrics(metrics_port, "ray_rlad_service_requests_total", "ray_rlad_service_seconds_total")
 
         slow = {"task": "waits", "gold": str(go_on), "responses": [{"response": str(begun)}]}
         with ThreadPoolExecutor() as threads:

@@ -13,6 +13,7 @@ from deploy.prometheus.fire.watching import StartError, Watching
 from deploy.prometheus.server import free_port
 
 NODE_GIB = 4.0
+FORESEEN, KILLED = "RladMemoryForeseen", "RladWorkerKilledForMemory"
 _V1, _V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 
 
@@ -24,12 +25,13 @@ def strike(folder: Path, watching: Watching) -> None:
         command = [sys.executable, "-m", "deploy.prometheus.fire.leaking", str(port), str(folder)]
         with started([*inside, shlex.join(command)], log) as process:
             wait(lambda: "leaks" in log.read_text(), "the worker", process, log)
-            for alert in ("RladMemoryForeseen", "RladWorkerKilledForMemory"):
+            for alert in (FORESEEN, KILLED):
                 watching.fires(
                     alert,
                     f"a worker that takes 12 MiB a second on a node of {NODE_GIB:g} GiB",
                     alive=lambda: process.poll() is None,
                 )
+            watching.resolves(FORESEEN, KILLED)  # the worker was killed, and leaks no more
     (folder / "scrape-leak.json").unlink(missing_ok=True)
 
 

@@ -44,6 +44,8 @@ def strike(folder: Path, watching: Watching) -> None:
         with stopped(named("ray::ExperienceCollector", process.pid)):
             told = "SIGSTOP of the actor that gives batches to the learner"
             watching.fires("RladNoStepFinished", told, alive=alive)
+        watching.resolves("RladNoStepFinished")
+    watching.resolves("RladKlOutOfRange", "RladClipFractionHigh")
 
 
 def written(folder: Path) -> Path:
@@ -109,15 +111,15 @@ def _old_policy(process: subprocess.Popen[bytes], watching: Watching) -> None:
     Prometheus hears of the learner's work seconds later; if the engine was already sampling again, once more.
     """
     told = "SIGSTOP of a replica's engine before it takes a version"
-    missed = list(watching.missed)
+    missed, alert = list(watching.missed), "RladReplicaOnOldPolicy"
     for _ in range(_ATTEMPTS):
         deadline = time.monotonic() + _ATTEMPT_S
         while not watching.prometheus.at(_AT_WORK, time.time()) and time.monotonic() < deadline:
             time.sleep(0.1)
         with stopped(named("VLLM::EngineCore", process.pid)):
-            if watching.fires(
-                "RladReplicaOnOldPolicy", told, limit_s=_ATTEMPT_S, alive=lambda: process.poll() is None
-            ):
-                watching.missed = missed
-                return
+            fired = watching.fires(alert, told, limit_s=_ATTEMPT_S, alive=lambda: process.poll() is None)
+        if fired:
+            watching.missed = missed
+            watching.resolves(alert)
+            return
         time.sleep(5.0)

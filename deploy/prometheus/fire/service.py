@@ -46,12 +46,14 @@ def strike(folder: Path, watching: Watching) -> None:
                 "a caller sends token ids that the teacher's tokenizer has not",
                 alive=alive,
             )
+        watching.resolves("RladTeacherErrors")
         with asking(f"{url}/v1/score", _LARGE, callers=_CALLERS, pause_s=0.0):
             watching.fires(
                 "RladQueueSaturated",
                 f"{_CALLERS} callers ask for more at a time than the queue's {_QUEUE_TOKENS} tokens",
                 alive=alive,
             )
+        watching.resolves("RladQueueSaturated")
     (folder / "scrape-teacher.json").unlink()
 
 

@@ -1,5 +1,6 @@
 """Waiting for an alert, and what is noted of it."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,12 +22,30 @@ class StartError(RuntimeError):
 
 
 @dataclass
+class Fired:
+    """A row of the table; `resolved_s` is counted from the fault's end, the others from its beginning."""
+
+    alert: str
+    fault: str
+    pending_s: float
+    firing_s: float
+    told: str
+    summary: str
+    resolved_s: float = math.nan
+
+    def cells(self) -> tuple[str, ...]:
+        """In the order of the table."""
+        seconds = (f"{s:.0f}" for s in (self.pending_s, self.firing_s, self.resolved_s))
+        return (f"`{self.alert}`", self.fault, *seconds, self.told, self.summary)
+
+
+@dataclass
 class Watching:
     """The two that are asked, a row for each alert that fired, and a line for each that did not."""
 
     prometheus: Prometheus
     alertmanager: Alertmanager
-    rows: list[tuple[str, ...]] = field(default_factory=list)
+    rows: list[Fired] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 
     def fires(self, alert: str, fault: str, *, limit_s: float = LIMIT_S, alive: Callable[[], bool]) -> bool:
@@ -36,27 +55,42 @@ class Watching:
             fault: what has just been done, for the table.
             alive: whether what should produce it still goes on.
         """
-        began = time.monotonic()
-        while not (found := self.firing(alert)) or alert not in self.alertmanager.receivers():
+        began, pending_s = time.monotonic(), math.nan
+        while not (found := self.summaries(alert, "firing")) or alert not in self.alertmanager.receivers():
+            if math.isnan(pending_s) and (found or self.summaries(alert, "pending")):
+                pending_s = time.monotonic() - began
             if not alive() or time.monotonic() > began + limit_s:
-                self.missed.append(f"{alert}, {limit_s:g} s after: {fault}")
+                self.missed.append(f"{alert}, {time.monotonic() - began:.0f} s after: {fault}")
                 return False
             time.sleep(0.5)
-        took, told = time.monotonic() - began, self.alertmanager.receivers()[alert]
-        self.rows.append((alert, fault, f"{took:.0f}", told, found[0]))
-        print(f"{alert}: fired {took:.0f} s after: {fault}; {told} is told: {found[0]}", flush=True)
+        firing_s, told = time.monotonic() - began, self.alertmanager.receivers()[alert]
+        pending_s = firing_s if math.isnan(pending_s) else pending_s
+        self.rows.append(Fired(alert, fault, pending_s, firing_s, told, found[0]))
+        print(f"{alert}: fired {firing_s:.0f} s after: {fault}; {told} is told: {found[0]}", flush=True)
         return True
 
-    def firing(self, alert: str) -> list[str]:
-        """Summaries of what fires under this name."""
+    def resolves(self, *alerts: str) -> None:
+        """Wait until those of them that fired do no more; the fault has just ended."""
+        began = time.monotonic()
+        waiting = [row for row in self.rows if row.alert in alerts]
+        while waiting and time.monotonic() < began + LIMIT_S:
+            for row in [row for row in waiting if not self.summaries(row.alert, "firing")]:
+                row.resolved_s = time.monotonic() - began
+                waiting.remove(row)
+                print(f"{row.alert}: resolved {row.resolved_s:.0f} s after the fault's end", flush=True)
+            time.sleep(0.5)
+        self.missed += [f"{row.alert} still fires {LIMIT_S:g} s after the fault's end" for row in waiting]
+
+    def summaries(self, alert: str, state: str) -> list[str]:
+        """Of what is pending or firing under this name."""
         return [
             str(one["annotations"]["summary"])
             for one in self.prometheus.get("alerts")["alerts"]
-            if one["state"] == "firing" and one["labels"]["alertname"] == alert
+            if one["state"] == state and one["labels"]["alertname"] == alert
         ]
 
     def table(self) -> str:
         """Markdown."""
-        head = ("alert", "fault", "seconds from fault to firing", "told", "summary")
-        lines = [head, ("---",) * len(head), *self.rows]
+        head = ("alert", "fault", "s to pending", "s to firing", "s to resolved", "told", "summary")
+        lines = [head, ("---",) * len(head), *(row.cells() for row in self.rows)]
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
