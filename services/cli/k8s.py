@@ -49,8 +49,8 @@ def k8s(
     """Write a run for KubeRay: groups, GPUs and memory from the recipe and what `rlad plan` counts.
 
     The recipe goes along in a ConfigMap, so that it and the pods cannot disagree. Several runs have
-    their
-    place in one namespace, each under its own name. docs/kubernetes.md says what a cluster needs before.
+    their place in one namespace, each under its own name. docs/kubernetes.md says what a cluster needs
+    before.
 
     Examples:
 
@@ -65,10 +65,11 @@ def k8s(
     if gpu not in GPUS:
         raise typer.BadParameter(f"{gpu!r} is not known. Write one of {', '.join(GPUS)}", param_hint="--gpu")
     from services.kubernetes import KubernetesError, Wishes, fetch_manifests, groups, placed, run_manifests
-    from services.kubernetes.places import hub_models, name_of, too_large
+    from services.kubernetes.places import hub_models, name_of, told, too_large
 
     try:
-        config = placed(recipe, overrides, _pairs(files, "--files"))
+        # The Job that fetches models reads nothing else of the recipe, so data may lie where they like.
+        config = told(recipe, overrides) if fetch else placed(recipe, overrides, _pairs(files, "--files"))
         wishes = Wishes(
             name or name_of(config), namespace, image, _pairs(gpu_node, "--gpu-node"), queue, priority
         )

@@ -38,6 +38,17 @@ def roles(config: RunConfig) -> dict[str, str]:
     }
 
 
+def told(recipe: Path, overrides: list[str]) -> RunConfig:
+    """The recipe, of which nothing is asked of this machine: others may have what it lacks.
+
+    Raises:
+        rlad_core.config.ConfigError: it is wrong.
+    """
+    # How many CPUs and GPUs there are is the groups'.
+    cluster = ("cluster.address=auto", "cluster.num_cpus=null", "cluster.num_gpus=null")
+    return load(recipe, [*overrides, *cluster])
+
+
 def placed(recipe: Path, overrides: list[str], moved: Mapping[str, str] | None = None) -> RunConfig:
     """The recipe with what it needs in pods.
 
@@ -48,12 +59,9 @@ def placed(recipe: Path, overrides: list[str], moved: Mapping[str, str] | None =
         rlad_core.config.ConfigError: it is wrong.
         KubernetesError: it names files that are on this machine alone.
     """
-    # Others' machines may have what this one lacks, and their number of CPUs and GPUs is the groups'.
-    cluster = ("cluster.address=auto", "cluster.num_cpus=null", "cluster.num_gpus=null")
-    joined = [*overrides, *cluster]
     ours = ["output.dir=/runs", f"cluster.start_timeout_s={START_S}"]
-    ours += [f"{place}.node_labels.{LABEL}={role}" for place, role in roles(load(recipe, joined)).items()]
-    config = load(recipe, [*joined, *ours])
+    ours += [f"{place}.node_labels.{LABEL}={role}" for place, role in roles(told(recipe, overrides)).items()]
+    config = told(recipe, [*overrides, *ours])
     if moved:
         there = {str(expanded(here).absolute()): elsewhere for here, elsewhere in moved.items()}
         said = _moved(config.model_dump(mode="json", exclude_unset=True), there)

@@ -99,6 +99,14 @@ def test_the_models_are_fetched_by_a_job_of_their_own() -> None:
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
 
 
+def test_models_are_fetched_wherever_the_data_lie(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n')
+    files = f"{{files: [{{path: {tmp_path}/rows.jsonl}}]}}"
+    task = f"task={{name: math, train: {files}, evaluation: {files}}}"
+    [job] = of_kind(written(QWEN, "--fetch", "--set", task, "--set", "verifier.workers=8"), "Job")
+    assert job["metadata"]["name"] == "fetch-models-qwen3-0-6b-kk-trrd"
+
+
 def group_of(name: str, *overrides: str, recipe: str = QWEN, **options: int) -> tuple[int, int, int]:
     """Pods, GPUs of one, and hosts of a replica."""
     found = {group.name: group for group in groups(placed(Path(recipe), list(overrides)), H100, **options)}

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def head(rendered: dict[str, list[Manifest]]) -> Iterator[Head]:
             process = subprocess.Popen(start, env=without_address, stdout=log, stderr=log)
             started = Head(f"http://127.0.0.1:{dashboard}", environment)
             try:
-                deadline = time.monotonic() + 120
+                deadline = time.monotonic() + 400
                 while not _answers(started):
                     assert process.poll() is None, Path(log.name).read_text()
                     assert time.monotonic() < deadline, Path(log.name).read_text()
@@ -114,9 +115,13 @@ def head(rendered: dict[str, list[Manifest]]) -> Iterator[Head]:
                 yield started
             finally:
                 # Not by SIGTERM, after which `ray start` waits half a minute for processes that are gone.
-                parent = psutil.Process(process.pid)
-                for part in (parent, *parent.children(recursive=True)):
-                    part.kill()
+                parts: list[psutil.Process] = []
+                with suppress(psutil.NoSuchProcess):  # it did not start
+                    parent = psutil.Process(process.pid)
+                    parts = [parent, *parent.children(recursive=True)]
+                for part in parts:
+                    with suppress(psutil.NoSuchProcess):
+                        part.kill()
                 process.wait(60)
 
 

@@ -1,6 +1,7 @@
 """Every declared metric is recorded somewhere in the services, and the tables about others are right."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONSTANTS = {name: value for name, value in vars(metrics).items() if isinstance(value, metrics.MetricSpec)}
 
 
+@cache
 def recorded_constants() -> set[str]:
     """Names ``metrics.NAME`` in the services' code."""
     return {
