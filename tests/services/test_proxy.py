@@ -193,8 +193,12 @@ class Waiting:
             if self.says and not self.answers:
                 await PlainTextResponse("no replicas", 503)(scope, receive, send)
                 return
-            while not self.answers:  # noqa: ASYNC110 - as Serve's router looks for replicas
-                await asyncio.sleep(0.01)
+            try:
+                while not self.answers:  # noqa: ASYNC110 - as Serve's router looks for replicas
+                    await asyncio.sleep(0.01)
+            except asyncio.CancelledError:  # which Serve's proxy takes for a client that left
+                await PlainTextResponse("disconnected", 499)(scope, receive, send)
+                return
         elif scope["path"].endswith("/stream"):
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"a", "more_body": True})

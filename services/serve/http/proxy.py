@@ -14,7 +14,7 @@ environment of the Ray nodes; `rlad serve` and the images set it.
 import asyncio
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
@@ -129,14 +129,17 @@ class ProxyProblems:
                 task.cancel()
 
     async def _silent(self, service: str, scope: Scope) -> None:
-        with suppress(TimeoutError):
-            while True:
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(_LISTEN_EVERY_S)
+        until = clock() + _SILENT_S
+        while (left_s := until - clock()) > 0:
+            # Serve itself answers for a service whose replicas cannot be started, while those who wait for one
+            # are left to wait.
+            if await self._health(service, scope, left_s) in _ANSWERS:
                 await asyncio.sleep(_LISTEN_EVERY_S)
-                async with asyncio.timeout(_SILENT_S):
-                    # Serve itself answers for a service whose replicas cannot be started, while those who
-                    # wait for one are left to wait.
-                    while await self._health(service, scope) not in _ANSWERS:  # noqa: ASYNC110
-                        await asyncio.sleep(_LOOK_EVERY_S)
+                until = clock() + _SILENT_S
+            else:
+                await asyncio.sleep(_LOOK_EVERY_S)
 
     def _watch(self, service: str, scope: Scope) -> None:
         """Refuse what comes for a service until it answers again."""
@@ -148,12 +151,12 @@ class ProxyProblems:
     async def _answers(self, service: str, scope: Scope) -> None:
         for _ in range(_LOOKS):
             # Serve may still send it to the lost one, and say 500 or nothing.
-            if await self._health(service, scope) in _ANSWERS:
+            if await self._health(service, scope, _SILENT_S) in _ANSWERS:
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def _health(self, service: str, scope: Scope) -> int:
-        """The status that a service's health is answered with; 0: Serve says nothing."""
+    async def _health(self, service: str, scope: Scope, limit_s: float) -> int:
+        """The status that a service's health is answered with; 0: nothing is said within the limit."""
         path = f"{service}/healthz"
         wanted = {"path": path, "raw_path": path.encode(), "method": "GET", "query_string": b""}
         # Serve's proxy takes an id for granted.
@@ -168,8 +171,15 @@ class ProxyProblems:
             await asyncio.Event().wait()
             raise AssertionError("nobody leaves")
 
-        await self._app({**scope, **wanted}, stay, note)
-        return status
+        # In a task of its own: Serve's proxy takes a cancellation for a client that left, and swallows it.
+        asked = asyncio.ensure_future(self._app({**scope, **wanted}, stay, note))
+        try:
+            if not (await asyncio.wait({asked}, timeout=limit_s))[0]:
+                return 0
+            await asked
+            return status
+        finally:
+            asked.cancel()
 
     async def _has_routes(self, scope: Scope, receive: Receive) -> bool:
         body = b""
