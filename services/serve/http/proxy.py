@@ -133,8 +133,8 @@ class ProxyProblems:
         await asyncio.sleep(_LISTEN_EVERY_S)
         until = clock() + _SILENT_S
         while (left_s := until - clock()) > 0:
-            # Serve itself answers for a service whose replicas cannot be started, while those who wait for one
-            # are left to wait.
+            # Serve itself answers for a service whose replicas cannot be started, while those who wait for
+            # one are left to wait.
             if await self._health(service, scope, left_s) in _ANSWERS:
                 await asyncio.sleep(_LISTEN_EVERY_S)
                 until = clock() + _SILENT_S
