@@ -310,6 +310,13 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
         if teacher.sleep and not teacher.num_gpus and (teacher.engine == "vllm" or answers):
             advice = "false: a stage trains on its responses" if answers else "false, or engine: torch"
             yield Problem(f"{place}.sleep", True, f"is vLLM's, which has it on GPUs alone. Write {advice}")
+        if answers and teacher.pipeline_parallel_size > 1:
+            yield Problem(
+                f"{place}.pipeline_parallel_size",
+                teacher.pipeline_parallel_size,
+                "a teacher whose responses a stage trains on runs as a rollout engine, on one node. Write 1, "
+                "and as many more tensor_parallel_size",
+            )
         if teacher.engine == "torch" and teacher.tensor_parallel_size > 1:
             yield Problem(
                 f"{place}.tensor_parallel_size",

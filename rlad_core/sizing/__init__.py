@@ -6,6 +6,8 @@ whoever balances batches by their cost.
 
     shapes   how large a model is
     gpus     what a GPU holds, computes and reads
+    need     what a process takes
+    learner  bytes of a rank of the learner
     memory   bytes of a process of each role
     fitting  what does not fit, alone or beside others on a GPU
     times    seconds of a step's stages, and replicas that would balance them
@@ -13,7 +15,8 @@ whoever balances batches by their cost.
 
 from rlad_core.sizing.fitting import problems, store_problems
 from rlad_core.sizing.gpus import GPUS, Gpu
-from rlad_core.sizing.memory import GIB, Need, needs
+from rlad_core.sizing.memory import needs
+from rlad_core.sizing.need import GIB, Need
 from rlad_core.sizing.shapes import Shape, pair_cost_of, shape_of
 from rlad_core.sizing.times import StageTime, balanced, step_seconds, times
 

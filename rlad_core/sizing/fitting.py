@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from rlad_core.config import RunConfig
 from rlad_core.sections.problems import Problem
 from rlad_core.sizing.gpus import Gpu
-from rlad_core.sizing.memory import GIB, RESERVE, Need, experience_need
+from rlad_core.sizing.memory import experience_need
+from rlad_core.sizing.need import GIB, RESERVE, Need
 
 
 def store_problems(config: RunConfig) -> Iterator[Problem]:
@@ -35,7 +36,11 @@ def problems(found: list[Need], gpu: Gpu) -> Iterator[Problem]:
         if need.gpus and need.total > room:
             yield Problem(need.field, f"{need.total / GIB:.0f} GiB", _advice(need, gpu))
         if need.role != "learner" and need.gpus and need.parts.get("KV cache", 1.0) <= 0:
-            yield Problem(need.field, need.model, f"leaves no room for a KV cache on a {gpu.name}")
+            yield Problem(
+                need.field,
+                need.model,
+                f"leaves no room for a KV cache on a {gpu.name}: {need.ways['weights']}, or this",
+            )
     if len(sharing) > 1 and (together := _together(sharing)) > gpu.memory - RESERVE:
         shared = ", ".join(f"{need.role} {need.total / GIB:.0f} GiB" for need in sharing)
         yield Problem(
@@ -60,12 +65,7 @@ def _together(sharing: Sequence[Need]) -> float:
 
 def _advice(need: Need, gpu: Gpu) -> str:
     largest = max(need.parts, key=need.parts.__getitem__)
-    more = {
-        "optimizer": "raise learner.workers, or write learner.cpu_offload: true",
-        "gradients": "write learner.gradients: scattered, or raise learner.workers",
-        "kept activations": "lower it, or write learner.activation_checkpointing: full",
-        "weights": "raise tensor_parallel_size",
-    }.get(largest, "lower it")
+    more = need.ways.get(largest, "lower it")
     return (
         f"is what the {need.role} of {need.model} takes, and a {gpu.name} has {gpu.memory / GIB:.0f} GiB; "
         f"most is {largest} ({need.parts[largest] / GIB:.0f} GiB): {more}"

@@ -13,8 +13,9 @@ responses are shorter.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from rlad_core.config import RunConfig, ServeTeacher
@@ -51,26 +52,40 @@ class StageTime:
     seconds: float
     unit: int = 1
 
-    @property
-    def gpu_seconds(self) -> float:
-        """GPUs times seconds."""
-        return self.gpus * self.seconds
+
+@dataclass(frozen=True)
+class _Role:
+    """What works on a stage.
+
+    Attributes:
+        count: replicas, or ranks, that the recipe has.
+        at: the stage with so many of them.
+    """
+
+    count: int
+    at: Callable[[int], StageTime]
 
 
 def times(config: RunConfig, stage: Stage, gpu: Gpu) -> list[StageTime]:
     """The stages of one step that run on GPUs and whose models' shapes are known."""
+    return [role.at(role.count) for role in _roles(config, stage, gpu)]
+
+
+def _roles(config: RunConfig, stage: Stage, gpu: Gpu) -> list[_Role]:
     policy = shape_of(config.policy.model)
     if policy is None or not stage.objective.trains_on_rollouts:
         return []
-    found = [_rollout(config, policy, gpu)] if config.rollout.num_gpus else []
+    found: list[_Role] = []
+    if config.rollout.num_gpus:
+        found.append(_Role(config.rollout.num_replicas, partial(_rollout, config, policy, gpu)))
     if stage.objective.scores_with_teacher:
         # Several teachers share the responses; the first stands for all.
         teacher = next(iter(config.served_teachers.values()), None)
         shape = None if teacher is None else shape_of(teacher.model)
         if teacher is not None and shape is not None and teacher.num_gpus:
-            found.append(_teacher(config, teacher, shape, gpu))
+            found.append(_Role(teacher.num_replicas, partial(_teacher, config, teacher, shape, gpu)))
     if config.learner.num_gpus:
-        found.append(_update(config, policy, gpu))
+        found.append(_Role(config.learner.workers, partial(_update, config, policy, gpu)))
     return found
 
 
@@ -80,18 +95,21 @@ def step_seconds(found: list[StageTime]) -> float:
     return before + sum(each.seconds for each in found if each.stage == "update")
 
 
-def balanced(found: list[StageTime]) -> list[StageTime]:
+def balanced(config: RunConfig, stage: Stage, gpu: Gpu) -> list[StageTime]:
     """The same GPUs, split over the stages so that a step is shortest; shared GPUs stay as they are."""
-    total = sum(each.gpus for each in found)
+    roles = _roles(config, stage, gpu)
+    found = [role.at(role.count) for role in roles]
+    total = int(sum(each.gpus for each in found))
     if len(found) < 2 or any(each.gpus < 1 for each in found):
         return found
-    splits = [
-        [
-            replace(each, gpus=gpus, seconds=each.gpu_seconds / gpus)
-            for each, gpus in zip(found, split, strict=True)
-        ]
-        for split in _splits(int(total), [each.unit for each in found])
+    units = [each.unit for each in found]
+    at = [
+        {gpus: role.at(gpus // unit) for gpus in range(unit, total, unit)}
+        for role, unit in zip(roles, units, strict=True)
     ]
+    splits = (
+        [stages[gpus] for stages, gpus in zip(at, split, strict=True)] for split in _splits(total, units)
+    )
     return min(splits, key=step_seconds, default=found)
 
 
@@ -116,7 +134,7 @@ def _attention(shape: Shape, length: float) -> float:
     return 4 * shape.layers * shape.heads * shape.head * length / 2
 
 
-def _rollout(config: RunConfig, shape: Shape, gpu: Gpu) -> StageTime:
+def _rollout(config: RunConfig, shape: Shape, gpu: Gpu, replicas: int) -> StageTime:
     rollout = config.rollout
     span = rollout.tensor_parallel_size
     responses = rollout.prompts_per_step * rollout.group_size
@@ -124,7 +142,7 @@ def _rollout(config: RunConfig, shape: Shape, gpu: Gpu) -> StageTime:
     value = 2 if config.policy.dtype == "bfloat16" else 4
     cache = rollout_need(config, shape, gpu).parts["KV cache"] * span
     fitting = max(1, int(cache // (shape.kv_bytes(value) * (prompt + length))))
-    of_replica = math.ceil(responses / rollout.num_replicas)
+    of_replica = math.ceil(responses / replicas)
     together = min(of_replica, rollout.max_num_seqs, fitting)
     read = value * shape.parameters + together * shape.kv_bytes(value) * (prompt + length / 2)
     multiplied = together * (2 * shape.parameters + _attention(shape, 2 * prompt + length))
@@ -132,7 +150,7 @@ def _rollout(config: RunConfig, shape: Shape, gpu: Gpu) -> StageTime:
     waves = math.ceil(of_replica / together)
     return StageTime(
         "rollout",
-        rollout.num_replicas * max(rollout.num_gpus, span if rollout.num_gpus >= 1 else 0),
+        replicas * max(rollout.num_gpus, span if rollout.num_gpus >= 1 else 0),
         responses * length,
         responses * length * multiplied / together,
         waves * length * a_token,
@@ -140,18 +158,18 @@ def _rollout(config: RunConfig, shape: Shape, gpu: Gpu) -> StageTime:
     )
 
 
-def _teacher(config: RunConfig, teacher: ServeTeacher, shape: Shape, gpu: Gpu) -> StageTime:
+def _teacher(config: RunConfig, teacher: ServeTeacher, shape: Shape, gpu: Gpu, replicas: int) -> StageTime:
     groups, size = config.rollout.prompts_per_step, config.rollout.group_size
     length, prompt = config.rollout.max_response_length, _prompt(config)
     tokens = groups * (prompt + size * length)
     flops = tokens * (2 * shape.parameters + _attention(shape, prompt + length))
     span = teacher.tensor_parallel_size * teacher.pipeline_parallel_size
-    gpus = teacher.num_replicas * max(teacher.num_gpus, span if teacher.num_gpus >= 1 else 0)
+    gpus = replicas * max(teacher.num_gpus, span if teacher.num_gpus >= 1 else 0)
     seconds = flops / (gpus * gpu.flops * FORWARD_SHARE)
     return StageTime("teacher", gpus, tokens, flops, seconds, unit=span)
 
 
-def _update(config: RunConfig, shape: Shape, gpu: Gpu) -> StageTime:
+def _update(config: RunConfig, shape: Shape, gpu: Gpu, ranks: int) -> StageTime:
     rollout, learner = config.rollout, config.learner
     length = rollout.max_response_length + _prompt(config)
     tokens = rollout.prompts_per_step * rollout.group_size * length
@@ -159,6 +177,6 @@ def _update(config: RunConfig, shape: Shape, gpu: Gpu) -> StageTime:
     passes = (3 if learner.activation_checkpointing == "off" else 4) * learner.epochs_per_batch
     if learner.updates_per_batch * learner.epochs_per_batch > 1:
         passes += 1  # log-probs of the old policy
-    gpus = learner.workers * learner.num_gpus
+    gpus = ranks * learner.num_gpus
     flops = passes * forward * tokens
     return StageTime("update", gpus, tokens, flops, flops / (gpus * gpu.flops * LEARNER_SHARE))

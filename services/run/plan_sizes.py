@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from rlad_core.config import RunConfig
+from rlad_core.config.run import Stage
 from rlad_core.sections.problems import Problem
 from rlad_core.sizing import (
     GIB,
     Gpu,
     Need,
-    StageTime,
     balanced,
     needs,
     problems,
@@ -30,8 +30,8 @@ def sizes(config: RunConfig, gpu: Gpu) -> tuple[list[Table], list[Problem]]:
     if not found:
         return [], []
     tables = [_memory(found, gpu)]
-    stages = {stage.label: timed for stage in config.stages if (timed := times(config, stage, gpu))}
-    tables += [_times(label, timed, gpu) for label, timed in stages.items()]
+    shown = {(stage.label, *times(config, stage, gpu)): stage for stage in config.stages}
+    tables += [_times(config, stage, gpu) for (_, *timed), stage in shown.items() if timed]
     return tables, [*problems(found, gpu), *store_problems(config)]
 
 
@@ -54,15 +54,15 @@ def _gib(size: float) -> str:
     return f"{size / GIB:.1f}" if size else "-"
 
 
-def _times(label: str, found: list[StageTime], gpu: Gpu) -> Table:
+def _times(config: RunConfig, stage: Stage, gpu: Gpu) -> Table:
+    found, split = times(config, stage, gpu), balanced(config, stage, gpu)
     longest = max(found, key=lambda each: each.seconds)
-    split = balanced(found)
     before, after = step_seconds(found), step_seconds(split)
     better = after < 0.95 * before
     table = Table(
         "stage", "GPUs", "tokens", "PFLOP", "seconds at most", "replicas wanted",
-        title=f"A step of {label} on {gpu.name}: {before:.0f} s if all responses are as long as they may be "
-        "(estimated)",
+        title=f"A step of {stage.label} on {gpu.name}: {before:.0f} s if all responses are as long as they "
+        "may be (estimated)",
         caption=f"{longest.stage} takes longest" + (f"; split so, {after:.0f} s" if better else ""),
     )  # fmt: skip
     for each, wished in zip(found, split, strict=True):

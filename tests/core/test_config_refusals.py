@@ -141,6 +141,8 @@ def test_a_wrong_override_is_explained(override: str, says: str) -> None:
         (["rollout.num_gpus=2"], "only 1 of them would be used. Write 1, or rollout.tensor_parallel_size: 2"),
         (["rollout.tensor_parallel_size=2"], "rollout.num_gpus (0): a replica reserves whole GPUs"),
         (["teacher.tensor_parallel_size=2", "teacher.num_gpus=2"], "the torch engine runs on one device"),
+        (["stages.0.objective={kind: sft, source: teacher}", "teacher.engine=vllm", "teacher.num_gpus=2",
+          "teacher.pipeline_parallel_size=2"], "runs as a rollout engine, on one node. Write 1"),
         (["learner.min_lr=1e-7"], "learner.min_lr (1e-07): has no effect with schedule: constant"),
         (["learner.min_lr=1e-4", "learner.schedule=cosine"],
          "is above the peak of stages.0 (trrd), 1e-06. Write at most 1e-06"),

@@ -19,7 +19,6 @@ from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
 from rlad_core.sizing import (
     GPUS,
     Shape,
-    StageTime,
     balanced,
     needs,
     problems,
@@ -28,7 +27,8 @@ from rlad_core.sizing import (
     store_problems,
     times,
 )
-from rlad_core.sizing.memory import GIB, RESERVE, kept_per_token, learner_need
+from rlad_core.sizing.learner import learner_need
+from rlad_core.sizing.need import GIB, RESERVE, kept_per_token
 
 QWEN = "Qwen/Qwen3-0.6B"
 
@@ -141,6 +141,44 @@ def test_what_cannot_fit_names_the_field() -> None:
     assert problem.path == "teacher.max_tokens_per_batch"
 
 
+def refused(recipe: str, gpu: str, *settings: str) -> list[str]:
+    config = load(Path(recipe), settings)
+    return [f"{each.path}: {each.advice}" for each in problems(needs(config, GPUS[gpu]), GPUS[gpu])]
+
+
+def test_what_is_advised_can_be_done() -> None:
+    """No budget below the longest sequence, no second device for torch: both would be refused themselves."""
+    longest = "qwen3-8b-base-math-trrd"  # recomputed, 32,768 tokens at a time, which one sequence may have
+    learner, teacher = refused(longest, "RTX-4090")
+    assert learner.startswith("learner.tokens_per_micro_batch: ")
+    assert learner.endswith(": lower policy.max_length and it, or take a GPU with more memory")
+    assert "teacher.engine: vllm" in teacher
+    whole = ("teacher.engine=vllm", "teacher.tensor_parallel_size=4", "teacher.num_gpus=4")
+    [_, cache] = refused(longest, "RTX-4090", *whole)
+    assert cache == (
+        "teacher.gpu_memory_utilization: leaves no room for a KV cache on a RTX-4090: raise "
+        "teacher.tensor_parallel_size, and teacher.num_gpus with it, or this"
+    )
+    whole += ("teacher.gpu_memory_utilization=0.9",)
+    assert not [each for each in refused(longest, "RTX-4090", *whole) if each.startswith("teacher")]
+    [learner] = refused(longest, "H100", "learner.tokens_per_micro_batch=262144")
+    assert learner.endswith(": lower it, down to 32,768")
+    [learner] = refused(longest, "H100", "learner.workers=1", "teacher.num_replicas=1")
+    assert learner.endswith(
+        "most is optimizer (61 GiB): raise learner.workers, or write learner.cpu_offload: true"
+    )
+    assert not refused(longest, "H100", "learner.workers=1", "learner.cpu_offload=true")
+    reference = "reference={kind: serve, model: Qwen/Qwen3-32B, num_gpus: 1, max_tokens_per_batch: 262144}"
+    [place] = refused(longest, "H100", reference, "stages.0.objective.reference_kl=0.1")
+    assert place.startswith("reference.max_tokens_per_batch: ")
+
+
+def test_a_teacher_that_demonstrates_is_counted_as_an_engine() -> None:
+    config = load("kk-tiny-sft")
+    [teacher] = [need for need in needs(config, None) if need.role == "teacher as demonstrator"]
+    assert teacher.parts["KV cache"] == config.served_teachers["teacher"].kv_cache_memory_gib * GIB
+
+
 def test_roles_on_one_gpu_are_added_up() -> None:
     config = load(Path("qwen3-0.6b-kk-trrd-1gpu"))
     assert not list(problems(needs(config, GPUS["H100"]), GPUS["H100"]))
@@ -181,28 +219,33 @@ def test_a_step_s_operations_by_hand() -> None:
     # 596M weights; attention of 28 layers x 2,048 at 1,536 tokens before each; three passes and one again.
     forward = 2 * 595.8e6 + 4 * 28 * 2048 * 1536
     assert found["update"].flops == pytest.approx(4 * forward * 2048 * 3072, rel=1e-3)
-    assert found["update"].seconds == pytest.approx(found["update"].flops / (2 * 989e12 * 0.25))
+    assert found["update"].seconds == pytest.approx(found["update"].flops / (3 * 989e12 * 0.25))
     assert step_seconds(list(found.values())) == found["rollout"].seconds + found["update"].seconds
 
 
 def test_the_split_is_the_best_one() -> None:
-    found = [
-        StageTime("rollout", 4, 0, 0, 30.0, unit=2),
-        StageTime("teacher", 2, 0, 0, 72.0),
-        StageTime("update", 2, 0, 0, 20.0),
-    ]
-    split = balanced(found)
+    """Of all splits of 8 GPUs, each timed as a recipe of its own: responses come in waves, not in shares."""
+    config, gpu = load(Path("qwen3-1.7b-kk-trrd"), ["rollout.max_num_seqs=300"]), GPUS["H200"]
+
+    def step(rollout: int, teacher: int) -> float:
+        split = (f"rollout.num_replicas={rollout}", f"teacher.num_replicas={teacher}")
+        learner = f"learner.workers={8 - rollout - teacher}"
+        other = load(Path("qwen3-1.7b-kk-trrd"), ["rollout.max_num_seqs=300", *split, learner])
+        return step_seconds(times(other, other.stages[0], gpu))
+
+    best = min(step(rollout, teacher) for rollout in range(1, 7) for teacher in range(1, 8 - rollout))
+    split = balanced(config, config.stages[0], gpu)
     assert sum(each.gpus for each in split) == 8
-    assert split[0].gpus % 2 == 0
-    best = min(
-        max(120 / rollout, 144 / teacher) + 40 / (8 - rollout - teacher)
-        for rollout in (2, 4, 6)
-        for teacher in range(1, 7)
-        if rollout + teacher < 8
+    assert step_seconds(split) == best
+    plain, uneven = (
+        load(Path("qwen3-1.7b-kk-trrd"), given)
+        for given in ([], ["rollout.num_replicas=5", "learner.workers=1"])
     )
-    assert step_seconds(split) == pytest.approx(best)
-    shared = [replace(each, gpus=0.3) for each in found]
-    assert balanced(shared) == shared
+    assert balanced(uneven, uneven.stages[0], gpu) == balanced(plain, plain.stages[0], gpu)
+    two = load(Path("qwen3-1.7b-kk-trrd"), ["rollout.tensor_parallel_size=2", "rollout.num_gpus=2"])
+    assert balanced(two, two.stages[0], gpu)[0].gpus % 2 == 0
+    shared = load(Path("qwen3-0.6b-kk-trrd-1gpu"))
+    assert balanced(shared, shared.stages[0], gpu) == times(shared, shared.stages[0], gpu)
 
 
 def test_the_host_holds_two_versions_and_a_step_s_experience() -> None:
@@ -232,9 +275,10 @@ def test_the_host_holds_two_versions_and_a_step_s_experience() -> None:
 def test_where_weights_gradients_and_optimizer_lie_is_counted(setting: str, part: str, share: float) -> None:
     shape = shape_of(QWEN)
     assert shape is not None
-    config = load(Path("qwen3-0.6b-kk-trrd"), [f"learner.{setting}"])
+    two = "learner.workers=2"
+    config = load(Path("qwen3-0.6b-kk-trrd"), [two, f"learner.{setting}"])
     assert learner_need(config, shape).parts[part] == share * shape.parameters
-    offloaded = learner_need(load(Path("qwen3-0.6b-kk-trrd"), ["learner.cpu_offload=true"]), shape)
+    offloaded = learner_need(load(Path("qwen3-0.6b-kk-trrd"), [two, "learner.cpu_offload=true"]), shape)
     assert "optimizer" not in offloaded.parts
     assert offloaded.host["optimizer"] == 4 * shape.parameters
 

@@ -52,7 +52,7 @@ def test_pods_are_what_the_recipe_asks_for(objects: list[Manifest]) -> None:
     ).model_dump(exclude={"output", "cluster", "rollout", "teacher", "learner"})
     found = worker_groups(objects, "RayJob")
     assert {name: (each.most, each.gpus) for name, each in found.items()} == {
-        "services": (1, 0), "rollout": (4, 1), "teacher": (2, 1), "learner": (1, 2),
+        "services": (1, 0), "rollout": (3, 1), "teacher": (2, 1), "learner": (1, 3),
     }  # fmt: skip
     for place in (config.rollout, config.teacher, config.learner):
         assert place.node_labels["rlad-role"] in found
