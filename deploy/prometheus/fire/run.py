@@ -1,4 +1,4 @@
-"""A training with the wrong teacher and wrong rewards, whose engine and then whose collector stop."""
+"""A training with a wrong teacher, wrong rewards and a leak, whose engine and then whose collector stop."""
 
 import json
 import shutil
@@ -22,13 +22,33 @@ _REWARD = '''"""By the response's length, which says nothing of the task."""
 def score(response: str, gold: str) -> float:
     return len(response) % 4 / 3
 '''
+#: Keeps pages of every batch, as one does that keeps tensors of every step: until it is 2 GiB over the plan.
+_OBJECTIVE = '''"""TRRD with a leak."""
+
+import torch
+
+from rlad_core.objectives.trrd import TRRD
+
+_kept = []
+
+
+class Leaking(TRRD):
+    """Each call keeps 128 MiB, 24 calls long."""
+
+    def __call__(self, batch, step):
+        if len(_kept) < 24:
+            _kept.append(torch.ones(2**25))
+        return super().__call__(batch, step)
+'''
 _AT_WORK = 'max(ray_rlad_stage_in_flight{run="astray", stage=~"update|old_logprobs"}) > 0'
 _ATTEMPTS = 5
 _ATTEMPT_S = 45.0
 
 
 def strike(folder: Path, watching: Watching) -> None:
-    """See RladKlOutOfRange, RladClipFractionHigh, RladReplicaOnOldPolicy and RladNoStepFinished."""
+    """See RladKlOutOfRange, RladClipFractionHigh, RladMemoryOverPlan, RladReplicaOnOldPolicy and
+    RladNoStepFinished.
+    """
     folder.mkdir(exist_ok=True)
     recipe, log = written(folder), folder / f"{NAME}.log"
     with started([sys.executable, "-m", "services", "run", str(recipe)], log) as process:
@@ -40,12 +60,13 @@ def strike(folder: Path, watching: Watching) -> None:
         wrong = "a teacher of random weights, and rewards for the length"
         watching.fires("RladKlOutOfRange", wrong, alive=alive)
         watching.fires("RladClipFractionHigh", wrong, alive=alive)
+        watching.fires("RladMemoryOverPlan", "an objective that keeps 128 MiB of every batch", alive=alive)
         _old_policy(process, watching)
         with stopped(named("ray::ExperienceCollector", process.pid)):
             told = "SIGSTOP of the actor that gives batches to the learner"
             watching.fires("RladNoStepFinished", told, alive=alive)
         watching.resolves("RladNoStepFinished")
-    watching.resolves("RladKlOutOfRange", "RladClipFractionHigh")
+    watching.resolves("RladKlOutOfRange", "RladClipFractionHigh", "RladMemoryOverPlan")
 
 
 def written(folder: Path) -> Path:
@@ -54,6 +75,7 @@ def written(folder: Path) -> Path:
     for name, part in (("train.jsonl", rows), ("held.jsonl", [{"question": "One?", "answer": "1"}])):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in part))
     (folder / "reward.py").write_text(_REWARD)
+    (folder / "objective.py").write_text(_OBJECTIVE)
     recipe = {
         "name": NAME,
         "policy": {"model": "rlad:kk-student", "max_length": 144},
@@ -72,7 +94,7 @@ def written(folder: Path) -> Path:
             "drop_uninformative": False,
         },
         "verifier": {"workers": 1},
-        "stages": [{"steps": 1000, "objective": {"kind": "trrd"}}],
+        "stages": [{"steps": 1000, "objective": {"kind": f"{folder / 'objective.py'}:Leaking"}}],
         "learner": {
             "lr": 1e-3,
             "warmup_steps": 0,
