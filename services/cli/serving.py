@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 
 from services.cli.service_settings import SERVICES, ServingError
 from services.serve.cluster import embedded_ray
@@ -75,7 +76,7 @@ def serve_until_stopped(
         embedded_ray(num_cpus=cpus, object_store_gib=0.5, metrics_port=metrics_port, lean=True),
         _told(lambda: say(f"Ray is up after {time.monotonic() - began:.1f} s, now {', '.join(names)}")),
         # After Ray, which takes SIGTERM for itself when it starts.
-        _stop_event() as stopped,
+        _stop() as stop,
         deployed(
             lambda: {name: SERVICES[name].build(args) for name, args in services.items()},
             timeout_s=start_timeout_s, setting="--start-timeout", host=host, port=port, routes=routes,
@@ -92,7 +93,8 @@ def serve_until_stopped(
             say(f"{name}: documentation {base}/docs, try\n  curl{trust} {base}{path}{token} -d '{body}'")
         say(f"metrics, for Prometheus: {_metrics_url()}")
         say(f"stop it with Ctrl-C or kill {os.getpid()}: what runs is finished, what is new is refused")
-        while not stopped.wait(1.0):
+        stop.up = True
+        while not stop.wanted.wait(1.0):
             pass
         say("stopping: what runs is finished, what is new is refused")
         _drain(names, max(args.drain_timeout_s for args in services.values()))
@@ -134,15 +136,30 @@ def _told(tell: Callable[[], None]) -> Iterator[None]:
     yield
 
 
+class _Stop:
+    """What SIGTERM and Ctrl-C do: once the services are up they let them finish what runs, before that they
+    end all at once. So does Ctrl-C again; SIGTERM may come twice for one stop.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = threading.Event()
+        self.up = False
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        at_once = number == signal.SIGINT if self.wanted.is_set() else not self.up
+        self.wanted.set()
+        if at_once:
+            signal.default_int_handler(number, frame)
+
+
 @contextmanager
-def _stop_event() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set inside the block."""
-    stopped = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+def _stop() -> Iterator[_Stop]:
+    """SIGTERM and SIGINT are heard inside the block."""
+    stop = _Stop()
+    before = {number: signal.signal(number, stop.hear) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield stopped
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

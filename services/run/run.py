@@ -102,8 +102,8 @@ def _ray(config: RunConfig) -> Iterator[None]:
         where = joined_address(config.cluster)
         what = f"the Ray cluster at {where} cannot be joined" if where else "Ray does not start"
         raise RefusedError(f"{what}: {said(error)}") from error
-    keep_interrupting()
     try:
+        keep_interrupting()
         yield
     finally:
         ray_of_the_run.__exit__(None, None, None)

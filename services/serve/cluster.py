@@ -19,6 +19,7 @@ from ray._private import ray_constants, worker
 from ray.job_config import JobConfig
 
 from rlad_core.config import ClusterConfig
+from services.base.leftovers import none_left
 from services.serve.lean_ray import without_idle_processes
 from services.serve.reachable import check_reachable
 
@@ -96,10 +97,8 @@ def cluster(settings: ClusterConfig, *, wanted_cpus: int, metrics_port: int | No
         log_to_driver=False,
         job_config=_InstalledOnly(),
     )
-    try:
+    with _ended():
         yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager
@@ -142,7 +141,7 @@ def embedded_ray(
     # unless clusters of several nodes are off. The switch is named after the systems where they are.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False  # it was read when Ray was imported
-    try:
+    with none_left(), _ended():
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:
                 with without_idle_processes() if lean else nullcontext():
@@ -166,6 +165,13 @@ def embedded_ray(
                 if "timed out during startup" not in str(error) or attempt == _START_ATTEMPTS:
                     raise
                 ray.shutdown()
+        yield
+
+
+@contextmanager
+def _ended() -> Iterator[None]:
+    """Ray ends with the block."""
+    try:
         yield
     finally:
         ray.shutdown()

@@ -88,12 +88,15 @@ def deployed(
     if tls is not None:
         options |= {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
     from ray import serve  # here: it takes longer to import than Ray, whose processes start meanwhile
+    from ray.serve.context import _get_global_client
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its import says INFO
     began = time.monotonic()
     named: Mapping[str, Application] = {}
     thread = ThreadPoolExecutor(1, "serve")
-    start = thread.submit(serve.start, http_options=options, logging_config={"log_level": "WARNING"})
+    # On a cluster that was joined another run may have started it, and where it answers stays so.
+    http_options = None if _controller_is_there() else options
+    start = thread.submit(serve.start, http_options=http_options, logging_config={"log_level": "WARNING"})
     thread.shutdown(wait=False)
     try:
         named = applications() if callable(applications) else applications
@@ -107,6 +110,8 @@ def deployed(
             wait_for_applications_running=False,
         )
         _wait_until_running([*named], start, began, timeout_s, setting, say)
+        serves = _get_global_client().http_config
+        host, port = serves.host, serves.port
         shown = f"[{host}]" if ":" in host else host
         yield f"{'http' if tls is None else 'https'}://{shown}:{port}"
     finally:
@@ -134,15 +139,21 @@ def _free_port(host: str) -> int:
 
 def _wait_for_controller(start: Future[Any]) -> None:
     """Until Serve's controller takes applications, which is before `start` is done, or that has failed."""
+    while not start.done():
+        if _controller_is_there():
+            return
+        time.sleep(_CONTROLLER_POLL_S)
+    start.result()
+
+
+def _controller_is_there() -> bool:
     from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
-    while not start.done():
-        try:
-            ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
-            return
-        except ValueError:
-            time.sleep(_CONTROLLER_POLL_S)
-    start.result()
+    try:
+        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return False
+    return True
 
 
 def _wait_until_running(
