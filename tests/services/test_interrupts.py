@@ -13,6 +13,7 @@ from rich.console import Console
 
 from rlad_core.config import load
 from services.base.stopping import sigterm_interrupts
+from services.cli import serving
 from services.run import run as runs
 from services.run.watch import Watcher
 
@@ -72,3 +73,26 @@ def test_a_stop_that_is_said_twice_is_one_stop() -> None:
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_that_starts_ends_at_once(number: signal.Signals) -> None:
+    with serving._stop(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
+
+
+def test_a_service_that_serves_finishes_what_runs_until_ctrl_c_comes_again() -> None:
+    with serving._stop() as stop:
+        stop.up = True
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+            signal.raise_signal(number)
+            assert stop.wanted.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_sigterm_that_comes_twice_while_a_service_starts_is_one_stop() -> None:
+    with serving._stop():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
