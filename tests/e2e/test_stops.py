@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stops import CTRL_C, TERMINATE, TWICE, Stage, Started, stopped_at
 
-from tests.chaos.recipe import write
+from tests.chaos.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 STUBS = ROOT / "tests" / "chaos" / "stubs"
@@ -52,7 +52,7 @@ def _in(run: Started, pattern: str) -> bool:
 @pytest.mark.parametrize("stop", STOPS)
 @pytest.mark.parametrize("stage", OF_A_RUN)
 def test_a_run_leaves_no_process(stage: str, stop: str, tmp_path: Path) -> None:
-    recipe = write(tmp_path, "stopped", STEPS)
+    recipe = Recipe(STEPS).write(tmp_path, "stopped")
     path = os.pathsep.join((str(STUBS), str(ROOT)))
     words = ("run", str(recipe))
     left = stopped_at(OF_A_RUN[stage], STOPS[stop], words, tmp_path / "said", PYTHONPATH=path)
