@@ -22,7 +22,9 @@ GRACE_S = 5.0
 _KILLED_S = 10.0
 _POLL_S = 0.05
 _TRACKER = "multiprocessing.resource_tracker"
-"""Removes from /dev/shm what processes that were killed have left there, and ends when they have."""
+"""Removes from /dev/shm what processes that were killed have left there, and ends when they have.
+This process's own ends with this process.
+"""
 
 
 @contextmanager
@@ -52,32 +54,40 @@ def begun_with(variable: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # it has just ended, or is another user's
-            if process.pid != os.getpid() and variable in process.environ() and _works(process):
+            if (
+                process.pid != os.getpid()
+                and variable in process.environ()
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
     return found
 
 
-def _works(process: psutil.Process) -> bool:
-    return bool(process.status() != psutil.STATUS_ZOMBIE)
+def _left(mark: str) -> list[psutil.Process]:
+    own = psutil.Process().children()
+    return [each for each in begun_with(mark) if not (each in own and _tracks(each))]
 
 
-def _wait(mark: str, within_s: float) -> bool:
-    """Whether none is left."""
+def _tracks(process: psutil.Process) -> bool:
+    try:
+        return _TRACKER in " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return False
+
+
+def _wait(mark: str, within_s: float) -> None:
     deadline = time.monotonic() + within_s
-    while begun_with(mark):
-        if time.monotonic() > deadline:
-            return False
+    while _left(mark) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
-    return True
 
 
 def _kill(mark: str) -> None:
     deadline = time.monotonic() + _KILLED_S
-    while (left := begun_with(mark)) and time.monotonic() < deadline:
+    while (left := _left(mark)) and time.monotonic() < deadline:
         late = time.monotonic() > deadline - _KILLED_S / 2
         for process in left:
-            with suppress(psutil.Error):
-                if late or _TRACKER not in " ".join(process.cmdline()):
+            if late or not _tracks(process):
+                with suppress(psutil.Error):
                     process.kill()
         time.sleep(_POLL_S)
 
