@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError
 from rich.console import Console
 
 from rlad_core.config import EvaluationRecipe
 from rlad_core.prompt_checks import Checked, PromptsRefusedError, check
+from services.base.failures import said
 from services.prompts.checking import tokenizer_of
 from services.prompts.shown import Shown
 
 _POLL_S = 0.5
+_ANSWER_S = 60.0
 
 
 class Checker:
@@ -48,22 +52,40 @@ class Checker:
 def check_on_cluster(
     config: EvaluationRecipe, model_folder: str, console: Console, earlier: Checked | None = None
 ) -> Checked:
-    """As `check_here`, on a node of the cluster that this process has joined; for as long as it takes.
+    """As `check_here`, on a node of the cluster that this process has joined; for as long as it gets on.
 
     Raises:
-        PromptsRefusedError: see `check`.
+        PromptsRefusedError: see `check`; or nothing got on for ``cluster.start_timeout_s``.
     """
     checker = ray.remote(Checker).options(num_cpus=0).remote(config, model_folder)
     try:
         answer = checker.check.remote(earlier)
         with Shown(console) as shown:
-            while not ray.wait([answer], timeout=_POLL_S)[0]:
-                shown(*ray.get(checker.progress.remote(), timeout=60))
-            found: Checked | PromptsRefusedError = ray.get(answer)
-    except RayTaskError as error:
-        raise PromptsRefusedError(f"the prompts cannot be checked: {error.cause}") from None
+            _wait(answer, checker, shown, config.cluster.start_timeout_s)
+        found: Checked | PromptsRefusedError = ray.get(answer, timeout=_ANSWER_S)
+    except RayError as error:  # what the check raised, or its node is gone
+        raise PromptsRefusedError(f"the prompts cannot be checked: {said(error)}") from None
     finally:
         ray.kill(checker)
     if isinstance(found, PromptsRefusedError):
         raise found
     return found
+
+
+def _wait(answer: Any, checker: Any, shown: Shown, limit_s: float) -> None:
+    """Until it is there, or nothing has got on for too long."""
+    before: tuple[str, int, int] | None = None
+    deadline = time.monotonic() + limit_s
+    progress = checker.progress.remote()
+    while not ray.wait([answer], timeout=_POLL_S)[0]:
+        if ray.wait([progress], timeout=0)[0]:
+            now = ray.get(progress, timeout=_ANSWER_S)
+            progress = checker.progress.remote()
+            shown(*now)
+            if now != before:
+                before, deadline = now, time.monotonic() + limit_s
+        if time.monotonic() > deadline:
+            at = "no node has begun with it" if before is None else f"it stands at {before[0]}, {before[1]}"
+            raise PromptsRefusedError(
+                f"waited {limit_s:g} s (cluster.start_timeout_s) for the cluster to check the prompts: {at}"
+            )

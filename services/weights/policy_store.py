@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from services.serve.cluster import NAMESPACE
 from services.weights.image import PART_BYTES, Image, OpenImage
+
+PART_S = 120.0
+"""Longest wait for what travels at a time between nodes."""
 
 
 class UnknownVersionError(LookupError):
@@ -133,19 +137,34 @@ class NodeCopy:
         self._images: dict[tuple[int, str], Image] = {}
 
     def path(self, publication: Publication) -> str:
-        """Where the version lies on this node; fetches it if it is not here."""
+        """Where the version lies on this node; fetches it if it is not here.
+
+        Raises:
+            TimeoutError: a part of it did not come within `PART_S`.
+        """
         key = publication.version, publication.checksum
         if key not in self._images:
             for old in list(self._images)[:-1]:
                 self._images.pop(old).close()
             image = Image(f"policy version {publication.version}", publication.num_bytes)
-            with OpenImage(image.path, writable=True) as opened:
-                for start in range(0, publication.num_bytes, PART_BYTES):
-                    end = min(start + PART_BYTES, publication.num_bytes)
-                    part = ray.get(self._store.read.remote(publication.version, start, end))
-                    opened.bytes[start:end] = part.data
+            try:
+                self._fetch(publication, image)
+            except BaseException:
+                image.close()
+                raise
             self._images[key] = image
         return self._images[key].path
+
+    def _fetch(self, publication: Publication, image: Image) -> None:
+        with OpenImage(image.path, writable=True) as opened:
+            for start in range(0, publication.num_bytes, PART_BYTES):
+                end = min(start + PART_BYTES, publication.num_bytes)
+                try:
+                    part = ray.get(self._store.read.remote(publication.version, start, end), timeout=PART_S)
+                except GetTimeoutError as error:
+                    what = f"policy version {publication.version} from the policy store's node"
+                    raise TimeoutError(f"waited {PART_S:g} s for a part of {what}") from error
+                opened.bytes[start:end] = part.data
 
 
 def policy_store(name: str) -> ray.actor.ActorHandle:

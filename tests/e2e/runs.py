@@ -1,10 +1,12 @@
 """Short runs as processes, and what they leave."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ from rlad_core import schema
 from rlad_core.assembly import plan_shards
 from rlad_core.config import load, resolve_model
 from rlad_core.prompt_stream import PromptStream
+from services.base.leftovers import begun_with
 
 STEPS = 6
 OVERRIDES = (
@@ -58,16 +61,24 @@ def start(run_dir: Path, *more: str, recipe: str | Path = "kk-tiny-trrd") -> sub
         stdout=log,
         stderr=subprocess.STDOUT,
         text=True,
+        env={**os.environ, _mark(run_dir): "1"},
         # Tests that are started in the background pass on that they ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
 def finish(process: subprocess.Popen[str], run_dir: Path, code: int = 0) -> str:
-    """Wait for the end of a run, with this exit code; what it printed."""
+    """Wait for the end of a run, with this exit code and no process left; what it printed."""
     process.wait(LIMIT_S)
     assert process.returncode == code, _printed(run_dir)[-4000:]
+    left = begun_with(_mark(run_dir))
+    assert not left, left
     return _printed(run_dir)
+
+
+def _mark(run_dir: Path) -> str:
+    """A variable that all processes of a run have in their environment."""
+    return f"RUN_OF_TEST_{zlib.crc32(str(run_dir).encode())}"
 
 
 def _printed(run_dir: Path) -> str:

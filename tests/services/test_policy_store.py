@@ -1,5 +1,6 @@
 """The store of policy versions: what it keeps, for how long, and for whom."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -126,6 +127,25 @@ def test_another_node_fetches_a_version_once_for_all_its_replicas(
     with OpenImage(path) as found, OpenImage(there._images[1].path) as expected:
         assert bytes(found.bytes) == bytes(expected.bytes)
     assert load_file(path)["a"].tolist() == list(range(40))
+
+
+@pytest.mark.slow
+def test_a_part_that_does_not_come_is_not_waited_for_for_ever(
+    ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.weights.policy_store.PART_S", 0.1)
+
+    @ray.remote(num_cpus=0)
+    class Silent:
+        async def read(self, version: int, start: int, end: int) -> None:
+            await asyncio.Event().wait()
+
+    silent = Silent.remote()
+    node = NodeCopy(silent)
+    with pytest.raises(TimeoutError, match=r"waited 0\.1 s for a part of policy version 3"):
+        node.path(Publication(3, "checksum", 100))
+    assert node._images == {}
+    ray.kill(silent)
 
 
 def _path(store: str, publication: Publication) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,23 @@ def test_the_cluster_finds_the_same_and_brings_refusals_whole(
         with pytest.raises(PromptsRefusedError, match="1 prompt cannot be used") as refused:
             check_on_cluster(strict, folder, console)
     assert refused.value.dropped == tuple(here.dropped)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_never_begins_with_the_check_is_not_waited_for_for_ever(
+    ray_cluster: None, config: RunConfig, tmp_path: Path
+) -> None:
+    """What it reads is a pipe that nobody writes to."""
+    os.mkfifo(tmp_path / "silent.jsonl")
+    train = config.task_sections["task"].train.model_copy(update={"files": (str(tmp_path / "silent.jsonl"),)})
+    task = config.task_sections["task"].model_copy(update={"train": train})
+    cluster = config.cluster.model_copy(update={"start_timeout_s": 2.0})
+    silent = config.model_copy(update={"task": task, "cluster": cluster})
+    with (
+        policy_folder(config) as folder,
+        pytest.raises(PromptsRefusedError, match=r"waited 2 s \(cluster.st"),
+    ):
+        check_on_cluster(silent, folder, Console(file=io.StringIO()))
 
 
 def test_files_that_only_a_cluster_has(

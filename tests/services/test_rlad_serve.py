@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from services.base.leftovers import begun_with
 from services.serve.http.auth import is_loopback
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -27,12 +29,13 @@ def command(*arguments: str) -> list[str]:
 
 @contextmanager
 def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """The process, once it says that it serves, and its URL."""
+    """The process, once it says that it serves, and its URL; if it ends in the block, nothing is left."""
+    mark = f"SERVED_{uuid.uuid4().hex}"
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             command(*arguments, "--port", str(port)),
-            env={**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", **environment},
+            env={**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", mark: "1", **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -43,6 +46,7 @@ def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[su
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.5)
         yield process, f"http://127.0.0.1:{port}"
+        assert process.poll() is None or not begun_with(mark)
     finally:
         if process.poll() is None:
             process.kill()
