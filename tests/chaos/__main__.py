@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.chaos.faults import PARTS, drawn
+from tests.chaos.faults import KINDS, PARTS, drawn
 from tests.chaos.recipe import Recipe
 from tests.chaos.runs import HarmError, Left, RunUnderFire
 from tests.chaos.surroundings import surroundings
@@ -27,6 +27,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--per-run", type=int, default=PER_RUN, help="faults in one run")
     parser.add_argument("--recipe", action="append", choices=RECIPES, help="all in turn, if none is named")
     parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--kind", action="append", choices=KINDS, help="all, if none is named")
     parser.add_argument(
         "--alone",
         action="store_true",
@@ -58,7 +59,7 @@ def _under_fire(asked: argparse.Namespace, name: str, counts: dict[int, int], fo
         alone = asked.alone or staleness > 0  # where weights meet which visit depends on the time
         quiet = None if alone else RunUnderFire(made, "quiet", around).carry_out()
         for run, count in counts.items():
-            faults = drawn(count, f"{asked.seed}-{run}", asked.steps, parts)
+            faults = drawn(count, f"{asked.seed}-{run}", asked.steps, parts, asked.kind or KINDS)
             try:
                 fired = RunUnderFire(made, f"fired-{run}", around, faults).carry_out()
                 said = _compared(quiet, fired)

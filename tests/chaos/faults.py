@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Part of the run -> what its process is called; the driver itself has no title.
+#: Part of the run -> what its process is called; driver and server themselves have no title.
 PROCESSES = {
     "driver": "",
     "collector": "ray::ExperienceCollector",
@@ -21,10 +21,15 @@ PROCESSES = {
     "Serve's controller": "ray::ServeController",
     "raylet": "raylet/raylet",
     "control store": "gcs/gcs_server",
+    "teacher elsewhere: its replica": "teacher:TeacherService",
+    "teacher elsewhere: its server": "",
 }
+ELSEWHERE = ("teacher elsewhere: its replica", "teacher elsewhere: its server")
+"""Not the run's own processes; a server that has ended is started anew, as a supervisor does it."""
 TO_A_PROCESS = ("kill", "stop", "memory")
 TO_THE_SURROUNDINGS = {"disk": "the run's disk", "clock": "the run's clock"}
 TO_THE_LINE = ("dropped", "slow", "silent")
+KINDS = (*TO_A_PROCESS, *TO_THE_SURROUNDINGS, *TO_THE_LINE)
 LINE = "line to the teacher"
 PARTS = (*PROCESSES, *TO_THE_SURROUNDINGS.values(), LINE)
 _WORDS = {
@@ -57,13 +62,15 @@ class Fault:
         return f"{self.part}: {_WORDS[self.kind]}"
 
 
-def drawn(count: int, seed: str, steps: int, parts: Sequence[str]) -> list[Fault]:
+def drawn(
+    count: int, seed: str, steps: int, parts: Sequence[str], kinds: Sequence[str] = KINDS
+) -> list[Fault]:
     """So many faults in the order in which they come, the same for the same seed.
 
     A quarter of them comes while the run starts; the steps of the others are spread over all.
     """
     draw = random.Random(seed)
-    possible = [(kind, part) for part in parts for kind in _kinds(part)]
+    possible = [(kind, part) for part in parts for kind in _kinds(part) if kind in kinds]
     # Of each kind as often as `_OFTEN` says, whatever the number of its parts.
     weights = [_OFTEN[kind] / sum(each == kind for each, _ in possible) for kind, _ in possible]
     faults = []

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import psutil
 
-from tests.chaos.faults import PROCESSES, TO_A_PROCESS, Fault
+from tests.chaos.faults import ELSEWHERE, PROCESSES, TO_A_PROCESS, Fault
 from tests.chaos.surroundings import Surroundings
 
 
@@ -26,7 +26,8 @@ class Strikes:
             self._around.begin(fault.kind)
             self._passes(fault, lambda: self._around.end(fault.kind))
             return True
-        found = _processes(fault.part, driver)
+        elsewhere = self._around.teacher if fault.part in ELSEWHERE else None
+        found = _processes(fault.part, driver if elsewhere is None else elsewhere.pid)
         if not found:
             return False
         process = found[0]
@@ -62,13 +63,13 @@ class Strikes:
         self._passing.append((timer, passed))
 
 
-def _processes(part: str, driver: int) -> list[psutil.Process]:
-    """Of the run; the driver is one."""
+def _processes(part: str, root: int) -> list[psutil.Process]:
+    """Below this one, which is the driver or a server, or itself."""
     with suppress(psutil.NoSuchProcess):
-        root = psutil.Process(driver)
-        if part == "driver":
-            return [root]
-        return [each for each in root.children(recursive=True) if PROCESSES[part] in _command(each)]
+        first = psutil.Process(root)
+        if not PROCESSES[part]:
+            return [first]
+        return [each for each in first.children(recursive=True) if PROCESSES[part] in _command(each)]
     return []
 
 

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.faults import LINE, TO_THE_SURROUNDINGS
+from tests.chaos.elsewhere import ServedTeacher, served_teacher
+from tests.chaos.faults import ELSEWHERE, LINE, TO_THE_SURROUNDINGS
 from tests.chaos.line import Line
 
 STUBS = Path(__file__).parent / "stubs"
 _DISK_MIB = 96
 _JUMPS_S = (26 * 3600, -26 * 3600)
-_TEACHER_UP_S = 180.0
 
 
 @dataclass
 class Surroundings:
-    """folder: for the runs. missing: what cannot be done here, and why. line: to the teacher elsewhere."""
+    """folder: for the runs. missing: what cannot be done here, and why. line: to the teacher elsewhere, where
+    there is one.
+    """
 
     folder: Path
     missing: dict[str, str] = field(default_factory=dict)
     line: Line | None = None
+    teacher: ServedTeacher | None = None
     jumps: int = 0
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a run with faults: the stubs, and a clock of its own."""
-        path = os.pathsep.join(filter(None, (str(STUBS), os.environ.get("PYTHONPATH", ""))))
-        # libfaketime, as of 0.9.10, has Python's `sleep` fail and its timed locks wait for ever.
-        return {**os.environ, "PYTHONPATH": path, "CHAOS_CLOCK": str(self._clock)}
+        """Of a run with faults."""
+        return environment(self._clock)
 
     def begin(self, kind: str) -> None:
         """The disk is full, the clock has jumped, the line is bad."""
@@ -70,6 +66,14 @@ class Surroundings:
         return self.folder.parent / "clock"
 
 
+def environment(clock: Path | None) -> dict[str, str]:
+    """With the stubs, and a clock of its own."""
+    path = os.pathsep.join(filter(None, (str(STUBS), os.environ.get("PYTHONPATH", ""))))
+    # libfaketime, as of 0.9.10, has Python's `sleep` fail and its timed locks wait for ever.
+    own = {} if clock is None else {"CHAOS_CLOCK": str(clock)}
+    return {**os.environ, "PYTHONPATH": path, **own}
+
+
 @contextmanager
 def surroundings(folder: Path, *, teacher: bool) -> Iterator[Surroundings]:
     """A new folder ``runs`` in ``folder``, on a disk of its own where this process may make one.
@@ -87,44 +91,10 @@ def surroundings(folder: Path, *, teacher: bool) -> Iterator[Surroundings]:
             made.missing[TO_THE_SURROUNDINGS["disk"]] = "only root may mount a disk that is full"
         made.end("clock")
         if teacher:
-            made.line = Line(stack.enter_context(_served_teacher(folder / "teacher.log")))
+            made.teacher = stack.enter_context(served_teacher(folder / "teacher.log", environment(None)))
+            made.line = Line(made.teacher.port)
             stack.callback(made.line.close)
             made.missing["teacher replica"] = "the teacher is elsewhere"
         else:
-            made.missing[LINE] = "the teacher is the run's own"
+            made.missing |= dict.fromkeys((LINE, *ELSEWHERE), "the teacher is the run's own")
         yield made
-
-
-@contextmanager
-def _served_teacher(log: Path) -> Iterator[int]:
-    """`rlad serve teacher` with a stub as its engine; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    command = [sys.executable, "-m", "services", "serve", "teacher", "--model", "rlad:kk-teacher"]
-    with log.open("w") as said:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)],
-            stdout=said,
-            stderr=said,
-            env=Surroundings(log.parent).environment,
-        )
-    try:
-        deadline = time.monotonic() + _TEACHER_UP_S
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the teacher does not start: {log.read_text()[-2000:]}")
-            time.sleep(0.5)
-        yield port
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(60)
-        process.kill()
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
