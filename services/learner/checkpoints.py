@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import fsspec
@@ -41,13 +43,14 @@ class Checkpoints:
         address: of the folder that they lie in, see `services.learner.checkpoint.address_of`.
         count: of the last ones that are kept.
         best: of those with the best scores.
+        timeout_s: longest wait for one to be written, and for the other ranks.
     """
 
-    def __init__(self, address: str, *, count: int, best: int) -> None:
-        self._address = address
+    def __init__(self, address: str, *, count: int, best: int, timeout_s: float = 1800.0) -> None:
+        self._address, self._timeout_s = address, timeout_s
         self._count, self._best = count, best
         # Not that of the learner: its collective calls would meet those of a save's thread.
-        self._group = dist.new_group(backend="gloo")
+        self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._running: Future[None] | None = None
         if dist.get_rank() == 0:
@@ -72,8 +75,15 @@ class Checkpoints:
         self._running = self._thread.submit(self._write, tree_map(_copied, tensors), address, dict(state))
 
     def wait(self) -> None:
-        """Until the last save is whole, or has failed, which is raised."""
+        """Until the last save is whole, or has failed, which is raised.
+
+        Raises:
+            TimeoutError: the storage does not take it.
+        """
         if self._running is not None:
+            if not futures.wait([self._running], self._timeout_s).done:
+                limit = f"{self._timeout_s:g} s (learner.timeout_s)"
+                raise TimeoutError(f"waited {limit} for a checkpoint to be written to {self._address}")
             self._running.result()
             self._running = None
         dist.barrier(self._group)

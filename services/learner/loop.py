@@ -91,7 +91,12 @@ class Learner:
         state: Mapping[str, Any] = {"step": 0, "frontier": None}
         output = self.config.output
         address = address_of(str(run_dir), output.checkpoints, self.config.name)
-        self.checkpoints = Checkpoints(address, count=output.keep_checkpoints, best=output.keep_best)
+        self.checkpoints = Checkpoints(
+            address,
+            count=output.keep_checkpoints,
+            best=output.keep_best,
+            timeout_s=self.config.learner.timeout_s,
+        )
         own = self.checkpoints.last
         checkpoint = own or forked(run_dir)
         if checkpoint is not None:

@@ -89,8 +89,9 @@ class Lease:
     def end(self) -> None:
         """Let others have it."""
         self._ended.set()
-        self._thread.join()
-        if self._taken_by is None:
+        self._thread.join(BEAT_S)
+        # Storage that hangs is not waited for: others see that the count stands still.
+        if self._taken_by is None and not self._thread.is_alive():
             with suppress(OSError):
                 self._write(ended=True)
 

@@ -168,7 +168,9 @@ class _Replay:
         self._pair_cost = pair_cost_of(work.policy_folder)
         output, settings = config.output, config.telemetry
         address = address_of(str(work.run_dir), output.checkpoints, config.name)
-        self._checkpoints = Checkpoints(address, count=output.keep_checkpoints, best=output.keep_best)
+        self._checkpoints = Checkpoints(
+            address, count=output.keep_checkpoints, best=output.keep_best, timeout_s=config.learner.timeout_s
+        )
         self._spans = telemetry.SpanCollector()
         self._journal: Journal | None = None
         if self._rank == 0:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing import forkserver
 from pathlib import Path
@@ -190,3 +191,28 @@ def test_any_address_of_fsspec_takes_them(tmp_path: Path) -> None:
     address, step, weights = json.loads((tmp_path / "found.json").read_text())
     assert address.startswith("memory://")
     assert (step, weights) == (3, [3.0] * 8)
+
+
+class OnStorageThatHangs(Checkpoints):
+    """Until `freed`."""
+
+    freed = threading.Event()
+
+    def _write(self, *_: Any) -> None:
+        self.freed.wait(600)
+
+
+def hangs(rank: int, out: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=1)
+    checkpoints = OnStorageThatHangs(f"{out}/all", count=1, best=0, timeout_s=1)
+    checkpoints.save({"w": torch.zeros(8)}, {"step": 1})
+    with pytest.raises(
+        TimeoutError, match=r"waited 1 s \(learner.timeout_s\) for a checkpoint to be written"
+    ):
+        checkpoints.wait()
+    checkpoints.freed.set()
+    dist.destroy_process_group()
+
+
+def test_storage_that_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    mp.start_processes(hangs, args=(str(tmp_path),), nprocs=1, start_method="forkserver")
