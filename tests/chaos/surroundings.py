@@ -66,8 +66,8 @@ class Surroundings:
         return self.folder.parent / "clock"
 
 
-def environment(clock: Path | None) -> dict[str, str]:
-    """With the stubs, and a clock of its own."""
+def environment(clock: Path | None = None) -> dict[str, str]:
+    """With the stubs in the place of engines, and a clock of its own where there is a file for it."""
     path = os.pathsep.join(filter(None, (str(STUBS), os.environ.get("PYTHONPATH", ""))))
     # libfaketime, as of 0.9.10, has Python's `sleep` fail and its timed locks wait for ever.
     own = {} if clock is None else {"CHAOS_CLOCK": str(clock)}
@@ -91,7 +91,7 @@ def surroundings(folder: Path, *, teacher: bool) -> Iterator[Surroundings]:
             made.missing[TO_THE_SURROUNDINGS["disk"]] = "only root may mount a disk that is full"
         made.end("clock")
         if teacher:
-            made.teacher = stack.enter_context(served_teacher(folder / "teacher.log", environment(None)))
+            made.teacher = stack.enter_context(served_teacher(folder / "teacher.log", environment()))
             made.line = Line(made.teacher.port)
             stack.callback(made.line.close)
             made.missing["teacher replica"] = "the teacher is elsewhere"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runs import rows
+from tests.chaos.surroundings import environment
 
 RECIPE = """
 name: small
@@ -45,6 +46,7 @@ def test_a_step_holds_the_same_prompts_again_and_bad_rows_end_nothing(tmp_path: 
     done = subprocess.run(
         [sys.executable, "-m", "services", "run", "recipe.yaml"],
         cwd=tmp_path,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=500,

@@ -83,6 +83,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHosts]:
     yield from _cluster(tmp_path_factory, STUBS)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_run_goes_over_three_hosts(cluster: RayHosts) -> None:
+    """Its reward and its data are files of the head alone."""
+    left = carry_out(cluster, of_a_user(cluster, "short", 2), "short")
+    assert [visit[:2] for visit in left.ledger] == [(n // 4, n) for n in range(8)]  # step, position
+
+
 @pytest.fixture(scope="module")
 def quiet(cluster: RayHosts) -> Left:
     """What a run leaves to which nothing happens."""
