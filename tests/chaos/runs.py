@@ -20,7 +20,7 @@ from tests.chaos import recipe
 from tests.chaos.faults import Fault
 from tests.chaos.sessions import end_session
 from tests.chaos.strikes import Strikes
-from tests.chaos.surroundings import Surroundings
+from tests.chaos.surroundings import Surroundings, environment
 
 LIMIT_S = 240.0
 """For the next step, or the end: whatever takes longer waits without a limit."""
@@ -73,6 +73,7 @@ class RunUnderFire:
         self._open: list[Fault] = []
         """Of which it is not seen yet what becomes of them."""
         self._most = 2 * len(faults) + 2
+        self._environment = around.environment if faults else environment()
 
     def carry_out(self) -> Left:
         """Start, strike, start again, until the run is through.
@@ -99,7 +100,11 @@ class RunUnderFire:
         with self._log.open("a") as said:
             self._said_from = said.tell()
             self._process = subprocess.Popen(
-                command, stdout=said, stderr=said, env=self._around.environment, start_new_session=True
+                command,
+                stdout=said,
+                stderr=said,
+                env=self._environment,
+                start_new_session=True,
             )
         self._started = time.monotonic()
 

@@ -15,6 +15,7 @@ from tests.chaos.line import Line
 
 STUBS = Path(__file__).parent / "stubs"
 _DISK_MIB = 96
+_LATENCY_S = 3.0
 _JUMPS_S = (26 * 3600, -26 * 3600)
 
 
@@ -32,8 +33,8 @@ class Surroundings:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a run with faults."""
-        return environment(self._clock)
+        """Of a run with faults: steps of some seconds, so that it is not through before they are done."""
+        return {**environment(self._clock), "CHAOS_LATENCY_S": str(_LATENCY_S)}
 
     def begin(self, kind: str) -> None:
         """The disk is full, the clock has jumped, the line is bad."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from services.rollout.settings import SamplingSettings
 from services.rollout.tables import SampledResponse
 
-LATENCY_S = 0.05
+LATENCY_S = float(os.environ.get("CHAOS_LATENCY_S", "0.05"))
 
 
 class EngineLostError(RuntimeError):
