@@ -14,6 +14,7 @@ from tests.chaos.surroundings import surroundings
 
 STEPS = 12
 PER_RUN = 10
+LIMIT_S = 240.0
 RECIPES = {"serve": ("serve", 0), "http": ("http", 0), "stale": ("serve", 2)}
 """Name -> the teacher's kind, and max_staleness."""
 
@@ -33,6 +34,13 @@ def main(arguments: list[str]) -> int:
         action="store_true",
         help="no run without faults to compare with: each visit once is enough",
     )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=LIMIT_S,
+        metavar="S",
+        help="for the next step, or the end of a run, whose own waits have a quarter of it, or half",
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for the logs")
     asked = parser.parse_args(arguments)
     counts = [min(asked.per_run, asked.faults - begun) for begun in range(0, asked.faults, asked.per_run)]
@@ -49,7 +57,7 @@ def main(arguments: list[str]) -> int:
 def _under_fire(asked: argparse.Namespace, name: str, counts: dict[int, int], folder: Path) -> int:
     """The runs of one recipe; how many of them are not as they must be."""
     teacher, staleness = RECIPES[name]
-    made, bad = Recipe(asked.steps, teacher, staleness), 0
+    made, bad = Recipe(asked.steps, teacher, staleness, limit_s=asked.limit / 4), 0
     told: Counter[tuple[str, str]] = Counter()
     starts = behind = 0
     with surroundings(folder, teacher=teacher == "http") as around:
@@ -57,11 +65,12 @@ def _under_fire(asked: argparse.Namespace, name: str, counts: dict[int, int], fo
             print(f"{name}: left out: {part}, for {why}", flush=True)
         parts = [part for part in asked.only or PARTS if part not in around.missing]
         alone = asked.alone or staleness > 0  # where weights meet which visit depends on the time
-        quiet = None if alone else RunUnderFire(made, "quiet", around).carry_out()
+        quiet = None if alone else RunUnderFire(made, "quiet", around, limit_s=asked.limit).carry_out()
         for run, count in counts.items():
             faults = drawn(count, f"{asked.seed}-{run}", asked.steps, parts, asked.kind or KINDS)
             try:
-                fired = RunUnderFire(made, f"fired-{run}", around, faults).carry_out()
+                run_of_it = RunUnderFire(made, f"fired-{run}", around, faults, limit_s=asked.limit)
+                fired = run_of_it.carry_out()
                 said = _compared(quiet, fired)
             except HarmError as error:
                 bad += 1

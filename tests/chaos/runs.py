@@ -22,11 +22,7 @@ from tests.chaos.sessions import end_session
 from tests.chaos.strikes import Strikes
 from tests.chaos.surroundings import Surroundings, environment
 
-LIMIT_S = 240.0
-"""For the next step, or the end: whatever takes longer waits without a limit."""
 _LOOK_S = 0.2
-_LOOKED_FOR_S = 60.0
-"""A process that the run has not started yet."""
 _SEEN_AFTER_S = 5.0
 """A step that is recorded as soon as this after a fault may have been on its way before."""
 
@@ -59,15 +55,22 @@ class RunUnderFire:
         name: of the run.
         around: where it lives.
         faults: in their order.
+        limit_s: for the next step, or the end: whatever takes longer waits without a limit.
     """
 
     def __init__(
-        self, made: recipe.Recipe, name: str, around: Surroundings, faults: Sequence[Fault] = ()
+        self,
+        made: recipe.Recipe,
+        name: str,
+        around: Surroundings,
+        faults: Sequence[Fault] = (),
+        *,
+        limit_s: float,
     ) -> None:
         self._file = made.write(around.folder.parent, name, around.line and around.line.port)
         self._around, self._waiting = around, list(faults)
         self._dir, self._log = around.folder / name, around.folder.parent / f"{name}.log"
-        self._strikes = Strikes(around)
+        self._strikes, self._limit_s = Strikes(around), limit_s
         self._left = Left()
         self._earlier: list[subprocess.Popen[bytes]] = []
         self._open: list[Fault] = []
@@ -122,11 +125,11 @@ class RunUnderFire:
                 if self._strikes.strike(self._waiting[0], self._process.pid):
                     self._open.append(self._waiting.pop(0))
                     struck = moved = time.monotonic()
-                elif now - max(moved, self._started) > _LOOKED_FOR_S:
+                elif now - max(moved, self._started) > self._limit_s / 2:  # not started yet?
                     self._told(self._waiting.pop(0), "not done: there was no such process")
-            if now - moved > LIMIT_S:
+            if now - moved > self._limit_s:
                 what = ", ".join(map(str, self._open)) or "nothing"
-                raise HarmError(f"nothing came after step {done} for {LIMIT_S:g} s; struck was {what}")
+                raise HarmError(f"nothing came after step {done} for {self._limit_s:g} s; struck was {what}")
             time.sleep(_LOOK_S)
         return code
 
