@@ -35,6 +35,7 @@ from services.base import telemetry, tracing
 from services.base.failures import said
 from services.base.losses import is_loss, wait_s
 from services.base.telemetry import span
+from services.clients.calls import answer_of
 from services.clients.handles import ServiceNames
 from services.experience.shards import Shard
 from services.learner.checkpoint import STATE_FILE as STATE_FILE
@@ -271,7 +272,8 @@ def train_loop(settings: dict[str, Any]) -> None:
     except ValueError:
         return
     journal = actors[0]
-    if ray.get(journal.given_up.remote(), timeout=config.learner.timeout_s) is not None:
+    limit_s = config.learner.timeout_s
+    if answer_of(journal.given_up.remote(), timeout_s=limit_s, what="the journal to answer") is not None:
         return
     try:
         _train(config, settings)
@@ -279,7 +281,7 @@ def train_loop(settings: dict[str, Any]) -> None:
         if not is_loss(error):
             rank = ray.train.get_context().get_world_rank()
             told = journal.give_up.remote(f"learner rank {rank}: {said(error)}", traceback.format_exc())
-            ray.get(told, timeout=config.learner.timeout_s)
+            answer_of(told, timeout_s=limit_s, what="the journal to take a failure")
         raise
 
 

@@ -24,6 +24,7 @@ from services.run.watch import Watcher
 from services.serve.cluster import NAMESPACE
 
 _POLL_S = 0.5
+_ANSWER_S = 60.0
 _SAY_AFTER_S, _SAY_EVERY_S = 10.0, 30.0
 
 
@@ -64,7 +65,7 @@ def run_actors(
         ask(config, collector.read_prompts.remote(selection), "the prompts to train on")
         ask(config, [evaluator.__ray_ready__.remote(), journal.__ray_ready__.remote()], "the run's actors")
         yield RunActors(collector, evaluator, journal)
-        ray.get(journal.close.remote(), timeout=60)
+        answer_of(journal.close.remote(), timeout_s=_ANSWER_S, what="the journal to close its files")
     finally:
         for actor in (collector, evaluator, journal):
             with suppress(Exception):  # what ends the run is told, and not that Ray has gone before
@@ -82,11 +83,16 @@ def ask_and_show(config: RunConfig, reference: Any, what: str, actors: RunActors
     begun = time.monotonic()
     limit_s, say_at = config.cluster.start_timeout_s, _SAY_AFTER_S
     while not ray.wait([reference], timeout=_POLL_S)[0]:
-        watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
+        _show_news(actors, watcher)
         if (waited := time.monotonic() - begun) > limit_s:
             raise TimeoutError(f"waited {limit_s:g} s for {what} (cluster.start_timeout_s)")
         if waited > say_at:
             say_at += _SAY_EVERY_S
             watcher.say(f"still waiting for {what}: {waited:.0f} s of {limit_s:g} s")
-    watcher.show(ray.get(actors.journal.news.remote(watcher.seen), timeout=60))
+    _show_news(actors, watcher)
     ask(config, reference, what)
+
+
+def _show_news(actors: RunActors, watcher: Watcher) -> None:
+    news = actors.journal.news.remote(watcher.seen)
+    watcher.show(answer_of(news, timeout_s=_ANSWER_S, what="the journal to answer"))
