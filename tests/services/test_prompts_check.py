@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from rich.console import Console
 from rlad_command import Said
 
 from rlad_core.config import RunConfig, resolve_model, validate
 from rlad_core.prompt_checks import PromptsRefusedError
-from services.prompts import check_here, files_elsewhere, policy_folder
+from services.prompts import check_here, files_elsewhere, on_cluster, policy_folder
 from services.prompts.checking import tokenizer_of
 from services.prompts.on_cluster import check_on_cluster
+from services.prompts.shown import Shown
 from services.run.prompts import PromptsOfRun
 from services.run.watch import Watcher
 
@@ -67,20 +69,21 @@ def test_the_cluster_finds_the_same_and_brings_refusals_whole(
 
 
 @pytest.mark.slow
-def test_a_cluster_that_never_begins_with_the_check_is_not_waited_for_for_ever(
-    ray_cluster: None, config: RunConfig, tmp_path: Path
-) -> None:
-    """What it reads is a pipe that nobody writes to."""
-    os.mkfifo(tmp_path / "silent.jsonl")
-    train = config.task_sections["task"].train.model_copy(update={"files": (str(tmp_path / "silent.jsonl"),)})
-    task = config.task_sections["task"].model_copy(update={"train": train})
-    cluster = config.cluster.model_copy(update={"start_timeout_s": 2.0})
-    silent = config.model_copy(update={"task": task, "cluster": cluster})
-    with (
-        policy_folder(config) as folder,
-        pytest.raises(PromptsRefusedError, match=r"waited 2 s \(cluster.st"),
-    ):
-        check_on_cluster(silent, folder, Console(file=io.StringIO()))
+def test_a_check_that_stands_still_is_not_waited_for_for_ever(ray_cluster: None) -> None:
+    @ray.remote(num_cpus=0)
+    class Still:
+        async def check(self) -> None:
+            await asyncio.Event().wait()
+
+        async def progress(self) -> tuple[str, int, int]:
+            return ("reading", 3, 9)
+
+    still = Still.remote()
+    ray.get(still.progress.remote(), timeout=120)
+    waited = r"waited 1 s \(cluster.start_timeout_s\) for the cluster to check the prompts"
+    with Shown(Console(file=io.StringIO())) as shown, pytest.raises(PromptsRefusedError, match=waited):
+        on_cluster._wait(still.check.remote(), still, shown, 1.0)
+    ray.kill(still)
 
 
 def test_files_that_only_a_cluster_has(
