@@ -1,4 +1,4 @@
-"""`rlad compare smoke`: stopped halfway, gone on with, reported. Engines are stubs: it starts five times."""
+"""`rlad compare smoke`: stopped halfway, gone on with, reported."""
 
 import json
 import signal
@@ -11,7 +11,6 @@ import pytest
 from runs import LIMIT_S, rows, wait_for
 from services.compare.comparison import Comparison
 from services.compare.suite import load_suite
-from tests.chaos.surroundings import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -23,7 +22,6 @@ def begin(folder: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment(),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
