@@ -12,7 +12,7 @@ from dataclasses import replace
 from rlad_core.config.engines import EngineSettings, TeacherEngine
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.judging import judging_problems
-from rlad_core.config.lora import MOST_RANK
+from rlad_core.config.lora import ENDS_WITHOUT_ADAPTERS, MOST_RANK
 from rlad_core.config.run import REFERENCE, RunConfig, Stage
 from rlad_core.config.teaching import task_problems, teaching_problems
 from rlad_core.sections.problems import Problem
@@ -262,6 +262,13 @@ def _devices(config: RunConfig) -> Iterator[Problem]:
                     "object_store, or give each its own GPU",
                 )
     learner = config.learner
+    if learner.lora is not None and (ends := ENDS_WITHOUT_ADAPTERS & set(learner.lora.modules)):
+        yield Problem(
+            "learner.lora.modules",
+            list(learner.lora.modules),
+            f"embedding and head have no adapters: log-probs are computed from their weights. Leave "
+            f"{', '.join(sorted(ends))} out",
+        )
     if (adapter := learner.published_adapter) is not None:
         if config.weights.transfer != "object_store":
             yield Problem(

@@ -11,6 +11,8 @@ from rlad_core.sections.resume import Fixed
 
 MOST_RANK: Final = 512
 """Of an adapter that vLLM takes."""
+ENDS_WITHOUT_ADAPTERS: Final = frozenset({"embed_tokens", "lm_head", "wte", "embed_in", "embed_out"})
+"""Names of embeddings and heads."""
 
 
 class LoraConfig(Section):

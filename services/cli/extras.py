@@ -4,7 +4,13 @@ The client, ``rlad plan``, ``rlad report`` and ``rlad doctor`` do without it, so
 imported.
 """
 
+from __future__ import annotations
+
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the doctor, which wants a text below, does without a recipe
+    from rlad_core.config import RunConfig
 
 INSTALL = "pip install 'rlad[cpu]', or 'rlad[gpu]' on a machine with NVIDIA GPUs"
 _NAMES = {"ray": "Ray", "torch": "torch", "vllm": "vLLM"}
@@ -30,4 +36,33 @@ def needs_services() -> None:
     verb = "are" if others else "is"
     # Not through a rich console, which would take [cpu] for a style.
     typer.echo(f"This command needs {names}, which {verb} not installed here: {INSTALL}.", err=True)
+    raise typer.Exit(2)
+
+
+def needs_extras(config: RunConfig) -> None:
+    """Say what to install and end the command, where the recipe's learner wants a library that is not here.
+
+    A cluster that is joined has its own.
+
+    Raises:
+        typer.Exit: with code 2.
+    """
+    learner = config.learner
+    wanted = {
+        "learner.lora": ("peft", "lora", learner.lora is not None),
+        "learner.optimizer adamw_8bit": ("torchao", "memory", learner.optimizer == "adamw_8bit"),
+    }
+    absent = {
+        what: (module, extra)
+        for what, (module, extra, is_wanted) in wanted.items()
+        if is_wanted and find_spec(module) is None
+    }
+    if not absent or config.cluster.is_joined:
+        return
+    import typer
+
+    for what, (module, extra) in absent.items():
+        typer.echo(
+            f"{what} needs {module}, which is not installed here: pip install 'rlad[{extra}]'.", err=True
+        )
     raise typer.Exit(2)

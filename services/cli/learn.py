@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from rlad_core.config import ConfigError, RunConfig, load
 from services.cli.console import complain, err, out
-from services.cli.extras import needs_services
+from services.cli.extras import needs_extras, needs_services
 from services.cli.runs import Overrides, Recipe
 
 say = partial(out.print, markup=False, soft_wrap=True)
@@ -53,6 +53,7 @@ def learn(
         complain(error)
         raise typer.Exit(2) from error
     needs_services()
+    needs_extras(config)
     from services.run.errors import RefusedError, RunError
     from services.run.learn import learn as carry_out
     from services.run.watch import Watcher

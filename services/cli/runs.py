@@ -14,7 +14,7 @@ from rlad_core.config.machine import machine_problems, unchecked
 from rlad_core.sizing.gpus import GPUS
 from services.cli import init as beginning
 from services.cli.console import complain, err, out
-from services.cli.extras import needs_services
+from services.cli.extras import needs_extras, needs_services
 
 Recipe = Annotated[
     Path, typer.Argument(help="A recipe: a YAML file, or the name of one that ships with rlad.")
@@ -159,6 +159,7 @@ def run(
         raise
     _refuse_machine(recipe, config)
     needs_services()
+    needs_extras(config)
     # Ray, vLLM and torch take seconds to import; a wrong recipe is refused before that.
     from rlad_core.prompt_checks import PromptsRefusedError
     from services.prompts import refused

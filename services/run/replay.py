@@ -38,6 +38,8 @@ from services.run.lease import Lease
 from services.run.watch import Watcher
 
 _POLL_S = 0.5
+_BEGUN_BY = "spawn"
+"""How ranks are begun: afresh, as CUDA wants it."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,15 @@ def replay(
     meeting = run_dir / "ranks"
     meeting.unlink(missing_ok=True)
     work = _Work(config.model_dump(mode="json"), config.code, policy_folder, tuple(files), run_dir, meeting)
-    context = mp.get_context("spawn")
+    context = mp.get_context(_BEGUN_BY)
     stop, news = context.Event(), context.SimpleQueue()
     with _deaf_to_interrupts():
         ranks = mp.start_processes(
-            _rank, args=(work, stop, news), nprocs=config.learner.workers, join=False, start_method="spawn"
+            _rank,
+            args=(work, stop, news),
+            nprocs=config.learner.workers,
+            join=False,
+            start_method=_BEGUN_BY,
         )
     ended = said = False
     try:

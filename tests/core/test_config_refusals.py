@@ -143,6 +143,7 @@ def test_a_wrong_override_is_explained(override: str, says: str) -> None:
         (["teacher.tensor_parallel_size=2", "teacher.num_gpus=2"], "the torch engine runs on one device"),
         (["stages.0.objective={kind: sft, source: teacher}", "teacher.engine=vllm", "teacher.num_gpus=2",
           "teacher.pipeline_parallel_size=2"], "runs as a rollout engine, on one node. Write 1"),
+        (["learner.lora={modules: [q_proj, lm_head]}"], "computed from their weights. Leave lm_head out"),
         (["learner.min_lr=1e-7"], "learner.min_lr (1e-07): has no effect with schedule: constant"),
         (["learner.min_lr=1e-4", "learner.schedule=cosine"],
          "is above the peak of stages.0 (trrd), 1e-06. Write at most 1e-06"),

@@ -3,6 +3,7 @@
 import pytest
 import typer
 
+from rlad_core.config import load
 from services.cli import extras
 
 
@@ -20,3 +21,21 @@ def test_what_is_missing_is_named(
 def test_nothing_is_said_where_all_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     extras.needs_services()
     assert capsys.readouterr().err == ""
+
+
+def test_what_a_learner_wants_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    extras.needs_extras(load("kk-tiny-trrd"))
+    config = load("kk-tiny-trrd", ["learner.lora={rank: 4}", "learner.optimizer=adamw_8bit"])
+    with pytest.raises(typer.Exit) as ended:
+        extras.needs_extras(config)
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "learner.lora needs peft, which is not installed here: pip install 'rlad[lora]'.",
+        "learner.optimizer adamw_8bit needs torchao, which is not installed here: "
+        "pip install 'rlad[memory]'.",
+    ]
+    monkeypatch.setattr(extras, "find_spec", lambda name: object())
+    extras.needs_extras(config)

@@ -2,20 +2,16 @@
 
 import json
 import multiprocessing
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
-from multiprocessing import forkserver
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import fork_from_server, join_ranks, start_ranks
 from test_trained_policy import _config, _experience
 
 from rlad_core.adaptive_entropy import EntropyControl
@@ -63,34 +59,30 @@ def test_only_those_with_a_whole_state_file_count(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == [folder_name(2)]
 
 
-SAVES = """
-import sys, torch, torch.distributed as dist
-from services.learner.checkpoints import Checkpoints
-dist.init_process_group("gloo", init_method="file://" + sys.argv[1] + "/rendezvous", rank=0, world_size=1)
-checkpoints = Checkpoints(sys.argv[1] + "/all", count=2, best=0)
-step = 0
-while True:
-    step += 1
-    weights = {f"w{place}": torch.full((2**16,), float(step)) for place in range(24)}
-    checkpoints.save(weights, {"step": step})
-    print(step, flush=True)
-"""
+def saves(root: str, told: Any) -> None:
+    """One checkpoint after the other, and when each was begun, until it is killed."""
+    join_ranks(0, 1, root)
+    checkpoints = Checkpoints(f"{root}/all", count=2, best=0)
+    for step in count(1):
+        weights = {f"w{place}": torch.full((2**16,), float(step)) for place in range(24)}
+        checkpoints.save(weights, {"step": step})
+        told.send(step)
 
 
 def test_a_kill_at_any_moment_leaves_the_last_whole_one(tmp_path: Path) -> None:
+    fork_from_server()
+    context = multiprocessing.get_context("forkserver")
     for number, wait_s in enumerate((0.0, 0.013, 0.05, 0.111)):
         root = tmp_path / str(number)
         (root / "all").mkdir(parents=True)
-        process = subprocess.Popen(
-            [sys.executable, "-c", SAVES, str(root)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) == 5 + number:
-                break
+        heard, told = context.Pipe(duplex=False)
+        process = context.Process(target=saves, args=(str(root), told))
+        process.start()
+        while heard.poll(120) and heard.recv() < 5 + number:
+            pass
         time.sleep(wait_s)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(60)
+        process.kill()
+        process.join(60)
         found = whole_ones(str(root / "all"))
         # A save begins when the one before it is whole.
         assert max(found) >= 4 + number
@@ -100,12 +92,6 @@ def test_a_kill_at_any_moment_leaves_the_last_whole_one(tmp_path: Path) -> None:
             assert {float(value) for each in weights.values() for value in (each.min(), each.max())} == {step}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def fork_server() -> None:
-    forkserver._forkserver._stop()
-    multiprocessing.set_forkserver_preload(["services.learner.trained_policy"])
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_initial_policy("tiny:student", 0, tmp_path_factory.mktemp("policy") / "model")
@@ -113,10 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def two_steps(rank: int, ranks: int, folder: str, out: str, address: str, part: str) -> None:
     """`part`: "first" saves after the first step and makes the second meanwhile, "second" begins there."""
-    dist.init_process_group(
-        "gloo", init_method=f"file://{out}/rendezvous-{part}-{ranks}", rank=rank, world_size=ranks
-    )
-    torch.set_num_threads(1)
+    join_ranks(rank, ranks, out, f"meeting-{part}-{ranks}")
     config = _config(Path(folder), learner__workers=ranks, learner__adaptive_entropy={"target": 9.0})
     policy = TrainedPolicy(config, folder, torch.device("cpu"))
     table, groups = _experience(200)
@@ -153,8 +136,7 @@ def two_steps(rank: int, ranks: int, folder: str, out: str, address: str, part: 
 
 def test_another_number_of_ranks_makes_the_same_next_step(folder: Path, tmp_path: Path) -> None:
     def run(ranks: int, part: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        arguments = (ranks, str(folder), str(tmp_path), str(tmp_path / "all"), part)
-        mp.start_processes(two_steps, args=arguments, nprocs=ranks, start_method="forkserver")
+        start_ranks(two_steps, ranks, str(folder), str(tmp_path), str(tmp_path / "all"), part)
         told = json.loads((tmp_path / f"{part}-{ranks}.json").read_text())
         return torch.load(tmp_path / f"{part}-{ranks}.pt"), told
 
@@ -173,8 +155,8 @@ def test_another_number_of_ranks_makes_the_same_next_step(folder: Path, tmp_path
             assert (resumed[name] - tensor).norm() < 1e-4 * (tensor - before[name]).norm(), name
 
 
-def in_memory(rank: int, out: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=1)
+def in_memory(rank: int, ranks: int, out: str) -> None:
+    join_ranks(rank, ranks, out)
     checkpoints = Checkpoints("memory://bucket/run", count=1, best=0)
     for step in (1, 2, 3):
         checkpoints.save({"w": torch.full((8,), float(step))}, {"step": step})
@@ -187,7 +169,7 @@ def in_memory(rank: int, out: str) -> None:
 
 
 def test_any_address_of_fsspec_takes_them(tmp_path: Path) -> None:
-    mp.start_processes(in_memory, args=(str(tmp_path),), nprocs=1, start_method="forkserver")
+    start_ranks(in_memory, 1, str(tmp_path))
     address, step, weights = json.loads((tmp_path / "found.json").read_text())
     assert address.startswith("memory://")
     assert (step, weights) == (3, [3.0] * 8)
@@ -202,8 +184,8 @@ class OnStorageThatHangs(Checkpoints):
         self.freed.wait(600)
 
 
-def hangs(rank: int, out: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=1)
+def hangs(rank: int, ranks: int, out: str) -> None:
+    join_ranks(rank, ranks, out)
     checkpoints = OnStorageThatHangs(f"{out}/all", count=1, best=0, timeout_s=1)
     checkpoints.save({"w": torch.zeros(8)}, {"step": 1})
     with pytest.raises(
@@ -215,4 +197,4 @@ def hangs(rank: int, out: str) -> None:
 
 
 def test_storage_that_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
-    mp.start_processes(hangs, args=(str(tmp_path),), nprocs=1, start_method="forkserver")
+    start_ranks(hangs, 1, str(tmp_path))

@@ -1,15 +1,14 @@
-"""A step is the same on any ranks, in any micro-batches, with activations kept or not; to the bit."""
+"""A step is the same on any ranks, in any micro-batches, wherever weights and activations lie; to the bit."""
 
 import json
-import multiprocessing
-from multiprocessing import forkserver
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import join_ranks, start_ranks
 from test_trained_policy import _config, _experience
 
 from rlad_core.assembly import plan_shards
@@ -26,6 +25,8 @@ PLAIN: Case = {"learner__grad_clip": None}
 SMALL: Case = {**PLAIN, "learner__tokens_per_micro_batch": 64}
 RECOMPUTED: Case = {**SMALL, "learner__activation_checkpointing": "full"}
 SELECTIVE: Case = {**PLAIN, "learner__activation_checkpointing": "selective"}
+SCATTERED: Case = {**SMALL, "learner__gradients": "scattered"}
+LORA: Case = {**PLAIN, "learner__lora": {"rank": 4, "alpha": 8.0}, "sgd": True, "steps": 2}
 GRADIENT: Case = {"sgd": True}
 EPOCHS: Case = {**PLAIN, "learner__epochs_per_batch": 2, "learner__updates_per_batch": 2}
 CASES: dict[str, Case] = {
@@ -33,13 +34,27 @@ CASES: dict[str, Case] = {
     "gradient, small": SMALL | GRADIENT,
     "gradient, recomputed": RECOMPUTED | GRADIENT,
     "gradient, selective": SELECTIVE | GRADIENT,
+    "gradient, scattered": SCATTERED | {"learner__activation_checkpointing": "full"} | GRADIENT,
+    "gradient, copies": SCATTERED | {"learner__fsdp_size": 1} | GRADIENT,
+    "gradient, offloaded": SCATTERED | {"learner__cpu_offload": True} | GRADIENT,
     "step": PLAIN,
     "step again": PLAIN,
     "step, small": SMALL,
     "two epochs": EPOCHS,
     "two epochs again": EPOCHS,
 }
+EIGHT_BITS: dict[str, Case] = {
+    "two steps": {**PLAIN, "steps": 2},
+    "two steps, 8 bits": {**PLAIN, "steps": 2, "learner__optimizer": "adamw_8bit"},
+}
+ADAPTERS: dict[str, Case] = {
+    "adapters": LORA,
+    "adapters, small": LORA | SMALL | {"learner__activation_checkpointing": "full"},
+}
+if find_spec("peft"):
+    CASES |= ADAPTERS
 ALONE: dict[str, Case] = {
+    **(EIGHT_BITS if find_spec("torchao") else {}),
     "two epochs, stopped": {**EPOCHS, "learner__max_kl": 1e-9},
     "two epochs, far enough": {**EPOCHS, "learner__max_kl": 1e9},
     "entropy": {
@@ -53,10 +68,8 @@ ALONE: dict[str, Case] = {
 
 
 def rank_of(rank: int, ranks: int, folder: str, out: str, cases: dict[str, Case]) -> None:
-    dist.init_process_group(
-        "gloo", init_method=f"file://{out}/rendezvous-{ranks}", rank=rank, world_size=ranks
-    )
-    torch.set_num_threads(1)
+    join_ranks(rank, ranks, out, f"meeting-{ranks}")
+    torch.compiler.set_stance("force_eager")  # torchao's steps, which take minutes to compile
     table, groups = _experience(200)
     found, told = {}, {}
     for name, case in cases.items():
@@ -78,17 +91,14 @@ def rank_of(rank: int, ranks: int, folder: str, out: str, cases: dict[str, Case]
                 statistics = policy.train_on(rows, objective, step)
         found[name] = {each: tensor.clone() for each, tensor in policy.whole_weights(torch.float32)}
         told[name] = {each: statistic.mean for each, statistic in statistics.items()}
+        for tensor in found[name].values():  # also of another copy
+            first = tensor.clone()
+            dist.broadcast(first, 0)
+            assert torch.equal(first, tensor), f"{name}: rank {rank} has other weights than rank 0"
     if rank == 0:
         torch.save(found, f"{out}/weights-{ranks}.pt")
         Path(out, f"told-{ranks}.json").write_text(json.dumps(told))
     dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fork_server() -> None:
-    """Ranks are forked from a server that has imported what takes longest, not from another test's."""
-    forkserver._forkserver._stop()
-    multiprocessing.set_forkserver_preload(["services.learner.trained_policy"])
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +122,7 @@ def on_ranks(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int
     out = tmp_path_factory.mktemp("ranks")
     found = {}
     for ranks in (1, 2, 3):
-        arguments = (ranks, str(folder), str(out), CASES | (ALONE if ranks == 1 else {}))
-        mp.start_processes(rank_of, args=arguments, nprocs=ranks, start_method="forkserver")
+        start_ranks(rank_of, ranks, str(folder), str(out), CASES | (ALONE if ranks == 1 else {}))
         told = json.loads((out / f"told-{ranks}.json").read_text())
         found[ranks] = (torch.load(out / f"weights-{ranks}.pt"), told)
     return found
@@ -138,6 +147,18 @@ def test_loss_and_gradient_are_the_same_on_any_ranks_in_any_passes(
         assert difference(expected, weights[case], start) < LIMIT
         assert numbers[case]["loss"] == pytest.approx(told["loss"], rel=LIMIT, abs=1e-7)
         assert numbers[case]["gradient_norm"] == pytest.approx(told["gradient_norm"], rel=LIMIT)
+
+
+@pytest.mark.skipif(find_spec("peft") is None, reason="needs peft (the extra 'lora')")
+def test_adapters_are_the_same_on_any_ranks_in_any_passes(
+    on_ranks: dict[int, Found], start: dict[str, torch.Tensor]
+) -> None:
+    """Two steps: in the first only their second sides move, which are 0 at first."""
+    expected, told = on_ranks[1][0]["adapters"], on_ranks[1][1]["adapters"]
+    for weights, numbers in on_ranks.values():
+        for case in ADAPTERS:
+            assert difference(expected, weights[case], start) < LIMIT, case
+            assert numbers[case]["loss"] == pytest.approx(told["loss"], rel=LIMIT, abs=1e-7)
 
 
 @pytest.mark.parametrize("case", ["step", "step, small"])
@@ -186,6 +207,14 @@ def test_a_policy_that_has_gone_far_enough_is_left_there(on_ranks: dict[int, Fou
     assert told["two epochs, far enough"]["updates"] == 4
     for name, tensor in weights["two epochs"].items():
         assert torch.equal(tensor, weights["two epochs, far enough"][name]), name
+
+
+@pytest.mark.skipif(find_spec("torchao") is None, reason="needs torchao (the extra 'memory')")
+def test_moments_in_8_bits_go_where_those_in_32_do(
+    on_ranks: dict[int, Found], start: dict[str, torch.Tensor]
+) -> None:
+    weights, _ = on_ranks[1]
+    assert 0 < difference(weights["two steps"], weights["two steps, 8 bits"], start) < 0.2
 
 
 def test_the_entropy_bonus_comes_with_the_steps_and_raises_entropy(on_ranks: dict[int, Found]) -> None:

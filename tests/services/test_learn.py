@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from ranks import fork_from_server
 from rlad_command import Said
 from safetensors.torch import load_file
 from test_trained_policy import _experience
@@ -25,6 +26,7 @@ from rlad_core.objectives.grpo import GRPO
 from rlad_core.objectives.sft import SFT
 from rlad_core.objectives.trrd import TRRD
 from services.learner.checkpoint import STATE_FILE
+from services.run import replay
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -118,13 +120,16 @@ def test_what_cannot_be_computed_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_same_record_gives_the_same_policy_to_the_bit_also_when_it_is_resumed(
-    rlad: Callable[..., Said], tmp_path: Path
+    rlad: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fork_from_server()  # three runs, and what each would import anew takes longest
+    monkeypatch.setattr(replay, "_BEGUN_BY", "forkserver")
     _record(tmp_path / "recorded")
-    said = _learn(rlad, tmp_path, "one")
+    two = "learner.workers=2"
+    said = _learn(rlad, tmp_path, "one", "kk-tiny-trrd", two)
     assert said.code == 0, said.err
     assert "2 steps on 2 recorded ones" in said.out
-    assert _learn(rlad, tmp_path, "other", "kk-tiny-trrd", "stages.0.steps=1").code == 0
+    assert _learn(rlad, tmp_path, "other", "kk-tiny-trrd", two, "stages.0.steps=1").code == 0
     more = (f"{tmp_path}/other/recipe.yaml", "stages.0.steps=2")
     refused = rlad("run", more[0], "--set", more[1], "--resume")
     assert refused.code == 2
@@ -157,11 +162,9 @@ def test_the_same_record_gives_the_same_policy_to_the_bit_also_when_it_is_resume
     assert "2 other recorded steps (step-000000.arrows, step-000001.arrows)" in refused.err
 
 
-def test_another_objective_on_two_ranks_until_it_is_told_to_stop(
-    rlad: Callable[..., Said], tmp_path: Path
-) -> None:
+def test_another_objective_until_it_is_told_to_stop(rlad: Callable[..., Said], tmp_path: Path) -> None:
     _record(tmp_path / "recorded")
-    settings = _settings(tmp_path, "kdrl", "learner.workers=2", "stages.0.steps=100000")
+    settings = _settings(tmp_path, "kdrl", "stages.0.steps=100000")
     asked = ("kk-tiny-kdrl", "--experience", str(tmp_path / "recorded"), *settings)
     command = subprocess.Popen(
         [sys.executable, "-m", "services", "learn", *asked],

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from model_kinds import tiny
+from ranks import join_ranks, start_ranks
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlad_core.config import LearnerConfig
@@ -25,8 +25,7 @@ def source(folder: Path, tokenizer: Path, kind: str, **saving: str) -> Path:
 
 
 def load(rank: int, ranks: int, folder: str, out: str, learner: LearnerConfig, dtype: torch.dtype) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=ranks)
-    torch.set_num_threads(1)
+    join_ranks(rank, ranks, out)
     module = empty_policy(folder, CPU, 64)
     shard(module, learner, dtype, learner_mesh("cpu", ranks, learner.fsdp_size))
     read = load_weights(module, folder, CPU, 64)
@@ -53,8 +52,7 @@ def test_a_rank_reads_its_rows(
 ) -> None:
     folder = source(tmp_path / "model", tiny_model.path, kind, max_shard_size="10KB")
     assert len(list(folder.glob("*.safetensors"))) > 2
-    arguments = (ranks, str(folder), str(tmp_path), learner, dtype)
-    mp.start_processes(load, args=arguments, nprocs=ranks, start_method="forkserver")
+    start_ranks(load, ranks, str(folder), str(tmp_path), learner, dtype)
     found = [torch.load(tmp_path / f"rank-{rank}.pt") for rank in range(ranks)]
     expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     wanted = dict(expected.named_parameters())

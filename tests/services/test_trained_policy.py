@@ -1,8 +1,6 @@
 """The learner's optimizer steps with real FSDP2 on gloo: equal however a batch is split; saved, restored."""
 
 import json
-import multiprocessing
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from ranks import join_ranks, start_ranks
 from transformers import AutoModelForCausalLM
 
 from rlad_core import schema
@@ -88,10 +87,7 @@ def _train(
     rank: int, ranks: int, folder: str, out: str, changes: dict[str, Any], steps: int, resume: bool
 ) -> None:
     """One rank: `steps` steps on the same experience; rank 0 writes weights and statistics."""
-    dist.init_process_group(
-        "gloo", init_method=f"file://{out}/rendezvous-{ranks}-{steps}-{resume}", rank=rank, world_size=ranks
-    )
-    torch.set_num_threads(1)
+    join_ranks(rank, ranks, out, f"meeting-{ranks}-{steps}-{resume}")
     config = _config(Path(folder), **changes)
     policy = TrainedPolicy(config, folder, torch.device("cpu"))
     if resume:
@@ -132,16 +128,8 @@ def _run(
     folder: Path, out: Path, *, ranks: int = 1, steps: int = 2, resume: bool = False, **changes: Any
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     out.mkdir(exist_ok=True)
-    arguments = (ranks, str(folder), str(out), changes, steps, resume)
-    mp.start_processes(_train, args=arguments, nprocs=ranks, start_method="forkserver")
+    start_ranks(_train, ranks, str(folder), str(out), changes, steps, resume)
     return torch.load(out / "state.pt"), json.loads((out / "statistics.json").read_text())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fork_server() -> None:
-    """Ranks are forked from a server that has imported what takes longest, not from another test's."""
-    forkserver._forkserver._stop()
-    multiprocessing.set_forkserver_preload(["services.learner.trained_policy", "services.weights.push"])
 
 
 @pytest.fixture(scope="module")

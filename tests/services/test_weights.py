@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
@@ -154,14 +155,18 @@ def test_replicas_that_died_come_back_with_the_current_version(rollouts: Started
     version = rollouts.publish_and_sync()
     before = _present(rollouts)
     long = SamplingSettings(group_size=8, max_tokens=220, seed=0)
-    # Work for either replica, wherever Serve sends the calls: on a busy machine it may shun one of the two.
-    rollouts.handle.broadcast("generate", prompts(8, prefix="everywhere"), long)
-    calls = [rollouts.handle.generate.remote(prompts(8, prefix=f"lost{i}"), long) for i in range(12)]
-    _wait_until(lambda: min(rollouts.broadcast("unfinished")) > 0, "both engines to be at work")
-    # One replica loses its engine, of the other one the replica itself is killed.
-    first, second = _engine_processes()
-    first.kill()
-    second.parent().kill()
+    with ThreadPoolExecutor(1) as waiting:
+        # Work for either replica, wherever Serve sends the calls: on a busy machine it may shun one. A
+        # broadcast is sent when its results are asked for.
+        everywhere = rollouts.handle.broadcast("generate", prompts(8, prefix="everywhere"), long)
+        told = waiting.submit(everywhere.results, timeout_s=120, return_exceptions=True)
+        calls = [rollouts.handle.generate.remote(prompts(8, prefix=f"lost{i}"), long) for i in range(4)]
+        _wait_until(lambda: min(rollouts.broadcast("unfinished")) > 0, "both engines to be at work")
+        # One replica loses its engine, of the other one the replica itself is killed.
+        first, second = _engine_processes()
+        first.kill()
+        second.parent().kill()
+        assert all(isinstance(answer, Exception) for answer in told.result(timeout=120))
     for call in calls:
         with pytest.raises(ActorDiedError):  # at once, so that callers can ask again
             call.result(timeout_s=60)
