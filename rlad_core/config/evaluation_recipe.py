@@ -48,6 +48,11 @@ class EvaluationRecipe(Section):
     cluster: ClusterConfig = ClusterConfig()
 
     @property
+    def services_name(self) -> str:
+        """What the run's services and actors are called in its cluster."""
+        return self.cluster.services or self.name
+
+    @property
     def task_sections(self) -> dict[str, TaskSection]:
         """Every task by its place in the recipe: ``task``, or ``tasks.0`` and so on."""
         return by_place("task", self.task, self.tasks)

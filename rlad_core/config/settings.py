@@ -292,6 +292,12 @@ class ClusterConfig(Section):
     start_timeout_s: Free[PositiveFloat] = Field(
         default=600.0, description="Longest wait until all services are ready."
     )
+    services: Free[str | None] = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name under which the run's services outlive it in a cluster that is already there, for "
+        "the next run with this name; those with the same settings are used again. null: they end with it.",
+    )
 
     @property
     def is_joined(self) -> bool:

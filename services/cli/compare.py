@@ -66,10 +66,18 @@ def compare(
         return
     needs_services()
     from services.base.stopping import sigterm_interrupts
+    from services.compare.host import HostError
+    from services.run.lease import HeldError
 
     try:
         with sigterm_interrupts():
             failed = comparison.carry_out(out, at_once)
+    except HeldError as error:
+        complain(f"{error}, or write another --out")
+        raise typer.Exit(2) from error
+    except HostError as error:
+        complain(str(error))
+        raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
         _tell(comparison, {})
         out.print("stopped. The same command goes on", markup=False)

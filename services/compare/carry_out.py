@@ -1,5 +1,7 @@
 """Carrying the runs of a comparison out, one or more at a time, each by `rlad run` in a process of its own.
 
+Services stay up from one run to the next, as far as both have the same settings for them (`host`).
+
 A run that is finished is kept, one that was begun goes on from its last checkpoint, and one that fails leaves
 the others to be carried out.
 """
@@ -18,8 +20,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from services.compare.host import Host, Hosts
 from services.compare.members import LOGS, Member
 from services.report.journal import METRICS
+from services.run.applications import wanted_cpus
 
 _LOOK_S = 1.0
 _LAST_WORDS = 3
@@ -107,6 +111,7 @@ class _AtWork:
     member: Member
     place: str
     log: Path
+    host: int
     process: subprocess.Popen[bytes]
     began: float = field(default_factory=time.monotonic)
 
@@ -121,6 +126,7 @@ def carry_out(members: Sequence[Member], folder: Path, overview: Overview, at_on
         at_once: so many runs are at work at the same time.
 
     Raises:
+        HostError: there is no Ray for them.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the runs at work have ended with a checkpoint.
     """
     outcome = Outcome(finished=[member for member in members if member.is_finished()])
@@ -131,33 +137,47 @@ def carry_out(members: Sequence[Member], folder: Path, overview: Overview, at_on
         if member not in outcome.finished
     ]
     at_work: list[_AtWork] = []
+    idle = list(range(1, at_once + 1))
+    hosts = Hosts(folder, max((wanted_cpus(member.config()) for _, member in waiting), default=1))
     try:
         while waiting or at_work:
-            while waiting and len(at_work) < at_once:
+            while waiting and idle:
                 place, member = waiting.pop(0)
                 log = folder / LOGS / f"{member.name}.log"
-                at_work.append(_AtWork(member, place, log, _begin(member, log)))
+                host = hosts.host(idle[0], member.config())
+                at_work.append(_AtWork(member, place, log, idle.pop(0), _begin(member, log, host)))
             for run in list(at_work):
                 overview.look(run.member)
                 if run.process.poll() is not None:
                     at_work.remove(run)
                     _end(run, outcome, overview)
+                    if run.process.returncode:
+                        hosts.end(run.host)
+                    idle.append(run.host)
             if at_work:
                 time.sleep(_LOOK_S)
     except BaseException:
-        _stop([run.process for run in at_work])
+        _stop(at_work, overview)
         raise
+    finally:
+        hosts.close()
     return outcome
 
 
-def _begin(member: Member, log: Path) -> subprocess.Popen[bytes]:
-    """`rlad run`, as a process of its own."""
-    settings = [word for override in member.overrides for word in ("--set", override)]
+def _begin(member: Member, log: Path, host: Host) -> subprocess.Popen[bytes]:
+    """`rlad run`, as a process of its own, in the host's Ray."""
+    overrides = [*member.overrides, *host.overrides]
+    settings = [word for override in overrides for word in ("--set", override)]
     command = [sys.executable, "-m", "services", "run", member.recipe, "--restartable", *settings]
     with log.open("a", encoding="utf-8") as file:
         # A session of its own: Ctrl-C reaches it through us alone, once for each that we got.
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=host.environment,
+            start_new_session=True,
         )
 
 
@@ -173,16 +193,20 @@ def _end(run: _AtWork, outcome: Outcome, overview: Overview) -> None:
     overview.say(f"{name}: failed after {minutes:.1f} min ({run.place}): {words}\n  all of it: {run.log}")
 
 
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def _stop(runs: Sequence[_AtWork], overview: Overview) -> None:
     """Have them write their checkpoints and end; a second Ctrl-C ends them at once."""
-    while left := [process for process in processes if process.poll() is None]:
-        for process in left:
-            process.send_signal(signal.SIGINT)
+    # SIGTERM first: a shell that starts us in the background has Ctrl-C ignored, here and in the runs.
+    tell = signal.SIGTERM
+    while left := [run for run in runs if run.process.poll() is None]:
+        names = ", ".join(run.member.name for run in left)
+        overview.say(f"waiting for the step and the checkpoint of {names}; Ctrl-C again ends at once")
+        for run in left:
+            run.process.send_signal(tell)
         try:
-            for process in left:
-                process.wait()
+            for run in left:
+                run.process.wait()
         except KeyboardInterrupt:
-            continue
+            tell = signal.SIGINT
 
 
 def _steps_of(member: Member) -> int:

@@ -15,6 +15,7 @@ from services.compare.carry_out import Overview, carry_out
 from services.compare.members import Member, members_of, refuse_unequal, tries_of
 from services.compare.results import Results, results_of
 from services.compare.suite import Suite
+from services.run.lease import leased
 
 SUITE = "suite.yaml"
 
@@ -87,9 +88,13 @@ class Comparison:
             at_once: so many runs are at work at the same time.
 
         Raises:
+            HeldError: another process carries it out.
             KeyboardInterrupt: Ctrl-C or SIGTERM.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with leased(self.folder, lambda sentence: console.print(sentence, markup=False, soft_wrap=True)):
+            return self._carried_out(console, at_once)
+
+    def _carried_out(self, console: Console, at_once: int) -> dict[str, str]:
         text = yaml.safe_dump(self.suite.model_dump(mode="json"), sort_keys=False, width=110)
         (self.folder / SUITE).write_text(text, encoding="utf-8")
         failed: dict[str, str] = {}

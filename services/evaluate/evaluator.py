@@ -45,7 +45,7 @@ class Evaluator:
         if run_dir is not None:
             telemetry.configure_logging(Path(run_dir), level=recipe.telemetry.log_level)
         self._recipe = recipe
-        names = ServiceNames(recipe.name)
+        names = ServiceNames(recipe.services_name)
         pushed = isinstance(recipe, RunConfig) and recipe.weights.transfer != "object_store"
         self._services = Responses(names.rollout(), names.verifier(), recipe.rollout.timeout_s, pushed=pushed)
         self._answers = ANSWERS.empty_table()

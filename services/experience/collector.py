@@ -169,7 +169,11 @@ class ExperienceCollector:
                 if config.scores_with_teacher or place == REFERENCE:
                     # Once, on this actor's event loop: a remote teacher's connections are kept.
                     teacher = self._teachers[place] = reach_teacher(
-                        config.name, place, settings, tokens.get(place), say=partial(self._say, place)
+                        config.services_name,
+                        place,
+                        settings,
+                        tokens.get(place),
+                        say=partial(self._say, place),
                     )
                     if isinstance(settings, RemoteTeacher) and (way := through(settings.url)):
                         self._say(place, f"{settings.url} is asked{way}")
@@ -194,7 +198,7 @@ class ExperienceCollector:
     def _say(self, place: str, text: str) -> None:
         """For whoever watches the run."""
         telemetry.log("teacher", level="warning", place=place, said=text)
-        journal = ray.get_actor(f"{self._config.name}-journal", namespace=NAMESPACE)
+        journal = ray.get_actor(f"{self._config.services_name}-journal", namespace=NAMESPACE)
         journal.note.remote(f"{place}: {text}")
 
     async def next_shard(self, step: int, rank: int) -> Shard | None:

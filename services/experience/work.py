@@ -42,7 +42,7 @@ class GroupWork:
         objective_of: Callable[[int], Objective],
     ) -> None:
         self._config = config
-        self._services = ServiceNames(config.name)
+        self._services = ServiceNames(config.services_name)
         self._stream = stream
         self._ends = ends
         self._teachers = teachers

@@ -68,10 +68,10 @@ class Learner:
         self.rank = context.get_world_rank()
         device = get_device()
         self.policy = TrainedPolicy(config, policy_folder, device, teacher_states(config, device))
-        self.services = ServiceNames(config.name)
-        self.collector = ray.get_actor(f"{config.name}-experience", namespace=NAMESPACE)
-        self.evaluator = ray.get_actor(f"{config.name}-evaluator", namespace=NAMESPACE)
-        self.journal = ray.get_actor(f"{config.name}-journal", namespace=NAMESPACE)
+        self.services = ServiceNames(config.services_name)
+        self.collector = ray.get_actor(f"{config.services_name}-experience", namespace=NAMESPACE)
+        self.evaluator = ray.get_actor(f"{config.services_name}-evaluator", namespace=NAMESPACE)
+        self.journal = ray.get_actor(f"{config.services_name}-journal", namespace=NAMESPACE)
         weights = self.policy.published_weights(getattr(torch, config.policy.dtype))
         self.publishing = Publishing(config, weights, tell=self._published)
         self.resting = Resting(config, config.weights.timeout_s)
@@ -266,7 +266,7 @@ def train_loop(settings: dict[str, Any]) -> None:
     config = arrived(RunConfig, settings["config"], settings["code"])
     try:
         actors = [
-            ray.get_actor(f"{config.name}-{role}", namespace=NAMESPACE)
+            ray.get_actor(f"{config.services_name}-{role}", namespace=NAMESPACE)
             for role in ("journal", "experience", "evaluator")
         ]
     except ValueError:

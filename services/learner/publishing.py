@@ -38,7 +38,7 @@ class Publishing:
         self._config = config
         self._weights = weights
         self._tell = tell
-        self._services = ServiceNames(config.name)
+        self._services = ServiceNames(config.services_name)
         self._push = weight_push(config, weights, self._services.rollout())
         self._first = dist.get_rank() == 0
         self._thread = ThreadPoolExecutor(1, "publishing")

@@ -42,7 +42,7 @@ class Resting:
 
     def __init__(self, config: RunConfig, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        names = ServiceNames(config.name)
+        names = ServiceNames(config.services_name)
         self._sleepers: list[_Sleeper] = []
         if config.rollout.sleep:
             self._sleepers.append(_Sleeper("rollout", names.rollout(), config.rollout.num_replicas))

@@ -95,7 +95,7 @@ def teacher_states(config: RunConfig, device: torch.device) -> TeacherStates | N
         return None
     [(place, teacher)] = config.teacher_sections.items()
     assert isinstance(teacher, ServeTeacher)  # see rlad_core.config.hidden_states
-    handle = serve.get_app_handle(ServiceNames(config.name).teacher_app(place))
+    handle = serve.get_app_handle(ServiceNames(config.services_name).teacher_app(place))
     details = Details(hidden=teacher.dtype)
 
     @retry(stop=stop_after_attempt(_ATTEMPTS), retry=retry_if_exception_type(TRANSIENT), reraise=True)

@@ -58,11 +58,12 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
         """
         shared = config.rollout.model_dump(include=set(RolloutEngine.model_fields))
         return cls(
-            run=config.name,
+            run=config.services_name,
             model=model,
             dtype=config.policy.dtype,
             max_model_len=config.policy.max_length,
-            seed=config.seed,
+            # A run's requests have seeds of their own, so services that runs share are alike for all seeds.
+            seed=config.seed if config.cluster.services is None else 0,
             chat_template=config.policy.chat_template,
             chat_template_kwargs=config.policy.chat_template_kwargs,
             **shared,
@@ -78,6 +79,11 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
     def chat(self) -> ChatFormat:
         """How messages become a prompt."""
         return ChatFormat(self.chat_template, self.chat_template_kwargs)
+
+    @property
+    def reusable(self) -> bool:
+        """A learner that pushes has its engines in a transfer group, which another cannot join."""
+        return self.transfer == "object_store"
 
     @property
     def environment(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ from services.evaluate.evaluator import Evaluator
 from services.experience.collector import ExperienceCollector
 from services.prompts import files_elsewhere
 from services.report.journal import Journal
+from services.run.errors import RunError
 from services.run.watch import Watcher
 from services.serve.cluster import NAMESPACE
 
@@ -48,17 +49,17 @@ def run_actors(
     reads = common if files_elsewhere(config) else {**common, "scheduling_strategy": here}
     collector = (
         ray.remote(ExperienceCollector)
-        .options(name=f"{config.name}-experience", max_concurrency=1000, **reads)
+        .options(name=f"{config.services_name}-experience", max_concurrency=1000, **reads)
         .remote(config, policy_folder, str(run_dir))
     )
     evaluator = (
         ray.remote(Evaluator)
-        .options(name=f"{config.name}-evaluator", **reads)
+        .options(name=f"{config.services_name}-evaluator", **reads)
         .remote(config, policy_folder, str(run_dir), selection)
     )
     journal = (
         ray.remote(Journal)
-        .options(name=f"{config.name}-journal", scheduling_strategy=here, **common)
+        .options(name=f"{config.services_name}-journal", scheduling_strategy=here, **common)
         .remote(str(run_dir), config.telemetry.trackers, config.telemetry.project)
     )
     try:
@@ -70,6 +71,20 @@ def run_actors(
         for actor in (collector, evaluator, journal):
             with suppress(Exception):  # what ends the run is told, and not that Ray has gone before
                 ray.kill(actor)
+
+
+def refuse_in_use(config: RunConfig) -> None:
+    """See that no other run has the services that this one would share.
+
+    Raises:
+        RunError: one has.
+    """
+    with suppress(ValueError):  # there is none, as it should be
+        ray.get_actor(f"{config.services_name}-journal", namespace=NAMESPACE)
+        raise RunError(
+            f"another run uses the services {config.services_name} (cluster.services); wait for its end, or "
+            "write another name"
+        )
 
 
 def ask(config: RunConfig, reference: Any, what: str) -> None:

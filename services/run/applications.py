@@ -8,6 +8,7 @@ from rlad_core.config import EngineSettings, RunConfig, ServeTeacher, place_of
 from services.clients.handles import ServiceNames
 from services.rollout import service as rollout
 from services.rollout.settings import RolloutArgs
+from services.serve.replica_settings import ReplicaArgs
 from services.teacher import service as teacher
 from services.teacher.settings import TeacherArgs
 from services.verifier import service as verifier
@@ -16,14 +17,14 @@ from services.verifier.settings import VerifierArgs
 _SPARE_CPUS = 4  # logical: Serve's proxy and controller, Train's controller, the actors of the run
 
 
-def applications(config: RunConfig, policy_folder: str) -> dict[str, Application]:
-    """The applications a run needs, by name.
+def service_args(config: RunConfig, policy_folder: str) -> dict[str, ReplicaArgs]:
+    """The settings of the applications that a run needs, by name.
 
     Args:
         config: the run.
         policy_folder: where the policy starts from.
     """
-    names = ServiceNames(config.name)
+    names = ServiceNames(config.services_name)
     policy = RolloutArgs.of_run(
         config,
         policy_folder,
@@ -33,17 +34,25 @@ def applications(config: RunConfig, policy_folder: str) -> dict[str, Application
         adapter=config.learner.published_adapter,
         max_top_tokens=max(20, config.policy_top_k),
     )
-    apps = {
-        f"{config.name}-rollout": rollout.build(policy),
-        f"{config.name}-verifier": verifier.build(VerifierArgs.of_run(config)),
+    args: dict[str, ReplicaArgs] = {
+        f"{names.run}-rollout": policy,
+        f"{names.run}-verifier": VerifierArgs.of_run(config),
     }
     for place, settings in config.scoring_services.items():
-        apps[names.teacher_app(place)] = teacher.build(
-            TeacherArgs.of_run(config, settings, settings.timeout_s)
-        )
+        args[names.teacher_app(place)] = TeacherArgs.of_run(config, settings, settings.timeout_s)
     for settings in config.demonstrators.values():
-        apps[f"{config.name}-demonstrator"] = rollout.build(demonstrator_args(config, settings))
-    return apps
+        args[f"{names.run}-demonstrator"] = demonstrator_args(config, settings)
+    return args
+
+
+def application(args: ReplicaArgs) -> Application:
+    """The service that is started with these settings."""
+    if isinstance(args, RolloutArgs):
+        return rollout.build(args)
+    if isinstance(args, TeacherArgs):
+        return teacher.build(args)
+    assert isinstance(args, VerifierArgs)
+    return verifier.build(args)
 
 
 def demonstrator_args(config: RunConfig, settings: ServeTeacher) -> RolloutArgs:

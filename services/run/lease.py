@@ -1,4 +1,5 @@
-"""Who works on a run's folder: one process at a time, on whichever host, as far as the storage is shared.
+"""Who works on the folder of a run or a comparison: one process at a time, on whichever host, as far as the
+storage is shared.
 
     runs/NAME/lease/000003.json     the third owner: who it is, and a count that rises every few seconds
 
@@ -35,7 +36,7 @@ _TRIES = 5
 
 
 class HeldError(Exception):
-    """Another process works on the folder; the message says which."""
+    """Another process works on the folder; the message says which, without a full stop: callers go on."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def leased(
     beat_s: float = BEAT_S,
     lapse_s: float = LAPSE_S,
 ) -> Iterator[Lease]:
-    """The lease of a run's folder, until the block ends.
+    """The lease of a folder, a run's or a comparison's, until the block ends.
 
     Args:
         run_dir: is made, if need be.
@@ -219,7 +220,7 @@ def at_work(run_dir: Path) -> tuple[str, int] | None:
 def _held(run_dir: Path, owner: Owner | None) -> str:
     return (
         f"{run_dir} is being worked on by {owner or 'another process'}. Stop it first (Ctrl-C or SIGTERM: it "
-        "ends its step, with a checkpoint), or choose another name with --set name=..."
+        "ends its step, with a checkpoint)"
     )
 
 

@@ -49,7 +49,7 @@ def held(run_dir: Path, say: Callable[[str], None]) -> Iterator[Lease]:
     try:
         mine = lease.__enter__()
     except HeldError as error:
-        raise RefusedError(str(error)) from error
+        raise RefusedError(f"{error}, or choose another name with --set name=...") from error
     except OSError as error:
         raise RefusedError(f"{run_dir} cannot be written: {error.strerror or error}") from error
     try:

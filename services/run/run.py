@@ -21,9 +21,9 @@ from services.clients.handles import ServiceNames, teacher_tokens
 from services.learner.trainer import build_trainer
 from services.report.page import ReportPaths, write_report
 from services.run import folder
-from services.run.actors import RunActors, ask, ask_and_show, run_actors
+from services.run.actors import RunActors, ask, ask_and_show, refuse_in_use, run_actors
 from services.run.announcement import announced
-from services.run.applications import applications, wanted_cpus
+from services.run.applications import application, service_args, wanted_cpus
 from services.run.errors import LearnerError, RefusedError, RunError
 from services.run.folder import FAILURE
 from services.run.lease import Lease
@@ -32,6 +32,7 @@ from services.run.prompts import PromptsOfRun
 from services.run.watch import Watcher
 from services.serve.cluster import cluster, joined_address
 from services.serve.deployment import deployed
+from services.serve.kept import kept
 from services.weights.policy_store import close_store, policy_store
 
 _POLL_S = 0.5
@@ -199,22 +200,31 @@ def _service_names(config: RunConfig) -> list[str]:
 
 @contextmanager
 def _services(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterator[None]:
-    """Services and policy store of the run."""
-    policy_store(ServiceNames(config.name).policy_store)
-    apps = applications(config, policy_folder)
-    joined = joined_address(config.cluster) is not None  # a cluster of our own ends anyway, and all in it
+    """Services and policy store of the run, as far as they are not up from the one before."""
+    names = ServiceNames(config.services_name)
+    wanted = service_args(config, policy_folder)
+    found: list[str] = []
+    if config.cluster.services is not None:
+        refuse_in_use(config)
+        found = kept(wanted, watcher.say)
+        if f"{names.run}-rollout" not in found:  # new engines would begin with what the one before published
+            close_store(names.policy_store)
+    policy_store(names.policy_store)
+    # A cluster of our own ends anyway, and all in it.
+    take_down = joined_address(config.cluster) is not None and config.cluster.services is None
     try:
         with deployed(
-            apps,
+            {name: application(args) for name, args in wanted.items() if name not in found},
             timeout_s=config.cluster.start_timeout_s,
             setting="cluster.start_timeout_s",
-            take_down=joined,
+            take_down=take_down,
         ) as url:
-            watcher.say(f"services are up on {url} ({', '.join(f'/{name}' for name in apps)})")
+            before = f"; up from before: {', '.join(found)}" if found else ""
+            watcher.say(f"services are up on {url} ({', '.join(f'/{name}' for name in wanted)}){before}")
             yield
     finally:
-        if joined:
-            close_store(ServiceNames(config.name).policy_store)
+        if take_down:
+            close_store(names.policy_store)
 
 
 def _teacher_tokens(config: RunConfig) -> dict[str, str]:

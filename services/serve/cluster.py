@@ -22,6 +22,7 @@ from rlad_core.config import ClusterConfig
 from services.base.leftovers import none_left
 from services.serve.lean_ray import without_idle_processes
 from services.serve.reachable import check_reachable
+from services.serve.start_limit import start_limit
 
 NAMESPACE = "rlad"
 """Ray namespace of the named actors, given explicitly because Serve's replicas live in another one."""
@@ -90,13 +91,14 @@ def cluster(settings: ClusterConfig, *, wanted_cpus: int, metrics_port: int | No
         return
     _quiet()
     check_reachable(address)
-    ray.init(
-        address=address,
-        namespace=NAMESPACE,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        job_config=_InstalledOnly(),
-    )
+    with start_limit():
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+            job_config=_InstalledOnly(),
+        )
     with _ended():
         yield
 
@@ -144,7 +146,7 @@ def embedded_ray(
     with none_left(), _ended():
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:
-                with without_idle_processes() if lean else nullcontext():
+                with without_idle_processes() if lean else nullcontext(), start_limit() as late:
                     ray.init(
                         address="local",  # also where RAY_ADDRESS names another cluster
                         num_cpus=num_cpus,
@@ -162,7 +164,8 @@ def embedded_ray(
                 break
             except Exception as error:
                 # Ray gives its node 30 s, which a busy machine may not keep; the limit can't be set.
-                if "timed out during startup" not in str(error) or attempt == _START_ATTEMPTS:
+                again = late.is_set() or "timed out during startup" in str(error)
+                if not again or attempt == _START_ATTEMPTS:
                     raise
                 ray.shutdown()
         yield

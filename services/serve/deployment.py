@@ -78,42 +78,39 @@ def deployed(
         say: told which of them are up and which are waited for.
 
     Yields:
-        The URL that their routes are under.
+        The URL that their routes are under: another one, where Serve is up already.
 
     Raises:
         DeploymentError: a service failed to start, or is not up in time; says why.
     """
-    port = port or _free_port(host)
-    options = {"host": host, "port": port}
-    if tls is not None:
-        options |= {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
+    options: dict[str, Any] = {}
+    if not serve_is_up():  # whose proxy listens already
+        options = {"host": host, "port": port or _free_port(host)}
+        if tls is not None:
+            options |= {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
     from ray import serve  # here: it takes longer to import than Ray, whose processes start meanwhile
-    from ray.serve.context import _get_global_client
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its import says INFO
     began = time.monotonic()
     named: Mapping[str, Application] = {}
     thread = ThreadPoolExecutor(1, "serve")
-    # On a cluster that was joined another run may have started it, and where it answers stays so.
-    http_options = None if _controller_is_there() else options
-    start = thread.submit(serve.start, http_options=http_options, logging_config={"log_level": "WARNING"})
+    start = thread.submit(serve.start, http_options=options or None, logging_config={"log_level": "WARNING"})
     thread.shutdown(wait=False)
     try:
         named = applications() if callable(applications) else applications
         _wait_for_controller(start)
-        serve.run_many(
-            [
-                serve.RunTarget(target=app, name=name, route_prefix=(routes or {}).get(name, f"/{name}"))
-                for name, app in named.items()
-            ],
-            wait_for_ingress_deployment_creation=False,
-            wait_for_applications_running=False,
-        )
+        targets = [
+            serve.RunTarget(target=app, name=name, route_prefix=(routes or {}).get(name, f"/{name}"))
+            for name, app in named.items()
+        ]
+        if targets:
+            serve.run_many(
+                targets,
+                wait_for_ingress_deployment_creation=False,
+                wait_for_applications_running=False,
+            )
         _wait_until_running([*named], start, began, timeout_s, setting, say)
-        serves = _get_global_client().http_config
-        host, port = serves.host, serves.port
-        shown = f"[{host}]" if ":" in host else host
-        yield f"{'http' if tls is None else 'https'}://{shown}:{port}"
+        yield f"{'http' if tls is None else 'https'}://{_answers_on()}"
     finally:
         for name in named if take_down else ():
             serve.delete(name)
@@ -137,16 +134,25 @@ def _free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
+def _answers_on() -> str:
+    """Where Serve's proxy listens: on what was asked for, unless it was up before."""
+    from ray.serve.context import _get_global_client
+
+    http = _get_global_client().http_config
+    return f"[{http.host}]:{http.port}" if ":" in str(http.host) else f"{http.host}:{http.port}"
+
+
 def _wait_for_controller(start: Future[Any]) -> None:
     """Until Serve's controller takes applications, which is before `start` is done, or that has failed."""
     while not start.done():
-        if _controller_is_there():
+        if serve_is_up():
             return
         time.sleep(_CONTROLLER_POLL_S)
     start.result()
 
 
-def _controller_is_there() -> bool:
+def serve_is_up() -> bool:
+    """Whether this cluster has Serve's controller, which takes applications."""
     from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
     try:

@@ -1,5 +1,7 @@
 """What all services are started with, beside their own settings."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -77,6 +79,17 @@ class ReplicaArgs(ReplicaSettings):
         """Of an HTTP request, as the service's own `limits` say."""
         limits: Any = vars(self)["limits"]
         return int(limits.max_body_bytes)
+
+    @property
+    def digest(self) -> str:
+        """Of all settings: SHA-256, hexadecimal."""
+        settings = json.dumps(self.model_dump(mode="json"), sort_keys=True, default=str)
+        return hashlib.sha256(settings.encode()).hexdigest()
+
+    @property
+    def reusable(self) -> bool:
+        """Whether a service that one run has started serves another as well."""
+        return True
 
     @property
     def environment(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from ray.serve._private import replica as serves_replica
 
 from services.base import telemetry
 from services.serve.http.auth import is_loopback
+from services.serve.kept import remember
 from services.serve.replica_settings import SPARE_PLACES, ReplicaArgs
 from services.serve.temporary import session_folder, use_session_folder
 
@@ -50,6 +51,7 @@ def begin(args: ReplicaArgs) -> None:
     # by starting Python and importing Ray.
     os.environ.update(args.environment)
     telemetry.name_run(args.run)
+    remember(args)
     use_session_folder(session_folder())
     node = ray.util.get_node_ip_address()
     if is_loopback(node):

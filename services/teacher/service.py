@@ -41,6 +41,7 @@ from services.serve.http.tokenizing import add_tokenizer_routes, serve_tokens
 from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
+from services.serve.kept import TellsSettings
 from services.serve.openai.models import ServedModel, add_model_routes, serve_model
 from services.serve.replicas import begin, bind
 from services.serve.shares import QueueShares
@@ -67,7 +68,7 @@ add_model_routes(http)
 
 @serve.deployment
 @serve.ingress(http)
-class TeacherService(OpenAIRoutes):
+class TeacherService(OpenAIRoutes, TellsSettings):
     """One replica: an engine, its batcher, and the tokenizer's fingerprint."""
 
     async def __init__(self, args: TeacherArgs) -> None:  # type: ignore[misc]  # Serve awaits it

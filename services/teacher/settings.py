@@ -45,7 +45,7 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
         group_tokens = config.rollout.group_size * longest * (1 + told)
         shared = teacher.model_dump(include=set(TeacherEngine.model_fields))
         return cls(
-            run=config.name,
+            run=config.services_name,
             max_model_len=longest,
             limits=TeacherLimits(
                 max_sequences_per_request=max(usual.max_sequences_per_request, sequences),

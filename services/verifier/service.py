@@ -42,6 +42,7 @@ from services.serve.http.streams import InBatches, streamed
 from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
+from services.serve.kept import TellsSettings
 from services.serve.replicas import begin, bind
 from services.serve.shares import QueueShares
 from services.verifier.checking.messages import Check, Failed, Outcome
@@ -75,7 +76,7 @@ add_job_routes(http, DOCUMENTED, VerifyAnswer, EXAMPLE)
 
 @serve.deployment
 @serve.ingress(http)
-class VerifierService:
+class VerifierService(TellsSettings):
     """One replica and its pool of worker processes."""
 
     async def __init__(self, args: VerifierArgs) -> None:  # type: ignore[misc]  # Serve awaits it

@@ -104,7 +104,7 @@ class VerifierArgs(VerifierSettings, ReplicaArgs):
         checks that hang have their own limit, and the groups of a step wait for each other's.
         """
         return cls(
-            run=recipe.name,
+            run=recipe.services_name,
             tasks={section.label: section.judge() for section in recipe.task_sections.values()},
             code=recipe.code,
             limits=VerifierLimits(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from services.weights.image import PART_BYTES, Image, OpenImage
 
 PART_S = 120.0
 """Longest wait for what travels at a time between nodes."""
+_GONE_S, _LOOK_S = 60.0, 0.1
 
 
 class UnknownVersionError(LookupError):
@@ -189,8 +192,17 @@ def policy_store(name: str) -> ray.actor.ActorHandle:
 
 
 def close_store(name: str) -> None:
-    """End the store and free its versions."""
-    ray.kill(policy_store(name))
+    """End the store, if there is one, and free its versions.
+
+    Raises:
+        TimeoutError: its name is not free again.
+    """
+    deadline = time.monotonic() + _GONE_S
+    with suppress(ValueError):  # there is none, any more
+        while time.monotonic() < deadline:
+            ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+            time.sleep(_LOOK_S)
+        raise TimeoutError(f"waited {_GONE_S:g} s for the policy store {name!r} to end")
 
 
 def _roomiest_node() -> str:

@@ -16,13 +16,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def begin(folder: Path) -> subprocess.Popen[str]:
-    """The command as a process that hears Ctrl-C, also where the tests were started in the background."""
+    """The command as a shell starts it in the background: neither it nor its runs hear Ctrl-C."""
     return subprocess.Popen(
         [sys.executable, "-m", "services", "compare", "smoke", "--out", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
 
 
@@ -36,7 +36,12 @@ def test_finished_runs_are_kept_and_the_others_are_carried_out(tmp_path: Path) -
     wait_for(
         lambda: process.poll() is not None or log.exists(), "two finished runs and the third's beginning"
     )
-    process.send_signal(signal.SIGINT)
+    second = begin(tmp_path)
+    said, _ = second.communicate(timeout=LIMIT_S)
+    assert second.returncode == 2, said
+    assert f"is being worked on by process {process.pid}" in said
+    assert "write another --out" in said
+    process.terminate()
     said, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1, said
     assert "stopped. The same command goes on" in said
@@ -49,6 +54,10 @@ def test_finished_runs_are_kept_and_the_others_are_carried_out(tmp_path: Path) -
     process = begin(tmp_path)
     said, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, said
+    log_of = {member.name: (tmp_path / "logs" / f"{member.name}.log").read_text() for member in members}
+    for number in (0, 1):  # each has the engine of the run before it
+        assert "-rollout" in log_of[f"grpo-seed{number}"].partition("up from before: ")[2]
+    assert "up from before: " not in log_of["trrd-seed0"]
     assert {member.name: rows(member.folder / "metrics.jsonl") for member in first} == kept
     table = json.loads((tmp_path / "results.json").read_text())
     assert {row["method"]: row["seeds"] for row in table["accuracy"]} == {"TRRD": 2, "GRPO": 2}

@@ -12,7 +12,7 @@ from rlad_core.config import (
     load,
 )
 from services.rollout.settings import RolloutArgs
-from services.run.applications import applications, demonstrator_args
+from services.run.applications import application, demonstrator_args, service_args
 from services.teacher.settings import TeacherArgs
 from services.verifier.settings import VerifierArgs
 
@@ -112,7 +112,7 @@ def test_a_teacher_that_demonstrates_has_its_own_resources_and_no_new_versions()
 
 def test_without_gpus_of_its_own_a_replica_sees_none() -> None:
     def visible(app: str, *overrides: str) -> str | None:
-        built = applications(recipe(*overrides), "rlad:kk-student")[f"kk-tiny-trrd-{app}"]
+        built = application(service_args(recipe(*overrides), "rlad:kk-student")[f"kk-tiny-trrd-{app}"])
         [args] = built._bound_deployment.init_args
         assert "runtime_env" not in built._bound_deployment.ray_actor_options
         return args.environment.get("CUDA_VISIBLE_DEVICES")

@@ -1,0 +1,86 @@
+"""Services that outlive the run which started them: found again by their settings.
+
+A run with ``cluster.services`` leaves its applications up. The next one under the same name uses those that
+were started with the very settings it would start them with, and replaces the others. What they hold of the
+run before is no matter: a learner publishes its weights before anything is sampled, and each of the other two
+answers alike whoever asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from services.base.failures import said
+from services.serve.deployment import serve_is_up
+
+if TYPE_CHECKING:
+    from services.serve.replica_settings import ReplicaArgs
+
+_ANSWER_S = 30.0
+
+
+_settings = ""
+"""Digest of what this process, a replica, was started with."""
+
+
+def remember(args: ReplicaArgs) -> None:
+    """Called in a replica as it begins."""
+    global _settings
+    _settings = args.digest
+
+
+class TellsSettings:
+    """What a service has, that it is found again by. Never answered over HTTP."""
+
+    async def started_with(self) -> str:
+        """See `ReplicaArgs.digest`."""
+        return _settings
+
+
+def kept(wanted: Mapping[str, ReplicaArgs], say: Callable[[str], None]) -> list[str]:
+    """The applications that are up with the settings that are wanted; those that are not are taken down.
+
+    Args:
+        wanted: settings of a run's applications, by their names.
+        say: told what is replaced, and why.
+    """
+    if not serve_is_up():
+        return []
+    from ray import serve
+
+    there = serve.status().applications
+    found = []
+    for name, args in wanted.items():
+        if name not in there:
+            continue
+        if why := _why_not(name, args):
+            say(f"{name} is started anew: {why}")
+            serve.delete(name)
+        else:
+            found.append(name)
+    return found
+
+
+def taken_down(prefix: str) -> None:
+    """End all applications whose names begin with this."""
+    if serve_is_up():
+        from ray import serve
+
+        for name in serve.status().applications:
+            if name.startswith(prefix):
+                serve.delete(name)
+
+
+def _why_not(name: str, args: ReplicaArgs) -> str | None:
+    """Why an application cannot be used as it is; None: it can."""
+    from ray import serve
+
+    if not args.reusable:
+        return "it works for one learner"
+    try:
+        answer = serve.get_app_handle(name).started_with.remote()
+        settings = answer.result(timeout_s=_ANSWER_S)
+    except Exception as error:  # noqa: BLE001 - whatever it is, another one is started
+        return f"it does not answer: {said(error)}"
+    return None if settings == args.digest else "this run has other settings for it"
