@@ -58,6 +58,8 @@ from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.serve.cluster import NAMESPACE
 
+_SIGN_S = 20.0
+
 
 class Learner:
     """One rank's view of the run."""
@@ -249,11 +251,19 @@ class Learner:
                 self.checkpoints.rate(*self.score)
 
     def _ask(self, reference: Any, what: str) -> Any:
-        """``ray.get`` with the learner's limit, and a name for what is waited for."""
-        try:
-            return ray.get(reference, timeout=self.config.learner.timeout_s)
-        except ray.exceptions.GetTimeoutError as error:
-            raise TimeoutError(f"waited {self.config.learner.timeout_s:g} s for {what}") from error
+        """``ray.get`` with the learner's limit, and a name for what is waited for.
+
+        A cable that was cut can leave a connection that only one side has given up. The other one learns it
+        from what it sends, and would wait for minutes; so something is sent now and then.
+        """
+        limit_s = self.config.learner.timeout_s
+        deadline = time.monotonic() + limit_s
+        while not ray.wait([reference], timeout=min(_SIGN_S, max(0.0, deadline - time.monotonic())))[0]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"waited {limit_s:g} s for {what}")
+            for actor in (self.collector, self.evaluator, self.journal):
+                actor.__ray_ready__.remote()
+        return ray.get(reference, timeout=limit_s)
 
 
 def train_loop(settings: dict[str, Any]) -> None:
