@@ -1,6 +1,8 @@
 """What is lost is started again, and what fails by itself is not."""
 
+import asyncio
 import json
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +16,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from rlad_core.config import load
 from services.base.losses import is_loss, wait_s
+from services.learner import loop
 from services.report.journal import Journal
 from services.weights.policy_store import PolicyStore, UnknownVersionError
 
@@ -164,3 +167,36 @@ def test_a_run_whose_collector_is_gone_is_no_finished_one(monkeypatch: pytest.Mo
     lease: Any = SimpleNamespace(lost=None)
     with pytest.raises(ActorDiedError):
         runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher, lease)
+
+
+@pytest.mark.slow
+def test_a_long_wait_for_one_of_the_run_s_actors_gives_signs_and_has_an_end(
+    ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_SIGN_S", 0.1)
+
+    @ray.remote(num_cpus=0)
+    class Slow:
+        def __init__(self) -> None:
+            self._told = asyncio.Event()
+
+        async def answer(self) -> int:
+            await self._told.wait()
+            return 7
+
+        async def tell(self) -> None:
+            self._told.set()
+
+    actor, silent = Slow.remote(), Slow.remote()
+    settings = SimpleNamespace(timeout_s=120.0)
+    rank: Any = SimpleNamespace(
+        config=SimpleNamespace(learner=settings), collector=actor, evaluator=actor, journal=silent
+    )
+    answer = actor.answer.remote()
+    threading.Timer(1, actor.tell.remote).start()
+    assert loop.Learner._ask(rank, answer, "the answer") == 7
+    settings.timeout_s = 0.5
+    with pytest.raises(TimeoutError, match=r"waited 0\.5 s for what never comes"):
+        loop.Learner._ask(rank, silent.answer.remote(), "what never comes")
+    ray.kill(actor)
+    ray.kill(silent)
