@@ -84,7 +84,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHosts]:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_a_run_goes_over_three_hosts(cluster: RayHosts) -> None:
     """Its reward and its data are files of the head alone."""
