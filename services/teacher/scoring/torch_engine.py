@@ -29,6 +29,7 @@ from rlad_core.language_model.weight_hash import weight_hash
 from rlad_core.norms import lean_norms
 from services.teacher.scoring.attention import ATTENTION
 from services.teacher.scoring.interface import Scored, ScoringError, TokenIds, TokenPair
+from services.teacher.scoring.on_cpu import keep_freed_memory, lean_mlps
 from services.teacher.scoring.packing import Packed, pack_sharing_prompts
 from services.teacher.scoring.resting import RestingWeights
 
@@ -256,6 +257,8 @@ class TorchEngine:
         )
         if self._device.type == "cpu":
             lean_norms(loaded)
+            lean_mlps(loaded)
+            keep_freed_memory()
         return loaded.requires_grad_(False).to(self._device)
 
     @torch.inference_mode()
