@@ -20,7 +20,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import httpx
 import numpy as np
 import pyarrow as pa
 import typer
@@ -32,8 +31,11 @@ from transformers import AutoConfig, AutoTokenizer
 from benchmarks.stock_server import stock_server
 from rlad_core import schema
 from rlad_core.client.endpoint import Endpoint
-from rlad_core.client.teacher import TeacherClient
+from rlad_core.client.forms import JSON
+from rlad_core.client.parts import cut
+from rlad_core.client.teacher import TOKENS_WORTH_A_REQUEST, TeacherClient
 from rlad_core.config import resolve_model
+from rlad_core.waiting import all_of
 from services.clients.teachers import StockServerTeacher
 from services.serve.cluster import embedded_ray
 from services.serve.deployment import deployed
@@ -45,6 +47,7 @@ from services.teacher.settings import TeacherArgs
 
 _START_LIMIT_S = 300.0
 _RESULT = "seconds: "
+_CONNECTIONS = 8
 console = Console()
 
 
@@ -130,15 +133,30 @@ def ours(engine: str, way: str, work: Work) -> float:
         if way == "REST, Arrow":
             with TeacherClient(f"{url}/teacher") as client:
                 return timed(lambda: client.score(work.table), work.repeats)
-        columns = ["prompt_token_ids", "response_token_ids"]
-        body = json.dumps({"sequences": work.table.select(columns).to_pylist()}).encode()
-        with httpx.Client(timeout=600) as http:
+        return asyncio.run(in_json(f"{url}/teacher", work))
 
-            def score() -> list[np.ndarray]:
-                answer = http.post(f"{url}/teacher/v1/score", content=body).raise_for_status().json()
-                return [np.asarray(result["logprobs"], np.float32) for result in answer["results"]]
 
-            return timed(score, work.repeats)
+async def in_json(url: str, work: Work) -> float:
+    """Requests cut as `TeacherClient` cuts them, and answers read as those of the stock server are."""
+    rows = work.table.select(["prompt_token_ids", "response_token_ids"]).to_pylist()
+    tokens = [sum(map(len, row.values())) for row in rows]
+    share = max(TOKENS_WORTH_A_REQUEST, -(-sum(tokens) // _CONNECTIONS))
+    parts = [
+        json.dumps({"sequences": rows[start:stop]}).encode() for start, stop in cut(tokens, len(rows), share)
+    ]
+    async with Endpoint(url, connections=_CONNECTIONS, call_timeout_s=600) as endpoint:
+
+        async def score(part: bytes) -> list[np.ndarray]:
+            headers = {"Content-Type": JSON}
+            answer = await endpoint.request("POST", "/v1/score", content=part, headers=headers, what="scores")
+            return [np.asarray(result["logprobs"], np.float32) for result in answer.json()["results"]]
+
+        seconds = []
+        for _ in range(work.repeats + 1):
+            clock = time.perf_counter()
+            await all_of(map(score, parts))
+            seconds.append(time.perf_counter() - clock)
+        return statistics.median(seconds[1:])
 
 
 def stock(work: Work) -> float:

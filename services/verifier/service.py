@@ -34,6 +34,7 @@ from rlad_core.client.verifier_forms import VerifierInfo, VerifyAnswer
 from rlad_core.tasks.base import Verdict
 from rlad_core.waiting import limit
 from services.base import telemetry, tracing
+from services.base.loading import loading
 from services.serve.http.bodies import Body, documents
 from services.serve.http.gate import service_app
 from services.serve.http.health import UP, Health, Intake
@@ -82,18 +83,19 @@ class VerifierService(TellsSettings):
     async def __init__(self, args: VerifierArgs) -> None:  # type: ignore[misc]  # Serve awaits it
         begin(args)
         self._args = args
-        self._pool = CheckPool(
-            args.tasks,
-            code=args.code,
-            workers=args.workers,
-            time_limit_s=args.time_limit_s,
-            memory_limit_bytes=args.memory_limit_mib * 2**20,
-            on_batch=lambda checks: telemetry.observe(
-                metrics.SERVICE_BATCH_SEQUENCES, checks, service=SERVICE
-            ),
-            on_queue=self._record_queue,
-            weights=args.weights,
-        )
+        with loading():
+            self._pool = CheckPool(
+                args.tasks,
+                code=args.code,
+                workers=args.workers,
+                time_limit_s=args.time_limit_s,
+                memory_limit_bytes=args.memory_limit_mib * 2**20,
+                on_batch=lambda checks: telemetry.observe(
+                    metrics.SERVICE_BATCH_SEQUENCES, checks, service=SERVICE
+                ),
+                on_queue=self._record_queue,
+                weights=args.weights,
+            )
         most = args.limits.max_queued_responses
         self._shares = QueueShares(most, args.weights, "responses wait", "responses", _RETRY_AFTER_S)
         self._intake = Intake(SERVICE, self._probe, "a worker process", args)

@@ -12,6 +12,7 @@ environment of the Ray nodes; `rlad serve` and the images set it.
 """
 
 import asyncio
+import gc
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,9 @@ _MEANINGS: dict[int, tuple[int, str]] = {
 
 def middlewares() -> list[Middleware]:
     """Called by Serve's proxy when it starts."""
+    # What it has imported stays; to look at it again with every full collection would hold up all requests.
+    gc.collect()
+    gc.freeze()
     # The last one is the outermost.
     return [Middleware(ProxyProblems), Middleware(BodyFirst)]
 
