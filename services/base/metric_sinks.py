@@ -7,7 +7,9 @@ each value (a command line joins after it has started).
 
 import sys
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import prometheus_client
@@ -24,6 +26,9 @@ class Sink(Protocol):
 
     def set(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
         """Set a gauge."""
+
+    def forget(self, spec: MetricSpec, labels: Mapping[str, str]) -> None:
+        """Say a gauge no more, whether or not it was set."""
 
     def observe(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
         """Put one value into a histogram."""
@@ -42,6 +47,10 @@ class PrometheusSink:
 
     def set(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
         self._metric(spec).labels(**labels).set(value)
+
+    def forget(self, spec: MetricSpec, labels: Mapping[str, str]) -> None:
+        with suppress(KeyError):
+            self._metric(spec).remove(*(labels[name] for name in spec.labels))
 
     def observe(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
         # An exemplar leads from a bucket to a trace that fell into it; only OpenMetrics' format tells it.
@@ -63,17 +72,51 @@ class PrometheusSink:
 
 
 class RaySink:
-    """ray.util.metrics; the node's agent exports them some 10 s later, as ``ray_`` and the declared name."""
+    """ray.util.metrics; the node's agent exports them some 10 s later, as ``ray_`` and the declared name.
+
+    A process reports a gauge to the agent once, and the agent drops it two reports later. What was set is
+    therefore said again and again: else a step of minutes would have its numbers for 20 s, and no alert would
+    wait for them.
+    """
 
     def __init__(self) -> None:
         self._metrics: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._gauges: dict[tuple[str, ...], tuple[Any, float, dict[str, str]]] = {}
+        self._saying: threading.Thread | None = None
+        # Held while a value is handed on, so that none is said after a newer one.
+        self._order = threading.RLock()
 
     def add(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
         self._metric(spec).inc(value, tags=dict(labels))
 
     def set(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
-        self._metric(spec).set(value, tags=dict(labels))
+        made = self._metric(spec)
+        with self._order:
+            self._gauges[_key(spec, labels)] = (made, value, dict(labels))
+            made.set(value, tags=dict(labels))
+            if self._saying is None:
+                self._saying = threading.Thread(target=self._say_again, daemon=True, name="gauges")
+                self._saying.start()
+
+    def forget(self, spec: MetricSpec, labels: Mapping[str, str]) -> None:
+        with self._order:
+            self._gauges.pop(_key(spec, labels), None)
+
+    def _say_again(self) -> None:
+        """Twice a report, until this process has left the cluster."""
+        import ray
+
+        pause_s = ray._config.metrics_report_interval_ms() / 2000
+        while True:
+            time.sleep(pause_s)
+            with self._order:
+                if not ray.is_initialized():  # another cluster has nothing to do with these
+                    self._gauges.clear()
+                    self._saying = None
+                    return
+                for made, value, labels in self._gauges.values():
+                    made.set(value, tags=dict(labels))
 
     def observe(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
         self._metric(spec).observe(value, tags=dict(labels))
@@ -106,9 +149,17 @@ class BothSinks:
         for sink in self._sinks:
             sink.set(spec, value, labels)
 
+    def forget(self, spec: MetricSpec, labels: Mapping[str, str]) -> None:
+        for sink in self._sinks:
+            sink.forget(spec, labels)
+
     def observe(self, spec: MetricSpec, value: float, labels: Mapping[str, str]) -> None:
         for sink in self._sinks:
             sink.observe(spec, value, labels)
+
+
+def _key(spec: MetricSpec, labels: Mapping[str, str]) -> tuple[str, ...]:
+    return (spec.name, *(labels[name] for name in spec.labels))
 
 
 def _ray_metrics() -> Any:

@@ -82,6 +82,11 @@ def gauge(spec: MetricSpec, value: float, **labels: str) -> None:
     _sink().set(spec, value, _complete(spec, "gauge", labels))
 
 
+def forget(spec: MetricSpec, **labels: str) -> None:
+    """Say a gauge no more; it stays at its last value otherwise, for as long as the process lives."""
+    _sink().forget(spec, _complete(spec, "gauge", labels))
+
+
 def observe(spec: MetricSpec, value: float, **labels: str) -> None:
     """Put one value into a histogram; the label `run` is filled in where it is not given."""
     _sink().observe(spec, value, _complete(spec, "histogram", labels))

@@ -45,6 +45,7 @@ from services.learner.planned import record_memory, record_planned, teacher_devi
 from services.learner.publishing import Publishing
 from services.learner.resting import Resting
 from services.learner.step_metrics import (
+    forget_steps,
     idle_shares,
     mismatch_told,
     record_path,
@@ -83,6 +84,8 @@ class Learner:
         self._has_rules = any(stage.until is not None for stage in config.stages)
         self._told: dict[str, float] = {}
         """The last step in numbers."""
+        self._stage = 0
+        """Of the recipe, in which the last step was."""
         self.score = (-1, 0.0)
         """Of the last evaluation: after how many steps, and its accuracy over all held-out prompts."""
 
@@ -197,6 +200,9 @@ class Learner:
         place = self.config.position(step, shard.early_ends)
         stage = place.stage
         row = step_row(step, stage.label, numbers, table, seconds=end - start)
+        if place.index != self._stage:
+            forget_steps()
+            self._stage = place.index
         record_step(
             step + 1, numbers, table, seconds=end - start, supervised=not stage.objective.trains_on_rollouts
         )

@@ -113,6 +113,12 @@ def record_teacher_cost(devices: float, table: Sequence[StageRow], trained_token
         telemetry.gauge(metrics.RUN_TEACHER_COST, 1000 * devices * worked / trained_tokens)
 
 
+def forget_steps() -> None:
+    """Say no more what the last step recorded: what one objective has another may not."""
+    for spec in (*_GAUGES.values(), metrics.RUN_TEACHER_COST):
+        telemetry.forget(spec)
+
+
 def record_step(
     steps: int, numbers: Mapping[str, float], table: Sequence[StageRow], *, seconds: float, supervised: bool
 ) -> None:

@@ -60,6 +60,20 @@ def test_every_declared_metric_was_scraped(seen: tuple[Prometheus, View]) -> Non
     assert missing <= {spec.name for spec in NOT_IN_A_HEALTHY_RUN}
 
 
+def test_a_gauge_that_was_set_once_stays(seen: tuple[Prometheus, View]) -> None:
+    """The plan is told before the first step, and the agent drops what is not said again."""
+    prometheus, view = seen
+    planned, steps = (
+        prometheus.over(f"max({expr})", view.start_s, view.end_s, 1.0)[0].points
+        for expr in (
+            f'{exported(metrics.RUN_PLANNED_MEMORY)}{{role="learner"}}',
+            exported(metrics.RUN_STEP),
+        )
+    )
+    first, last = steps[0][0], steps[-1][0]
+    assert sum(first <= time <= last for time, _ in planned) > (last - first) / 2
+
+
 def test_what_the_dashboards_take_from_others_is_there(seen: tuple[Prometheus, View]) -> None:
     found = names(seen[0])
     assert {name for name in SEEN if not found & {name, f"{name}_bucket"}} == set()

@@ -154,7 +154,9 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(
         allowed = {"Authorization": "Bearer two"}
         assert http.post("/v1/verify", json=body, headers=allowed).status_code == 200
         assert f"metrics, for Prometheus: http://127.0.0.1:{metrics_port}/metrics" in log.read_text()
-        check_metrics(metrics_port, "ray_rlad_service_requests_total", "ray_rlad_service_seconds_total")
+        check_metrics(
+            metrics_port, "ray_rlad_service_requests_total", "ray_rlad_service_request_seconds_total"
+        )
 
         slow = {"task": "waits", "gold": str(go_on), "responses": [{"response": str(begun)}]}
         with ThreadPoolExecutor() as threads:

@@ -22,7 +22,7 @@ from rlad_core.timeline import StageSpan, stage_table
 from services.base import telemetry
 from services.base.metric_sinks import PrometheusSink
 from services.base.telemetry import SpanCollector, configure_logging, name_run, span
-from services.learner.step_metrics import record_step
+from services.learner.step_metrics import forget_steps, record_step
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -234,6 +234,16 @@ class TestStep:
         uninformative = {"run": SHARED, "kind": "uninformative"}
         assert found[key("rlad_run_wasted_tokens_total", **uninformative)] == 40
         assert found[key("rlad_run_dropped_groups_total", **uninformative)] == 2
+
+    def test_another_stage_of_the_recipe_does_not_keep_the_last_one_s_numbers(
+        self, registry: prometheus_client.CollectorRegistry
+    ) -> None:
+        record_step(1, self.NUMBERS, stage_table(self.SPANS, 0, 10), seconds=10, supervised=False)
+        forget_steps()
+        record_step(2, {"trained_tokens": 50}, stage_table(self.SPANS, 0, 10), seconds=5, supervised=True)
+        found = scraped(registry)
+        assert found[key("rlad_run_step", run=SHARED)] == 2
+        assert key("rlad_run_reward_mean", run=SHARED) not in found
 
     def test_a_stage_that_the_next_step_does_without_is_zero(
         self, registry: prometheus_client.CollectorRegistry
