@@ -23,6 +23,7 @@ from deploy.grafana.artefacts import artefacts
 from deploy.grafana.drawing import draw, said
 from deploy.grafana.model import Panel
 from deploy.grafana.promql import exported
+from deploy.grafana.variables import PERCENTILE
 from deploy.prometheus.server import Prometheus, serving
 from rlad_core import metrics
 
@@ -74,11 +75,12 @@ def table(dashboard: str, answers: Iterable[tuple[Panel, list[Answer]]]) -> Iter
 def look(prometheus: Prometheus, view: View, out: Path) -> list[str]:
     """Ask, tabulate and draw all dashboards; what is wrong: queries without data, quantiles that are none."""
     lit = replace(view, start_s=_first_stage(prometheus, view))
-    lines, wrong = ["# Panels of a tiny run", "", "The values at the end of its time range."], []
+    told = "Values at the end of its time range, as `python -m deploy.grafana.prove` found them."
+    lines, wrong = ["# Panels of a tiny run", "", told], []
     for dashboard in DASHBOARDS:
         by_title = ask(prometheus, dashboard, view)
         answers = [(panel, by_title[panel.title]) for panel in dashboard.panels]
-        lines += table(dashboard.title, answers)
+        lines += (line.replace("$percentile", PERCENTILE.start) for line in table(dashboard.title, answers))
         wrong += [f"{dashboard.title}: no data: {query}" for query in empty_queries(answers)]
         wrong += [f"{dashboard.title}: no quantile: {one}" for one in artefacts(prometheus, answers, view)]
         draw(dashboard, by_title, lit, out / f"{dashboard.uid}.png")
