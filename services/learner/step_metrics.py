@@ -1,10 +1,11 @@
 """The record of a finished step and its metrics, out of its numbers and its stage table."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any, Final
 
 from rlad_core import metrics
-from rlad_core.metrics import STAGES, MetricSpec
+from rlad_core.metrics import PERCENTILES, STAGES, MetricSpec
 from rlad_core.timeline import RecentStages, StageRow
 from services.base import telemetry
 
@@ -98,8 +99,13 @@ def record_path(path: Mapping[str, float]) -> None:
 def record_recent(recent: RecentStages, table: Sequence[StageRow], seconds: float) -> None:
     """Record the percentiles of the last steps, the one with this table among them."""
     taken = {row.stage: row.wall_seconds for row in table} | {"step": seconds}
-    for (stage, percentile), value in recent.add(taken).items():
-        telemetry.gauge(metrics.RUN_STAGE_RECENT, value, stage=stage, percentile=percentile)
+    found = recent.add(taken)
+    for stage, percentile in product((*STAGES, "idle"), PERCENTILES):
+        labels = {"stage": stage, "percentile": percentile}
+        if (stage, percentile) in found:
+            telemetry.gauge(metrics.RUN_STAGE_RECENT, found[stage, percentile], **labels)
+        else:
+            telemetry.forget(metrics.RUN_STAGE_RECENT, **labels)
 
 
 def record_teacher_cost(devices: float, table: Sequence[StageRow], trained_tokens: float) -> None:
