@@ -12,7 +12,7 @@ import psutil
 
 from deploy.prometheus.fire.watching import REPORTING, StartError
 
-START_S = 300.0
+START_S = 600.0
 _END_S = 20.0
 
 
