@@ -71,7 +71,7 @@ def finish(process: subprocess.Popen[str], run_dir: Path, code: int = 0) -> str:
     """Wait for the end of a run, with this exit code and no process left; what it printed."""
     process.wait(LIMIT_S)
     assert process.returncode == code, _printed(run_dir)[-4000:]
-    left = begun_with(_mark(run_dir))
+    _, left = psutil.wait_procs(begun_with(_mark(run_dir)), timeout=60)  # also of starts that were killed
     assert not left, left
     return _printed(run_dir)
 

@@ -46,7 +46,9 @@ def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[su
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.5)
         yield process, f"http://127.0.0.1:{port}"
-        assert process.poll() is None or not begun_with(mark)
+        if process.poll() is not None:
+            _, left = psutil.wait_procs(begun_with(mark), timeout=60)
+            assert not left, left
     finally:
         if process.poll() is None:
             process.kill()
