@@ -21,7 +21,7 @@ PLACED = (
     "learner.node_labels={role: learning}",
 )
 _CPUS = 6
-_START_S = 300
+_START_S, _START_ATTEMPTS = 300, 3
 _STORE_BYTES = 120 * 2**20
 
 
@@ -58,7 +58,14 @@ class RayHosts:
             *(["--include-dashboard=false"] if role == "head" else []),
         )
         ray = str(Path(sys.executable).with_name("ray"))
-        host.run(ray, "start", *place, *options, environment=self.environment, limit_s=_START_S)
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            try:
+                host.run(ray, "start", *place, *options, environment=self.environment, limit_s=_START_S)
+                return
+            except AssertionError:  # Ray gives its node 30 s, which a busy machine may not keep
+                if attempt == _START_ATTEMPTS:
+                    raise
+                host.run(ray, "stop", "--force", environment=self.environment)
 
     def remove(self, role: str) -> None:
         """The host is gone from one moment to the next."""
