@@ -60,13 +60,13 @@ class Need:
 def kept_per_token(shape: Shape, dtype: Dtype, *, on_gpu: bool = True) -> int:
     """Bytes that one layer keeps of a token for its backward pass (A above).
 
-    On CPUs attention runs sequence by sequence, on keys and values repeated for each head.
+    On CPUs norms keep one result beside what comes out of them (`rlad_core.norms`).
     """
     queries, keys = shape.heads * shape.head, shape.kv_heads * shape.head
     if dtype == "bfloat16":
-        widths = (16, 10, 10, 8) if on_gpu else (16, 16, 6, 8)
+        widths = (16, 10, 10, 8) if on_gpu else (8, 8, 6, 8)
     else:
-        widths = (24, 16, 16, 16) if on_gpu else (24, 28, 8, 16)
+        widths = (24, 16, 16, 16) if on_gpu else (16, 16, 12, 16)
     return sum(
         each * width for each, width in zip(widths, (shape.width, queries, keys, shape.mlp), strict=True)
     )

@@ -76,12 +76,14 @@ def plan(
     config = _load(recipe, overrides)
     _refuse_machine(recipe, config)
     from services.run.plan import describe
-    from services.run.plan_sizes import sizes
+    from services.run.plan_sizes import sizes, unknown
 
     typer.echo(dump(config))  # as it is: a console would break long lines, and the YAML with them
     tables, too_large = sizes(config, GPUS[gpu])
     for table in (*describe(config), *tables):
         out.print(table)
+    for model in unknown(config):
+        out.print(f"Not estimated, since its size is not known here: {model}", markup=False, soft_wrap=True)
     if lines := unchecked(config):
         out.print("Not checked, since it is not on this machine:")
     for line in lines:

@@ -14,6 +14,7 @@ from rlad_core.sizing import (
     balanced,
     needs,
     problems,
+    shape_of,
     step_seconds,
     store_problems,
     times,
@@ -33,6 +34,13 @@ def sizes(config: RunConfig, gpu: Gpu) -> tuple[list[Table], list[Problem]]:
     shown = {(stage.label, *times(config, stage, gpu)): stage for stage in config.stages}
     tables += [_times(config, stage, gpu) for (_, *timed), stage in shown.items() if timed]
     return tables, [*problems(found, gpu), *store_problems(config)]
+
+
+def unknown(config: RunConfig) -> list[str]:
+    """Places and names of models that are in no table of sizes, for theirs is not known here."""
+    models = {"policy.model": config.policy.model}
+    models |= {f"{place}.model": teacher.model for place, teacher in config.served_teachers.items()}
+    return [f"{place} {model}" for place, model in models.items() if shape_of(model) is None]
 
 
 def _memory(found: Sequence[Need], gpu: Gpu) -> Table:

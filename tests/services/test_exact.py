@@ -1,6 +1,7 @@
 """A step is the same on any ranks, in any micro-batches, wherever weights and activations lie; to the bit."""
 
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,7 @@ CASES: dict[str, Case] = {
     "two epochs": EPOCHS,
     "two epochs again": EPOCHS,
 }
-EIGHT_BITS: dict[str, Case] = {
-    "two steps": {**PLAIN, "steps": 2},
-    "two steps, 8 bits": {**PLAIN, "steps": 2, "learner__optimizer": "adamw_8bit"},
-}
+TWO: Case = {**PLAIN, "steps": 2}
 ADAPTERS: dict[str, Case] = {
     "adapters": LORA,
     "adapters, small": LORA | SMALL | {"learner__activation_checkpointing": "full"},
@@ -54,7 +52,9 @@ ADAPTERS: dict[str, Case] = {
 if find_spec("peft"):
     CASES |= ADAPTERS
 ALONE: dict[str, Case] = {
-    **(EIGHT_BITS if find_spec("torchao") else {}),
+    "in bfloat16": {**PLAIN, **GRADIENT, "policy__dtype": "bfloat16"},
+    "two steps": TWO,
+    "two steps, entropy in the first": {**TWO, "learner__entropy_every": 2},
     "two epochs, stopped": {**EPOCHS, "learner__max_kl": 1e-9},
     "two epochs, far enough": {**EPOCHS, "learner__max_kl": 1e9},
     "entropy": {
@@ -65,6 +65,19 @@ ALONE: dict[str, Case] = {
     "three steps": {**PLAIN, "steps": 3},
     "entropy, too high": {**PLAIN, "learner__adaptive_entropy": {"target": 1e-3, "start": 5e-3}, "steps": 2},
 }
+if find_spec("torchao"):
+    ALONE["two steps, 8 bits"] = {**TWO, "learner__optimizer": "adamw_8bit"}
+
+
+def _noting(model: torch.nn.Module, found: dict[str, Any]) -> Callable[..., None]:
+    """Keeps gradients as an optimizer gets them."""
+
+    def note(*_: Any) -> None:
+        found["gradients in bfloat16"] = {
+            name: parameter.grad.full_tensor().clone() for name, parameter in model.named_parameters()
+        }
+
+    return note
 
 
 def rank_of(rank: int, ranks: int, folder: str, out: str, cases: dict[str, Case]) -> None:
@@ -78,6 +91,8 @@ def rank_of(rank: int, ranks: int, folder: str, out: str, cases: dict[str, Case]
         policy = TrainedPolicy(config, folder, torch.device("cpu"))
         if case.get("sgd"):
             policy.optimizer = torch.optim.SGD(policy.module.parameters(), lr=1.0)
+            if name == "in bfloat16":
+                policy.optimizer.register_step_pre_hook(_noting(policy.module.model, found))
         objective = config.stages[0].objective
         updates = config.learner.updates_per_batch
         plans = plan_shards(
@@ -207,6 +222,28 @@ def test_a_policy_that_has_gone_far_enough_is_left_there(on_ranks: dict[int, Fou
     assert told["two epochs, far enough"]["updates"] == 4
     for name, tensor in weights["two epochs"].items():
         assert torch.equal(tensor, weights["two epochs, far enough"][name]), name
+
+
+def test_entropy_is_a_statistic_of_some_steps(on_ranks: dict[int, Found]) -> None:
+    weights, told = on_ranks[1]
+    assert told["two steps"]["entropy"] > 0
+    assert "entropy" not in told["two steps, entropy in the first"]
+    for name, tensor in weights["two steps"].items():
+        torch.testing.assert_close(
+            weights["two steps, entropy in the first"][name], tensor, atol=1e-6, rtol=0
+        )
+
+
+def test_the_heads_gradient_is_not_rounded(on_ranks: dict[int, Found]) -> None:
+    """In one pass: a layer's gradient has the 8 bits of its products, the head's those of float32."""
+    gradients = on_ranks[1][0]["gradients in bfloat16"]
+
+    def rounded(part: str) -> float:
+        tensor = next(tensor for name, tensor in gradients.items() if part in name)
+        return float((tensor == tensor.to(torch.bfloat16)).float().mean())
+
+    assert rounded("q_proj") == 1
+    assert rounded("embed_tokens") < 0.1
 
 
 @pytest.mark.skipif(find_spec("torchao") is None, reason="needs torchao (the extra 'memory')")

@@ -27,6 +27,13 @@ def test_it_is_planned(name: str, gpu: str, tmp_path: Path) -> None:
     assert "takes longest" in ran.output
 
 
+def test_a_model_whose_size_is_not_known_is_named(tmp_path: Path) -> None:
+    settings = ("--set", "policy.model=owner/name", "--set", f"output.dir={tmp_path}")
+    ran = CliRunner().invoke(app, ["plan", PAPER[0], *settings])
+    assert ran.exit_code == 0, ran.output
+    assert "Not estimated, since its size is not known here: policy.model owner/name" in ran.output
+
+
 @pytest.mark.parametrize("name", PAPER)
 def test_gpus_are_split_as_the_plan_would(name: str) -> None:
     config, gpu = load(Path(name)), GPUS["H200"]
