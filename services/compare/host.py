@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rlad_core.config import ClusterConfig, RunConfig
 from services.compare.members import LOGS
+from services.serve.deployment import LOOPBACK
 
 _GRACE_S = 120.0
 """For the services to be taken down."""
@@ -63,7 +64,10 @@ class Host:
     @property
     def environment(self) -> dict[str, str]:
         """For a run's process."""
-        return {**os.environ, "RAY_ADDRESS": self._address}
+        found = {**os.environ, "RAY_ADDRESS": self._address}
+        if self._address.startswith(LOOPBACK):  # which Ray takes for the machine's own address otherwise
+            found["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        return found
 
     def close(self) -> None:
         """End it, and the services with it."""
@@ -143,7 +147,9 @@ def main(what: str) -> None:
     told = json.loads(what)
     settings = ClusterConfig.model_validate(told["cluster"])
     with cluster(settings, wanted_cpus=told["cpus"]):
-        address = joined_address(settings) or ray.get_runtime_context().gcs_address
+        address = joined_address(settings)
+        if address is None:  # Ray names the machine's own address, where nothing listens: see `embedded_ray`
+            address = f"{LOOPBACK}:{ray.get_runtime_context().gcs_address.rpartition(':')[2]}"
         print(address, flush=True)
         sys.stdin.read()
         if joined_address(settings) is not None:

@@ -1,6 +1,7 @@
 """`rlad compare smoke`: stopped halfway, gone on with, reported."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ def begin(folder: Path) -> subprocess.Popen[str]:
     """The command as a shell starts it in the background: neither it nor its runs hear Ctrl-C."""
     return subprocess.Popen(
         [sys.executable, "-m", "services", "compare", "smoke", "--out", str(folder)],
+        # As a user's: the tests' own environment has Ray on the loopback interface already.
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
