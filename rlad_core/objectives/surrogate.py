@@ -4,12 +4,16 @@ A token's loss is ``w * (-min(rho * A, clip(rho, 1 - eps_low, 1 + eps_high) * A)
 differ only in the ratio rho, the advantage A and the additive term; w, a constant, is the truncated
 importance weight that corrects the difference between inference engine and learner.
 
+With A < 0 nothing bounds rho from above in it, and a teacher in the ratio may hold a token for nearly
+impossible. With ``ratio_cap: c`` the minimum is at least c * A there ("dual clip", arXiv 1912.09729).
+
 Statistics every method exports (means over tokens unless said otherwise):
 
 - ``ratio``: rho before clipping;
 - ``clip_fraction_low``: share of all tokens with A < 0 and rho < 1 - eps_low;
 - ``clip_fraction_high``: share of all tokens with A > 0 and rho > 1 + eps_high. The surrogate gives no
-  gradient on exactly these two sets;
+  gradient on exactly these two sets, and with ``ratio_cap`` on a third:
+- ``ratio_capped_share``: share of all tokens with A < 0 and rho > ratio_cap;
 - ``mismatch``: \\|log pi_old - log pi_rollout\\|, ``mismatch_outside_share``: share of tokens whose
   pi_old / pi_rollout lies outside 0.9..1.1;
 - ``importance_weight`` and ``importance_weight_capped_share``, where the correction is on;
@@ -38,6 +42,12 @@ class ClippedSurrogate(Objective):
 
     eps_low: float = Field(default=0.2, gt=0, lt=1, description="The ratio is clipped below at 1 - eps_low.")
     eps_high: PositiveFloat = Field(default=0.28, description="The ratio is clipped above at 1 + eps_high.")
+    ratio_cap: float | None = Field(
+        default=None,
+        gt=1,
+        description="Bound of the ratio from above where the advantage is negative: a token beyond it gets "
+        "no gradient; null for none.",
+    )
     mismatch_cap: PositiveFloat | None = Field(
         default=2.0,
         description="Cap of the importance weight exp(old - rollout log-prob) that corrects the difference "
@@ -86,6 +96,11 @@ class ClippedSurrogate(Objective):
         # The same number as min(rho * A, clip(rho) * A), but clipped tokens leave before the exponential:
         # an overflow there would turn their zero gradient into NaN.
         bounded = log_ratio.masked_fill(clipped_low, log_low).masked_fill(clipped_high, log_high)
+        if self.ratio_cap is not None:
+            log_cap = math.log(self.ratio_cap)
+            capped = (advantages < 0) & (log_ratio > log_cap)
+            bounded = bounded.masked_fill(capped, log_cap)
+            told["ratio_capped_share"] = Statistic.of(capped)
         token_loss = -bounded.exp() * advantages
         if extra is not None:
             token_loss = token_loss + extra
@@ -105,11 +120,11 @@ class ClippedSurrogate(Objective):
         common["mismatch_outside_share"] = Statistic.of((mismatch.exp() - 1).abs() > 0.1)
         if self.mismatch_cap is not None:
             importance = mismatch.exp()
-            capped = importance > self.mismatch_cap
+            over = importance > self.mismatch_cap
             importance = importance.clamp(max=self.mismatch_cap)
             token_loss = token_loss * importance
             common["importance_weight"] = Statistic.of(importance)
-            common["importance_weight_capped_share"] = Statistic.of(capped)
+            common["importance_weight_capped_share"] = Statistic.of(over)
 
         loss = (token_loss * batch.weights).sum()
         return ObjectiveOutput(loss, common | told)

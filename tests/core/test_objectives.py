@@ -35,6 +35,23 @@ def test_grpo_clips_each_side_only_where_the_advantage_says_so() -> None:
     assert output.statistics["ratio"].mean == pytest.approx(1.0)
 
 
+def test_a_ratio_cap_bounds_the_loss_of_bad_tokens_alone() -> None:
+    # rho = 4, 2, 4 with A = -1, -1, 1 under a cap of 3: held at 3, kept, clipped to 1.28 as without it.
+    given = batch(
+        tokens(4, 2, 4).log() - 3,
+        old_logprobs=tokens(-3, -3, -3),
+        advantages=tokens(-1, -1, 1),
+        weights=tokens(1, 1, 1),
+    )
+    output = GRPO(ratio_cap=3.0)(given, 0)
+    assert output.loss.item() == pytest.approx(3 + 2 - 1.28)
+    assert gradient(GRPO(ratio_cap=3.0), given) == pytest.approx([0, 2, 0])
+    assert gradient(GRPO(), given) == pytest.approx([4, 2, 0])
+    assert output.statistics["ratio_capped_share"].mean == pytest.approx(1 / 3)
+    assert output.statistics["ratio"].mean == pytest.approx(10 / 3)
+    assert "ratio_capped_share" not in GRPO()(given, 0).statistics
+
+
 def test_trrd_mixes_both_ratios_geometrically() -> None:
     # pi = 0.5, pi_old = 0.4, pi_T = 0.8: rho = sqrt(0.5/0.4 * 0.5/0.8) = sqrt(0.78125).
     given = batch(tokens(LN(0.5)), old_logprobs=tokens(LN(0.4)), teacher_logprobs=tokens(LN(0.8)))

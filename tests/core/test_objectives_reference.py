@@ -45,8 +45,9 @@ def to_batch(columns: Columns, dtype: torch.dtype = torch.float64) -> TokenBatch
     return TokenBatch(**tensors)
 
 
-def surrogate(ratio: float, advantage: float, low: float = 0.8, high: float = 1.28) -> float:
-    return -min(ratio * advantage, min(max(ratio, low), high) * advantage)
+def surrogate(ratio: float, advantage: float, most: float, low: float = 0.8, high: float = 1.28) -> float:
+    smaller = min(ratio * advantage, min(max(ratio, low), high) * advantage)
+    return -(max(smaller, most * advantage) if advantage < 0 else smaller)
 
 
 def reference(columns: Columns, method: str, settings: dict[str, Any], step: int) -> float:
@@ -82,7 +83,11 @@ def reference(columns: Columns, method: str, settings: dict[str, Any], step: int
                 extra = beta * math.log(pi / teacher) ** 2 / 2
         cap = settings.get("mismatch_cap", 2.0)
         importance = 1.0 if cap is None else min(old / rollout, cap)
-        total += row["weights"] * importance * (surrogate(ratio, advantage) + extra)
+        total += (
+            row["weights"]
+            * importance
+            * (surrogate(ratio, advantage, settings.get("ratio_cap", math.inf)) + extra)
+        )
     return total
 
 
@@ -92,6 +97,7 @@ CASES: list[tuple[type, dict[str, Any]]] = [
     (TRRD, {}),
     (TRRD, {"alpha": 0.0}),
     (TRRD, {"alpha": 0.1, "teacher_clamp": None}),
+    (TRRD, {"alpha": 0.1, "teacher_clamp": None, "ratio_cap": 1.5}),
     (TRRD, {"alpha": 0.9, "mask_end_token": True}),
     (KDRL, {"beta": 0.3}),
     (KDRL, {"beta": 0.3, "beta_decay": 0.02, "beta_end": 0.1, "mask": "wrong_responses"}),
