@@ -12,9 +12,9 @@ from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscali
         ("teacher-service", {"teacher": (2, 1, 4)}),
         (
             "training",
-            {"services": (0, 1, 1), "rollout": (1, 4, 4), "teacher": (1, 2, 2), "learner": (2, 1, 1)},
+            {"services": (0, 1, 1), "rollout": (1, 3, 3), "teacher": (1, 2, 2), "learner": (3, 1, 1)},
         ),
-        ("training-remote-teacher", {"services": (0, 1, 1), "rollout": (1, 4, 4), "learner": (2, 1, 1)}),
+        ("training-remote-teacher", {"services": (0, 1, 1), "rollout": (1, 3, 3), "learner": (3, 1, 1)}),
     ],
 )
 def test_the_autoscaler_knows_the_groups(
