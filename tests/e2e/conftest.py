@@ -52,7 +52,6 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, prometheus: Prometheu
         "reference={model: 'rlad:kk-student', sleep: true}",
         "learner.workers=2",
         "telemetry.linger_s=10",
-        "telemetry.keep_experience=all",
     )
     run_dir = tmp_path_factory.mktemp("watched", numbered=False) / "whole"
     with pytest.MonkeyPatch.context() as patch:

@@ -35,13 +35,13 @@ def begin(suite: Path, folder: Path, *more: str) -> subprocess.Popen[str]:
 def test_a_stopped_comparison_goes_on_and_its_runs_share_their_services(tmp_path: Path) -> None:
     values = yaml.safe_load((SHIPPED / "suites" / "smoke.yaml").read_text())
     suite = tmp_path / "one-seed.yaml"
-    suite.write_text(yaml.safe_dump({**values, "seeds": [0]}))
+    suite.write_text(yaml.safe_dump({**values, "seeds": [0]}, sort_keys=False))
     folder = tmp_path / "compared"
     first, second = Comparison(load_suite(suite)[0], folder).members
 
     process = begin(suite, folder)
-    metrics = first.folder / "metrics.jsonl"
-    wait_for(lambda: process.poll() is not None or metrics.exists(), "the first step of the first run")
+    log = folder / "logs" / f"{first.name}.log"
+    wait_for(lambda: process.poll() is not None or log.exists(), "the beginning of the first run")
     other = begin(suite, folder)
     said, _ = other.communicate(timeout=LIMIT_S)
     assert other.returncode == 2, said
@@ -53,7 +53,7 @@ def test_a_stopped_comparison_goes_on_and_its_runs_share_their_services(tmp_path
     assert "stopped. The same command goes on" in said
 
     done = completed(suite, folder)
-    assert [row["step"] for row in rows(metrics)] == [0, 1]
+    assert [row["step"] for row in rows(first.folder / "metrics.jsonl")] == [0, 1]
     # The second has the engine of the first, with the weights that it begins with itself.
     up = (folder / "logs" / f"{second.name}.log").read_text().partition("up from before: ")[2]
     assert "-rollout" in up

@@ -1,12 +1,10 @@
 """Whole runs through the command line: real Ray, real vLLM, the shipped tiny models, real HTTP."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import torch
-from rlad_command import Said
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlad_core import schema
@@ -92,22 +90,3 @@ def test_the_export_loads_and_was_trained(finished_run: tuple[Path, str]) -> Non
         if not torch.equal(tensor, before.state_dict()[name])
     ]
     assert len(changed) == len(before.state_dict())
-
-
-def test_a_step_is_made_again_from_what_was_kept_of_it(
-    finished_run: tuple[Path, str], rlad: Callable[..., Said], tmp_path: Path
-) -> None:
-    run_dir, _ = finished_run
-    kept = run_dir / "experience" / "step-000000.arrows"
-    settings = (
-        "name=again",
-        f"output.dir={tmp_path}",
-        "stages=[{steps: 1, objective: {kind: trrd}}]",
-        "learner.workers=1",
-    )
-    asked = [part for setting in settings for part in ("--set", setting)]
-    said = rlad("learn", str(run_dir / "recipe.yaml"), "--experience", str(kept), *asked)
-    assert said.code == 0, said.err
-    [then, again] = [rows(folder / "metrics.jsonl")[0] for folder in (run_dir, tmp_path / "again")]
-    for name in ("loss", "gradient_norm", "kl_to_teacher", "entropy", "accuracy", "response_length"):
-        assert again[name] == pytest.approx(then[name], rel=1e-4, abs=1e-6), name
