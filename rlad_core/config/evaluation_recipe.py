@@ -15,7 +15,7 @@ from rlad_core.config.settings import (
     TelemetryConfig,
 )
 from rlad_core.sections import code
-from rlad_core.sections.base import Section
+from rlad_core.sections.base import NAME_PATTERN, Section
 from rlad_core.sections.paths import CHECKED
 from rlad_core.sections.resume import Fixed, Free
 from rlad_core.tasks import AnyTask, TaskSection
@@ -28,7 +28,7 @@ class EvaluationRecipe(Section):
     """Everything that decides an evaluation."""
 
     name: Fixed[str] = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=NAME_PATTERN,
         description="The run's folder: letters, digits, '.', '_', '-'.",
     )
     seed: Fixed[NonNegativeInt] = 0

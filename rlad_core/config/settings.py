@@ -22,7 +22,7 @@ from rlad_core.config.learner_memory import LearnerMemory
 from rlad_core.config.learner_updates import LearnerUpdates
 from rlad_core.config.lora import LoraConfig
 from rlad_core.language_model.chat import ChatFormat
-from rlad_core.sections.base import Section
+from rlad_core.sections.base import NAME_PATTERN, Section
 from rlad_core.sections.paths import ModelReference, OutputFolder, TemplateText
 from rlad_core.sections.resume import Fixed, Free, Grows
 
@@ -294,7 +294,7 @@ class ClusterConfig(Section):
     )
     services: Free[str | None] = Field(
         default=None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=NAME_PATTERN,
         description="Name under which the run's services outlive it in a cluster that is already there, for "
         "the next run with this name; those with the same settings are used again. null: they end with it.",
     )

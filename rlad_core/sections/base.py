@@ -1,10 +1,13 @@
 """What every part of a recipe has in common."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict
 
 from rlad_core.sections.resume import OnResume
+
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""Of what becomes a part of a file's, a metric's or an actor's name."""
 
 
 class Section(BaseModel):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from rlad_core import data
-from rlad_core.sections.base import Section
+from rlad_core.sections.base import NAME_PATTERN, Section
 from rlad_core.sections.paths import RecipePath
 from rlad_core.sections.problems import Problem
 from rlad_core.tasks.rows import RowReader
@@ -33,7 +33,7 @@ class DataFile(Section):
     )
     name: str | None = Field(
         default=None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=NAME_PATTERN,
         description="The subset its prompts are reported under; null: the file's name without its ending.",
     )
     encoding: Annotated[str, AfterValidator(_known)] | None = Field(

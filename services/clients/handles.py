@@ -32,26 +32,30 @@ class ServiceNames:
 
     run: str
 
+    def of(self, role: str) -> str:
+        """The application or actor with this role."""
+        return f"{self.run}-{role}"
+
     @property
     def policy_store(self) -> str:
         """The actor that holds the policy's versions."""
-        return f"{self.run}-policy"
+        return self.of("policy")
 
     def rollout(self) -> DeploymentHandle:
         """Samples from the policy."""
-        return serve.get_app_handle(f"{self.run}-rollout")
+        return serve.get_app_handle(self.of("rollout"))
 
     def demonstrator(self) -> DeploymentHandle:
         """Samples from the teacher, for offline distillation."""
-        return serve.get_app_handle(f"{self.run}-demonstrator")
+        return serve.get_app_handle(self.of("demonstrator"))
 
     def verifier(self) -> DeploymentHandle:
         """Judges responses."""
-        return serve.get_app_handle(f"{self.run}-verifier")
+        return serve.get_app_handle(self.of("verifier"))
 
     def teacher_app(self, place: str) -> str:
         """The application of a teacher that the run deploys, by its place in the recipe."""
-        return f"{self.run}-{place.replace('teachers.', 'teacher-')}"
+        return self.of(place.replace("teachers.", "teacher-"))
 
 
 class _OwnTeacher(Teacher):

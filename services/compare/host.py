@@ -140,21 +140,21 @@ def main(what: str) -> None:
     """The process itself: until its standard input ends."""
     import ray
 
+    from services.clients.handles import ServiceNames
     from services.serve.cluster import cluster, joined_address
     from services.serve.kept import taken_down
     from services.weights.policy_store import close_store
 
     told = json.loads(what)
     settings = ClusterConfig.model_validate(told["cluster"])
+    names, joined = ServiceNames(told["services"]), joined_address(settings)
     with cluster(settings, wanted_cpus=told["cpus"]):
-        address = joined_address(settings)
-        if address is None:  # Ray names the machine's own address, where nothing listens: see `embedded_ray`
-            address = f"{LOOPBACK}:{ray.get_runtime_context().gcs_address.rpartition(':')[2]}"
-        print(address, flush=True)
+        # Ray names the machine's own address, where nothing of ours listens: see `embedded_ray`.
+        print(joined or f"{LOOPBACK}:{ray.get_runtime_context().gcs_address.rpartition(':')[2]}", flush=True)
         sys.stdin.read()
-        if joined_address(settings) is not None:
-            taken_down(f"{told['services']}-")
-            close_store(f"{told['services']}-policy")
+        if joined is not None:
+            taken_down(f"{names.run}-")
+            close_store(names.policy_store)
 
 
 if __name__ == "__main__":

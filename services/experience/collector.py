@@ -43,7 +43,7 @@ from rlad_core.timeline import StageSpan
 from services.base import telemetry, tracing
 from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer
-from services.clients.handles import reach_teacher
+from services.clients.handles import ServiceNames, reach_teacher
 from services.clients.teachers import Compared, MismatchError, PolicyFacts, Teacher, compare_model
 from services.experience.batches import Batch, StepBatches
 from services.experience.ends import EndTokens
@@ -198,7 +198,7 @@ class ExperienceCollector:
     def _say(self, place: str, text: str) -> None:
         """For whoever watches the run."""
         telemetry.log("teacher", level="warning", place=place, said=text)
-        journal = ray.get_actor(f"{self._config.services_name}-journal", namespace=NAMESPACE)
+        journal = ray.get_actor(ServiceNames(self._config.services_name).of("journal"), namespace=NAMESPACE)
         journal.note.remote(f"{place}: {text}")
 
     async def next_shard(self, step: int, rank: int) -> Shard | None:

@@ -72,9 +72,9 @@ class Learner:
         device = get_device()
         self.policy = TrainedPolicy(config, policy_folder, device, teacher_states(config, device))
         self.services = ServiceNames(config.services_name)
-        self.collector = ray.get_actor(f"{config.services_name}-experience", namespace=NAMESPACE)
-        self.evaluator = ray.get_actor(f"{config.services_name}-evaluator", namespace=NAMESPACE)
-        self.journal = ray.get_actor(f"{config.services_name}-journal", namespace=NAMESPACE)
+        self.collector = ray.get_actor(self.services.of("experience"), namespace=NAMESPACE)
+        self.evaluator = ray.get_actor(self.services.of("evaluator"), namespace=NAMESPACE)
+        self.journal = ray.get_actor(self.services.of("journal"), namespace=NAMESPACE)
         weights = self.policy.published_weights(getattr(torch, config.policy.dtype))
         self.publishing = Publishing(config, weights, tell=self._published)
         self.resting = Resting(config, config.weights.timeout_s)
@@ -282,7 +282,7 @@ def train_loop(settings: dict[str, Any]) -> None:
     config = arrived(RunConfig, settings["config"], settings["code"])
     try:
         actors = [
-            ray.get_actor(f"{config.services_name}-{role}", namespace=NAMESPACE)
+            ray.get_actor(ServiceNames(config.services_name).of(role), namespace=NAMESPACE)
             for role in ("journal", "experience", "evaluator")
         ]
     except ValueError:

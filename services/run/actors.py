@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rlad_core.config import RunConfig
 from rlad_core.prompt_stream import Selection
 from services.clients.calls import answer_of
+from services.clients.handles import ServiceNames
 from services.evaluate.evaluator import Evaluator
 from services.experience.collector import ExperienceCollector
 from services.prompts import files_elsewhere
@@ -45,21 +46,22 @@ def run_actors(
     """The run's experience collector, evaluator and journal; learner ranks find them by name."""
     # On this machine is the run's folder, and the other two read the files that tasks make prompts of.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    names = ServiceNames(config.services_name)
     common: dict[str, Any] = {"namespace": NAMESPACE, "num_cpus": 0}
     reads = common if files_elsewhere(config) else {**common, "scheduling_strategy": here}
     collector = (
         ray.remote(ExperienceCollector)
-        .options(name=f"{config.services_name}-experience", max_concurrency=1000, **reads)
+        .options(name=names.of("experience"), max_concurrency=1000, **reads)
         .remote(config, policy_folder, str(run_dir))
     )
     evaluator = (
         ray.remote(Evaluator)
-        .options(name=f"{config.services_name}-evaluator", **reads)
+        .options(name=names.of("evaluator"), **reads)
         .remote(config, policy_folder, str(run_dir), selection)
     )
     journal = (
         ray.remote(Journal)
-        .options(name=f"{config.services_name}-journal", scheduling_strategy=here, **common)
+        .options(name=names.of("journal"), scheduling_strategy=here, **common)
         .remote(str(run_dir), config.telemetry.trackers, config.telemetry.project)
     )
     try:
@@ -80,7 +82,7 @@ def refuse_in_use(config: RunConfig) -> None:
         RunError: one has.
     """
     with suppress(ValueError):  # there is none, as it should be
-        ray.get_actor(f"{config.services_name}-journal", namespace=NAMESPACE)
+        ray.get_actor(ServiceNames(config.services_name).of("journal"), namespace=NAMESPACE)
         raise RunError(
             f"another run uses the services {config.services_name} (cluster.services); wait for its end, or "
             "write another name"

@@ -35,13 +35,13 @@ def service_args(config: RunConfig, policy_folder: str) -> dict[str, ReplicaArgs
         max_top_tokens=max(20, config.policy_top_k),
     )
     args: dict[str, ReplicaArgs] = {
-        f"{names.run}-rollout": policy,
-        f"{names.run}-verifier": VerifierArgs.of_run(config),
+        names.of("rollout"): policy,
+        names.of("verifier"): VerifierArgs.of_run(config),
     }
     for place, settings in config.scoring_services.items():
         args[names.teacher_app(place)] = TeacherArgs.of_run(config, settings, settings.timeout_s)
     for settings in config.demonstrators.values():
-        args[f"{names.run}-demonstrator"] = demonstrator_args(config, settings)
+        args[names.of("demonstrator")] = demonstrator_args(config, settings)
     return args
 
 

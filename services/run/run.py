@@ -207,7 +207,7 @@ def _services(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterat
     if config.cluster.services is not None:
         refuse_in_use(config)
         found = kept(wanted, watcher.say)
-        if f"{names.run}-rollout" not in found:  # new engines would begin with what the one before published
+        if names.of("rollout") not in found:  # new engines would begin with what the one before published
             close_store(names.policy_store)
     policy_store(names.policy_store)
     # A cluster of our own ends anyway, and all in it.
