@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from deploy.grafana.alone import ALONE
 from deploy.grafana.foreign import SERVE_STATES
 from deploy.grafana.gpus import GPUS
 from deploy.grafana.machines import CLUSTER, MACHINES, OF_CLUSTER
@@ -195,5 +196,5 @@ DASHBOARD = Dashboard(
     "RLAD / Cluster and services",
     "Whether everything is up and has room.",
     (CLUSTER, RUN, *services(), PERCENTILE),
-    (Row("Now", _NOW), Row("Machines", MACHINES), Row("Services", _SERVICES), GPUS),
+    (Row("Now", _NOW), Row("Machines", MACHINES), Row("Services", _SERVICES), ALONE, GPUS),
 )

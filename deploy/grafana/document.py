@@ -152,7 +152,8 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _target(query: Query, index: int, panel: Panel) -> dict[str, Any]:
-    return {
+    form = "table" if panel.kind == "table" else "heatmap" if query.buckets else "time_series"
+    made = {
         "refId": chr(ord("A") + index),
         "datasource": _SOURCE,
         "editorMode": "code",
@@ -160,8 +161,9 @@ def _target(query: Query, index: int, panel: Panel) -> dict[str, Any]:
         "legendFormat": query.legend,
         "instant": panel.instant,
         "range": not panel.instant,
-        "format": "table" if panel.kind == "table" else "time_series",
+        "format": form,
     }
+    return made | {"exemplar": True} if query.buckets else made
 
 
 def _defaults(panel: Panel) -> dict[str, Any]:
@@ -220,6 +222,7 @@ def _options(panel: Panel) -> dict[str, Any]:
             "showUnfilled": True,
         }
     if panel.kind == "heatmap":
+        buckets = any(query.buckets for query in panel.queries)
         return {
             "calculate": False,
             "cellGap": 1,
@@ -232,7 +235,7 @@ def _options(panel: Panel) -> dict[str, Any]:
                 "reverse": False,
             },
             "rowsFrame": {"layout": "auto"},
-            "yAxis": {"axisPlacement": "left", "reverse": False, "unit": "none"},
+            "yAxis": {"axisPlacement": "left", "reverse": False, "unit": "s" if buckets else "none"},
             "cellValues": {"unit": panel.unit},
             "tooltip": {"mode": "single", "yHistogram": False},
             "legend": {"show": True},

@@ -19,11 +19,13 @@ class Query:
         expr: PromQL with Grafana's variables.
         legend: name of each of its series, from their labels; of the column in a table.
         empty_when_well: why a healthy run has no data here; empty if it has.
+        buckets: its series are a histogram's buckets, whose exemplars are shown too.
     """
 
     expr: str
     legend: str
     empty_when_well: str = ""
+    buckets: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from deploy.grafana.alone import ALONE
+from deploy.grafana.answers import substitute
 from deploy.prometheus.server import free_port, serving
 from services.base import telemetry, tracing
 from services.serve.http.pages import add_pages
@@ -16,7 +18,8 @@ from services.serve.http.pages import add_pages
 LIMIT_S = 120.0
 
 
-def test_a_bucket_leads_to_its_trace(prometheus_programs: dict[str, Path], tmp_path: Path) -> None:
+def test_a_panel_s_bucket_leads_to_its_trace(prometheus_programs: dict[str, Path], tmp_path: Path) -> None:
+    panel = next(panel for panel in ALONE.panels if "teacher" in panel.title)
     app = FastAPI()
     add_pages(app)
     port = free_port()
@@ -37,7 +40,7 @@ def test_a_bucket_leads_to_its_trace(prometheus_programs: dict[str, Path], tmp_p
                 time.sleep(0.5)
                 series = prometheus.get(
                     "query_exemplars",
-                    query='rlad_service_request_duration_seconds_bucket{service="teacher"}',
+                    query=substitute(panel.queries[0].expr, {"__rate_interval": "1m"}),
                     start=began - 600,
                     end=time.time() + 600,
                 )
