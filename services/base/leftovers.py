@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -28,18 +28,21 @@ This process's own ends with this process.
 
 
 @contextmanager
-def none_left(grace_s: float = GRACE_S) -> Iterator[None]:
+def none_left(grace_s: float = GRACE_S) -> Iterator[Callable[[], None]]:
     """End all that was started inside the block and is there still, and what that has started.
 
     Args:
         grace_s: how long that may take to end by itself. Ctrl-C ends the wait.
+
+    Yields:
+        What ends all of it at once, for a process that will not come to the block's end.
     """
     mark = f"RLAD_BEGUN_{uuid.uuid4().hex}"
     os.environ[mark] = "1"
     # A process that gives itself a longer title writes it over its environment otherwise (setproctitle).
     os.environ["SPT_NOENV"] = "1"
     try:
-        yield
+        yield lambda: _kill(mark)
     finally:
         os.environ.pop(mark, None)
         try:

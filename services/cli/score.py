@@ -205,7 +205,7 @@ def _teacher(url: str, model: str, overrides: list[str], top_k: int, start_timeo
     app = SERVICES["teacher"].build(args)
     cpus = _SPARE_CPUS + math.ceil(args.num_cpus * args.num_replicas)
     with (
-        embedded_ray(num_cpus=cpus, object_store_gib=0.5),
+        embedded_ray(num_cpus=cpus, object_store_gib=0.5, go_on="The same command goes on."),
         deployed(
             {"teacher": app}, timeout_s=start_timeout_s, setting="--start-timeout", routes={"teacher": "/"},
             take_down=False, say=lambda text: out.print(text, markup=False, soft_wrap=True),

@@ -94,7 +94,10 @@ def _ray(config: RunConfig) -> Iterator[None]:
     """The run's cluster; that there is none is found before an engine starts."""
     try:
         ray_of_the_run = cluster(
-            config.cluster, wanted_cpus=wanted_cpus(config), metrics_port=config.telemetry.metrics_port
+            config.cluster,
+            wanted_cpus=wanted_cpus(config),
+            metrics_port=config.telemetry.metrics_port,
+            go_on=f"Continue with\n  rlad run {Path(config.run_dir) / folder.RECIPE} --resume",
         )
         ray_of_the_run.__enter__()
     except SystemExit as error:  # what Ray makes of SIGTERM while it starts

@@ -21,6 +21,7 @@ from ray.job_config import JobConfig
 from rlad_core.config import ClusterConfig
 from services.base.leftovers import none_left
 from services.serve.lean_ray import without_idle_processes
+from services.serve.ray_processes import whose_end_is_told
 from services.serve.reachable import check_reachable
 from services.serve.start_limit import start_limit
 
@@ -68,12 +69,14 @@ def joined_address(settings: ClusterConfig) -> str | None:
 
 
 @contextmanager
-def cluster(settings: ClusterConfig, *, wanted_cpus: int, metrics_port: int | None = None) -> Iterator[None]:
+def cluster(
+    settings: ClusterConfig, *, wanted_cpus: int, metrics_port: int | None = None, go_on: str = ""
+) -> Iterator[None]:
     """Join or start Ray; an embedded cluster ends with the block, another one goes on without us.
 
     Args:
         wanted_cpus: logical CPUs of an embedded one whose settings name no number.
-        metrics_port: see `embedded_ray`.
+        metrics_port, go_on: see `embedded_ray`.
 
     Raises:
         ConnectionError: there is no cluster where one is to be joined.
@@ -86,6 +89,7 @@ def cluster(settings: ClusterConfig, *, wanted_cpus: int, metrics_port: int | No
             num_gpus=settings.num_gpus,
             object_store_gib=settings.object_store_gib,
             metrics_port=metrics_port,
+            go_on=go_on,
         ):
             yield
         return
@@ -99,7 +103,7 @@ def cluster(settings: ClusterConfig, *, wanted_cpus: int, metrics_port: int | No
             log_to_driver=False,
             job_config=_InstalledOnly(),
         )
-    with _ended():
+    with _ended(), whose_end_is_told(go_on):
         yield
 
 
@@ -111,6 +115,7 @@ def embedded_ray(
     object_store_gib: float = 1.0,
     metrics_port: int | None = None,
     lean: bool = False,
+    go_on: str = "",
 ) -> Iterator[None]:
     """A Ray of this process on the loopback interface, which ends with the block.
 
@@ -119,6 +124,7 @@ def embedded_ray(
         num_gpus: None: all there are.
         metrics_port: where its metrics can be scraped, from this machine; None: a free one.
         lean: for services alone, see `services.serve.lean_ray`.
+        go_on: what to do where Ray's own processes end before their time, and with them this one.
     """
     _quiet()
     # A token file in the home directory would lock later clusters of this user out.
@@ -143,7 +149,7 @@ def embedded_ray(
     # unless clusters of several nodes are off. The switch is named after the systems where they are.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False  # it was read when Ray was imported
-    with none_left(), _ended():
+    with none_left() as end_all, _ended():
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:
                 with without_idle_processes() if lean else nullcontext(), start_limit() as late:
@@ -168,7 +174,8 @@ def embedded_ray(
                 if not again or attempt == _START_ATTEMPTS:
                     raise
                 ray.shutdown()
-        yield
+        with whose_end_is_told(go_on, end_all):
+            yield
 
 
 @contextmanager
