@@ -31,21 +31,20 @@ from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBat
 from rlad_core.objectives.ages import by_age
 from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
-from rlad_core.stage_rules import DISAGREEMENT
 from services.base import telemetry
 from services.base.telemetry import span
 from services.learner.adapters import add_adapters, write_adapter
 from services.learner.checkpoints import random_state, read_into
 from services.learner.export import export, export_dtype
+from services.learner.learning_rate import learning_rate
 from services.learner.loading import empty_policy, load_weights, make_ready
 from services.learner.optimizers import make_optimizer, set_learning_rate
 from services.learner.sharding import keeps_gradients_local, learner_mesh, shard, synchronise
+from services.learner.statistics import Statistics, add, distances
 from services.learner.teacher_states import TeacherStates
 from services.learner.training_rows import TrainingRows
 from services.learner.whole_weights import AdapterWeights, WholeWeights
 from services.weights.gathered import GatheredWeights
-
-Statistics = dict[str, Statistic]
 
 
 class TrainedPolicy:
@@ -97,20 +96,6 @@ class TrainedPolicy:
             lean_norms(module.model)
         self.optimizer = make_optimizer(module.parameters(), learner)
 
-    def learning_rate(self, step: int, early_ends: Mapping[int, int] | None = None) -> float:
-        """Learning rate of a step of the run: warm-up and schedule start anew with each stage."""
-        learner, place = self._config.learner, self._config.position(step, early_ends)
-        peak = self._config.learning_rate(step, early_ends)
-        if place.step < learner.warmup_steps:
-            return peak * (place.step + 1) / learner.warmup_steps
-        done = (place.step - learner.warmup_steps) / max(1, place.steps - learner.warmup_steps)
-        least = learner.min_lr
-        if learner.schedule == "linear":
-            return least + (peak - least) * (1 - done)
-        if learner.schedule == "cosine":
-            return least + (peak - least) * 0.5 * (1 + math.cos(math.pi * done))
-        return peak
-
     def train_on(
         self,
         rows: TrainingRows,
@@ -135,7 +120,7 @@ class TrainedPolicy:
             with span("old_logprobs", items=len(later), tokens=tokens):
                 self._keep_old(rows, later, objective, stage_step)
         statistics: Statistics = {}
-        rate = self.learning_rate(step, early_ends)
+        rate = learning_rate(self._config, step, early_ends)
         set_learning_rate(self.optimizer, rate)
         every = learner.entropy_every
         self._with_entropy = (
@@ -147,7 +132,7 @@ class TrainedPolicy:
                 told = self._optimizer_step(rows, number % count, objective, stage_step)
                 if told is None:
                     break
-                _add(statistics, told)
+                add(statistics, told)
                 updates += 1
         statistics = self._over_ranks(statistics)
         statistics["learning_rate"] = Statistic(rate, 1)
@@ -187,10 +172,10 @@ class TrainedPolicy:
             # FSDP averages the ranks' gradients, and a loss of ours is their sum.
             (loss * self._world).backward()
             loss_sum += loss.item()
-            _add(statistics, {**_distances(batch, rows), **output.statistics})
+            add(statistics, {**distances(batch, rows), **output.statistics})
             if self._config.rollout.max_staleness and rows.counted_versions is not None:
                 cap = getattr(objective, "mismatch_cap", None)
-                _add(statistics, by_age(batch, rows.counted_versions, cap))
+                add(statistics, by_age(batch, rows.counted_versions, cap))
         if self._is_too_far(statistics):
             self.optimizer.zero_grad(set_to_none=True)
             return None
@@ -279,7 +264,7 @@ class TrainedPolicy:
         dist.all_gather_object(everyone, mine)
         merged: Statistics = {}
         for theirs in everyone:
-            _add(merged, {name: Statistic(total, count) for name, (total, count) in theirs.items()})
+            add(merged, {name: Statistic(total, count) for name, (total, count) in theirs.items()})
         return merged
 
     def whole_weights(self, dtype: torch.dtype) -> WholeWeights:
@@ -347,26 +332,6 @@ class TrainedPolicy:
         (folder / "rlad.json").write_text(json.dumps({"run": self._config.name, "seed": self._config.seed}))
 
 
-def _distances(batch: TokenBatch, rows: TrainingRows) -> Statistics:
-    """Of any objective: the entropy, on how many tokens teacher and verifier disagree in sign, and how far
-    the policy is from the old one.
-
-    The last is the estimate k3 of KL(pi_old, pi_theta) on samples of pi_old, rho - 1 - log rho: never
-    negative, and 0 at the first update.
-    """
-    told: Statistics = {}
-    if batch.entropy is not None:
-        told["entropy"] = Statistic.of(batch.entropy)
-    if batch.teacher_logprobs is not None and batch.is_correct is not None and batch.is_end is not None:
-        # An end token says more of how the two models end than of what the teacher thinks of the response.
-        says = (batch.teacher_logprobs - batch.old_logprobs).sign()
-        told[DISAGREEMENT] = Statistic.of(says == torch.where(batch.is_correct, -1, 1), ~batch.is_end)
-    if rows.old_logprobs:
-        log_ratio = batch.policy_logprobs.detach() - batch.old_logprobs
-        told["kl_to_old"] = Statistic.of(log_ratio.expm1() - log_ratio)
-    return told
-
-
 def _ask(objective: Objective, batch: TokenBatch, stage_step: int) -> ObjectiveOutput:
     """Its loss; what goes wrong in a user's own is told with its name, file and line."""
     try:
@@ -380,8 +345,3 @@ def _ask(objective: Objective, batch: TokenBatch, stage_step: int) -> ObjectiveO
     except Exception as error:
         raise RuntimeError(f"the objective {objective.label} failed: {code.fault(error)}") from error
     return output
-
-
-def _add(statistics: Statistics, more: Statistics) -> None:
-    for name, statistic in more.items():
-        statistics[name] = statistics[name] + statistic if name in statistics else statistic

@@ -1,14 +1,12 @@
 """Settings that go on to an engine, a sampler or the optimizer as they are."""
 
 import math
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from rlad_core.config import ConfigError, RunConfig, load
-from services.learner.trained_policy import TrainedPolicy
+from services.learner.learning_rate import learning_rate
 from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
 from services.run.applications import demonstrator_args
 from services.teacher.settings import TeacherArgs
@@ -19,8 +17,7 @@ def read(*overrides: str) -> RunConfig:
 
 
 def _rate(step: int, *overrides: str) -> float:
-    policy: Any = SimpleNamespace(_config=read(*overrides))
-    return TrainedPolicy.learning_rate(policy, step)
+    return learning_rate(read(*overrides), step)
 
 
 def test_schedules_end_at_min_lr() -> None:
