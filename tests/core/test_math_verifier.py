@@ -304,6 +304,12 @@ PIECES = [
 ]
 
 
+@pytest.mark.parametrize("response", ["$ $", "So:\n\\( \\).", "####  ", "** **", "<answer> </answer>"])
+def test_an_empty_answer_is_none(response: str) -> None:
+    with pytest.raises(NoAnswer):
+        offered(response)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=200) | st.lists(st.sampled_from(PIECES), max_size=60).map("".join))
 def test_no_text_makes_the_search_raise_anything_else(response: str) -> None:

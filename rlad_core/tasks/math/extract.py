@@ -127,6 +127,8 @@ def offered(response: str) -> Offered:
     if filled:
         raise NoAnswer("what is in a box is said not to be the answer")
     answer = stated(text) if block is None else in_block(text)
+    if not answer:
+        raise NoAnswer("where the answer should stand, there is nothing")
     return Offered([answer], [answer], False)
 
 
