@@ -24,8 +24,8 @@ def compare(
         int,
         typer.Option(
             min=1,
-            help="So many runs at a time. A run's stages wait for each other, so two on one machine take "
-            "little longer than one, where memory holds both; seconds per step are then no measurement.",
+            help="So many runs at a time, where devices and memory hold them. On cores that one run fills, "
+            "two take longer than one after the other; seconds per step are then no measurement.",
         ),
     ] = 1,
     report: Annotated[
