@@ -142,7 +142,7 @@ def main(what: str) -> None:
 
     from services.clients.handles import ServiceNames
     from services.serve.cluster import cluster, joined_address
-    from services.serve.kept import taken_down
+    from services.serve.kept import all_taken_down
     from services.weights.policy_store import close_store
 
     told = json.loads(what)
@@ -153,7 +153,7 @@ def main(what: str) -> None:
         print(joined or f"{LOOPBACK}:{ray.get_runtime_context().gcs_address.rpartition(':')[2]}", flush=True)
         sys.stdin.read()
         if joined is not None:
-            taken_down(f"{names.run}-")
+            all_taken_down(f"{names.run}-", lambda text: print(text, file=sys.stderr, flush=True))
             close_store(names.policy_store)
 
 

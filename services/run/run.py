@@ -31,7 +31,7 @@ from services.run.preparing import Fork, RunOutcome, held, prepared, written
 from services.run.prompts import PromptsOfRun
 from services.run.watch import Watcher
 from services.serve.cluster import cluster, joined_address
-from services.serve.deployment import deployed
+from services.serve.deployment import deployed, taken_down
 from services.serve.kept import kept
 from services.weights.policy_store import close_store, policy_store
 
@@ -220,13 +220,14 @@ def _services(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterat
             {name: application(args) for name, args in wanted.items() if name not in found},
             timeout_s=config.cluster.start_timeout_s,
             setting="cluster.start_timeout_s",
-            take_down=take_down,
+            take_down=False,  # below, where it is told what does not end
         ) as url:
             before = f"; up from before: {', '.join(found)}" if found else ""
             watcher.say(f"services are up on {url} ({', '.join(f'/{name}' for name in wanted)}){before}")
             yield
     finally:
         if take_down:
+            taken_down([name for name in wanted if name not in found], watcher.say)
             close_store(names.policy_store)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,8 +112,25 @@ def deployed(
         _wait_until_running([*named], start, began, timeout_s, setting, say)
         yield f"{'http' if tls is None else 'https'}://{_answers_on()}"
     finally:
-        for name in named if take_down else ():
+        if take_down:
+            taken_down(named, say)
+
+
+def taken_down(names: Iterable[str], say: Callable[[str], None]) -> None:
+    """End applications, each of which has a minute for it.
+
+    One that takes longer is told of and left to Serve, which goes on ending it: a replica whose host has lost
+    its connection is waited for until Ray gives that host up, and what used the service is through by now.
+    """
+    if not serve_is_up():
+        return
+    from ray import serve
+
+    for name in names:
+        try:
             serve.delete(name)
+        except TimeoutError:
+            say(f"{name} has not ended within a minute; Serve goes on ending it")
 
 
 def refuse_taken(host: str, port: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from services.base.failures import said
-from services.serve.deployment import serve_is_up
+from services.serve.deployment import serve_is_up, taken_down
 
 if TYPE_CHECKING:
     from services.serve.replica_settings import ReplicaArgs
@@ -62,14 +62,12 @@ def kept(wanted: Mapping[str, ReplicaArgs], say: Callable[[str], None]) -> list[
     return found
 
 
-def taken_down(prefix: str) -> None:
+def all_taken_down(prefix: str, say: Callable[[str], None]) -> None:
     """End all applications whose names begin with this."""
     if serve_is_up():
         from ray import serve
 
-        for name in serve.status().applications:
-            if name.startswith(prefix):
-                serve.delete(name)
+        taken_down([name for name in serve.status().applications if name.startswith(prefix)], say)
 
 
 def _why_not(name: str, args: ReplicaArgs) -> str | None:

@@ -3,8 +3,8 @@
 import pytest
 from ray import serve
 
-from services.serve.deployment import deployed
-from services.serve.kept import kept, taken_down
+from services.serve.deployment import deployed, taken_down
+from services.serve.kept import all_taken_down, kept
 from services.verifier.service import build
 from services.verifier.settings import VerifierArgs
 
@@ -32,7 +32,25 @@ def test_a_service_is_kept_for_the_same_settings_and_goes_for_others(serve_url: 
 
 def test_only_what_has_the_name_is_taken_down(serve_url: str) -> None:
     names = {"gone-verifier", "other-gone-verifier"}
-    args = VerifierArgs(workers=1)
+    args, said = VerifierArgs(workers=1), list[str]()
     with deployed({name: build(args) for name in names}, timeout_s=240, setting="-"):
-        taken_down("gone-")
+        all_taken_down("gone-", said.append)
         assert names & set(serve.status().applications) == {"other-gone-verifier"}
+    assert said == []
+
+
+def test_one_that_does_not_end_is_told_and_left_to_serve(
+    serve_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def delete(name: str) -> None:
+        asked.append(name)
+        if name == "hangs":
+            raise TimeoutError  # as Serve says after a minute
+
+    monkeypatch.setattr(serve, "delete", delete)
+    said: list[str] = []
+    taken_down(["hangs", "ends"], said.append)
+    assert asked == ["hangs", "ends"]
+    assert said == ["hangs has not ended within a minute; Serve goes on ending it"]
