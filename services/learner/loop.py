@@ -280,9 +280,10 @@ def train_loop(settings: dict[str, Any]) -> None:
     the run makes it anew, and ranks with it.
     """
     config = arrived(RunConfig, settings["config"], settings["code"])
+    names = ServiceNames(config.services_name)
     try:
         actors = [
-            ray.get_actor(ServiceNames(config.services_name).of(role), namespace=NAMESPACE)
+            ray.get_actor(names.of(role), namespace=NAMESPACE)
             for role in ("journal", "experience", "evaluator")
         ]
     except ValueError:

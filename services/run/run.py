@@ -212,12 +212,13 @@ def _services(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterat
         found = kept(wanted, watcher.say)
         if names.of("rollout") not in found:  # new engines would begin with what the one before published
             close_store(names.policy_store)
+    new = [name for name in wanted if name not in found]
     policy_store(names.policy_store)
     # A cluster of our own ends anyway, and all in it.
     take_down = joined_address(config.cluster) is not None and config.cluster.services is None
     try:
         with deployed(
-            {name: application(args) for name, args in wanted.items() if name not in found},
+            {name: application(wanted[name]) for name in new},
             timeout_s=config.cluster.start_timeout_s,
             setting="cluster.start_timeout_s",
             take_down=False,  # below, where it is told what does not end
@@ -227,7 +228,7 @@ def _services(config: RunConfig, policy_folder: str, watcher: Watcher) -> Iterat
             yield
     finally:
         if take_down:
-            taken_down([name for name in wanted if name not in found], watcher.say)
+            taken_down(new, watcher.say)
             close_store(names.policy_store)
 
 

@@ -25,18 +25,19 @@ def whose_end_is_told(go_on: str = "", end_all: Callable[[], None] | None = None
         end_all: ends what was started here, before this process ends.
     """
     handles = _opened(_beside(worker._global_node))
-    stopped = os.eventfd(0) if handles else -1
+    if not handles:
+        yield
+        return
+    stopped = os.eventfd(0)
     thread = threading.Thread(target=_watch, args=(handles, stopped, go_on, end_all), daemon=True)
-    if handles:
-        thread.start()
+    thread.start()
     try:
         yield
     finally:
-        if handles:
-            os.eventfd_write(stopped, 1)
-            thread.join()
-            for handle in (*handles, stopped):
-                os.close(handle)
+        os.eventfd_write(stopped, 1)
+        thread.join()
+        for handle in (*handles, stopped):
+            os.close(handle)
 
 
 def _beside(node: Node) -> dict[int, str]:
