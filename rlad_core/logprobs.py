@@ -82,18 +82,18 @@ def token_logprobs(
         )
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; it must be at least 1")
-    logprobs, entropy = _TokenLogprobs.apply(  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor | None] = _TokenLogprobs.apply(  # type: ignore[no-untyped-call]
         hidden,
         lm_head_weight,
         bias,
-        targets.long() if targets.ndim == 2 else targets.long()[:, None],
+        targets.long(),
         scale,
         _checked_tokens(tokens, lm_head_weight),
         chunk_size,
         with_entropy,
         beside,
     )
-    return logprobs.view(targets.shape), entropy
+    return found
 
 
 def chunks_of_logits(
@@ -142,7 +142,9 @@ class _TokenLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None]:
         places = hidden.shape[0]
         head, dtype = _operand(hidden, weight)
+        # Of the caller's shape, and no view of another: FSDP warns of a module's output that is one.
         logprobs = hidden.new_empty(targets.shape, dtype=dtype)
+        targets, of_targets = _by_place(targets), _by_place(logprobs)
         normaliser = hidden.new_empty(places, dtype=dtype)
         entropy = torch.empty_like(normaliser) if with_entropy else None
         buffer = hidden.new_empty(min(chunk_size, places), weight.shape[0], dtype=dtype)
@@ -166,7 +168,7 @@ class _TokenLogprobs(torch.autograd.Function):
             normaliser[rows] = highest.add_(log_sum)
             if beside is not None:
                 beside.close(seen, normaliser[rows])
-            logprobs[rows] = target_logits.sub_(normaliser[rows, None])
+            of_targets[rows] = target_logits.sub_(normaliser[rows, None])
 
         ctx.save_for_backward(hidden, weight, bias, targets, normaliser, entropy)
         ctx.scale, ctx.entries, ctx.chunk_size = scale, entries, chunk_size
@@ -185,6 +187,7 @@ class _TokenLogprobs(torch.autograd.Function):
         places, entries = hidden.shape[0], ctx.entries
         head, dtype = _operand(hidden, weight)
         # A target's log-prob has -p in its gradient, so each place has it as often as it has targets.
+        grad_logprobs = None if grad_logprobs is None else _by_place(grad_logprobs)
         grad_places = None if grad_logprobs is None else grad_logprobs.sum(dim=1)
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=dtype) if ctx.needs_input_grad[1] else None
@@ -231,6 +234,11 @@ class _TokenLogprobs(torch.autograd.Function):
             None if grad_bias is None else grad_bias.to(bias.dtype),
             *none,
         )
+
+
+def _by_place(values: Tensor) -> Tensor:
+    """[T, n] of one value for each place, or of n."""
+    return values[:, None] if values.ndim == 1 else values
 
 
 def _checked_tokens(tokens: int | None, weight: Tensor) -> int:

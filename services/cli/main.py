@@ -10,6 +10,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from services.base.failures import said
+from services.base.interrupts import keep_interrupts
 from services.cli.console import err
 
 _COMMANDS = {
@@ -70,6 +71,7 @@ def main() -> int:
     """Run the command line; returns the exit code."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    keep_interrupts()
     try:
         # Not standalone, so that faults come here; a `typer.Exit` then arrives as the code it carries.
         code = app(standalone_mode=False)
