@@ -12,6 +12,9 @@ Work is counted once, whatever is computed twice: 6 operations for each token an
 for each response token and weight of the head, and for attention 12 x layers x width of all heads for each
 pair of a token and one before it. Beside it stands what one product of matrices of float32 does in the same
 process, 8,192 rows by the square of the model's width and its MLP's.
+
+Memory is the most that tensors take in one more update, above what is held before it, and that as a part of
+what `rlad plan` says.
 """
 
 import math
@@ -46,6 +49,8 @@ from rlad_core import schema
 from rlad_core.assembly import plan_shards
 from rlad_core.config import RunConfig
 from rlad_core.objectives import Statistic
+from rlad_core.sizing import Shape
+from rlad_core.sizing.learner import learner_need
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 
@@ -100,37 +105,51 @@ class Setup:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
-    def held_bytes(self) -> int:
-        """Device memory in use now; the peak counts from here."""
-        if self.device.type != "cuda":
-            return 0
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
+    def peak_bytes(self, update: Callable[[], Any]) -> int:
+        """The most tensor memory in use in an update, above what is held before it."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            held = torch.cuda.memory_allocated()
+            update()
+            return torch.cuda.max_memory_allocated() - held
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+        ) as seen:
+            update()
+        events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+        changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+        return int(np.cumsum(changes).max())
 
-    def peak_bytes(self) -> int:
-        """The most in use since `held_bytes`; 0 on a CPU, where it isn't known."""
-        return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else 0
+    def config(self) -> RunConfig:
+        """A recipe of it, with GRPO, which asks for nothing that a plain loop has not."""
+        recipe = {
+            "name": "benchmark",
+            "policy": {
+                "model": str(self.folder),
+                "max_length": 65_536,
+                "dtype": str(self.dtype).removeprefix("torch."),
+            },
+            "task": {"name": "knights_knaves", "train": {"people": [2]}, "evaluation": {"people": [2]}},
+            "rollout": {"prompts_per_step": 1, "group_size": 2, "max_response_length": 32},
+            "stages": [{"steps": 1000, "objective": {"kind": "grpo"}}],
+            "learner": {
+                "num_gpus": int(self.device.type == "cuda"),
+                "tokens_per_micro_batch": self.tokens,
+                "activation_checkpointing": self.recompute,
+                "compile": self.compile,
+            },
+        }
+        return RunConfig.model_validate(recipe)
+
+    def planned_bytes(self, shape: Shape) -> float:
+        """What `rlad plan` says of an update's memory, above weights and optimizer."""
+        parts = learner_need(self.config(), shape).parts
+        return sum(size for name, size in parts.items() if name not in ("weights", "optimizer"))
 
 
 def ours(setup: Setup) -> Callable[[], Any]:
-    """One update by the learner, with GRPO, which asks for nothing that a plain loop has not."""
-    recipe = {
-        "name": "benchmark",
-        "policy": {
-            "model": str(setup.folder),
-            "max_length": 65_536,
-            "dtype": str(setup.dtype).removeprefix("torch."),
-        },
-        "task": {"name": "knights_knaves", "train": {"people": [2]}, "evaluation": {"people": [2]}},
-        "rollout": {"prompts_per_step": 1, "group_size": 2, "max_response_length": 32},
-        "stages": [{"steps": 1000, "objective": {"kind": "grpo"}}],
-        "learner": {
-            "tokens_per_micro_batch": setup.tokens,
-            "activation_checkpointing": setup.recompute,
-            "compile": setup.compile,
-        },
-    }
-    config = RunConfig.model_validate(recipe)
+    """One update by the learner."""
+    config = setup.config()
     policy, objective = TrainedPolicy(config, str(setup.folder), setup.device), config.stages[0].objective
     groups = setup.table.column("group_id").to_pylist()
 
@@ -262,20 +281,20 @@ def main(
         )
         sides = {"learner": ours(setup)} if only_ours else {"learner": ours(setup), "bare loop": bare(setup)}
         seconds: dict[str, list[float]] = {side: [] for side in sides}
-        peaks: dict[str, int] = {}
         for turn in range(repeats + 1):
             for side, update in sides.items():
                 setup.wait()
-                held = setup.held_bytes()
                 clock = time.perf_counter()
                 update()
                 setup.wait()
                 if turn:  # the first warms up
                     seconds[side].append(time.perf_counter() - clock)
-                peaks[side] = setup.peak_bytes() - held
+        peaks = {side: setup.peak_bytes(update) for side, update in sides.items()}
         dist.destroy_process_group()
     medians = {side: statistics.median(times) for side, times in seconds.items()}
-    _report(shape, table, medians, peaks, place, product_rate(shape, place))
+    _report(
+        shape, table, medians, peaks, setup.planned_bytes(SHAPES[shape]), place, product_rate(shape, place)
+    )
 
 
 def _report(
@@ -283,6 +302,7 @@ def _report(
     table: pa.Table,
     seconds: dict[str, float],
     peaks: dict[str, int],
+    planned: float,
     device: torch.device,
     products: float,
 ) -> None:
@@ -294,7 +314,7 @@ def _report(
     )
     header = (
         "side", "s an update", "tokens/s", "TFLOP/s", "of float32 products", "of the bare loop's rate",
-        "GiB above its state",
+        "GiB above its state", "of the plan",
     )  # fmt: skip
     shown = Table(*header)
     base = seconds.get("bare loop")
@@ -302,7 +322,8 @@ def _report(
         shown.add_row(
             side, f"{took:.3f}", f"{count / took:,.0f}", f"{operations / took / 1e12:.3f}",
             f"{operations / took / products:.2f}",
-            f"{base / took:.2f}" if base else "-", f"{peaks[side] / 2**30:.1f}" if peaks[side] else "-",
+            f"{base / took:.2f}" if base else "-", f"{peaks[side] / 2**30:.2f}",
+            f"{peaks[side] / planned:.2f}" if side == "learner" else "-",
         )  # fmt: skip
     console.print(shown)
 

@@ -1,7 +1,6 @@
 """Short runs as processes, and what they leave."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
+import torch
+from safetensors.torch import load_file
+from titles import environment_with_titles
 from transformers import AutoTokenizer
 
 from rlad_core import schema
@@ -61,7 +63,7 @@ def start(run_dir: Path, *more: str, recipe: str | Path = "kk-tiny-trrd") -> sub
         stdout=log,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, _mark(run_dir): "1"},
+        env={**environment_with_titles(), _mark(run_dir): "1"},
         # Tests that are started in the background pass on that they ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
@@ -74,6 +76,27 @@ def finish(process: subprocess.Popen[str], run_dir: Path, code: int = 0) -> str:
     _, left = psutil.wait_procs(begun_with(_mark(run_dir)), timeout=60)  # also of starts that were killed
     assert not left, left
     return _printed(run_dir)
+
+
+def learn_again(run_dir: Path, name: str) -> Path:
+    """Train on what a run has recorded; the folder of that, beside the run's."""
+    recorded = ("--experience", str(run_dir / "experience"), "--set", f"name={name}")
+    done = subprocess.run(
+        [sys.executable, "-m", "services", "learn", str(run_dir / "recipe.yaml"), *recorded],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    return run_dir.parent / name
+
+
+def check_same_weights(run_dir: Path, other: Path) -> None:
+    """Both have left the same policy, to the bit."""
+    ours, theirs = (load_file(each / "export" / "model.safetensors") for each in (run_dir, other))
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
 def _mark(run_dir: Path) -> str:

@@ -1,6 +1,7 @@
 """A run is killed, and loses its engine: it goes on, each group trained on once.
 
-Its teacher is a stock vLLM server, which says the same of the first batch as one of the run's own.
+Its teacher is a stock vLLM server, which says the same of the first batch as one of the run's own. What it
+recorded leads to the same weights once more, without engine, teacher or fault.
 """
 
 import os
@@ -13,7 +14,18 @@ from typing import Any
 
 import pytest
 
-from runs import STEPS, check_every_group_once, check_same_scores, finish, kill_part, rows, start, wait_during
+from runs import (
+    STEPS,
+    check_every_group_once,
+    check_same_scores,
+    check_same_weights,
+    finish,
+    kill_part,
+    learn_again,
+    rows,
+    start,
+    wait_during,
+)
 from services.learner.loop import STATE_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -53,7 +65,8 @@ def test_a_killed_and_wounded_run_trains_on_every_group_once(
         wait_during(process, run_dir, condition, what)
 
     def begin(*more: str) -> subprocess.Popen[str]:
-        ended_afterwards.append(start(run_dir, "--set", teacher, *more))
+        keep = ("--set", "telemetry.keep_experience=all")
+        ended_afterwards.append(start(run_dir, "--set", teacher, *keep, *more))
         return ended_afterwards[-1]
 
     # Killed after step 3, the last checkpoint holds two: one step's work is lost and done again.
@@ -72,3 +85,4 @@ def test_a_killed_and_wounded_run_trains_on_every_group_once(
     finish(process, run_dir)
     check_every_group_once(run_dir)
     check_same_scores(run_dir, finished_run[0])
+    check_same_weights(run_dir, learn_again(run_dir, "again"))

@@ -1,5 +1,9 @@
-"""What gradients in host memory need, and AdamW with moments in 8 bits as torchao compiles it."""
+"""What an update takes and gradients in host memory need, and moments in 8 bits as torchao compiles them."""
 
+import os
+import re
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,3 +39,28 @@ def test_moments_in_8_bits_go_where_those_in_32_do(folder: Path, tmp_path: Path)
     for name, tensor in expected.items():
         assert (found[name] - tensor).norm() < 0.2 * (tensor - start[name]).norm(), name
     _run(folder, tmp_path / "8", steps=3, resume=True, learner__optimizer="adamw_8bit")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_update_takes_what_is_planned(dtype: str) -> None:
+    """Micro-batches as full as they may be, of sequences beside which a prompt that is shared is short."""
+    sizes = ("--sequences", "4", "--lengths", "1964", "--tokens", "4048", "--dtype", dtype)
+    command = (
+        sys.executable,
+        "-m",
+        "benchmarks.learner",
+        *sizes,
+        "--only-ours",
+        "--repeats",
+        "1",
+        "--threads",
+        "1",
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        command, cwd=root, env=os.environ | {"COLUMNS": "200"}, capture_output=True, text=True, check=False
+    )
+    row = re.search(r"^│ learner .*│ ([\d.]+) +│$", done.stdout, re.MULTILINE)
+    assert row, done.stdout + done.stderr[-2000:]
+    assert float(row[1]) == pytest.approx(1, rel=0.15)
