@@ -1,13 +1,13 @@
 """Short runs as processes, and what they leave."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import torch
+from engines import engines_below
 from safetensors.torch import load_file
-from titles import environment_with_titles
 from transformers import AutoTokenizer
 
 from rlad_core import schema
@@ -63,7 +63,7 @@ def start(run_dir: Path, *more: str, recipe: str | Path = "kk-tiny-trrd") -> sub
         stdout=log,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**environment_with_titles(), _mark(run_dir): "1"},
+        env={**os.environ, _mark(run_dir): "1"},
         # Tests that are started in the background pass on that they ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
@@ -171,27 +171,14 @@ def _scores(table: pa.Table) -> dict[tuple[Any, ...], list[float]]:
     }
 
 
-def kill_part(run: int, title: str) -> None:
-    """Kill -9 the process of a run whose title has this in it; of several the youngest.
-
-    A process that it has forked bears its title until it begins another program; a part that is just being
-    replaced may be there beside the new one.
-    """
-    found: list[psutil.Process] = []
+def kill_engine(run: int) -> None:
+    """Kill -9 the process that a run's rollout service has its engine in."""
 
     def seen() -> bool:
-        assert psutil.Process(run).status() != psutil.STATUS_ZOMBIE, f"the run ended before {title} was seen"
-        bearers = {}
-        for process in psutil.Process(run).children(recursive=True):
-            with suppress(psutil.Error):  # it has just ended
-                if title in " ".join(process.cmdline()):
-                    bearers[process.pid] = (process.create_time(), process.ppid(), process)
-        found[:] = [
-            each
-            for _, parent, each in sorted(bearers.values(), key=lambda bearer: bearer[0])
-            if parent not in bearers
-        ]
-        return bool(found)
+        assert psutil.Process(run).status() != psutil.STATUS_ZOMBIE, (
+            "the run ended before its engine was seen"
+        )
+        return bool(engines_below(run))
 
-    wait_for(seen, f"a process with {title} in its title, below {run}")
-    found[-1].kill()
+    wait_for(seen, f"an engine below {run}")
+    engines_below(run)[-1].kill()

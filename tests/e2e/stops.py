@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from titles import environment_with_titles
 
 from services.base.leftovers import begun_with
 
@@ -78,7 +77,7 @@ def stopped_at(stage: Stage, stop: Stop, words: Sequence[str], log: Path, **envi
         AssertionError: it ended before the stage came; or takes `LIMIT_S`.
     """
     mark = f"RLAD_STOPPED_{uuid.uuid4().hex}"
-    told = {**environment_with_titles(), **environment, mark: "1", "SPT_NOENV": "1"}
+    told = {**os.environ, **environment, mark: "1", "SPT_NOENV": "1"}
     with log.open("w") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "services", *words],

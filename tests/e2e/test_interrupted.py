@@ -20,7 +20,7 @@ from runs import (
     check_same_scores,
     check_same_weights,
     finish,
-    kill_part,
+    kill_engine,
     learn_again,
     rows,
     start,
@@ -81,7 +81,7 @@ def test_a_killed_and_wounded_run_trains_on_every_group_once(
     # The rollout service loses its engine in the middle of a step: it comes back, and the run waits for it.
     process = begin("--resume")
     wait_until(lambda: len(done()) >= 3 and done()[2] != before[2], "the third step, done again")
-    kill_part(process.pid, "VLLM::EngineCore")
+    kill_engine(process.pid)
     finish(process, run_dir)
     check_every_group_once(run_dir)
     check_same_scores(run_dir, finished_run[0])

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from engines import engines_below, is_connected, workers_below
 from stops import CTRL_C, TERMINATE, TWICE, Stage, Started, stopped_at
 
 from tests.chaos.recipe import Recipe
@@ -38,9 +39,9 @@ OF_A_RUN: dict[str, Stage] = {
 OF_A_SERVICE: dict[str, Stage] = {
     "Ray begins": lambda serve: serve.runs("gcs_server"),
     "Ray is up": lambda serve: serve.said("Ray is up"),
-    "the engine starts": lambda serve: serve.runs("VLLM::EngineCore"),
-    "its workers start": lambda serve: serve.runs("VLLM::Worker"),
-    "its workers have joined": lambda serve: serve.runs("VLLM::Worker_TP1"),
+    "the engine starts": lambda serve: bool(engines_below(serve.process.pid)),
+    "its workers start": lambda serve: bool(workers_below(serve.process.pid)),
+    "its workers have joined": lambda serve: sum(map(is_connected, workers_below(serve.process.pid))) == 2,
     "it serves": lambda serve: serve.said("stop it with Ctrl-C"),
 }
 
