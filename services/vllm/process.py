@@ -1,14 +1,29 @@
 """What vLLM finds around it and is told on CPUs, and what it was built for."""
 
+from collections.abc import Mapping
 from typing import Any
 
-ENVIRONMENT = {
+_ANYWHERE = {
     # Where vLLM sets up logging, it closes all handlers that there are, Serve's among them. A replica then
     # fails to tell a new controller where its log is, and is replaced.
     "VLLM_CONFIGURE_LOGGING": "0",
     "VLLM_NO_USAGE_STATS": "1",
 }
-"""Of a replica that has an engine, before it imports vLLM."""
+_EAGER = "enforce_eager"
+
+
+def environment(num_gpus: float, engine_args: Mapping[str, Any]) -> dict[str, str]:
+    """Variables of a replica that has an engine, before it imports vLLM.
+
+    Args:
+        num_gpus: of the replica.
+        engine_args: further arguments of the engine.
+    """
+    if num_gpus or not engine_args.get(_EAGER, True):
+        return dict(_ANYWHERE)
+    # One small function, which counts a sampled token's rank, is compiled also in an engine that is eager,
+    # when the first token is sampled. That takes seconds and a C++ compiler, and without one ends the engine.
+    return _ANYWHERE | {"TORCHDYNAMO_DISABLE": "1"}
 
 
 def on_cpu(kv_cache_memory_gib: float, tensor_parallel_size: int) -> dict[str, Any]:
@@ -21,7 +36,7 @@ def on_cpu(kv_cache_memory_gib: float, tensor_parallel_size: int) -> dict[str, A
     settings: dict[str, Any] = {
         "kv_cache_memory_bytes": int(kv_cache_memory_gib * 2**30),
         # Compiling takes most of a minute at every start and gains nothing at the sizes that CPUs serve.
-        "enforce_eager": True,
+        _EAGER: True,
     }
     if tensor_parallel_size == 1:
         # As on GPUs, where this is "uni". On CPUs vLLM replaces that name, to bind the threads of a process

@@ -63,10 +63,15 @@ def start(run_dir: Path, *more: str, recipe: str | Path = "kk-tiny-trrd") -> sub
         stdout=log,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, _mark(run_dir): "1"},
+        env={**os.environ, **_no_compiler(run_dir), _mark(run_dir): "1"},
         # Tests that are started in the background pass on that they ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def _no_compiler(run_dir: Path) -> dict[str, str]:
+    """As on a machine that has none, and where nothing was compiled before."""
+    return {"CXX": "/no/compiler", "TORCHINDUCTOR_CACHE_DIR": str(run_dir.parent / "nothing-compiled")}
 
 
 def finish(process: subprocess.Popen[str], run_dir: Path, code: int = 0) -> str:
