@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from rlad_core.attention import Blocks, attend
-from rlad_core.batching import PackedBatch
 from rlad_core.language_model.head import OutputHead
 from rlad_core.language_model.plain_forward import Pair, plain_logprobs
 from rlad_core.logprobs import Beside
+from rlad_core.packing import PackedBatch
 from rlad_core.shared_prompts import Layout, Span, attend_behind_prompts
 
 PACKED_ATTENTION = "rlad_packed"

@@ -10,12 +10,12 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from rlad_core.batching import pack
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
 from rlad_core.language_model.architecture import refusals
 from rlad_core.language_model.loading import load_causal_lm
 from rlad_core.language_model.plain_forward import compare_with_plain, probe_pairs
 from rlad_core.language_model.vocabulary import token_rows
+from rlad_core.packing import pack
 from services.base.tokenizer import load_tokenizer
 from services.learner.adapters import BegunAdapters, name_in_model
 from services.learner.sharding import shards

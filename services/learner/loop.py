@@ -7,7 +7,7 @@ Policy version v is the policy after v steps. A step, as every rank goes through
       |                           |
       v                           v
     rows of this rank ---------> packed micro-batches ---> log-probs -----------> loss --------> gradient
-    training_rows.py             rlad_core/batching.py     rlad_core/forward.py   rlad_core/objectives/
+    training_rows.py             rlad_core/packing.py      rlad_core/forward.py   rlad_core/objectives/
 
 Then the step is recorded (report/journal.py), and every few steps there is a checkpoint.
 """

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 
 from rlad_core.activations import recompute_activations
-from rlad_core.batching import Indices, costs, filler, micro_batches, spread
+from rlad_core.batching import Indices, costs, micro_batches, spread
 from rlad_core.compiled import compile_layers
 from rlad_core.config import RunConfig
 from rlad_core.exact_normaliser import ExactNormaliser
@@ -29,6 +29,7 @@ from rlad_core.forward import decoder_layers
 from rlad_core.norms import lean_norms
 from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.ages import by_age
+from rlad_core.packing import filler
 from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
 from services.base import telemetry

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from rlad_core.assembly import ShardPlan
-from rlad_core.batching import PackedBatch, pack, together
+from rlad_core.batching import together
 from rlad_core.objectives import TokenBatch
+from rlad_core.packing import PackedBatch, pack
 from rlad_core.schema import LEARNER_VALUES, flatten, take_rows, to_sequences
 from rlad_core.staleness import VERSIONS
 

@@ -13,7 +13,6 @@ from rlad_core.evaluation import PairedRow
 from rlad_core.schema import SchemaError
 from services.report.answers import change_of
 from services.report.html import kept_responses, template, write_page
-from services.report.plots import PLOTS
 from services.report.records import RunRecord, read_run
 from services.report.tables import after_label, evaluation_lines, stage_lines
 from services.report.teacher_cost import teacher_cost
@@ -36,6 +35,8 @@ def write_report(run_dir: str | Path) -> ReportPaths:
         ReportError: there is no such run.
         OSError: the folder cannot be written to.
     """
+    from services.report.plots import PLOTS  # and matplotlib, which a run that starts need not wait for
+
     record = read_run(run_dir)
     folder = record.folder / "plots"
     folder.mkdir(exist_ok=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from rlad_core.activations import recompute_activations
-from rlad_core.batching import PackedBatch, pack
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
+from rlad_core.packing import PackedBatch, pack
 
 DEVICES = [
     "cpu",

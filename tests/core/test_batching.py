@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlad_core.batching import balanced_shards, costs, filler, micro_batches, pack, spread, together
+from rlad_core.batching import balanced_shards, costs, micro_batches, spread, together
+from rlad_core.packing import filler, pack
 
 many_lengths = st.lists(st.integers(1, 500), min_size=0, max_size=80)
 

@@ -12,9 +12,9 @@ from torch._dynamo.backends.debugging import aot_eager
 from transformers import AutoModelForCausalLM
 
 from rlad_core.activations import recompute_activations
-from rlad_core.batching import PackedBatch, pack
 from rlad_core.compiled import compile_layers
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
+from rlad_core.packing import PackedBatch, pack
 
 
 def batch(*lengths: tuple[int, int]) -> PackedBatch:

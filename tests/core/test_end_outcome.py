@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlad_core.batching import pack
 from rlad_core.objectives import Objective, TokenBatch
 from rlad_core.objectives.kdrl import KDRL
 from rlad_core.objectives.opd import OPD
 from rlad_core.objectives.sdar import SDAR
 from rlad_core.objectives.teacher import teacher_term
 from rlad_core.objectives.trrd import TRRD
+from rlad_core.packing import pack
 
 LN = math.log
 

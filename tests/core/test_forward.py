@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
-from rlad_core.batching import filler, pack
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
+from rlad_core.packing import filler, pack
 
 Pair = tuple[list[int], list[int]]
 # (prompt, response) lengths: single tokens, a long one, and neighbours of equal length.

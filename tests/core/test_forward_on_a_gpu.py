@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rlad_core.batching import pack
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
+from rlad_core.packing import pack
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

@@ -14,7 +14,6 @@ from model_kinds import KINDS, ROWS, TOKENS, tiny, write
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
-from rlad_core.batching import pack
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs, decoder_layers
 from rlad_core.language_model.architecture import CHECKED, refusals
 from rlad_core.language_model.loading import load_causal_lm
@@ -24,6 +23,7 @@ from rlad_core.language_model.plain_forward import (
     probe_pairs,
 )
 from rlad_core.language_model.vocabulary import token_rows
+from rlad_core.packing import pack
 
 Pair = tuple[list[int], list[int]]
 LENGTHS = [(5, 3), (1, 1), (12, 25), (2, 9), (7, 7)]

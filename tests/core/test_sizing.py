@@ -13,10 +13,10 @@ from example_recipe import read
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from rlad_core.batching import pack
 from rlad_core.config import load
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
 from rlad_core.norms import lean_norms
+from rlad_core.packing import pack
 from rlad_core.sizing import (
     GPUS,
     Shape,

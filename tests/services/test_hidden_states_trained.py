@@ -16,11 +16,11 @@ from transformers import AutoModelForCausalLM
 
 from rlad_core import schema
 from rlad_core.assembly import plan_shards
-from rlad_core.batching import pack
 from rlad_core.client.details import Details
 from rlad_core.config import load, resolve_model
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
 from rlad_core.objectives.anchor import log_normaliser
+from rlad_core.packing import pack
 from services.learner.teacher_states import TeacherStates, teacher_head
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
