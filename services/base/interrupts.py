@@ -46,7 +46,7 @@ def _set_aside() -> None:
     if threading.current_thread() is not threading.main_thread():  # no signal interrupts this one
         return
     for number in (signal.SIGINT, signal.SIGTERM):
-        if callable(handler := signal.getsignal(number)):
+        if callable(handler := signal.getsignal(number)) and handler is not _note:
             _handlers[number] = handler
             signal.signal(number, _note)
 
@@ -66,7 +66,8 @@ def _put_back() -> None:
 
 def _restore(number: signal.Signals) -> None:
     if number in _handlers:
-        signal.signal(number, _handlers.pop(number))
+        signal.signal(number, _handlers[number])
+        del _handlers[number]  # only now: the other signal may interrupt anywhere here
 
 
 def _put_back_in_child() -> None:

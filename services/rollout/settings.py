@@ -10,7 +10,7 @@ from rlad_core.config.engines import MODEL_HELP, Dtype, Transfer, UpdateTimeout
 from rlad_core.language_model.chat import ChatFormat
 from rlad_core.sections.paths import TemplateText
 from services.serve.replica_settings import ReplicaArgs, ServedName
-from services.vllm.process import environment, on_cpu
+from services.vllm.process import engine_environment, on_cpu
 
 
 class RolloutArgs(RolloutEngine, ReplicaArgs):
@@ -88,7 +88,7 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
     @property
     def environment(self) -> dict[str, str]:
         """See `ReplicaArgs.environment`."""
-        own = super().environment | environment(self.num_gpus, self.engine_args)
+        own = super().environment | engine_environment(self.num_gpus, self.engine_args)
         if self.num_gpus:
             return own
         # Otherwise every engine on a host pins its threads to the same cores.

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.config import RunConfig, ServeTeacher, TeacherEngine
 from services.serve.replica_settings import ReplicaArgs, ServedName
-from services.vllm.process import environment
+from services.vllm.process import engine_environment
 
 
 class TeacherArgs(TeacherEngine, ReplicaArgs):
@@ -86,7 +86,7 @@ class TeacherArgs(TeacherEngine, ReplicaArgs):
         # vLLM on CPUs otherwise pins every engine of a machine to the same cores.
         own = {} if self.num_gpus else {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         if self.engine == "vllm":
-            own |= environment(self.num_gpus, self.engine_args)
+            own |= engine_environment(self.num_gpus, self.engine_args)
         return super().environment | own | {"OMP_NUM_THREADS": str(self.threads)}
 
     @model_validator(mode="after")

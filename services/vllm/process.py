@@ -12,7 +12,7 @@ _ANYWHERE = {
 _EAGER = "enforce_eager"
 
 
-def environment(num_gpus: float, engine_args: Mapping[str, Any]) -> dict[str, str]:
+def engine_environment(num_gpus: float, engine_args: Mapping[str, Any]) -> dict[str, str]:
     """Variables of a replica that has an engine, before it imports vLLM.
 
     Args:

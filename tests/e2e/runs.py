@@ -178,12 +178,12 @@ def _scores(table: pa.Table) -> dict[tuple[Any, ...], list[float]]:
 
 def kill_engine(run: int) -> None:
     """Kill -9 the process that a run's rollout service has its engine in."""
+    found: list[psutil.Process] = []
 
     def seen() -> bool:
-        assert psutil.Process(run).status() != psutil.STATUS_ZOMBIE, (
-            "the run ended before its engine was seen"
-        )
-        return bool(engines_below(run))
+        assert psutil.Process(run).status() != psutil.STATUS_ZOMBIE, "the run ended before it had an engine"
+        found[:] = engines_below(run)
+        return bool(found)
 
     wait_for(seen, f"an engine below {run}")
-    engines_below(run)[-1].kill()
+    found[-1].kill()

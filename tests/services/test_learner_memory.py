@@ -46,17 +46,8 @@ def test_moments_in_8_bits_go_where_those_in_32_do(folder: Path, tmp_path: Path)
 def test_an_update_takes_what_is_planned(dtype: str) -> None:
     """Micro-batches as full as they may be, of sequences beside which a prompt that is shared is short."""
     sizes = ("--sequences", "4", "--lengths", "1964", "--tokens", "4048", "--dtype", dtype)
-    command = (
-        sys.executable,
-        "-m",
-        "benchmarks.learner",
-        *sizes,
-        "--only-ours",
-        "--repeats",
-        "1",
-        "--threads",
-        "1",
-    )
+    once = ("--only-ours", "--repeats", "1", "--threads", "1")
+    command = (sys.executable, "-m", "benchmarks.learner", *sizes, *once)
     root = Path(__file__).parents[2]
     done = subprocess.run(
         command, cwd=root, env=os.environ | {"COLUMNS": "200"}, capture_output=True, text=True, check=False

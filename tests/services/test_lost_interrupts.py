@@ -39,11 +39,11 @@ with sigterm_interrupts():
             subprocess.run([sys.executable, "-c", ""], preexec_fn=lambda: None, check=True)
         else:
             Ends()
-        time.sleep(20)
+        time.sleep(20)  # which the signal ends, at once
     except KeyboardInterrupt:
         heard += 1
     try:
-        time.sleep(0.3)
+        time.sleep(0.3)  # long enough for a second one, were it sent twice
     except KeyboardInterrupt:
         heard += 1
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
