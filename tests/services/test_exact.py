@@ -38,6 +38,7 @@ CASES: dict[str, Case] = {
     "gradient, scattered": SCATTERED | {"learner__activation_checkpointing": "full"} | GRADIENT,
     "gradient, copies": SCATTERED | {"learner__fsdp_size": 1} | GRADIENT,
     "gradient, offloaded": SCATTERED | {"learner__cpu_offload": True} | GRADIENT,
+    "summed up in bfloat16": SCATTERED | {"learner__reduce_dtype": "bfloat16"} | GRADIENT,
     "step": PLAIN,
     "step again": PLAIN,
     "step, small": SMALL,
@@ -162,6 +163,16 @@ def test_loss_and_gradient_are_the_same_on_any_ranks_in_any_passes(
         assert difference(expected, weights[case], start) < LIMIT
         assert numbers[case]["loss"] == pytest.approx(told["loss"], rel=LIMIT, abs=1e-7)
         assert numbers[case]["gradient_norm"] == pytest.approx(told["gradient_norm"], rel=LIMIT)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_gradients_are_summed_up_in_the_precision_that_is_asked_for(
+    ranks: int, on_ranks: dict[int, Found], start: dict[str, torch.Tensor]
+) -> None:
+    expected, weights = on_ranks[1][0]["gradient"], on_ranks[ranks][0]
+    assert (
+        LIMIT < difference(expected, weights["summed up in bfloat16"], start) < 2**-8
+    )  # bfloat16's last digit
 
 
 @pytest.mark.skipif(find_spec("peft") is None, reason="needs peft (the extra 'lora')")
