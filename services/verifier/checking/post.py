@@ -28,9 +28,10 @@ class Post:
         self.slow: Job | None = None
         self._jobs: list[Job] = []
         self._told = 0
-        self._is_shared = False
+        self._told_at = 0.0
+        self._with_others: set[Job] = set()
         self._chunks = 0
-        self._given = self._waited = 0.0
+        self._waited = 0.0
         self._looked_at: Job | None = None
         self._messages = wire.Messages()
         self._unsent = bytearray()
@@ -42,9 +43,10 @@ class Post:
 
     def give(self, jobs: Sequence[Job]) -> None:
         """A chunk for a process that has none; `send` sends it."""
-        self._jobs, self._told, self._is_shared = list(jobs), 0, False
+        self._jobs, self._told = list(jobs), 0
+        self._with_others.clear()
         self._chunks += 1
-        self._given = time.monotonic()
+        self._told_at = time.monotonic()
         checks = [(job.check.task, job.check.response, job.check.gold) for job in jobs]
         self._unsent += wire.framed(pickle.dumps(checks, pickle.HIGHEST_PROTOCOL))
 
@@ -83,12 +85,13 @@ class Post:
         if len(jobs) < len(outcomes):
             raise wire.BrokenError(f"{len(outcomes)} outcomes of {len(jobs)} checks")
         self._told += len(outcomes)
+        self._told_at = time.monotonic()
         for job, outcome in zip(jobs, outcomes, strict=True):
             job.settle(outcome)
 
     def current(self) -> Job | None:
         """The job that it is at; None: at none, it has told of all."""
-        place = max(self._told, self._place()[0])
+        place, _ = self._place()
         return self._jobs[place] if place < len(self._jobs) else None
 
     def ran_s(self, job: Job) -> float:
@@ -101,16 +104,22 @@ class Post:
 
     def leave_to_others(self, but: Job) -> list[Job]:
         """The jobs whose outcomes it has not told, but one; what it will say of them may come too late."""
-        self._is_shared = True
-        return [job for job in self._jobs[self._told :] if job is not but]
+        others = [job for job in self._jobs[self._told :] if job is not but and job not in self._with_others]
+        self._with_others.update(others)
+        return others
 
     def end_of_chunk(self) -> list[Job]:
-        """It has no chunk any more; the jobs of it that nobody else has."""
-        rest = [] if self._is_shared else self._jobs[self._told :]
+        """It has no chunk any more; the jobs of it that nobody else has, and whose outcomes it has not told.
+
+        The one that it kept may be among them: a process that found the job before slow ends its chunk there.
+        """
+        rest = [job for job in self._jobs[self._told :] if job not in self._with_others]
         self._jobs = []
         return rest
 
     def _place(self) -> tuple[int, float]:
-        """In the chunk, and since when."""
+        """In the chunk, and since when at the earliest: behind what it has told there is another job."""
         at = self.process.at()
-        return (at.place, at.began) if at.chunk == self._chunks else (0, self._given)
+        if at.chunk == self._chunks and at.place >= self._told:
+            return at.place, at.began
+        return self._told, self._told_at
