@@ -8,7 +8,7 @@ from services.verifier.checking import worker
 
 
 class Dawdling:
-    """A response of digits takes so many milliseconds; behind it the process dawdles."""
+    """A response "150 300" takes 150 milliseconds; behind it the process dawdles for 300."""
 
     def prompts(self, split: str, subset: str, count: int | None, seed: int) -> list[Prompt]:
         return []
@@ -17,18 +17,19 @@ class Dawdling:
         return self.verify("", gold)
 
     def verify(self, response: str, gold: str) -> Verdict:
-        if response.isdigit():
-            time.sleep(int(response) / 1000)
-            worker._address_space = _later(worker._address_space)
+        if response:
+            takes, dawdles = (int(word) / 1000 for word in response.split())
+            time.sleep(takes)
+            worker._address_space = _later(worker._address_space, dawdles)
         return Verdict(1.0, {}, True, "")
 
 
-def _later(asked: Callable[[], int]) -> Callable[[], int]:
+def _later(asked: Callable[[], int], seconds: float) -> Callable[[], int]:
     """The same after a while; the next time at once."""
 
     def answer() -> int:
         worker._address_space = asked
-        time.sleep(0.3)
+        time.sleep(seconds)
         return asked()
 
     return answer

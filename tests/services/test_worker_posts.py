@@ -105,11 +105,14 @@ def test_a_check_is_as_old_as_the_last_word_of_the_one_before() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_no_check_is_lost_by_a_worker_that_dawdles_behind_a_slow_one() -> None:
-    """It tells of a check that took long, and is held up before it tells that its chunk has ended."""
+@pytest.mark.parametrize(("dawdles", "limit_s"), [(300, 10.0), (1500, 0.7)])
+def test_no_check_is_lost_by_a_worker_that_dawdles_behind_a_slow_one(dawdles: int, limit_s: float) -> None:
+    """It tells of a check that took long, and is held up before it tells that its chunk has ended; also for
+    longer than a check may take.
+    """
 
-    async def judged(pool: CheckPool, milliseconds: int) -> list[bool]:
-        responses = [str(milliseconds), *["a"] * 3]
+    async def judged(pool: CheckPool, takes: int) -> list[bool]:
+        responses = [f"{takes} {dawdles}", *[""] * 3]
         outcomes = await asyncio.wait_for(
             pool.judge([Check("dawdling", response, "{}") for response in responses]), timeout=20
         )
@@ -117,12 +120,12 @@ def test_no_check_is_lost_by_a_worker_that_dawdles_behind_a_slow_one() -> None:
 
     async def scenario() -> None:
         task = TaskSpec("dawdling_task:Dawdling", {})
-        pool = CheckPool({"dawdling": task}, workers=1, time_limit_s=10.0, memory_limit_bytes=2**28)
+        pool = CheckPool({"dawdling": task}, workers=1, time_limit_s=limit_s, memory_limit_bytes=2**28)
         try:
             await pool.start()
             # The pool looks every 50 ms, so some of these end before they are seen to be slow.
-            for milliseconds in range(100, 150, 5):
-                assert await judged(pool, milliseconds) == [True] * 4
+            for takes in range(100, 150, 10):
+                assert await judged(pool, takes) == [True] * 4
         finally:
             pool.close()
 

@@ -199,7 +199,10 @@ class Crew:
             if (job := post.current()) is None:
                 continue
             ran = post.ran_s(job)
-            if ran > self._time_limit_s or (ran > SLOW_S and job.request.done.done()):
+            over = ran > self._time_limit_s
+            if over and not post.has_begun:  # the process is held up, and no check of it is at fault
+                self._background(self._replace(post, None, self._take_away(post)))
+            elif over or (ran > SLOW_S and job.request.done.done()):
                 rest = [each for each in self._take_away(post) if each is not job]
                 self._background(self._stop(post, job, rest))
             elif ran > SLOW_S and post.slow is not job:

@@ -91,8 +91,14 @@ class Post:
 
     def current(self) -> Job | None:
         """The job that it is at; None: at none, it has told of all."""
-        place, _ = self._place()
+        place, _, _ = self._place()
         return self._jobs[place] if place < len(self._jobs) else None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is at the current job; it may be before it, or held up between two."""
+        _, _, begun = self._place()
+        return begun
 
     def ran_s(self, job: Job) -> float:
         """For how long it has been at its job, without what it waited for a processor where that is known."""
@@ -117,9 +123,9 @@ class Post:
         self._jobs = []
         return rest
 
-    def _place(self) -> tuple[int, float]:
-        """In the chunk, and since when at the earliest: behind what it has told there is another job."""
+    def _place(self) -> tuple[int, float, bool]:
+        """In the chunk, since when at the earliest, and whether it began there: it told of all before."""
         at = self.process.at()
         if at.chunk == self._chunks and at.place >= self._told:
-            return at.place, at.began
-        return self._told, self._told_at
+            return at.place, at.began, True
+        return self._told, self._told_at, False
