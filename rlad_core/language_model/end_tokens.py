@@ -7,7 +7,9 @@ different names of one outcome, "the response is over".
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase, model: str) -> tuple[int, ...
 
     Args:
         model: the folder or hub id that the tokenizer is of.
+
+    Raises:
+        OSError: its generation config cannot be read.
     """
     return united(_ids(tokenizer.eos_token_id), _ids(_generation_config(model).get("eos_token_id")))
 
@@ -36,10 +41,17 @@ def _ids(told: Any) -> tuple[int, ...]:
 
 
 def _generation_config(model: str) -> Mapping[str, Any]:
-    from transformers import GenerationConfig
+    # Not by transformers' GenerationConfig, with which torch comes into processes that only read text.
+    from transformers.utils import cached_file
 
     try:
-        found: Mapping[str, Any] = GenerationConfig.from_pretrained(model).to_dict()
+        file = cached_file(model, "generation_config.json")
     except OSError:  # many models have none
         return {}
+    try:
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OSError(f"{file} is broken: {error}") from error
+    if not isinstance(found, dict):
+        raise OSError(f"{file} is broken: it should be an object, not {found!s:.40}")
     return found
