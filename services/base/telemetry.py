@@ -259,6 +259,12 @@ class SpanCollector:
             still = [span.until(end) for span in _process.open_spans]
             return [span for span in (*self.spans, *still) if span.start < end]
 
+    def open(self) -> list[StageSpan]:
+        """Spans of this process that have not ended, as far as they are by now."""
+        now = time.time()
+        with _process.lock:
+            return [span.until(now) for span in _process.open_spans]
+
     def close(self) -> None:
         """Stop collecting."""
         with _process.lock:

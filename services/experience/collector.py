@@ -48,6 +48,7 @@ from services.clients.teachers import Compared, MismatchError, PolicyFacts, Teac
 from services.experience.batches import Batch, StepBatches
 from services.experience.ends import EndTokens
 from services.experience.groups import Group
+from services.experience.patience import Patience
 from services.experience.pool import GroupPool
 from services.experience.shards import Shard
 from services.experience.signals import Signals
@@ -87,6 +88,7 @@ class ExperienceCollector:
         self._unpublished: dict[int, list[int]] = {}
         """Positions of the steps that were trained, and whose weights are not out."""
         self._spans = telemetry.SpanCollector()
+        self._patience = Patience(self._note, self._spans.open)
         self._stages = StageRules(config)
         self._undecided: int | None = None
         """A version that is out while it is not decided whether the stage goes on."""
@@ -198,8 +200,11 @@ class ExperienceCollector:
     def _say(self, place: str, text: str) -> None:
         """For whoever watches the run."""
         telemetry.log("teacher", level="warning", place=place, said=text)
+        self._note(f"{place}: {text}")
+
+    def _note(self, text: str) -> None:
         journal = ray.get_actor(ServiceNames(self._config.services_name).of("journal"), namespace=NAMESPACE)
-        journal.note.remote(f"{place}: {text}")
+        journal.note.remote(text)
 
     async def next_shard(self, step: int, rank: int) -> Shard | None:
         """Rank `rank`'s part of step `step`; None once the run is to stop.
@@ -208,8 +213,11 @@ class ExperienceCollector:
         """
         if step not in self._asked and self._stop:
             return None
-        self._asked.add(step)
-        batch = await self._collected(step)
+        collected = self._collected(step)
+        if step not in self._asked:
+            self._asked.add(step)
+            await self._patience.wait(step, collected)
+        batch = await collected
         if self._goes_on(step + 1):
             self._collected(step + 1)
         if rank not in batch.taken:
