@@ -1,6 +1,9 @@
 """What the pool knows of a worker process: whichever way both sides come to look, no check is lost."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -14,7 +17,7 @@ from services.verifier.checking.messages import Check
 from services.verifier.checking.pool import CheckPool
 from services.verifier.checking.post import Post
 from services.verifier.checking.process import WorkerProcess
-from services.verifier.checking.progress import At
+from services.verifier.checking.progress import At, make, read
 from services.verifier.checking.queue import Job, Request
 
 RIGHT = Verdict(1.0, {}, True, "")
@@ -71,9 +74,9 @@ def test_every_check_of_a_chunk_is_told_given_to_others_or_left(checks: int, dat
                 else:
                     sent.append((kind, number))
             elif what == "look":
-                if (current := post.current()) is not None:
-                    assert current not in told
-                    elsewhere += post.leave_to_others(but=current)
+                if (seen := post.look()) is not None:
+                    assert seen.job not in told
+                    elsewhere += post.leave_to_others(but=seen.job)
             else:
                 kind, count = sent.pop(0)
                 if kind == "end":
@@ -95,13 +98,39 @@ def test_a_check_is_as_old_as_the_last_word_of_the_one_before() -> None:
         post = Post(cast(WorkerProcess, said))
         jobs = list(Request([Check("task", str(place), "{}") for place in range(2)], lambda: None).waiting)
         post.give(jobs)
-        assert post.current() is jobs[0]
-        assert post.ran_s(jobs[0]) > 600  # `began` is that of a machine's start
+        first = post.look()
+        assert first is not None
+        assert (first.job, first.has_begun) == (jobs[0], True)
+        assert first.ran_s > 600  # `began` is that of a machine's start
         post.settle([RIGHT])
-        assert post.current() is jobs[1]
-        assert post.ran_s(jobs[1]) < 600
+        second = post.look()
+        assert second is not None
+        assert (second.job, second.has_begun) == (jobs[1], False)
+        assert second.ran_s < 600
+        post.settle([RIGHT])
+        assert post.look() is None
 
     asyncio.run(scenario())
+
+
+def test_progress_is_written_whole() -> None:
+    """Whoever reads meanwhile sees a check that has begun just now, never one that began with the machine."""
+    descriptor = make()
+    program = (
+        "import sys; from services.verifier.checking.progress import Progress\n"
+        f"progress = Progress({descriptor}); progress.next_chunk()\n"
+        "while True:\n    for place in range(1000): progress.begin(place)"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", program], pass_fds=[descriptor])
+    try:
+        while not read(descriptor).chunk:
+            assert writer.poll() is None
+        started = read(descriptor).began
+        assert all(read(descriptor).began >= started for _ in range(100_000))
+    finally:
+        writer.kill()
+        writer.wait()
+        os.close(descriptor)
 
 
 @pytest.mark.timeout(120)

@@ -144,7 +144,7 @@ class Crew:
         """Raises RuntimeError: the process does not start."""
         try:
             process = await self._in_thread(WorkerProcess, self._forks, self._setup)
-        except RuntimeError:
+        except BaseException:
             if job is not None:
                 job.settle(Failed("crash", job.crashed or ""))
             raise
@@ -196,16 +196,16 @@ class Crew:
         busy = [post for post in self.posts if post.is_busy]
         self._looking = self._loop.call_later(_LOOK_S, self._look) if busy else None
         for post in busy:
-            if (job := post.current()) is None:
+            if (seen := post.look()) is None:
                 continue
-            ran = post.ran_s(job)
-            over = ran > self._time_limit_s
-            if over and not post.has_begun:  # the process is held up, and no check of it is at fault
+            job, is_slow = seen.job, seen.ran_s > SLOW_S
+            is_over = seen.ran_s > self._time_limit_s
+            if is_over and not seen.has_begun:  # the process is held up, and no check of it is at fault
                 self._background(self._replace(post, None, self._take_away(post)))
-            elif over or (ran > SLOW_S and job.request.done.done()):
+            elif is_over or (is_slow and job.request.done.done()):
                 rest = [each for each in self._take_away(post) if each is not job]
                 self._background(self._stop(post, job, rest))
-            elif ran > SLOW_S and post.slow is not job:
+            elif is_slow and post.slow is not job:
                 self._not_slow(post)
                 post.slow = job
                 job.request.slow += 1
@@ -234,13 +234,19 @@ class Crew:
         self._queue.put_back(rest)
         self.fill_up()
         self.hand_out()
-        where = await self._in_thread(post.process.stop, job.check.task)
-        job.settle(Failed("time", f"took longer than {self._time_limit_s:g} s and was stopped{where}"))
+        where = ""
+        try:
+            where = await self._in_thread(post.process.stop, job.check.task)
+        finally:
+            job.settle(Failed("time", f"took longer than {self._time_limit_s:g} s and was stopped{where}"))
 
     async def _replace(self, post: Post, job: Job | None, rest: Sequence[Job]) -> None:
         """A process has ended."""
         self._queue.put_back(rest)
-        ended = await self._in_thread(post.process.why_it_ended, job.check.task if job else "")
+        try:
+            ended = await self._in_thread(post.process.why_it_ended, job.check.task if job else "")
+        except (OSError, RuntimeError) as error:
+            ended = f"an unknown exit code ({error})"
         how = f"ended its process with {ended}"
         if job is not None and job.crashed is None:
             job.crashed = how

@@ -91,6 +91,7 @@ class ForkServer:
                 try:
                     answer = self._ask(b"reap %d" % pid)
                 except OSError:
+                    self._stop()  # its answer may still come, and would be taken for the next one's
                     return None
             if answer != _RUNS:
                 return None if answer == _UNKNOWN else int(answer)

@@ -163,3 +163,4 @@ class CheckPool:
         finally:
             self._requests.discard(request)
             self._queue.remove(request)  # where it was cancelled
+            self._on_queue(len(self._queue))

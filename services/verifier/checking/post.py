@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from services.verifier.checking import wire
 from services.verifier.checking.messages import Outcome
@@ -14,6 +15,20 @@ from services.verifier.checking.queue import Job
 _READ_BYTES = 2**18
 # A machine that is busy for ever must not keep a check that hangs for ever.
 _LONGEST_WAIT = 4
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a process is at.
+
+    job: its job.
+    ran_s: for how long, without what it waited for a processor where that is known.
+    has_begun: it is at it; else it is before it, or held up between two.
+    """
+
+    job: Job
+    ran_s: float
+    has_begun: bool
 
 
 class Post:
@@ -94,19 +109,16 @@ class Post:
         place, _, _ = self._place()
         return self._jobs[place] if place < len(self._jobs) else None
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether it is at the current job; it may be before it, or held up between two."""
-        _, _, begun = self._place()
-        return begun
-
-    def ran_s(self, job: Job) -> float:
-        """For how long it has been at its job, without what it waited for a processor where that is known."""
-        ran = time.monotonic() - self._place()[1]
-        waited = self.process.waited_s()
+    def look(self) -> Seen | None:
+        """What it is at; None: at nothing, it has told of all."""
+        place, began, has_begun = self._place()
+        if place >= len(self._jobs):
+            return None
+        job, ran, waited = self._jobs[place], time.monotonic() - began, self.process.waited_s()
         if job is not self._looked_at:
             self._looked_at, self._waited = job, waited
-        return max(ran - (waited - self._waited), ran / _LONGEST_WAIT)
+        waited = max(0.0, waited - self._waited)  # the kernel may have stopped to say
+        return Seen(job, max(ran - waited, ran / _LONGEST_WAIT), has_begun)
 
     def leave_to_others(self, but: Job) -> list[Job]:
         """The jobs whose outcomes it has not told, but one; what it will say of them may come too late."""

@@ -52,6 +52,7 @@ class Progress:
         """A check begins; when that is."""
         began = time.monotonic()
         # In this order: whoever reads between the two takes the check before for one that has just begun.
-        _BEGAN.pack_into(self._memory, 0, began)
-        _PLACE.pack_into(self._memory, _PLACE_AT, self._chunk, place)
+        # Each whole: `pack_into` writes zeros first, and what began at 0 has run since the machine does.
+        self._memory[:_PLACE_AT] = _BEGAN.pack(began)
+        self._memory[_PLACE_AT:] = _PLACE.pack(self._chunk, place)
         return began
