@@ -11,6 +11,7 @@ Example:
 """
 
 import contextlib
+import contextvars
 import json
 import logging
 import sys
@@ -205,31 +206,45 @@ class phase:
 
     Args:
         service: whose call it is.
-        name: of the phase; `change` ends it and begins the next one.
+        name: of the phase; `change` ends it and begins the next one, and may be called in another task or
+            thread: both are the call's all the same.
     """
 
     def __init__(self, service: str, name: str) -> None:
         self.service, self.name = service, name
+        self._lock = threading.Lock()
+        self._is_over = False
 
     def __enter__(self) -> Self:
-        self._traced = tracing.span(f"{self.service} {self.name}", {})
-        self._traced.__enter__()
-        self._clock = time.perf_counter()
+        self._context = contextvars.copy_context()
+        self._context.run(self._begin)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self._lock:
+            self._is_over = True
+            self._context.run(self._end, error)
+
+    def change(self, name: str) -> None:
+        """From now on it is phase `name`; nothing changes where the call was given up meanwhile."""
+        with self._lock:
+            if self._is_over:
+                return
+            self._context.run(self._end, None)
+            self.name = name
+            self._context.run(self._begin)
+
+    def _begin(self) -> None:
+        self._ended = tracing.opened(f"{self.service} {self.name}")
+        self._clock = time.perf_counter()
+
+    def _end(self, error: BaseException | None) -> None:
         seconds = time.perf_counter() - self._clock
         observe(metrics.SERVICE_PHASE_DURATION, seconds, service=self.service, phase=self.name)
         count(metrics.SERVICE_PHASE_SECONDS, seconds, service=self.service, phase=self.name)
-        self._traced.__exit__(kind, error, trace)
-
-    def change(self, name: str) -> None:
-        """From now on it is phase `name`."""
-        self.__exit__(None, None, None)
-        self.name = name
-        self.__enter__()
+        self._ended(error)
 
 
 class SpanCollector:

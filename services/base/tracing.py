@@ -17,7 +17,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,27 @@ def span(
     _ids.reset(fixed)
     with use_span(outermost, end_on_exit=True):
         yield outermost
+
+
+def opened(name: str) -> Callable[[BaseException | None], None]:
+    """Begin a span under the current one, which stays current.
+
+    Returns:
+        Ends the span, with the exception that it ended by; in any task or thread.
+    """
+    if _process.tracer is None:
+        return lambda error: None
+    begun = _process.tracer.tracer.start_span(name)
+
+    def end(error: BaseException | None) -> None:
+        if isinstance(error, Exception):
+            from opentelemetry.trace import Status, StatusCode
+
+            begun.record_exception(error)
+            begun.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+        begun.end()
+
+    return end
 
 
 def note(**facts: Any) -> None:

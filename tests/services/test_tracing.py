@@ -8,9 +8,10 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -184,6 +185,43 @@ def test_a_collector_gets_what_is_sent_to_it(tmp_path: Path, monkeypatch: pytest
     ]
     assert sorted(sent) == ["step", "update"]
     assert not (tmp_path / "traces").exists()
+
+
+def test_a_phase_that_is_changed_elsewhere_stays_with_its_call(tmp_path: Path, caplog: Any) -> None:
+    """Whoever takes a call's work up says so in a task or thread of its own."""
+
+    async def call(name: str, changed: Callable[[telemetry.phase], Awaitable[None]]) -> None:
+        with tracing.span(name, {}):
+            with telemetry.phase("teacher", "queue") as phase:
+                await changed(phase)
+            with telemetry.phase("teacher", "encode"):
+                pass
+
+    async def in_a_task(phase: telemetry.phase) -> None:
+        await asyncio.create_task(asyncio.to_thread(phase.change, "engine"))
+
+    async def too_late(phase: telemetry.phase) -> None:
+        late.append(phase)
+
+    async def body() -> None:
+        with tracing.span("another", {}):
+            await asyncio.gather(call("one", in_a_task), call("two", in_a_task), call("three", too_late))
+        late[0].change("engine")  # by then the call was given up
+
+    late: list[telemetry.phase] = []
+    tracing.begin(RUN, tmp_path / "traces")
+    asyncio.run(body())
+    tracing.end()
+    spans = read_spans(tmp_path)
+    names = {each.span_id: each.name for each in spans}
+    under = sorted((names.get(each.parent_id, ""), each.name) for each in spans)
+    phases = ("teacher encode", "teacher engine", "teacher queue")
+    assert under == sorted(
+        [("", "another"), *(("another", name) for name in ("one", "two", "three"))]
+        + [(name, phase) for name in ("one", "two") for phase in phases]
+        + [("three", "teacher encode"), ("three", "teacher queue")]
+    )
+    assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
 
 
 def test_without_a_place_nothing_is_traced() -> None:

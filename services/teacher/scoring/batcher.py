@@ -33,11 +33,13 @@ from services.teacher.scoring.interface import Scored, ScoringEngine, ScoringErr
 _FULL = 0.75
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Waiting:
     pair: TokenPair
     result: asyncio.Future[Scored]
     on_taken: Callable[[], None]
+    is_counted: bool = True
+    """Among the tokens that wait."""
 
 
 class Batcher:
@@ -119,6 +121,7 @@ class Batcher:
         finally:
             for item in waiting:
                 item.result.cancel()
+                self._uncount(item)  # in the queue it may stay until the next batch, and keep nobody out
 
     async def close(self) -> None:
         """Stop forming batches and fail what waits; running batches are let go."""
@@ -127,8 +130,15 @@ class Batcher:
             task.cancel()
         await asyncio.gather(self._forming, *self._running, return_exceptions=True)
         while len(self._queue):
-            _fail(self._queue.pop(), ScoringError("the service is shutting down"))
-        self._queued_tokens = 0
+            item = self._queue.pop()
+            self._uncount(item)
+            _fail(item, ScoringError("the service is shutting down"))
+
+    def _uncount(self, item: _Waiting) -> None:
+        """It does not wait any more."""
+        if item.is_counted:
+            item.is_counted = False
+            self._queued_tokens -= item.pair.length
 
     async def _form(self) -> None:
         while True:
@@ -161,7 +171,7 @@ class Batcher:
                 batch.append(item)
                 item.on_taken()
             self._queue.pop(free=unwanted)
-            self._queued_tokens -= item.pair.length
+            self._uncount(item)
         self._on_queue(len(self._queue))
         if batch:
             self._on_batch(len(batch), tokens)
