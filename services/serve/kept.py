@@ -56,7 +56,7 @@ def kept(wanted: Mapping[str, ReplicaArgs], say: Callable[[str], None]) -> list[
             continue
         if why := _why_not(name, args):
             say(f"{name} is started anew: {why}")
-            serve.delete(name)
+            taken_down([name], say)
         else:
             found.append(name)
     return found

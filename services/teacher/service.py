@@ -253,7 +253,10 @@ class TeacherService(OpenAIRoutes, TellsSettings):
         await self._engine.check_health()
 
     def __del__(self) -> None:
-        # Serve calls this when the replica has drained. There is no engine if __init__ failed.
+        # Serve calls this when the replica has drained. There is no engine if __init__ failed. Jobs first:
+        # what fails for want of an engine is left to other replicas.
+        if jobs := getattr(self, "_jobs", None):
+            jobs.stop()
         if engine := getattr(self, "_engine", None):
             engine.shutdown()
 

@@ -210,6 +210,8 @@ class VerifierService(TellsSettings):
         telemetry.gauge(metrics.SERVICE_CALLERS, self._pool.callers, service=SERVICE)
 
     def __del__(self) -> None:
+        if jobs := getattr(self, "_jobs", None):
+            jobs.stop()  # first: what fails for want of workers is left to other replicas
         if pool := getattr(self, "_pool", None):
             pool.close()
 

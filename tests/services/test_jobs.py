@@ -14,6 +14,7 @@ import pytest
 from jobs_of_numbers import BODY, DONE, PARTS, reading
 
 from rlad_core.client.errors import BusyError, InvalidRequestError
+from services.base import telemetry
 from services.serve.fair import ASKER
 from services.serve.job_limits import JobLimits
 from services.serve.jobs.store import Handed, JobStore
@@ -153,6 +154,83 @@ def test_what_fails_says_why_and_what_is_busy_is_asked_again(tmp_path: Path) -> 
 
     asyncio.run(body())
     assert tries == [0, 0, 2]
+
+
+def test_what_fails_because_its_replica_ends_is_left_to_others(tmp_path: Path) -> None:
+    """Serve ends the replica's engine or workers first, and what works on a job hears of it."""
+    seen: list[int] = []
+
+    async def body() -> None:
+        ended = asyncio.Event()
+
+        async def ends(numbers: list[int]) -> None:
+            if numbers[0] == 4:
+                await ended.wait()
+                raise RuntimeError("the pool of worker processes is closed")
+
+        async def goes_on(numbers: list[int]) -> None:
+            seen.append(numbers[0])
+
+        ending = Jobs("teacher", str(tmp_path), JobLimits(), reading(ends))
+        ending.start()
+        job = await ending.submit("me", BODY, {})
+        await until(lambda: job.part(1) is not None)
+        ending.stop()
+        ended.set()
+        await until(lambda: job.status == "queued")
+        other = Jobs("teacher", str(tmp_path), JobLimits(), reading(goes_on))
+        other.start()
+        await until(lambda: job.status == "done")
+        other.stop()
+
+    asyncio.run(body())
+    assert seen == [4, 6, 8]
+
+
+def test_a_job_that_fails_is_no_fault_of_whoever_works_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(telemetry, "log", lambda event, **_: told.append(event))
+
+    async def do(numbers: list[int]) -> None:
+        raise InvalidRequestError("sequence 'a': is odd")
+
+    async def body() -> None:
+        jobs = Jobs("teacher", str(tmp_path), JobLimits(), reading(do))
+        jobs.start()
+        kept = [await jobs.submit("me", BODY, {}) for _ in range(3)]
+        await until(lambda: all(job.status == "failed" for job in kept))
+        await until(lambda: told.count("job_failed") == 3)
+        jobs.stop()
+
+    asyncio.run(body())
+    assert set(told) == {"job_submitted", "job_failed"}
+
+
+def test_a_sweep_that_fails_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = [OSError(24, "Too many open files")]
+    expire = JobStore.expire
+
+    def once(self: JobStore, keep_s: float) -> None:
+        if faults:
+            raise faults.pop()
+        expire(self, keep_s)
+
+    monkeypatch.setattr(JobStore, "expire", once)
+
+    async def do(numbers: list[int]) -> None:
+        pass
+
+    async def body() -> None:
+        jobs = Jobs("teacher", str(tmp_path), JobLimits(keep_s=0.2), reading(do))
+        jobs.start()
+        job = await jobs.submit("me", BODY, {})
+        await until(lambda: not job.folder.exists())
+        jobs.stop()
+
+    asyncio.run(body())
+    assert not faults
 
 
 @pytest.mark.parametrize(

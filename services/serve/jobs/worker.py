@@ -62,6 +62,7 @@ class Jobs:
         self._running: Counter[str] = Counter()
         self._turn_of: dict[str, int] = {}
         self._turns = itertools.count(1)
+        self._stopping = False
 
     def start(self) -> None:
         """Work on what is there and on what comes."""
@@ -70,7 +71,8 @@ class Jobs:
             self._loops.append(asyncio.create_task(self._sweep()))
 
     def stop(self) -> None:
-        """Leave what is not done to others."""
+        """Leave what is not done to others, also what fails from now on, since the service is ending."""
+        self._stopping = True
         for loop in self._loops:
             loop.cancel()
 
@@ -120,7 +122,7 @@ class Jobs:
 
     async def _work(self) -> None:
         """Take up one job after the other."""
-        while True:
+        while not self._stopping:
             self._new.clear()
             try:
                 found = await self._take_one()
@@ -172,7 +174,8 @@ class Jobs:
             if not doing.done():
                 telemetry.log("job_cancelled", job=job.id)
                 return
-            if (error := doing.exception()) is None and not doing.result():
+            error = doing.exception()
+            if self._stopping or (error is None and not doing.result()):
                 telemetry.log("job_left", job=job.id)
             elif error is None:
                 telemetry.log("job_done", job=job.id, seconds=round(time.time() - job.handed.created, 3))
@@ -185,8 +188,7 @@ class Jobs:
         finally:
             watch.cancel()
             doing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await doing
+            await asyncio.wait({doing})
             if job.ended is not None and job.status == "cancelled":
                 job.cancel()  # with what was written since
 
@@ -226,7 +228,10 @@ class Jobs:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.to_thread(self.store.expire, self._limits.keep_s)
+            try:
+                await asyncio.to_thread(self.store.expire, self._limits.keep_s)
+            except Exception as error:  # noqa: BLE001 - told, and the next time may go well
+                telemetry.log("jobs_not_swept", level="error", error=str(error), exc_info=error)
             await asyncio.sleep(min(_SWEEP_EVERY_S, self._limits.keep_s))
 
 
