@@ -29,11 +29,27 @@ async def all_of(work: Iterable[Coroutine[Any, Any, Result]], *, at_most: int | 
     """
     if at_most is not None:
         work = _in_turn(work, asyncio.Semaphore(at_most))
+    failures: list[BaseException] = []
+
+    def note(task: asyncio.Task[Result]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            failures.append(error)
+
+    # No TaskGroup: before Python 3.13 one that fails while it is waited for leaves a request to cancel with
+    # its caller, whose next time limit then ends in CancelledError and not in TimeoutError.
+    tasks = [asyncio.create_task(each) for each in work]
+    for task in tasks:
+        task.add_done_callback(note)
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        if tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        if left := [task for task in tasks if not task.done()]:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left)
+    if failures:
+        raise failures[0]
     return [task.result() for task in tasks]
 
 
