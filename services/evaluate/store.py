@@ -2,6 +2,7 @@
 
     FOLDER/settings.json         what responses depend on beside prompt and sample; names the folder
     FOLDER/responses.parquet     ANSWERS, written whole at the end
+    FOLDER/responses-*.parquet   those that this judge was not asked about, with an earlier one's verdicts
     FOLDER/parts/*.parquet       the same, of an evaluation that goes on or was stopped
     FOLDER/lock                  held by the process that writes
 
@@ -64,14 +65,16 @@ class AnswerStore:
         (folder / SETTINGS).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
         self._rows: dict[Key, dict[str, Any]] = {}
         self._responses: dict[tuple[str, int], dict[str, Any]] = {}
+        self._others: dict[str, dict[Key, dict[str, Any]]] = {}
+        """By their judges."""
         self._unwritten: list[dict[str, Any]] = []
         for file in _files(folder):
             table = _read(file)
-            judged_here = (table.schema.metadata or {}).get(_JUDGE, b"").decode() == judge
+            judged_by = (table.schema.metadata or {}).get(_JUDGE, b"").decode()
+            rows = self._rows if judged_by == judge else self._others.setdefault(judged_by, {})
             for row in _rows(table):
                 self._responses[row["prompt_id"], row["sample_index"]] = row
-                if judged_here:
-                    self._rows[row["prompt_id"], row["subset"], row["sample_index"]] = row
+                rows[row["prompt_id"], row["subset"], row["sample_index"]] = row
 
     def __enter__(self) -> Self:
         return self
@@ -105,22 +108,29 @@ class AnswerStore:
         self._unwritten = []
 
     def merge(self) -> None:
-        """All of it into one file, in place of the parts."""
+        """All of it into one file, in place of the parts; beside it what others judged and this one not."""
         self.flush()
         parts = sorted((self.folder / PARTS).glob("*.parquet"))
         if not parts:
             return
+        before = set(_others(self.folder))
+        for judge, rows in self._others.items():
+            if left := [row for key, row in rows.items() if key not in self._rows]:
+                digest = hashlib.blake2b(judge.encode(), digest_size=4).hexdigest()
+                other = self.folder / f"{Path(RESPONSES).stem}-{digest}.parquet"
+                _write(other, self._table(left, judge))
+                before.discard(other)
         _write(self.folder / RESPONSES, self._table(list(self._rows.values())))
-        for part in parts:
-            part.unlink()
+        for written in (*parts, *before):
+            written.unlink()
 
     def table(self, keys: Iterable[Key]) -> pa.Table:
         """ANSWERS of these, in this order."""
         return self._table([self._rows[key] for key in keys])
 
-    def _table(self, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    def _table(self, rows: Sequence[dict[str, Any]], judge: str | None = None) -> pa.Table:
         table = pa.Table.from_pylist(list(rows), schema=ANSWERS)
-        return table.replace_schema_metadata({_JUDGE: self._judge.encode()})
+        return table.replace_schema_metadata({_JUDGE: (self._judge if judge is None else judge).encode()})
 
 
 def folder_name(label: str, settings: dict[str, Any]) -> str:
@@ -132,7 +142,12 @@ def folder_name(label: str, settings: dict[str, Any]) -> str:
 
 def _files(folder: Path) -> list[Path]:
     whole = folder / RESPONSES
-    return [*([whole] if whole.exists() else []), *sorted((folder / PARTS).glob("*.parquet"))]
+    parts = sorted((folder / PARTS).glob("*.parquet"))
+    return [*_others(folder), *([whole] if whole.exists() else []), *parts]
+
+
+def _others(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{Path(RESPONSES).stem}-*.parquet"))
 
 
 def _read(file: Path) -> pa.Table:

@@ -122,6 +122,7 @@ class ExperienceCollector:
         self._collecting.clear()
         self._unpublished.clear()
         self._asked.clear()
+        self._undecided = None
         if hasattr(self, "_pool"):
             self._pool.close()
         told: dict[str, Any] = frontier or {"next_position": 0, "alive": ()}

@@ -127,9 +127,10 @@ class Journal:
             unfinished = file.with_suffix(".new")
             to_parquet(answers, unfinished)
             os.replace(unfinished, file)
-        for row in rows:
-            record = {"step": step, "when": when, **_flat(row)}
-            _append(self._dir / EVALUATIONS, record)
+        records = [{"step": step, "when": when, **_flat(row)} for row in rows]
+        # All at once: with the first of the last evaluation the run is over for whoever reads.
+        _append(self._dir / EVALUATIONS, *records)
+        for record in records:
             self._told.append(("evaluation", record))
             self._show_accuracy(record)
 
@@ -209,9 +210,10 @@ def _flat(row: EvaluationRow) -> dict[str, Any]:
     }
 
 
-def _append(path: Path, row: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(_without_nan(row), allow_nan=False) + "\n")
+def _append(path: Path, *rows: dict[str, Any]) -> None:
+    lines = "".join(json.dumps(_without_nan(row), allow_nan=False) + "\n" for row in rows)
+    with path.open("ab", buffering=0) as file:
+        file.write(lines.encode())
 
 
 def _without_nan(row: dict[str, Any]) -> dict[str, Any]:

@@ -151,12 +151,17 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
             f"{config.total_steps}. Write more steps, or another checkpoint: --from-step N"
         )
     begin(config, run_dir)
-    for name in (METRICS, EVALUATIONS, GROUPS, ANSWERS, "experience"):
+    # The checkpoint first, and whole: with the record alone the folder would be one of a run that was begun,
+    # and that goes on from nothing.
+    unfinished = run_dir / f"{FORKED}.new"
+    _remove(unfinished)
+    _fetch(found[step].address, unfinished)
+    unfinished.rename(run_dir / FORKED)
+    for name in (EVALUATIONS, GROUPS, ANSWERS, "experience", METRICS):
         if (source / name).exists():
             _copy(source / name, run_dir / name)
     ledger.copy(source, run_dir)
     _note(run_dir, step, different, forked=str(source))
-    _fetch(found[step].address, run_dir / FORKED)
     config, remarks = _with_copies(config, run_dir)
     listed = f" with\n{_listed(different)}" if different else ""
     return config, [f"goes on from {source} after {step} steps{listed}", *remarks]

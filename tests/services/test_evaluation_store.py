@@ -144,3 +144,23 @@ def test_folders_by_model_and_settings(tmp_path: Path) -> None:
 )
 def test_thoughts_that_a_template_elsewhere_opened(response: str, opened: str) -> None:
     assert opened_before(response) == opened
+
+
+def test_responses_that_another_judge_gave_verdicts_to_stay_where_fewer_are_asked_for(tmp_path: Path) -> None:
+    prompts = [prompt(str(number), "x") for number in range(10)]
+    with AnswerStore(tmp_path, {}, JUDGE) as store:
+        store.add([answered(each, 0) for each in prompts])
+        store.merge()
+    with AnswerStore(tmp_path, {}, "judge 2") as store:
+        store.add([answered(each, 0, correct=False) for each in prompts[:3]])
+        store.merge()
+    with AnswerStore(tmp_path, {}, JUDGE) as store:
+        assert [store.gold(each.prompt_id, "x", 0) for each in prompts] == [*[None] * 3, *["5"] * 7]
+        assert all(store.response(each.prompt_id, 0) for each in prompts)
+    # What is shown is the last judge's alone.
+    [kept] = kept_in(tmp_path)
+    assert sorted(kept.read()["prompt_id"].to_pylist()) == ["0", "1", "2"]
+    with AnswerStore(tmp_path, {}, "judge 3") as store:
+        store.add([answered(each, 0) for each in prompts])
+        store.merge()
+        assert [file.name for file in tmp_path.glob("*.parquet")] == ["responses.parquet"]
