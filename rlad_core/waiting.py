@@ -37,10 +37,11 @@ async def all_of(work: Iterable[Coroutine[Any, Any, Result]], *, at_most: int | 
 
     # No TaskGroup: before Python 3.13 one that fails while it is waited for leaves a request to cancel with
     # its caller, whose next time limit then ends in CancelledError and not in TimeoutError.
-    tasks = [asyncio.create_task(each) for each in work]
-    for task in tasks:
-        task.add_done_callback(note)
+    tasks: list[asyncio.Task[Result]] = []
     try:
+        for each in work:
+            tasks.append(asyncio.create_task(each))
+            tasks[-1].add_done_callback(note)
         if tasks:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:

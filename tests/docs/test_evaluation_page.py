@@ -20,7 +20,7 @@ REFUSED = {"--suite aime24,gsm8k": 2}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_page_is_carried_out_and_shows_what_is_printed(tmp_path: Path) -> None:
     carried_out = 0
     for part in parts(PAGE):

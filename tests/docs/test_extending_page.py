@@ -212,7 +212,7 @@ def test_the_commands_of_the_page_take_what_it_shows(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_reward_objective_and_teacher_of_ones_own_in_one_run(tmp_path: Path) -> None:
     """They reach every process of the run; the run keeps them."""
     recipe = begun(tmp_path / "mine", "A reward", "An objective", "A teacher")

@@ -23,7 +23,7 @@ REFUSED = {"refused: ": 2, "recipe.yaml: 1 problem": 2}
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_page_is_carried_out_and_shows_what_is_printed() -> None:
     # Errors show no more of a path than its first 60 characters.
     with TemporaryDirectory() as home:

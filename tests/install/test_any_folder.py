@@ -18,7 +18,7 @@ import httpx
 import pytest
 from environments import Environment, carry_out, users_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 LIMIT_S = 400
 STRANGER = 'raise ImportError(f"{__file__} is the user\'s own")\n'

@@ -13,7 +13,7 @@ from schemathesis.checks import not_a_server_error
 
 from rlad_core import schema
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"

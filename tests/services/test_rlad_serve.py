@@ -20,7 +20,7 @@ import pytest
 from services.base.leftovers import begun_with
 from services.serve.http.auth import is_loopback
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def command(*arguments: str) -> list[str]:

@@ -20,7 +20,7 @@ from rlad_core.config import resolve_model
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
 from services.cli.service_settings import SERVICES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 FILES = Path(__file__).parents[2] / "deploy" / "serve"
 ARROW = "application/vnd.apache.arrow.stream"

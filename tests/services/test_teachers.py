@@ -32,7 +32,7 @@ from services.clients.teachers.policy import Compared, compare_lengths, compare_
 from services.teacher import service as teacher
 from services.teacher.settings import TeacherArgs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 LONGEST = 200
 MODEL = Path(resolve_model("rlad:kk-teacher"))
