@@ -212,8 +212,8 @@ def _flat(row: EvaluationRow) -> dict[str, Any]:
 
 def _append(path: Path, *rows: dict[str, Any]) -> None:
     lines = "".join(json.dumps(_without_nan(row), allow_nan=False) + "\n" for row in rows)
-    with path.open("ab", buffering=0) as file:
-        file.write(lines.encode())
+    with path.open("a") as file:
+        file.write(lines)
 
 
 def _without_nan(row: dict[str, Any]) -> dict[str, Any]:

@@ -174,11 +174,10 @@ class Jobs:
             if not doing.done():
                 telemetry.log("job_cancelled", job=job.id)
                 return
-            error = doing.exception()
-            if self._stopping or (error is None and not doing.result()):
-                telemetry.log("job_left", job=job.id)
-            elif error is None:
+            if (error := doing.exception()) is None and doing.result():
                 telemetry.log("job_done", job=job.id, seconds=round(time.time() - job.handed.created, 3))
+            elif error is None or self._stopping:
+                telemetry.log("job_left", job=job.id)
             else:
                 telemetry.log(
                     "job_failed", level="warning", job=job.id, kind=type(error).__name__, error=str(error)
