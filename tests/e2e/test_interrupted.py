@@ -28,7 +28,7 @@ from runs import (
 )
 from services.learner.loop import STATE_FILE
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
 
 
 def leave_uncounted_checkpoint(run_dir: Path) -> None:

@@ -180,6 +180,7 @@ def _wait_until_ready(head: Head, url: str) -> None:
         time.sleep(0.5)
 
 
+@pytest.mark.long
 def test_the_entrypoint_runs_to_its_end_and_survives_its_head(
     head: Head, rendered: dict[str, list[Manifest]], tmp_path: Path
 ) -> None:

@@ -139,11 +139,13 @@ def test_others_are_answered_while_checks_hang(judge: Judging) -> None:
 
         # More that hang than there are workers, each in the middle of a request of 64.
         hanging = [asking(*["a"] * 20, offence, *["b"] * 43) for offence in ("hang", "spin", "hang")]
-        for _ in range(3):
+        answered = 0
+        while not any(task.done() for task in hanging):
             await asyncio.sleep(0.15)
-            others = await asyncio.gather(*(asking(*["a"] * 8) for _ in range(20)))
+            others = await asyncio.gather(*(asking(*["a"] * 8) for _ in range(10)))
             assert all(whys(outcomes) == ["judged"] * 8 for outcomes in others)
-            assert not any(task.done() for task in hanging)
+            answered += not any(task.done() for task in hanging)
+        assert answered, "whoever asked waited for those that hang"
         for outcomes in await asyncio.gather(*hanging):
             assert [isinstance(outcome, Failed) for outcome in outcomes] == [
                 place == 20 for place in range(64)
