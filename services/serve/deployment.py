@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from services.base.failures import plain
+from services.serve.states import application_states
 
 if TYPE_CHECKING:
     from ray.serve import Application
-    from ray.serve.schema import ApplicationStatusOverview
 
 LOOPBACK = "127.0.0.1"
 _PROXY = "Serve, which answers HTTP,"
-# Each look costs the driver 25 ms of a core for every deployment: Serve pickles its router anew each time.
 _POLL_S = 0.25
 _CONTROLLER_POLL_S = 0.05
 _TELL_EVERY_S = 10.0
@@ -187,13 +186,11 @@ def _wait_until_running(
     setting: str,
     say: Callable[[str], None],
 ) -> None:
-    from ray import serve
-
     told = began
     deadline = time.monotonic() + timeout_s
     before = [_PROXY, *names]
     while True:
-        states = serve.status().applications
+        states = application_states()
         waiting = [name for name in names if name not in states or states[name].status != "RUNNING"]
         if not start.done():
             waiting = [_PROXY, *waiting]
@@ -212,18 +209,13 @@ def _wait_until_running(
             say(f"waiting for {', '.join(waiting)} {since}")
         for name in waiting:
             if name in states and states[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                whole = _reason(states[name])
+                whole = states[name].reason
                 raise DeploymentError(f"the service {name} did not start: {plain(whole)}", whole)
         if time.monotonic() > deadline:
-            reasons = {name: _reason(states[name]) for name in waiting if name in states}
+            reasons = {name: states[name].reason for name in waiting if name in states}
             raise DeploymentError(
                 f"waited {timeout_s:g} s for {', '.join(waiting)} ({setting}); "
                 + "; ".join(f"{name}: {plain(reason)}" for name, reason in reasons.items()),
                 "\n".join(reasons.values()),
             )
         time.sleep(_POLL_S)
-
-
-def _reason(application: ApplicationStatusOverview) -> str:
-    messages = [each.message for each in application.deployments.values() if each.message]
-    return " ".join([application.message, *messages]).strip() or str(application.status)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from services.base.failures import said
 from services.serve.deployment import serve_is_up, taken_down
+from services.serve.states import application_states
 
 if TYPE_CHECKING:
     from services.serve.replica_settings import ReplicaArgs
@@ -47,9 +48,7 @@ def kept(wanted: Mapping[str, ReplicaArgs], say: Callable[[str], None]) -> list[
     """
     if not serve_is_up():
         return []
-    from ray import serve
-
-    there = serve.status().applications
+    there = application_states()
     found = []
     for name, args in wanted.items():
         if name not in there:
@@ -65,9 +64,7 @@ def kept(wanted: Mapping[str, ReplicaArgs], say: Callable[[str], None]) -> list[
 def all_taken_down(prefix: str, say: Callable[[str], None]) -> None:
     """End all applications whose names begin with this."""
     if serve_is_up():
-        from ray import serve
-
-        taken_down([name for name in serve.status().applications if name.startswith(prefix)], say)
+        taken_down([name for name in application_states() if name.startswith(prefix)], say)
 
 
 def _why_not(name: str, args: ReplicaArgs) -> str | None:
