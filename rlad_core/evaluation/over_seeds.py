@@ -17,6 +17,8 @@ Scores = npt.NDArray[np.float64]
 """[seeds, problems]: share of a problem's samples that are right, after training with a seed."""
 _AT_A_TIME = 500
 """Resamples made at once, which bounds the memory of it."""
+_TIE = 1e-12
+"""What rounding leaves of a mean that is 0, and far less than a single sample makes."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def difference(
     drawn = _resampled(list(pairs.values()), seed)
     p_value = None
     if drawn is not None:
-        tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+        # Differences that cancel leave 1e-17 on one side or the other: they are ties, and count on both.
+        tail = min(int((drawn <= _TIE).sum()), int((drawn >= -_TIE).sum()))
         p_value = min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
     return Difference(*names, seeds, problems, _estimate(pairs, drawn), p_value)
 

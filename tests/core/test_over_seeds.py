@@ -68,6 +68,15 @@ def test_equal_methods_do_not_differ() -> None:
     assert (found.seeds, found.problems, found.p_value) == (3, 50, 1.0)
 
 
+def test_ties_count_on_both_sides_whatever_rounding_leaves_of_them() -> None:
+    # One problem, so only seeds are drawn, and in half of the draws the two cancel but for rounding.
+    first = {"all": np.zeros((2, 1))}
+    second = {"all": np.array([[0.1 + 0.2], [-0.3]])}  # whose sum is 5e-17
+    found = difference(("a", "b"), first, second)
+    back = difference(("b", "a"), second, first)
+    assert found.p_value == back.p_value == 1.0  # a quarter on each side, and half are ties
+
+
 def test_what_cannot_be_paired_is_refused() -> None:
     scores = {"all": np.zeros((2, 3))}
     with pytest.raises(ValueError, match="a and b share no subset"):
