@@ -13,6 +13,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from rlad_core.data.faults import Choose, DataError, Fault, Found, Row
+from rlad_core.data.paths import ending
 from rlad_core.data.text import BROKEN, decompressed
 
 _BATCH = 1024
@@ -46,7 +47,7 @@ def batches(path: Path) -> Iterator[pa.RecordBatch]:
     Raises:
         DataError: it is none, or a broken one.
     """
-    if ".parquet" in path.suffixes:
+    if ending(path) == ".parquet":
         with _named(path, "Parquet"), decompressed(path) as binary, pq.ParquetFile(_seekable(binary)) as file:
             yield from file.iter_batches(batch_size=_BATCH)
         return
@@ -61,7 +62,7 @@ def arrow_names(path: Path) -> list[str]:
     Raises:
         DataError: it is none.
     """
-    if ".parquet" in path.suffixes:
+    if ending(path) == ".parquet":
         with _named(path, "Parquet"), decompressed(path) as binary:
             return list(pq.read_schema(_seekable(binary)).names)
     with _named(path, "Arrow"), _arrow(path) as batches:

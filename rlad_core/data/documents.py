@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlad_core.data.faults import Choose, DataError, Fault, Found, Row
+from rlad_core.data.paths import ending
 from rlad_core.data.text import BROKEN, decoded, fault_of, said
 
 _HOLDS_ROWS = frozenset(
@@ -177,7 +178,7 @@ def _fails(line: str) -> bool:
 
 
 def _delimiter(path: Path, head: str) -> str:
-    if ".tsv" in path.suffixes:
+    if ending(path) == ".tsv":
         return "\t"
     return ";" if ";" in head and "," not in head else ","
 

@@ -50,7 +50,7 @@ def column_names(path: str, encoding: str | None = None) -> list[str]:
         from rlad_core.data import arrow
 
         return arrow.arrow_names(file)
-    if ".json" in file.suffixes and file.stat().st_size > _LARGE:
+    if ending(file) == ".json" and file.stat().st_size > _LARGE:
         return []
     found = islice(rows(str(file), encoding=encoding), _FIRST)
     return list(dict.fromkeys(name for row in found if isinstance(row, Row) for name in row.values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import zlib
@@ -69,11 +70,11 @@ def decoded(path: Path, encoding: str | None, *, newline: str | None = None) -> 
     with decompressed(path) as binary:
         buffered = binary if isinstance(binary, io.BufferedReader) else io.BufferedReader(binary)  # type: ignore[type-var]
         try:
-            codec = encoding or _encoding_of(buffered.peek(4)[:4])
+            codec = _codec(encoding, buffered.peek(4)[:4])
         except BROKEN as error:
             raise DataError(f"{path}, line 1: {said(error)}") from error
         # UTF-16 and UTF-32 hold half characters as such; others, bytes that mean nothing.
-        errors = "surrogatepass" if codec.lower().startswith(("utf-16", "utf-32")) else "surrogateescape"
+        errors = "surrogatepass" if codec.startswith(("utf-16", "utf-32")) else "surrogateescape"
         yield io.TextIOWrapper(buffered, codec, errors, newline)
 
 
@@ -104,10 +105,16 @@ def said(error: Exception) -> str:
     return f"the file is broken: {error}"
 
 
-def _encoding_of(head: bytes) -> str:
-    for mark, encoding in _MARKS:
-        if head.startswith(mark):
-            return encoding
+def _codec(named: str | None, head: bytes) -> str:
+    """The one that is named, or what the first bytes say; a mark is no character of the text either way."""
+    marked = next((encoding for mark, encoding in _MARKS if head.startswith(mark)), None)
+    if named is None:
+        return marked or _unmarked(head)
+    codec = codecs.lookup(named).name
+    return marked if marked and codec.startswith(marked.removesuffix("-sig")) else codec
+
+
+def _unmarked(head: bytes) -> str:
     # Without a mark: JSON and CSV begin with characters of ASCII (RFC 4627, section 3).
     nulls = [byte == 0 for byte in head]
     if nulls == [False, True, False, True]:

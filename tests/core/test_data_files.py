@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,17 @@ def test_other_encodings_are_named_or_their_rows_left_out(tmp_path: Path, ending
     assert others
     assert all(isinstance(row, Row) for row in others)
     assert values(path, encoding="latin-1")[0]["question"] == "Größe?"
+
+
+@pytest.mark.parametrize("named", ["utf-8", "UTF8", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize(("name", "text", "wanted"), [("a.jsonl", LINES, ROWS), ("a.csv", SHEET, CELLS)])
+def test_a_mark_is_no_text_where_the_encoding_is_named_too(
+    tmp_path: Path, named: str, name: str, text: str, wanted: Any
+) -> None:
+    marked = {"utf-8": "utf-8-sig", "UTF8": "utf-8-sig"}.get(named, named)
+    (tmp_path / name).write_bytes(("\ufeff" * (named == "utf-16-le") + text).encode(marked))
+    assert values(tmp_path / name, encoding=named) == wanted
+    assert column_names(str(tmp_path / name), named) == ["question", "answer"]
 
 
 def zstd(raw: bytes) -> bytes:
@@ -145,6 +157,19 @@ def test_tables(tmp_path: Path) -> None:
         assert values(tmp_path / name, choose=lambda names: names[1:]) == [{"answer": 1}, {"answer": 2}]
         assert places(tmp_path / name) == [f"{tmp_path / name}, row {row}" for row in (1, 2)]
         assert column_names(str(tmp_path / name)) == ["question", "answer"]
+
+
+def test_endings_count_in_capitals_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    pq.write_table(table, tmp_path / "U.PARQUET")
+    assert values(tmp_path / "U.PARQUET") == ROWS
+    assert column_names(str(tmp_path / "U.PARQUET")) == ["question", "answer"]
+    assert pa.Table.from_batches(data.table_batches(str(tmp_path / "U.PARQUET"))).equals(table)
+    (tmp_path / "U.TSV").write_text("question\tanswer\na, b\t1\n")
+    assert values(tmp_path / "U.TSV") == [{"question": "a, b", "answer": "1"}]
+    (tmp_path / "U.JSON").write_text(LINES)
+    monkeypatch.setattr(import_module("rlad_core.data.rows"), "_LARGE", 1)  # the package has a function rows
+    assert column_names(str(tmp_path / "U.JSON")) == []
 
 
 def test_a_value_that_is_no_text_costs_its_row_alone(tmp_path: Path) -> None:
