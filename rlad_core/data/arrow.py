@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from rlad_core.data.endings import ending
 from rlad_core.data.faults import Choose, DataError, Fault, Found, Row
-from rlad_core.data.paths import ending
 from rlad_core.data.text import BROKEN, decompressed
 
 _BATCH = 1024

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rlad_core.data.endings import ending
 from rlad_core.data.faults import Choose, DataError, Fault, Found, Row
-from rlad_core.data.paths import ending
 from rlad_core.data.text import BROKEN, decoded, fault_of, said
 
 _HOLDS_ROWS = frozenset(

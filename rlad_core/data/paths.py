@@ -6,18 +6,10 @@ import glob
 import re
 from pathlib import Path
 
+from rlad_core.data.endings import ENDINGS, ending, stem
 from rlad_core.data.faults import DataError
 
-_COMPRESSED = (".gz", ".zst", ".zstd")
-ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
-"""Of files that can be read; each may have `.gz` or `.zst` behind it."""
 _SHARD = re.compile(r"[-_.]?\d+-of-\d+$")
-
-
-def ending(path: Path) -> str:
-    """The ending that says what a file is, without that of its compression; one of `ENDINGS` or none."""
-    plain = _uncompressed(path.name)
-    return next((each for each in ENDINGS if plain.lower().endswith(each)), "")
 
 
 def files_of(path: str) -> list[Path]:
@@ -59,12 +51,6 @@ def path_fault(path: str) -> str | None:
 def name_of(path: str) -> str:
     """What prompts of a path are reported under: its last part, without endings and a pattern's wildcards."""
     place = Path(path)
-    name = _uncompressed(place.name)
-    known = next((each for each in ENDINGS if name.lower().endswith(each)), "")
-    name = _SHARD.sub("", name[: len(name) - len(known)] if known else name)
+    name = _SHARD.sub("", stem(place))
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")
     return name or (name_of(str(place.parent)) if place.parent != place else "data")
-
-
-def _uncompressed(name: str) -> str:
-    return next((name[: -len(each)] for each in _COMPRESSED if name.lower().endswith(each)), name)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlad_core.data import documents
+from rlad_core.data.endings import ENDINGS, ending
 from rlad_core.data.faults import Choose, DataError, Found, Row
-from rlad_core.data.paths import ENDINGS, ending, files_of
+from rlad_core.data.paths import files_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rlad_core.data.paths import ENDINGS, ending
+from rlad_core.data.endings import ENDINGS, ending
 from rlad_core.tasks.suite import Suite
 
 _ON_THE_HUB = (".parquet", ".jsonl")
