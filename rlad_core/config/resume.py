@@ -47,6 +47,16 @@ def changes(before: RunConfig, now: RunConfig, done: int) -> list[Change]:
     return [_over(each, before, done) for each in _sections(before, now, "", None)]
 
 
+def other_experiment(before: RunConfig, now: RunConfig) -> list[Change]:
+    """Settings that differ and make it another experiment: all but those that are free to change.
+
+    What may only grow makes another one too: a run that is over was carried out with less.
+    """
+    # What grows is allowed from the one to the other, and refused the other way round.
+    back = {change.path for change in changes(now, before, 0) if change.refused}
+    return [change for change in changes(before, now, 0) if change.refused or change.path in back]
+
+
 def rule_of(field: FieldInfo, around: OnResume | None) -> OnResume | None:
     """Whether a field may change; None where nobody says it, which counts as fixed.
 

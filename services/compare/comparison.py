@@ -12,6 +12,7 @@ from rlad_core.config import ConfigError, parse
 from rlad_core.sections.problems import Problem
 from services.compare import tuning
 from services.compare.carry_out import Overview, carry_out
+from services.compare.kept_runs import refuse_other_runs
 from services.compare.members import Member, members_of, refuse_unequal, tries_of
 from services.compare.results import Results, results_of
 from services.compare.suite import Suite
@@ -47,7 +48,7 @@ class Comparison:
 
         Raises:
             ConfigError: a recipe is wrong, variants differ where they must not, or the folder has another
-                suite's runs.
+                suite's runs, or some of recipes as they were.
         """
         kept = self.folder / SUITE
         if kept.is_file() and (changed := self._changed(parse(kept.read_text(encoding="utf-8")))):
@@ -62,9 +63,10 @@ class Comparison:
                 ],
             )
         refuse_unequal(self.members, source)
-        for tries in self._tries.values():
-            for _, member in tries:
-                member.config()
+        tries = [member for each in self._tries.values() for _, member in each]
+        for member in tries:
+            member.config()
+        refuse_other_runs([*tries, *self.members], source)
 
     def _changed(self, kept: Mapping[str, object]) -> str | None:
         """What would make the runs there those of another suite: more seeds and variants do not."""

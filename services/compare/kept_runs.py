@@ -1,0 +1,71 @@
+"""Whether the runs of a folder are those that the suite asks for now.
+
+A recipe that was edited, a variant that came back with other settings and code that changed would else be
+averaged with runs of another experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pydantic import ValidationError
+
+from rlad_core.config import ConfigError, RunConfig
+from rlad_core.config.resume import other_experiment
+from rlad_core.sections.findings import problems_of
+from rlad_core.sections.problems import Problem, shown
+from services.compare.members import Member
+from services.report.records import RunRecord
+from services.run import own_code
+from services.run.following import is_over
+
+
+def refuse_other_runs(members: Sequence[Member], source: str) -> None:
+    """Compare what each finished run was with what it would be now.
+
+    One that is not finished is compared by `rlad run`, when it goes on.
+
+    Args:
+        source: of the suite, for the error.
+
+    Raises:
+        ConfigError: a run is another experiment's, or its recipe cannot be read; lists all of them.
+    """
+    found = [problem for member in members for problem in _problems(member)]
+    if found:
+        raise ConfigError(source, found)
+
+
+def _problems(member: Member) -> Iterator[Problem]:
+    if (record := member.record()) is None:
+        return
+    way_out = f"Write another --out, or remove {member.folder}"
+    if record.recipe is None:
+        yield Problem(
+            member.name,
+            "recipe.yaml",
+            "cannot be read, so nothing tells whether the run is one of this suite (rlad report with its "
+            f"folder says why). {way_out}",
+        )
+    elif is_over(record):
+        yield from _differences(member, record, record.recipe, way_out)
+
+
+def _differences(member: Member, record: RunRecord, was: RunConfig, way_out: str) -> Iterator[Problem]:
+    try:
+        # Its recipe names the copies of the user's code that are in its folder.
+        now, changed = own_code.kept(member.config(), record.folder)
+    except ValidationError as error:
+        said = "; ".join(map(str, problems_of(error, RunConfig)))
+        yield Problem(
+            member.name, str(record.folder), f"its copy of your code cannot be used: {said}. {way_out}"
+        )
+        return
+    for sentence in changed:
+        yield Problem(f"{member.name}: code", str(record.folder), f"{sentence}. {way_out}")
+    for change in other_experiment(was, now):
+        yield Problem(
+            f"{member.name}: {change.path}",
+            change.old,
+            f"is what the finished run has, and now it would be {shown(change.new)}. {way_out}",
+        )

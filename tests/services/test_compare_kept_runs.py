@@ -1,0 +1,147 @@
+"""Finished runs are those that the suite asks for now, or the comparison is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from carried_out import BASE, carry_out, suite
+
+from rlad_core.config import SHIPPED, ConfigError, parse
+from services.compare.comparison import Comparison
+from services.compare.members import Member
+from services.compare.suite import load_suite
+from services.run import own_code
+
+
+def begun(tmp_path: Path, **changes: Any) -> tuple[Path, Comparison]:
+    """A suite whose recipe lies beside it, with the runs of seed 0."""
+    (tmp_path / "own.yaml").write_text((SHIPPED / "recipes" / "kk-tiny-trrd.yaml").read_text())
+    values = {**BASE, "recipe": "own.yaml", "seeds": [0], **changes}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    comparison = Comparison(load_suite(tmp_path / "mine.yaml")[0], tmp_path / "out")
+    for member in comparison.members:
+        carry_out(member, 0.5)
+    return tmp_path / "mine.yaml", comparison
+
+
+def edited(file: Path, path: str, value: Any) -> None:
+    """Change a recipe as a person does."""
+    values = parse(file.read_text())
+    assert isinstance(values, dict)
+    section, name = path.split(".")
+    values[section][name] = value
+    file.write_text(yaml.safe_dump(values))
+
+
+def again(file: Path) -> Comparison:
+    return Comparison(load_suite(file)[0], file.parent / "out")
+
+
+def refused(comparison: Comparison) -> str:
+    with pytest.raises(ConfigError) as caught:
+        comparison.check("mine.yaml")
+    return str(caught.value)
+
+
+def test_a_recipe_that_was_edited_is_not_averaged_with_what_it_was(tmp_path: Path) -> None:
+    file, comparison = begun(tmp_path)
+    again(file).check("mine.yaml")
+    before = comparison.members[0].config().learner.lr
+    edited(tmp_path / "own.yaml", "learner.lr", before * 3)
+    file.write_text(file.read_text().replace("seeds:\n- 0", "seeds:\n- 0\n- 1"))
+    said = refused(again(file))
+    for name in ("trrd-seed0", "grpo-seed0"):
+        assert f"{name}: learner.lr ({before}): is what the finished run has" in said
+        assert str(tmp_path / "out" / "runs" / name) in said
+    assert f"now it would be {before * 3}" in said
+    assert "Write another --out, or remove" in said
+    assert "seed1" not in said
+
+
+def test_what_changes_no_result_may_change(tmp_path: Path) -> None:
+    file, _ = begun(tmp_path)
+    edited(tmp_path / "own.yaml", "learner.timeout_s", 1234.0)
+    values = parse((tmp_path / "own.yaml").read_text())
+    assert isinstance(values, dict)
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({**values, "cluster": {"object_store_gib": 3.0}}))
+    again(file).check("mine.yaml")
+
+
+def test_more_steps_are_another_experiment_for_a_run_that_is_over(tmp_path: Path) -> None:
+    _, comparison = begun(tmp_path)
+    member = comparison.members[0]
+    more = suite(
+        recipe=member.recipe, seeds=[0],
+        set={"stages": [{"steps": 8, "objective": {"kind": "trrd"}}], "learner.warmup_steps": 0},
+    )  # fmt: skip
+    assert "trrd-seed0: stages.0.steps (4)" in refused(Comparison(more, tmp_path / "out"))
+
+
+def test_a_variant_that_comes_back_with_other_settings_is_not_its_old_run(tmp_path: Path) -> None:
+    carry_out(Comparison(suite(), tmp_path).members[1], 0.5)
+    back = {**BASE["variants"], "grpo": {"set": {"stages.0.objective": {"kind": "opd"}}}}
+    said = refused(Comparison(suite(variants=back), tmp_path))
+    assert "grpo-seed0: stages.0.objective.kind ('grpo')" in said
+    assert "now it would be 'opd'" in said
+
+
+def test_tries_are_looked_at_too_and_chosen_settings_are_the_members_own(tmp_path: Path) -> None:
+    variants = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}, "grpo": BASE["variants"]["grpo"]}
+    tuned = suite(variants=variants, tuning={"seed": 50, "set": {"task.evaluation.split": "validation"}})
+    comparison = Comparison(tuned, tmp_path)
+    for right, (_, member) in zip((0.2, 0.9), comparison._tries["trrd"], strict=True):
+        carry_out(member, right)
+    carry_out(comparison.members[0], 0.5)
+    assert comparison.members[0].config().learner.lr == 2e-4
+    comparison.check("mine.yaml")
+    other = tuned.model_copy(update={"set": {**tuned.set, "learner.weight_decay": 0.5}})
+    said = refused(Comparison(other, tmp_path))
+    assert "trrd-try1: learner.weight_decay" in said
+    assert "trrd-seed0: learner.weight_decay" in said
+
+
+def test_a_recipe_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    file, comparison = begun(tmp_path)
+    (comparison.members[0].folder / "recipe.yaml").write_text("learner: {lrr: 1}\n")
+    assert f"{comparison.members[0].name} ('recipe.yaml'): cannot be read" in refused(again(file))
+
+
+def test_an_unfinished_run_is_left_to_the_command_that_goes_on_with_it(tmp_path: Path) -> None:
+    file, comparison = begun(tmp_path)
+    for member in comparison.members:
+        (member.folder / "evaluation.jsonl").write_text("")
+    edited(tmp_path / "own.yaml", "learner.lr", 0.5)
+    again(file).check("mine.yaml")
+
+
+def with_its_code(member: Member) -> None:
+    """As `rlad run` leaves the recipe: with copies of the code in the run's folder."""
+    values = own_code.keep(member.config(), member.folder)
+    (member.folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+
+
+def test_copies_of_the_code_are_the_same_and_changed_code_is_not(tmp_path: Path) -> None:
+    reward = tmp_path / "own.py"
+    reward.write_text("def score(response, gold, row):\n    return 1.0\n")
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": name, "gold": 1}) + "\n")
+    task = {
+        "name": "prompts",
+        "train": {"files": [{"path": str(tmp_path / "train.jsonl")}]},
+        "evaluation": {"files": [{"path": str(tmp_path / "test.jsonl")}]},
+        "reward": f"{reward}:score",
+    }
+    own = suite(set={**BASE["set"], "task": task}, seeds=[0])
+    for member in Comparison(own, tmp_path / "out").members:
+        carry_out(member, 0.5)
+        with_its_code(member)
+        assert str(reward) not in (member.folder / "recipe.yaml").read_text()
+    Comparison(own, tmp_path / "out").check("mine.yaml")
+    reward.write_text("def score(response, gold, row):\n    return 0.5\n")
+    said = refused(Comparison(own, tmp_path / "out"))
+    assert "trrd-seed0: code" in said
+    assert "own.py has changed since the run began" in said
