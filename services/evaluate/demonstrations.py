@@ -118,8 +118,17 @@ def _chats(
 
 
 def _plain(gold: str) -> str | None:
-    """The gold where it is a text or number, or an object with an ``answer``; nothing else is an answer."""
-    value = json.loads(gold)
+    """The gold where it is a text or number, or an object with an ``answer``; nothing else is an answer.
+
+    A gold that is no JSON is the text itself, and so is a number, whose digits may be meant: 5.10, 007.
+    """
+    try:
+        value = json.loads(gold)
+    except (ValueError, RecursionError):
+        return gold
     if isinstance(value, dict):
         value = value.get("answer")
-    return str(value) if isinstance(value, str | int | float) else None
+        return str(value) if isinstance(value, str | int | float) else None
+    if value is None or isinstance(value, list):
+        return None
+    return value if isinstance(value, str) else gold

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from rlad_command import Said
 
 from rlad_core.config import load
@@ -66,6 +67,20 @@ def test_accepted_responses_are_kept_once_in_the_order_of_the_tries() -> None:
     assert first["prompt"] == first["messages"][:1]
     assert [row["answer"] for row in chats.to_pylist()] == ["2", "2", "4"]
     assert harvest(TRIES, PROMPTS, "big", 1)[0].num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("gold", "said"),
+    [
+        ("Paris", "Paris"), ("007", "007"), ("5.10", "5.10"), ("1e400", "1e400"), ("[open", "[open"),
+        ("", ""), ('"a text"', "a text"), ('{"answer": 3}', "3"), ('{"x": 1}', None), ("[1, 2]", None),
+        ("null", None),
+    ],
+)  # fmt: skip
+def test_a_gold_is_the_answer_as_it_is_written(gold: str, said: str | None) -> None:
+    prompts = {"q": Prompt("q", "prompts", "own", [{"role": "user", "content": "?"}], gold)}
+    chats, _ = harvest(table(answer("q", 0, "It is so.")), prompts, "big", None)
+    assert [(row["answer"], row["gold_json"]) for row in chats.to_pylist()] == [(said, gold)]
 
 
 def test_nothing_accepted_is_an_empty_table() -> None:
