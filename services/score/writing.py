@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlad_core.data import Row, is_table, rows, table_batches
+from rlad_core.data import Row, is_table, rows, stem, table_batches
 from services.score.asked import AskedError
 from services.score.parts import Parts
 from services.score.scoring import SCORES
@@ -24,7 +24,8 @@ def default_out(path: str) -> Path:
     """Beside a file: its name with ``.scored``, in its own format where that can be written."""
     place = Path(path)
     ending = next((each for each in FORMATS if place.name.lower().endswith(each)), ".jsonl")
-    return place.with_name(place.name.split(".")[0] + ".scored" + ending)
+    # The rest of the name stays: what stands before other dots tells files of one folder apart.
+    return place.with_name(stem(place) + ".scored" + ending)
 
 
 def columns_told(has_text: bool, top_k: int, entropy: bool) -> list[str]:

@@ -24,6 +24,7 @@ from services.score import scoring
 from services.score.asked import AskedError, Columns
 from services.score.parts import Parts, PartsError
 from services.score.scoring import SCORES, Source
+from services.score.writing import default_out
 
 Command = Callable[..., Said]
 CHAT = [{"role": "user", "content": "Mia is a knight."}]
@@ -71,6 +72,20 @@ def test_columns_can_be_chosen() -> None:
 def test_what_cannot_be_scored_is_named(values: dict[str, Any], says: str) -> None:
     with pytest.raises(AskedError, match=re.escape(says)):
         asked(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "out"),
+    [
+        ("responses.step10.jsonl", "responses.step10.scored.jsonl"),
+        ("responses.step20.JSONL", "responses.step20.scored.jsonl"),
+        ("a.b.parquet.zst", "a.b.scored.jsonl"),
+        ("a.csv.gz", "a.scored.jsonl"),
+        ("a.feather", "a.scored.feather"),
+    ],
+)
+def test_an_output_has_the_name_of_its_file(name: str, out: str) -> None:
+    assert default_out(f"some/{name}") == Path("some", out)
 
 
 def test_parts_are_the_same_each_time_and_hold_every_row(
