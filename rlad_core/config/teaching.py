@@ -11,6 +11,9 @@ from rlad_core.config.mixing import mixing_problems, weighs
 from rlad_core.config.run import RunConfig
 from rlad_core.sections.problems import NOT_SET, Problem
 
+_OVER_SUBSETS = frozenset(("all", "average"))
+"""As `rlad_core.evaluation` has them, with which pyarrow would come, and `rlad plan` does without."""
+
 
 def task_problems(config: EvaluationRecipe) -> Iterator[Problem]:
     """What does not fit between the tasks, or within one."""
@@ -37,6 +40,14 @@ def task_problems(config: EvaluationRecipe) -> Iterator[Problem]:
                 )
         for problem in task.problems(solutions_for=solutions_for):
             yield replace(problem, path=f"{place}.{problem.path}")
+    if len(subsets) > 1:
+        for name in _OVER_SUBSETS & subsets.keys():
+            yield Problem(
+                f"{subsets[name]}.evaluation",
+                name,
+                "is what tables call a line over several subsets, and there are several. Give the subset "
+                "another name: the file's name, or subsets of a task of your own",
+            )
 
 
 def teaching_problems(config: RunConfig) -> list[Problem]:

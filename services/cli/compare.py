@@ -49,14 +49,15 @@ def compare(
     """
     from services.compare.comparison import Comparison
     from services.compare.suite import load_suite
+    from services.report.records import ReportError
 
     try:
         wanted, file = load_suite(suite)
         where = (folder.expanduser() if folder else Path("comparisons", wanted.name)).absolute()
         comparison = Comparison(wanted, where)
         comparison.check(str(file))
-    except ConfigError as error:
-        complain(error)
+    except (ConfigError, ReportError) as error:
+        complain(str(error))
         raise typer.Exit(2) from error
     if report:
         if not where.is_dir():
@@ -75,7 +76,7 @@ def compare(
     except HeldError as error:
         complain(f"{error}, or write another --out")
         raise typer.Exit(2) from error
-    except HostError as error:
+    except (HostError, ReportError) as error:
         complain(str(error))
         raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:

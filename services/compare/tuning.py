@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rlad_core.evaluation import ALL, AVERAGE
+from rlad_core.evaluation import AVERAGE
 from services.compare.members import Member
 from services.compare.suite import Settings
+from services.report.journal import EVALUATIONS
+from services.report.records import ReportError
 
 FILE = "tuning.json"
 
@@ -45,14 +45,25 @@ def chosen_of(
 
 
 def accuracy_of(member: Member) -> float:
-    """The mean over subsets of the evaluation after the last step."""
+    """The mean over subsets of the evaluation after the last step.
+
+    Raises:
+        ReportError: nothing tells it.
+    """
     record = member.record()
-    rows = [
-        row
+    after = {
+        row["subset"]: float(row["accuracy"])
         for row in (record.evaluations if record else [])
-        if row["when"] == "after" and row["subset"] not in (ALL, AVERAGE)
-    ]
-    return float(np.mean([row["accuracy"] for row in rows]))
+        if row["when"] == "after"
+    }
+    if AVERAGE in after:
+        return after[AVERAGE]
+    if len(after) != 1:  # a single subset has no average beside it, whatever it is called
+        raise ReportError(
+            f"{member.folder / EVALUATIONS} tells no accuracy after the last step: it has "
+            f"{', '.join(after) or 'no subset'} and no {AVERAGE}. Remove the folder to have it tried again"
+        )
+    return next(iter(after.values()))
 
 
 def write(found: dict[str, list[Try]], folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rlad_core.config import ConfigError, RunConfig, validate
+from rlad_core.evaluation import ALL, AVERAGE
 from rlad_core.prompt_stream import PromptStream, held_out_prompts, tasks_of
 from rlad_core.tasks.knights_knaves.tiny import build_tokenizer
 
@@ -124,6 +125,14 @@ def test_two_tasks_do_not_report_under_one_name(problems: dict[str, Any]) -> Non
     problems["evaluation"]["files"][0]["name"] = "2_people"
     [line] = refusals(tasks=[PUZZLES, problems], teacher=SERVED)
     assert "tasks.0 reports a subset of that name already" in line
+
+
+@pytest.mark.parametrize("name", [ALL, AVERAGE])
+def test_a_subset_is_not_called_as_the_lines_over_several_are(problems: dict[str, Any], name: str) -> None:
+    problems["evaluation"]["files"][0]["name"] = name
+    recipe(task=problems, teacher=SERVED)  # alone it is taken for no other line
+    [line] = refusals(tasks=[PUZZLES, problems], teacher=SERVED)
+    assert line.startswith(f"tasks.1.evaluation ('{name}'): is what tables call a line over several subsets")
 
 
 def test_only_one_teacher_can_demonstrate(problems: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from services.compare.page import write
 from services.compare.results import results_of
 from services.compare.suite import load_suite
 from services.compare.tables import stage_rows
+from services.report.records import ReportError
 
 
 def written(tmp_path: Path, values: Any) -> Path:
@@ -127,6 +128,41 @@ def test_the_best_try_is_taken_when_all_are_finished(tmp_path: Path) -> None:
     assert chosen == {"trrd": {"learner.lr": 2e-4}}
     assert len(found["trrd"]) == 3
     assert [m.config().learner.lr for m in comparison.members if m.variant == "trrd"] == [2e-4, 2e-4]
+
+
+@pytest.mark.parametrize("subset", ["all", "average"])
+def test_the_accuracy_of_a_try_is_that_of_its_subsets_whatever_they_are_called(
+    tmp_path: Path, subset: str
+) -> None:
+    tuned = suite(
+        variants={"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}, "grpo": BASE["variants"]["grpo"]},
+        tuning={"seed": 50, "set": {"task.evaluation.split": "validation"}},
+    )
+    comparison = Comparison(tuned, tmp_path)
+    for right, (_, member) in zip((0.2, 0.9), comparison._tries["trrd"], strict=True):
+        carry_out(member, right)
+        file = member.folder / "evaluation.jsonl"
+        file.write_text(file.read_text().replace("2_people", subset))
+    chosen, found = tuning.chosen_of(comparison._tries)
+    assert chosen == {"trrd": {"learner.lr": 2e-4}}
+    tuning.write(found, tmp_path)
+    write(comparison.results({}), tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["tuning"]["trrd"][1]["accuracy"] > 0.7
+
+
+def test_of_several_subsets_the_average_counts_and_must_be_there(tmp_path: Path) -> None:
+    member = members_of(suite(), tmp_path, {})[0]
+    carry_out(member, 0.5)
+    rows = [
+        {"step": 4, "when": "after", "subset": name, "total": 1, "accuracy": value, "low": 0.0, "high": 1.0}
+        for name, value in (("easy", 0.9), ("hard", 0.1), ("average", 0.5), ("all", 0.8))
+    ]
+    file = member.folder / "evaluation.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert tuning.accuracy_of(member) == 0.5
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
+    with pytest.raises(ReportError, match="no accuracy after the last step: it has easy, hard and no"):
+        tuning.accuracy_of(member)
 
 
 def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
