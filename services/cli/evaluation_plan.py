@@ -74,6 +74,12 @@ def _engine(asking: Asking, read: Read, model: str, dtype: str) -> RolloutArgs:
         settings = assign(settings, override)
     if unknown := [name for name in settings if name not in RolloutArgs.model_fields]:
         raise ValueError(f"--set {unknown[0]}: an engine has {', '.join(RolloutArgs.model_fields)}")
+    if of_chat := [name for name in settings if name in ("chat_template", "chat_template_kwargs")]:
+        raise ValueError(
+            f"--set {of_chat[0]}: prompts are made here, with the template of the model's tokenizer. Put "
+            "yours into the model's folder, as chat_template.jinja, or serve the model with it (rlad serve "
+            f"rollout --model {model} --set {of_chat[0]}=...) and evaluate its URL"
+        )
     fixed = {
         "run": recipe.name,
         # As its recipe has it: a path is absolute there, for the processes that open it.

@@ -161,6 +161,8 @@ def _respondent(model: Model, plan: EvaluationPlan) -> Respondent:
         args = model.engine
         folder = resolve_model(args.model)
         identity = folder_identity(folder) | {"dtype": args.dtype, "max_length": args.max_model_len}
+        if args.engine_args:  # quantisation, for one: then it is another model that answers
+            identity |= {"engine_args": args.engine_args}
         asked = model.recipe.policy
         prompts = PromptTables(load_tokenizer(folder), chat=asked.chat).table(plan.questions.distinct)
         sampling = plan.sampling

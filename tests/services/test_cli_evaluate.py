@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from rlad_command import Said
 
 from rlad_core.config import SHIPPED, load, resolve_model
 from rlad_core.prompt_stream import held_out_prompts, tasks_of
-from services.evaluate.measure import Stopped
+from services.evaluate.measure import Stopped, _respondent
 from services.evaluate.plan import Devices, EndpointModel, EvaluationPlan, LocalModel, ServedModel
 
 RECIPE = str(SHIPPED / "recipes" / "kk-tiny-trrd.yaml")
@@ -71,6 +71,14 @@ def test_what_cannot_be_is_refused(rlad: Callable[..., Said]) -> None:
         (("owner/model", "--dtype", "float16"), "'float16'; write auto, float32 or bfloat16"),
         (("owner/model", "--set", "max_num_seq=4"), "--set max_num_seq: an engine has num_replicas,"),
         (("owner/model", "--set", "num_replicas=4"), "--set num_replicas: this has an option of its own"),
+        (
+            ("owner/model", "--set", "chat_template=mine.jinja"),
+            "--set chat_template: prompts are made here, with the template of the model's tokenizer",
+        ),
+        (
+            ("owner/model", "--set", "chat_template_kwargs.x=1"),
+            "rollout --model owner/model --set chat",
+        ),
         (("owner/model", "--key-env", "NO_SUCH_KEY"), "the environment variable NO_SUCH_KEY holds no token"),
         (("nowhere/at/all",), "there is no such folder"),
         ((), "write a model, or --endpoint URL --model NAME"),
@@ -210,3 +218,18 @@ def test_files_of_one_name_are_told_apart(plan: Callable[..., EvaluationPlan], t
     # The same problem, answered once.
     assert len(made.questions.distinct) == 1
     assert len(made.questions.rows()) == 2
+
+
+def test_responses_of_another_engine_are_not_taken_for_this_ones(
+    plan: Callable[..., EvaluationPlan],
+) -> None:
+    def identity(*settings: str) -> Mapping[str, object]:
+        made = plan("rlad:kk-student", "--count", "2", *settings)
+        return _respondent(made.models[0], made).identity
+
+    plain = identity("--set", "max_num_seqs=64")
+    assert "engine_args" not in plain  # so what was kept before goes on
+    assert identity("--set", "engine_args.quantization=fp8") == {
+        **plain,
+        "engine_args": {"quantization": "fp8"},
+    }
