@@ -227,11 +227,10 @@ def _score(
 ) -> int:
     """Score and write; returns the rows that were refused."""
     from rlad_core.client import AsyncTeacherClient
-    from rlad_core.data import files_of
     from services.base.stopping import sigterm_interrupts
     from services.score.parts import Parts
     from services.score.progress import ScoreProgress
-    from services.score.scoring import score_parts
+    from services.score.scoring import asked_of, score_parts
     from services.score.writing import write
 
     async def all_parts() -> tuple[Parts, int, int]:
@@ -242,15 +241,7 @@ def _score(
             timeout_s=2 * timeout_s,
             say=lambda text: complain(text),
         ) as client:
-            info = await client.info()
-            asked = {
-                "file": {str(each.absolute()): each.stat().st_size for each in files_of(source.path)},
-                "last change": max(each.stat().st_mtime_ns for each in files_of(source.path)),
-                "columns": [source.columns.prompt, source.columns.response],
-                "model": [info.model, info.tokenizer_fingerprint, info.dtype],
-                "options": {**wanted.details, "skip_refused": wanted.skip_refused},
-            }
-            parts = Parts(written, asked)
+            parts = Parts(written, asked_of(source, wanted, await client.info()))
             count = refused = 0
 
             def on_part(rows: int, tokens: int, lacking: int) -> None:

@@ -13,7 +13,8 @@ import pyarrow as pa
 from rlad_core import schema
 from rlad_core.client import AsyncTeacherClient, SequenceScore
 from rlad_core.client.errors import InvalidRequestError, LimitError
-from rlad_core.data import Fault, rows
+from rlad_core.client.forms import TeacherInfo
+from rlad_core.data import Fault, files_of, rows
 from rlad_core.waiting import all_of
 from services.score.asked import Asked, AskedError, Columns
 from services.score.parts import Parts
@@ -97,6 +98,22 @@ class Wanted:
     def details(self) -> dict[str, Any]:
         """As `AsyncTeacherClient` wants it."""
         return {"top_k": self.top_k, "entropy": self.entropy}
+
+
+def asked_of(source: Source, wanted: Wanted, teacher: TeacherInfo) -> dict[str, Any]:
+    """What decides the scores, for `Parts`: parts of other rows or of another teacher are not mixed."""
+    files = files_of(source.path)
+    return {
+        "file": {str(each.absolute()): each.stat().st_size for each in files},
+        "last change": max(each.stat().st_mtime_ns for each in files),
+        "encoding": source.encoding,
+        "columns": [source.columns.prompt, source.columns.response],
+        "model": [teacher.model, teacher.tokenizer_fingerprint, teacher.dtype],
+        # A name may come to stand for other weights: those of the next training under it.
+        "weights": teacher.made_with and teacher.made_with.weights,
+        "chat template": teacher.chat_template_fingerprint,
+        "options": {**wanted.details, "skip_refused": wanted.skip_refused},
+    }
 
 
 async def score_parts(

@@ -19,11 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 from rlad_command import Said
 
+from rlad_core.client.forms import TeacherInfo
+from rlad_core.client.made_with import MadeWith
 from rlad_core.data import Row, rows
 from services.score import scoring
 from services.score.asked import AskedError, Columns
 from services.score.parts import Parts, PartsError
-from services.score.scoring import SCORES, Source
+from services.score.scoring import SCORES, Source, Wanted, asked_of
 from services.score.writing import default_out
 
 Command = Callable[..., Said]
@@ -110,6 +112,27 @@ def test_parts_of_another_command_are_not_taken(tmp_path: Path) -> None:
     assert again.scores(0)["teacher_logprobs"].to_pylist() == [[-1.0]]
     with pytest.raises(PartsError, match=r"another options has scored\. Remove it"):
         Parts(out, {"model": "a", "options": {"top_k": 5}})
+
+
+@pytest.mark.parametrize("changed", ["weights", "chat template", "encoding"])
+def test_parts_of_another_teacher_or_reading_are_not_mixed(tmp_path: Path, changed: str) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text("{}")
+
+    def asked_with(told: str) -> dict[str, Any]:
+        made_with = MadeWith.model_construct(weights=told if changed == "weights" else "same")
+        template = told if changed == "chat template" else None
+        info = TeacherInfo.model_construct(
+            model="m", tokenizer_fingerprint="t", dtype="float32", made_with=made_with,
+            chat_template_fingerprint=template,
+        )  # fmt: skip
+        encoding = told if changed == "encoding" else None
+        return asked_of(Source(str(file), Columns("prompt", "response"), encoding), Wanted(), info)
+
+    Parts(tmp_path / "out.jsonl", asked_with("utf-8"))
+    Parts(tmp_path / "out.jsonl", asked_with("utf-8"))
+    with pytest.raises(PartsError, match=f"another {changed} has scored"):
+        Parts(tmp_path / "out.jsonl", asked_with("latin-1"))
 
 
 @pytest.mark.parametrize(
