@@ -108,6 +108,11 @@ def _problems(suite: Suite) -> list[Problem]:
     found = []
     if len(set(suite.seeds)) < len(suite.seeds):
         found.append(Problem("seeds", suite.seeds, "name one twice. Write each seed once"))
+    called: dict[str, str] = {}
+    for name, variant in suite.variants.items():
+        if (other := called.setdefault(variant.label or name, name)) != name:
+            said = f"is what {other} is called in the report too. Give each variant a label of its own"
+            found.append(Problem(f"variants.{name}.label", variant.label or name, said))
     tuned = [name for name, variant in suite.variants.items() if variant.tune]
     if tuned and suite.tuning is None:
         found.append(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from rlad_core.evaluation import AVERAGE, Estimate
@@ -69,15 +70,15 @@ def _share(method: Method) -> float | None:
 
 def terminal_table(results: Results) -> Table:
     """Table 1 for the terminal."""
-    table = Table(title=f"{results.suite.name}: accuracy on held-out problems, % [95% interval]")
+    table = Table(title=f"{escape(results.suite.name)}: accuracy on held-out problems, % [95% interval]")
     table.add_column("method")
     table.add_column("seeds", justify="right")
     for name in (*results.subsets, AVERAGE) if len(results.subsets) > 1 else results.subsets:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(escape(name.replace("_", " ")), justify="right")
     for row in accuracy_rows(results):
         cells = [said(row["subsets"][s]) if s in row["subsets"] else "–" for s in results.subsets]
         average = [said(row[AVERAGE])] if len(results.subsets) > 1 else []
-        table.add_row(row["method"], str(row["seeds"]), *cells, *average)
+        table.add_row(escape(row["method"]), str(row["seeds"]), *cells, *average)
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 
+from rich.markup import escape
 from rich.table import Table
 
 from rlad_core.evaluation import EvaluationRow, Interval
@@ -18,7 +19,7 @@ def accuracy_table(rows: Mapping[str, Sequence[EvaluationRow]]) -> Table:
     several, first = len(rows) > 1, next(iter(rows.values()))
     passes = list(first[0].pass_at) if first[0].samples > 1 else []
     title = "\n".join(
-        ["Accuracy in %", *(f"{letter}  {label}" for label, letter in letters.items() if several)]
+        ["Accuracy in %", *(f"{letter}  {escape(label)}" for label, letter in letters.items() if several)]
     )
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("subset", overflow="fold")
@@ -33,7 +34,7 @@ def accuracy_table(rows: Mapping[str, Sequence[EvaluationRow]]) -> Table:
         for label, lines in rows.items():
             row = lines[place]
             table.add_row(
-                line.subset if letters[label] == "A" else "",
+                escape(line.subset) if letters[label] == "A" else "",
                 *([letters[label]] if several else []),
                 str(row.prompts),
                 f"{100 * row.accuracy:.1f}",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -169,7 +170,7 @@ def evaluation_table(record: RunRecord) -> Table:
             for part in ((str(one), one.interval) if one else ("–", "–"))
         ]
         change = Text(line.change, style=styles[line.verdict])
-        table.add_row(line.subset.replace("_", " "), str(line.total), *cells, change)
+        table.add_row(escape(line.subset.replace("_", " ")), str(line.total), *cells, change)
     if not lines:
         table.caption = "No evaluation is recorded yet."
     elif any(line.verdict for line in lines):
@@ -196,7 +197,7 @@ def paired_table(lines: Sequence[PairedRow], title: str) -> Table:
     for line in lines:
         there = line.low is not None and line.high is not None
         table.add_row(
-            line.subset,
+            escape(line.subset),
             str(line.problems),
             f"{100 * line.difference:+.1f}",
             f"{100 * (line.low or 0):+.1f} – {100 * (line.high or 0):+.1f}" if there else "–",

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from carried_out import BASE, PROBLEMS, carry_out, suite
+from rich.console import Console
 from rlad_command import Said
 
 from rlad_core.config import SHIPPED, ConfigError
@@ -21,8 +25,9 @@ from services.compare.members import members_of
 from services.compare.page import write
 from services.compare.results import results_of
 from services.compare.suite import load_suite
-from services.compare.tables import stage_rows
+from services.compare.tables import stage_rows, terminal_table
 from services.report.records import ReportError
+from services.report.tables import change_table, evaluation_table
 
 
 def written(tmp_path: Path, values: Any) -> Path:
@@ -67,6 +72,11 @@ def test_a_recipe_lies_beside_its_suite(tmp_path: Path) -> None:
             {"variants": {"a": {"tune": {"learner.lr": []}}}, "tuning": {"seed": 9}},
             "variants.a.tune.learner.lr ([]): has no value to try",
         ),
+        (
+            {"variants": {"a": {"label": "TRRD"}, "b": {"label": "TRRD"}}},
+            "variants.b.label ('TRRD'): is what a is called in the report too",
+        ),
+        ({"variants": {"a": {"label": "b"}, "b": {}}}, "variants.b.label ('b'): is what a is called"),
         ({"tuning": {"seed": 1}}, "tuning.seed (1): is one of the seeds of the report"),
         ({"recipes": "x"}, "recipes"),
     ],
@@ -201,6 +211,60 @@ def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
     assert table["curves"]["TRRD"]["held_out"]["x"] == [0, 4]
     names = {file.name for file in (tmp_path / "plots").glob("*.png")}
     assert {"held_out.png", "training_reward.png", "pass_at_4.png", "pass_at_k.png"} <= names
+
+
+def test_methods_are_paired_on_the_problems_that_both_have(tmp_path: Path) -> None:
+    wanted = suite()
+    members = members_of(wanted, tmp_path, {})
+    for member in members:
+        carry_out(member, 0.5)
+    for member in members:
+        if member.variant == "grpo":  # leaves out the first five, and has the others in another order
+            [_, last] = sorted((member.folder / "evaluations").glob("*.parquet"))
+            [twin] = [each for each in members if each.seed == member.seed and each.variant == "trrd"]
+            table = pq.read_table(twin.folder / "evaluations" / last.name)
+            pq.write_table(table.take(list(reversed(range(5, PROBLEMS)))), last)
+    results = results_of(wanted, members, {})
+    [found] = results.differences
+    assert (found.seeds, found.problems) == (2, PROBLEMS - 5)
+    assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
+    write(results, tmp_path)
+
+
+def test_labels_and_subsets_are_text_to_the_terminal(tmp_path: Path) -> None:
+    label, subset = "TRRD [bold] [/x]", "sums [easy] [/all]"
+    wanted = suite(seeds=[0], variants={"trrd": {"label": label}})
+    [member] = members_of(wanted, tmp_path, {})
+    carry_out(member, 0.5)
+    for file in (member.folder / "evaluations").glob("*.parquet"):
+        table = pq.read_table(file)
+        place = table.schema.get_field_index("subset")
+        named = pa.array([subset] * len(table), table.schema.field(place).type)
+        pq.write_table(table.set_column(place, table.schema.field(place), named), file)
+    file = member.folder / "evaluation.jsonl"
+    file.write_text(file.read_text().replace("2_people", subset))
+    record = member.record()
+    assert record is not None
+    change = change_table(record)
+    assert change is not None
+    shown = Console(width=200, file=StringIO(), record=True)
+    for table in (terminal_table(results_of(wanted, [member], {})), evaluation_table(record), change):
+        shown.print(table)
+    text = shown.export_text()
+    assert label in text
+    assert text.count(subset) == 3
+
+
+def test_methods_that_share_no_problem_are_not_compared(tmp_path: Path) -> None:
+    wanted = suite(seeds=[0])
+    members = members_of(wanted, tmp_path, {})
+    for member, kept in zip(members, (range(20), range(20, 40)), strict=True):
+        carry_out(member, 0.5)
+        for file in (member.folder / "evaluations").glob("*.parquet"):
+            pq.write_table(pq.read_table(file).take(list(kept)), file)
+    results = results_of(wanted, members, {})
+    assert (len(results.methods), results.differences) == (2, ())
+    write(results, tmp_path)
 
 
 def test_a_report_of_nothing_says_so(rlad: Callable[..., Said], tmp_path: Path) -> None:
