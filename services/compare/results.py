@@ -119,7 +119,8 @@ class Results:
     Attributes:
         methods: those that have a finished run, in the suite's order.
         missing: name of a run -> why it is not in the results.
-        differences: of each pair, on the seeds that both have, corrected for the number of pairs.
+        differences: of each pair that shares some, on the seeds and problems that both have, corrected for
+            the number of pairs.
         subsets: in the order of the first method.
     """
 
@@ -179,10 +180,14 @@ def _differences(methods: Sequence[Method]) -> list[Difference]:
         seeds = [seed for seed in first.seeds if seed in second.seeds]
         if not seeds:
             continue
-        ours, theirs = (
-            scores_of([run.verdicts[-1][1] for run in method.runs if run.seed in seeds])
-            for method in (first, second)
+        # Together, so that a pair is one problem: a method may have had to leave some out.
+        both = scores_of(
+            [run.verdicts[-1][1] for method in (first, second) for run in method.runs if run.seed in seeds]
         )
+        if not both:
+            continue
+        ours = {subset: scores[: len(seeds)] for subset, scores in both.items()}
+        theirs = {subset: scores[len(seeds) :] for subset, scores in both.items()}
         found.append(difference((first.label, second.label), ours, theirs))
     adjusted = iter(holm([each.p_value for each in found if each.p_value is not None]))
     return [each if each.p_value is None else replace(each, adjusted=next(adjusted)) for each in found]
