@@ -151,7 +151,7 @@ def _read(
     from rlad_core.data import column_names
     from services.score.asked import AskedError, Columns
     from services.score.scoring import Source
-    from services.score.writing import FORMATS, columns_told, default_out
+    from services.score.writing import FORMATS, columns_told, default_out, refuse_unwritable
 
     names = column_names(file, encoding or None)
     source = Source(file, Columns.of(names, prompt, response), encoding or None)
@@ -173,6 +173,7 @@ def _read(
     told = columns_told(has_text, top_k, entropy)
     if taken := [name for name in told if name in names]:
         raise AskedError(f"{file} has a column {taken[0]} already, which would be added; rename it there")
+    refuse_unwritable(file, source.encoding, written)
     return source, written, told, total
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,8 @@ from rlad_core import schema
 from rlad_core.client import AsyncTeacherClient, SequenceScore
 from rlad_core.client.errors import InvalidRequestError, LimitError
 from rlad_core.client.forms import TeacherInfo
-from rlad_core.data import Fault, files_of, rows
+from rlad_core.data import Fault, Row, files_of, rows
+from rlad_core.data.text import fault_of
 from rlad_core.waiting import all_of
 from services.score.asked import Asked, AskedError, Columns
 from services.score.parts import Parts
@@ -63,6 +65,7 @@ class Source:
             try:
                 if isinstance(found, Fault):
                     raise AskedError(f"{found.where}: {found.reason}")
+                _refuse_odd(found)
                 asked = self.columns.asked(found)
             except AskedError as error:
                 wrong.append(str(error))
@@ -79,6 +82,13 @@ class Source:
             raise AskedError("\n".join(wrong))
         if part:
             yield part
+
+
+def _refuse_odd(row: Row) -> None:
+    """Half a character, in whatever column, can neither be sent nor written; JSON can spell one."""
+    for name, value in row.values.items():
+        if fault := fault_of(json.dumps({name: value}, ensure_ascii=False, default=str)):
+            raise AskedError(f"{row.where}: {name} {fault}")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from services.score.parts import Parts
 from services.score.scoring import SCORES
 
 FORMATS = (".parquet", ".arrow", ".feather", ".jsonl", ".ndjson")
+_LINES = (".jsonl", ".ndjson")
 _ROWS_AT_A_TIME = 1024
 
 
@@ -36,6 +37,27 @@ def columns_told(has_text: bool, top_k: int, entropy: bool) -> list[str]:
     return told + (["top_token_ids", "top_logprobs"] if top_k else [])
 
 
+def refuse_unwritable(path: str, encoding: str | None, out: Path) -> None:
+    """Find what would keep the output from being written, before anything is asked for it.
+
+    Raises:
+        AskedError: the file's values make no columns, or its parts have different ones.
+    """
+    if out.name.lower().endswith(_LINES):
+        return
+    first: pa.Schema | None = None
+    number = 0
+    for batch in _batches(path, encoding):
+        first = batch.schema if first is None else first
+        if not batch.schema.equals(first):
+            differs = [str(field) for field in batch.schema if field not in first]
+            raise AskedError(
+                f"{path}: its files have different columns, from row {number + 1} on "
+                f"{', '.join(differs) or 'fewer or in another order'}. Write lines: --out NAME.jsonl"
+            )
+        number += len(batch)
+
+
 def write(path: str, encoding: str | None, parts: Parts, count: int, out: Path, told: Sequence[str]) -> None:
     """Write the output, which is there whole or not at all.
 
@@ -52,7 +74,7 @@ def write(path: str, encoding: str | None, parts: Parts, count: int, out: Path, 
     kind = next(each for each in FORMATS if out.name.lower().endswith(each))
     unfinished = out.with_name(f".{out.name}.unfinished")
     scores = _scores(parts, count, told)
-    if kind in (".jsonl", ".ndjson"):
+    if kind in _LINES:
         with unfinished.open("w", encoding="utf-8") as stream:
             for row in _rows(path, encoding):
                 row |= next(scores)

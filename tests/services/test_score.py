@@ -159,6 +159,39 @@ def test_wrong_usage_is_refused_at_once(
     assert says in re.sub(r"[\s│]+", " ", said.err)
 
 
+@pytest.mark.parametrize("column", ["prompt", "response", "note"])
+@pytest.mark.parametrize("out", ["out.jsonl", "out.parquet"])
+def test_half_a_character_is_named_before_anything_is_asked(
+    rlad: Command, tmp_path: Path, column: str, out: str
+) -> None:
+    row = {"prompt": "a", "response": "b", "note": ["c"]}
+    odd = {**row, column: ["x\ud800"] if column == "note" else "x\ud800"}
+    (tmp_path / "f.jsonl").write_text(f"{json.dumps(row)}\n{json.dumps(odd)}\n")
+    said = rlad("score", "f.jsonl", "--url", "http://127.0.0.1:1", "--out", out)
+    assert said.code == 2
+    assert f"f.jsonl, line 2: {column} holds half a character" in said.err
+
+
+def test_values_that_make_no_columns_are_named_before_anything_is_asked(
+    rlad: Command, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "a", "response": "b", "n": n} for n in (1, "one")]
+    (tmp_path / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = rlad("score", "f.jsonl", "--url", "http://127.0.0.1:1", "--out", "out.parquet")
+    assert said.code == 2
+    assert "f.jsonl: its values make no columns" in said.err
+
+
+def test_shards_with_other_columns_are_named_before_anything_is_asked(rlad: Command, tmp_path: Path) -> None:
+    for name, number in (("a-0.parquet", 1), ("a-1.parquet", 1.5)):
+        pq.write_table(pa.table({"prompt": ["a"], "response": ["b"], "n": [number]}), tmp_path / name)
+    said = rlad("score", "a-*.parquet", "--url", "http://127.0.0.1:1", "--out", "out.parquet")
+    assert said.code == 2
+    assert "a-*.parquet: its files have different columns, from row 2 on" in said.err
+    assert "n: double" in said.err
+    assert "--out NAME.jsonl" in said.err
+
+
 # Against the served teacher
 
 
