@@ -35,6 +35,7 @@ from services.evaluate.respondents.served import RolloutServiceModel, policy_of
 from services.evaluate.session import continued, missing
 from services.evaluate.store import AnswerStore, folder_name
 from services.prompts.shown import left_out
+from services.report.asked import keep_asked
 from services.rollout import service as rollout
 from services.serve.cluster import cluster, joined_address
 from services.serve.deployment import deployed
@@ -80,6 +81,7 @@ def measure(plan: EvaluationPlan, console: Console) -> list[Measured]:
         entries = [_Entry(model, plan) for model in plan.models]
         for entry in entries:
             entry.store = stores.enter_context(entry.opened())
+            keep_asked(entry.store.folder, plan.questions.asked, plan.questions.samples)
         ahead = [entry for entry in entries if entry.lacks]
         if ahead:
             try:

@@ -43,11 +43,13 @@ class Questions:
         """The prompt in each of its subsets, with the gold that it has there."""
         return self._by_prompt[prompt.prompt_id]
 
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """Each prompt in each of its subsets: id and subset."""
+        return [
+            (prompt.prompt_id, asked.subset) for prompt in self.distinct for asked in self.asked_as(prompt)
+        ]
+
     def rows(self) -> list[tuple[str, str, int]]:
         """All that a table has, as `AnswerStore` keys it."""
-        return [
-            (prompt.prompt_id, asked.subset, sample)
-            for prompt in self.distinct
-            for asked in self.asked_as(prompt)
-            for sample in range(self.samples)
-        ]
+        return [(prompt, subset, sample) for prompt, subset in self.asked for sample in range(self.samples)]

@@ -4,6 +4,7 @@
     FOLDER/responses.parquet     ANSWERS, written whole at the end
     FOLDER/responses-*.parquet   those that this judge was not asked about, with an earlier one's verdicts
     FOLDER/parts/*.parquet       the same, of an evaluation that goes on or was stopped
+    FOLDER/asked.json            what was asked for last, see `services.report.asked`
     FOLDER/lock                  held by the process that writes
 
 A folder holds one model with one way of sampling. So whoever asks for more samples or other prompts later

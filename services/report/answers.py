@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from rlad_core.evaluation import PairedRow, latest_of, paired_rows, verdicts_of
 from rlad_core.schema import SchemaError, from_ipc, from_parquet
+from services.report.asked import asked_of
 
 ANSWERS = "evaluations"
 TRAINING = "training"
@@ -28,11 +29,13 @@ class Kept:
         when: before, step or after, of a run's evaluation; `TRAINING`; "" of an evaluation alone.
         step: of the run: the policy version that was evaluated, the step that was trained.
         files: where they are.
+        asked: folder of an evaluation of which only what was asked for last counts, see `asked_of`.
     """
 
     when: str
     step: int
     files: tuple[Path, ...]
+    asked: Path | None = None
 
     @property
     def label(self) -> str:
@@ -54,7 +57,8 @@ class Kept:
                 return from_ipc(self.files[0].read_bytes())
             except SchemaError as error:
                 raise SchemaError(f"{self.files[0]}: {error}") from error
-        return latest_of([from_parquet(file).replace_schema_metadata(None) for file in self.files])
+        found = latest_of([from_parquet(file).replace_schema_metadata(None) for file in self.files])
+        return found if self.asked is None else asked_of(self.asked, found)
 
 
 def answers_name(when: str, step: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,15 +26,18 @@ def write_answers_page(folder: Path) -> Path:
         OSError: the folder cannot be written to.
     """
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    [kept] = [each for each in kept_in(folder) if not each.when]
+    [kept] = [replace(each, asked=folder) for each in kept_in(folder) if not each.when]
+    answers = kept.read()
+    if not len(answers):
+        raise ValueError(f"nothing of what was asked for last is answered yet in {folder}. Try again later")
     remarks: list[str] = []
     html = folder / "report.html"
     page = template("answers.html.jinja").render(
         name=settings.get("label", folder.name),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         facts=[(name, str(value)) for name, value in settings.items() if value is not None],
-        rows=rows_of(kept.read()),
-        kept=kept_responses(folder, remarks),
+        rows=rows_of(answers),
+        kept=kept_responses(folder, remarks, [kept]),
         remarks=remarks,
     )
     write_page(html, page)

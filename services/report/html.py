@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -44,13 +45,16 @@ def write_page(file: Path, text: str) -> None:
     unfinished.replace(file)
 
 
-def kept_responses(folder: Path, remarks: list[str]) -> list[tuple[str, list[ReadResponse]]]:
+def kept_responses(
+    folder: Path, remarks: list[str], kept: Sequence[Kept] | None = None
+) -> list[tuple[str, list[ReadResponse]]]:
     """Responses for a page, with headings: those that are wrong in the last evaluation, some trained on.
 
     Args:
         remarks: what cannot be read is told here.
+        kept: of what is there; None: all.
     """
-    kept = kept_in(folder)
+    kept = kept_in(folder) if kept is None else kept
     tokens, remark = token_texts(folder)
     evaluations = [each for each in kept if each.when != TRAINING]
     training = [each for each in kept if each.when == TRAINING]

@@ -1,0 +1,45 @@
+"""Which of the responses that an evaluation's folder keeps were asked for last.
+
+FOLDER/asked.json   {"samples": 8, "prompts": [["prompt id", "subset"], ...]}
+
+A folder keeps what was ever asked of its model: other files under one name, or more samples of fewer prompts.
+Together they make no table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+_FILE = "asked.json"
+
+
+def keep_asked(folder: Path, prompts: Sequence[tuple[str, str]], samples: int) -> None:
+    """Say what is asked for now; whoever reads the folder sees that or what was asked before, never half.
+
+    Args:
+        prompts: id and subset of each.
+        samples: of each of them.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    unfinished = folder / f".{_FILE}.new"
+    unfinished.write_text(json.dumps({"samples": samples, "prompts": prompts}) + "\n", encoding="utf-8")
+    os.replace(unfinished, folder / _FILE)
+
+
+def asked_of(folder: Path, answers: pa.Table) -> pa.Table:
+    """Those of ANSWERS that were asked for last; all of them where the folder does not say."""
+    file = folder / _FILE
+    if not file.is_file():
+        return answers
+    told = json.loads(file.read_text(encoding="utf-8"))
+    prompts, samples = {(prompt, subset) for prompt, subset in told["prompts"]}, told["samples"]
+    keys = answers.select(["prompt_id", "subset", "sample_index"]).to_pylist()
+    wanted = [(key["prompt_id"], key["subset"]) in prompts and key["sample_index"] < samples for key in keys]
+    return answers.filter(pa.array(wanted, pa.bool_()))
