@@ -193,7 +193,7 @@ def _text_params(wish: Wish, in_pieces: bool) -> SamplingParams:
         temperature=wish.temperature,
         top_p=wish.top_p,
         max_tokens=wish.max_tokens,
-        seed=wish.seed,
+        seed=wish.first_seed,
         stop=list(wish.stop),
         logprobs=wish.top_logprobs,
         flat_logprobs=True,

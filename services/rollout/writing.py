@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+_SEED_BITS, _OWN_SEED_BITS = 63, 56
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -34,6 +36,16 @@ class Wish:
     def cost(self) -> int:
         """Tokens that it may come to."""
         return int(self.prompt.size) + self.count * self.max_tokens
+
+    @property
+    def first_seed(self) -> int | None:
+        """Of the first answer, such that the last one's is no larger than the engine's int64 holds.
+
+        vLLM counts on from it, and a number over that ends the engine, not only the request.
+        """
+        if self.seed is None or self.seed + self.count <= 2**_SEED_BITS:
+            return self.seed
+        return self.seed % 2**_OWN_SEED_BITS  # as many bits as `group_seed` has
 
 
 @dataclass(frozen=True)

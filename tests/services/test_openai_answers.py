@@ -61,6 +61,18 @@ def test_prompts_have_wishes_of_their_own() -> None:
     assert (first.max_tokens, first.stop, first.top_logprobs) == (16, ("knave", "."), 2)
 
 
+@pytest.mark.parametrize("ask", [chat, completion])
+def test_seeds_of_answers_fit_into_64_bits(ask: Any) -> None:
+    highest = 2**63 - 1
+    for n, seed in ((2, highest - 1), (1, highest), (4, 3), (1, None)):
+        [wish] = ask(n=n, seed=seed).wishes
+        assert wish.first_seed == seed
+    for seed in (highest, highest - 1):
+        [wish] = ask(n=3, seed=seed).wishes
+        assert 0 <= wish.first_seed <= highest - 2
+        assert wish.first_seed == ask(n=3, seed=seed).wishes[0].first_seed
+
+
 def test_a_whole_chat() -> None:
     asked = chat(n=2, logprobs=True, top_logprobs=2, return_token_ids=True)
     told = whole(asked, [[WRITTEN, Written(1, " a", [A], "length")]])
