@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from small_tokenizer import LONGEST, READER, TEXTS, WORDS
+from small_tokenizer import LONGEST, READER, TEXTS, TOKENIZER, WORDS
 
 from rlad_core.client.errors import LimitError
 from rlad_core.client.rollout_forms import RolloutLimits
@@ -14,6 +14,7 @@ from services.rollout.openai import answering, chats, completions
 from services.rollout.writing import Token, Written, token_of
 from services.serve.http.bodies import Body
 from services.serve.http.problems import ProblemError
+from services.serve.http.texts import Reader
 
 LIMITS = RolloutLimits(max_responses_per_request=6)
 
@@ -56,9 +57,25 @@ def test_a_chat_goes_through_its_template() -> None:
 
 
 def test_prompts_have_wishes_of_their_own() -> None:
-    first, second = completion(prompt=[[4, 5], [6]], logprobs=2, stop=["knave", "."]).wishes
+    asked = completion(prompt=[[4, 5], [6]], max_tokens=7, logprobs=2, stop=["knave", "."])
+    first, second = asked.wishes
     assert (first.prompt.tolist(), second.prompt.tolist()) == ([4, 5], [6])
-    assert (first.max_tokens, first.stop, first.top_logprobs) == (16, ("knave", "."), 2)
+    assert (first.max_tokens, first.stop, first.top_logprobs) == (7, ("knave", "."), 2)
+
+
+def test_no_more_tokens_are_charged_than_there_is_room_for() -> None:
+    most = 2**31 - 1
+    for asked in (chat(max_tokens=most), chat(max_completion_tokens=most), chat()):
+        [wish] = asked.wishes
+        assert (wish.max_tokens, wish.cost) == (LONGEST - 4, LONGEST)
+    # Without max_tokens they would be 16, more than this model takes.
+    for asked in (completion(prompt=[[4, 5], [6]], max_tokens=most), completion(prompt=[[4, 5], [6]])):
+        assert [wish.max_tokens for wish in asked.wishes] == [LONGEST - 2, LONGEST - 1]
+    body = Body(b'{"prompt": [4, 5]}', "json", "json")
+    longer = Reader.of(TOKENIZER, 100)
+    [wish] = completions.read(body, longer, TEXTS, len(WORDS), LIMITS).wishes
+    assert wish.max_tokens == 16
+    assert completion(prompt=[4] * (LONGEST - 1)).wishes[0].max_tokens == 1
 
 
 @pytest.mark.parametrize("ask", [chat, completion])
@@ -181,6 +198,12 @@ def test_a_completion_in_pieces_goes_on_where_it_was() -> None:
         (chat, {"stop": 5}, "stop: Expected `array`"),
         (completion, {"echo": True, "logprobs": 1}, "echo: log-probs of a prompt are a teacher's"),
         (completion, {"best_of": 2}, "best_of: Expected `int` <= 1"),
+        (
+            completion,
+            {"prompt": [4] * LONGEST},
+            "prompt: has 12 tokens and leaves none of 12 for an answer",
+        ),
+        (completion, {"prompt": ["Mia", "a " * LONGEST]}, r"prompt\[1\]: has 12 tokens and leaves none"),
         (completion, {"top_p": 0}, "top_p: Expected `float` > 0"),
     ],
 )

@@ -97,7 +97,8 @@ class AskedChat:
             Wish(
                 prompt=prompt.token_ids,
                 count=form.n or 1,
-                max_tokens=form.max_completion_tokens or form.max_tokens or self.longest,
+                # What the engine stops at is all that is charged.
+                max_tokens=min(form.max_completion_tokens or form.max_tokens or self.longest, self.longest),
                 temperature=1.0 if form.temperature is None else form.temperature,
                 top_p=1.0 if form.top_p is None else form.top_p,
                 seed=form.seed,

@@ -11,7 +11,7 @@ from msgspec import Meta, Raw
 from rlad_core.client.rollout_forms import RolloutLimits
 from services.rollout.writing import Token, Wish, Written
 from services.serve.http.bodies import Body, only_json
-from services.serve.http.json_forms import to_form
+from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Reader, refuse_over
 from services.serve.openai import prompts
 from services.serve.openai.forms import BestOf, rules
@@ -77,6 +77,7 @@ class AskedCompletion:
     prompts: list[Prompt]
     stop: tuple[str, ...]
     texts: TokenTexts
+    max_length: int
 
     kind = "text_completion"
     chunk_kind = "text_completion"
@@ -90,7 +91,10 @@ class AskedCompletion:
             Wish(
                 prompt=prompt.token_ids,
                 count=form.n or 1,
-                max_tokens=form.max_tokens or _DEFAULT_TOKENS,
+                # What the engine stops at is all that is charged.
+                max_tokens=min(
+                    form.max_tokens or _DEFAULT_TOKENS, self.max_length - int(prompt.token_ids.size)
+                ),
                 temperature=1.0 if form.temperature is None else form.temperature,
                 top_p=1.0 if form.top_p is None else form.top_p,
                 seed=form.seed,
@@ -153,14 +157,18 @@ def read(
     """Read a request.
 
     Raises:
-        ProblemError: 400 not readable, 415 no JSON, 422 not of the documented form.
+        ProblemError: 400 not readable, 415 no JSON, 422 not of the documented form, or too long a prompt.
         LimitError: more responses than one request may ask for.
     """
     form = to_form(only_json(body), CompletionRequest, _OBJECTS)
     single = prompts.split(form.prompt, limits.max_responses_per_request)
     refuse_over("sequences", len(single) * (form.n or 1), limits.max_responses_per_request, "responses")
     found = prompts.read(single, reader, vocab_size, add_special_tokens=form.add_special_tokens)
-    return AskedCompletion(form, found, stops(form.stop), texts)
+    for place, prompt in enumerate(found):
+        if (size := prompt.token_ids.size) >= reader.max_length:
+            where = "prompt" if len(found) == 1 else f"prompt[{place}]"
+            raise invalid(where, f"has {size} tokens and leaves none of {reader.max_length} for an answer")
+    return AskedCompletion(form, found, stops(form.stop), texts, reader.max_length)
 
 
 def _columns(top: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
