@@ -67,17 +67,9 @@ class TokenTexts:
         Args:
             first: whether a text begins with them, or they go on with one.
         """
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        offsets: list[int] = []
-        parts: list[str] = []
-        length = 0
-        for place, token_id in enumerate(token_ids):
-            offsets.append(length)
-            part = decoder.decode(self.bytes_of(token_id, first=first and place == 0))
-            parts.append(part)
-            length += len(part)
-        parts.append(decoder.decode(b"", final=True))
-        return Pieces("".join(parts), self.names(token_ids, first=first), offsets)
+        growing = GrowingText(self, first=first)
+        text, offsets = growing.add(token_ids)
+        return Pieces(text + growing.end(), self.names(token_ids, first=first), offsets)
 
     def names(self, token_ids: Iterable[int], *, first: bool = False) -> list[str]:
         """The string of each token; `first` as in `pieces`."""
@@ -120,6 +112,36 @@ class TokenTexts:
 
     def _decoded(self, *token_ids: int) -> str:
         return str(self._tokenizer.decode(list(token_ids), clean_up_tokenization_spaces=False))
+
+
+class GrowingText:
+    """A text whose tokens come piece by piece: what is behind is kept as its length, not looked at again.
+
+    Args:
+        first: as in `TokenTexts.pieces`.
+    """
+
+    def __init__(self, texts: TokenTexts, *, first: bool = True) -> None:
+        self._texts = texts
+        self._first = first
+        self._length = 0
+        # Between pieces too: a character may begin in one and end in the next.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, token_ids: Iterable[int]) -> tuple[str, list[int]]:
+        """What whole characters the next tokens bring, and where in all of the text each token begins."""
+        offsets: list[int] = []
+        parts: list[str] = []
+        for token_id in token_ids:
+            offsets.append(self._length)
+            parts.append(self._decoder.decode(self._texts.bytes_of(token_id, first=self._first)))
+            self._length += len(parts[-1])
+            self._first = False
+        return "".join(parts), offsets
+
+    def end(self) -> str:
+        """What is left of a broken character."""
+        return self._decoder.decode(b"", final=True)
 
 
 def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -15,6 +15,7 @@ from services.rollout.writing import Token, Written, token_of
 from services.serve.http.bodies import Body
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader
+from services.serve.token_texts import TokenTexts
 
 LIMITS = RolloutLimits(max_responses_per_request=6)
 
@@ -171,6 +172,25 @@ def test_a_completion_in_pieces_goes_on_where_it_was() -> None:
     assert offsets == [[6], [8, 14]]
     echoed = events(completion(echo=True, stream=True), pieces)
     assert "".join(chunk["choices"][0]["text"] for chunk in echoed) == "Mia is a knave"
+
+
+def test_pieces_are_read_once_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    bytes_of = TokenTexts.bytes_of
+
+    def counted(self: TokenTexts, token_id: int, *, first: bool = False) -> bytes:
+        read.append(token_id)
+        return bytes_of(self, token_id, first=first)
+
+    monkeypatch.setattr(TokenTexts, "bytes_of", counted)
+    pieces = 50
+    told = events(
+        completion(prompt=[[4, 5], [4]], n=2, logprobs=0, stream=True),
+        [(place, Written(0, " a", [A], None)) for _ in range(pieces) for place in range(2)],
+    )
+    offsets = [chunk["choices"][0]["logprobs"]["text_offset"] for chunk in told]
+    assert offsets == [[begin + 2 * piece] for piece in range(pieces) for begin in (6, 3)]
+    assert len(read) <= 2 * pieces + 3 + len(WORDS)  # a few more for names, which are kept
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from services.serve.token_texts import TokenTexts
+from services.serve.token_texts import GrowingText, TokenTexts
 
 SAMPLE = ["Mia said: Zoey is a knave.", "naïve café 😀 👍🏽", " two  spaces\n", "日本語"]
 
@@ -76,6 +76,9 @@ def test_a_character_of_several_tokens() -> None:
         ["a", r"bytes:\xe2", r"bytes:\x98", r"bytes:\x83", "b"],
         [0, 1, 1, 1, 2],
     )
+    growing = GrowingText(texts)
+    added = [growing.add(piece) for piece in (ids[:2], ids[2:3], ids[3:])]
+    assert added == [("a", [0, 1]), ("", [1]), ("\N{SNOWMAN}b", [1, 2])]
     # Cut off in the middle of it.
     assert texts.pieces(ids[:2]).text == "a\N{REPLACEMENT CHARACTER}"
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Protocol
 
 import orjson
 from fastapi import Response
 
-from services.rollout.writing import Token, Wish, Written
+from services.rollout.writing import Wish, Written
 from services.serve.http.bodies import Body, json_answer
 from services.serve.openai import answers
 from services.serve.openai.prompts import Prompt
 from services.serve.openai.sampling import SamplingForm
+from services.serve.token_texts import GrowingText, TokenTexts
 
 
 class Asked(Protocol):
@@ -23,6 +24,7 @@ class Asked(Protocol):
         form: as it came.
         prompts: that are answered.
         wishes: what the engine is asked for each.
+        texts: of the tokens.
         kind, chunk_kind: what answers call themselves, whole ones and pieces.
         prefix: of their ids.
     """
@@ -34,6 +36,8 @@ class Asked(Protocol):
     @property
     def wishes(self) -> list[Wish]: ...
     @property
+    def texts(self) -> TokenTexts: ...
+    @property
     def kind(self) -> str: ...
     @property
     def chunk_kind(self) -> str: ...
@@ -44,12 +48,12 @@ class Asked(Protocol):
         """What a stream's choices of this prompt begin with; None: with their first pieces."""
 
     def choice(
-        self, prompt: int, written: Written, before: Sequence[Token] = (), *, whole: bool
+        self, prompt: int, written: Written, before: GrowingText | None = None, *, whole: bool
     ) -> dict[str, Any]:
         """An answer as a choice, all but its index.
 
         Args:
-            before: of a piece: tokens that were told already.
+            before: of a piece: what was told already, to which it is added.
             whole: it is all of it.
         """
 
@@ -87,19 +91,19 @@ async def events(
     """
     head = answers.head(asked.chunk_kind, asked.prefix, model)
     count = asked.form.n or 1
-    told: dict[int, list[Token]] = {}
+    told: dict[int, GrowingText] = {}
+    tokens = 0
     # Closed with this one: who leaves early frees the engine.
     async with aclosing(pieces):
         async for place, piece in pieces:
             index = place * count + piece.index
             if index not in told and (beginning := asked.begin(place)) is not None:
                 yield _event(head, [{"index": index, **beginning, "finish_reason": None}])
-            before = told.setdefault(index, [])
+            before = told.setdefault(index, GrowingText(asked.texts, first=False))
+            tokens += len(piece.tokens)
             yield _event(head, [{"index": index, **asked.choice(place, piece, before, whole=False)}])
-            before.extend(piece.tokens)
     options = asked.form.stream_options
     if options is not None and options.include_usage:
-        tokens = sum(map(len, told.values()))
         yield _event(head, [], usage=answers.usage(_prompt_tokens(asked), tokens))
     yield b"data: [DONE]\n\n"
 

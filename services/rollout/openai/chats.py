@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from services.serve.http.texts import Message, PromptIn, Reader, refuse_over
 from services.serve.openai.forms import rules, unless
 from services.serve.openai.prompts import Prompt
 from services.serve.openai.sampling import RULES, Positive, SamplingForm, TopCount, stops
-from services.serve.token_texts import TokenTexts
+from services.serve.token_texts import GrowingText, TokenTexts
 
 _MOST_MESSAGES = 4096
 _NOT_OFFERED = "Not offered here."
@@ -113,7 +112,7 @@ class AskedChat:
         return {"delta": {"role": "assistant", "content": ""}, "logprobs": None}
 
     def choice(
-        self, prompt: int, written: Written, before: Sequence[Token] = (), *, whole: bool
+        self, prompt: int, written: Written, before: GrowingText | None = None, *, whole: bool
     ) -> dict[str, Any]:
         """A piece of an answer; see `AskedCompletion.choice`."""
         del before

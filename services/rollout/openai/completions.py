@@ -18,7 +18,7 @@ from services.serve.openai.forms import BestOf, rules
 from services.serve.openai.logprobs import by_id, by_name
 from services.serve.openai.prompts import Prompt, PromptField
 from services.serve.openai.sampling import RULES, SamplingForm, TopCount, stops
-from services.serve.token_texts import TokenTexts
+from services.serve.token_texts import GrowingText, TokenTexts
 
 _OBJECTS = 64
 _DEFAULT_TOKENS = 16
@@ -71,10 +71,16 @@ EXAMPLE: dict[str, Any] = {"prompt": [11, 12, 13], "max_tokens": 8, "temperature
 
 @dataclass(frozen=True)
 class AskedCompletion:
-    """A request that was read; see `services.rollout.openai.answering.Asked`."""
+    """A request that was read; see `services.rollout.openai.answering.Asked`.
+
+    Args:
+        prompt_texts: of each prompt, where answers tell of it or of places behind it; else none.
+        max_length: tokens of a prompt and an answer together.
+    """
 
     form: CompletionRequest
     prompts: list[Prompt]
+    prompt_texts: list[str]
     stop: tuple[str, ...]
     texts: TokenTexts
     max_length: int
@@ -106,19 +112,19 @@ class AskedCompletion:
 
     def begin(self, prompt: int) -> dict[str, Any] | None:
         """What a stream's choice of this prompt begins with; None: with its first piece."""
-        return {"text": self._text_of(prompt), "logprobs": None} if self.form.echo else None
+        return {"text": self.prompt_texts[prompt], "logprobs": None} if self.form.echo else None
 
     def choice(
-        self, prompt: int, written: Written, before: Sequence[Token] = (), *, whole: bool
+        self, prompt: int, written: Written, before: GrowingText | None = None, *, whole: bool
     ) -> dict[str, Any]:
         """A piece of an answer.
 
         Args:
-            before: tokens that were told already.
+            before: what was told already, to which it is added.
             whole: it is all of it.
         """
         form = self.form
-        text = self._text_of(prompt) + written.text if form.echo and whole else written.text
+        text = self.prompt_texts[prompt] + written.text if form.echo and whole else written.text
         told: dict[str, Any] = {
             "text": text,
             "logprobs": None if form.logprobs is None else self._logprobs(prompt, written.tokens, before),
@@ -130,14 +136,10 @@ class AskedCompletion:
                 told["prompt_token_ids"] = self.prompts[prompt].token_ids.tolist()
         return told
 
-    def _text_of(self, prompt: int) -> str:
-        given = self.prompts[prompt]
-        return self.texts.pieces(given.token_ids.tolist()).text if given.text is None else given.text
-
-    def _logprobs(self, prompt: int, tokens: Sequence[Token], before: Sequence[Token]) -> dict[str, Any]:
-        ids = [token.token_id for token in (*before, *tokens)]
-        begins = self.texts.pieces(ids, first=False).offsets[len(before) :]
-        after = len(self._text_of(prompt))
+    def _logprobs(self, prompt: int, tokens: Sequence[Token], before: GrowingText | None) -> dict[str, Any]:
+        behind = before or GrowingText(self.texts, first=False)
+        _, begins = behind.add(token.token_id for token in tokens)
+        after = len(self.prompt_texts[prompt])
         texts = None if self.form.return_tokens_as_token_ids else self.texts
         names = [by_id(t.token_id) if texts is None else texts.name(t.token_id) for t in tokens]
         return {
@@ -168,7 +170,14 @@ def read(
         if (size := prompt.token_ids.size) >= reader.max_length:
             where = "prompt" if len(found) == 1 else f"prompt[{place}]"
             raise invalid(where, f"has {size} tokens and leaves none of {reader.max_length} for an answer")
-    return AskedCompletion(form, found, stops(form.stop), texts, reader.max_length)
+    # Once, and not in the event loop: a long one takes a while.
+    wanted = form.echo or form.logprobs is not None
+    told = [_text_of(prompt, texts) for prompt in found] if wanted else []
+    return AskedCompletion(form, found, told, stops(form.stop), texts, reader.max_length)
+
+
+def _text_of(prompt: Prompt, texts: TokenTexts) -> str:
+    return texts.pieces(prompt.token_ids.tolist()).text if prompt.text is None else prompt.text
 
 
 def _columns(top: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
