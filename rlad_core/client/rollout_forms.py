@@ -14,7 +14,11 @@ class RolloutLimits(BaseModel):
     max_unfinished_responses: int = Field(
         default=8192, gt=0, description="In one replica; what comes on top is refused with 429."
     )
-    max_body_bytes: int = Field(default=64 * 2**20, gt=0, description="Of an HTTP request.")
+    max_body_bytes: int = Field(
+        default=64 * 2**20,
+        gt=0,
+        description="Of an HTTP request, and of prompts that its answers repeat in OpenAI's forms.",
+    )
 
 
 class ResponseOut(BaseModel):

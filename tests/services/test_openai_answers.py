@@ -241,6 +241,32 @@ def test_too_many_answers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("ask", "fields", "size"),
+    [
+        (chat, {"return_token_ids": True}, len("[2,3,4,5]")),
+        (completion, {"prompt": [4, 5], "return_token_ids": True}, len("[4,5]")),
+        (completion, {"prompt": "Mia is", "echo": True}, len("Mia is")),
+        (completion, {"prompt": "Mia is", "echo": True, "stream": True}, len("Mia is")),
+        (completion, {"prompt": [[4, 5], [4]], "echo": True}, len("Mia is") + len("Mia")),
+    ],
+)
+def test_prompts_are_not_repeated_without_end(
+    monkeypatch: pytest.MonkeyPatch, ask: Any, fields: dict[str, Any], size: int
+) -> None:
+    def at_most(size: int) -> None:
+        limits = LIMITS.model_copy(update={"max_body_bytes": size})
+        monkeypatch.setitem(globals(), "LIMITS", limits)
+
+    at_most(3 * size)
+    ask(n=3, **fields)
+    at_most(3 * size - 1)
+    with pytest.raises(LimitError, match=f"repeated in 3 answers each, {3 * size} bytes"):
+        ask(n=3, **fields)
+    ask(n=2, **fields)
+    ask(n=3)  # nothing is repeated
+
+
+@pytest.mark.parametrize(
     "entries",
     [
         [(2, 8, -1.5), (1, 6, -0.5), (2, 8, -1.5)],  # a token of the likeliest ones is there twice

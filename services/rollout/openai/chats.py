@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import orjson
 from msgspec import Meta, Struct
 
 from rlad_core.client.rollout_forms import RolloutLimits
+from services.rollout.openai.repeated import as_json, refuse_repeated
 from services.rollout.writing import Token, Wish, Written
 from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
@@ -76,10 +78,16 @@ EXAMPLE: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}], "max
 
 @dataclass(frozen=True)
 class AskedChat:
-    """A request that was read; see `services.rollout.openai.answering.Asked`."""
+    """A request that was read; see `services.rollout.openai.answering.Asked`.
+
+    Args:
+        prompt_ids: as JSON, where answers tell them; else none.
+        longest: answer that there is room for.
+    """
 
     form: ChatRequest
     prompts: list[Prompt]
+    prompt_ids: list[bytes]
     stop: tuple[str, ...]
     texts: TokenTexts
     longest: int
@@ -126,7 +134,7 @@ class AskedChat:
         if self.form.return_token_ids:
             told["token_ids"] = [token.token_id for token in written.tokens]
             if whole:
-                told["prompt_token_ids"] = self.prompts[prompt].token_ids.tolist()
+                told["prompt_token_ids"] = orjson.Fragment(self.prompt_ids[prompt])
         return told
 
     def _entry(self, token: Token) -> dict[str, Any]:
@@ -147,7 +155,7 @@ def read(body: Body, reader: Reader, texts: TokenTexts, vocab_size: int, limits:
 
     Raises:
         ProblemError: 400 not readable, 415 no JSON, 422 not of the documented form, or too long a chat.
-        LimitError: more responses than one request may ask for.
+        LimitError: more responses than one request may ask for, or that repeat too much of the chat.
     """
     del vocab_size  # the tokenizer makes no other ids
     form = to_form(only_json(body), ChatRequest, _MOST_MESSAGES)
@@ -158,4 +166,7 @@ def read(body: Body, reader: Reader, texts: TokenTexts, vocab_size: int, limits:
         raise invalid(
             "messages", f"have {ids.size} tokens and leave none of {reader.max_length} for an answer"
         )
-    return AskedChat(form, [Prompt(ids)], stops(form.stop), texts, reader.max_length - int(ids.size))
+    # A stream doesn't tell them.
+    told = [as_json(ids)] if form.return_token_ids and not form.stream else []
+    refuse_repeated(told, form.n or 1, limits)
+    return AskedChat(form, [Prompt(ids)], told, stops(form.stop), texts, reader.max_length - int(ids.size))

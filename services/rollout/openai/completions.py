@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import orjson
 from msgspec import Meta, Raw
 
 from rlad_core.client.rollout_forms import RolloutLimits
+from services.rollout.openai.repeated import as_json, refuse_repeated
 from services.rollout.writing import Token, Wish, Written
 from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
@@ -75,12 +77,14 @@ class AskedCompletion:
 
     Args:
         prompt_texts: of each prompt, where answers tell of it or of places behind it; else none.
+        prompt_ids: of each prompt as JSON, where answers tell them; else none.
         max_length: tokens of a prompt and an answer together.
     """
 
     form: CompletionRequest
     prompts: list[Prompt]
     prompt_texts: list[str]
+    prompt_ids: list[bytes]
     stop: tuple[str, ...]
     texts: TokenTexts
     max_length: int
@@ -133,7 +137,7 @@ class AskedCompletion:
         if form.return_token_ids:
             told["token_ids"] = [token.token_id for token in written.tokens]
             if whole:
-                told["prompt_token_ids"] = self.prompts[prompt].token_ids.tolist()
+                told["prompt_token_ids"] = orjson.Fragment(self.prompt_ids[prompt])
         return told
 
     def _logprobs(self, prompt: int, tokens: Sequence[Token], before: GrowingText | None) -> dict[str, Any]:
@@ -160,7 +164,7 @@ def read(
 
     Raises:
         ProblemError: 400 not readable, 415 no JSON, 422 not of the documented form, or too long a prompt.
-        LimitError: more responses than one request may ask for.
+        LimitError: more responses than one request may ask for, or that repeat too much of the prompts.
     """
     form = to_form(only_json(body), CompletionRequest, _OBJECTS)
     single = prompts.split(form.prompt, limits.max_responses_per_request)
@@ -173,7 +177,10 @@ def read(
     # Once, and not in the event loop: a long one takes a while.
     wanted = form.echo or form.logprobs is not None
     told = [_text_of(prompt, texts) for prompt in found] if wanted else []
-    return AskedCompletion(form, found, told, stops(form.stop), texts, reader.max_length)
+    # A stream doesn't tell the prompt's ids.
+    ids = [as_json(prompt.token_ids) for prompt in found] if form.return_token_ids and not form.stream else []
+    refuse_repeated([*ids, *(told if form.echo else ())], form.n or 1, limits)
+    return AskedCompletion(form, found, told, ids, stops(form.stop), texts, reader.max_length)
 
 
 def _text_of(prompt: Prompt, texts: TokenTexts) -> str:
