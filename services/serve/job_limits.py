@@ -14,7 +14,9 @@ class JobLimits(BaseModel):
         default=10.0, gt=0, description="Of all requests, finished parts and answers together."
     )
     requests_per_job: int = Field(
-        default=64, gt=0, description="A job may have so many times the sequences and tokens of a request."
+        default=64,
+        gt=0,
+        description="A job may have so many times the sequences, tokens and hidden states of a request.",
     )
     at_a_time: int = Field(default=2, gt=0, description="Jobs that one replica works on.")
     turn_s: float = Field(

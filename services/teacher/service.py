@@ -56,6 +56,7 @@ from services.teacher.scoring.engines import load_engine
 from services.teacher.scoring.interface import EngineLostError, Scored, TokenPair
 from services.teacher.scoring.tables import check_details, check_sequences, to_pairs, to_scores
 from services.teacher.settings import TeacherArgs
+from services.teacher.sizes import check_size
 
 _RETRY_AFTER_S = 1.0
 _TOKENS_STREAMED = 16_384
@@ -159,6 +160,7 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             update={
                 "max_sequences_per_request": usual.max_sequences_per_request * times,
                 "max_tokens_per_request": usual.max_tokens_per_request * times,
+                "max_hidden_bytes": usual.max_hidden_bytes * times,
             }
         )
         return await self._work(body, details_of(query), limits, TOKENS_PER_PART)
@@ -170,6 +172,10 @@ class TeacherService(OpenAIRoutes, TellsSettings):
         prompts, responses = (
             schema.lengths(rows.column(name)) for name in ("prompt_token_ids", "response_token_ids")
         )
+        # Of all parts together: each of them is within the limits of a request anyway.
+        scored, hidden_size = int(responses.sum()), self._engine.hidden_size
+        tokens = int(prompts.sum()) + scored
+        check_size(rows.num_rows, tokens, scored, wanted.details, hidden_size, limits)
         sizes = prompts + responses * (1 + wanted.details.told_per_token)
         most = min(part_tokens, usual.max_tokens_per_request)
         if hidden := wanted.details.hidden:
@@ -335,10 +341,7 @@ class TeacherService(OpenAIRoutes, TellsSettings):
         limits, tokens, told = self._args.limits, sum(of_kind.values()), of_kind["scored"]
         told *= details.told_per_token
         check_details(details, self._engine, self._args.engine, limits)
-        limits.check(sequences, tokens, told)
-        if details.hidden:
-            size = of_kind["scored"] * self._engine.hidden_size * HIDDEN_BYTES[details.hidden]
-            limits.check_hidden(size)
+        check_size(sequences, tokens, of_kind["scored"], details, self._engine.hidden_size, limits)
         with self._shares.taken(tokens, self._batcher.queued_tokens):
             self._intake.charge(tokens + told)
             yield

@@ -256,6 +256,57 @@ def test_limits_of_number_and_bytes(tmp_path: Path, limits: dict[str, Any], says
     asyncio.run(body())
 
 
+def test_jobs_that_come_at_once_are_counted_one_after_the_other(tmp_path: Path) -> None:
+    async def body() -> None:
+        async def do(_: list[int]) -> None: ...
+
+        replicas = [Jobs("teacher", str(tmp_path), JobLimits(max_jobs=3), reading(do)) for _ in range(2)]
+        submitted = [replicas[number % 2].submit("me", BODY, {}) for number in range(12)]
+        came = await asyncio.gather(*submitted, return_exceptions=True)
+        refused = [each for each in came if isinstance(each, BaseException)]
+        assert len(refused) == 9
+        assert all(isinstance(each, BusyError) for each in refused)
+        assert len(replicas[0].store.all()) == 3
+
+    asyncio.run(body())
+
+
+async def problem_of_a_job(folder: Path, limits: JobLimits, created: float) -> tuple[dict[str, Any], int]:
+    """Why it failed, and in how many parts it was worked on."""
+    seen: list[list[int]] = []
+
+    async def do(numbers: list[int]) -> None:
+        seen.append(numbers)
+        await asyncio.sleep(0.1)
+
+    jobs = Jobs("teacher", str(folder), limits, reading(do))
+    job = jobs.store.add(Handed("me", created, "json", "json", "identity", {}), BODY.content)
+    jobs.start()
+    await until(lambda: job.status == "failed")
+    jobs.stop()
+    assert job.problem is not None
+    return job.problem, len(seen)
+
+
+def test_a_job_whose_parts_become_too_large_fails(tmp_path: Path) -> None:
+    limits = JobLimits(max_gib=1000 / 2**30)  # a part is some 300 bytes
+    problem, parts = asyncio.run(problem_of_a_job(tmp_path, limits, time.time()))
+    assert problem["status"] == 413
+    assert "GiB of jobs are kept here at most, and with part" in problem["detail"]
+    assert 1 <= parts < PARTS
+
+
+def test_a_job_has_no_more_time_than_it_has(tmp_path: Path) -> None:
+    limits = JobLimits(timeout_s=100)
+    problem, parts = asyncio.run(problem_of_a_job(tmp_path / "late", limits, time.time() - 101))
+    assert (problem["status"], parts) == (504, 0)
+    assert problem["detail"].startswith("the job was not done within 100 s; it was taken up too late")
+    problem, parts = asyncio.run(problem_of_a_job(tmp_path / "slow", limits, time.time() - 99.75))
+    assert problem["status"] == 504
+    assert f"{parts} of {PARTS} parts were" in problem["detail"]
+    assert 1 <= parts < PARTS
+
+
 def test_what_has_ended_expires_and_what_has_not_stays(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     old, queued = (

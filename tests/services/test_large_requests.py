@@ -16,6 +16,7 @@ from services.teacher.reading import Wanted
 from services.teacher.scoring.interface import Scored
 from services.teacher.scoring.tables import to_pairs, to_scores
 from services.teacher.settings import TeacherLimits
+from services.teacher.sizes import check_size
 
 TOKENIZER = "sha256:mine"
 
@@ -42,6 +43,15 @@ def test_what_is_told_counts_as_what_is_scored() -> None:
     ) as refused:
         limits.check(1, 100, told=901)
     assert refused.value.limit == "tokens"
+
+
+def test_hidden_states_count_as_a_whole() -> None:
+    limits = TeacherLimits(max_hidden_bytes=2 * 8 * 100, max_tokens_per_request=1000)
+    check_size(1, 300, 100, Details(hidden="bfloat16"), 8, limits)
+    with pytest.raises(LimitError, match="1616 bytes of hidden states in one request; at most 1600"):
+        check_size(1, 300, 101, Details(hidden="bfloat16"), 8, limits)
+    with pytest.raises(LimitError, match="300 tokens and 1000 numbers to tell of them"):
+        check_size(1, 300, 100, Details(top_k=10), 8, limits)
 
 
 def test_the_client_s_parts_are_within_the_limit_with_what_is_told() -> None:

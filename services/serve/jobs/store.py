@@ -197,6 +197,16 @@ class JobStore:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
 
+    @contextmanager
+    def adding(self) -> Iterator[None]:
+        """Wait until nobody else, in whichever process, counts jobs to add one, and be the one who does."""
+        descriptor = os.open(self._folder / ".adding", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
     def add(self, handed: Handed, body: bytes) -> StoredJob:
         """Keep a new job; it is there whole or not at all."""
         name = uuid.uuid4().hex

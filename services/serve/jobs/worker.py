@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError
+from rlad_core.client.errors import BusyError, DeadlineError, LimitError, NotReadyError
 from services.base import telemetry
 from services.serve.fair import ASKER, Asker
 from services.serve.http.bodies import Body
@@ -57,6 +57,8 @@ class Jobs:
         self._read, self._limits = read, limits
         self._store = None if jobs_dir is None else JobStore(Path(jobs_dir) / service)
         self._new = asyncio.Event()
+        # Many that come at once wait here, and not each in a thread for the folder's lock.
+        self._adding = asyncio.Lock()
         self._loops: list[asyncio.Task[None]] = []
         # Of callers: jobs of theirs that are worked on here, and the number of their latest turn.
         self._running: Counter[str] = Counter()
@@ -98,11 +100,17 @@ class Jobs:
         work = await self._read(body, query)  # what is wrong with it is said now
         await work.check(work.rows)
         handed = Handed(owner, time.time(), body.encoding, body.answer, body.coding, dict(query))
-        await asyncio.to_thread(self._refuse_if_full, store, owner, len(body.content))
-        job = await asyncio.to_thread(store.add, handed, body.content)
+        async with self._adding:
+            job = await asyncio.to_thread(self._add, store, handed, body.content)
         telemetry.log("job_submitted", job=job.id, bytes=len(body.content))
         self._new.set()
         return job
+
+    def _add(self, store: JobStore, handed: Handed, content: bytes) -> StoredJob:
+        # No other one, of another replica either, comes between the count and what is added to it.
+        with store.adding():
+            self._refuse_if_full(store, handed.owner, len(content))
+            return store.add(handed, content)
 
     def _refuse_if_full(self, store: JobStore, owner: str, size: int) -> None:
         limits, kept = self._limits, store.all()
@@ -119,6 +127,24 @@ class Jobs:
                     "ones, or ask again later",
                     _RETRY_AFTER_S,
                 )
+
+    def _keep_part(self, job: StoredJob, number: int, part: pa.Table) -> None:
+        self._refuse_over_gib(part.nbytes, f"part {number + 1} of this job")
+        job.keep_part(number, part)
+
+    def _finish(self, job: StoredJob, body: bytes, headers: dict[str, str]) -> None:
+        # Its request and parts go when the answer is there.
+        self._refuse_over_gib(len(body) - job.bytes, "the answer of this job")
+        job.finish(body, headers)
+
+    def _refuse_over_gib(self, more: int, what: str) -> None:
+        most = self._limits.max_gib
+        if sum(job.bytes for job in self.store.all()) + more > most * 2**30:
+            raise LimitError(
+                "bytes",
+                f"{most:g} GiB of jobs are kept here at most, and with {what} it would be more. Fetch and "
+                "delete finished ones, or hand it in again as several jobs, or with fewer details",
+            )
 
     async def _work(self) -> None:
         """Take up one job after the other."""
@@ -196,21 +222,28 @@ class Jobs:
         handed = job.handed
         began = time.monotonic()
         body = Body(await asyncio.to_thread(job.request), handed.encoding, handed.answer, handed.coding)
+        self._refuse_if_late(job, "it was taken up too late")
         work = await self._read(body, handed.query)
         parts = list(work.parts) or [(0, 0)]
         job.plan(len(parts))
         done: list[pa.Table] = []
         for number, (start, stop) in enumerate(parts):
             if (part := await asyncio.to_thread(job.part, number)) is None:
+                self._refuse_if_late(job, f"{number} of {len(parts)} parts were")
                 part = await self._patiently(job, work.do, work.rows.slice(start, stop - start))
-                await asyncio.to_thread(job.keep_part, number, part)
+                await asyncio.to_thread(self._keep_part, job, number, part)
                 over = time.monotonic() - began >= self._limits.turn_s and number + 1 < len(parts)
                 if over and await asyncio.to_thread(self._makes_way, handed.owner):
                     return False
             done.append(part)
         answer = await asyncio.to_thread(work.answer, pa.concat_tables(done))
-        await asyncio.to_thread(job.finish, bytes(answer.body), dict(answer.headers))
+        await asyncio.to_thread(self._finish, job, bytes(answer.body), dict(answer.headers))
         return True
+
+    def _refuse_if_late(self, job: StoredJob, where: str) -> None:
+        """So that a job that ends whoever works on it is not taken up by one after the other for ever."""
+        if time.time() - job.handed.created > (limit_s := self._limits.timeout_s):
+            raise DeadlineError(f"the job was not done within {limit_s:g} s; {where}")
 
     async def _patiently(self, job: StoredJob, do: Any, rows: pa.Table) -> pa.Table:
         """Do a part, again and again where it does not get a turn, until the job's time is over."""
