@@ -64,6 +64,8 @@ class QueueShares:
         try:
             yield
         finally:
-            self._own[caller] -= size
-            if not self._own[caller]:
-                del self._own[caller]
+            # Not there any more where a request of size 0 goes last: the one before has left nothing.
+            if left := self._own.get(caller, 0) - size:
+                self._own[caller] = left
+            else:
+                self._own.pop(caller, None)

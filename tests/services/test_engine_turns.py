@@ -60,6 +60,14 @@ def callers_fill_a_room() -> None:
             pass
 
 
+def test_what_takes_no_room_may_go_last() -> None:
+    room = QueueShares(100, {}, "tokens wait", "tokens", 1.0)
+    with ExitStack() as last, room.taken(10, 0):
+        last.enter_context(room.taken(0, 10))
+    with room.taken(100, 0):
+        pass
+
+
 def test_who_comes_when_all_places_are_taken_waits_and_the_run_itself_does_not() -> None:
     turns = EngineTurns(4, {}, 100, lambda: 0)
     told: list[tuple[int, int]] = []
