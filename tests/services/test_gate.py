@@ -1,6 +1,7 @@
 """What every HTTP request passes: tokens, problems instead of tracebacks, logs with the request's id."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import prometheus_client
 import pytest
 from fastapi import Request
 from served_app import served
+from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 
 from rlad_core.client.errors import BusyError, DeadlineError, DrainingError, InvalidRequestError, LimitError
@@ -18,6 +20,7 @@ from services.base import telemetry
 from services.base.metric_sinks import PrometheusSink
 from services.serve.http.auth import AuthError, Tokens, is_loopback
 from services.serve.http.bodies import ARROW
+from services.serve.http.callers import caller_of
 from services.serve.http.gate import service_app
 from services.serve.http.health import Intake
 from services.serve.http.problems import MEDIA_TYPE
@@ -305,3 +308,17 @@ def test_a_request_id_is_a_short_word(given: str, capfd: pytest.CaptureFixture[s
     client().get("/v1/fine", headers={"X-Request-ID": given})
     line = json.loads(capfd.readouterr().err.splitlines()[-1])
     assert line["request_id"] == (given if given == "line" else None)
+
+
+@pytest.mark.parametrize(
+    "header", ["bearer secret", "BEARER secret", "Bearer  secret", "Bearer \t secret \t"]
+)
+def test_a_token_is_one_caller_however_it_is_spelled(header: str) -> None:
+    def caller(given: str) -> str:
+        headers = Headers({"authorization": given})
+        return caller_of({"type": "http", "client": ("10.0.0.1", 1)}, headers, with_tokens=True)
+
+    assert Tokens({"RLAD_API_TOKENS": "secret"}).accept(header)
+    # As operators have computed it for their weights.
+    assert caller(header) == "token:" + hashlib.sha256(b"Bearer secret").hexdigest()[:12]
+    assert caller("Bearer other") != caller(header)

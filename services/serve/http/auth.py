@@ -46,12 +46,9 @@ class Tokens:
         Raises:
             AuthError: the file with the tokens cannot be read. Nobody is let in then.
         """
-        scheme, _, given = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
+        if (sent := bearer(authorization)) is None:
             return False
         # Every token is compared, each in constant time: the time tells nothing of which one came close.
-        # Headers are bytes, which ASGI's servers show as Latin-1.
-        sent = given.strip(" \t").encode("latin-1", "replace")
         matches = [hmac.compare_digest(sent, token) for token in self._tokens()]
         return any(matches)
 
@@ -73,6 +70,13 @@ class Tokens:
         except OSError as error:
             raise AuthError(f"{TOKENS_FILE}: {path} cannot be read ({error.strerror})") from error
         return self._from_file
+
+
+def bearer(authorization: str | None) -> bytes | None:
+    """The token in the header ``Authorization``, however scheme and blanks are written; None: no bearer's."""
+    scheme, _, given = (authorization or "").partition(" ")
+    # Headers are bytes, which ASGI's servers show as Latin-1.
+    return given.strip(" \t").encode("latin-1", "replace") if scheme.lower() == "bearer" else None
 
 
 def is_loopback(host: str) -> bool:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from services.serve.http.auth import is_loopback
+from services.serve.http.auth import bearer, is_loopback
 
 HOSTS, ORIGINS, PROXIES = "RLAD_ALLOWED_HOSTS", "RLAD_ALLOWED_ORIGINS", "FORWARDED_ALLOW_IPS"
 REQUEST_ID = "x-request-id"
@@ -48,7 +48,10 @@ def caller_of(scope: Scope, headers: Headers, with_tokens: bool) -> str:
         with_tokens: whether a token was looked at.
     """
     if with_tokens and (given := headers.get("authorization")):
-        return "token:" + hashlib.sha256(given.encode("latin-1", "replace")).hexdigest()[:12]
+        # In one spelling, so that a token is one caller in whichever of those that are let in it is sent.
+        token = bearer(given)
+        spelled = given.encode("latin-1", "replace") if token is None else b"Bearer " + token
+        return "token:" + hashlib.sha256(spelled).hexdigest()[:12]
     return address_of(scope)
 
 
