@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from rlad_core.client.errors import NotReadyError
 from rlad_core.waiting import limit
 from services.weights.image import check
 from services.weights.policy_store import Publication
@@ -22,6 +23,10 @@ from services.weights.store import ReplicaReport
 
 class StaleReplicaError(RuntimeError):
     """The replica is older than the request wants, and there is no newer version to be had."""
+
+
+class BrokenReplicaError(NotReadyError, RuntimeError):
+    """The replica's weights are unsound, and Serve replaces it; to be asked again."""
 
 
 class UpdatableEngine(Protocol):
@@ -81,6 +86,7 @@ class HeldPolicy:
 
         Raises:
             StaleReplicaError: there is nothing newer to be had.
+            BrokenReplicaError: the weights are unsound.
         """
         self.refuse_if_broken()
         if self.report["version"] >= min_version:
@@ -152,9 +158,13 @@ class HeldPolicy:
             await self._awake()
 
     def refuse_if_broken(self) -> None:
-        """Raise if the weights are unsound."""
+        """Nothing is done with unsound weights.
+
+        Raises:
+            BrokenReplicaError: they are.
+        """
         if self._broken is not None:
-            raise RuntimeError(
+            raise BrokenReplicaError(
                 f"replica {self._replica} has unsound weights and will be replaced: {self._broken}"
             )
 

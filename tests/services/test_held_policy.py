@@ -7,6 +7,7 @@ from typing import Any
 import blake3
 import pytest
 
+from rlad_core.client.errors import NotReadyError
 from services.weights.held_policy import HeldPolicy, StaleReplicaError
 from services.weights.image import Image, OpenImage
 from services.weights.policy_store import Publication
@@ -158,6 +159,9 @@ def test_a_failed_update_breaks_the_replica_for_good() -> None:
         for attempt in (held.reach(0), held.load(1), held.begin()):
             with pytest.raises(RuntimeError, match=r"replica a has unsound weights .* 3 of 12"):
                 await attempt
+        # To a request: 503, which clients repeat until another replica has it.
+        with pytest.raises(NotReadyError, match="will be replaced"):
+            await held.reach(0)
 
     assert run(scenario).calls == ["label 0", "begin", "shutdown"]
 
