@@ -21,8 +21,8 @@ from services.rollout import service as rollout
 from services.serve.http.gate import service_app
 from services.serve.http.health import Intake
 from services.serve.job_limits import JobLimits
-from services.serve.jobs.routes import add_job_routes, serve_jobs
-from services.serve.jobs.store import JobStore
+from services.serve.jobs.routes import _OpenedFile, add_job_routes, serve_jobs
+from services.serve.jobs.store import JobStore, StoredJob
 from services.serve.jobs.worker import Jobs
 from services.serve.replica_settings import ReplicaArgs
 from services.teacher import service as teacher
@@ -85,6 +85,41 @@ def test_routes_and_whom_a_job_is_told_to(tmp_path: Path, monkeypatch: pytest.Mo
             assert (await client.get(f"{second}/result", headers=mine)).status_code == 410
             folder = tmp_path / "teacher" / second.rpartition("/")[2]
             assert not (folder / "request").exists()
+
+    asyncio.run(body())
+
+
+def test_an_answer_that_is_removed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RLAD_API_TOKENS", raising=False)
+
+    async def body() -> None:
+        async def do(_: list[int]) -> None: ...
+
+        async with served(tmp_path, do) as client:
+            place = (await client.post("/v1/jobs", content=BODY.content)).headers["location"]
+            while (await client.get(place)).json()["status"] != "done":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            part = await client.get(f"{place}/result", headers={"Range": "bytes=0-0"})
+            assert (part.status_code, part.content) == (206, b"[")
+            whole = StoredJob.answer.fget
+            assert whole is not None
+
+            def removed_after(job: StoredJob) -> tuple[Path, dict[str, str]]:
+                file, headers = whole(job)
+                file.unlink()
+                return file, headers
+
+            # Its time is over just when it is fetched: before it is opened, or after.
+            stored = JobStore(tmp_path / "teacher").get(place.rpartition("/")[2])
+            assert stored is not None
+            kept = whole(stored)[0].read_bytes()
+            opened = _OpenedFile(*whole(stored))
+            monkeypatch.setattr(StoredJob, "answer", property(removed_after))
+            assert (await client.get(f"{place}/result")).status_code == 404
+            transport = httpx.ASGITransport(opened)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as late:
+                assert (await late.get("/")).content == kept
+            assert opened._file.closed
 
     asyncio.run(body())
 

@@ -1,13 +1,16 @@
 """The routes of jobs, the same for each service."""
 
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
+from starlette.types import Receive, Scope, Send
 
 from rlad_core.client.errors import ServiceError, UnknownNameError
 from services.serve.http.bodies import documents
@@ -45,6 +48,23 @@ class CancelledError(ServiceError):
 
     status = 410
     title = "The job was cancelled"
+
+
+class _OpenedFile(FileResponse):
+    """A file that is there for as long as its answer takes, also if it is removed meanwhile.
+
+    Raises:
+        FileNotFoundError: it is gone already; by its path it would be looked up after the route has ended.
+    """
+
+    def __init__(self, file: Path, headers: dict[str, str]) -> None:
+        self._file = file.open("rb")
+        descriptor = self._file.fileno()
+        super().__init__(f"/dev/fd/{descriptor}", headers=headers, stat_result=os.fstat(descriptor))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 class _Replica:
@@ -147,7 +167,7 @@ async def fetch(job_id: str, request: Request) -> Response:
         if status == "done":
             file, headers = job.answer
             kept = {name: value for name, value in headers.items() if name != "content-length"}
-            return FileResponse(file, headers=kept)
+            return _OpenedFile(file, kept)
         if (problem := job.problem) is not None:
             return answer(ProblemDetails.model_validate(problem))
     raise UnfinishedError(f"job {job_id} is {status}; ask again, or look at /v1/jobs/{job_id}")
