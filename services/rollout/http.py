@@ -129,10 +129,16 @@ def _sampling(text: bytes) -> SamplingSettings:
     if len(text) > _MOST_SETTINGS_BYTES:
         raise invalid("sampling", f"has {len(text)} bytes, more than all that may be set takes")
     given = decode(text, dict[str, Any], "sampling")
-    whole = {name: _whole(value) for name, value in given.items()}
+    # Lists are flat; what lies deeper is refused as it is, and not followed for as many levels as it has.
+    whole = {
+        name: [_whole(each) for each in value] if isinstance(value, list) else _whole(value)
+        for name, value in given.items()
+    }
     try:
         # As JSON, whose lists are tuples too where it is strict.
         return SamplingSettings.model_validate_json(json.dumps(whole), strict=True)
+    except RecursionError as error:  # what was read had a few levels less than it may have to be written
+        raise invalid("sampling", "too many levels") from error
     except ValidationError as error:
         told = error.errors(include_url=False, include_context=False, include_input=False)
         found = faults(told[:MOST_FAULTS])
@@ -143,8 +149,6 @@ def _sampling(text: bytes) -> SamplingSettings:
 
 def _whole(value: Any) -> Any:
     """5.0 is an integer to JSON Schema, and not to pydantic where it is strict."""
-    if isinstance(value, list):
-        return [_whole(each) for each in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

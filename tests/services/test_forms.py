@@ -202,3 +202,15 @@ def _places(value: Any) -> Any:
     for key in keys:
         yield value, key
         yield from _places(value[key])
+
+
+def test_levels_of_a_setting_are_not_followed() -> None:
+    """However many they are, and however much of the stack was used before."""
+    sampling = {**rollout.EXAMPLE["sampling"], "seed": None}
+    for levels in range(100, 1000):
+        text = json.dumps({**rollout.EXAMPLE, "sampling": sampling}).replace(
+            "null", "[" * levels + "]" * levels
+        )
+        with pytest.raises(ProblemError) as refused:
+            FORMS["rollout"][2](Body(text.encode(), "json", "json"))
+        assert refused.value.problem.status in (400, 422)
