@@ -1,5 +1,6 @@
 """Bodies that are too large, too slow, too many, compressed or made to cost: over real HTTP, without Ray."""
 
+import asyncio
 import gzip
 import json
 import socket
@@ -18,15 +19,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from served_app import READER, served
+from starlette.requests import Request
+from starlette.types import Message
 
 from rlad_core.client.details import NO_DETAILS
-from rlad_core.client.errors import LimitError
+from rlad_core.client.errors import BusyError, LimitError
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http import counting
-from services.serve.http.bodies import Body
+from services.serve.http.bodies import Body, read_body
 from services.serve.http.counting import objects_in
 from services.serve.http.problems import MEDIA_TYPE, MOST_FAULTS, ProblemError
-from services.serve.http.reading import BodyLimits
+from services.serve.http.reading import BodyLimits, BodyReader
 from services.teacher.reading import read_request
 
 ROW = {"prompt_token_ids": [5], "response_token_ids": [6]}
@@ -114,6 +117,30 @@ def test_what_has_no_place_is_refused_and_health_is_not(url: str) -> None:
 def free_url() -> Iterator[str]:
     with served() as url:
         yield url
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_what_bodies_unpack_to_counts_as_held(coding: str) -> None:
+    content = b" " * (3 * MIB)
+    small = gzip.compress(content) if coding == "gzip" else pa.Codec("zstd").compress(content, asbytes=True)
+    reader = BodyReader(BodyLimits(total_bytes=4 * MIB))
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": small, "more_body": False}
+
+    async def body() -> None:
+        headers = [(b"content-encoding", coding.encode())]
+        request = Request({"type": "http", "headers": headers}, receive)
+        async with read_body(request, reader, 4 * MIB) as first:
+            assert first.content == content
+            assert reader.held == len(small) + len(content)
+            with pytest.raises(BusyError, match="at most 4194304 are held"):
+                async with read_body(request, reader, 4 * MIB):
+                    pass
+            assert reader.held == len(small) + len(content)
+        assert reader.held == 0
+
+    asyncio.run(body())
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])

@@ -322,6 +322,42 @@ def test_one_request_is_passed_on_at_a_turn_and_health_waits_for_none() -> None:
     assert len(ended) == crowd + 2
 
 
+@pytest.mark.parametrize("tokens", ["", "secret"])
+def test_no_body_is_kept_for_health(tokens: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLAD_API_TOKENS", tokens)
+    bodies: list[tuple[bytes, bool]] = []
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()
+        bodies.append((message["body"], message["more_body"]))
+
+    async def endless() -> Message:
+        return {"type": "http.request", "body": b"x" * 2**20, "more_body": True}
+
+    async def body() -> None:
+        scope = {**asked("/teacher/healthz"), "headers": [(b"content-length", b"1000000000")]}
+        await BodyFirst(serve)(scope, endless, unheard)
+
+    asyncio.run(body())
+    assert bodies == [(b"", False)]
+
+
+def test_nobody_turns_off_that_a_client_is_seen_to_leave() -> None:
+    passed: list[Scope] = []
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        passed.append(scope)
+
+    async def body() -> None:
+        hints = [(b"x-request-disconnect-disabled", b"?1"), (b"x-request-timeout-seconds", b"0")]
+        for path in ("/teacher/v1/score", "/teacher/healthz"):
+            scope = {**asked(path), "headers": [*hints, *hints, (b"accept", b"*/*")]}
+            await BodyFirst(serve)(scope, empty, unheard)
+
+    asyncio.run(body())
+    assert [{name for name, _ in scope["headers"]} for scope in passed] == [{b"accept", b"x-request-id"}] * 2
+
+
 def test_who_leaves_at_the_door_keeps_nobody_out() -> None:
     async def body() -> None:
         served: list[Scope] = []

@@ -66,11 +66,13 @@ async def read_body(request: Request, reader: BodyReader, max_bytes: int) -> Asy
         )
     coding = known(request.headers.get("content-encoding", ""))
     announced = request.headers.get("content-length")
-    async with reader.reading(request.receive, announced, max_bytes) as parts:
-        content = b"".join(parts)
-        parts.clear()
+    async with reader.reading(request.receive, announced, max_bytes) as held:
+        content = held.take()
         if coding != "identity":
-            content = await asyncio.to_thread(unpacked, content, coding, max_bytes)
+            pieces = unpacked(content, coding, max_bytes)
+            while piece := await asyncio.to_thread(next, pieces, b""):
+                held.add(piece)
+            content = held.take()
         accepted = request.headers.get("accept", "")
         named: dict[str, AnswerEncoding] = {ARROW: "arrow", NDJSON: "ndjson", JSON: "json"}
         answer = next((named[name] for name in named if name in accepted), encoding)

@@ -24,9 +24,12 @@ from services.serve.http.auth import AuthError, Tokens
 from services.serve.http.callers import REQUEST_ID, bounded_id, caller_of
 from services.serve.http.gate import OPEN_PATHS
 from services.serve.http.problems import told
-from services.serve.http.reading import BodyLimits, BodyReader
+from services.serve.http.reading import BodyLimits, BodyReader, HeldBody
 
 _PROXY = "proxy"  # in metrics, of what no service sees
+# By these Serve's proxy lets whoever asks turn off that it sees a client leave, or its own time limit. They
+# are meant for a proxy in front of it.
+_HINTS = ("x-request-disconnect-disabled", "x-request-timeout-seconds")
 
 
 class BodyFirst:
@@ -45,16 +48,17 @@ class BodyFirst:
             return
         headers = MutableHeaders(scope=scope)
         request_id = headers[REQUEST_ID] = bounded_id(headers) or uuid.uuid4().hex
+        for name in _HINTS:
+            del headers[name]
         if not self._may_send(scope, headers):
-            # The service says why; what the body holds is of no interest.
+            # The service answers, or says why not; what the body holds is of no interest.
             await self._app({**scope, "headers": _bodiless(scope)}, _nothing_more(receive), send)
             return
         try:
-            async with self._reader.reading(receive, headers.get("content-length")) as parts:
-                if not scope["path"].endswith(OPEN_PATHS):
-                    await self._door.take(asker=Asker(caller_of(scope, headers, self._tokens.required)))
-                    asyncio.get_running_loop().call_soon(self._door.give)
-                await self._app(scope, _replay(parts, receive), send)
+            async with self._reader.reading(receive, headers.get("content-length")) as held:
+                await self._door.take(asker=Asker(caller_of(scope, headers, self._tokens.required)))
+                asyncio.get_running_loop().call_soon(self._door.give)
+                await self._app(scope, _replay(held, receive), send)
         except ServiceError as error:
             _count(error)
             close = {"Connection": "close"} if error.status == 408 else {}
@@ -63,8 +67,12 @@ class BodyFirst:
             return
 
     def _may_send(self, scope: Scope, headers: Headers) -> bool:
-        """Whether a body is read at all: not of those who bring none of the tokens."""
-        if not self._tokens.required or scope["path"].endswith(OPEN_PATHS):
+        """Whether a body is read at all: not of those who bring none of the tokens, and not where health is
+        asked for, which everybody may do, and which has no use for one.
+        """
+        if scope["path"].endswith(OPEN_PATHS):
+            return False
+        if not self._tokens.required:
             return True
         try:
             return self._tokens.accept(headers.get("authorization"))
@@ -72,8 +80,8 @@ class BodyFirst:
             return False
 
 
-def _replay(parts: list[bytes], receive: Receive) -> Receive:
-    """What `parts` hold as one message, and then what `receive` tells: that the client has left."""
+def _replay(held: HeldBody, receive: Receive) -> Receive:
+    """What came of the body as one message, and then what `receive` tells: that the client has left."""
     given = False
 
     async def replaying() -> Message:
@@ -81,9 +89,7 @@ def _replay(parts: list[bytes], receive: Receive) -> Receive:
         if given:
             return await receive()
         given = True
-        body = b"".join(parts)
-        parts.clear()
-        return {"type": "http.request", "body": body, "more_body": False}
+        return {"type": "http.request", "body": held.take(), "more_body": False}
 
     return replaying
 

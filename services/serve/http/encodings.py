@@ -5,6 +5,7 @@ further than the limit that holds for a body as it is.
 """
 
 import zlib
+from collections.abc import Iterator
 
 import pyarrow as pa
 
@@ -17,8 +18,8 @@ _WORTH_BYTES = 1024
 _NAMES = {"x-gzip": "gzip", "gzip": "gzip", "zstd": "zstd", "identity": "identity", "": "identity"}
 
 
-def unpacked(content: bytes, coding: str, max_bytes: int) -> bytes:
-    """A body without its compression.
+def unpacked(content: bytes, coding: str, max_bytes: int) -> Iterator[bytes]:
+    """A body without its compression, piece by piece, so that each is counted before the next is there.
 
     Args:
         coding: the header ``Content-Encoding``.
@@ -30,8 +31,8 @@ def unpacked(content: bytes, coding: str, max_bytes: int) -> bytes:
     """
     name = known(coding)
     if name == "identity":
-        return content
-    parts: list[bytes] = []
+        yield content
+        return
     size = 0
     try:
         with pa.CompressedInputStream(pa.BufferReader(content), name) as stream:
@@ -41,12 +42,11 @@ def unpacked(content: bytes, coding: str, max_bytes: int) -> bytes:
                     raise LimitError(
                         "body", f"the body has more than {max_bytes} bytes unpacked, the most that is taken"
                     )
-                parts.append(part)
+                yield part
     except (OSError, pa.ArrowException) as error:
         raise ProblemError(
             400, "The body cannot be read", f"it is not whole or no {name}: {str(error).splitlines()[0]}"
         ) from error
-    return b"".join(parts)
 
 
 def known(coding: str) -> str:

@@ -8,7 +8,8 @@ limit                    status  counted
 =======================  ======  ==========================================================================
 bytes of one body        413     what is announced, before anything is read; else what has come
 seconds until its end    408     from the first look at it
-bytes of all together    429     what has come; an announcement alone takes no memory, and so no place
+bytes of all together    429     what has come, and what it unpacks to; an announcement alone takes no memory,
+                                 and so no place
 =======================  ======  ==========================================================================
 """
 
@@ -79,6 +80,39 @@ class BodyLimits:
         )
 
 
+class HeldBody:
+    """What is held of one body.
+
+    Args:
+        reader: that has read it, and whose limit for all together holds for what is added too.
+
+    Attributes:
+        size: bytes that it counts as until its request is answered, also those that were taken.
+    """
+
+    def __init__(self, reader: "BodyReader") -> None:
+        self._reader = reader
+        self._parts: list[bytes] = []
+        self.size = 0
+
+    def add(self, part: bytes) -> None:
+        """Hold more: what comes, and what it unpacks to.
+
+        Raises:
+            BusyError: there is no memory for it beside the others.
+        """
+        self.size += len(part)
+        self._reader.count(len(part), self.size)
+        if part:
+            self._parts.append(part)
+
+    def take(self) -> bytes:
+        """All that was added since it was last taken."""
+        whole = b"".join(self._parts)
+        self._parts.clear()
+        return whole
+
+
 class BodyReader:
     """Reads bodies within limits; one for all requests of a process.
 
@@ -93,8 +127,8 @@ class BodyReader:
     @asynccontextmanager
     async def reading(
         self, receive: Receive, announced: str | None, max_bytes: int | None = None
-    ) -> AsyncIterator[list[bytes]]:
-        """A body in the parts that it came in; it counts as held until the block ends.
+    ) -> AsyncIterator[HeldBody]:
+        """A body as it came; with what is added to it, it counts as held until the block ends.
 
         Args:
             announced: the header ``Content-Length``.
@@ -108,8 +142,7 @@ class BodyReader:
         """
         most = self._limits.max_bytes if max_bytes is None else max_bytes
         _refuse_over(int(announced) if announced and announced.isdecimal() else 0, most)
-        parts: list[bytes] = []
-        size = 0
+        body = HeldBody(self)
         try:
             try:
                 async with asyncio.timeout(self._limits.timeout_s):
@@ -118,26 +151,35 @@ class BodyReader:
                         if message["type"] == "http.disconnect":
                             raise ClientDisconnect
                         part = message.get("body", b"")
-                        size += len(part)
-                        self.held += len(part)
-                        _refuse_over(size, most)
-                        if self.held > self._limits.total_bytes and self.held > size:
-                            raise BusyError(
-                                f"the bodies of all requests here have {self.held} bytes together; at most "
-                                f"{self._limits.total_bytes} are held at a time",
-                                _RETRY_AFTER_S,
-                            )
-                        if part:
-                            parts.append(part)
+                        _refuse_over(body.size + len(part), most)
+                        body.add(part)
                         if not message.get("more_body", False):
                             break
             except TimeoutError as error:
                 raise SlowBodyError(
-                    f"the body did not come to its end within {self._limits.timeout_s:g} s; {size} bytes came"
+                    f"the body did not come to its end within {self._limits.timeout_s:g} s; "
+                    f"{body.size} bytes came"
                 ) from error
-            yield parts
+            yield body
         finally:
-            self.held -= size
+            self.held -= body.size
+
+    def count(self, size: int, own: int) -> None:
+        """That so many bytes more are held. A lone body is always taken, however little memory there is.
+
+        Args:
+            own: of the body that they belong to, with them.
+
+        Raises:
+            BusyError: they are more than all bodies may have. They are counted, and given back with the body.
+        """
+        self.held += size
+        if self.held > self._limits.total_bytes and self.held > own:
+            raise BusyError(
+                f"the bodies of all requests here have {self.held} bytes together; at most "
+                f"{self._limits.total_bytes} are held at a time",
+                _RETRY_AFTER_S,
+            )
 
 
 def _refuse_over(size: int, most: int) -> None:
