@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Text = Annotated[str, Meta(min_length=1)]
 # What a token stands for is rarely longer, and never for long: a longer one counts as so many bytes.
 _LEAST_BYTES_OF_LONGEST = 64
+# A text of more for each token that the model takes is not tokenized at once. English has some four.
+_LETTERS_LOOKED_AT = 8
+_PLAINLY = 1.5
 
 
 class Message(Struct, forbid_unknown_fields=True):
@@ -109,10 +112,32 @@ class Reader:
             ProblemError: 422, there are none, or more than the model takes.
         """
         self._refuse_if_too_long(self._least(text), where)
+        self.refuse_if_plainly_too_long(text, where)
         ids = np.asarray(self.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
         if not ids.size:
             raise invalid(where, "the text has no token")
+        if ids.size > self.max_length:
+            raise invalid(
+                where,
+                f"the text has {ids.size} tokens, and {self.max_length} are the most that the model takes",
+            )
         return ids
+
+    def refuse_if_plainly_too_long(self, text: str, where: str) -> None:
+        """Tokenize no more of a text than it takes to see that it is too long.
+
+        Raises:
+            ProblemError: 422, its beginning alone has far more tokens than the model takes.
+        """
+        begin = text[: _LETTERS_LOOKED_AT * self.max_length]
+        if len(begin) == len(text):
+            return
+        # Where it is cut, words may come to other tokens than in the whole; so a few too many say nothing.
+        if len(self.tokenizer(begin, add_special_tokens=False)["input_ids"]) > _PLAINLY * self.max_length:
+            raise invalid(
+                where,
+                f"the text has far more than {self.max_length} tokens, the most that the model takes",
+            )
 
     def _least(self, given: Any) -> int:
         if isinstance(given, Raw):
