@@ -6,7 +6,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlad_core.client.details import Details, HiddenDtype
-from services.serve.http.json_forms import TokenIds, Whole, needs, one_of
+from services.serve.http.json_forms import ListsOfTokenIds, TokenIds, Whole, needs, one_of
 from services.serve.http.streams import InBatches
 from services.serve.http.texts import PromptIn, check_one_given
 from services.teacher.shared_prompts import PROMPTS, SharedPrompt
@@ -35,9 +35,9 @@ class SequenceIn(PromptIn, forbid_unknown_fields=True, kw_only=True):
 
     named_token_ids: (
         Annotated[
-            list[Annotated[Raw, TokenIds]],
+            Raw,
             Meta(
-                min_length=1,
+                extra_json_schema=ListsOfTokenIds,
                 description="For each response token tokens whose log-probs are wanted, everywhere so many; "
                 "with response_token_ids.",
             ),

@@ -17,7 +17,7 @@ from rlad_core import schema
 from rlad_core.client.details import Details, named_per_token
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, to_table
-from services.serve.http.json_forms import invalid, to_form, token_ids
+from services.serve.http.json_forms import invalid, lists_in, to_form, token_ids
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import PromptIn, Reader, own_ids
 from services.teacher.forms import DetailsQuery, ScoreRequest, SequenceIn
@@ -145,9 +145,14 @@ def _named(sequence: SequenceIn, tokens: int, where: str, most: int) -> npt.NDAr
     Raises:
         ProblemError: 422, none, or not as many for each place.
     """
-    given = [] if isinstance(sequence.named_token_ids, UnsetType) else sequence.named_token_ids
-    if len(given) != tokens:
-        raise invalid(where, f"names tokens for {len(given)} places, and the response has {tokens}")
+    named = sequence.named_token_ids
+    places = bytes(named).count(b"[") - 1 if isinstance(named, Raw) else 0
+    given: list[Raw] = []
+    if isinstance(named, Raw) and places <= tokens:  # counted before they are built
+        given = lists_in(named, where)
+        places = len(given)
+    if places != tokens:
+        raise invalid(where, f"names tokens for {places} places, and the response has {tokens}")
     rows = [token_ids(raw, f"{where}[{place}]", most) for place, raw in enumerate(given)]
     if len({row.size for row in rows}) > 1:
         raise invalid(where, "names more tokens for one place than for another")

@@ -188,6 +188,9 @@ BOMBS = {
     "levels": b"[" * (10 * MIB),
     "token ids": b'{"sequences":[{"prompt_token_ids":[' + b"1," * (5 * MIB) + b'1],"response":"b"}]}',
     "nested ids": b'{"sequences":[{"response":"b","prompt_token_ids":[' + b"[]," * (3 * MIB) + b"[]]}]}",
+    "named ids": b'{"sequences":[{"prompt":"a","response_token_ids":[1],"named_token_ids":['
+    + b"0," * (5 * MIB)
+    + b"0]}]}",
     "unknown fields": b"{" + b"".join(b'"%07d":1,' % n for n in range(900_000)) + b'"sequences":[]}',
     "one key again and again": b"{" + b'"entropy":true,' * (700_000) + b'"sequences":[]}',
     "text": b'{"sequences":[{"response":"b","prompt":"' + b"a " * (5 * MIB) + b'"}]}',
@@ -245,6 +248,11 @@ def test_a_full_valid_request_takes_little_too() -> None:
         ({"sequences": [{**ROW, "prompt_token_ids": []}]}, 422, "sequences[0].prompt_token_ids"),
         ({"sequences": [{**ROW, "prompt_token_ids": [1] * 1001}]}, 422, "sequences[0].prompt_token_ids"),
         ({"sequences": [{"prompt": "a " * 50_000, "response": "b"}]}, 422, "sequences[0].prompt"),
+        ({"sequences": [{"prompt": "a " * 1001, "response": "b"}]}, 422, "sequences[0].prompt"),
+        ({"sequences": [{"prompt": "a", "response": "b " * 10_000}]}, 422, "sequences[0].response"),
+        ({"sequences": [{**ROW, "named_token_ids": [5]}]}, 422, "sequences[0].named_token_ids[0]"),
+        ({"sequences": [{**ROW, "named_token_ids": [[5], 6]}]}, 422, "sequences[0].named_token_ids[1]"),
+        ({"sequences": [{**ROW, "named_token_ids": [[5], [6]]}]}, 422, "sequences[0].named_token_ids"),
     ],
 )
 def test_faults_are_named_by_their_place(body: Any, status: int, where: str) -> None:

@@ -1,5 +1,6 @@
 """The forms that a completion's prompt may have."""
 
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -71,13 +72,27 @@ def test_texts_keep_their_text_and_where_their_tokens_begin() -> None:
         ([2] * 7, "prompt: has 7 tokens, and 6 are the most"),
         ("Mia " * 7, "prompt: has 7 tokens, and 6 are the most"),
         (["Mia", 2], r"prompt\[1\]: Expected `str`"),
-        ([[2], "Mia"], r"Expected `array`"),
+        ([[2], "Mia"], r"prompt\[1\]: Expected `array`"),
+        ([[2], [3, 4], 5], r"prompt\[2\]: Expected `array`"),
+        ("Mia " * 13, "prompt: the text has far more than 6 tokens"),
     ],
 )
 def test_what_is_none_of_them(prompt: Any, where: str) -> None:
     with pytest.raises(ProblemError, match=where) as refused:
         read(prompt)
     assert refused.value.problem.status == 422
+
+
+def test_what_is_no_list_of_lists_is_not_built() -> None:
+    prompt = msgspec.Raw(b"[[2]," + b"0," * 2**20 + b"0]")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProblemError, match=r"prompt\[1\]: Expected `array`"):
+            prompts.split(prompt, 4)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(bytes(prompt))
 
 
 @pytest.mark.parametrize("prompt", [["Mia"] * 5, [[2]] * 5])

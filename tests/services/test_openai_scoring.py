@@ -242,6 +242,11 @@ def test_limits(teacher: Teacher) -> None:
     with pytest.raises(LimitError, match="360 tokens"):
         teacher.complete(prompt=[[5] * 60] * 6)
     assert len(teacher.complete(prompt=[[5] * 64], echo=True, logprobs=0, max_tokens=0)) == 1
+    # Arrays have a place for each token of the longest completion, however short the others are.
+    wide: dict[str, Any] = {"sequences": [[5] * 40] + [[5]] * 7, "prompt_lengths": [0] + [1] * 7}
+    assert teacher.sequence_logprobs(**wide, top_logprobs=1)["logprobs"][7] == []
+    with pytest.raises(LimitError, match=r"640 numbers in the arrays of the answer .* at most 300"):
+        teacher.sequence_logprobs(**wide, top_logprobs=1, response_format="binary")
 
 
 # As TRL's trainers ask
@@ -291,6 +296,9 @@ def test_completions_as_arrays(teacher: Teacher, plain: PlainForward) -> None:
         ({"prompt_lengths": [2, 0, 3]}, r"prompt_lengths\[2\]: is 3, and the sequence has 2 tokens"),
         ({"prompt_lengths": [2, -1, 2]}, r"prompt_lengths\[1\]: Expected `int` >= 0"),
         ({"sequences": [[5], [6], [320]]}, r"sequences\[2\]: holds token id 320"),
+        ({"sequences": [5, 6, 7]}, r"sequences\[0\]: Expected `array`"),
+        ({"sequences": [[5], [6], 7]}, r"sequences\[2\]: Expected `array`"),
+        ({"sequences": 5}, r"sequences: Expected `array`, got `int`"),
         ({"sequences": []}, "sequences: Expected `array` of length >= 1"),
         ({"temperature": 0.5}, "temperature: Expected `float` >= 1"),
         ({"response_format": "xml"}, "response_format: Invalid enum value 'xml'"),

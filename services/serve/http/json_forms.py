@@ -23,6 +23,9 @@ _TITLE = "The request cannot be worked on"
 _TOKENS = msgspec.json.Decoder(list[int])
 _NUMBERS = msgspec.json.Decoder(list[int | float])
 _HIGHEST = 2**31 - 1
+_LISTS = Annotated[list[Raw], Meta(min_length=1)]
+_NO_LIST_FIRST = re.compile(rb"\s*\[\s*[^\[\],\s]")
+_NO_LIST = re.compile(rb"\]\s*,\s*[^\[\],\s]")  # behind a list; no list of numbers has that within
 _MISSING = re.compile(r"Object missing required field `(.*)`$", re.DOTALL)
 _PLACE = re.compile(r"^(?P<what>.*?) - at `\$(?P<path>.*)`$", re.DOTALL)
 
@@ -89,6 +92,26 @@ def token_ids(raw: Raw, where: str, most: int) -> npt.NDArray[np.int32]:
     return ids.astype(np.int32)
 
 
+def lists_in(raw: Raw, where: str) -> list[Raw]:
+    """The lists in a list, of which none is read further.
+
+    They are not counted here: who asks has done so, by the ``[`` of the whole.
+
+    Args:
+        where: its place in the request, for errors.
+
+    Raises:
+        ProblemError: see `to_form`; 422 also where something in it is no list. That is seen before anything
+            is built: each would take tens of times its bytes.
+    """
+    content = bytes(raw)
+    if wrong := _NO_LIST_FIRST.match(content) or _NO_LIST.search(content):
+        # What comes before it is flat, or no list of lists of numbers anyway.
+        raise invalid(f"{where}[{content.count(b']', 0, wrong.end())}]", "Expected `array`")
+    found: list[Raw] = decode(raw, _LISTS, where)
+    return found
+
+
 def _integers(raw: Raw) -> list[int]:
     try:
         return _TOKENS.decode(raw)
@@ -117,6 +140,8 @@ TokenIds = Meta(
     }
 )
 """What the OpenAPI document says of a `Raw` that `token_ids` reads."""
+ListsOfTokenIds: dict[str, Any] = {"type": "array", "items": TokenIds.extra_json_schema, "minItems": 1}
+"""What it says of one that `lists_in` reads."""
 
 
 def one_of(*groups: tuple[str, ...]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from msgspec import Meta, Raw
 
 from rlad_core.client.errors import LimitError
 from services.serve.http.counting import outside_strings
-from services.serve.http.json_forms import TokenIds, decode, invalid, token_ids
+from services.serve.http.json_forms import ListsOfTokenIds, TokenIds, decode, invalid, lists_in, token_ids
 from services.serve.http.texts import Reader
 
 _FIRST = re.compile(rb"\[\s*(.)", re.DOTALL)
@@ -29,7 +29,7 @@ PromptField = Meta(
             _TEXT,
             {"type": "array", "items": _TEXT, "minItems": 1},
             _IDS,
-            {"type": "array", "items": _IDS, "minItems": 1},
+            ListsOfTokenIds,
         ]
     },
 )
@@ -74,7 +74,7 @@ def split(prompt: Raw, most: int) -> list[str | Raw]:
         return list(decode(prompt, list[Text], "prompt"))
     if first[1] == b"[":
         _refuse_over(content.count(b"[") - 1, most)
-        return list(decode(prompt, list[Raw], "prompt"))
+        return list(lists_in(prompt, "prompt"))
     return [prompt]
 
 
@@ -108,6 +108,7 @@ def _of_text(text: str, where: str, reader: Reader, add_special_tokens: bool) ->
         raise invalid(
             where, f"has {least} tokens at least, and {reader.max_length} are the most that the model takes"
         )
+    reader.refuse_if_plainly_too_long(text, where)
     tells_offsets = bool(reader.tokenizer.is_fast)
     encoded = reader.tokenizer(
         text, add_special_tokens=add_special_tokens, return_offsets_mapping=tells_offsets

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field
 from rlad_core.client.details import Details
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, json_answer, only_json
-from services.serve.http.json_forms import TokenIds, decode, invalid, to_form, token_ids
+from services.serve.http.json_forms import ListsOfTokenIds, decode, invalid, lists_in, to_form, token_ids
 from services.serve.http.texts import Reader, refuse_over
 from services.teacher.openai.places import Place, check_told, places
 from services.teacher.scoring.interface import Scored, TokenPair
@@ -29,7 +29,7 @@ from services.teacher.scoring.interface import Scored, TokenPair
 _OBJECTS = 16
 _DEFAULT_TOP = 100
 _Sequences = Meta(
-    extra_json_schema={"type": "array", "items": TokenIds.extra_json_schema, "minItems": 1},
+    extra_json_schema=ListsOfTokenIds,
     description="Prompt and completion together, as token ids.",
 )
 _Lengths = Meta(
@@ -108,7 +108,7 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
     check_told("top_logprobs", form.top_logprobs, limits)
     most = limits.max_sequences_per_request
     refuse_over("sequences", bytes(form.sequences).count(b"[") - 1, most, "sequences")
-    raw: list[Raw] = decode(form.sequences, Annotated[list[Raw], Meta(min_length=1)], "sequences")
+    raw = lists_in(form.sequences, "sequences")
     limits.check(len(raw), sum(map(reader.least_tokens, raw)))
     sequences = []
     for place, row in enumerate(raw):
@@ -125,6 +125,11 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
     for place, (ids, length) in enumerate(zip(sequences, lengths, strict=False)):
         if length > ids.size:
             raise invalid(f"prompt_lengths[{place}]", f"is {length}, and the sequence has {ids.size} tokens")
+    if form.response_format == "binary":
+        longest = max(ids.size - length for ids, length in zip(sequences, lengths, strict=True))
+        # All have the shape of the longest, and so may come to far more than what is scored.
+        numbers = len(sequences) * longest * (form.top_logprobs + 1)
+        refuse_over("tokens", numbers, limits.max_tokens_per_request, "numbers in the arrays of the answer")
     return Asked(form, sequences, lengths)
 
 
