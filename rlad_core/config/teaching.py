@@ -41,7 +41,7 @@ def task_problems(config: EvaluationRecipe) -> Iterator[Problem]:
         for problem in task.problems(solutions_for=solutions_for):
             yield replace(problem, path=f"{place}.{problem.path}")
     if len(subsets) > 1:
-        for name in _OVER_SUBSETS & subsets.keys():
+        for name in sorted(_OVER_SUBSETS & subsets.keys()):
             yield Problem(
                 f"{subsets[name]}.evaluation",
                 name,
