@@ -194,7 +194,7 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
             if body.answer == "ndjson" or (parameters.stream and body.answer == "arrow"):
                 work = await self._work(body, query, self._args.limits)
                 results = work.results if body.answer == "ndjson" else None
-                return await streamed(work.done(), results, held.pop_all())
+                return await streamed(work.done(self._args.timeout_s), results, held.pop_all())
             return await self._answer(body, query)
 
     async def _answer(self, body: Body, query: dict[str, str]) -> Response:

@@ -136,7 +136,7 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             if body.answer == "ndjson" or (query.stream and body.answer == "arrow"):
                 work = await self._work(body, query.asked, self._args.limits, _TOKENS_STREAMED)
                 results = work.results if body.answer == "ndjson" else None
-                return await streamed(work.done(), results, held.pop_all())
+                return await streamed(work.done(self._args.limits.timeout_s), results, held.pop_all())
             return await self._answer(body, query.asked)
 
     async def _answer(self, body: Body, details: Details) -> Response:

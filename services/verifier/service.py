@@ -138,7 +138,7 @@ class VerifierService(TellsSettings):
             if body.answer == "ndjson" or (query.stream and body.answer == "arrow"):
                 work = await self._work(body, self._args.limits)
                 results = work.results if body.answer == "ndjson" else None
-                return await streamed(work.done(), results, held.pop_all())
+                return await streamed(work.done(self._args.limits.timeout_s), results, held.pop_all())
             responses = await asyncio.to_thread(read_request, body, self._pool.tasks, self._args.limits)
             rewards = await self._verify(responses)
             return await asyncio.to_thread(write_answer, rewards, body)
