@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from rlad_core import schema
 from rlad_core.advantage import group_relative_advantages
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.overlong import is_cut_off
-from rlad_core.staleness import young_tokens
+from rlad_core.staleness import trained_tokens
 
 if TYPE_CHECKING:
     from rlad_core.objectives import Objective
@@ -107,6 +108,9 @@ class RecordedStep:
                 "its step's rows and so no whole groups. Record with telemetry.keep_experience: all"
             )
 
+    def _whole(self, masks: bool) -> npt.NDArray[np.bool_] | None:
+        return ~is_cut_off(self.table) if masks and self.has_rollouts else None
+
     def for_objective(self, objective: Objective) -> pa.Table:
         """The table with this objective's advantages."""
         if not (self.has_rollouts and self.whole and len(self.table)):
@@ -132,13 +136,13 @@ class RecordedStep:
             ranks=ranks,
             token_weights=objective.token_weights,
             pair_cost=pair_cost,
-            counted=~is_cut_off(self.table) if masks and self.has_rollouts else None,
+            counted=self._whole(masks),
             counted_versions=self.counted,
         )
 
-    def numbers(self) -> dict[str, float]:
-        """The batch in numbers, by their names in metrics.jsonl."""
-        tokens = int(young_tokens(self.table, self.counted).sum())
+    def numbers(self, *, masks: bool) -> dict[str, float]:
+        """The batch in numbers, by their names in metrics.jsonl; `masks` as in `plan`."""
+        tokens = trained_tokens(self.table, self.counted, self._whole(masks))
         told: dict[str, float] = {"trained_tokens": tokens}
         if self.has_rollouts and len(self.table):
             told["reward_mean"] = float(self.table.column("reward").to_numpy().mean())

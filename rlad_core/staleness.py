@@ -31,3 +31,16 @@ def young_tokens(table: pa.Table, counted: range | None) -> npt.NDArray[np.int64
         if len(chunk):  # and then every row has a token
             counts.append(np.add.reduceat(versions >= counted.start, bounds[:-1], dtype=np.int64))
     return np.concatenate(counts)
+
+
+def trained_tokens(
+    table: pa.Table, counted: range | None, responses: npt.NDArray[np.bool_] | None = None
+) -> int:
+    """How many response tokens of a batch are trained on.
+
+    Args:
+        counted: versions that count, see `young_tokens`.
+        responses: bool [N], those that count; None: all.
+    """
+    young = young_tokens(table, counted)
+    return int(young.sum() if responses is None else young[responses].sum())

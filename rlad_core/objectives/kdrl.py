@@ -64,6 +64,11 @@ class KDRL(ClippedSurrogate):
         """Always."""
         return True
 
+    @property
+    def learns_from_failed_groups(self) -> bool:
+        """With the mask that distils in them alone."""
+        return self.mask == "failed_groups"
+
     def problems(self) -> Iterator[Problem]:
         """See `Objective.problems`; an annealed beta has a floor below its start."""
         yield from super().problems()

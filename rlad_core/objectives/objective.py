@@ -60,6 +60,11 @@ class Objective(Section):
         return self.kind.rpartition(":")[2]
 
     @property
+    def learns_from_failed_groups(self) -> bool:
+        """Whether a group without a right response teaches also where its rewards are all equal."""
+        return False
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether a step under this objective needs the teacher."""
         return False

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import ray
 
@@ -16,7 +18,7 @@ from rlad_core.prompt_stream import PromptStream
 from rlad_core.recorded import labelled
 from rlad_core.slots import SlotLedger
 from rlad_core.stage_rules import StageRules
-from rlad_core.staleness import young_tokens
+from rlad_core.staleness import trained_tokens
 from services.base import telemetry, tracing
 from services.base.telemetry import span
 from services.experience.ends import EndTokens
@@ -143,7 +145,6 @@ class StepBatches:
         return self._hand_out(step, positions, [], table, plans, StepFacts(trained_groups=ids, visits=visits))
 
     def _plan(self, step: int, table: pa.Table, groups: Sequence[str]) -> list[ShardPlan]:
-        masks = self._config.rollout.truncated == "mask" and "finish_reason" in table.column_names
         return plan_shards(
             table,
             groups=groups,
@@ -151,9 +152,14 @@ class StepBatches:
             ranks=self._config.learner.workers,
             token_weights=self._stages.objective(step).token_weights,
             pair_cost=self._pair_cost,
-            counted=~is_cut_off(table) if masks else None,
+            counted=self._whole(table),
             counted_versions=self._counted(step),
         )
+
+    def _whole(self, table: pa.Table) -> npt.NDArray[np.bool_] | None:
+        """Responses that count, where those that were cut off do not; None: all do."""
+        masks = self._config.rollout.truncated == "mask" and "finish_reason" in table.column_names
+        return ~is_cut_off(table) if masks else None
 
     def _counted(self, step: int) -> range:
         """Policy versions whose tokens count in a step."""
@@ -168,7 +174,7 @@ class StepBatches:
         plans: list[ShardPlan],
         facts: StepFacts,
     ) -> Batch:
-        facts.numbers["trained_tokens"] = int(young_tokens(table, self._counted(step)).sum())
+        facts.numbers["trained_tokens"] = trained_tokens(table, self._counted(step), self._whole(table))
         telemetry.waiting("update", len(table))
         ends = self._ends.outcome
         keeps = self._config.telemetry.keep_experience == "all"
@@ -184,6 +190,8 @@ class StepBatches:
         if not objective.trains_on_rollouts:
             return bool(group.rewards.column("correct").to_numpy().any())
         if not (objective.uses_group_advantage and self._config.rollout.drop_uninformative):
+            return True
+        if objective.learns_from_failed_groups and not group.rewards.column("correct").to_numpy().any():
             return True
         rewards = group.rewards.column("reward").to_numpy()
         return bool(group_relative_advantages(rewards, [group.group_id] * len(rewards)).informative.any())

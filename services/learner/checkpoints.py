@@ -22,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader, FsspecWriter
 from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_map
 
 from services.learner.checkpoint import (
@@ -124,6 +125,10 @@ def _copied(value: Any) -> Any:
     """In host memory, apart from what training goes on with."""
     if isinstance(value, DTensor):
         return DTensor(_copied(value.to_local()), value._spec, requires_grad=False)
+    if is_traceable_wrapper_subclass(value):  # moments in 8 bits, of which `copy` would copy nothing
+        names, rest = value.__tensor_flatten__()
+        inner = {name: _copied(getattr(value, name)) for name in names}
+        return value.__tensor_unflatten__(inner, rest, value.shape, value.stride())
     return value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value
 
 

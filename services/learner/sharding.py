@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -57,7 +58,9 @@ def shard(module: ResponseLogprobs, learner: LearnerConfig, dtype: torch.dtype, 
     root = passes
     if not tied:
         fully_shard(embedding, mp_policy=passes, **settings)
-        fully_shard(head, mp_policy=whole, **settings)
+        # What it is multiplied with stays as it is: cast to the weight's precision, it would have the product
+        # in float32.
+        fully_shard(head, mp_policy=replace(whole, cast_forward_inputs=False), **settings)
         module.head.inside = _method_inside(head)
     elif dtype != torch.float32:
         # Embedding and head are one and stay in the outermost group; what else is there goes into its own.

@@ -125,7 +125,7 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
     """Make a new run that goes on from another one's checkpoint, with that one's record up to there.
 
     Args:
-        config: of the new run; everything may differ but the model.
+        config: of the new run; everything may differ but the model, and which of its weights are trained.
         source: folder of the other run.
         step: after how many steps the checkpoint was made; None: the last one.
 
@@ -144,6 +144,12 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
     if models:
         raise RefusedError(
             f"a fork goes on with the model of {source}, and the recipe has\n{_listed(models)}"
+        )
+    adapters = [each for each in different if each.path.startswith("learner.lora")]
+    if adapters:
+        raise RefusedError(
+            f"a checkpoint holds the weights that are trained, and those of {source} are others than\n"
+            f"{_listed(adapters)}\nleads to. Begin a new run, from {source / 'export'} where it ended"
         )
     if step >= config.total_steps:
         raise RefusedError(

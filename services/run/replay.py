@@ -216,6 +216,10 @@ class _Replay:
         dist.all_reduce(told, op=dist.ReduceOp.MAX)
         return bool(told.item())
 
+    @property
+    def _masks(self) -> bool:
+        return self._config.rollout.truncated == "mask"
+
     def _step(self, step: int) -> None:
         started, begun = time.time(), time.monotonic()  # see `Learner.step`
         stage = self._config.position(step).stage
@@ -226,14 +230,16 @@ class _Replay:
             mini_batches=self._config.learner.updates_per_batch,
             ranks=self._config.learner.workers,
             pair_cost=self._pair_cost,
-            masks=self._config.rollout.truncated == "mask",
+            masks=self._masks,
         )[self._rank]
         rows = TrainingRows(found.for_objective(stage.objective).take(plan.rows), plan, found.end_tokens)
         statistics = self._policy.train_on(rows, stage.objective, step)
         ended = started + time.monotonic() - begun
         table = stage_table(self._spans.take(), started, ended)
         if self._journal is not None:
-            numbers = found.numbers() | {name: each.mean for name, each in statistics.items()}
+            numbers = found.numbers(masks=self._masks) | {
+                name: each.mean for name, each in statistics.items()
+            }
             row = step_row(step, stage.label, numbers, table, seconds=ended - started)
             self._journal.step({**row, "experience": found.file.name}, sorted(set(found.groups)), [])
             self._show(self._journal)

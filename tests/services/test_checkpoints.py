@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from ranks import fork_from_server, join_ranks, start_ranks
 from test_trained_policy import _config, _experience
+from torchao.optim.subclass_8bit import OptimState8bit
 
 from rlad_core.adaptive_entropy import EntropyControl
 from rlad_core.assembly import plan_shards
@@ -25,7 +26,7 @@ from services.learner.checkpoint import (
     remove_unfinished,
     whole_ones,
 )
-from services.learner.checkpoints import Checkpoints, read_into
+from services.learner.checkpoints import Checkpoints, _copied, read_into
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.run.initial_policy import write_initial_policy
@@ -198,3 +199,12 @@ def hangs(rank: int, ranks: int, out: str) -> None:
 
 def test_storage_that_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     start_ranks(hangs, 1, str(tmp_path))
+
+
+def test_moments_in_8_bits_are_copied_and_not_shared() -> None:
+    moments = OptimState8bit.zeros((2, 256))
+    copied = _copied(moments)
+    moments.copy_(torch.ones(2, 256))
+    assert torch.equal(copied.dequantize(), torch.zeros(2, 256))
+    assert torch.equal(_copied(moments).dequantize(), moments.dequantize())
+    assert copied.shape == moments.shape

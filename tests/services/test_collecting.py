@@ -17,6 +17,7 @@ from rlad_core.objectives import Objective
 from rlad_core.prompt_stream import Selection
 from services.base import telemetry
 from services.clients.teachers import PolicyFacts, SignalError
+from services.experience.batches import StepBatches
 from services.experience.collector import ExperienceCollector
 from services.experience.groups import Group
 from services.experience.scorers import Told
@@ -142,3 +143,23 @@ def test_groups_after_a_stages_early_end_are_asked_what_the_next_one_wants(colle
 def test_a_wrong_signal_is_given_to_no_learner(name: str, collect: Any) -> None:
     with pytest.raises(SignalError, match=r"^teacher, step 0: "):
         collect(Injected(), FAULTS[name])
+
+
+@pytest.mark.parametrize(
+    ("settings", "right", "teaches"),
+    [
+        ({"kind": "grpo"}, [False, False], False),
+        ({"kind": "grpo"}, [True, False], True),
+        ({"kind": "kdrl"}, [False, False], False),
+        ({"kind": "kdrl", "mask": "failed_groups"}, [False, False], True),  # where alone it distils
+        ({"kind": "kdrl", "mask": "failed_groups"}, [True, True], False),
+    ],
+)
+def test_whether_a_group_without_a_difference_teaches(
+    settings: dict[str, Any], right: list[bool], teaches: bool
+) -> None:
+    config = load("kk-tiny-kdrl", [f"stages.0.objective={settings}"])
+    rewards = pa.table({"reward": [float(each) for each in right], "correct": right})
+    group: Any = SimpleNamespace(rewards=rewards, group_id="one")
+    batches: Any = SimpleNamespace(_config=config)
+    assert StepBatches._teaches(batches, group, config.stages[0].objective) is teaches

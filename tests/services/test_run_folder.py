@@ -104,6 +104,7 @@ def test_a_fork_has_the_checkpoint_and_the_record_up_to_it(
         ((), 3, "there are: after 2, 4 steps"),
         (("policy.model=tiny:teacher",), None, r"policy\.model: 'tiny:student' -> 'tiny:teacher'"),
         (("stages.0.steps=4", "learner.warmup_steps=0"), None, "Write more steps"),
+        (("learner.lora={rank: 4}",), None, r"(?s)weights that are trained.*learner\.lora"),
     ],
 )
 def test_a_fork_that_cannot_be(

@@ -66,6 +66,28 @@ def test_a_rank_reads_its_rows(
     assert max(each["read"] for each in found) < 1.2 * copies * stored / ranks
 
 
+def head_works_in(rank: int, ranks: int, folder: str, out: str) -> None:
+    join_ranks(rank, ranks, out)
+    module = empty_policy(folder, CPU, 64)
+    shard(module, LearnerConfig(), torch.bfloat16, learner_mesh("cpu", ranks, None))
+    load_weights(module, folder, CPU, 64)
+    make_ready(module, torch.bfloat16, CPU)
+    weight = module.model.get_output_embeddings().weight
+    hidden = torch.ones(3, weight.shape[1], dtype=torch.bfloat16)
+    found = module.head.inside(hidden, lambda states: [str(states.dtype), str(weight.dtype)])
+    torch.save(found, f"{out}/rank-{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_an_untied_head_is_whole_and_its_product_in_the_precision_of_the_passes(
+    tmp_path: Path, tiny_model
+) -> None:
+    folder = source(tmp_path / "model", tiny_model.path, "llama")
+    start_ranks(head_works_in, 2, str(folder), str(tmp_path))
+    for rank in range(2):
+        assert torch.load(tmp_path / f"rank-{rank}.pt") == ["torch.bfloat16", "torch.float32"]
+
+
 def test_pickled_weights_are_refused_with_a_way_out(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(2)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"are pickled .*save_pretrained"):
