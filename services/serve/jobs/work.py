@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 from fastapi import Response
 
-from rlad_core.client.errors import BusyError, DeadlineError
+from rlad_core.client.errors import BusyError, DeadlineError, ServiceError
 from services.serve.http.bodies import Body
 from services.serve.http.streams import Results
+
+Do = Callable[[pa.Table], Awaitable[pa.Table]]
+_AGAIN_AFTER_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Work:
 
     rows: pa.Table
     parts: Sequence[tuple[int, int]]
-    do: Callable[[pa.Table], Awaitable[pa.Table]]
+    do: Do
     answer: Callable[[pa.Table], Response]
     results: Results
     check: Callable[[pa.Table], Awaitable[None]]
@@ -47,19 +50,40 @@ class Work:
         """
         for number, (start, stop) in enumerate(self.parts or [(0, 0)]):
             rows = self.rows.slice(start, stop - start)
-            yield start, await (self._patiently(rows, patience_s) if number else self.do(rows))
+            yield start, await (self._later(rows, patience_s) if number else self.do(rows))
 
-    async def _patiently(self, rows: pa.Table, patience_s: float) -> pa.Table:
+    async def _later(self, rows: pa.Table, patience_s: float) -> pa.Table:
         until = time.monotonic() + patience_s
-        while True:
-            try:
-                return await self.do(rows)
-            except BusyError as error:
-                if time.monotonic() + error.retry_after_s > until:
-                    raise DeadlineError(
-                        f"the rest of the answer did not get its turn within {patience_s:g} s: {error}"
-                    ) from error
-                await asyncio.sleep(error.retry_after_s)
+        return await patiently(
+            self.do,
+            rows,
+            again=(BusyError,),
+            left_s=lambda: until - time.monotonic(),
+            late=f"the rest of the answer did not get its turn within {patience_s:g} s: ",
+        )
+
+
+async def patiently(
+    do: Do, rows: pa.Table, *, again: tuple[type[ServiceError], ...], left_s: Callable[[], float], late: str
+) -> pa.Table:
+    """Do a part, again and again where it does not get a turn.
+
+    Args:
+        again: what says so; when to ask again it may say too (`retry_after_s`).
+        left_s: seconds in which it may still be begun anew.
+        late: what is said then, before the last fault.
+
+    Raises:
+        DeadlineError: it did not get one in time.
+    """
+    while True:
+        try:
+            return await do(rows)
+        except again as error:
+            after_s = getattr(error, "retry_after_s", _AGAIN_AFTER_S)
+            if after_s > left_s():
+                raise DeadlineError(f"{late}{error}") from error
+            await asyncio.sleep(after_s)
 
 
 ReadWork = Callable[[Body, Mapping[str, list[str]]], Awaitable[Work]]

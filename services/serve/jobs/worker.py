@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -25,12 +24,11 @@ from services.serve.http.bodies import Body
 from services.serve.http.problems import as_problem
 from services.serve.job_limits import JobLimits
 from services.serve.jobs.store import Handed, JobStore, StoredJob
-from services.serve.jobs.work import ReadWork
+from services.serve.jobs.work import Do, ReadWork, patiently
 
 _LOOK_EVERY_S = 1.0
 _SWEEP_EVERY_S = 60.0
 _RETRY_AFTER_S = 30.0
-_AGAIN_AFTER_S = 2.0
 
 
 class NoJobsError(NotReadyError):
@@ -245,18 +243,16 @@ class Jobs:
         if time.time() - job.handed.created > (limit_s := self._limits.timeout_s):
             raise DeadlineError(f"the job was not done within {limit_s:g} s; {where}")
 
-    async def _patiently(self, job: StoredJob, do: Any, rows: pa.Table) -> pa.Table:
+    async def _patiently(self, job: StoredJob, do: Do, rows: pa.Table) -> pa.Table:
         """Do a part, again and again where it does not get a turn, until the job's time is over."""
-        while True:
-            try:
-                return await do(rows)
-            except (BusyError, DeadlineError, NotReadyError) as error:
-                after_s = getattr(error, "retry_after_s", _AGAIN_AFTER_S)
-                if time.time() + after_s - job.handed.created > self._limits.timeout_s:
-                    raise DeadlineError(
-                        f"the job was not done within {self._limits.timeout_s:g} s; its last fault: {error}"
-                    ) from error
-                await asyncio.sleep(after_s)
+        limit_s = self._limits.timeout_s
+        return await patiently(
+            do,
+            rows,
+            again=(BusyError, DeadlineError, NotReadyError),
+            left_s=lambda: job.handed.created + limit_s - time.time(),
+            late=f"the job was not done within {limit_s:g} s; its last fault: ",
+        )
 
     async def _sweep(self) -> None:
         while True:
