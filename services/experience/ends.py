@@ -35,16 +35,28 @@ class EndTokens:
             objectives: of all stages.
 
         Raises:
-            MismatchError: its end tokens are others, and it cannot tell what it gives to all of them.
+            MismatchError: of policy and teachers not all have the same end tokens, and a teacher whose own are
+                known cannot tell what it gives to all of them.
         """
-        others = bool(teacher.end_tokens) and set(teacher.end_tokens) != set(self._policy)
-        if others and not teacher.tells_end_tokens and any(map(_compares_end_tokens, objectives)):
-            raise MismatchError(
-                f"it ends with {list(teacher.end_tokens)} and the policy with {list(self._policy)}, and it "
-                "does not tell the probability of all together. Write mask_end_token: true in the objective, "
-                "or engine: torch for the teacher"
-            )
         self._teachers[place] = teacher
+        if not any(map(_compares_end_tokens, objectives)):
+            return
+        for silent, known in self._teachers.items():
+            if known.tells_end_tokens or not known.end_tokens:
+                continue
+            own, it = set(known.end_tokens), "it" if silent == place else silent
+            if own != set(self._policy):
+                other, ends = "the policy", self._policy
+            elif own != set(self.outcome):
+                # What ends a response of one teacher's would be text to the other one.
+                other, ends = "policy and teachers", self.outcome
+            else:
+                continue
+            raise MismatchError(
+                f"{it} ends with {list(known.end_tokens)} and {other} with {list(ends)}, and {it} does not "
+                f"tell the probability of all together. Write mask_end_token: true in the objective, or "
+                f"engine: torch for {'the teacher' if it == 'it' else silent}"
+            )
 
     @property
     def stop(self) -> tuple[int, ...]:

@@ -48,3 +48,20 @@ def test_a_teacher_that_cannot_tell_is_refused_where_it_matters() -> None:
         ends = EndTokens((1, 2), said=False)
         ends.add("teacher", same, [TRRD()])
         assert ends.asked_of("teacher", TRRD()) == ()
+
+
+@pytest.mark.parametrize("order", [("silent", "tells"), ("tells", "silent")])
+def test_a_teacher_that_cannot_tell_is_refused_beside_one_that_ends_otherwise(order: tuple[str, str]) -> None:
+    """It ends as the policy does; the other one adds a token, of which it would be asked nothing."""
+    teachers = {"silent": Compared((1,)), "tells": TELLS}
+    ends = EndTokens((1,), said=False)
+    first, second = order
+    ends.add(first, teachers[first], [TRRD()])
+    it = "it" if second == "silent" else "silent"
+    match = rf"^{it} ends with \[1\] and policy and teachers with \[1, 2\], and {it} does not tell"
+    with pytest.raises(MismatchError, match=match):
+        ends.add(second, teachers[second], [TRRD()])
+    masked = EndTokens((1,), said=False)
+    for place in order:
+        masked.add(place, teachers[place], [TRRD(mask_end_token=True)])
+    assert masked.stop == (1, 2)

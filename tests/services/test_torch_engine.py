@@ -11,18 +11,18 @@ from scoring_cases import TOLERANCE
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlad_core.client.details import Details
-from services.teacher.scoring.interface import TokenPair
+from services.teacher.scoring.interface import Scored, TokenPair
 from services.teacher.scoring.torch_engine import TorchEngine
 
 
-def engine(folder: Path) -> TorchEngine:
+def engine(folder: Path, threads: int = 1) -> TorchEngine:
     # Room for the logits of 4 tokens, so that they come in several chunks.
     return TorchEngine(
         str(folder),
         dtype="float32",
         max_model_len=128,
         logits_memory_bytes=4 * 4 * ROWS,
-        threads=1,
+        threads=threads,
         tokens=TOKENS,
     )
 
@@ -62,6 +62,31 @@ def test_equals_the_forward_pass_of_models_of_many_kinds(tmp_path: Path, kind: s
         ):
             np.testing.assert_allclose(told.values[name], expected, atol=TOLERANCE, err_msg=name)
         assert told.values["top_token_ids"].max() < TOKENS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_passes_side_by_side_tell_what_each_tells_alone(tmp_path: Path, kind: str) -> None:
+    """Among them some of the model's own, with another attention."""
+    rng = np.random.default_rng(1)
+    prompt = rng.integers(TOKENS, size=9).astype(np.int32)
+    batches = [
+        [
+            TokenPair(prompt, rng.integers(TOKENS, size=size).astype(np.int32), Details(plain=place % 3 == 1))
+            for size in (20, 40, place + 1)
+        ]
+        for place in range(24)
+    ]
+    several = engine(write(kind, tmp_path), threads=3)
+    assert several.batches_in_flight == 4
+
+    async def scenario() -> tuple[list[list[Scored]], list[list[Scored]]]:
+        alone = [await several.score(batch) for batch in batches]
+        return alone, await asyncio.gather(*map(several.score, batches))
+
+    for one, other in zip(*asyncio.run(scenario()), strict=True):
+        for mine, theirs in zip(one, other, strict=True):
+            np.testing.assert_array_equal(mine.values["teacher_logprobs"], theirs.values["teacher_logprobs"])
+    several.shutdown()
 
 
 def test_an_architecture_that_packing_gets_wrong_is_refused(tmp_path: Path) -> None:

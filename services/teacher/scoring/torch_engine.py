@@ -1,15 +1,19 @@
 """The torch engine: one packed forward pass of a transformers model, and nothing of a generation engine.
 
 Prompts are shared inside a batch (`services.teacher.scoring.packing`), and the LM head sees the response
-tokens' rows alone, in chunks (`rlad_core.logprobs`). One thread owns the model and another one packs, so that
-the event loop stays free and a batch is packed while the one before it is in the pass.
+tokens' rows alone, in chunks (`rlad_core.logprobs`). One thread packs and others compute, so that the event
+loop stays free and a batch is packed while those before it are in a pass.
+
+What a small model computes is over too soon to be shared among threads, which would wait for each other after
+each product. So each of its CPU threads computes passes of its own.
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import accumulate, groupby, pairwise
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -32,10 +36,13 @@ from services.teacher.scoring.interface import Scored, ScoringError, TokenIds, T
 from services.teacher.scoring.on_cpu import keep_freed_memory, lean_mlps
 from services.teacher.scoring.packing import Packed, pack_sharing_prompts
 from services.teacher.scoring.resting import RestingWeights
+from services.teacher.scoring.turns import Turns
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _ADVICE = "write engine: vllm"
 _PROBE_TIMEOUT_S = 60.0
+_SMALL = 32_000_000
+"""Parameters of a model whose passes gain more from standing side by side than from several threads each."""
 
 
 class TorchEngine:
@@ -46,7 +53,7 @@ class TorchEngine:
         dtype: "float32" or "bfloat16"; logits and log-probs are float32 in either.
         max_model_len: longest sequence.
         logits_memory_bytes: memory that logits may take at a time.
-        threads: CPU threads of a forward pass.
+        threads: CPU threads to compute with.
         tokens: rows of its head that are tokens (`rlad_core.language_model.vocabulary`); None: all.
         patience_s: how long one may take before the engine counts as hanging.
 
@@ -56,8 +63,6 @@ class TorchEngine:
 
     shares_prompts = True
     tells = frozenset({"top_k", "entropy", "end_token_ids", "named_token_ids", "hidden", "plain"})
-    # One in the pass and one that is packed meanwhile.
-    batches_in_flight = 2
 
     def __init__(
         self,
@@ -71,27 +76,34 @@ class TorchEngine:
         patience_s: float = 600.0,
     ) -> None:
         self._patience_s = patience_s
-        self._began: float | None = None  # the pass that is running
+        self._began = dict[int, float]()  # the passes that are running, by thread
+        self._given = set[Future[list[Scored]]]()
         self._awake = asyncio.Event()
         self._awake.set()
         self._fault: Exception | None = None
-        # The number of threads is a property of the calling thread, so it is set where the work is done.
-        self._thread = ThreadPoolExecutor(
-            1, "scoring", initializer=torch.set_num_threads, initargs=(threads,)
-        )
         self._packing = ThreadPoolExecutor(1, "packing")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        # A CPU computes a part as fast as the whole, whose activations leave its caches.
-        self.passes_per_batch = 4 if self._device.type == "cpu" else 2
         self.max_model_len = max_model_len
+        self._model = self._load(model, DTYPES[dtype])
+        on_cpu, passes = self._device.type == "cpu", 1
+        if on_cpu and self._model.num_parameters() <= _SMALL:
+            passes, threads = threads, 1
+        # A CPU computes a part as fast as the whole, whose activations leave its caches.
+        self.passes_per_batch = max(passes, 4 if on_cpu else 2)
+        # Those in a pass and one that is packed meanwhile.
+        self.batches_in_flight = passes + 1
+        self._turns = Turns(passes)
+        # The number of threads is a property of the calling thread, so it is set where the work is done.
+        self._passes = ThreadPoolExecutor(
+            passes, "scoring", initializer=torch.set_num_threads, initargs=(threads,)
+        )
         try:
-            self._model = self._thread.submit(self._load, model, DTYPES[dtype]).result()
             self._weights = RestingWeights(self._model, self._device)
             self._head = OutputHead(self._model, tokens)
             self.vocab_size = self._head.tokens
             self.hidden_size = int(self._model.config.get_text_config().hidden_size)
             self._chunk_size = max(1, min(1024, logits_memory_bytes // (4 * self._head.rows)))
-            self._thread.submit(self._compare_with_plain_forward).result()
+            self._passes.submit(self._compare_with_plain_forward).result()
         except BaseException:
             self.shutdown()
             raise
@@ -105,7 +117,10 @@ class TorchEngine:
             if together:
                 packed = await loop.run_in_executor(self._packing, pack_sharing_prompts, together)
             await self._awake.wait()
-            return await loop.run_in_executor(self._thread, self._work_on, packed, batch)
+            work = self._passes.submit(self._work_on, packed, batch)
+            self._given.add(work)
+            work.add_done_callback(self._given.discard)
+            return await asyncio.wrap_future(work)
         except RuntimeError as error:
             tokens = sum(pair.length for pair in batch)
             raise ScoringError(
@@ -116,25 +131,27 @@ class TorchEngine:
         """See `ScoringEngine`."""
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, weight_hash, self._model)
+            return await loop.run_in_executor(self._passes, weight_hash, self._model)
         except RuntimeError as error:
             raise ScoringError(f"the weights cannot be hashed: {error}") from error
 
     async def check_health(self) -> None:
-        """Score one token, unless a pass is running that is not too old: on CPUs one can take minutes. While
-        it sleeps there is nothing to score with.
+        """Score one token, unless passes are running, none of which is too old: on CPUs one can take minutes.
+        While it sleeps there is nothing to score with.
         """
         if self._fault is not None:
             raise self._fault
         if self.asleep:
             return
-        began = self._began
-        if began is not None and time.monotonic() - began < self._patience_s:
+        if began := list(self._began.values()):
+            lasts = time.monotonic() - min(began)
+            if lasts > self._patience_s + _PROBE_TIMEOUT_S:
+                raise TimeoutError(f"a pass of the torch engine has not ended for {lasts:.0f} s")
             return
         token = np.zeros(1, dtype=np.int32)
         # Not as a batch of `score`: a probe that hangs is not to count as work.
         probe = asyncio.get_running_loop().run_in_executor(
-            self._thread, self._scored, [TokenPair(token, token)]
+            self._passes, self._scored, [TokenPair(token, token)]
         )
         try:
             await asyncio.wait_for(probe, _PROBE_TIMEOUT_S)
@@ -149,16 +166,17 @@ class TorchEngine:
         return not self._awake.is_set()
 
     async def sleep(self) -> None:
-        """See `RestingEngine`: after the pass that is running."""
+        """See `RestingEngine`: after the passes that are running."""
         if not self.asleep:
             self._awake.clear()
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._weights.rest)
+            await asyncio.to_thread(wait, list(self._given))
+            await asyncio.get_running_loop().run_in_executor(self._passes, self._weights.rest)
 
     async def wake(self) -> None:
         """See `RestingEngine`."""
         if self.asleep:
             try:
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._weights.back)
+                await asyncio.get_running_loop().run_in_executor(self._passes, self._weights.back)
             except Exception as error:
                 self._fault = error
                 raise
@@ -166,29 +184,32 @@ class TorchEngine:
 
     def shutdown(self) -> None:
         """See `ScoringEngine`."""
-        for threads in (self._packing, self._thread):
+        for threads in (self._packing, self._passes):
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _work_on(self, packed: Packed | None, batch: Sequence[TokenPair]) -> list[Scored]:
         # In the thread: a pass goes on when its callers have given up, and that is where it would hang.
-        self._began = time.monotonic()
+        self._began[get_ident()] = time.monotonic()
         try:
             together = [pair for pair in batch if not pair.details.plain]
             told = iter(self._forward(packed, together) if packed else [])
             return [self._alone(pair) if pair.details.plain else next(told) for pair in batch]
         finally:
-            self._began = None
+            del self._began[get_ident()]
 
     @torch.inference_mode()
     def _alone(self, pair: TokenPair) -> Scored:
-        """By the model's own forward pass: no packing, no shared prompt, no attention of ours."""
-        logprobs, ends = unpacked_logprobs(
-            self._model,
-            (pair.prompt, pair.response),
-            self._head,
-            chunk_size=self._chunk_size,
-            end_token_ids=pair.details.end_token_ids,
-        )
+        """By the model's own forward pass: no packing, no shared prompt, no attention of ours. It has another
+        one while it lasts, which a pass beside it would take for its own.
+        """
+        with self._turns.alone():
+            logprobs, ends = unpacked_logprobs(
+                self._model,
+                (pair.prompt, pair.response),
+                self._head,
+                chunk_size=self._chunk_size,
+                end_token_ids=pair.details.end_token_ids,
+            )
         told = {"teacher_logprobs": logprobs.cpu().numpy()}
         if ends is not None:
             told["teacher_end_logprobs"] = ends.cpu().numpy()
@@ -199,12 +220,13 @@ class TorchEngine:
 
     @torch.inference_mode()
     def _forward(self, packed: Packed, batch: Sequence[TokenPair]) -> list[Scored]:
-        hidden = self._model.base_model(
-            input_ids=packed.input_ids.to(self._device)[None],
-            position_ids=packed.position_ids.to(self._device)[None],
-            use_cache=False,
-            layout=packed.layout,
-        ).last_hidden_state[0][packed.predictor_index.to(self._device)]
+        with self._turns.shared():
+            hidden = self._model.base_model(
+                input_ids=packed.input_ids.to(self._device)[None],
+                position_ids=packed.position_ids.to(self._device)[None],
+                use_cache=False,
+                layout=packed.layout,
+            ).last_hidden_state[0][packed.predictor_index.to(self._device)]
         targets = packed.targets.to(self._device)
         scored, end = list[Scored](), 0
         for (details, ranks), same in groupby(batch, key=lambda pair: (pair.details, pair.ranks)):
