@@ -35,8 +35,8 @@ class EndTokens:
             objectives: of all stages.
 
         Raises:
-            MismatchError: of policy and teachers not all have the same end tokens, and a teacher whose own are
-                known cannot tell what it gives to all of them.
+            MismatchError: policy and teachers differ in their end tokens, and a teacher whose own are known
+                cannot tell what it gives to all of them.
         """
         self._teachers[place] = teacher
         if not any(map(_compares_end_tokens, objectives)):
