@@ -31,6 +31,14 @@ def compare(
     report: Annotated[
         bool, typer.Option("--report", help="Only write the report of what is finished; starts nothing.")
     ] = False,
+    packed: Annotated[
+        Path | None,
+        typer.Option(
+            "--pack",
+            help="Only write to this folder what the report needs of the finished runs, some 100 KB each. "
+            "With it, or a copy of it elsewhere, as --out the comparison goes on.",
+        ),
+    ] = None,
 ) -> None:
     """Carry out a suite's runs and write one report over them.
 
@@ -46,6 +54,8 @@ def compare(
         rlad compare my-suite.yaml --out comparisons/mine --at-once 2
 
         rlad compare smoke --report
+
+        rlad compare smoke --pack results/smoke
     """
     from services.compare.comparison import Comparison
     from services.compare.suite import load_suite
@@ -59,6 +69,10 @@ def compare(
     except (ConfigError, ReportError) as error:
         complain(str(error))
         raise typer.Exit(2) from error
+    if packed is not None:
+        _pack(comparison, packed.expanduser().absolute(), str(file))
+        if not report:
+            return
     if report:
         if not where.is_dir():
             complain(f"there is no comparison in {where} yet. Leave --report out to begin it")
@@ -89,11 +103,33 @@ def compare(
         raise typer.Exit(1)
 
 
+def _pack(comparison: "Comparison", to: Path, source: str) -> None:
+    if to.resolve() == comparison.folder.resolve():
+        complain(f"{to} has the runs themselves. Write another folder to --pack")
+        raise typer.Exit(2)
+    from rlad_core.schema import SchemaError
+
+    try:
+        names = comparison.pack(to, source)
+    except (ConfigError, SchemaError, OSError) as error:
+        complain(str(error))
+        raise typer.Exit(2) from error
+    if not names:
+        complain(f"no run in {comparison.folder} is finished, so there is nothing to pack")
+        raise typer.Exit(2)
+    out.print(f"packed  {', '.join(names)} into {to}", markup=False, soft_wrap=True)
+
+
 def _tell(comparison: "Comparison", failed: dict[str, str]) -> None:
+    from rlad_core.schema import SchemaError
     from services.compare.page import write
     from services.compare.tables import terminal_table
 
-    results = comparison.results(failed)
+    try:
+        results = comparison.results(failed)
+    except SchemaError as error:  # a file that a run left
+        complain(str(error))
+        raise typer.Exit(1) from error
     page = write(results, comparison.folder)
     out.print(terminal_table(results))
     out.print(f"report  {page}", markup=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from services.compare import tuning
 from services.compare.carry_out import Overview, carry_out
 from services.compare.kept_runs import refuse_other_runs
 from services.compare.members import Member, members_of, refuse_unequal, tries_of
+from services.compare.packing import pack
 from services.compare.results import Results, results_of
 from services.compare.suite import Suite
 from services.run.lease import leased
@@ -63,10 +64,13 @@ class Comparison:
                 ],
             )
         refuse_unequal(self.members, source)
-        tries = [member for each in self._tries.values() for _, member in each]
-        for member in tries:
+        for member in self._all_tries:
             member.config()
-        refuse_other_runs([*tries, *self.members], source)
+        refuse_other_runs([*self._all_tries, *self.members], source)
+
+    @property
+    def _all_tries(self) -> list[Member]:
+        return [member for each in self._tries.values() for _, member in each]
 
     def _changed(self, kept: Mapping[str, object]) -> str | None:
         """What would make the runs there those of another suite: more seeds and variants do not."""
@@ -97,12 +101,11 @@ class Comparison:
             return self._carried_out(console, at_once)
 
     def _carried_out(self, console: Console, at_once: int) -> dict[str, str]:
-        text = yaml.safe_dump(self.suite.model_dump(mode="json"), sort_keys=False, width=110)
-        (self.folder / SUITE).write_text(text, encoding="utf-8")
+        self._write_suite()
         failed: dict[str, str] = {}
-        if tries := [member for each in self._tries.values() for _, member in each]:
+        if tries := self._all_tries:
             failed |= self._all(tries, console, at_once)
-            tuning.write(tuning.chosen_of(self._tries)[1], self.folder)
+            self._write_tuning()
         waiting = {
             variant for variant, each in self._tries.items() if not all(m.is_finished() for _, m in each)
         }
@@ -116,6 +119,34 @@ class Comparison:
         overview = Overview(console, members)
         with overview.shown():
             return carry_out(members, self.folder, overview, at_once).failed
+
+    def _write_suite(self) -> None:
+        text = yaml.safe_dump(self.suite.model_dump(mode="json"), sort_keys=False, width=110)
+        (self.folder / SUITE).write_text(text, encoding="utf-8")
+
+    def _write_tuning(self) -> None:
+        tuning.write(tuning.chosen_of(self._tries)[1], self.folder)
+
+    def pack(self, to: Path, source: str) -> list[str]:
+        """Write what the report needs of the finished runs to another folder, beside what is there of others;
+        the names of these runs.
+
+        Args:
+            to: a folder of this suite, or none yet.
+            source: of the suite, for the error.
+
+        Raises:
+            ConfigError: the folder has another suite's runs.
+            OSError: it cannot be written to.
+        """
+        packed = Comparison(self.suite, to)
+        packed.check(source)
+        names = pack([*self._all_tries, *self.members], to)
+        if names:
+            packed._write_suite()
+            if self._tries:
+                packed._write_tuning()
+        return names
 
     def results(self, failed: dict[str, str]) -> Results:
         """What is finished; `failed` says why some are not."""

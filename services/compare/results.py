@@ -21,11 +21,10 @@ from rlad_core.evaluation import (
     ks_of,
     pass_at_k,
     scores_of,
-    verdicts_of,
 )
 from services.compare.members import Member
+from services.compare.packing import verdicts_in
 from services.compare.suite import Suite
-from services.report.answers import kept_in
 from services.report.records import RunRecord
 
 Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
@@ -155,7 +154,7 @@ def results_of(suite: Suite, members: Sequence[Member], failed: dict[str, str]) 
                 continue
             record = member.record()
             assert record is not None
-            runs.append(Evaluated(member.seed, record, _verdicts(member)))
+            runs.append(Evaluated(member.seed, record, verdicts_in(member.folder)))
         if runs:
             scores = scores_of([run.verdicts[-1][1] for run in runs])
             methods.append(Method(name, variant.label or name, tuple(runs), scores))
@@ -167,11 +166,6 @@ def _how_far(member: Member) -> str:
     if record is None or record.recipe is None:
         return "not begun"
     return f"{len(record.steps)} of {record.recipe.total_steps} steps"
-
-
-def _verdicts(member: Member) -> tuple[tuple[int, Verdicts], ...]:
-    kept = [each for each in kept_in(member.folder) if each.when in ("before", "step", "after")]
-    return tuple((each.step, verdicts_of(each.read())) for each in kept)
 
 
 def _differences(methods: Sequence[Method]) -> list[Difference]:

@@ -1,0 +1,112 @@
+"""A comparison's finished runs as small files: to keep with a project, and to go on with on another machine.
+
+FOLDER/suite.yaml
+FOLDER/runs/NAME/recipe.yaml          of each finished run, also below FOLDER/tuning/
+FOLDER/runs/NAME/metrics.jsonl        all numbers of each step, to five digits
+FOLDER/runs/NAME/evaluation.jsonl
+FOLDER/runs/NAME/verdicts.parquet     which problems were solved, at each evaluation
+
+Some 100 KB a run. Responses, checkpoints, weights and logs stay behind, so no packed run can be resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from rlad_core.config import parse
+from rlad_core.evaluation import Verdicts, verdicts_of
+from rlad_core.schema import SchemaError
+from services.compare.members import Member
+from services.report.answers import kept_in
+from services.report.journal import EVALUATIONS, METRICS
+from services.report.records import RunRecord
+from services.run import own_code
+from services.run.following import is_over
+
+RECIPE, VERDICTS = "recipe.yaml", "verdicts.parquet"
+_WHENS = ("before", "step", "after")
+_COLUMNS = ("subset", "prompt_id", "sample_index", "correct")
+_DIGITS = 5
+
+
+def verdicts_in(folder: Path) -> tuple[tuple[int, Verdicts], ...]:
+    """What a run's evaluations found, packed or not: steps done -> verdicts, the last at the end.
+
+    Raises:
+        SchemaError: a file is broken; names it.
+    """
+    return tuple((step, verdicts_of(rows)) for _, step, rows in _evaluations(folder))
+
+
+def pack(members: Iterable[Member], to: Path) -> list[str]:
+    """Write what the report needs of finished runs, over what is there of them.
+
+    Args:
+        members: of the report, and tries.
+        to: folder of the packed comparison.
+
+    Returns:
+        Names of those that are finished.
+    """
+    done = []
+    for member in members:
+        if (record := member.record()) is not None and is_over(record):
+            _pack(record, to / member.where.name / member.name)
+            done.append(member.name)
+    return done
+
+
+def _pack(record: RunRecord, to: Path) -> None:
+    run = record.folder
+    to.mkdir(parents=True, exist_ok=True)
+    recipe: Any = parse((run / RECIPE).read_text(encoding="utf-8"))
+    recipe.setdefault("output", {})["dir"] = to.parent.name  # else a path of the machine that it ran on
+    (to / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False, width=110), encoding="utf-8")
+    _write_lines(to / METRICS, [_rounded(row) for row in record.steps])
+    _write_lines(to / EVALUATIONS, record.evaluations)
+    if (run / own_code.FOLDER).is_dir():
+        shutil.copytree(run / own_code.FOLDER, to / own_code.FOLDER, dirs_exist_ok=True)
+    tables = [
+        rows.append_column("when", pa.array([when] * len(rows))).append_column(
+            "step", pa.array([step] * len(rows), pa.int32())
+        )
+        for when, step, rows in _evaluations(run)
+    ]
+    if tables:
+        pq.write_table(pa.concat_tables(tables), to / VERDICTS, compression="zstd")
+
+
+def _evaluations(folder: Path) -> list[tuple[str, int, pa.Table]]:
+    """When, steps done, and the verdicts of each evaluation, in their order."""
+    packed = folder / VERDICTS
+    if not packed.is_file():
+        kept = [each for each in kept_in(folder) if each.when in _WHENS]
+        return [(each.when, each.step, each.read().select(list(_COLUMNS))) for each in kept]
+    try:
+        table = pq.read_table(packed)
+    except pa.ArrowInvalid as error:
+        raise SchemaError(f"{packed}: {error}") from error
+    found = []
+    for when, step in dict.fromkeys(zip(table["when"].to_pylist(), table["step"].to_pylist(), strict=True)):
+        here = pc.and_(pc.equal(table["when"], when), pc.equal(table["step"], step))
+        found.append((when, step, table.filter(here).select(list(_COLUMNS))))
+    return found
+
+
+def _write_lines(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
