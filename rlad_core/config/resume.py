@@ -6,7 +6,7 @@ Whether a setting may change is said where it is declared, see `rlad_core.sectio
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -44,7 +44,7 @@ def changes(before: RunConfig, now: RunConfig, done: int) -> list[Change]:
         now: that is to resume it.
         done: steps of the run at the checkpoint that it is resumed from.
     """
-    return [_over(each, before, done) for each in _sections(before, now, "", None)]
+    return [_by_then(each, before, done) for each in _sections(before, now, "", None)]
 
 
 def other_experiment(before: RunConfig, now: RunConfig) -> list[Change]:
@@ -109,14 +109,20 @@ def _why(rule: OnResume | None) -> str:
     return "may only be raised" if rule is OnResume.GROWS else "would be another experiment"
 
 
-def _over(change: Change, before: RunConfig, done: int) -> Change:
-    """More steps of a stage that is over would have come before what has been done since."""
+def _by_then(change: Change, before: RunConfig, done: int) -> Change:
+    """A change that what the run has done, or another setting, makes one of the experiment."""
+    if change.refused:
+        return change
     ends = 0
     for index, stage in enumerate(before.stages):
         ends += stage.steps
-        if change.path == f"stages.{index}.steps" and done > ends and not change.refused:
-            over = f"the stage is over, the run has done {done} steps"
-            return Change(change.path, change.old, change.new, over)
+        # More steps of a stage that is over would have come before what has been done since.
+        if change.path == f"stages.{index}.steps" and done > ends:
+            return replace(change, refused=f"the stage is over, the run has done {done} steps")
+        counts = stage.until is not None and stage.until.evaluations_without_rise is not None
+        if change.path == "evaluation.every" and counts:
+            why = f"stages.{index}.until counts evaluations, so that the stage would end elsewhere"
+            return replace(change, refused=why)
     return change
 
 
