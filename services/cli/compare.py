@@ -20,6 +20,16 @@ def compare(
     folder: Annotated[
         Path | None, typer.Option("--out", help="Where runs and report go; comparisons/NAME without it.")
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Carry out the runs of this variant alone, of several by naming it again."),
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Carry out the runs with this seed alone; also several times.")
+    ] = None,
+    untuned: Annotated[
+        bool, typer.Option("--untuned", help="Try no settings first: each variant has those of the suite.")
+    ] = False,
     at_once: Annotated[
         int,
         typer.Option(
@@ -55,14 +65,19 @@ def compare(
 
         rlad compare smoke --report
 
+        rlad compare kk_tiny --untuned --only trrd --only grpo --seed 0
+
         rlad compare smoke --pack results/smoke
     """
-    from services.compare.comparison import Comparison
+    from services.compare.comparison import Comparison, Part
     from services.compare.suite import load_suite
     from services.report.records import ReportError
 
     try:
         wanted, file = load_suite(suite)
+        wanted = wanted.untuned if untuned else wanted
+        part = Part(tuple(only or ()), tuple(seed or ()))
+        part.check(wanted, str(file))
         where = (folder.expanduser() if folder else Path("comparisons", wanted.name)).absolute()
         comparison = Comparison(wanted, where)
         comparison.check(str(file))
@@ -86,7 +101,7 @@ def compare(
 
     try:
         with sigterm_interrupts():
-            failed = comparison.carry_out(out, at_once)
+            failed = comparison.carry_out(out, at_once, part)
     except HeldError as error:
         complain(f"{error}, or write another --out")
         raise typer.Exit(2) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -20,6 +21,40 @@ from services.compare.suite import Suite
 from services.run.lease import leased
 
 SUITE = "suite.yaml"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some runs of a suite: of these variants, and with these seeds; of none: of all."""
+
+    variants: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def check(self, suite: Suite, source: str) -> None:
+        """Refuse what the suite has not.
+
+        Raises:
+            ConfigError: a variant or a seed is not the suite's.
+        """
+        found = [
+            Problem(option, each, f"is none of the suite's: {', '.join(map(str, known))}")
+            for option, asked, known in (
+                ("--only", self.variants, list(suite.variants)),
+                ("--seed", self.seeds, suite.seeds),
+            )
+            for each in asked
+            if each not in known
+        ]
+        if found:
+            raise ConfigError(source, found)
+
+    def has_variant(self, member: Member) -> bool:
+        """Whether the run's variant is one of them."""
+        return not self.variants or member.variant in self.variants
+
+    def has(self, member: Member) -> bool:
+        """Whether the run is."""
+        return self.has_variant(member) and (not self.seeds or member.seed in self.seeds)
 
 
 class Comparison:
@@ -86,24 +121,25 @@ class Comparison:
                 return f"variants.{name}"
         return None
 
-    def carry_out(self, console: Console, at_once: int = 1) -> dict[str, str]:
+    def carry_out(self, console: Console, at_once: int = 1, part: Part | None = None) -> dict[str, str]:
         """Carry out what is not finished; the runs that failed, with their last words.
 
         Args:
             console: for the progress.
             at_once: so many runs are at work at the same time.
+            part: of the suite; None: all of it.
 
         Raises:
             HeldError: another process carries it out.
             KeyboardInterrupt: Ctrl-C or SIGTERM.
         """
         with leased(self.folder, lambda sentence: console.print(sentence, markup=False, soft_wrap=True)):
-            return self._carried_out(console, at_once)
+            return self._carried_out(console, at_once, part or Part())
 
-    def _carried_out(self, console: Console, at_once: int) -> dict[str, str]:
+    def _carried_out(self, console: Console, at_once: int, part: Part) -> dict[str, str]:
         self._write_suite()
         failed: dict[str, str] = {}
-        if tries := self._all_tries:
+        if tries := [member for member in self._all_tries if part.has_variant(member)]:
             failed |= self._all(tries, console, at_once)
             self._write_tuning()
         waiting = {
@@ -111,7 +147,7 @@ class Comparison:
         }
         members = self.members
         # With settings that are not chosen yet a run would be another's.
-        ready = [member for member in members if member.variant not in waiting]
+        ready = [member for member in members if member.variant not in waiting and part.has(member)]
         failed |= self._all(ready, console, at_once)
         return failed
 

@@ -76,6 +76,12 @@ class Suite(Section):
     variants: dict[Name, Variant] = Field(min_length=1)
     tuning: Tuning | None = None
 
+    @property
+    def untuned(self) -> Suite:
+        """The same with nothing to try: every variant has the settings that stand here."""
+        variants = {name: each.model_copy(update={"tune": {}}) for name, each in self.variants.items()}
+        return self.model_copy(update={"name": f"{self.name}-untuned", "variants": variants, "tuning": None})
+
 
 def load_suite(path: str | Path) -> tuple[Suite, Path]:
     """Read a suite, and say which file it was.

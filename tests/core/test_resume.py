@@ -97,11 +97,11 @@ def test_stages_get_longer_and_more_but_not_behind_the_run() -> None:
 
 
 def test_evaluations_that_end_a_stage_stay_where_they_are() -> None:
-    ruled = ["evaluation.every=2", "stages.0.until={evaluations_without_rise: 3}"]
+    ruled = [TWO, "evaluation.every=2", "stages.0.until={evaluations_without_rise: 3}", NO_WARMUP]
     before, now = (load("kk-tiny-trrd", [*ruled, *more]) for more in ([], ["evaluation.every=4"]))
     [change] = refused(changes(before, now, done=4))
     assert (change.path, change.old, change.new) == ("evaluation.every", 2, 4)
     assert "stages.0.until counts evaluations" in change.refused
-    by_tokens = ["evaluation.every=2", "stages.0.until={tokens: 1000}"]
+    by_tokens = [TWO, "evaluation.every=2", "stages.0.until={tokens: 1000}", NO_WARMUP]
     before, now = (load("kk-tiny-trrd", [*by_tokens, *more]) for more in ([], ["evaluation.every=4"]))
     assert not refused(changes(before, now, done=4))

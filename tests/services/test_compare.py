@@ -20,7 +20,7 @@ from rlad_command import Said
 
 from rlad_core.config import SHIPPED, ConfigError
 from services.compare import tuning
-from services.compare.comparison import Comparison
+from services.compare.comparison import Comparison, Part
 from services.compare.members import members_of
 from services.compare.page import write
 from services.compare.results import results_of
@@ -120,6 +120,28 @@ def test_the_folder_of_another_suite_is_refused_and_more_seeds_are_not(tmp_path:
     other = {**BASE["variants"], "grpo": {"set": {"stages.0.objective": {"kind": "opd"}}}}
     with pytest.raises(ConfigError, match=r"variants\.grpo .*another than that of the runs there"):
         Comparison(suite(variants=other), tmp_path).check("suite.yaml")
+
+
+def test_a_part_of_a_suite_is_of_its_variants_and_seeds() -> None:
+    members = Comparison(suite(), Path("out")).members
+    assert [each.name for each in members if Part(("grpo",)).has(each)] == ["grpo-seed0", "grpo-seed1"]
+    assert [each.name for each in members if Part(("grpo",), (1,)).has(each)] == ["grpo-seed1"]
+    assert all(map(Part().has, members))
+    with pytest.raises(ConfigError) as caught:
+        Part(("trdr",), (0, 7)).check(suite(), "mine.yaml")
+    assert "--only ('trdr'): is none of the suite's: trrd, grpo" in str(caught.value)
+    assert "--seed (7): is none of the suite's: 0, 1" in str(caught.value)
+
+
+def test_untuned_a_suite_has_no_tries_and_a_folder_of_its_own(
+    rlad: Callable[..., Said], tmp_path: Path
+) -> None:
+    tuned, _ = load_suite("kk_tiny")
+    assert Comparison(tuned.untuned, tmp_path)._all_tries == []
+    assert Comparison(tuned, tmp_path)._all_tries
+    said = rlad("compare", "kk_tiny", "--untuned", "--report")
+    assert said.code == 2
+    assert "comparisons/kk_tiny-untuned" in said.err.replace("\n", "")
 
 
 def test_the_best_try_is_taken_when_all_are_finished(tmp_path: Path) -> None:
