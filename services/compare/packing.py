@@ -59,7 +59,8 @@ def pack(members: Iterable[Member], to: Path) -> list[str]:
     """
     done = []
     for member in members:
-        if (record := member.record()) is not None and is_over(record):
+        # Without verdicts it would be finished and in no report.
+        if (record := member.record()) is not None and is_over(record) and verdicts_in(record.folder):
             _pack(record, to / member.where.name / member.name)
             done.append(member.name)
     return done
@@ -81,8 +82,7 @@ def _pack(record: RunRecord, to: Path) -> None:
         )
         for when, step, rows in _evaluations(run)
     ]
-    if tables:
-        pq.write_table(pa.concat_tables(tables), to / VERDICTS, compression="zstd")
+    pq.write_table(pa.concat_tables(tables), to / VERDICTS, compression="zstd")
 
 
 def _evaluations(folder: Path) -> list[tuple[str, int, pa.Table]]:

@@ -152,9 +152,12 @@ def results_of(suite: Suite, members: Sequence[Member], failed: dict[str, str]) 
             if not member.is_finished():
                 missing[member.name] = failed.get(member.name) or _how_far(member)
                 continue
-            record = member.record()
+            record, verdicts = member.record(), verdicts_in(member.folder)
             assert record is not None
-            runs.append(Evaluated(member.seed, record, verdicts_in(member.folder)))
+            if not verdicts:
+                missing[member.name] = f"finished, but {member.folder} has no responses of its evaluations"
+                continue
+            runs.append(Evaluated(member.seed, record, verdicts))
         if runs:
             scores = scores_of([run.verdicts[-1][1] for run in runs])
             methods.append(Method(name, variant.label or name, tuple(runs), scores))

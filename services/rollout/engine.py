@@ -13,6 +13,7 @@ import numpy as np
 from vllm.config import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.envs import enable_envs_cache
 from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -52,6 +53,8 @@ class PolicyEngine:
             ),
             stat_loggers=stat_loggers("rollout"),
         )
+        # vLLM does so in the engine's process alone; here it reads a variable for each token that comes back.
+        enable_envs_cache()
         self._sleeper = Sleeper(self._engine)
         self._adapter: LoRARequest | None = None
         """That every request is answered with."""

@@ -92,11 +92,12 @@ class TorchEngine:
         self.passes_per_batch = max(passes, 4 if on_cpu else 2)
         # Those in a pass and one that is packed meanwhile.
         self.batches_in_flight = passes + 1
-        self._turns = Turns(passes)
+        self._turns = Turns()
         # The number of threads is a property of the calling thread, so it is set where the work is done.
         self._passes = ThreadPoolExecutor(
             passes, "scoring", initializer=torch.set_num_threads, initargs=(threads,)
         )
+        logits_memory_bytes //= passes
         try:
             self._weights = RestingWeights(self._model, self._device)
             self._head = OutputHead(self._model, tokens)

@@ -4,35 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock, Semaphore
+from threading import Condition
 
 
 class Turns:
-    """Shared and exclusive turns among threads. Who waits to be alone is not overtaken for ever: those who
-    have their turn finish it, and a place that becomes free is kept.
-
-    Args:
-        places: turns that are shared at a time.
+    """Shared and exclusive turns among threads. While someone waits to be alone, nobody new shares: who keeps
+    coming would else keep him waiting for ever.
     """
 
-    def __init__(self, places: int) -> None:
-        self._places = places
-        self._free = Semaphore(places)
-        self._one_waits = Lock()
+    def __init__(self) -> None:
+        self._at_work = self._alone = 0
+        self._changed = Condition()
 
     @contextmanager
     def shared(self) -> Iterator[None]:
         """Beside others who share."""
-        with self._free:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._at_work += 1
+        try:
             yield
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._changed.notify_all()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """With nobody beside."""
-        with self._one_waits:
-            for _ in range(self._places):
-                self._free.acquire()
-            try:
-                yield
-            finally:
-                self._free.release(self._places)
+        with self._changed:
+            self._alone += 1
+            self._changed.wait_for(lambda: not self._at_work)
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._alone -= 1
+                self._changed.notify_all()
