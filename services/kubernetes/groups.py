@@ -112,11 +112,26 @@ def _role(config: RunConfig, place: str) -> _Role:
     )
 
 
+def _gpus(shares: list[float]) -> int:
+    """GPUs that have room for all processes, the part of each on one of them, as Ray gives them out."""
+    whole, room = 0, list[float]()
+    for share in sorted(shares, reverse=True):
+        if share >= 1:
+            whole += math.ceil(share)
+            continue
+        place = next((place for place, left in enumerate(room) if share <= left + 1e-9), None)
+        if place is None:
+            room.append(1.0)
+            place = -1
+        room[place] -= share
+    return whole + len(room)
+
+
 def _pods(members: list[_Role], gpus_per_node: int) -> tuple[int, int, int]:
     """Pods, GPUs of one, and pods that one process spans."""
     [first, *others] = members
     if others or 0 < first.gpus < 1:  # parts of a GPU
-        whole = math.ceil(sum(member.count * member.gpus for member in members) - 1e-9)
+        whole = _gpus([member.gpus for member in members for _ in range(member.count)])
         if whole > gpus_per_node:
             raise KubernetesError(
                 f"{', '.join(m.place for m in members)} share {whole} GPUs, and a node has "

@@ -230,3 +230,7 @@ def test_published_answers_are_right_and_other_numbers_wrong(path: Path) -> None
             assert source.verify(f"<think> hm </think> So $\\boxed{{{text}}}$", prompt.gold).correct
         for other in (number + 1, -number):
             assert not source.verify(f"\\boxed{{{other}}}", prompt.gold).correct
+
+
+def test_an_integer_of_any_length_is_written_as_it_is() -> None:
+    assert number_text(10**400) == "1" + "0" * 400

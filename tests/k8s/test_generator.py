@@ -15,6 +15,7 @@ from test_schemas import KUBERNETES, UNCHECKED, crd
 from rlad_core.config import load
 from rlad_core.sizing import GPUS
 from services.kubernetes import KubernetesError, groups, placed
+from services.kubernetes.groups import _gpus
 
 H100 = GPUS["H100"]
 QWEN = "qwen3-0.6b-kk-trrd"
@@ -127,6 +128,14 @@ def test_a_replica_that_is_larger_than_a_node_spans_several() -> None:
 
 def test_parts_of_a_gpu_share_a_pod() -> None:
     assert group_of("shared", recipe="qwen3-0.6b-kk-trrd-1gpu") == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("shares", "gpus"),
+    [([0.6] * 3, 3), ([0.6] * 4, 4), ([0.4, 0.4, 0.2], 1), ([0.1] * 10, 1), ([0.5, 0.7, 0.3, 0.5], 2)],
+)
+def test_a_part_of_a_gpu_lies_on_one_gpu(shares: list[float], gpus: int) -> None:
+    assert _gpus(shares) == gpus
 
 
 def test_memory_is_what_is_counted_and_what_is_not() -> None:

@@ -142,9 +142,10 @@ def number_text(value: float | Decimal) -> str:
     Raises:
         ValueError: it is not finite.
     """
-    if not math.isfinite(value):
+    # An integer of any length is finite, and no float may be able to hold it.
+    if not isinstance(value, int) and not math.isfinite(value):
         raise ValueError(f"the answer is {value}, which is no finite number")
-    text = format(value if isinstance(value, Decimal) else Decimal(repr(value)), "f")
+    text = format(value if isinstance(value, Decimal) else Decimal(str(value)), "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return text if value else "0"
 
