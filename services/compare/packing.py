@@ -37,6 +37,8 @@ _WHENS = ("before", "step", "after")
 _COLUMNS = ("subset", "prompt_id", "sample_index", "correct")
 _DIGITS = 5
 
+_Evaluation = tuple[str, int, pa.Table]
+
 
 def verdicts_in(folder: Path) -> tuple[tuple[int, Verdicts], ...]:
     """What a run's evaluations found, packed or not: steps done -> verdicts, the last at the end.
@@ -59,14 +61,16 @@ def pack(members: Iterable[Member], to: Path) -> list[str]:
     """
     done = []
     for member in members:
+        if (record := member.record()) is None or not is_over(record):
+            continue
         # Without verdicts it would be finished and in no report.
-        if (record := member.record()) is not None and is_over(record) and verdicts_in(record.folder):
-            _pack(record, to / member.where.name / member.name)
+        if evaluations := _evaluations(record.folder):
+            _pack(record, evaluations, to / member.where.name / member.name)
             done.append(member.name)
     return done
 
 
-def _pack(record: RunRecord, to: Path) -> None:
+def _pack(record: RunRecord, evaluations: Sequence[_Evaluation], to: Path) -> None:
     run = record.folder
     to.mkdir(parents=True, exist_ok=True)
     recipe: Any = parse((run / RECIPE).read_text(encoding="utf-8"))
@@ -80,12 +84,12 @@ def _pack(record: RunRecord, to: Path) -> None:
         rows.append_column("when", pa.array([when] * len(rows))).append_column(
             "step", pa.array([step] * len(rows), pa.int32())
         )
-        for when, step, rows in _evaluations(run)
+        for when, step, rows in evaluations
     ]
     pq.write_table(pa.concat_tables(tables), to / VERDICTS, compression="zstd")
 
 
-def _evaluations(folder: Path) -> list[tuple[str, int, pa.Table]]:
+def _evaluations(folder: Path) -> list[_Evaluation]:
     """When, steps done, and the verdicts of each evaluation, in their order."""
     packed = folder / VERDICTS
     if not packed.is_file():

@@ -20,7 +20,7 @@ def test_who_wants_to_be_alone_gets_there_while_others_keep_coming() -> None:
             with turns.shared():
                 with lock:
                     inside += 1
-                time.sleep(0.002)
+                time.sleep(0.002)  # long enough to be there at the same time as others
                 with lock:
                     inside -= 1
 
@@ -31,7 +31,7 @@ def test_who_wants_to_be_alone_gets_there_while_others_keep_coming() -> None:
                 assert inside == 0
                 alone += 1
                 assert alone == 1
-            time.sleep(0.002)
+            time.sleep(0.002)  # in which nobody may come in
             with lock:
                 assert inside == 0
                 alone -= 1

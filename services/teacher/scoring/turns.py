@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from threading import Condition
 
 
@@ -16,30 +16,31 @@ class Turns:
         self._at_work = self._alone = 0
         self._changed = Condition()
 
-    @contextmanager
-    def shared(self) -> Iterator[None]:
+    def shared(self) -> AbstractContextManager[None]:
         """Beside others who share."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._alone)
-            self._at_work += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._at_work -= 1
-                self._changed.notify_all()
+        return self._turn(lambda: not self._alone)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """With nobody beside."""
         with self._changed:
             self._alone += 1
-            self._changed.wait_for(lambda: not self._at_work)
+        try:
+            with self._turn(lambda: not self._at_work):
+                yield
+        finally:
+            with self._changed:
+                self._alone -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def _turn(self, may_begin: Callable[[], bool]) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(may_begin)
             self._at_work += 1
         try:
             yield
         finally:
             with self._changed:
                 self._at_work -= 1
-                self._alone -= 1
                 self._changed.notify_all()
