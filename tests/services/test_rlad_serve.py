@@ -135,7 +135,7 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(
     (tmp_path / "waits.py").write_text(WAITING_TASK)
     begun, go_on = tmp_path / "begun", tmp_path / "go-on"
     arguments = ["verifier", "--task", f"{tmp_path / 'waits.py'}:waits", "--set", "drain_timeout_s=250"]
-    arguments += ["--set", "time_limit_s=200", "--set", "quota.requests_per_minute=100"]
+    arguments += ["--set", "time_limit_s=200", "--set", "quota.requests_per_minute=20"]
     arguments += ["--tls-cert", str(certificate[0]), "--tls-key", str(certificate[1])]
     metrics_port = free_port()
     arguments += ["--metrics-port", str(metrics_port)]
@@ -167,17 +167,19 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(
             while not begun.exists():
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.1)
-            # What one caller may ask in a minute is another's too.
-            statuses = [http.get("/v1/info", headers=allowed).status_code for _ in range(3)]
-            statuses += [
-                http.post("/v1/verify", content=b"{}", headers=allowed).status_code for _ in range(110)
-            ]
-            assert (set(statuses), statuses[-1]) == ({200, 422, 429}, 429)
+            # What one caller may ask in a minute is not another's. The quota fills up again while it is used,
+            # so the machine's pace decides how many requests it takes.
+            assert http.get("/v1/info", headers=allowed).status_code == 200
+            statuses = {200}
+            while 429 not in statuses:
+                assert time.monotonic() < deadline + 60, statuses
+                statuses.add(http.post("/v1/verify", content=b"{}", headers=allowed).status_code)
+            assert statuses == {200, 422, 429}
             other = {"Authorization": "Bearer one"}
             assert http.post("/v1/verify", json=body, headers=other).status_code == 200
 
             process.send_signal(signal.SIGTERM)
-            while (told := http.post("/v1/verify", json=body, headers=other)).is_success:
+            while (told := http.post("/v1/verify", json=body, headers=other)).status_code in (200, 429):
                 assert time.monotonic() < deadline + 100, log.read_text()
                 time.sleep(0.2)
             assert told.status_code == 503
