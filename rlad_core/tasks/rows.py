@@ -154,6 +154,8 @@ def read_file(path: str, encoding: str | None, reader: RowReader, keep: Sequence
                 row = replace(row, columns=dict(_kept(found.values, keep)))
         except ValueError as error:
             faults.append(Fault(found.where, str(error)))
+        except RecursionError:
+            faults.append(Fault(found.where, "is nested too deeply to be read"))
         else:
             asked.setdefault(json.dumps(row.messages), []).append((found.where, row))
     rows: list[tuple[str, AskedRow]] = []

@@ -5,7 +5,8 @@ r"""Verification: a Serve application that judges responses, each check within l
                                        "responses": [{"response": "It is 5."}]}'
 
 A check that exceeds its limits, crashes or raises counts as wrong and its verdict says why, with the file
-and line of a user's code; the reward is the one that `Task.failed` gives. It never affects its neighbours.
+and line of a user's code; the reward is the one that `Task.failed` gives, and 0 where that fails, too, but
+for what a shipped task raises of its gold. It never affects its neighbours.
 What is at fault in the request itself (an unknown task, gold that a shipped task cannot read) fails the
 request and names the sequence.
 """
@@ -279,12 +280,14 @@ class VerifierService(TellsSettings):
 
     def _as_wrong(self, failure: Failed, instead: Outcome, task: str, sequence_id: str) -> Verdict:
         if isinstance(instead, Failed):
-            if not self._pool.is_users(task):
+            # Only what a shipped task raises is about the gold. A limit or a crash says nothing of it, and a
+            # user's own code may fail whatever the gold is.
+            if instead.kind == "error" and not self._pool.is_users(task):
                 raise InvalidRequestError(
                     f"sequence {sequence_id!r}: its gold is at fault: without a response, too, "
                     f"the check {instead.why}"
                 )
-            # A user's own code, which may fail whatever the gold is.
+            telemetry.log("failed_unknown", level="warning", sequence_id=sequence_id, why=instead.why)
             instead = Verdict(0.0, {}, False, "")
         if failure.kind in ("time", "memory"):
             telemetry.count(metrics.SERVICE_LIMITS, service=SERVICE, kind=failure.kind)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from math_rows import GSM8K, MATH, chat, write
 from rlad_core.tasks.math.prompt import INSTRUCTION, asking_for_a_box
 from rlad_core.tasks.math.published import Format, ProblemReader, comparable, number_text
 from rlad_core.tasks.math.task import Math, ProblemSource
+from rlad_core.tasks.rows import AskedRow, read_file
 
 SHARED = Path(os.environ.get("RLAD_SHARED", Path(__file__).parents[3] / "shared"))
 AIME = sorted((SHARED / "data" / "math").glob("*.parquet"))
@@ -79,6 +81,7 @@ def test_answers_of_rows(row: dict[str, Any], layout: Format, answer: str, solut
         (chat(["1", "2"]), "chat", "not one answer"),
         (chat('["1", "2"]'), "chat", "not one answer"),
         (chat('["1"'), "chat", "begins like a JSON list"),
+        (chat('["1", ' + "[" * 100_000), "chat", "begins like a JSON list"),
         (chat(r"\boxed{1"), "chat", "nothing in"),
         (chat(float("nan")), "chat", "no finite number"),
         (chat(float("inf")), "chat", "no finite number"),
@@ -135,13 +138,27 @@ def test_every_prompt_asks_for_a_box_once() -> None:
         ("+3", "3"),
         (r"\frac 1 2", r"\frac12"),
         (".5", "0.50"),
+        (r"\frac{1}{2}", r"\dfrac{1}{2}"),
+        (r"\left( 1, 2 \right)", "(1,2)"),
+        ("1 000", "1,000"),
     ],
 )
 def test_answers_that_are_written_otherwise_do_not_contradict(one: str, other: str) -> None:
     assert comparable(one) == comparable(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("0.1", "0.10000001"), ("1,00", "100"), ("x", "X"), ("-3", "3")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("0.1", "0.10000001"),
+        ("1,00", "100"),
+        ("x", "X"),
+        ("-3", "3"),
+        ("2 1/2", "21/2"),
+        (r"5\%", "5"),
+        ("9" * 1500, "9" * 1501),
+    ],
+)
 def test_other_answers_do(one: str, other: str) -> None:
     assert comparable(one) != comparable(other)
 
@@ -192,6 +209,19 @@ def test_a_bad_row_or_pair_costs_no_other(tmp_path: Path, suffix: str) -> None:
         math.prompts("train", "file", 6, 0)
 
 
+def test_a_row_that_is_nested_too_deeply_costs_no_other(tmp_path: Path) -> None:
+    class Deep(ProblemReader):
+        def read(self, values: dict[str, Any]) -> AskedRow:
+            if values["answer"] == "deep":
+                raise RecursionError
+            return super().read(values)
+
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "?", "answer": "deep"}, {"prompt": "!", "answer": "1"}])
+    found = read_file(str(path), None, Deep())
+    assert len(found.rows) == 1
+    assert [fault.reason for fault in found.faults] == ["is nested too deeply to be read"]
+
+
 def test_columns_may_have_any_name(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.parquet", [{"q": "?", "meta": {"a": 27.0}, "how": "9 * 3"}])
     math = prompts_in(path, prompt="q", gold="meta.a", solution="how")
@@ -234,3 +264,4 @@ def test_published_answers_are_right_and_other_numbers_wrong(path: Path) -> None
 
 def test_an_integer_of_any_length_is_written_as_it_is() -> None:
     assert number_text(10**400) == "1" + "0" * 400
+    assert number_text(Decimal(10**400)) == "1" + "0" * 400

@@ -358,3 +358,10 @@ def test_a_gold_answer_that_cannot_be_read_is_compared_as_text(gold: str) -> Non
     assert not verdict.correct
     assert "the gold answer" in verdict.reason
     assert equal(gold, gold)
+
+
+@pytest.mark.parametrize("gold", ["\\$" + "(" * 20 + "5", "\\$(\x00", "\\$(" + "5" * 1200])
+def test_a_gold_answer_whose_unit_cannot_be_read_is_none_either(gold: str) -> None:
+    verdict = verify("\\boxed{5} cm", gold)
+    assert not verdict.correct
+    assert verdict.reason.startswith("unreadable answer")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from ray import serve
 from rlad_core import schema
 from rlad_core.client.errors import InvalidRequestError, LimitError, UnknownNameError
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
+from services.verifier.checking.messages import Failed
 from services.verifier.service import VerifierService, build
 from services.verifier.settings import VerifierArgs, VerifierLimits
 
@@ -158,3 +160,22 @@ def test_what_is_the_requests_own_fault_is_refused(verifier: Any) -> None:
         verifier.verify.remote(responses([good] * 1001)).result(timeout_s=60)
     with pytest.raises(InvalidRequestError, match="'gold': missing"):
         verifier.verify.remote(responses([good]).drop_columns(["gold"])).result(timeout_s=60)
+
+
+class ShippedTask:
+    """Stands in for the pool: a task that ships."""
+
+    def is_users(self, task: str) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("kind", ["time", "memory", "crash"])
+def test_a_limit_or_a_crash_is_no_fault_of_the_gold(kind: str) -> None:
+    service = SimpleNamespace(_pool=ShippedTask())
+    judged = VerifierService.func_or_class._as_wrong
+    failed = Failed("crash", "ended its process")
+    verdict = judged(service, failed, Failed(kind, "ended likewise"), "math", "s0")
+    assert (verdict.reward, verdict.correct) == (0.0, False)
+    assert verdict.reason == "the check ended its process; counts as wrong"
+    with pytest.raises(InvalidRequestError, match="its gold is at fault"):
+        judged(service, failed, Failed("error", "raised ValueError"), "math", "s0")

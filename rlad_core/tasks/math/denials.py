@@ -4,6 +4,8 @@ not \boxed{5}, we reject \boxed{5}                  denied before it
 the wrong answer is \boxed{5}                       likewise
 \boxed{5} is wrong, \boxed{5} fails, \boxed{5}? No. denied behind it
 suppose it is \boxed{5}, is it \boxed{5}?           supposed or asked, and so not said
+\boxed{5}. It is impossible to do better.         a remark, which denies nothing
+the incorrect number is \boxed{5}                 what was asked for
 """
 
 from __future__ import annotations
@@ -25,9 +27,12 @@ _NEAR = 60
 """Characters before and after a box that are looked at."""
 _OPENS = r"[\s$*:{(\\]*(?:\\[(\[])?\s*$"
 _ANSWER = r"(?:answer|result|value|guess|solution|conclusion|choice|number)s?"
+_SAYS = r"(?:\s+(?:of|is|are|was|would be|here is|to this is))?"
 _BAD = r"(?:wrong|incorrect|false|mistaken|erroneous|invalid|impossible)"
 _WRONG_BEFORE = re.compile(
-    rf"(?<![A-Za-z]){_BAD}\s+{_ANSWER}(?:\s+(?:of|is|are|was|would be|here is|to this is))?{_OPENS}",
+    # "The incorrect number" is what some problem asks for; an incorrect number is not.
+    rf"(?<![A-Za-z])(?<!\bthe ){_BAD}\s+{_ANSWER}{_SAYS}{_OPENS}"
+    rf"|(?<![A-Za-z]){_BAD}\s+(?:answer|result|guess|solution|conclusion)s?{_SAYS}{_OPENS}",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(
@@ -43,18 +48,38 @@ _ASKED = re.compile(
     re.IGNORECASE,
 )
 _QUESTION = re.compile(r"[\s$*)}\]\\]*\?")
+_RIGHT = r"(?:right(?!\s+(?:tri)?angle)|correct|true|valid|possible|admissible|acceptable)\b(?!-)"
+_SOUGHT = (
+    r"(?:(?:the|an?|our)\s+(?:(?:final|correct|right|valid|true|actual|real|desired|required|requested|wanted"
+    r"|possible|acceptable|admissible|whole|full|complete)\s+){0,2}(?:answer|solution|result|one)\b"
+    rf"|(?:the|an?)\s+{_RIGHT}|{_RIGHT}|it\b|what\b(?![^.\n]*\bexpect))"
+)
+"""What an answer is said not to be; with other nouns it may be a remark: "which is not a prime number"."""
+_REMARK = (
+    # Its "it" is no answer.
+    r"(?:it(?:['’]s|\s+(?:is|was|would be|isn['’]t|wasn['’]t|cannot be|can['’]t be))"
+    r"\s+(?:[a-z]+\s+){1,2}(?:to|for|that)\b"
+    r"|(?:it|this|that|which)\s[a-z\s'’]*\b(?:hold|work|fit|match|fail)s?\s+(?:for|if|when|unless)\b)"
+)
+"""It is impossible to do better; it does not hold for n = 4."""
+_CONNECTED = (
+    r"(?:(?:but|however|although|though|yet|and|no|wait|hmm|oh|oops|actually)[,.!]*\s+){0,3}"  # No, wait, ...
+)
+_NAMED = r"(?:that|this|it|(?:the|that|this) answer)"
+_WHICH = rf"(?:(?:which|{_NAMED})\s+)?"
+_SURELY = r"\s+(?:(?:also|clearly|obviously|certainly|definitely|simply|just)\s+)?"
+_IS = rf"(?:(?:it|that)['’]s|{_WHICH}(?:is|was|would be|seems|looks|are)){_SURELY}"
 _BEHIND = re.compile(
     r"[\s$*)}\]\\.,]*\?[\s$*]*(?:no|nope|wrong|never|impossible|not (?:quite|really|so))\b"
-    r"|[\s$*)}\]\\.,]*\s(?:(?:,\s*)?(?:but|however,?|although|though|yet|and)\s+)?"
-    r"(?:(?:that|this|it|which|the answer|that answer|this answer)\s+)?"
-    r"(?:(?:is|was|would be|seems|looks|are)\s+(?:also\s+|clearly\s+|obviously\s+|certainly\s+)?"
-    r"(?:wrong|incorrect|false|impossible|invalid|mistaken|rejected|excluded|extraneous|a contradiction"
-    r"|too\s+(?:large|big|small|high|low|much|many|few)\b"
-    r"|not\s+(?:the|a|an|correct|right|possible|valid|our|what|it)\b)"
-    r"|(?:isn't|isn’t|wasn't|wasn’t)\s+(?:the|a|an|correct|right|possible|valid|our|what|it)\b"
-    r"|(?:can't|can’t|cannot|couldn't)\s+(?:be\s+(?:right|correct|true|it|the|possible|valid)|work|hold)\b"
-    r"|(?:doesn't|doesn’t|does not|didn't|did not|won't|will not)\s+(?:work|fit|hold|satisfy|match|check out)"
-    r"\b|fails?\b(?!\s+to\s+(?:be|have))|(?:leads? to|gives?|yields?) a contradiction)",
+    rf"|[\s$*)}}\]\\.,;!]*\s(?:,\s*)?{_CONNECTED}(?!{_REMARK})(?:"
+    rf"{_IS}(?:wrong|incorrect|impossible|invalid|mistaken|rejected|excluded|extraneous|a contradiction)\b"
+    rf"|{_IS}(?:too\s+(?:large|big|small|high|low|much|many|few)\b|not\s+{_SOUGHT})"
+    # "\boxed{B} is false" may be what was asked of a statement.
+    rf"|(?:(?:it|that)['’]s|{_NAMED}\s+(?:is|was)){_SURELY}false\b"
+    rf"|{_WHICH}(?:isn['’]t|wasn['’]t)\s+{_SOUGHT}"
+    rf"|{_WHICH}(?:can['’]t|cannot|couldn['’]t)\s+(?:be\s+{_SOUGHT}|work\b|hold\b)"
+    rf"|{_WHICH}(?:(?:does|did|wo)n['’]t|(?:does|did|will) not)\s+(?:work|fit|hold|satisfy|match|check out)\b"
+    rf"|{_WHICH}(?:fails?\b(?!\s+to\s+(?:be|have))|(?:leads? to|gives?|yields?) a contradiction))",
     re.IGNORECASE,
 )
 

@@ -86,7 +86,9 @@ def number(text: str) -> Number | None:
         in_words = spoken(_IN_TEXT.sub(r"\1", text))
         return None if in_words is None else Number(in_words)
     if without := _PERCENT.search(text):
-        found = number(text[: without.start()].rstrip("\\ "))
+        figure = text[: without.start()].rstrip("\\ ")
+        # Asked first, for of hundreds of signs each would be one call deeper.
+        found = None if _PERCENT.search(figure) else number(figure)
         return None if found is None or found.percent else Number(found.value / 100, True, found.decimal)
     if text[0] == "(" and text[-1] == ")" and "(" not in text[1:]:
         return number(text[1:-1])

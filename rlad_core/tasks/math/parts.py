@@ -1,4 +1,4 @@
-r"""Compares answers that have parts, which `shapes` takes apart.
+r"""Compares answers that have parts, which `shapes` and `intervals` take apart.
 
 1,2,3 and {3,2,1}                   the same; no order, and every part counts
 (3,4), x=3,y=4, A(3,4)              the same; in order
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from rlad_core.tasks.math import shapes
+from rlad_core.tasks.math import intervals, shapes
 from rlad_core.tasks.math.notation import Unreadable, plain
 from rlad_core.tasks.math.numbers import european, number
 
@@ -39,6 +39,8 @@ def same_parts(gold: str, answer: str, same: Same) -> bool | None:
     pieces = _same_pieces(gold, answer, same)
     if pieces is not None:
         return pieces
+    if (named := _same_named(gold, answer, same)) is not None:
+        return named
     here, there = (_listed(text) for text in (gold, answer))
     if len(here) == len(there) == 1 and (here[0] != gold or there[0] != answer):  # a domain was named
         return same(plain(here[0]), plain(there[0]))
@@ -104,6 +106,19 @@ def _same_lists(here: list[str], there: list[str], gold: str, answer: str, same:
     return _same_items(tuple(here), tuple(there), max(names) > 1 and min(names) == 0, same)
 
 
+def _same_named(gold: str, answer: str, same: Same) -> bool | None:
+    """(x, y) = (1, 2) and y = 2, x = 1, name by name; None: neither names its parts in a tuple."""
+    if not any(re.match(r"\([^()=]+\)\s*=", text) for text in (gold, answer)):
+        return None
+    here, there = shapes.named(gold), shapes.named(answer)
+    if not here or not there:
+        return None
+    meant = {name: next((each for each in there if shapes.same_name(name, each)), "") for name in here}
+    if len(here) != len(there) or set(meant.values()) != set(there):
+        return False
+    return all(same_item(plain(value), plain(there[meant[name]]), same) for name, value in here.items())
+
+
 def _same_comma(gold: str, answer: str, same: Same) -> bool:
     """3,14 for a gold of 3.14: no list is meant where the gold answer is one number with a point."""
     wanted = number(gold)
@@ -125,10 +140,12 @@ def _same_points(gold: str, answer: str, same: Same) -> bool | None:
 
 
 def _same_brackets(one: shapes.Parts, other: shapes.Parts, same: Same) -> bool:
+    if one.ordered is not other.ordered:
+        return False
     square = {one.kind, other.kind} & {"[]", "[)", "(]"}
     if square and one.kind != other.kind and len(one.items) == 2:
         return False
-    return _same_items(one.items, other.items, one.ordered or other.ordered, same)
+    return _same_items(one.items, other.items, one.ordered, same)
 
 
 def _same_items(wanted: Sequence[str], given: Sequence[str], ordered: bool, same: Same) -> bool:
@@ -150,12 +167,14 @@ def same_item(one: str, other: str, same: Same) -> bool:
 
 def _same_pieces(gold: str, answer: str, same: Same) -> bool | None:
     """Intervals and inequalities."""
-    wanted, given = shapes.pieces(gold), shapes.pieces(answer)
+    if len({intervals.conjunction(gold), intervals.conjunction(answer)} - {""}) > 1:
+        return False
+    wanted, given = intervals.pieces(gold), intervals.pieces(answer)
     if wanted is None or given is None:
         return None
+    here, there = intervals.variable(gold), intervals.variable(answer)
     if len(wanted) != len(given):
-        return None
-    here, there = shapes.variable(gold), shapes.variable(answer)
+        return False if here and there else None
     if here is not None and there is not None and here != there:
         return False
     if len(wanted) == 1 and "\\infty" not in gold + answer and not here and not there:
@@ -163,7 +182,7 @@ def _same_pieces(gold: str, answer: str, same: Same) -> bool | None:
     return _paired(wanted, given, lambda one, other: _same_piece(one, other, same))
 
 
-def _same_piece(one: shapes.Piece, other: shapes.Piece, same: Same) -> bool:
+def _same_piece(one: intervals.Piece, other: intervals.Piece, same: Same) -> bool:
     if (one.left_closed, one.right_closed) != (other.left_closed, other.right_closed):
         return False
     return same_item(one.low, other.low, same) and same_item(one.high, other.high, same)
@@ -193,7 +212,7 @@ def _nested(text: str) -> list[list[str]] | None:
 
 def _listed(text: str) -> list[str]:
     """The parts of a list, with both answers of a plus-minus."""
-    parts = [each for part in shapes.listed(text) for each in shapes.signs(part)]
+    parts = [each for part in shapes.by_axis(shapes.listed(text)) for each in shapes.signs(part)]
     if any(not part.startswith("(") for part in parts):
         return parts
     return list({part.replace(" ", ""): part for part in parts}.values())  # a solution given twice is one

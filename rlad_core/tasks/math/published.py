@@ -24,6 +24,8 @@ from typing import Any, Literal
 
 from rlad_core.tasks.columns import ANSWERED, ASKED, chosen, value_in
 from rlad_core.tasks.math.extract import find_boxes
+from rlad_core.tasks.math.notation import Unreadable, plain
+from rlad_core.tasks.math.numbers import number
 from rlad_core.tasks.math.prompt import asking_for_a_box
 from rlad_core.tasks.rows import AskedRow, messages_of
 
@@ -39,6 +41,8 @@ COLUMNS: dict[Format, tuple[Sequence[str], Sequence[str]]] = {
 
 _CALCULATION = re.compile(r"<<[^<>]*>>")
 _NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)?(\.\d*)?")
+_BLANK = re.compile(r"(?<!\d) | (?!\d)")
+"""That separates nothing: 2 1/2 is not 21/2."""
 # What programs write where they have no value.
 _NO_ANSWER = ("nan", "-nan", "null", "<na>", "inf", "+inf", "-inf")
 
@@ -129,8 +133,14 @@ class ProblemReader:
 
 
 def comparable(answer: str) -> str:
-    """An answer in one way of writing it: 27.0, +27 and $27 are 27, and 1,000 is 1000."""
-    text = "".join(answer.split()).strip("$")
+    r"""An answer in one way of writing it: 27.0, +27 and $27 are 27, 1,000 is 1000, \dfrac12 \frac{1}{2}."""
+    try:
+        text = plain(answer)
+    except Unreadable:
+        text = " ".join(answer.split())
+    text = _BLANK.sub("", text.strip("$"))
+    if (found := number(text)) and not found.percent and found.value.denominator == 1:
+        return str(found.value)
     if text.strip("+-.,") and _NUMBER.fullmatch(text):
         return number_text(Decimal(text.replace(",", "")))
     return text
@@ -142,8 +152,9 @@ def number_text(value: float | Decimal) -> str:
     Raises:
         ValueError: it is not finite.
     """
-    # An integer of any length is finite, and no float may be able to hold it.
-    if not isinstance(value, int) and not math.isfinite(value):
+    # An integer or a decimal of any length is finite, and no float may be able to hold it.
+    finite = math.isfinite(value) if isinstance(value, float) else Decimal(value).is_finite()
+    if not finite:
         raise ValueError(f"the answer is {value}, which is no finite number")
     text = format(value if isinstance(value, Decimal) else Decimal(str(value)), "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
@@ -156,7 +167,7 @@ def _text(column: str, value: Any) -> str:
     if isinstance(found, str) and found.lstrip().startswith('["'):
         try:
             found = json.loads(found)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # of thousands of brackets
             raise ValueError(f"{column} begins like a JSON list and is none: {value[:80]!r}") from error
     if isinstance(found, list) and len(found) == 1:
         found = found[0]

@@ -40,9 +40,17 @@ _BARE = re.compile(
 )
 _NO_UNIT = re.compile(
     r"\b(?:and|or|if|when|where|for|not|to|than|plus|minus|times|mod|with|but|is|are"
-    r"|million|billion|thousand|hundred|trillion|dozen)\b",
+    r"|(?:million|billion|thousand|hundred|trillion|dozen|ten)s?)\b",
     re.IGNORECASE,
 )
+_FRACTIONS = "half|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth|millionth"
+_CHANGES = re.compile(
+    r"\s*(?:\\text\{)?\s*(?:(?:squared|cubed|factorials?|doubled|tripled|quadrupled|halved|halves"
+    r"|at most|at least|minimum|maximum|below|above|under|over|out of|divided|multiplied|raised"
+    rf"|remainder|point\s)\b|(?:{_FRACTIONS})(?:s\b|\s*(?:of\b|\}}|$)))",
+    re.IGNORECASE,
+)
+"""How words behind a number begin that make another number of it, or a bound; "5 cm squared" is none."""
 _VALUE = re.compile(r"\\(?:sqrt|pi|log|ln|frac|binom)|[!^]|\d")
 _SCALED_UNIT = re.compile(
     r"\\text\{\s*(?P<scale>hundred|thousand|million|billion|trillion|dozen)\s+(?P<unit>[A-Za-z]+)\s*\}",
@@ -63,28 +71,29 @@ def quantity(text: str) -> tuple[str, Unit | None]:
     in_words = _IN_TEXT.sub(r"\1", text)
     if in_words[:1].isalpha() and "\\" not in in_words:
         count, noun = leading(in_words)
-        if count is not None and noun and not (_NO_UNIT.search(noun) or noun.startswith("of ")):
+        if count is not None and noun and not (_changed(noun) or noun.startswith("of ")):
             return f"\\frac{{{count.numerator}}}{{{count.denominator}}}", unit(noun)
         return text, None
     if "\\text" in text or "\\circ" in text or "mod" in text or text[-1:] in "$€£¢":
         found = _BEHIND.fullmatch(text)
-        if (
-            found
-            and not _NO_UNIT.search(re.sub(r"\\p?mod|\bmod\b", "", found["unit"]))
-            and _valued(found["value"])
-        ):
+        if found and not _changed(re.sub(r"\\p?mod|\bmod\b", "", found["unit"])) and _valued(found["value"]):
             return plain(found["value"]), unit(found["unit"])
         if found and (scaled := _SCALED_UNIT.fullmatch(found["unit"])) and number(found["value"]) is not None:
             return f"{found['value']} {scaled['scale']}", unit(scaled["unit"])
         return text, None
     found = _BARE.fullmatch(text)
-    if found and not _NO_UNIT.search(found["unit"]) and number(found["value"].strip()) is not None:
+    if found and not _changed(found["unit"]) and number(found["value"].strip()) is not None:
         name = found["unit"].strip()
         spaced = text[len(found["value"].rstrip()) :][:1] == " "
         letters = re.match(r"[A-Za-z]+", name)
         if letters and (len(letters[0]) > 2 or _is_measure(name, spaced=spaced)):
             return found["value"].strip(), unit(name)
     return text, None
+
+
+def _changed(words: str) -> bool:
+    """Whether words behind a number are no unit, since they say more of the number."""
+    return bool(_NO_UNIT.search(words) or _CHANGES.match(words))
 
 
 def _compound(text: str) -> tuple[str, Unit] | None:

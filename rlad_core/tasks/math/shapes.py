@@ -1,4 +1,4 @@
-r"""Takes an answer apart where it has parts: lists, tuples, sets, intervals, matrices, equations.
+r"""Takes an answer apart where it has parts: lists, tuples, sets, matrices, equations.
 
 Only brackets and what stands between them are looked at; what a part means is `comparing`'s to say.
 """
@@ -11,9 +11,14 @@ from dataclasses import dataclass
 
 from rlad_core.tasks.math.notation import closed_at
 
-_AND = re.compile(
-    r"\s*(?:\\text\{\s*,?\s*(?:and|or)\s*,?\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:lor|vee|land|wedge)(?![A-Za-z]))\s*"
+BOTH, EITHER = (
+    re.compile(
+        rf"\\text\{{\s*,?\s*{word}\s*,?\s*\}}|(?<![A-Za-z\\]){word}(?![A-Za-z])|\\(?:{signs})(?![A-Za-z])"
+    )
+    for word, signs in (("and", "land|wedge"), ("or", "lor|vee"))
 )
+"""How "and" and "or" are written."""
+_AND = re.compile(rf"\s*(?:{BOTH.pattern}|{EITHER.pattern})\s*")
 _THOUSANDS = re.compile(r"(?<![\d,.])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _ENDS = {"(": ")", "[": "]", "\\{": "\\}"}
 _MATRIX = re.compile(
@@ -40,9 +45,7 @@ _DOMAIN = re.compile(
     r"\s*(?:\\text\{\s*(?:where|for|with|for any|for all|any)\s*\}|where|for)?"
     r"\s*\\?[A-Za-z]\s*\\in\s*\\mathbb\s*\{?[A-Z]\}?(?:[\^_]\{?[+*]\}?)?\s*"
 )
-_RELATION = re.compile(r"(\\le(?![A-Za-z])|\\ge(?![A-Za-z])|\\lt(?![A-Za-z])|\\gt(?![A-Za-z])|<=|>=|<|>)")
 _SIGN = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
-_ALONE = re.compile(r"\s*\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\([a-z]\))?\s*")
 
 
 @dataclass(frozen=True)
@@ -62,31 +65,38 @@ class Parts:
         return self.kind not in ("list", "{}")
 
 
-@dataclass(frozen=True)
-class Piece:
-    """An interval: (closed, from, to, closed)."""
-
-    left_closed: bool
-    low: str
-    high: str
-    right_closed: bool
-
-
 def listed(text: str) -> list[str]:
     """The parts of a text between commas, semicolons, "and" and "or" outside of brackets; at least one."""
     if not any(mark in text for mark in (",", ";", "and", "or", "\\lor", "\\vee", "\\wedge", "\\land")):
         return [text]
     if solutions := _solutions(text):
         return solutions
-    text = _AND.sub(" ; ", _THOUSANDS.sub(lambda found: found[0].replace(",", ""), text))
-    return [
-        part for part in (part.strip() for part in _split(text, ",;")) if part and not _DOMAIN.fullmatch(part)
-    ] or [text]
+    text = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
+    parts = entries(text)
+    if len(parts) < 2:  # an "and" in it belongs to what it says: 5 \text{ and a half}
+        return [text]
+    return [part for part in parts if not _DOMAIN.fullmatch(part)] or [text]
+
+
+def entries(text: str) -> list[str]:
+    """As `listed`, but every comma parts two, and nothing is left out."""
+    return [part for part in (part.strip() for part in _split(_marked(text), ",;")) if part]
+
+
+def _marked(text: str) -> str:
+    """With semicolons for each "and" and "or" outside of brackets."""
+
+    def mark(found: re.Match[str]) -> str:
+        before = text[: found.start()]
+        depth = sum((character in "([{") - (character in ")]}") for character in before)
+        return found[0] if depth else " ; "
+
+    return _AND.sub(mark, text)
 
 
 def _solutions(text: str) -> list[str]:
-    """x = 1, y = 2; x = 3, y = 4 as tuples; nothing where it is no such list."""
-    rows = [[part.strip() for part in _split(row, ",")] for row in _split(text, ";")]
+    """x = 1, y = 2; x = 3, y = 4 as (x, y) = (1, 2) and (x, y) = (3, 4); nothing where it is no such list."""
+    rows = [by_axis([part.strip() for part in _split(row, ",")]) for row in _split(text, ";")]
     if len(rows) < 2 or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
         return []
     sides = [[equation(part) for part in row] for row in rows]
@@ -94,7 +104,9 @@ def _solutions(text: str) -> list[str]:
         return []
     if any(len(side) != 2 for row in sides for side in row):
         return []
-    return [f"({', '.join(side[1] for side in row)})" for row in sides]
+    names = f"({', '.join(side[0] for side in sides[0])})"
+    values = [f"({', '.join(side[1] for side in row)})" for row in sides]
+    return [f"{names} = {each}" for each in values] if is_name(names) else values
 
 
 def bracketed(text: str) -> Parts | None:
@@ -107,7 +119,7 @@ def bracketed(text: str) -> Parts | None:
         if inner is None:
             return None
         content, closing = inner
-        items = tuple(part.strip() for part in _split(content, ",;"))
+        items = tuple(part.strip() for part in _split(_marked(content), ",;"))
         if len(items) < 2 and opening != "\\{":
             return None
         if not all(items):
@@ -157,6 +169,28 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text.strip()) is not None
 
 
+def named(text: str) -> dict[str, str]:
+    """What each name stands for in (x, y) = (1, 2), or x = 1, y = 2; nothing where it is neither."""
+    sides = equation(text)
+    if len(sides) == 2 and _NAME.fullmatch(sides[0]) and sides[0].startswith("("):
+        names, values = bracketed(sides[0]), bracketed(sides[1])
+        if names is None or values is None or values.kind != "()" or len(names.items) != len(values.items):
+            return {}
+        pairs = [[*pair] for pair in zip(names.items, values.items, strict=True)]
+    else:
+        pairs = [equation(part) for part in listed(text)]
+        if len(pairs) < 2 or any(len(pair) != 2 or not is_name(pair[0]) for pair in pairs):
+            return {}
+    found = {name_key(name): value for name, value in pairs}
+    return found if len(found) == len(pairs) else {}
+
+
+def by_axis(parts: list[str]) -> list[str]:
+    """Equations of x, y and z in the order of the point that they give; all others as they are."""
+    is_point = all(re.match(r"[xyz]\s*=", part) for part in parts)
+    return sorted(parts, key=lambda part: part[0]) if is_point else parts
+
+
 def name_key(text: str) -> str:
     """A name as it is compared."""
     return re.sub(r"[\s{}]", "", text)
@@ -185,71 +219,6 @@ def signs(text: str) -> list[str]:
     upper = re.sub(r"\\mp(?![A-Za-z])", "-", re.sub(r"\\pm(?![A-Za-z])", "+", text))
     lower = re.sub(r"\\mp(?![A-Za-z])", "+", re.sub(r"\\pm(?![A-Za-z])", "-", text))
     return [re.sub(r"(^|[=,(])\s*\+\s*", r"\1", upper), lower]
-
-
-def pieces(text: str) -> list[Piece] | None:
-    """The intervals of a union, or of an inequality with one variable alone; None: it is neither."""
-    text = members(text.strip())
-    if "\\cup" in text:
-        parts = re.split(r"\\cup(?![A-Za-z])", text)
-    elif _RELATION.search(text):
-        parts = [part for part in _AND.split(text) if part.strip()]
-        if len(parts) == 1 and "," in text:
-            parts = text.split(",")
-            if None in (names := {variable(part) for part in parts}) or len(names) > 1:
-                return None
-        elif len(parts) > 1 and not re.search(r"\bor\b|\\lor|\\vee", text):
-            return None
-    else:
-        parts = [text]
-    found = [_piece(part.strip()) for part in parts]
-    return None if any(each is None for each in found) else [each for each in found if each is not None]
-
-
-def _piece(text: str) -> Piece | None:
-    if _RELATION.search(text):
-        return _inequality(text)
-    parts = bracketed(text)
-    if (
-        parts is None
-        or len(parts.items) != 2
-        or parts.kind not in ("()", "(]", "[)", "[]")
-        or text.startswith("\\")
-    ):
-        return None
-    return Piece(parts.kind[0] == "[", *parts.items, parts.kind[1] == "]")
-
-
-def _inequality(text: str) -> Piece | None:
-    terms = [part.strip() for part in _RELATION.split(text)]
-    relations = [
-        {"\\le": "<=", "\\ge": ">=", "\\lt": "<", "\\gt": ">"}.get(each, each) for each in terms[1::2]
-    ]
-    sides = terms[::2]
-    if len(sides) == 2:
-        if _ALONE.fullmatch(sides[1]) and not _ALONE.fullmatch(sides[0]):
-            sides.reverse()
-            relations = [relations[0].translate(str.maketrans("<>", "><"))]
-        if not _ALONE.fullmatch(sides[0]):
-            return None
-        closed = relations[0].endswith("=")
-        if relations[0][0] == "<":
-            return Piece(False, "-\\infty", sides[1], closed)
-        return Piece(closed, sides[1], "\\infty", False)
-    if len(sides) != 3 or not _ALONE.fullmatch(sides[1]) or relations[0][0] != relations[1][0]:
-        return None
-    if relations[0][0] == ">":
-        sides.reverse()
-        relations.reverse()
-    return Piece(relations[0].endswith("="), sides[0], sides[2], relations[1].endswith("="))
-
-
-def variable(text: str) -> str | None:
-    """The variable of an inequality, where it names one alone."""
-    if not _RELATION.search(text):
-        return None
-    alone = [each.strip() for each in _RELATION.split(text)[::2] if _ALONE.fullmatch(each)]
-    return alone[0] if len(alone) == 1 else None
 
 
 def _split(text: str, marks: str) -> Iterator[str]:

@@ -128,7 +128,7 @@ def _read_gold(gold: str) -> tuple[str, str | None]:
     try:
         fields = json.loads(gold)
         answer, solution = fields["answer"], fields.get("solution")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f'gold {gold[:80]!r} was not written by task math. Write {{"answer": "42"}}'
         ) from error

@@ -48,9 +48,9 @@ def verify(response: str, gold: str, *, box: BoxPolicy = "last", tolerance: Tole
     elif found.listed and len(run) > 1 and not all(_surely(compare, run[0], each) for each in run[1:]):
         return _verdict(WRONG, f"several different answers: {_excerpt(run[0])} and {_excerpt(last)}")
     answer = last
-    if found.unit and is_measure(found.unit) and has_unit(gold) and not has_unit(last):
-        answer = f"{last} \\text{{ {found.unit}}}"  # of "\\boxed{5} cm"
     try:
+        if found.unit and is_measure(found.unit) and has_unit(gold) and not has_unit(last):
+            answer = f"{last} \\text{{ {found.unit}}}"  # of "\\boxed{5} cm"
         if not compare(gold, answer):
             return _verdict(WRONG, f"wrong answer: {_excerpt(answer)} is not {_excerpt(gold)}")
     except Unreadable as fault:

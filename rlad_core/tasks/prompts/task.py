@@ -86,7 +86,7 @@ class Prompts(Task):
         """
         try:
             fields = json.loads(gold)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter of thousands of brackets
             fields = gold
         if isinstance(fields, dict) and "gold" in fields:
             return self._reward(response, fields["gold"], fields.get("row", {}))
