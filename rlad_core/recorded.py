@@ -108,6 +108,21 @@ class RecordedStep:
                 "its step's rows and so no whole groups. Record with telemetry.keep_experience: all"
             )
 
+    def check_ends(self, objective: Objective) -> None:
+        """Whether the teacher told of all end tokens together, where it can: a run under this objective would
+        have asked it, and took them for one outcome.
+
+        Raises:
+            RecordedError: it did not.
+        """
+        ends, sums = self.end_tokens, self.table.column("teacher_end_logprobs")
+        if objective.compares_end_tokens and len(ends) > 1 and len(self.table) == sums.null_count > 0:
+            raise RecordedError(
+                f"the objective {objective.label} compares what policy and teacher give to all end tokens "
+                f"{list(ends)} together, and {self.file} has no teacher_end_logprobs: the step was recorded "
+                "without such an objective. Write mask_end_token: true in the objective, or record again"
+            )
+
     def _whole(self, masks: bool) -> npt.NDArray[np.bool_] | None:
         return ~is_cut_off(self.table) if masks and self.has_rollouts else None
 

@@ -5,7 +5,7 @@ Whether a setting may change is said where it is declared, see `rlad_core.sectio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,15 +36,18 @@ class Change:
         return f"{self.path}: {shown(self.old)} -> {shown(self.new)}{why}"
 
 
-def changes(before: RunConfig, now: RunConfig, done: int) -> list[Change]:
+def changes(
+    before: RunConfig, now: RunConfig, done: int, early_ends: Mapping[int, int] | None = None
+) -> list[Change]:
     """Every setting that differs, in the recipe's order.
 
     Args:
         before: of the run.
         now: that is to resume it.
         done: steps of the run at the checkpoint that it is resumed from.
+        early_ends: of stages that a rule had ended by then, see `RunConfig.position`.
     """
-    return [_by_then(each, before, done) for each in _sections(before, now, "", None)]
+    return [_by_then(each, before, done, early_ends or {}) for each in _sections(before, now, "", None)]
 
 
 def other_experiment(before: RunConfig, now: RunConfig) -> list[Change]:
@@ -109,21 +112,38 @@ def _why(rule: OnResume | None) -> str:
     return "may only be raised" if rule is OnResume.GROWS else "would be another experiment"
 
 
-def _by_then(change: Change, before: RunConfig, done: int) -> Change:
+def _by_then(change: Change, before: RunConfig, done: int, early_ends: Mapping[int, int]) -> Change:
     """A change that what the run has done, or another setting, makes one of the experiment."""
     if change.refused:
         return change
-    ends = 0
     for index, stage in enumerate(before.stages):
-        ends += stage.steps
-        # More steps of a stage that is over would have come before what has been done since.
-        if change.path == f"stages.{index}.steps" and done > ends:
-            return replace(change, refused=f"the stage is over, the run has done {done} steps")
+        if change.path == f"stages.{index}.steps":
+            return replace(change, refused=_not_longer(index, before, done, early_ends))
         counts = stage.until is not None and stage.until.evaluations_without_rise is not None
         if change.path == "evaluation.every" and counts:
             why = f"stages.{index}.until counts evaluations, so that the stage would end elsewhere"
             return replace(change, refused=why)
     return change
+
+
+def _not_longer(index: int, before: RunConfig, done: int, early_ends: Mapping[int, int]) -> str:
+    """Why a stage cannot have more steps by now; empty where it can."""
+    if not done:
+        return ""
+    if index in early_ends:
+        return f"its rule (until) ended the stage after step {early_ends[index]} of the run"
+    last = before.position(done - 1, early_ends)
+    if index < last.index:
+        # They would have come before what has been done since.
+        return f"the stage is over, the run has done {done} steps"
+    learner = before.learner
+    # The rates of the warm-up, and of the step behind it, are the same for any length.
+    if index == last.index and learner.schedule != "constant" and last.step > learner.warmup_steps:
+        return (
+            f"the learning rate (learner.schedule: {learner.schedule}) has been falling over the stage's "
+            f"{last.steps} steps, and would rise again. Write one more stage behind it"
+        )
+    return ""
 
 
 def _are_sections(value: Any) -> bool:

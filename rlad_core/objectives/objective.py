@@ -85,6 +85,11 @@ class Objective(Section):
         return self.needs_teacher and self.trains_on_rollouts
 
     @property
+    def compares_end_tokens(self) -> bool:
+        """Whether what the teacher says of end tokens enters the loss."""
+        return self.scores_with_teacher and not getattr(self, "mask_end_token", False)
+
+    @property
     def needs_reference(self) -> bool:
         """Whether the frozen reference policy is asked for log-probs."""
         return False

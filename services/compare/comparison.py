@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 from rich.console import Console
 
 from rlad_core.config import ConfigError, parse
+from rlad_core.sections.findings import problems_of
 from rlad_core.sections.problems import Problem
 from services.compare import tuning
 from services.compare.carry_out import Overview, carry_out
 from services.compare.kept_runs import refuse_other_runs
 from services.compare.members import Member, members_of, refuse_unequal, tries_of
+from services.compare.moved import home_of, relative
 from services.compare.packing import pack
 from services.compare.results import Results, results_of
 from services.compare.suite import Suite
@@ -86,8 +88,7 @@ class Comparison:
             ConfigError: a recipe is wrong, variants differ where they must not, or the folder has another
                 suite's runs, or some of recipes as they were.
         """
-        kept = self.folder / SUITE
-        if kept.is_file() and (changed := self._changed(parse(kept.read_text(encoding="utf-8")))):
+        if (kept := self._kept()) and (changed := self._changed(kept)):
             raise ConfigError(
                 source,
                 [
@@ -107,17 +108,36 @@ class Comparison:
     def _all_tries(self) -> list[Member]:
         return [member for each in self._tries.values() for _, member in each]
 
-    def _changed(self, kept: Mapping[str, object]) -> str | None:
+    def _kept(self) -> Suite | None:
+        """The suite of the runs that are there.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        file = self.folder / SUITE
+        if not file.is_file():
+            return None
+        try:
+            return Suite.model_validate(parse(file.read_text(encoding="utf-8")))
+        except ValidationError as error:
+            found = problems_of(error, Suite)
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            found = [Problem("the suite", str(file), f"cannot be read: {error}")]
+        way_out = f"Write another --out; or remove {file}, and the runs there are compared one by one"
+        raise ConfigError(str(file), [*found, Problem("the runs there", str(self.folder), way_out)])
+
+    def _changed(self, kept: Suite) -> str | None:
         """What would make the runs there those of another suite: more seeds and variants do not."""
-        ours = self.suite.model_dump(mode="json")
-        for key in ("recipe", "set", "tuning"):
-            if kept.get(key) != ours[key]:
+        ours = self.suite
+        # The folder of both may be another one by now; what the recipe says is compared run by run.
+        if Path(kept.recipe).name != Path(ours.recipe).name:
+            return "recipe"
+        for key in ("set", "tuning"):
+            if getattr(kept, key) != getattr(ours, key):
                 return key
-        variants = kept.get("variants")
-        assert isinstance(variants, dict)
-        for name, variant in variants.items():
-            theirs = ours["variants"].get(name)
-            if theirs is not None and any(theirs[key] != variant[key] for key in ("set", "tune")):
+        for name, variant in kept.variants.items():
+            theirs = ours.variants.get(name)
+            if theirs is not None and (theirs.set, theirs.tune) != (variant.set, variant.tune):
                 return f"variants.{name}"
         return None
 
@@ -157,7 +177,16 @@ class Comparison:
             return carry_out(members, self.folder, overview, at_once).failed
 
     def _write_suite(self) -> None:
-        text = yaml.safe_dump(self.suite.model_dump(mode="json"), sort_keys=False, width=110)
+        """With the variants and seeds of runs there that this suite has not: they may come back."""
+        suite = self.suite
+        if kept := self._kept():
+            suite = suite.model_copy(
+                update={
+                    "variants": kept.variants | suite.variants,
+                    "seeds": list(dict.fromkeys([*kept.seeds, *suite.seeds])),
+                }
+            )
+        text = yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False, width=110)
         (self.folder / SUITE).write_text(text, encoding="utf-8")
 
     def _write_tuning(self) -> None:
@@ -179,7 +208,8 @@ class Comparison:
         packed.check(source)
         names = pack([*self._all_tries, *self.members], to)
         if names:
-            packed._write_suite()
+            here = relative(self.suite.recipe, home_of(self.suite.recipe))
+            Comparison(self.suite.model_copy(update={"recipe": here}), to)._write_suite()
             if self._tries:
                 packed._write_tuning()
         return names

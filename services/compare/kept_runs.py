@@ -15,6 +15,8 @@ from rlad_core.config.resume import other_experiment
 from rlad_core.sections.findings import problems_of
 from rlad_core.sections.problems import Problem, shown
 from services.compare.members import Member
+from services.compare.moved import as_packed, home_of
+from services.compare.packing import is_packed
 from services.report.records import RunRecord
 from services.run import own_code
 from services.run.following import is_over
@@ -54,7 +56,10 @@ def _problems(member: Member) -> Iterator[Problem]:
 def _differences(member: Member, record: RunRecord, was: RunConfig, way_out: str) -> Iterator[Problem]:
     try:
         # Its recipe names the copies of the user's code that are in its folder.
-        now, changed = own_code.kept(member.config(), record.folder)
+        home = home_of(member.recipe)
+        now, changed = own_code.kept(member.config(), record.folder, home)
+        if is_packed(record.folder):
+            now = as_packed(now, home, record.folder)
     except ValidationError as error:
         said = "; ".join(map(str, problems_of(error, RunConfig)))
         yield Problem(

@@ -6,7 +6,9 @@ FOLDER/runs/NAME/metrics.jsonl        all numbers of each step, to five digits
 FOLDER/runs/NAME/evaluation.jsonl
 FOLDER/runs/NAME/verdicts.parquet     which problems were solved, at each evaluation
 
-Some 100 KB a run. Responses, checkpoints, weights and logs stay behind, so no packed run can be resumed.
+What lies beside the suite's own recipe is named relative to it (`services.compare.moved`), so that a
+comparison goes on wherever both are. Some 100 KB a run. Responses, checkpoints, weights and logs stay behind,
+so no packed run can be resumed.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from rlad_core.config import parse
 from rlad_core.evaluation import Verdicts, verdicts_of
 from rlad_core.schema import SchemaError
 from services.compare.members import Member
+from services.compare.moved import home_of, relative
 from services.report.answers import kept_in
 from services.report.journal import EVALUATIONS, METRICS
 from services.report.records import RunRecord
@@ -65,21 +68,27 @@ def pack(members: Iterable[Member], to: Path) -> list[str]:
             continue
         # Without verdicts it would be finished and in no report.
         if evaluations := _evaluations(record.folder):
-            _pack(record, evaluations, to / member.where.name / member.name)
+            _pack(record, evaluations, home_of(member.recipe), to / member.where.name / member.name)
             done.append(member.name)
     return done
 
 
-def _pack(record: RunRecord, evaluations: Sequence[_Evaluation], to: Path) -> None:
+def is_packed(run: Path) -> bool:
+    """Whether the folder of a run holds what `pack` leaves."""
+    return (run / VERDICTS).is_file()
+
+
+def _pack(record: RunRecord, evaluations: Sequence[_Evaluation], home: Path | None, to: Path) -> None:
     run = record.folder
     to.mkdir(parents=True, exist_ok=True)
-    recipe: Any = parse((run / RECIPE).read_text(encoding="utf-8"))
+    recipe: Any = relative(parse((run / RECIPE).read_text(encoding="utf-8")), home)
     recipe.setdefault("output", {})["dir"] = to.parent.name  # else a path of the machine that it ran on
     (to / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False, width=110), encoding="utf-8")
     _write_lines(to / METRICS, [_rounded(row) for row in record.steps])
     _write_lines(to / EVALUATIONS, record.evaluations)
     if (run / own_code.FOLDER).is_dir():
         shutil.copytree(run / own_code.FOLDER, to / own_code.FOLDER, dirs_exist_ok=True)
+        own_code.rename(to, lambda path: relative(path, home))
     tables = [
         rows.append_column("when", pa.array([when] * len(rows))).append_column(
             "step", pa.array([step] * len(rows), pa.int32())
@@ -92,7 +101,7 @@ def _pack(record: RunRecord, evaluations: Sequence[_Evaluation], to: Path) -> No
 def _evaluations(folder: Path) -> list[_Evaluation]:
     """When, steps done, and the verdicts of each evaluation, in their order."""
     packed = folder / VERDICTS
-    if not packed.is_file():
+    if not is_packed(folder):
         kept = [each for each in kept_in(folder) if each.when in _WHENS]
         return [(each.when, each.step, each.read().select(list(_COLUMNS))) for each in kept]
     try:

@@ -27,7 +27,8 @@ def write(results: Results, folder: Path) -> Path:
     Raises:
         OSError: the folder cannot be written to.
     """
-    plots, tuned = plots_of(results), tuning.read(folder)
+    plots = plots_of(results)
+    tuned = {name: each for name, each in tuning.read(folder).items() if name in results.suite.variants}
     (folder / PLOTS).mkdir(exist_ok=True)
     for plot in plots:
         write_png(plot, folder / PLOTS / f"{plot.name}.png")

@@ -67,8 +67,10 @@ def accuracy_of(member: Member) -> float:
 
 
 def write(found: dict[str, list[Try]], folder: Path) -> None:
-    """Keep what was tried, for the report and for a person."""
-    values = {variant: [asdict(each) for each in tries] for variant, tries in found.items()}
+    """Keep what was tried, for the report and for a person, beside what is there of other variants."""
+    values = dict(read(folder)) | {
+        variant: [asdict(each) for each in tries] for variant, tries in found.items()
+    }
     (folder / FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 

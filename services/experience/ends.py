@@ -39,7 +39,7 @@ class EndTokens:
                 cannot tell what it gives to all of them.
         """
         self._teachers[place] = teacher
-        if not any(map(_compares_end_tokens, objectives)):
+        if not any(each.compares_end_tokens for each in objectives):
             return
         for silent, known in self._teachers.items():
             if known.tells_end_tokens or not known.end_tokens:
@@ -75,11 +75,6 @@ class EndTokens:
             place: of the teacher in the recipe; None: there is none.
         """
         known = self._teachers.get(place) if place is not None else None
-        if known is None or not known.tells_end_tokens or not _compares_end_tokens(objective):
+        if known is None or not known.tells_end_tokens or not objective.compares_end_tokens:
             return ()
         return self.outcome if len(self.outcome) > 1 else ()
-
-
-def _compares_end_tokens(objective: Objective) -> bool:
-    """Whether what the teacher says of end tokens enters the loss."""
-    return objective.scores_with_teacher and not getattr(objective, "mask_end_token", False)

@@ -6,6 +6,7 @@ asking the hub. Called by: ``rlad fetch``.
 
     files      what is known of a file, its checksum, and the record
     sources    where files come from: the hub or a mirror of it, another folder
+    writing    what comes of a file, and what a disk says
     fetching   the folder filled
 """
 

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from urllib.parse import quote
 
 from rlad_core.config import UNFINISHED
 from services.fetch.files import FetchError, File, NoSuchModelError, Record, read_record
 from services.fetch.sources import Source
+from services.fetch.writing import Part, disk_faults_told
 
 AT_A_TIME = 4
 """Files that come side by side."""
@@ -45,7 +47,8 @@ def fetch(
 
     Raises:
         NoSuchModelError: there is nothing to fetch, or the folder is another model's.
-        FetchError: it broke off, the disk is full, or a checksum is wrong twice. What has come is kept.
+        FetchError: it broke off, the disk is full, or a checksum is wrong twice. What has come is kept. The
+            first that fails is told at once, and the other files stop where they are.
     """
     try:
         to.mkdir(parents=True, exist_ok=True)
@@ -63,7 +66,7 @@ def fetch(
             f"{to} holds revision {known.revision}, which services may be reading. Write another folder for "
             f"{record.revision}"
         )
-    with _alone(to):
+    with disk_faults_told(to), _alone(to):
         missing = [file for file in record.files if not file.is_at(to / file.path)]
         parts = to / UNFINISHED
         if missing:
@@ -82,7 +85,7 @@ def _alone(to: Path) -> Iterator[None]:
     with (to / f"{UNFINISHED}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise FetchError(
                 f"another process fetches into {to}. Wait for it, or write another folder"
             ) from error
@@ -102,8 +105,9 @@ def _room(missing: list[File], to: Path) -> None:
 def _bring_all(
     source: Source, record: Record, missing: list[File], to: Path, say: Callable[[str], None]
 ) -> Iterator[int]:
+    over = Event()
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        coming = {pool.submit(_bring, source, record.revision, file, to): file for file in missing}
+        coming = {pool.submit(_bring, source, record.revision, file, to, over): file for file in missing}
         try:
             for done in as_completed(coming):
                 file, resumed = coming[done], done.result()
@@ -111,11 +115,12 @@ def _bring_all(
                 say(f"{file.path}: {file.size:,} bytes{went_on}")
                 yield resumed
         finally:
+            over.set()
             pool.shutdown(cancel_futures=True)
 
 
-def _bring(source: Source, revision: str, file: File, to: Path) -> int:
-    """One file to its place; bytes of it that an earlier attempt had left."""
+def _bring(source: Source, revision: str, file: File, to: Path, over: Event) -> int:
+    """One file to its place, unless it is `over`; bytes of it that an earlier attempt had left."""
     part = to / UNFINISHED / f"{quote(file.path, safe='')}-{file.checksum[:16]}"
     for last in (False, True):
         begun = part.stat().st_size if part.exists() else 0
@@ -123,7 +128,7 @@ def _bring(source: Source, revision: str, file: File, to: Path) -> int:
             part.unlink()
             begun = 0
         if begun < file.size or not part.exists():
-            with part.open("ab" if begun else "wb") as into:
+            with Part(part, begun, over) as into:
                 source.read(file, revision, into, begun)
                 into.flush()
                 os.fsync(into.fileno())
@@ -137,6 +142,5 @@ def _bring(source: Source, revision: str, file: File, to: Path) -> int:
             break
     raise FetchError(
         f"{file.path} came twice and is not what the source says ({file.algorithm} {file.checksum}). Try "
-        f"another "
-        "mirror (HF_ENDPOINT)"
+        "another mirror (HF_ENDPOINT)"
     )

@@ -113,7 +113,7 @@ class HubSource:
             ) from error
         except OfflineModeIsEnabled as error:
             raise FetchError("HF_HUB_OFFLINE is set, so nothing can be fetched. Unset it here") from error
-        except (HTTPError, HfHubHTTPError) as error:
+        except (HTTPError, HfHubHTTPError, OSError) as error:
             raise FetchError(self._broken(error)) from error
         return Record(self.model, commit, tuple(_chosen(files)))
 
@@ -147,8 +147,11 @@ class FolderSource:
         """See `Source`; its files' checksums are its revision where it has none of its own."""
         known = self._known
         if known is None:
-            places = sorted(place for place in self._folder.rglob("*") if place.is_file())
-            files = tuple(_chosen(self._file(place) for place in places))
+            try:
+                places = sorted(place for place in self._folder.rglob("*") if place.is_file())
+                files = tuple(_chosen(self._file(place) for place in places))
+            except OSError as error:
+                raise FetchError(_unreadable(error, self._folder)) from error
             summed = hashlib.sha256("".join(f"{f.path}\0{f.checksum}\n" for f in files).encode()).hexdigest()
             known = Record(self.model, summed, files)
         if revision not in (None, known.revision):
@@ -167,9 +170,14 @@ class FolderSource:
                 while piece := opened.read(_PIECE):
                     into.write(piece)
         except OSError as error:
-            raise FetchError(
-                f"{self._folder / file.path} cannot be read: {error.strerror or error}"
-            ) from error
+            raise FetchError(_unreadable(error, self._folder / file.path)) from error
+
+
+def _unreadable(error: OSError, place: Path) -> str:
+    return (
+        f"{error.filename or place} cannot be read: {error.strerror or error}. See to it that it may, and "
+        "start again"
+    )
 
 
 def _file(entry: RepoFile) -> File:

@@ -5,6 +5,7 @@ each role. Starts nothing and asks no cluster. Called by: ``rlad k8s``, and by `
 
     groups      which pods a recipe's roles take, with their GPUs, CPUs and memory
     places      what the recipe has to say that runs there: labels, folders
+    names       what is taken as a name
     manifests   the objects
 """
 

@@ -11,6 +11,7 @@ import yaml
 
 from rlad_core.config import RunConfig
 from services.kubernetes.groups import Group
+from services.kubernetes.names import check_name, check_namespace
 from services.kubernetes.places import LABEL, recipe_text
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +36,9 @@ class Wishes:
         gpu_node: labels of the nodes with the GPUs.
         queue: of Kueue; empty: the pods are asked for at once.
         priority: a PriorityClass, or with a queue one of Kueue's.
+
+    Raises:
+        KubernetesError: name or namespace is none that Kubernetes takes.
     """
 
     name: str
@@ -43,6 +47,11 @@ class Wishes:
     gpu_node: dict[str, str] = field(default_factory=dict)
     queue: str = ""
     priority: str = ""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.namespace:
+            check_namespace(self.namespace)
 
 
 def run_manifests(config: RunConfig, found: list[Group], wishes: Wishes) -> list[Manifest]:

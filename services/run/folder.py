@@ -26,6 +26,7 @@ from rlad_core.config.loading import dump_values, with_value
 from rlad_core.config.resume import Change, changes, refused
 from rlad_core.sections.findings import problems_of
 from rlad_core.sections.paths import FOLDER
+from rlad_core.stage_rules import StageRules
 from services.learner.checkpoint import FORKED, Found, address_of, forked, whole_ones
 from services.report import ledger
 from services.report.answers import ANSWERS
@@ -57,8 +58,7 @@ def last_checkpoint(run_dir: Path) -> Mapping[str, Any] | None:
         RefusedError: the recipe, which says where checkpoints are, cannot be read.
     """
     config = _recipe_of(run_dir) if (run_dir / RECIPE).is_file() else None
-    found = _checkpoints(run_dir, config)
-    last = found[max(found)] if found else forked(run_dir)
+    last = _last(run_dir, config)
     return None if last is None else last.state
 
 
@@ -103,8 +103,10 @@ def resume(config: RunConfig, run_dir: Path) -> Prepared:
         RefusedError: something else differs; lists it.
     """
     config, remarks = _with_copies(config, run_dir)
-    done = max([_forked_at(run_dir), *_checkpoints(run_dir, config)])
-    found = changes(_recipe_of(run_dir), config, done)
+    before, last = _recipe_of(run_dir), _last(run_dir, config)
+    done, frontier = (last.step, last.state.get("frontier")) if last else (0, None)
+    early_ends = StageRules(before, (frontier or {}).get("stages")).early_ends
+    found = changes(before, config, done, early_ends)
     if bad := refused(found):
         raise RefusedError(
             f"the recipe differs from that of the run in {run_dir}:\n{_listed(bad)}\n"
@@ -209,6 +211,12 @@ def _checkpoints(run_dir: Path, config: RunConfig | None) -> dict[int, Found]:
     if config is None:
         return whole_ones(str(run_dir))
     return whole_ones(address_of(str(run_dir), config.output.checkpoints, config.name))
+
+
+def _last(run_dir: Path, config: RunConfig | None) -> Found | None:
+    """The checkpoint that the run would go on from."""
+    found = _checkpoints(run_dir, config)
+    return found[max(found)] if found else forked(run_dir)
 
 
 def _forked_at(run_dir: Path) -> int:

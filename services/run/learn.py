@@ -10,6 +10,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from rlad_core import recorded
 from rlad_core.config import RunConfig, resolve_model
+from rlad_core.config.teachers import ServeTeacher
 from services.base.failures import plain
 from services.base.stopping import sigterm_interrupts
 from services.report.page import write_report
@@ -83,6 +84,9 @@ def _files(config: RunConfig, places: Sequence[Path]) -> list[Path]:
                     f"stages.{index}.until: recorded steps are trained on as they come, and nothing is "
                     "evaluated between. Write null"
                 )
+        # Of a teacher that is somewhere else nobody knows here what it could have told.
+        served = [each for each in config.teacher_sections.values() if isinstance(each, ServeTeacher)]
+        asks_for_ends = any(each.engine == "torch" for each in served)
         stages = defaultdict(set)
         for step in range(config.total_steps):
             stages[step % len(files)].add(config.position(step).index)
@@ -90,6 +94,8 @@ def _files(config: RunConfig, places: Sequence[Path]) -> list[Path]:
             found = recorded.read(files[place])
             for index in sorted(indices):
                 found.check(config.stages[index].objective)
+                if asks_for_ends:
+                    found.check_ends(config.stages[index].objective)
     except recorded.RecordedError as error:
         raise RefusedError(str(error)) from error
     return files

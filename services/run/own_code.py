@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,18 @@ def keep(config: RunConfig, run_dir: Path) -> dict[str, Any]:
     return _with_places(config, {path: each["copy"] for path, each in origin.items()})
 
 
-def kept(config: RunConfig, run_dir: Path) -> tuple[RunConfig, list[str]]:
+def rename(run_dir: Path, renamed: Callable[[str], str]) -> None:
+    """Note other paths for the files at home, which may be relative."""
+    file = run_dir / FOLDER / ORIGIN
+    origin = {renamed(path): each for path, each in json.loads(file.read_text()).items()}
+    file.write_text(json.dumps(origin, indent=2) + "\n")
+
+
+def kept(config: RunConfig, run_dir: Path, home: Path | None = None) -> tuple[RunConfig, list[str]]:
     """The recipe with the copies that a run's folder has, in place of the files at home.
+
+    Args:
+        home: that relative paths of these start from; None: where one types.
 
     Returns:
         The recipe, and a sentence for each file that has changed since.
@@ -47,7 +57,8 @@ def kept(config: RunConfig, run_dir: Path) -> tuple[RunConfig, list[str]]:
     file = run_dir / FOLDER / ORIGIN
     if not file.is_file():
         return config, []
-    origin: dict[str, dict[str, str]] = json.loads(file.read_text())
+    noted: dict[str, dict[str, str]] = json.loads(file.read_text())
+    origin = {str((home or Path.cwd()) / path): each for path, each in noted.items()}
     changed = [
         f"{path} has changed since the run began, which goes on with its copy, {run_dir / each['copy']}"
         for path, each in origin.items()

@@ -3,11 +3,16 @@
 Its level 1. An engine on GPUs needs ``enable_sleep_mode``; one on CPUs is paused and keeps its memory.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
 
-from vllm.v1.engine.async_llm import AsyncLLM
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from services.serve.resting import compare_weights
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
 
 
 class Sleeper:
@@ -24,15 +29,17 @@ class Sleeper:
         self._engine = engine
         self._digests: Mapping[str, str] = {}
         self.asleep = False
+        self._moving = asyncio.Lock()  # whoever asks again is answered when the weights have moved
 
     async def sleep(self) -> None:
         """Stop at the next token and give the memory back. Running requests are kept: their keys and values
         are computed again after `wake`, which new ones wait for too.
         """
-        if not self.asleep:
-            self._digests = await self._weights()
-            self.asleep = True
-            await self._engine.sleep(level=1, mode="keep")
+        async with self._moving:
+            if not self.asleep:
+                self._digests = await self._weights()
+                self.asleep = True
+                await self._engine.sleep(level=1, mode="keep")
 
     async def wake(self) -> None:
         """Go on, once the weights are known to be those from before.
@@ -40,11 +47,12 @@ class Sleeper:
         Raises:
             UnsoundWeightsError: they are not; the engine stays paused.
         """
-        if self.asleep:
-            await self._engine.wake_up(["weights"])
-            compare_weights(self._digests, await self._weights())
-            await self._engine.wake_up(["kv_cache"])
-            self.asleep = False
+        async with self._moving:
+            if self.asleep:
+                await self._engine.wake_up(["weights"])
+                compare_weights(self._digests, await self._weights())
+                await self._engine.wake_up(["kv_cache"])
+                self.asleep = False
 
     async def _weights(self) -> dict[str, str]:
         """Digests by worker and parameter."""

@@ -53,8 +53,8 @@ def test_every_setting_says_whether_it_may_change() -> None:
     ],
 )
 def test_what_may_change(override: str) -> None:
-    before = load("kk-tiny-trrd", ["policy.max_length=512", "rollout.max_response_length=400"])
-    now = load("kk-tiny-trrd", ["policy.max_length=512", "rollout.max_response_length=400", override])
+    both = ["policy.max_length=512", "rollout.max_response_length=400", "learner.schedule=constant"]
+    before, now = load("kk-tiny-trrd", both), load("kk-tiny-trrd", [*both, override])
     [change] = changes(before, now, done=30)
     assert (change.path, change.refused) == (override.partition("=")[0], "")
 
@@ -82,18 +82,32 @@ def test_what_may_not_is_listed_with_both_values(override: str, path: str, why: 
 
 TWO = "stages=[{steps: 5, objective: {kind: grpo}}, {steps: 5, objective: {kind: trrd}}]"
 NO_WARMUP = "learner.warmup_steps=0"
+CONSTANT = "learner.schedule=constant"
 
 
 def test_stages_get_longer_and_more_but_not_behind_the_run() -> None:
-    before = load("kk-tiny-trrd", [TWO, NO_WARMUP])
-    longer = load("kk-tiny-trrd", [TWO, NO_WARMUP, "stages.0.steps=8"])
+    before = load("kk-tiny-trrd", [TWO, NO_WARMUP, CONSTANT])
+    longer = load("kk-tiny-trrd", [TWO, NO_WARMUP, CONSTANT, "stages.0.steps=8"])
     assert not refused(changes(before, longer, done=5))
     assert "is over" in str(refused(changes(before, longer, done=6))[0])
-    more = load("kk-tiny-trrd", [TWO[:-1] + ", {steps: 1, objective: {kind: opd}}]", NO_WARMUP])
+    third = TWO[:-1] + ", {steps: 1, objective: {kind: opd}}]"
+    more = load("kk-tiny-trrd", [third, NO_WARMUP, CONSTANT])
     assert [each.path for each in changes(before, more, done=10)] == ["stages"]
     assert not refused(changes(before, more, done=10))
     [change] = refused(changes(more, before, done=0))
     assert "may only get longer" in change.refused
+
+
+def test_a_stage_that_its_rule_ended_stays_as_it_was() -> None:
+    ruled = [TWO, NO_WARMUP, CONSTANT, "stages.0.until={tokens: 1000}"]
+    before, now, next_one = (
+        load("kk-tiny-trrd", [*ruled, *more]) for more in ([], ["stages.0.steps=8"], ["stages.1.steps=8"])
+    )
+    for done in (3, 4):
+        [change] = refused(changes(before, now, done, {0: 3}))
+        assert change.refused == "its rule (until) ended the stage after step 3 of the run"
+        assert not refused(changes(before, next_one, done, {0: 3}))
+    assert not refused(changes(before, now, 3))
 
 
 def test_evaluations_that_end_a_stage_stay_where_they_are() -> None:

@@ -14,8 +14,10 @@ from test_schemas import KUBERNETES, UNCHECKED, crd
 
 from rlad_core.config import load
 from rlad_core.sizing import GPUS
-from services.kubernetes import KubernetesError, groups, placed
+from services.kubernetes import KubernetesError, Wishes, groups, placed
 from services.kubernetes.groups import _gpus
+from services.kubernetes.names import LONGEST
+from services.kubernetes.places import name_of
 
 H100 = GPUS["H100"]
 QWEN = "qwen3-0.6b-kk-trrd"
@@ -171,3 +173,38 @@ def test_data_that_pods_have_elsewhere_is_named_there(tmp_path: Path) -> None:
     [file] = config.task.train.files
     assert file.path == "/runs/data/rows.jsonl"
     assert config.rollout.node_labels == {"rlad-role": "rollout"}
+
+
+@pytest.mark.parametrize("name", ["a", "run-2", "x" * LONGEST])
+def test_names_that_kubernetes_takes(name: str) -> None:
+    Wishes(name, namespace=f"7{name}")
+
+
+def test_any_recipe_s_name_becomes_one() -> None:
+    for name in ("7_Up", "A" * 60):
+        Wishes(name_of(load(QWEN, [f"name={name}"])))
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace", "said"),
+    [
+        ("My_Run", "", "--name 'My_Run' .* lower case letters"),
+        ("", "", "--name ''"),
+        ("run-", "", "no - at the end"),
+        ("2-run", "", "a letter first"),
+        ("run\n", "", "is no name"),
+        ("x" * (LONGEST + 1), "", f"has 48 characters, and {LONGEST} are taken. Write a shorter one"),
+        ("run", "team.a", "--namespace 'team.a'"),
+        ("run", "n" * 64, "--namespace n+ has 64 characters"),
+    ],
+)
+def test_other_names_are_refused(name: str, namespace: str, said: str) -> None:
+    with pytest.raises(KubernetesError, match=said):
+        Wishes(name, namespace)
+
+
+def test_the_command_says_what_is_wrong_with_a_name() -> None:
+    command = [sys.executable, "-m", "services", "k8s", QWEN, "--name", "My_Run"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--name 'My_Run' is no name for Kubernetes" in " ".join(done.stderr.split())

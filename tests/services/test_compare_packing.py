@@ -13,9 +13,11 @@ import yaml
 from carried_out import BASE, carry_out, suite
 from rlad_command import Said
 
-from rlad_core.config import ConfigError
+from rlad_core.config import SHIPPED, ConfigError, parse
 from services.compare.comparison import Comparison
+from services.compare.suite import load_suite
 from services.compare.tables import machine_table
+from services.run import own_code
 
 
 def told(comparison: Comparison) -> dict[str, Any]:
@@ -69,6 +71,85 @@ def test_tries_are_packed_too_and_choose_the_same(tmp_path: Path) -> None:
     assert packed.members[0].config().learner.lr == 2e-4
     tried = json.loads((tmp_path / "packed" / "tuning.json").read_text())
     assert [each["settings"] for each in tried["trrd"]] == [{"learner.lr": 1e-4}, {"learner.lr": 2e-4}]
+
+
+def own_project(folder: Path) -> Path:
+    """A suite with a recipe, data, a model's folder and code of its own, all beside it."""
+    (folder / "data").mkdir(parents=True)
+    (folder / "own.py").write_text("def score(response, gold, row):\n    return 1.0\n")
+    for name in ("train", "test"):
+        (folder / "data" / f"{name}.jsonl").write_text(json.dumps({"prompt": name, "gold": 1}) + "\n")
+    recipe = parse((SHIPPED / "recipes" / "kk-tiny-trrd.yaml").read_text())
+    assert isinstance(recipe, dict)
+    recipe["task"] = {
+        "name": "prompts",
+        "train": {"files": ["data/train.jsonl"]},
+        "evaluation": {"files": ["data/test.jsonl"]},
+        "reward": "own.py:score",
+    }
+    (folder / "own.yaml").write_text(yaml.safe_dump(recipe))
+    file = folder / "mine.yaml"
+    file.write_text(yaml.safe_dump({**BASE, "recipe": "own.yaml", "seeds": [0]}))
+    return file
+
+
+def test_own_recipes_data_and_code_may_lie_elsewhere(tmp_path: Path) -> None:
+    file, to = own_project(tmp_path / "here"), tmp_path / "here" / "packed"
+    whole = Comparison(load_suite(file)[0], tmp_path / "whole")
+    for member in whole.members:
+        carry_out(member, 0.5)
+        kept = own_code.keep(member.config(), member.folder)
+        (member.folder / "recipe.yaml").write_text(yaml.safe_dump(kept))
+    whole.check("mine.yaml")
+    whole.pack(to, "mine.yaml")
+    Comparison(load_suite(file)[0], to).check("mine.yaml")
+    texts = [each.read_text() for each in (*to.rglob("*.yaml"), *to.rglob("*.json"))]
+    assert str(tmp_path) not in "".join(texts)
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    shutil.rmtree(tmp_path / "whole")
+    moved, to = tmp_path / "there" / "mine.yaml", tmp_path / "there" / "packed"
+    there = Comparison(load_suite(moved)[0], to)
+    there.check("mine.yaml")
+    assert not there.results({}).missing
+    there.pack(tmp_path / "again", "mine.yaml")
+    Comparison(load_suite(moved)[0], tmp_path / "again").check("mine.yaml")
+    # What is another file, or other code, is one there too.
+    recipe = moved.with_name("own.yaml").read_text()
+    moved.with_name("own.yaml").write_text(recipe.replace("data/train.jsonl", "data/test.jsonl"))
+    with pytest.raises(ConfigError, match=r"task\.train\.files\.0\.path"):
+        there.check("mine.yaml")
+    moved.with_name("own.yaml").write_text(recipe)
+    moved.with_name("own.py").write_text("def score(response, gold, row):\n    return 0.5\n")
+    with pytest.raises(ConfigError, match=r"own\.py has changed since the run began"):
+        Comparison(load_suite(moved)[0], to).check("mine.yaml")
+
+
+def test_a_narrower_suite_leaves_what_is_there_of_the_others(tmp_path: Path) -> None:
+    variants = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}, "grpo": {"tune": {"learner.lr": [3e-4]}}}
+    tuning = {"seed": 50, "set": {"task.evaluation.split": "validation"}}
+    wide, to = suite(variants=variants, tuning=tuning), tmp_path / "packed"
+    whole = Comparison(wide, tmp_path / "whole")
+    for member in whole._all_tries:
+        carry_out(member, 0.5)
+    for member in whole.members:
+        carry_out(member, 0.5)
+    whole.pack(to, "mine.yaml")
+    narrow = suite(variants={"grpo": variants["grpo"]}, tuning=tuning, seeds=[0])
+    Comparison(narrow, tmp_path / "whole").pack(to, "mine.yaml")
+    assert yaml.safe_load((to / "suite.yaml").read_text()) == wide.model_dump(mode="json")
+    assert set(json.loads((to / "tuning.json").read_text())) == {"trrd", "grpo"}
+    variants["trrd"] = {"tune": {"learner.lr": [5e-4, 2e-4]}}
+    back = suite(variants=variants, tuning=tuning)
+    with pytest.raises(ConfigError, match=r"variants\.trrd .* is another than that of the runs there"):
+        Comparison(back, to).check("mine.yaml")
+
+
+@pytest.mark.parametrize("text", ["{", "- 1\n", "name: mine\n", "\x00"])
+def test_a_broken_suite_of_the_folder_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "suite.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="Write another --out; or remove") as told:
+        Comparison(suite(), tmp_path).check("mine.yaml")
+    assert str(tmp_path / "suite.yaml") in str(told.value)
 
 
 def test_another_suites_folder_takes_none(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from small_hub import COMMIT, MODEL, Hub, serving
 
 from rlad_core.config import UNFINISHED, resolve_model
 from services.fetch import RECORD, FetchError, NoSuchModelError, fetch, source_of
+from services.fetch.files import File, Record
 from services.fetch.sources import HubSource
 
 #: More than the hub's client hands on at once (10 MB), so that an interruption leaves something.
@@ -166,3 +168,55 @@ def test_places_outside_the_folder_are_refused(hub: Hub, tmp_path: Path) -> None
     hub.files["../outside"] = b"x"
     with pytest.raises(FetchError, match="no path below a folder"):
         bring(hub, tmp_path / "in")
+
+
+def test_a_full_disk_is_told_as_one_whatever_the_source(hub: Hub, tmp_path: Path) -> None:
+    bring(hub, tmp_path / "volume")
+    for source in (HubSource(MODEL, hub.url), source_of(str(tmp_path / "volume"))):
+        to = tmp_path / type(source).__name__
+        (to / UNFINISHED).mkdir(parents=True)
+        [large] = [file for file in source.record(None).files if file.path == "model.safetensors"]
+        (to / UNFINISHED / f"model.safetensors-{large.checksum[:16]}").symlink_to("/dev/full")
+        with pytest.raises(FetchError, match=r"No space left on device. Make room") as told:
+            fetch(source, to, say=lambda _: None)
+        assert str(to) in str(told.value)
+
+
+def test_what_a_disk_says_is_told_and_no_traceback(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "one" / "extra").parent.mkdir()
+    (tmp_path / "one" / "extra").write_text("a file where a folder belongs")
+    with pytest.raises(FetchError, match=r"one/extra: File exists"):
+        bring(hub, tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / UNFINISHED).write_text("too")
+    with pytest.raises(FetchError, match=r"File exists"):
+        bring(hub, tmp_path / "two")
+
+
+class Endless:
+    """A source whose first file fails, while the others never end."""
+
+    model = "endless"
+
+    def __init__(self) -> None:
+        self.begun = set[str]()
+
+    def record(self, revision: str | None) -> Record:
+        return Record(self.model, "1", tuple(File(f"{n}.bin", 1, "sha256", "0" * 64) for n in range(40)))
+
+    def read(self, file: File, revision: str, into: BinaryIO, begun: int) -> None:
+        self.begun.add(file.path)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if file.path == "0.bin" and len(self.begun) == 4:
+                raise FetchError("the first has failed")
+            into.write(b"x")
+            time.sleep(0.01)
+
+
+def test_one_that_fails_stops_the_others(tmp_path: Path) -> None:
+    source, clock = Endless(), time.monotonic()
+    with pytest.raises(FetchError, match="the first has failed"):
+        fetch(source, tmp_path, say=lambda _: None)
+    assert time.monotonic() - clock < 10
+    assert len(source.begun) < 10

@@ -41,6 +41,8 @@ def _record(folder: Path, steps: int = 2, *, without: tuple[str, ...] = ()) -> P
     """As the collector and the journal leave it."""
     folder.mkdir()
     table, _ = _experience(200)
+    place = table.column_names.index("teacher_end_logprobs")
+    table = table.set_column(place, table.schema.field(place), table.column("teacher_logprobs"))
     for name in without:
         place = table.column_names.index(name)
         table = table.set_column(
@@ -117,6 +119,22 @@ def test_what_cannot_be_computed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "odd.arrows").write_bytes(b"odd")
     with pytest.raises(recorded.RecordedError, match=r"odd.arrows: .*not a readable Arrow IPC stream"):
         recorded.read(tmp_path / "odd.arrows")
+
+
+def test_end_tokens_that_no_teacher_was_asked_about_are_seen_before_training(
+    rlad: Callable[..., Said], tmp_path: Path
+) -> None:
+    _record(tmp_path / "recorded", 1, without=("teacher_end_logprobs",))
+    refused = _learn(rlad, tmp_path, "trrd")
+    assert refused.code == 2
+    said = " ".join(refused.err.split())
+    assert "end tokens [1, 2] together" in said
+    assert "step-000000.arrows has no teacher_end_logprobs" in said
+    assert "Write mask_end_token: true in the objective, or record again" in said
+    assert not (tmp_path / "trrd").exists()
+    [found] = [recorded.read(file) for file in recorded.files_of([tmp_path / "recorded"])]
+    for objective in (TRRD(mask_end_token=True), GRPO()):
+        found.check_ends(objective)
 
 
 def test_the_same_record_gives_the_same_policy_to_the_bit_also_when_it_is_resumed(

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rlad_core.config import load
+from rlad_core.config import dump, load
+from rlad_core.config.resume import changes, refused
 from services.learner.checkpoint import FORKED, STATE_FILE
+from services.learner.learning_rate import learning_rate
 from services.run import folder, lease
 from services.run.errors import RefusedError
 
@@ -51,6 +53,34 @@ def test_what_may_not_is_refused_and_nothing_written(run_dir: Path) -> None:
         again(run_dir, "learner.lr=1e-5", "learner.workers=2")
     assert (run_dir / "recipe.yaml").read_text() == before
     assert not (run_dir / "changes.jsonl").exists()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_rate_that_has_begun_to_fall_does_not_rise_again(schedule: str) -> None:
+    stages = "stages=[{steps: 5, objective: {kind: grpo}}, {steps: 5, objective: {kind: trrd}}]"
+    shared = [stages, "learner.warmup_steps=2", f"learner.schedule={schedule}"]
+    before, first, second = (
+        load("kk-tiny-trrd", [*shared, *more]) for more in ([], ["stages.0.steps=8"], ["stages.1.steps=8"])
+    )
+    for done in range(1, 11):
+        rates = [[learning_rate(config, step) for step in range(done)] for config in (before, first, second)]
+        # Where no rate that was used would have been another, the stage may be lengthened.
+        for place, now in enumerate((first, second)):
+            bad = refused(changes(before, now, done))
+            assert bool(bad) == (rates[place + 1] != rates[0]), (done, place)
+    [change] = refused(changes(before, first, done=4))
+    assert "over the stage's 5 steps, and would rise again. Write one more stage" in change.refused
+
+
+def test_a_stage_that_a_rule_ended_is_known_from_the_checkpoint(run_dir: Path) -> None:
+    two = "[{steps: 20, objective: {kind: trrd}, until: {tokens: 9}}, {steps: 20, objective: {kind: trrd}}]"
+    fresh = load("kk-tiny-trrd", [f"output.dir={run_dir.parent}", "name=old", f"stages={two}"])
+    (run_dir / "recipe.yaml").write_text(dump(fresh))
+    state = {"step": 4, "frontier": {"stages": {"early_ends": [[0, 3]]}}}
+    (run_dir / "checkpoint_4" / STATE_FILE).write_text(json.dumps(state))
+    with pytest.raises(RefusedError, match=r"stages.0.steps: 20 -> 30 \(its rule \(until\) ended the stage"):
+        again(run_dir, "stages.0.steps=30")
+    assert again(run_dir, "stages.1.steps=30")[0].total_steps == 50
 
 
 def test_a_run_that_has_begun_is_in_the_way(run_dir: Path) -> None:

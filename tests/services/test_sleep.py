@@ -1,6 +1,7 @@
 """Engines that sleep while the learner works: who waits, who is refused, and weights that are looked at."""
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from services.rollout.settings import SamplingSettings
 from services.serve.resting import UnsoundWeightsError
 from services.teacher.scoring.interface import TokenPair
 from services.teacher.scoring.torch_engine import TorchEngine
+from services.vllm.sleeping import Sleeper
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -68,6 +70,66 @@ def test_weights_that_changed_in_their_sleep_are_not_used(tmp_path: Path) -> Non
     engine = _engine(write("qwen3", tmp_path))
     asyncio.run(scenario(engine))
     engine.shutdown()
+
+
+async def _answered(engine: TorchEngine | Sleeper, moved: list[str], go: threading.Event) -> list[str]:
+    """What had moved when two calls of `sleep`, and a `wake` after them, were answered."""
+
+    async def told(name: str) -> str:
+        await getattr(engine, name)()
+        return f"{name} after {' '.join(moved)}"
+
+    asked = [asyncio.create_task(told(name)) for name in ("sleep", "sleep", "wake")]
+    await asyncio.sleep(0.2)
+    assert not any(task.done() for task in asked)
+    go.set()
+    return list(await asyncio.gather(*asked))
+
+
+def test_whoever_asks_again_is_answered_when_the_weights_have_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, moved, go = _engine(write("qwen3", tmp_path)), list[str](), threading.Event()
+    rest, back = engine._weights.rest, engine._weights.back
+
+    def slowly() -> None:
+        assert go.wait(30)
+        rest()
+        moved.append("rest")
+
+    def at_once() -> None:
+        moved.append("back")
+        back()
+
+    monkeypatch.setattr(engine._weights, "rest", slowly)
+    monkeypatch.setattr(engine._weights, "back", at_once)
+    answers = asyncio.run(_answered(engine, moved, go))
+    assert answers == ["sleep after rest", "sleep after rest", "wake after rest back"]
+    engine.shutdown()
+
+
+class _SlowToSleep:
+    """What `Sleeper` uses of vLLM's engine."""
+
+    def __init__(self, moved: list[str], go: threading.Event) -> None:
+        self._moved, self._go = moved, go
+
+    async def compute_weight_checksums(self) -> list[dict[str, str]]:
+        return [{"weight": "1"}]
+
+    async def sleep(self, level: int, mode: str) -> None:
+        assert await asyncio.to_thread(self._go.wait, 30)
+        self._moved.append("rest")
+
+    async def wake_up(self, tags: list[str]) -> None:
+        self._moved += ["back"] if tags == ["kv_cache"] else []
+
+
+def test_so_is_whoever_asks_a_vllm_engine_again() -> None:
+    moved, go = list[str](), threading.Event()
+    engine: Any = _SlowToSleep(moved, go)
+    answers = asyncio.run(_answered(Sleeper(engine), moved, go))
+    assert answers == ["sleep after rest", "sleep after rest", "wake after rest back"]
 
 
 @pytest.mark.slow

@@ -80,6 +80,7 @@ class TorchEngine:
         self._given = set[Future[list[Scored]]]()
         self._awake = asyncio.Event()
         self._awake.set()
+        self._resting = asyncio.Lock()  # whoever asks again is answered when the weights have moved
         self._fault: Exception | None = None
         self._packing = ThreadPoolExecutor(1, "packing")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -168,20 +169,22 @@ class TorchEngine:
 
     async def sleep(self) -> None:
         """See `RestingEngine`: after the passes that are running."""
-        if not self.asleep:
-            self._awake.clear()
-            await asyncio.to_thread(wait, list(self._given))
-            await asyncio.get_running_loop().run_in_executor(self._passes, self._weights.rest)
+        async with self._resting:
+            if not self.asleep:
+                self._awake.clear()
+                await asyncio.to_thread(wait, list(self._given))
+                await asyncio.get_running_loop().run_in_executor(self._passes, self._weights.rest)
 
     async def wake(self) -> None:
         """See `RestingEngine`."""
-        if self.asleep:
-            try:
-                await asyncio.get_running_loop().run_in_executor(self._passes, self._weights.back)
-            except Exception as error:
-                self._fault = error
-                raise
-            self._awake.set()
+        async with self._resting:
+            if self.asleep:
+                try:
+                    await asyncio.get_running_loop().run_in_executor(self._passes, self._weights.back)
+                except Exception as error:
+                    self._fault = error
+                    raise
+                self._awake.set()
 
     def shutdown(self) -> None:
         """See `ScoringEngine`."""
