@@ -30,9 +30,11 @@ class Change:
     new: Any
     refused: str
     """Why it may not change; empty where it may."""
+    effect: str = ""
+    """What a change that is taken does besides, which its values do not show."""
 
     def __str__(self) -> str:
-        why = f" ({self.refused})" if self.refused else ""
+        why = f" ({said})" if (said := self.refused or self.effect) else ""
         return f"{self.path}: {shown(self.old)} -> {shown(self.new)}{why}"
 
 
@@ -118,7 +120,9 @@ def _by_then(change: Change, before: RunConfig, done: int, early_ends: Mapping[i
         return change
     for index, stage in enumerate(before.stages):
         if change.path == f"stages.{index}.steps":
-            return replace(change, refused=_not_longer(index, before, done, early_ends))
+            refused = _not_longer(index, before, done, early_ends)
+            effect = "" if refused else _raised_again(index, before, done, early_ends)
+            return replace(change, refused=refused, effect=effect)
         counts = stage.until is not None and stage.until.evaluations_without_rise is not None
         if change.path == "evaluation.every" and counts:
             why = f"stages.{index}.until counts evaluations, so that the stage would end elsewhere"
@@ -132,18 +136,25 @@ def _not_longer(index: int, before: RunConfig, done: int, early_ends: Mapping[in
         return ""
     if index in early_ends:
         return f"its rule (until) ended the stage after step {early_ends[index]} of the run"
-    last = before.position(done - 1, early_ends)
-    if index < last.index:
+    if index < before.position(done - 1, early_ends).index:
         # They would have come before what has been done since.
         return f"the stage is over, the run has done {done} steps"
-    learner = before.learner
-    # The rates of the warm-up, and of the step behind it, are the same for any length.
-    if index == last.index and learner.schedule != "constant" and last.step > learner.warmup_steps:
-        return (
-            f"the learning rate (learner.schedule: {learner.schedule}) has been falling over the stage's "
-            f"{last.steps} steps, and would rise again. Write one more stage behind it"
-        )
     return ""
+
+
+def _raised_again(index: int, before: RunConfig, done: int, early_ends: Mapping[int, int]) -> str:
+    """What more steps of a stage do to a learning rate that has begun to fall; empty where it has not."""
+    learner = before.learner
+    if not done or learner.schedule == "constant":
+        return ""
+    last = before.position(done - 1, early_ends)
+    # The rates of the warm-up, and of the step behind it, are the same for any length.
+    if index != last.index or last.step <= learner.warmup_steps:
+        return ""
+    return (
+        f"the learning rate, which fell over {last.steps} steps by learner.schedule: {learner.schedule}, "
+        "rises to where it is when it falls over all of these"
+    )
 
 
 def _are_sections(value: Any) -> bool:

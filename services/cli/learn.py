@@ -45,7 +45,7 @@ def learn(
 
         rlad learn kk-tiny-kdrl --experience runs/first/experience/step-000003.arrows --set stages.0.steps=1
 
-        rlad learn runs/again/recipe.yaml --experience runs/kk-tiny-trrd --resume
+        rlad learn runs/again/recipe.yaml --experience runs/kk-tiny-trrd --resume --set stages.0.steps=90
     """
     try:
         config = load(recipe, overrides)

@@ -125,9 +125,8 @@ def run(
 
     Ctrl-C or SIGTERM stops it after the step, with a checkpoint; Ctrl-C again at once.
 
-    --resume takes what changes no result from recipe and --set (workers, micro-batches, time limits, longer
-    limits, more steps where the learning rate has not begun to fall), and refuses what would make it another
-    experiment: that is for --fork.
+    --resume takes what changes no result from recipe and --set (workers, micro-batches, time limits, more
+    steps, longer limits), and refuses what would make it another experiment: that is for --fork.
 
     Exit codes: 0 finished, 1 failed or stopped before the end, 2 refused before an engine was started.
 

@@ -53,7 +53,7 @@ def test_every_setting_says_whether_it_may_change() -> None:
     ],
 )
 def test_what_may_change(override: str) -> None:
-    both = ["policy.max_length=512", "rollout.max_response_length=400", "learner.schedule=constant"]
+    both = ["policy.max_length=512", "rollout.max_response_length=400"]
     before, now = load("kk-tiny-trrd", both), load("kk-tiny-trrd", [*both, override])
     [change] = changes(before, now, done=30)
     assert (change.path, change.refused) == (override.partition("=")[0], "")
@@ -82,16 +82,15 @@ def test_what_may_not_is_listed_with_both_values(override: str, path: str, why: 
 
 TWO = "stages=[{steps: 5, objective: {kind: grpo}}, {steps: 5, objective: {kind: trrd}}]"
 NO_WARMUP = "learner.warmup_steps=0"
-CONSTANT = "learner.schedule=constant"
 
 
 def test_stages_get_longer_and_more_but_not_behind_the_run() -> None:
-    before = load("kk-tiny-trrd", [TWO, NO_WARMUP, CONSTANT])
-    longer = load("kk-tiny-trrd", [TWO, NO_WARMUP, CONSTANT, "stages.0.steps=8"])
+    before = load("kk-tiny-trrd", [TWO, NO_WARMUP])
+    longer = load("kk-tiny-trrd", [TWO, NO_WARMUP, "stages.0.steps=8"])
     assert not refused(changes(before, longer, done=5))
     assert "is over" in str(refused(changes(before, longer, done=6))[0])
     third = TWO[:-1] + ", {steps: 1, objective: {kind: opd}}]"
-    more = load("kk-tiny-trrd", [third, NO_WARMUP, CONSTANT])
+    more = load("kk-tiny-trrd", [third, NO_WARMUP])
     assert [each.path for each in changes(before, more, done=10)] == ["stages"]
     assert not refused(changes(before, more, done=10))
     [change] = refused(changes(more, before, done=0))
@@ -99,7 +98,7 @@ def test_stages_get_longer_and_more_but_not_behind_the_run() -> None:
 
 
 def test_a_stage_that_its_rule_ended_stays_as_it_was() -> None:
-    ruled = [TWO, NO_WARMUP, CONSTANT, "stages.0.until={tokens: 1000}"]
+    ruled = [TWO, NO_WARMUP, "stages.0.until={tokens: 1000}"]
     before, now, next_one = (
         load("kk-tiny-trrd", [*ruled, *more]) for more in ([], ["stages.0.steps=8"], ["stages.1.steps=8"])
     )
