@@ -19,6 +19,7 @@ PAGE = page("evaluation.md")
 REFUSED = {"--suite aime24,gsm8k": 2}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_page_is_carried_out_and_shows_what_is_printed(tmp_path: Path) -> None:

@@ -211,6 +211,7 @@ def test_the_commands_of_the_page_take_what_it_shows(tmp_path: Path, monkeypatch
     assert set(with_tasks({}, places)["tasks"]) >= {"Sums", "score"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_reward_objective_and_teacher_of_ones_own_in_one_run(tmp_path: Path) -> None:

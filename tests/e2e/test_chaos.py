@@ -23,6 +23,7 @@ def under_fire(*options: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_a_run_goes_on_from_a_killed_rank_and_a_clock_that_jumps() -> None:
     said = under_fire(*SHORT)
     assert "each of 16 visits once" in said, said

@@ -32,6 +32,7 @@ def begin(suite: Path, folder: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 def test_a_stopped_comparison_goes_on_and_its_runs_share_their_services(tmp_path: Path) -> None:
     values = yaml.safe_load((SHIPPED / "suites" / "smoke.yaml").read_text())
     suite = tmp_path / "one-seed.yaml"

@@ -16,7 +16,7 @@ import pytest
 from runs import STEPS, check_same_scores, finish, rows, start, wait_during, wait_for
 from services.learner.loop import STATE_FILE
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1500)]
 
 
 def serve_teacher(port: int, log: Path) -> subprocess.Popen[bytes]:

@@ -31,6 +31,7 @@ learner: {checkpoint_every: 1}
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_step_holds_the_same_prompts_again_and_bad_rows_end_nothing(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHosts]:
     yield from _cluster(tmp_path_factory, STUBS)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_run_goes_over_three_hosts(cluster: RayHosts) -> None:

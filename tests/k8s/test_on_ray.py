@@ -236,6 +236,7 @@ def _steps(run_dir: Path) -> list[int]:
     return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
 
 
+@pytest.mark.long
 def test_a_pod_that_goes_gives_its_replica_away() -> None:
     """A second node has the only replica and a proxy; drained, it is empty, and the head answers instead."""
     ports = map(str, free_ports(4))

@@ -42,7 +42,7 @@ def test_moments_in_8_bits_go_where_those_in_32_do(folder: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.long)])
 def test_an_update_takes_what_is_planned(dtype: str) -> None:
     """Micro-batches as full as they may be, of sequences beside which a prompt that is shared is short."""
     sizes = ("--sequences", "4", "--lengths", "1964", "--tokens", "4048", "--dtype", dtype)

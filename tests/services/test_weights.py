@@ -149,6 +149,7 @@ def test_pushed_weights_take_the_same_way_through_serve(rollouts: StartedRollout
         assert difference(rollouts.policy, table) < TOLERANCE
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_replicas_that_died_come_back_with_the_current_version(rollouts: StartedRollouts) -> None:
     change(rollouts)

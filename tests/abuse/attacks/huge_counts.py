@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.abuse.target import HEALTH_S, PATHS, SERVICES, Effort, Target
+from tests.abuse.target import PATHS, SERVICES, Effort, Target
 
 SENT = "counts that are too large: sequences, tokens, top_k, group_size, prompts to solve"
 _MANY = 20_000
@@ -61,6 +61,6 @@ def attack(target: Target, effort: Effort) -> str:
                     shown,
                 )
                 assert used < 1.0, (service, used, shown)
-                assert max(took) < HEALTH_S, (service, shown)
+                assert max(took) < effort.health_s, (service, shown)
                 cpu_s, health_s, sent = max(cpu_s, used), max(health_s, *took), sent + 1
     return f"{sent} kinds, all refused; {cpu_s:.2f} s of CPU at most, health within {health_s:.2f} s"

@@ -1,6 +1,6 @@
 """Bodies of 10 MiB that are no requests, and should cost less than one."""
 
-from tests.abuse.target import HEALTH_S, MIB, PATHS, SERVICES, Effort, Target
+from tests.abuse.target import MIB, PATHS, SERVICES, Effort, Target
 
 SENT = "bodies of 10 MiB: numbers, objects, lists, levels, keys, escapes, no JSON, no Arrow"
 FIELDS = {"teacher": "sequences", "rollout": "prompts", "verifier": "responses"}
@@ -40,7 +40,7 @@ def attack(target: Target, effort: Effort) -> str:
                 grown = (process.memory_info().rss - before) / len(body)
                 assert used < 2.0, (service, name, used)
                 assert grown < 5.0, (service, name, grown)
-                assert max(took) < HEALTH_S, (service, name)
+                assert max(took) < effort.health_s, (service, name)
                 cpu_s, factor, health_s = max(cpu_s, used), max(factor, grown), max(health_s, *took)
                 words = max(words, len(answer.content))
     assert words < 20_000

@@ -3,7 +3,7 @@
 import time
 
 from tests.abuse.losing import under_way
-from tests.abuse.target import HEALTH_S, PATHS, SERVICES, SMALL, Effort, Target
+from tests.abuse.target import PATHS, SERVICES, SMALL, Effort, Target
 
 SENT = "kill -9 of Serve's controller in the middle of requests"
 
@@ -21,7 +21,7 @@ def attack(target: Target, effort: Effort) -> str:
             lambda: any(p.pid != controller.pid for p in target.processes("ServeController")),
             "there is a controller",
         )
-    assert max(took) < HEALTH_S, max(took)
+    assert max(took) < effort.health_s, max(took)
     began = time.monotonic()
     target.replica("verifier").kill()
     target.wait_until_right("verifier")

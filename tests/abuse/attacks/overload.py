@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from tests.abuse.target import HEALTH_S, PATHS, SERVICES, SMALL, Effort, Target
+from tests.abuse.target import PATHS, SERVICES, SMALL, Effort, Target
 
 SENT = "4 times as many requests at a time as a replica has places"
 PLACES = 64
@@ -37,7 +37,7 @@ def attack(target: Target, effort: Effort) -> str:
         assert set(statuses) == {200, 429}, (service, statuses)
         # In a short time the first of it is buffers that get their size.
         assert grown < (1.1 if effort.long else 1.3), (service, grown)
-        assert max(took) < HEALTH_S, (service, max(took))
+        assert max(took) < effort.health_s, (service, max(took))
         told.append(
             f"{service} {statuses[200]} right, {statuses[429]} refused, memory {100 * (grown - 1):+.1f}%, "
             f"health within {max(took):.2f} s"
