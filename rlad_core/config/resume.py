@@ -119,10 +119,8 @@ def _by_then(change: Change, before: RunConfig, done: int, early_ends: Mapping[i
     if change.refused:
         return change
     for index, stage in enumerate(before.stages):
-        if change.path == f"stages.{index}.steps":
-            refused = _not_longer(index, before, done, early_ends)
-            effect = "" if refused else _raised_again(index, before, done, early_ends)
-            return replace(change, refused=refused, effect=effect)
+        if change.path == f"stages.{index}.steps" and done:
+            return _lengthened(change, index, before, done, early_ends)
         counts = stage.until is not None and stage.until.evaluations_without_rise is not None
         if change.path == "evaluation.every" and counts:
             why = f"stages.{index}.until counts evaluations, so that the stage would end elsewhere"
@@ -130,31 +128,25 @@ def _by_then(change: Change, before: RunConfig, done: int, early_ends: Mapping[i
     return change
 
 
-def _not_longer(index: int, before: RunConfig, done: int, early_ends: Mapping[int, int]) -> str:
-    """Why a stage cannot have more steps by now; empty where it can."""
-    if not done:
-        return ""
+def _lengthened(
+    change: Change, index: int, before: RunConfig, done: int, early_ends: Mapping[int, int]
+) -> Change:
+    """More steps of a stage, which may be over by now, or its learning rate have begun to fall."""
     if index in early_ends:
-        return f"its rule (until) ended the stage after step {early_ends[index]} of the run"
-    if index < before.position(done - 1, early_ends).index:
+        why = f"its rule (until) ended the stage after step {early_ends[index]} of the run"
+        return replace(change, refused=why)
+    last, learner = before.position(done - 1, early_ends), before.learner
+    if index < last.index:
         # They would have come before what has been done since.
-        return f"the stage is over, the run has done {done} steps"
-    return ""
-
-
-def _raised_again(index: int, before: RunConfig, done: int, early_ends: Mapping[int, int]) -> str:
-    """What more steps of a stage do to a learning rate that has begun to fall; empty where it has not."""
-    learner = before.learner
-    if not done or learner.schedule == "constant":
-        return ""
-    last = before.position(done - 1, early_ends)
+        return replace(change, refused=f"the stage is over, the run has done {done} steps")
     # The rates of the warm-up, and of the step behind it, are the same for any length.
-    if index != last.index or last.step <= learner.warmup_steps:
-        return ""
-    return (
-        f"the learning rate, which fell over {last.steps} steps by learner.schedule: {learner.schedule}, "
-        "rises to where it is when it falls over all of these"
-    )
+    if index == last.index and learner.schedule != "constant" and last.step > learner.warmup_steps:
+        effect = (
+            f"the learning rate, which fell over {last.steps} steps by learner.schedule: "
+            f"{learner.schedule}, rises to where it is when it falls over all of these"
+        )
+        return replace(change, effect=effect)
+    return change
 
 
 def _are_sections(value: Any) -> bool:

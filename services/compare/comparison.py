@@ -157,7 +157,7 @@ class Comparison:
             return self._carried_out(console, at_once, part or Part())
 
     def _carried_out(self, console: Console, at_once: int, part: Part) -> dict[str, str]:
-        self._write_suite()
+        self._write_suite(self.suite.recipe)
         failed: dict[str, str] = {}
         if tries := [member for member in self._all_tries if part.has_variant(member)]:
             failed |= self._all(tries, console, at_once)
@@ -176,9 +176,13 @@ class Comparison:
         with overview.shown():
             return carry_out(members, self.folder, overview, at_once).failed
 
-    def _write_suite(self) -> None:
-        """With the variants and seeds of runs there that this suite has not: they may come back."""
-        suite = self.suite
+    def _write_suite(self, recipe: str) -> None:
+        """With the variants and seeds of runs there that this suite has not: they may come back.
+
+        Args:
+            recipe: what it is called there.
+        """
+        suite = self.suite.model_copy(update={"recipe": recipe})
         if kept := self._kept():
             suite = suite.model_copy(
                 update={
@@ -208,8 +212,7 @@ class Comparison:
         packed.check(source)
         names = pack([*self._all_tries, *self.members], to)
         if names:
-            here = relative(self.suite.recipe, home_of(self.suite.recipe))
-            Comparison(self.suite.model_copy(update={"recipe": here}), to)._write_suite()
+            packed._write_suite(relative(self.suite.recipe, home_of(self.suite.recipe)))
             if self._tries:
                 packed._write_tuning()
         return names

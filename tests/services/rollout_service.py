@@ -1,7 +1,8 @@
 """A running rollout service as the tests see it, and what transformers says about its responses."""
 
 import itertools
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,13 @@ class StartedRollouts:
     def generate(self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0) -> pa.Table:
         """By whichever replica Serve picks."""
         return self.handle.generate.remote(prompts, sampling, min_version=min_version).result(timeout_s=120)
+
+    def begin_long(self) -> Any:
+        """A call for 64 long responses, which are in work."""
+        long = SamplingSettings(group_size=4, max_tokens=220, seed=5)
+        call = self.handle.generate.remote(prompts(16, prefix="running"), long)
+        wait_until(lambda: sum(self.broadcast("unfinished")) > 0, "the responses to be in work")
+        return call
 
     def generate_everywhere(
         self, prompts: pa.Table, sampling: SamplingSettings, min_version: int = 0
@@ -122,6 +130,36 @@ def reference_logprobs(model: Qwen3ForCausalLM, row: dict[str, Any]) -> np.ndarr
     ids = torch.tensor([prompt + response])
     logprobs = torch.log_softmax(model(ids).logits[0, :, :TOKENS].float(), dim=-1)
     return logprobs[len(prompt) - 1 : -1].gather(1, ids[0, len(prompt) :, None])[:, 0].numpy()
+
+
+def check_held_over(
+    rows: list[dict[str, Any]], before: tuple[int, Qwen3ForCausalLM], after: tuple[int, Qwen3ForCausalLM]
+) -> None:
+    """Tokens from before an update have the old policy's log-probs, those after it the new one's.
+
+    Args:
+        rows: of ROLLOUTS; some of them were in work when the version changed.
+        before, after: a version, and the policy that it is.
+    """
+    (old, old_policy), (new, new_policy) = before, after
+    mixed = [row for row in rows if len(set(row["policy_versions"])) == 2]
+    assert mixed, "no response was running during the update"
+    for row in mixed[:8]:
+        versions = np.asarray(row["policy_versions"])
+        assert set(versions) == {old, new}
+        assert np.all(np.diff(versions) >= 0)
+        then, now = reference_logprobs(old_policy, row), reference_logprobs(new_policy, row)
+        assert np.abs(then - now).max() > 0.01, "the change must be one that shows"
+        expected = np.where(versions == old, then, now)
+        assert np.abs(expected - np.asarray(row["rollout_logprobs"])).max() < TOLERANCE
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+    """Look again and again."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
+        time.sleep(0.05)
 
 
 def difference(model: Qwen3ForCausalLM, rollouts: pa.Table) -> float:

@@ -1,18 +1,16 @@
 """Versions that are adapters: vLLM answers as the model with the adapter merged into it."""
 
 import copy
-import time
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 from rollout_service import (
     TOLERANCE,
     StartedRollouts,
+    check_held_over,
     difference,
     prompts,
-    reference_logprobs,
     start_rollouts,
 )
 
@@ -58,26 +56,15 @@ def _merge(policy: torch.nn.Module, adapter: dict[str, torch.Tensor], sign: int 
 def test_a_response_held_over_the_first_version_goes_on_with_it(adapted: StartedRollouts) -> None:
     """First in this file: the engine has its model alone before."""
     assert difference(adapted.policy, adapted.generate(prompts(4), SAMPLING)) < TOLERANCE
-    long = SamplingSettings(group_size=4, max_tokens=220, seed=5)
-    call = adapted.handle.generate.remote(prompts(16, prefix="running"), long)
-    deadline = time.monotonic() + 60
-    while not sum(adapted.broadcast("unfinished")):
-        assert time.monotonic() < deadline, "the responses were to be in work"
-        time.sleep(0.01)
+    call = adapted.begin_long()
     adapter = _adapter(adapted.policy, 0)
     version = next(adapted.versions)
     publish(adapted.store, version, adapter)
     sync(adapted.handle, version, 1, timeout_s=60)
-    rows = call.result(timeout_s=120).to_pylist()
-    mixed = [row for row in rows if set(row["policy_versions"]) == {0, version}]
-    assert mixed, "no response was running during the update"
     merged = copy.deepcopy(adapted.policy)
     _merge(merged, adapter)
-    for row in mixed[:8]:
-        before, after = reference_logprobs(adapted.policy, row), reference_logprobs(merged, row)
-        assert np.abs(before - after).max() > 0.01, "the adapter must be one that shows"
-        expected = np.where(np.asarray(row["policy_versions"]) == 0, before, after)
-        assert np.abs(expected - np.asarray(row["rollout_logprobs"])).max() < TOLERANCE
+    rows = call.result(timeout_s=120).to_pylist()
+    check_held_over(rows, (0, adapted.policy), (version, merged))
 
 
 def test_each_version_replaces_the_one_before(adapted: StartedRollouts) -> None:

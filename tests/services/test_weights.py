@@ -1,10 +1,8 @@
 """New weights in running vLLM engines: the right ones, everywhere, without dropping a request."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import psutil
 import pytest
 import ray
@@ -14,10 +12,11 @@ from ray.serve.exceptions import DeploymentUnavailableError
 from rollout_service import (
     TOLERANCE,
     StartedRollouts,
+    check_held_over,
     difference,
     prompts,
-    reference_logprobs,
     start_rollouts,
+    wait_until,
 )
 
 from services.rollout.settings import SamplingSettings
@@ -87,23 +86,12 @@ def test_running_responses_go_on_with_the_new_weights(rollouts: StartedRollouts)
     old = rollouts.publish_and_sync()
     old_policy = type(rollouts.policy)(rollouts.policy.config)
     old_policy.load_state_dict(rollouts.policy.state_dict())
-    long = SamplingSettings(group_size=4, max_tokens=220, seed=5)
-    call = rollouts.handle.generate.remote(prompts(16, prefix="running"), long)
-    _wait_until(lambda: sum(rollouts.broadcast("unfinished")) > 0, "the responses to be in work")
+    call = rollouts.begin_long()
     change(rollouts)
     new = rollouts.publish_and_sync()
     rows = call.result(timeout_s=120).to_pylist()
     assert len(rows) == 64
-    mixed = [row for row in rows if len(set(row["policy_versions"])) == 2]
-    assert mixed, "no response was running during the update"
-    for row in mixed[:8]:
-        versions = np.asarray(row["policy_versions"])
-        assert set(versions) == {old, new}
-        assert np.all(np.diff(versions) >= 0)
-        expected = np.where(
-            versions == old, reference_logprobs(old_policy, row), reference_logprobs(rollouts.policy, row)
-        )
-        assert np.abs(expected - np.asarray(row["rollout_logprobs"])).max() < TOLERANCE
+    check_held_over(rows, (old, old_policy), (new, rollouts.policy))
 
 
 @pytest.mark.slow
@@ -162,7 +150,7 @@ def test_replicas_that_died_come_back_with_the_current_version(rollouts: Started
         everywhere = rollouts.handle.broadcast("generate", prompts(8, prefix="everywhere"), long)
         told = waiting.submit(everywhere.results, timeout_s=120, return_exceptions=True)
         calls = [rollouts.handle.generate.remote(prompts(8, prefix=f"lost{i}"), long) for i in range(4)]
-        _wait_until(lambda: min(rollouts.broadcast("unfinished")) > 0, "both engines to be at work")
+        wait_until(lambda: min(rollouts.broadcast("unfinished")) > 0, "both engines to be at work")
         # One replica loses its engine, of the other one the replica itself is killed.
         first, second = _engine_processes()
         first.kill()
@@ -171,8 +159,8 @@ def test_replicas_that_died_come_back_with_the_current_version(rollouts: Started
     for call in calls:
         with pytest.raises(ActorDiedError):  # at once, so that callers can ask again
             call.result(timeout_s=60)
-    _wait_until(lambda: not second.is_running(), "the engine to end with its replica")
-    _wait_until(lambda: len(_present(rollouts) - before) == 2, "Serve to start two replicas", timeout_s=600)
+    wait_until(lambda: not second.is_running(), "the engine to end with its replica")
+    wait_until(lambda: len(_present(rollouts) - before) == 2, "Serve to start two replicas", timeout_s=600)
     for report in rollouts.broadcast("policy_version"):
         assert report["version"] == version
     for table in rollouts.generate_everywhere(prompts(4), SAMPLING):
@@ -211,10 +199,3 @@ def _present(rollouts: StartedRollouts) -> set[str]:
     except DeploymentUnavailableError:
         return set()
     return {answer["replica"] for answer in answers if isinstance(answer, dict)}
-
-
-def _wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
-        time.sleep(0.05)
