@@ -233,7 +233,7 @@ def _batches(config: RunConfig) -> Iterator[Problem]:
         )
     groups = rollout.prompts_per_step // learner.updates_per_batch
     for index, stage in enumerate(config.stages):
-        each = rollout.group_size if stage.objective.trains_on_rollouts else 1
+        each = stage.objective.responses_to_a_prompt(rollout.group_size)
         if groups * each < learner.workers:
             yield Problem(
                 "learner.workers",

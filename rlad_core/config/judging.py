@@ -14,13 +14,9 @@ def judging_problems(config: RunConfig) -> Iterator[Problem]:
     if not any(task.can_hang for task in config.task_sections.values()):
         return
     rollout, verifier = config.rollout, config.verifier
-    judged = [
-        rollout.group_size if stage.objective.trains_on_rollouts else 1
-        for stage in config.stages
-        if stage.objective.responses_of != "task"
-    ]
+    judges = any(stage.objective.responses_of != "task" for stage in config.stages)
     # One more for each group: a process that was stopped is followed by a new one.
-    checks = rollout.prompts_per_step * (max(judged) + 1) if judged else 0
+    checks = rollout.prompts_per_step * (rollout.group_size + 1) if judges else 0
     needed = math.ceil(checks * verifier.time_limit_s / rollout.timeout_s)
     if verifier.workers < needed:
         yield Problem(

@@ -117,6 +117,12 @@ class RunConfig(EvaluationRecipe):
         return max(stage.objective.policy_top_k for stage in self.stages)
 
     @property
+    def responses_per_step(self) -> int:
+        """That are trained on, in the stage that has most."""
+        each = (stage.objective.responses_to_a_prompt(self.rollout.group_size) for stage in self.stages)
+        return self.rollout.prompts_per_step * max(each)
+
+    @property
     def demonstrates(self) -> bool:
         """Whether any stage trains on the teacher's own responses."""
         return any(stage.objective.responses_of == "teacher" for stage in self.stages)

@@ -87,7 +87,9 @@ class RolloutConfig(RolloutEngine):
     """
 
     prompts_per_step: Fixed[PositiveInt] = 32
-    group_size: Fixed[PositiveInt] = Field(default=8, description="Responses for each prompt.")
+    group_size: Fixed[PositiveInt] = Field(
+        default=8, description="Responses to each prompt, of the policy or of a teacher that demonstrates."
+    )
     max_response_length: Grows[PositiveInt] = 2048
     drop_uninformative: Fixed[bool] = Field(
         default=True,

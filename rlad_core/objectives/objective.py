@@ -79,6 +79,10 @@ class Objective(Section):
         """Whether the batch holds responses sampled from the policy itself."""
         return self.responses_of == "policy"
 
+    def responses_to_a_prompt(self, group_size: int) -> int:
+        """In a batch: ``group_size`` where they are sampled, and the one solution that a task has."""
+        return 1 if self.responses_of == "task" else group_size
+
     @property
     def scores_with_teacher(self) -> bool:
         """Whether the teacher is asked for log-probs, which a demonstrator is not."""

@@ -17,7 +17,8 @@ from rlad_core.objectives.objective import Objective, ResponsesOf
 
 
 class SFT(Objective):
-    """Cross-entropy on given responses; ``prompts_per_step`` responses a step, one per prompt.
+    """Cross-entropy on given responses: a task's own solution to each prompt of a step, or those of
+    ``group_size`` responses of the teacher to each that the verifier accepts.
 
     Of the batch only ``policy_logprobs`` and ``weights`` enter the loss.
     """
@@ -28,8 +29,8 @@ class SFT(Objective):
     aggregation: Aggregation = Field(default="token_mean", description="As for the other objectives.")
     source: Literal["trace", "teacher"] = Field(
         default="trace",
-        description="trace: the task's own worked solutions; teacher: responses of the teacher that the "
-        "verifier accepts.",
+        description="trace: the task's own worked solutions, one a prompt; teacher: those of group_size "
+        "responses of the teacher that the verifier accepts.",
     )
 
     @property

@@ -114,9 +114,8 @@ def transfer_need(config: RunConfig, shape: Shape) -> Need:
 
 def experience_need(config: RunConfig) -> Need:
     """Ray's object store: the experience of a step, if every response is as long as it may be."""
-    rollout = config.rollout
-    tokens = rollout.prompts_per_step * rollout.group_size * config.policy.max_length
-    told = rollout.prompts_per_step * rollout.group_size * rollout.max_response_length
+    tokens = config.responses_per_step * config.policy.max_length
+    told = config.responses_per_step * config.rollout.max_response_length
     parts = {"experience of a step": float(_EXPERIENCE_BYTES * tokens)}
     if top_k := max(config.teacher_top_k, config.policy_top_k):
         parts["likely tokens"] = float(2 * _TOP_BYTES * top_k * told)

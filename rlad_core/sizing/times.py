@@ -170,9 +170,9 @@ def _teacher(config: RunConfig, teacher: ServeTeacher, shape: Shape, gpu: Gpu, r
 
 
 def _update(config: RunConfig, shape: Shape, gpu: Gpu, ranks: int) -> StageTime:
-    rollout, learner = config.rollout, config.learner
-    length = rollout.max_response_length + _prompt(config)
-    tokens = rollout.prompts_per_step * rollout.group_size * length
+    learner = config.learner
+    length = config.rollout.max_response_length + _prompt(config)
+    tokens = config.responses_per_step * length
     forward = 2 * shape.parameters + _attention(shape, length)
     passes = (3 if learner.activation_checkpointing == "off" else 4) * learner.epochs_per_batch
     if learner.updates_per_batch * learner.epochs_per_batch > 1:

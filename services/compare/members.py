@@ -160,11 +160,11 @@ def _optimizer_steps(config: RunConfig) -> int:
 
 
 def _sequences(config: RunConfig) -> list[int]:
-    """Of a step, in each stage: a demonstration is one a prompt, so such a stage has more prompts."""
+    """Of a step, in each stage: a task has one solution to a prompt, so such a stage has more prompts."""
     rollout = config.rollout
     return sorted(
         {
-            rollout.prompts_per_step * (rollout.group_size if stage.objective.trains_on_rollouts else 1)
+            rollout.prompts_per_step * stage.objective.responses_to_a_prompt(rollout.group_size)
             for stage in config.stages
         }
     )

@@ -63,7 +63,7 @@ class GroupWork:
         groups = rows_of(table, prompts).append_column("group_id", pa.array(group_ids))
         demonstrates = not objective.trains_on_rollouts
         sampling = SamplingSettings(
-            group_size=1 if demonstrates else config.rollout.group_size,
+            group_size=config.rollout.group_size,
             max_tokens=config.rollout.max_response_length,
             seed=config.seed,
             stop_token_ids=self._ends.stop,

@@ -22,7 +22,7 @@ def _stages(config: RunConfig) -> Table:
         settings = ", ".join(
             f"{name}={value}" for name, value in objective.model_dump(exclude={"kind"}).items()
         )
-        group = config.rollout.group_size if objective.trains_on_rollouts else 1
+        group = objective.responses_to_a_prompt(config.rollout.group_size)
         table.add_row(
             stage.label,
             str(stage.steps),

@@ -132,7 +132,7 @@ def test_a_wrong_override_is_explained(override: str, says: str) -> None:
          "stages.0.objective.mismatch_cap (null): with rollout.max_staleness 1 tokens are those of older"),
         (["learner.updates_per_batch=5"], "rollout.prompts_per_step (32): cannot be split into"),
         (["rollout.prompts_per_step=1", "learner.workers=9", "stages.1={steps: 1, objective: {kind: sft}}",
-          "stages.0.objective={kind: sft, source: teacher}"], "has 1 sequences for one update"),
+          "stages.0.objective={kind: sft}"], "has 1 sequences for one update"),
         (["rollout.drop_uninformative=false", "rollout.refill_rounds=1"], "nothing is dropped"),
         (["weights.transfer=nccl", "rollout.num_gpus=1"], "weights.transfer ('nccl'): moves weights"),
         (["weights.transfer=sharded_rdt", "rollout.num_gpus=1"], "learner.num_gpus is 0"),

@@ -76,3 +76,8 @@ def test_whose_responses_are_trained_on() -> None:
     assert not SFT(source="teacher").scores_with_teacher
     assert TRRD().scores_with_teacher
     assert not TRRD(alpha=1.0).needs_teacher
+
+
+def test_a_task_has_one_solution_and_whoever_samples_answers_as_a_group() -> None:
+    assert SFT(source="trace").responses_to_a_prompt(8) == 1
+    assert SFT(source="teacher").responses_to_a_prompt(8) == GRPO().responses_to_a_prompt(8) == 8

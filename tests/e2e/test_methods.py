@@ -25,4 +25,6 @@ def test_every_method_trains(finished_run: tuple[Path, str]) -> None:
         assert row["gradient_norm"] > 0, row["stage"]
         assert ("teacher" in row["seconds"]) == (row["stage"] in ASKS_TEACHER), row["stage"]
         assert ("rollout" in row["seconds"]) == (row["stage"] != "sft-trace"), row["stage"]
+        if row["stage"] != "sft-trace":  # the policy's, or the teacher's own
+            assert row["responses"] == steps[0]["responses"], row["stage"]
         assert ("weight_sync" in row["seconds"]) == (row["stage"] not in KEEPS_ITS_WEIGHTS), row["stage"]
