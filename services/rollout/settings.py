@@ -208,6 +208,8 @@ def engine_args(args: RolloutArgs, model: str, max_model_len: int) -> dict[str, 
         }
     return common | {
         **on_cpu(args.kv_cache_memory_gib, args.tensor_parallel_size),
+        # On GPUs vLLM schedules ahead of what it computes, by another class.
+        "scheduler_cls": "services.rollout.holding.HoldingScheduler",
         # A request with a seed of its own whose prompt is split over two steps crashes vLLM on CPUs
         # ("CPU Generator does not use offset"). Whole prompts then have to fit into a step.
         "enable_chunked_prefill": False,

@@ -4,7 +4,7 @@ They are exported as ``ray_vllm_...`` with the model's name and the replica's id
 engine it is. Here they get `run` and `service`, as ours, and Serve's `application` and `deployment`.
 """
 
-from statistics import median_low
+import time
 from typing import Any
 
 from ray import serve
@@ -71,6 +71,13 @@ def buckets_of(name: str, theirs: list[float] | None) -> list[float] | None:
 class _StatLogger(RayPrometheusStatLogger):
     _gauge_cls, _counter_cls, _histogram_cls = _Gauge, _Counter, _Histogram
 
+
+class _StepLogger(_StatLogger):
+    """Of an engine that writes responses."""
+
+    _stepped: float | None = None
+    """When the engine's last step was told; None where nothing ran after it."""
+
     def record(
         self,
         scheduler_stats: SchedulerStats | None,
@@ -81,10 +88,15 @@ class _StatLogger(RayPrometheusStatLogger):
         """One value of the time between tokens for each engine step, not one for each token.
 
         Ray's agent replays each value of a histogram in Python: work for each token, on the cores of the run.
-        The tokens of a step come at the same time, so their median says as much.
+        A step makes a token of each response, so that it is the time since the step before; tokens may be
+        held back (`services.rollout.holding`) and say nothing of it.
         """
-        if iteration_stats is not None and (latencies := iteration_stats.inter_token_latencies_iter):
-            iteration_stats.inter_token_latencies_iter = [median_low(latencies)]
+        if scheduler_stats is not None:
+            now, before = time.monotonic(), self._stepped
+            self._stepped = now if scheduler_stats.num_running_reqs else None
+            if before is not None:
+                iteration_stats = iteration_stats or IterationStats()
+                iteration_stats.inter_token_latencies_iter = [now - before]
         super().record(scheduler_stats, iteration_stats, *more, **named)
 
 
@@ -104,4 +116,4 @@ def stat_loggers(service: str) -> list[type[RayPrometheusStatLogger]]:
         application=context.app_name,
         deployment=context.deployment,
     )
-    return [_StatLogger]
+    return [_StepLogger if service == "rollout" else _StatLogger]
