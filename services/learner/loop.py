@@ -42,7 +42,7 @@ from services.learner.checkpoint import STATE_FILE as STATE_FILE
 from services.learner.checkpoint import address_of, forked
 from services.learner.checkpoints import Checkpoints, is_due
 from services.learner.planned import record_memory, record_planned, teacher_devices
-from services.learner.publishing import Publishing
+from services.learner.publishing import Publishing, must_publish
 from services.learner.resting import Resting
 from services.learner.step_metrics import (
     forget_steps,
@@ -160,7 +160,7 @@ class Learner:
             if self.rank == 0:
                 trained = self.collector.trained.remote(step, started)
                 elsewhere = self._ask(trained, f"the release of step {step}")
-            if self._must_publish(step, shard):
+            if must_publish(self.config, step, shard.early_ends):
                 behind = self.config.rollout.max_staleness > 0 and step + 1 < self.config.total_steps
                 self.publishing.publish(step + 1, behind=behind)
             elif self.rank == 0:
@@ -175,13 +175,6 @@ class Learner:
 
     def _published(self, version: int) -> None:
         self._ask(self.collector.published.remote(version), f"the slots of step {version - 1}")
-
-    def _must_publish(self, step: int, shard: Shard) -> bool:
-        """Rollouts follow, in the next step or in an evaluation; supervised steps need no hand-over."""
-        if step + 1 >= self.config.total_steps or is_due(self.config.evaluation.every, step + 1):
-            return True
-        here, there = (self.config.position(each, shard.early_ends).stage for each in (step, step + 1))
-        return here.until is not None or there.objective.trains_on_rollouts
 
     def _record(
         self,
