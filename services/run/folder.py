@@ -105,6 +105,13 @@ def resume(config: RunConfig, run_dir: Path) -> Prepared:
     config, remarks = _with_copies(config, run_dir)
     before, last = _recipe_of(run_dir), _last(run_dir, config)
     done, frontier = (last.step, last.state.get("frontier")) if last else (0, None)
+    if not _checkpoints(run_dir, config) and _checkpoints(run_dir, before):
+        # Else it would begin anew, and what it has recorded would go.
+        there = address_of(str(run_dir), before.output.checkpoints, before.name)
+        raise RefusedError(
+            f"output.checkpoints: {config.output.checkpoints} has no checkpoint of the run, and {there} has. "
+            "Bring them to where they are looked for, or leave the place as it was"
+        )
     early_ends = StageRules(before, (frontier or {}).get("stages")).early_ends
     found = changes(before, config, done, early_ends)
     if bad := refused(found):
