@@ -175,6 +175,13 @@ class RunConfig(EvaluationRecipe):
             if place != REFERENCE and self.demonstrates
         }
 
+    @property
+    def reserved_cpus(self) -> float:
+        """Logical CPUs that the replicas and ranks of a run reserve, the verifier's one among them."""
+        roles = (self.rollout, *self.scoring_services.values(), *self.demonstrators.values())
+        of_services = sum(role.num_replicas * role.num_cpus for role in roles)
+        return 1 + of_services + self.learner.workers * self.learner.num_cpus
+
     def teachers_of(self, task: str) -> tuple[str, ...]:
         """Where in the recipe the teachers of a task are; several are mixed."""
         return tuple(
