@@ -82,7 +82,7 @@ def begin(config: RunConfig, run_dir: Path) -> Prepared:
         RefusedError: there is a run that was begun, or the code cannot be used.
     """
     if begun(run_dir, config):
-        raise _in_the_way(run_dir)
+        raise _in_the_way(run_dir) if begun(run_dir) else _checkpoints_in_the_way(run_dir, config)
     run_dir.mkdir(parents=True, exist_ok=True)
     values = own_code.keep(config, run_dir)
     for name in (*_RECORD, FORKED):
@@ -292,6 +292,14 @@ def _remove(path: Path) -> None:
 
 def _listed(found: Sequence[Change]) -> str:
     return "\n".join(f"  - {change}" for change in found)
+
+
+def _checkpoints_in_the_way(run_dir: Path, config: RunConfig) -> RefusedError:
+    there = address_of(str(run_dir), config.output.checkpoints, config.name)
+    return RefusedError(
+        f"{there} (output.checkpoints) has checkpoints of another run of this name. Choose another name with "
+        "--set name=..., or delete them"
+    )
 
 
 def _in_the_way(run_dir: Path) -> RefusedError:

@@ -103,6 +103,17 @@ def test_a_run_that_has_begun_is_in_the_way(run_dir: Path) -> None:
         folder.begin(load(run_dir / "recipe.yaml"), run_dir)
 
 
+def test_checkpoints_of_a_run_that_is_gone_are_in_the_way(run_dir: Path, tmp_path: Path) -> None:
+    config = load(run_dir / "recipe.yaml", ["name=new", f"output.checkpoints={tmp_path}/kept"])
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "new").symlink_to(run_dir)
+    with pytest.raises(
+        RefusedError, match=rf"^{tmp_path}/kept/new \(output.checkpoints\) has checkpoints of"
+    ):
+        folder.begin(config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_start_that_failed_before_its_first_step_is_not(run_dir: Path) -> None:
     for checkpoint in run_dir.glob("checkpoint_*"):
         (checkpoint / STATE_FILE).unlink()
