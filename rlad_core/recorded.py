@@ -56,11 +56,10 @@ class RecordedStep:
     @property
     def groups(self) -> list[str]:
         """The group of each row."""
-        if self.has_rollouts:
-            found: list[str] = self.table.column("group_id").to_pylist()
-            return found
         told = (self.table.schema.metadata or {}).get(_GROUPS)
-        return self.table.column("sequence_id").to_pylist() if told is None else json.loads(told)
+        name = "group_id" if self.has_rollouts else "sequence_id"
+        found: list[str] = self.table.column(name).to_pylist() if told is None else json.loads(told)
+        return found
 
     @property
     def has_rollouts(self) -> bool:

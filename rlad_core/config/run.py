@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -174,6 +174,18 @@ class RunConfig(EvaluationRecipe):
             for place, teacher in self.served_teachers.items()
             if place != REFERENCE and self.demonstrates
         }
+
+    @property
+    def teacher_devices(self) -> tuple[Literal["GPU", "core"], float]:
+        """What its teachers compute on, and how many of these: GPUs, or cores where none has one. 0 where one
+        of them is elsewhere, on nobody knows what.
+        """
+        served = [each for place, each in self.served_teachers.items() if place != REFERENCE]
+        if len(served) < len(self.teacher_sections):
+            return "core", 0.0
+        if gpus := sum(each.num_gpus * each.num_replicas for each in served):
+            return "GPU", gpus
+        return "core", float(sum(each.threads * each.num_replicas for each in served))
 
     @property
     def reserved_cpus(self) -> float:

@@ -41,7 +41,7 @@ from services.experience.shards import Shard
 from services.learner.checkpoint import STATE_FILE as STATE_FILE
 from services.learner.checkpoint import address_of, forked
 from services.learner.checkpoints import Checkpoints, is_due
-from services.learner.planned import record_memory, record_planned, teacher_devices
+from services.learner.planned import record_memory, record_planned
 from services.learner.publishing import Publishing, must_publish
 from services.learner.resting import Resting
 from services.learner.step_metrics import (
@@ -201,7 +201,7 @@ class Learner:
         )
         record_path(critical_path(spans, start, end))
         record_recent(self.recent, table, end - start)
-        record_teacher_cost(teacher_devices(self.config), table, numbers["trained_tokens"])
+        record_teacher_cost(self.config.teacher_devices[1], table, numbers["trained_tokens"])
         record_memory()
         telemetry.gauge(metrics.RUN_RECIPE_STAGE, place.index)
         if step == self.first and (differ := mismatch_told(numbers, self.config.policy.dtype)) is not None:
