@@ -177,11 +177,12 @@ class RunConfig(EvaluationRecipe):
 
     @property
     def teacher_devices(self) -> tuple[Literal["GPU", "core"], float]:
-        """What its teachers compute on, and how many of these: GPUs, or cores where none has one. 0 where one
-        of them is elsewhere, on nobody knows what.
+        """What its teachers compute on, and how many of these: GPUs, or cores where none has one.
+
+        0 where none scores, or one of them is elsewhere, on nobody knows what.
         """
         served = [each for place, each in self.served_teachers.items() if place != REFERENCE]
-        if len(served) < len(self.teacher_sections):
+        if not self.scores_with_teacher or len(served) < len(self.teacher_sections):
             return "core", 0.0
         if gpus := sum(each.num_gpus * each.num_replicas for each in served):
             return "GPU", gpus

@@ -44,6 +44,8 @@ class TeacherCost:
 
 def teacher_cost(record: RunRecord) -> TeacherCost | None:
     """Over all steps with a teacher; None where no step has one."""
+    if record.recipe is not None and not record.recipe.scores_with_teacher:
+        return None  # a frozen reference is timed as a teacher is
     at_work = record.seconds("teacher")
     asked = at_work > 0
     if not asked.any():
