@@ -1,8 +1,9 @@
 """A step's experience as a file, and what it takes to train on it again.
 
 The file is an Arrow IPC stream of EXPERIENCE (or of SEQUENCES, where a step had no rollouts), with the end
-tokens, and the policy versions whose tokens counted, in its metadata. One that holds all rows of its step can
-be planned anew as the step was; a sample of rows keeps the advantages that it was recorded with.
+tokens, and the policy versions whose tokens counted, in its metadata; of SEQUENCES, which lack it, each row's
+group too. One that holds all rows of its step can be planned anew as the step was; a sample of rows keeps the
+advantages that it was recorded with.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rlad_core.objectives import Objective
 
 _WHOLE, _ENDS, _COUNTED = b"rlad.whole_step", b"rlad.end_tokens", b"rlad.counted_versions"
+_GROUPS = b"rlad.groups"
 
 
 class RecordedError(ValueError):
@@ -54,8 +56,9 @@ class RecordedStep:
     @property
     def groups(self) -> list[str]:
         """The group of each row."""
+        told = (self.table.schema.metadata or {}).get(_GROUPS)
         name = "group_id" if self.has_rollouts else "sequence_id"
-        found: list[str] = self.table.column(name).to_pylist()
+        found: list[str] = self.table.column(name).to_pylist() if told is None else json.loads(told)
         return found
 
     @property
@@ -115,8 +118,10 @@ class RecordedStep:
         Raises:
             RecordedError: it did not.
         """
-        ends, sums = self.end_tokens, self.table.column("teacher_end_logprobs")
-        if objective.compares_end_tokens and len(ends) > 1 and len(self.table) == sums.null_count > 0:
+        ends = self.end_tokens
+        if not (objective.compares_end_tokens and len(ends) > 1 and len(self.table)):
+            return
+        if self.table.column("teacher_end_logprobs").null_count == len(self.table):
             raise RecordedError(
                 f"the objective {objective.label} compares what policy and teacher give to all end tokens "
                 f"{list(ends)} together, and {self.file} has no teacher_end_logprobs: the step was recorded "
@@ -167,11 +172,22 @@ class RecordedStep:
         return told
 
 
-def labelled(table: pa.Table, end_tokens: Sequence[int], counted: range | None = None) -> pa.Table:
-    """All rows of a step, with what a later reader must know of them."""
+def labelled(
+    table: pa.Table,
+    end_tokens: Sequence[int],
+    counted: range | None = None,
+    groups: Sequence[str] | None = None,
+) -> pa.Table:
+    """All rows of a step, with what a later reader must know of them.
+
+    Args:
+        groups: of each row, where the table does not say it.
+    """
     told = {_WHOLE: b"1", _ENDS: json.dumps(list(end_tokens)).encode()}
     if counted is not None:
         told[_COUNTED] = json.dumps([counted.start, counted.stop]).encode()
+    if groups is not None and "group_id" not in table.column_names:
+        told[_GROUPS] = json.dumps(list(groups)).encode()
     return table.replace_schema_metadata({**(table.schema.metadata or {}), **told})
 
 

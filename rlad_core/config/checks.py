@@ -6,6 +6,7 @@ wherever it is read again. What depends on the machine (model folders) is in ``m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ def evaluation_problems(config: EvaluationRecipe) -> list[Problem]:
     return [
         *_lengths(config),
         *_sampling(config),
+        *_at_a_time(config),
         *_truncation(config),
         *task_problems(config),
         *engine_problems("rollout", config.rollout),
@@ -40,6 +42,7 @@ def run_problems(config: RunConfig) -> list[Problem]:
         *_batches(config),
         *_staleness(config),
         *_schedule(config),
+        *_best(config),
         *_updates(config),
         *_reference(config),
         *device_problems(config),
@@ -74,6 +77,20 @@ def _sampling(config: EvaluationRecipe) -> Iterator[Problem]:
             "evaluation.samples",
             settings.samples,
             "at temperature 0 all of them are the same. Write 1, or evaluation.temperature above 0",
+        )
+
+
+def _at_a_time(config: EvaluationRecipe) -> Iterator[Problem]:
+    """vLLM refuses an engine that cannot give each of its responses a token in one step."""
+    rollout = config.rollout
+    # On CPUs a whole prompt goes into a step, see `services.rollout.settings.engine_args`.
+    tokens = max(rollout.max_num_batched_tokens, 0 if rollout.num_gpus else config.policy.max_length)
+    if tokens < rollout.max_num_seqs:
+        yield Problem(
+            "rollout.max_num_batched_tokens",
+            rollout.max_num_batched_tokens,
+            f"is less than a token for each of rollout.max_num_seqs {rollout.max_num_seqs} responses. Write "
+            f"{rollout.max_num_seqs} or more, or lower max_num_seqs",
         )
 
 
@@ -156,6 +173,18 @@ def _schedule(config: RunConfig) -> Iterator[Problem]:
                 learner.min_lr,
                 f"is above the peak of stages.{index} ({stage.label}), {peak:g}. Write at most {peak:g}",
             )
+
+
+def _best(config: RunConfig) -> Iterator[Problem]:
+    """Checkpoints are compared by what was measured after the same step."""
+    every = (config.evaluation.every, config.learner.checkpoint_every)
+    if config.output.keep_best and (0 in every or math.lcm(*every) >= config.total_steps):
+        yield Problem(
+            "output.keep_best",
+            config.output.keep_best,
+            "no checkpoint but the last has an accuracy: at no step before the end are evaluation.every "
+            f"{every[0]} and learner.checkpoint_every {every[1]} both due. Write the same for both",
+        )
 
 
 def _budgets(config: RunConfig) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ And what cannot be seen from here, for whoever wants to know what was not checke
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -23,7 +24,7 @@ _LEAST_BYTES = 64 * 2**20
 
 def machine_problems(config: RunConfig) -> list[Problem]:
     """What this machine lacks for a run."""
-    return [*_output(config), *_ports(config)]
+    return [*_output(config), *_ports(config), *_cpus(config)]
 
 
 def unchecked(config: RunConfig) -> list[str]:
@@ -80,12 +81,25 @@ def _output(config: RunConfig) -> Iterator[Problem]:
 
 
 def _checkpoint_bytes(config: RunConfig) -> int:
-    """Weights and both moments of AdamW in float32, where the policy's weights are here to be counted."""
+    """Weights in float32 and both moments of what is trained, where the weights are here to be counted."""
     if config.policy.model.startswith("tiny:") or is_elsewhere(config, config.policy.model):
         return 0
     folder = Path(resolve_model(config.policy.model))
     stored = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 0
-    return 3 * stored  # at least: half of the parameters' true size where they are stored in 16 bits
+    # At least: half of the parameters' true size where they are stored in 16 bits; adapters are small.
+    return stored if config.learner.lora is not None else 3 * stored
+
+
+def _cpus(config: RunConfig) -> Iterator[Problem]:
+    """An embedded Ray with fewer would wait for the last replica until cluster.start_timeout_s is over."""
+    there, reserved = config.cluster.num_cpus, config.reserved_cpus
+    if there is not None and not config.cluster.is_joined and there < reserved:
+        yield Problem(
+            "cluster.num_cpus",
+            there,
+            f"the run's replicas and ranks reserve {reserved:g} (num_cpus of each; the verifier 1). Write "
+            f"{math.ceil(reserved)} or more, or null",
+        )
 
 
 def _ports(config: RunConfig) -> Iterator[Problem]:

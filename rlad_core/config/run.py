@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -174,6 +174,26 @@ class RunConfig(EvaluationRecipe):
             for place, teacher in self.served_teachers.items()
             if place != REFERENCE and self.demonstrates
         }
+
+    @property
+    def teacher_devices(self) -> tuple[Literal["GPU", "core"], float]:
+        """What its teachers compute on, and how many of these: GPUs, or cores where none has one.
+
+        0 where none scores, or one of them is elsewhere, on nobody knows what.
+        """
+        served = [each for place, each in self.served_teachers.items() if place != REFERENCE]
+        if not self.scores_with_teacher or len(served) < len(self.teacher_sections):
+            return "core", 0.0
+        if gpus := sum(each.num_gpus * each.num_replicas for each in served):
+            return "GPU", gpus
+        return "core", float(sum(each.threads * each.num_replicas for each in served))
+
+    @property
+    def reserved_cpus(self) -> float:
+        """Logical CPUs that the replicas and ranks of a run reserve, the verifier's one among them."""
+        roles = (self.rollout, *self.scoring_services.values(), *self.demonstrators.values())
+        of_services = sum(role.num_replicas * role.num_cpus for role in roles)
+        return 1 + of_services + self.learner.workers * self.learner.num_cpus
 
     def teachers_of(self, task: str) -> tuple[str, ...]:
         """Where in the recipe the teachers of a task are; several are mixed."""

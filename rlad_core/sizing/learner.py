@@ -5,6 +5,7 @@
     gathered      4 E + 2 b L      the head in float32, and a layer with the next one; an untied embedding b E
     kept          b D t per layer where activations are recomputed, else A t
     at work       the larger of: one layer's A t; the chunk of logits twice, and the head's gradient
+    checkpoint    12 P / N, in 8 bits 6 P / N, of host memory while one is written
 
 with N ranks of one copy (learner.fsdp_size), P parameters, E of the embedding, L of a layer, D the width, t
 the tokens of a micro-batch, b bytes of a value, and A the bytes that a layer keeps of a token: each norm its
@@ -26,13 +27,13 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
     learner, dtype = config.learner, config.policy.dtype
     ranks = learner.fsdp_size or learner.workers
     tokens, value = learner.tokens_per_micro_batch, BYTES[dtype]
-    size = shape.parameters
+    size, on_gpu = shape.parameters, learner.num_gpus > 0
     large = size >= LARGE_FROM_PARAMETERS
     recompute = learner.activation_checkpointing
     if recompute == "auto":
         recompute = "full" if large else "off"
     scattered = learner.gradients == "scattered" or (learner.gradients == "auto" and large)
-    layer = kept_per_token(shape, dtype, on_gpu=learner.num_gpus > 0) * tokens
+    layer = kept_per_token(shape, dtype, on_gpu=on_gpu) * tokens
     queries, keys = shape.heads * shape.head, shape.kv_heads * shape.head
     products = 2 * value * (shape.width + queries + keys + shape.mlp) * tokens
     kept = {
@@ -58,6 +59,8 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
         "kept activations": float(kept * shape.layers),
         "a layer, or logits": float(max(0 if recompute == "off" else layer, logits)),
     }
+    # Of weights and moments, in host memory while it is written and training goes on.
+    written = {"a checkpoint's copy": lasting["weights"] + lasting["optimizer"]}
     note = ""
     if config.needs_hidden_states and (teacher := next(iter(config.served_teachers.values()), None)):
         theirs = shape_of(teacher.model)
@@ -70,7 +73,9 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
             told = rollout.prompts_per_step * rollout.group_size * rollout.max_response_length
             note = f", pulls {state:,} bytes a response token of the teacher, {state * told / GIB:.3g} "
             note += "GiB a step"
-    offloaded = learner.cpu_offload and learner.num_gpus > 0
+    offloaded = learner.cpu_offload and on_gpu
+    if not on_gpu:
+        passing |= written
     return Need(
         "learner",
         config.policy.model,
@@ -80,7 +85,7 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
         ways=_learners_ways(config, recompute, scattered=scattered),
         note=f"{tokens:,} tokens a micro-batch, activations: {recompute}, "
         f"gradients: {'scattered' if scattered else 'local'}{note}",
-        host=lasting if offloaded else {},
+        host=({**lasting, **written} if offloaded else written) if on_gpu else {},
         passing=frozenset({"gradients", *passing}),
     )
 

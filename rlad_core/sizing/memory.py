@@ -11,8 +11,8 @@ from rlad_core.sizing.learner import adapter_parameters, learner_need
 from rlad_core.sizing.need import BYTES, CHUNK, GIB, Need, kept_per_token, lower
 from rlad_core.sizing.shapes import Shape, shape_of
 
-_EXPERIENCE_BYTES: Final = 40
-"""A token's: its id, log-probs of policy and teacher, its version, as they are and assembled."""
+_EXPERIENCE_BYTES: Final = 20
+"""A token's: its id, log-probs of policy and teacher, its version."""
 _TOP_BYTES: Final = 8
 """A likely token's id and its log-prob."""
 
@@ -113,12 +113,17 @@ def transfer_need(config: RunConfig, shape: Shape) -> Need:
 
 
 def experience_need(config: RunConfig) -> Need:
-    """Ray's object store: the experience of a step, if every response is as long as it may be."""
+    """Ray's object store: a step's experience as it comes and assembled, if every response is as long as it
+    may be. While groups are sampled ahead the next step's is assembled beside this one's, and what is kept
+    whole lies beside the ranks' shards.
+    """
     tokens = config.responses_per_step * config.policy.max_length
     told = config.responses_per_step * config.rollout.max_response_length
-    parts = {"experience of a step": float(_EXPERIENCE_BYTES * tokens)}
+    assembled = 2 if config.rollout.max_staleness else 1
+    times = 1 + assembled * (2 if config.telemetry.keep_experience == "all" else 1)
+    parts = {"experience of a step": float(times * _EXPERIENCE_BYTES * tokens)}
     if top_k := max(config.teacher_top_k, config.policy_top_k):
-        parts["likely tokens"] = float(2 * _TOP_BYTES * top_k * told)
+        parts["likely tokens"] = float(times * _TOP_BYTES * top_k * told)
     return Need(
         "object store", "", 0, parts,
         field="cluster.object_store_gib",

@@ -175,7 +175,7 @@ def _update(config: RunConfig, shape: Shape, gpu: Gpu, ranks: int) -> StageTime:
     tokens = config.responses_per_step * length
     forward = 2 * shape.parameters + _attention(shape, length)
     passes = (3 if learner.activation_checkpointing == "off" else 4) * learner.epochs_per_batch
-    if learner.updates_per_batch * learner.epochs_per_batch > 1:
+    if learner.updates_per_batch > 1:
         passes += 1  # log-probs of the old policy
     gpus = ranks * learner.num_gpus
     flops = passes * forward * tokens

@@ -98,6 +98,14 @@ def waiting(stage: StepStage, change: int) -> None:
     _change_open(metrics.STAGE_QUEUE, change, stage=stage)
 
 
+def nothing_waits() -> None:
+    """Say that what waited for stages is gone, and will be made anew."""
+    with _process.lock:
+        counts = {key[1]: count for key, count in _process.open.items() if key[0] == metrics.STAGE_QUEUE.name}
+    for stage, count in counts.items():
+        _change_open(metrics.STAGE_QUEUE, -count, stage=stage)
+
+
 class span:
     """Time one piece of a stage's work, in `with` or `async with`.
 

@@ -125,7 +125,8 @@ class StepBatches:
             stale_masked=stale_tokens(kept, counted) if counted is not None else {},
         )
         positions = [group.position for group in kept]
-        return self._hand_out(step, positions, [group.position for group in dropped], table, plans, facts)
+        left_out = [group.position for group in dropped]
+        return self._hand_out(step, positions, left_out, table, groups, plans, facts)
 
     async def _check(self, step: int, kept: Sequence[Group]) -> dict[str, float]:
         """Whether the teachers' scores may be trained on, see `Signals.check`."""
@@ -142,7 +143,8 @@ class StepBatches:
             for position in positions:
                 self._ledger.advance(position, "taken")
         visits = solved(positions, ids, prompts, self._stream.epoch_prompts)
-        return self._hand_out(step, positions, [], table, plans, StepFacts(trained_groups=ids, visits=visits))
+        facts = StepFacts(trained_groups=ids, visits=visits)
+        return self._hand_out(step, positions, [], table, ids, plans, facts)
 
     def _plan(self, step: int, table: pa.Table, groups: Sequence[str]) -> list[ShardPlan]:
         return plan_shards(
@@ -171,6 +173,7 @@ class StepBatches:
         positions: list[int],
         dropped: list[int],
         table: pa.Table,
+        groups: Sequence[str],
         plans: list[ShardPlan],
         facts: StepFacts,
     ) -> Batch:
@@ -178,7 +181,7 @@ class StepBatches:
         telemetry.waiting("update", len(table))
         ends = self._ends.outcome
         keeps = self._config.telemetry.keep_experience == "all"
-        whole = ray.put(labelled(table, ends, self._counted(step))) if keeps else None
+        whole = ray.put(labelled(table, ends, self._counted(step), groups)) if keeps else None
         shards = []
         for plan in plans:
             rows = ray.put(schema.take_rows(table, plan.rows).combine_chunks())

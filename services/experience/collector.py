@@ -125,6 +125,7 @@ class ExperienceCollector:
         self._undecided = None
         if hasattr(self, "_pool"):
             self._pool.close()
+        telemetry.nothing_waits()
         told: dict[str, Any] = frontier or {"next_position": 0, "alive": ()}
         self._signals.restore(told.get("teachers", {}))
         self._stages = StageRules(self._config, told.get("stages"))

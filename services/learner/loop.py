@@ -41,8 +41,8 @@ from services.experience.shards import Shard
 from services.learner.checkpoint import STATE_FILE as STATE_FILE
 from services.learner.checkpoint import address_of, forked
 from services.learner.checkpoints import Checkpoints, is_due
-from services.learner.planned import record_memory, record_planned, teacher_devices
-from services.learner.publishing import Publishing
+from services.learner.planned import record_memory, record_planned
+from services.learner.publishing import Publishing, must_publish
 from services.learner.resting import Resting
 from services.learner.step_metrics import (
     forget_steps,
@@ -160,7 +160,7 @@ class Learner:
             if self.rank == 0:
                 trained = self.collector.trained.remote(step, started)
                 elsewhere = self._ask(trained, f"the release of step {step}")
-            if self._must_publish(step, shard):
+            if must_publish(self.config, step, shard.early_ends):
                 behind = self.config.rollout.max_staleness > 0 and step + 1 < self.config.total_steps
                 self.publishing.publish(step + 1, behind=behind)
             elif self.rank == 0:
@@ -175,13 +175,6 @@ class Learner:
 
     def _published(self, version: int) -> None:
         self._ask(self.collector.published.remote(version), f"the slots of step {version - 1}")
-
-    def _must_publish(self, step: int, shard: Shard) -> bool:
-        """Rollouts follow, in the next step or in an evaluation; supervised steps need no hand-over."""
-        if step + 1 >= self.config.total_steps or is_due(self.config.evaluation.every, step + 1):
-            return True
-        here, there = (self.config.position(each, shard.early_ends).stage for each in (step, step + 1))
-        return here.until is not None or there.objective.trains_on_rollouts
 
     def _record(
         self,
@@ -208,7 +201,7 @@ class Learner:
         )
         record_path(critical_path(spans, start, end))
         record_recent(self.recent, table, end - start)
-        record_teacher_cost(teacher_devices(self.config), table, numbers["trained_tokens"])
+        record_teacher_cost(self.config.teacher_devices[1], table, numbers["trained_tokens"])
         record_memory()
         telemetry.gauge(metrics.RUN_RECIPE_STAGE, place.index)
         if step == self.first and (differ := mismatch_told(numbers, self.config.policy.dtype)) is not None:

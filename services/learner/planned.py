@@ -31,12 +31,3 @@ def record_memory() -> None:
     else:
         held = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux tells KiB
     telemetry.gauge(metrics.RUN_LEARNER_MEMORY, held)
-
-
-def teacher_devices(config: RunConfig) -> float:
-    """GPUs of all teachers that the run serves; where they have none, the cores that they compute with."""
-    return sum(
-        teacher.num_replicas * (teacher.num_gpus or float(teacher.threads))
-        for place, teacher in config.served_teachers.items()
-        if place in config.teacher_sections
-    )

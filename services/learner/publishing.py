@@ -10,7 +10,7 @@ leave the learner's own memory: there the step waits until all replicas have the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch.distributed as dist
@@ -20,9 +20,30 @@ from rlad_core.config import RunConfig
 from services.base import telemetry
 from services.base.telemetry import span
 from services.clients.handles import ServiceNames
+from services.learner.checkpoints import is_due
 from services.weights.gathered import GatheredWeights
 from services.weights.push import weight_push
 from services.weights.store import publish, sync
+
+
+def must_publish(config: RunConfig, step: int, early_ends: Mapping[int, int]) -> bool:
+    """Whether engines need the policy after a step: it is evaluated, or groups may be begun with it.
+
+    Supervised steps need no hand-over.
+
+    Args:
+        early_ends: of stages, see `RunConfig.position`.
+    """
+    version = step + 1
+    if version >= config.total_steps or is_due(config.evaluation.every, version):
+        return True
+    if config.position(step, early_ends).stage.until is not None:  # which objective follows is not known yet
+        return True
+    # Of a step's groups the first tokens may be so many versions old, also where the steps before it sample
+    # nothing: they are begun while the learner is at these.
+    last = min(version + config.rollout.max_staleness, config.total_steps - 1)
+    stages = (config.position(each, early_ends).stage for each in range(version, last + 1))
+    return any(stage.objective.trains_on_rollouts for stage in stages)
 
 
 class Publishing:

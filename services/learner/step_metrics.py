@@ -112,10 +112,10 @@ def record_teacher_cost(devices: float, table: Sequence[StageRow], trained_token
     """Record what the teacher took, where a step asked one that the run serves itself.
 
     Args:
-        devices: GPUs, or CPU cores, of all its replicas.
+        devices: GPUs, or CPU cores, of all its replicas; 0: nobody knows, and nothing is recorded.
     """
     worked = sum(row.wall_seconds for row in table if row.stage == "teacher")
-    if worked and trained_tokens:
+    if worked and trained_tokens and devices:
         telemetry.gauge(metrics.RUN_TEACHER_COST, 1000 * devices * worked / trained_tokens)
 
 

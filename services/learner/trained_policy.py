@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     get_state_dict,
     set_state_dict,
@@ -29,7 +30,7 @@ from rlad_core.forward import decoder_layers
 from rlad_core.norms import lean_norms
 from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.ages import by_age
-from rlad_core.packing import filler
+from rlad_core.packing import PackedBatch, filler
 from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
 from services.base import telemetry
@@ -114,9 +115,10 @@ class TrainedPolicy:
         learner = self._config.learner
         stage_step = self._config.position(step, early_ends).step
         count = self._agree_on_largest(rows.mini_batches)
-        if count * learner.epochs_per_batch > 1 and rows.needs_old_logprobs:
+        again = learner.epochs_per_batch > 1 and rows.needs_old_logprobs
+        if count > 1 and rows.needs_old_logprobs:
             # The first mini-batch is trained on by the old policy itself: its own pass tells them.
-            later = rows.after_first if learner.epochs_per_batch == 1 else rows.all
+            later = rows.after_first
             tokens = int(rows.response_lengths[later].sum())
             with span("old_logprobs", items=len(later), tokens=tokens):
                 self._keep_old(rows, later, objective, stage_step)
@@ -130,7 +132,8 @@ class TrainedPolicy:
         updates = 0
         with span("update", items=len(rows), tokens=rows.response_tokens):
             for number in range(count * learner.epochs_per_batch):
-                told = self._optimizer_step(rows, number % count, objective, stage_step)
+                keeps_old = again and number == 0
+                told = self._optimizer_step(rows, number % count, objective, stage_step, keeps_old=keeps_old)
                 if told is None:
                     break
                 add(statistics, told)
@@ -146,9 +149,19 @@ class TrainedPolicy:
         return statistics
 
     def _optimizer_step(
-        self, rows: TrainingRows, mini_batch: int, objective: Objective, stage_step: int
+        self,
+        rows: TrainingRows,
+        mini_batch: int,
+        objective: Objective,
+        stage_step: int,
+        *,
+        keeps_old: bool = False,
     ) -> Statistics | None:
-        """What it tells; None where the policy is already too far from the old one, and stays as it is."""
+        """What it tells; None where the policy is already too far from the old one, and stays as it is.
+
+        Args:
+            keeps_old: the policy is the old one, and the rows are trained on again.
+        """
         statistics: Statistics = {}
         loss_sum = 0.0
         bonus = 0.0 if self.entropy is None else self.entropy.weight
@@ -164,6 +177,8 @@ class TrainedPolicy:
             if not members.size:
                 (logprobs.sum() * 0.0).backward()
                 continue
+            if keeps_old:
+                self._note_old(rows, members, packed, logprobs.detach(), normaliser, objective, stage_step)
             log_z = None if normaliser is None else normaliser.log_z
             batch = rows.token_batch(members, packed, logprobs, entropy, log_z)
             output = _ask(objective, batch, stage_step)
@@ -234,10 +249,23 @@ class TrainedPolicy:
             )
             logprobs, _ = self.module(packed, beside=normaliser)
             if members.size:
-                log_z = None if normaliser is None else normaliser.log_z
-                if rows.has_top:
-                    log_z = objective.log_z(rows.token_batch(members, packed, logprobs, None), stage_step)
-                rows.keep_old(members, logprobs, log_z)
+                self._note_old(rows, members, packed, logprobs, normaliser, objective, stage_step)
+
+    def _note_old(
+        self,
+        rows: TrainingRows,
+        members: Indices,
+        packed: PackedBatch,
+        logprobs: Tensor,
+        normaliser: ExactNormaliser | None,
+        objective: Objective,
+        stage_step: int,
+    ) -> None:
+        """The same of a micro-batch that was in a pass."""
+        log_z = None if normaliser is None else normaliser.log_z
+        if rows.has_top:
+            log_z = objective.log_z(rows.token_batch(members, packed, logprobs, None), stage_step)
+        rows.keep_old(members, logprobs, log_z)
 
     def _normalisers(
         self, rows: TrainingRows, batches: Sequence[Indices], objective: Objective, stage_step: int

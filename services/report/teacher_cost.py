@@ -7,8 +7,6 @@ from typing import Literal
 
 import numpy as np
 
-from rlad_core.config import RunConfig
-from rlad_core.config.run import REFERENCE
 from services.report.records import RunRecord
 
 #: Of a step without a teacher: 76.2 s of 491.2 s, student 8B, teacher 32B, same GPUs (arXiv 2602.22495).
@@ -46,13 +44,18 @@ class TeacherCost:
 
 def teacher_cost(record: RunRecord) -> TeacherCost | None:
     """Over all steps with a teacher; None where no step has one."""
+    if record.recipe is not None and not record.recipe.scores_with_teacher:
+        return None  # a frozen reference is timed as a teacher is
     at_work = record.seconds("teacher")
     asked = at_work > 0
     if not asked.any():
         return None
     whole, added = record.seconds("step")[asked], np.nan_to_num(record.added_seconds("teacher")[asked])
     tokens = record.series("trained_tokens")[asked]
-    device, devices = _devices(record.recipe)
+    device: Literal["GPU", "core"] = "core"
+    devices = 0.0
+    if record.recipe is not None:
+        device, devices = record.recipe.teacher_devices
     busy, trained = float(at_work[asked].sum()), float(tokens.sum())
     return TeacherCost(
         added_s=float(added.mean()),
@@ -61,12 +64,3 @@ def teacher_cost(record: RunRecord) -> TeacherCost | None:
         device=device,
         device_s=busy * devices / (trained / 1000) if devices and trained > 0 else None,
     )
-
-
-def _devices(recipe: RunConfig | None) -> tuple[Literal["GPU", "core"], float]:
-    """Those of all teachers that the run serves itself; 0 where it asks others."""
-    if recipe is None or set(recipe.teacher_sections) - recipe.served_teachers.keys():
-        return "core", 0
-    served = [each for place, each in recipe.served_teachers.items() if place != REFERENCE]
-    gpus = sum(each.num_gpus * each.num_replicas for each in served)
-    return ("GPU", gpus) if gpus else ("core", sum(each.threads * each.num_replicas for each in served))

@@ -65,7 +65,4 @@ def demonstrator_args(config: RunConfig, settings: ServeTeacher) -> RolloutArgs:
 
 def wanted_cpus(config: RunConfig) -> int:
     """What the run's services and workers reserve; CPUs are logical, so this may exceed the cores."""
-    teachers = sum(served.num_replicas * served.num_cpus for served in config.served_teachers.values())
-    # Twice the rollouts: a teacher that demonstrates runs as a rollout service too.
-    rollouts = 2 * config.rollout.num_replicas * config.rollout.num_cpus
-    return _SPARE_CPUS + math.ceil(teachers + rollouts + config.learner.workers * config.learner.num_cpus)
+    return _SPARE_CPUS + math.ceil(config.reserved_cpus)

@@ -82,7 +82,7 @@ def begin(config: RunConfig, run_dir: Path) -> Prepared:
         RefusedError: there is a run that was begun, or the code cannot be used.
     """
     if begun(run_dir, config):
-        raise _in_the_way(run_dir)
+        raise _in_the_way(run_dir) if begun(run_dir) else _checkpoints_in_the_way(run_dir, config)
     run_dir.mkdir(parents=True, exist_ok=True)
     values = own_code.keep(config, run_dir)
     for name in (*_RECORD, FORKED):
@@ -105,6 +105,13 @@ def resume(config: RunConfig, run_dir: Path) -> Prepared:
     config, remarks = _with_copies(config, run_dir)
     before, last = _recipe_of(run_dir), _last(run_dir, config)
     done, frontier = (last.step, last.state.get("frontier")) if last else (0, None)
+    if not _checkpoints(run_dir, config) and _checkpoints(run_dir, before):
+        # Else it would begin anew, and what it has recorded would go.
+        there = address_of(str(run_dir), before.output.checkpoints, before.name)
+        raise RefusedError(
+            f"output.checkpoints: {config.output.checkpoints} has no checkpoint of the run, and {there} has. "
+            "Bring them to where they are looked for, or leave the place as it was"
+        )
     early_ends = StageRules(before, (frontier or {}).get("stages")).early_ends
     found = changes(before, config, done, early_ends)
     if bad := refused(found):
@@ -285,6 +292,14 @@ def _remove(path: Path) -> None:
 
 def _listed(found: Sequence[Change]) -> str:
     return "\n".join(f"  - {change}" for change in found)
+
+
+def _checkpoints_in_the_way(run_dir: Path, config: RunConfig) -> RefusedError:
+    there = address_of(str(run_dir), config.output.checkpoints, config.name)
+    return RefusedError(
+        f"{there} (output.checkpoints) has checkpoints of another run of this name. Choose another name with "
+        "--set name=..., or delete them"
+    )
 
 
 def _in_the_way(run_dir: Path) -> RefusedError:

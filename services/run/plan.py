@@ -1,6 +1,6 @@
 """What a run would be, as tables: its stages, and what would start where."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
@@ -55,22 +55,16 @@ def _rows(config: RunConfig) -> Iterator[tuple[str, ...]]:
     several = len(config.teacher_sections) > 1
     if any(map(weighs, config.teacher_sections.values())):
         yield "teachers mixed", "-", f"by the weighted mean of {_MEAN_OF[config.mixture]}", "-", "-"
+    uses = {"teacher service": config.scores_with_teacher, "teacher as demonstrator": config.demonstrates}
     for teacher in config.teacher_sections.values():
         taught = f" for {', '.join(teacher.tasks)}" if several and teacher.tasks else ""
         taught += f", weight {_weight(teacher)}" if weighs(teacher) else ""
         taught += ", privileged" if teacher.prefix is not None else ""
-        if not isinstance(teacher, ServeTeacher):
-            yield f"teacher elsewhere{taught}", "-", f"{teacher.kind}, {teacher.where}", "-", "-"
-            continue
-        uses = {"teacher service": config.scores_with_teacher, "teacher as demonstrator": config.demonstrates}
-        for what in [what for what, used in uses.items() if used]:
-            yield (
-                what + taught,
-                str(teacher.num_replicas),
-                f"{teacher.engine}, {teacher.model}, {teacher.dtype}",
-                f"{teacher.num_cpus:g}",
-                f"{teacher.num_gpus:g}",
-            )
+        yield from _scorer(
+            teacher, f"teacher elsewhere{taught}", [what + taught for what, used in uses.items() if used]
+        )
+    if config.reference is not None:
+        yield from _scorer(config.reference, "reference elsewhere", ["reference service"])
     tasks = ", ".join(task.label for task in config.task_sections.values())
     yield "verifier service", "1", tasks, "1", "0"
     yield (
@@ -80,6 +74,21 @@ def _rows(config: RunConfig) -> Iterator[tuple[str, ...]]:
         f"{learner.num_cpus:g}",
         f"{learner.num_gpus:g}",
     )
+
+
+def _scorer(section: TeacherSection, elsewhere: str, here: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """A teacher's lines, or the reference's: what runs elsewhere, or the services that are started here."""
+    if not isinstance(section, ServeTeacher):
+        yield elsewhere, "-", f"{section.kind}, {section.where}", "-", "-"
+        return
+    for what in here:
+        yield (
+            what,
+            str(section.num_replicas),
+            f"{section.engine}, {section.model}, {section.dtype}",
+            f"{section.num_cpus:g}",
+            f"{section.num_gpus:g}",
+        )
 
 
 def _weight(teacher: TeacherSection) -> str:

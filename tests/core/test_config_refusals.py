@@ -149,6 +149,10 @@ def test_a_wrong_override_is_explained(override: str, says: str) -> None:
          "is above the peak of stages.0 (trrd), 1e-06. Write at most 1e-06"),
         (["learner.max_kl=0.1"], "learner.max_kl (0.1): has no effect with a single update for each batch"),
         (["learner.adaptive_entropy={start: 1}"], "adaptive_entropy.start (1.0): is above most"),
+        (["output.keep_best=1"], "no checkpoint but the last has an accuracy: at no step before the end"),
+        (["output.keep_best=1", "evaluation.every=3", "learner.checkpoint_every=5"], "every 3 and"),
+        (["rollout.max_num_batched_tokens=511", "rollout.max_num_seqs=513"],
+         "rollout.max_num_batched_tokens (511): is less than a token for each of rollout.max_num_seqs 513"),
         (["rollout.truncated=penalise"], "rollout.overlong_buffer (null): truncated: penalise grows over"),
         (["rollout.truncated=penalise", "rollout.overlong_buffer=257"],
          "rollout.overlong_buffer (257): is above rollout.max_response_length. Write at most 256"),
@@ -162,6 +166,12 @@ def test_a_wrong_override_is_explained(override: str, says: str) -> None:
 )  # fmt: skip
 def test_fields_that_cannot_work_together_are_refused(overrides: list[str], says: str) -> None:
     assert any(says in str(problem) for problem in refusal(*overrides).problems), str(refusal(*overrides))
+
+
+def test_the_best_checkpoints_are_those_that_were_measured() -> None:
+    read("output.keep_best=1", "evaluation.every=3", "learner.checkpoint_every=2")
+    # On CPUs a step has room for the longest prompt.
+    read("rollout.max_num_batched_tokens=511", "rollout.max_num_seqs=512")
 
 
 def test_checks_that_hang_come_to_an_end_before_the_run_does(tmp_path: Path) -> None:

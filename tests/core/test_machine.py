@@ -35,10 +35,30 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     assert "is a file. Write a folder" in problem
 
 
+def test_an_embedded_ray_has_a_cpu_for_all_that_starts() -> None:
+    # Rollouts, scoring teacher, verifier, learner; a teacher that demonstrates too runs as a service more.
+    assert problems("cluster.num_cpus=4") == []
+    [problem] = problems("cluster.num_cpus=3")
+    assert "replicas and ranks reserve 4 (num_cpus of each; the verifier 1). Write 4 or more" in problem
+    stages = (
+        "stages=[{steps: 1, objective: {kind: sft, source: teacher}}, {steps: 9, objective: {kind: trrd}}]"
+    )
+    both = (stages, "learner.warmup_steps=0", "teacher.num_replicas=6")
+    assert load("kk-tiny-trrd", both).reserved_cpus == 1 + 6 + 6 + 1 + 1
+    assert load("kk-tiny-trrd", both[1:]).reserved_cpus == 1 + 6 + 1 + 1
+
+
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: Usage(100, 90, 10))
     [problem] = problems(f"output.dir={tmp_path}")
     assert "has 0.00 GiB left, and a checkpoint takes 0.06" in problem
+
+
+def test_a_checkpoint_of_adapters_has_no_moments_of_the_model() -> None:
+    whole, adapters = (
+        machine._checkpoint_bytes(load("kk-tiny-trrd", more)) for more in ([], ["learner.lora={rank: 2}"])
+    )
+    assert whole == 3 * adapters > 0
 
 
 def test_a_folder_that_takes_nothing(tmp_path: Path) -> None:

@@ -264,6 +264,12 @@ def test_the_host_holds_two_versions_and_a_step_s_experience() -> None:
     )
     [more] = [need for need in needs(told, GPUS["H200"]) if need.role == "object store"]
     assert more.total == 40 * 2048 * 3072 + 2 * 8 * 32 * 2048 * told.rollout.max_response_length
+    # Sampled ahead, the next step's is assembled beside this one's; what is kept whole, beside the shards.
+    for settings, often in ((["rollout.max_staleness=1"], 3), (["telemetry.keep_experience=all"], 3),
+                            (["rollout.max_staleness=2", "telemetry.keep_experience=all"], 5)):  # fmt: skip
+        ahead = load(Path("qwen3-0.6b-kk-trrd"), settings)
+        [held] = [need for need in needs(ahead, GPUS["H200"]) if need.role == "object store"]
+        assert held.total == often * 20 * 2048 * 3072
     small = load(Path("qwen3-0.6b-kk-trrd"), ["cluster.object_store_gib=0.1"])
     [problem] = store_problems(small)
     assert problem.path == "cluster.object_store_gib"
@@ -283,6 +289,19 @@ def test_where_weights_gradients_and_optimizer_lie_is_counted(setting: str, part
     offloaded = learner_need(load(Path("qwen3-0.6b-kk-trrd"), [two, "learner.cpu_offload=true"]), shape)
     assert "optimizer" not in offloaded.parts
     assert offloaded.host["optimizer"] == 4 * shape.parameters
+
+
+def test_the_copy_that_a_checkpoint_is_written_from_is_counted_on_the_host() -> None:
+    shape = shape_of(QWEN)
+    assert shape is not None
+    for settings, bytes_each in (([], 12), (["learner.optimizer=adamw_8bit"], 6)):
+        config = load(Path("qwen3-0.6b-kk-trrd"), ["learner.workers=2", *settings])
+        learner = learner_need(config, shape)
+        assert learner.host == {"a checkpoint's copy": bytes_each * shape.parameters / 2}
+    on_cpus = load("kk-tiny-trrd")
+    [learner] = [need for need in needs(on_cpus, None) if need.role == "learner"]
+    copied = learner.parts["weights"] + learner.parts["optimizer"]
+    assert learner.parts["a checkpoint's copy"] == copied == learner.at_rest
 
 
 def test_what_an_exact_normaliser_takes_is_told() -> None:

@@ -42,7 +42,7 @@ def test_plan_prints_a_recipe_that_reads_back(
     ("recipe", "group_size", "teacher"),
     [
         ("kk-tiny-teacher-sft", 1, None),
-        ("kk-tiny-sft", 1, "teacher as demonstrator"),
+        ("kk-tiny-sft", 8, "teacher as demonstrator"),
         ("kk-tiny-grpo", 8, None),
         ("kk-tiny-kdrl", 8, "teacher service"),
     ],
@@ -61,6 +61,21 @@ def test_plan_of_each_method(
     assert f"32 x {group_size} " in said.out
     for what in ("teacher as demonstrator", "teacher service"):
         assert (what in said.out) == (what == teacher)
+
+
+def test_plan_has_the_reference_among_what_starts(
+    rlad: Callable[..., Said], shipped_models: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs_commands, "out", Console(width=200))
+    held = ("--set", "stages.0.objective.reference_kl=0.1")
+    served = rlad(
+        "plan", "kk-tiny-grpo", *held, "--set", "reference={model: 'rlad:kk-student', num_replicas: 2}"
+    )
+    assert served.code == 0, served.err
+    [line] = [line for line in served.out.splitlines() if "reference service" in line]
+    assert [cell.strip() for cell in line.split("│")[2:4]] == ["2", "torch, rlad:kk-student, float32"]
+    elsewhere = rlad("plan", "kk-tiny-grpo", *held, "--set", "reference={kind: http, url: 'http://a:1'}")
+    assert "reference elsewhere" in elsewhere.out
 
 
 # --- run and report: refused (2), failed (1) ---------------------------------------------------------------

@@ -12,7 +12,7 @@ from teacher_faults import FAULTS, Injected
 
 from rlad_core import schema
 from rlad_core.config import load, resolve_model
-from rlad_core.metrics import SHARED
+from rlad_core.metrics import SHARED, STAGE_QUEUE
 from rlad_core.objectives import Objective
 from rlad_core.prompt_stream import Selection
 from services.base import telemetry
@@ -129,6 +129,39 @@ def test_a_step_has_its_visits_and_what_was_looked_at(collect: Any) -> None:
     assert (visit.teacher, visit.teacher_weights) == ("teacher", pinned["weights"])
     assert 1 <= first.facts.numbers["teacher_checked"] <= 2
     assert first.facts.numbers["teacher_check_difference"] < 1e-5
+
+
+def test_what_a_lost_learner_left_waiting_waits_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "put", lambda value: value)
+    monkeypatch.setattr(GroupWork, "_worker", lambda *_: Sampled(teacher))
+    teacher = Injected()
+    told: dict[str, float] = {}
+
+    def gauge(spec: Any, value: float, **labels: str) -> None:
+        if spec is STAGE_QUEUE:
+            told[labels["stage"]] = value
+
+    monkeypatch.setattr(telemetry, "gauge", gauge)
+
+    async def body() -> dict[str, float]:
+        few = ["task.train.count=20", "task.evaluation.count=4", "rollout.prompts_per_step=4"]
+        collector = ExperienceCollector(load("kk-tiny-grpo", few), STUDENT, str(tmp_path))
+        await collector.read_prompts(Selection())
+        await collector.begin(None)
+        await collector._collected(0)
+        before = dict(told)
+        await collector.begin(None)  # the learner is lost before it takes its rows, and begins anew
+        return before
+
+    try:
+        assert asyncio.run(body()) == {"assemble": 0, "update": 6}  # a group of 2 was dropped
+        assert told == {"assemble": 0, "update": 0}
+    finally:
+        telemetry.nothing_waits()
+        telemetry.configure_logging(None)
+        telemetry.name_run(SHARED)
 
 
 def test_groups_after_a_stages_early_end_are_asked_what_the_next_one_wants(collect: Any) -> None:

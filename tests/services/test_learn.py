@@ -121,6 +121,21 @@ def test_what_cannot_be_computed_is_refused(tmp_path: Path) -> None:
         recorded.read(tmp_path / "odd.arrows")
 
 
+def test_demonstrations_are_planned_as_their_step_was(tmp_path: Path) -> None:
+    """Also where the recipe's teacher would tell of end tokens, which these have nothing of."""
+    table, groups = _experience(200)
+    whole = recorded.labelled(schema.to_sequences(table), (1, 2), None, groups)
+    (tmp_path / "step-000000.arrows").write_bytes(schema.to_ipc(whole))
+    found = recorded.read(tmp_path / "step-000000.arrows")
+    objective = SFT(source="teacher")
+    found.check(objective)
+    found.check_ends(objective)
+    assert found.groups == groups
+    [plan] = found.plan(objective, mini_batches=3, ranks=1, pair_cost=0.0, masks=False)
+    of_groups = {(groups[row], number) for row, number in zip(plan.rows, plan.mini_batch, strict=True)}
+    assert len(of_groups) == len(set(groups))  # none is split over two mini-batches
+
+
 def test_end_tokens_that_no_teacher_was_asked_about_are_seen_before_training(
     rlad: Callable[..., Said], tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from rlad_core.config import RunConfig, dump
+from rlad_core.config import RunConfig, dump, load
 from services.report.page import write_report
 from services.report.records import ReportError, read_run
 from services.report.tables import evaluation_lines, evaluation_table, stage_lines, stage_time_table
@@ -297,5 +297,11 @@ def test_what_the_teacher_costs(tmp_path: Path) -> None:
     said = "adds 0.50 s to a step, 5.3% of one without it (the paper: 15.5%); at work 2.00 s of a step, "
     assert str(cost) == said + "2 core-seconds for 1,000 trained tokens"
     assert "The teacher adds 0.50 s to a step" in " ".join(shown(stage_time_table(record)).split())
+    held = ["reference={model: 'rlad:kk-student'}", "stages.0.objective.reference_kl=0.1"]
+    unaided = load("kk-tiny-grpo", held)
+    assert unaided.teacher_devices == ("core", 0)
+    (tmp_path / "recipe.yaml").write_text(dump(unaided))
+    assert teacher_cost(read_run(tmp_path)) is None  # what scored was the reference
+    (tmp_path / "recipe.yaml").write_text(dump(RECIPE))
     write_lines(tmp_path / "metrics.jsonl", [unasked])
     assert teacher_cost(read_run(tmp_path)) is None

@@ -74,6 +74,18 @@ def test_a_rate_that_has_begun_to_fall_and_rises_again_is_told(schedule: str) ->
     assert str(change).startswith("stages.0.steps: 5 -> 8 (the learning rate, which fell over 5 steps by ")
 
 
+def test_a_run_does_not_begin_anew_because_its_checkpoints_are_looked_for_elsewhere(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    elsewhere = f"output.checkpoints={tmp_path}/kept"
+    with pytest.raises(RefusedError, match=rf"has no checkpoint of the run, and {run_dir} has. Bring them"):
+        again(run_dir, elsewhere)
+    assert "checkpoints: null" in (run_dir / "recipe.yaml").read_text()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "old").symlink_to(run_dir)
+    assert "changed from step 4 on:\n  - output.checkpoints: null -> " in again(run_dir, elsewhere)[1][0]
+
+
 def test_a_stage_that_a_rule_ended_is_known_from_the_checkpoint(run_dir: Path) -> None:
     two = "[{steps: 20, objective: {kind: trrd}, until: {tokens: 9}}, {steps: 20, objective: {kind: trrd}}]"
     fresh = load("kk-tiny-trrd", [f"output.dir={run_dir.parent}", "name=old", f"stages={two}"])
@@ -89,6 +101,17 @@ def test_a_run_that_has_begun_is_in_the_way(run_dir: Path) -> None:
     assert folder.begun(run_dir)
     with pytest.raises(RefusedError, match="exists already"):
         folder.begin(load(run_dir / "recipe.yaml"), run_dir)
+
+
+def test_checkpoints_of_a_run_that_is_gone_are_in_the_way(run_dir: Path, tmp_path: Path) -> None:
+    config = load(run_dir / "recipe.yaml", ["name=new", f"output.checkpoints={tmp_path}/kept"])
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "new").symlink_to(run_dir)
+    with pytest.raises(
+        RefusedError, match=rf"^{tmp_path}/kept/new \(output.checkpoints\) has checkpoints of"
+    ):
+        folder.begin(config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_start_that_failed_before_its_first_step_is_not(run_dir: Path) -> None:

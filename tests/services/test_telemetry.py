@@ -17,12 +17,13 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from rlad_core import metrics
+from rlad_core.config import load
 from rlad_core.metrics import SHARED
 from rlad_core.timeline import StageSpan, stage_table
 from services.base import telemetry
 from services.base.metric_sinks import PrometheusSink
 from services.base.telemetry import SpanCollector, configure_logging, name_run, span
-from services.learner.step_metrics import forget_steps, record_step
+from services.learner.step_metrics import forget_steps, record_step, record_teacher_cost
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -234,6 +235,19 @@ class TestStep:
         uninformative = {"run": SHARED, "kind": "uninformative"}
         assert found[key("rlad_run_wasted_tokens_total", **uninformative)] == 40
         assert found[key("rlad_run_dropped_groups_total", **uninformative)] == 2
+
+    def test_what_a_teacher_elsewhere_takes_is_not_told_as_nothing(
+        self, registry: prometheus_client.CollectorRegistry
+    ) -> None:
+        table = stage_table(self.SPANS, 0, 10)
+        elsewhere = load("kk-tiny-trrd", ["teacher={kind: http, url: 'http://teacher:8000'}"])
+        record_teacher_cost(elsewhere.teacher_devices[1], table, 60)
+        cost = key("rlad_run_teacher_cost_seconds", run=SHARED)
+        assert cost not in scraped(registry)
+        served = load("kk-tiny-trrd", ["teacher.threads=3"])
+        assert served.teacher_devices == ("core", 3)
+        record_teacher_cost(served.teacher_devices[1], table, 60)
+        assert scraped(registry)[cost] == pytest.approx(1000 * 3 * 2 / 60)
 
     def test_another_stage_of_the_recipe_does_not_keep_the_last_one_s_numbers(
         self, registry: prometheus_client.CollectorRegistry

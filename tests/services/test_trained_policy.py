@@ -185,6 +185,32 @@ def test_more_updates_a_batch_use_the_old_policy(folder: Path, tmp_path: Path) -
     assert statistics["ratio"] != pytest.approx(single["ratio"], rel=1e-4)
 
 
+def _count_passes(rank: int, ranks: int, folder: str, out: str, changes: dict[str, Any]) -> None:
+    """How often a step goes through the model, and what it says of the distance to the old policy."""
+    join_ranks(rank, ranks, out, "meeting-passes")
+    config = _config(Path(folder), **changes)
+    policy = TrainedPolicy(config, folder, torch.device("cpu"))
+    passes: list[int] = []
+    policy.module.register_forward_hook(lambda *_: passes.append(1))
+    table, groups = _experience(200)
+    objective = config.stages[0].objective
+    [plan] = plan_shards(
+        table, groups=groups, mini_batches=1, ranks=ranks, token_weights=objective.token_weights
+    )
+    told = policy.train_on(TrainingRows(table.take(plan.rows), plan), objective, 0)
+    Path(out, "passes.json").write_text(
+        json.dumps([len(passes), told["updates"].mean, told["kl_to_old"].mean])
+    )
+    dist.destroy_process_group()
+
+
+def test_the_old_policys_logprobs_are_those_of_the_first_update(folder: Path, tmp_path: Path) -> None:
+    start_ranks(_count_passes, 1, str(folder), str(tmp_path), {"learner__epochs_per_batch": 3})
+    passes, updates, distance = json.loads((tmp_path / "passes.json").read_text())
+    assert (passes, updates) == (3, 3)  # none before the first
+    assert distance > 0
+
+
 def test_a_restored_policy_continues_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
     straight, _ = _run(folder, tmp_path / "straight", steps=4)
     out = tmp_path / "halved"
