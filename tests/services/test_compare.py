@@ -91,6 +91,8 @@ def test_a_wrong_suite_is_refused_with_the_field(tmp_path: Path, changes: dict[s
     ("settings", "said"),
     [
         ({"rollout.prompts_per_step": 16}, "same sequences a step"),
+        ({"rollout.prompts_per_step": 64, "rollout.group_size": 4}, "same responses to a prompt"),
+        ({"task.train.seed": 7}, "same prompts to train on"),
         ({"stages.0.steps": 5}, "same optimizer steps"),
         ({"learner.updates_per_batch": 1}, "same optimizer steps"),
         ({"policy.model": "rlad:kk-teacher"}, "same model"),
@@ -104,6 +106,17 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, settings: dict[str, 
     assert said in str(caught.value)
     assert "variants.other" in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_worked_solutions_are_one_to_a_prompt_and_may_be_of_other_data(tmp_path: Path) -> None:
+    solutions = {
+        "stages.0.objective": {"kind": "sft"},
+        "task.train.seed": 7,
+        "rollout.prompts_per_step": 256,
+        "rollout.group_size": 1,
+    }
+    for variants in ({"sft": {"set": solutions}, **BASE["variants"]}, {"sft": {"set": solutions}}):
+        Comparison(suite(variants=variants), tmp_path / "out").check("suite.yaml")
 
 
 def test_a_wrong_setting_is_told_with_the_run(tmp_path: Path) -> None:
