@@ -21,8 +21,10 @@ from rlad_command import Said
 from rlad_core.config import SHIPPED, ConfigError
 from services.compare import tuning
 from services.compare.comparison import Comparison, Part
+from services.compare.drawing import style
 from services.compare.members import members_of
 from services.compare.page import write
+from services.compare.plots import plots_of
 from services.compare.results import results_of
 from services.compare.suite import load_suite
 from services.compare.tables import stage_rows, terminal_table
@@ -246,6 +248,20 @@ def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
     assert table["curves"]["TRRD"]["held_out"]["x"] == [0, 4]
     names = {file.name for file in (tmp_path / "plots").glob("*.png")}
     assert {"held_out.png", "training_reward.png", "pass_at_4.png", "pass_at_k.png"} <= names
+
+
+def test_a_method_looks_the_same_in_all_figures_and_no_two_look_alike(tmp_path: Path) -> None:
+    wanted = suite(seeds=[0])
+    trrd, grpo = members_of(wanted, tmp_path, {})
+    for member in (trrd, grpo):
+        carry_out(member, 0.5)
+    file = trrd.folder / "metrics.jsonl"
+    file.write_text(file.read_text().replace("kl_to_teacher", "no_such_number"))
+    figures = {plot.name: plot for plot in plots_of(results_of(wanted, [trrd, grpo], {}))}
+    [alone] = figures["kl_to_teacher"].lines
+    assert (alone.label, alone.number) == ("grpo", figures["held_out"].lines[1].number)
+    many = len(load_suite("kk_more")[0].variants)
+    assert len({style(number) for number in range(many)}) == many
 
 
 def test_methods_are_paired_on_the_problems_that_both_have(tmp_path: Path) -> None:
