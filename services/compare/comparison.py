@@ -20,6 +20,7 @@ from services.compare.moved import home_of, relative
 from services.compare.packing import pack
 from services.compare.results import Results, results_of
 from services.compare.suite import Suite
+from services.report.html import write_whole
 from services.run.lease import leased
 
 SUITE = "suite.yaml"
@@ -191,7 +192,7 @@ class Comparison:
                 }
             )
         text = yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False, width=110)
-        (self.folder / SUITE).write_text(text, encoding="utf-8")
+        write_whole(self.folder / SUITE, text)
 
     def _write_tuning(self) -> None:
         tuning.write(tuning.chosen_of(self._tries)[1], self.folder)

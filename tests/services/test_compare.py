@@ -137,6 +137,26 @@ def test_the_folder_of_another_suite_is_refused_and_more_seeds_are_not(tmp_path:
         Comparison(suite(variants=other), tmp_path).check("suite.yaml")
 
 
+def test_a_stop_while_it_writes_leaves_what_was_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tuning.write({"grpo": [tuning.Try({"learner.lr": 1e-3}, 0.5)]}, tmp_path)
+    Comparison(suite(), tmp_path)._write_suite("kk-tiny-trrd")
+
+    def stopped(file: Path, text: str, **how: Any) -> int:
+        with file.open("w") as half:
+            half.write(text[:9])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tuning.write({"trrd": []}, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        Comparison(suite(), tmp_path)._write_suite("kk-tiny-trrd")
+    assert set(tuning.read(tmp_path)) == {"grpo"}
+    Comparison(suite(), tmp_path).check("suite.yaml")
+
+
 def test_a_part_of_a_suite_is_of_its_variants_and_seeds() -> None:
     members = Comparison(suite(), Path("out")).members
     assert [each.name for each in members if Part(("grpo",)).has(each)] == ["grpo-seed0", "grpo-seed1"]
