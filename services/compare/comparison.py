@@ -90,16 +90,11 @@ class Comparison:
                 suite's runs, or some of recipes as they were.
         """
         if (kept := self._kept()) and (changed := self._changed(kept)):
-            raise ConfigError(
-                source,
-                [
-                    Problem(
-                        changed,
-                        str(self.folder),
-                        "is another than that of the runs there. Write another --out",
-                    )
-                ],
-            )
+            way_out = "Write another --out"
+            if changed == "tuning" and kept.tuning is None:
+                way_out = "They were not tuned: write --untuned, or another --out"
+            said = f"is another than that of the runs there. {way_out}"
+            raise ConfigError(source, [Problem(changed, str(self.folder), said)])
         refuse_unequal(self.members, source)
         for member in self._all_tries:
             member.config()

@@ -173,6 +173,10 @@ def test_untuned_a_suite_has_no_tries_and_a_folder_of_its_own(
 ) -> None:
     tuned, _ = load_suite("kk_tiny")
     assert Comparison(tuned.untuned, tmp_path)._all_tries == []
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(tuned.untuned.model_dump(mode="json")))
+    with pytest.raises(ConfigError, match="They were not tuned: write --untuned, or another --out"):
+        Comparison(tuned, tmp_path).check("suite.yaml")
+    (tmp_path / "suite.yaml").unlink()
     assert Comparison(tuned, tmp_path)._all_tries
     said = rlad("compare", "kk_tiny", "--untuned", "--report")
     assert said.code == 2
