@@ -93,9 +93,10 @@ class ClippedSurrogate(Objective):
         log_low, log_high = math.log1p(-self.eps_low), math.log1p(self.eps_high)
         clipped_low = (advantages < 0) & (log_ratio < log_low)
         clipped_high = (advantages > 0) & (log_ratio > log_high)
-        # The same number as min(rho * A, clip(rho) * A), but clipped tokens leave before the exponential:
-        # an overflow there would turn their zero gradient into NaN.
+        # The same number as min(rho * A, clip(rho) * A), but clipped tokens, and those without an advantage,
+        # leave before the exponential: an overflow there would turn their zero gradient into NaN.
         bounded = log_ratio.masked_fill(clipped_low, log_low).masked_fill(clipped_high, log_high)
+        bounded = bounded.masked_fill(advantages == 0, 0.0)
         if self.ratio_cap is not None:
             log_cap = math.log(self.ratio_cap)
             capped = (advantages < 0) & (log_ratio > log_cap)

@@ -20,6 +20,7 @@ from services.compare.moved import home_of, relative
 from services.compare.packing import pack
 from services.compare.results import Results, results_of
 from services.compare.suite import Suite
+from services.report.html import write_whole
 from services.run.lease import leased
 
 SUITE = "suite.yaml"
@@ -89,16 +90,11 @@ class Comparison:
                 suite's runs, or some of recipes as they were.
         """
         if (kept := self._kept()) and (changed := self._changed(kept)):
-            raise ConfigError(
-                source,
-                [
-                    Problem(
-                        changed,
-                        str(self.folder),
-                        "is another than that of the runs there. Write another --out",
-                    )
-                ],
-            )
+            way_out = "Write another --out"
+            if changed == "tuning" and kept.tuning is None:
+                way_out = "They were not tuned: write --untuned, or another --out"
+            said = f"is another than that of the runs there. {way_out}"
+            raise ConfigError(source, [Problem(changed, str(self.folder), said)])
         refuse_unequal(self.members, source)
         for member in self._all_tries:
             member.config()
@@ -191,7 +187,7 @@ class Comparison:
                 }
             )
         text = yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False, width=110)
-        (self.folder / SUITE).write_text(text, encoding="utf-8")
+        write_whole(self.folder / SUITE, text)
 
     def _write_tuning(self) -> None:
         tuning.write(tuning.chosen_of(self._tries)[1], self.folder)

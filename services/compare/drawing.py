@@ -11,16 +11,24 @@ from services.compare.plots import Plot
 from services.report.plots import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, YELLOW, frame
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#8C564B", YELLOW, "#7A5195", "#33373D")
+_DASHES = ("solid", "dash", "dashdot")
+"""plotly's names, for methods beyond the colours: so many rounds of them are told apart."""
 
 
 def write_png(plot: Plot, file: Path) -> None:
     """Draw the means as lines with their bands."""
     figure, axes = frame(plot.title, plot.y_title)
-    for number, line in enumerate(plot.lines):
-        colour = COLOURS[number % len(COLOURS)]
+    for line in plot.lines:
+        colour, dash = style(line.number)
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(
-            line.x, line.mean, color=colour, label=line.label, linewidth=1.6, marker=_marker(len(line.x))
+            line.x,
+            line.mean,
+            color=colour,
+            label=line.label,
+            linewidth=1.6,
+            linestyle="dashed" if dash == "dash" else dash,
+            marker=_marker(len(line.x)),
         )
     axes.set_xlabel(plot.x_title, color=INK)
     if plot.percent:
@@ -32,8 +40,8 @@ def write_png(plot: Plot, file: Path) -> None:
 def to_html(plot: Plot) -> str:
     """A ``div`` and the script that fills it; the page has plotly's own script once."""
     figure = go.Figure()
-    for number, line in enumerate(plot.lines):
-        colour = COLOURS[number % len(COLOURS)]
+    for line in plot.lines:
+        colour, dash = style(line.number)
         band = [*line.high.tolist(), *line.low[::-1].tolist()]
         figure.add_scatter(
             x=[*line.x.tolist(), *line.x[::-1].tolist()],
@@ -52,18 +60,18 @@ def to_html(plot: Plot) -> str:
             name=line.label,
             legendgroup=line.label,  # with its band it is switched on and off
             mode="lines+markers" if _marker(len(line.x)) else "lines",
-            line={"color": colour, "width": 2},
+            line={"color": colour, "width": 2, "dash": dash},
             customdata=list(zip(line.low.tolist(), line.high.tolist(), strict=True)),
             hovertemplate=_hover(plot),
         )
-    for number, line in enumerate(plot.lines):
+    for line in plot.lines:
         for seed, values in zip(line.seeds, line.runs, strict=True):
             figure.add_scatter(
                 x=line.x.tolist(),
                 y=values.tolist(),
                 name=f"{line.label}, seed {seed}",
                 mode="lines",
-                line={"color": COLOURS[number % len(COLOURS)], "width": 1, "dash": "dot"},
+                line={"color": style(line.number)[0], "width": 1, "dash": "dot"},
                 visible="legendonly",  # one run among many is looked for, not met
                 hovertemplate=f"%{{y:{_form(plot)}}}",
             )
@@ -80,6 +88,12 @@ def to_html(plot: Plot) -> str:
         full_html=False, include_plotlyjs=False, div_id=f"plot-{plot.name}", config={"displaylogo": False}
     )
     return made
+
+
+def style(number: int) -> tuple[str, str]:
+    """Colour and dash of a method, by its number: the same in all figures of a report."""
+    rounds, place = divmod(number, len(COLOURS))
+    return COLOURS[place], _DASHES[rounds % len(_DASHES)]
 
 
 def _hover(plot: Plot) -> str:

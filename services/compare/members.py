@@ -9,9 +9,10 @@ FOLDER/logs/VARIANT-seed0.log      what the run printed
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from rlad_core.config import ConfigError, RunConfig, load
 from rlad_core.sections.problems import Problem
@@ -129,30 +130,21 @@ def refuse_unequal(members: Sequence[Member], source: str) -> None:
         ConfigError: a recipe is wrong, or two differ where a comparison must not.
     """
     configs = {member.variant: member.config() for member in members}
-    first, *others = configs
-    found = [
-        Problem(f"variants.{other}", theirs, f"differs from {first}, which has {ours}: {what}")
-        for other in others
-        for what, ours, theirs in _unequal(configs[first], configs[other])
-    ]
+    found = [problem for what, of in _SAME.items() for problem in _unequal(what, of, configs)]
     if found:
         raise ConfigError(source, found)
 
 
-def _unequal(first: RunConfig, other: RunConfig) -> Iterator[tuple[str, object, object]]:
-    """What a comparison needs to be the same: its name, and the values of both."""
-    same: dict[str, Callable[[RunConfig], object]] = {
-        "all need the same model (policy.model)": lambda config: config.policy.model,
-        "all need the same sequences a step (rollout.prompts_per_step, rollout.group_size)": _sequences,
-        "all need the same optimizer steps (steps, updates and epochs of a batch)": _optimizer_steps,
-        "all need the same held-out problems": lambda config: [
-            task.model_dump(mode="json").get("evaluation") for task in config.task_sections.values()
-        ],
-    }
-    for what, of in same.items():
-        ours, theirs = of(first), of(other)
-        if ours != theirs:
-            yield what, ours, theirs
+def _unequal(
+    what: str, of: Callable[[RunConfig], object], configs: Mapping[str, RunConfig]
+) -> Iterator[Problem]:
+    """The variants in which something is not what it is in the first that has it."""
+    values = {variant: value for variant, config in configs.items() if (value := of(config)) is not None}
+    for first, ours in list(values.items())[:1]:
+        for other, theirs in values.items():
+            if theirs != ours:
+                said = f"differs from {first}, which has {ours}: all need the same {what}"
+                yield Problem(f"variants.{other}", theirs, said)
 
 
 def _optimizer_steps(config: RunConfig) -> int:
@@ -168,3 +160,31 @@ def _sequences(config: RunConfig) -> list[int]:
             for stage in config.stages
         }
     )
+
+
+def _samples(config: RunConfig) -> bool:
+    """Whether any stage samples: solutions may come from other data, and are one to a prompt."""
+    return any(stage.objective.responses_of != "task" for stage in config.stages)
+
+
+def _prompts(config: RunConfig) -> list[object] | None:
+    return _sections(config, "train") if _samples(config) else None
+
+
+def _responses(config: RunConfig) -> int | None:
+    return config.rollout.group_size if _samples(config) else None
+
+
+def _sections(config: RunConfig, part: str) -> list[object]:
+    return [task.model_dump(mode="json").get(part) for task in config.task_sections.values()]
+
+
+_SAME: Final[Mapping[str, Callable[[RunConfig], object]]] = {
+    "model (policy.model)": lambda config: config.policy.model,
+    "prompts to train on (task.train)": _prompts,
+    "responses to a prompt (rollout.group_size)": _responses,
+    "sequences a step (rollout.prompts_per_step, rollout.group_size)": _sequences,
+    "optimizer steps (steps, updates and epochs of a batch)": _optimizer_steps,
+    "held-out problems": lambda config: _sections(config, "evaluation"),
+}
+"""What a comparison needs to be the same, and what a recipe has of it; None: it does not matter there."""

@@ -15,7 +15,7 @@ from services.compare.drawing import to_html, write_png
 from services.compare.plots import plots_of
 from services.compare.results import Results
 from services.compare.tables import accuracy_rows, machine_table, points, real, said, stage_rows
-from services.report.html import template, write_page
+from services.report.html import template, write_whole
 from services.report.tables import STAGE_LABELS
 
 PAGE, TABLE, PLOTS = "report.html", "results.json", "plots"
@@ -33,7 +33,7 @@ def write(results: Results, folder: Path) -> Path:
     for plot in plots:
         write_png(plot, folder / PLOTS / f"{plot.name}.png")
     table = json.dumps(machine_table(results, tuned), indent=1, allow_nan=False) + "\n"
-    (folder / TABLE).write_text(table, encoding="utf-8")
+    write_whole(folder / TABLE, table)
     stages, times = stage_rows(results)
     rows = [{**row, "average": row[AVERAGE]} for row in accuracy_rows(results)]
     text = template("comparison.html.jinja").render(
@@ -55,5 +55,5 @@ def write(results: Results, folder: Path) -> Path:
         said=said,
         points=points,
     )
-    write_page(folder / PAGE, text)
+    write_whole(folder / PAGE, text)
     return folder / PAGE

@@ -15,8 +15,9 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Line:
-    """One method: a value of each run [seeds, n] at x [n]."""
+    """One method, with its number among all: a value of each run [seeds, n] at x [n]."""
 
+    number: int
     label: str
     x: Values
     seeds: tuple[int, ...]
@@ -94,8 +95,8 @@ def _all(methods: Sequence[Method]) -> Iterator[Plot]:
 
 def _lines(methods: Sequence[Method], curves: Sequence[Curve]) -> tuple[Line, ...]:
     lines = []
-    for method, (x, values) in zip(methods, curves, strict=True):
+    for number, (method, (x, values)) in enumerate(zip(methods, curves, strict=True)):
         there = ~np.isnan(values).any(axis=0)
         if there.any():
-            lines.append(Line(method.label, x[there], method.seeds, values[:, there]))
+            lines.append(Line(number, method.label, x[there], method.seeds, values[:, there]))
     return tuple(lines)

@@ -12,6 +12,7 @@ from typing import Any
 from rlad_core.evaluation import AVERAGE
 from services.compare.members import Member
 from services.compare.suite import Settings
+from services.report.html import write_whole
 from services.report.journal import EVALUATIONS
 from services.report.records import ReportError
 
@@ -71,7 +72,7 @@ def write(found: dict[str, list[Try]], folder: Path) -> None:
     values = dict(read(folder)) | {
         variant: [asdict(each) for each in tries] for variant, tries in found.items()
     }
-    (folder / FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / FILE, json.dumps(values, indent=1) + "\n")
 
 
 def read(folder: Path) -> dict[str, Sequence[dict[str, Any]]]:

@@ -222,6 +222,8 @@ def step_numbers(kept: Sequence[Group], dropped: Sequence[Group], counted: range
     correct = np.concatenate([group.rewards.column("correct").to_numpy() for group in sampled])
     cut_off = np.concatenate([is_cut_off(group.rollouts) for group in sampled])
     tokens, wasted = (sum(group.response_tokens for group in groups) for groups in (sampled, dropped))
+    if counted is None:  # of a group that is kept, what the verifier rejected is not trained on either
+        wasted += sum(_tokens(group.rollouts.filter(pc.invert(_verdicts(group)))) for group in kept)
     numbers = {
         "reward_mean": float(rewards.mean()),
         "accuracy": float(correct.mean()),

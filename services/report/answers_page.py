@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rlad_core.evaluation import rows_of
 from services.report.answers import kept_in
-from services.report.html import kept_responses, template, write_page
+from services.report.html import kept_responses, template, write_whole
 
 
 def is_evaluation(folder: Path) -> bool:
@@ -40,5 +40,5 @@ def write_answers_page(folder: Path) -> Path:
         kept=kept_responses(folder, remarks, [kept]),
         remarks=remarks,
     )
-    write_page(html, page)
+    write_whole(html, page)
     return html

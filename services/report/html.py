@@ -38,9 +38,9 @@ def template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-def write_page(file: Path, text: str) -> None:
-    """Whoever has the page open never reads half of it."""
-    unfinished = file.with_suffix(".html.part")
+def write_whole(file: Path, text: str) -> None:
+    """Whoever has the page open never reads half of it, and a stop leaves what was there."""
+    unfinished = file.with_name(f"{file.name}.part")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(file)
 

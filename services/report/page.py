@@ -12,7 +12,7 @@ from rlad_core.config import dump
 from rlad_core.evaluation import PairedRow
 from rlad_core.schema import SchemaError
 from services.report.answers import change_of
-from services.report.html import kept_responses, template, write_page
+from services.report.html import kept_responses, template, write_whole
 from services.report.records import RunRecord, read_run
 from services.report.tables import after_label, evaluation_lines, stage_lines
 from services.report.teacher_cost import teacher_cost
@@ -56,7 +56,7 @@ def write_report(run_dir: str | Path) -> ReportPaths:
         title = f"{axes.get_title(loc='left')}, {axes.get_ylabel()}"
         images.append({"title": title, "data": base64.b64encode(buffer.getvalue()).decode()})
     html = record.folder / "report.html"
-    write_page(html, _render(record, images, remarks))
+    write_whole(html, _render(record, images, remarks))
     return ReportPaths(html, tuple(files), tuple(remarks))
 
 

@@ -199,6 +199,13 @@ def test_overflowing_ratio_of_a_clipped_token_leaves_no_nan() -> None:
     assert gradient(GRPO(), given) == [0]
 
 
+def test_a_token_without_an_advantage_leaves_no_nan_whatever_the_teacher_says() -> None:
+    given = batch(tokens(-0.1), teacher_logprobs=tokens(-2000), advantages=tokens(0))
+    unclamped = TRRD(teacher_clamp=None)
+    assert unclamped(given, 0).loss.item() == 0
+    assert gradient(unclamped, given) == [0]
+
+
 def test_missing_inputs_are_named() -> None:
     bare = batch(tokens(-1))
     with pytest.raises(ValueError, match=r"trrd with alpha 0.5 needs the teacher's log-probs"):

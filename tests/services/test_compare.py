@@ -21,8 +21,10 @@ from rlad_command import Said
 from rlad_core.config import SHIPPED, ConfigError
 from services.compare import tuning
 from services.compare.comparison import Comparison, Part
+from services.compare.drawing import style
 from services.compare.members import members_of
 from services.compare.page import write
+from services.compare.plots import plots_of
 from services.compare.results import results_of
 from services.compare.suite import load_suite
 from services.compare.tables import stage_rows, terminal_table
@@ -91,6 +93,8 @@ def test_a_wrong_suite_is_refused_with_the_field(tmp_path: Path, changes: dict[s
     ("settings", "said"),
     [
         ({"rollout.prompts_per_step": 16}, "same sequences a step"),
+        ({"rollout.prompts_per_step": 64, "rollout.group_size": 4}, "same responses to a prompt"),
+        ({"task.train.seed": 7}, "same prompts to train on"),
         ({"stages.0.steps": 5}, "same optimizer steps"),
         ({"learner.updates_per_batch": 1}, "same optimizer steps"),
         ({"policy.model": "rlad:kk-teacher"}, "same model"),
@@ -104,6 +108,17 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, settings: dict[str, 
     assert said in str(caught.value)
     assert "variants.other" in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_worked_solutions_are_one_to_a_prompt_and_may_be_of_other_data(tmp_path: Path) -> None:
+    solutions = {
+        "stages.0.objective": {"kind": "sft"},
+        "task.train.seed": 7,
+        "rollout.prompts_per_step": 256,
+        "rollout.group_size": 1,
+    }
+    for variants in ({"sft": {"set": solutions}, **BASE["variants"]}, {"sft": {"set": solutions}}):
+        Comparison(suite(variants=variants), tmp_path / "out").check("suite.yaml")
 
 
 def test_a_wrong_setting_is_told_with_the_run(tmp_path: Path) -> None:
@@ -122,6 +137,26 @@ def test_the_folder_of_another_suite_is_refused_and_more_seeds_are_not(tmp_path:
         Comparison(suite(variants=other), tmp_path).check("suite.yaml")
 
 
+def test_a_stop_while_it_writes_leaves_what_was_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tuning.write({"grpo": [tuning.Try({"learner.lr": 1e-3}, 0.5)]}, tmp_path)
+    Comparison(suite(), tmp_path)._write_suite("kk-tiny-trrd")
+
+    def stopped(file: Path, text: str, **how: Any) -> int:
+        with file.open("w") as half:
+            half.write(text[:9])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tuning.write({"trrd": []}, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        Comparison(suite(), tmp_path)._write_suite("kk-tiny-trrd")
+    assert set(tuning.read(tmp_path)) == {"grpo"}
+    Comparison(suite(), tmp_path).check("suite.yaml")
+
+
 def test_a_part_of_a_suite_is_of_its_variants_and_seeds() -> None:
     members = Comparison(suite(), Path("out")).members
     assert [each.name for each in members if Part(("grpo",)).has(each)] == ["grpo-seed0", "grpo-seed1"]
@@ -138,6 +173,10 @@ def test_untuned_a_suite_has_no_tries_and_a_folder_of_its_own(
 ) -> None:
     tuned, _ = load_suite("kk_tiny")
     assert Comparison(tuned.untuned, tmp_path)._all_tries == []
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(tuned.untuned.model_dump(mode="json")))
+    with pytest.raises(ConfigError, match="They were not tuned: write --untuned, or another --out"):
+        Comparison(tuned, tmp_path).check("suite.yaml")
+    (tmp_path / "suite.yaml").unlink()
     assert Comparison(tuned, tmp_path)._all_tries
     said = rlad("compare", "kk_tiny", "--untuned", "--report")
     assert said.code == 2
@@ -233,6 +272,20 @@ def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
     assert table["curves"]["TRRD"]["held_out"]["x"] == [0, 4]
     names = {file.name for file in (tmp_path / "plots").glob("*.png")}
     assert {"held_out.png", "training_reward.png", "pass_at_4.png", "pass_at_k.png"} <= names
+
+
+def test_a_method_looks_the_same_in_all_figures_and_no_two_look_alike(tmp_path: Path) -> None:
+    wanted = suite(seeds=[0])
+    trrd, grpo = members_of(wanted, tmp_path, {})
+    for member in (trrd, grpo):
+        carry_out(member, 0.5)
+    file = trrd.folder / "metrics.jsonl"
+    file.write_text(file.read_text().replace("kl_to_teacher", "no_such_number"))
+    figures = {plot.name: plot for plot in plots_of(results_of(wanted, [trrd, grpo], {}))}
+    [alone] = figures["kl_to_teacher"].lines
+    assert (alone.label, alone.number) == ("grpo", figures["held_out"].lines[1].number)
+    many = len(load_suite("kk_more")[0].variants)
+    assert len({style(number) for number in range(many)}) == many
 
 
 def test_methods_are_paired_on_the_problems_that_both_have(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""A step's numbers, of groups without services."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from rlad_core import schema
+from services.experience.groups import Group, accepted_sequences, step_numbers
+
+FINGERPRINT = "0" * 64
+
+
+def group(position: int, *right: bool) -> Group:
+    """With a response of 3 tokens, of 4, and so on."""
+    name = f"p{position}#0"
+    rows = [
+        {
+            "group_id": name,
+            "prompt_id": f"p{position}",
+            "prompt_token_ids": [1],
+            "sample_index": sample,
+            "response_token_ids": [5] * (3 + sample),
+            "rollout_logprobs": [-1.0] * (3 + sample),
+            "policy_versions": [0] * (3 + sample),
+            "finish_reason": "stop",
+            "response": "words",
+        }
+        for sample in range(len(right))
+    ]
+    rollouts = schema.build(schema.ROLLOUTS, rows, tokenizer_fingerprint=FINGERPRINT)
+    verdicts = [
+        {"sequence_id": f"{name}/{sample}", "reward": float(said), "reward_parts": {}, "correct": said,
+         "verdict": ""}
+        for sample, said in enumerate(right)
+    ]  # fmt: skip
+    rewards: pa.Table = schema.build(schema.REWARDS, verdicts, tokenizer_fingerprint=FINGERPRINT)
+    return Group(position, rollouts, rewards, None)
+
+
+@pytest.mark.parametrize(("counted", "wasted"), [(None, 4 + 3), (range(1), 3)])
+def test_what_the_verifier_rejects_of_a_teachers_group_is_wasted(counted: range | None, wasted: int) -> None:
+    kept, dropped = [group(0, True, False, True)], [group(1, False)]
+    numbers = step_numbers(kept, dropped, counted)
+    assert (numbers["responses"], numbers["tokens"], numbers["wasted_tokens"]) == (4, 3 + 4 + 5 + 3, wasted)
+    sequences, groups = accepted_sequences(kept)
+    assert schema.lengths(sequences.column("response_token_ids")).tolist() == [3, 5]
+    assert groups == ["p0#0"] * 2
