@@ -71,7 +71,7 @@ def stranger(
     origin = headers.get("origin")
     if origin is None or origin.lower() in _listed(environment, ORIGINS):
         return None
-    if urlsplit(origin).netloc.lower() == headers.get("host", "").lower():
+    if _site(origin) == headers.get("host", "").lower():
         return None
     return 403, f"pages of {origin[:100]!r} may not ask here (see {ORIGINS})"
 
@@ -80,6 +80,14 @@ def _name(host: str) -> str:
     """The name in ``Host`` without its port."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _site(origin: str) -> str:
+    """Name and port in ``Origin``; empty where it is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
     except ValueError:
         return ""
 
