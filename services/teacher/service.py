@@ -169,6 +169,7 @@ class TeacherService(OpenAIRoutes, TellsSettings):
         """A request in parts of at most so many tokens."""
         wanted = await self._read(body, details, limits)
         usual, rows = self._args.limits, wanted.sequences
+        await self._check(rows, wanted.details)  # all of it: parts are made of what can be counted
         prompts, responses = (
             schema.lengths(rows.column(name)) for name in ("prompt_token_ids", "response_token_ids")
         )
