@@ -148,7 +148,7 @@ def _read(
     file: str, encoding: str, prompt: str, response: str, folder: Path | None, top_k: int, entropy: bool
 ) -> tuple["Source", Path, list[str], int]:
     """The file, where the output goes, the columns that are added, and its rows; before anything starts."""
-    from rlad_core.data import column_names
+    from rlad_core.data import column_names, files_of
     from services.score.asked import AskedError, Columns
     from services.score.scoring import Source
     from services.score.writing import FORMATS, columns_told, default_out, refuse_unwritable
@@ -162,8 +162,8 @@ def _read(
         raise AskedError(f"--out {written} ends in none of {', '.join(FORMATS)}")
     if not written.absolute().parent.is_dir():
         raise AskedError(f"--out {written}: there is no folder {written.parent}")
-    if written.exists() and Path(file).exists() and written.samefile(file):
-        raise AskedError(f"--out {written} is the file itself; write another one")
+    if written.exists() and any(written.samefile(each) for each in files_of(file)):
+        raise AskedError(f"--out {written} is the file itself, or one of its files; write another one")
     total, has_text = 0, False
     for part in source.parts():
         total += len(part)
