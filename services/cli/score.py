@@ -186,7 +186,7 @@ def _teacher(url: str, model: str, overrides: list[str], top_k: int, start_timeo
     needs_services()
     from rlad_core.config import assign
     from services.base.stopping import keep_interrupting
-    from services.cli.service_settings import SERVICES, ServingError, read_args
+    from services.cli.service_settings import SERVICES, ServingError, read_settings
     from services.serve.cluster import embedded_ray
     from services.serve.deployment import deployed
     from services.serve.http.auth import TOKENS, TOKENS_FILE
@@ -195,7 +195,7 @@ def _teacher(url: str, model: str, overrides: list[str], top_k: int, start_timeo
         settings: dict[str, Any] = {"limits": {"max_top_k": top_k}} if top_k > 20 else {}
         for override in overrides:
             settings = assign(settings, override)
-        args = read_args("teacher", settings, model)
+        args = read_settings("teacher", settings, model)["teacher"]
     except (ServingError, ValueError) as error:
         complain(error)
         raise typer.Exit(2) from error
