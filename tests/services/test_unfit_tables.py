@@ -59,6 +59,14 @@ def test_sequences_are_cut_into_parts() -> None:
     ]
 
 
+def test_a_row_that_is_wrong_is_told_with_its_part() -> None:
+    rows = {"sequence_id": ["a", "b"], "prompt_token_ids": [[1, 2]] * 2, "response_token_ids": [[3], [10**6]]}
+    assert parts(schema.build(schema.SEQUENCES, rows, tokenizer_fingerprint="sha256:mine")) == [
+        (0, 1),
+        (1, 2),
+    ]
+
+
 @pytest.mark.parametrize(
     "table",
     [
