@@ -25,6 +25,7 @@ class Blocking(Generic[Client]):
     """
 
     def __init__(self, make: Callable[[], Client]) -> None:
+        self._closed = False
         self._loop = start_blocking_portal()
         self._portal: BlockingPortal = self._loop.__enter__()
 
@@ -38,7 +39,10 @@ class Blocking(Generic[Client]):
             raise
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, if that has not been done."""
+        if self._closed:
+            return
+        self._closed = True
         self._portal.call(self._client.close)
         self._loop.__exit__(None, None, None)
 

@@ -82,7 +82,8 @@ class AsyncRolloutClient(Connected):
             prompts: PROMPTS (`rlad_core.schema`), any number of rows.
             group_size: responses for each prompt.
             max_tokens: of the longest response.
-            sampling: more of the service's settings: seed, temperature, top_p, top_k, training.
+            sampling: more of the service's settings: seed, temperature, top_p, top_k, stop_token_ids,
+                training; None is as if it were not given.
 
         Returns:
             ROLLOUTS, prompt by prompt in their order, by sample_index within.
@@ -223,4 +224,5 @@ class RolloutClient(Blocking[AsyncRolloutClient]):
 
 
 def _settings(group_size: int, max_tokens: int, more: Mapping[str, Any]) -> dict[str, Any]:
-    return {"group_size": group_size, "max_tokens": max_tokens, **more}
+    given = {name: value for name, value in more.items() if value is not None}
+    return {"group_size": group_size, "max_tokens": max_tokens, **given}

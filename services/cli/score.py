@@ -148,7 +148,7 @@ def _read(
     file: str, encoding: str, prompt: str, response: str, folder: Path | None, top_k: int, entropy: bool
 ) -> tuple["Source", Path, list[str], int]:
     """The file, where the output goes, the columns that are added, and its rows; before anything starts."""
-    from rlad_core.data import column_names
+    from rlad_core.data import column_names, files_of
     from services.score.asked import AskedError, Columns
     from services.score.scoring import Source
     from services.score.writing import FORMATS, columns_told, default_out, refuse_unwritable
@@ -162,8 +162,8 @@ def _read(
         raise AskedError(f"--out {written} ends in none of {', '.join(FORMATS)}")
     if not written.absolute().parent.is_dir():
         raise AskedError(f"--out {written}: there is no folder {written.parent}")
-    if written.exists() and Path(file).exists() and written.samefile(file):
-        raise AskedError(f"--out {written} is the file itself; write another one")
+    if written.exists() and any(written.samefile(each) for each in files_of(file)):
+        raise AskedError(f"--out {written} is the file itself, or one of its files; write another one")
     total, has_text = 0, False
     for part in source.parts():
         total += len(part)
@@ -186,7 +186,7 @@ def _teacher(url: str, model: str, overrides: list[str], top_k: int, start_timeo
     needs_services()
     from rlad_core.config import assign
     from services.base.stopping import keep_interrupting
-    from services.cli.service_settings import SERVICES, ServingError, read_args
+    from services.cli.service_settings import SERVICES, ServingError, read_settings
     from services.serve.cluster import embedded_ray
     from services.serve.deployment import deployed
     from services.serve.http.auth import TOKENS, TOKENS_FILE
@@ -195,7 +195,7 @@ def _teacher(url: str, model: str, overrides: list[str], top_k: int, start_timeo
         settings: dict[str, Any] = {"limits": {"max_top_k": top_k}} if top_k > 20 else {}
         for override in overrides:
             settings = assign(settings, override)
-        args = read_args("teacher", settings, model)
+        args = read_settings("teacher", settings, model)["teacher"]
     except (ServingError, ValueError) as error:
         complain(error)
         raise typer.Exit(2) from error

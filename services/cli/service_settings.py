@@ -81,6 +81,7 @@ def read_settings(
         ServingError: see `read_args`; also what belongs to no service.
     """
     if service != "all":
+        _refuse_odd_model(service, settings, model)
         return {service: read_args(service, settings, model)}
     for name, value in settings.items():
         if name not in SERVICES:
@@ -91,6 +92,19 @@ def read_settings(
         if not isinstance(value, Mapping):
             raise ServingError(f"{name}: has settings and no value ({value!r}). Write {name}.SETTING=VALUE")
     return {name: read_args(name, settings.get(name, {}), model) for name in SERVICES}
+
+
+def _refuse_odd_model(service: str, settings: Mapping[str, Any], model: str | None) -> None:
+    """Raises ServingError: no model where one is needed, one where none is, or two."""
+    if service not in SHIPPED_MODELS:
+        if model is not None:
+            raise ServingError(f"--model: a {service} has no model; leave it out")
+    elif model is None and "model" not in settings:
+        raise ServingError(
+            f"no model is named; write --model, for instance --model {SHIPPED_MODELS[service]}"
+        )
+    elif model is not None and settings.get("model", model) != model:
+        raise ServingError(f"--model {model} and --set model={settings['model']} name two; write one of them")
 
 
 def with_models(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

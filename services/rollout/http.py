@@ -1,6 +1,7 @@
 """Requests and answers of the rollout service's HTTP interface."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -63,7 +64,7 @@ class SamplingQuery(BaseModel):
         default=None, description=_WITH_ARROW
     )
     stop_token_ids: Annotated[str, Field(pattern=r"^\d{1,10}(,\d{1,10}){0,63}$")] | SkipJsonSchema[None] = (
-        Field(default=None, description="With commas between. " + _WITH_ARROW)
+        Field(default=None, description="With commas between, or each by itself. " + _WITH_ARROW)
     )
     training: bool = Field(default=True, description=_WITH_ARROW)
 
@@ -114,6 +115,15 @@ def read_request(
     kind = schema.PROMPTS.field("prompt_token_ids").type
     table = pa.table({"group_id": ids, "prompt_id": ids, "prompt_token_ids": pa.array(tokens, kind)})
     return table.replace_schema_metadata({b"rlad.tokenizer": fingerprint.encode()}), sampling
+
+
+def one_each(query: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The sampling's query parameters: of one that is there again its last value, of the end tokens all."""
+    return {
+        name: ",".join(values) if name == "stop_token_ids" else values[-1]
+        for name, values in query.items()
+        if name != "stream"
+    }
 
 
 def _ids_in(query: dict[str, str]) -> dict[str, list[str]]:

@@ -38,6 +38,7 @@ from services.rollout.http import (
     RolloutQuery,
     RolloutRequest,
     SamplingQuery,
+    one_each,
     read_request,
     results_of,
     write_answer,
@@ -185,8 +186,7 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
         temperature 1, of the whole vocabulary. With Arrow the body is a PROMPTS table, and the sampling
         settings are query parameters.
         """
-        query = dict(request.query_params)
-        query.pop("stream", None)
+        query = one_each({name: request.query_params.getlist(name) for name in request.query_params})
         async with AsyncExitStack() as held:
             body = await held.enter_async_context(
                 self._intake.admit(request, self._args.limits.max_body_bytes)
@@ -223,7 +223,7 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
         """See `services.serve.jobs.work.ReadWork`."""
         most = self._args.limits.max_responses_per_request * self._args.jobs.requests_per_job
         limits = self._args.limits.model_copy(update={"max_responses_per_request": most})
-        return await self._work(body, {name: values[-1] for name, values in query.items()}, limits)
+        return await self._work(body, one_each(query), limits)
 
     async def _work(self, body: Body, query: dict[str, str], limits: RolloutLimits) -> Work:
         """A request in parts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -78,7 +79,7 @@ def write(path: str, encoding: str | None, parts: Parts, count: int, out: Path, 
         with unfinished.open("w", encoding="utf-8") as stream:
             for row in _rows(path, encoding):
                 row |= next(scores)
-                stream.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+                stream.write(_line(row) + "\n")
     else:
         with ExitStack() as stack:
             writer: Any = None
@@ -95,6 +96,22 @@ def write(path: str, encoding: str | None, parts: Parts, count: int, out: Path, 
                     writer = stack.enter_context(make(str(unfinished), table.schema))
                 writer.write_table(table)
     unfinished.replace(out)
+
+
+def _line(row: dict[str, Any]) -> str:
+    try:
+        return json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:  # a number that JSON does not have
+        return json.dumps(_finite(row), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for NaN and the infinities."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _scores(parts: Parts, count: int, told: Sequence[str]) -> Iterator[dict[str, Any]]:

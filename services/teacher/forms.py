@@ -6,13 +6,19 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlad_core.client.details import Details, HiddenDtype
-from services.serve.http.json_forms import ListsOfTokenIds, TokenIds, Whole, needs, one_of
+from services.serve.http.json_forms import ListsOfTokenIds, TokenIds, Whole, decode, invalid, needs, one_of
 from services.serve.http.streams import InBatches
 from services.serve.http.texts import PromptIn, check_one_given
 from services.teacher.shared_prompts import PROMPTS, SharedPrompt
 
 _MOST_END_TOKENS = 1024
 """Read of a request; how many are told is a limit of the service."""
+_END_TOKENS: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**31},
+    "maxItems": _MOST_END_TOKENS,
+    "uniqueItems": True,
+}
 
 
 class SequenceIn(PromptIn, forbid_unknown_fields=True, kw_only=True):
@@ -65,14 +71,16 @@ class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     ) = UNSET
     top_k: Annotated[Whole, Meta(description="Also tell the k likeliest tokens at each place.")] = 0
     entropy: Annotated[bool, Meta(description="Also tell the entropy at each place, in nats.")] = False
-    end_token_ids: Annotated[
-        list[Whole],
-        Meta(
-            max_length=_MOST_END_TOKENS,
-            description="Also tell the probability of these together at each place, as a log.",
-            extra_json_schema={"uniqueItems": True},
-        ),
-    ] = []
+    end_token_ids: (
+        Annotated[
+            Raw,
+            Meta(
+                extra_json_schema=_END_TOKENS,
+                description="Also tell the probability of these together at each place, as a log.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     details: Annotated[
         Literal["hidden"] | list[Literal["hidden"]],
         Meta(description="hidden: also the hidden state after the final norm at each place."),
@@ -97,6 +105,19 @@ class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     sequences: Annotated[
         list[Annotated[SequenceIn, Meta(extra_json_schema=_ALTERNATIVES)]], Meta(min_length=1)
     ]
+
+
+def end_tokens(given: Raw | UnsetType) -> tuple[int, ...]:
+    """The end tokens that a body asks for, counted before they are built.
+
+    Raises:
+        ProblemError: 422, no list of token ids, or too many.
+    """
+    if isinstance(given, UnsetType):
+        return ()
+    if (count := bytes(given).count(b",") + 1) > _MOST_END_TOKENS:
+        raise invalid("end_token_ids", f"has {count} ids, and {_MOST_END_TOKENS} are the most")
+    return tuple(map(int, decode(given, list[Whole], "end_token_ids")))
 
 
 EXAMPLE: dict[str, Any] = {

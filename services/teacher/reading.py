@@ -20,7 +20,7 @@ from services.serve.http.bodies import Body, to_table
 from services.serve.http.json_forms import invalid, lists_in, to_form, token_ids
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import PromptIn, Reader, own_ids
-from services.teacher.forms import DetailsQuery, ScoreRequest, SequenceIn
+from services.teacher.forms import DetailsQuery, ScoreRequest, SequenceIn, end_tokens
 from services.teacher.shared_prompts import SharedPrompts, filled
 
 _MESSAGES = 8
@@ -85,6 +85,7 @@ def read_request(
         table = filled(table, limits)
         return Wanted(table, None, replace(details, named_token_ids=_named_per_token(table)))
     asked = to_form(body.content, ScoreRequest, 1 + limits.max_sequences_per_request * (1 + _MESSAGES))
+    ends = end_tokens(asked.end_token_ids)
     shared = SharedPrompts(asked.prompts)
     tokens = sum(
         reader.least_tokens(s.prompt_token_ids, s.prompt, s.messages, s.response_token_ids, s.response)
@@ -129,7 +130,7 @@ def read_request(
         Details(
             max(int(asked.top_k), details.top_k),
             asked.entropy or details.entropy,
-            tuple(map(int, asked.end_token_ids)) or details.end_token_ids,
+            ends or details.end_token_ids,
             asked.hidden_dtype if "hidden" in asked.details else details.hidden,
             _named_per_token(table),
             asked.plain or details.plain,

@@ -54,7 +54,7 @@ from services.teacher.reading import Wanted, details_of, read_request
 from services.teacher.scoring.batcher import Batcher
 from services.teacher.scoring.engines import load_engine
 from services.teacher.scoring.interface import EngineLostError, Scored, TokenPair
-from services.teacher.scoring.tables import check_details, check_sequences, to_pairs, to_scores
+from services.teacher.scoring.tables import check_columns, check_details, check_sequences, to_pairs, to_scores
 from services.teacher.settings import TeacherArgs
 from services.teacher.sizes import check_size
 
@@ -169,6 +169,7 @@ class TeacherService(OpenAIRoutes, TellsSettings):
         """A request in parts of at most so many tokens."""
         wanted = await self._read(body, details, limits)
         usual, rows = self._args.limits, wanted.sequences
+        check_columns(rows)  # of what is counted now; rows are looked at with their part
         prompts, responses = (
             schema.lengths(rows.column(name)) for name in ("prompt_token_ids", "response_token_ids")
         )

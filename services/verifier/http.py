@@ -101,9 +101,11 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
         UnknownNameError: a prompt of a task that is not judged here.
         LimitError: more responses, or prompts to solve, than one request may have.
     """
-    if body.encoding == "arrow":
-        return to_table(body.content)
     most = limits.max_responses_per_request
+    if body.encoding == "arrow":
+        table = to_table(body.content)
+        refuse_over("sequences", table.num_rows, most, "responses")
+        return table
     # Gold may hold objects of its own.
     asked = to_form(body.content, VerifyRequest, 1 + most * _OBJECTS)
     refuse_over("sequences", len(asked.responses), most, "responses")

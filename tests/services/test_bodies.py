@@ -191,6 +191,7 @@ BOMBS = {
     "named ids": b'{"sequences":[{"prompt":"a","response_token_ids":[1],"named_token_ids":['
     + b"0," * (5 * MIB)
     + b"0]}]}",
+    "end tokens": b'{"end_token_ids":[' + b"999," * (5 * MIB // 2) + b'1],"sequences":[]}',
     "unknown fields": b"{" + b"".join(b'"%07d":1,' % n for n in range(900_000)) + b'"sequences":[]}',
     "one key again and again": b"{" + b'"entropy":true,' * (700_000) + b'"sequences":[]}',
     "text": b'{"sequences":[{"response":"b","prompt":"' + b"a " * (5 * MIB) + b'"}]}',
@@ -240,6 +241,9 @@ def test_a_full_valid_request_takes_little_too() -> None:
         ({"sequences": [{**ROW, "extra": 1}]}, 422, "sequences[0]"),
         ({"sequences": [ROW], "entropy": 0}, 422, "entropy"),
         ({"sequences": [ROW], "top_k": "2"}, 422, "top_k"),
+        ({"sequences": [ROW], "end_token_ids": [1, "2"]}, 422, "end_token_ids[1]"),
+        ({"sequences": [ROW], "end_token_ids": None}, 422, "end_token_ids"),
+        ({"sequences": [ROW], "end_token_ids": [1] * 1025}, 422, "end_token_ids"),
         ({"sequences": [{**ROW, "id": 5}]}, 422, "sequences[0].id"),
         ({"sequences": [{**ROW, "prompt_token_ids": [1, 2.5]}]}, 422, "sequences[0].prompt_token_ids[1]"),
         ({"sequences": [{**ROW, "prompt_token_ids": [1, -1]}]}, 422, "sequences[0].prompt_token_ids[1]"),

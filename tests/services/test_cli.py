@@ -73,7 +73,9 @@ def test_wrong_usage(rlad: Callable[..., Said], arguments: tuple[str, ...], says
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("teacher",), "model: Field required"),
+        (("teacher",), "no model is named; write --model, for instance --model rlad:kk-teacher"),
+        (("verifier", "--model", "m"), "--model: a verifier has no model"),
+        (("teacher", "--model", "m", "--set", "model=n"), "--model m and --set model=n name two"),
         (("teacher", "--model", "m", "--set", "engin=vllm"), "engin: Extra inputs are not permitted"),
         (("teacher", "--model", "m", "--set", "limits.timeout_s=-1"), "limits.timeout_s: Input should be"),
         (("all", "--model", "m", "--set", "techer.engine=vllm"), "techer: no such service"),

@@ -93,3 +93,9 @@ def test_a_client_that_cannot_be_made_leaves_no_thread() -> None:
     with pytest.raises(ValueError, match="the token has blanks"):
         TeacherClient("http://nowhere", token="two words")
     assert threading.active_count() == before
+
+
+def test_a_client_may_be_closed_again() -> None:
+    with TeacherClient("http://127.0.0.1:1") as teacher:
+        teacher.close()
+    teacher.close()

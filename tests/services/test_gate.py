@@ -239,6 +239,7 @@ def test_a_limit_is_counted_whoever_tells_of_it(
         ({"Host": "localhost:8000", "Origin": "http://localhost:9000"}, 403),
         ({"Host": "localhost:8000", "Origin": "https://evil.example"}, 403),
         ({"Host": "localhost:8000", "Origin": "null"}, 403),
+        ({"Host": "localhost:8000", "Origin": "http://["}, 403),
         ({"Host": "localhost:8000", "Origin": "http://localhost:3000"}, 200),
         # Something stands between, of which nobody told us.
         ({"X-Forwarded-For": "127.0.0.1"}, 401),

@@ -130,6 +130,15 @@ def test_a_chat_is_answered(policy: openai.OpenAI, student: PlainForward, tokeni
     assert answer.usage.completion_tokens == written
 
 
+def test_an_answer_is_sent_back_in_a_chat_that_goes_on(policy: openai.OpenAI) -> None:
+    first = policy.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=6, seed=7)
+    longer: Any = [*CHAT, first.choices[0].message, {"role": "user", "content": "And Zoey?"}]
+    second = policy.chat.completions.create(model=MODEL, messages=longer, max_tokens=6, seed=7)
+    assert first.usage
+    assert second.usage
+    assert second.usage.prompt_tokens > first.usage.prompt_tokens
+
+
 def test_the_same_seed_writes_the_same(policy: openai.OpenAI) -> None:
     first, second = (
         policy.chat.completions.create(model=MODEL, messages=CHAT, n=3, max_tokens=6, seed=7)
@@ -198,7 +207,11 @@ def test_a_stop_text_ends_an_answer(policy: openai.OpenAI) -> None:
         ({"model": "gpt"}, openai.NotFoundError, "model 'gpt' is not served here"),
         ({"n": 2, "temperature": 0}, openai.UnprocessableEntityError, "n: 2 choices of temperature 0"),
         ({"top_logprobs": 2}, openai.UnprocessableEntityError, "top_logprobs: are told with logprobs: true"),
-        ({"tools": [{"type": "function"}]}, openai.UnprocessableEntityError, "tools: Expected `null`"),
+        (
+            {"tools": [{"type": "function"}]},
+            openai.UnprocessableEntityError,
+            "tools: Expected `array` of length 0",
+        ),
         ({"messages": []}, openai.UnprocessableEntityError, "messages: Expected `array` of length >= 1"),
         ({"n": 5000}, openai.APIStatusError, "5000 responses in one request"),
     ],

@@ -145,6 +145,7 @@ def test_parts_of_another_teacher_or_reading_are_not_mixed(tmp_path: Path, chang
         (("f.jsonl", "--url", "http://x", "--prompt", "q"), "--prompt q: there is no such column"),
         (("f.jsonl", "--url", "http://x", "--out", "f.txt"), "ends in none of .parquet"),
         (("f.jsonl", "--url", "http://x", "--out", "f.jsonl"), "is the file itself"),
+        (("?.jsonl", "--url", "http://x", "--out", "f.jsonl"), "or one of its files"),
         (("f.jsonl", "--url", "http://x", "--token-env", "NO_SUCH"), "NO_SUCH holds no token"),
         (("broken.jsonl", "--url", "http://x"), "broken.jsonl, line 2: is no JSON"),
     ],

@@ -14,13 +14,13 @@ from services.rollout.writing import Token, Wish, Written
 from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Message, PromptIn, Reader, refuse_over
-from services.serve.openai.forms import rules, unless
+from services.serve.openai.forms import EmptyList, rules, unless
 from services.serve.openai.prompts import Prompt
 from services.serve.openai.sampling import RULES, Positive, SamplingForm, TopCount, stops
 from services.serve.token_texts import GrowingText, TokenTexts
 
 _MOST_MESSAGES = 4096
-_NOT_OFFERED = "Not offered here."
+_WITHOUT_TOOLS = "Without tools, which are not offered here, it changes nothing."
 
 
 class TextPart(Struct, forbid_unknown_fields=True):
@@ -30,12 +30,24 @@ class TextPart(Struct, forbid_unknown_fields=True):
     text: str
 
 
+class TextFormat(Struct, forbid_unknown_fields=True):
+    """What answers are anyway; other formats are not offered here."""
+
+    type: Literal["text"]
+
+
 class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
     """One turn of a chat."""
 
     role: Annotated[str, Meta(min_length=1)]
     content: str | list[TextPart]
     name: Annotated[str, Meta(description="Not read.")] | None = None
+    # What clients send of an answer that they send back: nothing, since answers have no more than text.
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    annotations: EmptyList | None = None
+    tool_calls: EmptyList | None = None
 
     @property
     def text(self) -> str:
@@ -54,13 +66,14 @@ class ChatRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
     top_logprobs: (
         Annotated[TopCount, Meta(description="With logprobs: likeliest tokens told too.")] | None
     ) = None
-    tools: Annotated[None, Meta(description=_NOT_OFFERED)] = None
-    tool_choice: Annotated[None, Meta(description=_NOT_OFFERED)] = None
-    response_format: Annotated[None, Meta(description=_NOT_OFFERED)] = None
+    tools: EmptyList | None = None
+    tool_choice: Annotated[Literal["none", "auto"], Meta(description=_WITHOUT_TOOLS)] | None = None
+    parallel_tool_calls: Annotated[bool, Meta(description=_WITHOUT_TOOLS)] | None = None
+    response_format: TextFormat | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs: are told with logprobs: true")
         if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
             raise ValueError(
@@ -70,7 +83,8 @@ class ChatRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
 
 
 Documented = Annotated[
-    ChatRequest, rules(*RULES, unless("top_logprobs", {"type": "integer"}, "logprobs", {"const": True}))
+    ChatRequest,
+    rules(*RULES, unless("top_logprobs", {"type": "integer", "minimum": 1}, "logprobs", {"const": True})),
 ]
 """With what is refused of several fields together."""
 EXAMPLE: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 8}

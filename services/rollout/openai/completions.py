@@ -16,7 +16,7 @@ from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Reader, refuse_over
 from services.serve.openai import prompts
-from services.serve.openai.forms import BestOf, rules
+from services.serve.openai.forms import AddSpecialTokens, BestOf, rules
 from services.serve.openai.logprobs import by_id, by_name
 from services.serve.openai.prompts import Prompt, PromptField
 from services.serve.openai.sampling import RULES, SamplingForm, TopCount, stops
@@ -42,9 +42,7 @@ class CompletionRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
     ) = None
     best_of: BestOf | None = None
     suffix: None = None
-    add_special_tokens: Annotated[
-        bool, Meta(description="To texts, those that the tokenizer puts around one.")
-    ] = True
+    add_special_tokens: AddSpecialTokens | None = None
     return_tokens_as_token_ids: (
         Annotated[bool, Meta(description="Write tokens as token_id:17 where log-probs are told.")] | None
     ) = None
@@ -169,7 +167,7 @@ def read(
     form = to_form(only_json(body), CompletionRequest, _OBJECTS)
     single = prompts.split(form.prompt, limits.max_responses_per_request)
     refuse_over("sequences", len(single) * (form.n or 1), limits.max_responses_per_request, "responses")
-    found = prompts.read(single, reader, vocab_size, add_special_tokens=form.add_special_tokens)
+    found = prompts.read(single, reader, vocab_size, add_special_tokens=form.add_special_tokens is not False)
     for place, prompt in enumerate(found):
         if (size := prompt.token_ids.size) >= reader.max_length:
             where = "prompt" if len(found) == 1 else f"prompt[{place}]"

@@ -8,7 +8,7 @@ from no other site's page, and through no proxy that nobody told us of:
 
 ========================  ====================================================================================
 ``RLAD_ALLOWED_HOSTS``    names in ``Host`` that are this service's besides localhost and 127.0.0.1
-``RLAD_ALLOWED_ORIGINS``  sites whose pages may ask, such as http://localhost:3000
+``RLAD_ALLOWED_ORIGINS``  sites whose pages may ask and read the answer, such as http://localhost:3000
 ``FORWARDED_ALLOW_IPS``   addresses of reverse proxies whose ``X-Forwarded-For`` is believed (uvicorn's own)
 ========================  ====================================================================================
 """
@@ -19,14 +19,15 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-from starlette.types import Scope
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import Message, Scope
 
 from services.serve.http.auth import bearer, is_loopback
 
 HOSTS, ORIGINS, PROXIES = "RLAD_ALLOWED_HOSTS", "RLAD_ALLOWED_ORIGINS", "FORWARDED_ALLOW_IPS"
 REQUEST_ID = "x-request-id"
 _ID = re.compile(r"[!-~]{1,128}")
+_ASKED_WITH = "Accept, Authorization, Content-Encoding, Content-Type, X-Request-ID"
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
@@ -69,17 +70,47 @@ def stranger(
     if not (is_loopback(name) or name in hosts):
         return 403, f"only this machine is served, and {name[:100]!r} is no name of it (see {HOSTS})"
     origin = headers.get("origin")
-    if origin is None or origin.lower() in _listed(environment, ORIGINS):
+    if origin is None or site_of(headers, environment) is not None:
         return None
-    if urlsplit(origin).netloc.lower() == headers.get("host", "").lower():
+    if _site(origin) == headers.get("host", "").lower():
         return None
     return 403, f"pages of {origin[:100]!r} may not ask here (see {ORIGINS})"
+
+
+def site_of(headers: Headers, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Whose page asks, where it is one that may; None: no page, or another's."""
+    origin = headers.get("origin")
+    return origin if origin is not None and origin.lower() in _listed(environment, ORIGINS) else None
+
+
+def is_preflight(method: str, headers: Headers) -> bool:
+    """Whether a browser asks if its page may ask; it sends no token with that."""
+    return method == "OPTIONS" and "access-control-request-method" in headers
+
+
+def let_read(start: Message, site: str) -> None:
+    """Tell a browser that a page of this site may read the answer, or may ask (the Fetch standard, 3.3)."""
+    headers = MutableHeaders(scope=start)
+    headers["Access-Control-Allow-Origin"] = site
+    headers["Access-Control-Expose-Headers"] = "Location, Retry-After, X-Request-ID"
+    headers.add_vary_header("Origin")
+    if "allow" in headers:
+        headers["Access-Control-Allow-Methods"] = headers["allow"]
+        headers["Access-Control-Allow-Headers"] = _ASKED_WITH
 
 
 def _name(host: str) -> str:
     """The name in ``Host`` without its port."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _site(origin: str) -> str:
+    """Name and port in ``Origin``; empty where it is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
     except ValueError:
         return ""
 

@@ -23,7 +23,7 @@ from rlad_core import metrics
 from services.base import telemetry
 from services.base.telemetry import log
 from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens
-from services.serve.http.callers import bounded_id, caller_of, stranger
+from services.serve.http.callers import bounded_id, caller_of, is_preflight, let_read, site_of, stranger
 from services.serve.http.pages import ASSETS, add_pages, is_for_a_browser, page, release
 from services.serve.http.problems import ProblemDetails, add_problem_handlers, answer
 
@@ -63,22 +63,26 @@ class Gate:
             return
         status: int | str = "none"
         clock = time.perf_counter()
-        method = scope["method"]
+        method, headers = scope["method"], Headers(scope=scope)
+        site = site_of(headers)
 
         async def noting(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if site is not None:
+                    let_read(message, site)
             elif method == "HEAD" and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
 
-        headers = Headers(scope=scope)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         scope["caller"] = caller_of(scope, headers, self._tokens.required)
         with structlog.contextvars.bound_contextvars(request_id=bounded_id(headers)):
             try:
                 is_open = path in OPEN_PATHS or path.startswith(ASSETS)
+                if site is not None and self._tokens.required and is_preflight(method, headers):
+                    is_open = True
                 refusal = None if is_open else self._refusal(scope, headers)
                 if refusal is not None:
                     telemetry.count(metrics.SERVICE_REQUESTS, service=self._service, kind="other")

@@ -95,8 +95,11 @@ def spans(offsets: list[int], text: str) -> list[tuple[int, int]]:
 
 def _tokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:
     asked = to_form(body.content, TokenizeRequest, 1 + _MOST_MESSAGES)
-    ids = reader.prompt(PromptIn(prompt=asked.text, messages=asked.messages), "").tolist()
-    return _told(ids, texts, body)
+    if isinstance(asked.text, str):
+        ids = reader.text(asked.text, "text")
+    else:
+        ids = reader.prompt(PromptIn(messages=asked.messages), "")
+    return _told(ids.tolist(), texts, body)
 
 
 def _detokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:

@@ -212,9 +212,13 @@ class JobStore:
         name = uuid.uuid4().hex
         made = self._folder / f".{name}"
         made.mkdir(mode=0o700)
-        _write_whole(made / "request", body)
-        _write_whole(made / "job.json", json.dumps(asdict(handed)).encode())
-        made.replace(self._folder / name)
+        try:
+            _write_whole(made / "request", body)
+            _write_whole(made / "job.json", json.dumps(asdict(handed)).encode())
+            made.replace(self._folder / name)
+        except OSError:
+            shutil.rmtree(made, ignore_errors=True)  # else a full disk is made fuller by each that is refused
+            raise
         return StoredJob(self._folder / name)
 
     def get(self, job_id: str) -> StoredJob | None:
@@ -232,16 +236,24 @@ class JobStore:
         return sorted((job for job in found if job is not None), key=lambda job: job.handed.created)
 
     def expire(self, keep_s: float) -> None:
-        """Remove those that ended longer ago."""
+        """Remove those that ended longer ago, and those that a process was adding when it was killed."""
         for job in self.all():
             if (ended := job.ended) is not None and time.time() - ended > keep_s:
                 shutil.rmtree(job.folder, ignore_errors=True)
+        with self.adding():  # so nobody is adding one
+            for name in os.listdir(self._folder):
+                if name.startswith(".") and _ID.fullmatch(name[1:]):
+                    shutil.rmtree(self._folder / name, ignore_errors=True)
 
 
 def _write_whole(file: Path, content: bytes) -> None:
     unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    with unfinished.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.replace(file)
+    try:
+        with unfinished.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(file)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise

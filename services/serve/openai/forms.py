@@ -10,7 +10,16 @@ from msgspec import Meta, Struct
 
 _NOT_OFFERED = "Not offered here; "
 _ZERO = Meta(ge=0, le=0, description=_NOT_OFFERED + "0 changes nothing.")
-_EMPTY = Meta(max_length=0, description=_NOT_OFFERED + "an empty one changes nothing.")
+_ONE = Meta(ge=1, le=1, description=_NOT_OFFERED + "1 changes nothing.")
+_EMPTY = Meta(description=_NOT_OFFERED + "an empty one changes nothing.")
+
+
+class Nothing(Struct, forbid_unknown_fields=True):
+    """An object that is empty. Unlike a map with a limit of 0 it is read no further than its first field."""
+
+
+EmptyList = Annotated[tuple[()], _EMPTY]
+"""Read no further than its first item; a list with a limit of 0 would be built first."""
 
 
 class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -20,11 +29,20 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     user: Annotated[str, Meta(description="Not read.")] | None = None
     presence_penalty: Annotated[float, _ZERO] | None = None
     frequency_penalty: Annotated[float, _ZERO] | None = None
-    logit_bias: Annotated[dict[str, float], _EMPTY] | None = None
+    logit_bias: Annotated[Nothing, _EMPTY] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=0, description=_NOT_OFFERED + "0 and -1 change nothing.")] | None = (
+        None
+    )
+    min_p: Annotated[float, _ZERO] | None = None
+    repetition_penalty: Annotated[float, _ONE] | None = None
 
 
-BestOf = Annotated[int, Meta(ge=1, le=1, description=_NOT_OFFERED + "1 changes nothing.")]
+BestOf = Annotated[int, _ONE]
 """Of completions, as well as ``suffix``, which is null."""
+AddSpecialTokens = Annotated[
+    bool, Meta(description="To texts, those that the tokenizer puts around one; by default true.")
+]
+"""Of completions too."""
 
 
 def unless(field: str, given: dict[str, Any], other: str, needed: dict[str, Any]) -> dict[str, Any]:

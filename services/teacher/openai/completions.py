@@ -19,7 +19,7 @@ from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Reader
 from services.serve.openai import prompts
-from services.serve.openai.forms import BestOf, OpenAIForm, rules
+from services.serve.openai.forms import AddSpecialTokens, BestOf, EmptyList, OpenAIForm, rules
 from services.serve.openai.prompts import Prompt, PromptField
 from services.teacher.openai.places import check_told
 from services.teacher.scoring.interface import TokenIds, TokenPair
@@ -34,7 +34,7 @@ class CompletionRequest(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
     """Prompts to score. All log-probs are natural ones of temperature 1."""
 
     prompt: Annotated[Raw, PromptField]
-    echo: Annotated[bool, Meta(description="Tell the prompt too, with its log-probs.")] = False
+    echo: Annotated[bool, Meta(description="Tell the prompt too, with its log-probs.")] | None = None
     logprobs: Annotated[_Count, Meta(description="Likeliest tokens that are told at each place.")] | None = (
         None
     )
@@ -50,13 +50,14 @@ class CompletionRequest(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
     ) = None
     top_p: Annotated[float, Meta(ge=0, le=1, description="Without a meaning here.")] | None = None
     seed: Annotated[int, Meta(description="Without a meaning here.")] | None = None
-    stop: Annotated[list[str], Meta(max_length=0, description=_SCORES + "none.")] | None = None
-    stream: Annotated[bool, Meta(description=_SCORES + "false.", extra_json_schema={"const": False})] = False
+    stop: EmptyList | None = None
+    stream: (
+        Annotated[bool, Meta(description=_SCORES + "false.", extra_json_schema={"const": False})] | None
+    ) = None
+    stream_options: None = None
     best_of: BestOf | None = None
     suffix: None = None
-    add_special_tokens: Annotated[
-        bool, Meta(description="To texts, those that the tokenizer puts around one.")
-    ] = True
+    add_special_tokens: AddSpecialTokens | None = None
     return_token_ids: Annotated[bool, Meta(description="Tell token ids beside texts.")] | None = None
     return_tokens_as_token_ids: (
         Annotated[bool, Meta(description="Write tokens as token_id:17 where log-probs are told.")] | None
@@ -80,7 +81,7 @@ class CompletionRequest(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
     @property
     def scores_prompts(self) -> bool:
         """Whether anything is told of the prompts' own tokens."""
-        return self.prompt_logprobs is not None or (self.echo and self.logprobs is not None)
+        return self.prompt_logprobs is not None or (bool(self.echo) and self.logprobs is not None)
 
 
 _GIVEN = {"type": "integer"}
@@ -145,7 +146,9 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
     limits.check(len(single), sum(map(reader.least_tokens, single)))
     for field in ("logprobs", "prompt_logprobs"):
         check_told(field, getattr(form, field) or 0, limits)
-    read_prompts = prompts.read(single, reader, vocab_size, add_special_tokens=form.add_special_tokens)
+    read_prompts = prompts.read(
+        single, reader, vocab_size, add_special_tokens=form.add_special_tokens is not False
+    )
     for place, prompt in enumerate(read_prompts):
         if prompt.token_ids.size + form.appended > reader.max_length:
             raise invalid(

@@ -12,6 +12,7 @@ from rlad_core import schema
 from rlad_core.client.details import NO_DETAILS, Details, answer_schema, names_tokens
 from rlad_core.client.errors import InvalidRequestError
 from rlad_core.client.forms import TeacherLimits
+from rlad_core.schema import validation
 from services.teacher.scoring.interface import Scored, ScoringEngine, ScoringError, TokenIds, TokenPair
 
 
@@ -56,6 +57,18 @@ def check_sequences(
             f"{_named(table, row)}prompt and response have {lengths[row]} tokens together, and this teacher "
             f"takes {max_length} at most ({too_long.size} sequences are too long)"
         )
+
+
+def check_columns(table: pa.Table) -> None:
+    """Refuse a table that has no columns of sequences, whatever is in its rows.
+
+    Raises:
+        InvalidRequestError: not a SEQUENCES or NAMED_SEQUENCES table.
+    """
+    try:
+        validation.check_columns(table, schema.NAMED_SEQUENCES if names_tokens(table) else schema.SEQUENCES)
+    except schema.SchemaError as error:
+        raise InvalidRequestError(str(error)) from error
 
 
 def check_details(details: Details, engine: ScoringEngine, name: str, limits: TeacherLimits) -> None:

@@ -1,0 +1,91 @@
+"""What OpenAI's clients and vLLM's send at values that change nothing, and what is no such value."""
+
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+from openai.types.chat import ChatCompletionMessage
+
+from services.rollout.openai.chats import ChatRequest
+from services.rollout.openai.completions import CompletionRequest as Continued
+from services.serve.http.json_forms import to_form
+from services.serve.http.problems import ProblemError
+from services.teacher.openai.completions import CompletionRequest as Scored
+
+USER = {"role": "user", "content": "Hi"}
+CHAT: dict[str, Any] = {"messages": [USER]}
+PROMPT: dict[str, Any] = {"prompt": [1]}
+FORMS: list[tuple[type, dict[str, Any]]] = [(ChatRequest, CHAT), (Continued, PROMPT), (Scored, PROMPT)]
+# What an answer's message holds (`services.rollout.openai.chats.AskedChat.choice`).
+ANSWERED = ChatCompletionMessage.model_validate({"role": "assistant", "content": "Ho", "refusal": None})
+
+
+def read(form: type, asked: dict[str, Any]) -> Any:
+    return to_form(json.dumps(asked).encode(), form, 64)
+
+
+@pytest.mark.parametrize("sent", [{"exclude_unset": True}, {}], ids=["by the client", "whole"])
+def test_an_answer_is_taken_back_into_its_chat(sent: dict[str, bool]) -> None:
+    message = ANSWERED.model_dump(mode="json", **sent)  # type: ignore[arg-type]
+    asked = read(ChatRequest, {"messages": [USER, message, USER]})
+    assert [each.text for each in asked.messages] == ["Hi", "Ho", "Hi"]
+
+
+@pytest.mark.parametrize(("form", "asked"), FORMS)
+def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any]) -> None:
+    neutral: dict[str, Any] = {
+        "stream": None,
+        "stream_options": None,
+        "logit_bias": {},
+        "top_k": -1,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "seed": None,
+        "stop": [],
+    }
+    neutral |= (
+        {
+            "tools": [],
+            "tool_choice": "none",
+            "parallel_tool_calls": True,
+            "response_format": {"type": "text"},
+            "top_logprobs": 0,
+        }
+        if form is ChatRequest
+        else {"echo": None, "add_special_tokens": None, "suffix": None, "best_of": 1}
+    )
+    for name, value in neutral.items():
+        read(form, asked | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tools", [{"type": "function"}]),
+        ("tool_choice", "required"),
+        ("response_format", {"type": "json_object"}),
+        ("top_k", 5),
+        ("min_p", 0.1),
+        ("repetition_penalty", 1.1),
+        ("top_logprobs", 1),
+    ],
+)
+def test_others_are_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(ProblemError, match=field):
+        read(ChatRequest, CHAT | {field: value})
+
+
+@pytest.mark.parametrize("field", ["stop", "logit_bias"])
+def test_what_must_be_empty_is_read_no_further_than_its_first_item(field: str) -> None:
+    count = 2**17
+    items = {f"{n:06d}": 1 for n in range(count)} if field == "logit_bias" else ["ab"] * count
+    body = json.dumps(PROMPT | {field: items}).encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProblemError, match=field):
+            to_form(body, Scored, 64)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(body)
