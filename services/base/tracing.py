@@ -10,10 +10,8 @@ told by what they are sent: `carry` puts the span that asks, and the folder, int
 table, and `carried` takes it out.
 """
 
-import base64
 import contextlib
 import hashlib
-import json
 import os
 import socket
 import threading
@@ -24,8 +22,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from services.base.span_lines import line_of, resource_of
+
 _CARRIED = b"rlad.trace"
-_ID_FIELDS = ("traceId", "spanId", "parentSpanId")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 _ids: ContextVar[tuple[int, int] | None] = ContextVar("ids", default=None)
@@ -110,40 +109,27 @@ def _tracer(run: str, folder: Path | None) -> _Tracer:
     else:
         # Written at once: a process of a run is ended without a word, and what waits in a queue would be
         # lost.
-        provider.add_span_processor(SimpleSpanProcessor(_file_exporter(folder)))
+        provider.add_span_processor(SimpleSpanProcessor(_file_exporter(folder, provider.resource)))
     return _Tracer(provider)
 
 
-def _file_exporter(folder: Path) -> Any:
-    from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+def _file_exporter(folder: Path, resource: Any) -> Any:
     from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / f"{socket.gethostname()}-{os.getpid()}.jsonl").open("ab", buffering=0)
+    ours = resource_of(resource)
 
     class FileExporter(SpanExporter):
         def export(self, spans: Sequence[Any]) -> Any:
-            told = _with_hex_ids(MessageToDict(encode_spans(spans), use_integers_for_enums=True))
-            file.write(json.dumps(told).encode() + b"\n")
+            for span in spans:
+                file.write(line_of(span, ours))
             return SpanExportResult.SUCCESS
 
         def shutdown(self) -> None:
             file.close()
 
     return FileExporter()
-
-
-def _with_hex_ids(value: Any) -> Any:
-    """OTLP's JSON: ids are hexadecimal, where protobuf's own JSON would have base64."""
-    if isinstance(value, list):
-        return [_with_hex_ids(each) for each in value]
-    if isinstance(value, dict):
-        return {
-            key: base64.b64decode(each).hex() if key in _ID_FIELDS else _with_hex_ids(each)
-            for key, each in value.items()
-        }
-    return value
 
 
 def step_ids(run: str, step: int) -> tuple[int, int]:
