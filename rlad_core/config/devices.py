@@ -14,6 +14,7 @@ def device_problems(config: RunConfig) -> Iterator[Problem]:
     """Where settings and devices do not fit each other, each with what to write instead."""
     yield from _hand_over(config)
     yield from _ranks(config)
+    yield from _fused(config)
     yield from _sleep(config)
     for place, teacher in config.served_teachers.items():
         yield from engine_problems(place, teacher)
@@ -94,6 +95,23 @@ def _ranks(config: RunConfig) -> Iterator[Problem]:
             size,
             f"copies of equal size need a divisor of learner.workers {learner.workers}. Write one, or null",
         )
+
+
+def _fused(config: RunConfig) -> Iterator[Problem]:
+    """A kernel of GPUs for 16 bits, which gives no entropy."""
+    learner = config.learner
+    if learner.logprobs != "fused":
+        return
+    if not learner.num_gpus:
+        why, way_out = "is a kernel of GPUs, and learner.num_gpus is 0", "Write chunked"
+    elif config.policy.dtype == "float32":
+        why, way_out = "computes in 16 bits, and policy.dtype is float32", "Write chunked, or dtype: bfloat16"
+    elif learner.entropy_every == 1:
+        why = "gives no entropy, and learner.entropy_every 1 measures it in every step"
+        way_out = "Write chunked, or entropy_every: 10"
+    else:
+        return
+    yield Problem("learner.logprobs", learner.logprobs, f"{why}. {way_out}")
 
 
 def _sleep(config: RunConfig) -> Iterator[Problem]:

@@ -49,6 +49,11 @@ class LearnerMemory(Section):
     lora: Fixed[LoraConfig | None] = Field(
         default=None, description="Train adapters of low rank in place of the weights; null: all weights."
     )
+    logprobs: Free[Literal["chunked", "fused"]] = Field(
+        default="chunked",
+        description="chunked: from a chunk of logits at a time; fused: by cut-cross-entropy, on a GPU and "
+        "without any logits (the extra 'fused'), where no entropy is measured.",
+    )
     entropy_every: Fixed[NonNegativeInt] = Field(
         default=1,
         description="Steps between those whose entropy is measured, which takes a third of the time of "

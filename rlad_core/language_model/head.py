@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rlad_core.fused_logprobs import can_fuse, fused_logprobs
 from rlad_core.logprobs import Beside, token_logprobs
 from rlad_core.token_details import token_details
 
@@ -23,6 +24,7 @@ class OutputHead:
     Attributes:
         rows: of the head, padding included.
         tokens: rows that are tokens.
+        fused: log-probs alone are computed by `rlad_core.fused_logprobs` where it can.
         inside: calls a function of the hidden states where the head's weight is whole; whoever shards the
             head on its own sets it.
     """
@@ -33,6 +35,7 @@ class OutputHead:
         self._scale = logit_scale(model.config.get_text_config())
         self.rows = int(head.weight.shape[0])
         self.tokens = self.rows if tokens is None else tokens
+        self.fused = False
         self.inside: Callable[[Tensor, Callable[[Tensor], Any]], Any] = _here
 
     def logprobs(
@@ -47,6 +50,10 @@ class OutputHead:
         """See `token_logprobs`; ``targets`` has one token for each place, or several."""
 
         def compute(states: Tensor) -> tuple[Tensor, Tensor | None]:
+            alone = not with_entropy and beside is None
+            if self.fused and alone and can_fuse(states, targets, self._head.bias):
+                weight = self._head.weight
+                return fused_logprobs(states, weight, targets, scale=self._scale, tokens=self.tokens), None
             return token_logprobs(
                 states,
                 self._head.weight,

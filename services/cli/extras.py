@@ -51,6 +51,7 @@ def needs_extras(config: RunConfig) -> None:
     wanted = {
         "learner.lora": ("peft", "lora", learner.lora is not None),
         "learner.optimizer adamw_8bit": ("torchao", "memory", learner.optimizer == "adamw_8bit"),
+        "learner.logprobs fused": ("cut_cross_entropy", "fused", learner.logprobs == "fused"),
     }
     absent = {
         what: (module, extra)
