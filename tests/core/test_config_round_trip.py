@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rlad_core.config import RunConfig, dump, parse
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,12}", fullmatch=True)
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+# A path of a home has no NUL, as no path has.
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 POSITIVE = st.floats(min_value=1e-300, max_value=1e300)
 OBJECTIVES = st.one_of(
     st.fixed_dictionaries(

@@ -202,8 +202,12 @@ def test_pieces_are_read_once_however_many_there_are(monkeypatch: pytest.MonkeyP
             {"messages": [{"role": "user", "content": "a " * 10}]},
             "messages: have 12 tokens and leave none",
         ),
-        (chat, {"tools": []}, "tools: Expected `null`"),
-        (chat, {"response_format": {"type": "json_object"}}, "response_format: Expected `null`"),
+        (chat, {"tools": [{"type": "function"}]}, "tools: Expected `array` of length 0"),
+        (
+            chat,
+            {"response_format": {"type": "json_object"}},
+            "response_format.type: Invalid enum value 'json_object'",
+        ),
         (chat, {"top_logprobs": 2}, "top_logprobs: are told with logprobs: true"),
         (chat, {"logprobs": True, "top_logprobs": 21}, "top_logprobs: Expected `int` <= 20"),
         (
