@@ -5,7 +5,25 @@ but for rounding. Gradients with respect to the head are summed in the hidden st
 they are summed in float32.
 """
 
+from typing import Any
+
 from torch import Tensor
+
+
+def kernel() -> Any:
+    """The library's function, whose types it does not tell.
+
+    Raises:
+        ModuleNotFoundError: cut-cross-entropy is not there; says what to install.
+    """
+    try:
+        from cut_cross_entropy import linear_cross_entropy
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "learner.logprobs fused is cut-cross-entropy's, which is not installed: "
+            "pip install cut-cross-entropy, or write learner.logprobs: chunked"
+        ) from error
+    return linear_cross_entropy
 
 
 def can_fuse(hidden: Tensor, targets: Tensor, bias: Tensor | None) -> bool:
@@ -28,18 +46,9 @@ def fused_logprobs(
         float32 [T].
 
     Raises:
-        ModuleNotFoundError: cut-cross-entropy is not there; says what to install.
+        ModuleNotFoundError: see `kernel`.
     """
-    try:
-        from cut_cross_entropy import linear_cross_entropy
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "learner.logprobs fused is cut-cross-entropy's, which is not installed: "
-            "pip install cut-cross-entropy, or write learner.logprobs: chunked"
-        ) from error
     states = hidden if scale == 1.0 else hidden * scale
     # Its default leaves out gradients of what is improbable, which is most of a vocabulary.
-    losses: Tensor = linear_cross_entropy(
-        states, lm_head_weight[:tokens], targets, reduction="none", filter_eps=None
-    )
+    losses: Tensor = kernel()(states, lm_head_weight[:tokens], targets, reduction="none", filter_eps=None)
     return -losses.float()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlad_core.fused_logprobs import can_fuse, fused_logprobs
+from rlad_core.fused_logprobs import can_fuse, fused_logprobs, kernel
 from rlad_core.logprobs import Beside, token_logprobs
 from rlad_core.token_details import token_details
 
@@ -37,6 +37,15 @@ class OutputHead:
         self.tokens = self.rows if tokens is None else tokens
         self.fused = False
         self.inside: Callable[[Tensor, Callable[[Tensor], Any]], Any] = _here
+
+    def fuse(self) -> None:
+        """Compute log-probs alone by `rlad_core.fused_logprobs` from now on.
+
+        Raises:
+            ModuleNotFoundError: its library is not there; says what to install.
+        """
+        kernel()
+        self.fused = True
 
     def logprobs(
         self,

@@ -83,7 +83,8 @@ class TrainedPolicy:
         mesh = learner_mesh(device.type, self._world, learner.fsdp_size)
         self._copies = mesh.ndim > 1
         module = empty_policy(model_folder, device, config.policy.max_length)
-        module.head.fused = learner.logprobs == "fused"
+        if learner.logprobs == "fused":
+            module.head.fuse()
         if learner.lora is not None:
             add_adapters(module.model, learner.lora)
         layers = decoder_layers(module.model)  # found by the names of their classes, which sharding changes

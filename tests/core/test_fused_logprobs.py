@@ -25,9 +25,7 @@ def head() -> OutputHead:
         vocab_size=ROWS, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1,
         num_key_value_heads=1, head_dim=32,
     )  # fmt: skip
-    found = OutputHead(Qwen3ForCausalLM(config), TOKENS)
-    found.fused = True
-    return found
+    return OutputHead(Qwen3ForCausalLM(config), TOKENS)
 
 
 @pytest.fixture
@@ -52,6 +50,7 @@ def states(seed: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def test_values_and_gradients_are_those_of_the_chunks(head: OutputHead, asked: list[object]) -> None:
+    head.fuse()
     hidden, targets = states()
     weight = head._head.weight
     head._scale = 0.5
@@ -70,6 +69,7 @@ def test_values_and_gradients_are_those_of_the_chunks(head: OutputHead, asked: l
 
 
 def test_what_needs_logits_has_them(head: OutputHead, asked: list[object]) -> None:
+    head.fuse()
     hidden, targets = states()
     assert head.logprobs(hidden, targets, chunk_size=4, with_entropy=True)[1] is not None
     assert head.logprobs(hidden, targets[:, None].expand(-1, 2), chunk_size=4)[0].shape == (9, 2)
@@ -89,8 +89,13 @@ def test_only_16_bits_on_a_gpu_without_a_bias_are_its_own() -> None:
     assert not fused.can_fuse(there, targets[:, None], None)  # type: ignore[arg-type]
 
 
-def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_is_not_there_is_named_before_the_first_pass(
+    head: OutputHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "cut_cross_entropy", None)
+    with pytest.raises(ModuleNotFoundError, match="cut-cross-entropy's, which is not installed"):
+        head.fuse()
+    assert not head.fused
     hidden, targets = states()
     with pytest.raises(ModuleNotFoundError, match="pip install cut-cross-entropy, or write "):
         fused.fused_logprobs(hidden, torch.zeros(ROWS, WIDTH), targets)
