@@ -17,7 +17,6 @@ os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "services.ser
 import logging
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from hypothesis import settings
 
 from benchmarks import stock_server as stock
 from rlad_core.config import resolve_model
+from services.base.ports import free_port
 
 # The test folders are no packages (pytest imports each file by itself); what they share lies beside them.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -43,14 +43,8 @@ VOCABULARY = 320
 END_TOKEN_ID = 1
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 #: Serve's own default may be taken by another cluster of this machine.
-SERVE_PORT = _free_port()
+SERVE_PORT = free_port()
 
 
 @dataclass(frozen=True)

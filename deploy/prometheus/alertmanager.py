@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 
 from deploy.prometheus.executables import executables
-from deploy.prometheus.server import answering, free_port
+from deploy.prometheus.server import answering
+from services.base.ports import free_port
 
 #: Debian's build has this path compiled in.
 _TEMPLATES = Path("/usr/share/prometheus/alertmanager/default.tmpl")

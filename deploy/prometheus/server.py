@@ -1,11 +1,10 @@
 """A Prometheus of our own on the loopback interface, for tests and for looking at one run."""
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import yaml
 
 from deploy.prometheus.executables import executables
 from deploy.prometheus.faster import faster
+from services.base.ports import free_port
 
 FOLDER = Path(__file__).parent
 ALERTS = "alerts.rules.yaml"
@@ -143,12 +143,6 @@ def answering(command: Sequence[str], url: str, log: Path) -> Iterator[None]:
         finally:
             process.terminate()
             process.wait(60)
-
-
-def free_port() -> int:
-    """Of the loopback interface."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        return int(free.getsockname()[1])
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from services.base.failures import plain
+from services.base.ports import free_port
 from services.serve.states import application_states
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def deployed(
     """
     options: dict[str, Any] = {}
     if not serve_is_up():  # whose proxy listens already
-        options = {"host": host, "port": port or _free_port(host)}
+        options = {"host": host, "port": port or free_port(host)}
         if tls is not None:
             options |= {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
     from ray import serve  # here: it takes longer to import than Ray, whose processes start meanwhile
@@ -143,11 +144,6 @@ def refuse_taken(host: str, port: int) -> None:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise DeploymentError(f"{host}:{port} cannot be listened on: {error.strerror or error}") from error
-
-
-def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _answers_on() -> str:

@@ -14,10 +14,8 @@ waits for replicas that are being replaced; one that a replica ends early is beg
 Weights that were pushed have no checksum: they never exist as one image.
 """
 
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal
 
 import ray
@@ -26,6 +24,7 @@ import torch.distributed as dist
 from ray.serve.exceptions import DeploymentUnavailableError
 
 from rlad_core.config import RunConfig
+from services.base.ports import free_port
 from services.serve.cluster import NAMESPACE
 from services.serve.everyone import reason
 from services.weights.gathered import GatheredWeights
@@ -140,7 +139,7 @@ class WeightPush:
             return NCCLTrainerInitInfo(
                 rank=_rank(),
                 master_address=ray.util.get_node_ip_address(),
-                master_port=_free_port(),
+                master_port=free_port(host="0.0.0.0"),
                 world_size=1 + self._num_workers,
             )
         from vllm.distributed.weight_transfer.sharded_rdt_trainer import ShardedRDTTrainerInitInfo
@@ -300,9 +299,3 @@ def _from_rank_0(answer: Any) -> Any:
 
 def _rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])

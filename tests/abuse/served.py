@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.base.ports import free_port
 from tests.abuse.target import Target
 
 ROOT = Path(__file__).parents[2]
@@ -31,12 +31,6 @@ class Ended:
 def command(*arguments: str) -> list[str]:
     """`rlad serve` with these arguments."""
     return [sys.executable, "-m", "services", "serve", *arguments]
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def ended(*arguments: str, limit_s: float = 120.0) -> Ended:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from services.base.ports import free_port
 from tests.chaos.sessions import end_session
 
 _UP_S = 180.0
@@ -27,8 +27,7 @@ class ServedTeacher:
     """
 
     def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self._log, self._environment = log, dict(environment)
         self._servers = [self._started()]
         self._closed = threading.Event()

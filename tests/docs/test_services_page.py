@@ -26,6 +26,7 @@ from pages import ROOT, page
 from ray.serve.schema import ServeDeploySchema
 from rlad_command import Said
 
+from services.base.ports import free_port
 from services.cli import serve as cli_serve
 from services.cli.service_settings import SERVICES, read_settings
 
@@ -76,8 +77,7 @@ def arguments(command: str) -> list[str]:
 def started(command: list[str], folder: Path) -> Iterator[tuple[str, str]]:
     """URL of what the command serves, and all that it said until then; stopped as it says."""
     log = folder / "log"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "services", *command, "--port", str(port)],

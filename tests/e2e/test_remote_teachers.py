@@ -5,7 +5,6 @@ In the end the run is stopped by Ctrl-C.
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from runs import STEPS, check_same_scores, finish, rows, start, wait_during, wait_for
+from services.base.ports import free_port
 from services.learner.loop import STATE_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1500)]
@@ -44,8 +44,7 @@ def test_a_run_outlives_its_remote_teacher_and_stops_when_told(
     def done() -> int:
         return len(rows(run_dir / "metrics.jsonl"))
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     server = serve_teacher(port, tmp_path / "teacher.log")
     try:
         teacher = f"teacher={{kind: http, url: 'http://127.0.0.1:{port}'}}"

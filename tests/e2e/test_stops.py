@@ -4,13 +4,13 @@ Of runs the engines are stubs (`tests/chaos/stubs`), so that a stage comes soon;
 """
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
 from engines import engines_below, is_connected, workers_below
 from stops import CTRL_C, TERMINATE, TWICE, Stage, Started, stopped_at
 
+from services.base.ports import free_port
 from tests.chaos.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -68,9 +68,3 @@ def test_a_service_leaves_no_process(stage: str, stop: str, tmp_path: Path) -> N
     words += [word for each in settings for word in ("--set", each)]
     left = stopped_at(OF_A_SERVICE[stage], STOPS[stop], words, tmp_path / "said")
     assert left == []
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -17,6 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 from environments import Environment, carry_out, users_environment
+
+from services.base.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -54,8 +55,7 @@ def read_only(command: list[str], folder: Path) -> list[str]:
 
 
 def test_a_verifier_is_served(full: Environment, folder: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -10,7 +10,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from manifests import ROOT, Manifest, the, worker_groups
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlad_core.config import resolve_model
+from services.base.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -65,18 +65,10 @@ class Head:
         )
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def head(rendered: dict[str, list[Manifest]]) -> Iterator[Head]:
     """One Ray for all tests of this file, with the labels of the workers' groups."""
-    gcs, dashboard, client, agent = free_ports(4)
+    gcs, dashboard, client, agent = (free_port() for _ in range(4))
     groups = [*worker_groups(rendered["dev"], "RayService").values()]
     labels = ",".join(f"{key}={value}" for g in groups for key, value in g.group["labels"].items())
     [worker] = worker_groups(rendered["dev"], "RayJob").values()
@@ -143,7 +135,7 @@ def test_the_serve_configuration_is_deployed_and_scores(
 ) -> None:
     config = yaml.safe_load(the(rendered["dev"], "RayService")["spec"]["serveConfigV2"])
     # The only differences from the manifest: nothing leaves this machine, and nobody is in the way.
-    config["http_options"] |= {"host": "127.0.0.1", "port": free_ports(1)[0]}
+    config["http_options"] |= {"host": "127.0.0.1", "port": free_port()}
     file = tmp_path / "serve.yaml"
     file.write_text(yaml.safe_dump(config))
     done = head.call("serve", "deploy", str(file), "--address", head.dashboard)
@@ -239,7 +231,7 @@ def _steps(run_dir: Path) -> list[int]:
 @pytest.mark.long
 def test_a_pod_that_goes_gives_its_replica_away() -> None:
     """A second node has the only replica and a proxy; drained, it is empty, and the head answers instead."""
-    ports = map(str, free_ports(4))
+    ports = (str(free_port()) for _ in range(4))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("drained_node.py")), *ports],

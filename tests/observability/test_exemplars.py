@@ -11,8 +11,9 @@ from fastapi import FastAPI
 
 from deploy.grafana.alone import ALONE
 from deploy.grafana.answers import substitute
-from deploy.prometheus.server import free_port, serving
+from deploy.prometheus.server import serving
 from services.base import telemetry, tracing
+from services.base.ports import free_port
 from services.serve.http.pages import add_pages
 
 LIMIT_S = 120.0

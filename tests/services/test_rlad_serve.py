@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import psutil
 import pytest
 
 from services.base.leftovers import begun_with
+from services.base.ports import free_port
 from services.serve.http.auth import is_loopback
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -53,11 +53,6 @@ def serving(log: Path, *arguments: str, **environment: str) -> Iterator[tuple[su
         if process.poll() is None:
             process.kill()
             process.wait(30)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def check_metrics(port: int, *wanted: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deploy.prometheus.fire.processes import started, wait
 from deploy.prometheus.fire.watching import StartError, Watching
-from deploy.prometheus.server import free_port
+from services.base.ports import free_port
 
 NODE_GIB = 4.0
 FORESEEN, KILLED = "RladMemoryForeseen", "RladWorkerKilledForMemory"

@@ -11,7 +11,7 @@ import httpx
 
 from deploy.prometheus.fire.processes import started, wait
 from deploy.prometheus.fire.watching import Watching
-from deploy.prometheus.server import free_port
+from services.base.ports import free_port
 
 _QUEUE_TOKENS = 2000
 _CALLERS = 6

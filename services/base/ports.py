@@ -1,0 +1,45 @@
+"""A TCP port to listen on, for what may be asked for none."""
+
+import errno
+import secrets
+import socket
+from pathlib import Path
+
+#: "LOW HIGH": the ports that Linux gives to connections (ip_local_port_range in the kernel's ip-sysctl.rst).
+_FOR_CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+#: Below it are the ports of well-known services, and 10,002 to 19,999, of which Ray takes its workers'.
+_LOWEST = 20_000
+_TRIES = 50
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on, to be listened on by a process that starts yet.
+
+    It is none of those that the kernel gives out by itself: in the seconds until it is listened on, it would
+    give it to any connection of this machine.
+
+    Raises:
+        OSError: `host` is no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for _ in range(_TRIES):
+        port = _drawn()
+        try:
+            with socket.create_server((host, port), family=family) as taken:
+                return int(taken.getsockname()[1])
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+    with socket.create_server((host, 0), family=family) as taken:
+        return int(taken.getsockname()[1])
+
+
+def _drawn() -> int:
+    """At random, so that two processes that look for one at a time do not both find the first."""
+    try:
+        first_for_connections = int(_FOR_CONNECTIONS.read_text().split()[0])
+    except (OSError, ValueError, IndexError):  # not Linux
+        return 0
+    if first_for_connections <= _LOWEST:
+        return 0
+    return _LOWEST + secrets.randbelow(first_for_connections - _LOWEST)
