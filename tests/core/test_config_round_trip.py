@@ -48,7 +48,7 @@ RUNS = st.fixed_dictionaries(
 
 
 @given(RUNS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_what_is_dumped_is_read_back(data: dict[str, Any]) -> None:
     config = RunConfig.model_validate(data)
     assert RunConfig.model_validate(parse(dump(config))) == config
