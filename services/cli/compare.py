@@ -41,6 +41,14 @@ def compare(
     report: Annotated[
         bool, typer.Option("--report", help="Only write the report of what is finished; starts nothing.")
     ] = False,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            help="Take from this comparison's folder what is finished and a run of the suite too; it is not "
+            "carried out again. Several folders by naming it again.",
+        ),
+    ] = None,
     packed: Annotated[
         Path | None,
         typer.Option(
@@ -68,6 +76,8 @@ def compare(
         rlad compare kk_tiny --untuned --only trrd --only grpo --seed 0
 
         rlad compare smoke --pack results/smoke
+
+        rlad compare alpha --from comparisons/kk_tiny
     """
     from services.compare.comparison import Comparison, Part
     from services.compare.suite import load_suite
@@ -81,6 +91,8 @@ def compare(
         where = (folder.expanduser() if folder else Path("comparisons", wanted.name)).absolute()
         comparison = Comparison(wanted, where)
         comparison.check(str(file))
+        for other in others or ():
+            _take(comparison, other.expanduser().absolute())
     except (ConfigError, ReportError) as error:
         complain(str(error))
         raise typer.Exit(2) from error
@@ -116,6 +128,20 @@ def compare(
     if failed:
         err.print(f"failed: {', '.join(failed)}. The same command tries again", markup=False, soft_wrap=True)
         raise typer.Exit(1)
+
+
+def _take(comparison: "Comparison", other: Path) -> None:
+    from rlad_core.schema import SchemaError
+    from services.run.lease import HeldError
+
+    try:
+        taken = comparison.take(other, out)
+    except (HeldError, SchemaError, OSError) as error:
+        complain(str(error))
+        raise typer.Exit(2) from error
+    runs = ", ".join(here if here == there else f"{here} ({there} there)" for here, there in taken.items())
+    said = f"took  {runs} from {other}" if runs else f"{other} has no finished run that is missing here"
+    out.print(said, markup=False, soft_wrap=True)
 
 
 def _pack(comparison: "Comparison", to: Path, source: str) -> None:

@@ -20,6 +20,7 @@ from services.compare.moved import home_of, relative
 from services.compare.packing import pack
 from services.compare.results import Results, results_of
 from services.compare.suite import Suite
+from services.compare.taking import take
 from services.report.html import write_whole
 from services.run.lease import leased
 
@@ -212,6 +213,31 @@ class Comparison:
             if self._tries:
                 packed._write_tuning()
         return names
+
+    def take(self, folder: Path, console: Console) -> dict[str, str]:
+        """Take finished runs of another comparison that are runs of this one too, and are missing in it.
+
+        Args:
+            folder: of the other one, packed or not.
+            console: told whom the folder is waited for.
+
+        Returns:
+            Name of the run here -> its name there.
+
+        Raises:
+            HeldError: another process carries this comparison out.
+            ReportError: `folder` has no finished run.
+            SchemaError: a file of a run there is broken.
+            OSError: a run cannot be written.
+        """
+        with leased(self.folder, lambda sentence: console.print(sentence, markup=False, soft_wrap=True)):
+            taken = take(self._all_tries, folder)
+            taken |= take(self.members, folder)  # whose settings the tries choose
+            if taken:
+                self._write_suite(self.suite.recipe)
+                if self._tries:
+                    self._write_tuning()
+        return taken
 
     def results(self, failed: dict[str, str]) -> Results:
         """What is finished; `failed` says why some are not."""

@@ -7,6 +7,7 @@ averaged with runs of another experiment.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -36,6 +37,18 @@ def refuse_other_runs(members: Sequence[Member], source: str) -> None:
     found = [problem for member in members for problem in _problems(member)]
     if found:
         raise ConfigError(source, found)
+
+
+def is_run_of(member: Member, record: RunRecord) -> bool:
+    """Whether a finished run, whatever it is called, is what the member's would be: recipe, seed and code.
+
+    Raises:
+        ConfigError: the member's recipe is wrong.
+    """
+    if record.recipe is None or record.recipe.seed != member.seed:
+        return False
+    namesake = replace(member, name=record.recipe.name)
+    return not any(_differences(namesake, record, record.recipe, ""))
 
 
 def _problems(member: Member) -> Iterator[Problem]:

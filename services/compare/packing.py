@@ -66,11 +66,28 @@ def pack(members: Iterable[Member], to: Path) -> list[str]:
     for member in members:
         if (record := member.record()) is None or not is_over(record):
             continue
-        # Without verdicts it would be finished and in no report.
-        if evaluations := _evaluations(record.folder):
-            _pack(record, evaluations, home_of(member.recipe), to / member.where.name / member.name)
+        if pack_run(record, home_of(member.recipe), to / member.where.name / member.name):
             done.append(member.name)
     return done
+
+
+def pack_run(record: RunRecord, home: Path | None, to: Path) -> bool:
+    """Write what the report needs of one finished run.
+
+    Args:
+        home: of its recipe, see `home_of`.
+        to: the run's folder there, whose name becomes the run's.
+
+    Returns:
+        False, and nothing is written, where it has no verdicts: it would be finished and in no report.
+
+    Raises:
+        SchemaError: a file of the run is broken; names it.
+        OSError: it cannot be written.
+    """
+    if evaluations := _evaluations(record.folder):
+        _pack(record, evaluations, home, to)
+    return bool(evaluations)
 
 
 def is_packed(run: Path) -> bool:
@@ -82,6 +99,7 @@ def _pack(record: RunRecord, evaluations: Sequence[_Evaluation], home: Path | No
     run = record.folder
     to.mkdir(parents=True, exist_ok=True)
     recipe: Any = relative(parse((run / RECIPE).read_text(encoding="utf-8")), home)
+    recipe["name"] = to.name
     recipe.setdefault("output", {})["dir"] = to.parent.name  # else a path of the machine that it ran on
     (to / RECIPE).write_text(yaml.safe_dump(recipe, sort_keys=False, width=110), encoding="utf-8")
     _write_lines(to / METRICS, [_rounded(row) for row in record.steps])

@@ -1,0 +1,53 @@
+"""Finished runs of one comparison in another one that asks for the same: no run is carried out twice.
+
+`alpha` asks for TRRD with 0.5 and for GRPO, which are runs of `kk_tiny`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from services.compare.kept_runs import is_run_of
+from services.compare.members import RUNS, TUNING, Member
+from services.compare.moved import home_of
+from services.compare.packing import pack_run
+from services.report.records import ReportError, RunRecord, read_run
+from services.run.following import is_over
+
+
+def take(members: Iterable[Member], folder: Path) -> dict[str, str]:
+    """Take, packed, the runs of another comparison that are what members without a run of their own would be.
+
+    Args:
+        members: of this comparison.
+        folder: of the other one, packed or not.
+
+    Returns:
+        Name of the member -> of the run there that it has now.
+
+    Raises:
+        ReportError: `folder` has no finished run.
+        ConfigError: a member's recipe is wrong.
+        SchemaError: a file of a run there is broken; names it.
+        OSError: a run cannot be written.
+    """
+    there = _finished(folder)
+    if not there:
+        raise ReportError(
+            f"{folder} has no finished run to take. Write a comparison's folder, such as comparisons/NAME"
+        )
+    taken = {}
+    for member in members:
+        if member.record() is not None:
+            continue
+        for record in there:
+            if is_run_of(member, record) and pack_run(record, home_of(member.recipe), member.folder):
+                taken[member.name] = record.folder.name
+                break
+    return taken
+
+
+def _finished(folder: Path) -> list[RunRecord]:
+    recipes = [file for where in (RUNS, TUNING) for file in sorted(folder.glob(f"{where}/*/recipe.yaml"))]
+    return [run for file in recipes if is_over(run := read_run(file.parent))]
