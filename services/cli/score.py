@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -243,6 +243,7 @@ def _score(
             say=lambda text: complain(text),
         ) as client:
             parts = Parts(written, asked_of(source, wanted, await client.info()))
+            alone.enter_context(parts.held())
             count = refused = 0
 
             def on_part(rows: int, tokens: int, lacking: int) -> None:
@@ -254,8 +255,9 @@ def _score(
                 await score_parts(source, parts, client, wanted, on_part)
             return parts, count, refused
 
-    with sigterm_interrupts():
-        parts, count, refused = asyncio.run(all_parts())
-    write(source.path, source.encoding, parts, count, written, told)
-    parts.remove()
+    with ExitStack() as alone:
+        with sigterm_interrupts():
+            parts, count, refused = asyncio.run(all_parts())
+        write(source.path, source.encoding, parts, count, written, told)
+        parts.remove()
     return refused

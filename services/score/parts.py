@@ -6,10 +6,12 @@ OUT.parts/000003.parquet  scores of the fourth part
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,22 @@ class Parts:
             _write_whole(kept, told.encode())
         except OSError as error:
             raise PartsError(f"{self._folder} cannot be written to: {error.strerror}") from error
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No other command scores or writes the same output until the block, or this process, ends.
+
+        Raises:
+            PartsError: another one does.
+        """
+        with (self._folder / _ASKED).open("rb") as asked:
+            try:
+                fcntl.flock(asked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise PartsError(
+                    f"another rlad score works on {self._folder}. Wait until it has ended, or write another --out"
+                ) from error
+            yield
 
     def has(self, number: int) -> bool:
         """Whether a part is finished."""

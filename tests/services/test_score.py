@@ -114,6 +114,19 @@ def test_parts_of_another_command_are_not_taken(tmp_path: Path) -> None:
         Parts(out, {"model": "a", "options": {"top_k": 5}})
 
 
+def test_two_commands_do_not_write_one_output(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    ours, theirs = Parts(out, {"model": "a"}), Parts(out, {"model": "a"})
+    with ours.held():
+        refused = (
+            r"another rlad score works on .*out\.jsonl\.parts\. Wait until it has ended, or write another"
+        )
+        with pytest.raises(PartsError, match=refused), theirs.held():
+            pass
+    with theirs.held():  # also after a command that left its parts
+        theirs.remove()
+
+
 @pytest.mark.parametrize("changed", ["weights", "chat template", "encoding"])
 def test_parts_of_another_teacher_or_reading_are_not_mixed(tmp_path: Path, changed: str) -> None:
     file = tmp_path / "in.jsonl"
