@@ -30,7 +30,7 @@ from rlad_core.stage_rules import StageRules
 from services.learner.checkpoint import FORKED, Found, address_of, forked, whole_ones
 from services.report import ledger
 from services.report.answers import ANSWERS
-from services.report.journal import EVALUATIONS, GROUPS, METRICS
+from services.report.journal import EVALUATIONS, GROUPS, METRICS, keep_before
 from services.run import lease, own_code, replayed
 from services.run.errors import RefusedError
 
@@ -175,7 +175,11 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
     for name in (EVALUATIONS, GROUPS, ANSWERS, "experience", METRICS):
         if (source / name).exists():
             _copy(source / name, run_dir / name)
-    ledger.copy(source, run_dir)
+    try:  # now, or whoever reads it before the run begins would see the other one's end
+        keep_before(run_dir, step)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    ledger.copy(source, run_dir, step)
     _note(run_dir, step, different, forked=str(source))
     config, remarks = _with_copies(config, run_dir)
     listed = f" with\n{_listed(different)}" if different else ""
