@@ -175,6 +175,13 @@ def test_what_cannot_run_in_pods_is_refused(tmp_path: Path) -> None:
         placed(Path(QWEN), [task, "verifier.workers=8"])
 
 
+def test_what_a_model_reads_is_no_file_of_this_machine() -> None:
+    written = ["teacher.prefix=/no_think ", 'policy.chat_template="/think {{ messages[0].content }}"']
+    config = placed(Path(QWEN), written)
+    assert config.policy.chat_template == "/think {{ messages[0].content }}"
+    assert config.teacher_sections["teacher"].prefix == "/no_think"
+
+
 def test_data_that_pods_have_elsewhere_is_named_there(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n')
     files = f"{{files: [{{path: {tmp_path}/rows.jsonl}}]}}"
