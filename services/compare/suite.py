@@ -139,9 +139,7 @@ def _problems(suite: Suite) -> list[Problem]:
         f"variants.{v}.tune.{k}" for v, each in suite.variants.items() for k in each.tune if not each.tune[k]
     ]
     found += [Problem(path, [], "has no value to try. Write some, or leave it out") for path in empty]
-    advice = (
-        "is written for each run by the comparison, so it has no effect here. Leave it out"
-    )
+    advice = "is written for each run by the comparison, so it has no effect here. Leave it out"
     return found + [
         Problem(f"{place}.{path}", value, advice)
         for place, settings in _places(suite)

@@ -292,7 +292,10 @@ def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
     assert ks == (1, 2, 4)
     assert (np.diff(passes, axis=1) >= 0).all()
     assert (trrd.seconds("teacher"), trrd.total("tokens"), trrd.total_seconds) == (0.5, 4000, 16.0)
-    assert stage_rows(results)[0] == ["rollout", "teacher", "step"]
+    stages, times = stage_rows(results)
+    assert stages == ["rollout", "teacher", "step"]
+    # As the paper has its 15.5%: of the step without it.
+    assert times[0]["teacher_share"] == pytest.approx(0.5 / 3.5)
     [found] = results.differences
     assert (found.seeds, found.problems) == (1, PROBLEMS)
     assert found.difference.value < -0.5
@@ -309,6 +312,19 @@ def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
     assert table["curves"]["TRRD"]["held_out"]["x"] == [0, 4]
     names = {file.name for file in (tmp_path / "plots").glob("*.png")}
     assert {"held_out.png", "training_reward.png", "pass_at_4.png", "pass_at_k.png"} <= names
+
+
+def test_steps_without_a_teacher_do_not_make_it_cheaper(tmp_path: Path) -> None:
+    wanted = suite(seeds=[0], variants={"trrd": {}})
+    [member] = members_of(wanted, tmp_path, {})
+    carry_out(member, 0.5)
+    file = member.folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows[2:]:
+        del row["seconds"]["teacher"], row["shares"]["teacher"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    [row] = stage_rows(results_of(wanted, [member], {}))[1]
+    assert row["teacher_share"] == pytest.approx(0.5 / 3.5)
 
 
 def test_a_method_looks_the_same_in_all_figures_and_no_two_look_alike(tmp_path: Path) -> None:
