@@ -245,11 +245,33 @@ def keep_before(run_dir: Path, first_step: int) -> None:
             answers.unlink()
 
 
+def lengthen(run_dir: Path, done: int) -> None:
+    """The run was over after so many steps, and has more now: what was measured at its end is an evaluation
+    on the way, and stays.
+
+    Raises:
+        ValueError: the file of evaluations is broken elsewhere than in its last line.
+    """
+    file = run_dir / EVALUATIONS
+    rows = _rows(file)
+    last = [row for row in rows if (row.get("when"), row.get("step")) == ("after", done)]
+    if not last or any((row.get("when"), row.get("step")) == ("step", done) for row in rows):
+        return
+    answers = run_dir / ANSWERS / answers_name("after", done)
+    if answers.is_file():
+        answers.rename(answers.with_name(answers_name("step", done)))
+    for row in last:
+        row["when"] = "step"
+    _rewrite(file, rows)
+
+
 def _keep_rows_before(path: Path, step: int) -> None:
     """Drop rows of `step` and later ones, and a last line that was cut off by a kill."""
-    if not path.exists():
-        return
-    kept = [row for row in _rows(path) if _counts(row["step"], row.get("when"), step)]
+    if path.exists():
+        _rewrite(path, [row for row in _rows(path) if _counts(row["step"], row.get("when"), step)])
+
+
+def _rewrite(path: Path, kept: Sequence[dict[str, Any]]) -> None:
     # In one move, so that a kill in between cannot lose the record.
     fresh = path.with_suffix(".new")
     fresh.write_text("".join(f"{json.dumps(row)}\n" for row in kept))

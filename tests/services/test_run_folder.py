@@ -14,6 +14,7 @@ from rlad_core.config.resume import changes
 from services.experience.visits import Visit
 from services.learner.checkpoint import FORKED, STATE_FILE
 from services.learner.learning_rate import learning_rate
+from services.report.journal import keep_before
 from services.report.ledger import LEDGER, Ledger
 from services.report.records import read_run
 from services.run import folder, lease
@@ -140,6 +141,26 @@ def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
         folder.check(tmp_path, resume=False)
     with pytest.raises(RefusedError, match="there is no run to resume"):
         folder.check(tmp_path / "none", resume=True)
+
+
+def test_more_steps_keep_what_was_measured_at_the_end(run_dir: Path) -> None:
+    row = {"subset": "a", "total": 1, "accuracy": 1.0, "low": 0.0, "high": 1.0}
+    told = [{**row, "step": step, "when": when} for step, when in ((0, "before"), (4, "after"))]
+    file = run_dir / "evaluation.jsonl"
+    file.write_text("".join(json.dumps(each) + "\n" for each in told))
+    answers = run_dir / "evaluations"
+    answers.mkdir()
+    (answers / "000004-after.parquet").write_text("its responses")
+    assert "stages.0.steps: 60 -> 99" in again(run_dir, "stages.0.steps=99")[1][0]
+    keep_before(run_dir, 4)  # as the run does when it begins
+    assert [(each["when"], each["step"]) for each in read_run(run_dir).evaluations] == [
+        ("before", 0),
+        ("step", 4),
+    ]
+    assert [each.name for each in answers.iterdir()] == ["000004-step.parquet"]
+    file.write_text('{broken\n{"step": 4, "when": "after"}\n')
+    with pytest.raises(RefusedError, match=r"line 1 of .*evaluation\.jsonl is broken"):
+        again(run_dir)
 
 
 @pytest.mark.parametrize(("asked", "step"), [(None, 4), (2, 2)])
