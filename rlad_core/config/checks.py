@@ -270,12 +270,21 @@ def _batches(config: RunConfig) -> Iterator[Problem]:
                 f"stages.{index} ({stage.label}) has {groups * each} sequences for one update, less than one "
                 f"a worker. Write {max(groups * each, 1)} or less, or raise rollout.prompts_per_step",
             )
-    if rollout.refill_rounds and not rollout.drop_uninformative:
+    if rollout.refill_rounds and not any(_drops(config, stage) for stage in config.stages):
+        dropping = rollout.drop_uninformative
+        way_out = "an objective that compares rewards" if dropping else "drop_uninformative: true"
         yield Problem(
             "rollout.refill_rounds",
             rollout.refill_rounds,
-            "nothing is dropped, so nothing is refilled. Write 0, or drop_uninformative: true",
+            f"nothing is dropped, so nothing is refilled. Write 0, or {way_out}",
         )
+
+
+def _drops(config: RunConfig, stage: Stage) -> bool:
+    """Whether a stage leaves groups out: those whose rewards are all equal, or without a right response."""
+    if stage.objective.trains_on_rollouts:
+        return stage.objective.uses_group_advantage and config.rollout.drop_uninformative
+    return stage.objective.responses_of == "teacher"
 
 
 def _cluster(config: EvaluationRecipe) -> Iterator[Problem]:

@@ -89,7 +89,8 @@ class RunConfig(EvaluationRecipe):
     @property
     def window(self) -> int:
         """Groups that younger ones may overtake at a time; as many may be alive beyond the slots."""
-        return int(self.rollout.overtake_window * self.slots) if self.rollout.max_staleness else 0
+        # 0.35 of 180 is 62.99.. in binary, and 63 by the recipe.
+        return int(round(self.rollout.overtake_window * self.slots, 6)) if self.rollout.max_staleness else 0
 
     @property
     def needs_teacher(self) -> bool:

@@ -167,7 +167,8 @@ class LearnerConfig(LearnerMemory, LearnerUpdates):
     node_labels: Free[dict[str, str]] = Field(default={}, description=PLACES)
     threads: Free[PositiveInt] = Field(default=1, description="CPU threads one worker computes with.")
     timeout_s: Free[PositiveFloat] = Field(
-        default=1800.0, description="Longest wait for a batch, a checkpoint, or the other ranks."
+        default=1800.0,
+        description="Longest wait for a batch, an evaluation, a checkpoint, or the other ranks.",
     )
     max_failures: Free[NonNegativeInt] = Field(
         default=0,

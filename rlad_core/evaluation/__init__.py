@@ -19,7 +19,7 @@ from rlad_core.evaluation.over_seeds import (
     scores_of,
 )
 from rlad_core.evaluation.paired import PairedRow, Verdicts, mcnemar, paired_rows
-from rlad_core.evaluation.rows import ALL, AVERAGE, EvaluationRow, Share, evaluation_rows
+from rlad_core.evaluation.rows import ALL, AVERAGE, EvaluationRow, Share, evaluation_rows, overall
 
 __all__ = [
     "ALL",
@@ -47,6 +47,7 @@ __all__ = [
     "mcnemar",
     "mean_at_k",
     "mean_interval",
+    "overall",
     "paired_rows",
     "pass_at_k",
     "rows_of",

@@ -107,6 +107,15 @@ def evaluation_rows(
     return [*rows, _average(rows, whole), whole]
 
 
+def overall(rows: Sequence[EvaluationRow]) -> float:
+    """The accuracy over all problems, each once: that of `ALL`, or of the only subset.
+
+    Args:
+        rows: of `evaluation_rows`.
+    """
+    return rows[-1].accuracy
+
+
 def _row(
     subset: str,
     ids: npt.NDArray[np.str_],

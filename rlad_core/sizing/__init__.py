@@ -18,7 +18,7 @@ from rlad_core.sizing.gpus import GPUS, Gpu
 from rlad_core.sizing.memory import needs
 from rlad_core.sizing.need import GIB, Need
 from rlad_core.sizing.shapes import Shape, pair_cost_of, shape_of
-from rlad_core.sizing.times import StageTime, balanced, step_seconds, times
+from rlad_core.sizing.times import StageTime, balanced, evaluation_seconds, step_seconds, times
 
 __all__ = [
     "GIB",
@@ -28,6 +28,7 @@ __all__ = [
     "Shape",
     "StageTime",
     "balanced",
+    "evaluation_seconds",
     "needs",
     "pair_cost_of",
     "problems",

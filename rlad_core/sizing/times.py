@@ -95,6 +95,20 @@ def step_seconds(found: list[StageTime]) -> float:
     return before + sum(each.seconds for each in found if each.stage == "update")
 
 
+def evaluation_seconds(config: RunConfig, problems: int, gpu: Gpu) -> float | None:
+    """An evaluation on so many problems, likewise; None where it runs on CPUs or the shape isn't known."""
+    policy, replicas = shape_of(config.policy.model), config.rollout.num_replicas
+    if policy is None or not config.rollout.num_gpus:
+        return None
+    asked = {
+        "prompts_per_step": problems,
+        "group_size": config.evaluation.samples,
+        "max_response_length": config.evaluation_response_length,
+    }
+    sampled = config.model_copy(update={"rollout": config.rollout.model_copy(update=asked)})
+    return _rollout(sampled, policy, gpu, replicas).seconds
+
+
 def balanced(config: RunConfig, stage: Stage, gpu: Gpu) -> list[StageTime]:
     """The same GPUs, split over the stages so that a step is shortest; shared GPUs stay as they are."""
     roles = _roles(config, stage, gpu)

@@ -76,7 +76,7 @@ def plan(
     config = _load(recipe, overrides)
     _refuse_machine(recipe, config)
     from services.run.plan import describe
-    from services.run.plan_sizes import sizes, unknown
+    from services.run.plan_sizes import sizes, slow_evaluation, unknown
 
     typer.echo(dump(config))  # as it is: a console would break long lines, and the YAML with them
     tables, too_large = sizes(config, GPUS[gpu])
@@ -84,6 +84,8 @@ def plan(
         out.print(table)
     for model in unknown(config):
         out.print(f"Not estimated, since its size is not known here: {model}", markup=False, soft_wrap=True)
+    if (remark := slow_evaluation(config, GPUS[gpu])) is not None:
+        out.print(remark, markup=False, soft_wrap=True)
     if lines := unchecked(config):
         out.print("Not checked, since it is not on this machine:")
     for line in lines:

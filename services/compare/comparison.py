@@ -15,7 +15,7 @@ from rlad_core.sections.problems import Problem
 from services.compare import tuning
 from services.compare.carry_out import Overview, carry_out
 from services.compare.kept_runs import refuse_other_runs
-from services.compare.members import Member, members_of, refuse_unequal, tries_of
+from services.compare.members import Member, choices_of, members_of, refuse_unequal, tries_of
 from services.compare.moved import home_of, relative
 from services.compare.packing import pack
 from services.compare.results import Results, results_of
@@ -97,6 +97,9 @@ class Comparison:
             said = f"is another than that of the runs there. {way_out}"
             raise ConfigError(source, [Problem(changed, str(self.folder), said)])
         refuse_unequal(self.members, source)
+        first = self.suite.model_copy(update={"seeds": self.suite.seeds[:1]})
+        for chosen in choices_of(self._tries):  # else it would be found when hours of tries are over
+            refuse_unequal(members_of(first, self.folder, chosen), source)
         for member in self._all_tries:
             member.config()
         refuse_other_runs([*self._all_tries, *self.members], source)

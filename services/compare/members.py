@@ -89,7 +89,7 @@ def members_of(suite: Suite, folder: Path, chosen: dict[str, Settings]) -> list[
             f"{name}-seed{seed}",
             folder / RUNS,
             suite.recipe,
-            {**suite.set, **variant.set, **chosen.get(name, {})},
+            _together(suite.set, variant.set, chosen.get(name, {})),
         )
         for seed in suite.seeds
         for name, variant in suite.variants.items()
@@ -110,7 +110,7 @@ def tries_of(suite: Suite, folder: Path) -> dict[str, list[tuple[Settings, Membe
                     f"{name}-try{number}",
                     folder / TUNING,
                     suite.recipe,
-                    {**suite.set, **variant.set, **suite.tuning.set, **tried},
+                    _together(suite.set, variant.set, suite.tuning.set, tried),
                 ),
             )
             for number, tried in enumerate(variant.tries, start=1)
@@ -118,6 +118,22 @@ def tries_of(suite: Suite, folder: Path) -> dict[str, list[tuple[Settings, Membe
         for name, variant in suite.variants.items()
         if variant.tune
     }
+
+
+def _together(*settings: Settings) -> Settings:
+    """All of them, each after those before it: a section that one writes keeps a field of it that a later one
+    changes, also where an earlier one has changed it too.
+    """
+    found: Settings = {}
+    for each in settings:
+        found = {path: value for path, value in found.items() if path not in each} | each
+    return found
+
+
+def choices_of(tries: Mapping[str, Sequence[tuple[Settings, Member]]]) -> Iterator[dict[str, Settings]]:
+    """What the tuning may choose, so that each try of each variant is among it."""
+    for number in range(max(map(len, tries.values()), default=0)):
+        yield {variant: each[min(number, len(each) - 1)][0] for variant, each in tries.items()}
 
 
 def refuse_unequal(members: Sequence[Member], source: str) -> None:
@@ -175,6 +191,11 @@ def _responses(config: RunConfig) -> int | None:
     return config.rollout.group_size if _samples(config) else None
 
 
+def _answers(config: RunConfig) -> dict[str, object]:
+    settings = config.evaluation
+    return {"samples": settings.samples, "temperature": settings.temperature, "top_p": settings.top_p}
+
+
 def _sections(config: RunConfig, part: str) -> list[object]:
     return [task.model_dump(mode="json").get(part) for task in config.task_sections.values()]
 
@@ -186,5 +207,6 @@ _SAME: Final[Mapping[str, Callable[[RunConfig], object]]] = {
     "sequences a step (rollout.prompts_per_step, rollout.group_size)": _sequences,
     "optimizer steps (steps, updates and epochs of a batch)": _optimizer_steps,
     "held-out problems": lambda config: _sections(config, "evaluation"),
+    "answers to them (evaluation.samples, temperature, top_p)": _answers,
 }
 """What a comparison needs to be the same, and what a recipe has of it; None: it does not matter there."""

@@ -102,10 +102,6 @@ class Method:
         """In the steps of a run, mean over seeds."""
         return float(np.mean([np.nansum(run.record.seconds("step")) for run in self.runs]))
 
-    def added_seconds(self, stage: str) -> float:
-        """What a stage added to the steps of a run, without what an earlier stage hides; mean over seeds."""
-        return float(np.mean([np.nansum(run.record.added_seconds(stage)) for run in self.runs]))
-
     def total(self, key: str) -> float:
         """Sum over the steps of a run of a number of metrics.jsonl, mean over seeds."""
         return float(np.mean([np.nansum(run.record.series(key)) for run in self.runs]))

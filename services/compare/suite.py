@@ -15,6 +15,7 @@ tuning: {seed: 100, set: {task.evaluation.split: validation}}
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,6 +40,8 @@ def _a_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(_a_name)]
 Settings = dict[str, Any]
 """Path of a field, as ``--set`` names it -> its value."""
+_OF_EACH_RUN = ("name", "seed", "output.dir", "cluster.services")
+"""Fields that a comparison writes for each of its runs."""
 
 
 class Variant(Section):
@@ -136,7 +139,23 @@ def _problems(suite: Suite) -> list[Problem]:
         f"variants.{v}.tune.{k}" for v, each in suite.variants.items() for k in each.tune if not each.tune[k]
     ]
     found += [Problem(path, [], "has no value to try. Write some, or leave it out") for path in empty]
-    return found
+    advice = "is written for each run by the comparison, so it has no effect here. Leave it out"
+    return found + [
+        Problem(f"{place}.{path}", value, advice)
+        for place, settings in _places(suite)
+        for path, value in settings.items()
+        if path in _OF_EACH_RUN
+    ]
+
+
+def _places(suite: Suite) -> Iterator[tuple[str, Settings]]:
+    """Where a suite changes fields."""
+    yield "set", suite.set
+    for name, variant in suite.variants.items():
+        yield f"variants.{name}.set", variant.set
+        yield f"variants.{name}.tune", dict(variant.tune)
+    if suite.tuning is not None:
+        yield "tuning.set", suite.tuning.set
 
 
 def _find(path: Path) -> Path:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
 from rlad_core.evaluation import AVERAGE, Estimate
 from rlad_core.metrics import STAGES
 from services.compare.results import Method, Results
+from services.report.teacher_cost import teacher_cost
 
 
 def said(estimate: Estimate) -> str:
@@ -63,9 +65,11 @@ def stage_rows(results: Results) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def _share(method: Method) -> float | None:
-    """What the teacher adds to a step: its seconds that no earlier stage hides, of all."""
-    whole, added = method.total_seconds, method.added_seconds("teacher")
-    return added / whole if whole > 0 and added > 0 else None
+    """What the teacher adds to a step that has one, of the step without it, as the paper counts; mean over
+    seeds.
+    """
+    costs = [cost.share for run in method.runs if (cost := teacher_cost(run.record)) and cost.added_s > 0]
+    return _finite(float(np.mean(costs))) if costs else None
 
 
 def terminal_table(results: Results) -> Table:

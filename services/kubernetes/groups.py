@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from rlad_core.config import RunConfig
 from rlad_core.sizing import GIB, Gpu, Need, needs, shape_of
-from rlad_core.sizing.memory import experience_need, transfer_need
+from rlad_core.sizing.memory import experience_need, teacher_need, transfer_need
 from services.kubernetes.places import KubernetesError, roles
 
 _GPU_PROCESS_GIB = 8
@@ -107,8 +107,15 @@ def _role(config: RunConfig, place: str) -> _Role:
             config.policy.dtype,
         )
     teacher = config.served_teachers[place]
+    # One that scores in a stage and writes in another is two services, each with all replicas.
+    services = (place in config.scoring_services) + (place in config.demonstrators)
     return _Role(
-        place, teacher.num_replicas, teacher.num_gpus, teacher.num_cpus, teacher.model, teacher.dtype
+        place,
+        teacher.num_replicas * services,
+        teacher.num_gpus,
+        teacher.num_cpus,
+        teacher.model,
+        teacher.dtype,
     )
 
 
@@ -168,7 +175,7 @@ def _memory(config: RunConfig, gpu: Gpu, members: list[_Role], processes: dict[s
             )
         own = _GPU_PROCESS_GIB if member.gpus else _CPU_PROCESS_GIB
         weights = 0.0 if shape is None else _WEIGHT_BYTES[member.dtype] * shape.parameters
-        counted = sum(_host_bytes(need) for need in _of(config, gpu, member.place))
+        counted = max((_host_bytes(need) for need in _of(config, gpu, member.place)), default=0.0)
         if member.place == "learner" and shape is not None:
             weights += _CHECKPOINT_BYTES * shape.parameters * count / member.count
         working += count * (own * GIB + counted) + weights
@@ -181,13 +188,14 @@ def _memory(config: RunConfig, gpu: Gpu, members: list[_Role], processes: dict[s
 
 
 def _of(config: RunConfig, gpu: Gpu, place: str) -> Iterator[Need]:
-    names = {"learner": "learner", "rollout": "rollout service"}
-    for need in needs(config, gpu):
-        if need.role == names.get(place, "teacher service") and (
-            place in names or need.model == config.served_teachers[place].model
-        ):
-            yield need
-            return
+    """What a process of the place takes; a teacher's, in each of its services."""
+    if place in ("learner", "rollout"):
+        role = "learner" if place == "learner" else "rollout service"
+        yield from (need for need in needs(config, gpu) if need.role == role)
+        return
+    teacher = config.served_teachers[place]
+    if (shape := shape_of(teacher.model)) is not None:
+        yield from teacher_need(config, place, teacher, shape, gpu)
 
 
 def _host_bytes(need: Need) -> float:

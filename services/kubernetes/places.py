@@ -15,6 +15,8 @@ from rlad_core.sections.problems import Problem
 from rlad_core.sizing import Gpu, needs, problems
 
 _TELLING = ("kind", "name")
+_TEXTS = ("system", "prefix", "chat_template", "chat_template_kwargs")
+"""Fields that are read by a model, and name no file: Qwen3's /no_think is no path."""
 LABEL = "rlad-role"
 """Label of a group's nodes; a recipe's ``node_labels`` choose by it."""
 VOLUMES = ("/runs", "/models", "/etc/rlad")
@@ -145,8 +147,9 @@ def _moved(value: Any, there: Mapping[str, str]) -> Any:
 
 def _paths(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
-        for each in value.values():
-            yield from _paths(each)
+        for key, each in value.items():
+            if key not in _TEXTS:
+                yield from _paths(each)
     elif isinstance(value, list):
         for each in value:
             yield from _paths(each)

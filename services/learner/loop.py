@@ -29,6 +29,7 @@ from ray.train.torch import get_device
 from rlad_core import metrics
 from rlad_core.config import RunConfig
 from rlad_core.config.evaluation_recipe import arrived
+from rlad_core.evaluation import overall
 from rlad_core.objectives import Statistic
 from rlad_core.timeline import RecentStages, StageSpan, critical_path, stage_table
 from services.base import telemetry, tracing
@@ -130,8 +131,7 @@ class Learner:
             self._ask(told, f"the record of the evaluation of policy version {step}")
             for row in rows:
                 telemetry.gauge(metrics.RUN_EVALUATION, row.accuracy, subset=row.subset)
-            prompts = sum(row.prompts for row in rows)
-            self.score = (step, sum(row.accuracy * row.prompts for row in rows) / prompts)
+            self.score = (step, overall(rows))
         dist.barrier()
 
     def step(self, step: int) -> bool:

@@ -63,15 +63,7 @@ class Journal:
         self._begun += 1
         self._ledger = Ledger(self._dir)
         self._ledger.begin(first_step)
-        for name in (METRICS, GROUPS, EVALUATIONS):
-            _keep_before(self._dir / name, first_step)
-        for sample in (self._dir / "experience").glob("step-*.arrows"):
-            if int(sample.stem.removeprefix("step-")) >= first_step:
-                sample.unlink()
-        for answers in (self._dir / ANSWERS).glob("*.parquet"):
-            when, step = when_of(answers)
-            if not _counts(step, when, first_step):
-                answers.unlink()
+        keep_before(self._dir, first_step)
         self._events = EventFileWriter(str(self._dir / "tensorboard"))
         self._restart_tensorboard(first_step)
         self._told.append(("begun", first_step))
@@ -236,11 +228,50 @@ def _counts(step: int, when: str | None, first_step: int) -> bool:
     return step < first_step or (step == first_step and when == "step")
 
 
-def _keep_before(path: Path, step: int) -> None:
-    """Drop rows of `step` and later ones, and a last line that was cut off by a kill."""
-    if not path.exists():
+def keep_before(run_dir: Path, first_step: int) -> None:
+    """Take away what the files of a run's folder tell of this step and later ones.
+
+    Raises:
+        ValueError: one is broken elsewhere than in its last line.
+    """
+    for name in (METRICS, GROUPS, EVALUATIONS):
+        _keep_rows_before(run_dir / name, first_step)
+    for sample in (run_dir / "experience").glob("step-*.arrows"):
+        if int(sample.stem.removeprefix("step-")) >= first_step:
+            sample.unlink()
+    for answers in (run_dir / ANSWERS).glob("*.parquet"):
+        when, step = when_of(answers)
+        if not _counts(step, when, first_step):
+            answers.unlink()
+
+
+def lengthen(run_dir: Path, done: int) -> None:
+    """The run was over after so many steps, and has more now: what was measured at its end is an evaluation
+    on the way, and stays.
+
+    Raises:
+        ValueError: the file of evaluations is broken elsewhere than in its last line.
+    """
+    file = run_dir / EVALUATIONS
+    rows = _rows(file)
+    last = [row for row in rows if (row.get("when"), row.get("step")) == ("after", done)]
+    if not last or any((row.get("when"), row.get("step")) == ("step", done) for row in rows):
         return
-    kept = [row for row in _rows(path) if _counts(row["step"], row.get("when"), step)]
+    answers = run_dir / ANSWERS / answers_name("after", done)
+    if answers.is_file():
+        answers.rename(answers.with_name(answers_name("step", done)))
+    for row in last:
+        row["when"] = "step"
+    _rewrite(file, rows)
+
+
+def _keep_rows_before(path: Path, step: int) -> None:
+    """Drop rows of `step` and later ones, and a last line that was cut off by a kill."""
+    if path.exists():
+        _rewrite(path, [row for row in _rows(path) if _counts(row["step"], row.get("when"), step)])
+
+
+def _rewrite(path: Path, kept: Sequence[dict[str, Any]]) -> None:
     # In one move, so that a kill in between cannot lose the record.
     fresh = path.with_suffix(".new")
     fresh.write_text("".join(f"{json.dumps(row)}\n" for row in kept))

@@ -93,8 +93,10 @@ class Ledger:
         self._file.close()
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a run's ledger to another folder, also while it is written; nothing where there is none."""
+def copy(source: Path, target: Path, first_step: int) -> None:
+    """Copy what a run's ledger has of the steps before this one to another folder, also while it is written;
+    nothing where there is none.
+    """
     if not (source / LEDGER).is_file():
         return
     with (
@@ -102,6 +104,8 @@ def copy(source: Path, target: Path) -> None:
         closing(sqlite3.connect(target / LEDGER)) as theirs,
     ):
         ours.backup(theirs)
+        with theirs:
+            theirs.execute("DELETE FROM visits WHERE step >= ?", (first_step,))
 
 
 def _row(step: int, visit: Visit) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ from rlad_core.stage_rules import StageRules
 from services.learner.checkpoint import FORKED, Found, address_of, forked, whole_ones
 from services.report import ledger
 from services.report.answers import ANSWERS
-from services.report.journal import EVALUATIONS, GROUPS, METRICS
+from services.report.journal import EVALUATIONS, GROUPS, METRICS, keep_before, lengthen
 from services.run import lease, own_code, replayed
 from services.run.errors import RefusedError
 
@@ -120,6 +120,8 @@ def resume(config: RunConfig, run_dir: Path) -> Prepared:
             f"Resume with the run's own, {run_dir / RECIPE}; or put --fork NAME in place of --resume, for "
             "a new run that starts from this one's checkpoint"
         )
+    if done < config.total_steps:
+        _record(lengthen, run_dir, done)
     if found:
         values = parse((run_dir / RECIPE).read_text(encoding="utf-8"))
         for change in found:
@@ -175,7 +177,9 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
     for name in (EVALUATIONS, GROUPS, ANSWERS, "experience", METRICS):
         if (source / name).exists():
             _copy(source / name, run_dir / name)
-    ledger.copy(source, run_dir)
+    _record(lengthen, run_dir, step)
+    _record(keep_before, run_dir, step)  # now, or who reads it before the run begins sees the other one's end
+    ledger.copy(source, run_dir, step)
     _note(run_dir, step, different, forked=str(source))
     config, remarks = _with_copies(config, run_dir)
     listed = f" with\n{_listed(different)}" if different else ""
@@ -188,6 +192,14 @@ _RECORD = (
     *(ledger.LEDGER, f"{ledger.LEDGER}-journal"),
 )
 """What a start that failed may have left."""
+
+
+def _record(change: Callable[[Path, int], None], run_dir: Path, step: int) -> None:
+    """Have the record of a run changed."""
+    try:
+        change(run_dir, step)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
 
 
 def _recipe_of(run_dir: Path) -> RunConfig:

@@ -12,6 +12,7 @@ from rlad_core.sizing import (
     Gpu,
     Need,
     balanced,
+    evaluation_seconds,
     needs,
     problems,
     shape_of,
@@ -41,6 +42,19 @@ def unknown(config: RunConfig) -> list[str]:
     models = {"policy.model": config.policy.model}
     models |= {f"{place}.model": teacher.model for place, teacher in config.served_teachers.items()}
     return [f"{place} {model}" for place, model in models.items() if shape_of(model) is None]
+
+
+def slow_evaluation(config: RunConfig, gpu: Gpu) -> str | None:
+    """A sentence where an evaluation may outlast who waits for it; None: it may not, or nobody knows."""
+    parts = [part for task in config.task_sections.values() for part in task.evaluation_parts]
+    counts, limit = [part.count for part in parts if part.count is not None], config.learner.timeout_s
+    seconds = evaluation_seconds(config, sum(counts), gpu)
+    if len(counts) < len(parts) or seconds is None or seconds < limit:
+        return None
+    return (
+        f"An evaluation takes {seconds:,.0f} s if all answers are as long as they may be, and the learner "
+        f"waits {limit:,g} s for it: raise learner.timeout_s, or lower evaluation.samples"
+    )
 
 
 def _memory(found: Sequence[Need], gpu: Gpu) -> Table:

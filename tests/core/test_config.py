@@ -106,6 +106,19 @@ def test_position_and_learning_rate_follow_the_stages() -> None:
             config.position(step)
 
 
+@pytest.mark.parametrize(("share", "slots", "groups"), [("0.35", 180, 63), ("0.3", 8, 2), ("0.29", 100, 29)])
+def test_the_window_is_the_share_of_the_slots_that_the_recipe_says(
+    share: str, slots: int, groups: int
+) -> None:
+    pool = (
+        "rollout.max_staleness=1",
+        f"rollout.prompts_per_step={slots // 2}",
+        "learner.updates_per_batch=1",
+    )
+    assert read(*pool, f"rollout.overtake_window={share}", "verifier.workers=64").window == groups
+    assert read(f"rollout.overtake_window={share}").window == 0
+
+
 def test_what_a_run_needs() -> None:
     assert read().needs_teacher
     assert not read("stages.0.objective.alpha=1").needs_teacher

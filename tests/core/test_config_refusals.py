@@ -134,6 +134,8 @@ def test_a_wrong_override_is_explained(override: str, says: str) -> None:
         (["rollout.prompts_per_step=1", "learner.workers=9", "stages.1={steps: 1, objective: {kind: sft}}",
           "stages.0.objective={kind: sft}"], "has 1 sequences for one update"),
         (["rollout.drop_uninformative=false", "rollout.refill_rounds=1"], "nothing is dropped"),
+        (["stages=[{steps: 9, objective: {kind: opd}}]", "rollout.refill_rounds=1"],
+         "nothing is dropped, so nothing is refilled. Write 0, or an objective that compares rewards"),
         (["weights.transfer=nccl", "rollout.num_gpus=1"], "weights.transfer ('nccl'): moves weights"),
         (["weights.transfer=sharded_rdt", "rollout.num_gpus=1"], "learner.num_gpus is 0"),
         (["learner.num_gpus=2"], "a worker is one rank on one device"),
@@ -223,3 +225,8 @@ def test_these_need_none(objective: str) -> None:
 def test_several_samples_at_temperature_0_are_one() -> None:
     says = the_problem("evaluation={samples: 4, temperature: 0}")
     assert "evaluation.samples (4): at temperature 0 all of them are the same" in says
+
+
+def test_a_step_of_a_teachers_responses_may_sample_prompts_again_that_gave_none() -> None:
+    written = "stages=[{steps: 9, objective: {kind: sft, source: teacher}}]"
+    assert read(written, "rollout.refill_rounds=1", "rollout.drop_uninformative=false").rollout.refill_rounds

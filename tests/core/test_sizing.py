@@ -21,6 +21,7 @@ from rlad_core.sizing import (
     GPUS,
     Shape,
     balanced,
+    evaluation_seconds,
     needs,
     problems,
     shape_of,
@@ -223,6 +224,16 @@ def test_a_step_s_operations_by_hand() -> None:
     assert found["update"].flops == pytest.approx(4 * forward * 2048 * 3072, rel=1e-3)
     assert found["update"].seconds == pytest.approx(found["update"].flops / (3 * 989e12 * 0.25))
     assert step_seconds(list(found.values())) == found["rollout"].seconds + found["update"].seconds
+
+
+def test_an_evaluation_is_timed_as_a_step_of_its_problems_and_answers() -> None:
+    config, gpu = (
+        load(Path("qwen3-0.6b-kk-trrd"), ["evaluation.samples=8", "evaluation.every=0"]),
+        GPUS["H100"],
+    )
+    rollout = times(config, config.stages[0], gpu)[0]
+    assert evaluation_seconds(config, config.rollout.prompts_per_step, gpu) == rollout.seconds
+    assert evaluation_seconds(load(Path("kk-tiny-trrd")), 500, gpu) is None
 
 
 def test_the_split_is_the_best_one() -> None:

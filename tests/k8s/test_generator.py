@@ -128,6 +128,16 @@ def test_a_replica_that_is_larger_than_a_node_spans_several() -> None:
     assert group_of("teacher", *spanning, "teacher.num_gpus=16", "teacher.num_replicas=1") == (2, 8, 2)
 
 
+def test_a_teacher_that_writes_and_scores_is_two_services() -> None:
+    """Each has all of its replicas, so that 2 of 1 GPU want 4."""
+    writes = "{steps: 5, objective: {kind: sft, source: teacher}}"
+    assert group_of("teacher", f"stages=[{writes}]") == (2, 1, 1)
+    assert group_of("teacher", f"stages=[{writes}, {{steps: 5, objective: {{kind: trrd}}}}]") == (4, 1, 1)
+    on_cpus = [f"stages=[{writes}]", "teacher.num_gpus=0", "teacher.kv_cache_memory_gib=100"]
+    found = {group.name: group for group in groups(placed(Path(QWEN), on_cpus), H100)}
+    assert found["teacher"].memory_gib > 2 * 100  # one pod, and what both of its engines keep
+
+
 def test_parts_of_a_gpu_share_a_pod() -> None:
     assert group_of("shared", recipe="qwen3-0.6b-kk-trrd-1gpu") == (1, 1, 1)
 
@@ -163,6 +173,13 @@ def test_what_cannot_run_in_pods_is_refused(tmp_path: Path) -> None:
     task = f"task={{name: prompts, reward: {reward}:score, train: {files}, evaluation: {files}}}"
     with pytest.raises(KubernetesError, match=r"names what pods do not have: .*rows\.jsonl"):
         placed(Path(QWEN), [task, "verifier.workers=8"])
+
+
+def test_what_a_model_reads_is_no_file_of_this_machine() -> None:
+    written = ["teacher.prefix=/no_think ", 'policy.chat_template="/think {{ messages[0].content }}"']
+    config = placed(Path(QWEN), written)
+    assert config.policy.chat_template == "/think {{ messages[0].content }}"
+    assert config.teacher_sections["teacher"].prefix == "/no_think"
 
 
 def test_data_that_pods_have_elsewhere_is_named_there(tmp_path: Path) -> None:

@@ -74,6 +74,15 @@ def test_a_recipe_lies_beside_its_suite(tmp_path: Path) -> None:
             {"variants": {"a": {"tune": {"learner.lr": []}}}, "tuning": {"seed": 9}},
             "variants.a.tune.learner.lr ([]): has no value to try",
         ),
+        ({"set": {"output.dir": "elsewhere"}}, "set.output.dir ('elsewhere'): is written for each run"),
+        (
+            {"variants": {"a": {"set": {"seed": 7}}}},
+            "variants.a.set.seed (7): is written for each run by the comparison, so it has no effect here",
+        ),
+        (
+            {"variants": {"a": {"tune": {"seed": [1, 2]}}}, "tuning": {"seed": 9, "set": {"name": "b"}}},
+            "tuning.set.name ('b'): is written for each run",
+        ),
         (
             {"variants": {"a": {"label": "TRRD"}, "b": {"label": "TRRD"}}},
             "variants.b.label ('TRRD'): is what a is called in the report too",
@@ -99,6 +108,8 @@ def test_a_wrong_suite_is_refused_with_the_field(tmp_path: Path, changes: dict[s
         ({"learner.updates_per_batch": 1}, "same optimizer steps"),
         ({"policy.model": "rlad:kk-teacher"}, "same model"),
         ({"task.evaluation.seed": 7}, "same held-out problems"),
+        ({"evaluation.samples": 4}, "same answers to them"),
+        ({"evaluation.temperature": 0.0}, "same answers to them"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
@@ -108,6 +119,32 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, settings: dict[str, 
     assert said in str(caught.value)
     assert "variants.other" in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_tries_that_cannot_be_compared_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    tuned = {"trrd": {}, "other": {"tune": {"learner.updates_per_batch": [2, 4]}}}
+    with pytest.raises(ConfigError, match=r"(?s)variants\.other \(16\): differs.*same optimizer steps"):
+        Comparison(suite(variants=tuned, tuning={"seed": 50}), tmp_path).check("suite.yaml")
+
+
+def test_what_is_tried_is_tried_whatever_the_variant_writes_around_it(tmp_path: Path) -> None:
+    """The suite has the field too, and the variant the whole section."""
+    changed = {
+        "set": {**BASE["set"], "learner.lr": 1e-3},
+        "variants": {
+            "trrd": {
+                "set": {"learner": {"lr": 1e-2, "updates_per_batch": 2}},
+                "tune": {"learner.lr": [1e-4, 2e-4]},
+            }
+        },
+        "tuning": {"seed": 50},
+    }
+    comparison = Comparison(suite(**changed), tmp_path)
+    comparison.check("suite.yaml")
+    assert [member.config().learner.lr for member in comparison._all_tries] == [1e-4, 2e-4]
+    chosen = members_of(comparison.suite, tmp_path, {"trrd": {"learner.lr": 2e-4}})
+    assert {member.config().learner.lr for member in chosen} == {2e-4}
+    assert {member.config().learner.lr for member in members_of(comparison.suite, tmp_path, {})} == {1e-2}
 
 
 def test_worked_solutions_are_one_to_a_prompt_and_may_be_of_other_data(tmp_path: Path) -> None:
@@ -255,7 +292,10 @@ def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
     assert ks == (1, 2, 4)
     assert (np.diff(passes, axis=1) >= 0).all()
     assert (trrd.seconds("teacher"), trrd.total("tokens"), trrd.total_seconds) == (0.5, 4000, 16.0)
-    assert stage_rows(results)[0] == ["rollout", "teacher", "step"]
+    stages, times = stage_rows(results)
+    assert stages == ["rollout", "teacher", "step"]
+    # As the paper has its 15.5%: of the step without it.
+    assert times[0]["teacher_share"] == pytest.approx(0.5 / 3.5)
     [found] = results.differences
     assert (found.seeds, found.problems) == (1, PROBLEMS)
     assert found.difference.value < -0.5
@@ -272,6 +312,19 @@ def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
     assert table["curves"]["TRRD"]["held_out"]["x"] == [0, 4]
     names = {file.name for file in (tmp_path / "plots").glob("*.png")}
     assert {"held_out.png", "training_reward.png", "pass_at_4.png", "pass_at_k.png"} <= names
+
+
+def test_steps_without_a_teacher_do_not_make_it_cheaper(tmp_path: Path) -> None:
+    wanted = suite(seeds=[0], variants={"trrd": {}})
+    [member] = members_of(wanted, tmp_path, {})
+    carry_out(member, 0.5)
+    file = member.folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows[2:]:
+        del row["seconds"]["teacher"], row["shares"]["teacher"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    [row] = stage_rows(results_of(wanted, [member], {}))[1]
+    assert row["teacher_share"] == pytest.approx(0.5 / 3.5)
 
 
 def test_a_method_looks_the_same_in_all_figures_and_no_two_look_alike(tmp_path: Path) -> None:

@@ -136,13 +136,13 @@ def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(tmp_path: Path)
         assert file.execute("SELECT first_step, taken_back FROM starts").fetchall() == [(0, 0), (2, 4)]
 
 
-def test_a_fork_has_the_ledger_of_the_run_that_it_goes_on_from(tmp_path: Path) -> None:
+def test_a_fork_has_the_ledger_up_to_the_checkpoint_that_it_goes_on_from(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
-    copy(tmp_path, tmp_path / "new")
+    copy(tmp_path, tmp_path / "new", 2)
     assert not (tmp_path / "new" / LEDGER).exists()
-    written(tmp_path, {0: [visit(0)], 1: [visit(1)]})
+    written(tmp_path, {0: [visit(0)], 1: [visit(1)], 2: [visit(2)]})
     writer = sqlite3.connect(tmp_path / LEDGER)  # as a run that goes on
-    copy(tmp_path, tmp_path / "new")
+    copy(tmp_path, tmp_path / "new", 2)
     writer.close()
     assert ask(tmp_path / "new", None).steps == 2
 

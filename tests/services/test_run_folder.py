@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from rlad_core.config import dump, load
 from rlad_core.config.resume import changes
+from services.experience.visits import Visit
 from services.learner.checkpoint import FORKED, STATE_FILE
 from services.learner.learning_rate import learning_rate
+from services.report.journal import keep_before
+from services.report.ledger import LEDGER, Ledger
+from services.report.records import read_run
 from services.run import folder, lease
 from services.run.errors import RefusedError
+from services.run.following import is_over
 
 
 @pytest.fixture
@@ -136,18 +143,55 @@ def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
         folder.check(tmp_path / "none", resume=True)
 
 
+def test_more_steps_keep_what_was_measured_at_the_end(run_dir: Path) -> None:
+    row = {"subset": "a", "total": 1, "accuracy": 1.0, "low": 0.0, "high": 1.0}
+    told = [{**row, "step": step, "when": when} for step, when in ((0, "before"), (4, "after"))]
+    file = run_dir / "evaluation.jsonl"
+    file.write_text("".join(json.dumps(each) + "\n" for each in told))
+    answers = run_dir / "evaluations"
+    answers.mkdir()
+    (answers / "000004-after.parquet").write_text("its responses")
+    assert "stages.0.steps: 60 -> 99" in again(run_dir, "stages.0.steps=99")[1][0]
+    keep_before(run_dir, 4)  # as the run does when it begins
+    assert [(each["when"], each["step"]) for each in read_run(run_dir).evaluations] == [
+        ("before", 0),
+        ("step", 4),
+    ]
+    assert [each.name for each in answers.iterdir()] == ["000004-step.parquet"]
+    file.write_text('{broken\n{"step": 4, "when": "after"}\n')
+    with pytest.raises(RefusedError, match=r"line 1 of .*evaluation\.jsonl is broken"):
+        again(run_dir)
+
+
 @pytest.mark.parametrize(("asked", "step"), [(None, 4), (2, 2)])
 def test_a_fork_has_the_checkpoint_and_the_record_up_to_it(
     run_dir: Path, asked: int | None, step: int
 ) -> None:
-    config = load(run_dir / "recipe.yaml", ["name=new", "learner.lr=1e-5", "rollout.group_size=4"])
+    config = load(
+        run_dir / "recipe.yaml",
+        ["name=new", "learner.lr=1e-5", "rollout.group_size=4", "stages.0.steps=5", "learner.warmup_steps=0"],
+    )
+    (run_dir / "evaluation.jsonl").write_text(
+        '{"step": 5, "when": "after", "subset": "a", "total": 1, "accuracy": 1.0, "low": 0.0, "high": 1.0}\n'
+    )
+    ledger = Ledger(run_dir)
+    for each in range(5):
+        ledger.step(each, [Visit(each, 8, f"p{each}#0", f"p{each}", "knights_knaves", "trained")])
+    ledger.close()
     new = run_dir.with_name("new")
     forked, [remark] = folder.fork(config, new, run_dir, asked)
     assert forked == config == load(new / "recipe.yaml")
     assert f"goes on from {run_dir} after {step} steps" in remark
     assert "learner.lr: 0.0004 -> 1e-05" in remark
     assert (new / FORKED / "weights").read_text() == str(step)
-    assert (new / "metrics.jsonl").read_text() == (run_dir / "metrics.jsonl").read_text()
+    record = read_run(new)
+    assert [row["step"] for row in record.steps] == list(range(step))
+    # Nobody takes it for one that is over, or that has got as far as to lose something.
+    assert not is_over(record)
+    assert not folder.begun(new, config)
+    with closing(sqlite3.connect(new / LEDGER)) as file:
+        assert file.execute("SELECT step FROM visits").fetchall() == [(each,) for each in range(step)]
+    assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == 5
     assert json.loads((new / "changes.jsonl").read_text())["forked"] == str(run_dir)
     (new / FORKED / "weights").unlink()
     assert (run_dir / f"checkpoint_{step}" / "weights").is_file()
