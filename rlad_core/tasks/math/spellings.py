@@ -7,7 +7,7 @@ sin x, \sin^2(x), \log_e 2, 2pi         \sin x, (\sin(x))^{2}, \ln 2, 2\pi
 \sqrt[3]2, 2\hat{i}, 45^o               \sqrt[3]{2}, 2i, 45^\circ
 ]0,1], [0,1[                            (0,1], [0,1)
 x \ne 0, \mathbb{R} - \{0\}             \mathbb{R}\setminus\{0\}
-\begin{aligned} x &= 5 \end{aligned}    x = 5
+\begin{aligned} x &= 5 \end{aligned}    x = 5; so with cases where nothing is told apart by &
 negative 5, \frac{\text{m}}{\text{s}}     -5, \text{m/s}
 \text{(A), (C)}, \text{x = 7}           (A), (C) and x = 7
 """
@@ -59,7 +59,8 @@ _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], st
     )
 )
 _ALIGNED = re.compile(
-    r"\\begin\{(aligned|align|align\*|gathered|split|equation\*?)\}(.*)\\end\{\1\}", re.DOTALL
+    r"\\begin\{(aligned|align|align\*|gathered|split|equation\*?|cases(?=\}[^&]*$))\}(.*)\\end\{\1\}",
+    re.DOTALL,
 )
 _TURNED = re.compile(r"(?P<opens>[\]\[])(?P<ends>[^\[\](){}]+,[^\[\](){}]+)(?P<closes>[\[\]])")
 _EXCLUDED = tuple(
