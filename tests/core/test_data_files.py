@@ -293,6 +293,16 @@ def test_rows_at_fault_cost_no_others(tmp_path: Path) -> None:
     ]
 
 
+def test_blanks_behind_commas_mean_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('question, "answer"\n"1 + 1, that is?", "2"\nWhat?,  b c \n')
+    assert column_names(str(path)) == ["question", "answer"]
+    assert values(path) == [
+        {"question": "1 + 1, that is?", "answer": "2"},
+        {"question": "What?", "answer": "b c "},
+    ]
+
+
 @given(st.binary(max_size=200), st.sampled_from(["jsonl", "json", "csv", "parquet", "arrow"]))
 def test_no_bytes_raise_anything_else(
     tmp_path_factory: pytest.TempPathFactory, raw: bytes, ending: str
