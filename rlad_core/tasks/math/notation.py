@@ -80,6 +80,7 @@ _CHARACTERS = {
     ),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff✓✔✅☑■□∎", ""),
     **{"℃": "^\\circ C", "℉": "^\\circ F", "∶": ":", "𝜋": "\\pi ", "𝑥": "x", "𝑖": "i", "𝑦": "y"},
+    **{"Ω": "\\Omega ", "\u2126": "\\Omega ", "µ": "\\mu ", "μ": "\\mu "},
     **{"“": '"', "”": '"', "‘": "'", "’": "'"},
 }
 _TRANSLATED = str.maketrans(_CHARACTERS)
