@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlad_core.data.endings import ending
-from rlad_core.data.faults import Choose, DataError, Fault, Found, Row
+from rlad_core.data.faults import Choose, DataError, Fault, Found, Row, check_different
 from rlad_core.data.text import BROKEN, decoded, fault_of, said
 
 _HOLDS_ROWS = frozenset(
@@ -189,10 +189,10 @@ def _delimiter(path: Path, head: str) -> str:
 
 
 def _check_names(path: Path, names: list[str]) -> None:
-    if not any(name.strip() for name in names):
+    named = [name for name in names if name]  # tables out of Excel may end in columns without one
+    if not named:
         raise DataError(f"{path}, line 1: has no names of columns")
-    if len(set(names)) < len(names):
-        raise DataError(f"{path}, line 1: two columns have the same name: {', '.join(names)}")
+    check_different(f"{path}, line 1", named)
 
 
 def _chosen(path: Path, choose: Choose, names: list[str]) -> None:
