@@ -13,7 +13,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from rlad_core.data.endings import ending
-from rlad_core.data.faults import Choose, DataError, Fault, Found, Row
+from rlad_core.data.faults import Choose, DataError, Fault, Found, Row, check_different
 from rlad_core.data.text import BROKEN, decompressed
 
 _BATCH = 1024
@@ -151,12 +151,12 @@ def _alone(batch: pa.RecordBatch, place: int) -> dict[str, Any] | str:
 
 
 def _chosen(path: Path, choose: Choose | None, names: Sequence[str]) -> Sequence[str]:
-    if choose is None:
-        return names
     try:
-        return choose(names)
+        wanted = names if choose is None else choose(names)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
+    check_different(str(path), [name for name in names if name in wanted])
+    return wanted
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlad_core.data.endings import ending
-from rlad_core.data.faults import Choose, DataError, Fault, Found, Row
+from rlad_core.data.faults import Choose, DataError, Fault, Found, Row, check_different
 from rlad_core.data.text import BROKEN, decoded, fault_of, said
 
 _HOLDS_ROWS = frozenset(
@@ -50,13 +50,13 @@ def csv_rows(path: Path, encoding: str | None, choose: Choose | None = None) -> 
         line = 1
         try:
             head = text.readline()
-            names = next(csv.reader([head], delimiter=(mark := _delimiter(path, head))), [])
+            names = _names(head, mark := _delimiter(path, head))
             if fault := fault_of(head):
                 raise DataError(f"{path}, line 1: {fault}")
             _check_names(path, names)
             if choose is not None:
                 _chosen(path, choose, names)
-            cells = csv.reader(text, delimiter=mark, strict=True)
+            cells = csv.reader(text, delimiter=mark, strict=True, skipinitialspace=True)
             for row in cells:
                 where, line = f"{path}, line {line + 1}", cells.line_num + 1
                 if not row:
@@ -79,7 +79,7 @@ def csv_names(path: Path, encoding: str | None) -> list[str]:
     """The names of a CSV file's columns."""
     with decoded(path, encoding, newline="") as text:
         head = text.readline()
-    return next(csv.reader([head], delimiter=_delimiter(path, head)), [])
+    return _names(head, _delimiter(path, head))
 
 
 def _lines(path: Path, encoding: str | None) -> Iterator[Found]:
@@ -177,6 +177,11 @@ def _fails(line: str) -> bool:
     return False
 
 
+def _names(head: str, delimiter: str) -> list[str]:
+    # People put blanks behind commas, and mean none of them.
+    return [name.strip() for name in next(csv.reader([head], delimiter=delimiter, skipinitialspace=True), [])]
+
+
 def _delimiter(path: Path, head: str) -> str:
     if ending(path) == ".tsv":
         return "\t"
@@ -184,10 +189,10 @@ def _delimiter(path: Path, head: str) -> str:
 
 
 def _check_names(path: Path, names: list[str]) -> None:
-    if not any(name.strip() for name in names):
+    named = [name for name in names if name]  # tables out of Excel may end in columns without one
+    if not named:
         raise DataError(f"{path}, line 1: has no names of columns")
-    if len(set(names)) < len(names):
-        raise DataError(f"{path}, line 1: two columns have the same name: {', '.join(names)}")
+    check_different(f"{path}, line 1", named)
 
 
 def _chosen(path: Path, choose: Choose, names: list[str]) -> None:

@@ -35,3 +35,13 @@ Choose = Callable[[Sequence[str]], Sequence[str]]
 """The columns that a file has -> those that are wanted. Where there are no columns but keys, it is not asked.
 
 It may raise ValueError: what is missing."""
+
+
+def check_different(where: str, columns: Sequence[str]) -> None:
+    """Refuse columns of which two have one name: nobody could say which is meant.
+
+    Raises:
+        DataError: there are such.
+    """
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{where}: two columns have the same name: {', '.join(columns)}")

@@ -46,7 +46,18 @@ class ChatFormat:
 
     def is_there(self, tokenizer: PreTrainedTokenizerBase) -> bool:
         """Whether there is a template at all."""
-        return bool(self.template or getattr(tokenizer, "chat_template", None))
+        return bool(self.read_with(tokenizer))
+
+    def read_with(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """The template's text; None: there is none.
+
+        A tokenizer may have several by name (Command R, Hermes): chats without tools are read with `default`.
+        """
+        if self.template is not None:
+            return self.template
+        own: Any = getattr(tokenizer, "chat_template", None)
+        template: str | None = own.get("default") if isinstance(own, Mapping) else own
+        return template
 
 
 OWN = ChatFormat()

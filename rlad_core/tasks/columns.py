@@ -6,6 +6,8 @@ tried in turn. A name with dots goes into a value: ``reward_model.ground_truth``
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -51,6 +53,22 @@ def chosen(names: Iterable[str], named: str | None, known: Sequence[str]) -> lis
     return list(dict.fromkeys(found))
 
 
+def unwritten(value: Any) -> Any:
+    """The list or mapping that a text is, as JSON or as Python writes it: cells of CSV files hold them so.
+
+    Returns:
+        Any other value as it is.
+    """
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return value
+
+
 def _missing(named: str | None, known: Sequence[str], row: Iterable[Any]) -> str:
     names = list(known) if named is None else [named]
     wanted = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
@@ -84,5 +102,5 @@ def _lookup(row: Mapping[str, Any], name: str) -> Any:
     if name in row:
         return row[name]
     head, dot, rest = name.partition(".")
-    inside = row.get(head) if dot else None
+    inside = unwritten(row.get(head)) if dot else None
     return _lookup(inside, rest) if isinstance(inside, Mapping) else None

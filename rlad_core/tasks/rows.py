@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,10 @@ from typing import Any, Protocol
 from rlad_core import data
 from rlad_core.data import Fault
 from rlad_core.tasks.base import Prompt, prompt_id
-from rlad_core.tasks.columns import chosen, value_in
+from rlad_core.tasks.columns import chosen, unwritten, value_in
+
+_CHAT = re.compile(r"\s*\[\s*\{\s*['\"](?:role|content)['\"]\s*:")
+"""How a chat begins that stands in a text."""
 
 
 @dataclass(frozen=True)
@@ -188,9 +192,18 @@ def _contradictions(same: Sequence[tuple[str, AskedRow]]) -> Iterator[Fault]:
 def messages_of(asked: Any) -> list[dict[str, str]]:
     """A chat, from a text or from messages with role and content; other keys are left out.
 
+    Args:
+        asked: such messages may also stand in a text, see `unwritten`.
+
     Raises:
         ValueError: it is none that a model can answer.
     """
+    if isinstance(asked, str) and _CHAT.match(asked):
+        asked = unwritten(asked)
+        if isinstance(asked, str):
+            raise ValueError(
+                f"the prompt begins like a chat that is written as text, and is none: {asked[:60]!r}"
+            )
     chat = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
     if not isinstance(chat, list) or not chat:
         raise ValueError(f"the prompt is neither a text nor a list of messages: {str(asked)[:60]!r}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlad_core.client.forms import TokenizerInfo
+from rlad_core.language_model.chat import OWN
 from rlad_core.language_model.end_tokens import end_tokens
 
 if TYPE_CHECKING:
@@ -68,6 +69,6 @@ def tokenizer_info(tokenizer: PreTrainedTokenizerBase, model: str) -> TokenizerI
     return TokenizerInfo(
         vocabulary=tokenizer.get_vocab(),
         special_tokens=special,
-        chat_template=tokenizer.chat_template,
+        chat_template=OWN.read_with(tokenizer),
         end_token_ids=list(end_tokens(tokenizer, model)),
     )

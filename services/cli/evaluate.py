@@ -216,7 +216,7 @@ def measured(plan: Any) -> Any:
     except Stopped as stop:
         out.print(f"stopped: {stop}. {again}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from stop
-    except (IncompleteError, DeploymentError, TimeoutError) as error:
+    except (IncompleteError, DeploymentError, OSError) as error:  # TimeoutError is one of the latter
         err.print(f"failed: {error}", markup=False, soft_wrap=True)
         err.print(f"What was done until then is kept in {plan.out}. {again}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error

@@ -230,8 +230,11 @@ def report(
         complain(error)
         raise typer.Exit(2) from error
     out.print(evaluation_table(record))
-    if change := change_table(record):
-        out.print(change)
+    try:
+        if change := change_table(record):
+            out.print(change)
+    except (SchemaError, ValueError) as error:
+        complain(f"the change on the same problems is left out: {error}")
     out.print(stage_time_table(record))
     out.print(f"report  {paths.html}", markup=False, soft_wrap=True)
 

@@ -72,6 +72,7 @@ def measure(plan: EvaluationPlan, console: Console) -> list[Measured]:
         Stopped: on the way; what was done is kept.
         IncompleteError: some responses could not be had; what was done is kept.
         DeploymentError, TimeoutError: a service did not start or answer; what was done is kept.
+        OSError: it could not be kept any more.
     """
     plan, too_long = _fitting(plan, console)
     dropped = [*plan.dropped, *too_long]

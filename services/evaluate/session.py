@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,7 @@ async def continued(
 
     Raises:
         IncompleteError, TimeoutError: see `answer_all`. What was done until then is kept.
+        OSError: it cannot be kept.
     """
     again, wanted = missing(store, questions)
 
@@ -79,14 +80,22 @@ async def continued(
         store.add(rows)
         told(rows)
 
-    try:
-        async with _flushing(store):
+    over = asyncio.Event()
+
+    async def work() -> None:
+        try:
             for part in _in_parts(again, 64):
                 keep(await judged_rows(services, part))
             await answer_all(respondent, services, wanted, questions, keep)
+        finally:
+            over.set()
+
+    try:
+        # Together: what cannot be written any more is not asked for.
+        await all_of([work(), _flushed(store, over)])
     finally:
-        store.flush()
         await respondent.close()
+        store.flush()
 
 
 def missing(store: AnswerStore, questions: Questions) -> tuple[list[Judged], list[Wanted]]:
@@ -120,19 +129,9 @@ def _in_parts(given: Sequence[Judged], size: int) -> Iterator[Sequence[Judged]]:
         yield given[start : start + size]
 
 
-@asynccontextmanager
-async def _flushing(store: AnswerStore) -> AsyncIterator[None]:
-    """Every `FLUSH_S` seconds, for as long as the block."""
-
-    async def flush() -> None:
-        while True:
-            await asyncio.sleep(FLUSH_S)
-            store.flush()
-
-    task = asyncio.create_task(flush())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+async def _flushed(store: AnswerStore, over: asyncio.Event) -> None:
+    """Every `FLUSH_S` seconds, until it is over."""
+    while not over.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), FLUSH_S)
+        store.flush()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rlad_core.evaluation import rows_of
 from services.report.answers import kept_in
+from services.report.asked import told_in
 from services.report.html import kept_responses, template, write_whole
 
 
@@ -22,10 +22,11 @@ def write_answers_page(folder: Path) -> Path:
 
     Raises:
         SchemaError: a file of responses is broken; names it.
-        ValueError: prompts have different numbers of responses, as they do while it goes on.
+        ValueError: prompts have different numbers of responses, as they do while it goes on; or a file that
+            says what was asked is broken, which it names.
         OSError: the folder cannot be written to.
     """
-    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    settings = told_in(folder / "settings.json")
     [kept] = [replace(each, asked=folder) for each in kept_in(folder) if not each.when]
     answers = kept.read()
     if not len(answers):

@@ -29,6 +29,7 @@ from rlad_core.client.made_with import MadeWith, marked
 from rlad_core.client.parts import cut
 from rlad_core.client.teacher import TOKENS_PER_PART
 from rlad_core.config import resolve_model
+from rlad_core.language_model.chat import OWN
 from services.base import telemetry, tracing
 from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer, tokenizer_info
@@ -292,7 +293,7 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             engine=self._args.engine if processes == 1 else f"{self._args.engine} of {processes} processes",
             weights=self._weights,
             tokenizer=self._fingerprint,
-            chat_template=schema.text_fingerprint(self._tokenizer.chat_template),
+            chat_template=schema.text_fingerprint(OWN.read_with(self._tokenizer)),
             dtype=self._args.dtype,
         )
 

@@ -293,6 +293,38 @@ def test_rows_at_fault_cost_no_others(tmp_path: Path) -> None:
     ]
 
 
+def test_blanks_behind_commas_mean_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('question, "answer"\n"1 + 1, that is?", "2"\nWhat?,  b c \n')
+    assert column_names(str(path)) == ["question", "answer"]
+    assert values(path) == [
+        {"question": "1 + 1, that is?", "answer": "2"},
+        {"question": "What?", "answer": "b c "},
+    ]
+
+
+def test_columns_without_a_name_are_in_nobodys_way(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(",question,answer,,\n0,Why?,2,,\n")
+    [row] = values(path)
+    assert (row["question"], row["answer"]) == ("Why?", "2")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    table = pa.table([["a"], ["b"], ["1"]], names=["question", "question", "answer"])
+    if ending == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table)
+    with pytest.raises(
+        DataError, match=rf"{path}: two columns have the same name: question, question, answer"
+    ):
+        values(path)
+
+
 @given(st.binary(max_size=200), st.sampled_from(["jsonl", "json", "csv", "parquet", "arrow"]))
 def test_no_bytes_raise_anything_else(
     tmp_path_factory: pytest.TempPathFactory, raw: bytes, ending: str

@@ -9,7 +9,9 @@ import json
 import os
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -241,3 +243,13 @@ def test_the_public_generators_words() -> None:
     }
     assert len(UNCOMMON) == 50
     assert {"Aeronwen", "Osiris", "Zora"} <= set(UNCOMMON)
+
+
+@pytest.mark.parametrize("written", [json.dumps, repr], ids=["JSON", "Python"])
+def test_a_row_may_hold_its_lists_as_text(written: Callable[[Any], str]) -> None:
+    [puzzle] = generate(2, "train", 0, 1)
+    named = {"names": written([*puzzle.names]), "solution": written([*puzzle.solution])}
+    assert published.from_row({"quiz": puzzle.text, **named}).statements == puzzle.statements
+    chat = {"prompt": written([{"role": "user", "content": puzzle.text}])}
+    truth = {"reward_model": written({"ground_truth": {"solution_text_format": puzzle.solution_text}})}
+    assert published.from_row({**chat, **truth}).statements == puzzle.statements

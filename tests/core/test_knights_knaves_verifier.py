@@ -146,6 +146,7 @@ def test_an_answer_is_in_the_words_of_its_island(alter: Callable[[Puzzle, random
         f"**The solution:**\n\n{RIGHT}",
         f"Therefore\n{RIGHT}",
         f"For Zoey, Owen and Liam the roles are:\n{RIGHT}",
+        f"Here is who lies, based on our assumptions:\n{RIGHT}",
     ],
 )
 def test_answers_that_can_be_read(answer: str) -> None:
@@ -175,6 +176,11 @@ def test_answers_that_can_be_read(answer: str) -> None:
         (f"So who is a knight and who is a knave? {RIGHT}", "expected 'NAME is a knight'"),
         (f"It is not true that:\n{RIGHT}", "expected 'NAME is a knight'"),
         (f"Either:\n{RIGHT}", "expected 'NAME is a knight'"),
+        (f"All of the following are lies:\n{RIGHT}", "expected 'NAME is a knight'"),
+        (f"The reverse of this holds:\n{RIGHT}", "expected 'NAME is a knight'"),
+        (f"Nobody believes that:\n{RIGHT}", "expected 'NAME is a knight'"),
+        (f"I doubt that\n{RIGHT}", "expected 'NAME is a knight'"),
+        (f"This can’t be:\n{RIGHT}", "expected 'NAME is a knight'"),
         (f"The knights and knaves are:\n{RIGHT}", "expected 'NAME is a knight'"),
         (f"First line\nsecond line:\n{RIGHT}", "expected 'NAME is a knight'"),
         (f"{'So ' * 40}:\n{RIGHT}", "expected 'NAME is a knight'"),

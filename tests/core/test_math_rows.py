@@ -6,8 +6,10 @@ repository; the tests that need them are skipped without.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -80,8 +82,8 @@ def test_answers_of_rows(row: dict[str, Any], layout: Format, answer: str, solut
         (chat(True), "chat", "not one answer"),
         (chat(["1", "2"]), "chat", "not one answer"),
         (chat('["1", "2"]'), "chat", "not one answer"),
-        (chat('["1"'), "chat", "begins like a JSON list"),
-        (chat('["1", ' + "[" * 100_000), "chat", "begins like a JSON list"),
+        (chat('["1"'), "chat", "begins like a list of texts"),
+        (chat('["1", ' + "[" * 100_000), "chat", "begins like a list of texts"),
         (chat(r"\boxed{1"), "chat", "nothing in"),
         (chat(float("nan")), "chat", "no finite number"),
         (chat(float("inf")), "chat", "no finite number"),
@@ -97,6 +99,11 @@ def test_answers_of_rows(row: dict[str, Any], layout: Format, answer: str, solut
         ),
         ({"prompt": [{"role": "user"}], "reward_model": {}}, "chat", "no role and content"),
         ({"prompt": [], "reward_model": {}}, "chat", "neither a text nor a list of messages"),
+        (
+            {"prompt": "[{'role': 'user' 'content': 'x'}]", "reward_model": {}},
+            "chat",
+            "begins like a chat that is written as text",
+        ),
         (
             {"prompt": [{"role": "assistant", "content": "x"}], "reward_model": {}},
             "chat",
@@ -207,6 +214,22 @@ def test_a_bad_row_or_pair_costs_no_other(tmp_path: Path, suffix: str) -> None:
     assert len(math.prompts("train", "file", 5, 0)) == 2
     with pytest.raises(ValueError, match="has 2 different prompts, fewer than 6"):
         math.prompts("train", "file", 6, 0)
+
+
+@pytest.mark.parametrize("written", [json.dumps, repr], ids=["JSON", "Python"])
+def test_lists_and_mappings_may_stand_in_cells_of_a_csv_file(
+    tmp_path: Path, written: Callable[[Any], str]
+) -> None:
+    row = chat(["42"], 'What is "it"?\nSay it.')
+    with (path := tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([row.keys(), [written(value) for value in row.values()]])
+        csv.writer(file).writerow(["[1, 2] is what?", written({"ground_truth": written(["3"])})])
+    math = prompts_in(path)
+    chat_of_one, text = math.prompts("train", "file", None, 0)
+    assert chat_of_one.messages == asking_for_a_box(row["prompt"])
+    assert text.messages[0]["content"].startswith("[1, 2] is what?")
+    assert [json.loads(each.gold)["answer"] for each in (chat_of_one, text)] == ["42", "3"]
+    assert not math.faults("train", "file")
 
 
 def test_a_row_that_is_nested_too_deeply_costs_no_other(tmp_path: Path) -> None:

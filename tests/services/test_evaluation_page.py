@@ -88,3 +88,14 @@ def test_what_was_asked_for_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: p
     keep_asked(tmp_path, [("new", "test")], 1)
     with pytest.raises(ValueError, match="nothing of what was asked for last is answered yet"):
         write_answers_page(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("settings.json", "{"), ("settings.json", "[]"), ("asked.json", '{"samples": 1}'), ("asked.json", "1")],
+)
+def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str) -> None:
+    answer(tmp_path, prompts("a", 2), 1, correct=True)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=f"{name} is broken"):
+        write_answers_page(tmp_path)

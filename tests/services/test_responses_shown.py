@@ -155,7 +155,9 @@ def test_show_refusals(run_dir: Path, rlad: Callable[..., Said], tmp_path: Path)
     broken.write_bytes(broken.read_bytes()[:-9])
     said = rlad("show", str(run_dir))
     assert (said.code, str(broken) in said.err) == (1, True)
-    write_report(run_dir)  # which has the rest
+    said = rlad("report", str(run_dir))  # which has the rest
+    assert (said.code, f"left out: {broken}" in "".join(said.err.splitlines())) == (0, True)
+    assert "report.html" in said.out
     assert "is left out" in (run_dir / "report.html").read_text()
 
 

@@ -10,7 +10,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from rlad_core.config import resolve_model
+from rlad_core.language_model.chat import OWN
 from services.base.tokenizer import load_tokenizer, tokenizer_info
+from services.clients.teachers.policy import PolicyFacts
 
 CHAT = [
     {"role": "system", "content": "You solve puzzles."},
@@ -53,6 +55,21 @@ def test_where_it_is_not_plain_to_see_transformers_chooses(
 ) -> None:
     folder = folder_with(tmp_path, **told)
     assert type(load_tokenizer(str(folder))) is type(AutoTokenizer.from_pretrained(folder))
+
+
+def test_of_several_templates_the_one_for_chats_without_tools_is_told(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path)
+    shipped = tokenizer_info(load_tokenizer(str(folder)), str(folder))
+    file, template = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+    named = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": template.read_text()}]
+    template.unlink()
+    for templates, is_there in ((named, True), (named[:1], False)):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": templates}))
+        tokenizer = load_tokenizer(str(folder))
+        told = tokenizer_info(tokenizer, str(folder)).chat_template
+        assert told == (shipped.chat_template if is_there else None)
+        assert told == PolicyFacts(tokenizer, max_length=8).info.chat_template
+        assert OWN.is_there(tokenizer) is is_there
 
 
 def test_a_process_that_only_reads_text_does_without_torch() -> None:

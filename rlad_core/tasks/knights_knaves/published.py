@@ -18,6 +18,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rlad_core.tasks.columns import unwritten
 from rlad_core.tasks.knights_knaves import reading
 from rlad_core.tasks.knights_knaves.prompt import messages
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
@@ -50,7 +51,8 @@ def from_row(fields: Mapping[str, Any]) -> Puzzle:
     """
     quiz, said = fields.get("quiz"), fields
     if quiz is None:
-        quiz, said = _asked(fields.get("prompt")), _ground_truth(fields.get("reward_model"))
+        prompt, reward_model = (unwritten(fields.get(name)) for name in ("prompt", "reward_model"))
+        quiz, said = _asked(prompt), _ground_truth(reward_model)
     if quiz is None:
         raise ValueError(f"no puzzle in column quiz, nor in prompt; there is {', '.join(fields)}")
     if not isinstance(quiz, str):
@@ -72,6 +74,10 @@ def from_row(fields: Mapping[str, Any]) -> Puzzle:
     return puzzle
 
 
+def _several(written: Any) -> tuple[Any, ...]:
+    return tuple(unwritten(written))
+
+
 def _statements(written: Any) -> tuple[Any, ...]:
     tree = ast.literal_eval(written) if isinstance(written, str) else written
     if not isinstance(tree, list | tuple):
@@ -80,9 +86,9 @@ def _statements(written: Any) -> tuple[Any, ...]:
 
 
 _AGREEING: dict[str, tuple[Callable[[Any], Any], Callable[[Puzzle], Any]]] = {
-    "names": (tuple, lambda puzzle: puzzle.names),
+    "names": (_several, lambda puzzle: puzzle.names),
     "statements": (_statements, lambda puzzle: puzzle.statements),
-    "solution": (tuple, lambda puzzle: puzzle.solution),
+    "solution": (_several, lambda puzzle: puzzle.solution),
     "solution_text_format": (
         lambda text: str(text).split("\n"),
         lambda puzzle: puzzle.solution_text.split("\n"),

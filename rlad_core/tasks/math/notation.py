@@ -1,6 +1,6 @@
 r"""Takes away how an answer is dressed, so that what is left is what it says.
 
-    **73**, $73$, \(73\), 73.           the wrapping and the full stop go
+    **73**, $73$, \(73\), "73", 73.     the wrapping and the full stop go
     \color{red}{5}, \underline{5}       5; so with bold, boxes in boxes, spaces, sizes, phantoms, check marks
     \approx 5, \text{about } 5, = 5     5
     \dfrac12, \tfrac{1}{2}, \frac12     \frac{1}{2}
@@ -30,7 +30,10 @@ class Unreadable(Exception):
 
 _SIMPLE = re.compile(r"-?[0-9]{1,40}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_WRAPPINGS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("`", "`"), ("{", "}"), ("**", "**"))
+_WRAPPINGS = (
+    *(("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("`", "`"), ("{", "}"), ("**", "**")),
+    *(('"', '"'), ("'", "'"), ("``", "''")),
+)
 _BOLD = re.compile(r"(?<!\S)\*\*([^*]+)\*\*(?![\w*])")
 _END = re.compile(r"(?:[\s.;:?،。]|(?<!\\),|(?<!\\)\\\\|\\[,;: ]|\\(?![^\s]))+$")
 _ENDS_WITH_DOTS = re.compile(r"\d(?:\.{3}|…|\\l?dots)\s*$")
@@ -77,6 +80,7 @@ _CHARACTERS = {
     ),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff✓✔✅☑■□∎", ""),
     **{"℃": "^\\circ C", "℉": "^\\circ F", "∶": ":", "𝜋": "\\pi ", "𝑥": "x", "𝑖": "i", "𝑦": "y"},
+    **{"Ω": "\\Omega ", "\u2126": "\\Omega ", "µ": "\\mu ", "μ": "\\mu "},
     **{"“": '"', "”": '"', "‘": "'", "’": "'"},
 }
 _TRANSLATED = str.maketrans(_CHARACTERS)
@@ -86,7 +90,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
     (re.compile(pattern), by)
     for pattern, by in (
         (r"(?<!\\)\\!\s*", ""),
-        (r"\{,\}", ","),
+        (r"\{,\}|\\text\{,\}", ","),
         (rf"\\(?:left|right|[bB]igg?[lrm]?){_LETTER}\.?(?=\s*[()\[\]{{}}|/\\.]|$)", ""),
         (rf"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|large|Large|huge){_LETTER}", ""),
         (r"\\(?:[hv]?phantom|hspace|vspace|tag|label)\*?\s*\{[^{}]*\}", ""),
@@ -103,7 +107,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         ),
         (r"\\text\s+\{", r"\\text{"),
         (r"\\text\{\s*\}|\\text\{\s*[.,;:]?\s*\}$", ""),
-        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (r"\\(?:[dtcs]|nice)frac(?![A-Za-z])", r"\\frac"),
         (r"\\(?:leq|leqslant)(?![A-Za-z])", r"\\le"),
         (r"\\(?:geq|geqslant)(?![A-Za-z])", r"\\ge"),
         (r"\\neq(?![A-Za-z])", r"\\ne"),

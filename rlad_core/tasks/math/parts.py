@@ -68,7 +68,7 @@ def _same_rows(
     for rows, text in ((wanted, gold), (given, answer)):
         if rows is None:
             tuple_ = shapes.bracketed(text)
-            if tuple_ is None or not tuple_.ordered:
+            if tuple_ is None or tuple_.kind not in ("()", "[]"):
                 return None
             rows = [[item] for item in tuple_.items]
         sides.append(rows)

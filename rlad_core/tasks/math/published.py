@@ -4,7 +4,7 @@ r"""What a row of a data file asks, and the answer, in the row formats of the fi
     auto    the usual names, see     what follows the last #### of a text; else the last \boxed{...} of a text
             `rlad_core.tasks.columns` that has one; else the text or number as it is
     chat    prompt, reward_model     reward_model.ground_truth (verl, Skywork-OR1, DAPO): a text or a number,
-                                     or the only entry of a list, also of a list written as JSON
+                                     or the only entry of a list, also of one that is written as text
     gsm8k   question, answer         what follows the last #### of `answer`; the rest is the solution
     math    problem, solution        the last \boxed{...} of `solution` (MATH)
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from rlad_core.tasks.columns import ANSWERED, ASKED, chosen, value_in
+from rlad_core.tasks.columns import ANSWERED, ASKED, chosen, unwritten, value_in
 from rlad_core.tasks.math.extract import find_boxes
 from rlad_core.tasks.math.notation import Unreadable, plain
 from rlad_core.tasks.math.numbers import number
@@ -162,13 +162,12 @@ def number_text(value: float | Decimal) -> str:
 
 
 def _text(column: str, value: Any) -> str:
-    """An answer as a text: of a number, or the only entry of a list, also of a list written as JSON."""
+    """An answer as a text: of a number, or the only entry of a list, also of one that stands in a text."""
     found = value
-    if isinstance(found, str) and found.lstrip().startswith('["'):
-        try:
-            found = json.loads(found)
-        except (ValueError, RecursionError) as error:  # of thousands of brackets
-            raise ValueError(f"{column} begins like a JSON list and is none: {value[:80]!r}") from error
+    if isinstance(found, str) and found.lstrip().startswith(('["', "['")):
+        found = unwritten(found)
+        if isinstance(found, str):
+            raise ValueError(f"{column} begins like a list of texts and is none: {found[:80]!r}")
     if isinstance(found, list) and len(found) == 1:
         found = found[0]
     if isinstance(found, int | float | Decimal) and not isinstance(found, bool):

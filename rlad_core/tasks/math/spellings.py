@@ -7,8 +7,9 @@ sin x, \sin^2(x), \log_e 2, 2pi         \sin x, (\sin(x))^{2}, \ln 2, 2\pi
 \sqrt[3]2, 2\hat{i}, 45^o               \sqrt[3]{2}, 2i, 45^\circ
 ]0,1], [0,1[                            (0,1], [0,1)
 x \ne 0, \mathbb{R} - \{0\}             \mathbb{R}\setminus\{0\}
-\begin{aligned} x &= 5 \end{aligned}    x = 5
+\begin{aligned} x &= 5 \end{aligned}    x = 5; so with cases where nothing is told apart by &
 negative 5, \frac{\text{m}}{\text{s}}     -5, \text{m/s}
+5\Omega, 5\,\mu\text{m}                 5 \text{ohm}, 5 \text{microm}
 \text{(A), (C)}, \text{x = 7}           (A), (C) and x = 7
 """
 
@@ -52,6 +53,13 @@ _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], st
             r"^\\text\{\s*(\(?[A-J]\)?(?:(?:\s*,\s*|\s+)(?:and\s+)?\(?[A-J]\)?)+)\s*\}$",
             r"\1",
         ),
+        # Behind a number they are no variables: \mu alone and x\Omega may be.
+        (
+            r"\Omega",
+            r"^([-+\d., /]*(?:\\frac\{\d+\}\{\d+\}|\d))\s*(?:\\text\{\s*([kM])\s*\}\s*)?\\Omega$",
+            lambda m: f"{m[1]} \\text{{{m[2] or ''}ohm}}",
+        ),
+        (r"\mu", r"(?<=[\d}])\s*\\mu\s*\\text\{\s*([A-Za-z])\s*\}$", r" \\text{micro\1}"),
         (r"\hat", r"\\hat\s*\{?\s*\\?([ijk])(?:math)?(?![A-Za-z])\s*\}?", r" \1 "),
         (r"\vec", r"\\vec\s*\{?\s*\\?([ijk])(?:math)?(?![A-Za-z])\s*\}?", r" \1 "),
         ("^", r"(?<=\d)\s*\^\s*(?:o(?![A-Za-z])|\{\s*o\s*\})", r"^\\circ"),
@@ -59,7 +67,8 @@ _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], st
     )
 )
 _ALIGNED = re.compile(
-    r"\\begin\{(aligned|align|align\*|gathered|split|equation\*?)\}(.*)\\end\{\1\}", re.DOTALL
+    r"\\begin\{(aligned|align|align\*|gathered|split|equation\*?|cases(?=\}[^&]*$))\}(.*)\\end\{\1\}",
+    re.DOTALL,
 )
 _TURNED = re.compile(r"(?P<opens>[\]\[])(?P<ends>[^\[\](){}]+,[^\[\](){}]+)(?P<closes>[\[\]])")
 _EXCLUDED = tuple(

@@ -41,6 +41,7 @@ _KNOWN = _table(
     length 1/1000 mm, millimeter, millimetre
     length 1/10 dm, decimeter, decimetre
     length 1000 km, kilometer, kilometre
+    length 1/1000000 microm, micrometer, micrometre, micron
     length 0.0254 in, inch, inche
     length 0.3048 ft, foot, feet
     length 0.9144 yd, yard
@@ -48,10 +49,13 @@ _KNOWN = _table(
     mass 1 kg, kilogram, kilo
     mass 1/1000 g, gram, gm
     mass 1/1000000 mg, milligram
+    mass 1/1000000000 microg, microgram
     mass 1000 ton, tonne
     mass 0.45359237 lb, pound, lbs
     mass 0.028349523125 oz, ounce
     time 1 s, sec, second
+    time 1/1000 ms, millisecond
+    time 1/1000000 micros, microsecond
     time 60 min, minute
     time 3600 h, hr, hour
     time 86400 day
@@ -84,6 +88,8 @@ _KNOWN = _table(
     current 1 A, ampere, amp
     voltage 1 V, volt
     resistance 1 ohm, \\Omega
+    resistance 1000 kohm, kiloohm
+    resistance 1000000 Mohm, megaohm
     frequency 1 Hz, hertz
     amount 1 mol, mole
     temperature 1 K, kelvin

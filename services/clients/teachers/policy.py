@@ -65,7 +65,7 @@ class PolicyFacts:
         return TokenizerInfo(
             vocabulary=self.tokenizer.get_vocab(),
             special_tokens={},
-            chat_template=self.chat.template or self.tokenizer.chat_template,
+            chat_template=self.chat.read_with(self.tokenizer),
             end_token_ids=list(self.end_tokens),
         )
 
