@@ -28,6 +28,7 @@ from rlad_core.client.forms import TeacherLimits
 from services.serve.http import counting
 from services.serve.http.bodies import Body, read_body
 from services.serve.http.counting import objects_in
+from services.serve.http.encodings import wanted
 from services.serve.http.problems import MEDIA_TYPE, MOST_FAULTS, ProblemError
 from services.serve.http.reading import BodyLimits, BodyReader
 from services.teacher.reading import read_request
@@ -160,6 +161,21 @@ def test_compressed_bodies_and_answers(free_url: str, coding: str) -> None:
     assert "content-encoding" not in plain.headers
     cut = httpx.post(f"{free_url}/v1/score", content=content[:-3], headers=headers)
     assert (problem(cut)[0], "not whole" in problem(cut)[1]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip, zstd", "zstd"),
+        ("gzip;q=0.9, zstd;q=0.5", "gzip"),
+        ("identity, gzip;q=0.5", "identity"),
+        ("identity, gzip", "gzip"),
+        ("gzip;q=0", "identity"),
+        ("br", "identity"),
+    ],
+)
+def test_an_answer_comes_as_its_caller_weighs_codings(accepted: str, coding: str) -> None:
+    assert wanted(accepted) == coding
 
 
 def test_a_small_body_that_unpacks_to_a_large_one(free_url: str) -> None:

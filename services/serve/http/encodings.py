@@ -63,7 +63,7 @@ def known(coding: str) -> str:
 
 
 def wanted(accept_encoding: str) -> str:
-    """The coding for an answer that ``Accept-Encoding`` names first of ours; identity where it names none."""
+    """The coding of ours that ``Accept-Encoding`` weighs most, or identity."""
     offered: dict[str, float] = {}
     for item in accept_encoding.lower()[:1000].split(","):
         name, *parameters = (part.strip() for part in item.split(";"))
@@ -72,8 +72,9 @@ def wanted(accept_encoding: str) -> str:
             offered[_NAMES.get(name, name)] = float(weight)
         except ValueError:
             continue
-    usable = [(offered[name], name) for name in CODINGS if offered.get(name, 0.0) > 0]
-    return max(usable)[1] if usable else "identity"
+    # The last of equals: zstd before gzip, and either before none.
+    usable = [name for name in ("identity", *CODINGS) if offered.get(name, 0.0) > 0]
+    return max(reversed(usable), key=offered.__getitem__, default="identity")
 
 
 def packed(content: bytes, coding: str) -> tuple[bytes, dict[str, str]]:
