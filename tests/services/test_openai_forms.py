@@ -4,6 +4,7 @@ import json
 import tracemalloc
 from typing import Any
 
+import msgspec
 import pytest
 from openai.types.chat import ChatCompletionMessage
 
@@ -33,6 +34,20 @@ def test_an_answer_is_taken_back_into_its_chat(sent: dict[str, bool]) -> None:
 
 
 @pytest.mark.parametrize(("form", "asked"), FORMS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ignore_eos", True), ("skip_special_tokens", False), ("store", True), ("min_tokens", 1)],
+)
+def test_other_values_are_refused_by_name(form: type, asked: dict[str, Any], name: str, value: Any) -> None:
+    with pytest.raises(ProblemError) as refused:
+        read(form, asked | {name: value})
+    [fault] = refused.value.problem.errors or ()
+    assert name in fault.path + fault.message
+    shown = msgspec.json.schema_components([form])[1][form.__name__]["properties"][name]
+    assert value not in [each.get("const", 0) for each in shown["anyOf"] if each["type"] == "boolean"]
+
+
+@pytest.mark.parametrize(("form", "asked"), FORMS)
 def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any]) -> None:
     neutral: dict[str, Any] = {
         "stream": None,
@@ -41,6 +56,13 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
         "top_k": -1,
         "min_p": 0.0,
         "repetition_penalty": 1.0,
+        "length_penalty": 1.0,
+        "min_tokens": 0,
+        "stop_token_ids": [],
+        "ignore_eos": False,
+        "include_stop_str_in_output": False,
+        "skip_special_tokens": True,
+        "store": False,
         "seed": None,
         "stop": [],
     }

@@ -22,6 +22,22 @@ EmptyList = Annotated[tuple[()], _EMPTY]
 """Read no further than its first item; a list with a limit of 0 would be built first."""
 
 
+def _only(value: bool) -> Meta:
+    """A switch that `OpenAIForm` takes at this value alone; msgspec has no such type."""
+    return Meta(
+        description=f"{_NOT_OFFERED}{str(value).lower()} changes nothing.", extra_json_schema={"const": value}
+    )
+
+
+_SWITCHES = {
+    "ignore_eos": False,
+    "include_stop_str_in_output": False,
+    "skip_special_tokens": True,
+    "store": False,
+}
+"""At the values that change nothing."""
+
+
 class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     """Fields of every request."""
 
@@ -35,6 +51,18 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     )
     min_p: Annotated[float, _ZERO] | None = None
     repetition_penalty: Annotated[float, _ONE] | None = None
+    length_penalty: Annotated[float, _ONE] | None = None
+    min_tokens: Annotated[int, _ZERO] | None = None
+    stop_token_ids: EmptyList | None = None
+    ignore_eos: Annotated[bool, _only(_SWITCHES["ignore_eos"])] | None = None
+    include_stop_str_in_output: Annotated[bool, _only(_SWITCHES["include_stop_str_in_output"])] | None = None
+    skip_special_tokens: Annotated[bool, _only(_SWITCHES["skip_special_tokens"])] | None = None
+    store: Annotated[bool, _only(_SWITCHES["store"])] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in _SWITCHES.items():
+            if getattr(self, name) not in (None, value):
+                raise ValueError(f"{name}: is not offered here; {str(value).lower()} changes nothing")
 
 
 BestOf = Annotated[int, _ONE]

@@ -51,6 +51,7 @@ class SamplingForm(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
     return_token_ids: Annotated[bool, Meta(description="Tell token ids beside texts.")] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.temperature is not None and not math.isfinite(self.temperature):
             raise ValueError("temperature: must be a finite number")
         if self.temperature == 0 and (self.n or 1) > 1:

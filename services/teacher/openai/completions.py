@@ -64,6 +64,7 @@ class CompletionRequest(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
     ) = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.stream:
             raise ValueError("stream: a teacher's answers come whole; write false")
         if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
