@@ -196,7 +196,7 @@ def test_one_word_is_not_scored_and_nothing_breaks(teacher: Teacher) -> None:
         ({"prompt": "w5", "stream": True}, "stream: a teacher's answers come whole"),
         ({"prompt": "w5", "stop": ["a"]}, "stop: Expected `array` of length 0"),
         ({"prompt": "w5", "suffix": "x"}, "suffix: Expected `null`"),
-        ({"prompt": "w5", "logit_bias": {"5": 1}}, "logit_bias: Object contains unknown field `5`"),
+        ({"prompt": "w5", "logit_bias": {"5": 1}}, "logit_bias.5: Object contains unknown field `5`"),
         ({"prompt": "w5", "presence_penalty": 0.5}, "presence_penalty: Expected `float` <= 0"),
         ({"prompt": "w5", "frobnicate": 1}, "unknown field `frobnicate`"),
         ({"prompt": "w5", "logprobs": True}, "logprobs: Expected `int | null`"),

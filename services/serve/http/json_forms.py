@@ -26,7 +26,9 @@ _HIGHEST = 2**31 - 1
 _LISTS = Annotated[list[Raw], Meta(min_length=1)]
 _NO_LIST_FIRST = re.compile(rb"\s*\[\s*[^\[\],\s]")
 _NO_LIST = re.compile(rb"\]\s*,\s*[^\[\],\s]")  # behind a list; no list of numbers has that within
-_MISSING = re.compile(r"Object missing required field `(.*)`$", re.DOTALL)
+_FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(.{1,64})`$", re.DOTALL)
+_NAMED = re.compile(r"([a-z][a-z0-9_]*): (.+)", re.DOTALL)
+"""What a form says of several of its fields together: the field at fault comes first."""
 _PLACE = re.compile(r"^(?P<what>.*?) - at `\$(?P<path>.*)`$", re.DOTALL)
 
 
@@ -160,6 +162,8 @@ def _told(message: str, where: str) -> tuple[str, str]:
     """Where in the request msgspec found a fault, and which."""
     found = _PLACE.match(message)
     path, what = (where + found["path"], found["what"]) if found else (where, message)
-    if missing := _MISSING.match(what):
-        path += f".{missing[1]}"
+    if field := _FIELD.match(what):
+        path += f".{field[1]}"
+    elif named := _NAMED.fullmatch(what):
+        path, what = f"{path}.{named[1]}", named[2]
     return path.removeprefix("."), what
