@@ -17,7 +17,8 @@ from rlad_core.client.errors import BusyError, InvalidRequestError
 from services.base import telemetry
 from services.serve.fair import ASKER
 from services.serve.job_limits import JobLimits
-from services.serve.jobs.store import Handed, JobStore
+from services.serve.jobs import worker
+from services.serve.jobs.store import Handed, JobStore, StoredJob
 from services.serve.jobs.worker import Jobs
 
 
@@ -206,6 +207,42 @@ def test_a_job_that_fails_is_no_fault_of_whoever_works_on_it(
 
     asyncio.run(body())
     assert set(told) == {"job_submitted", "job_failed"}
+
+
+def test_work_that_cannot_be_written_is_written_later_and_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    faults = {name: [OSError(28, "No space left on device")] * 2 for name in ("keep_part", "finish")}
+
+    def failing(name: str) -> Callable[..., None]:
+        whole = getattr(StoredJob, name)
+
+        def write(self: StoredJob, *args: Any) -> None:
+            if faults[name]:
+                raise faults[name].pop()
+            whole(self, *args)
+
+        return write
+
+    for name in faults:
+        monkeypatch.setattr(StoredJob, name, failing(name))
+    monkeypatch.setattr(worker, "_WRITE_AGAIN_S", 0.05)
+
+    async def do(numbers: list[int]) -> None:
+        seen.append(numbers[0])
+
+    async def body() -> StoredJob:
+        jobs = Jobs("teacher", str(tmp_path), JobLimits(), reading(do))
+        jobs.start()
+        job = await jobs.submit("me", BODY, {})
+        await until(lambda: job.ended is not None)
+        jobs.stop()
+        return job
+
+    job = asyncio.run(body())
+    assert (job.status, seen) == ("done", [0, 2, 4, 6, 8])
+    assert not any(faults.values())
 
 
 def test_a_sweep_that_fails_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

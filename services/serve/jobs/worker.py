@@ -12,7 +12,8 @@ import contextlib
 import itertools
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from services.serve.jobs.work import Do, ReadWork, patiently
 _LOOK_EVERY_S = 1.0
 _SWEEP_EVERY_S = 60.0
 _RETRY_AFTER_S = 30.0
+_WRITE_AGAIN_S = 5.0
 
 
 class NoJobsError(NotReadyError):
@@ -229,14 +231,32 @@ class Jobs:
             if (part := await asyncio.to_thread(job.part, number)) is None:
                 self._refuse_if_late(job, f"{number} of {len(parts)} parts were")
                 part = await self._patiently(job, work.do, work.rows.slice(start, stop - start))
-                await asyncio.to_thread(self._keep_part, job, number, part)
+                await self._written(job, partial(self._keep_part, job, number, part))
                 over = time.monotonic() - began >= self._limits.turn_s and number + 1 < len(parts)
                 if over and await asyncio.to_thread(self._makes_way, handed.owner):
                     return False
             done.append(part)
         answer = await asyncio.to_thread(work.answer, pa.concat_tables(done))
-        await asyncio.to_thread(self._finish, job, bytes(answer.body), dict(answer.headers))
+        await self._written(job, partial(self._finish, job, bytes(answer.body), dict(answer.headers)))
         return True
+
+    async def _written(self, job: StoredJob, write: Callable[[], None]) -> None:
+        """Write what was worked out, again and again where the disk is full, so that no work is done twice.
+
+        Raises:
+            DeadlineError: the job's time is over.
+        """
+        while True:
+            try:
+                await asyncio.to_thread(write)
+            except FileNotFoundError:  # somebody has removed the job
+                raise
+            except OSError as error:
+                telemetry.log("job_not_written", level="error", job=job.id, error=str(error), exc_info=error)
+                self._refuse_if_late(job, f"what was done could not be written: {error}")
+                await asyncio.sleep(_WRITE_AGAIN_S)
+            else:
+                return
 
     def _refuse_if_late(self, job: StoredJob, where: str) -> None:
         """So that a job that ends whoever works on it is not taken up by one after the other for ever."""
