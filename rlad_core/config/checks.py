@@ -219,7 +219,7 @@ def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:
         if index == len(config.stages) - 1:
             yield Problem(until, None, "the last stage ends with the run. Write null, or a stage after it")
         found = stage.until.problems(
-            evaluates=config.evaluation.every > 0, asks_teacher=objective.scores_with_teacher
+            evaluations=_evaluations_within(config, index), asks_teacher=objective.scores_with_teacher
         )
         yield from (replace(each, path=f"{until}.{each.path}".rstrip(".")) for each in found)
     if config.learner.warmup_steps > 0 and config.learner.warmup_steps >= stage.steps:
@@ -229,6 +229,19 @@ def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:
             f"stages.{index} ({stage.label}) has {stage.steps} steps and would never reach its lr. "
             f"Write less than {stage.steps}",
         )
+
+
+def _evaluations_within(config: RunConfig, index: int) -> int | None:
+    """How often a stage is evaluated before its last step, at most; None: never on the way."""
+    if not (every := config.evaluation.every):
+        return None
+    steps = config.stages[index].steps
+    earlier = config.stages[:index]
+    if not earlier:
+        return (steps - 1) // every
+    # It may begin anywhere between two evaluations, and have the steps that rules left over before it.
+    left_over = sum(stage.steps - 1 for stage in earlier if stage.until is not None)
+    return -(-(steps + left_over - 1) // every)
 
 
 def _staleness(config: RunConfig) -> Iterator[Problem]:

@@ -32,24 +32,32 @@ class StageEnd(Section):
         "response likelier.",
     )
 
-    def problems(self, *, evaluates: bool, asks_teacher: bool) -> Iterator[Problem]:
+    def problems(self, *, evaluations: int | None, asks_teacher: bool) -> Iterator[Problem]:
         """Rules that could never hold, by the name of the field.
 
         Args:
-            evaluates: the run evaluates on its way.
+            evaluations: of the stage before its last step, at most; None: nothing is evaluated on the way.
             asks_teacher: the stage's objective has the teacher's log-probs.
         """
         if not self.model_dump(exclude_none=True):
             yield Problem("", {}, "has no rule. Write tokens: 100000, say, or until: null")
-        if self.evaluations_without_rise is not None and not evaluates:
-            yield Problem(
-                "evaluations_without_rise",
-                self.evaluations_without_rise,
-                "nothing is evaluated on the way. Write evaluation.every: 10, say",
-            )
+        if (wanted := self.evaluations_without_rise) is not None:
+            if evaluations is None:
+                why = "nothing is evaluated on the way. Write evaluation.every: 10, say"
+                yield Problem("evaluations_without_rise", wanted, why)
+            elif evaluations <= wanted:  # the first of them is there to be compared with
+                why = (
+                    f"{_plural(evaluations)} before the last step of the stage, and {wanted + 1} are needed. "
+                    "Write less here or in evaluation.every, or give the stage more steps"
+                )
+                yield Problem("evaluations_without_rise", wanted, why)
         if self.disagreement is not None and not asks_teacher:
             yield Problem(
                 "disagreement",
                 self.disagreement,
                 "the objective has no log-probs of a teacher. Write null, or another objective",
             )
+
+
+def _plural(evaluations: int) -> str:
+    return "there is 1 evaluation" if evaluations == 1 else f"there are {evaluations or 'no'} evaluations"

@@ -110,7 +110,8 @@ def test_a_stage_that_its_rule_ended_stays_as_it_was() -> None:
 
 
 def test_evaluations_that_end_a_stage_stay_where_they_are() -> None:
-    ruled = [TWO, "evaluation.every=2", "stages.0.until={evaluations_without_rise: 3}", NO_WARMUP]
+    rule = "stages.0.until={evaluations_without_rise: 3}"
+    ruled = [TWO, "stages.0.steps=20", "evaluation.every=2", rule, NO_WARMUP]
     before, now = (load("kk-tiny-trrd", [*ruled, *more]) for more in ([], ["evaluation.every=4"]))
     [change] = refused(changes(before, now, done=4))
     assert (change.path, change.old, change.new) == ("evaluation.every", 2, 4)

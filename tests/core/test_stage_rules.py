@@ -111,8 +111,26 @@ def test_the_rate_of_a_stage_goes_by_the_steps_it_has() -> None:
         ("stages.1.until={tokens: 9}", "stages.1.until (null): the last stage ends with the run"),
         ("stages.0.until={}", "stages.0.until ({}): has no rule. Write tokens: 100000, say, or until: null"),
         ("stages.0.until={evaluations_without_rise: 3}", "nothing is evaluated on the way"),
+        (
+            "evaluation.every=2 and stages.0.until={evaluations_without_rise: 4}",
+            "stages.0.until.evaluations_without_rise (4): there are 4 evaluations before the last step of "
+            "the stage, and 5 are needed. Write less here or in evaluation.every",
+        ),
         ("stages.0={steps: 5, objective: {kind: grpo}, until: {disagreement: 0.2}}", "no log-probs of a te"),
     ],
 )
 def test_rules_that_cannot_be(change: str, says: str) -> None:
-    assert says in the_problem(change)
+    assert says in the_problem(*change.split(" and "))
+
+
+def test_a_later_stage_may_have_the_steps_that_an_earlier_one_left_over() -> None:
+    stages = (
+        "stages=[{steps: 10, objective: {kind: opd}, until: {tokens: 9}}, "
+        "{steps: 5, objective: {kind: grpo}, until: {evaluations_without_rise: 6}}, "
+        "{steps: 2, objective: {kind: grpo}}]"
+    )
+    every = ("evaluation.every=2", "learner.warmup_steps=0")
+    assert read(stages, *every).stages[1].until is not None  # 13 steps before its last one
+    assert "there are 7 evaluations" in the_problem(stages.replace("rise: 6", "rise: 7"), *every)
+    alone = stages.replace(", until: {tokens: 9}", "")
+    assert "there are 2 evaluations" in the_problem(alone, *every)
