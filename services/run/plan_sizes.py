@@ -48,8 +48,10 @@ def slow_evaluation(config: RunConfig, gpu: Gpu) -> str | None:
     """A sentence where an evaluation may outlast who waits for it; None: it may not, or nobody knows."""
     parts = [part for task in config.task_sections.values() for part in task.evaluation_parts]
     counts, limit = [part.count for part in parts if part.count is not None], config.learner.timeout_s
+    if not counts or len(counts) < len(parts):  # files say it when they are read
+        return None
     seconds = evaluation_seconds(config, sum(counts), gpu)
-    if len(counts) < len(parts) or seconds is None or seconds < limit:
+    if seconds is None or seconds < limit:
         return None
     return (
         f"An evaluation takes {seconds:,.0f} s if all answers are as long as they may be, and the learner "
