@@ -1,6 +1,5 @@
 """A folder filled with a model, and whole before anybody reads it."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from threading import Event
 from urllib.parse import quote
 
 from rlad_core.config import UNFINISHED
+from services.base.locks import lock
 from services.fetch.files import FetchError, File, NoSuchModelError, Record, read_record
 from services.fetch.sources import Source
 from services.fetch.writing import Part, disk_faults_told
@@ -82,13 +82,8 @@ def fetch(
 @contextmanager
 def _alone(to: Path) -> Iterator[None]:
     """One fetch into a folder at a time."""
-    with (to / f"{UNFINISHED}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FetchError(
-                f"another process fetches into {to}. Wait for it, or write another folder"
-            ) from error
+    with (to / f"{UNFINISHED}.lock").open("w") as file:
+        lock(file, FetchError(f"another process fetches into {to}. Wait for it, or write another folder"))
         yield
 
 

@@ -6,7 +6,6 @@ OUT.parts/000003.parquet  scores of the fourth part
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -17,6 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from services.base.locks import lock
 
 _ASKED = "asked.json"
 
@@ -58,12 +59,8 @@ class Parts:
             PartsError: another one does.
         """
         with (self._folder / _ASKED).open("rb") as asked:
-            try:
-                fcntl.flock(asked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise PartsError(
-                    f"another rlad score works on {self._folder}. Wait until it ends, or write another --out"
-                ) from error
+            told = f"another rlad score works on {self._folder}. Wait until it ends, or write another --out"
+            lock(asked, PartsError(told))
             yield
 
     def has(self, number: int) -> bool:
