@@ -21,17 +21,24 @@ def free_port(host: str = "127.0.0.1") -> int:
     Raises:
         OSError: `host` is no address of this machine.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(_TRIES):
-        port = _drawn()
         try:
-            with socket.create_server((host, port), family=family) as taken:
-                return int(taken.getsockname()[1])
+            return listened_on(host, _drawn())
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
-    with socket.create_server((host, 0), family=family) as taken:
-        return int(taken.getsockname()[1])
+    return listened_on(host, 0)
+
+
+def listened_on(host: str, port: int) -> int:
+    """Listen on a port for a moment; which it was, where it was 0 and the kernel chose.
+
+    Raises:
+        OSError: it is taken, or `host` is no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listening:
+        return int(listening.getsockname()[1])
 
 
 def _drawn() -> int:

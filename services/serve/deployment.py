@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from services.base.failures import plain
-from services.base.ports import free_port
+from services.base.ports import free_port, listened_on
 from services.serve.states import application_states
 
 if TYPE_CHECKING:
@@ -139,9 +138,8 @@ def refuse_taken(host: str, port: int) -> None:
     Raises:
         DeploymentError: something listens there, or the address is none of this machine's.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port), family=family).close()
+        listened_on(host, port)
     except OSError as error:
         raise DeploymentError(f"{host}:{port} cannot be listened on: {error.strerror or error}") from error
 

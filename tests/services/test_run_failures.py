@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,6 +18,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from rlad_command import Said
 
 from services.base.failures import plain, said
+from services.base.ports import free_port
 from services.run import run as runs
 from services.serve.reachable import check_reachable
 
@@ -113,8 +113,7 @@ def test_what_is_said_of_texts_with_stacks() -> None:
 
 
 def test_an_address_where_nobody_answers_is_told_at_once() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with pytest.raises(ConnectionError, match=f"^127.0.0.1:{port}: Connection refused. Is the cluster up"):
         check_reachable(f"127.0.0.1:{port}", within_s=0.1)
     for place in ("head", "head:", "http://head:8265", ":6379"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 
 import httpx
@@ -12,6 +11,7 @@ import pytest
 from rlad_core.client import Endpoint
 from rlad_core.client.silence import Silence
 from rlad_core.proxies import proxy_of, through
+from services.base.ports import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +26,7 @@ def test_a_service_that_is_down_is_named_again_and_again_until_it_answers() -> N
 
 
 async def down_and_up_again() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     said: list[str] = []
     said_twice = asyncio.Event()
