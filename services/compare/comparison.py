@@ -20,7 +20,7 @@ from services.compare.moved import home_of, relative
 from services.compare.packing import pack
 from services.compare.results import Results, results_of
 from services.compare.suite import Suite
-from services.compare.taking import take
+from services.compare.taking import finished_runs, take
 from services.report.html import write_whole
 from services.run.lease import leased
 
@@ -233,9 +233,10 @@ class Comparison:
             SchemaError: a file of a run there is broken.
             OSError: a run cannot be written.
         """
+        there = finished_runs(folder)
         with leased(self.folder, lambda sentence: console.print(sentence, markup=False, soft_wrap=True)):
-            taken = take(self._all_tries, folder)
-            taken |= take(self.members, folder)  # whose settings the tries choose
+            taken = take(self._all_tries, there)
+            taken |= take(self.members, there)  # whose settings the tries choose
             if taken:
                 self._write_suite(self.suite.recipe)
                 if self._tries:

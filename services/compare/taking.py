@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from services.compare.kept_runs import is_run_of
@@ -16,27 +16,36 @@ from services.report.records import ReportError, RunRecord, read_run
 from services.run.following import is_over
 
 
-def take(members: Iterable[Member], folder: Path) -> dict[str, str]:
-    """Take, packed, the runs of another comparison that are what members without a run of their own would be.
+def finished_runs(folder: Path) -> list[RunRecord]:
+    """Those of a comparison, packed or not.
+
+    Raises:
+        ReportError: `folder` has none.
+    """
+    recipes = [file for where in (RUNS, TUNING) for file in sorted(folder.glob(f"{where}/*/recipe.yaml"))]
+    found = [run for file in recipes if is_over(run := read_run(file.parent))]
+    if not found:
+        raise ReportError(
+            f"{folder} has no finished run to take. Write a comparison's folder, such as comparisons/NAME"
+        )
+    return found
+
+
+def take(members: Iterable[Member], there: Sequence[RunRecord]) -> dict[str, str]:
+    """Take, packed, the runs that are what members without a run of their own would be.
 
     Args:
         members: of this comparison.
-        folder: of the other one, packed or not.
+        there: finished runs of another one.
 
     Returns:
         Name of the member -> of the run there that it has now.
 
     Raises:
-        ReportError: `folder` has no finished run.
         ConfigError: a member's recipe is wrong.
         SchemaError: a file of a run there is broken; names it.
         OSError: a run cannot be written.
     """
-    there = _finished(folder)
-    if not there:
-        raise ReportError(
-            f"{folder} has no finished run to take. Write a comparison's folder, such as comparisons/NAME"
-        )
     taken = {}
     for member in members:
         if member.record() is not None:
@@ -46,8 +55,3 @@ def take(members: Iterable[Member], folder: Path) -> dict[str, str]:
                 taken[member.name] = record.folder.name
                 break
     return taken
-
-
-def _finished(folder: Path) -> list[RunRecord]:
-    recipes = [file for where in (RUNS, TUNING) for file in sorted(folder.glob(f"{where}/*/recipe.yaml"))]
-    return [run for file in recipes if is_over(run := read_run(file.parent))]

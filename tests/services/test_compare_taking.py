@@ -14,7 +14,7 @@ from rlad_command import Said
 from services.cli.console import out
 from services.compare.comparison import Comparison
 from services.compare.suite import load_suite
-from services.compare.taking import take
+from services.compare.taking import finished_runs, take
 from services.report.records import ReportError
 
 
@@ -30,7 +30,10 @@ def test_alpha_takes_what_kk_tiny_has(packed: bool, tmp_path: Path) -> None:
         source = tmp_path / "packed"
         theirs.pack(source, "kk_tiny")
     ours = Comparison(load_suite("alpha")[0].untuned, tmp_path / "ours")
-    assert take(ours.members, source) == {"alpha_0.5-seed1": "trrd-seed1", "alpha_1-seed1": "grpo-seed1"}
+    assert take(ours.members, finished_runs(source)) == {
+        "alpha_0.5-seed1": "trrd-seed1",
+        "alpha_1-seed1": "grpo-seed1",
+    }
     ours.check("alpha")
     taken = {member.name: member for member in ours.members if member.is_finished()}
     assert set(taken) == {"alpha_0.5-seed1", "alpha_1-seed1"}
@@ -56,9 +59,9 @@ def test_only_what_is_the_same_and_finished_and_missing_is_taken(tmp_path: Path)
     ours = Comparison(suite(variants=variants, seeds=[0, 1, 2]), tmp_path / "ours")
     carry_out(ours.members[0], 0.1)
     before = (ours.members[0].folder / "evaluation.jsonl").read_bytes()
-    assert take(ours.members, theirs.folder) == {"the-other-seed0": "grpo-seed0"}
+    assert take(ours.members, finished_runs(theirs.folder)) == {"the-other-seed0": "grpo-seed0"}
     assert (ours.members[0].folder / "evaluation.jsonl").read_bytes() == before
-    assert take(ours.members, theirs.folder) == {}
+    assert take(ours.members, finished_runs(theirs.folder)) == {}
 
 
 def test_tries_are_taken_and_choose(tmp_path: Path) -> None:
@@ -106,4 +109,4 @@ def test_the_command_says_what_it_took(tmp_path: Path, rlad: Callable[..., Said]
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="has no finished run to take"):
-        take(Comparison(suite(), tmp_path / "ours").members, tmp_path)
+        finished_runs(tmp_path)
