@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import yaml
 
 from rlad_core import schema
 from rlad_core.config import dump
@@ -27,6 +29,13 @@ BASE: dict[str, Any] = {
 
 def suite(**changes: Any) -> Suite:
     return Suite.model_validate({**BASE, **changes})
+
+
+def written(tmp_path: Path, values: Any) -> Path:
+    """The file of a suite."""
+    file = tmp_path / "suite.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
 
 
 def carry_out(member: Member, right: float, *, samples: int = 1, steps: int | None = None) -> None:

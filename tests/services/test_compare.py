@@ -1,41 +1,24 @@
-"""A suite is read, refused where it compares unlike things, and its report says what its runs say."""
+"""A suite is read, refused where it compares unlike things, and its settings are chosen among tries."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
-from carried_out import BASE, PROBLEMS, carry_out, suite
-from rich.console import Console
+from carried_out import BASE, carry_out, suite, written
 from rlad_command import Said
 
 from rlad_core.config import SHIPPED, ConfigError
 from services.compare import tuning
 from services.compare.comparison import Comparison, Part
-from services.compare.drawing import style
 from services.compare.members import members_of
 from services.compare.page import write
-from services.compare.plots import plots_of
-from services.compare.results import results_of
 from services.compare.suite import load_suite
-from services.compare.tables import stage_rows, terminal_table
 from services.report.records import ReportError
-from services.report.tables import change_table, evaluation_table
-
-
-def written(tmp_path: Path, values: Any) -> Path:
-    file = tmp_path / "suite.yaml"
-    file.write_text(yaml.safe_dump(values))
-    return file
 
 
 def test_each_shipped_suite_can_be_carried_out(tmp_path: Path) -> None:
@@ -271,140 +254,3 @@ def test_of_several_subsets_the_average_counts_and_must_be_there(tmp_path: Path)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
     with pytest.raises(ReportError, match="no accuracy after the last step: it has easy, hard and no"):
         tuning.accuracy_of(member)
-
-
-def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
-    wanted = suite()
-    members = members_of(wanted, tmp_path, {})
-    for member in members[:3]:
-        carry_out(member, {"trrd": 0.9, "grpo": 0.2}[member.variant], samples=4)
-    carry_out(members[3], 0.2, samples=4, steps=2)
-    results = results_of(wanted, members, {})
-    assert results.missing == {"grpo-seed1": "2 of 4 steps"}
-    trrd, grpo = results.methods
-    assert (trrd.seeds, grpo.seeds) == ((0, 1), (0,))
-    steps, values = trrd.training("reward_mean")
-    assert steps.tolist() == [1, 2, 3, 4]
-    assert values.tolist() == [[1, 2, 3, 4]] * 2
-    assert trrd.held_out()[0].tolist() == [0, 4]
-    assert trrd.held_out()[1][:, 1].mean() == pytest.approx(trrd.accuracy().value)
-    ks, passes = trrd.passes()
-    assert ks == (1, 2, 4)
-    assert (np.diff(passes, axis=1) >= 0).all()
-    assert (trrd.seconds("teacher"), trrd.total("tokens"), trrd.total_seconds) == (0.5, 4000, 16.0)
-    stages, times = stage_rows(results)
-    assert stages == ["rollout", "teacher", "step"]
-    # As the paper has its 15.5%: of the step without it.
-    assert times[0]["teacher_share"] == pytest.approx(0.5 / 3.5)
-    [found] = results.differences
-    assert (found.seeds, found.problems) == (1, PROBLEMS)
-    assert found.difference.value < -0.5
-    assert found.adjusted is not None
-    assert found.adjusted < 0.01
-
-    page = write(results, tmp_path)
-    text = page.read_text()
-    assert "TRRD over grpo" in text
-    assert "grpo-seed1 is not in it: 2 of 4 steps." in text
-    assert not re.search(r"<(script|link|img|iframe)[^>]* (src|href)=", text)  # opens without a network
-    table = json.loads((tmp_path / "results.json").read_text())
-    assert table["accuracy"][0]["average"]["value"] == pytest.approx(trrd.accuracy().value)
-    assert table["curves"]["TRRD"]["held_out"]["x"] == [0, 4]
-    names = {file.name for file in (tmp_path / "plots").glob("*.png")}
-    assert {"held_out.png", "training_reward.png", "pass_at_4.png", "pass_at_k.png"} <= names
-
-
-def test_steps_without_a_teacher_do_not_make_it_cheaper(tmp_path: Path) -> None:
-    wanted = suite(seeds=[0], variants={"trrd": {}})
-    [member] = members_of(wanted, tmp_path, {})
-    carry_out(member, 0.5)
-    file = member.folder / "metrics.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    for row in rows[2:]:
-        del row["seconds"]["teacher"], row["shares"]["teacher"]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    [row] = stage_rows(results_of(wanted, [member], {}))[1]
-    assert row["teacher_share"] == pytest.approx(0.5 / 3.5)
-
-
-def test_a_method_looks_the_same_in_all_figures_and_no_two_look_alike(tmp_path: Path) -> None:
-    wanted = suite(seeds=[0])
-    trrd, grpo = members_of(wanted, tmp_path, {})
-    for member in (trrd, grpo):
-        carry_out(member, 0.5)
-    file = trrd.folder / "metrics.jsonl"
-    file.write_text(file.read_text().replace("kl_to_teacher", "no_such_number"))
-    figures = {plot.name: plot for plot in plots_of(results_of(wanted, [trrd, grpo], {}))}
-    [alone] = figures["kl_to_teacher"].lines
-    assert (alone.label, alone.number) == ("grpo", figures["held_out"].lines[1].number)
-    many = len(load_suite("kk_more")[0].variants)
-    assert len({style(number) for number in range(many)}) == many
-
-
-def test_methods_are_paired_on_the_problems_that_both_have(tmp_path: Path) -> None:
-    wanted = suite()
-    members = members_of(wanted, tmp_path, {})
-    for member in members:
-        carry_out(member, 0.5)
-    for member in members:
-        if member.variant == "grpo":  # leaves out the first five, and has the others in another order
-            [_, last] = sorted((member.folder / "evaluations").glob("*.parquet"))
-            [twin] = [each for each in members if each.seed == member.seed and each.variant == "trrd"]
-            table = pq.read_table(twin.folder / "evaluations" / last.name)
-            pq.write_table(table.take(list(reversed(range(5, PROBLEMS)))), last)
-    results = results_of(wanted, members, {})
-    [found] = results.differences
-    assert (found.seeds, found.problems) == (2, PROBLEMS - 5)
-    assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
-    write(results, tmp_path)
-
-
-def test_labels_and_subsets_are_text_to_the_terminal(tmp_path: Path) -> None:
-    label, subset = "TRRD [bold] [/x]", "sums [easy] [/all]"
-    wanted = suite(seeds=[0], variants={"trrd": {"label": label}})
-    [member] = members_of(wanted, tmp_path, {})
-    carry_out(member, 0.5)
-    for file in (member.folder / "evaluations").glob("*.parquet"):
-        table = pq.read_table(file)
-        place = table.schema.get_field_index("subset")
-        named = pa.array([subset] * len(table), table.schema.field(place).type)
-        pq.write_table(table.set_column(place, table.schema.field(place), named), file)
-    file = member.folder / "evaluation.jsonl"
-    file.write_text(file.read_text().replace("2_people", subset))
-    record = member.record()
-    assert record is not None
-    change = change_table(record)
-    assert change is not None
-    shown = Console(width=200, file=StringIO(), record=True)
-    for table in (terminal_table(results_of(wanted, [member], {})), evaluation_table(record), change):
-        shown.print(table)
-    text = shown.export_text()
-    assert label in text
-    assert text.count(subset) == 3
-
-
-def test_methods_that_share_no_problem_are_not_compared(tmp_path: Path) -> None:
-    wanted = suite(seeds=[0])
-    members = members_of(wanted, tmp_path, {})
-    for member, kept in zip(members, (range(20), range(20, 40)), strict=True):
-        carry_out(member, 0.5)
-        for file in (member.folder / "evaluations").glob("*.parquet"):
-            pq.write_table(pq.read_table(file).take(list(kept)), file)
-    results = results_of(wanted, members, {})
-    assert (len(results.methods), results.differences) == (2, ())
-    write(results, tmp_path)
-
-
-def test_a_report_of_nothing_says_so(rlad: Callable[..., Said], tmp_path: Path) -> None:
-    file = written(tmp_path, BASE)
-    unbegun = rlad("compare", str(file), "--report")
-    assert (unbegun.code, unbegun.err.startswith("there is no comparison in")) == (2, True)
-    unknown = rlad("compare", "kk_tny")
-    assert unknown.code == 2
-    assert "there is no such file. Write the path of one, or a suite's name: alpha, kk_more" in unknown.err
-    results = results_of(
-        suite(), members_of(suite(), tmp_path, {}), {"trrd-seed0": "exit code 1: out of memory"}
-    )
-    text = write(results, tmp_path).read_text()
-    assert "No run is finished yet" in text
-    assert "trrd-seed0 is not in it: exit code 1: out of memory." in text
