@@ -39,7 +39,7 @@ def show(
         rlad show evaluations/kk-teacher-1a2b3c4d --prompt 5f0c --limit 20
     """
     from rlad_core.schema import SchemaError
-    from services.report.answers import kept_in
+    from services.report.answers import is_judged, kept_in
     from services.report.responses import Filter, responses_of, token_texts
     from services.report.showing import legend
     from services.report.showing import show as print_response
@@ -66,7 +66,11 @@ def show(
         complain(error)
         raise typer.Exit(1) from error
     if not shown:
-        complain(f"no response is like that in {', '.join(each.label for each in chosen)}")
+        asked = ", ".join(each.label for each in chosen)
+        if any(is_judged(each.read()) for each in chosen):
+            complain(f"no response is like that in {asked}")
+        else:
+            complain(f"{asked} is on worked solutions, which are the task's and not judged")
         raise typer.Exit(1)
     for response in shown:
         print_response(out, response)

@@ -47,7 +47,7 @@ class Kept:
         return self.when if self.when != "step" else f"after step {self.step}"
 
     def read(self) -> pa.Table:
-        """ANSWERS, or EXPERIENCE for `TRAINING`.
+        """ANSWERS, or EXPERIENCE for `TRAINING`; SEQUENCES of a step on worked solutions, see `is_judged`.
 
         Raises:
             SchemaError: a file is broken; names it.
@@ -59,6 +59,11 @@ class Kept:
                 raise SchemaError(f"{self.files[0]}: {error}") from error
         found = latest_of([from_parquet(file).replace_schema_metadata(None) for file in self.files])
         return found if self.asked is None else asked_of(self.asked, found)
+
+
+def is_judged(table: pa.Table) -> bool:
+    """Whether these are responses with verdicts; worked solutions, which are the task's own, are not."""
+    return "correct" in table.column_names
 
 
 def answers_name(when: str, step: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from rlad_core.config import parse, resolve_model
-from services.report.answers import TRAINING, Kept
+from services.report.answers import TRAINING, Kept, is_judged
 
 Tokens = Callable[[Sequence[int]], list[str]]
 """The text that each of some token ids adds."""
@@ -96,10 +96,14 @@ class Filter:
 def responses_of(kept: Kept, wanted: Filter, tokens: Tokens | None) -> Iterator[ReadResponse]:
     """The responses that are wanted, prompt by prompt in the order of the file.
 
+    Of a step on worked solutions there are none.
+
     Raises:
         SchemaError: a file is broken; names it.
     """
     table = kept.read()
+    if not is_judged(table):
+        return
     columns = ["prompt_id", "subset", "correct", *(["fault"] if "fault" in table.column_names else [])]
     rows = [place for place, row in enumerate(table.select(columns).to_pylist()) if wanted.takes(row)]
     for place in rows:

@@ -36,7 +36,13 @@ def test_an_answer_is_taken_back_into_its_chat(sent: dict[str, bool]) -> None:
 @pytest.mark.parametrize(("form", "asked"), FORMS)
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("ignore_eos", True), ("skip_special_tokens", False), ("store", True), ("min_tokens", 1)],
+    [
+        ("ignore_eos", True),
+        ("skip_special_tokens", False),
+        ("store", True),
+        ("min_tokens", 1),
+        ("service_tier", "flex"),
+    ],
 )
 def test_other_values_are_refused_by_name(form: type, asked: dict[str, Any], name: str, value: Any) -> None:
     with pytest.raises(ProblemError) as refused:
@@ -44,7 +50,7 @@ def test_other_values_are_refused_by_name(form: type, asked: dict[str, Any], nam
     [fault] = refused.value.problem.errors or ()
     assert fault.path == name
     shown = msgspec.json.schema_components([form])[1][form.__name__]["properties"][name]
-    assert value not in [each.get("const", 0) for each in shown["anyOf"] if each["type"] == "boolean"]
+    assert value not in [each.get("const", 0) for each in shown["anyOf"] if each.get("type") == "boolean"]
 
 
 @pytest.mark.parametrize(("form", "asked"), FORMS)
@@ -65,6 +71,10 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
         "store": False,
         "seed": None,
         "stop": [],
+        "metadata": {},
+        "service_tier": "auto",
+        "safety_identifier": "someone",
+        "prompt_cache_key": "anything",
     }
     neutral |= (
         {
@@ -79,6 +89,8 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
     )
     for name, value in neutral.items():
         read(form, asked | {name: value})
+        if name not in ("stop", "stream_options"):
+            read(form, asked | {name: None})
 
 
 @pytest.mark.parametrize(

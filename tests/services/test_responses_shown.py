@@ -111,6 +111,34 @@ def test_what_is_kept(run_dir: Path) -> None:
     assert (line.difference, line.gained, line.lost, line.p_value) == (0.25, 2, 1, 1.0)
 
 
+@pytest.fixture
+def worked_solutions(run_dir: Path) -> int:
+    """The last step that is kept is one on worked solutions, which nobody judged."""
+    row = {"sequence_id": "aa#0/0", "prompt_token_ids": IDS[:3], "response_token_ids": IDS}
+    table = schema.build(schema.SEQUENCES, [row], tokenizer_fingerprint="sha256:0")
+    (run_dir / "experience" / "step-000005.arrows").write_bytes(schema.to_ipc(table))
+    return 5
+
+
+def test_a_report_of_a_run_on_worked_solutions(run_dir: Path, worked_solutions: int) -> None:
+    paths = write_report(run_dir)
+    assert not any("esponses" in remark for remark in paths.remarks)
+    page = paths.html.read_text()
+    assert "Not right (after)" in page
+    assert f"Trained on (step {worked_solutions})" not in page
+
+
+def test_worked_solutions_are_no_responses(
+    run_dir: Path, worked_solutions: int, rlad: Callable[..., Said]
+) -> None:
+    said = rlad("show", str(run_dir), "--when", str(worked_solutions))
+    assert (said.code, said.err.strip()) == (
+        1,
+        "training, step 5 is on worked solutions, which are the task's and not judged",
+    )
+    assert "advantage -0.70" in rlad("show", str(run_dir), "--when", "training").out  # of step 3
+
+
 def test_tokens_add_up_to_the_text(run_dir: Path) -> None:
     texts, remark = token_texts(run_dir)
     assert texts is not None

@@ -4,13 +4,14 @@ A parameter that would change the answer and is not offered is refused, unless i
 changes nothing: clients send many at their defaults.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 _NOT_OFFERED = "Not offered here; "
 _ZERO = Meta(ge=0, le=0, description=_NOT_OFFERED + "0 changes nothing.")
 _ONE = Meta(ge=1, le=1, description=_NOT_OFFERED + "1 changes nothing.")
+_NOT_READ = Meta(description="Not read.")
 _EMPTY = Meta(description=_NOT_OFFERED + "an empty one changes nothing.")
 
 
@@ -42,7 +43,14 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     """Fields of every request."""
 
     model: Annotated[str, Meta(description="Refused with 404 where it is not what is served.")] | None = None
-    user: Annotated[str, Meta(description="Not read.")] | None = None
+    user: Annotated[str, _NOT_READ] | None = None
+    safety_identifier: Annotated[str, _NOT_READ] | None = None
+    prompt_cache_key: Annotated[str, _NOT_READ] | None = None
+    metadata: Annotated[Nothing, _EMPTY] | None = None
+    service_tier: (
+        Annotated[Literal["auto", "default"], Meta(description="There is one; either changes nothing.")]
+        | None
+    ) = None
     presence_penalty: Annotated[float, _ZERO] | None = None
     frequency_penalty: Annotated[float, _ZERO] | None = None
     logit_bias: Annotated[Nothing, _EMPTY] | None = None
