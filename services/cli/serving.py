@@ -7,6 +7,7 @@ the services' ``drain_timeout_s``, and then all ends.
 import math
 import os
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -46,8 +47,8 @@ def serve_until_stopped(
         metrics_port: where Prometheus finds what all replicas record; None: a free one.
 
     Raises:
-        ServingError: ``host`` would open the services to others and no token is configured; a file of `tls`
-            is missing.
+        ServingError: ``host`` would open the services to others and no token is configured; `tls` cannot be
+            answered with.
         DeploymentError: a service does not start.
     """
     if not (locked := Tokens().required) and not is_loopback(host):
@@ -55,9 +56,8 @@ def serve_until_stopped(
             f"--host {host} would let anyone on the network in: set {TOKENS} or {TOKENS_FILE} to tokens of "
             "your choice, or leave --host at 127.0.0.1"
         )
-    for file in (tls.certificate, tls.key) if tls else ():
-        if not os.access(file, os.R_OK):
-            raise ServingError(f"{file} cannot be read; --tls-cert and --tls-key name PEM files")
+    if tls is not None:
+        _check(tls)
     refuse_taken(host, port)
     # Serve's proxy looks at these: of whom it believes who asks, and how large a body it takes in.
     os.environ.setdefault(PROXIES, behind)
@@ -98,6 +98,28 @@ def serve_until_stopped(
             pass
         say("stopping: what runs is finished, what is new is refused")
         _drain(names, max(args.drain_timeout_s for args in services.values()))
+
+
+def _check(tls: Tls) -> None:
+    """Whether HTTPS can be answered with these files; Serve's proxy would fail over and over."""
+
+    def ask_nobody() -> str:  # where OpenSSL would ask on the terminal
+        raise ServingError(f"{tls.key} is encrypted; --tls-key takes a key without a passphrase")
+
+    for file in (tls.certificate, tls.key):
+        if not os.access(file, os.R_OK):
+            raise ServingError(f"{file} cannot be read; --tls-cert and --tls-key name PEM files")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            tls.certificate, tls.key, ask_nobody
+        )
+    except ssl.SSLError as error:
+        raise ServingError(
+            f"{tls.certificate} and {tls.key} are no certificate and its key in PEM format: "
+            f"{error.reason or error}"
+        ) from error
+    except OSError as error:
+        raise ServingError(f"{tls.certificate} and {tls.key} cannot be read: {error.strerror}") from error
 
 
 def _metrics_url() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+from certificates import make_certificate
 from rlad_command import Said
 
 from services.cli import main as cli
@@ -90,6 +91,28 @@ def test_wrong_settings_of_a_service(
         monkeypatch.delenv(name, raising=False)
     said = rlad("serve", *arguments)
     assert said.code == 2
+    assert says in " ".join(said.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("secret", "other_key", "says"),
+    [
+        ("", "own", "are no certificate and its key in PEM format: KEY_VALUES_MISMATCH"),
+        ("", "certificate", "are no certificate and its key in PEM format"),
+        ("xyzzy", "", "is encrypted; --tls-key takes a key without a passphrase"),
+        ("", "none", "cannot be read; --tls-cert and --tls-key name PEM files"),
+    ],
+)
+def test_https_that_cannot_be_answered_is_refused_at_once(
+    rlad: Callable[..., Said], tmp_path: Path, secret: str, other_key: str, says: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    certificate, key = make_certificate(tmp_path, secret)
+    if other_key:
+        keys = {"own": make_certificate(tmp_path / "other")[1], "certificate": certificate}
+        key = keys.get(other_key, tmp_path / "none.pem")
+    said = rlad("serve", "verifier", "--tls-cert", str(certificate), "--tls-key", str(key))
+    assert said.code in (1, 2)
     assert says in " ".join(said.err.replace("│", " ").split())
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from certificates import make_certificate
 
 from services.base.leftovers import begun_with
 from services.base.ports import free_port
@@ -97,30 +98,7 @@ def waits(response, gold, row):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """For localhost: its file and its key's."""
-    folder = tmp_path_factory.mktemp("tls")
-    paths = folder / "cert.pem", folder / "key.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            *subject,
-            "-out",
-            str(paths[0]),
-            "-keyout",
-            str(paths[1]),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    return paths
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(
