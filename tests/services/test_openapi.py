@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
 LIMIT_S = 120
-EXAMPLES = 40
+EXAMPLES = 20  # of each operation; `python -m tests.abuse --long` has 100,000 requests
 CHATS = "/v1/chat/completions"
 #: A chat that names no length may be as long as the model reads, which takes seconds; so many are sent.
 LONG_CHATS = 3
