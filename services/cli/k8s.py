@@ -42,6 +42,12 @@ def k8s(
     ] = [],  # noqa: B006
     queue: Annotated[str, typer.Option(help="A LocalQueue of Kueue: the run waits suspended for it.")] = "",
     priority: Annotated[str, typer.Option(help="A PriorityClass; with --queue, one of Kueue's.")] = "",
+    days: Annotated[
+        float,
+        typer.Option(
+            min=0.05, help="Longest time of the run; then Kubernetes ends it. Started again, it continues."
+        ),
+    ] = 7,
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Write the Job that fetches the recipe's models, and not the run.")
     ] = False,
@@ -71,7 +77,7 @@ def k8s(
         # The Job that fetches models reads nothing else of the recipe, so data may lie where they like.
         config = told(recipe, overrides) if fetch else placed(recipe, overrides, _pairs(files, "--files"))
         wishes = Wishes(
-            name or name_of(config), namespace, image, _pairs(gpu_node, "--gpu-node"), queue, priority
+            name or name_of(config), namespace, image, _pairs(gpu_node, "--gpu-node"), queue, priority, days
         )
         if fetch:
             objects = fetch_manifests(hub_models(config), wishes)

@@ -36,6 +36,7 @@ class Wishes:
         gpu_node: labels of the nodes with the GPUs.
         queue: of Kueue; empty: the pods are asked for at once.
         priority: a PriorityClass, or with a queue one of Kueue's.
+        days: longest time of a run.
 
     Raises:
         KubernetesError: name or namespace is none that Kubernetes takes.
@@ -47,6 +48,7 @@ class Wishes:
     gpu_node: dict[str, str] = field(default_factory=dict)
     queue: str = ""
     priority: str = ""
+    days: float = 7
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -104,7 +106,7 @@ def _base(folder: str) -> list[Manifest]:
 def _fill(job: Manifest, config: RunConfig, found: list[Group], wishes: Wishes) -> None:
     spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
     spec["entrypoint"] = f"rlad run {RECIPE} --restartable"
-    spec["activeDeadlineSeconds"] = 7 * 24 * 3600
+    spec["activeDeadlineSeconds"] = round(wishes.days * 24 * 3600)
     on_gpus = any(group.gpus for group in found)
     head = cluster["headGroupSpec"]["template"]["spec"]
     cpu, memory, disk = _HEAD["gpus" if on_gpus else "none"]

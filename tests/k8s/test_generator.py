@@ -77,12 +77,24 @@ def test_objects_fit_their_schemas_and_have_one_name(objects: list[Manifest]) ->
 
 def test_two_runs_share_a_namespace(objects: list[Manifest]) -> None:
     other = written(
-        QWEN, "--namespace", "rlad", "--set", "name=second", "--queue", "runs", "--priority", "urgent"
+        QWEN,
+        "--namespace",
+        "rlad",
+        "--set",
+        "name=second",
+        "--queue",
+        "runs",
+        "--priority",
+        "urgent",
+        "--days",
+        "21.5",
     )
     named = [{(each["kind"], each["metadata"]["name"]) for each in some} for some in (objects, other)]
     assert not named[0] & named[1]
     job = the(other, "RayJob")
     assert job["spec"]["suspend"] is True
+    assert job["spec"]["activeDeadlineSeconds"] == 1_857_600
+    assert the(objects, "RayJob")["spec"]["activeDeadlineSeconds"] == 604_800
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "runs"
     assert job["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "urgent"
     assert {each.spec["priorityClassName"] for each in pods(other)} == {"rlad-run"}
