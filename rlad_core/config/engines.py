@@ -30,7 +30,7 @@ UpdateTimeout = Annotated[PositiveFloat, Field(description="Longest wait until a
 PLACES = "Labels of the Ray nodes that it may run on; none: any node."
 MODEL_HELP = (
     "A folder in Hugging Face layout, a hub id, or 'rlad:NAME' for a model that ships with the project "
-    "(rlad:kk-student, rlad:kk-teacher; for 2 to 4 people rlad:kk4-student, rlad:kk4-teacher)"
+    "(rlad:kk-student, rlad:kk-teacher, rlad:kk4-teacher)"
 )
 
 

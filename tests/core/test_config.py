@@ -198,7 +198,7 @@ def test_a_missing_file_lists_the_shipped_recipes() -> None:
 def test_shipped_recipes_are_accepted(
     recipe: Path, folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("kk-student", "kk-teacher", "kk4-student", "kk4-teacher"):
+    for name in ("kk-student", "kk-teacher", "kk4-teacher"):
         folder(f"models/{name}")
     monkeypatch.setattr(models, "SHIPPED", tmp_path)
     config = load(recipe)

@@ -155,7 +155,7 @@ def test_a_report_of_nothing_says_so(rlad: Callable[..., Said], tmp_path: Path) 
     unknown = rlad("compare", "kk_tny")
     assert unknown.code == 2
     assert (
-        "there is no such file. Write the path of one, or a suite's name: alpha, kk4, kk_more" in unknown.err
+        "there is no such file. Write the path of one, or a suite's name: alpha, kk3, kk_more" in unknown.err
     )
     results = results_of(
         suite(), members_of(suite(), tmp_path, {}), {"trrd-seed0": "exit code 1: out of memory"}
