@@ -95,24 +95,25 @@ def test_wrong_settings_of_a_service(
 
 
 @pytest.mark.parametrize(
-    ("secret", "other_key", "says"),
+    ("key", "says"),
     [
-        ("", "own", "are no certificate and its key in PEM format: KEY_VALUES_MISMATCH"),
-        ("", "certificate", "are no certificate and its key in PEM format"),
-        ("xyzzy", "", "is encrypted; --tls-key takes a key without a passphrase"),
-        ("", "none", "cannot be read; --tls-cert and --tls-key name PEM files"),
+        ("another/key.pem", "are no certificate and its key in PEM format: KEY_VALUES_MISMATCH"),
+        ("cert.pem", "are no certificate and its key in PEM format"),
+        ("encrypted/key.pem", "is encrypted; --tls-key takes a key without a passphrase"),
+        ("none.pem", "cannot be read; --tls-cert and --tls-key name PEM files"),
     ],
 )
 def test_https_that_cannot_be_answered_is_refused_at_once(
-    rlad: Callable[..., Said], tmp_path: Path, secret: str, other_key: str, says: str
+    rlad: Callable[..., Said], tmp_path: Path, key: str, says: str
 ) -> None:
-    (tmp_path / "other").mkdir()
-    certificate, key = make_certificate(tmp_path, secret)
-    if other_key:
-        keys = {"own": make_certificate(tmp_path / "other")[1], "certificate": certificate}
-        key = keys.get(other_key, tmp_path / "none.pem")
-    said = rlad("serve", "verifier", "--tls-cert", str(certificate), "--tls-key", str(key))
-    assert said.code in (1, 2)
+    certificate, _ = make_certificate(tmp_path)
+    for folder, passphrase in (("another", ""), ("encrypted", "xyzzy")):
+        (tmp_path / folder).mkdir()
+        make_certificate(tmp_path / folder, passphrase)
+    if key.startswith("encrypted"):
+        certificate = tmp_path / "encrypted" / "cert.pem"
+    said = rlad("serve", "verifier", "--tls-cert", str(certificate), "--tls-key", str(tmp_path / key))
+    assert said.code == 2
     assert says in " ".join(said.err.replace("│", " ").split())
 
 

@@ -14,7 +14,7 @@ from services.rollout.writing import Token, Wish, Written
 from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Message, PromptIn, Reader, refuse_over
-from services.serve.openai.forms import EmptyList, rules, unless
+from services.serve.openai.forms import EmptyList, NotRead, rules, unless
 from services.serve.openai.prompts import Prompt
 from services.serve.openai.sampling import RULES, Positive, SamplingForm, TopCount, stops
 from services.serve.token_texts import GrowingText, TokenTexts
@@ -41,7 +41,7 @@ class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
 
     role: Annotated[str, Meta(min_length=1)]
     content: str | list[TextPart]
-    name: Annotated[str, Meta(description="Not read.")] | None = None
+    name: NotRead | None = None
     # What clients send of an answer that they send back: nothing, since answers have no more than text.
     refusal: None = None
     audio: None = None

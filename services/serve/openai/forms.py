@@ -11,7 +11,6 @@ from msgspec import Meta, Struct
 _NOT_OFFERED = "Not offered here; "
 _ZERO = Meta(ge=0, le=0, description=_NOT_OFFERED + "0 changes nothing.")
 _ONE = Meta(ge=1, le=1, description=_NOT_OFFERED + "1 changes nothing.")
-_NOT_READ = Meta(description="Not read.")
 _EMPTY = Meta(description=_NOT_OFFERED + "an empty one changes nothing.")
 
 
@@ -39,13 +38,17 @@ _SWITCHES = {
 """At the values that change nothing."""
 
 
+NotRead = Annotated[str, Meta(description="Not read.")]
+"""What clients tell a provider about themselves or a message."""
+
+
 class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     """Fields of every request."""
 
     model: Annotated[str, Meta(description="Refused with 404 where it is not what is served.")] | None = None
-    user: Annotated[str, _NOT_READ] | None = None
-    safety_identifier: Annotated[str, _NOT_READ] | None = None
-    prompt_cache_key: Annotated[str, _NOT_READ] | None = None
+    user: NotRead | None = None
+    safety_identifier: NotRead | None = None
+    prompt_cache_key: NotRead | None = None
     metadata: Annotated[Nothing, _EMPTY] | None = None
     service_tier: (
         Annotated[Literal["auto", "default"], Meta(description="There is one; either changes nothing.")]
