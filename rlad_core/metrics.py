@@ -156,26 +156,37 @@ RUN_EVALUATION: Final = _of_run(
 )
 RUN_LOSS: Final = _of_run("loss", "loss", "The objective's loss, averaged over the step's updates.")
 RUN_TEACHER_KL: Final = _of_run(
-    "teacher_kl_nats", "nats", "Mean of log pi_theta - log pi_T over the sampled tokens: KL(policy, teacher)."
+    "teacher_kl_nats", "nats", "Mean of log pi_theta - log pi_T over the trained tokens: KL(policy, teacher)."
 )
 RUN_TEACHER_CLAMPED: Final = _of_run(
-    "teacher_clamped_ratio", "ratio", "Share of tokens whose teacher log-ratio was clamped."
+    "teacher_clamped_ratio", "ratio", "Share of trained tokens whose teacher log-ratio was clamped."
 )
 RUN_CLIP_LOW: Final = _of_run(
-    "clip_low_ratio", "ratio", "Share of tokens without gradient because their ratio is under 1 - eps_low."
+    "clip_low_ratio",
+    "ratio",
+    "Share of trained tokens without gradient because their ratio is under 1 - eps_low.",
 )
 RUN_CLIP_HIGH: Final = _of_run(
-    "clip_high_ratio", "ratio", "Share of tokens without gradient because their ratio is over 1 + eps_high."
+    "clip_high_ratio",
+    "ratio",
+    "Share of trained tokens without gradient because their ratio is over 1 + eps_high.",
 )
-RUN_ENTROPY: Final = _of_run("entropy_nats", "nats", "Mean entropy of the policy per response token.")
+RUN_ENTROPY: Final = _of_run("entropy_nats", "nats", "Mean entropy of the policy per trained token.")
 RUN_STALENESS: Final = _of_run(
-    "staleness_versions", "versions", "Mean number of policy versions between a token's making and its use."
+    "staleness_versions",
+    "versions",
+    "Mean number of policy versions between a trained token's making and its use.",
 )
 RUN_STALENESS_MAX: Final = _of_run(
     "staleness_max_versions", "versions", "Largest number of policy versions that a trained token was behind."
 )
 RUN_STALE_MASKED: Final = _of_run_total(
     "stale_masked_tokens", "tokens", "Response tokens of trained groups that were too old to count."
+)
+RUN_EMPTY_MINI_BATCHES: Final = _of_run_total(
+    "empty_mini_batches",
+    "mini-batches",
+    "Mini-batches in which no token counts, too old or cut off: the policy is not updated with them.",
 )
 RUN_LEARNER_IDLE: Final = _of_run(
     "learner_idle_ratio", "ratio", "Share of the last step in which the learner waited for its batch."
@@ -184,7 +195,9 @@ RUN_ROLLOUT_IDLE: Final = _of_run(
     "rollout_idle_ratio", "ratio", "Share of the last step in which no response was being sampled."
 )
 RUN_MISMATCH: Final = _of_run(
-    "mismatch_nats", "nats", "Mean absolute difference of the log-probs of engine and learner, same weights."
+    "mismatch_nats",
+    "nats",
+    "Mean absolute difference of the log-probs of engine and learner of trained tokens, same weights.",
 )
 RUN_GRADIENT_NORM: Final = _of_run("gradient_norm", "norm", "Norm of the gradient before clipping.")
 RUN_LEARNING_RATE: Final = _of_run("learning_rate", "per step", "Learning rate of the last update.")

@@ -42,7 +42,7 @@ LEARNING = Row(
             "KL to the teacher",
             [gauge(metrics.RUN_TEACHER_KL)],
             "none",
-            "Mean of log pi_theta - log pi_T over the sampled tokens.",
+            "Mean of log pi_theta - log pi_T over the trained tokens.",
             "It falls towards 0 under a distillation objective.",
             "Over 2 or below -0.5 the two do not speak the same language: wrong teacher, tokenizer or chat "
             "template, or a policy that has collapsed.",
@@ -59,8 +59,8 @@ LEARNING = Row(
                 Query(RUN.largest(metrics.RUN_TEACHER_CLAMPED), "{{run}} teacher ratio clamped"),
             ],
             "percentunit",
-            "Shares of tokens whose ratio left the trust region on either side, and whose teacher ratio was "
-            "clamped.",
+            "Shares of trained tokens whose ratio left the trust region on either side, and whose teacher "
+            "ratio was clamped.",
             "Low and high under 10% each; clamped under 30%, and falling as the policy nears the teacher.",
             "Over 30%: updates are too large. Lower `learner.lr` or `updates_per_batch`.",
             thresholds=[Threshold(0.3, "red")],
@@ -69,7 +69,7 @@ LEARNING = Row(
             "Entropy",
             [gauge(metrics.RUN_ENTROPY)],
             "none",
-            "Mean entropy of the policy per response token.",
+            "Mean entropy of the policy per trained token.",
             "It falls slowly and settles well above 0.",
             "Near 0 the policy is deterministic and groups carry no signal; rising steeply it forgets.",
             axis="nats",

@@ -213,7 +213,8 @@ _TIME_PANELS = (
         [Query(RUN.total(metrics.STAGE_IN_FLIGHT, "stage"), "{{run}} {{stage}}")],
         "none",
         "Spans that are open: groups being sampled, scored and judged, and the learner's stages.",
-        "Up to `rollout.prompts_per_step` groups, and all of them 0 between steps.",
+        "Up to `rollout.prompts_per_step` groups, and all of them 0 between steps; with "
+        "`rollout.max_staleness` above 0 up to (1 + it) times as many, all the time.",
         "What stays open for long is what the run waits for.",
         axis="spans",
         unjudged="`rollout.prompts_per_step` decides what is much",
@@ -267,18 +268,18 @@ FRESH = Row(
                 Query(RUN.largest(metrics.RUN_STALENESS_MAX), "{{run}} largest"),
             ],
             "none",
-            "Policy versions between the making of a token and its use.",
+            "Policy versions between the making of a trained token and its use.",
             "0 strictly on-policy; never more than `rollout.max_staleness`.",
             "More than that is a bug.",
             axis="versions",
-            thresholds=[Threshold(1, "red")],
+            unjudged="`rollout.max_staleness` decides what is much",
         ),
         Panel(
             "Mismatch of engine and learner",
             [gauge(metrics.RUN_MISMATCH)],
             "none",
-            "Mean absolute difference of the log-probs of a token in the engine and in the learner, with the "
-            "same weights.",
+            "Mean absolute difference of the log-probs of a trained token in the engine and in the learner, "
+            "with the same weights: with `rollout.max_staleness` above 0, over tokens of the newest version.",
             "Under 1e-4 in float32, under 0.02 in bfloat16.",
             "A jump after a hand-over means that a replica holds other weights than it says; stop the run.",
             axis="nats",
@@ -326,6 +327,25 @@ FRESH = Row(
             kind="bargauge",
             width=6,
             axis="tokens",
+            unjudged="a count; its share of all is what matters",
+        ),
+        Panel(
+            "Mini-batches without an update",
+            [
+                Query(
+                    RUN.grown(metrics.RUN_EMPTY_MINI_BATCHES),
+                    "{{run}}",
+                    empty_when_well="nearly every mini-batch has tokens that count",
+                )
+            ],
+            "short",
+            "Mini-batches of the time range in which no token counts: all were too old, or of responses that "
+            "were cut off. The policy stays as it is there.",
+            "None.",
+            "See Tokens too old to count, and Truncated; or lower `learner.updates_per_batch`.",
+            kind="bargauge",
+            width=6,
+            axis="mini-batches",
             unjudged="a count; its share of all is what matters",
         ),
         Panel(

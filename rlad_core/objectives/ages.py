@@ -6,7 +6,7 @@ from rlad_core.objectives.interface import Statistic, TokenBatch
 
 
 def by_age(batch: TokenBatch, counted: range, cap: float | None) -> dict[str, Statistic]:
-    """Statistics of a micro-batch's tokens that count, for each age that they may have.
+    """Statistics of a micro-batch's tokens that are trained on, for each age that they may have.
 
     ``token_share_at_age_1`` is the share of these tokens that are one version old; ``mismatch_at_age_1`` the
     mean of \\|log pi_old - log pi_rollout\\| over them, ``importance_weight_at_age_1`` that of the truncated
@@ -22,12 +22,11 @@ def by_age(batch: TokenBatch, counted: range, cap: float | None) -> dict[str, St
     mismatch = batch.old_logprobs - batch.rollout_logprobs
     weight = mismatch.exp()
     told: dict[str, Statistic] = {}
-    counts = versions >= counted.start
     for age, version in enumerate(reversed(counted)):
         of_age = versions == version
-        told[f"token_share_at_age_{age}"] = Statistic.of(of_age, counts)
-        told[f"mismatch_at_age_{age}"] = Statistic.of(mismatch.abs(), of_age)
+        told[f"token_share_at_age_{age}"] = batch.statistic(of_age)
+        told[f"mismatch_at_age_{age}"] = batch.statistic(mismatch.abs(), of_age)
         if cap is not None:
-            told[f"importance_weight_at_age_{age}"] = Statistic.of(weight.clamp(max=cap), of_age)
-            told[f"capped_share_at_age_{age}"] = Statistic.of(weight > cap, of_age)
+            told[f"importance_weight_at_age_{age}"] = batch.statistic(weight.clamp(max=cap), of_age)
+            told[f"capped_share_at_age_{age}"] = batch.statistic(weight > cap, of_age)
     return told

@@ -14,7 +14,7 @@ are one outcome, nothing is extrapolated on them: of the reference the sampled t
 Source: arXiv 2602.12125, generalized on-policy distillation with reward extrapolation.
 
 Statistics beside the family's: ``extrapolation``, the mean of (l - 1) * (log pi_T - log pi_ref) over the
-tokens on which the teacher counts.
+trained tokens on which the teacher counts.
 """
 
 from __future__ import annotations

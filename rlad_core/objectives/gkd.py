@@ -21,9 +21,9 @@ an engine that rounds, or an older policy, chooses at most other tokens to tell 
 Source: "On-policy Distillation of Language Models", arXiv 2306.13649 (divergences on the policy's own
 samples, without a gradient through the sampling); the k tokens with the rest as one outcome are ours.
 
-Statistics, over the tokens on which the teacher counts: ``divergence``, ``told_share`` (how much of the
-policy's probability is on outcomes told apart), ``kl_to_teacher`` (as elsewhere, of the sampled tokens), and
-``entropy`` where the batch has it.
+Statistics, over the trained tokens on which the teacher counts: ``divergence``, ``told_share`` (how much of
+the policy's probability is on outcomes told apart), ``kl_to_teacher`` (as elsewhere, of the sampled tokens),
+and ``entropy`` where the batch has it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
+from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
 from rlad_core.objectives.objective import Objective
 from rlad_core.objectives.outcomes import outcomes_of_top, whole
 from rlad_core.objectives.teacher import MaskEndToken, teacher_term
@@ -79,12 +79,12 @@ class GKD(Objective):
         policy, teacher = whole(outcomes.policy), whole(outcomes.teacher)
         found = self._divergence(policy, teacher).masked_fill(~term.counts, 0.0)
         told = {
-            "divergence": Statistic.of(found, term.counts),
-            "told_share": Statistic.of(1 - policy[:, -1].exp(), term.counts),
-            "kl_to_teacher": Statistic.of(term.policy - term.teacher, term.counts),
+            "divergence": batch.statistic(found, term.counts),
+            "told_share": batch.statistic(1 - policy[:, -1].exp(), term.counts),
+            "kl_to_teacher": batch.statistic(term.policy - term.teacher, term.counts),
         }
         if batch.entropy is not None:
-            told["entropy"] = Statistic.of(batch.entropy)
+            told["entropy"] = batch.statistic(batch.entropy)
         return ObjectiveOutput((found * batch.weights).sum(), told)
 
     def _divergence(self, policy: Tensor, teacher: Tensor) -> Tensor:

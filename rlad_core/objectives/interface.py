@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class TokenBatch:
             ``policy_logprobs.detach()``.
         rollout_logprobs: log-probs as the inference engine reported them while sampling.
         advantages: the response's advantage, repeated for each of its tokens.
-        weights: what a token's loss counts, from ``Objective.token_weights`` of the *global* batch.
+        weights: what a token's loss counts, from ``Objective.token_weights`` of the *global* batch; 0 for
+            one that is only read: too old, or of a response that was cut off where those do not count.
         is_last: bool, the last token of its response.
         is_end: bool, a token with which its response ended by itself: never one of a response that was cut
             off.
@@ -132,6 +133,15 @@ class TokenBatch:
             f"TokenBatch has no {name!r}; of the values per token it has {', '.join(_declared())}"
         )
 
+    @cached_property
+    def trained(self) -> Tensor:
+        """Bool [T], the tokens that are trained on: those with a weight."""
+        return self.weights != 0
+
+    def statistic(self, values: Tensor, where: Tensor | None = None) -> Statistic:
+        """Statistic of `values` [T] over the tokens that are trained on; only those ``where`` [T] says so."""
+        return Statistic.of(values, self.trained if where is None else self.trained & where)
+
 
 _WITH_GRADIENT = ("policy_logprobs", "policy_end_logprobs", "policy_top_logprobs", "entropy")
 _SEVERAL = ("policy_top_logprobs", "top_is_end")
@@ -177,7 +187,10 @@ class Statistic:
 
     @classmethod
     def of(cls, values: Tensor, where: Tensor | None = None) -> Statistic:
-        """Statistic of ``values`` [T], bools counting as 0 and 1; only of those ``where`` [T] says so."""
+        """Statistic of ``values`` [T], bools counting as 0 and 1; only of those ``where`` [T] says so.
+
+        Tokens without a weight count too: `TokenBatch.statistic` leaves them out.
+        """
         import torch
 
         values = values.detach().to(torch.float64)

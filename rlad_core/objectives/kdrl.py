@@ -13,8 +13,8 @@ out; k3's is biased.
 
 A masked token contributes nothing to the additive term, but still counts in the aggregation's denominator.
 
-Statistics beside the surrogate's: ``distillation_loss`` (k2, over the distilled tokens),
-``distillation_share`` (of all tokens), ``distillation_beta``.
+Statistics beside the surrogate's: ``distillation_loss`` (k2, over the distilled tokens
+that are trained on), ``distillation_share`` (of all tokens that are), ``distillation_beta``.
 """
 
 from __future__ import annotations
@@ -110,10 +110,10 @@ class KDRL(ClippedSurrogate):
             batch.advantages,
             extra=beta * k2,
             statistics={
-                "distillation_loss": Statistic.of(k2, distilled),
-                "distillation_share": Statistic.of(distilled),
+                "distillation_loss": batch.statistic(k2, distilled),
+                "distillation_share": batch.statistic(distilled),
                 "distillation_beta": Statistic(beta, 1.0),
-                "kl_to_teacher": Statistic.of(-difference, term.counts),
+                "kl_to_teacher": batch.statistic(-difference, term.counts),
             },
         )
 

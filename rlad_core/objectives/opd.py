@@ -8,8 +8,8 @@ Source: the table of methods in RLAD's terms; on-policy distillation as in MiniL
 (arXiv 2306.13649), here in the policy-gradient form.
 
 Statistics beside the family's: ``teacher_log_ratio``, the mean of log pi_old - log pi_T as it enters the
-advantage (clamped), and ``teacher_log_ratio_clamped_share``, both over the tokens on which the teacher
-counts.
+advantage (clamped), and ``teacher_log_ratio_clamped_share``, both over the trained tokens on which the
+teacher counts.
 """
 
 from __future__ import annotations

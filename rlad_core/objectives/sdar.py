@@ -10,7 +10,7 @@ more. So the teacher enters through the gate alone; with b = 0 it would drop out
 Source: arXiv 2605.15155, where the teacher is the policy itself with a privileged prompt; here it is any
 teacher. The defaults of c and b are ours.
 
-Statistics beside the surrogate's, over the tokens on which the teacher counts: ``distillation_gate``,
+Statistics beside the surrogate's, over the trained tokens on which the teacher counts: ``distillation_gate``,
 ``distillation_loss``.
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
+from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
 from rlad_core.objectives.surrogate import ClippedSurrogate
 from rlad_core.objectives.teacher import MaskEndToken, teacher_term
 
@@ -51,8 +51,8 @@ class SDAR(ClippedSurrogate):
             batch.advantages,
             extra=self.coefficient * distillation,
             statistics={
-                "distillation_gate": Statistic.of(gate, term.counts),
-                "distillation_loss": Statistic.of(distillation, term.counts),
-                "kl_to_teacher": Statistic.of(term.policy - term.teacher, term.counts),
+                "distillation_gate": batch.statistic(gate, term.counts),
+                "distillation_loss": batch.statistic(distillation, term.counts),
+                "kl_to_teacher": batch.statistic(term.policy - term.teacher, term.counts),
             },
         )

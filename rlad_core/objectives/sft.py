@@ -2,7 +2,7 @@
 
 The token loss is ``-log pi_theta``. With the teacher's accepted responses this is offline distillation.
 
-Statistics: ``nll`` per token in nats, and ``entropy`` where the batch has it.
+Statistics: ``nll`` per trained token in nats, and ``entropy`` where the batch has it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from rlad_core.objectives.aggregation import Aggregation
-from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
+from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
 from rlad_core.objectives.objective import Objective, ResponsesOf
 
 
@@ -50,7 +50,7 @@ class SFT(Objective):
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
-        statistics = {"nll": Statistic.of(-batch.policy_logprobs)}
+        statistics = {"nll": batch.statistic(-batch.policy_logprobs)}
         if batch.entropy is not None:
-            statistics["entropy"] = Statistic.of(batch.entropy)
+            statistics["entropy"] = batch.statistic(batch.entropy)
         return ObjectiveOutput(-(batch.policy_logprobs * batch.weights).sum(), statistics)

@@ -7,7 +7,8 @@ Source: the sign-consistency gate of arXiv 2606.09304, which extrapolates on the
 the other. Its other half, responses that the teacher samples in the first phase, is a stage of `sft` here.
 The defaults of the two strengths are ours.
 
-Statistic beside the family's: ``teacher_agrees_share``, of the tokens on which the teacher counts.
+On how many tokens the two disagree the learner tells of every objective with a teacher, as
+``teacher_disagreement``.
 """
 
 from __future__ import annotations

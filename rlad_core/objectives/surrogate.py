@@ -7,13 +7,13 @@ importance weight that corrects the difference between inference engine and lear
 With A < 0 nothing bounds rho from above in it, and a teacher in the ratio may hold a token for nearly
 impossible. With ``ratio_cap: c`` the minimum is at least c * A there ("dual clip", arXiv 1912.09729).
 
-Statistics every method exports (means over tokens unless said otherwise):
+Statistics every method exports, means over the tokens that are trained on (`TokenBatch.trained`):
 
 - ``ratio``: rho before clipping;
-- ``clip_fraction_low``: share of all tokens with A < 0 and rho < 1 - eps_low;
-- ``clip_fraction_high``: share of all tokens with A > 0 and rho > 1 + eps_high. The surrogate gives no
+- ``clip_fraction_low``: share of tokens with A < 0 and rho < 1 - eps_low;
+- ``clip_fraction_high``: share of tokens with A > 0 and rho > 1 + eps_high. The surrogate gives no
   gradient on exactly these two sets, and with ``ratio_cap`` on a third:
-- ``ratio_capped_share``: share of all tokens with A < 0 and rho > ratio_cap;
+- ``ratio_capped_share``: share of tokens with A < 0 and rho > ratio_cap;
 - ``mismatch``: \\|log pi_old - log pi_rollout\\|, ``mismatch_outside_share``: share of tokens whose
   pi_old / pi_rollout lies outside 0.9..1.1;
 - ``importance_weight`` and ``importance_weight_capped_share``, where the correction is on;
@@ -89,43 +89,43 @@ class ClippedSurrogate(Objective):
             pull = reference_term(batch, self.reference_estimator)
             advantages = advantages - self.reference_kl * pull.advantage
             extra = self.reference_kl * pull.loss + (0.0 if extra is None else extra)
-            told["kl_to_reference"] = Statistic.of(pull.estimate)
+            told["kl_to_reference"] = batch.statistic(pull.estimate)
         log_low, log_high = math.log1p(-self.eps_low), math.log1p(self.eps_high)
         clipped_low = (advantages < 0) & (log_ratio < log_low)
         clipped_high = (advantages > 0) & (log_ratio > log_high)
-        # The same number as min(rho * A, clip(rho) * A), but clipped tokens, and those without an advantage,
-        # leave before the exponential: an overflow there would turn their zero gradient into NaN.
+        # The same number as min(rho * A, clip(rho) * A), but clipped tokens, and those without an advantage
+        # or a weight, leave before the exponential: an overflow there would turn their zero into NaN.
         bounded = log_ratio.masked_fill(clipped_low, log_low).masked_fill(clipped_high, log_high)
-        bounded = bounded.masked_fill(advantages == 0, 0.0)
+        bounded = bounded.masked_fill((advantages == 0) | ~batch.trained, 0.0)
         if self.ratio_cap is not None:
             log_cap = math.log(self.ratio_cap)
             capped = (advantages < 0) & (log_ratio > log_cap)
             bounded = bounded.masked_fill(capped, log_cap)
-            told["ratio_capped_share"] = Statistic.of(capped)
+            told["ratio_capped_share"] = batch.statistic(capped)
         token_loss = -bounded.exp() * advantages
         if extra is not None:
             token_loss = token_loss + extra
 
         common = {
-            "ratio": Statistic.of(log_ratio.detach().exp()),
-            "clip_fraction_low": Statistic.of(clipped_low),
-            "clip_fraction_high": Statistic.of(clipped_high),
+            "ratio": batch.statistic(log_ratio.detach().exp()),
+            "clip_fraction_low": batch.statistic(clipped_low),
+            "clip_fraction_high": batch.statistic(clipped_high),
         }
         if batch.entropy is not None:
-            common["entropy"] = Statistic.of(batch.entropy)
+            common["entropy"] = batch.statistic(batch.entropy)
         if batch.teacher_logprobs is not None:
-            common["kl_to_teacher"] = Statistic.of(batch.policy_logprobs.detach() - batch.teacher_logprobs)
+            common["kl_to_teacher"] = batch.statistic(batch.policy_logprobs.detach() - batch.teacher_logprobs)
 
         mismatch = batch.old_logprobs - batch.rollout_logprobs
-        common["mismatch"] = Statistic.of(mismatch.abs())
-        common["mismatch_outside_share"] = Statistic.of((mismatch.exp() - 1).abs() > 0.1)
+        common["mismatch"] = batch.statistic(mismatch.abs())
+        common["mismatch_outside_share"] = batch.statistic((mismatch.exp() - 1).abs() > 0.1)
         if self.mismatch_cap is not None:
             importance = mismatch.exp()
             over = importance > self.mismatch_cap
             importance = importance.clamp(max=self.mismatch_cap)
             token_loss = token_loss * importance
-            common["importance_weight"] = Statistic.of(importance)
-            common["importance_weight_capped_share"] = Statistic.of(over)
+            common["importance_weight"] = batch.statistic(importance)
+            common["importance_weight_capped_share"] = batch.statistic(over)
 
         loss = (token_loss * batch.weights).sum()
         return ObjectiveOutput(loss, common | told)

@@ -5,8 +5,8 @@ With d = log pi_T - log pi_old, ``log rho = log pi_theta - log pi_old`` and ``A_
 are the files that say what f is. d is taken at pi_old, where it is a constant, as an advantage must be; at
 the first update pi_old = pi_theta.
 
-Statistics beside the surrogate's, over the tokens on which the teacher counts: ``teacher_log_ratio``, the
-mean of -d, and ``token_advantage``, the mean of A_t.
+Statistics beside the surrogate's, over the trained tokens on which the teacher counts:
+``teacher_log_ratio``, the mean of -d, and ``token_advantage``, the mean of A_t.
 """
 
 from __future__ import annotations
@@ -53,7 +53,11 @@ class TeacherAdvantage(ClippedSurrogate):
         return torch.zeros_like(batch.advantages)
 
     def own_statistics(self, log_ratio: Tensor, advantages: Tensor, counts: Tensor) -> dict[str, Statistic]:
-        """What a method tells besides, or otherwise; all arguments [T]."""
+        """What a method tells besides, or otherwise; all arguments [T].
+
+        Args:
+            counts: which tokens are trained on and have a teacher that counts.
+        """
         return {}
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
@@ -65,15 +69,16 @@ class TeacherAdvantage(ClippedSurrogate):
         # Masked before anything is made of it, so that whatever stands on a masked token reaches nothing.
         log_ratio = (term.teacher - term.old).masked_fill(~counts, 0.0)
         advantages = torch.where(counts, self.token_advantages(log_ratio, batch), self.on_other_tokens(batch))
+        told = counts & batch.trained
         return self.surrogate(
             batch,
             batch.policy_logprobs - batch.old_logprobs,
             advantages,
             statistics={
-                "teacher_log_ratio": Statistic.of(-log_ratio, counts),
-                "token_advantage": Statistic.of(advantages, counts),
-                "kl_to_teacher": Statistic.of(term.policy - term.teacher, counts),
-                **self.own_statistics(log_ratio, advantages, counts),
+                "teacher_log_ratio": Statistic.of(-log_ratio, told),
+                "token_advantage": Statistic.of(advantages, told),
+                "kl_to_teacher": Statistic.of(term.policy - term.teacher, told),
+                **self.own_statistics(log_ratio, advantages, told),
             },
         )
 

@@ -27,9 +27,9 @@ What to know of it:
   one outcome, the old policy's part keeps the sampled token and the teacher's takes all of them.
 
 Statistics beside the surrogate's: ``teacher_log_ratio``, the mean of log pi_theta - log pi_T as it enters
-the ratio (clamped), and ``teacher_log_ratio_clamped_share``, both over the tokens on which the teacher
-counts; ``anchor_log_z``, the mean of log Z, where the anchor is normalised; ``anchor_alpha`` where alpha
-changes over the stage.
+the ratio (clamped), and ``teacher_log_ratio_clamped_share``, both over the trained tokens on which the
+teacher counts; ``anchor_log_z``, the mean of log Z over them, where the anchor is normalised;
+``anchor_alpha`` where alpha changes over the stage.
 """
 
 from __future__ import annotations
@@ -178,15 +178,15 @@ class TRRD(ClippedSurrogate):
         told: dict[str, Statistic] = {} if self.alpha_end is None else {"anchor_alpha": Statistic(alpha, 1.0)}
         if (normaliser := batch.log_z if batch.log_z is not None else self.log_z(batch, step)) is not None:
             mixed = mixed + normaliser
-            told["anchor_log_z"] = Statistic.of(normaliser, counts)
+            told["anchor_log_z"] = batch.statistic(normaliser, counts)
         return self.surrogate(
             batch,
             torch.where(counts, mixed, log_ratio),
             batch.advantages,
             statistics={
-                "teacher_log_ratio": Statistic.of(teacher_log_ratio, counts),
-                "teacher_log_ratio_clamped_share": Statistic.of(teacher_log_ratio != unclamped, counts),
-                "kl_to_teacher": Statistic.of(unclamped, counts),
+                "teacher_log_ratio": batch.statistic(teacher_log_ratio, counts),
+                "teacher_log_ratio_clamped_share": batch.statistic(teacher_log_ratio != unclamped, counts),
+                "kl_to_teacher": batch.statistic(unclamped, counts),
                 **told,
             },
         )

@@ -113,7 +113,7 @@ class StepBatches:
             )
         counted = self._counted(step) if objective.trains_on_rollouts else None
         facts = StepFacts(
-            numbers=checked | step_numbers(kept, dropped, counted),
+            numbers=checked | step_numbers(kept, dropped, counted, masks=self._masks),
             trained_groups=[group.group_id for group in kept],
             dropped_groups=[group.group_id for group in dropped],
             visits=visits_of(
@@ -160,8 +160,11 @@ class StepBatches:
 
     def _whole(self, table: pa.Table) -> npt.NDArray[np.bool_] | None:
         """Responses that count, where those that were cut off do not; None: all do."""
-        masks = self._config.rollout.truncated == "mask" and "finish_reason" in table.column_names
-        return ~is_cut_off(table) if masks else None
+        return ~is_cut_off(table) if self._masks and "finish_reason" in table.column_names else None
+
+    @property
+    def _masks(self) -> bool:
+        return self._config.rollout.truncated == "mask"
 
     def _counted(self, step: int) -> range:
         """Policy versions whose tokens count in a step."""

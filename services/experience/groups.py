@@ -16,7 +16,7 @@ from rlad_core.config.run import REFERENCE
 from rlad_core.config.teachers import Manner
 from rlad_core.overlong import is_cut_off, penalised
 from rlad_core.schema import flatten, lengths
-from rlad_core.staleness import young_tokens
+from rlad_core.staleness import VERSIONS, young_tokens
 from rlad_core.waiting import all_of
 from services.base.telemetry import span
 from services.clients.responses import Responses
@@ -207,7 +207,9 @@ def accepted_sequences(groups: Sequence[Group]) -> tuple[pa.Table, list[str]]:
     return schema.to_sequences(rollouts), rollouts.column("group_id").to_pylist()
 
 
-def step_numbers(kept: Sequence[Group], dropped: Sequence[Group], counted: range | None) -> dict[str, float]:
+def step_numbers(
+    kept: Sequence[Group], dropped: Sequence[Group], counted: range | None, *, masks: bool = False
+) -> dict[str, float]:
     """The step's batch in numbers, by their names in metrics.jsonl.
 
     Rewards, accuracy and lengths are those of all responses that were sampled: leaving the uninformative
@@ -216,6 +218,7 @@ def step_numbers(kept: Sequence[Group], dropped: Sequence[Group], counted: range
     Args:
         counted: policy versions whose tokens count, the last the policy's now; None where another model wrote
             them.
+        masks: responses that were cut off do not count either.
     """
     sampled = [*kept, *dropped]
     rewards = np.concatenate([group.rewards.column("reward").to_numpy() for group in sampled])
@@ -237,12 +240,14 @@ def step_numbers(kept: Sequence[Group], dropped: Sequence[Group], counted: range
         "wasted_tokens": wasted,
     }
     if counted is not None and kept:
-        made_by = np.concatenate([flatten(group.rollouts.column("policy_versions"))[0] for group in kept])
-        young = made_by[made_by >= counted.start]
-        numbers["stale_masked"] = int(made_by.size - young.size)
-        if young.size:
-            numbers["staleness"] = float(counted[-1] - young.mean())
-            numbers["staleness_max"] = float(counted[-1] - young.min())
+        made_by = np.concatenate([flatten(group.rollouts.column(VERSIONS))[0] for group in kept])
+        young = made_by >= counted.start
+        numbers["stale_masked"] = int(made_by.size - young.sum())
+        if masks:
+            young &= ~np.concatenate([_of_cut_off(group.rollouts) for group in kept])
+        if (trained := made_by[young]).size:
+            numbers["staleness"] = float(counted[-1] - trained.mean())
+            numbers["staleness_max"] = float(counted[-1] - trained.min())
     return numbers
 
 
@@ -253,6 +258,11 @@ def stale_tokens(groups: Sequence[Group], counted: range) -> dict[str, int]:
         for group in groups
     }
     return {name: tokens for name, tokens in found.items() if tokens}
+
+
+def _of_cut_off(rollouts: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whether each response token is of a response that was cut off."""
+    return np.repeat(is_cut_off(rollouts), lengths(rollouts.column("response_token_ids")))
 
 
 def _tokens(rollouts: pa.Table) -> int:

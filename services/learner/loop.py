@@ -46,6 +46,7 @@ from services.learner.planned import record_memory, record_planned
 from services.learner.publishing import Publishing, must_publish
 from services.learner.resting import Resting
 from services.learner.step_metrics import (
+    empty_told,
     forget_steps,
     idle_shares,
     mismatch_told,
@@ -206,6 +207,8 @@ class Learner:
         telemetry.gauge(metrics.RUN_RECIPE_STAGE, place.index)
         if step == self.first and (differ := mismatch_told(numbers, self.config.policy.dtype)) is not None:
             self.journal.note.remote(differ)
+        if (empty := empty_told(step, numbers)) is not None:
+            self.journal.note.remote(empty)
         stale = facts.stale_masked if self.config.rollout.max_staleness else None
         told = self.journal.step.remote(row, facts.trained_groups, facts.dropped_groups, facts.visits, stale)
         self._ask(told, f"the record of step {step}")

@@ -44,3 +44,14 @@ def set_learning_rate(optimizer: Optimizer, value: float) -> None:
             group["lr"].fill_(value)
         else:
             group["lr"] = value
+
+
+def forget_steps(optimizer: Optimizer) -> None:
+    """Have an optimizer that has only got its state, and made no step, say so.
+
+    torch makes the state that a checkpoint needs by a step with gradients and a rate of 0, and the correction
+    of AdamW's moments goes by the number of steps.
+    """
+    for state in optimizer.state.values():
+        if "step" in state:
+            state["step"].zero_()

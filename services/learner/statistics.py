@@ -1,31 +1,36 @@
 """What is told of a step whatever its objective is."""
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 
 from rlad_core.objectives import Statistic, TokenBatch
 from rlad_core.stage_rules import DISAGREEMENT
-from services.learner.training_rows import TrainingRows
 
 Statistics = dict[str, Statistic]
 
 
-def distances(batch: TokenBatch, rows: TrainingRows) -> Statistics:
-    """Of any objective: the entropy, on how many tokens teacher and verifier disagree in sign, and how far
-    the policy is from the old one.
+def distances(batch: TokenBatch, *, has_old: bool) -> Statistics:
+    """Of any objective, over the tokens that are trained on: the entropy, on how many teacher and verifier
+    disagree in sign, and how far the policy is from the old one.
 
     The last is the estimate k3 of KL(pi_old, pi_theta) on samples of pi_old, rho - 1 - log rho: never
     negative, and 0 at the first update.
+
+    Args:
+        has_old: the batch has more than one update: that is of interest.
     """
     told: Statistics = {}
     if batch.entropy is not None:
-        told["entropy"] = Statistic.of(batch.entropy)
+        told["entropy"] = batch.statistic(batch.entropy)
     if batch.teacher_logprobs is not None and batch.is_correct is not None and batch.is_end is not None:
         # An end token says more of how the two models end than of what the teacher thinks of the response.
         says = (batch.teacher_logprobs - batch.old_logprobs).sign()
-        told[DISAGREEMENT] = Statistic.of(says == torch.where(batch.is_correct, -1, 1), ~batch.is_end)
-    if rows.old_logprobs:
+        told[DISAGREEMENT] = batch.statistic(says == torch.where(batch.is_correct, -1, 1), ~batch.is_end)
+    if has_old:
         log_ratio = batch.policy_logprobs.detach() - batch.old_logprobs
-        told["kl_to_old"] = Statistic.of(log_ratio.expm1() - log_ratio)
+        told["kl_to_old"] = batch.statistic(log_ratio.expm1() - log_ratio)
     return told
 
 
@@ -33,3 +38,14 @@ def add(statistics: Statistics, more: Statistics) -> None:
     """Put what another micro-batch told to what was told before."""
     for name, statistic in more.items():
         statistics[name] = statistics[name] + statistic if name in statistics else statistic
+
+
+def over_ranks(statistics: Statistics) -> Statistics:
+    """Those of all ranks together, on each; without those that no token counts in. A collective call."""
+    mine = {name: (float(s.total), float(s.count)) for name, s in statistics.items()}
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, mine)
+    merged: Statistics = {}
+    for theirs in everyone:
+        add(merged, {name: Statistic(total, count) for name, (total, count) in theirs.items()})
+    return {name: statistic for name, statistic in merged.items() if statistic.count}

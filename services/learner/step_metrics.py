@@ -23,7 +23,6 @@ _GAUGES: Final[dict[str, MetricSpec]] = {
     "staleness_max": metrics.RUN_STALENESS_MAX,
     "learner_idle": metrics.RUN_LEARNER_IDLE,
     "rollout_idle": metrics.RUN_ROLLOUT_IDLE,
-    "mismatch": metrics.RUN_MISMATCH,
     "gradient_norm": metrics.RUN_GRADIENT_NORM,
     "learning_rate": metrics.RUN_LEARNING_RATE,
     "response_length": metrics.RUN_RESPONSE_LENGTH,
@@ -49,6 +48,22 @@ def mismatch_told(numbers: Mapping[str, float], dtype: str) -> str | None:
         f"rollout engine and learner differ by {found:.3g} nats a token on average, and rounding to {dtype} "
         f"explains {_MISMATCH[dtype]:g}: they may not compute the same model, and ratios are off by as much "
         "(mismatch in metrics.jsonl)"
+    )
+
+
+def empty_told(step: int, numbers: Mapping[str, float]) -> str | None:
+    """A word on mini-batches that taught nothing; None: all did.
+
+    Args:
+        step: of the run, counted from 0.
+        numbers: of it.
+    """
+    if not (empty := int(numbers.get("empty_mini_batches", 0))):
+        return None
+    which = f"{empty} mini-batches have" if empty > 1 else "a mini-batch has"
+    return (
+        f"step {step + 1}: {which} no token that counts (all are too old, or of responses that were cut "
+        "off), and the policy was not updated there (empty_mini_batches in metrics.jsonl)"
     )
 
 
@@ -121,7 +136,7 @@ def record_teacher_cost(devices: float, table: Sequence[StageRow], trained_token
 
 def forget_steps() -> None:
     """Say no more what the last step recorded: what one objective has another may not."""
-    for spec in (*_GAUGES.values(), metrics.RUN_TEACHER_COST):
+    for spec in (*_GAUGES.values(), metrics.RUN_MISMATCH, metrics.RUN_TEACHER_COST):
         telemetry.forget(spec)
 
 
@@ -141,6 +156,10 @@ def record_step(
     for name, spec in _GAUGES.items():
         if name in numbers:
             telemetry.gauge(spec, numbers[name])
+    # Engine and learner had the same weights for the tokens that are of the policy's own version.
+    mismatch = "mismatch_at_age_0" if "token_share_at_age_0" in numbers else "mismatch"
+    if mismatch in numbers:
+        telemetry.gauge(metrics.RUN_MISMATCH, numbers[mismatch])
     telemetry.gauge(metrics.RUN_TOKEN_RATE, numbers["trained_tokens"] / seconds)
     rows = {row.stage: row for row in table}
     # A stage that this step did without is 0 now, whatever it was in the step before.
@@ -156,3 +175,4 @@ def record_step(
     stale = numbers.get("stale_masked", 0)
     telemetry.count(metrics.RUN_WASTED_TOKENS, sampled - numbers["trained_tokens"] - stale, kind=kind)
     telemetry.count(metrics.RUN_STALE_MASKED, stale)
+    telemetry.count(metrics.RUN_EMPTY_MINI_BATCHES, numbers.get("empty_mini_batches", 0))

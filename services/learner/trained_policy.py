@@ -4,45 +4,34 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from itertools import repeat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     get_state_dict,
     set_state_dict,
 )
 from torch.distributed.fsdp import FSDPModule
 
-from rlad_core.activations import recompute_activations
-from rlad_core.batching import Indices, costs, micro_batches, spread
-from rlad_core.compiled import compile_layers
 from rlad_core.config import RunConfig
-from rlad_core.exact_normaliser import ExactNormaliser
-from rlad_core.forward import decoder_layers
-from rlad_core.norms import lean_norms
 from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.ages import by_age
-from rlad_core.packing import PackedBatch, filler
 from rlad_core.sections import code
 from rlad_core.sizing import pair_cost_of
-from services.base import telemetry
 from services.base.telemetry import span
-from services.learner.adapters import add_adapters, write_adapter
+from services.learner.adapters import write_adapter
 from services.learner.checkpoints import random_state, read_into
 from services.learner.export import export, export_dtype
 from services.learner.learning_rate import learning_rate
-from services.learner.loading import empty_policy, load_weights, make_ready
-from services.learner.optimizers import make_optimizer, set_learning_rate
-from services.learner.sharding import keeps_gradients_local, learner_mesh, shard, synchronise
-from services.learner.statistics import Statistics, add, distances
+from services.learner.making import make_policy
+from services.learner.optimizers import forget_steps, make_optimizer, set_learning_rate
+from services.learner.passes import Passes
+from services.learner.sharding import keeps_gradients_local, learner_mesh, synchronise
+from services.learner.statistics import Statistics, add, distances, over_ranks
 from services.learner.teacher_states import TeacherStates
 from services.learner.training_rows import TrainingRows
 from services.learner.whole_weights import AdapterWeights, WholeWeights
@@ -66,39 +55,22 @@ class TrainedPolicy:
         device: torch.device,
         teacher: TeacherStates | None = None,
     ) -> None:
-        self._teacher = teacher
         self._config = config
         self._folder = model_folder
         self._device = device
         self._world = dist.get_world_size()
-        self._pair_cost = pair_cost_of(model_folder)
-        self._with_entropy = True
-        # A kernel for a stream of sequences, which GPUs have, wants each sequence's tokens side by side.
-        self._share_prompts = device.type == "cpu"
         adaptive = config.learner.adaptive_entropy
         self.entropy = None if adaptive is None else adaptive.control
         torch.manual_seed(config.seed)
         learner = config.learner
-        dtype = getattr(torch, config.policy.dtype)
         mesh = learner_mesh(device.type, self._world, learner.fsdp_size)
+        self.module, self.bytes_read = make_policy(config, model_folder, device, mesh)
         self._copies = mesh.ndim > 1
-        module = empty_policy(model_folder, device, config.policy.max_length)
-        if learner.logprobs == "fused":
-            module.head.fuse()
-        if learner.lora is not None:
-            add_adapters(module.model, learner.lora)
-        layers = decoder_layers(module.model)  # found by the names of their classes, which sharding changes
-        recompute_activations(module.model, learner.activation_checkpointing)
-        shard(module, learner, dtype, mesh)
-        lying = torch.device("cpu") if learner.cpu_offload else device
-        self.bytes_read = load_weights(module, model_folder, lying, config.policy.max_length, config.seed)
-        self.module = make_ready(module, dtype, device)
-        self._local = keeps_gradients_local(module, learner)
-        if learner.compile == "on" or (learner.compile == "auto" and device.type == "cuda"):
-            compile_layers(layers, tell=partial(telemetry.log, level="warning"))
-        else:  # a compiler fuses them
-            lean_norms(module.model)
-        self.optimizer = make_optimizer(module.parameters(), learner)
+        self._local = keeps_gradients_local(self.module, learner)
+        self.optimizer = make_optimizer(self.module.parameters(), learner)
+        self._passes = Passes(
+            self.module, device, learner.tokens_per_micro_batch, pair_cost_of(model_folder), teacher
+        )
 
     def train_on(
         self,
@@ -109,6 +81,9 @@ class TrainedPolicy:
     ) -> Statistics:
         """One optimizer step for each mini-batch of the step's batch, as often as the recipe says.
 
+        A mini-batch in which no token counts teaches nothing, and AdamW's momentum and weight decay would
+        still move the policy: there is no step for it, and ``empty_mini_batches`` says how many there were.
+
         Args:
             rows: this rank's; the statistics cover those of all ranks.
             step: of the run.
@@ -116,39 +91,56 @@ class TrainedPolicy:
         """
         learner = self._config.learner
         stage_step = self._config.position(step, early_ends).step
-        count = self._agree_on_largest(rows.mini_batches)
-        again = learner.epochs_per_batch > 1 and rows.needs_old_logprobs
-        if count > 1 and rows.needs_old_logprobs:
+        count, taught = self._mini_batches(rows)
+        several = len(taught) * learner.epochs_per_batch > 1
+        if len(taught) > 1 and rows.needs_old_logprobs:
             # The first mini-batch is trained on by the old policy itself: its own pass tells them.
-            later = rows.after_first
+            later = rows.of_mini_batches(taught[1:])
             tokens = int(rows.response_lengths[later].sum())
             with span("old_logprobs", items=len(later), tokens=tokens):
-                self._keep_old(rows, later, objective, stage_step)
+                self._passes.keep_old(rows, later, objective, stage_step)
         statistics: Statistics = {}
         rate = learning_rate(self._config, step, early_ends)
         set_learning_rate(self.optimizer, rate)
         every = learner.entropy_every
-        self._with_entropy = (
+        with_entropy = (
             objective.needs_entropy or self.entropy is not None or (every > 0 and step % every == 0)
         )
         updates = 0
         with span("update", items=len(rows), tokens=rows.response_tokens):
-            for number in range(count * learner.epochs_per_batch):
-                keeps_old = again and number == 0
-                told = self._optimizer_step(rows, number % count, objective, stage_step, keeps_old=keeps_old)
+            for number, mini_batch in enumerate(taught * learner.epochs_per_batch):
+                told = self._optimizer_step(
+                    rows,
+                    mini_batch,
+                    objective,
+                    stage_step,
+                    with_entropy=with_entropy,
+                    has_old=several and rows.needs_old_logprobs,
+                    keeps_old=number == 0 and learner.epochs_per_batch > 1 and rows.needs_old_logprobs,
+                )
                 if told is None:
                     break
                 add(statistics, told)
                 updates += 1
-        statistics = self._over_ranks(statistics)
+        statistics = over_ranks(statistics)
         statistics["learning_rate"] = Statistic(rate, 1)
         if count * learner.epochs_per_batch > 1:
             statistics["updates"] = Statistic(updates, 1)
+        if count > len(taught):
+            statistics["empty_mini_batches"] = Statistic(count - len(taught), 1)
         if self.entropy is not None:
             statistics["entropy_coefficient"] = Statistic(self.entropy.weight, 1)
             if "entropy" in statistics:  # a step may have had nothing to train on
                 self.entropy = self.entropy.after(statistics["entropy"].mean)
         return statistics
+
+    def _mini_batches(self, rows: TrainingRows) -> tuple[int, list[int]]:
+        """How many there are, and which of them have tokens that count; all ranks agree."""
+        count = self._passes.agree_on_largest(rows.mini_batches)
+        taught = torch.zeros(count, dtype=torch.int32, device=self._device)
+        taught[torch.from_numpy(rows.taught_mini_batches).to(self._device)] = 1
+        dist.all_reduce(taught, op=dist.ReduceOp.MAX)
+        return count, taught.nonzero().flatten().tolist()
 
     def _optimizer_step(
         self,
@@ -157,32 +149,28 @@ class TrainedPolicy:
         objective: Objective,
         stage_step: int,
         *,
+        with_entropy: bool = True,
+        has_old: bool = False,
         keeps_old: bool = False,
     ) -> Statistics | None:
         """What it tells; None where the policy is already too far from the old one, and stays as it is.
 
         Args:
+            has_old: the batch has more than one update, so the policy leaves the old one.
             keeps_old: the policy is the old one, and the rows are trained on again.
         """
         statistics: Statistics = {}
         loss_sum = 0.0
         bonus = 0.0 if self.entropy is None else self.entropy.weight
-        batches = self._micro_batches(rows, rows.of_mini_batch(mini_batch))
-        beside = self._normalisers(rows, batches, objective, stage_step)
-        for number, (members, normaliser) in enumerate(zip(batches, beside, strict=True)):
-            last = number == len(batches) - 1
-            synchronise(self._fsdp, last=last, local=self._local, copies=self._copies)
-            packed = (rows.pack(members, share_prompts=self._share_prompts) if members.size else filler()).to(
-                self._device
-            )
-            logprobs, entropy = self.module(packed, with_entropy=self._with_entropy, beside=normaliser)
-            if not members.size:
-                (logprobs.sum() * 0.0).backward()
+        members = rows.of_mini_batches([mini_batch])
+        for each in self._passes.through(rows, members, objective, stage_step, with_entropy=with_entropy):
+            synchronise(self._fsdp, last=each.is_last, local=self._local, copies=self._copies)
+            if not each.members.size:
+                (each.logprobs.sum() * 0.0).backward()
                 continue
             if keeps_old:
-                self._note_old(rows, members, packed, logprobs.detach(), normaliser, objective, stage_step)
-            log_z = None if normaliser is None else normaliser.log_z
-            batch = rows.token_batch(members, packed, logprobs, entropy, log_z)
+                self._passes.note_old(each, objective, stage_step)
+            batch = each.batch
             output = _ask(objective, batch, stage_step)
             loss = output.loss
             if bonus and batch.entropy is not None:
@@ -190,7 +178,7 @@ class TrainedPolicy:
             # FSDP averages the ranks' gradients, and a loss of ours is their sum.
             (loss * self._world).backward()
             loss_sum += loss.item()
-            add(statistics, {**distances(batch, rows), **output.statistics})
+            add(statistics, {**distances(batch, has_old=has_old), **output.statistics})
             if self._config.rollout.max_staleness and rows.counted_versions is not None:
                 cap = getattr(objective, "mismatch_cap", None)
                 add(statistics, by_age(batch, rows.counted_versions, cap))
@@ -226,78 +214,6 @@ class TrainedPolicy:
         assert isinstance(self.module, FSDPModule)
         return self.module
 
-    def _micro_batches(self, rows: TrainingRows, members: Indices) -> list[Indices]:
-        """As many on every rank, of like cost: FSDP gathers parameters in each pass, and all take part."""
-        budget = self._config.learner.tokens_per_micro_batch
-        units = rows.together(members, budget, share_prompts=self._share_prompts)
-        tokens = np.array([rows.stream_tokens(unit) for unit in units], dtype=np.int64)
-        mine = micro_batches(tokens, budget)
-        if self._world > 1:  # one rank waits for no other, and goes through the fewest
-            count = self._agree_on_largest(len(mine))
-            pairs = [costs(rows.lengths[unit], self._pair_cost) - rows.lengths[unit] for unit in units]
-            mine = spread(mine, tokens, tokens + [each.sum() for each in pairs], budget, count)
-        return [np.sort(np.concatenate([members[:0], *(units[unit] for unit in batch)])) for batch in mine]
-
-    @torch.no_grad()
-    def _keep_old(self, rows: TrainingRows, wanted: Indices, objective: Objective, stage_step: int) -> None:
-        """Note the log-probs of the wanted rows' responses under the policy as it is now, and what the
-        objective makes of them once for all updates.
-        """
-        batches = self._micro_batches(rows, wanted)
-        beside = self._normalisers(rows, batches, objective, stage_step)
-        for members, normaliser in zip(batches, beside, strict=True):
-            packed = (rows.pack(members, share_prompts=self._share_prompts) if members.size else filler()).to(
-                self._device
-            )
-            logprobs, _ = self.module(packed, beside=normaliser)
-            if members.size:
-                self._note_old(rows, members, packed, logprobs, normaliser, objective, stage_step)
-
-    def _note_old(
-        self,
-        rows: TrainingRows,
-        members: Indices,
-        packed: PackedBatch,
-        logprobs: Tensor,
-        normaliser: ExactNormaliser | None,
-        objective: Objective,
-        stage_step: int,
-    ) -> None:
-        """The same of a micro-batch that was in a pass."""
-        log_z = None if normaliser is None else normaliser.log_z
-        if rows.has_top:
-            log_z = objective.log_z(rows.token_batch(members, packed, logprobs, None), stage_step)
-        rows.keep_old(members, logprobs, log_z)
-
-    def _normalisers(
-        self, rows: TrainingRows, batches: Sequence[Indices], objective: Objective, stage_step: int
-    ) -> Iterator[ExactNormaliser | None]:
-        """What sums log Z of each micro-batch under the old policy; None where nothing is to be summed."""
-        alpha = objective.hidden_alpha(stage_step)
-        if alpha is None or not 0 < alpha < 1:
-            return repeat(None, len(batches))
-        if self._teacher is None:
-            raise ValueError(f"{objective.label} with source: hidden has no teacher to ask for hidden states")
-        wanted = [
-            rows.sequences(members) if members.size and not rows.is_kept(members) else None
-            for members in batches
-        ]
-        return self._teacher.normalisers(wanted, alpha, rows.united_ends)
-
-    def _agree_on_largest(self, number: int) -> int:
-        shared = torch.tensor(number, device=self._device)
-        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-        return int(shared.item())
-
-    def _over_ranks(self, statistics: Statistics) -> Statistics:
-        mine = {name: (float(s.total), float(s.count)) for name, s in statistics.items()}
-        everyone: list[Any] = [None] * self._world
-        dist.all_gather_object(everyone, mine)
-        merged: Statistics = {}
-        for theirs in everyone:
-            add(merged, {name: Statistic(total, count) for name, (total, count) in theirs.items()})
-        return merged
-
     def whole_weights(self, dtype: torch.dtype) -> WholeWeights:
         """Every parameter under its Hugging Face name, one whole at a time."""
         lora = self._config.learner.lora
@@ -313,7 +229,10 @@ class TrainedPolicy:
 
     def state(self) -> dict[str, Any]:
         """This rank's part of model, optimizer and random state, for a checkpoint."""
+        is_new = not self.optimizer.state
         model, optimizer = get_state_dict(self.module, self.optimizer)
+        if is_new:
+            forget_steps(self.optimizer)
         return {"model": model, "optimizer": optimizer, **random_state()}
 
     def notes(self) -> dict[str, Any]:

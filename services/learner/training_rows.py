@@ -77,19 +77,19 @@ class TrainingRows:
         """How many mini-batches this rank knows of (another rank may know of more)."""
         return int(self._plan.mini_batch.max()) + 1 if len(self) else 0
 
-    def of_mini_batch(self, index: int) -> Indices:
-        """Rows of a mini-batch."""
-        return np.flatnonzero(self._plan.mini_batch == index)
+    @property
+    def taught_mini_batches(self) -> Indices:
+        """Those of which some token of this rank's rows counts."""
+        return np.unique(self._plan.mini_batch[self._plan.token_weights != 0])
+
+    def of_mini_batches(self, numbers: Sequence[int]) -> Indices:
+        """Rows of some mini-batches."""
+        return np.flatnonzero(np.isin(self._plan.mini_batch, numbers))
 
     @property
     def all(self) -> Indices:
         """All rows."""
         return np.arange(len(self))
-
-    @property
-    def after_first(self) -> Indices:
-        """Rows of all mini-batches but the first: the policy has changed when their turn comes."""
-        return np.flatnonzero(self._plan.mini_batch > 0)
 
     @property
     def _unites_end_tokens(self) -> bool:

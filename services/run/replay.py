@@ -29,7 +29,7 @@ from services.base.stopping import end_with_parent
 from services.base.telemetry import span
 from services.learner.checkpoint import address_of, forked
 from services.learner.checkpoints import Checkpoints, is_due
-from services.learner.step_metrics import step_row
+from services.learner.step_metrics import empty_told, step_row
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.report.journal import Journal
@@ -242,6 +242,8 @@ class _Replay:
             }
             row = step_row(step, stage.label, numbers, table, seconds=ended - started)
             self._journal.step({**row, "experience": found.file.name}, sorted(set(found.groups)), [])
+            if (empty := empty_told(step, numbers)) is not None:
+                self._journal.note(empty)
             self._show(self._journal)
 
     def _checkpoint(self, steps: int) -> None:

@@ -125,3 +125,36 @@ def test_statistics_of_each_age() -> None:
         abs=1e-6,
     )
     assert "capped_share_at_age_1" not in by_age(batch(), range(4, 6), cap=None)
+
+
+def test_a_young_token_of_a_response_that_does_not_count_has_no_age() -> None:
+    told = by_age(batch(weights=torch.tensor([0.0, 0.5, 0.0])), range(4, 6), cap=1.1)
+    assert (told["token_share_at_age_0"].mean, told["token_share_at_age_1"].mean) == (0.0, 1.0)
+    assert math.isnan(told["mismatch_at_age_0"].mean)
+
+
+def test_statistics_are_means_over_trained_tokens() -> None:
+    """Only the second and third token are: mismatches log 1.25 and 0, policy of 0.25 and 0.2, teacher 0.5."""
+    entropy = torch.tensor([9.0, 1.0, 2.0])
+    given = batch(entropy=entropy, teacher_logprobs=torch.tensor([0.01, 0.5, 0.5]).log())
+    told = {name: each.mean for name, each in TRRD(alpha=0.5)(given, 5).statistics.items()}
+    assert told["entropy"] == 1.5
+    assert told["mismatch"] == pytest.approx(math.log(1.25) / 2, abs=1e-6)
+    assert told["mismatch_outside_share"] == 0.5
+    assert told["importance_weight"] == pytest.approx((1.25 + 1) / 2)
+    assert told["kl_to_teacher"] == pytest.approx((math.log(0.5) + math.log(0.4)) / 2, abs=1e-6)
+    # rho is sqrt(0.25 / 0.5) and sqrt(0.2 / 0.5), A > 0: none is above 1.28. The first token's, 7, is.
+    assert told["ratio"] == pytest.approx((math.sqrt(0.5) + math.sqrt(0.4)) / 2)
+    assert told["clip_fraction_high"] == 0
+
+
+def test_what_overflows_on_a_token_without_weight_reaches_nothing() -> None:
+    given = batch(
+        advantages=torch.full((3,), -2.0),
+        teacher_logprobs=torch.tensor([-500.0, math.log(0.25), math.log(0.2)]),
+    )
+    output = TRRD(alpha=0.5, teacher_clamp=None)(given, 5)
+    assert output.loss.item() == pytest.approx(0.5 * 2 * 1.25 + 0.5 * 2)  # rho = 1 on both
+    output.loss.backward()
+    assert given.policy_logprobs.grad is not None
+    assert given.policy_logprobs.grad.tolist() == pytest.approx([0.0, 1.25, 1.0])

@@ -29,6 +29,7 @@ NOT_IN_A_HEALTHY_RUN = {
     metrics.RUN_DROPPED_GROUPS: "it depends on the seed whether a group is uninformative",
     metrics.RUN_WASTED_TOKENS: "it depends on the seed whether a group is uninformative",
     metrics.RUN_STALE_MASKED: "strictly on-policy no token is too old",
+    metrics.RUN_EMPTY_MINI_BATCHES: "every mini-batch has tokens that count",
 }
 #: Stages with one span a step, those with one on each rank, and those with one for each group, side by side.
 ALONE = ("assemble", "step")

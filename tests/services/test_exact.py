@@ -13,6 +13,7 @@ from ranks import join_ranks, start_ranks
 from test_trained_policy import _config, _experience
 
 from rlad_core.assembly import plan_shards
+from services.learner.statistics import over_ranks
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.run.initial_policy import write_initial_policy
@@ -102,7 +103,7 @@ def rank_of(rank: int, ranks: int, folder: str, out: str, cases: dict[str, Case]
         for step in range(case.get("steps", 1)):
             rows = TrainingRows(table.take(plans[rank].rows), plans[rank])
             if case.get("sgd"):
-                statistics = policy._over_ranks(policy._optimizer_step(rows, 0, objective, 0) or {})
+                statistics = over_ranks(policy._optimizer_step(rows, 0, objective, 0) or {})
             else:
                 statistics = policy.train_on(rows, objective, step)
         found[name] = {each: tensor.clone() for each, tensor in policy.whole_weights(torch.float32)}

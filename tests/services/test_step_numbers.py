@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pytest
 
@@ -11,8 +13,10 @@ from services.experience.groups import Group, accepted_sequences, step_numbers
 FINGERPRINT = "0" * 64
 
 
-def group(position: int, *right: bool) -> Group:
-    """With a response of 3 tokens, of 4, and so on."""
+def group(
+    position: int, *right: bool, ends: Sequence[str] = (), versions: Sequence[Sequence[int]] = ()
+) -> Group:
+    """With a response of 3 tokens, of 4, and so on; all stopped, and of version 0, where nothing is said."""
     name = f"p{position}#0"
     rows = [
         {
@@ -22,8 +26,8 @@ def group(position: int, *right: bool) -> Group:
             "sample_index": sample,
             "response_token_ids": [5] * (3 + sample),
             "rollout_logprobs": [-1.0] * (3 + sample),
-            "policy_versions": [0] * (3 + sample),
-            "finish_reason": "stop",
+            "policy_versions": versions[sample] if versions else [0] * (3 + sample),
+            "finish_reason": ends[sample] if ends else "stop",
             "response": "words",
         }
         for sample in range(len(right))
@@ -46,3 +50,17 @@ def test_what_the_verifier_rejects_of_a_teachers_group_is_wasted(counted: range 
     sequences, groups = accepted_sequences(kept)
     assert schema.lengths(sequences.column("response_token_ids")).tolist() == [3, 5]
     assert groups == ["p0#0"] * 2
+
+
+def test_the_age_of_trained_tokens() -> None:
+    """Step 5 with bound 1: versions 4 and 5 count. The second response was cut off."""
+    versions = [[3, 4, 5], [4, 4, 4, 4], [2, 2, 5, 5, 5]]
+    kept = [group(0, True, False, True, ends=["stop", "length", "stop"], versions=versions)]
+    told = step_numbers(kept, [], range(4, 6))
+    assert (told["stale_masked"], told["staleness_max"]) == (3, 1)
+    assert told["staleness"] == pytest.approx(5 / 9)
+    masked = step_numbers(kept, [], range(4, 6), masks=True)
+    assert (masked["stale_masked"], masked["staleness_max"]) == (3, 1)
+    assert masked["staleness"] == pytest.approx(1 / 5)
+    cut_off = [group(0, True, ends=["length"], versions=[[4, 4, 4]])]
+    assert "staleness" not in step_numbers(cut_off, [], range(4, 6), masks=True)

@@ -236,6 +236,22 @@ class TestStep:
         assert found[key("rlad_run_wasted_tokens_total", **uninformative)] == 40
         assert found[key("rlad_run_dropped_groups_total", **uninformative)] == 2
 
+    def test_with_older_tokens_the_mismatch_is_that_of_the_newest_version(
+        self, registry: prometheus_client.CollectorRegistry
+    ) -> None:
+        ages = {"mismatch": 0.3, "token_share_at_age_0": 0.1, "mismatch_at_age_0": 0.01}
+        shown = key("rlad_run_mismatch_nats", run=SHARED)
+        for numbers, wanted in (
+            ({"mismatch": 0.25}, 0.25),
+            ({**ages, "empty_mini_batches": 2}, 0.01),
+            ({"mismatch": 0.3, "token_share_at_age_0": 0.0}, 0.01),  # none is of it: as it was
+        ):
+            record_step(7, {**self.NUMBERS, **numbers}, [], seconds=10, supervised=False)
+            assert scraped(registry)[shown] == wanted
+        assert scraped(registry)[key("rlad_run_empty_mini_batches_total", run=SHARED)] == 2
+        forget_steps()
+        assert shown not in scraped(registry)
+
     def test_what_a_teacher_elsewhere_takes_is_not_told_as_nothing(
         self, registry: prometheus_client.CollectorRegistry
     ) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from rlad_core.client.errors import ServiceError
 from services.clients.teachers.told import likeliest_told, logprobs_told
-from services.learner.step_metrics import mismatch_told
+from services.learner.step_metrics import empty_told, mismatch_told
 
 
 def test_log_probs_are_taken() -> None:
@@ -39,6 +39,14 @@ def test_engine_and_learner_that_differ_are_told() -> None:
     said = mismatch_told({"mismatch": 3.98}, "bfloat16")
     assert said is not None
     assert "differ by 3.98 nats" in said
+
+
+def test_mini_batches_that_taught_nothing_are_told() -> None:
+    assert empty_told(4, {"loss": 0.5}) is None
+    said = empty_told(4, {"empty_mini_batches": 1.0})
+    assert said is not None
+    assert said.startswith("step 5: a mini-batch has no token that counts")
+    assert "2 mini-batches have" in str(empty_told(4, {"empty_mini_batches": 2.0}))
 
 
 def entry(rank: int, logprob: float) -> dict[str, float]:

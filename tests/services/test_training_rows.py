@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -145,10 +146,12 @@ def test_counts_and_mini_batches() -> None:
     assert (len(rows), rows.response_tokens, rows.mini_batches) == (3, 6, 2)
     assert rows.needs_old_logprobs
     assert (rows.lengths.tolist(), rows.response_lengths.tolist()) == ([5, 2, 5], [3, 1, 2])
-    assert rows.of_mini_batch(0).tolist() == [0, 1]
-    assert rows.of_mini_batch(1).tolist() == [2]
-    assert rows.of_mini_batch(2).tolist() == [], "another rank may know of more"
-    assert rows.after_first.tolist() == [2]
+    assert rows.of_mini_batches([0]).tolist() == [0, 1]
+    assert rows.of_mini_batches([1, 0]).tolist() == [0, 1, 2]
+    assert rows.of_mini_batches([2]).tolist() == [], "another rank may know of more"
+    assert rows.taught_mini_batches.tolist() == [0, 1]
+    first_without_weight = replace(PLAN, token_weights=np.array([0.0, 0.0, 0.5]))
+    assert TrainingRows(experience(), first_without_weight).taught_mini_batches.tolist() == [1]
 
 
 @pytest.mark.parametrize("table", [experience, sequences])
@@ -157,7 +160,7 @@ def test_a_rank_without_rows(table: Any) -> None:
     plan = ShardPlan(nothing, nothing, np.empty(0), np.empty(0, np.bool_))
     rows = TrainingRows(table().take(pa.array(nothing)), plan)
     assert (len(rows), rows.response_tokens, rows.mini_batches) == (0, 0, 0)
-    assert rows.of_mini_batch(0).size == 0
+    assert rows.of_mini_batches([0]).size == rows.taught_mini_batches.size == 0
 
 
 def test_a_table_in_several_chunks_or_as_a_slice_reads_the_same() -> None:
@@ -187,7 +190,7 @@ def test_ranks_and_mini_batches_together_hold_the_planned_weights() -> None:
     for plan in plans:
         rows = TrainingRows(table.take(plan.rows), plan)
         for index in totals:
-            members = rows.of_mini_batch(index)
+            members = rows.of_mini_batches([index])
             if members.size:
                 batch, _, _ = batch_of(rows, members.tolist())
                 totals[index] += float(batch.weights.sum())
