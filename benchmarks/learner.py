@@ -44,7 +44,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from benchmarks.models import SHAPES, config_of, response_lengths
+from benchmarks.models import SHAPES, config_of, lengths_of, response_lengths
 from rlad_core import schema
 from rlad_core.assembly import plan_shards
 from rlad_core.config import RunConfig
@@ -55,7 +55,7 @@ from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 
 _PROMPT = 60
-console = Console()
+console = Console(width=140)
 
 
 def tokenizer_of(shape: str) -> PreTrainedTokenizerFast:
@@ -250,7 +250,12 @@ def work_of(shape: str, table: pa.Table) -> tuple[int, float]:
 def main(
     shape: Annotated[Literal["student", "14m", "32k", "0.6b", "1.7b"], typer.Option()] = "student",
     sequences: Annotated[int, typer.Option(min=2)] = 256,
-    lengths: Annotated[str, typer.Option(help="Of responses: short, long-tailed, or a number.")] = "short",
+    lengths: Annotated[
+        str,
+        typer.Option(
+            help="Of responses: short, long-tailed, or a number.", callback=lengths_of("short", "long-tailed")
+        ),
+    ] = "short",
     tokens: Annotated[int, typer.Option(min=1, help="Of a micro-batch.")] = 8192,
     device: Annotated[str, typer.Option()] = "cpu",
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option()] = "float32",
@@ -264,7 +269,7 @@ def main(
     repeats: Annotated[int, typer.Option(min=1)] = 5,
     only_ours: Annotated[bool, typer.Option("--only-ours")] = False,
 ) -> None:
-    """Time updates of both sides in turns, and print the table as Markdown."""
+    """Time updates of both sides in turns, and print the table."""
     torch.set_num_threads(threads)
     place = torch.device(device)
     with tempfile.TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ were too old to count, each response having made its tokens at an even rate.
 import asyncio
 import itertools
 import selectors
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -199,10 +199,30 @@ async def _all(cases: list[tuple[str, str, int]], **settings: Any) -> list[tuple
     return await asyncio.gather(*(measure(*case, **settings) for case in cases))
 
 
+def _of(known: Collection[str]) -> Callable[[list[str] | None], list[str] | None]:
+    def check(given: list[str] | None) -> list[str] | None:
+        for name in given or ():
+            if name not in known:
+                raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}")
+        return given
+
+    return check
+
+
+def _bounds(given: str) -> str:
+    if not all(each.strip().isdecimal() for each in given.split(",")):
+        raise typer.BadParameter(f"{given!r} is no list of whole numbers from 0 on, such as 0,1,2")
+    return given
+
+
 def main(
-    split: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(SPLITS)}; all.")] = None,
-    latency: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(LATENCIES)}; all.")] = None,
-    bounds: Annotated[str, typer.Option(help="Values of max_staleness.")] = "0,1,2",
+    split: Annotated[
+        list[str] | None, typer.Option(help=f"Of {', '.join(SPLITS)}; all.", callback=_of(SPLITS))
+    ] = None,
+    latency: Annotated[
+        list[str] | None, typer.Option(help=f"Of {', '.join(LATENCIES)}; all.", callback=_of(LATENCIES))
+    ] = None,
+    bounds: Annotated[str, typer.Option(help="Values of max_staleness.", callback=_bounds)] = "0,1,2",
     groups: Annotated[int, typer.Option(min=1, help="prompts_per_step.")] = 32,
     steps: Annotated[int, typer.Option(min=1, help="That count.")] = 20,
     warm_up: Annotated[int, typer.Option(min=1, help="Steps before those that count.")] = 15,

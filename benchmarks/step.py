@@ -31,7 +31,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.models import SHAPES, write_sampler
+from benchmarks.models import SHAPES, lengths_of, write_sampler
 from rlad_core.config import RunConfig, resolve_model
 from rlad_core.prompt_stream import PromptStream
 from services.base.tokenizer import load_tokenizer
@@ -113,7 +113,11 @@ def main(
     trl: Annotated[Path | None, typer.Option(help="Virtual environment with TRL; none: ours alone.")] = None,
     shape: Annotated[Literal["student", "14m", "32k"], typer.Option()] = "student",
     responses: Annotated[
-        str, typer.Option(help="own (student only), a number of tokens, or long-tailed.")
+        str,
+        typer.Option(
+            help="own (student only), a number of tokens, or long-tailed.",
+            callback=lengths_of("own", "long-tailed"),
+        ),
     ] = "own",
     prompts: Annotated[int, typer.Option(min=1, help="Of a step.")] = 32,
     group: Annotated[int, typer.Option(min=2)] = 8,

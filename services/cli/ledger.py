@@ -70,6 +70,8 @@ def _show(answers: "Answers") -> None:
     ages = Table("versions behind", "trained tokens", title="Age of tokens")
     for age, tokens in sorted(answers.ages.items()):
         ages.add_row(str(age), str(tokens))
+    if answers.stale_masked:
+        ages.add_row("too old to count", f"({answers.stale_masked})")
     out.print(ages)
     if answers.dropped:
         dropped = Table("step", "visit", "why", title=f"Dropped: {len(answers.dropped)}")

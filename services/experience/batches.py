@@ -112,6 +112,7 @@ class StepBatches:
                 groups=[group.group_id for group in kept], dropped=[group.group_id for group in dropped]
             )
         counted = self._counted(step) if objective.trains_on_rollouts else None
+        stale = stale_tokens(kept, counted) if counted is not None else {}
         facts = StepFacts(
             numbers=checked | step_numbers(kept, dropped, counted, masks=self._masks),
             trained_groups=[group.group_id for group in kept],
@@ -121,8 +122,9 @@ class StepBatches:
                 dropped,
                 self._stream,
                 "policy" if objective.trains_on_rollouts else "teacher",
+                stale,
             ),
-            stale_masked=stale_tokens(kept, counted) if counted is not None else {},
+            stale_masked=stale,
         )
         positions = [group.position for group in kept]
         left_out = [group.position for group in dropped]

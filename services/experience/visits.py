@@ -32,6 +32,7 @@ class Visit:
         outcome, why: trained on, or dropped and why.
         by: who wrote its responses: policy, teacher or task.
         sampled: tokens of its responses by the policy version that sampled them; empty where another wrote.
+        stale_masked: how many of them, the oldest, were too old to count when it was trained on.
         responses: how many.
         teacher, teacher_weights: who scored it, by its place in the recipe, and the hash of its weights (None
             where it does not say); both None where nobody did. Of several that were mixed, joined by " + ".
@@ -48,6 +49,7 @@ class Visit:
     why: str = ""
     by: Writer = "policy"
     sampled: Mapping[int, int] = field(default_factory=dict)
+    stale_masked: int = 0
     responses: int = 0
     teacher: str | None = None
     teacher_weights: str | None = None
@@ -66,6 +68,7 @@ def visits_of(
     dropped: Sequence[Group],
     stream: PromptStream,
     by: Writer,
+    stale_masked: Mapping[str, int],
 ) -> list[Visit]:
     """The visits of a step's groups, in the order of their positions.
 
@@ -73,6 +76,7 @@ def visits_of(
         kept: are trained on.
         dropped: are not.
         by: who wrote the responses.
+        stale_masked: tokens of trained groups that are too old to count, by the group's id.
     """
     groups = sorted([*kept, *dropped], key=lambda group: group.position)
     trained = {group.position for group in kept}
@@ -88,6 +92,7 @@ def visits_of(
             why="" if group.position in trained else _WHY[by],
             by=by,
             sampled=_tokens_by_version(group) if by == "policy" else {},
+            stale_masked=stale_masked.get(group.group_id, 0),
             responses=len(group.rollouts),
             teacher=" + ".join(teachers) or None,
             teacher_weights=_all_weights([group.told[place].scores for place in teachers]),

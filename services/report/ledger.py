@@ -42,7 +42,8 @@ CREATE TABLE IF NOT EXISTS visits (
     teacher_weights TEXT,
     reference_weights TEXT,
     rewards TEXT NOT NULL,
-    correct TEXT NOT NULL
+    correct TEXT NOT NULL,
+    stale_masked INTEGER NOT NULL DEFAULT 0  -- of the sampled tokens, the oldest: too old to count
 );
 CREATE INDEX IF NOT EXISTS visits_by_step ON visits (step);
 CREATE TABLE IF NOT EXISTS starts (
@@ -52,7 +53,8 @@ CREATE TABLE IF NOT EXISTS starts (
     taken_back INTEGER NOT NULL     -- visits of this and later steps, which a lost attempt had written
 );
 """
-_COLUMNS: Final = 17
+_COLUMNS: Final = 18
+_STALE: Final = "stale_masked"
 
 
 class Ledger:
@@ -71,6 +73,9 @@ class Ledger:
         self._file.execute("PRAGMA journal_mode=DELETE")
         self._file.execute("PRAGMA synchronous=FULL")
         self._file.executescript(_TABLES)
+        # That of a run which is gone on from may be older than the column.
+        if _STALE not in (column[1] for column in self._file.execute("PRAGMA table_info(visits)")):
+            self._file.execute(f"ALTER TABLE visits ADD COLUMN {_STALE} INTEGER NOT NULL DEFAULT 0")
 
     def begin(self, first_step: int) -> int:
         """The run starts or continues with this step; how many visits of a lost attempt were taken back."""
@@ -127,4 +132,5 @@ def _row(step: int, visit: Visit) -> tuple[object, ...]:
         visit.reference_weights,
         json.dumps(list(visit.rewards)),
         json.dumps(list(visit.correct)),
+        visit.stale_masked,
     )

@@ -58,7 +58,9 @@ class Answers:
         checkpoint: steps before the last whole checkpoint; None: there is none.
         epochs: in their order.
         dropped: in the order of their steps.
-        ages: trained tokens by how many versions the policy that sampled them lags behind the one trained.
+        ages: tokens of trained visits by how many versions the policy that sampled them lags behind the one
+            trained, without those that were too old to count.
+        stale_masked: how many were.
         doubled: positions that are there more than once.
         lost: positions before the checkpoint's frontier of which nothing is there.
         starts: how often the run was started or resumed.
@@ -69,6 +71,7 @@ class Answers:
     epochs: tuple[Epoch, ...]
     dropped: tuple[Dropped, ...]
     ages: Mapping[int, int]
+    stale_masked: int
     doubled: tuple[int, ...]
     lost: tuple[int, ...]
     starts: int
@@ -112,6 +115,7 @@ def ask(run_dir: Path, checkpoint: Mapping[str, Any] | None) -> Answers:
     except sqlite3.Error as error:
         raise LedgerError(f"{file} cannot be read: {error}") from error
     counts = Counter(row["position"] for row in rows)
+    trained = [row for row in rows if row["outcome"] == "trained"]
     return Answers(
         steps=len({row["step"] for row in rows}),
         checkpoint=None if checkpoint is None else int(checkpoint["step"]),
@@ -119,7 +123,8 @@ def ask(run_dir: Path, checkpoint: Mapping[str, Any] | None) -> Answers:
         dropped=tuple(
             Dropped(row["step"], row["group_id"], row["why"]) for row in rows if row["outcome"] == "dropped"
         ),
-        ages=_ages(rows),
+        ages=_ages(trained),
+        stale_masked=sum(map(_stale_masked, trained)),
         doubled=tuple(sorted(position for position, count in counts.items() if count > 1)),
         lost=_lost(rows, checkpoint),
         starts=starts,
@@ -149,10 +154,20 @@ def _epochs(rows: Sequence[sqlite3.Row]) -> tuple[Epoch, ...]:
 def _ages(rows: Sequence[sqlite3.Row]) -> dict[int, int]:
     ages: Counter[int] = Counter()
     for row in rows:
-        if row["outcome"] == "trained":
-            for version, tokens in json.loads(row["sampled"]).items():
-                ages[row["step"] - int(version)] += tokens
+        too_old = _stale_masked(row)
+        for version, tokens in sorted(
+            (int(name), tokens) for name, tokens in json.loads(row["sampled"]).items()
+        ):
+            counted = max(0, tokens - too_old)
+            too_old -= tokens - counted
+            if counted:
+                ages[row["step"] - version] += counted
     return dict(ages)
+
+
+def _stale_masked(row: sqlite3.Row) -> int:
+    """Tokens of a visit; a ledger of before says nothing of them."""
+    return int(row["stale_masked"]) if "stale_masked" in row.keys() else 0  # noqa: SIM118 - values otherwise
 
 
 def _lost(rows: Sequence[sqlite3.Row], checkpoint: Mapping[str, Any] | None) -> tuple[int, ...]:

@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from benchmarks.pipeline import JumpingLoop, measure
+from benchmarks.pipeline import JumpingLoop, main, measure
 
 
 def ratio(split: str, latency: str, bound: int) -> float:
@@ -25,3 +27,19 @@ def test_with_a_bound_the_longest_stage_is_all(split: str, latency: str) -> None
     assert ratio(split, latency, 2) <= 1.05
     if (split, latency) != ("balanced", "straggler"):  # nothing to spare: see docs/performance.md
         assert ratio(split, latency, 1) <= 1.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--latency", "long-tailed"], "'long-tailed' is none of constant, long_tailed"),
+        (["--split", "mine"], "'mine' is none of paper, balanced"),
+        (["--bounds", "1,-1"], "'1,-1' is no list of whole numbers from 0 on"),
+    ],
+)
+def test_what_it_does_not_know_is_refused(arguments: list[str], says: str) -> None:
+    command = typer.Typer()
+    command.command()(main)
+    refused = CliRunner().invoke(command, [*arguments, "--jump"], env={"COLUMNS": "200"})
+    assert refused.exit_code == 2
+    assert says in refused.output

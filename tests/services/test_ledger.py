@@ -70,6 +70,27 @@ def test_a_run_in_which_all_went_well(tmp_path: Path) -> None:
     assert (answers.steps, answers.starts, answers.lost, answers.doubled) == (3, 1, (), ())
 
 
+def test_tokens_that_were_too_old_to_count_have_no_age(tmp_path: Path) -> None:
+    """Step 4 with a bound of 1: of versions 1, 2 and 4 the five of the first two do not count."""
+    old = visit(0, sampled={4: 7, 1: 2, 2: 3}, stale_masked=5)
+    written(tmp_path, {4: [old, visit(1, sampled={3: 4})]})
+    answers = ask(tmp_path, None)
+    assert (answers.ages, answers.stale_masked) == ({0: 7, 1: 4}, 5)
+    assert answers.as_json()["stale_masked"] == 5
+    assert "too old to count" in CliRunner().invoke(app, ["ledger", str(tmp_path)]).stdout
+
+
+def test_a_ledger_from_before_tokens_could_be_too_old_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    written(tmp_path, {0: [visit(0, sampled={0: 3})]})
+    with sqlite3.connect(tmp_path / LEDGER) as file:
+        file.execute("ALTER TABLE visits DROP COLUMN stale_masked")
+    file.close()
+    assert ask(tmp_path, None).ages == {0: 3}
+    written(tmp_path, {1: [visit(1, sampled={0: 2, 1: 4}, stale_masked=2)]})
+    answers = ask(tmp_path, None)
+    assert (answers.ages, answers.stale_masked) == ({0: 4}, 2)
+
+
 @pytest.mark.parametrize(
     ("steps", "frontier", "lost", "doubled"),
     [
@@ -157,6 +178,7 @@ ledger, first = Ledger(Path(sys.argv[1])), int(sys.argv[2])
 rest = dict.fromkeys(("teacher", "teacher_weights", "reference_weights"))
 rest |= {"epoch_prompts": 5, "group_id": "a#0", "prompt_id": "a", "task": "math", "outcome": "trained"}
 rest |= {"why": "", "by": "policy", "sampled": {0: 1}, "responses": 1, "rewards": [], "correct": []}
+rest |= {"stale_masked": 0}
 ledger.begin(first)
 print("begun", flush=True)
 for step in range(first, 10_000):
