@@ -177,13 +177,18 @@ def labelled(
     end_tokens: Sequence[int],
     counted: range | None = None,
     groups: Sequence[str] | None = None,
+    *,
+    whole: bool = True,
 ) -> pa.Table:
-    """All rows of a step, with what a later reader must know of them.
+    """Rows of a step, with what a later reader must know of them.
 
     Args:
+        end_tokens: of policy and teachers.
+        counted: policy versions whose tokens counted; None: all.
         groups: of each row, where the table does not say it.
+        whole: they are all rows of the step.
     """
-    told = {_WHOLE: b"1", _ENDS: json.dumps(list(end_tokens)).encode()}
+    told = {_ENDS: json.dumps(list(end_tokens)).encode()} | ({_WHOLE: b"1"} if whole else {})
     if counted is not None:
         told[_COUNTED] = json.dumps([counted.start, counted.stop]).encode()
     if groups is not None and "group_id" not in table.column_names:

@@ -31,6 +31,7 @@ from rlad_core.config import RunConfig
 from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.evaluation import overall
 from rlad_core.objectives import Statistic
+from rlad_core.recorded import labelled
 from rlad_core.timeline import RecentStages, StageSpan, critical_path, stage_table
 from services.base import telemetry, tracing
 from services.base.failures import said
@@ -220,7 +221,9 @@ class Learner:
             and is_due(settings.sample_experience_every, step)
             and len(sampled := self._ask(shard.table, f"the rows of step {step}"))
         ):
-            self.journal.sample.remote(step, sampled.slice(0, settings.sample_experience_rows))
+            some = sampled.slice(0, settings.sample_experience_rows)
+            counted = shard.plan.counted_versions
+            self.journal.sample.remote(step, labelled(some, shard.end_tokens, counted, whole=False))
 
     def end_stage(self, done: int) -> None:
         """Have it decided whether the stage of the last step ends with it (rank 0; others are told with their

@@ -86,6 +86,18 @@ def test_what_was_recorded_is_read_with_its_label(tmp_path: Path) -> None:
     assert found.for_objective(plain).column("advantage").to_pylist()[:3] == [-1, 0, 1]
 
 
+def test_a_sample_of_rows_says_which_tokens_counted_and_which_end(tmp_path: Path) -> None:
+    """Else tokens that were too old would be trained on, and a teacher's end tokens have no counterpart."""
+    some = recorded.labelled(_experience(200)[0].slice(0, 4), (1, 2), range(4, 6), whole=False)
+    file = tmp_path / "step-000005.arrows"
+    file.write_bytes(schema.to_ipc(some))
+    found = recorded.read(file)
+    assert (found.whole, found.end_tokens, found.counted) == (False, (1, 2), range(4, 6))
+    assert found.numbers(masks=False)["trained_tokens"] == 0  # all are of version 0
+    [plan] = found.plan(TRRD(), mini_batches=1, ranks=1, pair_cost=0.0, masks=False)
+    assert (plan.counted_versions, plan.token_weights.tolist()) == (range(4, 6), [0.0] * 4)
+
+
 def test_what_cannot_be_computed_is_refused(tmp_path: Path) -> None:
     [file] = recorded.files_of([_record(tmp_path / "recorded", 1, without=("teacher_logprobs",))])
     found = recorded.read(file)
