@@ -152,7 +152,7 @@ async def measure(
         ledger,
         prompts_per_step=groups,
         max_staleness=bound,
-        window=int(window * (bound + 1) * groups) if bound else 0,
+        window=int(round(window * (bound + 1) * groups, 6)) if bound else 0,
     )
     pool = GroupPool(ledger, standing, engine.begin)
     publishing: asyncio.Task[None] | None = None

@@ -26,6 +26,8 @@ from services.experience.work import GroupWork
 STUDENT = resolve_model("rlad:kk-student")
 #: Of the stream: its rewards are all equal, so that it is dropped.
 UNINFORMATIVE = 2
+#: The first five tokens of its responses are of the policy that the run began with.
+OLD = 13
 
 
 class Sampled:
@@ -44,7 +46,9 @@ class Sampled:
                 "sample_index": sample,
                 "response_token_ids": [20 + (7 * place + sample) % 50 for place in range(length)],
                 "rollout_logprobs": [-1.0] * length,
-                "policy_versions": [version] * length,
+                "policy_versions": [
+                    0 if position == OLD and place < 5 else version for place in range(length)
+                ],
                 "finish_reason": "stop",
                 "response": "words",
             }
@@ -129,6 +133,35 @@ def test_a_step_has_its_visits_and_what_was_looked_at(collect: Any) -> None:
     assert (visit.teacher, visit.teacher_weights) == ("teacher", pinned["weights"])
     assert 1 <= first.facts.numbers["teacher_checked"] <= 2
     assert first.facts.numbers["teacher_check_difference"] < 1e-5
+
+
+def test_tokens_too_old_to_count_are_known_by_group_and_visit(collect: Any) -> None:
+    """Step 3 with a bound of 1: of the group's two responses five tokens each are of version 0."""
+    *_, third, _ = collect(Injected(), None, 4, "rollout.max_staleness=1")
+    facts = third.facts
+    [visit] = [each for each in facts.visits if each.position == OLD]
+    assert facts.stale_masked == {visit.group_id: 10}
+    assert [each.stale_masked for each in facts.visits] == [
+        10 * (each.position == OLD) for each in facts.visits
+    ]
+    # Its others are of version 2, as all that were begun for this step: one version old.
+    assert (visit.sampled, facts.numbers["stale_masked"]) == ({0: 10, 2: 30}, 10)
+    assert (facts.numbers["staleness"], facts.numbers["staleness_max"]) == (1, 1)
+    assert facts.numbers["trained_tokens"] == facts.numbers["tokens"] - 10
+
+
+def test_stages_that_sample_nothing_lie_before_and_behind_those_that_do(collect: Any) -> None:
+    stages = (
+        "stages=[{steps: 2, objective: {kind: sft}}, {steps: 3, objective: {kind: trrd}},"
+        " {steps: 2, objective: {kind: sft}}]"
+    )
+    more = ("rollout.max_staleness=2", "learner.warmup_steps=0")
+    *shards, end = collect(Injected(), None, 7, stages, *more)
+    visits = [[each.position for each in shard.facts.visits] for shard in shards]
+    assert sorted(position for step in visits for position in step) == list(range(28))
+    writers = [{each.by for each in shard.facts.visits} for shard in shards]
+    assert writers == [{"task"}] * 2 + [{"policy"}] * 3 + [{"task"}] * 2
+    assert (end.frontier["next_position"], end.frontier["alive"]) == (28, ())
 
 
 def test_what_a_lost_learner_left_waiting_waits_no_more(
