@@ -10,6 +10,7 @@ step; the rest, `hidden_seconds`, went by behind the rollouts.
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -94,6 +95,23 @@ def stage_table(spans: Iterable[StageSpan], start: float, end: float) -> list[St
         )
     idle = end - start - taken
     return [*rows, StageRow("idle", 0, idle, idle, idle, idle / (end - start), 0, 0)]
+
+
+_OF_THE_LEARNER: Final = ("old_logprobs", "update", "weight_sync", "checkpoint", "evaluation")
+
+
+def added_by_teacher(spans: Iterable[StageSpan], start: float, end: float) -> float:
+    """Seconds of a step in which the teacher was at work, and neither rollouts nor the learner were.
+
+    Strictly on-policy that is the exposed time of its row in the stage table. Where groups are sampled while
+    the learner works, what is scored behind an update holds nothing up either.
+    """
+    cut = [
+        (s.stage, (max(s.start, start), min(s.end, end))) for s in spans if s.end > start and s.start < end
+    ]
+    others = [time for stage, time in cut if stage == "rollout" or stage in _OF_THE_LEARNER]
+    teacher = [time for stage, time in cut if stage == "teacher"]
+    return _length(_union([*others, *teacher])) - _length(_union(others))
 
 
 def critical_path(spans: Iterable[StageSpan], start: float, end: float) -> dict[str, float]:

@@ -32,7 +32,7 @@ from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.evaluation import overall
 from rlad_core.objectives import Statistic
 from rlad_core.recorded import labelled
-from rlad_core.timeline import RecentStages, StageSpan, critical_path, stage_table
+from rlad_core.timeline import RecentStages, StageSpan, added_by_teacher, critical_path, stage_table
 from services.base import telemetry, tracing
 from services.base.failures import said
 from services.base.losses import is_loss, wait_s
@@ -191,6 +191,8 @@ class Learner:
         table, facts = stage_table(spans, start, end), shard.facts
         numbers = {**facts.numbers, **{name: s.mean for name, s in statistics.items()}}
         numbers |= idle_shares(table, waited=waited, seconds=end - start)
+        if self.config.rollout.max_staleness and any(each.stage == "teacher" for each in table):
+            numbers["teacher_added_seconds"] = added_by_teacher(spans, start, end)
         self._told = numbers
         place = self.config.position(step, shard.early_ends)
         stage = place.stage

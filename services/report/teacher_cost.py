@@ -18,7 +18,8 @@ class TeacherCost:
     """Of a run.
 
     Attributes:
-        added_s: seconds that it added to a step: those behind rollouts cost none.
+        added_s: seconds that it added to a step: those behind rollouts cost none, nor those behind the
+            learner where groups are sampled ahead.
         share: the same, of the step without them, as the paper counts.
         at_work_s: seconds of a step in which it scored.
         device: what it computes on.
@@ -51,6 +52,8 @@ def teacher_cost(record: RunRecord) -> TeacherCost | None:
     if not asked.any():
         return None
     whole, added = record.seconds("step")[asked], np.nan_to_num(record.added_seconds("teacher")[asked])
+    noted = record.series("teacher_added_seconds")[asked]
+    added = np.where(np.isnan(noted), added, noted)
     tokens = record.series("trained_tokens")[asked]
     device: Literal["GPU", "core"] = "core"
     devices = 0.0

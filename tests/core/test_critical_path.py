@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlad_core.metrics import STAGES
-from rlad_core.timeline import RecentStages, StageSpan, critical_path
+from rlad_core.timeline import RecentStages, StageSpan, added_by_teacher, critical_path
 
 
 def span(stage: str, start: float, end: float) -> StageSpan:
@@ -27,6 +27,17 @@ def test_spans_are_cut_to_the_step() -> None:
     assert critical_path([], 0, 4) == {"idle": 4.0}
     with pytest.raises(ValueError, match="not after its start"):
         critical_path([], 4, 4)
+
+
+def test_what_is_scored_behind_rollouts_or_the_learner_adds_nothing() -> None:
+    """Rollouts until 4, an update from 5 to 8; the teacher is at work from 3 to 6, and from 7 to 9."""
+    spans = [
+        span("rollout", -2, 4), span("teacher", 3, 6), span("update", 5, 8), span("teacher", 7, 9),
+        span("verify", 4, 5), span("step", 0, 10),
+    ]  # fmt: skip
+    assert added_by_teacher(spans, 0, 10) == 2.0  # 4 to 5, and 8 to 9
+    assert added_by_teacher(spans, 0, 8.5) == 1.5
+    assert added_by_teacher(spans[:1], 0, 10) == 0.0
 
 
 TIMES = st.floats(0, 10, allow_nan=False)

@@ -297,6 +297,11 @@ def test_what_the_teacher_costs(tmp_path: Path) -> None:
     said = "adds 0.50 s to a step, 5.3% of one without it (the paper: 15.5%); at work 2.00 s of a step, "
     assert str(cost) == said + "2 core-seconds for 1,000 trained tokens"
     assert "The teacher adds 0.50 s to a step" in " ".join(shown(stage_time_table(record)).split())
+    behind = {**row(2, 500, 1.0, 0.1), "teacher_added_seconds": 0.25}  # the rest went by behind the learner
+    write_lines(tmp_path / "metrics.jsonl", [row(1, 1500, 3.0, 0.1), behind])
+    added = teacher_cost(read_run(tmp_path))
+    assert added is not None
+    assert added.added_s == pytest.approx((1.0 + 0.25) / 2)
     held = ["reference={model: 'rlad:kk-student'}", "stages.0.objective.reference_kl=0.1"]
     unaided = load("kk-tiny-grpo", held)
     assert unaided.teacher_devices == ("core", 0)
