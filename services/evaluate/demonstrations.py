@@ -40,7 +40,8 @@ class Harvest:
     Attributes:
         prompts: that were asked.
         responses: that were judged.
-        accepted: of them.
+        accepted: of them, and not cut off.
+        cut_off: accepted but for their end: as a whole turn they would teach to stop in the middle.
         doubled: accepted ones that say to the letter what another one of their prompt says.
         kept: that are in the file.
         without: prompts of which nothing was accepted.
@@ -49,6 +50,7 @@ class Harvest:
     prompts: int
     responses: int
     accepted: int
+    cut_off: int
     doubled: int
     kept: int
     without: int
@@ -69,7 +71,8 @@ def harvest(
         ``(CHATS, what became of the responses)``.
     """
     rows = sorted(answers.to_pylist(), key=lambda row: row["sample_index"])
-    accepted = [row for row in rows if row["correct"]]
+    right = [row for row in rows if row["correct"]]
+    accepted = [row for row in right if row["finish_reason"] != "length"]
     texts: dict[str, dict[str, dict[str, Any]]] = {}
     for row in accepted:
         texts.setdefault(row["prompt_id"], {}).setdefault(_turn(row).strip(), row)
@@ -77,7 +80,13 @@ def harvest(
     kept = [row for of_prompt in texts.values() for row in list(of_prompt.values())[:most]]
     asked = {row["prompt_id"] for row in rows}
     found = Harvest(
-        len(asked), len(rows), len(accepted), len(accepted) - different, len(kept), len(asked - texts.keys())
+        prompts=len(asked),
+        responses=len(rows),
+        accepted=len(accepted),
+        cut_off=len(right) - len(accepted),
+        doubled=len(accepted) - different,
+        kept=len(kept),
+        without=len(asked - texts.keys()),
     )
     return pa.Table.from_pylist(list(_chats(kept, prompts, teacher)), schema=CHATS), found
 

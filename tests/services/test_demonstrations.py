@@ -16,6 +16,8 @@ from rlad_core.evaluation import ANSWERS
 from rlad_core.prompt_checks import parts_of, read_parts
 from rlad_core.prompt_stream import tasks_of
 from rlad_core.tasks import Prompt
+from rlad_core.tasks.knights_knaves.puzzle import Puzzle
+from rlad_core.tasks.knights_knaves.task import KnightsKnaves
 from services.evaluate.demonstrations import CHATS, harvest, write
 
 PROMPTS = {
@@ -83,6 +85,14 @@ def test_a_gold_is_the_answer_as_it_is_written(gold: str, said: str | None) -> N
     assert [(row["answer"], row["gold_json"]) for row in chats.to_pylist()] == [(said, gold)]
 
 
+def test_what_was_cut_off_is_no_whole_turn() -> None:
+    rows = [answer("1+1", 0, r"\boxed{2}, since"), answer("1+1", 1, r"\boxed{2}")]
+    rows[0]["finish_reason"] = "length"
+    chats, found = harvest(table(*rows), PROMPTS, "big", 1)
+    assert [row["solution"] for row in chats.to_pylist()] == [r"\boxed{2}"]
+    assert (found.accepted, found.cut_off, found.kept) == (1, 1, 1)
+
+
 def test_nothing_accepted_is_an_empty_table() -> None:
     chats, found = harvest(table(answer("1+1", 0, "no", correct=False)), PROMPTS, "big", 1)
     assert (chats.num_rows, chats.schema, found.without) == (0, CHATS, 1)
@@ -109,18 +119,39 @@ def test_the_math_task_trains_on_the_file(tmp_path: Path) -> None:
     assert solutions == {r"It is \boxed{2}.", "<think>\n\\boxed{4}"}
 
 
+def test_puzzles_are_trained_on_as_the_teacher_solved_them(tmp_path: Path) -> None:
+    puzzles = KnightsKnaves().prompts("train", "2_people", 2, 1)
+    ends = [f"<answer> {Puzzle.from_gold(each.gold).solution_text} </answer>" for each in puzzles]
+    said = [f"<think> Seen at a glance. </think> {end}" for end in ends]
+    rows = [answer(each.prompt_id, 0, text) for each, text in zip(puzzles, said, strict=True)]
+    write(
+        harvest(table(*rows), {each.prompt_id: each for each in puzzles}, "big", 1)[0], tmp_path / "t.parquet"
+    )
+    config = load("kk-tiny-sft", [f"task.train={{files: [{tmp_path / 't.parquet'}]}}"])
+    tasks = tasks_of(config)
+    found = read_parts(parts_of(config, "training"), "training", tasks)
+    assert [each.messages for each in found.prompts] == [each.messages for each in puzzles]
+    task = tasks["knights_knaves"]
+    assert [task.demonstration(each.gold) for each in found.prompts] == said
+    assert all(task.verify(text, each.gold).correct for each, text in zip(found.prompts, said, strict=True))
+    assert "Cases:" in task.demonstration(puzzles[0].gold)  # without one, its own
+
+
 def test_a_chat_is_what_other_libraries_expect(tmp_path: Path) -> None:
     write(harvest(TRIES, PROMPTS, "big", None)[0], tmp_path / "teacher.parquet")
     [first, *_] = pq.read_table(tmp_path / "teacher.parquet")["messages"].to_pylist()
     assert [sorted(message) for message in first] == [["content", "role"]] * 2
 
 
-def test_wrong_usage_is_refused_before_anything_starts(rlad: Callable[..., Said]) -> None:
+def test_wrong_usage_is_refused_before_anything_starts(rlad: Callable[..., Said], tmp_path: Path) -> None:
     neither = rlad("generate", "kk-tiny-sft")
     assert neither.code == 2
     assert "write a model" in neither.err
     both = rlad("generate", "kk-tiny-sft", "m", "--endpoint", "http://127.0.0.1:1/v1", "--model", "x")
     assert both.code == 2
     assert "one of the two" in both.err
+    folder = rlad("generate", "kk-tiny-sft", "rlad:kk-teacher", "--out", str(tmp_path))
+    assert folder.code == 2
+    assert "is a folder. Write a file" in folder.err
     assert "no folder" in rlad("generate", "kk-tiny-sft", "rlad:kk-teacher", "--out", "nowhere/x.parquet").err
     assert "there is no such file" in rlad("generate", "kk-tny", "rlad:kk-teacher").err
