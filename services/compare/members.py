@@ -222,7 +222,23 @@ def _responses(config: RunConfig) -> int | None:
 
 def _answers(config: RunConfig) -> dict[str, object]:
     settings = config.evaluation
-    return {"samples": settings.samples, "temperature": settings.temperature, "top_p": settings.top_p}
+    return {
+        "samples": settings.samples,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "max_response_length": config.evaluation_response_length,
+    }
+
+
+def _judges(config: RunConfig) -> list[object]:
+    specs = [(task.label, task.judge()) for task in config.task_sections.values()]
+    return [[label, spec.place, spec.settings] for label, spec in specs]
+
+
+def _model(config: RunConfig) -> dict[str, object]:
+    """What is trained, and how a prompt is put to it."""
+    parts = {"model", "init", "chat_template", "chat_template_kwargs"}
+    return config.policy.model_dump(mode="json", include=parts)
 
 
 def _sections(config: RunConfig, part: str) -> list[object]:
@@ -230,12 +246,13 @@ def _sections(config: RunConfig, part: str) -> list[object]:
 
 
 _SAME: Final[Mapping[str, Callable[[RunConfig], object]]] = {
-    "model (policy.model)": lambda config: config.policy.model,
+    "model (policy.model, init, chat_template)": _model,
     "prompts to train on (task.train)": _prompts,
     "responses to a prompt (rollout.group_size)": _responses,
     "sequences a step (rollout.prompts_per_step, rollout.group_size)": _sequences,
     "optimizer steps (steps x updates and epochs of a batch)": _optimizer_steps,
     "held-out problems": lambda config: _sections(config, "evaluation"),
-    "answers to them (evaluation.samples, temperature, top_p)": _answers,
+    "answers to them (evaluation.samples, temperature, top_p, max_response_length)": _answers,
+    "judging (the task and its settings)": _judges,
 }
 """What a comparison needs to be the same, and what a recipe has of it; None: it does not matter there."""

@@ -100,6 +100,9 @@ def test_a_wrong_suite_is_refused_with_the_field(tmp_path: Path, changes: dict[s
         ({"task.evaluation.seed": 7}, "same held-out problems"),
         ({"evaluation.samples": 4}, "same answers to them"),
         ({"evaluation.temperature": 0.0}, "same answers to them"),
+        ({"rollout.max_response_length": 64}, "same answers to them"),
+        ({"policy.init": "random"}, "same model"),
+        ({"policy.chat_template_kwargs": {"enable_thinking": False}}, "same model"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
@@ -269,3 +272,16 @@ def test_of_several_subsets_the_average_counts_and_must_be_there(tmp_path: Path)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
     with pytest.raises(ReportError, match="no accuracy after the last step: it has easy, hard and no"):
         tuning.accuracy_of(member)
+
+
+def test_methods_are_judged_alike(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def one(response, gold, row):\n    return 1.0\n\n\ndef two(response, gold, row):\n    return 0.0\n"
+    )
+    (tmp_path / "data.jsonl").write_text('{"prompt": "1+1?", "gold": "2"}\n')
+    files = {"files": [str(tmp_path / "data.jsonl")]}
+    task = {"name": "prompts", "reward": f"{tmp_path / 'own.py'}:one", "train": files, "evaluation": files}
+    other = {"set": {"task.reward": f"{tmp_path / 'own.py'}:two"}}
+    unlike = suite(set={**BASE["set"], "task": task}, variants={"one": {}, "two": other})
+    with pytest.raises(ConfigError, match=r"variants\.two .* all need the same judging"):
+        Comparison(unlike, tmp_path / "out").check("suite.yaml")
