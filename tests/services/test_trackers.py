@@ -56,13 +56,47 @@ def test_the_journal_tells_steps_and_evaluations(tmp_path: Path, monkeypatch: py
     assert told.finished
 
 
-def test_one_that_fails_is_left_alone_with_a_word() -> None:
+def test_one_that_takes_nothing_any_more_is_left_alone_with_a_word() -> None:
     said: list[str] = []
     aside = Aside("wandb", Broken, said.append)
-    aside.log({"a": 1.0}, 0)
+    for step in range(trackers._MOST_FAILED):
+        aside.log({"a": 1.0}, step)
     aside.finish(10)
-    aside.log({"a": 2.0}, 1)
-    assert said == ["the run is not told to wandb, which failed (ConnectionError: no route)"]
+    aside.log({"a": 2.0}, 100)
+    assert said == [
+        "wandb failed (ConnectionError: no route): what it was not told is missing there",
+        "the run is not told to wandb, which failed (ConnectionError: no route)",
+    ]
+
+
+def test_a_server_that_was_away_is_told_of_what_comes_later() -> None:
+    said: list[str] = []
+
+    class Away(Told):
+        def log(self, numbers: Mapping[str, float], step: int) -> None:
+            if 1 <= step < trackers._MOST_FAILED:
+                raise ConnectionError("no route")
+            super().log(numbers, step)
+
+    told = Away()
+    aside = Aside("mlflow", lambda: told, said.append)
+    steps = range(trackers._MOST_FAILED + 2)
+    for step in steps:
+        aside.log({"a": 1.0}, step)
+    aside.finish(10)
+    assert [step for _, step in told.rows] == [0, *steps[-2:]]
+    assert told.finished
+    assert said == ["mlflow failed (ConnectionError: no route): what it was not told is missing there"]
+
+
+def test_one_that_cannot_be_made_is_left_alone_with_a_word() -> None:
+    said: list[str] = []
+
+    def make() -> Told:
+        raise PermissionError("no key")
+
+    Aside("wandb", make, said.append).finish(10)
+    assert said == ["the run is not told to wandb, which failed (PermissionError: no key)"]
 
 
 def test_one_that_is_not_installed_is_said(tmp_path: Path) -> None:
