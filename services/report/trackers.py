@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ from typing import Protocol
 
 from rlad_core.config.settings import TrackerName
 
+NAMED = "tracked_as"
+"""File of a run's folder: what trackers call the run."""
 _MOST_WAITING = 1000
 """Rows that wait for a tracker; more are left out, with a word."""
 _MOST_FAILED = 10
@@ -172,6 +175,19 @@ class Aside:
         self._say(f"the run is not told to {self._name}, which {why}")
 
 
+def _called(run: str, folder: Path) -> str:
+    """The run's name and something of its own: a tracker would go on with another run of that name, of a
+    folder that is gone or lies elsewhere, and leave out the steps that it has of it.
+    """
+    file = folder / NAMED
+    called = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    if not called:
+        called = f"{run}-{secrets.token_hex(3)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{called}\n", encoding="utf-8")
+    return called
+
+
 def _said(error: Exception) -> str:
     """One line of it."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
@@ -180,9 +196,16 @@ def _said(error: Exception) -> str:
 def trackers(
     names: Sequence[TrackerName], project: str, run: str, folder: Path, say: Callable[[str], None]
 ) -> list[Aside]:
-    """Those that a recipe names, each at work."""
+    """Those that a recipe names, each at work.
+
+    Raises:
+        OSError: the run's folder cannot be written to.
+    """
+    if not names:
+        return []
+    called = _called(run, folder)
 
     def maker(name: TrackerName) -> Callable[[], Tracker]:
-        return lambda: MAKERS[name](project, run, folder)
+        return lambda: MAKERS[name](project, called, folder)
 
     return [Aside(name, maker(name), say) for name in names]

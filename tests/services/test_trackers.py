@@ -5,6 +5,7 @@ That the three real ones take it was tried with wandb 0.31 (offline), mlflow 3.1
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -46,14 +47,29 @@ def test_the_journal_tells_steps_and_evaluations(tmp_path: Path, monkeypatch: py
         trackers.MAKERS, "wandb", lambda project, run, folder: made.append((project, run)) or told
     )
     journal = Journal(str(tmp_path / "mine"), ("wandb",), "puzzles")
-    (tmp_path / "mine").mkdir()
     journal.begin(0)
     row = {"step": 0, "version": 1, "reward_mean": 0.5, "nll": float("nan"), "seconds": {"step": 2.0}}
     journal.step(row, [], [])
     journal.close()
-    assert made == [("puzzles", "mine")]
+    [(project, run)] = made
+    assert project == "puzzles"
+    assert re.fullmatch("mine-[0-9a-f]{6}", run)
     assert told.rows == [({"version": 1.0, "reward_mean": 0.5, "seconds/step": 2.0}, 0)]
     assert told.finished
+
+
+def test_a_run_goes_on_as_itself_and_never_as_another_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setitem(trackers.MAKERS, "mlflow", lambda project, run, folder: made.append(run) or Told())
+    for folder in (tmp_path / "a" / "mine", tmp_path / "b" / "mine", tmp_path / "a" / "mine"):
+        [aside] = trackers.trackers(("mlflow",), "rlad", "mine", folder, print)
+        aside.finish(10)
+    first, elsewhere, resumed = made
+    assert first == resumed != elsewhere
+    assert trackers.trackers((), "rlad", "mine", tmp_path / "none", print) == []
+    assert not (tmp_path / "none").exists()
 
 
 def test_one_that_takes_nothing_any_more_is_left_alone_with_a_word() -> None:
