@@ -69,9 +69,11 @@ class Asking:
         if twice := [each for each in everyone if everyone.count(each) > 1]:
             raise typer.BadParameter(f"{twice[0]} is there twice", param_hint="MODEL")
         if self.samples > 1 and not self.temperature:
+            option = "--tries" if self.part == "training" else "--k"
             raise typer.BadParameter(
-                f"{self.samples} responses at --temperature 0 would be equal; write --k 1, or a temperature",
-                param_hint="--k",
+                f"{self.samples} responses at --temperature 0 would be equal; write {option} 1, or a "
+                "temperature",
+                param_hint=option,
             )
         if self.suites and self.task:
             raise typer.BadParameter("write --task or --suite, not both", param_hint="--suite")

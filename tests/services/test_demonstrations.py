@@ -150,6 +150,9 @@ def test_wrong_usage_is_refused_before_anything_starts(rlad: Callable[..., Said]
     both = rlad("generate", "kk-tiny-sft", "m", "--endpoint", "http://127.0.0.1:1/v1", "--model", "x")
     assert both.code == 2
     assert "one of the two" in both.err
+    equal = rlad("generate", "kk-tiny-sft", "rlad:kk-teacher", "--tries", "4", "--temperature", "0")
+    assert equal.code == 2
+    assert "write --tries 1, or a" in equal.err
     folder = rlad("generate", "kk-tiny-sft", "rlad:kk-teacher", "--out", str(tmp_path))
     assert folder.code == 2
     assert "is a folder. Write a file" in folder.err
