@@ -61,8 +61,8 @@ def generate(
     file, so the same command goes on where it was stopped, and with more tries asks for those alone. `rlad
     show` reads them.
 
-    The file has a chat a row (messages) as other trainers read it too, and the columns that a stage of worked
-    solutions trains on here: prompt, answer, solution.
+    The file has a chat a row as other trainers read it too (messages, or prompt and completion), and the
+    columns that a stage of worked solutions trains on here: prompt, answer, solution.
 
     Exit codes: 0 written, 1 failed or stopped before the end, 2 wrong usage, or something is missing.
 

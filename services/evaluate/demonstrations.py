@@ -19,6 +19,7 @@ CHATS: Final = pa.schema(
     [
         ("messages", pa.list_(_MESSAGE)),
         ("prompt", pa.list_(_MESSAGE)),
+        ("completion", pa.list_(_MESSAGE)),
         ("solution", pa.string()),
         ("answer", pa.string()),
         ("gold_json", pa.string()),
@@ -30,7 +31,9 @@ CHATS: Final = pa.schema(
     ]
 )
 """One accepted response a row: ``messages`` is the whole chat, ``prompt`` it without the last turn, which is
-``solution``; ``answer`` in words where the task has some, ``gold_json`` as its verifier reads it."""
+``completion`` as a message and ``solution`` as a text; TRL's SFTTrainer, where it sees a ``prompt``, wants a
+``completion`` beside it. ``answer`` in words where the task has some, ``gold_json`` as its verifier reads it.
+"""
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,11 @@ def _chats(
 ) -> Iterator[dict[str, Any]]:
     for row in rows:
         prompt, turn = prompts[row["prompt_id"]], _turn(row)
+        said = [{"role": "assistant", "content": turn}]
         yield {
-            "messages": [*prompt.messages, {"role": "assistant", "content": turn}],
+            "messages": [*prompt.messages, *said],
             "prompt": prompt.messages,
+            "completion": said,
             "solution": turn,
             "answer": prompt.answer if prompt.answer is not None else _plain(prompt.gold),
             "gold_json": prompt.gold,

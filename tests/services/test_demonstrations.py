@@ -66,7 +66,10 @@ def test_accepted_responses_are_kept_once_in_the_order_of_the_tries() -> None:
     assert first["messages"] == [
         {"role": "user", "content": "What is 1+1?"}, {"role": "assistant", "content": r"It is \boxed{2}."},
     ]  # fmt: skip
-    assert first["prompt"] == first["messages"][:1]
+    assert (
+        first["prompt"] + first["completion"] == first["messages"]
+    )  # as TRL's SFTTrainer puts them together
+    assert len(first["prompt"]) == len(first["completion"]) == 1
     assert [row["answer"] for row in chats.to_pylist()] == ["2", "2", "4"]
     assert harvest(TRIES, PROMPTS, "big", 1)[0].num_rows == 2
 
