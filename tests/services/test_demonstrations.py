@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from rlad_command import Said
 
 from rlad_core.config import load
 from rlad_core.evaluation import ANSWERS
-from rlad_core.prompt_checks import parts_of, read_parts
+from rlad_core.prompt_checks import PromptsRefusedError, parts_of, read_parts
 from rlad_core.prompt_stream import tasks_of
-from rlad_core.tasks import Prompt
+from rlad_core.tasks import Asked, Prompt
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
+from services.cli.evaluation_questions import Asking, read_questions
 from services.evaluate.demonstrations import CHATS, harvest, write
 
 PROMPTS = {
@@ -161,3 +164,35 @@ def test_wrong_usage_is_refused_before_anything_starts(rlad: Callable[..., Said]
     assert "is a folder. Write a file" in folder.err
     assert "no folder" in rlad("generate", "kk-tiny-sft", "rlad:kk-teacher", "--out", "nowhere/x.parquet").err
     assert "there is no such file" in rlad("generate", "kk-tny", "rlad:kk-teacher").err
+
+
+@pytest.mark.parametrize("overlap", ["drop", "keep", "refuse", "all"])
+def test_what_is_held_out_is_asked_only_where_a_run_would_train_on_it(tmp_path: Path, overlap: str) -> None:
+    for name, numbers in (("train", (1, 2, 2, 3)), ("held", (1, 2, 3) if overlap == "all" else (3, 4))):
+        rows = [json.dumps({"question": f"What is {n} + {n}?", "answer": str(2 * n)}) for n in numbers]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    task = {
+        "name": "math",
+        "train": {"files": [str(tmp_path / "train.jsonl")]},
+        "evaluation": {"files": [str(tmp_path / "held.jsonl")]},
+    }
+    recipe = load("kk-tiny-grpo", [f"task={json.dumps(task)}"])
+    values = recipe.model_dump(mode="json") | {"name": "mine"}
+    values["evaluation"]["overlap"] = "drop" if overlap == "all" else overlap
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    asking = Asking(
+        task=str(tmp_path / "mine.yaml"), suites=[], data=Path(), asked=Asked(), models=(),
+        endpoint="http://127.0.0.1:1", names=("big",), samples=1, temperature=1.0, top_p=1.0, max_length=None,
+        max_response_length=None, seed=0, engine=(), part="training",
+    )  # fmt: skip
+    if overlap in ("refuse", "all"):
+        said = "1 prompt.* the recipe says" if overlap == "refuse" else "3 prompts, which is all there is"
+        with pytest.raises(PromptsRefusedError, match=f"trained on and held out: {said}"):
+            read_questions(asking)
+        return
+    read = read_questions(asking)
+    asked = [prompt.messages[-1]["content"].split("?")[0] for prompt in read.prompts]
+    assert asked == ["What is 1 + 1", "What is 2 + 2", "What is 3 + 3"][: 3 if overlap == "keep" else 2]
+    assert [each.reason.partition(",")[0] for each in read.dropped] == (
+        [] if overlap == "keep" else ["is held out too"]
+    )
