@@ -108,7 +108,8 @@ class Comparison:
         first = self.suite.model_copy(update={"seeds": self.suite.seeds[:1]})
         for chosen in choices_of(self._tries):  # else it would be found when hours of tries are over
             refuse_unequal(members_of(first, self.folder, chosen), source)
-        refuse_tuning_on_the_report(self.suite, self._all_tries, self.members, source)
+        reported = members_of(first, self.folder, {})
+        refuse_tuning_on_the_report(self.suite, self._all_tries, reported, source)
         refuse_other_runs([*self._all_tries, *self.members], source)
 
     @property
