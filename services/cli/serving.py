@@ -4,6 +4,7 @@ Stopping drains: on SIGTERM or Ctrl-C every replica refuses what is new with 503
 the services' ``drain_timeout_s``, and then all ends.
 """
 
+import ipaddress
 import math
 import os
 import signal
@@ -48,7 +49,7 @@ def serve_until_stopped(
 
     Raises:
         ServingError: ``host`` would open the services to others and no token is configured; `tls` cannot be
-            answered with.
+            answered with, or `behind` is no address.
         DeploymentError: a service does not start.
     """
     if not (locked := Tokens().required) and not is_loopback(host):
@@ -58,9 +59,11 @@ def serve_until_stopped(
         )
     if tls is not None:
         _check(tls)
-    refuse_taken(host, port)
     # Serve's proxy looks at these: of whom it believes who asks, and how large a body it takes in.
-    os.environ.setdefault(PROXIES, behind)
+    if behind:
+        os.environ[PROXIES] = _addresses(behind)
+    os.environ.setdefault(PROXIES, "")
+    refuse_taken(host, port)
     most = max(args.max_body_bytes for args in services.values())
     os.environ.setdefault(VARIABLES["max_bytes"], str(most / 2**20))
     cpus = _SPARE_CPUS + math.ceil(sum(args.num_cpus * _most_replicas(args) for args in services.values()))
@@ -120,6 +123,20 @@ def _check(tls: Tls) -> None:
         ) from error
     except OSError as error:
         raise ServingError(f"{tls.certificate} and {tls.key} cannot be read: {error.strerror}") from error
+
+
+def _addresses(behind: str) -> str:
+    """What ``--behind-proxy`` names, where all of it can be a proxy's: uvicorn takes any word for one."""
+    given = [each.strip() for each in behind.split(",")]
+    for each in given if given != ["*"] else ():
+        try:
+            ipaddress.ip_network(each)
+        except ValueError as error:
+            raise ServingError(
+                f"--behind-proxy: {each!r} is no address and no network. Write 10.0.0.5, 10.0.0.0/8, several "
+                "with commas between, or * alone for whoever connects"
+            ) from error
+    return ",".join(given)
 
 
 def _metrics_url() -> str:

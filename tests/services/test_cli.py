@@ -82,6 +82,7 @@ def test_wrong_usage(rlad: Callable[..., Said], arguments: tuple[str, ...], says
         (("all", "--model", "m", "--set", "techer.engine=vllm"), "techer: no such service"),
         (("chess",), "'chess' is unknown; write teacher, rollout, verifier or all"),
         (("verifier", "--host", "0.0.0.0"), "set RLAD_API_TOKENS or RLAD_API_TOKENS_FILE"),
+        (("verifier", "--behind-proxy", "10.0.0.5,10.0.0.300"), "'10.0.0.300' is no address and no network"),
     ],
 )
 def test_wrong_settings_of_a_service(

@@ -1,6 +1,7 @@
 """Jobs over HTTP: handed in, looked at, fetched and cancelled, also by another process than took them."""
 
 import asyncio
+import gzip
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import pytest
 from fastapi import FastAPI
 from jobs_of_numbers import BODY, DONE, PARTS, Do, reading
@@ -120,6 +122,37 @@ def test_an_answer_that_is_removed_meanwhile(tmp_path: Path, monkeypatch: pytest
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as late:
                 assert (await late.get("/")).content == kept
             assert opened._file.closed
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_an_answer_is_unpacked_for_who_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coding: str
+) -> None:
+    monkeypatch.delenv("RLAD_API_TOKENS", raising=False)
+
+    async def body() -> None:
+        async def do(_: list[int]) -> None: ...
+
+        async with served(tmp_path, do) as client:
+            place = (await client.post("/v1/jobs", content=BODY.content)).headers["location"]
+            while (await client.get(place)).json()["status"] != "done":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            stored = JobStore(tmp_path / "teacher").get(place.rpartition("/")[2])
+            assert stored is not None
+            plain = stored.answer[0].read_bytes()
+            packed = (
+                gzip.compress(plain) if coding == "gzip" else pa.Codec("zstd").compress(plain, asbytes=True)
+            )
+            stored.finish(packed, {"content-type": "application/json", "content-encoding": coding})
+            for accepted, as_packed in ((coding, True), ("identity", False), ("br", False)):
+                headers = {"Accept-Encoding": accepted}
+                async with client.stream("GET", f"{place}/result", headers=headers) as told:
+                    sent = b"".join([part async for part in told.aiter_raw()])
+                assert (told.status_code, told.headers["content-type"]) == (200, "application/json")
+                assert told.headers.get("content-encoding") == (coding if as_packed else None)
+                assert sent == (packed if as_packed else plain)
 
     asyncio.run(body())
 

@@ -16,7 +16,6 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlad_core import metrics
@@ -25,7 +24,7 @@ from services.base.telemetry import log
 from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens
 from services.serve.http.callers import bounded_id, caller_of, is_preflight, let_read, site_of, stranger
 from services.serve.http.pages import ASSETS, add_pages, is_for_a_browser, page, release
-from services.serve.http.problems import ProblemDetails, add_problem_handlers, answer
+from services.serve.http.problems import ProblemDetails, add_problem_handlers, answer, methods_of
 
 OPEN_PATHS = ("/healthz", "/readyz", "/health", "/health/")
 """Asked by load balancers, kubelets and TRL's clients, which have no token."""
@@ -143,15 +142,8 @@ def _forbidden(detail: str) -> Response:
 
 def _methods(scope: Scope) -> Response | None:
     """What a route answers; None: there is no such route."""
-    found: set[str] = set()
-    for route in scope["app"].routes:
-        for method in getattr(route, "methods", None) or ():
-            if route.matches({**scope, "method": method})[0] is Match.FULL:
-                found.add(method)
-    if not found:
-        return None
-    found |= {"OPTIONS"} | ({"HEAD"} if "GET" in found else set())
-    return Response(status_code=204, headers={"Allow": ", ".join(sorted(found))})
+    found = methods_of(scope)
+    return Response(status_code=204, headers={"Allow": ", ".join(found)}) if found else None
 
 
 def _failure() -> Response:
