@@ -42,6 +42,9 @@ def test_an_answer_is_taken_back_into_its_chat(sent: dict[str, bool]) -> None:
         ("store", True),
         ("min_tokens", 1),
         ("service_tier", "flex"),
+        ("use_beam_search", True),
+        ("bad_words", ["Mia"]),
+        ("priority", 1),
     ],
 )
 def test_other_values_are_refused_by_name(form: type, asked: dict[str, Any], name: str, value: Any) -> None:
@@ -74,6 +77,16 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
         "metadata": {},
         "service_tier": "auto",
         "safety_identifier": "someone",
+        "prompt_cache_retention": "24h",
+        "request_id": "mine",
+        "bad_words": [],
+        "allowed_token_ids": None,
+        "truncate_prompt_tokens": None,
+        "priority": 0,
+        "response_format": {"type": "text"},
+        "spaces_between_special_tokens": True,
+        "use_beam_search": False,
+        "prompt_logprobs": None,
         "prompt_cache_key": "anything",
     }
     neutral |= (
@@ -81,8 +94,15 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
             "tools": [],
             "tool_choice": "none",
             "parallel_tool_calls": True,
-            "response_format": {"type": "text"},
             "top_logprobs": 0,
+            "functions": [],
+            "function_call": "auto",
+            "modalities": ["text"],
+            "audio": None,
+            "prediction": None,
+            "reasoning_effort": None,
+            "verbosity": None,
+            "web_search_options": None,
         }
         if form is ChatRequest
         else {"echo": None, "add_special_tokens": None, "suffix": None, "best_of": 1}
@@ -103,6 +123,9 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
         ("min_p", 0.1),
         ("repetition_penalty", 1.1),
         ("top_logprobs", 1),
+        ("modalities", ["text", "audio"]),
+        ("reasoning_effort", "high"),
+        ("prompt_logprobs", 1),
     ],
 )
 def test_others_are_refused_by_name(field: str, value: Any) -> None:

@@ -30,12 +30,6 @@ class TextPart(Struct, forbid_unknown_fields=True):
     text: str
 
 
-class TextFormat(Struct, forbid_unknown_fields=True):
-    """What answers are anyway; other formats are not offered here."""
-
-    type: Literal["text"]
-
-
 class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
     """One turn of a chat."""
 
@@ -69,7 +63,17 @@ class ChatRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
     tools: EmptyList | None = None
     tool_choice: Annotated[Literal["none", "auto"], Meta(description=_WITHOUT_TOOLS)] | None = None
     parallel_tool_calls: Annotated[bool, Meta(description=_WITHOUT_TOOLS)] | None = None
-    response_format: TextFormat | None = None
+    functions: EmptyList | None = None
+    function_call: Annotated[Literal["none", "auto"], Meta(description=_WITHOUT_TOOLS)] | None = None
+    modalities: Annotated[tuple[Literal["text"]], Meta(description="Others are not offered here.")] | None = (
+        None
+    )
+    # What there is none of here: sound, thoughts of their own, the web.
+    audio: None = None
+    prediction: None = None
+    reasoning_effort: None = None
+    verbosity: None = None
+    web_search_options: None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

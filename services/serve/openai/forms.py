@@ -33,13 +33,21 @@ _SWITCHES = {
     "ignore_eos": False,
     "include_stop_str_in_output": False,
     "skip_special_tokens": True,
+    "spaces_between_special_tokens": True,
     "store": False,
+    "use_beam_search": False,
 }
 """At the values that change nothing."""
 
 
 NotRead = Annotated[str, Meta(description="Not read.")]
 """What clients tell a provider about themselves or a message."""
+
+
+class TextFormat(Struct, forbid_unknown_fields=True):
+    """What answers are anyway; other formats are not offered here."""
+
+    type: Literal["text"]
 
 
 class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -49,6 +57,8 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     user: NotRead | None = None
     safety_identifier: NotRead | None = None
     prompt_cache_key: NotRead | None = None
+    prompt_cache_retention: NotRead | None = None
+    request_id: NotRead | None = None
     metadata: Annotated[Nothing, _EMPTY] | None = None
     service_tier: (
         Annotated[Literal["auto", "default"], Meta(description="There is one; either changes nothing.")]
@@ -65,10 +75,19 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     length_penalty: Annotated[float, _ONE] | None = None
     min_tokens: Annotated[int, _ZERO] | None = None
     stop_token_ids: EmptyList | None = None
+    bad_words: EmptyList | None = None
+    allowed_token_ids: None = None
+    truncate_prompt_tokens: None = None
+    priority: Annotated[int, _ZERO] | None = None
+    response_format: TextFormat | None = None
     ignore_eos: Annotated[bool, _only(_SWITCHES["ignore_eos"])] | None = None
     include_stop_str_in_output: Annotated[bool, _only(_SWITCHES["include_stop_str_in_output"])] | None = None
     skip_special_tokens: Annotated[bool, _only(_SWITCHES["skip_special_tokens"])] | None = None
+    spaces_between_special_tokens: (
+        Annotated[bool, _only(_SWITCHES["spaces_between_special_tokens"])] | None
+    ) = None
     store: Annotated[bool, _only(_SWITCHES["store"])] | None = None
+    use_beam_search: Annotated[bool, _only(_SWITCHES["use_beam_search"])] | None = None
 
     def __post_init__(self) -> None:
         for name, value in _SWITCHES.items():

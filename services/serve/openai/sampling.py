@@ -35,6 +35,7 @@ class StreamOptions(Struct, forbid_unknown_fields=True):
     """With `stream`."""
 
     include_usage: Annotated[bool, Meta(description="Tell the usage in an event of its own.")] | None = None
+    include_obfuscation: Annotated[bool, Meta(description="Not read; events have no padding.")] | None = None
 
 
 class SamplingForm(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
@@ -48,6 +49,7 @@ class SamplingForm(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
     stop: Annotated[Raw, StopField] | UnsetType = UNSET
     stream: Annotated[bool, Meta(description="Answer piece by piece, as server-sent events.")] | None = None
     stream_options: StreamOptions | None = None
+    prompt_logprobs: Annotated[None, Meta(description="A teacher's to tell.")] = None
     return_token_ids: Annotated[bool, Meta(description="Tell token ids beside texts.")] | None = None
 
     def __post_init__(self) -> None:
