@@ -128,7 +128,12 @@ class Gate:
             return _unauthorized("the service cannot read its tokens; its log tells why")
         if is_for_a_browser(scope["path"].removeprefix(scope.get("root_path", "")), headers):
             return page(401, _CHALLENGE)
-        return _unauthorized("send a valid token in the header 'Authorization: Bearer TOKEN'")
+        return no_token()
+
+
+def no_token() -> Response:
+    """What those are told who send none of the tokens."""
+    return _unauthorized("send a valid token in the header 'Authorization: Bearer TOKEN'")
 
 
 def _unauthorized(detail: str) -> Response:
