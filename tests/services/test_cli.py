@@ -79,6 +79,7 @@ def test_wrong_usage(rlad: Callable[..., Said], arguments: tuple[str, ...], says
         (("teacher", "--model", "m", "--set", "model=n"), "--model m and --set model=n name two"),
         (("teacher", "--model", "m", "--set", "engin=vllm"), "engin: Extra inputs are not permitted"),
         (("teacher", "--model", "m", "--set", "limits.timeout_s=-1"), "limits.timeout_s: Input should be"),
+        (("teacher", "--model", "m", "--set", "weights.mine=4"), "weights: Value error, 'mine' is no caller"),
         (("all", "--model", "m", "--set", "techer.engine=vllm"), "techer: no such service"),
         (("chess",), "'chess' is unknown; write teacher, rollout, verifier or all"),
         (("verifier", "--host", "0.0.0.0"), "set RLAD_API_TOKENS or RLAD_API_TOKENS_FILE"),

@@ -75,7 +75,7 @@ def add_job_routes(
     request: Any,
     answer: type[BaseModel],
     example: dict[str, Any],
-    query: type[BaseModel] | None = None,
+    query: type[BaseModel],
 ) -> None:
     """Give a service's application the routes.
 
@@ -88,7 +88,7 @@ def add_job_routes(
     told = documented(401, 403, 404, 429, 501, 503)
     app.add_api_route(
         "/v1/jobs",
-        submit if query is None else _submit_with(query),
+        _submit_with(query),
         methods=["POST"],
         status_code=202,
         response_model=Job,
