@@ -28,6 +28,7 @@ HOSTS, ORIGINS, PROXIES = "RLAD_ALLOWED_HOSTS", "RLAD_ALLOWED_ORIGINS", "FORWARD
 REQUEST_ID = "x-request-id"
 _ID = re.compile(r"[!-~]{1,128}")
 _ASKED_WITH = "Accept, Authorization, Content-Encoding, Content-Type, X-Request-ID"
+_NAMES = re.compile(r"[A-Za-z0-9_-]+(, ?[A-Za-z0-9_-]+){0,63}")
 _FORWARDED = ("forwarded", "via", "x-real-ip")
 _FORWARDED_BEGIN = "x-forwarded-"
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{0,5})?", re.IGNORECASE)
@@ -94,15 +95,19 @@ def is_preflight(method: str, headers: Headers) -> bool:
     return method == "OPTIONS" and "access-control-request-method" in headers
 
 
-def let_read(start: Message, site: str) -> None:
-    """Tell a browser that a page of this site may read the answer, or may ask (the Fetch standard, 3.3)."""
+def let_read(start: Message, site: str, asked_with: str = "") -> None:
+    """Tell a browser that a page of this site may read the answer, or may ask (the Fetch standard, 3.3).
+
+    Args:
+        asked_with: names of headers that it would ask with; clients have some of their own, such as OpenAI's.
+    """
     headers = MutableHeaders(scope=start)
     headers["Access-Control-Allow-Origin"] = site
     headers["Access-Control-Expose-Headers"] = "Location, Retry-After, X-Request-ID"
     headers.add_vary_header("Origin")
     if "allow" in headers:
         headers["Access-Control-Allow-Methods"] = headers["allow"]
-        headers["Access-Control-Allow-Headers"] = _ASKED_WITH
+        headers["Access-Control-Allow-Headers"] = asked_with if _NAMES.fullmatch(asked_with) else _ASKED_WITH
 
 
 def _told_by_a_proxy(headers: Headers) -> str | None:

@@ -70,7 +70,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if site is not None:
-                    let_read(message, site)
+                    let_read(message, site, headers.get("access-control-request-headers", ""))
             elif method == "HEAD" and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
