@@ -247,7 +247,11 @@ class JobStore:
 
     def remove(self, job: StoredJob) -> None:
         """Nothing tells of it any more."""
-        shutil.rmtree(job.folder, ignore_errors=True)
+        # Out of sight first: with half of its files it would be another job, that somebody takes up.
+        hidden = job.folder.with_name(f".{job.id}")
+        with suppress(OSError):
+            job.folder.replace(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
     def expire(self, keep_s: float) -> None:
         """Remove those that ended longer ago, and those that a process was adding when it was killed."""
