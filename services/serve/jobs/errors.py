@@ -20,6 +20,12 @@ class NotKeptError(ServiceError):
     retry_after_s = FULL_RETRY_AFTER_S
 
 
+class ChangedError(ServiceError):
+    """The service came to be another one, of other weights for instance, before the job was done."""
+
+    title = "The service was changed before the job was done"
+
+
 class UnfinishedError(ServiceError):
     """There is no answer yet."""
 

@@ -26,7 +26,7 @@ from services.serve.http.problems import as_problem
 from services.serve.job_limits import JobLimits
 from services.serve.jobs.errors import FULL_RETRY_AFTER_S, NoJobsError, NotKeptError
 from services.serve.jobs.store import Handed, JobStore, StoredJob
-from services.serve.jobs.work import Do, ReadWork, patiently
+from services.serve.jobs.work import Do, ReadWork, patiently, refuse_mixed
 
 _LOOK_EVERY_S = 1.0
 _SWEEP_EVERY_S = 60.0
@@ -238,6 +238,7 @@ class Jobs:
             if (part := await asyncio.to_thread(job.part, number)) is None:
                 self._refuse_if_late(job, f"{number} of {len(parts)} parts were")
                 part = await self._patiently(job, work.do, work.rows.slice(start, stop - start))
+                refuse_mixed(done[0] if done else part, part)
                 await self._written(job, partial(self._keep_part, job, number, part))
                 over = time.monotonic() - began >= self._limits.turn_s and number + 1 < len(parts)
                 if over and await asyncio.to_thread(self._makes_way, handed.owner):
