@@ -15,8 +15,9 @@ from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Message, PromptIn, Reader, refuse_over
 from services.serve.openai.forms import EmptyList, NotRead, rules, unless
+from services.serve.openai.numbers import Positive, TopCount
 from services.serve.openai.prompts import Prompt
-from services.serve.openai.sampling import RULES, Positive, SamplingForm, TopCount, stops
+from services.serve.openai.sampling import RULES, SamplingForm, stops
 from services.serve.token_texts import GrowingText, TokenTexts
 
 _MOST_MESSAGES = 4096
