@@ -18,7 +18,7 @@ from types import FrameType
 from services.cli.service_settings import SERVICES, ServingError
 from services.serve.cluster import embedded_ray
 from services.serve.deployment import Tls, deployed, refuse_taken
-from services.serve.http.auth import TOKENS, TOKENS_FILE, Tokens, is_loopback
+from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens, is_loopback
 from services.serve.http.callers import PROXIES
 from services.serve.http.reading import VARIABLES
 from services.serve.replica_settings import ReplicaArgs
@@ -48,11 +48,16 @@ def serve_until_stopped(
         metrics_port: where Prometheus finds what all replicas record; None: a free one.
 
     Raises:
-        ServingError: ``host`` would open the services to others and no token is configured; `tls` cannot be
-            answered with, or `behind` is no address.
+        ServingError: ``host`` would open the services to others and no token is configured, or those that are
+            cannot be read; `tls` cannot be answered with, or `behind` is no address.
         DeploymentError: a service does not start.
     """
-    if not (locked := Tokens().required) and not is_loopback(host):
+    tokens = Tokens()
+    try:
+        tokens.check()
+    except AuthError as error:
+        raise ServingError(str(error)) from error
+    if not (locked := tokens.required) and not is_loopback(host):
         raise ServingError(
             f"--host {host} would let anyone on the network in: set {TOKENS} or {TOKENS_FILE} to tokens of "
             "your choice, or leave --host at 127.0.0.1"

@@ -96,6 +96,15 @@ def test_wrong_settings_of_a_service(
     assert says in " ".join(said.err.replace("│", " ").split())
 
 
+def test_tokens_that_cannot_be_read_are_told_before_anything_starts(
+    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RLAD_API_TOKENS_FILE", str(tmp_path / "tokens"))
+    said = rlad("serve", "verifier")
+    assert said.code == 2
+    assert f"RLAD_API_TOKENS_FILE: {tmp_path}/tokens cannot be read" in said.err.replace("\n", "")
+
+
 @pytest.mark.parametrize(
     ("key", "says"),
     [
