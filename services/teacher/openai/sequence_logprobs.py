@@ -23,7 +23,7 @@ from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, json_answer, only_json
 from services.serve.http.json_forms import ListsOfTokenIds, decode, invalid, lists_in, to_form, token_ids
 from services.serve.http.texts import Reader, refuse_over
-from services.serve.openai.numbers import Count, as_integers
+from services.serve.openai.numbers import AnyCount, Count, as_integers
 from services.teacher.openai.places import Place, check_told, places
 from services.teacher.scoring.interface import Scored, TokenPair
 
@@ -124,7 +124,7 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
         sequences.append(ids)
     if (count := bytes(form.prompt_lengths).count(b",") + 1) != len(sequences):
         raise invalid("prompt_lengths", f"has {count} numbers for {len(sequences)} sequences")
-    some = Annotated[list[Count], Meta(min_length=1)]
+    some = Annotated[list[AnyCount], Meta(min_length=1)]
     lengths = [int(length) for length in decode(form.prompt_lengths, some, "prompt_lengths")]
     for place, (ids, length) in enumerate(zip(sequences, lengths, strict=False)):
         if length > ids.size:
