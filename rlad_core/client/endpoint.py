@@ -1,15 +1,16 @@
 """HTTP requests to other services: reused connections, so many at a time, repeated where that can help.
 
 A request is repeated after 429, 502, 503, 504 and broken connections, with growing, jittered pauses or the
-one that ``Retry-After`` asks for, and after nothing else. An attempt that reaches its limit counts as a
-broken connection: a machine that vanished sends no word of it, so silence is all that there is to see. There
-are two limits: for one attempt, and for all of them together. So only what has no side effects may be asked
-through here.
+one that ``Retry-After`` asks for, and after nothing else; not where a certificate is not trusted, which stays
+so. An attempt that reaches its limit counts as a broken connection: a machine that vanished sends no word of
+it, so silence is all that there is to see. There are two limits: for one attempt, and for all of them
+together. So only what has no side effects may be asked through here.
 """
 
 import asyncio
 import os
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ from rlad_core.waiting import limit
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 # Not every TransportError: a malformed header or address stays what it is.
 _BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.TimeoutException)
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")  # what OpenSSL says of plain HTTP, by its version
 _jittered = wait_random_exponential(multiplier=0.5, max=20)
 
 
@@ -192,6 +194,8 @@ class Endpoint:
             async with attempt:
                 answer = await self._http.request(method, url, **sent)
         except _BROKEN as error:
+            if (fault := _tls_fault(error)) is not None:
+                raise ServiceError(f"{method} {url} cannot be asked for {what}: {fault}") from error
             raise _RetryableError(f"{type(error).__name__} {error}".strip()) from error
         except TimeoutError as error:
             if not attempt.expired():
@@ -224,6 +228,20 @@ def token_from(environment_variable: str | None, file: str | None) -> str | None
     if not (token := os.environ.get(environment_variable, "").strip()):
         raise ValueError(f"the environment variable {environment_variable} holds no token")
     return token
+
+
+def _tls_fault(error: BaseException | None) -> str | None:
+    """What stays wrong between two who do not trust or understand one another; None: it is something else."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not trusted ({error.verify_message}); where it is right, let SSL_CERT_FILE "
+            "name a file with it, or with that of who signed it"
+        )
+    if error is not None and error.reason in _NO_TLS:
+        return "it does not answer HTTPS; write http://"
+    return None
 
 
 def _pause(state: RetryCallState) -> float:

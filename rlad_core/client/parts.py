@@ -1,14 +1,21 @@
 """Requests that are larger than a service takes at a time: cut, sent as Arrow, put together in order."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rlad_core import schema
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import ServiceError
 from rlad_core.client.forms import ARROW
+
+BYTES_PER_PART = 2**24
+"""Of a request's body: what a connection carries in a moment, and far below what a service takes."""
+_ROW_BYTES = 64  # beside its values
 
 
 def cut(sizes: Sequence[int], most_rows: int, most_size: int) -> Iterator[tuple[int, int]]:
@@ -24,6 +31,31 @@ def cut(sizes: Sequence[int], most_rows: int, most_size: int) -> Iterator[tuple[
         together += size
     if len(sizes) > start:
         yield start, len(sizes)
+
+
+def most_bytes(max_body_bytes: int) -> int:
+    """That the rows of a part may have, for a service that takes bodies of at most `max_body_bytes`."""
+    return min(BYTES_PER_PART, max_body_bytes - max_body_bytes // 8)
+
+
+def table_bytes(table: pa.Table) -> list[int]:
+    """What each row takes in a body, in Arrow."""
+    sizes = np.full(table.num_rows, _ROW_BYTES, np.int64)
+    for column in table.columns if table.num_rows else ():
+        kind = column.type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy()
+        elif pa.types.is_list(kind) and pa.types.is_primitive(kind.value_type):
+            sizes += schema.lengths(column) * (-(-kind.value_type.bit_width // 8))
+        else:  # on the average
+            sizes += -(-column.nbytes // table.num_rows)
+    sized: list[int] = sizes.tolist()
+    return sized
+
+
+def json_bytes(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """What each row takes in a body, in JSON, at most."""
+    return [len(json.dumps(row, ensure_ascii=False).encode(errors="surrogatepass")) + 1 for row in rows]
 
 
 async def ask_table(

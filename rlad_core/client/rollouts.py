@@ -19,7 +19,14 @@ from rlad_core import schema
 from rlad_core.client.blocking import Blocking
 from rlad_core.client.connected import Connected
 from rlad_core.client.endpoint import Endpoint
-from rlad_core.client.parts import ask_table, cut, name_sequences
+from rlad_core.client.parts import (
+    ask_table,
+    cut,
+    json_bytes,
+    most_bytes,
+    name_sequences,
+    table_bytes,
+)
 from rlad_core.client.rollout_forms import PolicyInfo, ResponseOut, RolloutAnswer
 from rlad_core.waiting import all_of
 
@@ -93,7 +100,7 @@ class AsyncRolloutClient(Connected):
             TimeoutError: no answer in time; names the endpoint, the last fault and the prompts.
         """
         settings = _settings(group_size, max_tokens, sampling)
-        parts = await self._parts(prompts.num_rows, group_size)
+        parts = await self._parts(table_bytes(prompts), group_size)
         if not parts:
             mine = schema.fingerprint_of(prompts) or ""
             return schema.build(schema.ROLLOUTS, [], tokenizer_fingerprint=mine)
@@ -143,10 +150,12 @@ class AsyncRolloutClient(Connected):
         rows = [{"prompt" if isinstance(each, str) else "messages": each} for each in prompts]
         return await self._sample(rows, _settings(group_size, max_tokens, sampling))
 
-    async def _parts(self, prompts: int, group_size: int) -> list[tuple[int, int]]:
+    async def _parts(self, sizes: list[int], group_size: int) -> list[tuple[int, int]]:
+        """First prompt and end of each request, of the bytes of prompts."""
         limits = (self._policy or await self.policy()).limits
-        most = min(RESPONSES_PER_PART, limits.max_responses_per_request)
-        return list(cut([group_size] * prompts, prompts + 1, most))
+        responses = min(RESPONSES_PER_PART, limits.max_responses_per_request)
+        prompts = max(1, responses // max(1, group_size))
+        return list(cut(sizes, prompts, most_bytes(limits.max_body_bytes)))
 
     async def _sample(
         self, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
@@ -159,7 +168,7 @@ class AsyncRolloutClient(Connected):
             answer = await self._endpoint.request("POST", "/v1/rollouts", json=body, what=what)
             return RolloutAnswer.model_validate_json(answer.content).results
 
-        parts = await self._parts(len(rows), settings["group_size"])
+        parts = await self._parts(json_bytes(named), settings["group_size"])
         groups: list[list[ResponseOut]] = [[] for _ in rows]
         for responses in await all_of(ask(*part) for part in parts):
             for response in responses:

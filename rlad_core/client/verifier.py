@@ -17,7 +17,15 @@ from rlad_core.client.blocking import Blocking
 from rlad_core.client.connected import Connected
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import ServiceError
-from rlad_core.client.parts import ask_table, cut, in_order_of, name_sequences
+from rlad_core.client.parts import (
+    ask_table,
+    cut,
+    in_order_of,
+    json_bytes,
+    most_bytes,
+    name_sequences,
+    table_bytes,
+)
 from rlad_core.client.verifier_forms import Judged, VerifierInfo, VerifyAnswer
 from rlad_core.waiting import all_of
 
@@ -84,7 +92,7 @@ class AsyncVerifierClient(Connected):
             ServiceError: what the verifier refuses, in its words; see `Endpoint.request`.
             TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
         """
-        parts = await self._parts(responses.num_rows)
+        parts = await self._parts(table_bytes(responses))
         if not parts:
             return schema.build(schema.REWARDS, [])
 
@@ -128,12 +136,14 @@ class AsyncVerifierClient(Connected):
                 raise ServiceError(f"{self._endpoint.url} answered {len(found)} verdicts, for {what}")
             return [found[row["id"]] for row in rows[start:stop]]
 
-        parts = await self._parts(len(rows))
+        parts = await self._parts(json_bytes(rows))
         return [verdict for verdicts in await all_of(ask(*part) for part in parts) for verdict in verdicts]
 
-    async def _parts(self, rows: int) -> list[tuple[int, int]]:
-        most = (self._info or await self.info()).max_responses_per_request
-        return list(cut([1] * rows, min(RESPONSES_PER_PART, most), rows))
+    async def _parts(self, sizes: list[int]) -> list[tuple[int, int]]:
+        """First row and end of each request, of the bytes of rows."""
+        info = self._info or await self.info()
+        most = min(RESPONSES_PER_PART, info.max_responses_per_request)
+        return list(cut(sizes, most, most_bytes(info.max_body_bytes)))
 
 
 class VerifierClient(Blocking[AsyncVerifierClient]):

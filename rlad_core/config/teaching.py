@@ -9,6 +9,7 @@ from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.hidden_states import hidden_state_problems
 from rlad_core.config.mixing import mixing_problems, weighs
 from rlad_core.config.run import RunConfig
+from rlad_core.config.teachers import OpenAITeacher, OwnTeacher, ServeTeacher
 from rlad_core.sections.problems import NOT_SET, Problem
 
 _OVER_SUBSETS = frozenset(("all", "average"))
@@ -56,6 +57,7 @@ def teaching_problems(config: RunConfig) -> list[Problem]:
         *_trained_on(config),
         *_teacher(config),
         *_who_teaches(config),
+        *_tokens_told(config),
         *mixing_problems(config),
         *hidden_state_problems(config),
     ]
@@ -91,6 +93,31 @@ def _teacher(config: RunConfig) -> Iterator[Problem]:
                 teacher.kind,
                 f"{samples}, and a remote one is only asked to score. Write kind: serve",
             )
+
+
+def _tokens_told(config: RunConfig) -> Iterator[Problem]:
+    """Stages that want more than the log-probs of the response's tokens, of a teacher whose kind never tells
+    it. What only the teacher itself knows it is asked when the run starts.
+    """
+    wanted = "the log-probs of likely tokens that {} ({}) wants"
+    for index, stage in enumerate(config.stages):
+        objective = stage.objective
+        said = wanted.format(f"stages.{index}.objective", objective.label)
+        for place, teacher in config.teacher_sections.items():
+            if not (objective.policy_top_k or objective.teacher_top_k):
+                continue
+            if isinstance(teacher, OwnTeacher):
+                yield Problem(
+                    f"{place}.kind", teacher.kind, f"does not tell {said}. Write kind: serve or http"
+                )
+            elif not objective.policy_top_k:
+                continue
+            elif isinstance(teacher, OpenAITeacher):
+                said = f"cannot be asked for {said}, which the policy names. Write kind: serve or http"
+                yield Problem(f"{place}.kind", teacher.kind, said)
+            elif isinstance(teacher, ServeTeacher) and teacher.engine != "torch":
+                said = f"cannot be asked for {said}, which the policy names. Write engine: torch"
+                yield Problem(f"{place}.engine", teacher.engine, said)
 
 
 def _who_teaches(config: RunConfig) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ resumed one leaves out what its first start left out (`record`).
 
 from rlad_core.prompt_checks.check import check
 from rlad_core.prompt_checks.findings import Checked, Dropped, Progress, PromptsRefusedError, counted
-from rlad_core.prompt_checks.reading import parts_of, read_parts
+from rlad_core.prompt_checks.reading import parts_of, read_parts, without_held_out
 from rlad_core.prompt_checks.record import DROPPED, read_record, write_dropped, write_record
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "parts_of",
     "read_parts",
     "read_record",
+    "without_held_out",
     "write_dropped",
     "write_record",
 ]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from rlad_core import schema
 from rlad_core.config import EvaluationRecipe, RunConfig
 from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError, Use
-from rlad_core.prompt_checks.reading import dropped, parts_of, read_parts, said, sound
-from rlad_core.prompt_checks.soundness import answer_of, digest_of, problem_of, where
+from rlad_core.prompt_checks.reading import dropped, parts_of, read_parts, said, sound, without_held_out
+from rlad_core.prompt_checks.soundness import answer_of, digest_of, where
 from rlad_core.prompt_stream import PromptTables, Selection, Tasks, different, tasks_of
 from rlad_core.sections import code
 from rlad_core.tasks import Prompt
@@ -119,15 +119,12 @@ class Look:
 
     def _without_held_out(self, trained: list[Prompt], held_out: list[Prompt]) -> list[Prompt]:
         """What is held out is not trained on, unless the recipe wants it."""
-        evaluated = {problem_of(prompt): prompt for prompt in reversed(held_out)}
-        overlap = [prompt for prompt in trained if problem_of(prompt) in evaluated]
+        kept, overlap = without_held_out(trained, held_out)
         self.overlapping = len(overlap)
-        if not overlap or self._config.evaluation.overlap == "keep":
+        if self._config.evaluation.overlap == "keep":
             return trained
-        for prompt in overlap:
-            other = evaluated[problem_of(prompt)]
-            self._drop(prompt, "training", f"is held out too, in {other.subset} ({where(other)})")
-        return [prompt for prompt in trained if problem_of(prompt) not in evaluated]
+        self._found.dropped += overlap
+        return kept
 
     def _fitting(self, prompts: Sequence[Prompt], use: Use, tasks: Tasks) -> Iterator[Prompt]:
         """Prompts that the policy can read, and answer within its limits."""

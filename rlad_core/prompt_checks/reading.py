@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rlad_core.config import EvaluationRecipe
 from rlad_core.prompt_checks.findings import Dropped, Progress, PromptsRefusedError, Use, silent
-from rlad_core.prompt_checks.soundness import unsound, where
+from rlad_core.prompt_checks.soundness import problem_of, unsound, where
 from rlad_core.prompt_stream import Tasks, prompts_of
 from rlad_core.sections import code
 from rlad_core.tasks import Part, Prompt
@@ -74,6 +74,22 @@ def sound(prompts: Sequence[Prompt], use: Use) -> tuple[list[Prompt], list[Dropp
         else:
             found.append(prompt)
     return found, wrong
+
+
+def without_held_out(
+    trained: Sequence[Prompt], held_out: Sequence[Prompt]
+) -> tuple[list[Prompt], list[Dropped]]:
+    """Those that are not held out too, and the others, with where they are."""
+    evaluated = {problem_of(prompt): prompt for prompt in reversed(held_out)}
+    kept: list[Prompt] = []
+    overlap: list[Dropped] = []
+    for prompt in trained:
+        if (other := evaluated.get(problem_of(prompt))) is None:
+            kept.append(prompt)
+        else:
+            reason = f"is held out too, in {other.subset} ({where(other)})"
+            overlap.append(dropped(prompt, "training", reason))
+    return kept, overlap
 
 
 def dropped(prompt: Prompt, use: Use, reason: str) -> Dropped:

@@ -120,7 +120,8 @@ def _locate(root: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[str |
     for step in loc:
         if isinstance(step, str) and step in section.model_fields:
             section = next(_sections_in(section.model_fields[step]), section)
-    return list(loc), section
+    # A name that is refused has pydantic's word for a key behind it.
+    return [step for step in loc if step != "[key]"], section
 
 
 def _sections_in(field: FieldInfo) -> Iterator[type[BaseModel]]:

@@ -172,5 +172,12 @@ def _tell(comparison: "Comparison", failed: dict[str, str]) -> None:
         complain(str(error))
         raise typer.Exit(1) from error
     page = write(results, comparison.folder)
-    out.print(terminal_table(results))
+    if results.methods:
+        out.print(terminal_table(results))
+    if (missing := len(results.missing)) and results.methods:
+        out.print(
+            f"{missing} of the suite's runs {'is' if missing == 1 else 'are'} not in it; the report says why"
+        )
+    elif missing:
+        out.print("no run is finished yet; the report says how far each is")
     out.print(f"report  {page}", markup=False, soft_wrap=True)

@@ -11,8 +11,15 @@ import typer
 
 from rlad_core.config import ConfigError, EvaluationRecipe, Problem, load, resolve_model, validate_evaluation
 from rlad_core.config.models import model_problems
-from rlad_core.prompt_checks import Dropped, PromptsRefusedError, parts_of, read_parts
-from rlad_core.prompt_stream import tasks_of
+from rlad_core.prompt_checks import (
+    Dropped,
+    PromptsRefusedError,
+    counted,
+    parts_of,
+    read_parts,
+    without_held_out,
+)
+from rlad_core.prompt_stream import Tasks, different, tasks_of
 from rlad_core.suites import SUITES
 from rlad_core.suites.prompts import prompts_in
 from rlad_core.tasks import Asked, Prompt, TaskSpec, section_of, shipped
@@ -69,9 +76,11 @@ class Asking:
         if twice := [each for each in everyone if everyone.count(each) > 1]:
             raise typer.BadParameter(f"{twice[0]} is there twice", param_hint="MODEL")
         if self.samples > 1 and not self.temperature:
+            option = "--tries" if self.part == "training" else "--k"
             raise typer.BadParameter(
-                f"{self.samples} responses at --temperature 0 would be equal; write --k 1, or a temperature",
-                param_hint="--k",
+                f"{self.samples} responses at --temperature 0 would be equal; write {option} 1, or a "
+                "temperature",
+                param_hint=option,
             )
         if self.suites and self.task:
             raise typer.BadParameter("write --task or --suite, not both", param_hint="--suite")
@@ -117,10 +126,36 @@ def read_questions(asking: Asking) -> Read:
         asked = prompts_in(asking.data.expanduser(), SUITES, asking.suites, count=asking.asked.count)
         return Read(asked.prompts, shipped(), recipe, recipes, asked.remarks)
     judges = {section.label: section.judge() for section in recipe.task_sections.values()}
-    found = read_parts(parts_of(recipe, asking.part), asking.part, tasks_of(recipe))
+    tasks = tasks_of(recipe)
+    found = read_parts(parts_of(recipe, asking.part), asking.part, tasks)
     if not found.prompts:
         raise PromptsRefusedError(f"no prompt can be used of: {'; '.join(found.empty)}", found.dropped)
-    return Read(found.prompts, judges, recipe, recipes, dropped=found.dropped)
+    prompts, dropped = found.prompts, found.dropped
+    if asking.part == "training":
+        prompts, overlap = _trained_on(prompts, recipe, tasks, load(Path(asking.task)).evaluation.overlap)
+        dropped = [*dropped, *overlap]
+    return Read(prompts, judges, recipe, recipes, dropped=dropped)
+
+
+def _trained_on(
+    prompts: list[Prompt], recipe: EvaluationRecipe, tasks: Tasks, overlap: str
+) -> tuple[list[Prompt], list[Dropped]]:
+    """Each once, and as a run of the recipe does with what it holds out too.
+
+    Raises:
+        PromptsRefusedError: such prompts are refused, or nothing else is left; or what is held out cannot be
+            read.
+    """
+    prompts = different(prompts)
+    if overlap == "keep":
+        return prompts, []
+    held_out = read_parts(parts_of(recipe, "evaluation"), "evaluation", tasks).prompts
+    kept, dropped = without_held_out(prompts, held_out)
+    if dropped and (overlap == "refuse" or not kept):
+        said = f"trained on and held out: {counted(len(dropped))}"
+        why = ", and the recipe says evaluation.overlap: refuse" if kept else ", which is all there is"
+        raise PromptsRefusedError(said + why, dropped)
+    return kept, dropped
 
 
 def _sections(asking: Asking) -> list[dict[str, Any]]:

@@ -57,11 +57,12 @@ def generate(
 ) -> None:
     """Have a teacher answer a recipe's training prompts, and keep as chats what the verifier accepts.
 
-    Each text of a prompt is kept once. All responses stay in a folder beside the file, so the same command
-    goes on where it was stopped, and with more tries asks for those alone. `rlad show` reads them.
+    Each text of a prompt is kept once, and none that was cut off. All responses stay in a folder beside the
+    file, so the same command goes on where it was stopped, and with more tries asks for those alone. `rlad
+    show` reads them.
 
-    The file has a chat a row (messages) as other trainers read it too, and the columns that a stage of worked
-    solutions trains on here: prompt, answer, solution.
+    The file has a chat a row as other trainers read it too (messages, or prompt and completion), and the
+    columns that a stage of worked solutions trains on here: prompt, answer, solution.
 
     Exit codes: 0 written, 1 failed or stopped before the end, 2 wrong usage, or something is missing.
 
@@ -97,6 +98,9 @@ def generate(
     if not file.absolute().parent.is_dir():
         complain(f"--out {file}: there is no folder {file.absolute().parent}")
         raise typer.Exit(2)
+    if file.is_dir():
+        complain(f"--out {file} is a folder. Write a file, such as {file / 'teacher.parquet'}")
+        raise typer.Exit(2)
     try:
         read = read_questions(asking)
     except (ConfigError, ValueError, OSError) as error:
@@ -131,9 +135,11 @@ def generate(
         answered.answers, {prompt.prompt_id: prompt for prompt in read.prompts}, answered.label, keep
     )
     write(table, file)
+    cut_off = f" {found.cut_off} more were right and cut off, and are left out." if found.cut_off else ""
     out.print(
         f"{found.accepted} of {found.responses} responses were accepted, {found.doubled} of them repeat "
-        f"another word by word; {found.kept} are kept. {found.without} of {found.prompts} prompts have none.",
+        f"another word by word; {found.kept} are kept.{cut_off} "
+        f"{found.without} of {found.prompts} prompts have none.",
         markup=False,
         soft_wrap=True,
     )

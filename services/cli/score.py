@@ -154,6 +154,8 @@ def _read(
     from services.score.writing import FORMATS, columns_told, default_out, refuse_unwritable
 
     names = column_names(file, encoding or None)
+    if not names:
+        raise AskedError(f"{file} has no rows")
     source = Source(file, Columns.of(names, prompt, response), encoding or None)
     if folder is None and not Path(file).is_file():
         raise AskedError(f"{file} is more than one file; write where the output goes: --out NAME.parquet")

@@ -4,6 +4,7 @@ Stopping drains: on SIGTERM or Ctrl-C every replica refuses what is new with 503
 the services' ``drain_timeout_s``, and then all ends.
 """
 
+import ipaddress
 import math
 import os
 import signal
@@ -17,7 +18,7 @@ from types import FrameType
 from services.cli.service_settings import SERVICES, ServingError
 from services.serve.cluster import embedded_ray
 from services.serve.deployment import Tls, deployed, refuse_taken
-from services.serve.http.auth import TOKENS, TOKENS_FILE, Tokens, is_loopback
+from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens, is_loopback
 from services.serve.http.callers import PROXIES
 from services.serve.http.reading import VARIABLES
 from services.serve.replica_settings import ReplicaArgs
@@ -47,20 +48,27 @@ def serve_until_stopped(
         metrics_port: where Prometheus finds what all replicas record; None: a free one.
 
     Raises:
-        ServingError: ``host`` would open the services to others and no token is configured; `tls` cannot be
-            answered with.
+        ServingError: ``host`` would open the services to others and no token is configured, or those that are
+            cannot be read; `tls` cannot be answered with, or `behind` is no address.
         DeploymentError: a service does not start.
     """
-    if not (locked := Tokens().required) and not is_loopback(host):
+    tokens = Tokens()
+    try:
+        tokens.check()
+    except AuthError as error:
+        raise ServingError(str(error)) from error
+    if not (locked := tokens.required) and not is_loopback(host):
         raise ServingError(
             f"--host {host} would let anyone on the network in: set {TOKENS} or {TOKENS_FILE} to tokens of "
             "your choice, or leave --host at 127.0.0.1"
         )
     if tls is not None:
         _check(tls)
-    refuse_taken(host, port)
     # Serve's proxy looks at these: of whom it believes who asks, and how large a body it takes in.
-    os.environ.setdefault(PROXIES, behind)
+    if behind:
+        os.environ[PROXIES] = _addresses(behind)
+    os.environ.setdefault(PROXIES, "")
+    refuse_taken(host, port)
     most = max(args.max_body_bytes for args in services.values())
     os.environ.setdefault(VARIABLES["max_bytes"], str(most / 2**20))
     cpus = _SPARE_CPUS + math.ceil(sum(args.num_cpus * _most_replicas(args) for args in services.values()))
@@ -120,6 +128,20 @@ def _check(tls: Tls) -> None:
         ) from error
     except OSError as error:
         raise ServingError(f"{tls.certificate} and {tls.key} cannot be read: {error.strerror}") from error
+
+
+def _addresses(behind: str) -> str:
+    """What ``--behind-proxy`` names, where all of it can be a proxy's: uvicorn takes any word for one."""
+    given = [each.strip() for each in behind.split(",")]
+    for each in given if given != ["*"] else ():
+        try:
+            ipaddress.ip_network(each)
+        except ValueError as error:
+            raise ServingError(
+                f"--behind-proxy: {each!r} is no address and no network. Write 10.0.0.5, 10.0.0.0/8, several "
+                "with commas between, or * alone for whoever connects"
+            ) from error
+    return ",".join(given)
 
 
 def _metrics_url() -> str:

@@ -2,7 +2,7 @@
 
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -38,12 +38,16 @@ def show(
 
         rlad show evaluations/kk-teacher-1a2b3c4d --prompt 5f0c --limit 20
     """
+    from rlad_core.evaluation.faults import Fault
     from rlad_core.schema import SchemaError
     from services.report.answers import is_judged, kept_in
     from services.report.responses import Filter, responses_of, token_texts
     from services.report.showing import legend
     from services.report.showing import show as print_response
 
+    if fault and fault not in (known := get_args(Fault)):
+        complain(f"--fault {fault!r}: there is {', '.join(filter(None, known))}")
+        raise typer.Exit(2)
     kept = kept_in(folder)
     if not kept:
         complain(f"{folder} keeps no responses. Write the folder of a run or of an evaluation")

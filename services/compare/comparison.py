@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,18 @@ from rlad_core.sections.problems import Problem
 from services.compare import tuning
 from services.compare.carry_out import Overview, carry_out
 from services.compare.kept_runs import refuse_other_runs
-from services.compare.members import Member, choices_of, members_of, refuse_unequal, tries_of
+from services.compare.members import (
+    Member,
+    choices_of,
+    members_of,
+    refuse_tuning_on_the_report,
+    refuse_unequal,
+    tries_of,
+)
 from services.compare.moved import home_of, relative
 from services.compare.packing import pack
 from services.compare.results import Results, results_of
-from services.compare.suite import Suite
+from services.compare.suite import Settings, Suite
 from services.compare.taking import finished_runs, take
 from services.report.html import write_whole
 from services.run.lease import leased
@@ -100,8 +108,8 @@ class Comparison:
         first = self.suite.model_copy(update={"seeds": self.suite.seeds[:1]})
         for chosen in choices_of(self._tries):  # else it would be found when hours of tries are over
             refuse_unequal(members_of(first, self.folder, chosen), source)
-        for member in self._all_tries:
-            member.config()
+        reported = members_of(first, self.folder, {})
+        refuse_tuning_on_the_report(self.suite, self._all_tries, reported, source)
         refuse_other_runs([*self._all_tries, *self.members], source)
 
     @property
@@ -244,5 +252,20 @@ class Comparison:
         return taken
 
     def results(self, failed: dict[str, str]) -> Results:
-        """What is finished; `failed` says why some are not."""
-        return results_of(self.suite, self.members, failed)
+        """What is finished; `failed` says why some are not, tries too."""
+        waiting = {
+            variant: said for variant, tries in self._tries.items() if (said := _waiting(tries, failed))
+        }
+        members = self.members
+        begun_later = {m.name: waiting[m.variant] for m in members if m.variant in waiting}
+        return results_of(self.suite, members, begun_later | failed)
+
+
+def _waiting(tries: Sequence[tuple[Settings, Member]], failed: Mapping[str, str]) -> str | None:
+    """Why the runs of a variant are not begun yet; None: its tries are finished."""
+    left = [member.name for _, member in tries if not member.is_finished()]
+    if not left:
+        return None
+    words = [f"{name}: {failed[name]}" for name in left if name in failed]
+    said = f"its settings are not chosen yet, {len(left)} of its {len(tries)} tries are not finished"
+    return " (".join([said, "; ".join(words) + ")"]) if words else said

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 
 import plotly.graph_objects as go
 from matplotlib.ticker import PercentFormatter
 
 from services.compare.plots import Plot
-from services.report.plots import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, YELLOW, frame
+from services.report.plots import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, YELLOW, as_written, frame
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#8C564B", YELLOW, "#7A5195", "#33373D")
 _DASHES = ("solid", "dash", "dashdot")
@@ -25,7 +26,7 @@ def write_png(plot: Plot, file: Path) -> None:
             line.x,
             line.mean,
             color=colour,
-            label=line.label,
+            label=as_written(line.label),
             linewidth=1.6,
             linestyle="dashed" if dash == "dash" else dash,
             marker=_marker(len(line.x)),
@@ -57,7 +58,7 @@ def to_html(plot: Plot) -> str:
         figure.add_scatter(
             x=line.x.tolist(),
             y=line.mean.tolist(),
-            name=line.label,
+            name=escape(line.label),  # plotly reads tags in it
             legendgroup=line.label,  # with its band it is switched on and off
             mode="lines+markers" if _marker(len(line.x)) else "lines",
             line={"color": colour, "width": 2, "dash": dash},
@@ -69,7 +70,7 @@ def to_html(plot: Plot) -> str:
             figure.add_scatter(
                 x=line.x.tolist(),
                 y=values.tolist(),
-                name=f"{line.label}, seed {seed}",
+                name=f"{escape(line.label)}, seed {seed}",
                 mode="lines",
                 line={"color": style(line.number)[0], "width": 1, "dash": "dot"},
                 visible="legendonly",  # one run among many is looked for, not met

@@ -151,6 +151,34 @@ def refuse_unequal(members: Sequence[Member], source: str) -> None:
         raise ConfigError(source, found)
 
 
+def refuse_tuning_on_the_report(
+    suite: Suite, tries: Sequence[Member], members: Sequence[Member], source: str
+) -> None:
+    """Check that the tries are judged on other problems than the report's, however many of them.
+
+    Args:
+        tries, members: of the suite.
+        source: of the suite, for the error.
+
+    Raises:
+        ConfigError: a recipe is wrong, or the problems are the same.
+    """
+    reported = [_without_counts(_sections(member.config(), "evaluation")) for member in members]
+    if any(_without_counts(_sections(member.config(), "evaluation")) in reported for member in tries):
+        said = (
+            "has the tries judged on the report's own held-out problems, on which the best of them would "
+            "look better than it is. Write others, such as task.evaluation.split: validation"
+        )
+        raise ConfigError(source, [Problem("tuning.set", suite.tuning.set if suite.tuning else None, said)])
+
+
+def _without_counts(value: object) -> object:
+    """Of a section: the first 100 problems are among the first 500."""
+    if isinstance(value, dict):
+        return {key: _without_counts(each) for key, each in value.items() if key != "count"}
+    return [_without_counts(each) for each in value] if isinstance(value, list) else value
+
+
 def _unequal(
     what: str, of: Callable[[RunConfig], object], configs: Mapping[str, RunConfig]
 ) -> Iterator[Problem]:
@@ -163,8 +191,9 @@ def _unequal(
                 yield Problem(f"variants.{other}", theirs, said)
 
 
-def _optimizer_steps(config: RunConfig) -> int:
-    return config.total_steps * config.learner.updates_per_batch * config.learner.epochs_per_batch
+def _optimizer_steps(config: RunConfig) -> str:
+    """Twice the steps with half the updates are as many, but a run gets twice the prompts in them."""
+    return f"{config.total_steps} x {config.learner.updates_per_batch * config.learner.epochs_per_batch}"
 
 
 def _sequences(config: RunConfig) -> list[int]:
@@ -193,7 +222,23 @@ def _responses(config: RunConfig) -> int | None:
 
 def _answers(config: RunConfig) -> dict[str, object]:
     settings = config.evaluation
-    return {"samples": settings.samples, "temperature": settings.temperature, "top_p": settings.top_p}
+    return {
+        "samples": settings.samples,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "max_response_length": config.evaluation_response_length,
+    }
+
+
+def _judges(config: RunConfig) -> list[object]:
+    specs = [(task.label, task.judge()) for task in config.task_sections.values()]
+    return [[label, spec.place, spec.settings] for label, spec in specs]
+
+
+def _model(config: RunConfig) -> dict[str, object]:
+    """What is trained, and how a prompt is put to it."""
+    parts = {"model", "init", "chat_template", "chat_template_kwargs"}
+    return config.policy.model_dump(mode="json", include=parts)
 
 
 def _sections(config: RunConfig, part: str) -> list[object]:
@@ -201,12 +246,13 @@ def _sections(config: RunConfig, part: str) -> list[object]:
 
 
 _SAME: Final[Mapping[str, Callable[[RunConfig], object]]] = {
-    "model (policy.model)": lambda config: config.policy.model,
+    "model (policy.model, init, chat_template)": _model,
     "prompts to train on (task.train)": _prompts,
     "responses to a prompt (rollout.group_size)": _responses,
     "sequences a step (rollout.prompts_per_step, rollout.group_size)": _sequences,
-    "optimizer steps (steps, updates and epochs of a batch)": _optimizer_steps,
+    "optimizer steps (steps x updates and epochs of a batch)": _optimizer_steps,
     "held-out problems": lambda config: _sections(config, "evaluation"),
-    "answers to them (evaluation.samples, temperature, top_p)": _answers,
+    "answers to them (evaluation.samples, temperature, top_p, max_response_length)": _answers,
+    "judging (the task and its settings)": _judges,
 }
 """What a comparison needs to be the same, and what a recipe has of it; None: it does not matter there."""

@@ -28,7 +28,9 @@ def write(results: Results, folder: Path) -> Path:
         OSError: the folder cannot be written to.
     """
     plots = plots_of(results)
-    tuned = {name: each for name, each in tuning.read(folder).items() if name in results.suite.variants}
+    # What is left there of another suite is none of this one's.
+    kept = tuning.read(folder) if results.suite.tuning is not None else {}
+    tuned = {name: each for name, each in kept.items() if name in results.suite.variants}
     (folder / PLOTS).mkdir(exist_ok=True)
     for plot in plots:
         write_png(plot, folder / PLOTS / f"{plot.name}.png")

@@ -21,23 +21,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, Field, NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeInt, ValidationError
 
 from rlad_core.config import SHIPPED, ConfigError, parse
-from rlad_core.sections.base import Section
+from rlad_core.sections.base import NAME_PATTERN, Section
 from rlad_core.sections.findings import problems_of
 from rlad_core.sections.paths import expanded
 from rlad_core.sections.problems import Problem
 
-
-def _a_name(name: str) -> str:
-    """It becomes a part of a folder's name."""
-    if not name or not all(sign.isalnum() or sign in "-_." for sign in name) or name.startswith("."):
-        raise ValueError("is no name: write letters, digits, - and _")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_a_name)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+"""It becomes a part of a run's name."""
 Settings = dict[str, Any]
 """Path of a field, as ``--set`` names it -> its value."""
 _OF_EACH_RUN = ("name", "seed", "output.dir", "cluster.services")

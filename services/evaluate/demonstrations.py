@@ -19,6 +19,7 @@ CHATS: Final = pa.schema(
     [
         ("messages", pa.list_(_MESSAGE)),
         ("prompt", pa.list_(_MESSAGE)),
+        ("completion", pa.list_(_MESSAGE)),
         ("solution", pa.string()),
         ("answer", pa.string()),
         ("gold_json", pa.string()),
@@ -30,7 +31,9 @@ CHATS: Final = pa.schema(
     ]
 )
 """One accepted response a row: ``messages`` is the whole chat, ``prompt`` it without the last turn, which is
-``solution``; ``answer`` in words where the task has some, ``gold_json`` as its verifier reads it."""
+``completion`` as a message and ``solution`` as a text; TRL's SFTTrainer, where it sees a ``prompt``, wants a
+``completion`` beside it. ``answer`` in words where the task has some, ``gold_json`` as its verifier reads it.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Harvest:
     Attributes:
         prompts: that were asked.
         responses: that were judged.
-        accepted: of them.
+        accepted: of them, and not cut off.
+        cut_off: accepted but for their end: as a whole turn they would teach to stop in the middle.
         doubled: accepted ones that say to the letter what another one of their prompt says.
         kept: that are in the file.
         without: prompts of which nothing was accepted.
@@ -49,6 +53,7 @@ class Harvest:
     prompts: int
     responses: int
     accepted: int
+    cut_off: int
     doubled: int
     kept: int
     without: int
@@ -69,7 +74,8 @@ def harvest(
         ``(CHATS, what became of the responses)``.
     """
     rows = sorted(answers.to_pylist(), key=lambda row: row["sample_index"])
-    accepted = [row for row in rows if row["correct"]]
+    right = [row for row in rows if row["correct"]]
+    accepted = [row for row in right if row["finish_reason"] != "length"]
     texts: dict[str, dict[str, dict[str, Any]]] = {}
     for row in accepted:
         texts.setdefault(row["prompt_id"], {}).setdefault(_turn(row).strip(), row)
@@ -77,7 +83,13 @@ def harvest(
     kept = [row for of_prompt in texts.values() for row in list(of_prompt.values())[:most]]
     asked = {row["prompt_id"] for row in rows}
     found = Harvest(
-        len(asked), len(rows), len(accepted), len(accepted) - different, len(kept), len(asked - texts.keys())
+        prompts=len(asked),
+        responses=len(rows),
+        accepted=len(accepted),
+        cut_off=len(right) - len(accepted),
+        doubled=len(accepted) - different,
+        kept=len(kept),
+        without=len(asked - texts.keys()),
     )
     return pa.Table.from_pylist(list(_chats(kept, prompts, teacher)), schema=CHATS), found
 
@@ -103,9 +115,11 @@ def _chats(
 ) -> Iterator[dict[str, Any]]:
     for row in rows:
         prompt, turn = prompts[row["prompt_id"]], _turn(row)
+        said = [{"role": "assistant", "content": turn}]
         yield {
-            "messages": [*prompt.messages, {"role": "assistant", "content": turn}],
+            "messages": [*prompt.messages, *said],
             "prompt": prompt.messages,
+            "completion": said,
             "solution": turn,
             "answer": prompt.answer if prompt.answer is not None else _plain(prompt.gold),
             "gold_json": prompt.gold,

@@ -193,7 +193,8 @@ class TrainedPolicy:
         if not torch.isfinite(norm):
             raise FloatingPointError(
                 f"the gradient's norm is {norm.item()} in mini-batch {mini_batch}: nothing was updated. "
-                "Look at the last rows of metrics.jsonl; a lower learner.lr or a smaller grad_clip may help"
+                "Look at the last rows of metrics.jsonl; a lower learner.lr may help, and ratio_cap in an "
+                "objective that has the teacher in its ratio without a clamp"
             )
         statistics["gradient_norm"] = Statistic(norm.item() / self._world, 1 / self._world)
         self.optimizer.step()

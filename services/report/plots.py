@@ -135,7 +135,7 @@ def evaluation(record: RunRecord) -> Figure | str:
                 f"{100 * one.value:.0f}%", (place + offset, one.high), xytext=(0, 3),
                 textcoords="offset points", ha="center", fontsize=9, color=INK,
             )  # fmt: skip
-    axes.set_xticks(places, [line.subset.replace("_", " ") for line in lines])
+    axes.set_xticks(places, [as_written(line.subset.replace("_", " ")) for line in lines])
     axes.set_xlim(-0.6, len(lines) - 0.4)
     axes.tick_params(axis="x", length=0)
     axes.set_ylim(0, 1.1)
@@ -160,7 +160,7 @@ def evaluation_course(record: RunRecord) -> Figure | str:
             [p.value for p in points],
             "o-",
             color=colour,
-            label=str(subset).replace("_", " "),
+            label=as_written(str(subset).replace("_", " ")),
             markersize=4,
         )
         axes.fill_between(
@@ -223,6 +223,14 @@ def _curves(
     return figure
 
 
+def as_written(name: str) -> str:
+    """A name for matplotlib to show to the letter: two ``$`` would make a formula of it, and a leading ``_``
+    would leave it out of the legend.
+    """
+    escaped = name.replace("$", r"\$")
+    return f"\u200b{escaped}" if escaped.startswith("_") else escaped
+
+
 def frame(title: str, unit: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -250,8 +258,8 @@ def _step_axis(axes: Axes, record: RunRecord) -> None:
         if index:
             axes.axvline(steps[index] - 0.5, color=INK, linewidth=1, linestyle=":")
         axes.annotate(
-            str(stages[index]), (steps[index] - 0.5, 0.0), xycoords=("data", "axes fraction"), xytext=(4, 4),
-            textcoords="offset points", fontsize=8, color=INK,
+            as_written(str(stages[index])), (steps[index] - 0.5, 0.0), xycoords=("data", "axes fraction"),
+            xytext=(4, 4), textcoords="offset points", fontsize=8, color=INK,
             bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
         )  # fmt: skip
 

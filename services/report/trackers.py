@@ -2,13 +2,15 @@
 installed.
 
 A tracker works in a thread of its own, behind a bounded queue: what it takes, and that it fails, never
-reaches the run. One that fails is left alone from then on, with one sentence about it.
+reaches the run. What it fails to take is missing there, with a sentence about the first time. One that
+cannot be made, or takes nothing any more, is left alone from then on, with one sentence about it.
 """
 
 from __future__ import annotations
 
 import os
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +19,12 @@ from typing import Protocol
 
 from rlad_core.config.settings import TrackerName
 
+NAMED = "tracked_as"
+"""File of a run's folder: what trackers call the run."""
 _MOST_WAITING = 1000
 """Rows that wait for a tracker; more are left out, with a word."""
+_MOST_FAILED = 10
+"""Rows in a row; a server that is away for a while does not end it."""
 _CLOSE_S = 30.0
 
 
@@ -116,7 +122,9 @@ class Aside:
     def __init__(self, name: str, make: Callable[[], Tracker], say: Callable[[str], None]) -> None:
         self._name, self._make, self._say = name, make, say
         self._rows: queue.Queue[tuple[dict[str, float], int] | None] = queue.Queue(_MOST_WAITING)
-        self._failed = self._left_out = False
+        self._failed = self._left_out = self._has_missed = False
+        self._failures = 0
+        """Since the last row that was taken."""
         self._thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
         self._thread.start()
 
@@ -143,25 +151,61 @@ class Aside:
         try:
             tracker = self._make()
             while (row := self._rows.get()) is not None:
-                tracker.log(*row)
+                self._tell(tracker, *row)
             tracker.finish()
         except ImportError as error:
             self._give_up(f"is not installed ({error}): pip install {self._name}")
         except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
-            said = str(error).partition("\n")[0]
-            self._give_up(f"failed ({type(error).__name__}: {said})")
+            self._give_up(f"failed ({_said(error)})")
+
+    def _tell(self, tracker: Tracker, numbers: Mapping[str, float], step: int) -> None:
+        try:
+            tracker.log(numbers, step)
+            self._failures = 0
+        except Exception as error:
+            self._failures += 1
+            if self._failures == _MOST_FAILED:
+                raise
+            if not self._has_missed:
+                self._say(f"{self._name} failed ({_said(error)}): what it was not told is missing there")
+            self._has_missed = True
 
     def _give_up(self, why: str) -> None:
         self._failed = True
         self._say(f"the run is not told to {self._name}, which {why}")
 
 
+def _called(run: str, folder: Path) -> str:
+    """The run's name and something of its own: a tracker would go on with another run of that name, of a
+    folder that is gone or lies elsewhere, and leave out the steps that it has of it.
+    """
+    file = folder / NAMED
+    called = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    if not called:
+        called = f"{run}-{secrets.token_hex(3)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{called}\n", encoding="utf-8")
+    return called
+
+
+def _said(error: Exception) -> str:
+    """One line of it."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
 def trackers(
     names: Sequence[TrackerName], project: str, run: str, folder: Path, say: Callable[[str], None]
 ) -> list[Aside]:
-    """Those that a recipe names, each at work."""
+    """Those that a recipe names, each at work.
+
+    Raises:
+        OSError: the run's folder cannot be written to.
+    """
+    if not names:
+        return []
+    called = _called(run, folder)
 
     def maker(name: TrackerName) -> Callable[[], Tracker]:
-        return lambda: MAKERS[name](project, run, folder)
+        return lambda: MAKERS[name](project, called, folder)
 
     return [Aside(name, maker(name), say) for name in names]

@@ -37,7 +37,6 @@ from services.rollout.http import (
     EXAMPLE,
     RolloutQuery,
     RolloutRequest,
-    SamplingQuery,
     one_each,
     read_request,
     results_of,
@@ -64,7 +63,7 @@ from services.serve.token_texts import TokenTexts
 from services.weights.held_policy import HeldPolicy
 from services.weights.policy_store import policy_store
 
-add_job_routes(http, RolloutRequest, RolloutAnswer, EXAMPLE, SamplingQuery)
+add_job_routes(http, RolloutRequest, RolloutAnswer, EXAMPLE, RolloutQuery)
 add_tokenizer_routes(http)
 add_model_routes(http)
 

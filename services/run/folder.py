@@ -31,6 +31,7 @@ from services.learner.checkpoint import FORKED, Found, address_of, forked, whole
 from services.report import ledger
 from services.report.answers import ANSWERS
 from services.report.journal import EVALUATIONS, GROUPS, METRICS, keep_before, lengthen
+from services.report.trackers import NAMED
 from services.run import lease, own_code, replayed
 from services.run.errors import RefusedError
 
@@ -188,7 +189,7 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
 
 _RECORD = (
     *(METRICS, EVALUATIONS, GROUPS, CHANGES, FAILURE, "log.jsonl", "experience", "tensorboard", "initial"),
-    *("report.html", "plots", ANSWERS, "prompts.json", "dropped.jsonl", replayed.FILE),
+    *("report.html", "plots", ANSWERS, "prompts.json", "dropped.jsonl", NAMED, replayed.FILE),
     *(ledger.LEDGER, f"{ledger.LEDGER}-journal"),
 )
 """What a start that failed may have left."""

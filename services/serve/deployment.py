@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 LOOPBACK = "127.0.0.1"
-_PROXY = "Serve, which answers HTTP,"
+_PROXY = "Serve (which answers HTTP)"
 _POLL_S = 0.25
 _CONTROLLER_POLL_S = 0.05
 _TELL_EVERY_S = 10.0

@@ -1,7 +1,9 @@
 """What all services are started with, beside their own settings."""
 
 import hashlib
+import ipaddress
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -18,6 +20,9 @@ _TIMES_THE_PLACES = 4
 ServedName = Annotated[
     str, Field(min_length=1, description="What the API calls the model; by default as in `model`.")
 ]
+
+
+_TOKEN = re.compile(r"token:[0-9a-f]{12}")  # see `services.serve.http.callers.caller_of`
 
 
 class Autoscaling(BaseModel):
@@ -74,6 +79,17 @@ class ReplicaArgs(ReplicaSettings):
         # A replica has a current folder of its own.
         return None if folder is None else str(Path(folder).expanduser().absolute())
 
+    @field_validator("weights")
+    @classmethod
+    def _callers(cls, weights: dict[str, float]) -> dict[str, float]:
+        for caller in weights:
+            if not (_TOKEN.fullmatch(caller) or _is_address(caller)):
+                raise ValueError(
+                    f"{caller!r} is no caller: write an address, or token: and the first 12 digits that "
+                    "`printf 'Bearer %s' TOKEN | sha256sum` says"
+                )
+        return weights
+
     @property
     def max_body_bytes(self) -> int:
         """Of an HTTP request, as the service's own `limits` say."""
@@ -105,3 +121,11 @@ class ReplicaArgs(ReplicaSettings):
     def calls_queued(self) -> int:
         """That may wait in a queue of Serve's, of which each of its proxies and handles has one."""
         return _TIMES_THE_PLACES * self.places + SPARE_PLACES
+
+
+def _is_address(caller: str) -> bool:
+    try:
+        ipaddress.ip_address(caller)
+    except ValueError:
+        return False
+    return True

@@ -49,7 +49,7 @@ from services.serve.shares import QueueShares
 from services.serve.token_texts import TokenTexts
 from services.teacher.answers import results_of, write_answer
 from services.teacher.app import SERVICE, http
-from services.teacher.forms import EXAMPLE, DetailsQuery, ScoreQuery, ScoreRequest
+from services.teacher.forms import EXAMPLE, ScoreQuery, ScoreRequest
 from services.teacher.openai.routes import OpenAIRoutes
 from services.teacher.reading import Wanted, details_of, read_request
 from services.teacher.scoring.batcher import Batcher
@@ -63,7 +63,7 @@ _RETRY_AFTER_S = 1.0
 _TOKENS_STREAMED = 16_384
 """At a time, of an answer that is sent as it is made: few enough that the first ones come soon."""
 
-add_job_routes(http, ScoreRequest, ScoreAnswer, EXAMPLE, DetailsQuery)
+add_job_routes(http, ScoreRequest, ScoreAnswer, EXAMPLE, ScoreQuery)
 add_tokenizer_routes(http)
 add_model_routes(http)
 

@@ -73,7 +73,7 @@ def _table(responses: pa.Table, verdicts: list[Verdict]) -> pa.Table:
 
 
 http = service_app(SERVICE, "Verification", "Rewards of responses, and why.")
-add_job_routes(http, DOCUMENTED, VerifyAnswer, EXAMPLE)
+add_job_routes(http, DOCUMENTED, VerifyAnswer, EXAMPLE, InBatches)
 
 
 @serve.deployment

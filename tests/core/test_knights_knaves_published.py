@@ -22,7 +22,7 @@ from rlad_core.tasks.knights_knaves.generator import generate, split_of
 from rlad_core.tasks.knights_knaves.islanders import KNIGHTS, OTHERS
 from rlad_core.tasks.knights_knaves.names import COMMON, UNCOMMON
 from rlad_core.tasks.knights_knaves.prompt import reply
-from rlad_core.tasks.knights_knaves.puzzle import TEMPLATES, Puzzle, answer_lines
+from rlad_core.tasks.knights_knaves.puzzle import TEMPLATES, Puzzle, answer_lines, worked_in
 from rlad_core.tasks.knights_knaves.reading import read
 from rlad_core.tasks.knights_knaves.statements import solve
 from rlad_core.tasks.knights_knaves.verifier import verify
@@ -253,3 +253,16 @@ def test_a_row_may_hold_its_lists_as_text(written: Callable[[Any], str]) -> None
     chat = {"prompt": written([{"role": "user", "content": puzzle.text}])}
     truth = {"reward_model": written({"ground_truth": {"solution_text_format": puzzle.solution_text}})}
     assert published.from_row({**chat, **truth}).statements == puzzle.statements
+
+
+def test_a_worked_solution_beside_a_prompt_is_accepted_or_named() -> None:
+    [puzzle] = generate(2, "train", 0, 1)
+    right = f"<think> So. </think> <answer> {puzzle.solution_text} </answer>"
+    reader = published.PuzzleReader()
+    gold = reader.read({"prompt": puzzle.text, "solution": right}).gold
+    assert (worked_in(gold), Puzzle.from_gold(gold)) == (right, puzzle)
+    # The roles, or the lines of the answer, are no worked solution.
+    for told in (list(puzzle.solution), str(list(puzzle.solution)), puzzle.solution_text, " ", None):
+        assert worked_in(reader.read({"prompt": puzzle.text, "solution": told}).gold) is None
+    with pytest.raises(ValueError, match="worked solution '<think> So' is not accepted: form"):
+        reader.read({"prompt": puzzle.text, "solution": "<think> So"})

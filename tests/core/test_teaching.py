@@ -181,3 +181,41 @@ def test_an_exact_normaliser_pulls_hidden_states_and_no_likely_tokens() -> None:
 )
 def test_who_cannot_tell_hidden_states_is_refused(sections: dict[str, Any], said: str) -> None:
     assert said in "\n".join(refusals(task=PUZZLES, **{"objective": EXACT, **sections}))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        (
+            {**SERVED, "engine": "vllm"},
+            "teacher.engine ('vllm'): cannot be asked for the log-probs of likely tokens",
+        ),
+        (
+            {"kind": "openai", "url": "http://teacher:8000", "model": "m"},
+            "teacher.kind ('openai'): cannot be asked for the log-probs of likely tokens",
+        ),
+        (SERVED, None),
+        (REMOTE, None),
+    ],
+)
+def test_tokens_that_the_policy_names_are_asked_of_who_can_tell_them(
+    teacher: dict[str, Any], said: str | None
+) -> None:
+    objective = {"kind": "gkd", "top_of": "policy"}
+    if said is None:
+        assert recipe(task=PUZZLES, teacher=teacher, objective=objective).policy_top_k == 64
+    else:
+        [found] = refusals(task=PUZZLES, teacher=teacher, objective=objective)
+        assert found.startswith(said)
+
+
+@pytest.mark.parametrize("objective", [{"kind": "gkd"}, {"kind": "trrd", "anchor": "normalised"}])
+def test_a_teacher_of_ones_own_tells_no_likely_tokens(tmp_path: Path, objective: dict[str, Any]) -> None:
+    place = tmp_path / "own.py"
+    place.write_text(
+        "from rlad_core.config.teachers import OwnTeacher\n\n\n"
+        "class Mine(OwnTeacher):\n    async def score(self, sequences):\n        return None\n"
+    )
+    [found] = refusals(task=PUZZLES, teacher={"kind": f"{place}:Mine"}, objective=objective)
+    assert "does not tell the log-probs of likely tokens" in found
+    assert recipe(task=PUZZLES, teacher={"kind": f"{place}:Mine"}).teacher is not None

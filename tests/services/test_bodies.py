@@ -28,7 +28,6 @@ from rlad_core.client.forms import TeacherLimits
 from services.serve.http import counting
 from services.serve.http.bodies import Body, read_body
 from services.serve.http.counting import objects_in
-from services.serve.http.encodings import wanted
 from services.serve.http.problems import MEDIA_TYPE, MOST_FAULTS, ProblemError
 from services.serve.http.reading import BodyLimits, BodyReader
 from services.teacher.reading import read_request
@@ -163,21 +162,6 @@ def test_compressed_bodies_and_answers(free_url: str, coding: str) -> None:
     assert (problem(cut)[0], "not whole" in problem(cut)[1]) == (400, True)
 
 
-@pytest.mark.parametrize(
-    ("accepted", "coding"),
-    [
-        ("gzip, zstd", "zstd"),
-        ("gzip;q=0.9, zstd;q=0.5", "gzip"),
-        ("identity, gzip;q=0.5", "identity"),
-        ("identity, gzip", "gzip"),
-        ("gzip;q=0", "identity"),
-        ("br", "identity"),
-    ],
-)
-def test_an_answer_comes_as_its_caller_weighs_codings(accepted: str, coding: str) -> None:
-    assert wanted(accepted) == coding
-
-
 def test_a_small_body_that_unpacks_to_a_large_one(free_url: str) -> None:
     for coding, bomb in (
         ("gzip", gzip.compress(b" " * (65 * MIB))),
@@ -191,6 +175,12 @@ def test_a_small_body_that_unpacks_to_a_large_one(free_url: str) -> None:
 def test_unknown_codings(free_url: str, coding: str) -> None:
     told = httpx.post(f"{free_url}/v1/score", content=FINE, headers={"Content-Encoding": coding})
     assert problem(told)[0] == 415
+
+
+def test_codings_in_two_headers(free_url: str) -> None:
+    twice = [("Content-Encoding", "gzip"), ("Content-Encoding", "br")]
+    told = httpx.post(f"{free_url}/v1/score", content=gzip.compress(FINE), headers=twice)
+    assert problem(told) == (415, "'gzip, br': send gzip, zstd or none")
 
 
 def read(body: bytes) -> Any:

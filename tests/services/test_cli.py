@@ -79,9 +79,11 @@ def test_wrong_usage(rlad: Callable[..., Said], arguments: tuple[str, ...], says
         (("teacher", "--model", "m", "--set", "model=n"), "--model m and --set model=n name two"),
         (("teacher", "--model", "m", "--set", "engin=vllm"), "engin: Extra inputs are not permitted"),
         (("teacher", "--model", "m", "--set", "limits.timeout_s=-1"), "limits.timeout_s: Input should be"),
+        (("teacher", "--model", "m", "--set", "weights.mine=4"), "weights: Value error, 'mine' is no caller"),
         (("all", "--model", "m", "--set", "techer.engine=vllm"), "techer: no such service"),
         (("chess",), "'chess' is unknown; write teacher, rollout, verifier or all"),
         (("verifier", "--host", "0.0.0.0"), "set RLAD_API_TOKENS or RLAD_API_TOKENS_FILE"),
+        (("verifier", "--behind-proxy", "10.0.0.5,10.0.0.300"), "'10.0.0.300' is no address and no network"),
     ],
 )
 def test_wrong_settings_of_a_service(
@@ -92,6 +94,15 @@ def test_wrong_settings_of_a_service(
     said = rlad("serve", *arguments)
     assert said.code == 2
     assert says in " ".join(said.err.replace("│", " ").split())
+
+
+def test_tokens_that_cannot_be_read_are_told_before_anything_starts(
+    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RLAD_API_TOKENS_FILE", str(tmp_path / "tokens"))
+    said = rlad("serve", "verifier")
+    assert said.code == 2
+    assert f"RLAD_API_TOKENS_FILE: {tmp_path}/tokens cannot be read" in said.err.replace("\n", "")
 
 
 @pytest.mark.parametrize(

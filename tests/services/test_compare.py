@@ -20,6 +20,9 @@ from services.compare.page import write
 from services.compare.suite import load_suite
 from services.report.records import ReportError
 
+VALIDATION = {"seed": 50, "set": {"task.evaluation.split": "validation"}}
+"""A suite's tuning, on other problems than the report's."""
+
 
 def test_each_shipped_suite_can_be_carried_out(tmp_path: Path) -> None:
     names = sorted(file.stem for file in (SHIPPED / "suites").glob("*.yaml"))
@@ -51,7 +54,7 @@ def test_a_recipe_lies_beside_its_suite(tmp_path: Path) -> None:
     [
         ({"seeds": [0, 0]}, "seeds ([0, 0]): name one twice"),
         ({"seeds": []}, "seeds"),
-        ({"variants": {"a b": {}}}, "is no name: write letters"),
+        ({"variants": {"a b": {}}}, "variants.a b ('a b'): has characters that don't fit. Write letters"),
         ({"variants": {"a": {"tune": {"learner.lr": [1e-4]}}}}, "tuning (null): a has settings to try"),
         (
             {"variants": {"a": {"tune": {"learner.lr": []}}}, "tuning": {"seed": 9}},
@@ -89,10 +92,17 @@ def test_a_wrong_suite_is_refused_with_the_field(tmp_path: Path, changes: dict[s
         ({"task.train.seed": 7}, "same prompts to train on"),
         ({"stages.0.steps": 5}, "same optimizer steps"),
         ({"learner.updates_per_batch": 1}, "same optimizer steps"),
+        (
+            {"stages.0.steps": 8, "learner.updates_per_batch": 1},
+            "('8 x 1'): differs from trrd, which has 4 x 2",
+        ),
         ({"policy.model": "rlad:kk-teacher"}, "same model"),
         ({"task.evaluation.seed": 7}, "same held-out problems"),
         ({"evaluation.samples": 4}, "same answers to them"),
         ({"evaluation.temperature": 0.0}, "same answers to them"),
+        ({"rollout.max_response_length": 64}, "same answers to them"),
+        ({"policy.init": "random"}, "same model"),
+        ({"policy.chat_template_kwargs": {"enable_thinking": False}}, "same model"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
@@ -106,8 +116,16 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, settings: dict[str, 
 
 def test_tries_that_cannot_be_compared_are_refused_before_they_are_made(tmp_path: Path) -> None:
     tuned = {"trrd": {}, "other": {"tune": {"learner.updates_per_batch": [2, 4]}}}
-    with pytest.raises(ConfigError, match=r"(?s)variants\.other \(16\): differs.*same optimizer steps"):
-        Comparison(suite(variants=tuned, tuning={"seed": 50}), tmp_path).check("suite.yaml")
+    with pytest.raises(ConfigError, match=r"(?s)variants\.other \('4 x 4'\): differs.*same optimizer steps"):
+        Comparison(suite(variants=tuned, tuning=VALIDATION), tmp_path).check("suite.yaml")
+
+
+@pytest.mark.parametrize("settings", [{}, {"task.evaluation.count": 100}])
+def test_tries_are_not_judged_on_the_problems_of_the_report(tmp_path: Path, settings: dict[str, Any]) -> None:
+    variants = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}}
+    tuned = suite(variants=variants, tuning={"seed": 50, "set": settings})
+    with pytest.raises(ConfigError, match=r"tuning\.set .*has the tries judged on the report's own held-out"):
+        Comparison(tuned, tmp_path).check("suite.yaml")
 
 
 def test_what_is_tried_is_tried_whatever_the_variant_writes_around_it(tmp_path: Path) -> None:
@@ -120,7 +138,7 @@ def test_what_is_tried_is_tried_whatever_the_variant_writes_around_it(tmp_path: 
                 "tune": {"learner.lr": [1e-4, 2e-4]},
             }
         },
-        "tuning": {"seed": 50},
+        "tuning": VALIDATION,
     }
     comparison = Comparison(suite(**changed), tmp_path)
     comparison.check("suite.yaml")
@@ -205,7 +223,7 @@ def test_untuned_a_suite_has_no_tries_and_a_folder_of_its_own(
 
 def test_the_best_try_is_taken_when_all_are_finished(tmp_path: Path) -> None:
     variants = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4, 4e-4]}}, "grpo": BASE["variants"]["grpo"]}
-    tuned = suite(variants=variants, tuning={"seed": 50, "set": {"task.evaluation.split": "validation"}})
+    tuned = suite(variants=variants, tuning=VALIDATION)
     comparison = Comparison(tuned, tmp_path)
     comparison.check("suite.yaml")
     [(_, one), (_, two), (_, three)] = comparison._tries["trrd"]
@@ -227,7 +245,7 @@ def test_the_accuracy_of_a_try_is_that_of_its_subsets_whatever_they_are_called(
 ) -> None:
     tuned = suite(
         variants={"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}, "grpo": BASE["variants"]["grpo"]},
-        tuning={"seed": 50, "set": {"task.evaluation.split": "validation"}},
+        tuning=VALIDATION,
     )
     comparison = Comparison(tuned, tmp_path)
     for right, (_, member) in zip((0.2, 0.9), comparison._tries["trrd"], strict=True):
@@ -254,3 +272,16 @@ def test_of_several_subsets_the_average_counts_and_must_be_there(tmp_path: Path)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
     with pytest.raises(ReportError, match="no accuracy after the last step: it has easy, hard and no"):
         tuning.accuracy_of(member)
+
+
+def test_methods_are_judged_alike(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def one(response, gold, row):\n    return 1.0\n\n\ndef two(response, gold, row):\n    return 0.0\n"
+    )
+    (tmp_path / "data.jsonl").write_text('{"prompt": "1+1?", "gold": "2"}\n')
+    files = {"files": [str(tmp_path / "data.jsonl")]}
+    task = {"name": "prompts", "reward": f"{tmp_path / 'own.py'}:one", "train": files, "evaluation": files}
+    other = {"set": {"task.reward": f"{tmp_path / 'own.py'}:two"}}
+    unlike = suite(set={**BASE["set"], "task": task}, variants={"one": {}, "two": other})
+    with pytest.raises(ConfigError, match=r"variants\.two .* all need the same judging"):
+        Comparison(unlike, tmp_path / "out").check("suite.yaml")

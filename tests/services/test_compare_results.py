@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import warnings
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -16,7 +18,9 @@ from carried_out import BASE, PROBLEMS, carry_out, suite, written
 from rich.console import Console
 from rlad_command import Said
 
-from services.compare.drawing import style
+from services.compare import tuning
+from services.compare.comparison import Comparison
+from services.compare.drawing import style, to_html, write_png
 from services.compare.members import members_of
 from services.compare.page import write
 from services.compare.plots import plots_of
@@ -163,3 +167,37 @@ def test_a_report_of_nothing_says_so(rlad: Callable[..., Said], tmp_path: Path) 
     text = write(results, tmp_path).read_text()
     assert "No run is finished yet" in text
     assert "trrd-seed0 is not in it: exit code 1: out of memory." in text
+
+
+@pytest.mark.parametrize("label", [r"a$\foo$ b", "_x", "<b>bold</b> & <i>"])
+def test_labels_are_text_to_the_figures(tmp_path: Path, label: str) -> None:
+    wanted = suite(seeds=[0], variants={"trrd": {"label": label}})
+    [member] = members_of(wanted, tmp_path, {})
+    carry_out(member, 0.5)
+    [plot, *_] = plots_of(results_of(wanted, [member], {}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_png(plot, tmp_path / "plot.png")
+    [name, _] = re.findall(r'"name":("[^"]*")', to_html(plot))
+    assert html.unescape(json.loads(name)) == label  # plotly reads entities and tags
+    assert "<" not in json.loads(name)
+
+
+def test_runs_whose_settings_are_not_chosen_yet_say_so(tmp_path: Path) -> None:
+    tuned = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}, "grpo": BASE["variants"]["grpo"]}
+    how = {"seed": 50, "set": {"task.evaluation.split": "validation"}}
+    comparison = Comparison(suite(seeds=[0], variants=tuned, tuning=how), tmp_path)
+    carry_out(comparison._all_tries[0], 0.5)
+    waits = "its settings are not chosen yet, 1 of its 2 tries are not finished"
+    assert comparison.results({}).missing == {"trrd-seed0": waits, "grpo-seed0": "not begun"}
+    failed = comparison.results({"trrd-try2": "exit code 1: boom"})
+    assert failed.missing["trrd-seed0"] == f"{waits} (trrd-try2: exit code 1: boom)"
+
+
+def test_what_another_suite_tried_is_no_part_of_the_page(tmp_path: Path) -> None:
+    wanted = suite(seeds=[0], variants={"trrd": {}})
+    [member] = members_of(wanted, tmp_path, {})
+    carry_out(member, 0.5)
+    tuning.write({"trrd": [tuning.Try({"learner.lr": 1e-4}, 0.5)]}, tmp_path)
+    write(results_of(wanted, [member], {}), tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["tuning"] == {}

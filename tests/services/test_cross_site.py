@@ -28,6 +28,12 @@ def test_a_page_that_may_ask_may_read_the_answer(monkeypatch: pytest.MonkeyPatch
     assert may.headers["access-control-allow-origin"] == site
     assert "POST" in may.headers["access-control-allow-methods"]
     assert "Authorization, Content-Encoding, Content-Type" in may.headers["access-control-allow-headers"]
+    for own, answered in (
+        ("authorization,content-type,x-stainless-os", "authorization,content-type,x-stainless-os"),
+        ("a b", may.headers["access-control-allow-headers"]),
+    ):
+        asked = client().options("/v1/fine", headers={**ask, "Access-Control-Request-Headers": own})
+        assert asked.headers["access-control-allow-headers"] == answered
     told = client().get("/v1/fine", headers={"Origin": site, "Authorization": "Bearer mine"})
     assert (told.status_code, told.headers["access-control-allow-origin"]) == (200, site)
     assert told.headers["vary"] == "Origin"

@@ -40,6 +40,11 @@ def client(who: tuple[str, int] = LOCAL) -> TestClient:
     async def fine() -> dict[str, int]:
         return {"answer": 42}
 
+    @app.get("/v1/several/{name}")
+    @app.delete("/v1/several/{name}")
+    async def several(name: str) -> str:
+        return name
+
     @app.get("/v1/broken")
     async def broken() -> None:
         raise RuntimeError("secret of the house")
@@ -233,7 +238,12 @@ def test_a_limit_is_counted_whoever_tells_of_it(
         ({"Host": "localhost.evil.example"}, 403),
         ({"Host": ""}, 403),
         ({"Host": "[x"}, 403),
+        ({"Host": "evil.example@localhost"}, 403),
+        ({"Host": "localhost#.evil.example"}, 403),
+        ({"Host": "localhost:port"}, 403),
         ({"Host": "my-service:80"}, 200),
+        ({"Host": "OTHER.:8000"}, 200),
+        ({"Host": "[fd00::7]:8000"}, 200),
         # A page of another site, or of another program on this machine.
         ({"Host": "localhost:8000", "Origin": "http://localhost:8000"}, 200),
         ({"Host": "localhost:8000", "Origin": "http://localhost:9000"}, 403),
@@ -243,13 +253,15 @@ def test_a_limit_is_counted_whoever_tells_of_it(
         ({"Host": "localhost:8000", "Origin": "http://localhost:3000"}, 200),
         # Something stands between, of which nobody told us.
         ({"X-Forwarded-For": "127.0.0.1"}, 401),
+        ({"X-Forwarded-Proto": "https"}, 401),
         ({"Forwarded": "for=127.0.0.1"}, 401),
+        ({"Via": "1.1 proxy"}, 401),
     ],
 )
 def test_what_counts_as_this_machine_without_tokens(
     monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: int
 ) -> None:
-    monkeypatch.setenv("RLAD_ALLOWED_HOSTS", "my-service, other")
+    monkeypatch.setenv("RLAD_ALLOWED_HOSTS", "my-service, other.:8000, fd00::7, http://none")
     monkeypatch.setenv("RLAD_ALLOWED_ORIGINS", "http://localhost:3000")
     answer = client().get("/v1/fine", headers=headers)
     assert answer.status_code == status
@@ -264,9 +276,16 @@ def test_what_counts_as_this_machine_without_tokens(
 
 def test_a_proxy_that_was_named_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")
-    # uvicorn has put the address that the proxy tells in the place of the proxy's own.
-    assert client().get("/v1/fine", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 200
-    assert client(ELSEWHERE).get("/v1/fine", headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 401
+    # uvicorn has put the address that the proxy tells, without a port, in the place of the proxy's own.
+    told = {"X-Forwarded-For": "127.0.0.1"}
+    assert client(("127.0.0.1", 0)).get("/v1/fine", headers=told).status_code == 200
+    assert (
+        client(("192.0.2.7", 0)).get("/v1/fine", headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 401
+    )
+    # And has not where it is another proxy, on this machine: then anybody may be behind it.
+    for header in ({"X-Forwarded-For": "192.0.2.7"}, told, {"X-Real-IP": "192.0.2.7"}):
+        assert client().get("/v1/fine", headers=header).status_code == 401
+    assert client().get("/v1/fine").status_code == 200
 
 
 def test_tokens_of_any_bytes(tmp_path: Path) -> None:
@@ -292,6 +311,13 @@ def test_head_and_options() -> None:
     assert here.options("/v1/nothing").status_code == 404
     for path in ("/v1/fine", "/openapi.json"):
         assert here.delete(path).headers["allow"] == "GET, HEAD, OPTIONS"
+    # Two routes have this path, and the framework knows of the first of them.
+    refused = here.post("/v1/several/7")
+    assert (refused.status_code, refused.headers["allow"]) == (
+        405,
+        here.options("/v1/several/7").headers["allow"],
+    )
+    assert refused.headers["allow"] == "DELETE, GET, HEAD, OPTIONS"
 
 
 def test_head_in_a_real_server(capfd: pytest.CaptureFixture[str]) -> None:

@@ -46,3 +46,21 @@ def test_a_job_that_a_killed_process_was_adding_goes(tmp_path: Path) -> None:
     store.expire(keep_s=60)
     assert [each.id for each in store.all()] == [job.id]
     assert not (tmp_path / f".{job.id}").exists()
+
+
+def test_a_job_goes_whole_and_never_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = JobStore(tmp_path)
+    job = store.add(HANDED, b"[]")
+    job.cancel()
+
+    # Whoever looks while its files go, or after a process was killed at it, finds none of it.
+    def in_part(folder: Path, ignore_errors: bool) -> None:
+        assert ignore_errors
+        (folder / "cancelled").unlink(missing_ok=True)
+
+    monkeypatch.setattr(shutil, "rmtree", in_part)
+    store.expire(keep_s=-1)
+    assert store.all() == []
+    monkeypatch.undo()
+    store.expire(keep_s=60)
+    assert left(tmp_path) == []

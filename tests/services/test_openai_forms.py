@@ -13,6 +13,7 @@ from services.rollout.openai.completions import CompletionRequest as Continued
 from services.serve.http.json_forms import to_form
 from services.serve.http.problems import ProblemError
 from services.teacher.openai.completions import CompletionRequest as Scored
+from services.teacher.openai.sequence_logprobs import SequenceLogprobsRequest
 
 USER = {"role": "user", "content": "Hi"}
 CHAT: dict[str, Any] = {"messages": [USER]}
@@ -42,6 +43,9 @@ def test_an_answer_is_taken_back_into_its_chat(sent: dict[str, bool]) -> None:
         ("store", True),
         ("min_tokens", 1),
         ("service_tier", "flex"),
+        ("use_beam_search", True),
+        ("bad_words", ["Mia"]),
+        ("priority", 1),
     ],
 )
 def test_other_values_are_refused_by_name(form: type, asked: dict[str, Any], name: str, value: Any) -> None:
@@ -74,6 +78,16 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
         "metadata": {},
         "service_tier": "auto",
         "safety_identifier": "someone",
+        "prompt_cache_retention": "24h",
+        "request_id": "mine",
+        "bad_words": [],
+        "allowed_token_ids": None,
+        "truncate_prompt_tokens": None,
+        "priority": 0,
+        "response_format": {"type": "text"},
+        "spaces_between_special_tokens": True,
+        "use_beam_search": False,
+        "prompt_logprobs": None,
         "prompt_cache_key": "anything",
     }
     neutral |= (
@@ -81,8 +95,15 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
             "tools": [],
             "tool_choice": "none",
             "parallel_tool_calls": True,
-            "response_format": {"type": "text"},
             "top_logprobs": 0,
+            "functions": [],
+            "function_call": "auto",
+            "modalities": ["text"],
+            "audio": None,
+            "prediction": None,
+            "reasoning_effort": None,
+            "verbosity": None,
+            "web_search_options": None,
         }
         if form is ChatRequest
         else {"echo": None, "add_special_tokens": None, "suffix": None, "best_of": 1}
@@ -103,6 +124,9 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
         ("min_p", 0.1),
         ("repetition_penalty", 1.1),
         ("top_logprobs", 1),
+        ("modalities", ["text", "audio"]),
+        ("reasoning_effort", "high"),
+        ("prompt_logprobs", 1),
     ],
 )
 def test_others_are_refused_by_name(field: str, value: Any) -> None:
@@ -143,3 +167,34 @@ def test_the_field_at_fault_is_named_as_such(form: type, asked: dict[str, Any], 
     assert fault.path == field
     assert not fault.message.startswith(f"{field}: ")
     assert refused.value.problem.detail == f"{field}: {fault.message}"
+
+
+@pytest.mark.parametrize(
+    ("form", "asked", "given"),
+    [
+        (ChatRequest, CHAT, {"n": 2, "seed": 5, "max_tokens": 3, "top_k": -1, "priority": 0}),
+        (ChatRequest, CHAT | {"logprobs": True}, {"top_logprobs": 20, "max_completion_tokens": 1}),
+        (Continued, PROMPT, {"logprobs": 0, "best_of": 1, "min_tokens": 0}),
+        (Scored, PROMPT, {"logprobs": 3, "prompt_logprobs": 2, "max_tokens": 1, "n": 1, "seed": -7}),
+        (SequenceLogprobsRequest, {"sequences": [[1, 2]], "prompt_lengths": [1]}, {"top_logprobs": 4}),
+    ],
+)
+def test_whole_numbers_may_have_a_point(form: type, asked: dict[str, Any], given: dict[str, int]) -> None:
+    found = read(form, asked | {name: float(value) for name, value in given.items()})
+    for name, value in given.items():
+        assert (type(getattr(found, name)), getattr(found, name)) == (int, value)
+        for wrong in (value + 0.5, str(value), True):
+            with pytest.raises(ProblemError, match=name):
+                read(form, asked | {name: wrong})
+
+
+def test_fractions_stay_what_they_are() -> None:
+    found = read(ChatRequest, CHAT | {"temperature": 1.0, "top_p": 1})
+    assert (type(found.temperature), type(found.top_p)) == (float, float)
+
+
+@pytest.mark.parametrize("seed", [2**63, float(2**63), -1, -1.0, 1e300])
+def test_no_seed_is_larger_than_the_engines(seed: float) -> None:
+    with pytest.raises(ProblemError, match="seed"):
+        read(ChatRequest, CHAT | {"seed": seed})
+    assert read(ChatRequest, CHAT | {"seed": 2**63 - 1}).seed == 2**63 - 1

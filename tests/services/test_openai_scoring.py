@@ -199,7 +199,7 @@ def test_one_word_is_not_scored_and_nothing_breaks(teacher: Teacher) -> None:
         ({"prompt": "w5", "logit_bias": {"5": 1}}, "logit_bias.5: Object contains unknown field `5`"),
         ({"prompt": "w5", "presence_penalty": 0.5}, "presence_penalty: Expected `float` <= 0"),
         ({"prompt": "w5", "frobnicate": 1}, "unknown field `frobnicate`"),
-        ({"prompt": "w5", "logprobs": True}, "logprobs: Expected `int | null`"),
+        ({"prompt": "w5", "logprobs": True}, r"logprobs: Expected `int \| float \| null`, got `bool`"),
         (
             {"prompt": "w5", "prompt_logprobs": 1, "temperature": 0.7},
             "temperature: prompt_logprobs are those of",

@@ -52,6 +52,16 @@ def test_the_document_tells_the_release_and_no_token_where_none_is_wanted(here: 
     assert document["servers"] == [{"url": "/"}]
 
 
+def test_the_document_tells_what_is_answered_before_a_route_is_asked(here: httpx.Client) -> None:
+    for path, operations in here.get("/openapi.json").json()["paths"].items():
+        for operation in operations.values():
+            told = operation["responses"]
+            refused = {"503"} if path == "/healthz" else {"401", "403", "503"}
+            assert set(told) == {"200"} | refused
+            for status in refused:
+                assert list(told[status]["content"]) == ["application/problem+json"]
+
+
 def test_with_tokens_the_document_says_so_and_the_page_asks_for_one(guarded: httpx.Client) -> None:
     assert guarded.get("/openapi.json").status_code == 401
     document = guarded.get("/openapi.json", headers=TOKEN).json()

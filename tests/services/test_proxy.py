@@ -112,6 +112,18 @@ def test_everything_else_passes_as_it_is() -> None:
     assert CLIENT.get("/-/status/503").text == "the proxy's words"
 
 
+def test_what_services_there_are_is_told_to_who_has_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert proxy(JSONResponse({"/": "teacher"})).get("/-/routes").json() == {"/": "teacher"}
+    monkeypatch.setenv("RLAD_API_TOKENS", "mine")
+    guarded = proxy(JSONResponse({"/": "teacher"}))
+    refused = guarded.get("/-/routes")
+    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+    assert guarded.get("/-/routes", headers={"Authorization": "Bearer mine"}).json() == {"/": "teacher"}
+    # Where no service is up, that is found out all the same.
+    lone = proxy(PlainTextResponse("Route table is not populated yet.", 500))
+    assert lone.get("/status/404").status_code == 503
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_serves_real_proxy_uses_it(http: httpx.Client) -> None:

@@ -5,6 +5,7 @@ That the three real ones take it was tried with wandb 0.31 (offline), mlflow 3.1
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -46,23 +47,72 @@ def test_the_journal_tells_steps_and_evaluations(tmp_path: Path, monkeypatch: py
         trackers.MAKERS, "wandb", lambda project, run, folder: made.append((project, run)) or told
     )
     journal = Journal(str(tmp_path / "mine"), ("wandb",), "puzzles")
-    (tmp_path / "mine").mkdir()
     journal.begin(0)
     row = {"step": 0, "version": 1, "reward_mean": 0.5, "nll": float("nan"), "seconds": {"step": 2.0}}
     journal.step(row, [], [])
     journal.close()
-    assert made == [("puzzles", "mine")]
+    [(project, run)] = made
+    assert project == "puzzles"
+    assert re.fullmatch("mine-[0-9a-f]{6}", run)
     assert told.rows == [({"version": 1.0, "reward_mean": 0.5, "seconds/step": 2.0}, 0)]
     assert told.finished
 
 
-def test_one_that_fails_is_left_alone_with_a_word() -> None:
+def test_a_run_goes_on_as_itself_and_never_as_another_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setitem(trackers.MAKERS, "mlflow", lambda project, run, folder: made.append(run) or Told())
+    for folder in (tmp_path / "a" / "mine", tmp_path / "b" / "mine", tmp_path / "a" / "mine"):
+        [aside] = trackers.trackers(("mlflow",), "rlad", "mine", folder, print)
+        aside.finish(10)
+    first, elsewhere, resumed = made
+    assert first == resumed != elsewhere
+    assert trackers.trackers((), "rlad", "mine", tmp_path / "none", print) == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_one_that_takes_nothing_any_more_is_left_alone_with_a_word() -> None:
     said: list[str] = []
     aside = Aside("wandb", Broken, said.append)
-    aside.log({"a": 1.0}, 0)
+    for step in range(trackers._MOST_FAILED):
+        aside.log({"a": 1.0}, step)
     aside.finish(10)
-    aside.log({"a": 2.0}, 1)
-    assert said == ["the run is not told to wandb, which failed (ConnectionError: no route)"]
+    aside.log({"a": 2.0}, 100)
+    assert said == [
+        "wandb failed (ConnectionError: no route): what it was not told is missing there",
+        "the run is not told to wandb, which failed (ConnectionError: no route)",
+    ]
+
+
+def test_a_server_that_was_away_is_told_of_what_comes_later() -> None:
+    said: list[str] = []
+
+    class Away(Told):
+        def log(self, numbers: Mapping[str, float], step: int) -> None:
+            if 1 <= step < trackers._MOST_FAILED:
+                raise ConnectionError("no route")
+            super().log(numbers, step)
+
+    told = Away()
+    aside = Aside("mlflow", lambda: told, said.append)
+    steps = range(trackers._MOST_FAILED + 2)
+    for step in steps:
+        aside.log({"a": 1.0}, step)
+    aside.finish(10)
+    assert [step for _, step in told.rows] == [0, *steps[-2:]]
+    assert told.finished
+    assert said == ["mlflow failed (ConnectionError: no route): what it was not told is missing there"]
+
+
+def test_one_that_cannot_be_made_is_left_alone_with_a_word() -> None:
+    said: list[str] = []
+
+    def make() -> Told:
+        raise PermissionError("no key")
+
+    Aside("wandb", make, said.append).finish(10)
+    assert said == ["the run is not told to wandb, which failed (PermissionError: no key)"]
 
 
 def test_one_that_is_not_installed_is_said(tmp_path: Path) -> None:

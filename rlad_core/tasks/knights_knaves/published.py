@@ -8,7 +8,8 @@ it must agree with it.
     prompt, a chat        reward_model.ground_truth, with statements and solution_text_format
 
 Rows of Logic-RL's Parquet files have both. Columns that are not there need not agree; a row that cannot be
-read, or contradicts itself, is none.
+read, or contradicts itself, is none. Beside a prompt a text in ``solution`` is the worked solution, as
+`rlad generate` writes it, for stages that train on it; the verifier has to accept it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rlad_core.tasks.knights_knaves import reading
 from rlad_core.tasks.knights_knaves.prompt import messages
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
 from rlad_core.tasks.knights_knaves.statements import check_statement
+from rlad_core.tasks.knights_knaves.verifier import verify
 from rlad_core.tasks.rows import AskedRow
 
 _ASKED = ("quiz", "prompt")
@@ -40,7 +42,7 @@ class PuzzleReader:
     def read(self, values: dict[str, Any]) -> AskedRow:
         """See `RowReader.read`."""
         puzzle = from_row(values)
-        return AskedRow(messages(puzzle), puzzle.to_gold(), puzzle.solution_text)
+        return AskedRow(messages(puzzle), puzzle.to_gold(_worked(values, puzzle)), puzzle.solution_text)
 
 
 def from_row(fields: Mapping[str, Any]) -> Puzzle:
@@ -72,6 +74,18 @@ def from_row(fields: Mapping[str, Any]) -> Puzzle:
                 f"{column} {said[column]!r:.200} contradicts the text, which says {has(puzzle)!r}"
             )
     return puzzle
+
+
+def _worked(fields: Mapping[str, Any], puzzle: Puzzle) -> str | None:
+    """The worked solution of a row, if it has one; beside a quiz the column has the roles."""
+    told = unwritten(fields.get("solution"))
+    if fields.get("quiz") is not None or not isinstance(told, str):
+        return None
+    if told.strip() in ("", puzzle.solution_text):
+        return None
+    if not (verdict := verify(told, puzzle)).correct:
+        raise ValueError(f"the worked solution {told!r:.80} is not accepted: {verdict.reason}")
+    return told
 
 
 def _several(written: Any) -> tuple[Any, ...]:

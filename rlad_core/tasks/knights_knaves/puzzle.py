@@ -37,6 +37,8 @@ TEMPLATES: tuple[str, ...] = (
     '"{says}" - {name}.',
 )
 
+_WORKED = "worked"
+"""Key of a gold, beside the puzzle's own."""
 _JOINED_BY = {"and": " and ", "or": " or ", "<=>": " if and only if "}
 
 
@@ -124,8 +126,12 @@ class Puzzle:
     def _words(self) -> tuple[str, str]:
         return self.islanders.truthful, self.islanders.lying
 
-    def to_gold(self) -> str:
-        """The puzzle as a JSON string, from which `from_gold` makes an equal one."""
+    def to_gold(self, worked: str | None = None) -> str:
+        """The puzzle as a JSON string, from which `from_gold` makes an equal one.
+
+        Args:
+            worked: a solution of the data's own, see `worked_in`.
+        """
         return json.dumps(
             {
                 "names": self.names,
@@ -134,6 +140,7 @@ class Puzzle:
                 "wording": self.wording,
                 "islanders": self._words,
                 "order": self.order,
+                **({} if worked is None else {_WORKED: worked}),
             }
         )
 
@@ -145,7 +152,7 @@ class Puzzle:
             ValueError: it is not that, or not a puzzle.
         """
         fields = json.loads(gold)
-        if not isinstance(fields, dict) or fields.keys() != cls.__dataclass_fields__.keys():
+        if not isinstance(fields, dict) or fields.keys() - {_WORKED} != cls.__dataclass_fields__.keys():
             raise ValueError(f"not the gold of a puzzle: {gold[:200]!r}; write it with Puzzle.to_gold")
         names, solution = _list(fields, "names", str), _list(fields, "solution", bool)
         return cls(
@@ -156,6 +163,16 @@ class Puzzle:
             islanders=_islanders(_list(fields, "islanders", str)),
             order=None if fields["order"] is None else _list(fields, "order", int),
         )
+
+
+def worked_in(gold: str) -> str | None:
+    """The worked solution that the puzzle's data have, such as a teacher's response; None: they have none.
+
+    Raises:
+        ValueError: it is no gold.
+    """
+    fields = json.loads(gold)
+    return _typed(fields, _WORKED, str) if isinstance(fields, dict) and _WORKED in fields else None
 
 
 def _islanders(words: tuple[str, ...]) -> Islanders:

@@ -11,7 +11,7 @@ from rlad_core.data import Fault
 from rlad_core.tasks.base import Prompt, Task, Verdict, prompt_id
 from rlad_core.tasks.knights_knaves import generator, perturbations, published, reading, trace, verifier
 from rlad_core.tasks.knights_knaves.prompt import messages
-from rlad_core.tasks.knights_knaves.puzzle import Puzzle
+from rlad_core.tasks.knights_knaves.puzzle import Puzzle, worked_in
 from rlad_core.tasks.rows import FileSource, SourcedFiles
 
 _PEOPLE = {f"{people}_people": people for people in range(generator.MIN_PEOPLE, generator.MAX_PEOPLE + 1)}
@@ -77,8 +77,8 @@ class KnightsKnaves(Task):
         return reading.read(prompt).to_gold()
 
     def demonstration(self, gold: str) -> str:
-        """The worked solution of `trace`."""
-        return trace.demonstration(Puzzle.from_gold(gold))
+        """The data's own worked solution, or that of `trace`."""
+        return worked_in(gold) or trace.demonstration(Puzzle.from_gold(gold))
 
 
 def prompt_for(puzzle: Puzzle, subset: str | None = None) -> Prompt:

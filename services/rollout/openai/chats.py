@@ -15,8 +15,9 @@ from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Message, PromptIn, Reader, refuse_over
 from services.serve.openai.forms import EmptyList, NotRead, rules, unless
+from services.serve.openai.numbers import Positive, TopCount
 from services.serve.openai.prompts import Prompt
-from services.serve.openai.sampling import RULES, Positive, SamplingForm, TopCount, stops
+from services.serve.openai.sampling import RULES, SamplingForm, stops
 from services.serve.token_texts import GrowingText, TokenTexts
 
 _MOST_MESSAGES = 4096
@@ -28,12 +29,6 @@ class TextPart(Struct, forbid_unknown_fields=True):
 
     type: Literal["text"]
     text: str
-
-
-class TextFormat(Struct, forbid_unknown_fields=True):
-    """What answers are anyway; other formats are not offered here."""
-
-    type: Literal["text"]
 
 
 class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -69,7 +64,17 @@ class ChatRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
     tools: EmptyList | None = None
     tool_choice: Annotated[Literal["none", "auto"], Meta(description=_WITHOUT_TOOLS)] | None = None
     parallel_tool_calls: Annotated[bool, Meta(description=_WITHOUT_TOOLS)] | None = None
-    response_format: TextFormat | None = None
+    functions: EmptyList | None = None
+    function_call: Annotated[Literal["none", "auto"], Meta(description=_WITHOUT_TOOLS)] | None = None
+    modalities: Annotated[tuple[Literal["text"]], Meta(description="Others are not offered here.")] | None = (
+        None
+    )
+    # What there is none of here: sound, thoughts of their own, the web.
+    audio: None = None
+    prediction: None = None
+    reasoning_effort: None = None
+    verbosity: None = None
+    web_search_options: None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,8 +18,9 @@ from services.serve.http.texts import Reader, refuse_over
 from services.serve.openai import prompts
 from services.serve.openai.forms import AddSpecialTokens, BestOf, rules
 from services.serve.openai.logprobs import by_id, by_name
+from services.serve.openai.numbers import TopCount
 from services.serve.openai.prompts import Prompt, PromptField
-from services.serve.openai.sampling import RULES, SamplingForm, TopCount, stops
+from services.serve.openai.sampling import RULES, SamplingForm, stops
 from services.serve.token_texts import GrowingText, TokenTexts
 
 _OBJECTS = 64

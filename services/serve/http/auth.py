@@ -52,6 +52,14 @@ class Tokens:
         matches = [hmac.compare_digest(sent, token) for token in self._tokens()]
         return any(matches)
 
+    def check(self) -> None:
+        """See that somebody can be let in.
+
+        Raises:
+            AuthError: the file with the tokens cannot be read.
+        """
+        self._tokens()
+
     def _tokens(self) -> tuple[bytes, ...]:
         listed = self._environment.get(TOKENS, "").replace(",", " ").split()
         return (*map(os.fsencode, listed), *self._read_file())

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from rlad_core import schema
 from rlad_core.client.forms import ARROW, JSON
-from services.serve.http.encodings import known, packed, unpacked, wanted
+from services.serve.http.encodings import known, packed, unpacked, wanted, weighed
 from services.serve.http.problems import ProblemError, documented
 from services.serve.http.reading import BodyReader
 
@@ -37,7 +37,7 @@ class Body:
 
     Args:
         encoding: of the request.
-        answer: encoding that the answer is wanted in: what ``Accept`` names, else that of the request.
+        answer: encoding that the answer is wanted in: what ``Accept`` weighs most, else that of the request.
         coding: compression that the answer may have, of `services.serve.http.encodings`.
     """
 
@@ -64,7 +64,8 @@ async def read_body(request: Request, reader: BodyReader, max_bytes: int) -> Asy
         raise ProblemError(
             415, "Unsupported media type", f"{_content_type(request)[:100]!r}: send {JSON} or {ARROW}"
         )
-    coding = known(request.headers.get("content-encoding", ""))
+    # All of them: a header may stand there several times (RFC 9110, 5.3).
+    coding = known(", ".join(request.headers.getlist("content-encoding")))
     announced = request.headers.get("content-length")
     async with reader.reading(request.receive, announced, max_bytes) as held:
         content = held.take()
@@ -73,10 +74,13 @@ async def read_body(request: Request, reader: BodyReader, max_bytes: int) -> Asy
             while piece := await asyncio.to_thread(next, pieces, b""):
                 held.add(piece)
             content = held.take()
-        accepted = request.headers.get("accept", "")
-        named: dict[str, AnswerEncoding] = {ARROW: "arrow", NDJSON: "ndjson", JSON: "json"}
-        answer = next((named[name] for name in named if name in accepted), encoding)
-        yield Body(content, encoding, answer, wanted(request.headers.get("accept-encoding", "")))
+        answer = _answer_encoding(", ".join(request.headers.getlist("accept"))) or encoding
+        yield Body(content, encoding, answer, wanted(_accepted_codings(request)))
+
+
+def accepts(request: Request, coding: str) -> bool:
+    """Whether ``Accept-Encoding`` names a coding, of `services.serve.http.encodings`."""
+    return wanted(_accepted_codings(request), (coding,)) == coding
 
 
 def only_json(body: Body) -> bytes:
@@ -163,6 +167,18 @@ def documents(
 def _answer(content: bytes, media_type: str, body: Body) -> Response:
     packed_content, headers = packed(content, body.coding)
     return Response(packed_content, headers=headers, media_type=media_type)
+
+
+def _answer_encoding(accepted: str) -> AnswerEncoding | None:
+    """Which of ours ``Accept`` weighs most, the first of equals; None: it names none of them."""
+    weights = weighed(accepted)
+    named: dict[str, AnswerEncoding] = {ARROW: "arrow", NDJSON: "ndjson", JSON: "json"}
+    usable = [name for name in named if weights.get(name, 0.0) > 0]
+    return named[max(usable, key=weights.__getitem__)] if usable else None
+
+
+def _accepted_codings(request: Request) -> str:
+    return ", ".join(request.headers.getlist("accept-encoding"))
 
 
 def _content_type(request: Request) -> str:

@@ -22,10 +22,12 @@ from services.base import telemetry
 from services.serve.fair import Asker, FairPlaces
 from services.serve.http.auth import AuthError, Tokens
 from services.serve.http.callers import REQUEST_ID, bounded_id, caller_of
-from services.serve.http.gate import OPEN_PATHS
+from services.serve.http.gate import OPEN_PATHS, no_token
 from services.serve.http.problems import told
 from services.serve.http.reading import BodyLimits, BodyReader, HeldBody
 
+LIST_OF_ROUTES = "/-/routes"
+"""By which Serve's proxy tells what services it has."""
 _PROXY = "proxy"  # in metrics, of what no service sees
 # By these Serve's proxy lets whoever asks turn off that it sees a client leave, or its own time limit. They
 # are meant for a proxy in front of it.
@@ -51,6 +53,9 @@ class BodyFirst:
         for name in _HINTS:
             del headers[name]
         if not self._may_send(scope, headers):
+            if scope["path"] == LIST_OF_ROUTES:  # Serve's own, which no service guards
+                await no_token()(scope, _nothing_more(receive), send)
+                return
             # The service answers, or says why not; what the body holds is of no interest.
             await self._app({**scope, "headers": _bodiless(scope)}, _nothing_more(receive), send)
             return

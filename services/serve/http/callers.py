@@ -28,7 +28,10 @@ HOSTS, ORIGINS, PROXIES = "RLAD_ALLOWED_HOSTS", "RLAD_ALLOWED_ORIGINS", "FORWARD
 REQUEST_ID = "x-request-id"
 _ID = re.compile(r"[!-~]{1,128}")
 _ASKED_WITH = "Accept, Authorization, Content-Encoding, Content-Type, X-Request-ID"
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_NAMES = re.compile(r"[A-Za-z0-9_-]+(, ?[A-Za-z0-9_-]+){0,63}")
+_FORWARDED = ("forwarded", "via", "x-real-ip")
+_FORWARDED_BEGIN = "x-forwarded-"
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{0,5})?", re.IGNORECASE)
 
 
 def bounded_id(headers: Headers) -> str | None:
@@ -63,12 +66,16 @@ def stranger(
     address = address_of(scope)
     if not is_loopback(address):
         return 401, f"only this machine is served, and not {address or 'others'}"
-    if not environment.get(PROXIES) and (via := next((name for name in _FORWARDED if name in headers), None)):
-        return 401, f"only this machine is served, and the header {via} tells of a proxy in between"
-    hosts = _listed(environment, HOSTS)
-    name = _name(headers.get("host", ""))
-    if not (is_loopback(name) or name in hosts):
-        return 403, f"only this machine is served, and {name[:100]!r} is no name of it (see {HOSTS})"
+    if (via := _told_by_a_proxy(headers)) and not (environment.get(PROXIES) and _is_believed(scope)):
+        return 401, (
+            f"only this machine is served, and the header {via} tells of a proxy in between that is not "
+            f"named by {PROXIES}"
+        )
+    listed = _listed(environment, HOSTS)
+    host = headers.get("host", "")
+    name = _name(host)
+    if not name or not (is_loopback(name) or name in listed or name in map(_name, listed)):
+        return 403, f"only this machine is served, and {host[:100]!r} is no name of it (see {HOSTS})"
     origin = headers.get("origin")
     if origin is None or site_of(headers, environment) is not None:
         return None
@@ -88,23 +95,37 @@ def is_preflight(method: str, headers: Headers) -> bool:
     return method == "OPTIONS" and "access-control-request-method" in headers
 
 
-def let_read(start: Message, site: str) -> None:
-    """Tell a browser that a page of this site may read the answer, or may ask (the Fetch standard, 3.3)."""
+def let_read(start: Message, site: str, asked_with: str = "") -> None:
+    """Tell a browser that a page of this site may read the answer, or may ask (the Fetch standard, 3.3).
+
+    Args:
+        asked_with: names of headers that it would ask with; clients have some of their own, such as OpenAI's.
+    """
     headers = MutableHeaders(scope=start)
     headers["Access-Control-Allow-Origin"] = site
     headers["Access-Control-Expose-Headers"] = "Location, Retry-After, X-Request-ID"
     headers.add_vary_header("Origin")
     if "allow" in headers:
         headers["Access-Control-Allow-Methods"] = headers["allow"]
-        headers["Access-Control-Allow-Headers"] = _ASKED_WITH
+        headers["Access-Control-Allow-Headers"] = asked_with if _NAMES.fullmatch(asked_with) else _ASKED_WITH
+
+
+def _told_by_a_proxy(headers: Headers) -> str | None:
+    """A header that a proxy adds to what it passes on; None: there is none."""
+    return next((name for name in headers if name in _FORWARDED or name.startswith(_FORWARDED_BEGIN)), None)
+
+
+def _is_believed(scope: Scope) -> bool:
+    """Whether uvicorn has put the address in ``X-Forwarded-For`` in the place of the proxy's own, which it
+    does for proxies of `PROXIES` alone. A connection comes from a port, and what a header tells has none.
+    """
+    return (scope.get("client") or ("", 0))[1] == 0
 
 
 def _name(host: str) -> str:
-    """The name in ``Host`` without its port."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
+    """The name in ``Host`` without its port; empty where it is none."""
+    found = _HOST.fullmatch(host)
+    return found[1].strip("[]").lower().rstrip(".") if found else ""
 
 
 def _site(origin: str) -> str:

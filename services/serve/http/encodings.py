@@ -5,7 +5,8 @@ further than the limit that holds for a body as it is.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -15,6 +16,7 @@ from services.serve.http.problems import ProblemError
 CODINGS = ("gzip", "zstd")
 _PIECE = 2**20
 _WORTH_BYTES = 1024
+_LONGEST_HEADER = 1000
 _NAMES = {"x-gzip": "gzip", "gzip": "gzip", "zstd": "zstd", "identity": "identity", "": "identity"}
 
 
@@ -62,24 +64,28 @@ def known(coding: str) -> str:
     return name
 
 
-def wanted(accept_encoding: str) -> str:
-    """The coding of ours that ``Accept-Encoding`` weighs most, or identity."""
-    offered: dict[str, float] = {}
-    for item in accept_encoding.lower()[:1000].split(","):
+def wanted(accept_encoding: str, codings: Sequence[str] = CODINGS) -> str:
+    """Which of these codings of ours ``Accept-Encoding`` weighs most, or identity."""
+    offered = {_NAMES.get(name, name): weight for name, weight in weighed(accept_encoding).items()}
+    # The last of equals: zstd before gzip, and either before none.
+    usable = [name for name in ("identity", *codings) if offered.get(name, 0.0) > 0]
+    return max(reversed(usable), key=offered.__getitem__, default="identity")
+
+
+def weighed(accepted: str) -> dict[str, float]:
+    """What a header such as ``Accept`` names, in lower case, and how much each weighs (RFC 9110, 12.4.2)."""
+    found: dict[str, float] = {}
+    for item in accepted.lower()[:_LONGEST_HEADER].split(","):
         name, *parameters = (part.strip() for part in item.split(";"))
         weight = next((p.removeprefix("q=") for p in parameters if p.startswith("q=")), "1")
-        try:
-            offered[_NAMES.get(name, name)] = float(weight)
-        except ValueError:
-            continue
-    # The last of equals: zstd before gzip, and either before none.
-    usable = [name for name in ("identity", *CODINGS) if offered.get(name, 0.0) > 0]
-    return max(reversed(usable), key=offered.__getitem__, default="identity")
+        with suppress(ValueError):
+            found[name] = float(weight)
+    return found
 
 
 def packed(content: bytes, coding: str) -> tuple[bytes, dict[str, str]]:
     """An answer in a coding of `wanted`, with the headers that say so. Small ones stay as they are."""
-    headers = {"Vary": "Accept-Encoding"}
+    headers = {"Vary": "Accept, Accept-Encoding"}
     if coding == "identity" or len(content) < _WORTH_BYTES:
         return content, headers
     if coding == "gzip":

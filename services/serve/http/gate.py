@@ -16,7 +16,6 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlad_core import metrics
@@ -25,7 +24,7 @@ from services.base.telemetry import log
 from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens
 from services.serve.http.callers import bounded_id, caller_of, is_preflight, let_read, site_of, stranger
 from services.serve.http.pages import ASSETS, add_pages, is_for_a_browser, page, release
-from services.serve.http.problems import ProblemDetails, add_problem_handlers, answer
+from services.serve.http.problems import ProblemDetails, add_problem_handlers, answer, methods_of
 
 OPEN_PATHS = ("/healthz", "/readyz", "/health", "/health/")
 """Asked by load balancers, kubelets and TRL's clients, which have no token."""
@@ -71,7 +70,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if site is not None:
-                    let_read(message, site)
+                    let_read(message, site, headers.get("access-control-request-headers", ""))
             elif method == "HEAD" and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
@@ -129,7 +128,12 @@ class Gate:
             return _unauthorized("the service cannot read its tokens; its log tells why")
         if is_for_a_browser(scope["path"].removeprefix(scope.get("root_path", "")), headers):
             return page(401, _CHALLENGE)
-        return _unauthorized("send a valid token in the header 'Authorization: Bearer TOKEN'")
+        return no_token()
+
+
+def no_token() -> Response:
+    """What those are told who send none of the tokens."""
+    return _unauthorized("send a valid token in the header 'Authorization: Bearer TOKEN'")
 
 
 def _unauthorized(detail: str) -> Response:
@@ -143,15 +147,8 @@ def _forbidden(detail: str) -> Response:
 
 def _methods(scope: Scope) -> Response | None:
     """What a route answers; None: there is no such route."""
-    found: set[str] = set()
-    for route in scope["app"].routes:
-        for method in getattr(route, "methods", None) or ():
-            if route.matches({**scope, "method": method})[0] is Match.FULL:
-                found.add(method)
-    if not found:
-        return None
-    found |= {"OPTIONS"} | ({"HEAD"} if "GET" in found else set())
-    return Response(status_code=204, headers={"Allow": ", ".join(sorted(found))})
+    found = methods_of(scope)
+    return Response(status_code=204, headers={"Allow": ", ".join(found)}) if found else None
 
 
 def _failure() -> Response:

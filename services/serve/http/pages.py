@@ -9,6 +9,7 @@ own figures. It is for a service that runs alone; of several replicas it tells o
 """
 
 import copy
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from services.serve.http.auth import Tokens
-from services.serve.http.problems import MEDIA_TYPE
+from services.serve.http.problems import MEDIA_TYPE, ProblemDetails
 
 PAGE, ASSETS = "/docs", "/docs/"
 _STATIC = Path(__file__).with_name("static")
@@ -31,7 +32,7 @@ _ASSETS = {
     "docs.js": "text/javascript",
 }
 _SCHEME = "bearer"
-_OPEN = ("/healthz", "/readyz")
+_OPEN = ("/healthz", "/readyz", "/health")
 
 
 def release() -> str:
@@ -83,6 +84,7 @@ async def _asset(name: str) -> Response:
 async def _openapi(request: Request) -> JSONResponse:
     document = copy.deepcopy(request.app.openapi())
     _as_problems(document)
+    _at_the_door(document)
     # The prefix under which Serve's proxy has the service.
     document["servers"] = [{"url": request.scope.get("root_path", "").rstrip("/") or "/"}]
     if Tokens().required:
@@ -94,10 +96,25 @@ def _as_problems(document: dict[str, Any]) -> None:
     """Say of errors what they are sent as; FastAPI puts every form under its own media type."""
     for operations in document["paths"].values():
         for operation in operations.values():
-            for answer in operation["responses"].values():
+            answers = operation["responses"]
+            if MEDIA_TYPE not in answers.get("422", {}).get("content", {MEDIA_TYPE: {}}):
+                del answers["422"]  # FastAPI's, of each route with a name in its path, which is never wrong
+            for answer in answers.values():
                 content = answer.get("content", {})
                 if MEDIA_TYPE in content and (form := content.pop("application/json", None)):
                     content[MEDIA_TYPE] = form
+
+
+def _at_the_door(document: dict[str, Any]) -> None:
+    """Say what is answered before a route is asked: to strangers, and by the proxy for a lost replica."""
+    plain = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}}}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            told = operation["responses"]
+            # In the route's own form of problems, where it has one.
+            content = next((said["content"] for status, said in told.items() if status[0] in "45"), plain)
+            for status in ("503",) if path in _OPEN else ("401", "403", "503"):
+                told.setdefault(status, {"description": HTTPStatus(int(status)).phrase, "content": content})
 
 
 def _secure(document: dict[str, Any]) -> None:

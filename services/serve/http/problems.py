@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from rlad_core.client.errors import ServiceError, UnknownNameError
@@ -123,13 +124,24 @@ def add_problem_handlers(app: FastAPI) -> None:
         )
 
     @app.exception_handler(HTTPException)
-    async def refused_by_framework(_: Request, error: HTTPException) -> Response:
+    async def refused_by_framework(request: Request, error: HTTPException) -> Response:
         problem = ProblemDetails(title=str(error.detail), status=error.status_code, detail=str(error.detail))
         headers = dict(error.headers or {})
-        if allowed := headers.get("Allow"):
-            methods = {*allowed.split(", "), "OPTIONS"}
-            headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(methods_of(request.scope))
         return answer(problem, headers)
+
+
+def methods_of(scope: Scope) -> list[str]:
+    """What a path answers, of all routes that it has; empty: there is none."""
+    found: set[str] = set()
+    for route in scope["app"].routes:
+        for method in getattr(route, "methods", None) or ():
+            if route.matches({**scope, "method": method})[0] is Match.FULL:
+                found.add(method)
+    if not found:
+        return []
+    return sorted(found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set()))
 
 
 def openai_error(error: ServiceError) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError, UnknownNameError
-from services.serve.http.body_first import BodyFirst
+from services.serve.http.body_first import LIST_OF_ROUTES, BodyFirst
 from services.serve.http.callers import REQUEST_ID, bounded_id
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails, answer, told
 
@@ -36,7 +36,6 @@ _SILENT_S = 25.0
 _ANSWERS = (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
 """To a question for health: the second of what has no such route."""
 _OWN_ROUTES = "/-/"  # Serve's health check and list of routes
-_LIST_OF_ROUTES = "/-/routes"
 
 _MEANINGS: dict[int, tuple[int, str]] = {
     404: (404, UnknownNameError.title),
@@ -192,7 +191,7 @@ class ProxyProblems:
             nonlocal body
             body += message.get("body", b"")
 
-        wanted = {"path": _LIST_OF_ROUTES, "raw_path": _LIST_OF_ROUTES.encode(), "method": "GET"}
+        wanted = {"path": LIST_OF_ROUTES, "raw_path": LIST_OF_ROUTES.encode(), "method": "GET"}
         await self._app({**scope, **wanted, "query_string": b""}, receive, collect)
         # By path prefix, as JSON; no JSON: the proxy does not know them yet.
         return body.lstrip().startswith(b"{") and body.strip() != b"{}"

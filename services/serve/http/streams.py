@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
 from rlad_core.client.forms import ARROW
@@ -27,9 +27,13 @@ Results = Callable[[pa.Table, int], list[dict[str, Any]]]
 
 
 class InBatches(BaseModel):
-    """The query parameter of routes whose Arrow may come so."""
+    """Query parameters of routes whose Arrow may come so. A misspelled one is refused, and not missed."""
 
-    stream: bool = Field(default=False, description="Arrow in a batch for each part, as it is done.")
+    model_config = ConfigDict(extra="forbid")
+
+    stream: bool = Field(
+        default=False, description="Arrow in a batch for each part, as it is done; of a job it says nothing."
+    )
 
 
 class Streamed(StreamingResponse):

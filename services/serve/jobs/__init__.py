@@ -6,5 +6,6 @@ May be called by the services, which say how a request is worked on (`work.Work`
     work      a request in parts, each of them worked on within a request's limits
     store     requests, finished parts and answers as files; who works on a job holds its lease
     worker    takes jobs up, one part after the other
+    errors    why there is no job, or no answer
     routes    POST /v1/jobs, GET and DELETE /v1/jobs/{id}, GET /v1/jobs/{id}/result
 """

@@ -7,19 +7,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
-from rlad_core.client.errors import ServiceError, UnknownNameError
-from services.serve.http.bodies import documents
+from rlad_core.client.errors import UnknownNameError
+from services.serve.http.bodies import accepts, documents
 from services.serve.http.health import Intake
 from services.serve.http.problems import ProblemDetails, answer, documented
+from services.serve.jobs.errors import POLL_AFTER_S, CancelledError, UnfinishedError
 from services.serve.jobs.store import Status, StoredJob
 from services.serve.jobs.worker import Jobs
 
-_POLL_AFTER_S = 2
+_PIECE = 2**20
 
 
 class Job(BaseModel):
@@ -33,21 +35,6 @@ class Job(BaseModel):
     ended: datetime | None = None
     expires: datetime | None = Field(default=None, description="Until then a job that has ended is kept.")
     problem: ProblemDetails | None = Field(default=None, description="Why it failed.")
-
-
-class UnfinishedError(ServiceError):
-    """There is no answer yet."""
-
-    status = 409
-    title = "Not done yet"
-    retry_after_s = _POLL_AFTER_S
-
-
-class CancelledError(ServiceError):
-    """There will be no answer."""
-
-    status = 410
-    title = "The job was cancelled"
 
 
 class _OpenedFile(FileResponse):
@@ -88,7 +75,7 @@ def add_job_routes(
     request: Any,
     answer: type[BaseModel],
     example: dict[str, Any],
-    query: type[BaseModel] | None = None,
+    query: type[BaseModel],
 ) -> None:
     """Give a service's application the routes.
 
@@ -101,7 +88,7 @@ def add_job_routes(
     told = documented(401, 403, 404, 429, 501, 503)
     app.add_api_route(
         "/v1/jobs",
-        submit if query is None else _submit_with(query),
+        _submit_with(query),
         methods=["POST"],
         status_code=202,
         response_model=Job,
@@ -148,7 +135,7 @@ def _submit_with(query: type[BaseModel]) -> Callable[..., Awaitable[Response]]:
 async def look(job_id: str, request: Request) -> Response:
     """How a job is; to whom handed it in, and to nobody else."""
     with _own(job_id, request) as job:
-        return _told(job, 200, {"Retry-After": str(_POLL_AFTER_S)} if job.ended is None else {})
+        return _told(job, 200, {"Retry-After": str(POLL_AFTER_S)} if job.ended is None else {})
 
 
 async def cancel(job_id: str, request: Request) -> Response:
@@ -167,10 +154,21 @@ async def fetch(job_id: str, request: Request) -> Response:
         if status == "done":
             file, headers = job.answer
             kept = {name: value for name, value in headers.items() if name != "content-length"}
-            return _OpenedFile(file, kept)
+            coding = kept.get("content-encoding", "identity")
+            if coding == "identity" or accepts(request, coding):
+                return _OpenedFile(file, kept)
+            # Who fetches it need not be the program that handed it in, and may not be able to unpack it.
+            del kept["content-encoding"]
+            return StreamingResponse(_unpacked(pa.input_stream(str(file), coding)), headers=kept)
         if (problem := job.problem) is not None:
             return answer(ProblemDetails.model_validate(problem))
     raise UnfinishedError(f"job {job_id} is {status}; ask again, or look at /v1/jobs/{job_id}")
+
+
+def _unpacked(stream: pa.NativeFile) -> Iterator[bytes]:
+    with stream:
+        while part := stream.read(_PIECE):
+            yield part
 
 
 def _here() -> tuple[Jobs, Intake]:

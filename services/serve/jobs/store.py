@@ -69,7 +69,7 @@ class StoredJob:
     @property
     def status(self) -> Status:
         """Where it is."""
-        if self._has("cancelled"):
+        if self.is_cancelled:
             return "cancelled"
         if self._has("answer.json"):
             return "done"
@@ -77,6 +77,16 @@ class StoredJob:
             return "failed"
         with self.lease() as mine:
             return "queued" if mine else "running"
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Nobody wants it any more."""
+        return self._has("cancelled")
+
+    @property
+    def is_unwanted(self) -> bool:
+        """It is cancelled, or was and has made room for another since."""
+        return self.is_cancelled or not self.folder.exists()
 
     @property
     def ended(self) -> float | None:
@@ -235,11 +245,19 @@ class JobStore:
         found = [self.get(name) for name in os.listdir(self._folder)]
         return sorted((job for job in found if job is not None), key=lambda job: job.handed.created)
 
+    def remove(self, job: StoredJob) -> None:
+        """Nothing tells of it any more."""
+        # Out of sight first: with half of its files it would be another job, that somebody takes up.
+        hidden = job.folder.with_name(f".{job.id}")
+        with suppress(OSError):
+            job.folder.replace(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
     def expire(self, keep_s: float) -> None:
         """Remove those that ended longer ago, and those that a process was adding when it was killed."""
         for job in self.all():
             if (ended := job.ended) is not None and time.time() - ended > keep_s:
-                shutil.rmtree(job.folder, ignore_errors=True)
+                self.remove(job)
         with self.adding():  # so nobody is adding one
             for name in os.listdir(self._folder):
                 if name.startswith(".") and _ID.fullmatch(name[1:]):

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 from fastapi import Response
 
+from rlad_core import schema
 from rlad_core.client.errors import BusyError, DeadlineError, ServiceError
+from rlad_core.client.made_with import differing, made_with_of
 from services.serve.http.bodies import Body
 from services.serve.http.streams import Results
+from services.serve.jobs.errors import ChangedError
 
 Do = Callable[[pa.Table], Awaitable[pa.Table]]
 _AGAIN_AFTER_S = 2.0
@@ -61,6 +64,20 @@ class Work:
             left_s=lambda: until - time.monotonic(),
             late=f"the rest of the answer did not get its turn within {patience_s:g} s: ",
         )
+
+
+def refuse_mixed(first: pa.Table, part: pa.Table) -> None:
+    """See that two parts of an answer were made with the same, as far as they say.
+
+    Raises:
+        ChangedError: they were not.
+    """
+    differs = differing(made_with_of(first), made_with_of(part))
+    one, other = schema.fingerprint_of(first), schema.fingerprint_of(part)
+    if differs is None and one != other:
+        differs = f"tokenizer: {one} and {other}"
+    if differs is not None:
+        raise ChangedError(f"its parts would not be of one kind ({differs}); hand it in again")
 
 
 async def patiently(

@@ -24,20 +24,13 @@ from services.serve.fair import ASKER, Asker
 from services.serve.http.bodies import Body
 from services.serve.http.problems import as_problem
 from services.serve.job_limits import JobLimits
+from services.serve.jobs.errors import FULL_RETRY_AFTER_S, NoJobsError, NotKeptError
 from services.serve.jobs.store import Handed, JobStore, StoredJob
-from services.serve.jobs.work import Do, ReadWork, patiently
+from services.serve.jobs.work import Do, ReadWork, patiently, refuse_mixed
 
 _LOOK_EVERY_S = 1.0
 _SWEEP_EVERY_S = 60.0
-_RETRY_AFTER_S = 30.0
 _WRITE_AGAIN_S = 5.0
-
-
-class NoJobsError(NotReadyError):
-    """The service was started without a folder for jobs."""
-
-    status = 501
-    title = "No jobs are kept here"
 
 
 class Jobs:
@@ -94,14 +87,19 @@ class Jobs:
 
         Raises:
             BusyError: as many, or as much, is kept here as may be.
+            NotKeptError: it cannot be written.
             ServiceError, ProblemError: what the service's main route would refuse of it.
         """
         store = self.store
         work = await self._read(body, query)  # what is wrong with it is said now
         await work.check(work.rows)
         handed = Handed(owner, time.time(), body.encoding, body.answer, body.coding, dict(query))
-        async with self._adding:
-            job = await asyncio.to_thread(self._add, store, handed, body.content)
+        try:
+            async with self._adding:
+                job = await asyncio.to_thread(self._add, store, handed, body.content)
+        except OSError as error:
+            telemetry.log("job_not_kept", level="error", error=str(error), exc_info=error)
+            raise NotKeptError(f"there is no room for the job: {error.strerror or error}") from error
         telemetry.log("job_submitted", job=job.id, bytes=len(body.content))
         self._new.set()
         return job
@@ -109,8 +107,18 @@ class Jobs:
     def _add(self, store: JobStore, handed: Handed, content: bytes) -> StoredJob:
         # No other one, of another replica either, comes between the count and what is added to it.
         with store.adding():
+            self._make_room(store, handed.owner)
             self._refuse_if_full(store, handed.owner, len(content))
             return store.add(handed, content)
+
+    def _make_room(self, store: JobStore, owner: str) -> None:
+        """Of cancelled jobs it is told that they are, for as long as no other one wants their place."""
+        limits, kept = self._limits, store.all()
+        own = [job for job in kept if job.handed.owner == owner]
+        for jobs, most in ((own, limits.max_jobs_per_caller), (kept, limits.max_jobs)):
+            if (over := len(jobs) + 1 - most) > 0:
+                for job in [job for job in jobs if job.is_cancelled][:over]:
+                    store.remove(job)
 
     def _refuse_if_full(self, store: JobStore, owner: str, size: int) -> None:
         limits, kept = self._limits, store.all()
@@ -125,7 +133,7 @@ class Jobs:
                 raise BusyError(
                     f"{most:g} {what} at most, and with this one it would be more. Fetch and delete finished "
                     "ones, or ask again later",
-                    _RETRY_AFTER_S,
+                    FULL_RETRY_AFTER_S,
                 )
 
     def _keep_part(self, job: StoredJob, number: int, part: pa.Table) -> None:
@@ -193,11 +201,11 @@ class Jobs:
 
     async def _carry_out(self, job: StoredJob) -> None:
         ASKER.set(Asker(job.handed.owner))
-        watch = asyncio.create_task(_until_cancelled(job))
+        watch = asyncio.create_task(_until_unwanted(job))
         doing = asyncio.create_task(self._do(job))
         try:
             await asyncio.wait({doing, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done():
+            if not doing.done() or (doing.exception() is not None and job.is_unwanted):
                 telemetry.log("job_cancelled", job=job.id)
                 return
             if (error := doing.exception()) is None and doing.result():
@@ -208,8 +216,7 @@ class Jobs:
                 telemetry.log(
                     "job_failed", level="warning", job=job.id, kind=type(error).__name__, error=str(error)
                 )
-                if job.status != "cancelled":
-                    await asyncio.to_thread(job.fail, as_problem(error))
+                await asyncio.to_thread(job.fail, as_problem(error))
         finally:
             watch.cancel()
             doing.cancel()
@@ -231,6 +238,7 @@ class Jobs:
             if (part := await asyncio.to_thread(job.part, number)) is None:
                 self._refuse_if_late(job, f"{number} of {len(parts)} parts were")
                 part = await self._patiently(job, work.do, work.rows.slice(start, stop - start))
+                refuse_mixed(done[0] if done else part, part)
                 await self._written(job, partial(self._keep_part, job, number, part))
                 over = time.monotonic() - began >= self._limits.turn_s and number + 1 < len(parts)
                 if over and await asyncio.to_thread(self._makes_way, handed.owner):
@@ -283,7 +291,7 @@ class Jobs:
             await asyncio.sleep(min(_SWEEP_EVERY_S, self._limits.keep_s))
 
 
-async def _until_cancelled(job: StoredJob) -> None:
+async def _until_unwanted(job: StoredJob) -> None:
     """Return when somebody, perhaps through another replica, has cancelled it."""
-    while not (job.folder / "cancelled").exists():  # noqa: ASYNC110 - a file says so, and no event
+    while not job.is_unwanted:  # noqa: ASYNC110 - files say so, and no event
         await asyncio.sleep(_LOOK_EVERY_S / 2)

@@ -8,9 +8,19 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from services.serve.openai.numbers import One, Zero, ZeroOrLess, as_integers
+
 _NOT_OFFERED = "Not offered here; "
 _ZERO = Meta(ge=0, le=0, description=_NOT_OFFERED + "0 changes nothing.")
 _ONE = Meta(ge=1, le=1, description=_NOT_OFFERED + "1 changes nothing.")
+_FRACTIONS = frozenset(
+    {
+        "temperature", "top_p", "min_p",
+        "presence_penalty", "frequency_penalty", "repetition_penalty", "length_penalty",
+    }
+)  # fmt: skip
+"""Fields that are numbers and no whole ones, of any form."""
+_NONE = Meta(description=_ZERO.description)
 _EMPTY = Meta(description=_NOT_OFFERED + "an empty one changes nothing.")
 
 
@@ -33,13 +43,21 @@ _SWITCHES = {
     "ignore_eos": False,
     "include_stop_str_in_output": False,
     "skip_special_tokens": True,
+    "spaces_between_special_tokens": True,
     "store": False,
+    "use_beam_search": False,
 }
 """At the values that change nothing."""
 
 
 NotRead = Annotated[str, Meta(description="Not read.")]
 """What clients tell a provider about themselves or a message."""
+
+
+class TextFormat(Struct, forbid_unknown_fields=True):
+    """What answers are anyway; other formats are not offered here."""
+
+    type: Literal["text"]
 
 
 class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -49,6 +67,8 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     user: NotRead | None = None
     safety_identifier: NotRead | None = None
     prompt_cache_key: NotRead | None = None
+    prompt_cache_retention: NotRead | None = None
+    request_id: NotRead | None = None
     metadata: Annotated[Nothing, _EMPTY] | None = None
     service_tier: (
         Annotated[Literal["auto", "default"], Meta(description="There is one; either changes nothing.")]
@@ -57,26 +77,34 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     presence_penalty: Annotated[float, _ZERO] | None = None
     frequency_penalty: Annotated[float, _ZERO] | None = None
     logit_bias: Annotated[Nothing, _EMPTY] | None = None
-    top_k: Annotated[int, Meta(ge=-1, le=0, description=_NOT_OFFERED + "0 and -1 change nothing.")] | None = (
-        None
-    )
+    top_k: Annotated[ZeroOrLess, Meta(description=_NOT_OFFERED + "0 and -1 change nothing.")] | None = None
     min_p: Annotated[float, _ZERO] | None = None
     repetition_penalty: Annotated[float, _ONE] | None = None
     length_penalty: Annotated[float, _ONE] | None = None
-    min_tokens: Annotated[int, _ZERO] | None = None
+    min_tokens: Annotated[Zero, _NONE] | None = None
     stop_token_ids: EmptyList | None = None
+    bad_words: EmptyList | None = None
+    allowed_token_ids: None = None
+    truncate_prompt_tokens: None = None
+    priority: Annotated[Zero, _NONE] | None = None
+    response_format: TextFormat | None = None
     ignore_eos: Annotated[bool, _only(_SWITCHES["ignore_eos"])] | None = None
     include_stop_str_in_output: Annotated[bool, _only(_SWITCHES["include_stop_str_in_output"])] | None = None
     skip_special_tokens: Annotated[bool, _only(_SWITCHES["skip_special_tokens"])] | None = None
+    spaces_between_special_tokens: (
+        Annotated[bool, _only(_SWITCHES["spaces_between_special_tokens"])] | None
+    ) = None
     store: Annotated[bool, _only(_SWITCHES["store"])] | None = None
+    use_beam_search: Annotated[bool, _only(_SWITCHES["use_beam_search"])] | None = None
 
     def __post_init__(self) -> None:
+        as_integers(self, _FRACTIONS)
         for name, value in _SWITCHES.items():
             if getattr(self, name) not in (None, value):
                 raise ValueError(f"{name}: is not offered here; {str(value).lower()} changes nothing")
 
 
-BestOf = Annotated[int, _ONE]
+BestOf = Annotated[One, Meta(description=_ONE.description)]
 """Of completions, as well as ``suffix``, which is null."""
 AddSpecialTokens = Annotated[
     bool, Meta(description="To texts, those that the tokenizer puts around one; by default true.")

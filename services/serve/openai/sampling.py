@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from services.serve.http.json_forms import decode, invalid
 from services.serve.openai.forms import OpenAIForm, unless
+from services.serve.openai.numbers import Positive, Seed
 
 _MOST_STOPS = 16
 
@@ -26,15 +27,12 @@ StopField = Meta(
 )
 """What the OpenAPI document says of a `Raw` that `stops` reads."""
 
-TopCount = Annotated[int, Meta(ge=0, le=20)]
-"""Likeliest tokens at a place: as many as OpenAI's API tells."""
-Positive = Annotated[int, Meta(ge=1, lt=2**31)]
-
 
 class StreamOptions(Struct, forbid_unknown_fields=True):
     """With `stream`."""
 
     include_usage: Annotated[bool, Meta(description="Tell the usage in an event of its own.")] | None = None
+    include_obfuscation: Annotated[bool, Meta(description="Not read; events have no padding.")] | None = None
 
 
 class SamplingForm(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
@@ -43,11 +41,12 @@ class SamplingForm(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
     n: Annotated[Positive, Meta(description="Choices for each prompt; by default 1.")] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2, description="0 is greedy; by default 1.")] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    seed: Seed | None = None
     max_tokens: Positive | None = None
     stop: Annotated[Raw, StopField] | UnsetType = UNSET
     stream: Annotated[bool, Meta(description="Answer piece by piece, as server-sent events.")] | None = None
     stream_options: StreamOptions | None = None
+    prompt_logprobs: Annotated[None, Meta(description="A teacher's to tell.")] = None
     return_token_ids: Annotated[bool, Meta(description="Tell token ids beside texts.")] | None = None
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Reader
 from services.serve.openai import prompts
 from services.serve.openai.forms import AddSpecialTokens, BestOf, EmptyList, OpenAIForm, rules
+from services.serve.openai.numbers import AnyWhole, Count, One, ZeroOrOne
 from services.serve.openai.prompts import Prompt, PromptField
 from services.teacher.openai.places import check_told
 from services.teacher.scoring.interface import TokenIds, TokenPair
@@ -27,7 +28,6 @@ from services.teacher.scoring.interface import TokenIds, TokenPair
 _OBJECTS = 64
 _ANY_TOKEN = np.zeros(1, dtype=np.int32)
 _SCORES = "A teacher scores, and appends one token at most, the likeliest: "
-_Count = Annotated[int, Meta(ge=0, lt=2**31)]
 
 
 class CompletionRequest(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
@@ -35,21 +35,21 @@ class CompletionRequest(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
 
     prompt: Annotated[Raw, PromptField]
     echo: Annotated[bool, Meta(description="Tell the prompt too, with its log-probs.")] | None = None
-    logprobs: Annotated[_Count, Meta(description="Likeliest tokens that are told at each place.")] | None = (
+    logprobs: Annotated[Count, Meta(description="Likeliest tokens that are told at each place.")] | None = (
         None
     )
     prompt_logprobs: (
-        Annotated[_Count, Meta(description="The same of the prompt, by token id, as vLLM's server has it.")]
+        Annotated[Count, Meta(description="The same of the prompt, by token id, as vLLM's server has it.")]
         | None
     ) = None
-    max_tokens: Annotated[int, Meta(ge=0, le=1, description=_SCORES + "0 or 1. By default 1.")] | None = None
-    n: Annotated[int, Meta(ge=1, le=1, description=_SCORES + "1.")] | None = None
+    max_tokens: Annotated[ZeroOrOne, Meta(description=_SCORES + "0 or 1. By default 1.")] | None = None
+    n: Annotated[One, Meta(description=_SCORES + "1.")] | None = None
     temperature: (
         Annotated[float, Meta(ge=0, description="Without a meaning here; with prompt_logprobs 0 or 1.")]
         | None
     ) = None
     top_p: Annotated[float, Meta(ge=0, le=1, description="Without a meaning here.")] | None = None
-    seed: Annotated[int, Meta(description="Without a meaning here.")] | None = None
+    seed: Annotated[AnyWhole, Meta(description="Without a meaning here.")] | None = None
     stop: EmptyList | None = None
     stream: (
         Annotated[bool, Meta(description=_SCORES + "false.", extra_json_schema={"const": False})] | None

@@ -23,6 +23,7 @@ from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, json_answer, only_json
 from services.serve.http.json_forms import ListsOfTokenIds, decode, invalid, lists_in, to_form, token_ids
 from services.serve.http.texts import Reader, refuse_over
+from services.serve.openai.numbers import AnyCount, Count, as_integers
 from services.teacher.openai.places import Place, check_told, places
 from services.teacher.scoring.interface import Scored, TokenPair
 
@@ -43,11 +44,14 @@ class SequenceLogprobsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 
     sequences: Annotated[Raw, _Sequences]
     prompt_lengths: Annotated[Raw, _Lengths]
-    top_logprobs: Annotated[
-        int, Meta(ge=0, lt=2**31, description="Likeliest tokens that are told at each place.")
-    ] = _DEFAULT_TOP
+    top_logprobs: Annotated[Count, Meta(description="Likeliest tokens that are told at each place.")] = (
+        _DEFAULT_TOP
+    )
     temperature: Annotated[float, Meta(ge=1, le=1, description="Log-probs are those of temperature 1.")] = 1.0
     response_format: Literal["json", "binary"] = "json"
+
+    def __post_init__(self) -> None:
+        as_integers(self, frozenset({"temperature"}))
 
 
 EXAMPLE: dict[str, Any] = {"sequences": [[11, 12, 13, 14]], "prompt_lengths": [2], "top_logprobs": 1}
@@ -120,8 +124,8 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
         sequences.append(ids)
     if (count := bytes(form.prompt_lengths).count(b",") + 1) != len(sequences):
         raise invalid("prompt_lengths", f"has {count} numbers for {len(sequences)} sequences")
-    some = Annotated[list[Annotated[int, Meta(ge=0)]], Meta(min_length=1)]
-    lengths: list[int] = decode(form.prompt_lengths, some, "prompt_lengths")
+    some = Annotated[list[AnyCount], Meta(min_length=1)]
+    lengths = [int(length) for length in decode(form.prompt_lengths, some, "prompt_lengths")]
     for place, (ids, length) in enumerate(zip(sequences, lengths, strict=False)):
         if length > ids.size:
             raise invalid(f"prompt_lengths[{place}]", f"is {length}, and the sequence has {ids.size} tokens")

@@ -42,7 +42,6 @@ MEANT = (
     "names more tokens for one place",
     "is the id of none of",
     "asks for nothing",
-    "got `float`",  # 5.0 for an integer, in forms that are other tools'
     "does not tell it",
     "is not told with plain",  # one of them in the query, the other anywhere
     "its older name",  # max_tokens beside max_completion_tokens

@@ -1,0 +1,41 @@
+"""Why there is no job, or no answer of one."""
+
+from rlad_core.client.errors import NotReadyError, ServiceError
+
+POLL_AFTER_S, FULL_RETRY_AFTER_S = 2, 30.0
+
+
+class NoJobsError(NotReadyError):
+    """The service was started without a folder for jobs."""
+
+    status = 501
+    title = "No jobs are kept here"
+
+
+class NotKeptError(ServiceError):
+    """The job cannot be written, for instance to a full disk."""
+
+    status = 503
+    title = "The job is not kept"
+    retry_after_s = FULL_RETRY_AFTER_S
+
+
+class ChangedError(ServiceError):
+    """The service came to be another one, of other weights for instance, before the job was done."""
+
+    title = "The service was changed before the job was done"
+
+
+class UnfinishedError(ServiceError):
+    """There is no answer yet."""
+
+    status = 409
+    title = "Not done yet"
+    retry_after_s = POLL_AFTER_S
+
+
+class CancelledError(ServiceError):
+    """There will be no answer."""
+
+    status = 410
+    title = "The job was cancelled"
