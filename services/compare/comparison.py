@@ -113,6 +113,13 @@ class Comparison:
         refuse_other_runs([*self._all_tries, *self.members], source)
 
     @property
+    def _ready(self) -> list[Member]:
+        """Those whose settings are chosen: with others a run would be another's."""
+        return [
+            member for member in self.members if _waiting(self._tries.get(member.variant, ()), {}) is None
+        ]
+
+    @property
     def _all_tries(self) -> list[Member]:
         return [member for each in self._tries.values() for _, member in each]
 
@@ -170,12 +177,7 @@ class Comparison:
         if tries := [member for member in self._all_tries if part.has_variant(member)]:
             failed |= self._all(tries, console, at_once)
             self._write_tuning()
-        waiting = {
-            variant for variant, each in self._tries.items() if not all(m.is_finished() for _, m in each)
-        }
-        members = self.members
-        # With settings that are not chosen yet a run would be another's.
-        ready = [member for member in members if member.variant not in waiting and part.has(member)]
+        ready = [member for member in self._ready if part.has(member)]
         failed |= self._all(ready, console, at_once)
         return failed
 
@@ -244,7 +246,7 @@ class Comparison:
         there = finished_runs(folder)
         with leased(self.folder, lambda sentence: console.print(sentence, markup=False, soft_wrap=True)):
             taken = take(self._all_tries, there)
-            taken |= take(self.members, there)  # whose settings the tries choose
+            taken |= take(self._ready, there)  # after the tries, which may be taken too and choose
             if taken:
                 self._write_suite(self.suite.recipe)
                 if self._tries:

@@ -83,6 +83,22 @@ def test_tries_are_taken_and_choose(tmp_path: Path) -> None:
     assert len(tried["mine"]) == 2
 
 
+def test_a_run_waits_for_the_tries_that_choose_its_settings(tmp_path: Path) -> None:
+    """Until then it would be one with settings that may not be chosen."""
+    theirs = Comparison(suite(variants={"trrd": {}}, seeds=[0]), tmp_path / "theirs")
+    carry_out(theirs.members[0], 0.8)
+    rate = theirs.members[0].config().learner.lr
+    tuned = {"trrd": {"tune": {"learner.lr": [rate, 2 * rate]}}, "untuned": {}}
+    tuning = {"seed": 50, "set": {"task.evaluation.split": "validation"}}
+    ours = Comparison(suite(variants=tuned, tuning=tuning, seeds=[0]), tmp_path / "ours")
+    assert ours.take(theirs.folder, out) == {"untuned-seed0": "trrd-seed0"}
+    assert "not chosen yet" in ours.results({}).missing["trrd-seed0"]
+    for right, (_, member) in zip((0.9, 0.2), ours._tries["trrd"], strict=True):
+        carry_out(member, right)
+    assert ours.take(theirs.folder, out) == {"trrd-seed0": "trrd-seed0"}
+    assert not ours.results({}).missing
+
+
 def test_the_command_says_what_it_took(tmp_path: Path, rlad: Callable[..., Said]) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump({**BASE, "seeds": [0]}))
