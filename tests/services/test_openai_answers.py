@@ -161,6 +161,7 @@ def test_a_chat_in_pieces() -> None:
     assert choices[0]["delta"] == {"role": "assistant", "content": ""}
     assert choices[1]["delta"] == {"content": " a"}
     assert [choice["finish_reason"] for choice in choices] == [None, None, None, None, "stop"]
+    assert [chunk["usage"] for chunk in told[:-1]] == [None] * 5
     assert told[-1]["choices"] == []
     assert told[-1]["usage"] == {"prompt_tokens": 4, "completion_tokens": 4, "total_tokens": 8}
 
@@ -170,6 +171,7 @@ def test_a_completion_in_pieces_goes_on_where_it_was() -> None:
     told = events(completion(logprobs=0, echo=None, stream=True), pieces)
     offsets = [chunk["choices"][0]["logprobs"]["text_offset"] for chunk in told]
     assert offsets == [[6], [8, 14]]
+    assert not any("usage" in chunk for chunk in told)  # not asked for
     echoed = events(completion(echo=True, stream=True), pieces)
     assert "".join(chunk["choices"][0]["text"] for chunk in echoed) == "Mia is a knave"
 

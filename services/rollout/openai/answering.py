@@ -90,6 +90,10 @@ async def events(
         model: what the API calls it.
     """
     head = answers.head(asked.chunk_kind, asked.prefix, model)
+    options = asked.form.stream_options
+    tells_usage = options is not None and bool(options.include_usage)
+    if tells_usage:
+        head["usage"] = None  # of all events but the last; clients of OpenAI look for it in each
     count = asked.form.n or 1
     told: dict[int, GrowingText] = {}
     tokens = 0
@@ -102,14 +106,13 @@ async def events(
             before = told.setdefault(index, GrowingText(asked.texts, first=False))
             tokens += len(piece.tokens)
             yield _event(head, [{"index": index, **asked.choice(place, piece, before, whole=False)}])
-    options = asked.form.stream_options
-    if options is not None and options.include_usage:
+    if tells_usage:
         yield _event(head, [], usage=answers.usage(_prompt_tokens(asked), tokens))
     yield b"data: [DONE]\n\n"
 
 
 def _event(head: dict[str, Any], choices: list[dict[str, Any]], **more: Any) -> bytes:
-    return b"data: " + orjson.dumps({**head, "choices": choices, **more}) + b"\n\n"
+    return b"data: " + orjson.dumps(head | {"choices": choices} | more) + b"\n\n"
 
 
 def _prompt_tokens(asked: Asked) -> int:
