@@ -38,10 +38,10 @@ def test_engine_args_are_vllms_last_word(gpus: int) -> None:
         model="owner/name",
         dtype="float32",
         num_gpus=gpus,
-        engine_args={"enforce_eager": False, "block_size": 32},
+        engine_args={"enforce_eager": False, "block_size": 64},
     )
     told = engine_args(args, "owner/name", 256)
-    assert (told["enforce_eager"], told["block_size"], told["max_model_len"]) == (False, 32, 256)
+    assert (told["enforce_eager"], told["block_size"], told["max_model_len"]) == (False, 64, 256)
     with pytest.raises(ValidationError, match="max_num_seqs, which is not passed on: write max_num_seqs"):
         RolloutArgs(model="owner/name", engine_args={"max_num_seqs": 3})
     with pytest.raises(ValidationError, match=r"engine_args: .*are vLLM's; write engine: vllm"):
@@ -70,7 +70,7 @@ def test_a_demonstrator_has_the_teachers_engine_and_the_policys_prompts() -> Non
     config = read(
         "teacher.engine=vllm",
         "teacher.engine_args={block_size: 16}",
-        "rollout.engine_args={block_size: 32}",
+        "rollout.engine_args={block_size: 64}",
         "policy.chat_template='{{ messages }}'",
         "policy.chat_template_kwargs={enable_thinking: false}",
     )
@@ -78,7 +78,7 @@ def test_a_demonstrator_has_the_teachers_engine_and_the_policys_prompts() -> Non
     args = demonstrator_args(config, teacher)
     assert args.engine_args == {"block_size": 16}
     policy = RolloutArgs.of_run(config, "owner/policy")
-    assert policy.engine_args == {"block_size": 32}
+    assert policy.engine_args == {"block_size": 64}
     assert (policy.chat.template, policy.chat.options) == ("{{ messages }}", {"enable_thinking": False})
 
 
