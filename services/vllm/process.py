@@ -37,8 +37,8 @@ def on_cpu(kv_cache_memory_gib: float, tensor_parallel_size: int) -> dict[str, A
         "kv_cache_memory_bytes": int(kv_cache_memory_gib * 2**30),
         # Compiling takes most of a minute at every start and gains nothing at the sizes that CPUs serve.
         _EAGER: True,
-        # The least that vLLM's attention likes on CPUs, where its own choice is 128. It reads whole blocks, and
-        # prompts share whole ones, so that in a group of short prompts nothing was shared.
+        # The least that vLLM's attention likes on CPUs, where its own choice is 128. It reads whole blocks,
+        # and whole ones are shared, so that responses to a short prompt had nothing in common.
         "block_size": 32,
     }
     if tensor_parallel_size == 1:
