@@ -91,6 +91,15 @@ def test_routes_and_whom_a_job_is_told_to(tmp_path: Path, monkeypatch: pytest.Mo
     asyncio.run(body())
 
 
+async def done_job(client: httpx.AsyncClient) -> str:
+    """Where a job is told of that was handed in and carried out."""
+    place = (await client.post("/v1/jobs", content=BODY.content)).headers["location"]
+    async with asyncio.timeout(60):
+        while (await client.get(place)).json()["status"] != "done":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return place
+
+
 def test_an_answer_that_is_removed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RLAD_API_TOKENS", raising=False)
 
@@ -98,9 +107,7 @@ def test_an_answer_that_is_removed_meanwhile(tmp_path: Path, monkeypatch: pytest
         async def do(_: list[int]) -> None: ...
 
         async with served(tmp_path, do) as client:
-            place = (await client.post("/v1/jobs", content=BODY.content)).headers["location"]
-            while (await client.get(place)).json()["status"] != "done":  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+            place = await done_job(client)
             part = await client.get(f"{place}/result", headers={"Range": "bytes=0-0"})
             assert (part.status_code, part.content) == (206, b"[")
             whole = StoredJob.answer.fget
@@ -136,9 +143,7 @@ def test_an_answer_is_unpacked_for_who_cannot(
         async def do(_: list[int]) -> None: ...
 
         async with served(tmp_path, do) as client:
-            place = (await client.post("/v1/jobs", content=BODY.content)).headers["location"]
-            while (await client.get(place)).json()["status"] != "done":  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+            place = await done_job(client)
             stored = JobStore(tmp_path / "teacher").get(place.rpartition("/")[2])
             assert stored is not None
             plain = stored.answer[0].read_bytes()
