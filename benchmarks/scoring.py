@@ -239,6 +239,9 @@ def main(
     way: Annotated[list[str] | None, typer.Option(help="One of those that are measured; all.")] = None,
 ) -> None:
     """Measure all ways and print the table, as Markdown too."""
+    for name in (*([only] if only else []), *(way or [])):
+        if name not in WAYS:
+            raise typer.BadParameter(f"{name!r} is none of: {'; '.join(WAYS)}", param_hint="--way")
     args = TeacherArgs(
         model=model, dtype=dtype, num_gpus=num_gpus, threads=threads, max_tokens_per_batch=tokens_per_batch,
         max_model_len=prompt + response, num_cpus=1,
