@@ -44,7 +44,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from benchmarks.models import SHAPES, config_of, lengths_of, response_lengths
+from benchmarks.models import SHAPES, config_of, response_lengths
+from benchmarks.options import lengths_of
 from rlad_core import schema
 from rlad_core.assembly import plan_shards
 from rlad_core.config import RunConfig

@@ -9,12 +9,10 @@ from such a folder, without being told.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-import typer
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from rlad_core.config import resolve_model
@@ -39,17 +37,6 @@ def config_of(shape: str) -> Qwen3Config:
         num_key_value_heads=of.kv_heads, head_dim=of.head, intermediate_size=of.mlp, vocab_size=of.vocabulary,
         max_position_embeddings=65_536, tie_word_embeddings=of.tied, architectures=["Qwen3ForCausalLM"],
     )  # fmt: skip
-
-
-def lengths_of(*kinds: str) -> Callable[[str], str]:
-    """What checks an option that is one of these, or a number of tokens."""
-
-    def check(given: str) -> str:
-        if given not in kinds and not (given.isdecimal() and int(given)):
-            raise typer.BadParameter(f"{given!r} is none of {', '.join(kinds)}, and no number of tokens")
-        return given
-
-    return check
 
 
 def response_lengths(kind: str, count: int) -> np.ndarray:

@@ -23,7 +23,7 @@ were too old to count, each response having made its tokens at an even rate.
 import asyncio
 import itertools
 import selectors
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -33,6 +33,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.options import names_of
 from rlad_core.slots import SlotLedger
 from rlad_core.standing_pool import StandingPool
 from services.experience.pool import GroupPool
@@ -199,16 +200,6 @@ async def _all(cases: list[tuple[str, str, int]], **settings: Any) -> list[tuple
     return await asyncio.gather(*(measure(*case, **settings) for case in cases))
 
 
-def _of(known: Collection[str]) -> Callable[[list[str] | None], list[str] | None]:
-    def check(given: list[str] | None) -> list[str] | None:
-        for name in given or ():
-            if name not in known:
-                raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}")
-        return given
-
-    return check
-
-
 def _bounds(given: str) -> str:
     if not all(each.strip().isdecimal() for each in given.split(",")):
         raise typer.BadParameter(f"{given!r} is no list of whole numbers from 0 on, such as 0,1,2")
@@ -217,10 +208,10 @@ def _bounds(given: str) -> str:
 
 def main(
     split: Annotated[
-        list[str] | None, typer.Option(help=f"Of {', '.join(SPLITS)}; all.", callback=_of(SPLITS))
+        list[str] | None, typer.Option(help=f"Of {', '.join(SPLITS)}; all.", callback=names_of(SPLITS))
     ] = None,
     latency: Annotated[
-        list[str] | None, typer.Option(help=f"Of {', '.join(LATENCIES)}; all.", callback=_of(LATENCIES))
+        list[str] | None, typer.Option(help=f"Of {', '.join(LATENCIES)}; all.", callback=names_of(LATENCIES))
     ] = None,
     bounds: Annotated[str, typer.Option(help="Values of max_staleness.", callback=_bounds)] = "0,1,2",
     groups: Annotated[int, typer.Option(min=1, help="prompts_per_step.")] = 32,

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, AutoTokenizer
 
+from benchmarks.options import names_of
 from benchmarks.stock_server import stock_server
 from rlad_core import schema
 from rlad_core.client.endpoint import Endpoint
@@ -222,6 +223,7 @@ WAYS: dict[str, Callable[[Work], float]] = {
     "vllm engine, REST, JSON": lambda work: ours("vllm", "REST, JSON", work),
     "stock vLLM server": stock,
 }
+_KNOWN = names_of(WAYS, between="; ")
 
 
 def main(
@@ -235,13 +237,14 @@ def main(
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option()] = "float32",
     num_gpus: Annotated[float, typer.Option(min=0)] = 0,
     tokens_per_batch: Annotated[int, typer.Option(min=1)] = 8192,
-    only: Annotated[str, typer.Option(help="A way of the table, measured in this process.")] = "",
-    way: Annotated[list[str] | None, typer.Option(help="One of those that are measured; all.")] = None,
+    only: Annotated[
+        str, typer.Option(help="A way of the table, measured in this process.", callback=_KNOWN)
+    ] = "",
+    way: Annotated[
+        list[str] | None, typer.Option(help="One of those that are measured; all.", callback=_KNOWN)
+    ] = None,
 ) -> None:
     """Measure all ways and print the table, as Markdown too."""
-    for name in (*([only] if only else []), *(way or [])):
-        if name not in WAYS:
-            raise typer.BadParameter(f"{name!r} is none of: {'; '.join(WAYS)}", param_hint="--way")
     args = TeacherArgs(
         model=model, dtype=dtype, num_gpus=num_gpus, threads=threads, max_tokens_per_batch=tokens_per_batch,
         max_model_len=prompt + response, num_cpus=1,

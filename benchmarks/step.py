@@ -31,7 +31,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.models import SHAPES, lengths_of, write_sampler
+from benchmarks.models import SHAPES, write_sampler
+from benchmarks.options import lengths_of
 from rlad_core.config import RunConfig, resolve_model
 from rlad_core.prompt_stream import PromptStream
 from services.base.tokenizer import load_tokenizer
