@@ -102,22 +102,18 @@ def _tokens_told(config: RunConfig) -> Iterator[Problem]:
     wanted = "the log-probs of likely tokens that {} ({}) wants"
     for index, stage in enumerate(config.stages):
         objective = stage.objective
-        said = wanted.format(f"stages.{index}.objective", objective.label)
+        if not (objective.policy_top_k or objective.teacher_top_k):
+            continue
+        told = wanted.format(f"stages.{index}.objective", objective.label)
+        named = f"cannot be asked for {told}, which the policy names. Write "
         for place, teacher in config.teacher_sections.items():
-            if not (objective.policy_top_k or objective.teacher_top_k):
-                continue
             if isinstance(teacher, OwnTeacher):
-                yield Problem(
-                    f"{place}.kind", teacher.kind, f"does not tell {said}. Write kind: serve or http"
-                )
-            elif not objective.policy_top_k:
-                continue
-            elif isinstance(teacher, OpenAITeacher):
-                said = f"cannot be asked for {said}, which the policy names. Write kind: serve or http"
+                said = f"does not tell {told}. Write kind: serve or http"
                 yield Problem(f"{place}.kind", teacher.kind, said)
-            elif isinstance(teacher, ServeTeacher) and teacher.engine != "torch":
-                said = f"cannot be asked for {said}, which the policy names. Write engine: torch"
-                yield Problem(f"{place}.engine", teacher.engine, said)
+            elif objective.policy_top_k and isinstance(teacher, OpenAITeacher):
+                yield Problem(f"{place}.kind", teacher.kind, named + "kind: serve or http")
+            elif objective.policy_top_k and isinstance(teacher, ServeTeacher) and teacher.engine != "torch":
+                yield Problem(f"{place}.engine", teacher.engine, named + "engine: torch")
 
 
 def _who_teaches(config: RunConfig) -> Iterator[Problem]:

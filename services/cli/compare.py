@@ -174,10 +174,9 @@ def _tell(comparison: "Comparison", failed: dict[str, str]) -> None:
     page = write(results, comparison.folder)
     if results.methods:
         out.print(terminal_table(results))
-    if (missing := len(results.missing)) and results.methods:
-        out.print(
-            f"{missing} of the suite's runs {'is' if missing == 1 else 'are'} not in it; the report says why"
-        )
-    elif missing:
+        if missing := len(results.missing):
+            are = "is" if missing == 1 else "are"
+            out.print(f"{missing} of the suite's runs {are} not in it; the report says why")
+    else:
         out.print("no run is finished yet; the report says how far each is")
     out.print(f"report  {page}", markup=False, soft_wrap=True)

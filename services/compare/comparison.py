@@ -115,9 +115,8 @@ class Comparison:
     @property
     def _ready(self) -> list[Member]:
         """Those whose settings are chosen: with others a run would be another's."""
-        return [
-            member for member in self.members if _waiting(self._tries.get(member.variant, ()), {}) is None
-        ]
+        waiting = self._waiting({})
+        return [member for member in self.members if member.variant not in waiting]
 
     @property
     def _all_tries(self) -> list[Member]:
@@ -255,15 +254,16 @@ class Comparison:
 
     def results(self, failed: dict[str, str]) -> Results:
         """What is finished; `failed` says why some are not, tries too."""
-        waiting = {
-            variant: said for variant, tries in self._tries.items() if (said := _waiting(tries, failed))
-        }
-        members = self.members
+        waiting, members = self._waiting(failed), self.members
         begun_later = {m.name: waiting[m.variant] for m in members if m.variant in waiting}
         return results_of(self.suite, members, begun_later | failed)
 
+    def _waiting(self, failed: Mapping[str, str]) -> dict[str, str]:
+        """Variants whose tries are not finished, and why their runs are not begun yet."""
+        return {variant: said for variant, tries in self._tries.items() if (said := _waits(tries, failed))}
 
-def _waiting(tries: Sequence[tuple[Settings, Member]], failed: Mapping[str, str]) -> str | None:
+
+def _waits(tries: Sequence[tuple[Settings, Member]], failed: Mapping[str, str]) -> str | None:
     """Why the runs of a variant are not begun yet; None: its tries are finished."""
     left = [member.name for _, member in tries if not member.is_finished()]
     if not left:

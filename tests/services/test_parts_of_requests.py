@@ -60,7 +60,7 @@ def test_prompts_count_by_their_bytes_and_by_their_responses(monkeypatch: pytest
 
     async def cut(sizes: list[int], group_size: int) -> list[tuple[int, int]]:
         async with AsyncRolloutClient("http://rollout") as client:
-            client._policy = Policy()  # type: ignore[assignment]
+            monkeypatch.setattr(client, "_policy", Policy())
             return await client._parts(sizes, group_size)
 
     assert asyncio.run(cut([10] * 5, 4)) == [(0, 2), (2, 4), (4, 5)]

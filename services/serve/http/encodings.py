@@ -37,18 +37,24 @@ def unpacked(content: bytes, coding: str, max_bytes: int) -> Iterator[bytes]:
         return
     size = 0
     try:
-        with pa.CompressedInputStream(pa.BufferReader(content), name) as stream:
-            while part := stream.read(_PIECE):
-                size += len(part)
-                if size > max_bytes:
-                    raise LimitError(
-                        "body", f"the body has more than {max_bytes} bytes unpacked, the most that is taken"
-                    )
-                yield part
+        for part in pieces(pa.CompressedInputStream(pa.BufferReader(content), name)):
+            size += len(part)
+            if size > max_bytes:
+                raise LimitError(
+                    "body", f"the body has more than {max_bytes} bytes unpacked, the most that is taken"
+                )
+            yield part
     except (OSError, pa.ArrowException) as error:
         raise ProblemError(
             400, "The body cannot be read", f"it is not whole or no {name}: {str(error).splitlines()[0]}"
         ) from error
+
+
+def pieces(stream: pa.NativeFile) -> Iterator[bytes]:
+    """What is left of a stream, which is closed at its end."""
+    with stream:
+        while part := stream.read(_PIECE):
+            yield part
 
 
 def known(coding: str) -> str:

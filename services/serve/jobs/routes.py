@@ -15,13 +15,12 @@ from starlette.types import Receive, Scope, Send
 
 from rlad_core.client.errors import UnknownNameError
 from services.serve.http.bodies import accepts, documents
+from services.serve.http.encodings import pieces
 from services.serve.http.health import Intake
 from services.serve.http.problems import ProblemDetails, answer, documented
 from services.serve.jobs.errors import POLL_AFTER_S, CancelledError, UnfinishedError
 from services.serve.jobs.store import Status, StoredJob
 from services.serve.jobs.worker import Jobs
-
-_PIECE = 2**20
 
 
 class Job(BaseModel):
@@ -159,16 +158,10 @@ async def fetch(job_id: str, request: Request) -> Response:
                 return _OpenedFile(file, kept)
             # Who fetches it need not be the program that handed it in, and may not be able to unpack it.
             del kept["content-encoding"]
-            return StreamingResponse(_unpacked(pa.input_stream(str(file), coding)), headers=kept)
+            return StreamingResponse(pieces(pa.input_stream(str(file), coding)), headers=kept)
         if (problem := job.problem) is not None:
             return answer(ProblemDetails.model_validate(problem))
     raise UnfinishedError(f"job {job_id} is {status}; ask again, or look at /v1/jobs/{job_id}")
-
-
-def _unpacked(stream: pa.NativeFile) -> Iterator[bytes]:
-    with stream:
-        while part := stream.read(_PIECE):
-            yield part
 
 
 def _here() -> tuple[Jobs, Intake]:
