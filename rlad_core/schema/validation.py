@@ -161,13 +161,12 @@ def sequence_ids(table: pa.Table) -> pa.Array:
 
 def first_repeat(ids: pa.Array) -> int | None:
     """Row of the first id that an earlier row has too; None where all differ."""
-    codes = ids.dictionary_encode().indices.to_numpy()
-    _, first_seen = np.unique(codes, return_index=True)
-    if first_seen.size == codes.size:
-        return None
-    repeated = np.ones(codes.size, dtype=bool)
-    repeated[first_seen] = False
-    return int(np.argmax(repeated))
+    # Not by a hash table, which takes a hundred bytes for an id.
+    order = pc.array_sort_indices(ids)
+    ordered = ids.take(order)
+    again = pc.equal(ordered[1:], ordered[:-1]).to_numpy(zero_copy_only=False)
+    # Rows of one id stand in their order, since the sort is stable.
+    return int(order.to_numpy()[1:][again].min()) if again.any() else None
 
 
 def _refuse_first(bad: npt.NDArray[np.bool_], column: pa.Array, rule: str, schema: str, name: str) -> None:

@@ -1,10 +1,11 @@
 """Requests and answers of the rollout service's HTTP interface."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from fastapi import Response
 from msgspec import Meta, Raw, Struct
 from pydantic import BaseModel, Field, ValidationError
@@ -15,10 +16,11 @@ from rlad_core.client.errors import InvalidRequestError
 from rlad_core.client.rollout_forms import RolloutLimits
 from services.rollout.settings import SamplingSettings
 from services.serve.http.bodies import Body, arrow_answer, json_answer, lines_answer, to_table
+from services.serve.http.elements import Elements, OwnIds, TokenLists, rows_of
 from services.serve.http.json_forms import decode, invalid, one_of, to_form
 from services.serve.http.problems import MOST_FAULTS, ProblemError, faults
 from services.serve.http.streams import InBatches
-from services.serve.http.texts import PromptIn, Reader, check_one_given, own_ids, refuse_over
+from services.serve.http.texts import PromptIn, Reader, check_one_given, refuse_over
 
 _INVALID = "The request cannot be worked on"
 _MESSAGES = 8
@@ -47,6 +49,13 @@ class RolloutRequest(Struct, forbid_unknown_fields=True, kw_only=True):
         list[Annotated[RolloutPrompt, Meta(extra_json_schema=_ALTERNATIVES)]], Meta(min_length=1)
     ]
     sampling: Annotated[Raw, Meta(extra_json_schema=_SAMPLING)]
+
+
+class UnreadRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A `RolloutRequest` whose prompts are bytes as yet, see `services.serve.http.elements`."""
+
+    prompts: Raw
+    sampling: Raw
 
 
 _Count = Annotated[int, Field(gt=0, lt=2**31)] | SkipJsonSchema[None]
@@ -107,13 +116,18 @@ def read_request(
         _check(table.num_rows, sampling, limits)
         columns = table.select(["prompt_id", "prompt_token_ids"])
         return columns.append_column("group_id", table.column("prompt_id")), sampling
-    asked = to_form(body.content, RolloutRequest, 2 + limits.max_responses_per_request * (1 + _MESSAGES))
+    most = limits.max_responses_per_request
+    asked = to_form(body.content, UnreadRequest, 2 + most * (1 + _MESSAGES))
     sampling = _sampling(bytes(asked.sampling))
-    _check(len(asked.prompts), sampling, limits)
-    ids = own_ids([prompt.id for prompt in asked.prompts])
-    tokens = [reader.prompt(prompt, f"prompts[{place}]") for place, prompt in enumerate(asked.prompts)]
-    kind = schema.PROMPTS.field("prompt_token_ids").type
-    table = pa.table({"group_id": ids, "prompt_id": ids, "prompt_token_ids": pa.array(tokens, kind)})
+    prompts = Elements(asked.prompts, RolloutPrompt, "prompts", most)
+    prompts.refuse_none()
+    _check(len(prompts), sampling, limits)
+    ids, tokens = OwnIds(), TokenLists()
+    for place, prompt in enumerate(prompts):
+        ids.add(prompt.id)
+        tokens.add(reader.prompt(prompt, f"prompts[{place}]"))
+    names = ids.packed()
+    table = pa.table({"group_id": names, "prompt_id": names, "prompt_token_ids": tokens.packed()})
     return table.replace_schema_metadata({b"rlad.tokenizer": fingerprint.encode()}), sampling
 
 
@@ -166,23 +180,22 @@ def write_answer(rollouts: pa.Table, body: Body, *, model: str, policy_version: 
     """The answer: ROLLOUTS as they are, or as JSON."""
     if body.answer == "arrow":
         return arrow_answer(rollouts, body)
-    rows = results_of(rollouts)
     if body.answer == "ndjson":
-        return lines_answer(rows, body)
+        return lines_answer(results_of(rollouts), body)
     answer: dict[str, Any] = {
         "model": model,
         "policy_version": policy_version,
-        "results": rows,
+        "results": results_of(rollouts),
         "usage": {
-            "prompts": len({row["id"] for row in rows}),
-            "responses": len(rows),
-            "response_tokens": sum(len(row["token_ids"]) for row in rows),
+            "prompts": pc.count_distinct(rollouts.column("prompt_id")).as_py(),
+            "responses": rollouts.num_rows,
+            "response_tokens": int(schema.lengths(rollouts.column("response_token_ids")).sum()),
         },
     }
     return json_answer(answer, body)
 
 
-def results_of(rollouts: pa.Table) -> list[dict[str, Any]]:
+def results_of(rollouts: pa.Table) -> Iterator[dict[str, Any]]:
     """ROLLOUTS as JSON has them."""
     names = {
         "id": "prompt_id",
@@ -193,5 +206,4 @@ def results_of(rollouts: pa.Table) -> list[dict[str, Any]]:
         "finish_reason": "finish_reason",
         "text": "response",
     }
-    rows: list[dict[str, Any]] = rollouts.select(list(names.values())).rename_columns(list(names)).to_pylist()
-    return rows
+    return rows_of(rollouts.select(list(names.values())).rename_columns(list(names)))

@@ -17,6 +17,7 @@ from services.rollout.settings import SamplingSettings
 from services.rollout.tables import (
     SampledResponse,
     check_end_tokens,
+    check_prompts,
     group_seed,
     to_part,
     to_prompt_rows,
@@ -83,11 +84,8 @@ class Sampler:
         Raises:
             InvalidRequestError: one cannot, or not with these settings; names it.
         """
-        self._checked(prompts, sampling)
-
-    def _checked(self, prompts: pa.Table, sampling: SamplingSettings) -> list[dict[str, Any]]:
         check_end_tokens(sampling.stop_token_ids, self._vocab_size)
-        return to_prompt_rows(
+        check_prompts(
             prompts,
             tokenizer_fingerprint=self._fingerprint,
             vocab_size=self._vocab_size,
@@ -99,7 +97,8 @@ class Sampler:
     ) -> pa.Table:
         """Groups of responses; see `services.rollout.service.RolloutService.generate`."""
         with telemetry.phase(SERVICE, "decode"):
-            rows = self._checked(prompts, sampling)
+            await self.check(prompts, sampling)
+            rows = to_prompt_rows(prompts)
         try:
             with telemetry.phase(SERVICE, "queue") as phase:
                 await self._held.reach(min_version)
@@ -119,7 +118,8 @@ class Sampler:
     ) -> AsyncGenerator[pa.Table, None]:
         """One group, as its responses finish; see `services.rollout.service.RolloutService`."""
         with telemetry.phase(SERVICE, "decode"):
-            [row] = self._checked(prompts, sampling)
+            await self.check(prompts, sampling)
+            [row] = to_prompt_rows(prompts)
         alone = sampling.model_copy(update={"group_size": 1})
 
         async def sample(index: int) -> tuple[int, SampledResponse]:

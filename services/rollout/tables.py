@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,19 +52,19 @@ def group_seed(seed: int, group_id: str) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
-def to_prompt_rows(
+def check_prompts(
     prompts: pa.Table, *, tokenizer_fingerprint: str, vocab_size: int, max_model_len: int
-) -> list[dict[str, Any]]:
-    """Prompts as rows of group_id, prompt_id and ``prompt_token_ids``, the last as int32 arrays.
+) -> None:
+    """See that prompts can be answered.
 
     Args:
-        prompts: with these three columns.
+        prompts: with columns group_id, prompt_id and ``prompt_token_ids``.
         tokenizer_fingerprint: of the policy.
         vocab_size: token ids are below it.
         max_model_len: a prompt has fewer tokens, so that a response has one at least.
 
     Raises:
-        InvalidRequestError: a prompt that cannot be answered; names its group.
+        InvalidRequestError: the first prompt that cannot be; names its group.
     """
     found = schema.fingerprint_of(prompts)
     if found is not None and found != tokenizer_fingerprint:
@@ -71,20 +72,35 @@ def to_prompt_rows(
             f"the prompts were made with tokenizer {found}, the policy has {tokenizer_fingerprint}: "
             "token ids mean nothing across tokenizers"
         )
-    ids = prompts.column("prompt_token_ids")
-    rows = prompts.select(["group_id", "prompt_id"]).to_pylist()
-    for row, tokens in zip(rows, ids, strict=True):
-        row["prompt_token_ids"] = tokens.values.to_numpy()
-        if (highest := int(np.max(row["prompt_token_ids"]))) >= vocab_size:
-            raise InvalidRequestError(
-                f"the prompt of group {row['group_id']!r} holds token id {highest}; the vocabulary has "
-                f"ids 0..{vocab_size - 1}"
-            )
-        if len(row["prompt_token_ids"]) >= max_model_len:
-            raise InvalidRequestError(
-                f"the prompt of group {row['group_id']!r} has {len(row['prompt_token_ids'])} tokens and "
-                f"leaves none of max_model_len {max_model_len} for a response"
-            )
+    values, offsets = schema.flatten(prompts.column("prompt_token_ids"))
+    lengths = np.diff(offsets)
+    unfit = lengths >= max_model_len
+    unfit[np.searchsorted(offsets, np.flatnonzero(values >= vocab_size), side="right") - 1] = True
+    if not unfit.any():
+        return
+    row = int(np.argmax(unfit))
+    group = prompts.column("group_id")[row].as_py()
+    if (highest := int(values[offsets[row] : offsets[row + 1]].max())) >= vocab_size:
+        raise InvalidRequestError(
+            f"the prompt of group {group!r} holds token id {highest}; the vocabulary has "
+            f"ids 0..{vocab_size - 1}"
+        )
+    raise InvalidRequestError(
+        f"the prompt of group {group!r} has {lengths[row]} tokens and leaves none of max_model_len "
+        f"{max_model_len} for a response"
+    )
+
+
+def to_prompt_rows(prompts: pa.Table) -> list[dict[str, Any]]:
+    """Prompts as rows of group_id, prompt_id and ``prompt_token_ids``, the last as int32 arrays.
+
+    Args:
+        prompts: that passed `check_prompts`.
+    """
+    rows: list[dict[str, Any]] = prompts.select(["group_id", "prompt_id"]).to_pylist()
+    values, offsets = schema.flatten(prompts.column("prompt_token_ids"))
+    for row, (start, stop) in zip(rows, pairwise(offsets), strict=True):
+        row["prompt_token_ids"] = values[start:stop]
     return rows
 
 

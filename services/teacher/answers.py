@@ -3,6 +3,7 @@
 Written by hand, as requests are read: arrays become bytes once.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ from rlad_core import schema
 from rlad_core.client.details import widened
 from rlad_core.client.made_with import made_with_of
 from services.serve.http.bodies import Body, arrow_answer, json_answer, lines_answer
+from services.serve.http.elements import AT_A_TIME
 from services.serve.http.tokenizing import spans
 from services.serve.token_texts import TokenTexts
 from services.teacher.reading import Wanted
@@ -45,8 +47,14 @@ def write_answer(
     return json_answer(answer, body)
 
 
-def results_of(wanted: Wanted, scores: pa.Table, texts: TokenTexts | None) -> list[dict[str, Any]]:
+def results_of(wanted: Wanted, scores: pa.Table, texts: TokenTexts | None) -> Iterator[dict[str, Any]]:
     """The scores of a request, or of a part of it, as JSON has them; values may be numpy arrays."""
+    for start in range(0, scores.num_rows, AT_A_TIME):
+        part = scores.slice(start, AT_A_TIME)
+        yield from _results(wanted.part(start, part.num_rows), part, texts)
+
+
+def _results(wanted: Wanted, scores: pa.Table, texts: TokenTexts | None) -> list[dict[str, Any]]:
     values, offsets = schema.flatten(scores.column("teacher_logprobs"))
     extra = _details(scores, offsets)
     results = []
@@ -61,7 +69,7 @@ def results_of(wanted: Wanted, scores: pa.Table, texts: TokenTexts | None) -> li
             "token_count": int(stop - start),
             **{name: of_row[row] for name, of_row in extra.items()},
         }
-        if row in wanted.text_rows:
+        if wanted.text_rows.size and wanted.text_rows[row]:
             for name in ("prompt_token_ids", "response_token_ids"):
                 result[name] = wanted.sequences.column(name)[row].as_py()
         if wanted.tokens:

@@ -62,8 +62,8 @@ _ALTERNATIVES = one_of((*PROMPTS, "prompt_id"), ("response_token_ids", "response
 _ALTERNATIVES["allOf"].append(needs("named_token_ids", "response_token_ids"))
 
 
-class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Responses to score."""
+class ScoreSettings(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What is asked about responses."""
 
     model: (
         Annotated[str, Meta(description="Refused with 404 where it is not the one that is served.")]
@@ -98,6 +98,11 @@ class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     tokens: Annotated[
         bool, Meta(description="Also tell the string of each response token, and where in the text it is.")
     ] = False
+
+
+class ScoreRequest(ScoreSettings, forbid_unknown_fields=True, kw_only=True):
+    """Responses to score."""
+
     prompts: Annotated[
         list[Annotated[SharedPrompt, Meta(extra_json_schema=one_of(PROMPTS))]],
         Meta(description="Of groups; a sequence names its own by `prompt_id`."),
@@ -105,6 +110,13 @@ class ScoreRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     sequences: Annotated[
         list[Annotated[SequenceIn, Meta(extra_json_schema=_ALTERNATIVES)]], Meta(min_length=1)
     ]
+
+
+class UnreadRequest(ScoreSettings, forbid_unknown_fields=True, kw_only=True):
+    """A `ScoreRequest` whose lists are bytes as yet, see `services.serve.http.elements`."""
+
+    prompts: Raw = Raw(b"[]")
+    sequences: Raw
 
 
 def end_tokens(given: Raw | UnsetType) -> tuple[int, ...]:

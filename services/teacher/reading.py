@@ -5,23 +5,24 @@ once.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UnsetType
 
 from rlad_core import schema
 from rlad_core.client.details import Details, named_per_token
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, to_table
-from services.serve.http.json_forms import invalid, lists_in, to_form, token_ids
+from services.serve.http.elements import Elements
+from services.serve.http.json_forms import to_form
 from services.serve.http.problems import ProblemError
-from services.serve.http.texts import PromptIn, Reader, own_ids
-from services.teacher.forms import DetailsQuery, ScoreRequest, SequenceIn, end_tokens
-from services.teacher.shared_prompts import SharedPrompts, filled
+from services.serve.http.texts import Reader
+from services.teacher.forms import DetailsQuery, SequenceIn, UnreadRequest, end_tokens
+from services.teacher.rows import least_tokens, to_rows
+from services.teacher.shared_prompts import SharedPrompt, SharedPrompts, filled
 
 _MESSAGES = 8
 """Of a chat, on the average of a full request: with them its objects are counted before they are built."""
@@ -35,19 +36,19 @@ class Wanted:
         sequences: SEQUENCES, its values not yet checked.
         model: the model it names, if it names one.
         details: what it wants besides log-probs.
-        text_rows: rows that came as text.
+        text_rows: bool [rows], which came as text; empty: none of them.
         tokens: whether strings and places of the response tokens are told.
     """
 
     sequences: pa.Table
     model: str | None
     details: Details
-    text_rows: frozenset[int] = frozenset()
+    text_rows: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
     tokens: bool = False
 
     def part(self, start: int, rows: int) -> "Wanted":
         """So many rows from one on, numbered anew."""
-        texts = frozenset(row - start for row in self.text_rows if start <= row < start + rows)
+        texts = self.text_rows[start : start + rows]
         return replace(self, sequences=self.sequences.slice(start, rows), text_rows=texts)
 
 
@@ -84,44 +85,15 @@ def read_request(
         limits.check(table.num_rows, 0)
         table = filled(table, limits)
         return Wanted(table, None, replace(details, named_token_ids=_named_per_token(table)))
-    asked = to_form(body.content, ScoreRequest, 1 + limits.max_sequences_per_request * (1 + _MESSAGES))
+    asked = to_form(body.content, UnreadRequest, 1 + limits.max_sequences_per_request * (1 + _MESSAGES))
     ends = end_tokens(asked.end_token_ids)
-    shared = SharedPrompts(asked.prompts)
-    tokens = sum(
-        reader.least_tokens(s.prompt_token_ids, s.prompt, s.messages, s.response_token_ids, s.response)
-        + (shared.least(s.prompt_id, reader) if isinstance(s.prompt_id, str) else 0)
-        for s in asked.sequences
-    )
-    unnamed = shared.but(sequence.prompt_id for sequence in asked.sequences)
-    tokens += sum(shared.least(name, reader) for name in unnamed)
-    limits.check(max(len(asked.sequences), len(asked.prompts)), tokens)
-    for name in unnamed:
-        shared.token_ids(name, "", reader)  # no sequence's, and wrong all the same if it is none
-    ids = own_ids([sequence.id for sequence in asked.sequences])
-    prompts, responses = [], []
-    for place, sequence in enumerate(asked.sequences):
-        where = f"sequences[{place}]"
-        if isinstance(sequence.prompt_id, str):
-            prompts.append(shared.token_ids(sequence.prompt_id, where, reader))
-        else:
-            prompts.append(reader.prompt(sequence, where))
-        if isinstance(sequence.response_token_ids, Raw):
-            own = token_ids(sequence.response_token_ids, f"{where}.response_token_ids", reader.max_length)
-        else:
-            own = reader.text(str(sequence.response), f"{where}.response")
-        responses.append(own)
-    columns: dict[str, Any] = {
-        "sequence_id": ids, "prompt_token_ids": prompts, "response_token_ids": responses
-    }  # fmt: skip
-    kind = schema.SEQUENCES
-    if any(sequence.named_token_ids is not UNSET for sequence in asked.sequences):
-        kind = schema.NAMED_SEQUENCES
-        columns["named_token_ids"] = [
-            _named(sequence, own.size, f"sequences[{place}].named_token_ids", limits.max_top_k)
-            for place, (sequence, own) in enumerate(zip(asked.sequences, responses, strict=True))
-        ]
+    most = limits.max_sequences_per_request
+    sequences = Elements(asked.sequences, SequenceIn, "sequences", most)
+    sequences.refuse_none()
+    shared = SharedPrompts(Elements(asked.prompts, SharedPrompt, "prompts", most), reader)
+    limits.check(len(sequences), least_tokens(sequences, shared, reader))
     try:
-        table = schema.build(kind, columns, tokenizer_fingerprint=fingerprint)
+        table, texts = to_rows(sequences, shared, reader, fingerprint, limits.max_top_k)
     except schema.SchemaError as error:
         raise ProblemError(422, "The request cannot be worked on", str(error)) from error
     return Wanted(
@@ -135,29 +107,9 @@ def read_request(
             _named_per_token(table),
             asked.plain or details.plain,
         ),
-        frozenset(place for place, each in enumerate(asked.sequences) if _is_text(each, shared)),
+        texts,
         asked.tokens,
     )
-
-
-def _named(sequence: SequenceIn, tokens: int, where: str, most: int) -> npt.NDArray[np.int32]:
-    """The tokens that are named for each of so many response tokens, one place after another.
-
-    Raises:
-        ProblemError: 422, none, or not as many for each place.
-    """
-    named = sequence.named_token_ids
-    places = bytes(named).count(b"[") - 1 if isinstance(named, Raw) else 0
-    given: list[Raw] = []
-    if isinstance(named, Raw) and places <= tokens:  # counted before they are built
-        given = lists_in(named, where)
-        places = len(given)
-    if places != tokens:
-        raise invalid(where, f"names tokens for {places} places, and the response has {tokens}")
-    rows = [token_ids(raw, f"{where}[{place}]", most) for place, raw in enumerate(given)]
-    if len({row.size for row in rows}) > 1:
-        raise invalid(where, "names more tokens for one place than for another")
-    return np.concatenate(rows)
 
 
 def _named_per_token(table: pa.Table) -> int:
@@ -172,10 +124,3 @@ def _named_per_token(table: pa.Table) -> int:
         raise ProblemError(
             422, "The request cannot be worked on", f"not a NAMED_SEQUENCES table: {error}"
         ) from error
-
-
-def _is_text(sequence: SequenceIn, shared: SharedPrompts) -> bool:
-    """Whether anything of it has to be tokenized."""
-    named = sequence.prompt_id
-    source: PromptIn = shared.prompt(named) if isinstance(named, str) else sequence
-    return source.prompt_token_ids is UNSET or sequence.response_token_ids is UNSET

@@ -4,19 +4,20 @@ JSON: the request's ``prompts``, which sequences name by ``prompt_id``. Arrow: a
 that of the row before it.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec import UNSET
 
 from rlad_core import schema
 from rlad_core.client.errors import InvalidRequestError
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.schema.columns import single_chunk
+from services.serve.http.elements import Elements, OwnIds
 from services.serve.http.json_forms import invalid
-from services.serve.http.texts import PromptIn, Reader, check_one_given, own_ids
+from services.serve.http.texts import PromptIn, Reader, check_one_given, values_of
 
 PROMPTS = ("prompt_token_ids", "prompt", "messages")
 _COLUMN = "prompt_token_ids"
@@ -32,46 +33,49 @@ class SharedPrompt(PromptIn, forbid_unknown_fields=True, kw_only=True):
 class SharedPrompts:
     """Those of a request.
 
+    Args:
+        prompts: what came.
+        reader: of token ids and texts.
+
     Raises:
-        ProblemError: 422, an id occurs twice.
+        ProblemError: 422, an id occurs twice, or one is not of the form.
     """
 
-    def __init__(self, prompts: list[SharedPrompt]) -> None:
-        ids = own_ids([prompt.id for prompt in prompts])
-        self._places: dict[str, int] = {name: place for place, name in enumerate(ids)}
-        self._prompts = prompts
-        self._least: dict[str, int] = {}
-        self._found: dict[str, npt.NDArray[np.int32]] = {}
+    def __init__(self, prompts: Elements[SharedPrompt], reader: Reader) -> None:
+        ids = OwnIds()
+        least = np.empty(len(prompts), np.int64)
+        for place, prompt in enumerate(prompts):
+            ids.add(prompt.id)
+            least[place] = reader.least_tokens(*values_of(prompt, PROMPTS))
+        self._places: dict[str, int] = {name: place for place, name in enumerate(ids.packed().to_pylist())}
+        self._prompts, self._reader = prompts, reader
+        self.least = least
+        """See `Reader.least_tokens`, of each: int64 [prompts]."""
 
-    def but(self, named: Iterable[object]) -> set[str]:
-        """Names of those that are not among `named`."""
-        return self._places.keys() - set(named)
+    def __len__(self) -> int:
+        return len(self._prompts)
 
-    def prompt(self, name: str) -> SharedPrompt:
-        """The one of a name that there is."""
-        return self._prompts[self._places[name]]
-
-    def least(self, name: str, reader: Reader) -> int:
-        """See `Reader.least_tokens`; 0 where there is no such prompt."""
-        if name in self._places and name not in self._least:
-            prompt: Any = self.prompt(name)
-            self._least[name] = reader.least_tokens(*(getattr(prompt, each) for each in PROMPTS))
-        return self._least.get(name, 0)
-
-    def token_ids(self, name: str, where: str, reader: Reader) -> npt.NDArray[np.int32]:
-        """A prompt's token ids: int32 [tokens].
+    def place(self, name: str, where: str) -> int:
+        """Which one has a name.
 
         Args:
             where: the sequence that names it, for the error.
 
         Raises:
-            ProblemError: 422, there is no such prompt, or it cannot be read.
+            ProblemError: 422, there is no such prompt.
         """
-        if name not in self._places:
+        if (place := self._places.get(name)) is None:
             raise invalid(f"{where}.prompt_id", f"{name[:100]!r} is the id of none of `prompts`")
-        if name not in self._found:
-            self._found[name] = reader.prompt(self.prompt(name), f"prompts[{self._places[name]}]")
-        return self._found[name]
+        return place
+
+    def read(self) -> Iterator[tuple[npt.NDArray[np.int32], bool]]:
+        """Each one's token ids, int32 [tokens], and whether they had to be made of text.
+
+        Raises:
+            ProblemError: 422, one cannot be read.
+        """
+        for place, prompt in enumerate(self._prompts):
+            yield self._reader.prompt(prompt, f"prompts[{place}]"), prompt.prompt_token_ids is UNSET
 
 
 def filled(table: pa.Table, limits: TeacherLimits) -> pa.Table:

@@ -1,7 +1,7 @@
 """Requests and answers of the verifier's HTTP interface."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -9,13 +9,14 @@ from fastapi import Response
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from rlad_core import schema
-from rlad_core.client.errors import UnknownNameError
+from rlad_core.client.errors import LimitError, UnknownNameError
 from rlad_core.tasks.base import Task
 from rlad_core.turn import opened_by
 from services.serve.http.bodies import Body, arrow_answer, json_answer, lines_answer, to_table
+from services.serve.http.elements import Elements, OwnIds, Strings, rows_of
 from services.serve.http.json_forms import to_form
 from services.serve.http.problems import ProblemError
-from services.serve.http.texts import own_ids, refuse_over
+from services.serve.http.texts import refuse_over
 from services.verifier.settings import VerifierLimits
 
 _OBJECTS = 8
@@ -60,8 +61,8 @@ class ResponseIn(Struct, forbid_unknown_fields=True, kw_only=True):
 _NOT_BOTH = {"not": {"required": ["gold", "prompt"]}}
 
 
-class VerifyRequest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Responses to judge."""
+class Defaults(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What is said of all responses of a request that do not say it themselves."""
 
     task: (
         Annotated[
@@ -73,10 +74,21 @@ class VerifyRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     gold: Annotated[Raw, _GOLD] | UnsetType = UNSET
     prompt: Annotated[str, _PROMPT] | UnsetType = UNSET
     opened: Annotated[str, _OPENED] | UnsetType = UNSET
-    responses: Annotated[list[Annotated[ResponseIn, Meta(extra_json_schema=_NOT_BOTH)]], Meta(min_length=1)]
 
     def __post_init__(self) -> None:
         _check_gold(self)
+
+
+class VerifyRequest(Defaults, forbid_unknown_fields=True, kw_only=True):
+    """Responses to judge."""
+
+    responses: Annotated[list[Annotated[ResponseIn, Meta(extra_json_schema=_NOT_BOTH)]], Meta(min_length=1)]
+
+
+class UnreadRequest(Defaults, forbid_unknown_fields=True, kw_only=True):
+    """A `VerifyRequest` whose responses are bytes as yet, see `services.serve.http.elements`."""
+
+    responses: Raw
 
 
 DOCUMENTED = Annotated[VerifyRequest, Meta(extra_json_schema=_NOT_BOTH)]
@@ -99,7 +111,8 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
         ProblemError: 400 not readable, 422 not of the documented form, or a prompt that the task
             cannot solve.
         UnknownNameError: a prompt of a task that is not judged here.
-        LimitError: more responses, or prompts to solve, than one request may have.
+        LimitError: more responses, or prompts to solve, than one request may have; or, with what is said of
+            all of them written out for each, more bytes.
     """
     most = limits.max_responses_per_request
     if body.encoding == "arrow":
@@ -107,14 +120,15 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
         refuse_over("sequences", table.num_rows, most, "responses")
         return table
     # Gold may hold objects of its own.
-    asked = to_form(body.content, VerifyRequest, 1 + most * _OBJECTS)
-    refuse_over("sequences", len(asked.responses), most, "responses")
-    prompts = {asked.prompt, *(each.prompt for each in asked.responses)} - {UNSET}
-    refuse_over("sequences", len(prompts), limits.max_solved_prompts_per_request, "prompts to solve")
-    own_ids([each.id for each in asked.responses])
-    solved: dict[tuple[str, str], str] = {}
-    rows = []
-    for place, each in enumerate(asked.responses):
+    asked = to_form(body.content, UnreadRequest, 1 + most * _OBJECTS)
+    responses = Elements(asked.responses, ResponseIn, "responses", most)
+    responses.refuse_none()
+    _refuse_many_prompts(asked, responses, limits.max_solved_prompts_per_request)
+    ids, solved = OwnIds(), dict[tuple[str, str], str]()
+    gold_of_all = _gold(asked.gold, "gold") if isinstance(asked.gold, Raw) else None
+    tasks_, texts, golds, written = Strings(), Strings(), Strings(), 0
+    for place, each in enumerate(responses):
+        ids.add(each.id)
         where, task = f"responses[{place}]", asked.task if each.task is UNSET else each.task
         source = asked if each.gold is UNSET and each.prompt is UNSET else each
         if isinstance(task, UnsetType):
@@ -123,22 +137,46 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
             if (key := (task, source.prompt)) not in solved:
                 solved[key] = _solve(*key, tasks, where)
             gold = solved[key]
+        elif source is asked and gold_of_all is not None:
+            gold = gold_of_all
         elif isinstance(source.gold, Raw):
-            gold = _gold(source.gold, "gold" if source is asked else f"{where}.gold")
+            gold = _gold(source.gold, f"{where}.gold")
         else:
             raise _invalid(f"{where}.gold: missing, here and for the whole request, and a prompt as well")
-        rows.append(
-            {
-                "sequence_id": str(place) if each.id is UNSET else each.id,
-                "task": task,
-                "response": _opened(each, asked, source) + each.response,
-                "gold": gold,
-            }
+        # What is said once of all of them is with each from here on.
+        written += (
+            tasks_.add(task) + texts.add(_opened(each, asked, source) + each.response) + golds.add(gold)
         )
+        if written > limits.max_body_bytes:
+            raise LimitError(
+                "body",
+                f"{where}: with task, gold and `opened` of each, the responses up to here come to more than "
+                f"{limits.max_body_bytes} bytes, the most that is taken; send them in several requests",
+            )
+    columns = {
+        "sequence_id": ids.packed(),
+        "task": tasks_.packed(),
+        "response": texts.packed(),
+        "gold": golds.packed(),
+    }
     try:
-        return schema.build(schema.RESPONSES, rows)
+        return schema.build(schema.RESPONSES, columns)
     except schema.SchemaError as error:
         raise _invalid(str(error)) from error
+
+
+def _refuse_many_prompts(asked: UnreadRequest, responses: Elements[ResponseIn], most: int) -> None:
+    """See that no more different prompts are to be solved.
+
+    Raises:
+        ProblemError: 422, a response is not of the form.
+        LimitError: there are more.
+    """
+    prompts = {asked.prompt} - {UNSET}
+    for each in responses:
+        if each.prompt is not UNSET:
+            prompts.add(each.prompt)
+    refuse_over("sequences", len(prompts), most, "prompts to solve")
 
 
 def write_answer(rewards: pa.Table, body: Body) -> Response:
@@ -151,28 +189,26 @@ def write_answer(rewards: pa.Table, body: Body) -> Response:
     return json_answer({"results": results}, body)
 
 
-def results_of(rewards: pa.Table) -> list[dict[str, Any]]:
+def results_of(rewards: pa.Table) -> Iterator[dict[str, Any]]:
     """REWARDS as JSON has them."""
-    return [
-        {
+    for row in rows_of(rewards):
+        yield {
             "id": row["sequence_id"],
             "reward": row["reward"],
             "reward_parts": dict(row["reward_parts"]),
             "correct": row["correct"],
             "verdict": row["verdict"],
         }
-        for row in rewards.to_pylist()
-    ]
 
 
-def _check_gold(form: ResponseIn | VerifyRequest) -> None:
+def _check_gold(form: ResponseIn | Defaults) -> None:
     if form.gold is not UNSET and form.prompt is not UNSET:
         raise ValueError("give one of gold, prompt, not gold and prompt")
     if isinstance(form.gold, Raw) and not bytes(form.gold).lstrip().startswith((b'"', b"{")):
         raise ValueError("gold: Expected `str | object`")
 
 
-def _opened(response: ResponseIn, request: VerifyRequest, source: ResponseIn | VerifyRequest) -> str:
+def _opened(response: ResponseIn, request: Defaults, source: ResponseIn | Defaults) -> str:
     """What stands before the response in the model's turn; `source` has its gold or prompt."""
     for said in (response.opened, request.opened):
         if isinstance(said, str):

@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, ExitStack
 from typing import Annotated
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from fastapi import Query, Request, Response
 from ray import serve
 from ray.serve import Application
@@ -246,7 +247,7 @@ class VerifierService(TellsSettings):
         return checks, ids
 
     async def _check(self, responses: pa.Table) -> None:
-        self._refuse_unfit(responses)
+        await asyncio.to_thread(self._refuse_unfit, responses)
 
     def _refuse_unfit(self, responses: pa.Table) -> None:
         """See that they are RESPONSES, of tasks that are judged here."""
@@ -254,13 +255,13 @@ class VerifierService(TellsSettings):
             schema.validate(responses, schema.RESPONSES)
         except schema.SchemaError as error:
             raise InvalidRequestError(str(error)) from error
-        columns = (responses.column(name).to_pylist() for name in ("sequence_id", "task"))
-        for sequence_id, task in zip(*columns, strict=True):
-            if task not in self._args.tasks:
-                known = ", ".join(self._args.tasks)
-                raise UnknownNameError(
-                    f"sequence {sequence_id!r}: task {task!r} is not judged here; known are {known}"
-                )
+        tasks = self._args.tasks
+        place = pc.index(pc.is_in(responses.column("task"), pa.array(list(tasks), pa.string())), False)
+        if (row := place.as_py()) >= 0:
+            sequence_id, task = (responses.column(name)[row].as_py() for name in ("sequence_id", "task"))
+            raise UnknownNameError(
+                f"sequence {sequence_id!r}: task {task!r} is not judged here; known are {', '.join(tasks)}"
+            )
 
     async def _judge(
         self, checks: list[Check], ids: list[str], on_taken: Callable[[], None]

@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SHORT = [
     "slow_bodies",
     "json_bombs",
+    "tiny_rows",
     "packed_bodies",
     "huge_counts",
     "arrow_junk",

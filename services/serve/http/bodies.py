@@ -5,9 +5,11 @@ A route that takes both gets its request's body from `services.serve.http.health
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import io
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import msgspec
@@ -26,6 +28,7 @@ NDJSON = "application/x-ndjson"
 EVENTS = "text/event-stream"
 Encoding = Literal["json", "arrow"]
 AnswerEncoding = Literal["json", "arrow", "ndjson"]
+_AT_A_TIME = 1024
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 # curl -d says x-www-form-urlencoded unless told otherwise, and JSON is what people then send.
 _ENCODINGS: dict[str, Encoding] = {JSON: "json", "application/x-www-form-urlencoded": "json", ARROW: "arrow"}
@@ -112,15 +115,38 @@ def arrow_answer(table: pa.Table, body: Body) -> Response:
 
 
 def json_answer(fields: dict[str, Any], body: Body) -> Response:
-    """The answer to `body` as JSON; values may be numpy arrays."""
-    return _answer(orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY), JSON, body)
+    """The answer to `body` as JSON; values may be numpy arrays, and iterators, which become lists, of which
+    no more than some elements are objects at a time.
+    """
+    sink = io.BytesIO()
+    for place, (name, value) in enumerate(fields.items()):
+        sink.write(b"," if place else b"{")
+        sink.write(orjson.dumps(name) + b":")
+        if isinstance(value, Iterator):
+            sink.write(b"[")
+            for number, some in enumerate(_some(value)):
+                sink.write(b"," if number else b"")
+                sink.write(memoryview(orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY))[1:-1])
+            sink.write(b"]")
+        else:
+            sink.write(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
+    sink.write(b"}" if fields else b"{}")
+    return _answer(sink.getvalue(), JSON, body)
 
 
-def lines_answer(results: list[dict[str, Any]], body: Body) -> Response:
+def lines_answer(results: Iterable[dict[str, Any]], body: Body) -> Response:
     """The answer to `body` as lines of JSON, see `services.serve.http.streams`."""
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    lines = [orjson.dumps(each, option=options) for each in (*results, {"results": len(results)})]
-    return _answer(b"".join(lines), NDJSON, body)
+    sink, count = io.BytesIO(), 0
+    for count, each in enumerate(results, start=1):  # noqa: B007 - the last one is how many there were
+        sink.write(orjson.dumps(each, option=options))
+    sink.write(orjson.dumps({"results": count}, option=options))
+    return _answer(sink.getvalue(), NDJSON, body)
+
+
+def _some(elements: Iterator[Any]) -> Iterator[list[Any]]:
+    while some := list(islice(elements, _AT_A_TIME)):
+        yield some
 
 
 def documents(

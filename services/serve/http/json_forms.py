@@ -6,6 +6,7 @@ holds more objects than a request may have. Long lists of token ids stay the byt
 """
 
 import re
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -20,15 +21,17 @@ from services.serve.http.problems import Fault, ProblemError
 Form = TypeVar("Form", bound=Struct)
 
 _TITLE = "The request cannot be worked on"
+_HIGHEST = 2**31 - 1
+_IDS = msgspec.json.Decoder(Annotated[list[Annotated[int, Meta(ge=0, le=_HIGHEST)]], Meta(min_length=1)])
 _TOKENS = msgspec.json.Decoder(list[int])
 _NUMBERS = msgspec.json.Decoder(list[int | float])
-_HIGHEST = 2**31 - 1
 _LISTS = Annotated[list[Raw], Meta(min_length=1)]
 _NO_LIST_FIRST = re.compile(rb"\s*\[\s*[^\[\],\s]")
 _NO_LIST = re.compile(rb"\]\s*,\s*[^\[\],\s]")  # behind a list; no list of numbers has that within
 _FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(.{1,64})`$", re.DOTALL)
 _NAMED = re.compile(r"([a-z][a-z0-9_]*): (.+)", re.DOTALL)
 """What a form says of several of its fields together: the field at fault comes first."""
+_ELEMENT = re.compile(r"^\[(\d+)\]")
 _PLACE = re.compile(r"^(?P<what>.*?) - at `\$(?P<path>.*)`$", re.DOTALL)
 
 
@@ -49,11 +52,12 @@ def to_form(content: bytes, form: type[Form], max_objects: int) -> Form:
     return decode(content, form, "")
 
 
-def decode(content: bytes | Raw, kind: Any, where: str) -> Any:
+def decode(content: bytes | Raw, kind: Any, where: str, first: int = 0) -> Any:
     """JSON as a type.
 
     Args:
         where: its place in the request, for errors.
+        first: of a list that is the rest of another one, the number that its first element has there.
 
     Raises:
         ProblemError: see `to_form`.
@@ -61,7 +65,7 @@ def decode(content: bytes | Raw, kind: Any, where: str) -> Any:
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
-        raise invalid(*_told(str(error), where)) from error
+        raise invalid(*_told(str(error), where, first)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         said = "too many levels" if isinstance(error, RecursionError) else str(error)
         raise ProblemError(400, "The body cannot be read", f"Invalid JSON: {said}") from error
@@ -79,6 +83,8 @@ def token_ids(raw: Raw, where: str, most: int) -> npt.NDArray[np.int32]:
     """
     if (count := bytes(raw).count(b",") + 1) > most:
         raise invalid(where, f"has {count} tokens, and {most} are the most")
+    with suppress(msgspec.ValidationError):
+        return np.array(_IDS.decode(raw), dtype=np.int32)
     try:
         ids = np.array(_integers(raw), dtype=np.int64)
     except msgspec.ValidationError as error:
@@ -158,10 +164,11 @@ def needs(field: str, other: str) -> dict[str, Any]:
     return {"anyOf": [{"not": {"required": [field]}}, {"required": [other]}]}
 
 
-def _told(message: str, where: str) -> tuple[str, str]:
+def _told(message: str, where: str, first: int = 0) -> tuple[str, str]:
     """Where in the request msgspec found a fault, and which."""
     found = _PLACE.match(message)
-    path, what = (where + found["path"], found["what"]) if found else (where, message)
+    path, what = (found["path"], found["what"]) if found else ("", message)
+    path = where + _ELEMENT.sub(lambda place: f"[{int(place[1]) + first}]", path)
     if field := _FIELD.match(what):
         path += f".{field[1]}"
     elif named := _NAMED.fullmatch(what):

@@ -7,7 +7,7 @@ later it is the last line, ``{"error": PROBLEM}``, or the end of the connection.
 """
 
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -22,7 +22,7 @@ from services.base import telemetry
 from services.serve.http.bodies import NDJSON
 from services.serve.http.problems import as_problem
 
-Results = Callable[[pa.Table, int], list[dict[str, Any]]]
+Results = Callable[[pa.Table, int], Iterable[dict[str, Any]]]
 """What was done for rows, and the number of the first one -> their results as JSON has them."""
 
 
@@ -74,9 +74,9 @@ async def _lines(
     count = 0
     try:
         async for start, done in _after(first, parts):
-            found = results(done, start)
-            count += len(found)
-            yield b"".join(orjson.dumps(each, option=_OPTIONS) for each in found)
+            lines = [orjson.dumps(each, option=_OPTIONS) for each in results(done, start)]
+            count += len(lines)
+            yield b"".join(lines)
         last: dict[str, Any] = {"results": count}
     except Exception as error:  # noqa: BLE001 - the status is sent; the last line tells what became of the rest
         telemetry.log("stream_failed", level="warning", kind=type(error).__name__, error=str(error))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -80,7 +82,7 @@ class Reader:
         Args:
             given: token ids as `Raw`, texts, or messages; those that are not set count nothing.
         """
-        return sum(map(self._least, given))
+        return sum(self._least(each) for each in given if each is not UNSET)
 
     def prompt(self, prompt: PromptIn, where: str) -> npt.NDArray[np.int32]:
         """A prompt's token ids: int32 [tokens].
@@ -144,7 +146,7 @@ class Reader:
             return bytes(given).count(b",") + 1
         if isinstance(given, str):
             return -(-len(given) // self.longest_token)
-        return sum(self._least(message.content) for message in given or ())
+        return sum(self._least(message.content) for message in given)
 
     def _refuse_if_too_long(self, least: int, where: str) -> None:
         if least > self.max_length:
@@ -155,30 +157,26 @@ class Reader:
             )
 
 
+def values_of(form: Struct, names: tuple[str, ...]) -> tuple[Any, ...]:
+    """The values of two fields or more."""
+    values: tuple[Any, ...] = _getter(names)(form)
+    return values
+
+
+@cache
+def _getter(names: tuple[str, ...]) -> attrgetter[Any]:
+    return attrgetter(*names)
+
+
 def check_one_given(form: Struct, *names: str) -> None:
     """Exactly one of the fields is set.
 
     Raises:
         ValueError: names those that are.
     """
-    given = [name for name in names if getattr(form, name) is not UNSET]
-    if len(given) != 1:
+    if values_of(form, names).count(UNSET) != len(names) - 1:
+        given = [name for name in names if getattr(form, name) is not UNSET]
         raise ValueError(f"give one of {', '.join(names)}, not {' and '.join(given) or 'none'}")
-
-
-def own_ids(given: list[str | UnsetType]) -> list[str]:
-    """The rows' ids; by default their places.
-
-    Raises:
-        ProblemError: 422, one occurs twice.
-    """
-    ids = [str(place) if name is UNSET else str(name) for place, name in enumerate(given)]
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            raise invalid("id", f"{name[:100]!r} occurs twice")
-        seen.add(name)
-    return ids
 
 
 def refuse_over(kind: str, count: int, most: int, what: str) -> None:

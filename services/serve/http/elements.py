@@ -1,0 +1,163 @@
+"""The rows of a request, which come as objects and become columns, a few at a time.
+
+All of them at once would take tens of times their bytes as objects: a Python string of one letter has fifty.
+"""
+
+from array import array
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from msgspec import Raw, Struct, UnsetType
+
+from services.serve.http.counting import elements_of
+from services.serve.http.json_forms import decode, invalid
+from services.serve.http.problems import ProblemError
+from services.serve.http.texts import refuse_over
+
+Form = TypeVar("Form", bound=Struct)
+AT_A_TIME = 1024
+"""Rows that are objects at a time."""
+_DIGITS = 10
+"""More than a place has."""
+
+
+class Elements(Generic[Form]):
+    """The objects of a list that is bytes as yet; read anew each time they are gone through.
+
+    Args:
+        raw: the list, of a body that was valid JSON.
+        form: of each; what is wrong with one is told when they are gone through.
+        where: the list's place in the request, which says what they are.
+        most: elements that it may have; counted before any is read.
+
+    Raises:
+        ProblemError: 422, no list.
+        LimitError: it has more.
+    """
+
+    def __init__(self, raw: Raw, form: type[Form], where: str, most: int) -> None:
+        self._text, self._form, self._where = memoryview(raw), form, where
+        if bytes(self._text[:1]) != b"[":
+            decode(raw, list[Raw], where)  # which says what it is
+        self._count, ends = elements_of(self._text, AT_A_TIME)
+        refuse_over("sequences", self._count, most, where)
+        self._bounds = [0, *ends]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Form]:
+        """Read them.
+
+        Raises:
+            ProblemError: 422, one of them is not of the form; says which.
+        """
+        for number, (start, stop) in enumerate(pairwise(self._bounds)):
+            piece = b"[" + self._text[start + 1 : stop] + b"]"
+            yield from decode(piece, list[self._form], self._where, number * AT_A_TIME)  # type: ignore[name-defined]
+
+    def refuse_none(self) -> None:
+        """See that there is one.
+
+        Raises:
+            ProblemError: 422, there is none.
+        """
+        if not self._count:
+            raise invalid(self._where, "Expected `array` of length >= 1")
+
+
+def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """A table's rows, by column."""
+    for start in range(0, table.num_rows, AT_A_TIME):
+        yield from table.slice(start, AT_A_TIME).to_pylist()
+
+
+class Strings:
+    """A column of strings that grows row by row, and takes their bytes."""
+
+    def __init__(self) -> None:
+        self._bytes, self._lengths = bytearray(), array("i")
+
+    def add(self, text: str) -> int:
+        """One more row; its bytes."""
+        content = text.encode()
+        self._bytes += content
+        self._lengths.append(len(content))
+        return len(content)
+
+    def packed(self) -> pa.Array:
+        """All rows, when there are no more to come."""
+        offsets = _offsets(self._lengths)
+        return pa.StringArray.from_buffers(
+            len(self._lengths), pa.py_buffer(offsets), pa.py_buffer(self._bytes)
+        )
+
+
+class TokenLists:
+    """A column of token ids, int32 [tokens] a row, that grows row by row, and takes their bytes."""
+
+    def __init__(self) -> None:
+        self._bytes, self._lengths = bytearray(), array("i")
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def add(self, ids: npt.NDArray[np.int32]) -> None:
+        """One more row."""
+        self._bytes += ids.data
+        self._lengths.append(len(ids))
+
+    def packed(self) -> pa.Array:
+        """All rows, when there are no more to come."""
+        values = pa.array(np.frombuffer(self._bytes, np.int32))
+        return pa.ListArray.from_arrays(pa.array(_offsets(self._lengths)), values)
+
+
+def _offsets(lengths: "array[int]") -> npt.NDArray[np.int32]:
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+class OwnIds:
+    """The rows' ids; by default their places."""
+
+    def __init__(self) -> None:
+        self._column = Strings()
+        self._seen = set[str]()
+        self._unnamed = bytearray()
+
+    def add(self, name: str | UnsetType) -> None:
+        """The next row's.
+
+        Raises:
+            ProblemError: 422, another one has it.
+        """
+        if isinstance(name, UnsetType):
+            self._column.add(str(len(self._unnamed)))
+        else:
+            if name in self._seen:
+                raise _twice(name)
+            self._seen.add(name)
+            self._column.add(name)
+        self._unnamed.append(isinstance(name, UnsetType))
+
+    def packed(self) -> pa.Array:
+        """All of them.
+
+        Raises:
+            ProblemError: 422, one is the place of another row, which has no name.
+        """
+        for name in self._seen:
+            place = int(name) if len(name) < _DIGITS and name.isdecimal() else len(self._unnamed)
+            if place < len(self._unnamed) and self._unnamed[place] and str(place) == name:
+                raise _twice(name)
+        return self._column.packed()
+
+
+def _twice(name: str) -> ProblemError:
+    return invalid("id", f"{name[:100]!r} occurs twice")

@@ -1,0 +1,169 @@
+"""The rows of a request read a few at a time: the same rows, the same faults, however many there are."""
+
+import json
+from typing import Any
+
+import hypothesis.strategies as st
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from msgspec import UNSET, Raw, UnsetType
+
+from rlad_core import schema
+from rlad_core.client.details import NO_DETAILS
+from rlad_core.client.errors import LimitError
+from rlad_core.client.forms import TeacherLimits
+from rlad_core.language_model.chat import OWN
+from services.serve.http import counting, elements
+from services.serve.http.bodies import Body, json_answer, lines_answer
+from services.serve.http.elements import AT_A_TIME, Elements, OwnIds, Strings, TokenLists
+from services.serve.http.problems import ProblemError
+from services.serve.http.texts import Reader
+from services.teacher.reading import read_request
+from services.verifier import http as verifier
+from services.verifier.settings import VerifierLimits
+from tests.services.small_tokenizer import make_tokenizer
+
+_TEXTS = st.text(st.sampled_from('a,[]{}"\\: \n\u00e9\U0001f600'), max_size=12)
+_VALUES = st.recursive(
+    st.none() | st.integers() | _TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+_SPACES = st.sampled_from(["", " ", "\n\t "])
+
+
+class Any_(msgspec.Struct):
+    """Whatever there is."""
+
+    value: Any
+
+
+class Row(msgspec.Struct, forbid_unknown_fields=True):
+    """With a number."""
+
+    number: int
+
+
+@given(st.lists(_VALUES, max_size=12), _SPACES, st.booleans(), st.integers(1, 5), st.integers(1, 40))
+def test_elements_are_those_that_json_has(
+    values: list[Any], space: str, ascii_: bool, at_a_time: int, piece: int
+) -> None:
+    rows = [json.dumps({"value": value}, ensure_ascii=ascii_) for value in values]
+    text = ("[" + space + (space + "," + space).join(rows) + space + "]").encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(elements, "AT_A_TIME", at_a_time)
+        patch.setattr(counting, "_PIECE", piece)
+        found = Elements(Raw(text), Any_, "rows", len(rows))
+        for _ in range(2):  # it can be gone through again
+            assert [each.value for each in found] == [json.loads(row)["value"] for row in rows]
+        assert len(found) == len(rows)
+        if rows:
+            with pytest.raises(LimitError, match=f"{len(rows)} rows in one request; at most {len(rows) - 1}"):
+                Elements(Raw(text), Any_, "rows", len(rows) - 1)
+
+
+@pytest.mark.parametrize("place", [0, AT_A_TIME - 1, AT_A_TIME, 3 * AT_A_TIME + 7, 4 * AT_A_TIME - 1])
+def test_a_fault_is_told_by_its_place_in_the_whole(place: int) -> None:
+    rows: list[Any] = [{"number": 1}] * (4 * AT_A_TIME)
+    for wrong, where in (({"number": "1"}, ".number"), ({}, ".number"), (7, "")):
+        text = json.dumps([*rows[:place], wrong, *rows[place + 1 :]]).encode()
+        with pytest.raises(ProblemError) as refused:
+            list(Elements(Raw(text), Row, "rows", len(rows)))
+        assert [fault.path for fault in refused.value.problem.errors or ()] == [f"rows[{place}]{where}"]
+
+
+@pytest.mark.parametrize("text", [b"{}", b"7", b'"[]"', b"null"])
+def test_what_is_no_list_is_refused(text: bytes) -> None:
+    with pytest.raises(ProblemError, match="rows: Expected `array`"):
+        Elements(Raw(text), Row, "rows", 1)
+
+
+@given(st.lists(st.sampled_from(["0", "1", "2", "01", "\u0661", "a"]) | st.just(UNSET), max_size=5))
+def test_ids_are_given_or_places_and_differ(given_: list[str | UnsetType]) -> None:
+    wanted = [str(place) if isinstance(name, UnsetType) else name for place, name in enumerate(given_)]
+    ids = OwnIds()
+
+    def packed() -> list[str]:
+        for name in given_:
+            ids.add(name)
+        return ids.packed().to_pylist()  # type: ignore[no-any-return]
+
+    if len(set(wanted)) < len(wanted):
+        with pytest.raises(ProblemError, match="occurs twice"):
+            packed()
+    else:
+        assert packed() == wanted
+
+
+@given(st.lists(_TEXTS), st.lists(st.lists(st.integers(0, 2**31 - 1), min_size=1)))
+def test_columns_that_grow_are_as_arrow_makes_them(texts: list[str], ids: list[list[int]]) -> None:
+    strings, lists = Strings(), TokenLists()
+    sizes = [strings.add(text) for text in texts]
+    for row in ids:
+        lists.add(np.array(row, np.int32))
+    assert sizes == [len(text.encode()) for text in texts]
+    assert strings.packed().equals(pa.array(texts, pa.string()))
+    assert len(lists) == len(ids)
+    packed = lists.packed()
+    packed.validate(full=True)
+    assert packed.to_pylist() == ids
+
+
+def test_sequences_beyond_the_first_piece_are_read_as_they_are() -> None:
+    tokenizer = make_tokenizer()
+    reader = Reader(tokenizer, 64, 64, OWN)
+    count = 2 * AT_A_TIME + 3
+    given_ = [
+        {"prompt_id": "shared", "response_token_ids": [place % 50]}
+        if place % 3
+        else {"id": f"own {place}", "prompt_token_ids": [place % 7, 1], "response": "a"}
+        for place in range(count)
+    ]
+    asked = {"prompts": [{"id": "shared", "prompt": "b"}], "sequences": given_}
+    body = Body(json.dumps(asked).encode(), "json", "json")
+    wanted = read_request(body, NO_DETAILS, reader, "made up", TeacherLimits(max_sequences_per_request=count))
+    rows = wanted.sequences.to_pylist()
+    shared, text = (tokenizer(each, add_special_tokens=False)["input_ids"] for each in "ba")
+    for place, row in enumerate(rows):
+        if place % 3:
+            assert row == {
+                "sequence_id": str(place),
+                "prompt_token_ids": shared,
+                "response_token_ids": [place % 50],
+            }
+        else:
+            assert row == {
+                "sequence_id": f"own {place}",
+                "prompt_token_ids": [place % 7, 1],
+                "response_token_ids": text,
+            }
+    assert wanted.text_rows.all()
+    assert schema.fingerprint_of(wanted.sequences) == "made up"
+
+
+@pytest.mark.parametrize("count", [0, 1, AT_A_TIME, 2 * AT_A_TIME + 1])
+def test_answers_are_the_same_however_many_results_they_have(count: int) -> None:
+    results = [{"id": str(place), "logprobs": np.array([-0.5, place], np.float32)} for place in range(count)]
+    plain = [{**each, "logprobs": each["logprobs"].tolist()} for each in results]
+    body = Body(b"", "json", "json")
+    whole = bytes(json_answer({"model": "m", "results": iter(results), "usage": {"n": count}}, body).body)
+    assert json.loads(whole) == {"model": "m", "results": plain, "usage": {"n": count}}
+    assert json.loads(bytes(json_answer({}, body).body)) == {}
+    lines = bytes(lines_answer(iter(results), body).body).splitlines()
+    assert [json.loads(line) for line in lines] == [*plain, {"results": count}]
+
+
+@pytest.mark.parametrize("field", ["gold", "opened", "task"])
+def test_what_is_said_once_of_all_responses_counts_with_each(field: str) -> None:
+    limits = VerifierLimits(max_body_bytes=2**20)
+    asked = {
+        "task": "t", "gold": "1", field: "x" * 2**16, "responses": [{"response": ""}] * 17,
+    }  # fmt: skip
+    with pytest.raises(LimitError, match=r"responses\[15\]: with task, gold and `opened` of each"):
+        verifier.read_request(Body(json.dumps(asked).encode(), "json", "json"), {}, limits)
+    asked["responses"] = [{"response": ""}] * 15
+    rows = verifier.read_request(Body(json.dumps(asked).encode(), "json", "json"), {}, limits)
+    assert rows.num_rows == 15
