@@ -4,13 +4,12 @@
     scores = await handle.score.remote(sequences)          # Arrow: SEQUENCES -> TEACHER_SCORES
     curl localhost:8000/v1/score -d '{"sequences": [{"prompt_token_ids": [1], "response_token_ids": [2]}]}'
 
-All calls of a replica share one batcher, whichever way they came (`services.teacher.scoring.batcher`).
+All calls of a replica share one batcher, whichever way they came (`services.teacher.scorer`).
 """
 
 import asyncio
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Annotated
@@ -21,10 +20,9 @@ from fastapi import Query, Request, Response
 from ray import serve
 from ray.serve import Application
 
-from rlad_core import metrics, schema
+from rlad_core import schema
 from rlad_core.client.details import HIDDEN_BYTES, NO_DETAILS, Details, named_per_token
-from rlad_core.client.errors import DeadlineError
-from rlad_core.client.forms import Load, ScoreAnswer, TeacherInfo, TeacherLimits, TokenizerInfo
+from rlad_core.client.forms import ScoreAnswer, TeacherInfo, TeacherLimits, TokenizerInfo
 from rlad_core.client.made_with import MadeWith, marked
 from rlad_core.client.parts import cut
 from rlad_core.client.teacher import TOKENS_PER_PART
@@ -45,21 +43,18 @@ from services.serve.jobs.worker import Jobs
 from services.serve.kept import TellsSettings
 from services.serve.openai.models import ServedModel, add_model_routes, serve_model
 from services.serve.replicas import begin, bind
-from services.serve.shares import QueueShares
 from services.serve.token_texts import TokenTexts
 from services.teacher.answers import results_of, write_answer
 from services.teacher.app import SERVICE, http
 from services.teacher.forms import EXAMPLE, ScoreQuery, ScoreRequest
 from services.teacher.openai.routes import OpenAIRoutes
 from services.teacher.reading import Wanted, details_of, read_request
-from services.teacher.scoring.batcher import Batcher
+from services.teacher.scorer import Scorer
 from services.teacher.scoring.engines import load_engine
-from services.teacher.scoring.interface import EngineLostError, Scored, TokenPair
-from services.teacher.scoring.tables import check_columns, check_details, check_sequences, to_pairs, to_scores
+from services.teacher.scoring.tables import check_columns
 from services.teacher.settings import TeacherArgs
 from services.teacher.sizes import check_size
 
-_RETRY_AFTER_S = 1.0
 _TOKENS_STREAMED = 16_384
 """At a time, of an answer that is sent as it is made: few enough that the first ones come soon."""
 
@@ -82,20 +77,12 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             # In a thread: it takes from seconds to minutes, and Serve's probes want an answer meanwhile.
             self._engine = await asyncio.to_thread(load_engine, args, model)
         self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
-        self._batcher = Batcher(
-            self._engine,
-            args.max_tokens_per_batch // self._engine.passes_per_batch,
-            on_batch=self._record_batch,
-            on_queue=self._record_queue,
-            weights=args.weights,
-        )
-        most = args.limits.max_queued_tokens
-        self._shares = QueueShares(most, args.weights, "tokens wait", "tokens", _RETRY_AFTER_S)
         self._reader = Reader.of(self._tokenizer, self._engine.max_model_len)
         self._texts = TokenTexts(self._tokenizer)
         self._weights = await self._engine.weights()
         self._served = ServedModel(args.name, self._engine.max_model_len)
         self._intake = Intake(SERVICE, self.check_health, "the engine", args, lambda: self._engine.asleep)
+        self._scorer = Scorer(self._engine, args, self._fingerprint, self._intake)
         self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
         serve_model(self._served)
         serve_tokens(self._reader, self._texts, self._intake, args.limits.max_body_bytes)
@@ -189,7 +176,7 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             partial(self._score, details=wanted.details),
             lambda scores: self._written(wanted, scores, body),
             lambda scores, start: results_of(wanted.part(start, scores.num_rows), scores, self._texts),
-            partial(self._check, details=wanted.details),
+            partial(self._scorer.check, details=wanted.details),
         )
 
     @http.get("/v1/info")
@@ -210,12 +197,7 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             made_with=self._made_with,
             schema_versions=dict.fromkeys(("sequences", "teacher_scores", "teacher_details"), schema.VERSION),
             limits=self._args.limits,
-            load=Load(
-                requests=self._intake.in_work,
-                callers_waiting=self._batcher.callers,
-                waiting=self._batcher.queue_length,
-                waiting_tokens=self._batcher.queued_tokens,
-            ),
+            load=self._scorer.load,
         )
 
     @http.get("/v1/tokenizer")
@@ -269,19 +251,7 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             engine.shutdown()
 
     async def _score(self, sequences: pa.Table, details: Details) -> pa.Table:
-        with ExitStack() as room:
-            with telemetry.phase(SERVICE, "decode"):
-                await self._check(sequences, details)
-                tokens = {
-                    kind: int(schema.lengths(sequences.column(column)).sum())
-                    for kind, column in (("prompt", "prompt_token_ids"), ("scored", "response_token_ids"))
-                }
-                room.enter_context(self._taken_on(sequences.num_rows, tokens, details))
-                pairs = await asyncio.to_thread(to_pairs, sequences, details)
-            scored = await self._scored(pairs.pairs, sequences.num_rows)
-        with telemetry.phase(SERVICE, "encode"):
-            scores = await asyncio.to_thread(to_scores, sequences, pairs, scored, details)
-        self._count(sequences.num_rows, tokens)
+        scores = await self._scorer.score(sequences, details)
         if details.plain and not self._engine.asleep:  # to make sure, of the weights as they are by now too
             self._weights = await self._engine.weights()
         return marked(scores, self._made_with)
@@ -296,70 +266,6 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             chat_template=schema.text_fingerprint(OWN.read_with(self._tokenizer)),
             dtype=self._args.dtype,
         )
-
-    async def _check(self, sequences: pa.Table, details: Details) -> None:
-        check_details(details, self._engine, self._args.engine, self._args.limits)
-        await asyncio.to_thread(
-            check_sequences,
-            sequences,
-            vocab_size=self._engine.vocab_size,
-            max_length=self._engine.max_model_len,
-            tokenizer_fingerprint=self._fingerprint,
-        )
-
-    async def _score_pairs(self, pairs: list[TokenPair]) -> list[Scored]:
-        """Pairs that did not come as a table, all with the same details."""
-        with ExitStack() as room:
-            with telemetry.phase(SERVICE, "decode"):
-                tokens = {
-                    "prompt": sum(pair.prompt.size for pair in pairs),
-                    "scored": sum(pair.response.size for pair in pairs),
-                }
-                room.enter_context(self._taken_on(len(pairs), tokens, pairs[0].details))
-            scored = await self._scored(pairs, len(pairs))
-        self._count(len(pairs), tokens)
-        return scored
-
-    async def _scored(self, pairs: list[TokenPair], sequences: int) -> list[Scored]:
-        limit_s = self._args.limits.timeout_s
-        with telemetry.phase(SERVICE, "queue") as phase:
-            try:
-                async with asyncio.timeout(limit_s):
-                    return await self._batcher.score(pairs, lambda: phase.change("engine"))
-            except EngineLostError as error:
-                # Callers turn to another replica at once, and Serve starts a new one, instead of all failing
-                # until the next health checks have passed.
-                telemetry.log("engine_lost", level="error", error=str(error))
-                os._exit(1)
-            except TimeoutError as error:
-                raise DeadlineError(
-                    f"{sequences} sequences were not scored within {limit_s:g} s; "
-                    f"{self._batcher.queue_length} more wait here"
-                ) from error
-
-    @contextmanager
-    def _taken_on(self, sequences: int, of_kind: dict[str, int], details: Details) -> Iterator[None]:
-        """Count a request on its caller and give it room until it is answered, or refuse it."""
-        limits, tokens, told = self._args.limits, sum(of_kind.values()), of_kind["scored"]
-        told *= details.told_per_token
-        check_details(details, self._engine, self._args.engine, limits)
-        check_size(sequences, tokens, of_kind["scored"], details, self._engine.hidden_size, limits)
-        with self._shares.taken(tokens, self._batcher.queued_tokens):
-            self._intake.charge(tokens + told)
-            yield
-
-    def _count(self, sequences: int, tokens: dict[str, int]) -> None:
-        telemetry.count(metrics.SERVICE_SEQUENCES, sequences, service=SERVICE)
-        for kind, number in tokens.items():
-            telemetry.count(metrics.SERVICE_TOKENS, number, service=SERVICE, kind=kind)
-
-    def _record_queue(self, pairs: int) -> None:
-        telemetry.gauge(metrics.SERVICE_QUEUE, pairs, service=SERVICE)
-        telemetry.gauge(metrics.SERVICE_CALLERS, self._batcher.callers, service=SERVICE)
-
-    def _record_batch(self, pairs: int, tokens: int) -> None:
-        telemetry.observe(metrics.SERVICE_BATCH_SEQUENCES, pairs, service=SERVICE)
-        telemetry.observe(metrics.SERVICE_BATCH_TOKENS, tokens, service=SERVICE)
 
 
 def build(args: TeacherArgs) -> Application:

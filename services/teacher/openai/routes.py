@@ -14,6 +14,7 @@ from services.serve.openai.models import ServedModel
 from services.serve.token_texts import TokenTexts
 from services.teacher.app import http
 from services.teacher.openai import choices, completions, sequence_logprobs
+from services.teacher.scorer import Scorer
 from services.teacher.scoring.interface import RestingEngine, Scored, TokenPair
 from services.teacher.settings import TeacherArgs
 
@@ -28,6 +29,7 @@ class OpenAIRoutes:
     _engine: RestingEngine
     _intake: Intake
     _reader: Reader
+    _scorer: Scorer
     _served: ServedModel
     _texts: TokenTexts
     _tokenizer: "PreTrainedTokenizerBase"
@@ -80,11 +82,8 @@ class OpenAIRoutes:
         end: Any = self._tokenizer.eos_token_id
         return end
 
-    async def _score_pairs(self, pairs: list[TokenPair]) -> list[Scored]:
-        raise NotImplementedError
-
     async def _score_those(self, pairs: Sequence[TokenPair | None]) -> list[Scored | None]:
         """With nothing where there is nothing to score."""
         wanted = [pair for pair in pairs if pair is not None]
-        scored = iter(await self._score_pairs(wanted) if wanted else ())
+        scored = iter(await self._scorer.score_pairs(wanted) if wanted else ())
         return [None if pair is None else next(scored) for pair in pairs]
