@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from rlad_core import schema
 from rlad_core.client.forms import ARROW, JSON
+from services.serve.http.elements import AT_A_TIME
 from services.serve.http.encodings import known, packed, unpacked, wanted, weighed
 from services.serve.http.problems import ProblemError, documented
 from services.serve.http.reading import BodyReader
@@ -28,7 +29,6 @@ NDJSON = "application/x-ndjson"
 EVENTS = "text/event-stream"
 Encoding = Literal["json", "arrow"]
 AnswerEncoding = Literal["json", "arrow", "ndjson"]
-_AT_A_TIME = 1024
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 # curl -d says x-www-form-urlencoded unless told otherwise, and JSON is what people then send.
 _ENCODINGS: dict[str, Encoding] = {JSON: "json", "application/x-www-form-urlencoded": "json", ARROW: "arrow"}
@@ -145,7 +145,7 @@ def lines_answer(results: Iterable[dict[str, Any]], body: Body) -> Response:
 
 
 def _some(elements: Iterator[Any]) -> Iterator[list[Any]]:
-    while some := list(islice(elements, _AT_A_TIME)):
+    while some := list(islice(elements, AT_A_TIME)):
         yield some
 
 
