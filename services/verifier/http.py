@@ -224,9 +224,14 @@ def _gold(raw: Raw, where: str) -> str:
     try:
         # Not orjson or msgspec: they refuse integers above 64 bits.
         value = json.loads(text)
+        gold = value if isinstance(value, str) else json.dumps(value)
     except (ValueError, RecursionError) as error:
         raise ProblemError(400, "The body cannot be read", f"Invalid JSON: {where}: {error}") from error
-    return value if isinstance(value, str) else json.dumps(value)
+    try:
+        gold.encode()
+    except UnicodeEncodeError as error:  # half of a pair, in bytes that are no UTF-8, which Raw lets pass
+        raise _invalid(f"{where}: is no text: {error}") from error
+    return gold
 
 
 def _solve(task: str, prompt: str, tasks: Mapping[str, Task | None], where: str) -> str:

@@ -110,6 +110,7 @@ def test_columns_that_grow_are_as_arrow_makes_them(texts: list[str], ids: list[l
     packed = lists.packed()
     packed.validate(full=True)
     assert packed.to_pylist() == ids
+    assert packed.type == schema.PROMPTS.field("prompt_token_ids").type
 
 
 def test_sequences_beyond_the_first_piece_are_read_as_they_are() -> None:
@@ -167,3 +168,11 @@ def test_what_is_said_once_of_all_responses_counts_with_each(field: str) -> None
     asked["responses"] = [{"response": ""}] * 15
     rows = verifier.read_request(Body(json.dumps(asked).encode(), "json", "json"), {}, limits)
     assert rows.num_rows == 15
+
+
+def test_gold_that_is_no_text_is_refused() -> None:
+    half_a_pair = b"\xed\xa0\xbd"  # as Python writes the first half of a surrogate pair
+    responses = b'[{"gold": "' + half_a_pair + b'", "response": ""}]'
+    body = Body(b'{"task": "t", "responses": ' + responses + b"}", "json", "json")
+    with pytest.raises(ProblemError, match=r"responses\[0\]\.gold: is no text"):
+        verifier.read_request(body, {}, VerifierLimits())

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec import Raw, Struct, UnsetType
 
+from rlad_core import schema
 from services.serve.http.counting import elements_of
 from services.serve.http.json_forms import decode, invalid
 from services.serve.http.problems import ProblemError
@@ -21,6 +22,7 @@ from services.serve.http.texts import refuse_over
 Form = TypeVar("Form", bound=Struct)
 AT_A_TIME = 1024
 """Rows that are objects at a time."""
+_TOKEN_IDS = schema.PROMPTS.field("prompt_token_ids").type
 _DIGITS = 10
 """More than a place has."""
 
@@ -114,7 +116,7 @@ class TokenLists:
     def packed(self) -> pa.Array:
         """All rows, when there are no more to come."""
         values = pa.array(np.frombuffer(self._bytes, np.int32))
-        return pa.ListArray.from_arrays(pa.array(_offsets(self._lengths)), values)
+        return pa.ListArray.from_arrays(pa.array(_offsets(self._lengths)), values, type=_TOKEN_IDS)
 
 
 def _offsets(lengths: "array[int]") -> npt.NDArray[np.int32]:
