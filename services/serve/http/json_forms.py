@@ -6,7 +6,6 @@ holds more objects than a request may have. Long lists of token ids stay the byt
 """
 
 import re
-from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -83,8 +82,14 @@ def token_ids(raw: Raw, where: str, most: int) -> npt.NDArray[np.int32]:
     """
     if (count := bytes(raw).count(b",") + 1) > most:
         raise invalid(where, f"has {count} tokens, and {most} are the most")
-    with suppress(msgspec.ValidationError):
+    try:
         return np.array(_IDS.decode(raw), dtype=np.int32)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _looked_at(raw, where)
+
+
+def _looked_at(raw: Raw, where: str) -> npt.NDArray[np.int32]:
+    """`token_ids` that are written as other numbers, or are none: read again, to say which one is wrong."""
     try:
         ids = np.array(_integers(raw), dtype=np.int64)
     except msgspec.ValidationError as error:
