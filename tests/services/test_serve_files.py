@@ -270,7 +270,7 @@ def test_rollouts_in_arrow(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "detail"),
     [
-        ({"prompts": []}, 422, "prompts"),
+        ({"prompts": [], "sampling": {"group_size": 2, "max_tokens": 4}}, 422, "prompts"),
         ({"prompts": [{"prompt": "Mia"}], "sampling": {"group_size": 2}}, 422, "sampling.max_tokens"),
         (
             {
