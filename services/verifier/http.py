@@ -126,7 +126,7 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
     _refuse_many_prompts(asked, responses, limits.max_solved_prompts_per_request)
     ids, solved = OwnIds(), dict[tuple[str, str], str]()
     gold_of_all = _gold(asked.gold, "gold") if isinstance(asked.gold, Raw) else None
-    tasks_, texts, golds, written = Strings(), Strings(), Strings(), 0
+    task_names, texts, golds, written = Strings(), Strings(), Strings(), 0
     for place, each in enumerate(responses):
         ids.add(each.id)
         where, task = f"responses[{place}]", asked.task if each.task is UNSET else each.task
@@ -145,7 +145,7 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
             raise _invalid(f"{where}.gold: missing, here and for the whole request, and a prompt as well")
         # What is said once of all of them is with each from here on.
         written += (
-            tasks_.add(task) + texts.add(_opened(each, asked, source) + each.response) + golds.add(gold)
+            task_names.add(task) + texts.add(_opened(each, asked, source) + each.response) + golds.add(gold)
         )
         if written > limits.max_body_bytes:
             raise LimitError(
@@ -155,7 +155,7 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
             )
     columns = {
         "sequence_id": ids.packed(),
-        "task": tasks_.packed(),
+        "task": task_names.packed(),
         "response": texts.packed(),
         "gold": golds.packed(),
     }

@@ -6,6 +6,7 @@ All of them at once would take tens of times their bytes as objects: a Python st
 from array import array
 from collections.abc import Iterator
 from itertools import pairwise
+from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -42,7 +43,7 @@ class Elements(Generic[Form]):
     """
 
     def __init__(self, raw: Raw, form: type[Form], where: str, most: int) -> None:
-        self._text, self._form, self._where = memoryview(raw), form, where
+        self._text, self._list, self._where = memoryview(raw), GenericAlias(list, (form,)), where
         if bytes(self._text[:1]) != b"[":
             decode(raw, list[Raw], where)  # which says what it is
         self._count, ends = elements_of(self._text, AT_A_TIME)
@@ -60,7 +61,7 @@ class Elements(Generic[Form]):
         """
         for number, (start, stop) in enumerate(pairwise(self._bounds)):
             piece = b"[" + self._text[start + 1 : stop] + b"]"
-            yield from decode(piece, list[self._form], self._where, number * AT_A_TIME)  # type: ignore[name-defined]
+            yield from decode(piece, self._list, self._where, number * AT_A_TIME)
 
     def refuse_none(self) -> None:
         """See that there is one.
