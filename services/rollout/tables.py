@@ -74,12 +74,14 @@ def check_prompts(
         )
     values, offsets = schema.flatten(prompts.column("prompt_token_ids"))
     lengths = np.diff(offsets)
-    unfit = lengths >= max_model_len
+    unfit = (lengths == 0) | (lengths >= max_model_len)
     unfit[np.searchsorted(offsets, np.flatnonzero(values >= vocab_size), side="right") - 1] = True
     if not unfit.any():
         return
     row = int(np.argmax(unfit))
     group = prompts.column("group_id")[row].as_py()
+    if not lengths[row]:
+        raise InvalidRequestError(f"the prompt of group {group!r} has no token")
     if (highest := int(values[offsets[row] : offsets[row + 1]].max())) >= vocab_size:
         raise InvalidRequestError(
             f"the prompt of group {group!r} holds token id {highest}; the vocabulary has "

@@ -13,9 +13,10 @@ from msgspec import UNSET, Raw, UnsetType
 
 from rlad_core import schema
 from rlad_core.client.details import NO_DETAILS
-from rlad_core.client.errors import LimitError
+from rlad_core.client.errors import InvalidRequestError, LimitError
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.language_model.chat import OWN
+from services.rollout.tables import check_prompts
 from services.serve.http import counting, elements
 from services.serve.http.bodies import Body, json_answer, lines_answer
 from services.serve.http.elements import AT_A_TIME, Elements, OwnIds, Strings, TokenLists
@@ -177,3 +178,9 @@ def test_gold_that_is_no_text_is_refused() -> None:
     body = Body(b'{"task": "t", "responses": ' + responses + b"}", "json", "json")
     with pytest.raises(ProblemError, match=r"responses\[0\]\.gold: is no text"):
         verifier.read_request(body, {}, VerifierLimits())
+
+
+def test_a_prompt_of_no_token_cannot_be_answered() -> None:
+    rows = {"group_id": ["a", "b"], "prompt_id": ["a", "b"], "prompt_token_ids": [[1], []]}
+    with pytest.raises(InvalidRequestError, match="the prompt of group 'b' has no token"):
+        check_prompts(pa.table(rows), tokenizer_fingerprint="mine", vocab_size=9, max_model_len=8)
