@@ -22,9 +22,11 @@ from rlad_core import schema
 from rlad_core.advantage import group_relative_advantages
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.overlong import is_cut_off
+from rlad_core.schema.declarations import TEACHER_PROMPT_IDS
 from rlad_core.staleness import trained_tokens
 
 if TYPE_CHECKING:
+    from rlad_core.config.teachers import PolicyTeacher
     from rlad_core.objectives import Objective
 
 _WHOLE, _ENDS, _COUNTED = b"rlad.whole_step", b"rlad.end_tokens", b"rlad.counted_versions"
@@ -74,8 +76,11 @@ class RecordedStep:
         told = schema.lengths(first.column(column))[0]
         return int(told) // int(schema.lengths(first.column("response_token_ids"))[0])
 
-    def check(self, objective: Objective) -> None:
+    def check(self, objective: Objective, own_teacher: PolicyTeacher | None = None) -> None:
         """Whether this objective can be computed from what was recorded.
+
+        Args:
+            own_teacher: the learner keeps it and asks it anew.
 
         Raises:
             RecordedError: names what is lacking.
@@ -86,7 +91,9 @@ class RecordedStep:
                 f"the objective {objective.label} trains on responses of the {wants} and {self.file} holds "
                 f"those of a {has}: it needs new samples. Replay steps that had such an objective"
             )
-        if objective.scores_with_teacher and self.table.column("teacher_logprobs").null_count:
+        if own_teacher is not None:
+            self._check_own(own_teacher)
+        elif objective.scores_with_teacher and self.table.column("teacher_logprobs").null_count:
             raise RecordedError(
                 f"the objective {objective.label} needs teacher_logprobs, which {self.file} lacks: no "
                 "teacher was asked in that step"
@@ -109,6 +116,14 @@ class RecordedStep:
             raise RecordedError(
                 f"the objective {objective.label} needs other advantages, and {self.file} holds a sample of "
                 "its step's rows and so no whole groups. Record with telemetry.keep_experience: all"
+            )
+
+    def _check_own(self, teacher: PolicyTeacher) -> None:
+        if teacher.prefix is not None and self.table.column(TEACHER_PROMPT_IDS.name).null_count:
+            raise RecordedError(
+                f"the teacher reads a prefix (teacher.prefix), and {self.file} lacks the prompts with it "
+                "(teacher_prompt_token_ids): the step was recorded without such a teacher. Leave the prefix "
+                "out, or record again"
             )
 
     def check_ends(self, objective: Objective) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rlad_core.config.teachers import ServeTeacher
+from rlad_core.config.teachers import PolicyTeacher, ServeTeacher
 from rlad_core.sections.problems import Problem
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def hidden_state_problems(config: RunConfig) -> Iterator[Problem]:
         )
         return
     [(place, teacher)] = teachers.items()
+    if isinstance(teacher, PolicyTeacher):
+        return  # told by `older_policy`
     if not isinstance(teacher, ServeTeacher):
         yield Problem(
             f"{place}.kind",

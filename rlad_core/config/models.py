@@ -118,7 +118,14 @@ def _policy(config: EvaluationRecipe) -> Iterator[Problem]:
                 "policy.init", policy.init, f"{policy.model} has no weights to start from. Write random"
             )
         return
-    yield from _folder(config, "policy.model", policy.model, needs_weights=policy.init == "pretrained")
+    own = config.policy_teacher if isinstance(config, RunConfig) else None
+    yield from _folder(
+        config,
+        "policy.model",
+        policy.model,
+        needs_weights=policy.init == "pretrained",
+        reads=None if own is None else own.longest(policy.max_length),
+    )
 
 
 def _teacher(config: RunConfig) -> Iterator[Problem]:

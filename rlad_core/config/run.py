@@ -11,7 +11,14 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from rlad_core.config.evaluation_recipe import EvaluationRecipe, by_place
 from rlad_core.config.settings import LearnerConfig, OutputConfig, WeightsConfig
 from rlad_core.config.stage_end import StageEnd
-from rlad_core.config.teachers import AnyTeacher, Manner, OwnTeacher, ServeTeacher, TeacherSection
+from rlad_core.config.teachers import (
+    AnyTeacher,
+    Manner,
+    OwnTeacher,
+    PolicyTeacher,
+    ServeTeacher,
+    TeacherSection,
+)
 from rlad_core.objectives import KINDS, AnyObjective
 from rlad_core.sections.base import Section
 from rlad_core.sections.resume import Fixed, Free, Grows
@@ -148,9 +155,19 @@ class RunConfig(EvaluationRecipe):
 
     @property
     def scorers(self) -> dict[str, TeacherSection]:
-        """All that the run asks, the teachers and the reference, by their place in the recipe."""
-        teachers = self.teacher_sections if self.needs_teacher else {}
-        return teachers | ({} if self.reference is None else {REFERENCE: self.reference})
+        """All that the run asks, the teachers and the reference, by their place in the recipe; not a teacher
+        that the learner itself keeps.
+        """
+        asked = self.needs_teacher and self.policy_teacher is None
+        return (self.teacher_sections if asked else {}) | (
+            {} if self.reference is None else {REFERENCE: self.reference}
+        )
+
+    @property
+    def policy_teacher(self) -> PolicyTeacher | None:
+        """The teacher, where it is an older version of the policy and a stage asks it."""
+        [one] = self.teacher_sections.values() if len(self.teacher_sections) == 1 else [None]
+        return one if isinstance(one, PolicyTeacher) and self.scores_with_teacher else None
 
     @property
     def served_teachers(self) -> dict[str, ServeTeacher]:
@@ -182,6 +199,11 @@ class RunConfig(EvaluationRecipe):
 
         0 where none scores, or one of them is elsewhere, on nobody knows what.
         """
+        if self.policy_teacher is not None:
+            ranks, learner = self.learner.workers, self.learner
+            return (
+                ("GPU", learner.num_gpus * ranks) if learner.num_gpus else ("core", learner.threads * ranks)
+            )
         served = [each for place, each in self.served_teachers.items() if place != REFERENCE]
         if not self.scores_with_teacher or len(served) < len(self.teacher_sections):
             return "core", 0.0

@@ -54,7 +54,7 @@ class TeacherSection(Section):
     """Whether it can be asked for responses of its own, and not only to score."""
 
     kind: Fixed[str] = Field(
-        description="serve, http, openai, or the place of a class of your own: file.py:Name."
+        description="serve, http, openai, policy, or the place of a class of your own: file.py:Name."
     )
     tasks: Fixed[tuple[str, ...] | None] = Field(
         default=None,
@@ -176,6 +176,29 @@ class OpenAITeacher(RemoteTeacher):
         return f"{self.model} at {self.url}"
 
 
+class PolicyTeacher(TeacherSection):
+    """An older version of the policy itself, which the learner keeps beside it and asks before its update.
+
+    It is in no service: each rank has its part of the older weights, and a checkpoint has them too.
+    """
+
+    kind: Fixed[str] = "policy"
+    every: Fixed[PositiveInt | None] = Field(
+        default=None,
+        description="Steps after which the policy as it is then takes its place; null: it stays the one that "
+        "the run, or a fork, begins with.",
+    )
+
+    @property
+    def where(self) -> str:
+        """Which version of the policy."""
+        return "the policy at its start" if self.every is None else f"the policy, every {self.every} steps"
+
+    def is_renewed(self, step: int) -> bool:
+        """Whether the policy takes its place at the beginning of a step, counted from 0."""
+        return self.every is not None and step % self.every == 0
+
+
 class OwnTeacher(TeacherSection):
     """Base of a teacher of a user's own: its fields are its settings, and `score` answers.
 
@@ -208,6 +231,7 @@ KINDS: dict[str, type[TeacherSection]] = {
     "serve": ServeTeacher,
     "http": HttpTeacher,
     "openai": OpenAITeacher,
+    "policy": PolicyTeacher,
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.hidden_states import hidden_state_problems
 from rlad_core.config.mixing import mixing_problems, weighs
+from rlad_core.config.older_policy import older_policy_problems
 from rlad_core.config.run import RunConfig
 from rlad_core.config.teachers import OpenAITeacher, OwnTeacher, ServeTeacher
 from rlad_core.sections.problems import NOT_SET, Problem
@@ -60,6 +61,7 @@ def teaching_problems(config: RunConfig) -> list[Problem]:
         *_tokens_told(config),
         *mixing_problems(config),
         *hidden_state_problems(config),
+        *older_policy_problems(config),
     ]
 
 
@@ -91,7 +93,7 @@ def _teacher(config: RunConfig) -> Iterator[Problem]:
             yield Problem(
                 f"{place}.kind",
                 teacher.kind,
-                f"{samples}, and a remote one is only asked to score. Write kind: serve",
+                f"{samples}, and one of this kind is only asked to score. Write kind: serve",
             )
 
 

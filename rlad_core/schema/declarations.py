@@ -43,9 +43,14 @@ NAMED_IDS: Final = TokenValue(
     source="caller",
     presence="required",
 )
+TEACHER_PROMPT_IDS: Final = TokenValue(
+    "teacher_prompt_token_ids", pa.int32(), TOKEN_ID, per="teacher's prompt token", source="caller"
+)
 TOKEN_VALUES: Final = (
     PROMPT_IDS,
     RESPONSE_IDS,
+    # What an older version of the policy reads in the prompt's place, where it is a privileged teacher.
+    TEACHER_PROMPT_IDS,
     TokenValue(
         "rollout_logprobs", pa.float32(), LOGPROB, per="response token", source="rollout", presence="required"
     ),
@@ -183,6 +188,7 @@ def schemas_of(values: Sequence[TokenValue]) -> dict[str, pa.Schema]:
             *map(_text, ("sequence_id", "task", "subset")),
             *verdict,
             _field("advantage", pa.float32()),
+            TEACHER_PROMPT_IDS.field(nullable=True),
             # A run without a teacher has none of them.
             *(
                 field.with_nullable(True)
@@ -213,7 +219,7 @@ def declare(name: str, fields: Sequence[pa.Field], values: Sequence[TokenValue])
             raise SchemaError(
                 f"holds {field.type}, which no line of TOKEN_VALUES declares", schema=name, column=field.name
             )
-        if value.token not in counted:
+        if value.token not in counted and not value.says_how_many:
             raise SchemaError(
                 f"has values per {value.per}, and no required column says how many tokens there are",
                 schema=name,
@@ -257,7 +263,7 @@ EXPERIENCE: Final = SCHEMAS["experience"]
 LEARNER_VALUES: Final = tuple(
     value
     for value in TOKEN_VALUES
-    if value.name in EXPERIENCE.names and value.per != "prompt token" and value != RESPONSE_IDS
+    if value.name in EXPERIENCE.names and value.token == "response token" and value != RESPONSE_IDS
 )
 """What an objective finds in its `TokenBatch` besides what the learner itself makes."""
 

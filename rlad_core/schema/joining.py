@@ -1,13 +1,20 @@
 """From the tables of one stage to those of the next; everything is matched by id, never by position."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from rlad_core.schema.building import label
-from rlad_core.schema.columns import single_chunk
-from rlad_core.schema.declarations import EXPERIENCE, NAMED_SEQUENCES, RESPONSES, SEQUENCES, made_by
+from rlad_core.schema.columns import list_column, single_chunk
+from rlad_core.schema.declarations import (
+    EXPERIENCE,
+    NAMED_SEQUENCES,
+    RESPONSES,
+    SEQUENCES,
+    TEACHER_PROMPT_IDS,
+    made_by,
+)
 from rlad_core.schema.errors import SchemaError
 from rlad_core.schema.labels import fingerprint_of
 from rlad_core.schema.taking import take_rows
@@ -65,6 +72,7 @@ def join_experience(
     advantages: Mapping[str, float],
     teacher_scores: pa.Table | None = None,
     reference_scores: pa.Table | None = None,
+    teacher_prompts: Mapping[str, Sequence[int]] | None = None,
 ) -> pa.Table:
     """EXPERIENCE, one row per rollout, in the rollouts' order.
 
@@ -77,6 +85,8 @@ def join_experience(
             None leaves all that a teacher tells null; an optional value that not all of them tell is null
             in every row too, so that an objective that reads it finds none, and not a part.
         reference_scores: TEACHER_SCORES of the same sequences by the frozen reference; None: none was asked.
+        teacher_prompts: prompt_id -> the tokens that a privileged teacher reads in the prompt's place, where
+            it is the learner that asks it; None: it asks none, or one that reads the prompt.
 
     Raises:
         SchemaError: an id is missing, unknown or there twice (the message names some), the teacher used
@@ -100,10 +110,18 @@ def join_experience(
     columns |= {name: matched_rewards.column(name) for name in rewards.column_names}
     columns["advantage"] = _take(given, "sequence_id", ids, "advantages", exact=True).column("advantage")
     columns["sequence_id"] = ids
+    columns[TEACHER_PROMPT_IDS.name] = _read_by_teacher(rollouts, teacher_prompts)
     columns |= _of_teacher(teacher_scores, ids, fingerprint_of(rollouts))
     told = _of_teacher(reference_scores, ids, fingerprint_of(rollouts))
     columns["reference_logprobs"] = told["teacher_logprobs"]
     return label(pa.table(columns), EXPERIENCE, tokenizer_fingerprint=fingerprint_of(rollouts))
+
+
+def _read_by_teacher(rollouts: pa.Table, prompts: Mapping[str, Sequence[int]] | None) -> pa.Array:
+    kind = TEACHER_PROMPT_IDS.column_type
+    if prompts is None:
+        return pa.nulls(len(rollouts), kind)
+    return list_column([prompts[each] for each in rollouts.column("prompt_id").to_pylist()], kind)
 
 
 def _of_teacher(scores: pa.Table | None, ids: pa.Array, tokenizer: str | None) -> dict[str, pa.Array]:

@@ -10,7 +10,12 @@ import pyarrow as pa
 
 Numbers = npt.NDArray[Any]
 Per = Literal[
-    "prompt token", "response token", "k per response token", "m per response token", "d per response token"
+    "prompt token",
+    "teacher's prompt token",
+    "response token",
+    "k per response token",
+    "m per response token",
+    "d per response token",
 ]
 Source = Literal["prompt", "rollout", "teacher", "reference", "caller"]
 Presence = Literal["required", "optional", "asked"]
@@ -65,9 +70,10 @@ class TokenValue:
         name: of its columns.
         type: of one number, such as ``pa.float32()``.
         rule: what every number keeps.
-        per: how many of them a row has: one per prompt token, one per response token, or k per response
-            token: k for the first token, then k for the second, ..., with one k for all rows and columns of a
-            table. m and d are such numbers too, of tokens that a caller names and of a hidden state.
+        per: how many of them a row has: one per prompt token (of the prompt, or as a privileged teacher reads
+            it), one per response token, or k per response token: k for the first token, then k for the
+            second, ..., with one k for all rows and columns of a table. m and d are such numbers too, of
+            tokens that a caller names and of a hidden state.
         source: who makes it: the stream of prompts, the policy's engine (`services.rollout.engine`), the
             teacher's (`services.teacher.scoring`) or who asks it.
         presence: "required" is in every row. "optional" may be left out by an engine that cannot tell it, and
@@ -98,8 +104,13 @@ class TokenValue:
 
     @property
     def token(self) -> str:
-        """What it has one or several of: "prompt token" or "response token"."""
+        """What it has one or several of: "prompt token", "response token" and so on."""
         return self.per.rpartition(" per ")[2]
+
+    @property
+    def says_how_many(self) -> bool:
+        """It is the tokens themselves."""
+        return self.rule is TOKEN_ID and not self.has_several
 
     @property
     def has_several(self) -> bool:

@@ -2,10 +2,11 @@
 
     weights       4 P / N          AdamW           8 P / N; in 8 bits 2 P / N
     gradients     4 P / N + 8 L    local: 4 P, whole on every rank from the first micro-batch to the last
+    older policy  4 P / N          where it is the teacher
     gathered      4 E + 2 b L      the head in float32, and a layer with the next one; an untied embedding b E
     kept          b D t per layer where activations are recomputed, else A t
     at work       the larger of: one layer's A t; the chunk of logits twice, and the head's gradient
-    checkpoint    12 P / N, in 8 bits 6 P / N, of host memory while one is written
+    checkpoint    12 P / N, in 8 bits 6 P / N, of host memory while one is written, and the older policy
 
 with N ranks of one copy (learner.fsdp_size), P parameters, E of the embedding, L of a layer, D the width, t
 the tokens of a micro-batch, b bytes of a value, and A the bytes that a layer keeps of a token: each norm its
@@ -59,8 +60,11 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
         "kept activations": float(kept * shape.layers),
         "a layer, or logits": float(max(0 if recompute == "off" else layer, logits)),
     }
+    if config.policy_teacher is not None:
+        lasting["the older policy"] = 4.0 * trained / ranks
     # Of weights and moments, in host memory while it is written and training goes on.
-    written = {"a checkpoint's copy": lasting["weights"] + lasting["optimizer"]}
+    saved = ("weights", "optimizer", "the older policy")
+    written = {"a checkpoint's copy": sum(lasting.get(each, 0.0) for each in saved)}
     note = ""
     if config.needs_hidden_states and (teacher := next(iter(config.served_teachers.values()), None)):
         theirs = shape_of(teacher.model)
@@ -96,6 +100,7 @@ def _learners_ways(config: RunConfig, recompute: str, *, scattered: bool) -> dic
     return {
         "weights": shared,
         "optimizer": shared,
+        "the older policy": shared,
         "gradients": shared if scattered else "write learner.gradients: scattered, or raise learner.workers",
         "kept activations": less
         + ("" if recompute == "full" else ", or learner.activation_checkpointing: full"),

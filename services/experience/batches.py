@@ -19,6 +19,7 @@ from rlad_core.recorded import labelled
 from rlad_core.slots import SlotLedger
 from rlad_core.stage_rules import StageRules
 from rlad_core.staleness import trained_tokens
+from rlad_core.tasks import Prompt
 from services.base import telemetry, tracing
 from services.base.telemetry import span
 from services.experience.ends import EndTokens
@@ -103,7 +104,10 @@ class StepBatches:
             if objective.trains_on_rollouts:
                 prompts = self._stream.prompts([g.position for g in kept])
                 table, groups = join_groups(
-                    kept, self._stream.table(prompts), scale_advantages=objective.scales_advantage
+                    kept,
+                    self._stream.table(prompts),
+                    scale_advantages=objective.scales_advantage,
+                    teacher_prompts=self._read_by_learners_teacher(prompts, objective),
                 )
             else:
                 table, groups = accepted_sequences(kept)
@@ -134,6 +138,16 @@ class StepBatches:
         """Whether the teachers' scores may be trained on, see `Signals.check`."""
         objective = self._stages.objective(step)
         return await self._signals.check(step, kept, lambda place: self._ends.asked_of(place, objective))
+
+    def _read_by_learners_teacher(
+        self, prompts: Sequence[Prompt], objective: Objective
+    ) -> dict[str, Sequence[int]] | None:
+        """What a privileged teacher that the learner keeps reads in a prompt's place; None: there is none."""
+        teacher = self._config.policy_teacher
+        if teacher is None or teacher.prefix is None or not objective.scores_with_teacher:
+            return None
+        shares = {prompt.prompt_id: self._stream.taught(prompt) for prompt in prompts}
+        return {name: ids for name, [share] in shares.items() if (ids := share.prompt_token_ids) is not None}
 
     def _worked_solutions(self, step: int, positions: list[int]) -> Batch:
         """A batch of the task's own demonstrations; no service is asked."""

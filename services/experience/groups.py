@@ -167,13 +167,18 @@ def _ordered(table: pa.Table, places: npt.ArrayLike) -> pa.Table:
 
 
 def join_groups(
-    groups: Sequence[Group], prompts: pa.Table, *, scale_advantages: bool = True
+    groups: Sequence[Group],
+    prompts: pa.Table,
+    *,
+    scale_advantages: bool = True,
+    teacher_prompts: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[pa.Table, list[str]]:
     """EXPERIENCE of the groups with their advantages, and the group of each row.
 
     Args:
         prompts: PROMPTS that hold the groups' prompts.
         scale_advantages: by the spread of each group's rewards.
+        teacher_prompts: see `rlad_core.schema.join_experience`.
     """
     if not groups:
         return schema.EXPERIENCE.empty_table(), []
@@ -194,6 +199,7 @@ def join_groups(
         advantages=dict(zip(ids, advantages.tolist(), strict=True)),
         teacher_scores=pa.concat_tables(scores) if scores else None,
         reference_scores=pa.concat_tables(reference) if reference else None,
+        teacher_prompts=teacher_prompts,
     )
     return experience, group_ids
 

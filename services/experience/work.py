@@ -97,7 +97,8 @@ class GroupWork:
 
     def _scorers(self, prompt: Prompt, objective: Objective) -> list[Scorer]:
         """Who scores the responses to a prompt."""
-        shares = self._stream.taught(prompt) if objective.scores_with_teacher else ()
+        asked = objective.scores_with_teacher and self._config.policy_teacher is None
+        shares = self._stream.taught(prompt) if asked else ()
         teachers = [
             Scorer(
                 share.place,

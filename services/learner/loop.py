@@ -110,7 +110,7 @@ class Learner:
         checkpoint = own or forked(run_dir)
         if checkpoint is not None:
             state = checkpoint.state
-            self.policy.load(checkpoint.address, state.get("policy"))
+            self.policy.load(checkpoint.address, state.get("policy"), forks=own is None)
         if self.rank == 0:
             attempt = self._ask(self.journal.begin.remote(state["step"]), "the record of the run")
             time.sleep(wait_s(self.config.learner.restart_wait_s, attempt))

@@ -28,12 +28,13 @@ from services.learner.checkpoints import random_state, read_into
 from services.learner.export import export, export_dtype
 from services.learner.learning_rate import learning_rate
 from services.learner.making import make_policy
+from services.learner.older_policy import OlderPolicy
 from services.learner.optimizers import forget_steps, make_optimizer, set_learning_rate
 from services.learner.passes import Passes
 from services.learner.sharding import keeps_gradients_local, learner_mesh, synchronise
 from services.learner.statistics import Statistics, add, distances, over_ranks
 from services.learner.teacher_states import TeacherStates
-from services.learner.training_rows import TrainingRows
+from services.learner.training_rows import Indices, TrainingRows
 from services.learner.whole_weights import AdapterWeights, WholeWeights
 from services.weights.gathered import GatheredWeights
 
@@ -71,6 +72,7 @@ class TrainedPolicy:
         self._passes = Passes(
             self.module, device, learner.tokens_per_micro_batch, pair_cost_of(model_folder), teacher
         )
+        self._older = None if config.policy_teacher is None else OlderPolicy(self.module)
 
     def train_on(
         self,
@@ -92,6 +94,7 @@ class TrainedPolicy:
         learner = self._config.learner
         stage_step = self._config.position(step, early_ends).step
         count, taught = self._mini_batches(rows)
+        self._ask_older(rows, rows.of_mini_batches(taught), objective, step, stage_step)
         several = len(taught) * learner.epochs_per_batch > 1
         if len(taught) > 1 and rows.needs_old_logprobs:
             # The first mini-batch is trained on by the old policy itself: its own pass tells them.
@@ -133,6 +136,26 @@ class TrainedPolicy:
             if "entropy" in statistics:  # a step may have had nothing to train on
                 self.entropy = self.entropy.after(statistics["entropy"].mean)
         return statistics
+
+    def _ask_older(
+        self, rows: TrainingRows, wanted: Indices, objective: Objective, step: int, stage_step: int
+    ) -> None:
+        """Have the wanted rows scored by an older version of the policy, where it is their teacher."""
+        teacher = self._config.policy_teacher
+        if self._older is None or teacher is None:
+            return
+        if teacher.is_renewed(step):
+            self._older.renew()
+        if not objective.scores_with_teacher:
+            return
+        read = rows.as_teacher_reads(
+            privileged=teacher.prefix is not None, unites_end_tokens=objective.compares_end_tokens
+        )
+        tokens = int(rows.response_lengths[wanted].sum())
+        with span("teacher", items=len(wanted), tokens=tokens), self._older.in_place():
+            passes = self._passes.through(read, wanted, objective, stage_step)
+            told = ((each.members, each.logprobs) for each in passes if each.members.size)
+            rows.take_from_teacher(read, told)
 
     def _mini_batches(self, rows: TrainingRows) -> tuple[int, list[int]]:
         """How many there are, and which of them have tokens that count; all ranks agree."""
@@ -234,7 +257,8 @@ class TrainedPolicy:
         model, optimizer = get_state_dict(self.module, self.optimizer)
         if is_new:
             forget_steps(self.optimizer)
-        return {"model": model, "optimizer": optimizer, **random_state()}
+        older = {} if self._older is None else {"older_policy": self._older.weights}
+        return {"model": model, "optimizer": optimizer, **older, **random_state()}
 
     def notes(self) -> dict[str, Any]:
         """What else a checkpoint must keep, as JSON; the same on every rank."""
@@ -244,14 +268,20 @@ class TrainedPolicy:
         """Write a checkpoint and wait for it, see `Checkpoints.save`."""
         dcp.save(self.state(), checkpoint_id=folder)
 
-    def load(self, folder: str | Path, notes: Mapping[str, Any] | None = None) -> None:
+    def load(
+        self, folder: str | Path, notes: Mapping[str, Any] | None = None, *, forks: bool = False
+    ) -> None:
         """Take a checkpoint, also of another number of ranks (the random state then stays).
 
         Args:
             folder: its folder or address.
             notes: what `notes` said then.
+            forks: it is another run's, of which the policy may have no older version, or another one. The
+                policy that is read is then its own.
         """
         state = self.state()
+        if forks:
+            state.pop("older_policy", None)
         read_into(state, str(folder))
         set_state_dict(
             self.module,
@@ -262,6 +292,8 @@ class TrainedPolicy:
         for group in self.optimizer.param_groups:  # a fork may have others than the checkpoint's run
             group.update(betas=self._config.learner.betas, weight_decay=self._config.learner.weight_decay)
         torch.set_rng_state(state[f"rng-{dist.get_rank()}"])
+        if forks and self._older is not None:
+            self._older.renew()
         if self.entropy is not None and notes and "entropy_control" in notes:
             self.entropy = self.entropy.restored(notes["entropy_control"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from rlad_core.batching import together
 from rlad_core.objectives import TokenBatch
 from rlad_core.packing import PackedBatch, pack
 from rlad_core.schema import LEARNER_VALUES, flatten, take_rows, to_sequences
+from rlad_core.schema.declarations import TEACHER_PROMPT_IDS, made_by
 from rlad_core.staleness import VERSIONS
 
 Indices = npt.NDArray[np.int64]
@@ -32,9 +33,18 @@ class TrainingRows:
         plan: mini-batch and token weight of each row.
         end_tokens: of policy and teacher, which are one outcome where the table has the teacher's
             ``teacher_end_logprobs``.
+        unites_end_tokens: they are one outcome all the same.
     """
 
-    def __init__(self, table: pa.Table, plan: ShardPlan, end_tokens: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        table: pa.Table,
+        plan: ShardPlan,
+        end_tokens: Sequence[int] = (),
+        *,
+        unites_end_tokens: bool = False,
+    ) -> None:
+        self._unites = unites_end_tokens
         self._plan = plan
         self._table = table
         self._end_tokens = end_tokens
@@ -93,7 +103,7 @@ class TrainingRows:
 
     @property
     def _unites_end_tokens(self) -> bool:
-        return bool(self._end_tokens) and "teacher_end_logprobs" in self._values
+        return bool(self._end_tokens) and (self._unites or "teacher_end_logprobs" in self._values)
 
     def _ends(self, rows: Indices) -> Indices:
         """Which of these rows' response tokens ended a response."""
@@ -152,6 +162,43 @@ class TrainingRows:
         if not self._unites_end_tokens:
             return packed
         return packed.with_alternatives(self._ends(rows), self._end_tokens)
+
+    def as_teacher_reads(self, *, privileged: bool, unites_end_tokens: bool) -> TrainingRows:
+        """The same rows for a teacher that is an older version of the policy, without what another one told.
+
+        Args:
+            privileged: it reads ``teacher_prompt_token_ids`` in the prompts' place.
+            unites_end_tokens: where there are several, they are one outcome.
+        """
+        table = self._table
+        if privileged:
+            place = table.column_names.index("prompt_token_ids")
+            table = table.set_column(place, "prompt_token_ids", table.column(TEACHER_PROMPT_IDS.name))
+        others = [value.name for value in made_by("teacher") if value.name in table.column_names]
+        unites = unites_end_tokens and len(self._end_tokens) > 1
+        return TrainingRows(
+            table.drop_columns(others), self._plan, self._end_tokens, unites_end_tokens=unites
+        )
+
+    def take_from_teacher(self, read: TrainingRows, told: Iterable[tuple[Indices, Tensor]]) -> None:
+        """Note the log-probs of responses under an older version of the policy, instead of another teacher's.
+
+        Args:
+            read: as it read these rows.
+            told: rows, and the log-probs of all that `read` asked of them. What other rows have is no number.
+        """
+        lengths, bounds = self.response_lengths, self._response_bounds
+        names = ["teacher_logprobs", *(["teacher_end_logprobs"] if read._unites_end_tokens else [])]
+        found = {name: np.full(self.response_tokens, np.nan, np.float32) for name in names}
+        for rows, logprobs in told:
+            of_rows = read._told(rows, logprobs)
+            for name, values in zip(names, (of_rows.policy, of_rows.ends), strict=False):
+                assert values is not None
+                parts = values.cpu().split(lengths[rows].tolist())
+                for row, part in zip(rows.tolist(), parts, strict=True):
+                    found[name][bounds[row] : bounds[row + 1]] = part.numpy()
+        self._values.pop("teacher_end_logprobs", None)
+        self._values.update(found)
 
     def keep_old(self, rows: Indices, logprobs: Tensor, log_z: Tensor | None = None) -> None:
         """Note what is known of the policy before the first update of the batch.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from rlad_core.config import RunConfig, ServeTeacher, TeacherSection
+from rlad_core.config import PolicyTeacher, RunConfig, ServeTeacher, TeacherSection
 from rlad_core.config.mixing import weighs
 
 _MEAN_OF = {"probabilities": "probabilities", "logprobs": "log-probs"}
@@ -60,8 +60,9 @@ def _rows(config: RunConfig) -> Iterator[tuple[str, ...]]:
         taught = f" for {', '.join(teacher.tasks)}" if several and teacher.tasks else ""
         taught += f", weight {_weight(teacher)}" if weighs(teacher) else ""
         taught += ", privileged" if teacher.prefix is not None else ""
+        where = "in the learner" if isinstance(teacher, PolicyTeacher) else "elsewhere"
         yield from _scorer(
-            teacher, f"teacher elsewhere{taught}", [what + taught for what, used in uses.items() if used]
+            teacher, f"teacher {where}{taught}", [what + taught for what, used in uses.items() if used]
         )
     if config.reference is not None:
         yield from _scorer(config.reference, "reference elsewhere", ["reference service"])

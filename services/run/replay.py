@@ -201,9 +201,10 @@ class _Replay:
 
     def _begin(self) -> int:
         """Load the last checkpoint, if any; the number of steps done."""
-        found = self._checkpoints.last or forked(self._work.run_dir)
+        own = self._checkpoints.last
+        found = own or forked(self._work.run_dir)
         if found is not None:
-            self._policy.load(found.address, found.state.get("policy"))
+            self._policy.load(found.address, found.state.get("policy"), forks=own is None)
         first = 0 if found is None else found.step
         if self._journal is not None:
             self._journal.begin(first)
@@ -224,7 +225,7 @@ class _Replay:
         started, begun = time.time(), time.monotonic()  # see `Learner.step`
         stage = self._config.position(step).stage
         found = recorded.read(self._work.files[step % len(self._work.files)])
-        found.check(stage.objective)
+        found.check(stage.objective, self._config.policy_teacher)
         plan = found.plan(
             stage.objective,
             mini_batches=self._config.learner.updates_per_batch,

@@ -85,7 +85,7 @@ def joined(table: pa.Table, teacher: bool = True, seed: int = 0) -> pa.Table:
 
 def any_columns(kind: pa.Schema, prompts: list[int], responses: list[int], k: int = 2) -> dict[str, Any]:
     """Columns of a right table of any schema, with so many tokens in its rows, and k where there are k."""
-    count = {"prompt token": prompts, "response token": responses}
+    count = {"prompt token": prompts, "teacher's prompt token": prompts[::-1], "response token": responses}
     count |= {f"{several} per response token": [k * length for length in responses] for several in "kmd"}
     declared = {value.name: value for value in schema.TOKEN_VALUES}
     columns: dict[str, Any] = {}

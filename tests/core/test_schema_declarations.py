@@ -33,7 +33,8 @@ COLUMNS = {
     "response_token_ids int32s, rollout_logprobs floats, policy_versions int32s, "
     "rollout_top_token_ids int32s?, finish_reason str, response str, sequence_id str, "
     "task str, subset str, reward float, reward_parts parts, correct bool, "
-    "verdict str, advantage float, reference_logprobs floats?, teacher_logprobs floats?, "
+    "verdict str, advantage float, teacher_prompt_token_ids int32s?, reference_logprobs floats?, "
+    "teacher_logprobs floats?, "
     "teacher_end_logprobs floats?, top_token_ids int32s?, top_logprobs floats?, named_logprobs floats?",
 }
 SHORT = {

@@ -19,8 +19,8 @@ ALIGNED = [
     for name, kind in schema.SCHEMAS.items()
     for field in kind
     if pa.types.is_list(field.type)
-    and DECLARED[field.name].per != "prompt token"
-    and sum(pa.types.is_list(f.type) and DECLARED[f.name].per != "prompt token" for f in kind) > 1
+    and DECLARED[field.name].token == "response token"
+    and sum(pa.types.is_list(f.type) and DECLARED[f.name].token == "response token" for f in kind) > 1
 ]
 counts = st.lists(st.integers(1, 6), min_size=1, max_size=6)
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from test_trained_policy import _experience
 
 from rlad_core import recorded, schema
-from rlad_core.config import resolve_model
+from rlad_core.config import PolicyTeacher, resolve_model
 from rlad_core.objectives.dr_grpo import DrGRPO
 from rlad_core.objectives.gkd import GKD
 from rlad_core.objectives.grpo import GRPO
@@ -106,6 +106,9 @@ def test_what_cannot_be_computed_is_refused(tmp_path: Path) -> None:
         recorded.RecordedError, match=r"trrd needs teacher_logprobs, which .*lacks: no teacher"
     ):
         found.check(TRRD())
+    found.check(TRRD(), PolicyTeacher(kind="policy"))  # the learner asks it
+    with pytest.raises(recorded.RecordedError, match=r"\(teacher.prefix\), and .* lacks the prompts with it"):
+        found.check(TRRD(), PolicyTeacher(kind="policy", prefix="{solution}"))
     with pytest.raises(
         recorded.RecordedError, match=r"sft trains on responses of the task and .* new samples"
     ):
