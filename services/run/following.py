@@ -59,7 +59,10 @@ class Following:
             order = {"before": 0, "step": 2, "after": 3}.get(row["when"], 2)
             identity = ("evaluation", row["when"], row["step"], row["subset"])
             rows.append(((row["step"], order), identity, ("evaluation", row)))
-        rows += [((row["version"], 1), ("step", row["step"]), ("step", row)) for row in record.steps]
+        for row in record.steps:
+            # Of a row that somebody else wrote no more than its step may be known.
+            row = {"version": row["step"] + 1, "stage": "", "seconds": {}, **row}
+            rows.append(((row["version"], 1), ("step", row["step"]), ("step", row)))
         found: list[News] = []
         for _, identity, news in sorted(rows, key=lambda each: each[0]):
             content = json.dumps(news[1], sort_keys=True)

@@ -109,8 +109,9 @@ class Watcher:
             self._task, completed=self.steps_done, description=row["stage"], numbers=numbers
         )
         if not self._console.is_terminal:
+            took = f"  {seconds:.1f} s" if (seconds := row["seconds"].get("step")) is not None else ""
             self._console.print(
-                f"step {self.steps_done:>4}  {row['stage']}  {numbers}  {row['seconds']['step']:.1f} s",
+                f"step {self.steps_done:>4}  {row['stage']}  {numbers}{took}",
                 highlight=False,
                 soft_wrap=True,  # one line a step also in a file, where a console counts as 80 wide
             )

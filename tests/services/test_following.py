@@ -96,3 +96,13 @@ def test_the_command_shows_it_and_says_how_to_go_on(rlad: Callable[..., Said], t
     assert "nobody" not in rlad("watch", str(folder)).out
     missing = rlad("watch", str(tmp_path / "yours"))
     assert (missing.code, "there is no folder" in missing.err) == (2, True)
+
+
+def test_a_row_that_somebody_else_wrote_is_shown_as_far_as_it_goes(
+    rlad: Callable[..., Said], tmp_path: Path
+) -> None:
+    folder = a_run(tmp_path / "mine")
+    (folder / "metrics.jsonl").write_text('{"step": 0, "reward_mean": 2.5}\n{"step": 1, "seconds": {}}\n')
+    said = rlad("watch", str(folder))
+    assert (said.code, said.err) == (0, "")
+    assert "step    1    reward 2.50\nstep    2" in said.out
