@@ -92,7 +92,8 @@ class RecordedStep:
                 f"those of a {has}: it needs new samples. Replay steps that had such an objective"
             )
         if own_teacher is not None:
-            self._check_own(own_teacher)
+            if objective.scores_with_teacher:
+                self._check_own(own_teacher)
         elif objective.scores_with_teacher and self.table.column("teacher_logprobs").null_count:
             raise RecordedError(
                 f"the objective {objective.label} needs teacher_logprobs, which {self.file} lacks: no "
@@ -121,7 +122,7 @@ class RecordedStep:
     def _check_own(self, teacher: PolicyTeacher) -> None:
         if teacher.prefix is not None and self.table.column(TEACHER_PROMPT_IDS.name).null_count:
             raise RecordedError(
-                f"the teacher reads a prefix (teacher.prefix), and {self.file} lacks the prompts with it "
+                f"the teacher reads a prefix, and {self.file} lacks the prompts with it "
                 "(teacher_prompt_token_ids): the step was recorded without such a teacher. Leave the prefix "
                 "out, or record again"
             )

@@ -97,6 +97,16 @@ def stage_table(spans: Iterable[StageSpan], start: float, end: float) -> list[St
     return [*rows, StageRow("idle", 0, idle, idle, idle, idle / (end - start), 0, 0)]
 
 
+def added_by_own_teacher(table: Iterable[StageRow], waited: float) -> float:
+    """Seconds that an older policy, which the learner itself asks, adds to a step while groups are sampled
+    ahead: those that the learner would not have waited for its batch instead.
+
+    Args:
+        waited: seconds of the step for the batch.
+    """
+    return max(0.0, sum(row.wall_seconds for row in table if row.stage == "teacher") - waited)
+
+
 _OF_THE_LEARNER: Final = ("old_logprobs", "update", "weight_sync", "checkpoint", "evaluation")
 
 

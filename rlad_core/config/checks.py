@@ -14,7 +14,6 @@ from rlad_core.config.devices import device_problems, engine_problems
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.judging import judging_problems
 from rlad_core.config.run import RunConfig, Stage
-from rlad_core.config.teachers import TeacherSection
 from rlad_core.config.teaching import task_problems, teaching_problems
 from rlad_core.sections.problems import Problem
 
@@ -190,11 +189,15 @@ def _best(config: RunConfig) -> Iterator[Problem]:
 
 def _budgets(config: RunConfig) -> Iterator[Problem]:
     limit = config.policy.max_length
-    learner, own = config.learner.tokens_per_micro_batch, config.policy_teacher
-    budgets = [("learner.tokens_per_micro_batch", learner, *_longest("teacher", own, limit))]
+    learner, more = config.learner.tokens_per_micro_batch, ""
+    if config.learner_reads > limit:
+        [(place, own)] = config.teacher_sections.items()
+        more = f" and {place}.prefix_tokens {own.prefix_tokens}"
+    budgets = [("learner.tokens_per_micro_batch", learner, config.learner_reads, more)]
     for place, teacher in config.served_teachers.items():
-        path = f"{place}.max_tokens_per_batch"
-        budgets.append((path, teacher.max_tokens_per_batch, *_longest(place, teacher, limit)))
+        longest = teacher.longest(limit)
+        more = f" and {place}.prefix_tokens {teacher.prefix_tokens}" if longest > limit else ""
+        budgets.append((f"{place}.max_tokens_per_batch", teacher.max_tokens_per_batch, longest, more))
     for path, budget, longest, more in budgets:
         if budget < longest:
             yield Problem(
@@ -203,14 +206,6 @@ def _budgets(config: RunConfig) -> Iterator[Problem]:
                 f"the longest sequence (policy.max_length {limit}{more}) would not fit. Write {longest} or "
                 "more",
             )
-
-
-def _longest(place: str, teacher: TeacherSection | None, limit: int) -> tuple[int, str]:
-    """The longest sequence that is read, and what it has besides the policy's, in words."""
-    longest = limit if teacher is None else teacher.longest(limit)
-    if teacher is None or longest == limit:
-        return limit, ""
-    return longest, f" and {place}.prefix_tokens {teacher.prefix_tokens}"
 
 
 def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:

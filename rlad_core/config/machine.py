@@ -81,13 +81,15 @@ def _output(config: RunConfig) -> Iterator[Problem]:
 
 
 def _checkpoint_bytes(config: RunConfig) -> int:
-    """Weights in float32 and both moments of what is trained, where the weights are here to be counted."""
+    """Weights in float32, both moments of what is trained, and an older policy that teaches, where they are
+    here to be counted.
+    """
     if config.policy.model.startswith("tiny:") or is_elsewhere(config, config.policy.model):
         return 0
     folder = Path(resolve_model(config.policy.model))
     stored = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 0
     # At least: half of the parameters' true size where they are stored in 16 bits; adapters are small.
-    return stored if config.learner.lora is not None else 3 * stored
+    return stored if config.learner.lora is not None else (3 + (config.policy_teacher is not None)) * stored
 
 
 def _cpus(config: RunConfig) -> Iterator[Problem]:

@@ -118,14 +118,9 @@ def _policy(config: EvaluationRecipe) -> Iterator[Problem]:
                 "policy.init", policy.init, f"{policy.model} has no weights to start from. Write random"
             )
         return
-    own = config.policy_teacher if isinstance(config, RunConfig) else None
-    yield from _folder(
-        config,
-        "policy.model",
-        policy.model,
-        needs_weights=policy.init == "pretrained",
-        reads=None if own is None else own.longest(policy.max_length),
-    )
+    reads = config.learner_reads if isinstance(config, RunConfig) else policy.max_length
+    needs_weights = policy.init == "pretrained"
+    yield from _folder(config, "policy.model", policy.model, needs_weights=needs_weights, reads=reads)
 
 
 def _teacher(config: RunConfig) -> Iterator[Problem]:
@@ -135,15 +130,14 @@ def _teacher(config: RunConfig) -> Iterator[Problem]:
 
 
 def _folder(
-    config: EvaluationRecipe, path: str, reference: str, needs_weights: bool, reads: int | None = None
+    config: EvaluationRecipe, path: str, reference: str, *, needs_weights: bool, reads: int
 ) -> Iterator[Problem]:
     """What is wrong with a folder.
 
     Args:
-        reads: tokens of the longest sequence that it is given; None: the policy's.
+        reads: tokens of the longest sequence that it is given.
     """
-    wanted = config.policy.max_length if reads is None else reads
-    with_prefix = wanted - config.policy.max_length
+    with_prefix = reads - config.policy.max_length
     if needs_weights and is_elsewhere(config, reference):
         return
     try:
@@ -159,7 +153,7 @@ def _folder(
         yield Problem(path, reference, str(error))
         return
     longest = settings.get("max_position_embeddings")
-    if isinstance(longest, int) and wanted > longest:
+    if isinstance(longest, int) and reads > longest:
         more = f", {with_prefix} of them for its prefix (prefix_tokens)" if with_prefix else ""
         yield Problem(
             "policy.max_length",
@@ -173,7 +167,7 @@ def _folder(
         settings,
         needs_weights=needs_weights,
         trained=trained,
-        max_length=config.policy.max_length,
+        max_length=reads,
     )
     for fault in looked:
         yield Problem(path, reference, fault)

@@ -47,3 +47,10 @@ def older_policy_problems(config: RunConfig) -> Iterator[Problem]:
                     f"tells the log-probs of the response's tokens alone, and {path} ({objective.label}) "
                     f"wants more. {_WAY_OUT}",
                 )
+            if stage.until is not None and stage.until.disagreement is not None and teacher.prefix is None:
+                yield Problem(
+                    f"stages.{index}.until.disagreement",
+                    stage.until.disagreement,
+                    f"where it is renewed, {place} is the policy itself, and rounding decides the signs. "
+                    "Write null, or give the teacher a prefix",
+                )

@@ -165,9 +165,17 @@ class RunConfig(EvaluationRecipe):
 
     @property
     def policy_teacher(self) -> PolicyTeacher | None:
-        """The teacher, where it is an older version of the policy and a stage asks it."""
+        """The teacher, where it is an older version of the policy. The learner keeps it also where no stage
+        asks it: a resumed run may have one more.
+        """
         [one] = self.teacher_sections.values() if len(self.teacher_sections) == 1 else [None]
-        return one if isinstance(one, PolicyTeacher) and self.scores_with_teacher else None
+        return one if isinstance(one, PolicyTeacher) else None
+
+    @property
+    def learner_reads(self) -> int:
+        """Tokens of the longest sequence that goes through the learner."""
+        own, longest = self.policy_teacher, self.policy.max_length
+        return longest if own is None or not self.scores_with_teacher else own.longest(longest)
 
     @property
     def served_teachers(self) -> dict[str, ServeTeacher]:
@@ -199,11 +207,11 @@ class RunConfig(EvaluationRecipe):
 
         0 where none scores, or one of them is elsewhere, on nobody knows what.
         """
-        if self.policy_teacher is not None:
-            ranks, learner = self.learner.workers, self.learner
-            return (
-                ("GPU", learner.num_gpus * ranks) if learner.num_gpus else ("core", learner.threads * ranks)
-            )
+        if self.policy_teacher is not None and self.scores_with_teacher:
+            learner = self.learner
+            if learner.num_gpus:
+                return "GPU", learner.num_gpus * learner.workers
+            return "core", float(learner.threads * learner.workers)
         served = [each for place, each in self.served_teachers.items() if place != REFERENCE]
         if not self.scores_with_teacher or len(served) < len(self.teacher_sections):
             return "core", 0.0

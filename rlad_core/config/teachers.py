@@ -192,7 +192,9 @@ class PolicyTeacher(TeacherSection):
     @property
     def where(self) -> str:
         """Which version of the policy."""
-        return "the policy at its start" if self.every is None else f"the policy, every {self.every} steps"
+        if self.every is None:
+            return "the policy at its start"
+        return f"the policy, renewed every {'step' if self.every == 1 else f'{self.every} steps'}"
 
     def is_renewed(self, step: int) -> bool:
         """Whether the policy takes its place at the beginning of a step, counted from 0."""

@@ -2,7 +2,8 @@
 
     rollout   waves x L x max((weights + keys and values read) / bandwidth, 2 P c / FLOP/s)
     teacher   (2 P + attention) x tokens / FLOP/s, each group's prompt once
-    learner   (6 P + 3 attention, a forward pass more where activations are recomputed) x tokens / FLOP/s
+    learner   (6 P + 3 attention, a forward pass more where activations are recomputed) x tokens / FLOP/s;
+              a forward pass more for a teacher that it keeps itself
 
 with L tokens of a response, c responses at a time in a replica, P weights. Rates are those of a GPU's data
 sheet times the shares below. A step strictly on-policy is the longer of rollout and teacher, which work side
@@ -19,7 +20,7 @@ from functools import partial
 from typing import Final
 
 from rlad_core.config import RunConfig, ServeTeacher
-from rlad_core.config.run import Stage
+from rlad_core.config.run import REFERENCE, Stage
 from rlad_core.sizing.gpus import Gpu
 from rlad_core.sizing.memory import rollout_need
 from rlad_core.sizing.shapes import Shape, shape_of
@@ -80,12 +81,13 @@ def _roles(config: RunConfig, stage: Stage, gpu: Gpu) -> list[_Role]:
         found.append(_Role(config.rollout.num_replicas, partial(_rollout, config, policy, gpu)))
     if stage.objective.scores_with_teacher:
         # Several teachers share the responses; the first stands for all.
-        teacher = next(iter(config.served_teachers.values()), None)
+        served = (each for place, each in config.served_teachers.items() if place != REFERENCE)
+        teacher = next(served, None)
         shape = None if teacher is None else shape_of(teacher.model)
         if teacher is not None and shape is not None and teacher.num_gpus:
             found.append(_Role(teacher.num_replicas, partial(_teacher, config, teacher, shape, gpu)))
     if config.learner.num_gpus:
-        found.append(_Role(config.learner.workers, partial(_update, config, policy, gpu)))
+        found.append(_Role(config.learner.workers, partial(_update, config, stage, policy, gpu)))
     return found
 
 
@@ -183,7 +185,7 @@ def _teacher(config: RunConfig, teacher: ServeTeacher, shape: Shape, gpu: Gpu, r
     return StageTime("teacher", gpus, tokens, flops, seconds, unit=span)
 
 
-def _update(config: RunConfig, shape: Shape, gpu: Gpu, ranks: int) -> StageTime:
+def _update(config: RunConfig, stage: Stage, shape: Shape, gpu: Gpu, ranks: int) -> StageTime:
     learner = config.learner
     length = config.rollout.max_response_length + _prompt(config)
     tokens = config.responses_per_step * length
@@ -193,4 +195,7 @@ def _update(config: RunConfig, shape: Shape, gpu: Gpu, ranks: int) -> StageTime:
         passes += 1  # log-probs of the old policy
     gpus = ranks * learner.num_gpus
     flops = passes * forward * tokens
+    if config.policy_teacher is not None and stage.objective.scores_with_teacher:
+        read = length + config.learner_reads - config.policy.max_length
+        flops += config.responses_per_step * read * (2 * shape.parameters + _attention(shape, read))
     return StageTime("update", gpus, tokens, flops, flops / (gpus * gpu.flops * LEARNER_SHARE))

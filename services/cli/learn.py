@@ -29,7 +29,7 @@ def learn(
         typer.Option("--restartable", help="--resume where it was begun before: for schedulers."),
     ] = False,
 ) -> None:
-    """Train on recorded experience: no rollouts, no teacher, no verifier; one machine.
+    """Train on recorded experience: no rollouts, no served teacher, no verifier; one machine.
 
     A run records its experience with telemetry.keep_experience: all. The recipe's stages say under which
     objective it is trained on now, which may be another; one that needs new samples or values that were not

@@ -35,7 +35,8 @@ class Visit:
         stale_masked: how many of them, the oldest, were too old to count when it was trained on.
         responses: how many.
         teacher, teacher_weights: who scored it, by its place in the recipe, and the hash of its weights (None
-            where it does not say); both None where nobody did. Of several that were mixed, joined by " + ".
+            where it does not say); both None where nobody did, or the learner itself asked an older policy.
+            Of several that were mixed, joined by " + ".
         reference_weights: the same of the frozen reference.
         rewards, correct: what the verifier said of each response.
     """

@@ -24,7 +24,7 @@ _GPU_PROCESS_GIB = 8
 _CPU_PROCESS_GIB = 2
 _CPUS_OF_GPU = 8
 _STORE_SHARE = 0.3
-_CHECKPOINT_BYTES = 12  # weights and both moments in float32
+_CHECKPOINT_BYTES = 12  # weights and both moments in float32; an older policy has weights too
 _WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -177,7 +177,8 @@ def _memory(config: RunConfig, gpu: Gpu, members: list[_Role], processes: dict[s
         weights = 0.0 if shape is None else _WEIGHT_BYTES[member.dtype] * shape.parameters
         counted = max((_host_bytes(need) for need in _of(config, gpu, member.place)), default=0.0)
         if member.place == "learner" and shape is not None:
-            weights += _CHECKPOINT_BYTES * shape.parameters * count / member.count
+            each = _CHECKPOINT_BYTES + (4 if config.policy_teacher is not None else 0)
+            weights += each * shape.parameters * count / member.count
         working += count * (own * GIB + counted) + weights
     store = sum(experience_need(config).parts.values())
     if any(member.place == "rollout" for member in members) and (policy := shape_of(config.policy.model)):

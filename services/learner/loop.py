@@ -32,7 +32,14 @@ from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.evaluation import overall
 from rlad_core.objectives import Statistic
 from rlad_core.recorded import labelled
-from rlad_core.timeline import RecentStages, StageSpan, added_by_teacher, critical_path, stage_table
+from rlad_core.timeline import (
+    RecentStages,
+    StageSpan,
+    added_by_own_teacher,
+    added_by_teacher,
+    critical_path,
+    stage_table,
+)
 from services.base import telemetry, tracing
 from services.base.failures import said
 from services.base.losses import is_loss, wait_s
@@ -192,7 +199,10 @@ class Learner:
         numbers = {**facts.numbers, **{name: s.mean for name, s in statistics.items()}}
         numbers |= idle_shares(table, waited=waited, seconds=end - start)
         if self.config.rollout.max_staleness and any(each.stage == "teacher" for each in table):
-            numbers["teacher_added_seconds"] = added_by_teacher(spans, start, end)
+            added = added_by_teacher(spans, start, end)
+            if self.config.policy_teacher is not None:
+                added = added_by_own_teacher(table, waited)
+            numbers["teacher_added_seconds"] = added
         self._told = numbers
         place = self.config.position(step, shard.early_ends)
         stage = place.stage

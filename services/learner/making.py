@@ -34,7 +34,7 @@ def make_policy(
         PlainForwardError: see `make_ready`.
     """
     learner, dtype = config.learner, getattr(torch, config.policy.dtype)
-    module = empty_policy(folder, device, config.policy.max_length)
+    module = empty_policy(folder, device, config.learner_reads)
     if learner.logprobs == "fused":
         module.head.fuse()
     if learner.lora is not None:
@@ -43,7 +43,7 @@ def make_policy(
     recompute_activations(module.model, learner.activation_checkpointing)
     shard(module, learner, dtype, mesh)
     lying = torch.device("cpu") if learner.cpu_offload else device
-    bytes_read = load_weights(module, folder, lying, config.policy.max_length, config.seed)
+    bytes_read = load_weights(module, folder, lying, config.learner_reads, config.seed)
     made = make_ready(module, dtype, device)
     if learner.compile == "on" or (learner.compile == "auto" and device.type == "cuda"):
         compile_layers(layers, tell=partial(telemetry.log, level="warning"))

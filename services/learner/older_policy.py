@@ -1,7 +1,7 @@
 """An older version of the policy on its learner's ranks: their teacher, where the recipe has no other.
 
     step s:  renewed, where it is due ---> in_place: the teacher's log-probs ---> the policy again: update
-                                           passes.py, training_rows.py            trained_policy.py
+                                           passes.py, older_rows.py               trained_policy.py
 
 Each rank keeps its part of the weights that are trained, in float32 (of a policy with adapters, theirs
 alone), and changes places with the policy while it is asked: no second model is built, and none is gathered.
@@ -22,10 +22,11 @@ class OlderPolicy:
 
     Args:
         module: the policy, sharded; as it is now, it is the older one too.
+        device: on which it computes; weights may lie in host memory.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self._module, self._device = module, device
         self._trained = {name: each for name, each in module.named_parameters() if each.requires_grad}
         self.weights: dict[str, Tensor] = {
             name: each.detach().clone() for name, each in self._trained.items()
@@ -53,6 +54,8 @@ class OlderPolicy:
         for each in self._module.modules():
             if isinstance(each, FSDPModule):
                 each.reshard()  # what a pass left gathered is the other's
+        if self._device.type == "cuda":  # which may be about to copy weights from host memory
+            torch.cuda.synchronize(self._device)
         for name, parameter in self._trained.items():
             there = parameter.detach().clone()
             parameter.copy_(self.weights[name])

@@ -124,10 +124,10 @@ def record_recent(recent: RecentStages, table: Sequence[StageRow], seconds: floa
 
 
 def record_teacher_cost(devices: float, table: Sequence[StageRow], trained_tokens: float) -> None:
-    """Record what the teacher took, where a step asked one that the run serves itself.
+    """Record what the teacher took, where a step asked one that the run has itself.
 
     Args:
-        devices: GPUs, or CPU cores, of all its replicas; 0: nobody knows, and nothing is recorded.
+        devices: GPUs, or CPU cores, that it computes on; 0: nobody knows, and nothing is recorded.
     """
     worked = sum(row.wall_seconds for row in table if row.stage == "teacher")
     if worked and trained_tokens and devices:

@@ -29,6 +29,7 @@ from services.learner.export import export, export_dtype
 from services.learner.learning_rate import learning_rate
 from services.learner.making import make_policy
 from services.learner.older_policy import OlderPolicy
+from services.learner.older_rows import read_by_older, told_by_older
 from services.learner.optimizers import forget_steps, make_optimizer, set_learning_rate
 from services.learner.passes import Passes
 from services.learner.sharding import keeps_gradients_local, learner_mesh, synchronise
@@ -72,7 +73,7 @@ class TrainedPolicy:
         self._passes = Passes(
             self.module, device, learner.tokens_per_micro_batch, pair_cost_of(model_folder), teacher
         )
-        self._older = None if config.policy_teacher is None else OlderPolicy(self.module)
+        self._older = None if config.policy_teacher is None else OlderPolicy(self.module, device)
 
     def train_on(
         self,
@@ -148,14 +149,13 @@ class TrainedPolicy:
             self._older.renew()
         if not objective.scores_with_teacher:
             return
-        read = rows.as_teacher_reads(
-            privileged=teacher.prefix is not None, unites_end_tokens=objective.compares_end_tokens
-        )
+        privileged, unites = teacher.prefix is not None, objective.compares_end_tokens
+        read = read_by_older(rows, privileged=privileged, unites_end_tokens=unites)
         tokens = int(rows.response_lengths[wanted].sum())
         with span("teacher", items=len(wanted), tokens=tokens), self._older.in_place():
             passes = self._passes.through(read, wanted, objective, stage_step)
-            told = ((each.members, each.logprobs) for each in passes if each.members.size)
-            rows.take_from_teacher(read, told)
+            asked = ((each.members, each.logprobs) for each in passes if each.members.size)
+            rows.take_from_teacher(told_by_older(read, asked))
 
     def _mini_batches(self, rows: TrainingRows) -> tuple[int, list[int]]:
         """How many there are, and which of them have tokens that count; all ranks agree."""

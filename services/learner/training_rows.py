@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from rlad_core.batching import together
 from rlad_core.objectives import TokenBatch
 from rlad_core.packing import PackedBatch, pack
 from rlad_core.schema import LEARNER_VALUES, flatten, take_rows, to_sequences
-from rlad_core.schema.declarations import TEACHER_PROMPT_IDS, made_by
+from rlad_core.schema.declarations import made_by
 from rlad_core.staleness import VERSIONS
 
 Indices = npt.NDArray[np.int64]
@@ -46,8 +46,8 @@ class TrainingRows:
     ) -> None:
         self._unites = unites_end_tokens
         self._plan = plan
-        self._table = table
-        self._end_tokens = end_tokens
+        self.table = table
+        self.end_tokens = end_tokens
         self._prompts, self._prompt_bounds = flatten(table.column("prompt_token_ids"))
         self._responses, self._response_bounds = flatten(table.column("response_token_ids"))
         self.response_lengths: Indices = np.diff(self._response_bounds)
@@ -67,7 +67,10 @@ class TrainingRows:
         if "finish_reason" in table.column_names:
             self._stopped = pc.equal(table.column("finish_reason"), "stop").to_numpy()
         self._values = _declared_values(table, self.response_tokens)
-        self._top = next((name for name in _TOP if name in self._values), None)
+        self._top = self._named()
+
+    def _named(self) -> str | None:
+        return next((name for name in _TOP if name in self._values), None)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -103,7 +106,7 @@ class TrainingRows:
 
     @property
     def _unites_end_tokens(self) -> bool:
-        return bool(self._end_tokens) and (self._unites or "teacher_end_logprobs" in self._values)
+        return bool(self.end_tokens) and (self._unites or "teacher_end_logprobs" in self._values)
 
     def _ends(self, rows: Indices) -> Indices:
         """Which of these rows' response tokens ended a response."""
@@ -113,7 +116,7 @@ class TrainingRows:
     @property
     def united_ends(self) -> Sequence[int]:
         """End tokens that are one outcome; none where each is one of its own."""
-        return self._end_tokens if self._unites_end_tokens else ()
+        return self.end_tokens if self._unites_end_tokens else ()
 
     def is_kept(self, rows: Indices) -> bool:
         """Whether what is known of the old policy was kept of these rows, which are of one mini-batch."""
@@ -121,7 +124,7 @@ class TrainingRows:
 
     def sequences(self, rows: Indices) -> pa.Table:
         """SEQUENCES of these rows, for a teacher."""
-        return to_sequences(take_rows(self._table, rows))
+        return to_sequences(take_rows(self.table, rows))
 
     @property
     def has_top(self) -> bool:
@@ -157,48 +160,22 @@ class TrainingRows:
         if self._top is not None:
             ids = self._of_tokens(self._values[self._top], rows).long()
             if self._unites_end_tokens:
-                ids = torch.cat([ids, torch.tensor(self._end_tokens).expand(len(ids), -1)], dim=1)
+                ids = torch.cat([ids, torch.tensor(self.end_tokens).expand(len(ids), -1)], dim=1)
             return replace(packed, named_ids=ids)
         if not self._unites_end_tokens:
             return packed
-        return packed.with_alternatives(self._ends(rows), self._end_tokens)
+        return packed.with_alternatives(self._ends(rows), self.end_tokens)
 
-    def as_teacher_reads(self, *, privileged: bool, unites_end_tokens: bool) -> TrainingRows:
-        """The same rows for a teacher that is an older version of the policy, without what another one told.
+    def of_table(self, table: pa.Table, *, unites_end_tokens: bool) -> TrainingRows:
+        """The same rows by another table; see the class's arguments."""
+        return TrainingRows(table, self._plan, self.end_tokens, unites_end_tokens=unites_end_tokens)
 
-        Args:
-            privileged: it reads ``teacher_prompt_token_ids`` in the prompts' place.
-            unites_end_tokens: where there are several, they are one outcome.
-        """
-        table = self._table
-        if privileged:
-            place = table.column_names.index("prompt_token_ids")
-            table = table.set_column(place, "prompt_token_ids", table.column(TEACHER_PROMPT_IDS.name))
-        others = [value.name for value in made_by("teacher") if value.name in table.column_names]
-        unites = unites_end_tokens and len(self._end_tokens) > 1
-        return TrainingRows(
-            table.drop_columns(others), self._plan, self._end_tokens, unites_end_tokens=unites
-        )
-
-    def take_from_teacher(self, read: TrainingRows, told: Iterable[tuple[Indices, Tensor]]) -> None:
-        """Note the log-probs of responses under an older version of the policy, instead of another teacher's.
-
-        Args:
-            read: as it read these rows.
-            told: rows, and the log-probs of all that `read` asked of them. What other rows have is no number.
-        """
-        lengths, bounds = self.response_lengths, self._response_bounds
-        names = ["teacher_logprobs", *(["teacher_end_logprobs"] if read._unites_end_tokens else [])]
-        found = {name: np.full(self.response_tokens, np.nan, np.float32) for name in names}
-        for rows, logprobs in told:
-            of_rows = read._told(rows, logprobs)
-            for name, values in zip(names, (of_rows.policy, of_rows.ends), strict=False):
-                assert values is not None
-                parts = values.cpu().split(lengths[rows].tolist())
-                for row, part in zip(rows.tolist(), parts, strict=True):
-                    found[name][bounds[row] : bounds[row + 1]] = part.numpy()
-        self._values.pop("teacher_end_logprobs", None)
-        self._values.update(found)
+    def take_from_teacher(self, told: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Values per response token, [tokens] by name, in the place of all that another teacher told."""
+        for value in made_by("teacher"):
+            self._values.pop(value.name, None)
+        self._values.update(told)
+        self._top = self._named()
 
     def keep_old(self, rows: Indices, logprobs: Tensor, log_z: Tensor | None = None) -> None:
         """Note what is known of the policy before the first update of the batch.
@@ -209,7 +186,7 @@ class TrainingRows:
             log_z: what the objective said of them.
         """
         lengths = self.response_lengths[rows].tolist()
-        told = self._told(rows, logprobs)
+        told = self.told(rows, logprobs)
         self.old_logprobs.update(zip(rows.tolist(), told.policy.cpu().split(lengths), strict=True))
         if told.ends is not None:
             sums = told.ends[torch.from_numpy(self._ends(rows)).to(told.ends.device)].tolist()
@@ -217,20 +194,20 @@ class TrainingRows:
         if log_z is not None:
             self._old_log_z.update(zip(rows.tolist(), log_z.cpu().split(lengths), strict=True))
 
-    def _told(self, rows: Indices, logprobs: Tensor) -> _Told:
+    def told(self, rows: Indices, logprobs: Tensor) -> Told:
         """Log-probs of all that `pack` asks for, by what they are of."""
-        together = len(self._end_tokens) if self._unites_end_tokens else 0
+        together = len(self.end_tokens) if self._unites_end_tokens else 0
         if self._top is not None:
             own, named = logprobs[:, 0], logprobs[:, 1:]
             k = named.shape[1] - together
-            return _Told(own, named[:, k:].logsumexp(dim=1) if together else None, named[:, :k])
+            return Told(own, named[:, k:].logsumexp(dim=1) if together else None, named[:, :k])
         if not together:
-            return _Told(logprobs, None, None)
+            return Told(logprobs, None, None)
         tokens = int(self.response_lengths[rows].sum())
         own, alternatives = logprobs[:tokens], logprobs[tokens:]
         places = torch.from_numpy(self._ends(rows)).to(own.device)
         sums = alternatives.view(-1, together).logsumexp(dim=1)
-        return _Told(own, torch.zeros_like(own).index_put((places,), sums), None)
+        return Told(own, torch.zeros_like(own).index_put((places,), sums), None)
 
     def _pack(self, rows: Indices, share_prompts: bool) -> PackedBatch:
         return pack(
@@ -265,7 +242,7 @@ class TrainingRows:
         """
         device = logprobs.device
         tokens = packed.is_last.numel()
-        told = self._told(rows, logprobs)
+        told = self.told(rows, logprobs)
         entropy = None if entropy is None else entropy[:tokens]
 
         def per_token(values: npt.NDArray[np.generic], dtype: torch.dtype) -> Tensor:
@@ -291,7 +268,7 @@ class TrainingRows:
             old_end = torch.zeros_like(old_end).index_put((places,), sums.to(old_end))
         top_is_end = None
         if self._top is not None and told.ends is not None:
-            top_is_end = torch.isin(declared[self._top], torch.tensor(self._end_tokens, device=device))
+            top_is_end = torch.isin(declared[self._top], torch.tensor(self.end_tokens, device=device))
         return TokenBatch(
             policy_logprobs=told.policy,
             old_logprobs=old,
@@ -312,7 +289,7 @@ class TrainingRows:
         )
 
 
-class _Told(NamedTuple):
+class Told(NamedTuple):
     """Log-probs of the response tokens [T]; of all end tokens together [T], and of likely tokens [T, k],
     where they were asked for.
     """

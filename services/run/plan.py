@@ -60,6 +60,8 @@ def _rows(config: RunConfig) -> Iterator[tuple[str, ...]]:
         taught = f" for {', '.join(teacher.tasks)}" if several and teacher.tasks else ""
         taught += f", weight {_weight(teacher)}" if weighs(teacher) else ""
         taught += ", privileged" if teacher.prefix is not None else ""
+        if isinstance(teacher, PolicyTeacher) and not config.scores_with_teacher:
+            continue
         where = "in the learner" if isinstance(teacher, PolicyTeacher) else "elsewhere"
         yield from _scorer(
             teacher, f"teacher {where}{taught}", [what + taught for what, used in uses.items() if used]

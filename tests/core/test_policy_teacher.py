@@ -1,17 +1,20 @@
 """A recipe whose teacher is an older version of the policy: what it means, what is refused, what it takes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from schema_tables import joined, prompts, rewards, rollouts
-from test_teaching import PUZZLES, REMOTE, SERVED, recipe, refusals
+from test_teaching import PUZZLES, REMOTE, SERVED, TRRD, recipe, refusals
 
 from rlad_core import schema
-from rlad_core.config import PolicyTeacher, load
+from rlad_core.config import ConfigError, PolicyTeacher, load
+from rlad_core.config.machine import _checkpoint_bytes
+from rlad_core.sizing import GPUS, shape_of, times
 from rlad_core.sizing.learner import learner_need
-from rlad_core.sizing.shapes import shape_of
+from rlad_core.timeline import StageSpan, added_by_own_teacher, stage_table
 
 OWN = {"kind": "policy"}
 GRPO = {"kind": "grpo"}
@@ -21,10 +24,14 @@ def test_nothing_is_deployed_or_asked_for_it() -> None:
     config = recipe(task=PUZZLES, teacher={**OWN, "every": 10})
     assert (config.scorers, config.served_teachers, config.scoring_services) == ({}, {}, {})
     assert config.policy_teacher is not None
-    assert config.policy_teacher.where == "the policy, every 10 steps"
+    assert config.policy_teacher.where == "the policy, renewed every 10 steps"
     assert config.teacher_devices == ("core", 1)
-    assert recipe(task=PUZZLES, teacher=OWN, objective=GRPO).policy_teacher is None  # nobody asks it
+    assert recipe(task=PUZZLES, teachers=[OWN]).policy_teacher is not None
     assert recipe(task=PUZZLES, teacher=SERVED).policy_teacher is None
+    unasked = recipe(task=PUZZLES, teacher={**OWN, "prefix": "{solution}"}, objective=GRPO)
+    # Kept all the same: the run may be resumed with a stage that asks it.
+    assert unasked.policy_teacher is not None
+    assert (unasked.learner_reads, unasked.teacher_devices) == (512, ("core", 0))
 
 
 @pytest.mark.parametrize(("every", "renewed"), [(1, [0, 1, 2, 3, 4, 5, 6]), (3, [0, 3, 6]), (None, [])])
@@ -64,6 +71,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a small budget": (
         {"teacher": {**OWN, "prefix": "{solution}"}, "learner": {"tokens_per_micro_batch": 600}},
         "policy.max_length 512 and teacher.prefix_tokens 512) would not fit. Write 1024",
+    ),
+    "a small budget, in a list": (
+        {"teachers": [{**OWN, "prefix": "{solution}"}], "learner": {"tokens_per_micro_batch": 600}},
+        "policy.max_length 512 and teachers.0.prefix_tokens 512) would not fit. Write 1024",
+    ),
+    "signs of rounding": (
+        {
+            "teacher": {**OWN, "every": 5},
+            "stages": [
+                {"steps": 9, "objective": TRRD, "until": {"disagreement": 0.2}},
+                {"steps": 1, "objective": GRPO},
+            ],
+        },
+        "where it is renewed, teacher is the policy itself, and rounding decides the signs",
     ),
 }
 
@@ -111,3 +132,56 @@ def test_its_weights_are_counted(more: list[str]) -> None:
     assert with_it.parts["the older policy"] == 4 * trained
     saved = "a checkpoint's copy"
     assert with_it.host[saved] - without.host[saved] == pytest.approx(4 * trained)
+
+
+def _time(*settings: str) -> dict[str, float]:
+    config = load(Path("qwen3-0.6b-kk-trrd"), [*settings])
+    return {each.stage: each.flops for each in times(config, config.stages[0], GPUS["H200"])}
+
+
+def test_its_pass_is_a_part_of_the_update() -> None:
+    shape = shape_of("Qwen/Qwen3-0.6B")
+    assert shape is not None
+    config = load(Path("qwen3-0.6b-kk-trrd"))
+    served, own = _time(), _time("teacher={kind: policy}")
+    assert "teacher" in served
+    assert "teacher" not in own
+    length = min(config.policy.prompt_limit, config.policy.max_length - config.rollout.max_response_length)
+    length += config.rollout.max_response_length
+    pairs = 4 * shape.layers * shape.heads * shape.head * length / 2
+    more = config.responses_per_step * length * (2 * shape.parameters + pairs)
+    assert own["update"] - served["update"] == pytest.approx(more)
+    with_prefix = _time("teacher={kind: policy, prefix: '{solution}'}")
+    assert with_prefix["update"] > own["update"]
+    reference = "reference={model: Qwen/Qwen3-0.6B, num_gpus: 1}"
+    assert "teacher" not in _time("teacher={kind: policy}", reference, "stages.0.objective.reference_kl=0.1")
+
+
+def test_a_checkpoint_on_disk_and_the_prefix_of_a_model_with_a_bound_are_counted(tmp_path: Path) -> None:
+    served, own = (load("kk-tiny-trrd", more) for more in ([], ["teacher={kind: policy}"]))
+    assert _checkpoint_bytes(own) * 3 == _checkpoint_bytes(served) * 4
+    settings = {
+        "model_type": "phi3",
+        "architectures": ["Phi3ForCausalLM"],
+        "max_position_embeddings": 131072,
+        "original_max_position_embeddings": 4096,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    wide = ["policy.max_length=4096", f"policy.model={tmp_path}", "learner.tokens_per_micro_batch=16384"]
+    for prefix, refused in ((None, False), ("{solution}", True)):
+        teacher = f"teacher={{kind: policy, prefix: '{prefix}'}}" if prefix else "teacher={kind: policy}"
+        with pytest.raises(ConfigError) as caught:  # there are no weights either
+            load("kk-tiny-trrd", [*wide, teacher])
+        assert any("longrope" in str(each) for each in caught.value.problems) is refused
+
+
+def test_what_it_adds_while_groups_are_sampled_ahead() -> None:
+    spans = [
+        StageSpan("rollout", 0, 10),
+        StageSpan("teacher", 0, 2),
+        StageSpan("update", 2, 9),
+    ]
+    table = stage_table(spans, 0, 10)
+    assert added_by_own_teacher(table, waited=0.5) == 1.5
+    assert added_by_own_teacher(table, waited=4.0) == 0  # the learner would have waited instead

@@ -107,8 +107,14 @@ def test_what_cannot_be_computed_is_refused(tmp_path: Path) -> None:
     ):
         found.check(TRRD())
     found.check(TRRD(), PolicyTeacher(kind="policy"))  # the learner asks it
-    with pytest.raises(recorded.RecordedError, match=r"\(teacher.prefix\), and .* lacks the prompts with it"):
+    with pytest.raises(recorded.RecordedError, match=r"reads a prefix, and .* lacks the prompts with"):
         found.check(TRRD(), PolicyTeacher(kind="policy", prefix="{solution}"))
+    # A stage that does not ask it has recorded nothing for it.
+    found.check(GRPO(), PolicyTeacher(kind="policy", prefix="{solution}"))
+    own = schema.to_sequences(found.table)
+    (tmp_path / "step-000009.arrows").write_bytes(schema.to_ipc(recorded.labelled(own, (1, 2))))
+    solutions = recorded.read(tmp_path / "step-000009.arrows")
+    solutions.check(SFT(), PolicyTeacher(kind="policy", prefix="{solution}"))
     with pytest.raises(
         recorded.RecordedError, match=r"sft trains on responses of the task and .* new samples"
     ):

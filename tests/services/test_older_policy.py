@@ -10,12 +10,15 @@ import torch
 import torch.distributed as dist
 from ranks import join_ranks, start_ranks
 from test_trained_policy import _config, _experience
+from torch.distributed.checkpoint import FileSystemReader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlad_core import schema
 from rlad_core.assembly import plan_shards
 from rlad_core.config import RunConfig
+from rlad_core.objectives.trrd import TRRD
 from rlad_core.schema.declarations import TEACHER_PROMPT_IDS
+from services.learner.older_rows import read_by_older, told_by_older
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.run.initial_policy import write_initial_policy
@@ -218,3 +221,39 @@ def test_of_adapters_it_keeps_those_alone(folder: Path, tmp_path: Path) -> None:
         wanted = _by_transformers(folder, kept[step // 2 * 2][0], privileged=False)
         for sequence, (own, _) in wanted.items():
             np.testing.assert_allclose(told["teacher_logprobs"][sequence], own, atol=2e-5, rtol=0)
+
+
+def test_it_is_kept_for_a_stage_that_a_resumed_run_may_have(folder: Path, tmp_path: Path) -> None:
+    _trained(folder, tmp_path / "out", {"kind": "policy"}, saved=2, objective={"kind": "grpo"})
+    known = FileSystemReader(tmp_path / "out" / "checkpoint").read_metadata().state_dict_metadata
+    policy, older = (
+        {name.removeprefix(part) for name in known if name.startswith(part)}
+        for part in ("model.", "older_policy.")
+    )
+    assert older
+    assert policy - older == {"model.lm_head.weight"}  # which is the embedding
+
+
+def test_nothing_of_another_teachers_is_left_in_recorded_rows() -> None:
+    table, groups = _experience(200)
+    lengths = schema.lengths(table.column("response_token_ids")).tolist()
+    for name, value in (("top_token_ids", 1), ("top_logprobs", -0.5), ("teacher_end_logprobs", -0.5)):
+        place = table.column_names.index(name)
+        field = table.schema.field(place)
+        each = 2 if name.startswith("top") else 1
+        told = pa.array([[value] * each * length for length in lengths], field.type)
+        table = table.set_column(place, field, told)
+    weights = TRRD().token_weights
+    [plan] = plan_shards(table, groups=groups, mini_batches=1, ranks=1, token_weights=weights)
+    rows = TrainingRows(table.take(plan.rows), plan, ENDS)
+    read = read_by_older(rows, privileged=False, unites_end_tokens=False)
+    assert (rows.has_top, list(rows.united_ends)) == (True, [3, 4])
+    assert (read.has_top, list(read.united_ends)) == (False, [])
+    one = np.array([2])
+    logprobs = torch.full((int(rows.response_lengths[2]),), -1.5)
+    rows.take_from_teacher(told := told_by_older(read, [(one, logprobs)]))
+    assert (rows.has_top, list(rows.united_ends), list(told)) == (False, [], ["teacher_logprobs"])
+    known = ~np.isnan(told["teacher_logprobs"])
+    start = int(rows.response_lengths[:2].sum())
+    assert np.flatnonzero(known).tolist() == list(range(start, start + len(logprobs)))
+    assert (told["teacher_logprobs"][known] == -1.5).all()
