@@ -178,11 +178,12 @@ def evaluate(
 def _measure(plan: Any) -> None:
     """Carry it out, and say what came of it."""
     from rlad_core.evaluation import paired_rows, rows_of, verdicts_of
-    from services.evaluate.tables import accuracy_table
+    from services.evaluate.tables import accuracy_tables
     from services.report.tables import paired_table
 
     found = measured(plan)
-    out.print(accuracy_table({each.label: rows_of(each.answers, plan.ks) for each in found}))
+    for table in accuracy_tables({each.label: rows_of(each.answers, plan.ks) for each in found}):
+        out.print(table)
     first, *others = found
     if others:
         verdicts = verdicts_of(first.answers)

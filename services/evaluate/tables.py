@@ -1,8 +1,8 @@
-"""What an evaluation says in the end: one table for all models."""
+"""What an evaluation says in the end, of all models together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from string import ascii_uppercase
 
 from rich.markup import escape
@@ -13,39 +13,61 @@ from rlad_core.evaluation import EvaluationRow, Interval
 _OVER_SUBSETS = "average: mean of the subsets; all: every problem once."
 
 
-def accuracy_table(rows: Mapping[str, Sequence[EvaluationRow]]) -> Table:
-    """Mean@k with its interval, Pass@k, what was cut off or had no form; by subset, model below model."""
+def accuracy_tables(rows: Mapping[str, Sequence[EvaluationRow]]) -> Iterator[Table]:
+    """Mean@k with its interval, what was cut off or had no form, by subset, model below model; then Pass@k.
+
+    Two, so that 80 columns hold each: of a number that is cut nothing is known.
+    """
+    first = next(iter(rows.values()))
     letters = lettered(list(rows))
+    names = [f"{letter}  {escape(label)}" for label, letter in letters.items() if len(rows) > 1]
+    title = "\n".join(["Accuracy in %", *names])
+    headings = ["problems", f"Mean@{first[0].samples}", "95%", "cut off", "no form"]
+    table = _table(title, headings, rows, letters, _accuracy)
+    meaning = "Intervals are over problems. cut off: by the length limit; no form: no answer was found."
+    table.caption = f"{meaning} {_OVER_SUBSETS}" if len(first) > 1 else meaning
+    yield table
+    if first[0].samples > 1 and (passes := list(first[0].pass_at)):
+        yield _table("Pass@k in %, 95% intervals", [f"@{k}" for k in passes], rows, letters, _pass_at)
+
+
+def _table(
+    title: str,
+    headings: Sequence[str],
+    rows: Mapping[str, Sequence[EvaluationRow]],
+    letters: Mapping[str, str],
+    cells: Callable[[EvaluationRow], Iterable[str]],
+) -> Table:
     several, first = len(rows) > 1, next(iter(rows.values()))
-    passes = list(first[0].pass_at) if first[0].samples > 1 else []
-    title = "\n".join(
-        ["Accuracy in %", *(f"{letter}  {escape(label)}" for label, letter in letters.items() if several)]
-    )
     table = Table(title=title, title_justify="left", caption_justify="left")
-    table.add_column("subset", overflow="fold")
+    table.add_column("subset")
     if several:
         table.add_column("")
-    headings = ["problems", f"Mean@{first[0].samples}", "95%", *(f"Pass@{k}" for k in passes)]
-    for heading in [*headings, "cut off", "no form"]:
+    for heading in headings:
         table.add_column(heading, justify="right")
     for place, line in enumerate(first):
         if several or (place in (len(first) - 2, 0) and len(first) > 1):
             table.add_section()
         for label, lines in rows.items():
-            row = lines[place]
             table.add_row(
                 escape(line.subset) if letters[label] == "A" else "",
                 *([letters[label]] if several else []),
-                str(row.prompts),
-                f"{100 * row.accuracy:.1f}",
-                _shown(row.interval),
-                *(f"{100 * row.pass_at[k].value:.1f} [{_shown(row.pass_at[k].interval, 0)}]" for k in passes),
-                f"{100 * row.cut_off:.1f}",
-                f"{100 * row.format_errors:.1f}",
+                *cells(lines[place]),
             )
-    meaning = "Intervals are over problems. cut off: by the length limit; no form: no answer was found."
-    table.caption = f"{meaning} {_OVER_SUBSETS}" if len(first) > 1 else meaning
     return table
+
+
+def _accuracy(row: EvaluationRow) -> Iterator[str]:
+    yield str(row.prompts)
+    yield f"{100 * row.accuracy:.1f}"
+    yield _shown(row.interval)
+    yield f"{100 * row.cut_off:.1f}"
+    yield f"{100 * row.format_errors:.1f}"
+
+
+def _pass_at(row: EvaluationRow) -> Iterator[str]:
+    for each in row.pass_at.values():
+        yield f"{100 * each.value:.1f}\n{_shown(each.interval, 0)}"
 
 
 def lettered(labels: Sequence[str]) -> dict[str, str]:

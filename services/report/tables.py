@@ -191,7 +191,7 @@ def change_table(record: RunRecord) -> Table | None:
 def paired_table(lines: Sequence[PairedRow], title: str) -> Table:
     """Differences of two models on the same problems, for the terminal."""
     table = Table(title=escape(title), title_justify="left", caption_justify="left")
-    table.add_column("subset", overflow="fold")
+    table.add_column("subset")
     for heading in ("problems", "points", "95%", "gained", "lost", "McNemar p"):
         table.add_column(heading, justify="right")
     for line in lines:

@@ -49,7 +49,8 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
     assert len(whole) == PROMPTS * SAMPLES
     assert not list((folder / "parts").glob("*.parquet"))
     assert "2_people" in printed
-    assert "Pass@2" in printed
+    assert "Pass@k in %" in printed
+    assert "@2" in printed
     assert f"rlad show {folder.relative_to(tmp_path)} --wrong" in printed
 
     # With fewer samples all is there: nothing is asked.
