@@ -91,14 +91,8 @@ class RecordedStep:
                 f"the objective {objective.label} trains on responses of the {wants} and {self.file} holds "
                 f"those of a {has}: it needs new samples. Replay steps that had such an objective"
             )
-        if own_teacher is not None:
-            if objective.scores_with_teacher:
-                self._check_own(own_teacher)
-        elif objective.scores_with_teacher and self.table.column("teacher_logprobs").null_count:
-            raise RecordedError(
-                f"the objective {objective.label} needs teacher_logprobs, which {self.file} lacks: no "
-                "teacher was asked in that step"
-            )
+        if objective.scores_with_teacher:
+            self._check_teacher(objective, own_teacher)
         for column, k in (
             ("top_token_ids", objective.teacher_top_k),
             ("rollout_top_token_ids", objective.policy_top_k),
@@ -119,8 +113,14 @@ class RecordedStep:
                 "its step's rows and so no whole groups. Record with telemetry.keep_experience: all"
             )
 
-    def _check_own(self, teacher: PolicyTeacher) -> None:
-        if teacher.prefix is not None and self.table.column(TEACHER_PROMPT_IDS.name).null_count:
+    def _check_teacher(self, objective: Objective, own: PolicyTeacher | None) -> None:
+        if own is None and self.table.column("teacher_logprobs").null_count:
+            raise RecordedError(
+                f"the objective {objective.label} needs teacher_logprobs, which {self.file} lacks: no "
+                "teacher was asked in that step"
+            )
+        privileged = own is not None and own.prefix is not None
+        if privileged and self.table.column(TEACHER_PROMPT_IDS.name).null_count:
             raise RecordedError(
                 f"the teacher reads a prefix, and {self.file} lacks the prompts with it "
                 "(teacher_prompt_token_ids): the step was recorded without such a teacher. Leave the prefix "

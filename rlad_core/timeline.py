@@ -97,6 +97,11 @@ def stage_table(spans: Iterable[StageSpan], start: float, end: float) -> list[St
     return [*rows, StageRow("idle", 0, idle, idle, idle, idle / (end - start), 0, 0)]
 
 
+def seconds_at_work(table: Iterable[StageRow], stage: StepStage) -> float:
+    """Seconds of a step in which a stage was at work; 0 where it was not."""
+    return sum(row.wall_seconds for row in table if row.stage == stage)
+
+
 def added_by_own_teacher(table: Iterable[StageRow], waited: float) -> float:
     """Seconds that an older policy, which the learner itself asks, adds to a step while groups are sampled
     ahead: those that the learner would not have waited for its batch instead.
@@ -104,7 +109,7 @@ def added_by_own_teacher(table: Iterable[StageRow], waited: float) -> float:
     Args:
         waited: seconds of the step for the batch.
     """
-    return max(0.0, sum(row.wall_seconds for row in table if row.stage == "teacher") - waited)
+    return max(0.0, seconds_at_work(table, "teacher") - waited)
 
 
 _OF_THE_LEARNER: Final = ("old_logprobs", "update", "weight_sync", "checkpoint", "evaluation")

@@ -199,10 +199,10 @@ class Learner:
         numbers = {**facts.numbers, **{name: s.mean for name, s in statistics.items()}}
         numbers |= idle_shares(table, waited=waited, seconds=end - start)
         if self.config.rollout.max_staleness and any(each.stage == "teacher" for each in table):
-            added = added_by_teacher(spans, start, end)
-            if self.config.policy_teacher is not None:
-                added = added_by_own_teacher(table, waited)
-            numbers["teacher_added_seconds"] = added
+            if self.config.policy_teacher is None:
+                numbers["teacher_added_seconds"] = added_by_teacher(spans, start, end)
+            else:
+                numbers["teacher_added_seconds"] = added_by_own_teacher(table, waited)
         self._told = numbers
         place = self.config.position(step, shard.early_ends)
         stage = place.stage

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from rlad_core import metrics
 from rlad_core.metrics import PERCENTILES, STAGES, MetricSpec
-from rlad_core.timeline import RecentStages, StageRow
+from rlad_core.timeline import RecentStages, StageRow, seconds_at_work
 from services.base import telemetry
 
 #: Number in metrics.jsonl -> gauge.
@@ -101,7 +101,7 @@ def idle_shares(table: Sequence[StageRow], *, waited: float, seconds: float) -> 
         waited: seconds for the batch.
         seconds: length of the step.
     """
-    sampled = sum(row.wall_seconds for row in table if row.stage == "rollout")
+    sampled = seconds_at_work(table, "rollout")
     return {"learner_idle": waited / seconds, "rollout_idle": max(0.0, 1 - sampled / seconds)}
 
 
@@ -129,7 +129,7 @@ def record_teacher_cost(devices: float, table: Sequence[StageRow], trained_token
     Args:
         devices: GPUs, or CPU cores, that it computes on; 0: nobody knows, and nothing is recorded.
     """
-    worked = sum(row.wall_seconds for row in table if row.stage == "teacher")
+    worked = seconds_at_work(table, "teacher")
     if worked and trained_tokens and devices:
         telemetry.gauge(metrics.RUN_TEACHER_COST, 1000 * devices * worked / trained_tokens)
 

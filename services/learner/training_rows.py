@@ -67,9 +67,10 @@ class TrainingRows:
         if "finish_reason" in table.column_names:
             self._stopped = pc.equal(table.column("finish_reason"), "stop").to_numpy()
         self._values = _declared_values(table, self.response_tokens)
-        self._top = self._named()
 
-    def _named(self) -> str | None:
+    @property
+    def _top(self) -> str | None:
+        """The column of likely tokens, where there is one."""
         return next((name for name in _TOP if name in self._values), None)
 
     def __len__(self) -> int:
@@ -175,7 +176,6 @@ class TrainingRows:
         for value in made_by("teacher"):
             self._values.pop(value.name, None)
         self._values.update(told)
-        self._top = self._named()
 
     def keep_old(self, rows: Indices, logprobs: Tensor, log_z: Tensor | None = None) -> None:
         """Note what is known of the policy before the first update of the batch.
