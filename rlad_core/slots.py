@@ -71,11 +71,11 @@ class SlotLedger:
         self._again = list(frontier.alive)
         self._states: dict[int, State] = {}
 
-    def draw(self, count: int, *, aside: int = 0) -> list[int]:
+    def draw(self, count: int, *, beyond: int = 0) -> list[int]:
         """Take `count` positions, oldest first; they are `waiting`.
 
         Args:
-            aside: how many of the living groups hold no slot for now.
+            beyond: how many groups may be alive without a slot for now.
 
         Raises:
             ValueError: `count` is negative.
@@ -83,7 +83,7 @@ class SlotLedger:
         """
         if count < 0:
             raise ValueError(f"count is {count}, wanted 0 or more")
-        if count > self.free + aside:
+        if count > self.free + beyond:
             raise RuntimeError(
                 f"{count} groups are wanted and {self.free} of {self._slots} slots are free; "
                 f"{len(self._states)} groups are alive"

@@ -12,6 +12,10 @@ The pool works for one step at a time, the one that is collected, and ahead of i
 - **Slow** groups are neither dropped nor waited for. One whose first tokens are too old for the step that is
   collected steps aside, out of the slots, and another is drawn for its place; so many at most as the window
   has. It is trained on when it is finished; its tokens that are too old then have weight 0.
+- **Spare** groups are begun with a new version while some are slow, as many as become slow a step, within
+  the window, and where no step waits for groups by then. Otherwise the learner, once as fast as the rollouts,
+  would wait a whole latency for the one group in the place of a slow one. What is left over is the oldest
+  of the next step, and may be too old there for its first tokens.
 - At the end of a stage nothing follows: its last step waits for all groups that were begun for it.
 
 With max_staleness 0 a step draws its groups, waits for all of them, and nothing is drawn before the next.
@@ -21,6 +25,8 @@ group that never ends stops everybody; here it is counted in groups that are ove
 """
 
 from __future__ import annotations
+
+from math import ceil
 
 from rlad_core.slots import SlotLedger
 
@@ -46,6 +52,8 @@ class StandingPool:
         self.version = version
         self._step = self._last = version
         self._wanted = 0
+        self._begun_at = version
+        """The version at which groups were begun last."""
         self._begun_with: dict[int, int] = {}
         """Of every group that is not taken, the version that its first tokens may have."""
 
@@ -72,20 +80,24 @@ class StandingPool:
 
     def begin(self) -> list[int]:
         """Positions to work on from now on; they are `in_flight`."""
-        untaken = len(self._begun_with)
-        aside = min(len(self._overdue), self._window)
+        untaken, overdue = len(self._begun_with), self._overdue
+        aside = min(len(overdue), self._window)
         if self._step > self.version + self._bound:
             return []
         ahead = min(self.version + self._bound, self._last) - self._step
+        newer, self._begun_at = self.version > self._begun_at, self.version
+        waits = ahead > 0 and self._wanted > 0  # rollouts are slower than the learner: what is spare gets old
+        spare = self._slow_a_step(overdue) if newer and not waits else 0
+        beyond = min(aside + spare, self._window)
         count = min(
-            self._wanted + ahead * self._per_step - (untaken - aside),
+            self._wanted + ahead * self._per_step - untaken + beyond,
             # What the stage has no place for is not begun, so a slow group's substitute is not either.
             self._wanted + (self._last - self._step) * self._per_step - untaken,
-            self._ledger.free + aside,
+            self._ledger.free + beyond,
         )
         if count <= 0:
             return []
-        drawn = self._ledger.draw(count, aside=aside)
+        drawn = self._ledger.draw(count, beyond=beyond)
         for position in drawn:
             self._ledger.advance(position, "in_flight")
             self._begun_with[position] = self.version
@@ -116,6 +128,13 @@ class StandingPool:
     def missing(self) -> int:
         """Groups that the step still wants."""
         return self._wanted
+
+    def _slow_a_step(self, overdue: list[int]) -> int:
+        """Of unfinished groups, how many became too old a step, rounded up."""
+        if not overdue:
+            return 0
+        steps = self._step - self._bound - min(self._begun_with[position] for position in overdue)
+        return ceil(len(overdue) / steps)
 
     @property
     def _overdue(self) -> list[int]:

@@ -89,6 +89,47 @@ def test_a_slow_group_steps_aside_and_is_taken_when_it_is_done() -> None:
     assert standing.begin() == [9]  # for steps 3 and 4: 6, 7 and 8 are there already
 
 
+def test_a_group_more_is_begun_while_one_is_slow_and_the_learner_is_not() -> None:
+    ledger = SlotLedger(8)
+    standing = StandingPool(ledger, prompts_per_step=4, max_staleness=1, window=2)
+
+    def train(step: int, positions: list[int]) -> None:
+        for position in positions:
+            ledger.advance(position, "trained")
+        ledger.release(positions)
+        standing.version = step + 1
+
+    standing.ask(0, 4, last=9)
+    assert standing.begin() == list(range(8))
+    finish(standing, 1, 2, 3, 4)
+    assert standing.take() == [1, 2, 3, 4]  # 0 is slow
+    standing.ask(1, 4, last=9)
+    finish(standing, 5, 6, 7)
+    assert (standing.take(), standing.missing) == ([5, 6, 7], 1)
+    train(0, [1, 2, 3, 4])
+    # Step 1 still waits with its version out, so the rollouts are slower: nothing is spare.
+    assert standing.begin() == [8, 9, 10, 11]
+    finish(standing, 8, 9, 10, 11)
+    assert standing.take() == [8]
+    # The learner has step 1 before its version is out, and asks for step 2.
+    standing.ask(2, 4, last=9)
+    assert standing.begin() == [12]  # in the place of 0, which is too old for it
+    finish(standing, 12)
+    assert (standing.take(), standing.missing) == ([9, 10, 11, 12], 0)
+    standing.ask(3, 4, last=9)
+    train(1, [5, 6, 7, 8])
+    assert standing.begin() == [13, 14, 15, 16, 17]  # for step 3, and one spare
+    assert standing.begin() == []  # once a version
+    finish(standing, 13, 14, 15, 17)
+    assert standing.take() == [13, 14, 15, 17]  # 16 is slow too, and nobody waits for it
+    standing.ask(4, 4, last=9)
+    finish(standing, 16)
+    train(2, [9, 10, 11, 12])
+    assert standing.begin() == [18, 19, 20, 21]  # 16 is the spare one now
+    finish(standing, 18, 19, 20)
+    assert standing.take() == [16, 18, 19, 20]
+
+
 def test_the_last_step_of_a_stage_waits_for_all_that_were_begun() -> None:
     standing = pool(groups=2, bound=1)
     standing.ask(0, 2, last=1)
