@@ -83,47 +83,39 @@ class Strings:
     """A column of strings that grows row by row, and takes their bytes."""
 
     def __init__(self) -> None:
-        self._bytes, self._lengths = bytearray(), array("i")
+        self._bytes, self._offsets = bytearray(), array("i", [0])
 
     def add(self, text: str) -> int:
         """One more row; its bytes."""
         content = text.encode()
         self._bytes += content
-        self._lengths.append(len(content))
+        self._offsets.append(len(self._bytes))
         return len(content)
 
     def packed(self) -> pa.Array:
         """All rows, when there are no more to come."""
-        offsets = _offsets(self._lengths)
-        return pa.StringArray.from_buffers(
-            len(self._lengths), pa.py_buffer(offsets), pa.py_buffer(self._bytes)
-        )
+        rows = len(self._offsets) - 1
+        return pa.StringArray.from_buffers(rows, pa.py_buffer(self._offsets), pa.py_buffer(self._bytes))
 
 
 class TokenLists:
     """A column of token ids, int32 [tokens] a row, that grows row by row, and takes their bytes."""
 
     def __init__(self) -> None:
-        self._bytes, self._lengths = bytearray(), array("i")
+        self._bytes, self._offsets = bytearray(), array("i", [0])
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._offsets) - 1
 
     def add(self, ids: npt.NDArray[np.int32]) -> None:
         """One more row."""
         self._bytes += ids.data
-        self._lengths.append(len(ids))
+        self._offsets.append(len(self._bytes) // ids.itemsize)
 
     def packed(self) -> pa.Array:
         """All rows, when there are no more to come."""
-        values = pa.array(np.frombuffer(self._bytes, np.int32))
-        return pa.ListArray.from_arrays(pa.array(_offsets(self._lengths)), values, type=_TOKEN_IDS)
-
-
-def _offsets(lengths: "array[int]") -> npt.NDArray[np.int32]:
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
+        offsets, values = (pa.array(np.frombuffer(each, np.int32)) for each in (self._offsets, self._bytes))
+        return pa.ListArray.from_arrays(offsets, values, type=_TOKEN_IDS)
 
 
 class OwnIds:
