@@ -32,6 +32,9 @@ def write_png(plot: Plot, file: Path) -> None:
             marker=_marker(len(line.x)),
         )
     axes.set_xlabel(plot.x_title, color=INK)
+    if plot.doubling:
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(plot.doublings, [str(each) for each in plot.doublings])
     if plot.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
@@ -81,7 +84,8 @@ def to_html(plot: Plot) -> str:
         template="plotly_white",
         height=420,
         margin={"l": 60, "r": 20, "t": 50, "b": 50},
-        xaxis_title=plot.x_title,
+        xaxis={"title": plot.x_title}
+        | ({"type": "log", "tickvals": plot.doublings} if plot.doubling else {}),
         yaxis={"title": plot.y_title, "tickformat": ".0%" if plot.percent else None},
         hovermode="x unified",
     )

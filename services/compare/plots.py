@@ -46,6 +46,7 @@ class Plot:
     Attributes:
         name: of its file.
         percent: values are shares.
+        doubling: each doubling of x takes as much room.
     """
 
     name: str
@@ -54,6 +55,13 @@ class Plot:
     y_title: str
     lines: tuple[Line, ...]
     percent: bool = False
+    doubling: bool = False
+
+    @property
+    def doublings(self) -> list[int]:
+        """1, 2, 4, ... up to the last x."""
+        last = max(int(line.x.max()) for line in self.lines)
+        return [2**power for power in range(last.bit_length())]
 
 
 def plots_of(results: Results) -> list[Plot]:
@@ -82,7 +90,7 @@ def _all(methods: Sequence[Method]) -> Iterator[Plot]:
         yield Plot(
             "pass_at_k", "Pass@k at the end", "k", "mean over subsets",
             _lines(methods, [(np.array(k, float), values) for k, values in map(Method.passes, methods)]),
-            percent=True,
+            percent=True, doubling=True,
         )  # fmt: skip
     for key, title, unit in (
         ("entropy", "Entropy of the policy", "nats per token"),

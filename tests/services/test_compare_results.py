@@ -69,6 +69,9 @@ def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
     assert table["curves"]["TRRD"]["held_out"]["x"] == [0, 4]
     names = {file.name for file in (tmp_path / "plots").glob("*.png")}
     assert {"held_out.png", "training_reward.png", "pass_at_4.png", "pass_at_k.png"} <= names
+    [by_k] = [plot for plot in plots_of(results) if plot.name == "pass_at_k"]
+    assert by_k.doublings == [1, 2, 4]
+    assert '"xaxis":{"title":{"text":"k"},"type":"log","tickvals":[1,2,4]}' in to_html(by_k)
 
 
 def test_steps_without_a_teacher_do_not_make_it_cheaper(tmp_path: Path) -> None:
