@@ -12,10 +12,11 @@ The pool works for one step at a time, the one that is collected, and ahead of i
 - **Slow** groups are neither dropped nor waited for. One whose first tokens are too old for the step that is
   collected steps aside, out of the slots, and another is drawn for its place; so many at most as the window
   has. It is trained on when it is finished; its tokens that are too old then have weight 0.
-- **Spare** groups are begun with a new version while some are slow, as many as become slow a step, within
-  the window, and where no step waits for groups by then. Otherwise the learner, once as fast as the rollouts,
-  would wait a whole latency for the one group in the place of a slow one. What is left over is the oldest
-  of the next step, and may be too old there for its first tokens.
+- **Spare** groups are begun where max_staleness is 1, since the learner's time is then just enough to sample
+  a step's groups: with a new version as many as become slow a step, or, where all but a few of a step have
+  come, those few again. Otherwise a slow group would make its step wait for the first group of the next one,
+  and that one lack it. They are beyond the slots, within the window. What is left over is the oldest of the
+  next step, and may be too old there from its first token to its last.
 - At the end of a stage nothing follows: its last step waits for all groups that were begun for it.
 
 With max_staleness 0 a step draws its groups, waits for all of them, and nothing is drawn before the next.
@@ -29,6 +30,9 @@ from __future__ import annotations
 from math import ceil
 
 from rlad_core.slots import SlotLedger
+
+_FEW = 1 / 8
+"""Of a step's groups."""
 
 
 class StandingPool:
@@ -54,6 +58,8 @@ class StandingPool:
         self._wanted = 0
         self._begun_at = version
         """The version at which groups were begun last."""
+        self._owed = 0.0
+        """Spare groups, of which a whole one is begun."""
         self._begun_with: dict[int, int] = {}
         """Of every group that is not taken, the version that its first tokens may have."""
 
@@ -86,9 +92,7 @@ class StandingPool:
             return []
         ahead = min(self.version + self._bound, self._last) - self._step
         newer, self._begun_at = self.version > self._begun_at, self.version
-        waits = ahead > 0 and self._wanted > 0  # rollouts are slower than the learner: what is spare gets old
-        spare = self._slow_a_step(overdue) if newer and not waits else 0
-        beyond = min(aside + spare, self._window)
+        beyond = min(aside + (self._spare(overdue, ahead) if newer else 0), self._window)
         count = min(
             self._wanted + ahead * self._per_step - untaken + beyond,
             # What the stage has no place for is not begun, so a slow group's substitute is not either.
@@ -129,12 +133,26 @@ class StandingPool:
         """Groups that the step still wants."""
         return self._wanted
 
-    def _slow_a_step(self, overdue: list[int]) -> int:
-        """Of unfinished groups, how many became too old a step, rounded up."""
-        if not overdue:
+    def _spare(self, overdue: list[int], ahead: int) -> int:
+        """Groups to begin with a new version beside those that are wanted.
+
+        Args:
+            overdue: groups that have become slow.
+            ahead: steps behind this one that groups may be begun for.
+        """
+        if self._bound != 1:
             return 0
-        steps = self._step - self._bound - min(self._begun_with[position] for position in overdue)
-        return ceil(len(overdue) / steps)
+        if overdue:
+            steps = self._step - self._bound - min(self._begun_with[position] for position in overdue)
+            a_step = len(overdue) / steps
+            self._owed = min(self._owed + a_step, ceil(a_step))
+        if ahead and self._wanted:
+            # The step waits with its version out: for some that are slow, or since rollouts are the slower
+            # side. Then what is spare would only get old.
+            return self._wanted if self._wanted <= self._per_step * _FEW else 0
+        spare = int(self._owed)
+        self._owed -= spare
+        return spare
 
     @property
     def _overdue(self) -> list[int]:

@@ -89,9 +89,9 @@ def test_a_slow_group_steps_aside_and_is_taken_when_it_is_done() -> None:
     assert standing.begin() == [9]  # for steps 3 and 4: 6, 7 and 8 are there already
 
 
-def test_a_group_more_is_begun_while_one_is_slow_and_the_learner_is_not() -> None:
-    ledger = SlotLedger(8)
-    standing = StandingPool(ledger, prompts_per_step=4, max_staleness=1, window=2)
+def test_spare_groups_are_begun_while_some_are_slow() -> None:
+    ledger = SlotLedger(16)
+    standing = StandingPool(ledger, prompts_per_step=8, max_staleness=1, window=4)
 
     def train(step: int, positions: list[int]) -> None:
         for position in positions:
@@ -99,35 +99,53 @@ def test_a_group_more_is_begun_while_one_is_slow_and_the_learner_is_not() -> Non
         ledger.release(positions)
         standing.version = step + 1
 
-    standing.ask(0, 4, last=9)
-    assert standing.begin() == list(range(8))
-    finish(standing, 1, 2, 3, 4)
-    assert standing.take() == [1, 2, 3, 4]  # 0 is slow
-    standing.ask(1, 4, last=9)
-    finish(standing, 5, 6, 7)
-    assert (standing.take(), standing.missing) == ([5, 6, 7], 1)
-    train(0, [1, 2, 3, 4])
-    # Step 1 still waits with its version out, so the rollouts are slower: nothing is spare.
-    assert standing.begin() == [8, 9, 10, 11]
-    finish(standing, 8, 9, 10, 11)
-    assert standing.take() == [8]
-    # The learner has step 1 before its version is out, and asks for step 2.
-    standing.ask(2, 4, last=9)
-    assert standing.begin() == [12]  # in the place of 0, which is too old for it
-    finish(standing, 12)
-    assert (standing.take(), standing.missing) == ([9, 10, 11, 12], 0)
-    standing.ask(3, 4, last=9)
-    train(1, [5, 6, 7, 8])
-    assert standing.begin() == [13, 14, 15, 16, 17]  # for step 3, and one spare
+    standing.ask(0, 8, last=9)
+    assert standing.begin() == list(range(16))
+    finish(standing, *range(1, 9))
+    assert standing.take() == list(range(1, 9))  # 0 is slow
+    standing.ask(1, 8, last=9)
+    finish(standing, *range(9, 16))
+    assert (standing.take(), standing.missing) == (list(range(9, 16)), 1)
+    train(0, list(range(1, 9)))
+    # Step 1 waits for one group with its version out, and takes it from those of step 2: one more is begun.
+    assert standing.begin() == list(range(16, 25))
     assert standing.begin() == []  # once a version
-    finish(standing, 13, 14, 15, 17)
-    assert standing.take() == [13, 14, 15, 17]  # 16 is slow too, and nobody waits for it
-    standing.ask(4, 4, last=9)
-    finish(standing, 16)
-    train(2, [9, 10, 11, 12])
-    assert standing.begin() == [18, 19, 20, 21]  # 16 is the spare one now
-    finish(standing, 18, 19, 20)
-    assert standing.take() == [16, 18, 19, 20]
+    finish(standing, *range(16, 25))
+    assert standing.take() == [16]
+    standing.ask(2, 8, last=9)
+    assert (standing.begin(), standing.take()) == ([], list(range(17, 25)))
+    standing.ask(3, 8, last=9)
+    train(1, [*range(9, 16), 16])
+    # One group has been slow for two steps, so that half a group is spare.
+    assert standing.begin() == list(range(25, 33))
+    finish(standing, *range(25, 32))
+    assert (standing.take(), standing.missing) == (list(range(25, 32)), 1)  # 32 is slow too
+    train(2, list(range(17, 25)))
+    assert standing.begin() == list(range(33, 42))
+    finish(standing, *range(33, 42))
+    assert standing.take() == [33]
+    standing.ask(4, 8, last=9)
+    assert standing.take() == list(range(34, 42))
+    standing.ask(5, 8, last=9)
+    train(3, [*range(25, 32), 33])
+    # Two in four steps, and the half from before: 8 for step 5 and a spare one, beyond 0 and 32.
+    assert standing.begin() == list(range(42, 51))
+    finish(standing, *range(43, 51))
+    assert standing.take() == list(range(43, 51))  # 42 is slow, and nobody waits for it
+
+
+def test_many_that_a_step_waits_for_are_not_slow_ones() -> None:
+    standing = pool(groups=8, window=4)
+    standing.ask(0, 8, last=9)
+    standing.begin()
+    finish(standing, *range(8))
+    taken = standing.take()
+    standing.ask(1, 8, last=9)
+    for position in taken:
+        standing._ledger.advance(position, "trained")
+    standing._ledger.release(taken)
+    standing.version = 1
+    assert standing.begin() == list(range(16, 24))
 
 
 def test_the_last_step_of_a_stage_waits_for_all_that_were_begun() -> None:
