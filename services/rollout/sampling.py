@@ -1,9 +1,11 @@
 """Prompts in, what the engine writes to them out, within turns and time limits."""
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
@@ -37,6 +39,11 @@ logger = logging.getLogger("ray.serve")
 
 _COMPANY_S = 1.0
 """Little beside the minutes that long responses take, and enough that short ones are not sent one by one."""
+
+
+def _cut(count: int, most: int) -> list[tuple[int, int]]:
+    """Responses in parts: number of the first, and how many."""
+    return [(start, min(most, count - start)) for start in range(0, count, most)]
 
 
 def _asked(top_tokens: int) -> tuple[str, ...]:
@@ -110,7 +117,10 @@ class Sampler:
             raise DeadlineError(str(error)) from error
         with telemetry.phase(SERVICE, "encode"):
             asked = _asked(top_tokens)
-            rollouts = to_rollouts(rows, groups, self._tokenizer, self._fingerprint, asked=asked)
+            # Not on the event loop: texts of millions of tokens take seconds.
+            rollouts = await asyncio.to_thread(
+                to_rollouts, rows, groups, self._tokenizer, self._fingerprint, asked=asked
+            )
         return self._counted(rollouts)
 
     async def sample_in_parts(
@@ -135,7 +145,9 @@ class Sampler:
             async with aclosing(parts):
                 async for part in parts:
                     asked = _asked(top_tokens)
-                    rollouts = to_part(row, part, self._tokenizer, self._fingerprint, asked=asked)
+                    rollouts = await asyncio.to_thread(
+                        to_part, row, part, self._tokenizer, self._fingerprint, asked=asked
+                    )
                     yield self._counted(rollouts)
         except TimeoutError as error:
             raise DeadlineError(str(error)) from error
@@ -152,6 +164,17 @@ class Sampler:
         self, row: dict[str, Any], sampling: SamplingSettings, top_tokens: int, first: int = 0
     ) -> list[SampledResponse]:
         """Responses of a group, from its response `first` on."""
+        counts = _cut(sampling.group_size, self._turns.at_a_time)
+        parts = await all_of(
+            self._part(row, sampling.model_copy(update={"group_size": count}), top_tokens, first + start)
+            for start, count in counts
+        )
+        return [response for part in parts for response in part]
+
+    async def _part(
+        self, row: dict[str, Any], sampling: SamplingSettings, top_tokens: int, first: int
+    ) -> list[SampledResponse]:
+        """As many of them as take a turn together."""
         from services.rollout.engine import EngineLostError
 
         seed = None if sampling.seed is None else group_seed(sampling.seed, row["group_id"]) + first
@@ -170,11 +193,13 @@ class Sampler:
         try:
             with telemetry.phase(SERVICE, "queue") as phase:
                 await self._held.reach(0)
-                async with self._turns.turn(wish.count, wish.cost):
-                    phase.change("engine")
-                    async for piece in self._engine.write(wish, in_pieces=in_pieces):
-                        written += len(piece.tokens)
-                        yield piece
+                for start, count in _cut(wish.count, self._turns.at_a_time):
+                    part = wish.part(start, count)
+                    async with self._turns.turn(count, part.cost):
+                        phase.change("engine")
+                        async for piece in self._engine.write(part, in_pieces=in_pieces):
+                            written += len(piece.tokens)
+                            yield replace(piece, index=start + piece.index) if start else piece
         except EngineLostError:
             self._end()
         telemetry.count(metrics.SERVICE_SEQUENCES, wish.count, service=SERVICE)

@@ -51,7 +51,7 @@ from services.serve.http.bodies import Body, documents
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
 from services.serve.http.streams import streamed
-from services.serve.http.texts import Reader
+from services.serve.http.texts import Reader, refuse_over
 from services.serve.http.tokenizing import add_tokenizer_routes, serve_tokens
 from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.work import Work
@@ -229,7 +229,10 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
         prompts, sampling = await asyncio.to_thread(
             read_request, body, query, self._reader, self._fingerprint, limits
         )
-        in_a_part = min(RESPONSES_PER_PART, self._args.limits.max_responses_per_request)
+        most = self._args.limits.max_responses_per_request
+        # A prompt with its responses is in one part, also of a job, which may have more of them altogether.
+        refuse_over("sequences", sampling.group_size, most, "responses to one prompt")
+        in_a_part = min(RESPONSES_PER_PART, most)
         return Work(
             prompts,
             list(cut([sampling.group_size] * prompts.num_rows, in_a_part, in_a_part)),

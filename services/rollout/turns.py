@@ -28,6 +28,8 @@ class EngineTurns:
         self._places = FairPlaces(places, weights)
         self._shares = QueueShares(most, weights, "responses are in work", "responses", _RETRY_AFTER_S)
         self._unfinished = unfinished
+        self.at_a_time = max(1, places // 4)
+        """Responses to one prompt that take a turn together; of more, others get theirs between."""
         self.waiting = 0
         """Responses, for a turn."""
 

@@ -1,6 +1,6 @@
 """What is to be written, and what an engine has written of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,11 @@ class Wish:
     seed: int | None
     stop: tuple[str, ...]
     top_logprobs: int
+
+    def part(self, start: int, count: int) -> "Wish":
+        """As many of the answers from one on, with the seeds that they have among all."""
+        seed = None if self.first_seed is None else self.first_seed + start
+        return replace(self, count=count, seed=seed)
 
     @property
     def cost(self) -> int:

@@ -21,15 +21,23 @@ class QueueShares:
         what: is counted, for the error: "tokens wait".
         each: of a request, for the error: "tokens".
         retry_after_s: when to ask again.
+        times: what is left free a caller may have; 7 is seven eighths for one caller alone.
     """
 
     def __init__(
-        self, most: int, weights: Mapping[str, float], what: str, each: str, retry_after_s: float
+        self,
+        most: int,
+        weights: Mapping[str, float],
+        what: str,
+        each: str,
+        retry_after_s: float,
+        times: float = 1.0,
     ) -> None:
         self._most = most
         self._weights = weights
         self._what, self._each = what, each
         self._retry_after_s = retry_after_s
+        self._times = times
         self._own: dict[str, int] = {}
 
     @contextmanager
@@ -52,7 +60,7 @@ class QueueShares:
             )
         # With those that are let in and are still on their way to the queue.
         free = self._most - max(waiting, sum(self._own.values()))
-        share = self._weights.get(caller, 1.0) * free
+        share = self._weights.get(caller, 1.0) * self._times * free
         # The run that a service belongs to has nobody to leave room for.
         if own and own + size > share and caller != OWN:
             raise BusyError(

@@ -22,7 +22,7 @@ from ray.serve import Application
 
 from rlad_core import schema
 from rlad_core.client.details import HIDDEN_BYTES, NO_DETAILS, Details, named_per_token
-from rlad_core.client.forms import ScoreAnswer, TeacherInfo, TeacherLimits, TokenizerInfo
+from rlad_core.client.forms import JSON, ScoreAnswer, TeacherInfo, TeacherLimits, TokenizerInfo
 from rlad_core.client.made_with import MadeWith, marked
 from rlad_core.client.parts import cut
 from rlad_core.client.teacher import TOKENS_PER_PART
@@ -71,12 +71,14 @@ class TeacherService(OpenAIRoutes, TellsSettings):
     async def __init__(self, args: TeacherArgs) -> None:  # type: ignore[misc]  # Serve awaits it
         begin(args)
         self._args = args
-        model = self._model = resolve_model(args.model)
+        model = resolve_model(args.model)
         with loading():
             self._tokenizer = load_tokenizer(model)
             # In a thread: it takes from seconds to minutes, and Serve's probes want an answer meanwhile.
             self._engine = await asyncio.to_thread(load_engine, args, model)
         self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
+        # Once: of a large vocabulary they are megabytes, and a tenth of a second.
+        self._tokenizer_told = tokenizer_info(self._tokenizer, model).model_dump_json().encode()
         self._reader = Reader.of(self._tokenizer, self._engine.max_model_len)
         self._texts = TokenTexts(self._tokenizer)
         self._weights = await self._engine.weights()
@@ -200,10 +202,10 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             load=self._scorer.load,
         )
 
-    @http.get("/v1/tokenizer")
-    async def tokenizer(self) -> TokenizerInfo:
+    @http.get("/v1/tokenizer", response_model=TokenizerInfo)
+    async def tokenizer(self) -> Response:
         """The tokenizer, so that a policy can be compared with it token by token."""
-        return tokenizer_info(self._tokenizer, self._model)
+        return Response(self._tokenizer_told, media_type=JSON)
 
     @http.get("/healthz")
     async def alive(self) -> Health:

@@ -8,7 +8,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,10 +43,12 @@ def url() -> Iterator[str]:
         yield url
 
 
-def begun(url: str, announced: int, sent: bytes) -> socket.socket:
+def begun(url: str, announced: int, sent: bytes, source: str = "127.0.0.1") -> socket.socket:
     """A request of which only so much has been sent."""
     place = urlsplit(url)
-    connection = socket.create_connection((place.hostname, place.port), timeout=30)
+    connection = socket.create_connection(
+        (place.hostname, place.port), timeout=30, source_address=(source, 0)
+    )
     head = f"POST /v1/score HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Length: {announced}\r\n\r\n"
     connection.sendall(head.encode() + sent)
     return connection
@@ -80,7 +82,8 @@ def test_too_much_is_refused_announced_or_not(url: str) -> None:
 
 
 def test_the_memory_of_all_bodies_has_a_limit_and_is_given_back(url: str) -> None:
-    held = [begun(url, 3 * MIB, b" " * (3 * MIB - 1)) for _ in range(2)]
+    callers = ("127.0.0.1", "127.0.0.2")
+    held = [begun(url, 3 * MIB, b" " * (3 * MIB - 1), caller) for caller in callers]
     time.sleep(0.3)
     status, detail = problem(httpx.post(f"{url}/v1/score", content=b" " * MIB))
     assert (status, "at most 6291456 are held" in detail) == (429, True)
@@ -108,7 +111,10 @@ def test_what_has_no_place_is_refused_and_health_is_not(url: str) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     answer = httpx.post(f"{url}/v1/score", content=FINE)
-    assert problem(answer) == (429, "2 requests are worked on or wait here, and more are not taken")
+    assert problem(answer) == (
+        429,
+        "2 requests are worked on or wait here, and with these 1 it would be more than 2",
+    )
     assert answer.headers["retry-after"] == "1"
     assert httpx.get(f"{url}/healthz", timeout=5).status_code == 200
 
@@ -117,6 +123,29 @@ def test_what_has_no_place_is_refused_and_health_is_not(url: str) -> None:
 def free_url() -> Iterator[str]:
     with served() as url:
         yield url
+
+
+def test_one_callers_bodies_leave_room_for_others() -> None:
+    reader = BodyReader(BodyLimits(total_bytes=8 * MIB))
+
+    async def whole() -> Message:
+        return {"type": "http.request", "body": b" " * MIB, "more_body": False}
+
+    async def hold(stack: AsyncExitStack, caller: str) -> None:
+        await stack.enter_async_context(reader.reading(whole, None, caller=caller))
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            for _ in range(7):
+                await hold(stack, "greedy")
+            with pytest.raises(BusyError, match=r"bodies of your requests here have \d+ bytes together"):
+                await hold(stack, "greedy")
+            await hold(stack, "modest")
+            with pytest.raises(BusyError, match=r"the bodies of all requests here"):
+                await hold(stack, "modest")
+        assert (reader.held, reader._of) == (0, {})
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])

@@ -60,6 +60,28 @@ def callers_fill_a_room() -> None:
             pass
 
 
+def test_one_caller_may_have_more_than_half() -> None:
+    copy_context().run(one_of_places)
+
+
+def one_of_places() -> None:
+    places, waiting = QueueShares(80, {}, "requests wait", "requests", 1.0, 7.0), 0
+    with ExitStack() as held:
+        ASKER.set(Asker("greedy"))
+        for _ in range(70):
+            held.enter_context(places.taken(1, waiting))
+            waiting += 1
+        refused = r"70 requests of yours are here, .* more than the 70 that are left"
+        with pytest.raises(BusyError, match=refused), places.taken(1, waiting):
+            pass
+        for name in map(str, range(10)):  # there is room for others, also for many of them
+            ASKER.set(Asker(name))
+            held.enter_context(places.taken(1, waiting))
+            waiting += 1
+    with places.taken(80, 0):
+        pass
+
+
 def test_what_takes_no_room_may_go_last() -> None:
     room = QueueShares(100, {}, "tokens wait", "tokens", 1.0)
     with ExitStack() as last, room.taken(10, 0):

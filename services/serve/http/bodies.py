@@ -70,7 +70,8 @@ async def read_body(request: Request, reader: BodyReader, max_bytes: int) -> Asy
     # All of them: a header may stand there several times (RFC 9110, 5.3).
     coding = known(", ".join(request.headers.getlist("content-encoding")))
     announced = request.headers.get("content-length")
-    async with reader.reading(request.receive, announced, max_bytes) as held:
+    caller = request.scope.get("caller", "")
+    async with reader.reading(request.receive, announced, max_bytes, caller) as held:
         content = held.take()
         if coding != "identity":
             pieces = unpacked(content, coding, max_bytes)

@@ -59,9 +59,10 @@ class BodyFirst:
             # The service answers, or says why not; what the body holds is of no interest.
             await self._app({**scope, "headers": _bodiless(scope)}, _nothing_more(receive), send)
             return
+        caller = caller_of(scope, headers, self._tokens.required)
         try:
-            async with self._reader.reading(receive, headers.get("content-length")) as held:
-                await self._door.take(asker=Asker(caller_of(scope, headers, self._tokens.required)))
+            async with self._reader.reading(receive, headers.get("content-length"), caller=caller) as held:
+                await self._door.take(asker=Asker(caller))
                 asyncio.get_running_loop().call_soon(self._door.give)
                 await self._app(scope, _replay(held, receive), send)
         except ServiceError as error:

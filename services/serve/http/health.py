@@ -8,15 +8,18 @@ from fastapi import Request
 from pydantic import BaseModel
 
 from rlad_core import metrics
-from rlad_core.client.errors import AsleepError, BusyError, DrainingError, NotReadyError
+from rlad_core.client.errors import AsleepError, DrainingError, NotReadyError
 from services.base import telemetry
 from services.serve.fair import ASKER, OWN, Asker
 from services.serve.http.bodies import Body, encoding_of, read_body
 from services.serve.http.reading import BodyLimits, BodyReader
 from services.serve.quotas import Quotas
 from services.serve.replica_settings import ReplicaArgs
+from services.serve.shares import QueueShares
 
 _RETRY_AFTER_S = 1.0
+_TIMES_FREE = 7.0
+"""One caller alone comes to seven eighths of the places."""
 
 
 class Health(BaseModel):
@@ -56,7 +59,14 @@ class Intake:
         self._check = check
         self._what = what
         self._is_asleep = is_asleep
-        self._places = args.places
+        self._shares = QueueShares(
+            args.places,
+            args.weights,
+            "requests are worked on or wait",
+            "requests",
+            _RETRY_AFTER_S,
+            _TIMES_FREE,
+        )
         self._quotas = Quotas(args.quota)
         self._draining = False
         self._reader = BodyReader(BodyLimits.of_environment())
@@ -76,7 +86,8 @@ class Intake:
         Raises:
             DrainingError: the replica is shutting down.
             AsleepError: its engine sleeps.
-            BusyError: so many requests are here already that there is no place for another.
+            BusyError: so many requests are here already, or so many of this caller, that there is no place
+                for another.
             ProblemError, LimitError, SlowBodyError: see `read_body`.
         """
         with telemetry.request(self._service, encoding_of(request) or "other"):
@@ -118,15 +129,12 @@ class Intake:
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
-        if self._working >= self._places:
-            raise BusyError(
-                f"{self._working} requests are worked on or wait here, and more are not taken", _RETRY_AFTER_S
-            )
-        self._working += 1
-        try:
-            yield
-        finally:
-            self._working -= 1
+        with self._shares.taken(1, self._working):
+            self._working += 1
+            try:
+                yield
+            finally:
+                self._working -= 1
 
     def _refuse_if_closed(self) -> None:
         if self._draining:

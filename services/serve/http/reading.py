@@ -9,7 +9,7 @@ limit                    status  counted
 bytes of one body        413     what is announced, before anything is read; else what has come
 seconds until its end    408     from the first look at it
 bytes of all together    429     what has come, and what it unpacks to; an announcement alone takes no memory,
-                                 and so no place
+                                 and so no place. A caller's leave some room for those of others
 =======================  ======  ==========================================================================
 """
 
@@ -32,6 +32,7 @@ VARIABLES = {
 }
 """In the environment of the Ray nodes, by what they set of `BodyLimits`."""
 _RETRY_AFTER_S = 1.0
+_TIMES_FREE = 7
 
 
 class SlowBodyError(ServiceError):
@@ -85,13 +86,15 @@ class HeldBody:
 
     Args:
         reader: that has read it, and whose limit for all together holds for what is added too.
+        caller: whose it is.
 
     Attributes:
         size: bytes that it counts as until its request is answered, also those that were taken.
     """
 
-    def __init__(self, reader: "BodyReader") -> None:
+    def __init__(self, reader: "BodyReader", caller: str) -> None:
         self._reader = reader
+        self._caller = caller
         self._parts: list[bytes] = []
         self.size = 0
 
@@ -102,7 +105,7 @@ class HeldBody:
             BusyError: there is no memory for it beside the others.
         """
         self.size += len(part)
-        self._reader.count(len(part), self.size)
+        self._reader.count(len(part), self.size, self._caller)
         if part:
             self._parts.append(part)
 
@@ -122,17 +125,19 @@ class BodyReader:
 
     def __init__(self, limits: BodyLimits) -> None:
         self._limits = limits
+        self._of: dict[str, int] = {}
         self.held = 0
 
     @asynccontextmanager
     async def reading(
-        self, receive: Receive, announced: str | None, max_bytes: int | None = None
+        self, receive: Receive, announced: str | None, max_bytes: int | None = None, caller: str = ""
     ) -> AsyncIterator[HeldBody]:
         """A body as it came; with what is added to it, it counts as held until the block ends.
 
         Args:
             announced: the header ``Content-Length``.
             max_bytes: where it is not the reader's own limit.
+            caller: whose bodies leave room for those of others.
 
         Raises:
             LimitError: more bytes than a body may have.
@@ -142,7 +147,7 @@ class BodyReader:
         """
         most = self._limits.max_bytes if max_bytes is None else max_bytes
         _refuse_over(int(announced) if announced and announced.isdecimal() else 0, most)
-        body = HeldBody(self)
+        body = HeldBody(self, caller)
         try:
             try:
                 async with asyncio.timeout(self._limits.timeout_s):
@@ -163,21 +168,36 @@ class BodyReader:
             yield body
         finally:
             self.held -= body.size
+            if not (left := self._of.get(caller, 0) - body.size):
+                self._of.pop(caller, None)
+            else:
+                self._of[caller] = left
 
-    def count(self, size: int, own: int) -> None:
-        """That so many bytes more are held. A lone body is always taken, however little memory there is.
+    def count(self, size: int, own: int, caller: str) -> None:
+        """That so many bytes more are held. A lone body is always taken, however little memory there is, and
+        of each caller one while there is any.
 
         Args:
             own: of the body that they belong to, with them.
+            caller: whose it is.
 
         Raises:
-            BusyError: they are more than all bodies may have. They are counted, and given back with the body.
+            BusyError: they are more than all bodies, or this caller's, may have. They are counted, and given
+                back with the body.
         """
         self.held += size
+        self._of[caller] = theirs = self._of.get(caller, 0) + size
         if self.held > self._limits.total_bytes and self.held > own:
             raise BusyError(
                 f"the bodies of all requests here have {self.held} bytes together; at most "
                 f"{self._limits.total_bytes} are held at a time",
+                _RETRY_AFTER_S,
+            )
+        # As `services.serve.shares` has it: one caller alone comes to seven eighths.
+        if theirs > own and theirs > _TIMES_FREE * (self._limits.total_bytes - self.held):
+            raise BusyError(
+                f"the bodies of your requests here have {theirs} bytes together; what is left of "
+                f"{self._limits.total_bytes} is for others",
                 _RETRY_AFTER_S,
             )
 

@@ -1,4 +1,4 @@
-"""Four times as many requests at a time as there are places, for a minute."""
+"""Four times as many requests at a time as there are places, for a minute, beside another caller's few."""
 
 import asyncio
 import multiprocessing
@@ -18,10 +18,12 @@ PLACES = 64
 """Of a replica, as the services are started for this: on both sides of its queue."""
 _SERVICE_S, _SHORT_S = 60.0, 6.0
 _JOINED_WITHIN_S = 60.0
+_OTHER_ADDRESS = "127.0.0.2"
+"""By which it is another caller."""
 
 
 def attack(target: Target, effort: Effort) -> str:
-    """Each is answered right or refused with 429, and memory stays as it is."""
+    """Each is answered right or refused with 429, and memory stays as it is; the other caller is answered."""
     seconds = _SERVICE_S if effort.long else _SHORT_S
     told = []
     for service in SERVICES:
@@ -88,7 +90,14 @@ async def _load(target: Target, service: str, seconds: float, statuses: Counter[
                 assert answer.headers["content-type"] == "application/problem+json"
                 await asyncio.sleep(float(answer.headers["retry-after"]) / 4)
 
+    async def ask_beside() -> None:
+        transport = httpx.AsyncHTTPTransport(local_address=_OTHER_ADDRESS)
+        async with httpx.AsyncClient(base_url=target.url, timeout=120, transport=transport) as http:
+            while time.monotonic() < until:
+                answer = await http.post(PATHS[service], json=body)
+                assert target.is_right(service, answer), (answer.status_code, answer.text)
+
     async with httpx.AsyncClient(
         base_url=target.url, timeout=120, limits=httpx.Limits(max_connections=clients)
     ) as http:
-        await asyncio.gather(*(ask(http) for _ in range(clients)))
+        await asyncio.gather(ask_beside(), *(ask(http) for _ in range(clients)))
