@@ -89,7 +89,8 @@ class SequenceScore(BaseModel):
     tokens: list[str] | None = Field(default=None, description="Of the response, as strings.")
     offsets: list[tuple[int, int]] | None = Field(
         default=None,
-        description="Of each, in the text that all come to, the first character and the one behind its last.",
+        description="Of each the first character and the one behind its last: in the response as it was "
+        "sent, or in what its token ids decode to.",
     )
     end_logprobs: list[float] | None = Field(
         default=None, description="Of the end tokens together: the log of their probabilities' sum."

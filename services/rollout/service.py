@@ -63,6 +63,9 @@ from services.serve.token_texts import TokenTexts
 from services.weights.held_policy import HeldPolicy
 from services.weights.policy_store import policy_store
 
+_STREAMED = 16
+"""Responses in a part of an answer that is sent as it is made; parts come together as a usual one has."""
+
 add_job_routes(http, RolloutRequest, RolloutAnswer, EXAMPLE, RolloutQuery)
 add_tokenizer_routes(http)
 add_model_routes(http)
@@ -191,9 +194,10 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
                 self._intake.admit(request, self._args.limits.max_body_bytes)
             )
             if body.answer == "ndjson" or (parameters.stream and body.answer == "arrow"):
-                work = await self._work(body, query, self._args.limits)
+                work = await self._work(body, query, self._args.limits, _STREAMED)
                 results = work.results if body.answer == "ndjson" else None
-                return await streamed(work.done(self._args.timeout_s), results, held.pop_all())
+                parts = work.done(self._args.timeout_s, RESPONSES_PER_PART // _STREAMED)
+                return await streamed(parts, results, held.pop_all())
             return await self._answer(body, query)
 
     async def _answer(self, body: Body, query: dict[str, str]) -> Response:
@@ -224,15 +228,17 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
         limits = self._args.limits.model_copy(update={"max_responses_per_request": most})
         return await self._work(body, one_each(query), limits)
 
-    async def _work(self, body: Body, query: dict[str, str], limits: RolloutLimits) -> Work:
-        """A request in parts."""
+    async def _work(
+        self, body: Body, query: dict[str, str], limits: RolloutLimits, in_a_part: int = RESPONSES_PER_PART
+    ) -> Work:
+        """A request in parts, of so many responses each, or of one prompt."""
         prompts, sampling = await asyncio.to_thread(
             read_request, body, query, self._reader, self._fingerprint, limits
         )
         most = self._args.limits.max_responses_per_request
         # A prompt with its responses is in one part, also of a job, which may have more of them altogether.
         refuse_over("sequences", sampling.group_size, most, "responses to one prompt")
-        in_a_part = min(RESPONSES_PER_PART, most)
+        in_a_part = min(in_a_part, most)
         return Work(
             prompts,
             list(cut([sampling.group_size] * prompts.num_rows, in_a_part, in_a_part)),

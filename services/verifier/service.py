@@ -56,6 +56,8 @@ from services.verifier.settings import VerifierArgs, VerifierLimits
 SERVICE = "verifier"
 _PROBE_TIMEOUT_S = 60.0
 _RETRY_AFTER_S = 1.0
+_STREAMED = 32
+"""Responses in a part of an answer that is sent as it is made; parts come together as a usual one has."""
 
 
 # Before the class: Serve copies the application, and with it the functions its routes use, when it decorates.
@@ -138,9 +140,10 @@ class VerifierService(TellsSettings):
                 self._intake.admit(request, self._args.limits.max_body_bytes)
             )
             if body.answer == "ndjson" or (query.stream and body.answer == "arrow"):
-                work = await self._work(body, self._args.limits)
+                work = await self._work(body, self._args.limits, _STREAMED)
                 results = work.results if body.answer == "ndjson" else None
-                return await streamed(work.done(self._args.limits.timeout_s), results, held.pop_all())
+                parts = work.done(self._args.limits.timeout_s, RESPONSES_PER_PART // _STREAMED)
+                return await streamed(parts, results, held.pop_all())
             responses = await asyncio.to_thread(read_request, body, self._pool.tasks, self._args.limits)
             rewards = await self._verify(responses)
             return await asyncio.to_thread(write_answer, rewards, body)
@@ -154,10 +157,10 @@ class VerifierService(TellsSettings):
         }
         return await self._work(body, limits.model_copy(update=widened))
 
-    async def _work(self, body: Body, limits: VerifierLimits) -> Work:
-        """A request in parts."""
+    async def _work(self, body: Body, limits: VerifierLimits, in_a_part: int = RESPONSES_PER_PART) -> Work:
+        """A request in parts, of so many responses each."""
         rows = await asyncio.to_thread(read_request, body, self._pool.tasks, limits)
-        most = min(RESPONSES_PER_PART, self._args.limits.max_responses_per_request)
+        most = min(in_a_part, self._args.limits.max_responses_per_request)
         return Work(
             rows,
             list(cut([1] * rows.num_rows, most, most)),

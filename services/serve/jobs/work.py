@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,21 +40,36 @@ class Work:
     results: Results
     check: Callable[[pa.Table], Awaitable[None]]
 
-    async def done(self, patience_s: float) -> AsyncIterator[tuple[int, pa.Table]]:
-        """Part by part: number of its first row, and what was done for it.
+    async def done(self, patience_s: float, at_a_time: int = 1) -> AsyncIterator[tuple[int, pa.Table]]:
+        """Part by part, in order: number of its first row, and what was done for it.
 
         With the first part the request is accepted, and what was accepted is finished: a later one for which
         there is no room, or no more of its caller's quota, waits for it.
 
         Args:
             patience_s: longest wait of one part.
+            at_a_time: parts that are worked on together.
 
         Raises:
             DeadlineError: there was none within that time.
         """
-        for number, (start, stop) in enumerate(self.parts or [(0, 0)]):
-            rows = self.rows.slice(start, stop - start)
-            yield start, await (self._later(rows, patience_s) if number else self.do(rows))
+        left = deque(enumerate(self.parts or [(0, 0)]))
+        working = deque[tuple[int, asyncio.Task[pa.Table]]]()
+        try:
+            while left or working:
+                while left and len(working) < at_a_time:
+                    number, (start, stop) = left.popleft()
+                    rows = self.rows.slice(start, stop - start)
+                    doing = self._later(rows, patience_s) if number else self._first(rows)
+                    working.append((start, asyncio.create_task(doing)))
+                yield working[0][0], await working[0][1]
+                working.popleft()
+        finally:  # where one fails, or the client has left
+            for _, task in working:
+                task.cancel()
+
+    async def _first(self, rows: pa.Table) -> pa.Table:
+        return await self.do(rows)
 
     async def _later(self, rows: pa.Table, patience_s: float) -> pa.Table:
         until = time.monotonic() + patience_s
