@@ -68,8 +68,9 @@ class ResponseLogprobs(nn.Module):
             beside: sees the logits of each chunk, see `rlad_core.logprobs.token_logprobs`.
 
         Returns:
-            ``(log-probs float32 [R], entropy float32 [R] in nats, or None)``; log-probs [R, 1 + m] where the
-            batch names m more tokens for each place, the response token's own first.
+            ``(log-probs float32 [R], entropy float32 [R] in nats, or None)``; log-probs [R, 2 + m] where the
+            batch names m more tokens for each place: the response token's own first, and last that of all
+            tokens together that are not named.
         """
         hidden = self.model.base_model(
             input_ids=batch.input_ids[None],
@@ -86,6 +87,7 @@ class ResponseLogprobs(nn.Module):
             batch.asked_ids,
             chunk_size=self.chunk_size,
             with_entropy=with_entropy,
+            rest_of=batch.named_ids,
             beside=beside,
         )
 

@@ -8,17 +8,27 @@ With p = softmax(z), l = log p[target] and H = -sum(p log p):
 
     dl/dz = onehot(target) - p        dH/dz = -p * (log p + H)
 
+Of all tokens but some, with R their probability together and o = 1 for one of them and 0 for the others:
+
+    d(log R)/dz = o * p / R - p
+
+R is summed of the others themselves. What the some leave of 1 has no digits in float32 below 1e-6, and where
+a policy is sure the others' gradient hangs on them.
+
 Rows of the head that are no tokens (`rlad_core.language_model.vocabulary`) take part in the products, whose
 kernels like round sizes, and in nothing else: what follows reads a view of the buffer without them, as if
 their logits were minus infinity.
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+LEAST_LOG_REST: Final = -80.0
+"""log R below which the gradient of log R fades out: 1 / R, times a gradient, stays a float32."""
 
 
 class Beside(Protocol):
@@ -41,6 +51,7 @@ def token_logprobs(
     tokens: int | None = None,
     chunk_size: int = 1024,
     with_entropy: bool = False,
+    rest_of: Tensor | None = None,
     beside: Beside | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probs of the targets, and the entropy of the distributions they were drawn from.
@@ -58,10 +69,12 @@ def token_logprobs(
         tokens: the first so many rows of the head are tokens, and the others have probability 0; None: all.
         chunk_size: hidden states whose logits are held at once.
         with_entropy: compute the entropy, which takes a second buffer.
+        rest_of: [T, m] token ids, also one twice, with targets [T, n]: log-probs get one more column, of all
+            other tokens together. It is -inf where there is none, or none within e^-87 of the likeliest.
         beside: sees the logits of each chunk, without gradient.
 
     Returns:
-        ``(log-probs float32 in the shape of targets, entropy float32 [T] in nats, or None)``.
+        ``(log-probs float32 in the shape of targets, or [T, n + 1], entropy float32 [T] in nats, or None)``.
 
     Raises:
         ValueError: shapes don't fit.
@@ -76,6 +89,11 @@ def token_logprobs(
             f"targets has shape {tuple(targets.shape)}, but hidden holds {hidden.shape[0]} tokens; "
             "give one target each, or several"
         )
+    if rest_of is not None and (rest_of.ndim != 2 or targets.ndim != 2 or len(rest_of) != len(targets)):
+        raise ValueError(
+            f"rest_of has shape {tuple(rest_of.shape)} and targets {tuple(targets.shape)}; they must be "
+            "[T, m] and [T, n]"
+        )
     if bias is not None and bias.shape != lm_head_weight.shape[:1]:
         raise ValueError(
             f"bias has shape {tuple(bias.shape)}, and the head {lm_head_weight.shape[0]} rows; give one each"
@@ -87,6 +105,7 @@ def token_logprobs(
         lm_head_weight,
         bias,
         targets.long(),
+        None if rest_of is None else rest_of.long(),
         scale,
         _checked_tokens(tokens, lm_head_weight),
         chunk_size,
@@ -134,6 +153,7 @@ class _TokenLogprobs(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
+        rest_of: Tensor | None,
         scale: float,
         entries: int,
         chunk_size: int,
@@ -143,8 +163,10 @@ class _TokenLogprobs(torch.autograd.Function):
         places = hidden.shape[0]
         head, dtype = _operand(hidden, weight)
         # Of the caller's shape, and no view of another: FSDP warns of a module's output that is one.
-        logprobs = hidden.new_empty(targets.shape, dtype=dtype)
-        targets, of_targets = _by_place(targets), _by_place(logprobs)
+        shape = targets.shape if rest_of is None else (places, targets.shape[1] + 1)
+        logprobs = hidden.new_empty(shape, dtype=dtype)
+        targets = _by_place(targets)
+        of_targets = _by_place(logprobs)[:, : targets.shape[1]]
         normaliser = hidden.new_empty(places, dtype=dtype)
         entropy = torch.empty_like(normaliser) if with_entropy else None
         buffer = hidden.new_empty(min(chunk_size, places), weight.shape[0], dtype=dtype)
@@ -165,12 +187,17 @@ class _TokenLogprobs(torch.autograd.Function):
                 total = exponentials.sum(dim=1)
                 log_sum = total.log()
                 entropy[rows] = log_sum - exponentials.mul_(logits).sum(dim=1).div_(total)
+            if rest_of is not None:  # what lies in the buffer is no longer wanted
+                exponentials = logits if entropy is None else torch.exp(logits, out=logits)
+                others = exponentials.scatter_(1, rest_of[rows], 0.0).sum(dim=1)
+                logprobs[rows, -1] = others.log_().sub_(log_sum)
             normaliser[rows] = highest.add_(log_sum)
             if beside is not None:
                 beside.close(seen, normaliser[rows])
             of_targets[rows] = target_logits.sub_(normaliser[rows, None])
 
-        ctx.save_for_backward(hidden, weight, bias, targets, normaliser, entropy)
+        of_rest = None if rest_of is None else logprobs[:, -1].clone()
+        ctx.save_for_backward(hidden, weight, bias, targets, rest_of, of_rest, normaliser, entropy)
         ctx.scale, ctx.entries, ctx.chunk_size = scale, entries, chunk_size
         ctx.set_materialize_grads(False)
         return logprobs, entropy
@@ -179,16 +206,19 @@ class _TokenLogprobs(torch.autograd.Function):
     @once_differentiable
     def backward(
         ctx: Any, grad_logprobs: Tensor | None, grad_entropy: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None, None, None, None]:
-        none = (None,) * 6  # targets and settings
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None, None, None, None, None]:
+        none = (None,) * 7  # targets and settings
         if grad_logprobs is None and grad_entropy is None:
             return None, None, None, *none
-        hidden, weight, bias, targets, normaliser, entropy = ctx.saved_tensors
+        hidden, weight, bias, targets, rest_of, of_rest, normaliser, entropy = ctx.saved_tensors
         places, entries = hidden.shape[0], ctx.entries
         head, dtype = _operand(hidden, weight)
-        # A target's log-prob has -p in its gradient, so each place has it as often as it has targets.
+        # A log-prob has -p in its gradient, so each place has it as often as it has log-probs.
         grad_logprobs = None if grad_logprobs is None else _by_place(grad_logprobs)
         grad_places = None if grad_logprobs is None else grad_logprobs.sum(dim=1)
+        of_others = None  # g_R / R
+        if grad_logprobs is not None and rest_of is not None:
+            of_others = grad_logprobs[:, -1] * of_rest.clamp(min=LEAST_LOG_REST).neg_().exp_()
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=dtype) if ctx.needs_input_grad[1] else None
         grad_bias = torch.zeros_like(bias, dtype=dtype) if ctx.needs_input_grad[2] else None
@@ -201,17 +231,25 @@ class _TokenLogprobs(torch.autograd.Function):
             logits = _logits(states, head, bias, ctx.scale, buffer)[:, :entries]
             logprobs = logits.sub_(normaliser[rows, None])
             whole = second[: logits.shape[0]]
-            grad_logits = torch.exp(logprobs, out=whole[:, :entries])
+            probabilities = torch.exp(logprobs, out=whole[:, :entries])
             if grad_entropy is not None:
-                # -p * (g_H * (log p + H) + g_l); g_l is the gradient of the log-probs of a place.
-                logprobs.add_(entropy[rows, None]).mul_(grad_entropy[rows, None])
+                # -(g_H * (log p + H) + g_l); g_l is the gradient of the log-probs of a place.
+                factors = logprobs.add_(entropy[rows, None]).mul_(grad_entropy[rows, None]).neg_()
                 if grad_places is not None:
-                    logprobs.add_(grad_places[rows, None])
-                grad_logits.mul_(logprobs.neg_())
-            elif grad_places is not None:
-                grad_logits.mul_(-grad_places[rows, None])
+                    factors.sub_(grad_places[rows, None])
+            else:
+                assert grad_places is not None
+                factors = -grad_places[rows, None]
+            if of_others is None:
+                grad_logits = probabilities.mul_(factors)
+            else:
+                # What is not of the rest is kept apart, not corrected: 1 / R is without bound.
+                named = rest_of[rows]
+                kept = probabilities.gather(1, named) * factors.expand_as(probabilities).gather(1, named)
+                grad_logits = probabilities.mul_(factors.add_(of_others[rows, None]))
+                grad_logits.scatter_(1, named, kept)
             if grad_logprobs is not None:
-                grad_logits.scatter_add_(1, targets[rows], grad_logprobs[rows])
+                grad_logits.scatter_add_(1, targets[rows], grad_logprobs[rows, : targets.shape[1]])
             whole[:, entries:].zero_()
             if ctx.scale != 1.0:
                 whole.mul_(ctx.scale)

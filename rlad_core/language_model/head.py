@@ -54,6 +54,7 @@ class OutputHead:
         *,
         chunk_size: int,
         with_entropy: bool = False,
+        rest_of: Tensor | None = None,
         beside: Beside | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """See `token_logprobs`; ``targets`` has one token for each place, or several."""
@@ -72,6 +73,7 @@ class OutputHead:
                 tokens=self.tokens,
                 chunk_size=chunk_size,
                 with_entropy=with_entropy,
+                rest_of=rest_of,
                 beside=beside,
             )
 

@@ -35,7 +35,7 @@ from pydantic import Field, PositiveInt
 
 from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
 from rlad_core.objectives.objective import Objective
-from rlad_core.objectives.outcomes import outcomes_of_top, whole
+from rlad_core.objectives.outcomes import finite, outcomes_of_top
 from rlad_core.objectives.teacher import MaskEndToken, teacher_term
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class GKD(Objective):
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
         term = teacher_term(batch, mask_end_token=self.mask_end_token, method="gkd")
         outcomes = outcomes_of_top(batch, "gkd")
-        policy, teacher = whole(outcomes.policy), whole(outcomes.teacher)
+        policy, teacher = finite(outcomes.policy), finite(outcomes.teacher)
         found = self._divergence(policy, teacher).masked_fill(~term.counts, 0.0)
         told = {
             "divergence": batch.statistic(found, term.counts),

@@ -44,6 +44,9 @@ class TokenBatch:
         policy_top_logprobs: log pi_theta of the tokens in ``top_token_ids``, or else in
             ``rollout_top_token_ids``, [T, k], with its gradient; there where they are, and then
             ``policy_end_logprobs`` means something everywhere.
+        policy_rest_logprobs: log of the probability that pi_theta gives to all tokens together that are
+            neither among those nor, where all end tokens are one outcome, end tokens; with its gradient. It
+            is summed of their own logits, and -inf where there are none.
         top_is_end: bool [T, k], which of those tokens are end tokens; only where all end tokens are one
             outcome.
         log_z: what `Objective.log_z` said under pi_old, float32 [T], where the learner kept it.
@@ -66,6 +69,7 @@ class TokenBatch:
     policy_end_logprobs: Tensor | None
     old_end_logprobs: Tensor | None
     policy_top_logprobs: Tensor | None
+    policy_rest_logprobs: Tensor | None
     top_is_end: Tensor | None
     log_z: Tensor | None
     is_correct: Tensor | None
@@ -85,6 +89,7 @@ class TokenBatch:
         policy_end_logprobs: Tensor | None = None,
         old_end_logprobs: Tensor | None = None,
         policy_top_logprobs: Tensor | None = None,
+        policy_rest_logprobs: Tensor | None = None,
         top_is_end: Tensor | None = None,
         log_z: Tensor | None = None,
         is_correct: Tensor | None = None,
@@ -115,6 +120,7 @@ class TokenBatch:
             "policy_end_logprobs": policy_end_logprobs,
             "old_end_logprobs": old_end_logprobs,
             "policy_top_logprobs": policy_top_logprobs,
+            "policy_rest_logprobs": policy_rest_logprobs,
             "top_is_end": top_is_end,
             "log_z": log_z,
             "is_correct": is_correct,
@@ -143,7 +149,13 @@ class TokenBatch:
         return Statistic.of(values, self.trained if where is None else self.trained & where)
 
 
-_WITH_GRADIENT = ("policy_logprobs", "policy_end_logprobs", "policy_top_logprobs", "entropy")
+_WITH_GRADIENT = (
+    "policy_logprobs",
+    "policy_end_logprobs",
+    "policy_top_logprobs",
+    "policy_rest_logprobs",
+    "entropy",
+)
 _SEVERAL = ("policy_top_logprobs", "top_is_end")
 
 

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from rlad_core.objectives.anchor import log_normaliser, with_rest
+from rlad_core.objectives.anchor import log_normaliser
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.outcomes import outcomes_of_top
 from rlad_core.objectives.ramp import ramp, ramp_problems
@@ -155,9 +155,7 @@ class TRRD(ClippedSurrogate):
                 raise ValueError("trrd with source: hidden needs TokenBatch.log_z, which the learner sums")
             return batch.old_logprobs.new_zeros(batch.old_logprobs.shape)  # one of the two, whole
         outcomes = outcomes_of_top(batch, "trrd with anchor: normalised")
-        return log_normaliser(
-            with_rest(outcomes.policy.detach()), with_rest(outcomes.teacher), self.alpha_at(step)
-        )
+        return log_normaliser(outcomes.policy.detach(), outcomes.teacher, self.alpha_at(step))
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
         """Loss and statistics of one micro-batch."""

@@ -198,16 +198,16 @@ class TrainingRows:
         """Log-probs of all that `pack` asks for, by what they are of."""
         together = len(self.end_tokens) if self._unites_end_tokens else 0
         if self._top is not None:
-            own, named = logprobs[:, 0], logprobs[:, 1:]
+            own, named, rest = logprobs[:, 0], logprobs[:, 1:-1], logprobs[:, -1]
             k = named.shape[1] - together
-            return Told(own, named[:, k:].logsumexp(dim=1) if together else None, named[:, :k])
+            return Told(own, named[:, k:].logsumexp(dim=1) if together else None, named[:, :k], rest)
         if not together:
-            return Told(logprobs, None, None)
+            return Told(logprobs)
         tokens = int(self.response_lengths[rows].sum())
         own, alternatives = logprobs[:tokens], logprobs[tokens:]
         places = torch.from_numpy(self._ends(rows)).to(own.device)
         sums = alternatives.view(-1, together).logsumexp(dim=1)
-        return Told(own, torch.zeros_like(own).index_put((places,), sums), None)
+        return Told(own, torch.zeros_like(own).index_put((places,), sums))
 
     def _pack(self, rows: Indices, share_prompts: bool) -> PackedBatch:
         return pack(
@@ -280,6 +280,7 @@ class TrainingRows:
             policy_end_logprobs=told.ends,
             old_end_logprobs=old_end,
             policy_top_logprobs=told.top,
+            policy_rest_logprobs=told.rest,
             top_is_end=top_is_end,
             log_z=kept(self._old_log_z) if int(rows[0]) in self._old_log_z else log_z,
             is_correct=per_token(self._correct, torch.bool),
@@ -290,13 +291,14 @@ class TrainingRows:
 
 
 class Told(NamedTuple):
-    """Log-probs of the response tokens [T]; of all end tokens together [T], and of likely tokens [T, k],
-    where they were asked for.
+    """Log-probs of the response tokens [T]; of all end tokens together [T], of likely tokens [T, k], and of
+    all others together [T], where they were asked for.
     """
 
     policy: Tensor
-    ends: Tensor | None
-    top: Tensor | None
+    ends: Tensor | None = None
+    top: Tensor | None = None
+    rest: Tensor | None = None
 
 
 def _declared_values(table: pa.Table, tokens: int) -> dict[str, npt.NDArray[np.generic]]:

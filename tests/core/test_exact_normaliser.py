@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rlad_core.exact_normaliser import ExactNormaliser, HeadWeights
 from rlad_core.logprobs import token_logprobs
-from rlad_core.objectives.anchor import log_normaliser, with_rest
+from rlad_core.objectives.anchor import log_normaliser
+from rlad_core.objectives.rest import with_rest
 
 
 class Sides:

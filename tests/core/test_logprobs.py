@@ -83,6 +83,62 @@ def test_several_targets_of_each_place(chunk_size: int) -> None:
 
 
 @pytest.mark.parametrize("with_entropy", [False, True])
+@pytest.mark.parametrize("chunk_size", CHUNKS)
+def test_all_tokens_but_some_together(chunk_size: int, with_entropy: bool) -> None:
+    hidden, weight, targets = inputs()
+    some = torch.stack([targets.flip(0), torch.zeros_like(targets), targets.flip(0)], dim=1)
+    asked = torch.cat([targets[:, None], some], dim=1)
+    logprobs, entropy = token_logprobs(
+        hidden, weight, asked, chunk_size=chunk_size, with_entropy=with_entropy, rest_of=some
+    )
+    whole = torch.log_softmax(hidden @ weight.T, dim=-1)
+    others = whole.scatter(1, some, -math.inf).logsumexp(dim=1, keepdim=True)
+    wanted = torch.cat([whole.gather(1, asked), others], dim=1)
+    torch.testing.assert_close(logprobs, wanted)
+    upstream = torch.linspace(-1, 1, wanted.numel()).view(wanted.shape)
+    mine, reference = (upstream * logprobs).sum(), (upstream * wanted).sum()
+    if entropy is not None:
+        mine, reference = mine + entropy.sum(), reference - (whole.exp() * whole).sum()
+    torch.testing.assert_close(
+        torch.autograd.grad(mine, (hidden, weight)), torch.autograd.grad(reference, (hidden, weight))
+    )
+    padded = torch.cat([weight.detach(), torch.ones(3, 5)])
+    shorter, _ = token_logprobs(hidden, padded, asked, tokens=len(weight), rest_of=some)
+    torch.testing.assert_close(shorter, logprobs)
+
+
+def with_logits(*logits: float) -> tuple[Tensor, Tensor]:
+    """A hidden state and a head that give these logits."""
+    return torch.ones(1, 1), torch.tensor(logits)[:, None].requires_grad_()
+
+
+def test_the_others_of_a_sure_policy_have_digits_and_a_gradient() -> None:
+    # Of float32's 1 the first two leave nothing. d log R / dz is p / R of the others, minus p of all.
+    for lead in (20.0, 60.0, 79.0):
+        hidden, head = with_logits(lead, 1.0, 0.0, math.log(3.0))
+        named = torch.tensor([[0, 1]])
+        logprobs, _ = token_logprobs(hidden, head, named, rest_of=named)
+        assert logprobs[0, 2].item() == pytest.approx(math.log(4.0) - lead, abs=1e-5)
+        [gradient] = torch.autograd.grad(logprobs[0, 2], head)
+        torch.testing.assert_close(
+            gradient[:, 0], torch.tensor([-1.0, 0.0, 0.25, 0.75]), rtol=1e-5, atol=1e-7
+        )
+
+
+@pytest.mark.parametrize("lead", [0.0, 85.0, 95.0, 200.0])
+def test_the_gradient_is_finite_where_the_others_are_hardly_there(lead: float) -> None:
+    hidden, head = with_logits(lead, 0.0, 0.0)
+    for named in ([[0]], [[0, 1, 2]]):
+        asked = torch.tensor(named)
+        logprobs, entropy = token_logprobs(hidden, head, asked, rest_of=asked, with_entropy=True)
+        assert entropy is not None
+        assert not logprobs.isnan().any()
+        assert logprobs[0, -1] == -math.inf or len(named[0]) == 1
+        [gradient] = torch.autograd.grad(1e3 * logprobs[0, -1] + entropy.sum(), head)
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("with_entropy", [False, True])
 def test_gradient_of_logprobs_alone(with_entropy: bool) -> None:
     hidden, weight, targets = inputs()
     expected = torch.autograd.grad(plain(hidden, weight, targets)[0].square().sum(), (hidden, weight))
@@ -172,6 +228,8 @@ def test_no_tokens() -> None:
     (logprobs.sum() + entropy.sum()).backward()
     assert weight.grad is not None
     assert not weight.grad.any()
+    none = torch.zeros(0, 2, dtype=torch.long)
+    assert token_logprobs(hidden[:0], weight, none, rest_of=none)[0].shape == (0, 3)
 
 
 class LargestTensor(TorchDispatchMode):
@@ -189,15 +247,22 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
+@pytest.mark.parametrize("with_rest", [False, True])
 @pytest.mark.parametrize("with_entropy", [False, True])
-def test_never_holds_tokens_times_vocabulary(with_entropy: bool) -> None:
+def test_never_holds_tokens_times_vocabulary(with_entropy: bool, with_rest: bool) -> None:
     tokens, width, vocabulary, chunk_size = 256, 8, 1000, 32
     hidden, weight, targets = inputs(tokens, width, vocabulary)
+    asked = targets[:, None] if with_rest else targets
     with LargestTensor() as chunked:
         logprobs, entropy = token_logprobs(
-            hidden, weight, targets, chunk_size=chunk_size, with_entropy=with_entropy
+            hidden,
+            weight,
+            asked,
+            chunk_size=chunk_size,
+            with_entropy=with_entropy,
+            rest_of=asked if with_rest else None,
         )
-        (logprobs.sum() if entropy is None else (logprobs + entropy).sum()).backward()
+        (logprobs.sum() if entropy is None else logprobs.sum() + entropy.sum()).backward()
     assert chunked.numel == chunk_size * vocabulary
 
     with LargestTensor() as naive:
@@ -211,5 +276,7 @@ def test_errors_name_the_shapes() -> None:
         token_logprobs(hidden, weight[:, :2], targets)
     with pytest.raises(ValueError, match="one target each"):
         token_logprobs(hidden, weight, targets[:3])
+    with pytest.raises(ValueError, match=r"rest_of has shape \(7, 1\) and targets \(7,\)"):
+        token_logprobs(hidden, weight, targets, rest_of=targets[:, None])
     with pytest.raises(ValueError, match="chunk_size is 0"):
         token_logprobs(hidden, weight, targets, chunk_size=0)

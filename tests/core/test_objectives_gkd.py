@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from token_batches import batch, tokens
 from torch import Tensor
 
+from rlad_core.logprobs import token_logprobs
 from rlad_core.objectives import TokenBatch
 from rlad_core.objectives.gkd import GKD
 
@@ -19,14 +20,16 @@ KINDS = ("reverse_kl", "forward_kl", "js")
 
 def place(policy: Tensor, teacher: Tensor, ids: list[int], *, of: str = "teacher", **more: Any) -> TokenBatch:
     """Token 0 sampled at one place, with these tokens told apart; the batch's tensors have gradients."""
+    others = policy[[token for token in range(len(policy)) if token not in ids]]
     told = {"top_logprobs": teacher[ids][None]} if of == "teacher" else {"named_logprobs": teacher[ids][None]}
-    return batch(
-        policy[[0]].detach().clone(),
-        teacher_logprobs=teacher[[0]],
-        policy_top_logprobs=policy[ids][None],
-        **told,
-        **more,
-    )
+    columns = {
+        "teacher_logprobs": teacher[[0]],
+        "policy_top_logprobs": policy[ids][None],
+        "policy_rest_logprobs": others.logsumexp(0)[None],
+        "weights": torch.ones_like(teacher[[0]]),
+        "advantages": torch.ones_like(teacher[[0]]),
+    }
+    return batch(policy[[0]].detach().clone(), **(columns | told | more))
 
 
 @pytest.mark.parametrize(
@@ -92,11 +95,115 @@ def test_at_most_the_whole_divergence_and_equal_where_one_token_is_left(
 def test_a_policy_that_is_certain_has_finite_numbers(kind: Any) -> None:
     logits = torch.tensor([80.0, 0.0, -80.0], requires_grad=True)
     teacher = torch.tensor([-9.0, 0.5, 2.0]).log_softmax(0)
-    given = place(logits.log_softmax(0), teacher, [0, 1], weights=torch.ones(1), advantages=torch.ones(1))
+    given = place(logits.log_softmax(0), teacher, [0, 1])
     loss = GKD(divergence=kind)(given, 0).loss
     [gradient] = torch.autograd.grad(loss, logits)
     assert loss.isfinite()
     assert gradient.isfinite().all()
+
+
+def wrong(lead: float, *, teachers: float = 5.0) -> tuple[Tensor, Tensor]:
+    """Logits of a policy that is for token 0, and log-probs of a teacher that is for token 5; V = 10."""
+    generator = torch.Generator().manual_seed(2)
+    logits, teacher = (0.1 * torch.randn(10, generator=generator, dtype=torch.float64) for _ in range(2))
+    logits[0] += lead
+    teacher[5] += teachers
+    return logits, teacher.log_softmax(0)
+
+
+def in_float32(kind: Any, of: Any, logits: Tensor, teacher: Tensor, ids: list[int]) -> tuple[Tensor, Tensor]:
+    """Loss and gradient of the logits as a learner has them, which computes log-probs from a head."""
+    head = logits.float()[:, None].requires_grad_()
+    named = torch.tensor([ids])
+    told, _ = token_logprobs(torch.ones(1, 1), head, named, rest_of=named)
+    given = place(
+        logits.float().log_softmax(0),
+        teacher.float(),
+        ids,
+        of=of,
+        policy_top_logprobs=told[:, :-1],
+        policy_rest_logprobs=told[:, -1],
+    )
+    loss = GKD(divergence=kind, top_of=of, top_k=2)(given, 0).loss
+    [gradient] = torch.autograd.grad(loss, head)
+    return loss.detach().double(), gradient[:, 0].double()
+
+
+def in_float64(kind: Any, of: Any, logits: Tensor, teacher: Tensor, ids: list[int]) -> tuple[Tensor, Tensor]:
+    """The same of outcomes with nothing rounded."""
+    exact = logits.clone().requires_grad_()
+    sides = [
+        torch.cat([side[ids], side[others_than(ids)].logsumexp(0)[None]])
+        for side in (exact.log_softmax(0), teacher)
+    ]
+    loss = plainly(kind, *sides)
+    [gradient] = torch.autograd.grad(loss, exact)
+    return loss.detach(), gradient
+
+
+def others_than(ids: list[int]) -> list[int]:
+    """Of ten tokens."""
+    return [token for token in range(10) if token not in ids]
+
+
+@pytest.mark.parametrize("of", ["policy", "teacher"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lead", [6.0, 13.0, 16.0, 25.0, 60.0])
+def test_a_policy_that_is_sure_of_the_wrong_token_learns_in_float32(lead: float, kind: Any, of: Any) -> None:
+    logits, teacher = wrong(lead)
+    ids = (logits if of == "policy" else teacher).topk(2).indices.tolist()
+    loss, found = in_float32(kind, of, logits, teacher, ids)
+    bucketed, wanted = in_float64(kind, of, logits, teacher, ids)
+    torch.testing.assert_close(loss, bucketed, rtol=1e-4, atol=1e-6)
+    # A log-prob of the learner is off by a step of its logits, which is 2e-6 from 16 on.
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+    exact = logits.clone().requires_grad_()
+    whole = plainly(kind, exact.log_softmax(0), teacher)
+    assert loss <= whole + 1e-5
+    if kind == "forward_kl":
+        # The teacher has all but 0.006 of its probability elsewhere. With a floor of 1e-6 below what the
+        # policy's two leave it was 0.034 at a lead of 16.
+        [of_whole] = torch.autograd.grad(whole, exact)
+        assert found[0].item() == pytest.approx(of_whole[0].item(), rel=1e-3)
+        assert found[0] > 0.9
+
+
+def test_the_loss_of_a_policy_that_is_sure_grows_with_its_lead() -> None:
+    losses = []
+    for lead in (13.0, 14.0, 16.0, 18.0, 40.0):
+        logits, teacher = wrong(lead)
+        loss, _ = in_float32("forward_kl", "policy", logits, teacher, logits.topk(2).indices.tolist())
+        losses.append(loss.item())
+    share = 1 - teacher[0].exp().item()
+    rises = [loss - losses[0] for loss in losses[1:]]
+    assert rises == pytest.approx([share * lead for lead in (1, 3, 5, 27)], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_teacher_that_is_sure_is_within_its_rest_of_the_whole(kind: Any) -> None:
+    # The teacher has 1e-10 outside of its own two, which float32 tells as 1.9e-6.
+    logits, teacher = wrong(0.0, teachers=25.0)
+    ids = teacher.topk(2).indices.tolist()
+    loss, found = in_float32(kind, "teacher", logits, teacher, ids)
+    bucketed, wanted = in_float64(kind, "teacher", logits, teacher, ids)
+    if kind == "reverse_kl":
+        others = others_than(ids)
+        outside = logits.softmax(0)[others].sum()
+        at_most = outside * (math.log(3.9e-6) - teacher[others].logsumexp(0))
+        assert 0 <= bucketed - loss <= at_most
+        assert torch.equal(found.sign(), wanted.sign())
+    else:
+        torch.testing.assert_close(loss, bucketed, rtol=0, atol=2e-4)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_both_are_sure_of_the_same_next_to_nothing_is_left(kind: Any) -> None:
+    logits, teacher = wrong(0.0, teachers=25.0)
+    logits[5] = 60.0
+    loss, gradient = in_float32(kind, "teacher", logits, teacher, [5, 0])
+    assert loss.abs() < 2e-4
+    assert gradient.abs().max() < 4e-6
 
 
 def test_end_tokens_that_are_one_outcome_do_not_differ() -> None:
@@ -111,8 +218,8 @@ def test_end_tokens_that_are_one_outcome_do_not_differ() -> None:
         old_end_logprobs=tokens(LN(0.8)),
         teacher_end_logprobs=tokens(LN(0.8)),
         top_is_end=torch.tensor([[True, False]]),
+        policy_rest_logprobs=tokens(-math.inf),
     )
-    # What float64 leaves of the rest is taken for LEAST on both sides.
     assert GKD()(given, 0).loss.item() == pytest.approx(0, abs=1e-9)
 
 
@@ -124,3 +231,6 @@ def test_masked_end_tokens_and_who_is_asked() -> None:
     assert (policys.teacher_top_k, policys.policy_top_k) == (0, 8)
     with pytest.raises(ValueError, match="gkd needs likely tokens of each place"):
         GKD()(batch(tokens(-1), teacher_logprobs=tokens(-1)), 0)
+    told = {"top_logprobs": tokens(-1)[None], "policy_top_logprobs": tokens(-1)[None]}
+    with pytest.raises(ValueError, match=r"gkd needs what .* \(TokenBatch.policy_rest_logprobs\)"):
+        GKD()(batch(tokens(-1), teacher_logprobs=tokens(-1), **told), 0)

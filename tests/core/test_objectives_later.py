@@ -167,6 +167,7 @@ def test_an_empty_micro_batch_adds_nothing(kind: str) -> None:
     none = torch.zeros(0, dtype=torch.bool)
     policy = tokens().requires_grad_()
     likely = {"top_logprobs": torch.zeros(0, 1), "policy_top_logprobs": policy[:, None]}
+    likely["policy_rest_logprobs"] = policy
     said = {"teacher_logprobs": tokens(), "reference_logprobs": tokens()}
     given = batch(policy, is_last=none, is_end=none, is_correct=none, **said, **likely)
     objective = KINDS[kind](fixed_length=1) if kind == "dr_grpo" else KINDS[kind]()

@@ -19,12 +19,14 @@ OLD, TEACHER = tokens(0.8, 0.1, 0.1).log(), tokens(0.2, 0.4, 0.4).log()
 
 def place(sampled: int, ids: list[int], **changes: Any) -> TokenBatch:
     """The place with one token sampled and these told apart; pi_theta = pi_old."""
+    others = OLD[[token for token in range(3) if token not in ids]]
     return batch(
         OLD[[sampled]],
         teacher_logprobs=TEACHER[[sampled]],
         top_token_ids=torch.tensor([ids]),
         top_logprobs=TEACHER[ids][None],
         policy_top_logprobs=OLD[ids][None].clone().requires_grad_(),
+        policy_rest_logprobs=others.logsumexp(0)[None],
         **changes,
     )
 
@@ -74,6 +76,7 @@ def test_end_tokens_that_are_one_outcome_are_one_in_z() -> None:
         top_token_ids=torch.tensor([[2, 0]]),
         top_logprobs=teacher[[2, 0]][None],
         policy_top_logprobs=old[[2, 0]][None],
+        policy_rest_logprobs=tokens(-math.inf),
         top_is_end=torch.tensor([[True, False]]),
     )
     output = TRRD(anchor="normalised")(ended, 0)

@@ -73,6 +73,9 @@ def test_values_and_gradient(ends: bool, model: Any, tiny_model: Any, teacher: l
     torch.testing.assert_close(batch.policy_logprobs, whole.gather(1, sampled[:, None])[:, 0], **close)
     assert batch.top_token_ids.tolist() == ids.tolist()
     together = whole[:, list(E)].logsumexp(1)
+    named = torch.cat([ids, torch.tensor(E).expand(len(ids), -1)], dim=1) if ends else ids
+    rest = whole.scatter(1, named, -torch.inf).logsumexp(1)
+    torch.testing.assert_close(batch.policy_rest_logprobs, rest, **close)
     if ends:
         torch.testing.assert_close(batch.policy_end_logprobs, together, **close)
         assert batch.top_is_end.tolist() == [[token in E for token in place] for place in ids.tolist()]
@@ -83,6 +86,7 @@ def test_values_and_gradient(ends: bool, model: Any, tiny_model: Any, teacher: l
     upstream = torch.linspace(-1, 1, ids.numel(), dtype=torch.float64).view(ids.shape)
     mine = (upstream * batch.policy_top_logprobs).sum() + batch.policy_logprobs.sum()
     reference = (upstream * whole.gather(1, ids)).sum() + whole.gather(1, sampled[:, None]).sum()
+    mine, reference = mine + 3 * batch.policy_rest_logprobs.sum(), reference + 3 * rest.sum()
     if ends:
         mine, reference = mine + batch.policy_end_logprobs.sum(), reference + together.sum()
     for found, wanted in zip(
