@@ -1,10 +1,12 @@
 """How long a small request waits while another caller streams large ones, over REST.
 
     python -m benchmarks.scoring_latency --model rlad:kk-teacher
+    python -m benchmarks.scoring_latency --group 256
 
 One caller sends requests of 65,536 tokens, two at a time, without a pause; another one sequence of 256 tokens
-after another. Without tokens a caller is an address, so the service is started with a token for each. Printed
-are the percentiles of the small requests beside the time of one batch, which is the engine's time for
+after another. With ``--group`` sequences of the large requests share prompts, with 256 all of a request one.
+Without tokens a caller is an address, so the service is started with a token for each. Printed are the
+percentiles of the small requests beside the time of one batch, which is the engine's time for
 ``max_tokens_per_batch`` tokens with nobody else there.
 """
 
@@ -35,6 +37,8 @@ from services.teacher.settings import TeacherArgs
 Pairs = list[TokenPair]
 
 _START_LIMIT_S = 300.0
+_SEQUENCES = 256
+"""Of a large request."""
 
 
 def asked_again_and_again(url: str, token: str, table: pa.Table, stop: threading.Event) -> None:
@@ -59,14 +63,18 @@ def main(
     requests: Annotated[int, typer.Option(min=1, help="Small requests that are timed.")] = 300,
     in_process: Annotated[bool, typer.Option("--in-process", help="Engine and batcher, no service.")] = False,
     tokens_per_batch: Annotated[int, typer.Option(min=1)] = 8192,
+    group: Annotated[
+        int, typer.Option(min=1, max=_SEQUENCES, help="Sequences of a large request with one prompt.")
+    ] = 1,
 ) -> None:
     """Measure and print one line."""
     args = TeacherArgs(
         model=model, threads=1, max_model_len=256, max_tokens_per_batch=tokens_per_batch, num_cpus=1
     )
-    large = make_work(model, 256, 64, 192, 1, args, 1).table
-    one_batch = large.slice(0, tokens_per_batch // 256)
-    small = make_work(model, 1, 64, 192, 1, args, 1).table
+    large, one_batch, small = (
+        make_work(model, sequences, 64, 192, sharing, args, 1).table
+        for sequences, sharing in ((_SEQUENCES, group), (tokens_per_batch // 256, 1), (1, 1))
+    )
     # What was imported here stays; a full collection of it would hold up a small request by its own time.
     gc.collect()
     gc.freeze()

@@ -109,7 +109,8 @@ class FairQueue(Generic[Item]):
         """Put items at the end of their request's.
 
         Args:
-            groups: what is in a group comes out together, whoever else waits, if nothing is lacking then.
+            groups: what is in a group comes out together, whoever else waits, if nothing is lacking then and
+                until `end_turn`.
             asker: the request; by default the one that is being worked on.
         """
         asker = asker or ASKER.get()
@@ -145,14 +146,15 @@ class FairQueue(Generic[Item]):
         self._spent += 0.0 if free else self._cost(item) / self._weights.get(asker.caller, 1.0)
         if not groups[0]:
             groups.popleft()
-            self._end_turn(*self._turn)
+            self.end_turn()
         return item
 
-    def _first(self) -> Asker:
-        return self._turn[0] if self._turn else self._requests[self._callers.first()].first()
-
-    def _end_turn(self, asker: Asker, of_caller: float, of_request: float) -> None:
-        spent, self._spent, self._turn = self._spent, 0.0, None
+    def end_turn(self) -> None:
+        """Let others have theirs. What is left of the group is for its request's next turn."""
+        if self._turn is None:
+            return
+        (asker, of_caller, of_request), spent = self._turn, self._spent
+        self._turn, self._spent = None, 0.0
         if not self._items[asker]:
             del self._items[asker]
         requests = self._requests[asker.caller]
@@ -160,6 +162,9 @@ class FairQueue(Generic[Item]):
         if not len(requests):
             del self._requests[asker.caller]
         self._callers.end(asker.caller, of_caller + spent, asker.caller in self._requests)
+
+    def _first(self) -> Asker:
+        return self._turn[0] if self._turn else self._requests[self._callers.first()].first()
 
 
 @dataclass(eq=False)

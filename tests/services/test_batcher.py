@@ -1,76 +1,21 @@
 """Batches, tables and packing, without Ray: a scripted engine, and the torch engine itself."""
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from scoring_cases import TOLERANCE, PlainForward, mixed_pairs, sequences
+from scripted_scoring import ScriptedEngine, ids, pair, run
 
 from rlad_core import schema
 from rlad_core.client.details import Details
-from services.serve.fair import ASKER, Asker
 from services.teacher.scoring.batcher import Batcher
 from services.teacher.scoring.interface import Scored, ScoringError, TokenPair
 from services.teacher.scoring.packing import pack_sharing_prompts
 from services.teacher.scoring.tables import to_pairs, to_scores
 from services.teacher.scoring.torch_engine import TorchEngine
-
-
-def ids(*values: int) -> np.ndarray:
-    return np.array(values, dtype=np.int32)
-
-
-def pair(tokens: int, prompt: np.ndarray | None = None) -> TokenPair:
-    """A response of `tokens` tokens after a prompt of one, or after this prompt."""
-    return TokenPair(ids(0) if prompt is None else prompt, np.arange(tokens, dtype=np.int32))
-
-
-class ScriptedEngine:
-    """Answers a response with its own token ids, negated, once the gate is open."""
-
-    max_model_len, vocab_size, shares_prompts, batches_in_flight = 100, 100, True, 1
-    tells = frozenset({"top_k"})
-    passes_per_batch, hidden_size = 1, 8
-
-    def __init__(self) -> None:
-        self.batches: list[list[TokenPair]] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.fault: Exception | None = None
-        self.ended_early = 0
-
-    async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
-        self.batches.append(list(batch))
-        try:
-            await self.gate.wait()
-        except asyncio.CancelledError:
-            self.ended_early += 1
-            raise
-        if self.fault:
-            raise self.fault
-        return [Scored({"teacher_logprobs": -pair.response.astype(np.float32)}) for pair in batch]
-
-    async def check_health(self) -> None: ...
-
-    def shutdown(self) -> None: ...
-
-    @property
-    def sizes(self) -> list[int]:
-        return [len(batch) for batch in self.batches]
-
-
-def run(scenario: Any, budget: int = 100) -> ScriptedEngine:
-    async def body() -> ScriptedEngine:
-        engine = ScriptedEngine()
-        batcher = Batcher(engine, budget)
-        await asyncio.wait_for(scenario(engine, batcher), timeout=20)
-        await batcher.close()
-        return engine
-
-    return asyncio.run(body())
 
 
 def test_batches_are_cut_at_the_budget() -> None:
@@ -100,45 +45,13 @@ def test_a_prompt_is_begun_where_there_is_room_for_its_responses() -> None:
     assert run(scenario, budget=100).sizes == [7, 7]
 
 
-class SteadyEngine(ScriptedEngine):
-    """Works on one batch at a time and has the next one at hand."""
+def test_what_is_plain_shares_no_prompt() -> None:
+    async def scenario(engine: ScriptedEngine, batcher: Batcher) -> None:
+        prompt = np.zeros(40, dtype=np.int32)
+        await batcher.score([pair(1, prompt, Details(plain=True)) for _ in range(6)])
 
-    batches_in_flight = 2
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.done, self._pass = 0, asyncio.Lock()
-
-    async def score(self, batch: Sequence[TokenPair]) -> list[Scored]:
-        async with self._pass:
-            await asyncio.sleep(0.001)
-            self.done += 1
-            return await super().score(batch)
-
-
-def test_a_small_request_waits_for_what_is_in_flight_and_for_no_more() -> None:
-    async def asked(batcher: Batcher, caller: str, sequences: int) -> None:
-        ASKER.set(Asker(caller))
-        await batcher.score([pair(9) for _ in range(sequences)])
-
-    async def stream(batcher: Batcher) -> None:
-        while True:
-            await asyncio.create_task(asked(batcher, "much", 60))
-
-    async def body() -> None:
-        engine = SteadyEngine()
-        batcher = Batcher(engine, 100)
-        streams = [asyncio.create_task(stream(batcher)) for _ in range(2)]
-        for _ in range(30):
-            await asyncio.sleep(0.002)
-            before = engine.done
-            await asyncio.create_task(asked(batcher, "little", 1))
-            assert engine.done - before <= 3, "the one in the pass, the one at hand, its own"
-        for each in streams:
-            each.cancel()
-        await batcher.close()
-
-    asyncio.run(body())
+    # The torch engine computes each of the 41 tokens by itself.
+    assert run(scenario, budget=100).sizes == [2, 2, 2]
 
 
 def test_calls_that_come_while_the_engine_works_share_a_batch() -> None:

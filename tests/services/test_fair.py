@@ -56,6 +56,21 @@ def test_a_group_comes_out_together() -> None:
     assert names(fair, 5) == "bxsyc"
 
 
+def test_a_turn_that_is_ended_leaves_the_rest_of_its_group_for_the_next_one() -> None:
+    fair = queue()
+    fair.end_turn()  # nobody's
+    fair.push([[("a", 3), ("b", 3), ("c", 3)]], Asker("one"))
+    fair.push([[("x", 2)], [("y", 2)], [("z", 2)]], Asker("two"))
+    assert names(fair, 2) == "ab"
+    fair.end_turn()
+    assert (len(fair), fair.callers) == (4, 2)
+    # Six have been paid for: as much is the other's.
+    assert names(fair, 2) == "xy"
+    fair.end_turn()  # over already
+    assert names(fair, 2) == "zc"
+    assert (len(fair), fair.callers) == (0, 0)
+
+
 def test_who_was_away_has_saved_nothing_up() -> None:
     fair = queue()
     fair.push([[("a", 1)]] * 100, Asker("one"))
@@ -66,24 +81,30 @@ def test_who_was_away_has_saved_nothing_up() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(1, 9), st.integers(0, 4)),
+        st.tuples(
+            st.sampled_from("abc"), st.integers(0, 3), st.integers(1, 9), st.integers(0, 4), st.booleans()
+        ),
         max_size=40,
     )
 )
-def test_nothing_is_lost_and_order_within_a_request_is_kept(steps: list[tuple[str, int, int, int]]) -> None:
+def test_nothing_is_lost_and_order_within_a_request_is_kept(
+    steps: list[tuple[str, int, int, int, bool]],
+) -> None:
     fair: FairQueue[tuple[Asker, int, int]] = FairQueue(lambda item: item[2])
     askers = {(caller, number): Asker(caller) for caller in "abc" for number in range(4)}
     pushed: dict[Asker, list[int]] = {asker: [] for asker in askers.values()}
     popped: dict[Asker, list[int]] = {asker: [] for asker in askers.values()}
-    for place, (caller, number, cost, pops) in enumerate(steps):
+    for place, (caller, number, cost, pops, ends) in enumerate(steps):
         asker = askers[caller, number]
-        fair.push([[(asker, place, cost)]], asker)
-        pushed[asker].append(place)
+        fair.push([[(asker, 2 * place, cost), (asker, 2 * place + 1, cost)]], asker)
+        pushed[asker] += [2 * place, 2 * place + 1]
         for _ in islice(range(len(fair)), pops):
             head = fair.peek()
             item = fair.pop()
             assert item == head
             popped[item[0]].append(item[1])
+        if ends:
+            fair.end_turn()
     while len(fair):
         item = fair.pop()
         popped[item[0]].append(item[1])

@@ -16,8 +16,9 @@ forming     a place in the engine (``batches_in_flight``)       a batch that is 
 ==========  ==================================================  ============================================
 
 No wait for company: a batch is whatever has queued up while the engine was busy, in the fair order of
-`services.serve.fair`, cut at the budget. So memory is bounded by the budget whatever a request's size, a lone
-request starts at once, and a large one keeps small ones waiting for a batch or two.
+`services.serve.fair`, cut at the budget. A turn is a prompt with its responses, and is over with the batch at
+the latest. So memory is bounded by the budget whatever a request's size, a lone request starts at once, and a
+large one keeps small ones waiting for a batch or two.
 """
 
 import asyncio
@@ -40,6 +41,8 @@ class _Waiting:
     on_taken: Callable[[], None]
     is_counted: bool = True
     """Among the tokens that wait."""
+    cost: int = 0
+    """Tokens that the engine computes for it in its batch."""
 
 
 class Batcher:
@@ -66,7 +69,7 @@ class Batcher:
         self._budget = max_tokens_per_batch
         self._on_batch = on_batch
         self._on_queue = on_queue
-        self._queue: FairQueue[_Waiting] = FairQueue(lambda item: item.pair.length, weights)
+        self._queue: FairQueue[_Waiting] = FairQueue(lambda item: item.cost, weights)
         self._arrival = asyncio.Event()
         self._places = asyncio.Semaphore(engine.batches_in_flight)
         self._running: set[asyncio.Task[None]] = set()
@@ -111,7 +114,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         taken = Once(on_taken)
         waiting = [_Waiting(pair, loop.create_future(), taken) for pair in pairs]
-        # Those of one prompt stay together, whoever else waits: an engine may share it.
+        # Those of one prompt stay together in a batch, whoever else waits: an engine may share it.
         self._queue.push(list(same) for _, same in groupby(waiting, lambda item: id(item.pair.prompt)))
         self._on_queue(len(self._queue))
         self._queued_tokens += sum(pair.length for pair in pairs)
@@ -163,11 +166,13 @@ class Batcher:
             item = self._queue.peek()
             unwanted = item.result.done()
             if not unwanted:
-                shared = self._engine.shares_prompts and batch and batch[-1].pair.prompt is item.pair.prompt
-                cost = int(item.pair.response.size) if shared else item.pair.length
-                if batch and (tokens + cost > self._budget or (tokens > full and not shared)):
+                shared = bool(batch) and self._shares_prompt(batch[-1].pair, item.pair)
+                item.cost = int(item.pair.response.size) if shared else item.pair.length
+                if batch and (tokens + item.cost > self._budget or (tokens > full and not shared)):
+                    # Whoever is next: a prompt whose responses are cut here is computed anew anyway.
+                    self._queue.end_turn()
                     break
-                tokens += cost
+                tokens += item.cost
                 batch.append(item)
                 item.on_taken()
             self._queue.pop(free=unwanted)
@@ -176,6 +181,11 @@ class Batcher:
         if batch:
             self._on_batch(len(batch), tokens)
         return batch
+
+    def _shares_prompt(self, one: TokenPair, other: TokenPair) -> bool:
+        """Whether neighbours cost their prompt once. What is plain is computed each by itself."""
+        is_plain = one.details.plain or other.details.plain
+        return self._engine.shares_prompts and one.prompt is other.prompt and not is_plain
 
     async def _run(self, batch: list[_Waiting]) -> None:
         try:
