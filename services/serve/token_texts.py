@@ -1,9 +1,9 @@
-"""What each token stands for in a text: its string, and where in the text it begins.
+"""What each token stands for in a text: its string, and where in the text it is.
 
 A token need not be whole characters: byte-level vocabularies split an emoji into several. So tokens are
-bytes here, and a text's offsets are counted in the characters that those bytes come to. A token that is no
-text by itself is shown as ``bytes:\\xf0\\x9f``, as OpenAI's completions do it, so that two of them never look
-alike for being broken.
+bytes here, and places are counted in the characters that those bytes come to; each part of a character has
+the place of the whole, as tokenizers tell it too. A token that is no text by itself is shown as
+``bytes:\\xf0\\x9f``, as OpenAI's completions do it, so that two of them never look alike for being broken.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # how SentencePiece names what is no token of its own
 
+Span = tuple[int, int]
+"""The first character of a text that a token has a part of, and the one behind its last."""
+
 
 class Pieces(NamedTuple):
     """A row of tokens as text.
@@ -26,12 +29,12 @@ class Pieces(NamedTuple):
     Args:
         text: of all of them.
         tokens: the string of each.
-        offsets: character of `text` at which each begins.
+        spans: place of each in `text`.
     """
 
     text: str
     tokens: list[str]
-    offsets: list[int]
+    spans: list[Span]
 
 
 class TokenTexts:
@@ -68,8 +71,8 @@ class TokenTexts:
             first: whether a text begins with them, or they go on with one.
         """
         growing = GrowingText(self, first=first)
-        text, offsets = growing.add(token_ids)
-        return Pieces(text + growing.end(), self.names(token_ids, first=first), offsets)
+        text, spans = growing.add(token_ids)
+        return Pieces(text + growing.end(), self.names(token_ids, first=first), spans)
 
     def names(self, token_ids: Iterable[int], *, first: bool = False) -> list[str]:
         """The string of each token; `first` as in `pieces`."""
@@ -125,23 +128,54 @@ class GrowingText:
         self._texts = texts
         self._first = first
         self._length = 0
+        # Characters with what the open one comes to if nothing goes on with it.
+        self._begun = 0
         # Between pieces too: a character may begin in one and end in the next.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def add(self, token_ids: Iterable[int]) -> tuple[str, list[int]]:
-        """What whole characters the next tokens bring, and where in all of the text each token begins."""
-        offsets: list[int] = []
+    def add(self, token_ids: Iterable[int]) -> tuple[str, list[Span]]:
+        """What whole characters the next tokens bring, and the place of each token in all of the text."""
+        spans: list[Span] = []
         parts: list[str] = []
         for token_id in token_ids:
-            offsets.append(self._length)
-            parts.append(self._decoder.decode(self._texts.bytes_of(token_id, first=self._first)))
-            self._length += len(parts[-1])
+            content = self._texts.bytes_of(token_id, first=self._first)
+            start = self._length
+            if content and self._begun > start:
+                # Only its first byte says whether it goes on with the character that is open, or breaks it.
+                parts.append(self._decoded(content[:1]))
+                start, content = self._begun - 1, content[1:]
+            parts.append(self._decoded(content))
+            spans.append((start, self._begun))
             self._first = False
-        return "".join(parts), offsets
+        return "".join(parts), spans
 
     def end(self) -> str:
         """What is left of a broken character."""
         return self._decoder.decode(b"", final=True)
+
+    def _decoded(self, content: bytes) -> str:
+        text = self._decoder.decode(content)
+        self._length += len(text)
+        open_bytes, _ = self._decoder.getstate()
+        self._begun = self._length + len(open_bytes.decode(errors="replace"))
+        return text
+
+
+def spans_in(tokenizer: PreTrainedTokenizerBase, text: str, token_ids: Sequence[int]) -> list[Span] | None:
+    """Where in a text that was sent its tokens are, as the tokenizer tells it.
+
+    What they decode to need not be that text: it may lack spaces and have unknown words and normal forms.
+
+    Args:
+        token_ids: what the text came to, no special token added.
+
+    Returns:
+        None: the tokenizer tells no places, or the text comes to other tokens by now.
+    """
+    if not tokenizer.is_fast:
+        return None
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return list(encoded["offset_mapping"]) if encoded["input_ids"] == list(token_ids) else None
 
 
 def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:

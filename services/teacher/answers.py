@@ -17,7 +17,6 @@ from rlad_core.client.details import widened
 from rlad_core.client.made_with import made_with_of
 from services.serve.http.bodies import Body, arrow_answer, json_answer, lines_answer
 from services.serve.http.elements import AT_A_TIME
-from services.serve.http.tokenizing import spans
 from services.serve.token_texts import TokenTexts
 from services.teacher.reading import Wanted
 
@@ -75,8 +74,10 @@ def _results(wanted: Wanted, scores: pa.Table, texts: TokenTexts | None) -> list
         if wanted.tokens:
             assert texts is not None
             ids = wanted.sequences.column("response_token_ids")[row].as_py()
-            text, result["tokens"], begins = texts.pieces(ids)
-            result["offsets"] = spans(begins, text)
+            if (spans := wanted.spans[row]) is None:
+                _, result["tokens"], result["offsets"] = texts.pieces(ids)
+            else:
+                result["tokens"], result["offsets"] = texts.names(ids, first=True), spans
         results.append(result)
     return results
 

@@ -96,7 +96,11 @@ class ScoreSettings(Struct, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = False
     tokens: Annotated[
-        bool, Meta(description="Also tell the string of each response token, and where in the text it is.")
+        bool,
+        Meta(
+            description="Also tell the string of each response token, and where it is: in the response as it "
+            "was sent, or in what token ids decode to."
+        ),
     ] = False
 
 

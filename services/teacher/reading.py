@@ -21,7 +21,7 @@ from services.serve.http.json_forms import to_form
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader
 from services.teacher.forms import DetailsQuery, SequenceIn, UnreadRequest, end_tokens
-from services.teacher.rows import least_tokens, to_rows
+from services.teacher.rows import least_tokens, response_spans, to_rows
 from services.teacher.shared_prompts import SharedPrompt, SharedPrompts, filled
 
 _MESSAGES = 8
@@ -38,6 +38,8 @@ class Wanted:
         details: what it wants besides log-probs.
         text_rows: bool [rows], which came as text; empty: none of them.
         tokens: whether strings and places of the response tokens are told.
+        spans: of each row these places in its response as it was sent, int32 [tokens, 2]; None: in what its
+            tokens decode to. Empty where `tokens` is false.
     """
 
     sequences: pa.Table
@@ -45,11 +47,17 @@ class Wanted:
     details: Details
     text_rows: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
     tokens: bool = False
+    spans: list[npt.NDArray[np.int32] | None] = field(default_factory=list)
 
     def part(self, start: int, rows: int) -> "Wanted":
         """So many rows from one on, numbered anew."""
-        texts = self.text_rows[start : start + rows]
-        return replace(self, sequences=self.sequences.slice(start, rows), text_rows=texts)
+        its = slice(start, start + rows)
+        return replace(
+            self,
+            sequences=self.sequences.slice(start, rows),
+            text_rows=self.text_rows[its],
+            spans=self.spans[its],
+        )
 
 
 _LISTS = ("end_token_ids", "details")
@@ -109,6 +117,8 @@ def read_request(
         ),
         texts,
         asked.tokens,
+        # Here and not where answers are written: that is in the event loop where they are told line by line.
+        response_spans(sequences, table, reader) if asked.tokens else [],
     )
 
 

@@ -1,5 +1,7 @@
 """The sequences of a request in JSON as the rows of a table."""
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -10,6 +12,7 @@ from services.serve.http.elements import Elements, OwnIds, TokenLists
 from services.serve.http.json_forms import invalid, lists_in, token_ids
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader, values_of
+from services.serve.token_texts import spans_in
 from services.teacher.forms import SequenceIn
 from services.teacher.shared_prompts import PROMPTS, SharedPrompts
 
@@ -86,6 +89,27 @@ def to_rows(
         kind = schema.NAMED_SEQUENCES
         columns["named_token_ids"] = named.packed()
     return schema.build(kind, columns, tokenizer_fingerprint=fingerprint), texts
+
+
+def response_spans(
+    sequences: Elements[SequenceIn], table: pa.Table, reader: Reader
+) -> list[npt.NDArray[np.int32] | None]:
+    """Where in each response that came as text its tokens are: int32 [tokens, 2], see `spans_in`.
+
+    Args:
+        table: what `to_rows` made of the sequences.
+
+    Returns:
+        None for those that came as token ids, and where the tokenizer does not tell.
+    """
+    values, bounds = schema.flatten(table.column("response_token_ids"))
+    found: list[npt.NDArray[np.int32] | None] = []
+    for each, (start, stop) in zip(sequences, pairwise(bounds), strict=True):
+        spans = None
+        if isinstance(each.response, str):
+            spans = spans_in(reader.tokenizer, each.response, values[start:stop].tolist())
+        found.append(None if spans is None else np.asarray(spans, dtype=np.int32))
+    return found
 
 
 def _named(named: Raw, where: str, tokens: int, most: int) -> npt.NDArray[np.int32]:

@@ -14,13 +14,16 @@ from services.rollout.writing import Token, Wish, Written
 from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Message, PromptIn, Reader, refuse_over
-from services.serve.openai.forms import EmptyList, NotRead, rules, unless
+from services.serve.openai.forms import EMPTY, EmptyList, Nothing, NotRead, only, refuse_others, rules, unless
 from services.serve.openai.numbers import Positive, TopCount
 from services.serve.openai.prompts import Prompt
 from services.serve.openai.sampling import RULES, SamplingForm, stops
 from services.serve.token_texts import GrowingText, TokenTexts
 
 _MOST_MESSAGES = 4096
+_ANSWERS = "assistant"
+_SWITCHES = {"add_generation_prompt": True, "continue_final_message": False, "echo": False}
+"""At the values that change nothing, beside those of every request."""
 _WITHOUT_TOOLS = "Without tools, which are not offered here, it changes nothing."
 
 
@@ -35,7 +38,7 @@ class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
     """One turn of a chat."""
 
     role: Annotated[str, Meta(min_length=1)]
-    content: str | list[TextPart]
+    content: str | list[TextPart] | None
     name: NotRead | None = None
     # What clients send of an answer that they send back: nothing, since answers have no more than text.
     refusal: None = None
@@ -47,13 +50,21 @@ class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
     @property
     def text(self) -> str:
         """All of it."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        parts = self.content or ""
+        return parts if isinstance(parts, str) else "".join(part.text for part in parts)
+
+    def __post_init__(self) -> None:
+        if self.content is None and self.role != _ANSWERS:
+            raise ValueError("content: null is of an answer that is sent back, whose role is assistant")
 
 
 class ChatRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
     """A chat to go on with. All log-probs are natural ones of temperature 1, of the whole vocabulary."""
 
-    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+    messages: Annotated[
+        list[Annotated[ChatMessage, rules(unless("content", {"type": "null"}, "role", {"const": _ANSWERS}))]],
+        Meta(min_length=1),
+    ]
     max_completion_tokens: (
         Annotated[Positive, Meta(description="By default as many as the model takes.")] | None
     ) = None
@@ -73,11 +84,16 @@ class ChatRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
     audio: None = None
     prediction: None = None
     reasoning_effort: None = None
-    verbosity: None = None
+    verbosity: Annotated[Literal["medium"], Meta(description="It is what it is.")] | None = None
     web_search_options: None = None
+    add_generation_prompt: Annotated[bool, only(_SWITCHES["add_generation_prompt"])] | None = None
+    continue_final_message: Annotated[bool, only(_SWITCHES["continue_final_message"])] | None = None
+    echo: Annotated[bool, only(_SWITCHES["echo"])] | None = None
+    chat_template_kwargs: Annotated[Nothing, EMPTY] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        refuse_others(self, _SWITCHES)
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs: are told with logprobs: true")
         if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:

@@ -141,12 +141,12 @@ class AskedCompletion:
 
     def _logprobs(self, prompt: int, tokens: Sequence[Token], before: GrowingText | None) -> dict[str, Any]:
         behind = before or GrowingText(self.texts, first=False)
-        _, begins = behind.add(token.token_id for token in tokens)
+        _, spans = behind.add(token.token_id for token in tokens)
         after = len(self.prompt_texts[prompt])
         texts = None if self.form.return_tokens_as_token_ids else self.texts
         names = [by_id(t.token_id) if texts is None else texts.name(t.token_id) for t in tokens]
         return {
-            "text_offset": [after + begin for begin in begins],
+            "text_offset": [after + begin for begin, _ in spans],
             "token_logprobs": [token.logprob for token in tokens],
             "tokens": names,
             "top_logprobs": [

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from pydantic import BaseModel, Field
@@ -12,7 +13,7 @@ from services.serve.http.health import Intake
 from services.serve.http.json_forms import TokenIds, invalid, one_of, to_form, token_ids
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Message, PromptIn, Reader, check_one_given
-from services.serve.token_texts import TokenTexts
+from services.serve.token_texts import Pieces, TokenTexts, spans_in
 
 _MOST_MESSAGES = 4096
 
@@ -41,13 +42,16 @@ class DetokenizeRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 class Tokens(BaseModel):
     """A text and its tokens."""
 
-    text: str
+    text: str = Field(
+        description="As it was sent, or as the chat template made it; of token ids, what they decode to."
+    )
     token_ids: list[int]
     tokens: list[str] = Field(
         description="What each stands for; one that is a part of a character is shown as bytes:\\x..."
     )
     offsets: list[Annotated[list[int], Field(min_length=2, max_length=2)]] = Field(
-        description="Of each the first character of `text`, and the one behind its last."
+        description="Of each the first character of `text`, and the one behind its last; a part of a "
+        "character has the place of the whole."
     )
     count: int
 
@@ -88,18 +92,17 @@ async def detokenize(request: Request) -> Response:
         return await asyncio.to_thread(_detokenized, _json(body), reader, texts)
 
 
-def spans(offsets: list[int], text: str) -> list[tuple[int, int]]:
-    """First character and end of each token, of where each begins."""
-    return list(zip(offsets, [*offsets[1:], len(text)], strict=True)) if offsets else []
-
-
 def _tokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:
     asked = to_form(body.content, TokenizeRequest, 1 + _MOST_MESSAGES)
     if isinstance(asked.text, str):
-        ids = reader.text(asked.text, "text")
+        text, ids = asked.text, reader.text(asked.text, "text").tolist()
     else:
-        ids = reader.prompt(PromptIn(messages=asked.messages), "")
-    return _told(ids.tolist(), texts, body)
+        ids = reader.prompt(PromptIn(messages=asked.messages), "").tolist()
+        chat = [msgspec.structs.asdict(message) for message in asked.messages or []]
+        text = reader.chat.text(reader.tokenizer, chat)
+    spans = spans_in(reader.tokenizer, text, ids)
+    pieces = texts.pieces(ids) if spans is None else Pieces(text, texts.names(ids, first=True), spans)
+    return _told(ids, pieces, body)
 
 
 def _detokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:
@@ -111,16 +114,15 @@ def _detokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:
                 f"token_ids[{place}]",
                 f"{token_id} is no token; the vocabulary has ids 0..{texts.highest}",
             )
-    return _told(ids, texts, body)
+    return _told(ids, texts.pieces(ids), body)
 
 
-def _told(ids: list[int], texts: TokenTexts, body: Body) -> Response:
-    text, tokens, offsets = texts.pieces(ids)
+def _told(ids: list[int], pieces: Pieces, body: Body) -> Response:
     told = {
-        "text": text,
+        "text": pieces.text,
         "token_ids": ids,
-        "tokens": tokens,
-        "offsets": spans(offsets, text),
+        "tokens": pieces.tokens,
+        "offsets": pieces.spans,
         "count": len(ids),
     }
     return json_answer(told, body)

@@ -4,9 +4,10 @@ A parameter that would change the answer and is not offered is refused, unless i
 changes nothing: clients send many at their defaults.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from services.serve.openai.numbers import One, Zero, ZeroOrLess, as_integers
 
@@ -21,19 +22,19 @@ _FRACTIONS = frozenset(
 )  # fmt: skip
 """Fields that are numbers and no whole ones, of any form."""
 _NONE = Meta(description=_ZERO.description)
-_EMPTY = Meta(description=_NOT_OFFERED + "an empty one changes nothing.")
+EMPTY = Meta(description=_NOT_OFFERED + "an empty one changes nothing.")
 
 
 class Nothing(Struct, forbid_unknown_fields=True):
     """An object that is empty. Unlike a map with a limit of 0 it is read no further than its first field."""
 
 
-EmptyList = Annotated[tuple[()], _EMPTY]
+EmptyList = Annotated[tuple[()], EMPTY]
 """Read no further than its first item; a list with a limit of 0 would be built first."""
 
 
-def _only(value: bool) -> Meta:
-    """A switch that `OpenAIForm` takes at this value alone; msgspec has no such type."""
+def only(value: bool) -> Meta:
+    """A switch that a form takes at this value alone, see `refuse_others`; msgspec has no such type."""
     return Meta(
         description=f"{_NOT_OFFERED}{str(value).lower()} changes nothing.", extra_json_schema={"const": value}
     )
@@ -50,8 +51,24 @@ _SWITCHES = {
 """At the values that change nothing."""
 
 
+def refuse_others(form: Struct, switches: Mapping[str, bool]) -> None:
+    """See that switches stand at the values that change nothing, where they are given.
+
+    Raises:
+        ValueError: one does not; names it.
+    """
+    for name, value in switches.items():
+        if getattr(form, name) not in (None, value):
+            raise ValueError(f"{name}: is not offered here; {str(value).lower()} changes nothing")
+
+
 NotRead = Annotated[str, Meta(description="Not read.")]
 """What clients tell a provider about themselves or a message."""
+
+
+_NOTES = Meta(
+    description="Not read.", extra_json_schema={"type": ["object", "null"], "additionalProperties": True}
+)
 
 
 class TextFormat(Struct, forbid_unknown_fields=True):
@@ -69,14 +86,14 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     prompt_cache_key: NotRead | None = None
     prompt_cache_retention: NotRead | None = None
     request_id: NotRead | None = None
-    metadata: Annotated[Nothing, _EMPTY] | None = None
+    metadata: Annotated[Raw, _NOTES] | UnsetType = UNSET
     service_tier: (
         Annotated[Literal["auto", "default"], Meta(description="There is one; either changes nothing.")]
         | None
     ) = None
     presence_penalty: Annotated[float, _ZERO] | None = None
     frequency_penalty: Annotated[float, _ZERO] | None = None
-    logit_bias: Annotated[Nothing, _EMPTY] | None = None
+    logit_bias: Annotated[Nothing, EMPTY] | None = None
     top_k: Annotated[ZeroOrLess, Meta(description=_NOT_OFFERED + "0 and -1 change nothing.")] | None = None
     min_p: Annotated[float, _ZERO] | None = None
     repetition_penalty: Annotated[float, _ONE] | None = None
@@ -88,20 +105,20 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     truncate_prompt_tokens: None = None
     priority: Annotated[Zero, _NONE] | None = None
     response_format: TextFormat | None = None
-    ignore_eos: Annotated[bool, _only(_SWITCHES["ignore_eos"])] | None = None
-    include_stop_str_in_output: Annotated[bool, _only(_SWITCHES["include_stop_str_in_output"])] | None = None
-    skip_special_tokens: Annotated[bool, _only(_SWITCHES["skip_special_tokens"])] | None = None
+    ignore_eos: Annotated[bool, only(_SWITCHES["ignore_eos"])] | None = None
+    include_stop_str_in_output: Annotated[bool, only(_SWITCHES["include_stop_str_in_output"])] | None = None
+    skip_special_tokens: Annotated[bool, only(_SWITCHES["skip_special_tokens"])] | None = None
     spaces_between_special_tokens: (
-        Annotated[bool, _only(_SWITCHES["spaces_between_special_tokens"])] | None
+        Annotated[bool, only(_SWITCHES["spaces_between_special_tokens"])] | None
     ) = None
-    store: Annotated[bool, _only(_SWITCHES["store"])] | None = None
-    use_beam_search: Annotated[bool, _only(_SWITCHES["use_beam_search"])] | None = None
+    store: Annotated[bool, only(_SWITCHES["store"])] | None = None
+    use_beam_search: Annotated[bool, only(_SWITCHES["use_beam_search"])] | None = None
 
     def __post_init__(self) -> None:
         as_integers(self, _FRACTIONS)
-        for name, value in _SWITCHES.items():
-            if getattr(self, name) not in (None, value):
-                raise ValueError(f"{name}: is not offered here; {str(value).lower()} changes nothing")
+        refuse_others(self, _SWITCHES)
+        if isinstance(self.metadata, Raw) and not bytes(self.metadata).startswith((b"{", b"null")):
+            raise ValueError("metadata: Expected `object | null`")
 
 
 BestOf = Annotated[One, Meta(description=_ONE.description)]
