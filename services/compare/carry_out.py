@@ -2,8 +2,8 @@
 
 Services stay up from one run to the next, as far as both have the same settings for them (`host`).
 
-A run that is finished is kept, one that was begun goes on from its last checkpoint, and one that fails leaves
-the others to be carried out.
+A run that is finished or has diverged is kept, one that was begun goes on from its last checkpoint, and one
+that fails leaves the others to be carried out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from services.compare.diverged import in_words
 from services.compare.host import Host, Hosts
 from services.compare.members import LOGS, Member
 from services.report.journal import METRICS
@@ -35,6 +36,8 @@ class Outcome:
     """What became of the runs."""
 
     finished: list[Member] = field(default_factory=list)
+    diverged: list[Member] = field(default_factory=list)
+    """Their numbers were not finite: a result too."""
     failed: dict[str, str] = field(default_factory=dict)
     """Name of a run -> its last words."""
 
@@ -53,7 +56,7 @@ class Overview:
             console=console,
             disable=not console.is_terminal,
         )
-        self._steps = {member.name: member.config().total_steps for member in members}
+        self._steps = {member.name: _steps_in_all(member) for member in members}
         self._done = {member.name: _steps_of(member) for member in members}
         self._before = sum(self._done.values())
         self._began = time.monotonic()
@@ -78,6 +81,8 @@ class Overview:
 
     def over(self, member: Member) -> None:
         """A run is at work no longer."""
+        self._steps[member.name] = _steps_in_all(member)
+        self._progress.update(self._all, total=sum(self._steps.values()))
         self.look(member)
         self._progress.remove_task(self._each.pop(member.name))
 
@@ -129,12 +134,15 @@ def carry_out(members: Sequence[Member], folder: Path, overview: Overview, at_on
         HostError: there is no Ray for them.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the runs at work have ended with a checkpoint.
     """
-    outcome = Outcome(finished=[member for member in members if member.is_finished()])
+    outcome = Outcome(
+        finished=[member for member in members if member.is_finished()],
+        diverged=[member for member in members if member.diverged_after() is not None],
+    )
     (folder / LOGS).mkdir(parents=True, exist_ok=True)
     waiting = [
         (f"{number} of {len(members)}", member)
         for number, member in enumerate(members, start=1)
-        if member not in outcome.finished
+        if member not in (*outcome.finished, *outcome.diverged)
     ]
     at_work: list[_AtWork] = []
     idle = list(range(1, at_once + 1))
@@ -189,8 +197,14 @@ def _end(run: _AtWork, outcome: Outcome, overview: Overview) -> None:
         outcome.finished.append(run.member)
         overview.say(f"{name}: finished in {minutes:.1f} min ({run.place})")
         return
-    outcome.failed[name] = words = _last_words(run.log, run.process.returncode)
-    overview.say(f"{name}: failed after {minutes:.1f} min ({run.place}): {words}\n  all of it: {run.log}")
+    words = _last_words(run.log, run.process.returncode)
+    if (steps := run.member.diverged_after()) is not None:
+        outcome.diverged.append(run.member)
+        what = f"{in_words(steps)}, in {minutes:.1f} min"
+    else:
+        outcome.failed[name] = words
+        what = f"failed after {minutes:.1f} min"
+    overview.say(f"{name}: {what} ({run.place}): {words}\n  all of it: {run.log}")
 
 
 def _stop(runs: Sequence[_AtWork], overview: Overview) -> None:
@@ -207,6 +221,12 @@ def _stop(runs: Sequence[_AtWork], overview: Overview) -> None:
                 run.process.wait()
         except KeyboardInterrupt:
             tell = signal.SIGINT
+
+
+def _steps_in_all(member: Member) -> int:
+    """That it has when it is over: one that diverged has no more."""
+    steps = member.diverged_after()
+    return member.config().total_steps if steps is None else steps
 
 
 def _steps_of(member: Member) -> int:

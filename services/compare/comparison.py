@@ -15,6 +15,7 @@ from rlad_core.sections.findings import problems_of
 from rlad_core.sections.problems import Problem
 from services.compare import tuning
 from services.compare.carry_out import Overview, carry_out
+from services.compare.diverged import pack_diverged, refuse_others_diverged, told
 from services.compare.kept_runs import refuse_other_runs
 from services.compare.members import (
     Member,
@@ -111,6 +112,7 @@ class Comparison:
         reported = members_of(first, self.folder, {})
         refuse_tuning_on_the_report(self.suite, self._all_tries, reported, source)
         refuse_other_runs([*self._all_tries, *self.members], source)
+        refuse_others_diverged([*self._all_tries, *self.members], source)
 
     @property
     def _ready(self) -> list[Member]:
@@ -206,7 +208,7 @@ class Comparison:
         tuning.write(tuning.chosen_of(self._tries)[1], self.folder)
 
     def pack(self, to: Path, source: str) -> list[str]:
-        """Write what the report needs of the finished runs to another folder, beside what is there of others;
+        """Write what the report needs of the settled runs to another folder, beside what is there of others;
         the names of these runs.
 
         Args:
@@ -219,7 +221,8 @@ class Comparison:
         """
         packed = Comparison(self.suite, to)
         packed.check(source)
-        names = pack([*self._all_tries, *self.members], to)
+        runs = [*self._all_tries, *self.members]
+        names = [*pack(runs, to), *pack_diverged(runs, to)]
         if names:
             packed._write_suite(relative(self.suite.recipe, home_of(self.suite.recipe)))
             if self._tries:
@@ -256,18 +259,20 @@ class Comparison:
         """What is finished; `failed` says why some are not, tries too."""
         waiting, members = self._waiting(failed), self.members
         begun_later = {m.name: waiting[m.variant] for m in members if m.variant in waiting}
-        return results_of(self.suite, members, begun_later | failed)
+        return results_of(self.suite, members, told(members) | begun_later | failed)
 
     def _waiting(self, failed: Mapping[str, str]) -> dict[str, str]:
-        """Variants whose tries are not finished, and why their runs are not begun yet."""
+        """Variants whose settings are not chosen, and why their runs are not begun."""
         return {variant: said for variant, tries in self._tries.items() if (said := _waits(tries, failed))}
 
 
 def _waits(tries: Sequence[tuple[Settings, Member]], failed: Mapping[str, str]) -> str | None:
-    """Why the runs of a variant are not begun yet; None: its tries are finished."""
-    left = [member.name for _, member in tries if not member.is_finished()]
+    """Why the runs of a variant are not begun; None: its settings are chosen."""
+    left = [member.name for _, member in tries if not member.is_settled()]
     if not left:
-        return None
+        if any(member.is_finished() for _, member in tries):
+            return None
+        return f"it cannot be trained with this grid, all of its {len(tries)} tries diverged"
     words = [f"{name}: {failed[name]}" for name in left if name in failed]
     said = f"its settings are not chosen yet, {len(left)} of its {len(tries)} tries are not finished"
     return " (".join([said, "; ".join(words) + ")"]) if words else said

@@ -18,6 +18,7 @@ from rlad_core.config import ConfigError, RunConfig, load
 from rlad_core.sections.problems import Problem
 from services.compare.suite import Settings, Suite
 from services.report.records import RunRecord, read_run
+from services.run.divergence import has_diverged
 from services.run.following import is_over
 
 RUNS, TUNING, LOGS = "runs", "tuning", "logs"
@@ -73,6 +74,16 @@ class Member:
         """Whether the run is over: every step is recorded, and the evaluation behind the last."""
         record = self.record()
         return record is not None and is_over(record)
+
+    def diverged_after(self) -> int | None:
+        """Steps after which the run ended because its numbers were not finite; None: it did not."""
+        if not has_diverged(self.folder) or (record := self.record()) is None or is_over(record):
+            return None
+        return len(record.steps)
+
+    def is_settled(self) -> bool:
+        """Whether nothing is left to carry out: it is finished, or has diverged, as it would again."""
+        return self.is_finished() or self.diverged_after() is not None
 
 
 def members_of(suite: Suite, folder: Path, chosen: dict[str, Settings]) -> list[Member]:

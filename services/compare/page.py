@@ -14,7 +14,7 @@ from services.compare import tuning
 from services.compare.drawing import to_html, write_png
 from services.compare.plots import plots_of
 from services.compare.results import Results
-from services.compare.tables import accuracy_rows, machine_table, points, real, said, stage_rows
+from services.compare.tables import accuracy_rows, machine_table, outcome_of, points, real, said, stage_rows
 from services.report.html import template, write_whole
 from services.report.tables import STAGE_LABELS
 
@@ -56,6 +56,7 @@ def write(results: Results, folder: Path) -> Path:
         yaml=yaml.safe_dump(results.suite.model_dump(mode="json"), sort_keys=False, width=110),
         said=said,
         points=points,
+        outcome_of=outcome_of,
     )
     write_whole(folder / PAGE, text)
     return folder / PAGE

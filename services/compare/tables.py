@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from rlad_core.evaluation import AVERAGE, Estimate
 from rlad_core.metrics import STAGES
+from services.compare.diverged import in_words
 from services.compare.results import Method, Results
 from services.report.teacher_cost import teacher_cost
 
@@ -29,6 +30,13 @@ def points(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{100 * estimate.value:+.1f}"
     return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
+
+
+def outcome_of(tried: Mapping[str, Any]) -> str:
+    """Of a try as ``tuning.json`` has it: its accuracy in percent, or that it diverged."""
+    if (steps := tried.get("diverged_after")) is not None:
+        return in_words(steps)
+    return f"{100 * tried['accuracy']:.1f}"
 
 
 def accuracy_rows(results: Results) -> list[dict[str, Any]]:

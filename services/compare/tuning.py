@@ -1,5 +1,5 @@
 """Which of the settings that a variant tries is taken: the one with the highest accuracy on the tuning's
-problems."""
+problems. A try that diverged has none, and is below all others."""
 
 from __future__ import annotations
 
@@ -21,28 +21,42 @@ FILE = "tuning.json"
 
 @dataclass(frozen=True)
 class Try:
-    """One setting that was tried, and what came of it."""
+    """One setting that was tried, and what came of it.
+
+    accuracy: None where it diverged.
+    diverged_after: so many steps; None: it did not.
+    """
 
     settings: Settings
-    accuracy: float
+    accuracy: float | None
+    diverged_after: int | None = None
 
 
 def chosen_of(
     tries: dict[str, list[tuple[Settings, Member]]],
 ) -> tuple[dict[str, Settings], dict[str, list[Try]]]:
-    """The settings of each variant whose tries are all finished, and all that was found.
+    """The settings of each variant whose tries are all settled, and all that was found.
 
-    Of equal accuracies the first counts.
+    Of equal accuracies the first counts. A variant whose tries have all diverged has no settings.
     """
     chosen: dict[str, Settings] = {}
     found: dict[str, list[Try]] = {}
     for variant, theirs in tries.items():
         found[variant] = [
-            Try(settings, accuracy_of(member)) for settings, member in theirs if member.is_finished()
+            each for settings, member in theirs if (each := _tried(settings, member)) is not None
         ]
-        if len(found[variant]) == len(theirs):
-            chosen[variant] = max(found[variant], key=lambda each: each.accuracy).settings
+        accuracies = [(each.accuracy, each.settings) for each in found[variant] if each.accuracy is not None]
+        if accuracies and len(found[variant]) == len(theirs):
+            chosen[variant] = max(accuracies, key=lambda each: each[0])[1]
     return chosen, found
+
+
+def _tried(settings: Settings, member: Member) -> Try | None:
+    """What came of a try; None: it is not settled yet."""
+    if member.is_finished():
+        return Try(settings, accuracy_of(member))
+    steps = member.diverged_after()
+    return None if steps is None else Try(settings, None, steps)
 
 
 def accuracy_of(member: Member) -> float:
@@ -70,9 +84,16 @@ def accuracy_of(member: Member) -> float:
 def write(found: dict[str, list[Try]], folder: Path) -> None:
     """Keep what was tried, for the report and for a person, beside what is there of other variants."""
     values = dict(read(folder)) | {
-        variant: [asdict(each) for each in tries] for variant, tries in found.items()
+        variant: [_plain(each) for each in tries] for variant, tries in found.items()
     }
     write_whole(folder / FILE, json.dumps(values, indent=1) + "\n")
+
+
+def _plain(tried: Try) -> dict[str, Any]:
+    values = asdict(tried)
+    if tried.diverged_after is None:
+        del values["diverged_after"]
+    return values
 
 
 def read(folder: Path) -> dict[str, Sequence[dict[str, Any]]]:

@@ -25,6 +25,7 @@ from rlad_core.sizing import pair_cost_of
 from services.base.telemetry import span
 from services.learner.adapters import write_adapter
 from services.learner.checkpoints import random_state, read_into
+from services.learner.divergence import DivergedError
 from services.learner.export import export, export_dtype
 from services.learner.learning_rate import learning_rate
 from services.learner.making import make_policy
@@ -214,7 +215,7 @@ class TrainedPolicy:
         norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), math.inf if clip is None else clip)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         if not torch.isfinite(norm):
-            raise FloatingPointError(
+            raise DivergedError(
                 f"the gradient's norm is {norm.item()} in mini-batch {mini_batch}: nothing was updated. "
                 "Look at the last rows of metrics.jsonl; a lower learner.lr may help, and ratio_cap in an "
                 "objective that has the teacher in its ratio without a clamp"

@@ -33,6 +33,7 @@ from services.report.answers import ANSWERS
 from services.report.journal import EVALUATIONS, GROUPS, METRICS, keep_before, lengthen
 from services.report.trackers import NAMED
 from services.run import lease, own_code, replayed
+from services.run.divergence import DIVERGED
 from services.run.errors import RefusedError
 
 RECIPE, CHANGES, FAILURE = "recipe.yaml", "changes.jsonl", "failure.log"
@@ -121,6 +122,7 @@ def resume(config: RunConfig, run_dir: Path) -> Prepared:
             f"Resume with the run's own, {run_dir / RECIPE}; or put --fork NAME in place of --resume, for "
             "a new run that starts from this one's checkpoint"
         )
+    _remove(run_dir / DIVERGED)  # it goes on, and may come further with what was changed
     if done < config.total_steps:
         _record(lengthen, run_dir, done)
     if found:
@@ -188,7 +190,8 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
 
 
 _RECORD = (
-    *(METRICS, EVALUATIONS, GROUPS, CHANGES, FAILURE, "log.jsonl", "experience", "tensorboard", "initial"),
+    *(METRICS, EVALUATIONS, GROUPS, CHANGES, FAILURE, DIVERGED),
+    *("log.jsonl", "experience", "tensorboard", "initial"),
     *("report.html", "plots", ANSWERS, "prompts.json", "dropped.jsonl", NAMED, replayed.FILE),
     *(ledger.LEDGER, f"{ledger.LEDGER}-journal"),
 )

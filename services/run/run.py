@@ -24,6 +24,7 @@ from services.run import folder
 from services.run.actors import RunActors, ask, ask_and_show, refuse_in_use, run_actors
 from services.run.announcement import announced
 from services.run.applications import application, service_args, wanted_cpus
+from services.run.divergence import note_divergence
 from services.run.errors import LearnerError, RefusedError, RunError
 from services.run.folder import FAILURE
 from services.run.lease import Lease
@@ -178,9 +179,11 @@ def _told(failure: BaseException, run_dir: Path, report: ReportPaths | None) -> 
     where = f"The record up to here is in {run_dir}"
     if report is not None:
         where += f" (report: {report.html})"
-    whole = "".join(traceback.format_exception(failure))
+    stacks = "".join(traceback.format_exception(failure))
+    whole = f"{stacks}\n{getattr(failure, 'whole', '')}".rstrip() + "\n"
     try:
-        (run_dir / FAILURE).write_text(f"{whole}\n{getattr(failure, 'whole', '')}".rstrip() + "\n")
+        (run_dir / FAILURE).write_text(whole)
+        note_divergence(run_dir, whole, said(failure))
         where += f", the whole of the failure in {FAILURE} there."
     except OSError as error:
         where += f"; the whole of the failure could not be written there: {error.strerror or error}."
