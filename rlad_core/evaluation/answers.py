@@ -66,6 +66,7 @@ def rows_of(answers: pa.Table, ks: Sequence[int] = ()) -> list[EvaluationRow]:
         answers["correct"].to_pylist(),
         np.asarray(answers["finish_reason"].to_pylist()) == "length",
         unreadable=[fault in FORMLESS for fault in answers["fault"].to_pylist()],
+        rewards=answers["reward"].to_numpy(),
         ks=ks,
     )
 

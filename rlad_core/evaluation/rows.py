@@ -1,7 +1,7 @@
 """The table of an evaluation, by subset: accuracy, Pass@k, what was cut off or had no form."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,7 @@ class EvaluationRow:
         cut_off: their share.
         format_errors: share of the responses that were wrong because they had no answer that could be read.
         pass_at: Pass@k by k, of several k.
+        reward: mean over all prompts and samples; None: nobody told.
     """
 
     subset: str
@@ -57,6 +58,7 @@ class EvaluationRow:
     cut_off: float = 0.0
     format_errors: float = 0.0
     pass_at: Mapping[int, Share] = field(default_factory=dict)
+    reward: float | None = None
 
 
 def evaluation_rows(
@@ -66,6 +68,7 @@ def evaluation_rows(
     truncated: npt.ArrayLike,
     *,
     unreadable: npt.ArrayLike | None = None,
+    rewards: npt.ArrayLike | None = None,
     ks: Sequence[int] = (),
     confidence: float = 0.95,
 ) -> list[EvaluationRow]:
@@ -77,6 +80,7 @@ def evaluation_rows(
         subsets, prompt_ids, correct, truncated: one entry per response, in any order; every prompt must have
             the same number of responses in each of its subsets.
         unreadable: whether a response was wrong for its form; None: none was.
+        rewards: of the responses; None: rows tell none.
         ks: of Pass@k; none: see `ks_of`.
 
     Raises:
@@ -85,17 +89,21 @@ def evaluation_rows(
     """
     right, cut = np.asarray(correct, dtype=np.bool_), np.asarray(truncated, dtype=np.bool_)
     formless = np.zeros_like(right) if unreadable is None else np.asarray(unreadable, dtype=np.bool_)
-    sizes = {len(subsets), len(prompt_ids), right.size, cut.size, formless.size}
+    paid = None if rewards is None else np.asarray(rewards, dtype=np.float64)
+    told = right.size if paid is None else paid.size
+    sizes = {len(subsets), len(prompt_ids), right.size, cut.size, formless.size, told}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
             f"one entry per response is wanted: {len(subsets)} subsets, {len(prompt_ids)} prompts, "
-            f"{right.size} verdicts, {cut.size} truncation flags, {formless.size} form flags"
+            f"{right.size} verdicts, {cut.size} truncation flags, {formless.size} form flags, "
+            f"{'no' if paid is None else told} rewards"
         )
     names = list(dict.fromkeys(subsets))
     labels, ids = np.asarray(subsets), np.asarray(prompt_ids)
 
     def row(name: str, chosen: Booleans) -> EvaluationRow:
-        return _row(name, ids[chosen], right[chosen], cut[chosen], formless[chosen], ks, confidence)
+        made = _row(name, ids[chosen], right[chosen], cut[chosen], formless[chosen], ks, confidence)
+        return made if paid is None else replace(made, reward=float(paid[chosen].mean()))
 
     rows = [row(name, labels == name) for name in names]
     if len(rows) == 1:
@@ -165,6 +173,7 @@ def _average(rows: Sequence[EvaluationRow], whole: EvaluationRow) -> EvaluationR
         )
         for k in whole.pass_at
     }
+    rewards = [row.reward for row in rows if row.reward is not None]
     return EvaluationRow(
         subset=AVERAGE,
         prompts=whole.prompts,
@@ -177,4 +186,5 @@ def _average(rows: Sequence[EvaluationRow], whole: EvaluationRow) -> EvaluationR
         cut_off=mean([row.cut_off for row in rows]),
         format_errors=mean([row.format_errors for row in rows]),
         pass_at=pass_at,
+        reward=mean(rewards) if rewards else None,
     )

@@ -40,7 +40,11 @@ def evaluate(
         ),
     ] = None,
     endpoint: Annotated[
-        str, typer.Option(metavar="URL", help="An OpenAI-compatible endpoint: chat completions.")
+        str,
+        typer.Option(
+            metavar="URL",
+            help="An OpenAI-compatible endpoint: URL/chat/completions; /v1 where it has no path.",
+        ),
     ] = "",
     names: Annotated[
         list[str],

@@ -32,7 +32,11 @@ def generate(
         typer.Argument(metavar="[TEACHER]", help="A folder, hub id, rlad:NAME, or a rollout service's URL."),
     ] = "",
     endpoint: Annotated[
-        str, typer.Option(metavar="URL", help="An OpenAI-compatible endpoint instead: chat completions.")
+        str,
+        typer.Option(
+            metavar="URL",
+            help="An OpenAI-compatible endpoint instead: URL/chat/completions; /v1 where it has no path.",
+        ),
     ] = "",
     name: Annotated[str, typer.Option("--model", metavar="NAME", help="The model of the endpoint.")] = "",
     key_env: KeyEnv = "",

@@ -3,7 +3,7 @@
 FOLDER/suite.yaml
 FOLDER/runs/NAME/recipe.yaml          of each finished run, also below FOLDER/tuning/
 FOLDER/runs/NAME/metrics.jsonl        all numbers of each step, to five digits
-FOLDER/runs/NAME/evaluation.jsonl
+FOLDER/runs/NAME/evaluation.jsonl     also the mean reward of each evaluation, which verdicts do not tell
 FOLDER/runs/NAME/verdicts.parquet     which problems were solved, at each evaluation
 
 What lies beside the suite's own recipe is named relative to it (`services.compare.moved`), so that a

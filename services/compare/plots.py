@@ -78,6 +78,10 @@ def _all(methods: Sequence[Method]) -> Iterator[Plot]:
         _lines(methods, [method.held_out() for method in methods]), percent=True,
     )  # fmt: skip
     yield Plot(
+        "held_out_reward", "Reward on held-out problems", "steps", "mean reward of a response",
+        _lines(methods, [method.held_out_reward() for method in methods]),
+    )  # fmt: skip
+    yield Plot(
         "training_reward", "Reward in training", "step", "mean reward of a response",
         _lines(methods, [method.training("reward_mean") for method in methods]),
     )  # fmt: skip

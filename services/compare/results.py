@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlad_core.evaluation import (
+    AVERAGE,
     Difference,
     Estimate,
     Scores,
@@ -84,6 +85,16 @@ class Method:
         steps = sorted(shared)
         values = [[_mean_over_subsets(dict(run.verdicts)[step], k) for step in steps] for run in self.runs]
         return np.array(steps, dtype=np.float64), np.array(values).reshape(len(self.runs), len(steps))
+
+    def held_out_reward(self) -> Curve:
+        """Mean reward of a held-out response over the course of the training, the mean over subsets.
+
+        It has the steps of which all runs kept it; older runs did of none.
+        """
+        runs = [_rewards(run.record) for run in self.runs]
+        steps = sorted(set.intersection(*map(set, runs)))
+        values = [[rewards[step] for step in steps] for rewards in runs]
+        return np.array(steps, dtype=np.float64), np.array(values).reshape(len(runs), len(steps))
 
     def passes(self) -> tuple[tuple[int, ...], npt.NDArray[np.float64]]:
         """Every k that the samples allow, and Pass@k at the end of each run [seeds, ks]."""
@@ -184,6 +195,15 @@ def _differences(methods: Sequence[Method]) -> list[Difference]:
         found.append(difference((first.label, second.label), ours, theirs))
     adjusted = iter(holm([each.p_value for each in found if each.p_value is not None]))
     return [each if each.p_value is None else replace(each, adjusted=next(adjusted)) for each in found]
+
+
+def _rewards(record: RunRecord) -> dict[int, float]:
+    """Steps done -> mean reward of a response, where it was kept: over several subsets their mean."""
+    found: dict[int, dict[str, float]] = {}
+    for row in record.evaluations:
+        if row.get("reward") is not None:
+            found.setdefault(row["step"], {})[row["subset"]] = row["reward"]
+    return {step: rewards.get(AVERAGE, next(iter(rewards.values()))) for step, rewards in found.items()}
 
 
 def _mean_over_subsets(verdicts: Verdicts, k: int | None) -> float:

@@ -5,7 +5,6 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from rlad_core.schema import to_ipc, to_parquet
 from services.experience.visits import Visit
 from services.report.answers import ANSWERS, answers_name, when_of
 from services.report.ledger import Ledger
-from services.report.trackers import trackers
+from services.report.trackers import CLOSE_S, finish, trackers
 
 METRICS, EVALUATIONS, GROUPS = "metrics.jsonl", "evaluation.jsonl", "groups.jsonl"
 
@@ -140,11 +139,23 @@ class Journal:
         """What was told after the first so many, in its order."""
         return self._told[seen:]
 
-    def close(self) -> None:
-        """Write out what is buffered."""
+    def close(self, limit_s: float = CLOSE_S) -> list[str]:
+        """Write out what is buffered.
+
+        Args:
+            limit_s: for all trackers together.
+
+        Returns:
+            What was noted meanwhile: whoever watched may be gone.
+        """
         self._close_files()
-        for tracker in self._trackers:
-            tracker.finish()
+        told = len(self._told)
+        if late := finish(self._trackers, limit_s):
+            self.note(
+                f"{', '.join(late)} did not finish within {limit_s:g} s: what was not written by then may be "
+                "missing there"
+            )
+        return [text for _, text in self._told[told:]]
 
     def _close_files(self) -> None:
         if self._events is not None:
@@ -198,7 +209,10 @@ def _flat(row: EvaluationRow) -> dict[str, Any]:
         "truncated": row.truncated,
         "format_errors": row.format_errors,
         "pass_at": {str(k): share.value for k, share in row.pass_at.items()},
-        **{name: value for name, value in asdict(row).items() if name in ("samples", "pass_at_k", "k")},
+        "samples": row.samples,
+        "pass_at_k": row.pass_at_k,
+        "k": row.k,
+        "reward": row.reward,
     }
 
 

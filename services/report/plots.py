@@ -1,7 +1,7 @@
 """The plots of a report. Each function draws one figure, or says in a sentence why it can't."""
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -150,32 +150,29 @@ def evaluation_course(record: RunRecord) -> Figure | str:
     if not any(row["when"] == "step" for row in record.evaluations):
         return ""  # not every run evaluates in between: nothing is missing
     figure, axes = frame("Held-out accuracy during the run", "right answers (95% interval)")
-    subsets = list(dict.fromkeys(row["subset"] for row in record.evaluations))
-    for subset, colour in zip(subsets, _cycle(len(subsets)), strict=True):
-        rows = sorted((r for r in record.evaluations if r["subset"] == subset), key=lambda r: r["step"])
-        steps = np.array([row["step"] for row in rows], dtype=np.float64)
+    for steps, rows, colour in _courses(axes, record.evaluations, "accuracy"):
         points = [one for row in rows if (one := accuracy_of([row]))]
-        axes.plot(
-            steps,
-            [p.value for p in points],
-            "o-",
-            color=colour,
-            label=as_written(str(subset).replace("_", " ")),
-            markersize=4,
-        )
         axes.fill_between(
             steps, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, linewidth=0
         )
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xlabel("step")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
+    return figure
+
+
+def evaluation_reward(record: RunRecord) -> Figure | str:
+    """Mean reward on held-out prompts over the run, where it was measured in between."""
+    rows = [row for row in record.evaluations if row.get("reward") is not None]  # older runs did not keep it
+    if not any(row["when"] == "step" for row in rows):
+        return ""
+    figure, axes = frame("Held-out reward during the run", "mean reward of a response")
+    _courses(axes, rows, "reward")
     return figure
 
 
 PLOTS: Final[dict[str, Plot]] = {
     "evaluation": evaluation,
     "evaluation_course": evaluation_course,
+    "evaluation_reward": evaluation_reward,
     "reward": reward,
     "accuracy": accuracy,
     "kl_to_teacher": kl_to_teacher,
@@ -221,6 +218,24 @@ def _curves(
         note = f"thick: mean of {window} steps"
         axes.annotate(note, (1, 1.02), xycoords="axes fraction", ha="right", fontsize=8, color=GREY)
     return figure
+
+
+def _courses(
+    axes: Axes, evaluations: Sequence[dict[str, Any]], key: str
+) -> list[tuple[Values, list[dict[str, Any]], str]]:
+    """Draw a number of the evaluations over the steps, a line a subset; its steps, rows and colour."""
+    subsets = list(dict.fromkeys(row["subset"] for row in evaluations))
+    drawn = []
+    for subset, colour in zip(subsets, _cycle(len(subsets)), strict=True):
+        rows = sorted((r for r in evaluations if r["subset"] == subset), key=lambda r: r["step"])
+        steps = np.array([row["step"] for row in rows], dtype=np.float64)
+        label = as_written(str(subset).replace("_", " "))
+        axes.plot(steps, [row[key] for row in rows], "o-", color=colour, label=label, markersize=4)
+        drawn.append((steps, rows, colour))
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
+    return drawn
 
 
 def as_written(name: str) -> str:

@@ -10,7 +10,8 @@
   with ``idle``; see `rlad_core.timeline`).
 
 ``evaluation.jsonl`` has one object per evaluation and subset: ``step``, ``when`` (before, step or after),
-``subset``, ``correct``, ``total``, ``accuracy``, ``low`` and ``high`` (95% interval), ``truncated``.
+``subset``, ``correct``, ``total``, ``accuracy``, ``low`` and ``high`` (95% interval), ``truncated``, and
+``reward`` (mean of the responses; older runs have none).
 
 A resumed run repeats the steps since its last checkpoint; the later record counts.
 """

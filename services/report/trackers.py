@@ -3,7 +3,8 @@ installed.
 
 A tracker works in a thread of its own, behind a bounded queue: what it takes, and that it fails, never
 reaches the run. What it fails to take is missing there, with a sentence about the first time. One that
-cannot be made, or takes nothing any more, is left alone from then on, with one sentence about it.
+cannot be made, or takes nothing any more, is left alone from then on, with one sentence about it. At the end
+all of them together are waited for no longer than `CLOSE_S`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _MOST_WAITING = 1000
 """Rows that wait for a tracker; more are left out, with a word."""
 _MOST_FAILED = 10
 """Rows in a row; a server that is away for a while does not end it."""
-_CLOSE_S = 30.0
+CLOSE_S = 20.0
+"""For all of them together: well below what a run waits for its journal to close."""
 
 
 class Tracker(Protocol):
@@ -117,11 +119,15 @@ class Aside:
         name: of the tracker.
         make: makes it; may fail, and take long.
         say: takes a sentence for whoever watches the run.
+
+    Attributes:
+        name: the same.
     """
 
     def __init__(self, name: str, make: Callable[[], Tracker], say: Callable[[str], None]) -> None:
-        self._name, self._make, self._say = name, make, say
-        self._rows: queue.Queue[tuple[dict[str, float], int] | None] = queue.Queue(_MOST_WAITING)
+        self.name, self._make, self._say = name, make, say
+        # Without a bound of its own, so that the end can be told at once; `log` keeps it.
+        self._rows: queue.SimpleQueue[tuple[dict[str, float], int] | None] = queue.SimpleQueue()
         self._failed = self._left_out = self._has_missed = False
         self._failures = 0
         """Since the last row that was taken."""
@@ -132,20 +138,21 @@ class Aside:
         """Have it told, when it comes to it."""
         if self._failed:
             return
-        try:
-            self._rows.put_nowait((dict(numbers), step))
-        except queue.Full:
-            if not self._left_out:
-                self._say(f"{self._name} is slower than the run: what it has no time for is left out there")
-            self._left_out = True
-
-    def finish(self, limit_s: float = _CLOSE_S) -> None:
-        """Let it write what it has, for so long at most."""
-        try:
-            self._rows.put(None, timeout=limit_s)
-        except queue.Full:
+        if self._rows.qsize() < _MOST_WAITING:
+            self._rows.put((dict(numbers), step))
             return
+        if not self._left_out:
+            self._say(f"{self.name} is slower than the run: what it has no time for is left out there")
+        self._left_out = True
+
+    def end(self) -> None:
+        """Have it finish when it has written what it has."""
+        self._rows.put(None)
+
+    def has_ended(self, limit_s: float) -> bool:
+        """Whether it has finished, or was given up, within so long; one that has is not waited for."""
         self._thread.join(limit_s)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         try:
@@ -154,8 +161,8 @@ class Aside:
                 self._tell(tracker, *row)
             tracker.finish()
         except ImportError as error:
-            self._give_up(f"is not installed ({error}): pip install {self._name}")
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
+            self._give_up(f"is not installed ({error}): pip install {self.name}")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, SystemExit too, the run goes on
             self._give_up(f"failed ({_said(error)})")
 
     def _tell(self, tracker: Tracker, numbers: Mapping[str, float], step: int) -> None:
@@ -167,12 +174,12 @@ class Aside:
             if self._failures == _MOST_FAILED:
                 raise
             if not self._has_missed:
-                self._say(f"{self._name} failed ({_said(error)}): what it was not told is missing there")
+                self._say(f"{self.name} failed ({_said(error)}): what it was not told is missing there")
             self._has_missed = True
 
     def _give_up(self, why: str) -> None:
         self._failed = True
-        self._say(f"the run is not told to {self._name}, which {why}")
+        self._say(f"the run is not told to {self.name}, which {why}")
 
 
 def _called(run: str, folder: Path) -> str:
@@ -188,7 +195,7 @@ def _called(run: str, folder: Path) -> str:
     return called
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     """One line of it."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
@@ -209,3 +216,15 @@ def trackers(
         return lambda: MAKERS[name](project, called, folder)
 
     return [Aside(name, maker(name), say) for name in names]
+
+
+def finish(asides: Sequence[Aside], limit_s: float = CLOSE_S) -> list[str]:
+    """Let them write what they have, all at the same time, and for so long at most together.
+
+    Returns:
+        Names of those that have not finished by then.
+    """
+    deadline = time.monotonic() + limit_s
+    for aside in asides:
+        aside.end()
+    return [aside.name for aside in asides if not aside.has_ended(max(0.0, deadline - time.monotonic()))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -68,11 +69,24 @@ def run_actors(
         ask(config, collector.read_prompts.remote(selection), "the prompts to train on")
         ask(config, [evaluator.__ray_ready__.remote(), journal.__ray_ready__.remote()], "the run's actors")
         yield RunActors(collector, evaluator, journal)
-        answer_of(journal.close.remote(), timeout_s=_ANSWER_S, what="the journal to close its files")
+        close_journal(journal)
     finally:
         for actor in (collector, evaluator, journal):
             with suppress(Exception):  # what ends the run is told, and not that Ray has gone before
                 ray.kill(actor)
+
+
+def close_journal(journal: ActorHandle, limit_s: float = _ANSWER_S) -> None:
+    """Have it write out what is buffered. The work is done by then: that this takes too long fails nothing.
+
+    It is told on stderr, with what the journal notes meanwhile, as nobody asks for its news any more.
+    """
+    try:
+        notes = answer_of(journal.close.remote(), timeout_s=limit_s, what="the journal to close its files")
+    except TimeoutError as error:
+        notes = [f"{error}; every line of the record is written, a tracker may lack the last ones"]
+    for note in notes:
+        print(note, file=sys.stderr, flush=True)
 
 
 def refuse_in_use(config: RunConfig) -> None:

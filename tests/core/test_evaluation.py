@@ -139,6 +139,11 @@ class TestTable:
         assert (easy.format_errors, hard.format_errors, average.format_errors) == (0.25, 0.5, 0.375)
         wanted = mean_interval([0.75, 0.5], [wilson(3, 4), wilson(1, 2)])
         assert average.interval == wanted == average.pass_at[1].interval
+        assert {row.reward for row in (easy, hard, average, whole)} == {None}
+        told = evaluation_rows(subsets, prompts, right, cut, rewards=[1.0, 1.0, 1.0, -1.0, -1.0, 0.0])
+        assert [row.reward for row in told] == [0.5, -0.5, 0.0, 0.4]
+        with pytest.raises(ValueError, match="1 rewards"):
+            evaluation_rows(subsets, prompts, right, cut, rewards=[1.0])
 
     def test_the_same_problem_in_two_subsets_with_several_samples(self) -> None:
         rows = evaluation_rows(["x", "y"] * 3, ["a"] * 6, [True, True, False, False, True, True], [False] * 6)

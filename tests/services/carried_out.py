@@ -61,7 +61,8 @@ def carry_out(member: Member, right: float, *, samples: int = 1, steps: int | No
         correct = generator.random((PROBLEMS, samples)) < chance
         lines.append(
             {"step": step, "when": when, "subset": "2_people", "total": correct.size,
-             "correct": int(correct.sum()), "accuracy": float(correct.mean()), "low": 0.0, "high": 1.0}
+             "correct": int(correct.sum()), "accuracy": float(correct.mean()), "low": 0.0, "high": 1.0,
+             "reward": 2 * float(correct.mean()) - 1}
         )  # fmt: skip
         rows = [answer(p, s, bool(correct[p, s])) for p in range(PROBLEMS) for s in range(samples)]
         table = pa.Table.from_pylist(rows, schema=ANSWERS)

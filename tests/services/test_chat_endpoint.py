@@ -64,7 +64,7 @@ def completion(message: dict[str, Any], finish: str = "stop") -> dict[str, Any]:
 
 def answer(url: str, sampling: Sampling = SAMPLING, *samples: int) -> list[Answer]:
     async def ask() -> list[Answer]:
-        async with Endpoint(url, token="key", call_timeout_s=5, timeout_s=10) as endpoint:
+        async with Endpoint(base_of(url), token="key", call_timeout_s=5, timeout_s=10) as endpoint:
             model = ChatEndpoint(endpoint, "m", sampling, concurrency=2)
             wanted = [Wanted(PROMPT, sample) for sample in samples or (0,)]
             return await model.answer(wanted)
@@ -153,14 +153,52 @@ def test_what_is_no_completion_is_said(told: Any) -> None:
 
 def test_models_that_are_not_served_are_named() -> None:
     with server(lambda body: (200, {}), (200, {"data": [{"id": "a"}, {"id": "b"}]})) as (url, _):
-        asyncio.run(check_served(url, None, ["b"]))
+        asyncio.run(check_served(base_of(url), None, ["b"]))
         with pytest.raises(ServiceError, match=r"serves a, b, not c; correct --model"):
-            asyncio.run(check_served(url, None, ["a", "c"]))
-    with server(lambda body: (200, {})) as (url, _):  # no such route: not every server has it
-        asyncio.run(check_served(url, None, ["c"]))
+            asyncio.run(check_served(base_of(url), None, ["a", "c"]))
+
+
+@pytest.mark.parametrize("status", [403, 404, 405])
+def test_not_every_server_lists_its_models(status: int) -> None:
+    with server(lambda body: (200, {}), (status, {"error": {"message": "not here"}})) as (url, _):
+        asyncio.run(check_served(base_of(url), None, ["c"]))
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "no key"), (400, "no key"), (500, "answered 500")])
+def test_a_key_that_is_refused_and_a_server_that_fails_are_said(status: int, said: str) -> None:
     with (
-        server(lambda body: (200, {}), (401, {"error": {"message": "no key"}})) as (url, _),
-        pytest.raises(ServiceError, match="no key"),
+        server(lambda body: (200, {}), (status, {"error": {"message": "no key; answered 404:"}})) as (url, _),
+        pytest.raises(ServiceError, match=said),
     ):
-        asyncio.run(check_served(url, None, ["c"]))
-    assert base_of("https://x/v1/") == base_of("https://x/v1") == base_of("https://x") == "https://x"
+        asyncio.run(check_served(base_of(url), None, ["c"]))
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("https://x", "https://x/v1"),
+        ("https://x/", "https://x/v1"),
+        ("https://x/v1/", "https://x/v1"),
+        ("https://x/api/v1", "https://x/api/v1"),
+        ("https://open.bigmodel.cn/api/paas/v4", "https://open.bigmodel.cn/api/paas/v4"),
+        (
+            "https://generativelanguage.googleapis.com/v1beta/openai/",
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+        ),
+    ],
+)
+def test_a_url_is_taken_as_openais_client_takes_it(url: str, base: str) -> None:
+    assert base_of(url) == base
+
+
+@pytest.mark.parametrize("path", ["/v1", "/api/paas/v4", "/v1beta/openai"])
+def test_routes_are_under_the_path_that_was_written(path: str) -> None:
+    with server(lambda body: (200, completion({"content": "2"}))) as (url, asked):
+        answer(url + path)
+    assert [each["path"] for each in asked] == [f"{path}/chat/completions"]
+
+
+@pytest.mark.parametrize("url", ["https://x", "https://x/v1"])
+def test_what_earlier_evaluations_kept_of_an_endpoint_is_found(url: str) -> None:
+    model = ChatEndpoint(Endpoint(base_of(url)), "m", SAMPLING, concurrency=1)
+    assert model.identity == {"endpoint": "https://x", "model": "m"}

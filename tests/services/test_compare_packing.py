@@ -34,6 +34,8 @@ def test_packed_runs_say_what_whole_ones_say(tmp_path: Path) -> None:
     packed = Comparison(suite(), to)
     packed.check("mine.yaml")
     assert told(packed) == told(whole)
+    for ours, theirs in zip(packed.results({}).methods, whole.results({}).methods, strict=True):
+        assert ours.held_out_reward()[1].tolist() == theirs.held_out_reward()[1].tolist()
     assert all(member.is_finished() for member in packed.members)
     assert {file.name for file in to.rglob("*") if file.is_file()} == {
         "suite.yaml", "recipe.yaml", "metrics.jsonl", "evaluation.jsonl", "verdicts.parquet",

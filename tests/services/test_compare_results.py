@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +46,9 @@ def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
     assert values.tolist() == [[1, 2, 3, 4]] * 2
     assert trrd.held_out()[0].tolist() == [0, 4]
     assert trrd.held_out()[1][:, 1].mean() == pytest.approx(trrd.accuracy().value)
+    steps, values = trrd.held_out_reward()
+    assert steps.tolist() == [0, 4]
+    np.testing.assert_allclose(values, 2 * trrd.held_out()[1] - 1)
     ks, passes = trrd.passes()
     assert ks == (1, 2, 4)
     assert (np.diff(passes, axis=1) >= 0).all()
@@ -69,6 +73,7 @@ def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
     assert table["curves"]["TRRD"]["held_out"]["x"] == [0, 4]
     names = {file.name for file in (tmp_path / "plots").glob("*.png")}
     assert {"held_out.png", "training_reward.png", "pass_at_4.png", "pass_at_k.png"} <= names
+    assert "held_out_reward.png" in names
     [by_k] = [plot for plot in plots_of(results) if plot.name == "pass_at_k"]
     assert by_k.doublings == [1, 2, 4]
     assert '"xaxis":{"title":{"text":"k"},"type":"log","tickvals":[1,2,4]}' in to_html(by_k)
@@ -99,6 +104,38 @@ def test_a_method_looks_the_same_in_all_figures_and_no_two_look_alike(tmp_path: 
     assert (alone.label, alone.number) == ("grpo", figures["held_out"].lines[1].number)
     many = len(load_suite("kk_more")[0].variants)
     assert len({style(number) for number in range(many)}) == many
+
+
+def rewrite(file: Path, change: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> None:
+    rows = [row for line in file.read_text().splitlines() for row in change(json.loads(line))]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_the_reward_of_held_out_problems_is_drawn_of_methods_whose_runs_kept_it(tmp_path: Path) -> None:
+    wanted = suite()
+    members = members_of(wanted, tmp_path, {})
+    for member in members:
+        carry_out(member, 0.5)
+    trrd, older = (
+        [member.folder / "evaluation.jsonl" for member in members if member.variant == variant]
+        for variant in ("trrd", "grpo")
+    )
+    rewrite(older[1], lambda row: [{name: row[name] for name in row if name != "reward"}])
+    for file in trrd:  # of several subsets their average counts, and no problem that is in two counts twice
+        rewrite(
+            file,
+            lambda row: [
+                {**row, "subset": subset, "reward": reward}
+                for subset, reward in (("2_people", 1.0), ("3_people", 0.0), ("average", 0.5), ("all", 0.9))
+            ],
+        )
+    results = results_of(wanted, members, {})
+    assert results.methods[0].held_out_reward()[1].tolist() == [[0.5, 0.5]] * 2
+    [plot] = [plot for plot in plots_of(results) if plot.name == "held_out_reward"]
+    assert [line.label for line in plot.lines] == ["TRRD"]
+    for file in trrd:
+        rewrite(file, lambda row: [{**row, "reward": None}])
+    assert "held_out_reward" not in {plot.name for plot in plots_of(results_of(wanted, members, {}))}
 
 
 def test_methods_are_paired_on_the_problems_that_both_have(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def accuracy(subset: str, share: float) -> EvaluationRow:
         truncated=1,
         format_errors=0.25,
         pass_at={1: Share(0.5, Interval(0.4, 0.6)), 2: Share(0.75, Interval(0.6, 0.9))},
+        reward=2 * share - 1,
     )
 
 
@@ -108,6 +109,7 @@ def test_what_is_told_is_on_disk_at_once(tmp_path: Path) -> None:
         "samples": 2,
         "pass_at_k": 0.5,
         "k": 2,
+        "reward": 0.0,
     }
     assert (second["subset"], second["correct"]) == ("3_people", 5)
     assert from_ipc((tmp_path / "experience" / "step-000000.arrows").read_bytes()).equals(scores(["a#0/0"]))

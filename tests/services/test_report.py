@@ -14,6 +14,7 @@ from rich.table import Table
 
 from rlad_core.config import RunConfig, dump, load
 from services.report.page import write_report
+from services.report.plots import PLOTS
 from services.report.records import ReportError, read_run
 from services.report.tables import evaluation_lines, evaluation_table, stage_lines, stage_time_table
 from services.report.teacher_cost import teacher_cost
@@ -181,6 +182,18 @@ def test_the_stage_table_adds_up(run_dir: Path) -> None:
     assert re.search(r"total +│ total ", text)
     assert lines["teacher"].hidden == pytest.approx(60 * HIDDEN)
     assert lines["rollout"].hidden == pytest.approx(0)
+
+
+def test_the_reward_of_evaluations_is_drawn_where_it_was_kept(run_dir: Path) -> None:
+    file = run_dir / "evaluation.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    # The run went on under a version that keeps it.
+    write_lines(file, [row if row["step"] == 0 else {**row, "reward": 0.25} for row in rows])
+    drawn = PLOTS["evaluation_reward"](read_run(run_dir))
+    assert not isinstance(drawn, str)
+    assert [line.get_xdata().tolist() for line in drawn.axes[0].lines] == [[30, 60], [30, 60]]
+    write_lines(file, [{**row, "reward": None} for row in rows])
+    assert PLOTS["evaluation_reward"](read_run(run_dir)) == ""
 
 
 def test_missing_numbers_leave_a_plot_out_with_the_reason(run_dir: Path) -> None:

@@ -11,12 +11,14 @@ import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from services.report import trackers
 from services.report.journal import Journal
-from services.report.trackers import Aside
+from services.report.trackers import Aside, finish
+from services.run import actors
 
 
 class Told:
@@ -65,7 +67,7 @@ def test_a_run_goes_on_as_itself_and_never_as_another_of_its_name(
     monkeypatch.setitem(trackers.MAKERS, "mlflow", lambda project, run, folder: made.append(run) or Told())
     for folder in (tmp_path / "a" / "mine", tmp_path / "b" / "mine", tmp_path / "a" / "mine"):
         [aside] = trackers.trackers(("mlflow",), "rlad", "mine", folder, print)
-        aside.finish(10)
+        finish([aside], 10)
     first, elsewhere, resumed = made
     assert first == resumed != elsewhere
     assert trackers.trackers((), "rlad", "mine", tmp_path / "none", print) == []
@@ -77,7 +79,7 @@ def test_one_that_takes_nothing_any_more_is_left_alone_with_a_word() -> None:
     aside = Aside("wandb", Broken, said.append)
     for step in range(trackers._MOST_FAILED):
         aside.log({"a": 1.0}, step)
-    aside.finish(10)
+    finish([aside], 10)
     aside.log({"a": 2.0}, 100)
     assert said == [
         "wandb failed (ConnectionError: no route): what it was not told is missing there",
@@ -99,7 +101,7 @@ def test_a_server_that_was_away_is_told_of_what_comes_later() -> None:
     steps = range(trackers._MOST_FAILED + 2)
     for step in steps:
         aside.log({"a": 1.0}, step)
-    aside.finish(10)
+    finish([aside], 10)
     assert [step for _, step in told.rows] == [0, *steps[-2:]]
     assert told.finished
     assert said == ["mlflow failed (ConnectionError: no route): what it was not told is missing there"]
@@ -111,7 +113,7 @@ def test_one_that_cannot_be_made_is_left_alone_with_a_word() -> None:
     def make() -> Told:
         raise PermissionError("no key")
 
-    Aside("wandb", make, said.append).finish(10)
+    assert finish([Aside("wandb", make, said.append)], 10) == []
     assert said == ["the run is not told to wandb, which failed (PermissionError: no key)"]
 
 
@@ -119,8 +121,7 @@ def test_one_that_is_not_installed_is_said(tmp_path: Path) -> None:
     if find_spec("trackio"):
         pytest.skip("trackio is installed")
     said: list[str] = []
-    for aside in trackers.trackers(("trackio",), "rlad", "mine", tmp_path, said.append):
-        aside.finish(10)
+    finish(trackers.trackers(("trackio",), "rlad", "mine", tmp_path, said.append), 10)
     assert said[0].startswith("the run is not told to trackio, which is not installed")
     assert said[0].endswith("pip install trackio")
 
@@ -137,5 +138,76 @@ def test_a_slow_one_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
     for step in range(10):
         aside.log({}, step)
     assert said == ["mlflow is slower than the run: what it has no time for is left out there"]
-    aside.finish(0.05)  # and so does the end of the run not wait for it for long
+    assert finish([aside], 0.05) == ["mlflow"]  # and so does the end of the run not wait for it for long
     held.set()
+
+
+def test_those_that_hang_at_the_end_share_one_limit_and_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, prompt = threading.Event(), Told()
+
+    class Hanging(Told):
+        def finish(self) -> None:
+            held.wait(30)
+
+    begun = time.monotonic()
+    many = [Aside(f"number {place}", Hanging, print) for place in range(10)]
+    assert len(finish(many, 0.5)) == 10
+    assert time.monotonic() - begun < 4, "one limit, and not one of each"
+    monkeypatch.setitem(trackers.MAKERS, "wandb", lambda *_: Hanging())
+    monkeypatch.setitem(trackers.MAKERS, "mlflow", lambda *_: prompt)
+    monkeypatch.setitem(trackers.MAKERS, "trackio", lambda *_: Hanging())
+    journal = Journal(str(tmp_path / "mine"), ("wandb", "mlflow", "trackio"))
+    notes = journal.close(limit_s=0.5)
+    assert notes == [
+        "wandb, trackio did not finish within 0.5 s: what was not written by then may be missing there"
+    ]
+    assert journal.news(0) == [("note", notes[0])]
+    assert prompt.finished
+    held.set()
+    assert trackers.CLOSE_S < actors._ANSWER_S
+
+
+@pytest.mark.parametrize("where", ["make", "log", "finish"])
+def test_one_that_wants_to_end_the_process_is_left_alone_with_a_word(where: str) -> None:
+    said: list[str] = []
+
+    class Leaving(Told):
+        def log(self, numbers: Mapping[str, float], step: int) -> None:
+            if where == "log":
+                raise SystemExit(3)
+
+        def finish(self) -> None:
+            raise SystemExit(3)
+
+    def make() -> Told:
+        if where == "make":
+            raise SystemExit(3)
+        return Leaving()
+
+    aside = Aside("wandb", make, said.append)
+    aside.log({"a": 1.0}, 0)
+    if where != "finish":
+        assert aside.has_ended(10)
+        for step in range(trackers._MOST_WAITING + 2):
+            aside.log({}, step)
+    begun = time.monotonic()
+    assert finish([aside], 10) == []
+    assert time.monotonic() - begun < 5, "a thread that is over is not waited for"
+    assert said == ["the run is not told to wandb, which failed (SystemExit: 3)"]
+
+
+def test_a_journal_that_closes_late_fails_no_run_that_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def late(reference: object, *, timeout_s: float, what: str) -> list[str]:
+        raise TimeoutError(f"waited {timeout_s:g} s for {what}")
+
+    journal = SimpleNamespace(close=SimpleNamespace(remote=lambda: None))
+    monkeypatch.setattr(actors, "answer_of", late)
+    actors.close_journal(journal, limit_s=0.5)
+    assert capsys.readouterr().err.startswith("waited 0.5 s for the journal to close its files; every line ")
+    monkeypatch.setattr(actors, "answer_of", lambda *_, **__: ["wandb did not finish"])
+    actors.close_journal(journal)
+    assert capsys.readouterr().err == "wandb did not finish\n"

@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from rlad_core.client import Endpoint, ServiceError
-from rlad_core.client.errors import InvalidRequestError, UnknownNameError
+from rlad_core.client.errors import InvalidRequestError
 from services.evaluate.respondents.interface import (
     Answer,
     Respondent,
@@ -20,11 +21,13 @@ from services.evaluate.respondents.interface import (
 
 # What a limit of the response is called: by most servers, and by OpenAI for its reasoning models.
 _LIMITS = ("max_tokens", "max_completion_tokens")
+_UNLISTED = (403, 404, 405)
+"""What servers answer that serve models and list none."""
 
 
 class ChatEndpoint(Respondent):
     """Args:
-    endpoint: the server; its routes begin with /v1.
+    endpoint: the server, at what `base_of` makes of its URL.
     model: as the server calls it.
     sampling: without `max_tokens` the server decides how long a response may be.
     concurrency: requests under way at a time.
@@ -42,7 +45,8 @@ class ChatEndpoint(Respondent):
     @property
     def identity(self) -> dict[str, Any]:
         """See `Respondent.identity`."""
-        return {"endpoint": self._endpoint.url, "model": self._model}
+        # Without /v1, as earlier evaluations were kept: what they have is not asked again.
+        return {"endpoint": self._endpoint.url.removesuffix("/v1"), "model": self._model}
 
     async def answer(self, wanted: Sequence[Wanted]) -> list[Answer]:
         """See `Respondent.answer`."""
@@ -91,7 +95,7 @@ class ChatEndpoint(Respondent):
             body[limit] = sampling.max_tokens
         answer = await self._endpoint.request(
             "POST",
-            "/v1/chat/completions",
+            "/chat/completions",
             json=body,
             what=f"the response to prompt {wanted.prompt.prompt_id}",
         )
@@ -105,21 +109,28 @@ class ChatEndpoint(Respondent):
 
 
 def base_of(url: str) -> str:
-    """The URL that the routes are under: people write it with /v1 or without."""
-    return url.rstrip("/").removesuffix("/v1")
+    """The URL that the routes are under: as OpenAI's client takes it, and with /v1 where it has no path."""
+    base = url.rstrip("/")
+    return base if urlsplit(base).path else f"{base}/v1"
 
 
 async def check_served(url: str, token: str | None, models: Sequence[str]) -> None:
     """Whether the endpoint is there, takes the key and serves these models, as far as it says.
+
+    Args:
+        url: see `base_of`.
 
     Raises:
         ServiceError, TimeoutError: it does not answer, refuses the key, or serves others; says what.
     """
     async with Endpoint(url, token=token, call_timeout_s=5, timeout_s=10, connections=1) as probe:
         try:
-            answer = await probe.request("GET", "/v1/models", what="the models that are served")
-        except UnknownNameError:
-            return  # not every server lists them
+            answer = await probe.request("GET", "/models", what="the models that are served")
+        except ServiceError as error:
+            # By the status in its words: the client's kinds of errors do not tell all of these apart.
+            if any(f"{probe.url}/models answered {status}:" in str(error) for status in _UNLISTED):
+                return  # not every server lists them, and not to everyone
+            raise
     with suppress(ValueError, KeyError, TypeError):
         served = [str(each["id"]) for each in answer.json()["data"]]
         if unknown := [model for model in models if model not in served]:
