@@ -11,7 +11,7 @@ torch's AdamW. Tokens are those of prompts and responses, without padding.
 Work is counted once, whatever is computed twice: 6 operations for each token and each weight of the layers, 6
 for each response token and weight of the head, and for attention 12 x layers x width of all heads for each
 pair of a token and one before it. Beside it stands what one product of matrices of float32 does in the same
-process, 8,192 rows by the square of the model's width and its MLP's.
+process, 8,192 rows by the square of the model's width and its MLP's, written to memory that is there.
 
 Memory is the most that tensors take in one more update, above what is held before it, and that as a part of
 what `rlad plan` says.
@@ -34,17 +34,11 @@ import torch.distributed as dist
 import typer
 from rich.console import Console
 from rich.table import Table
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from torch import Tensor
 from torch.nn import functional
-from transformers import (
-    AutoModelForCausalLM,
-    PreTrainedTokenizerFast,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoModelForCausalLM, Qwen3ForCausalLM
 
-from benchmarks.models import SHAPES, config_of, response_lengths
+from benchmarks.models import SHAPES, config_of, response_lengths, tokenizer_of
 from benchmarks.options import lengths_of
 from rlad_core import schema
 from rlad_core.assembly import plan_shards
@@ -57,12 +51,6 @@ from services.learner.training_rows import TrainingRows
 
 _PROMPT = 60
 console = Console(width=140)
-
-
-def tokenizer_of(shape: str) -> PreTrainedTokenizerFast:
-    """One that has a token for each row of the model."""
-    words = WordLevel({f"t{index}": index for index in range(SHAPES[shape].vocabulary)}, unk_token="t0")
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), unk_token="t0", eos_token="t1")
 
 
 def experience(vocabulary: int, lengths: np.ndarray, group: int) -> pa.Table:
@@ -89,6 +77,12 @@ def experience(vocabulary: int, lengths: np.ndarray, group: int) -> pa.Table:
     return schema.build(schema.EXPERIENCE, rows, tokenizer_fingerprint="sha256:benchmark")
 
 
+def wait_for(device: torch.device) -> None:
+    """Until it is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
 @dataclass(frozen=True)
 class Setup:
     """What is trained, on what, how."""
@@ -100,11 +94,6 @@ class Setup:
     tokens: int
     recompute: str
     compile: str
-
-    def wait(self) -> None:
-        """Until the device is done."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
 
     def peak_bytes(self, update: Callable[[], Any]) -> int:
         """The most tensor memory in use in an update, above what is held before it."""
@@ -228,10 +217,14 @@ def product_rate(shape: str, device: torch.device) -> float:
     of = SHAPES[shape]
     left = torch.randn(8192, of.width, device=device)
     right = torch.randn(of.width, of.mlp, device=device)
+    # Written to where the last one was: fresh memory and what reads the result are no part of a product.
+    product = torch.empty(8192, of.mlp, device=device)
     best = math.inf
     for _ in range(12):
+        wait_for(device)
         clock = time.perf_counter()
-        (left @ right).sum().item()
+        torch.mm(left, right, out=product)
+        wait_for(device)
         best = min(best, time.perf_counter() - clock)
     return 2 * 8192 * of.width * of.mlp / best
 
@@ -289,10 +282,10 @@ def main(
         seconds: dict[str, list[float]] = {side: [] for side in sides}
         for turn in range(repeats + 1):
             for side, update in sides.items():
-                setup.wait()
+                wait_for(place)
                 clock = time.perf_counter()
                 update()
-                setup.wait()
+                wait_for(place)
                 if turn:  # the first warms up
                     seconds[side].append(time.perf_counter() - clock)
         peaks = {side: setup.peak_bytes(update) for side, update in sides.items()}

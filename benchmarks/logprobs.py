@@ -1,12 +1,15 @@
 """Time and memory of log-probs with gradients: chunk by chunk, against whole logits in float32.
 
-python -m benchmarks.logprobs --device cuda --dtype bfloat16          # 32,768 tokens x 151,936 entries
-python -m benchmarks.logprobs --tokens 2048 --vocabulary 32768
+    python -m benchmarks.logprobs --device cuda --dtype bfloat16          # 32,768 tokens x 151,936 entries
+    python -m benchmarks.logprobs --tokens 2048 --vocabulary 32768
+
+The kernel of ``learner.logprobs: fused`` is measured where it runs: in 16 bits on a GPU, with its library.
 """
 
 import statistics
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Literal
 
 import torch
@@ -16,8 +19,10 @@ from rich.table import Table
 from torch import Tensor
 
 from rlad_core.exact_normaliser import ExactNormaliser, HeadWeights
+from rlad_core.fused_logprobs import can_fuse, fused_logprobs, kernel
 from rlad_core.logprobs import token_logprobs
-from rlad_core.objectives.anchor import log_normaliser, with_rest
+from rlad_core.objectives.anchor import log_normaliser
+from rlad_core.objectives.rest import with_rest
 
 TOP_K = 64
 """What a teacher tells for an anchor that is normalised."""
@@ -27,6 +32,22 @@ def whole_logits(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """As one writes it first."""
     logits = (hidden @ head.t()).float()
     return torch.log_softmax(logits, dim=-1).gather(1, targets[:, None])[:, 0]
+
+
+def not_fused_because(hidden: Tensor, targets: Tensor) -> str | None:
+    """Why the kernel of ``learner.logprobs: fused`` is not measured; None: it is."""
+    if not can_fuse(hidden, targets, None):
+        return "it computes in 16 bits on a GPU. Write --device cuda --dtype bfloat16"
+    try:
+        kernel()
+    except ModuleNotFoundError as error:
+        return str(error)
+    return None
+
+
+def lacks_memory(error: RuntimeError) -> bool:
+    """Whether an allocator raised it; that of CPUs has no class of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def main(
@@ -53,16 +74,19 @@ def main(
     teacher = torch.randn(tokens, TOP_K, device=device).log_softmax(1) - 0.01
 
     def normalised() -> Tensor:
-        found = token_logprobs(hidden, head, likely)[0]
-        log_normaliser(with_rest(found[:, 1:].detach()), with_rest(teacher), 0.5)
+        found = token_logprobs(hidden, head, likely, rest_of=likely[:, 1:])[0]
+        log_normaliser(found[:, 1:].detach(), with_rest(teacher, teacher.amin(dim=1)), 0.5)
         return found[:, 0]
 
     def exact(size: int) -> Callable[[], Tensor]:
-        states = torch.randn(tokens, size, device=device).to(hidden.dtype)
-        weight = (torch.randn(vocabulary, size, device=device) / size**0.5).to(hidden.dtype)
+        @cache  # made by the turn that warms up, where there may be no room for it
+        def teacher_of() -> tuple[Tensor, HeadWeights]:
+            states = torch.randn(tokens, size, device=device).to(hidden.dtype)
+            weight = (torch.randn(vocabulary, size, device=device) / size**0.5).to(hidden.dtype)
+            return states, HeadWeights(weight, None, 1.0, vocabulary)
 
         def computed() -> Tensor:
-            beside = ExactNormaliser(states, HeadWeights(weight, None, 1.0, vocabulary), 0.5)
+            beside = ExactNormaliser(*teacher_of(), 0.5)
             found = token_logprobs(hidden, head, targets, beside=beside)[0]
             assert beside.log_z.shape == found.shape
             return found
@@ -84,6 +108,8 @@ def main(
         },
         "whole logits": lambda: whole_logits(hidden, head, targets),
     }
+    if (why_not := not_fused_because(hidden, targets)) is None:
+        ways["learner.logprobs: fused"] = lambda: fused_logprobs(hidden, head, targets)
     shown = Table("way", "ms", "TFLOP/s", "GiB", title=f"{tokens:,} tokens x {vocabulary:,} entries, {dtype}")
     for way, logprobs in ways.items():
         seconds, peak = [], 0
@@ -100,7 +126,9 @@ def main(
                     peak = torch.cuda.max_memory_allocated() - held
                 if turn:
                     seconds.append(time.perf_counter() - clock)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not lacks_memory(error):
+                raise
             shown.add_row(way, "-", "-", "out of memory")
             continue
         took = statistics.median(seconds)
@@ -111,6 +139,8 @@ def main(
     console = Console()
     console.print(f"{name}, torch {torch.__version__}")
     console.print(shown)
+    if why_not is not None:
+        console.print(f"learner.logprobs: fused is not measured: {why_not}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":

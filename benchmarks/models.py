@@ -1,4 +1,4 @@
-"""Models of random weights that benchmarks train, and the lengths of what they train on.
+"""Models of random weights that benchmarks train, their tokenizer, and the lengths of what they train on.
 
 Times depend on sizes alone. How long sampled responses get is decided by the head: all embeddings have one
 large part in common, which outweighs the rest of the hidden state, and an end token's share of that part
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+from tokenizers.models import WordLevel
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from rlad_core.config import resolve_model
 from rlad_core.sizing import Shape
@@ -39,6 +40,19 @@ def config_of(shape: str) -> Qwen3Config:
     )  # fmt: skip
 
 
+def tokenizer_of(shape: str) -> PreTrainedTokenizerFast:
+    """The shipped student's, with further words (t214, t215, ...) up to a token for each row of the model.
+
+    A run takes what its tokenizer has for the vocabulary, others take the model's rows; so both are the same,
+    and prompts are the tokens that they are for the student.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model("rlad:kk-student"))
+    further = range(len(tokenizer), SHAPES[shape].vocabulary)
+    words = tokenizer.get_vocab() | {f"t{index}": index for index in further}
+    tokenizer.backend_tokenizer.model = WordLevel(words, unk_token=tokenizer.unk_token)
+    return tokenizer
+
+
 def response_lengths(kind: str, count: int) -> np.ndarray:
     """Tokens of each response: short (90 +- 15), long-tailed (median 300, at most 1,024), or a number."""
     generator = np.random.default_rng(1)
@@ -49,30 +63,37 @@ def response_lengths(kind: str, count: int) -> np.ndarray:
     return np.full(count, int(kind), dtype=np.int64)
 
 
+def _end(model: Qwen3ForCausalLM, token: int, probability: float, common: torch.Tensor) -> None:
+    """Give the end token a part of `common`, [width], with which it has that probability at any place."""
+    weight = model.get_input_embeddings().weight
+    places = torch.randint(len(weight), (4, 64))
+    # The final norm gives the hidden state a length of sqrt(width), nearly all of it along `common`. How much
+    # is missing depends on the layers: each round leaves a tenth of what the one before left, or less.
+    for _ in range(3):
+        found = model(places).logits.double().softmax(dim=-1)[..., token].mean()
+        weight[token] += math.log(probability / found) / math.sqrt(len(common)) * common
+
+
 def write_sampler(shape: str, folder: Path, median: int | None) -> None:
-    """A model of that shape with the shipped student's tokenizer.
+    """A model of that shape with its tokenizer.
 
     Args:
         median: of the lengths that it samples, which are geometrically distributed; None: it never ends.
     """
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model("rlad:kk-student"))
+    tokenizer = tokenizer_of(shape)
     torch.manual_seed(0)
     model = Qwen3ForCausalLM(config_of(shape))
     rows, width = model.get_input_embeddings().weight.shape
     common = torch.full((width,), 1 / math.sqrt(width))
-    tokens = len(tokenizer)
     share = torch.full((rows,), _COMMON)
-    # The final norm gives the hidden state a length of sqrt(width), nearly all of it along `common`.
-    share[tokens:] = -_COMMON
     if median is None:
         share[tokenizer.eos_token_id] = -_COMMON
-    else:
-        ends = -math.expm1(math.log(0.5) / median)
-        share[tokenizer.eos_token_id] += math.log(ends * (tokens - 1)) / math.sqrt(width)
     with torch.no_grad():
         weight = model.get_input_embeddings().weight
         weight -= weight @ common[:, None] * common
         weight += share[:, None] * common
+        if median is not None:
+            _end(model, tokenizer.eos_token_id, -math.expm1(math.log(0.5) / median), common)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id

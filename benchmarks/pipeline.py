@@ -3,12 +3,14 @@
 python -m benchmarks.pipeline                        # all splits, latencies and bounds, at the same time
 python -m benchmarks.pipeline --split paper --steps 30 --bounds 0,1
 python -m benchmarks.pipeline --jump                 # the same at once
+python -m benchmarks.pipeline --jump --split 250/241 # stages of other lengths
 
 The pool is the run's own (`services.experience.pool`); engines and learner are waits, real ones unless
 ``--jump`` says otherwise:
 
 - a split says how long a batch takes to sample when it is alone, and how long the learner takes for it.
-  `paper` is the paper's (438 s and 53 s of 491), `balanced` half and half; both are scaled, 1:100;
+  `paper` is the paper's (438 s and 53 s of 491), `balanced` half and half, and 250/241 says both by itself;
+  all are scaled, 1:100;
 - the engine has a place for each response of a batch; what finds none waits. Latencies are seeded:
   `constant`, `long_tailed` (lognormal, sigma 0.6), or `straggler`: constant, but for one response in each
   batch, which takes ten times as long (there are places for these beside the batch's);
@@ -22,6 +24,7 @@ were too old to count, each response having made its tokens at an even rate.
 
 import asyncio
 import itertools
+import math
 import selectors
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -142,7 +145,7 @@ async def measure(
     scale: float,
 ) -> tuple[float, float, float, float]:
     """Of one case: step over longest stage, idle shares of learner and places, share of old tokens."""
-    rollout_s, learner_s = (seconds / scale for seconds in SPLITS[split])
+    rollout_s, learner_s = (seconds / scale for seconds in seconds_of(split))
     if not bound:  # every step is like the others
         steps, warm_up = min(steps, 3), 1
     count = steps + warm_up + bound + 1
@@ -200,6 +203,31 @@ async def _all(cases: list[tuple[str, str, int]], **settings: Any) -> list[tuple
     return await asyncio.gather(*(measure(*case, **settings) for case in cases))
 
 
+def seconds_of(split: str) -> tuple[float, float]:
+    """Of rollouts of a batch and of the learner, by a name of `SPLITS` or as two numbers like 250/241.
+
+    Raises:
+        typer.BadParameter: it is neither, or a number is not above 0.
+    """
+    if split in SPLITS:
+        return SPLITS[split]
+    try:
+        rollout_s, learner_s = map(float, split.split("/"))
+    except ValueError:
+        rollout_s = learner_s = math.nan
+    if not (0 < rollout_s < math.inf and 0 < learner_s < math.inf):
+        raise typer.BadParameter(
+            f"{split!r} is none of {', '.join(SPLITS)}, and no two numbers of seconds above 0 such as 250/241"
+        )
+    return rollout_s, learner_s
+
+
+def _splits(given: list[str] | None) -> list[str] | None:
+    for split in given or ():
+        seconds_of(split)
+    return given
+
+
 def _bounds(given: str) -> str:
     if not all(each.strip().isdecimal() for each in given.split(",")):
         raise typer.BadParameter(f"{given!r} is no list of whole numbers from 0 on, such as 0,1,2")
@@ -208,7 +236,11 @@ def _bounds(given: str) -> str:
 
 def main(
     split: Annotated[
-        list[str] | None, typer.Option(help=f"Of {', '.join(SPLITS)}; all.", callback=names_of(SPLITS))
+        list[str] | None,
+        typer.Option(
+            help=f"Of {', '.join(SPLITS)}, or seconds of rollouts and learner like 250/241; all with names.",
+            callback=_splits,
+        ),
     ] = None,
     latency: Annotated[
         list[str] | None, typer.Option(help=f"Of {', '.join(LATENCIES)}; all.", callback=names_of(LATENCIES))

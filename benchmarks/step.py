@@ -11,8 +11,9 @@ temperature 1 and make one update of a step's responses, in float32. A step is g
 and, here, handing the new weights to the engine; there, one process generates and learns. The shipped student
 ends its responses as it has learned; others end none (``--responses N``: all have N tokens), or end them by
 chance (long-tailed: median 300, cut at 1,024; see `benchmarks.models`). Nothing else of TRL is set but what
-it trains at once (``--sequences``) and, with ``--kept``, that it keeps its activations, as rlad does for
-models of this size; by default it computes them again.
+it trains at once (``--sequences``: whole groups, into which a step can be divided equally) and, with
+``--kept``, that it keeps its activations, as rlad does for models of this size; by default it computes them
+again.
 """
 
 import json
@@ -39,6 +40,8 @@ from services.base.tokenizer import load_tokenizer
 
 TRL = "trl==1.16.0"
 _LIMIT_S = 3600
+_AT_ONCE = 64
+"""Responses that TRL trains at once at most, where nobody says how many."""
 console = Console(width=140)
 
 
@@ -83,11 +86,34 @@ def ours(recipe: dict[str, Any], folder: Path) -> list[dict[str, float]]:
 def theirs(python: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """What `trl_step.py` prints."""
     script = Path(__file__).with_name("trl_step.py")
+    # Linux takes 128 KiB in one argument, and the prompts of a few steps are more.
     printed = _run(
-        [str(python), str(script), json.dumps(settings)], {"OMP_NUM_THREADS": str(settings["threads"])}
+        [str(python), str(script)], {"OMP_NUM_THREADS": str(settings["threads"])}, json.dumps(settings)
     )
     result: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
     return result
+
+
+def trained_at_once(sequences: int | None, prompts: int, group: int) -> int:
+    """How many responses TRL trains at once, so that both sides train on all responses of a step.
+
+    Args:
+        sequences: as given; all of a step where they are more. None: as many whole groups as `_AT_ONCE` has
+            room for, or one.
+
+    Raises:
+        typer.BadParameter: they cut groups, or leave some of a step's over; says what to write.
+    """
+    fitting = [group * groups for groups in range(1, prompts + 1) if prompts % groups == 0]
+    if sequences is None:
+        return max((size for size in fitting if size <= _AT_ONCE), default=group)
+    if (found := min(sequences, fitting[-1])) not in fitting:
+        raise typer.BadParameter(
+            f"a step of {fitting[-1]} responses in groups of {group} has no equal parts of {sequences} that "
+            f"are whole groups. Write one of {', '.join(map(str, fitting))}",
+            param_hint="--sequences",
+        )
+    return found
 
 
 def environment(folder: Path) -> Path:
@@ -100,10 +126,11 @@ def environment(folder: Path) -> Path:
     return python
 
 
-def _run(command: list[str], more: dict[str, str]) -> str:
+def _run(command: list[str], more: dict[str, str], given: str | None = None) -> str:
     done = subprocess.run(
-        command, env=os.environ | more, text=True, capture_output=True, timeout=_LIMIT_S, check=False
-    )
+        command, input=given, env=os.environ | more, text=True, capture_output=True, timeout=_LIMIT_S,
+        check=False,
+    )  # fmt: skip
     if done.returncode:
         console.print(done.stdout[-4000:], done.stderr[-4000:], markup=False)
         raise typer.Exit(1)
@@ -124,18 +151,28 @@ def main(
     group: Annotated[int, typer.Option(min=2)] = 8,
     steps: Annotated[int, typer.Option(min=2, help="The first warms up and isn't counted.")] = 4,
     threads: Annotated[int, typer.Option(min=1)] = 2,
-    sequences: Annotated[int, typer.Option(min=1, help="That TRL trains at once.")] = 64,
+    sequences: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"That TRL trains at once; none: up to {_AT_ONCE}, whole groups."),
+    ] = None,
     replicas: Annotated[int, typer.Option(min=1, help="Of our engine.")] = 1,
     rollout_threads: Annotated[int, typer.Option(min=1, help="Of each of them; its scheduler has more.")] = 1,
     kept: Annotated[bool, typer.Option("--kept", help="TRL keeps its activations.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="Both sides compute in bfloat16.")] = False,
 ) -> None:
     """Time steps of both sides, one after the other, and print the table."""
+    at_once = trained_at_once(sequences, prompts, group)
+    if responses == "own" and shape != "student":
+        raise typer.BadParameter(
+            f"own lengths are the shipped student's, and {shape} has random weights. Write a number of "
+            "tokens, such as --responses 84, or --responses long-tailed",
+            param_hint="--responses",
+        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = "rlad:kk-student"
         longest = 96 if responses == "own" else 1024 if responses == "long-tailed" else int(responses)
-        if responses != "own" or shape != "student":
+        if responses != "own":
             write_sampler(shape, folder / "model", 300 if responses == "long-tailed" else None)
             model = str(folder / "model")
         made = recipe(model, "step", str(folder / "runs"), longest, prompts, group, steps, threads)
@@ -155,7 +192,7 @@ def main(
                 {
                     "model": resolve_model(model), "prompts": messages_of(RunConfig.model_validate(made)),
                     "group": group, "longest": longest, "prompts_per_step": prompts, "steps": steps,
-                    "threads": threads, "sequences": min(sequences, prompts * group), "bf16": bf16,
+                    "threads": threads, "sequences": at_once, "bf16": bf16,
                     "more": {"gradient_checkpointing": False} if kept else {},
                 },
             )  # fmt: skip
@@ -167,7 +204,7 @@ def main(
         f"{found['tokens']:.0f}", faster,
     )  # fmt: skip
     if their_median:
-        shown.add_row("TRL", f"{their_median:.2f}", "", "", "", f"{their_tokens:.0f}", "")
+        shown.add_row(f"TRL, {at_once} at once", f"{their_median:.2f}", "", "", "", f"{their_tokens:.0f}", "")
     console.print(
         f"{shape} ({SHAPES[shape].parameters / 1e6:.2g}M parameters), {prompts * group} responses, "
         f"{threads} threads, {'bfloat16' if bf16 else 'float32'}, {time.strftime('%Y-%m-%d')}"

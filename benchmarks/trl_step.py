@@ -1,6 +1,6 @@
 """GRPO steps of TRL, timed. Run by `benchmarks.step` with an interpreter that has TRL, and nothing of rlad.
 
-    python trl_step.py '{"model": FOLDER, "prompts": [CHAT, ...], "group": 8, "longest": 96, ...}'
+    echo '{"model": FOLDER, "prompts": [CHAT, ...], "group": 8, "longest": 96, ...}' | python trl_step.py
 
 Prints one JSON object: seconds and response tokens of each step, and the versions.
 """
@@ -71,4 +71,4 @@ def main(settings: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(json.load(sys.stdin))
