@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.backends.debugging import aot_eager
 from transformers import AutoModelForCausalLM
 
@@ -58,6 +59,25 @@ def test_numbers_are_the_same(tiny_model, recompute: str) -> None:
     for got, expected in zip(passes(answering), wanted, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
     assert not said
+
+
+def no_backward(graph: Any, inputs: Any) -> Any:
+    """A backend whose compiler fails on the way back alone."""
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no kernel for this device")
+
+    return aot_autograd(fw_compiler=lambda module, _: module.forward, bw_compiler=broken)(graph, inputs)
+
+
+def test_a_way_back_that_cannot_be_compiled_costs_nothing_but_speed(tiny_model) -> None:
+    wanted = passes(module(tiny_model, "off"))
+    answering, said = module(tiny_model, "off"), []
+    compile_layers(answering.model.model.layers, tell=said.append, backend=no_backward)
+    for got, expected in zip(passes(answering), wanted, strict=True):
+        assert torch.equal(got, expected)
+    [reason] = said
+    assert "no kernel for this device" in reason
 
 
 def test_a_compiler_that_fails_costs_nothing_but_speed(tiny_model) -> None:
