@@ -1,7 +1,8 @@
 """docs/services.md, README and `rlad serve --help`: each command that serves, and each request, is run.
 
-Engines are dear, so two processes are started: one with all services, one with tasks of the reader's own. A
-command for one service alone is held to the same settings as that service has among all.
+Engines are dear, so two processes are started every day: one with all services, one with tasks of the
+reader's own. A command for one service alone is held to the same settings as that service has among all, and
+started by the long tests.
 """
 
 from __future__ import annotations
@@ -164,6 +165,25 @@ def test_tasks_of_the_readers_own(tmp_path: Path) -> None:
     with started(arguments(command), tmp_path) as (url, _):
         assert ask(asked, url).json()["results"][0]["correct"] is True
         assert httpx.get(f"{url}/v1/info").json()["tasks"] == ["knights_knaves", "math", "riddles", "score"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "command", ["teacher --model rlad:kk-teacher", "rollout --model rlad:kk-student", "verifier"]
+)
+def test_a_service_alone_as_the_page_starts_it(command: str, tmp_path: Path) -> None:
+    service = command.split()[0]
+    assert f"rlad serve {command}" in commands(PAGE + README, "rlad")
+    with started(["serve", *command.split()], tmp_path) as (url, said):
+        shown = [line.strip() for line in said.splitlines() if line.strip().startswith("curl ")]
+        assert shown
+        [path] = [path for path, name in ROUTES.items() if name == service]
+        of_page = [line for line in commands(PAGE, "curl") if path in line and '"score"' not in line]
+        for line in [*shown, *of_page]:
+            answer = ask(line, url)
+            assert answer.status_code == 200, (line, answer.text)
+        assert httpx.get(f"{url}/docs").status_code == 200
 
 
 def test_commands_for_one_service_are_those_that_all_starts(

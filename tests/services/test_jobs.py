@@ -213,7 +213,8 @@ def test_work_that_cannot_be_written_is_written_later_and_not_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    faults = {name: [OSError(28, "No space left on device")] * 2 for name in ("keep_part", "finish")}
+    writes = ("begin", "plan", "keep_part", "finish")
+    faults = {name: [OSError(28, "No space left on device")] * 2 for name in writes}
 
     def failing(name: str) -> Callable[..., None]:
         whole = getattr(StoredJob, name)

@@ -26,6 +26,12 @@ class ChangedError(ServiceError):
     title = "The service was changed before the job was done"
 
 
+class DeadlyError(ServiceError):
+    """Whatever works on the job ends with it."""
+
+    title = "The job ended what worked on it"
+
+
 class UnfinishedError(ServiceError):
     """There is no answer yet."""
 

@@ -1,5 +1,6 @@
 """The routes of jobs, the same for each service."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -105,6 +106,14 @@ def add_job_routes(
         # Those of the main route too: of a job that failed it is told what that would have said.
         responses={**main["responses"], **told, **documented(409, 410)},
     )
+    # Serve tells the application before it ends a replica, and not every service passes that on.
+    app.router.add_event_handler("shutdown", leave)
+
+
+def leave() -> None:
+    """Leave this replica's jobs to others, since it is ended."""
+    if _Replica.jobs is not None:
+        _Replica.jobs.stop()
 
 
 async def submit(request: Request) -> Response:
@@ -117,7 +126,7 @@ async def submit(request: Request) -> Response:
         query = {name: request.query_params.getlist(name) for name in request.query_params}
         job = await jobs.submit(_caller(request), body, query)
     prefix = request.scope.get("root_path", "").rstrip("/")
-    return _told(job, 202, {"Location": f"{prefix}/v1/jobs/{job.id}"})
+    return await asyncio.to_thread(_told, job, 202, {"Location": f"{prefix}/v1/jobs/{job.id}"})
 
 
 def _submit_with(query: type[BaseModel]) -> Callable[..., Awaitable[Response]]:
@@ -131,20 +140,20 @@ def _submit_with(query: type[BaseModel]) -> Callable[..., Awaitable[Response]]:
     return checked
 
 
-async def look(job_id: str, request: Request) -> Response:
+def look(job_id: str, request: Request) -> Response:
     """How a job is; to whom handed it in, and to nobody else."""
     with _own(job_id, request) as job:
         return _told(job, 200, {"Retry-After": str(POLL_AFTER_S)} if job.ended is None else {})
 
 
-async def cancel(job_id: str, request: Request) -> Response:
+def cancel(job_id: str, request: Request) -> Response:
     """Stop a job, and remove its request and its answer."""
     with _own(job_id, request) as job:
         job.cancel()
         return _told(job, 200, {})
 
 
-async def fetch(job_id: str, request: Request) -> Response:
+def fetch(job_id: str, request: Request) -> Response:
     """What the service's main route would have answered."""
     with _own(job_id, request) as job:
         status = job.status

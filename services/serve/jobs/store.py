@@ -6,6 +6,7 @@
         lease          locked by the process that works on the job
         plan           how many parts it has
         000003.arrow   what was done for its fourth part
+        000003.PROCESS.begun   that process is at the fourth part, or ended at it; see `attempts`
         answer         the answer's body, and its headers in answer.json
         failed.json    why there is none
         cancelled      nobody wants it any more
@@ -22,7 +23,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +37,10 @@ from services.serve.http.bodies import AnswerEncoding
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 _ID = re.compile(r"[0-9a-f]{32}")
 _ENDS = ("cancelled", "answer.json", "failed.json")
+_GLANCE_S = 0.01
+"""After which whoever only looked at a lease does not hold it any more."""
+_BEGUN = ".begun"
+_OF_WORK = ("request", "*.arrow", f"*{_BEGUN}")
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,8 @@ class StoredJob:
             return "done"
         if self._has("failed.json"):
             return "failed"
-        with self.lease() as mine:
-            return "queued" if mine else "running"
+        with self._locked(fcntl.LOCK_SH) as is_free:  # others may look at the same time
+            return "queued" if is_free else "running"
 
     @property
     def is_cancelled(self) -> bool:
@@ -110,20 +115,25 @@ class StoredJob:
     @contextmanager
     def lease(self) -> Iterator[bool]:
         """Try to be the one who works on it, for as long as the block; says whether that is so."""
-        try:
-            descriptor = os.open(self.folder / "lease", os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:  # it expired, and its folder with it
-            yield False
-            return
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
+        with self._locked(fcntl.LOCK_EX) as mine:
+            if mine:
+                yield True
                 return
-            yield True
-        finally:
-            os.close(descriptor)
+        time.sleep(_GLANCE_S)
+        with self._locked(fcntl.LOCK_EX) as mine:
+            yield mine
+
+    def note(self, step: str, process: str) -> Path:
+        """File that says that a process has begun a step, and not come to its end."""
+        return self.folder / f"{step}.{process}{_BEGUN}"
+
+    def begin(self, note: Path) -> None:
+        """A step is begun, of which `note` is to be there when the process, or the machine, ends at it."""
+        _write_whole(note, b"")
+
+    def begun(self, step: str) -> set[Path]:
+        """Notes of a step, a part's number or another name; those of all steps for "*"."""
+        return set(self.folder.glob(f"{step}.*{_BEGUN}"))
 
     def request(self) -> bytes:
         """The body that was handed in."""
@@ -141,24 +151,30 @@ class StoredJob:
             return None
 
     def keep_part(self, number: int, done: pa.Table) -> None:
-        """A part is done."""
+        """A part is done, whoever ended at it before."""
         _write_whole(self._part(number), schema.to_ipc(done))
+        self._clear(f"{part_step(number)}.*{_BEGUN}")
 
     def finish(self, body: bytes, headers: dict[str, str]) -> None:
         """There is an answer."""
         _write_whole(self.folder / "answer", body)
         _write_whole(self.folder / "answer.json", json.dumps(headers).encode())
-        self._clear("request", "*.arrow")
+        self._clear(*_OF_WORK)
 
     def fail(self, problem: dict[str, Any]) -> None:
         """There will be no answer; `problem` says why (RFC 9457)."""
         _write_whole(self.folder / "failed.json", json.dumps(problem).encode())
-        self._clear("request", "*.arrow")
+        self._clear(*_OF_WORK)
 
     def cancel(self) -> None:
         """Nobody wants it; what it holds goes. Who works on it sees that, and stops."""
         _write_whole(self.folder / "cancelled", b"")
-        self._clear("request", "*.arrow", "answer", "answer.json", "failed.json")
+        self._clear(*_OF_WORK, "answer", "answer.json", "failed.json")
+
+    def clear_if_cancelled(self) -> None:
+        """Remove what was written for it since it was cancelled."""
+        if self.is_cancelled:
+            self.cancel()
 
     @property
     def answer(self) -> tuple[Path, dict[str, str]]:
@@ -184,11 +200,28 @@ class StoredJob:
                     taken += file.stat().st_size
         return taken
 
+    @contextmanager
+    def _locked(self, how: int) -> Iterator[bool]:
+        try:
+            descriptor = os.open(self.folder / "lease", os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:  # it expired, and its folder with it
+            yield False
+            return
+        try:
+            try:
+                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(descriptor)
+
     def _has(self, name: str) -> bool:
         return (self.folder / name).exists()
 
     def _part(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.arrow"
+        return self.folder / f"{part_step(number)}.arrow"
 
     def _clear(self, *patterns: str) -> None:
         for pattern in patterns:
@@ -206,6 +239,8 @@ class JobStore:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
+        # Names of those that have ended and lie here yet: what has ended stays so, and there may be many.
+        self._ended: frozenset[str] = frozenset()
 
     @contextmanager
     def adding(self) -> Iterator[None]:
@@ -242,7 +277,19 @@ class JobStore:
 
     def all(self) -> list[StoredJob]:
         """Every job, the oldest first."""
-        found = [self.get(name) for name in os.listdir(self._folder)]
+        return self._read(os.listdir(self._folder))
+
+    def unfinished(self) -> list[StoredJob]:
+        """Every job that has not ended, the oldest first; one that has is not read twice for it."""
+        names = frozenset(os.listdir(self._folder))
+        jobs = self._read(names - self._ended)
+        ends = {job.id: job.ended for job in jobs}
+        # Where two threads are at it, one of them forgets what the other saw, and sees it the next time.
+        self._ended = (self._ended & names) | {name for name, ended in ends.items() if ended is not None}
+        return [job for job in jobs if ends[job.id] is None]
+
+    def _read(self, names: Iterable[str]) -> list[StoredJob]:
+        found = [self.get(name) for name in names]
         return sorted((job for job in found if job is not None), key=lambda job: job.handed.created)
 
     def remove(self, job: StoredJob) -> None:
@@ -262,6 +309,11 @@ class JobStore:
             for name in os.listdir(self._folder):
                 if name.startswith(".") and _ID.fullmatch(name[1:]):
                     shutil.rmtree(self._folder / name, ignore_errors=True)
+
+
+def part_step(number: int) -> str:
+    """Of a part, as its files are named and the step is that one is at who works on it."""
+    return f"{number:06d}"
 
 
 def _write_whole(file: Path, content: bytes) -> None:

@@ -4,33 +4,38 @@ A job's parts are done one after the other, each as a request of the job's owner
 all callers, counts for the owner's quota and share of the queue, and is asked again later where too much
 waits. Which job is worked on goes round among callers: one that has had its turn is left where it is when
 another caller's waits, and so are all where a replica ends. Whoever takes one up goes on behind the last part
-that was finished.
+that was finished, unless too many have ended at the next one (`attempts`).
 """
 
 import asyncio
+import atexit
 import contextlib
-import itertools
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
-from rlad_core.client.errors import BusyError, DeadlineError, LimitError, NotReadyError
+from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError
 from services.base import telemetry
 from services.serve.fair import ASKER, Asker
 from services.serve.http.bodies import Body
 from services.serve.http.problems import as_problem
 from services.serve.job_limits import JobLimits
-from services.serve.jobs.errors import FULL_RETRY_AFTER_S, NoJobsError, NotKeptError
-from services.serve.jobs.store import Handed, JobStore, StoredJob
+from services.serve.jobs.attempts import Attempts
+from services.serve.jobs.disk import on_disk
+from services.serve.jobs.errors import NoJobsError, NotKeptError
+from services.serve.jobs.room import Room
+from services.serve.jobs.store import Handed, JobStore, StoredJob, part_step
+from services.serve.jobs.turns import Turns
 from services.serve.jobs.work import Do, ReadWork, patiently, refuse_mixed
 
 _LOOK_EVERY_S = 1.0
 _SWEEP_EVERY_S = 60.0
 _WRITE_AGAIN_S = 5.0
+_HAND_BACK_S = 2.0
 
 
 class Jobs:
@@ -53,10 +58,8 @@ class Jobs:
         # Many that come at once wait here, and not each in a thread for the folder's lock.
         self._adding = asyncio.Lock()
         self._loops: list[asyncio.Task[None]] = []
-        # Of callers: jobs of theirs that are worked on here, and the number of their latest turn.
-        self._running: Counter[str] = Counter()
-        self._turn_of: dict[str, int] = {}
-        self._turns = itertools.count(1)
+        self._attempts = Attempts()
+        self._turns = Turns()
         self._stopping = False
 
     def start(self) -> None:
@@ -64,12 +67,22 @@ class Jobs:
         if self._store is not None:
             self._loops = [asyncio.create_task(self._work()) for _ in range(self._limits.at_a_time)]
             self._loops.append(asyncio.create_task(self._sweep()))
+            # Of a process that is ended by a signal, and nobody has called `stop`; not of one that is killed.
+            atexit.register(self._attempts.hand_back)
 
     def stop(self) -> None:
         """Leave what is not done to others, also what fails from now on, since the service is ending."""
+        if self._stopping:
+            return
         self._stopping = True
         for loop in self._loops:
             loop.cancel()
+        # Now, since the process may be killed before the loops have come to an end; but a disk that does not
+        # answer holds up nobody's requests for longer.
+        handing_back = threading.Thread(target=self._attempts.hand_back, daemon=True)
+        handing_back.start()
+        handing_back.join(_HAND_BACK_S)
+        atexit.unregister(self._attempts.hand_back)
 
     @property
     def store(self) -> JobStore:
@@ -96,63 +109,13 @@ class Jobs:
         handed = Handed(owner, time.time(), body.encoding, body.answer, body.coding, dict(query))
         try:
             async with self._adding:
-                job = await asyncio.to_thread(self._add, store, handed, body.content)
+                job = await asyncio.to_thread(Room(store, self._limits).add, handed, body.content)
         except OSError as error:
             telemetry.log("job_not_kept", level="error", error=str(error), exc_info=error)
             raise NotKeptError(f"there is no room for the job: {error.strerror or error}") from error
         telemetry.log("job_submitted", job=job.id, bytes=len(body.content))
         self._new.set()
         return job
-
-    def _add(self, store: JobStore, handed: Handed, content: bytes) -> StoredJob:
-        # No other one, of another replica either, comes between the count and what is added to it.
-        with store.adding():
-            self._make_room(store, handed.owner)
-            self._refuse_if_full(store, handed.owner, len(content))
-            return store.add(handed, content)
-
-    def _make_room(self, store: JobStore, owner: str) -> None:
-        """Of cancelled jobs it is told that they are, for as long as no other one wants their place."""
-        limits, kept = self._limits, store.all()
-        own = [job for job in kept if job.handed.owner == owner]
-        for jobs, most in ((own, limits.max_jobs_per_caller), (kept, limits.max_jobs)):
-            if (over := len(jobs) + 1 - most) > 0:
-                for job in [job for job in jobs if job.is_cancelled][:over]:
-                    store.remove(job)
-
-    def _refuse_if_full(self, store: JobStore, owner: str, size: int) -> None:
-        limits, kept = self._limits, store.all()
-        own = sum(job.handed.owner == owner for job in kept)
-        taken = sum(job.bytes for job in kept) + size
-        for there, most, what in (
-            (len(kept) + 1, limits.max_jobs, "jobs are kept here"),
-            (own + 1, limits.max_jobs_per_caller, "jobs of one caller are kept here"),
-            (taken / 2**30, limits.max_gib, "GiB of jobs are kept here"),
-        ):
-            if there > most:
-                raise BusyError(
-                    f"{most:g} {what} at most, and with this one it would be more. Fetch and delete finished "
-                    "ones, or ask again later",
-                    FULL_RETRY_AFTER_S,
-                )
-
-    def _keep_part(self, job: StoredJob, number: int, part: pa.Table) -> None:
-        self._refuse_over_gib(part.nbytes, f"part {number + 1} of this job")
-        job.keep_part(number, part)
-
-    def _finish(self, job: StoredJob, body: bytes, headers: dict[str, str]) -> None:
-        # Its request and parts go when the answer is there.
-        self._refuse_over_gib(len(body) - job.bytes, "the answer of this job")
-        job.finish(body, headers)
-
-    def _refuse_over_gib(self, more: int, what: str) -> None:
-        most = self._limits.max_gib
-        if sum(job.bytes for job in self.store.all()) + more > most * 2**30:
-            raise LimitError(
-                "bytes",
-                f"{most:g} GiB of jobs are kept here at most, and with {what} it would be more. Fetch and "
-                "delete finished ones, or hand it in again as several jobs, or with fewer details",
-            )
 
     async def _work(self) -> None:
         """Take up one job after the other."""
@@ -168,36 +131,10 @@ class Jobs:
                     await asyncio.wait_for(self._new.wait(), _LOOK_EVERY_S)
 
     async def _take_one(self) -> bool:
-        waiting = [job for job in await asyncio.to_thread(self.store.all) if job.ended is None]
-        owners = {job.handed.owner for job in waiting}
-        self._turn_of = {owner: turn for owner, turn in self._turn_of.items() if owner in owners}
-        for job in sorted(waiting, key=lambda job: self._had(job.handed.owner)):  # the oldest first of equals
-            with job.lease() as mine:
-                # Again: between the first look and the lease somebody may have ended it.
-                if mine and job.ended is None:
-                    owner = job.handed.owner
-                    self._turn_of[owner] = next(self._turns)
-                    self._running[owner] += 1
-                    try:
-                        await self._carry_out(job)
-                    finally:
-                        self._running[owner] -= 1
-                    return True
-        return False
-
-    def _had(self, owner: str) -> tuple[int, int]:
-        """What a caller has of this replica; who has less comes first."""
-        return self._running[owner], self._turn_of.get(owner, 0)
-
-    def _makes_way(self, owner: str) -> bool:
-        """Whether a job that nobody works on is of a caller who has less than `owner` without this one."""
-        running, turn = self._had(owner)
-        for job in self.store.all():
-            if job.ended is None and self._had(job.handed.owner) < (running - 1, turn):
-                with job.lease() as mine:
-                    if mine:
-                        return True
-        return False
+        async with self._turns.next(self.store) as job:
+            if job is not None:
+                await self._carry_out(job)
+            return job is not None
 
     async def _carry_out(self, job: StoredJob) -> None:
         ASKER.set(Asker(job.handed.owner))
@@ -205,7 +142,7 @@ class Jobs:
         doing = asyncio.create_task(self._do(job))
         try:
             await asyncio.wait({doing, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done() or (doing.exception() is not None and job.is_unwanted):
+            if not doing.done() or (doing.exception() is not None and await _is_unwanted(job)):
                 telemetry.log("job_cancelled", job=job.id)
                 return
             if (error := doing.exception()) is None and doing.result():
@@ -216,58 +153,86 @@ class Jobs:
                 telemetry.log(
                     "job_failed", level="warning", job=job.id, kind=type(error).__name__, error=str(error)
                 )
-                await asyncio.to_thread(job.fail, as_problem(error))
+                await on_disk(partial(job.fail, as_problem(error)))
         finally:
             watch.cancel()
             doing.cancel()
             await asyncio.wait({doing})
-            if job.ended is not None and job.status == "cancelled":
-                job.cancel()  # with what was written since
+            await on_disk(job.clear_if_cancelled)  # of what was written since
 
     async def _do(self, job: StoredJob) -> bool:
         """Work on a job; False: another caller's turn has come before its end."""
         handed = job.handed
         began = time.monotonic()
-        body = Body(await asyncio.to_thread(job.request), handed.encoding, handed.answer, handed.coding)
-        self._refuse_if_late(job, "it was taken up too late")
-        work = await self._read(body, handed.query)
+        async with self._at(job, "request", "reading its request"):
+            body = Body(await asyncio.to_thread(job.request), handed.encoding, handed.answer, handed.coding)
+            self._refuse_if_late(job, "it was taken up too late")
+            work = await self._read(body, handed.query)
         parts = list(work.parts) or [(0, 0)]
-        job.plan(len(parts))
+        await self._written(job, partial(job.plan, len(parts)))
+        room = Room(self.store, self._limits)
         done: list[pa.Table] = []
         for number, (start, stop) in enumerate(parts):
             if (part := await asyncio.to_thread(job.part, number)) is None:
                 self._refuse_if_late(job, f"{number} of {len(parts)} parts were")
-                part = await self._patiently(job, work.do, work.rows.slice(start, stop - start))
+                rows = f"rows {start + 1} to {stop} of {work.rows.num_rows}"
+                what = f"part {number + 1} of {len(parts)} ({rows})"
+                at_it = partial(self._at, job, part_step(number), what)
+                do = _within(at_it, work.do)
+                part = await self._patiently(job, do, work.rows.slice(start, stop - start))
                 refuse_mixed(done[0] if done else part, part)
-                await self._written(job, partial(self._keep_part, job, number, part))
+                async with at_it():
+                    await self._written(job, partial(room.keep_part, job, number, part))
+                self._turns.acquit(job)
                 over = time.monotonic() - began >= self._limits.turn_s and number + 1 < len(parts)
-                if over and await asyncio.to_thread(self._makes_way, handed.owner):
+                if over and await asyncio.to_thread(self._turns.makes_way, job, self.store):
                     return False
             done.append(part)
-        answer = await asyncio.to_thread(work.answer, pa.concat_tables(done))
-        await self._written(job, partial(self._finish, job, bytes(answer.body), dict(answer.headers)))
+        async with self._at(job, "answer", "putting its answer together"):
+            answer = await asyncio.to_thread(work.answer, pa.concat_tables(done))
+            await self._written(job, partial(room.finish, job, bytes(answer.body), dict(answer.headers)))
         return True
 
-    async def _written(self, job: StoredJob, write: Callable[[], None]) -> None:
+    @contextlib.asynccontextmanager
+    async def _at(self, job: StoredJob, step: str, what: str) -> AsyncIterator[None]:
+        """While a step of a job is worked on, that is noted; see `Attempts.begin`.
+
+        Raises:
+            DeadlyError: too many processes have ended at it.
+            DeadlineError: the job's time is over, and it cannot be noted.
+        """
+        try:
+            note = partial(self._attempts.begin, job, step, what)
+            await self._written(job, note, "that it is worked on could not be noted")
+            yield
+        finally:
+            await on_disk(partial(self._attempts.end, job, step))
+
+    async def _written(
+        self, job: StoredJob, write: Callable[[], None], if_not: str = "what was done could not be written"
+    ) -> None:
         """Write what was worked out, again and again where the disk is full, so that no work is done twice.
+
+        Args:
+            if_not: what is said of a job whose time is over meanwhile.
 
         Raises:
             DeadlineError: the job's time is over.
         """
         while True:
             try:
-                await asyncio.to_thread(write)
+                await on_disk(write)
             except FileNotFoundError:  # somebody has removed the job
                 raise
             except OSError as error:
                 telemetry.log("job_not_written", level="error", job=job.id, error=str(error), exc_info=error)
-                self._refuse_if_late(job, f"what was done could not be written: {error}")
+                self._refuse_if_late(job, f"{if_not}: {error}")
                 await asyncio.sleep(_WRITE_AGAIN_S)
             else:
                 return
 
     def _refuse_if_late(self, job: StoredJob, where: str) -> None:
-        """So that a job that ends whoever works on it is not taken up by one after the other for ever."""
+        """So that a job that nobody gets done is not taken up by one after the other for ever."""
         if time.time() - job.handed.created > (limit_s := self._limits.timeout_s):
             raise DeadlineError(f"the job was not done within {limit_s:g} s; {where}")
 
@@ -291,7 +256,21 @@ class Jobs:
             await asyncio.sleep(min(_SWEEP_EVERY_S, self._limits.keep_s))
 
 
+def _within(at_it: Callable[[], contextlib.AbstractAsyncContextManager[None]], do: Do) -> Do:
+    """`do`, which is at something each time, and not while it waits to be done again."""
+
+    async def done(rows: pa.Table) -> pa.Table:
+        async with at_it():
+            return await do(rows)
+
+    return done
+
+
+async def _is_unwanted(job: StoredJob) -> bool:
+    return await asyncio.to_thread(lambda: job.is_unwanted)
+
+
 async def _until_unwanted(job: StoredJob) -> None:
     """Return when somebody, perhaps through another replica, has cancelled it."""
-    while not job.is_unwanted:  # noqa: ASYNC110 - files say so, and no event
+    while not await _is_unwanted(job):  # noqa: ASYNC110 - files say so, and no event
         await asyncio.sleep(_LOOK_EVERY_S / 2)
