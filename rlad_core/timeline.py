@@ -10,7 +10,6 @@ step; the rest, `hidden_seconds`, went by behind the rollouts.
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -112,21 +111,18 @@ def added_by_own_teacher(table: Iterable[StageRow], waited: float) -> float:
     return max(0.0, seconds_at_work(table, "teacher") - waited)
 
 
-_OF_THE_LEARNER: Final = ("old_logprobs", "update", "weight_sync", "checkpoint", "evaluation")
+def added_by_teacher(waits: Iterable[tuple[float, float]], asked: float) -> float:
+    """Seconds that the teacher adds to a step while groups are sampled ahead: in which a learner that has
+    asked for its batch waits for nothing else.
 
+    What other groups are sampled meanwhile, some of which may take very long, is no part of it.
 
-def added_by_teacher(spans: Iterable[StageSpan], start: float, end: float) -> float:
-    """Seconds of a step in which the teacher was at work, and neither rollouts nor the learner were.
-
-    Strictly on-policy that is the exposed time of its row in the stage table. Where groups are sampled while
-    the learner works, what is scored behind an update holds nothing up either.
+    Args:
+        waits: start and end of each time in which all of the batch was there but for the teacher's word, in
+            seconds since the epoch; they do not overlap.
+        asked: when the learner asked for the batch.
     """
-    cut = [
-        (s.stage, (max(s.start, start), min(s.end, end))) for s in spans if s.end > start and s.start < end
-    ]
-    others = [time for stage, time in cut if stage == "rollout" or stage in _OF_THE_LEARNER]
-    teacher = [time for stage, time in cut if stage == "teacher"]
-    return _length(_union([*others, *teacher])) - _length(_union(others))
+    return sum(max(0.0, end - max(start, asked)) for start, end in waits)
 
 
 def critical_path(spans: Iterable[StageSpan], start: float, end: float) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """A step's batch: its groups from the pool, looked at, joined, and cut into shards of equal cost."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -99,7 +100,10 @@ class StepBatches:
             if len(kept) == count:
                 break
         telemetry.waiting("assemble", -sum(len(group.rollouts) for group in (*kept, *dropped)))
+        looked = time.time()
         checked = await self._check(step, kept) if objective.trains_on_rollouts else {}
+        scoring = [group.scoring for group in (*kept, *dropped)]
+        waits = [(max(start for start, _ in scoring), max(end for _, end in scoring)), (looked, time.time())]
         with span("assemble", items=sum(len(group.rollouts) for group in kept)):
             if objective.trains_on_rollouts:
                 prompts = self._stream.prompts([g.position for g in kept])
@@ -129,6 +133,7 @@ class StepBatches:
                 stale,
             ),
             stale_masked=stale,
+            teacher_waits=waits,
         )
         positions = [group.position for group in kept]
         left_out = [group.position for group in dropped]

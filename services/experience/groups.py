@@ -1,5 +1,6 @@
 """One group's way through the services: responses, then the teacher's log-probs and rewards side by side."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +37,8 @@ class Group:
             more, of several teachers mixed; None where no teacher was asked.
         reference_scores: the same of the frozen reference.
         told: what each of them said, by its place in the recipe.
+        scoring: when its last response was there, and when all who score it had said so of all; in seconds
+            since the epoch.
     """
 
     position: int
@@ -44,6 +47,7 @@ class Group:
     teacher_scores: pa.Table | None
     reference_scores: pa.Table | None = None
     told: Mapping[str, Told] = field(default_factory=dict)
+    scoring: tuple[float, float] = (0.0, 0.0)
 
     @property
     def group_id(self) -> str:
@@ -126,8 +130,10 @@ class GroupWorker:
             TimeoutError: naming the service that did not answer.
         """
         finished = Finished()
+        sampled = scored = 0.0
 
         async def sample() -> pa.Table:
+            nonlocal sampled
             with span("rollout") as work:
                 await self._responses.sample_in_parts(
                     group, sampling, version, finished.add, self._policy_top_k
@@ -136,13 +142,20 @@ class GroupWorker:
                 rollouts = pa.concat_tables(finished.parts)
                 work.items = len(rollouts)
                 work.tokens = _tokens(rollouts)
+            sampled = time.time()
             return rollouts
+
+        async def score(scorer: Scorer) -> pa.Table:
+            nonlocal scored
+            told = await finished.each(scorer.score)
+            scored = time.time()
+            return told
 
         rollouts, rewards, *scores = await all_of(
             (
                 sample(),
                 finished.each(lambda part: self._responses.judge(part, prompts)),
-                *(finished.each(scorer.score) for scorer in scorers),
+                *map(score, scorers),
             )
         )
         rollouts = _ordered(rollouts, rollouts.column("sample_index").to_numpy())
@@ -158,7 +171,8 @@ class GroupWorker:
         teachers = [scorer for scorer in scorers if scorer.place != REFERENCE]
         taught = together(teachers, [told[scorer.place] for scorer in teachers], self._manner)
         reference = told[REFERENCE].scores if REFERENCE in told else None
-        return Group(position, rollouts, self._judged(rewards, rollouts), taught, reference, told)
+        rewards = self._judged(rewards, rollouts)
+        return Group(position, rollouts, rewards, taught, reference, told, (sampled, max(sampled, scored)))
 
 
 def _ordered(table: pa.Table, places: npt.ArrayLike) -> pa.Table:

@@ -18,6 +18,7 @@ class StepFacts:
         trained_groups, dropped_groups: ids, for the record that no group is trained on twice.
         visits: what became of each, for the run's ledger.
         stale_masked: tokens of trained groups that are too old to count, by the group's id.
+        teacher_waits: see `rlad_core.timeline.added_by_teacher`.
     """
 
     numbers: dict[str, float] = field(default_factory=dict)
@@ -25,6 +26,7 @@ class StepFacts:
     dropped_groups: list[str] = field(default_factory=list)
     visits: list[Visit] = field(default_factory=list)
     stale_masked: dict[str, int] = field(default_factory=dict)
+    teacher_waits: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

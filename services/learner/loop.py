@@ -200,7 +200,7 @@ class Learner:
         numbers |= idle_shares(table, waited=waited, seconds=end - start)
         if self.config.rollout.max_staleness and any(each.stage == "teacher" for each in table):
             if self.config.policy_teacher is None:
-                numbers["teacher_added_seconds"] = added_by_teacher(spans, start, end)
+                numbers["teacher_added_seconds"] = added_by_teacher(facts.teacher_waits, start)
             else:
                 numbers["teacher_added_seconds"] = added_by_own_teacher(table, waited)
         self._told = numbers

@@ -29,15 +29,14 @@ def test_spans_are_cut_to_the_step() -> None:
         critical_path([], 4, 4)
 
 
-def test_what_is_scored_behind_rollouts_or_the_learner_adds_nothing() -> None:
-    """Rollouts until 4, an update from 5 to 8; the teacher is at work from 3 to 6, and from 7 to 9."""
-    spans = [
-        span("rollout", -2, 4), span("teacher", 3, 6), span("update", 5, 8), span("teacher", 7, 9),
-        span("verify", 4, 5), span("step", 0, 10),
-    ]  # fmt: skip
-    assert added_by_teacher(spans, 0, 10) == 2.0  # 4 to 5, and 8 to 9
-    assert added_by_teacher(spans, 0, 8.5) == 1.5
-    assert added_by_teacher(spans[:1], 0, 10) == 0.0
+def test_what_the_teacher_adds_is_what_a_learner_waits_for_after_it_has_asked() -> None:
+    """All of the batch was sampled at 10 and scored at 70; from 72 to 75 its scores were looked at."""
+    waits = [(10.0, 70.0), (72.0, 75.0)]
+    assert added_by_teacher(waits, 0.0) == 63.0
+    assert added_by_teacher(waits, 60.0) == 13.0
+    assert added_by_teacher(waits, 71.0) == 3.0
+    assert added_by_teacher(waits, 80.0) == 0.0
+    assert added_by_teacher([], 0.0) == 0.0
 
 
 TIMES = st.floats(0, 10, allow_nan=False)
