@@ -78,7 +78,7 @@ def test_benchmarks_on_an_endpoint(stock_server: str, tmp_path: Path, rlad: Call
 
 def test_an_endpoint_that_is_not_there_is_said_at_once(stock_server: str, tmp_path: Path) -> None:
     printed = evaluate(tmp_path, "--endpoint", stock_server, "--model", "other", "--people", "2", code=2)
-    assert f"other: {stock_server} serves kk, not other; correct --model" in printed
+    assert f"other: {stock_server}/v1 serves kk, not other; correct --model" in printed
     printed = evaluate(tmp_path, "http://127.0.0.1:9", "--people", "2", code=2)
     assert "http://127.0.0.1:9/v1/policy did not succeed within 10 s" in printed
     assert not list(tmp_path.glob("evaluations/*"))
