@@ -1,6 +1,7 @@
 """Requests and answers of the verifier's HTTP interface."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -39,6 +40,8 @@ _OPENED = Meta(
     "`prompt` shows.",
 )
 _MOST_GOLD_BYTES = 2**20
+_MAY_PROMPT = re.compile(rb'"prompt"|\\')
+"""In a list of responses of which one has a prompt; its name may be spelled with escapes."""
 
 
 class ResponseIn(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -173,9 +176,8 @@ def _refuse_many_prompts(asked: UnreadRequest, responses: Elements[ResponseIn], 
         LimitError: there are more.
     """
     prompts = {asked.prompt} - {UNSET}
-    for each in responses:
-        if each.prompt is not UNSET:
-            prompts.add(each.prompt)
+    if _MAY_PROMPT.search(memoryview(asked.responses)):
+        prompts |= {each.prompt for each in responses} - {UNSET}
     refuse_over("sequences", len(prompts), most, "prompts to solve")
 
 

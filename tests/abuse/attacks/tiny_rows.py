@@ -10,7 +10,7 @@ from tests.abuse.target import MIB, PATHS, SERVICES, Effort, Target
 
 SENT = "jobs of 262,144 and 1,048,576 tiny rows, refused for the last one"
 _ROWS = {"teacher": 262_144, "rollout": 262_144, "verifier": 1_048_576}
-_FACTORS = {"teacher": 5, "rollout": 5, "verifier": 10}
+_FACTORS = {"teacher": 5, "rollout": 5, "verifier": 7}
 """Of the body in memory. The verifier's rows are of 16 bytes, and become four columns of some 30 together."""
 _NO_TOKEN = 2**31 - 1
 _WARM = 20_000
