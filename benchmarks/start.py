@@ -50,8 +50,9 @@ class Watched:
         """How many processes of a name there were, and their seconds together; the longest first."""
         found: dict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
         for name, seconds in self._seen.values():
-            count, together = found[name if seconds >= _LESS_S else "others"]
-            found[name if seconds >= _LESS_S else "others"] = count + 1, together + seconds
+            told = name if seconds >= _LESS_S else "others"
+            count, together = found[told]
+            found[told] = count + 1, together + seconds
         return dict(sorted(found.items(), key=lambda item: -item[1][1]))
 
 

@@ -269,13 +269,15 @@ def _refusal(method: str, url: str, what: str, answer: httpx.Response) -> Servic
     said = f"{method} {url} answered {answer.status_code}: {_said(answer)} (asked for {what})"
     if answer.status_code == 413:
         return LimitError("request", said)
-    kinds = {
+    kinds: dict[int, type[ServiceError]] = {
         401: UnauthorizedError,
         404: UnknownNameError,
         400: InvalidRequestError,
         422: InvalidRequestError,
     }
-    return kinds.get(answer.status_code, ServiceError)(said)
+    refusal = kinds.get(answer.status_code, ServiceError)(said)
+    refusal.status = answer.status_code
+    return refusal
 
 
 def _said(answer: httpx.Response) -> str:

@@ -41,11 +41,6 @@ _COMPANY_S = 1.0
 """Little beside the minutes that long responses take, and enough that short ones are not sent one by one."""
 
 
-def _cut(count: int, most: int) -> list[tuple[int, int]]:
-    """Responses in parts: number of the first, and how many."""
-    return [(start, min(most, count - start)) for start in range(0, count, most)]
-
-
 def _asked(top_tokens: int) -> tuple[str, ...]:
     return ("rollout_top_token_ids",) if top_tokens else ()
 
@@ -164,10 +159,11 @@ class Sampler:
         self, row: dict[str, Any], sampling: SamplingSettings, top_tokens: int, first: int = 0
     ) -> list[SampledResponse]:
         """Responses of a group, from its response `first` on."""
-        counts = _cut(sampling.group_size, self._turns.at_a_time)
         parts = await all_of(
-            self._part(row, sampling.model_copy(update={"group_size": count}), top_tokens, first + start)
-            for start, count in counts
+            self._part(
+                row, sampling.model_copy(update={"group_size": stop - start}), top_tokens, first + start
+            )
+            for start, stop in self._turns.parts(sampling.group_size)
         )
         return [response for part in parts for response in part]
 
@@ -193,9 +189,9 @@ class Sampler:
         try:
             with telemetry.phase(SERVICE, "queue") as phase:
                 await self._held.reach(0)
-                for start, count in _cut(wish.count, self._turns.at_a_time):
-                    part = wish.part(start, count)
-                    async with self._turns.turn(count, part.cost):
+                for start, stop in self._turns.parts(wish.count):
+                    part = wish.part(start, stop - start)
+                    async with self._turns.turn(part.count, part.cost):
                         phase.change("engine")
                         async for piece in self._engine.write(part, in_pieces=in_pieces):
                             written += len(piece.tokens)

@@ -1,9 +1,10 @@
 """Places in the engine for responses: how many may wait for one, and whose turn it is."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 
 from rlad_core import metrics
+from rlad_core.client.parts import cut
 from services.base import telemetry
 from services.rollout.app import SERVICE
 from services.serve.fair import OWN, FairPlaces, asker
@@ -28,8 +29,7 @@ class EngineTurns:
         self._places = FairPlaces(places, weights)
         self._shares = QueueShares(most, weights, "responses are in work", "responses", _RETRY_AFTER_S)
         self._unfinished = unfinished
-        self.at_a_time = max(1, places // 4)
-        """Responses to one prompt that take a turn together; of more, others get theirs between."""
+        self._at_a_time = max(1, places // 4)
         self.waiting = 0
         """Responses, for a turn."""
 
@@ -37,6 +37,10 @@ class EngineTurns:
     def callers(self) -> int:
         """Those who wait for a turn."""
         return self._places.callers
+
+    def parts(self, responses: int) -> Iterator[tuple[int, int]]:
+        """First and end of responses to a prompt that take a turn together; others get theirs between."""
+        return cut([1] * responses, self._at_a_time, self._at_a_time)
 
     def admitted(self, responses: int) -> AbstractContextManager[None]:
         """Room for a request for so many responses until it is answered.

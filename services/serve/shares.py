@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from rlad_core.client.errors import BusyError
 from services.serve.fair import OWN, asker
 
+MOST_OF_FREE = 7.0
+"""Times what is left free, where one caller alone may come to seven eighths."""
+
 
 class QueueShares:
     """A limit of what waits, and each caller's share of it; jobs take the room of those who handed them in.
@@ -21,7 +24,7 @@ class QueueShares:
         what: is counted, for the error: "tokens wait".
         each: of a request, for the error: "tokens".
         retry_after_s: when to ask again.
-        times: what is left free a caller may have; 7 is seven eighths for one caller alone.
+        times: what is left free a caller may have.
     """
 
     def __init__(

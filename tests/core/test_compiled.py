@@ -61,6 +61,11 @@ def test_numbers_are_the_same(tiny_model, recompute: str) -> None:
     assert not said
 
 
+def nothing(*_: Any) -> Any:
+    """A backend that compiles nothing."""
+    raise RuntimeError("no C++ compiler on this machine")
+
+
 def no_backward(graph: Any, inputs: Any) -> Any:
     """A backend whose compiler fails on the way back alone."""
 
@@ -70,24 +75,15 @@ def no_backward(graph: Any, inputs: Any) -> Any:
     return aot_autograd(fw_compiler=lambda module, _: module.forward, bw_compiler=broken)(graph, inputs)
 
 
-def test_a_way_back_that_cannot_be_compiled_costs_nothing_but_speed(tiny_model) -> None:
+@pytest.mark.parametrize(
+    ("backend", "why"),
+    [(nothing, "no C++ compiler on this machine"), (no_backward, "no kernel for this device")],
+)
+def test_a_compiler_that_fails_costs_nothing_but_speed(tiny_model, backend: Any, why: str) -> None:
     wanted = passes(module(tiny_model, "off"))
     answering, said = module(tiny_model, "off"), []
-    compile_layers(answering.model.model.layers, tell=said.append, backend=no_backward)
+    compile_layers(answering.model.model.layers, tell=said.append, backend=backend)
     for got, expected in zip(passes(answering), wanted, strict=True):
         assert torch.equal(got, expected)
     [reason] = said
-    assert "no kernel for this device" in reason
-
-
-def test_a_compiler_that_fails_costs_nothing_but_speed(tiny_model) -> None:
-    def broken(*_: Any) -> Any:
-        raise RuntimeError("no C++ compiler on this machine")
-
-    wanted = passes(module(tiny_model, "off"))
-    answering, said = module(tiny_model, "off"), []
-    compile_layers(answering.model.model.layers, tell=said.append, backend=broken)
-    for got, expected in zip(passes(answering), wanted, strict=True):
-        assert torch.equal(got, expected)
-    [reason] = said
-    assert "no C++ compiler on this machine" in reason
+    assert why in reason

@@ -20,6 +20,14 @@ def finish(standing: StandingPool, *positions: int) -> None:
         standing.finish(position)
 
 
+def train(standing: StandingPool, step: int, positions: list[int]) -> None:
+    """These are trained on in the step, and its version is out."""
+    for position in positions:
+        standing._ledger.advance(position, "trained")
+    standing._ledger.release(positions)
+    standing.version = step + 1
+
+
 def test_on_policy_a_step_draws_its_groups_and_nothing_ahead() -> None:
     standing = pool(bound=0, window=1)
     standing.ask(0, 4, last=9)
@@ -61,43 +69,30 @@ def test_a_slow_group_steps_aside_and_is_taken_when_it_is_done() -> None:
     ledger = SlotLedger(4)
     standing = StandingPool(ledger, prompts_per_step=2, max_staleness=1, window=1)
 
-    def train(step: int, positions: list[int]) -> None:
-        for position in positions:
-            ledger.advance(position, "trained")
-        ledger.release(positions)
-        standing.version = step + 1
-
     standing.ask(0, 2, last=9)
     assert standing.begin() == [0, 1, 2, 3]
     finish(standing, 1, 2, 3)
     assert standing.take() == [1, 2]  # 0 is slow
-    train(0, [1, 2])
+    train(standing, 0, [1, 2])
     standing.ask(1, 2, last=9)
     # Steps 1 and 2 want four: 0 and 3 are there.
     assert standing.begin() == [4, 5]
     finish(standing, 4)
     assert standing.take() == [3, 4]
-    train(1, [3, 4])
+    train(standing, 1, [3, 4])
     standing.ask(2, 2, last=9)
     # Of 0, begun with version 0, the first tokens are too old for step 2: 5, three more, and 0 aside.
     assert standing.begin() == [6, 7, 8]
     assert len(ledger.alive) == 5
     finish(standing, 0, 5, 6)
     assert standing.take() == [0, 5]
-    train(2, [0, 5])
+    train(standing, 2, [0, 5])
     standing.ask(3, 2, last=9)
     assert standing.begin() == [9]  # for steps 3 and 4: 6, 7 and 8 are there already
 
 
 def test_spare_groups_are_begun_while_some_are_slow() -> None:
-    ledger = SlotLedger(16)
-    standing = StandingPool(ledger, prompts_per_step=8, max_staleness=1, window=4)
-
-    def train(step: int, positions: list[int]) -> None:
-        for position in positions:
-            ledger.advance(position, "trained")
-        ledger.release(positions)
-        standing.version = step + 1
+    standing = pool(groups=8, window=4)
 
     standing.ask(0, 8, last=9)
     assert standing.begin() == list(range(16))
@@ -106,7 +101,7 @@ def test_spare_groups_are_begun_while_some_are_slow() -> None:
     standing.ask(1, 8, last=9)
     finish(standing, *range(9, 16))
     assert (standing.take(), standing.missing) == (list(range(9, 16)), 1)
-    train(0, list(range(1, 9)))
+    train(standing, 0, list(range(1, 9)))
     # Step 1 waits for one group with its version out, and takes it from those of step 2: one more is begun.
     assert standing.begin() == list(range(16, 25))
     assert standing.begin() == []  # once a version
@@ -115,19 +110,19 @@ def test_spare_groups_are_begun_while_some_are_slow() -> None:
     standing.ask(2, 8, last=9)
     assert (standing.begin(), standing.take()) == ([], list(range(17, 25)))
     standing.ask(3, 8, last=9)
-    train(1, [*range(9, 16), 16])
+    train(standing, 1, [*range(9, 16), 16])
     # One group has been slow for two steps, so that half a group is spare.
     assert standing.begin() == list(range(25, 33))
     finish(standing, *range(25, 32))
     assert (standing.take(), standing.missing) == (list(range(25, 32)), 1)  # 32 is slow too
-    train(2, list(range(17, 25)))
+    train(standing, 2, list(range(17, 25)))
     assert standing.begin() == list(range(33, 42))
     finish(standing, *range(33, 42))
     assert standing.take() == [33]
     standing.ask(4, 8, last=9)
     assert standing.take() == list(range(34, 42))
     standing.ask(5, 8, last=9)
-    train(3, [*range(25, 32), 33])
+    train(standing, 3, [*range(25, 32), 33])
     # Two in four steps, and the half from before: 8 for step 5 and a spare one, beyond 0 and 32.
     assert standing.begin() == list(range(42, 51))
     finish(standing, *range(43, 51))
@@ -141,10 +136,7 @@ def test_many_that_a_step_waits_for_are_not_slow_ones() -> None:
     finish(standing, *range(8))
     taken = standing.take()
     standing.ask(1, 8, last=9)
-    for position in taken:
-        standing._ledger.advance(position, "trained")
-    standing._ledger.release(taken)
-    standing.version = 1
+    train(standing, 0, taken)
     assert standing.begin() == list(range(16, 24))
 
 
@@ -168,10 +160,7 @@ def test_nothing_is_begun_behind_a_stage_that_has_ended_early() -> None:
     finish(standing, *standing.begin())
     taken = standing.take()
     standing.end_stage()
-    for position in taken:
-        standing._ledger.advance(position, "trained")
-    standing._ledger.release(taken)
-    standing.version = 1
+    train(standing, 0, taken)
     assert standing.begin() == []
     standing.ask(1, 4, last=9)
     assert standing.begin() == [4, 5, 6, 7]

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -62,6 +62,18 @@ def handed_in(folder: Path) -> StoredJob:
     return JobStore(folder / "teacher").add(handed, BODY.content)
 
 
+def carried_out(folder: Path, job: StoredJob, do: Callable[[list[int]], Awaitable[None]]) -> None:
+    """A service takes the job up, and it comes to an end of either kind."""
+
+    async def body() -> None:
+        jobs = Jobs("teacher", str(folder), JobLimits(), reading(do))
+        jobs.start()
+        await until(lambda: job.ended is not None)
+        jobs.stop()
+
+    asyncio.run(body())
+
+
 def ended_at(job: StoredJob, step: str, *processes: str) -> None:
     for process in processes:
         job.begin(job.note(step, process))
@@ -99,13 +111,7 @@ def test_a_job_that_ends_its_process_three_times_fails(tmp_path: Path) -> None:
     async def do(numbers: list[int]) -> None:
         seen.append(numbers)
 
-    async def body() -> None:
-        jobs = Jobs("teacher", str(tmp_path), JobLimits(), reading(do))
-        jobs.start()
-        await until(lambda: job.ended is not None)
-        jobs.stop()
-
-    asyncio.run(body())
+    carried_out(tmp_path, job, do)
     assert (job.status, seen) == ("failed", [])
     assert job.problem is not None
     assert (job.problem["status"], job.problem["title"]) == (500, "The job ended what worked on it")
@@ -163,17 +169,11 @@ def test_a_service_that_is_stopped_often_ends_no_job(tmp_path: Path, by: str) ->
 def test_what_is_no_part_may_end_a_process_too(tmp_path: Path, step: str, at: str) -> None:
     async def do(_: list[int]) -> None: ...
 
-    async def body() -> None:
-        job = handed_in(tmp_path)
-        ended_at(job, step, "one", "another", "a third")
-        jobs = Jobs("teacher", str(tmp_path), JobLimits(), reading(do))
-        jobs.start()
-        await until(lambda: job.ended is not None)
-        jobs.stop()
-        assert job.problem is not None
-        assert f"ended 3 times, each time at {at}. " in job.problem["detail"]
-
-    asyncio.run(body())
+    job = handed_in(tmp_path)
+    ended_at(job, step, "one", "another", "a third")
+    carried_out(tmp_path, job, do)
+    assert job.problem is not None
+    assert f"ended 3 times, each time at {at}. " in job.problem["detail"]
 
 
 def test_a_part_that_is_done_says_nothing_of_the_next(tmp_path: Path) -> None:
@@ -185,13 +185,7 @@ def test_a_part_that_is_done_says_nothing_of_the_next(tmp_path: Path) -> None:
     async def do(numbers: list[int]) -> None:
         there.append([len(job.begun(step)) for step in (*map(part_step, range(PARTS)), "answer")])
 
-    async def body() -> None:
-        jobs = Jobs("teacher", str(tmp_path), JobLimits(), reading(do))
-        jobs.start()
-        await until(lambda: job.ended is not None)
-        jobs.stop()
-
-    asyncio.run(body())
+    carried_out(tmp_path, job, do)
     # Two each, and the one who is at it.
     assert there == [
         [3, 2, 0, 2, 0, 2],

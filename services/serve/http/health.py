@@ -15,11 +15,9 @@ from services.serve.http.bodies import Body, encoding_of, read_body
 from services.serve.http.reading import BodyLimits, BodyReader
 from services.serve.quotas import Quotas
 from services.serve.replica_settings import ReplicaArgs
-from services.serve.shares import QueueShares
+from services.serve.shares import MOST_OF_FREE, QueueShares
 
 _RETRY_AFTER_S = 1.0
-_TIMES_FREE = 7.0
-"""One caller alone comes to seven eighths of the places."""
 
 
 class Health(BaseModel):
@@ -65,7 +63,7 @@ class Intake:
             "requests are worked on or wait",
             "requests",
             _RETRY_AFTER_S,
-            _TIMES_FREE,
+            MOST_OF_FREE,
         )
         self._quotas = Quotas(args.quota)
         self._draining = False

@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from rlad_core.client.errors import BusyError, LimitError, ServiceError
+from services.serve.shares import MOST_OF_FREE
 
 _MIB = 2**20
 VARIABLES = {
@@ -32,7 +33,6 @@ VARIABLES = {
 }
 """In the environment of the Ray nodes, by what they set of `BodyLimits`."""
 _RETRY_AFTER_S = 1.0
-_TIMES_FREE = 7
 
 
 class SlowBodyError(ServiceError):
@@ -193,8 +193,7 @@ class BodyReader:
                 f"{self._limits.total_bytes} are held at a time",
                 _RETRY_AFTER_S,
             )
-        # As `services.serve.shares` has it: one caller alone comes to seven eighths.
-        if theirs > own and theirs > _TIMES_FREE * (self._limits.total_bytes - self.held):
+        if theirs > own and theirs > MOST_OF_FREE * (self._limits.total_bytes - self.held):
             raise BusyError(
                 f"the bodies of your requests here have {theirs} bytes together; what is left of "
                 f"{self._limits.total_bytes} is for others",

@@ -54,22 +54,19 @@ class Work:
             DeadlineError: there was none within that time.
         """
         left = deque(enumerate(self.parts or [(0, 0)]))
-        working = deque[tuple[int, asyncio.Task[pa.Table]]]()
+        working = deque[tuple[int, asyncio.Future[pa.Table]]]()
         try:
             while left or working:
                 while left and len(working) < at_a_time:
                     number, (start, stop) = left.popleft()
                     rows = self.rows.slice(start, stop - start)
-                    doing = self._later(rows, patience_s) if number else self._first(rows)
-                    working.append((start, asyncio.create_task(doing)))
+                    doing = self._later(rows, patience_s) if number else self.do(rows)
+                    working.append((start, asyncio.ensure_future(doing)))
                 yield working[0][0], await working[0][1]
                 working.popleft()
         finally:  # where one fails, or the client has left
-            for _, task in working:
-                task.cancel()
-
-    async def _first(self, rows: pa.Table) -> pa.Table:
-        return await self.do(rows)
+            for _, done in working:
+                done.cancel()
 
     async def _later(self, rows: pa.Table, patience_s: float) -> pa.Table:
         until = time.monotonic() + patience_s
