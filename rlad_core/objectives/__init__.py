@@ -25,7 +25,7 @@ opdvr      v * max(0, v * d_old)
 grpd       A * max(0, sign(A) * d_old)
 top_d      log(a * exp(d_old) + 1 - a)
 sg_opd     d_old, more of it where its sign is v, less where not
-power_opd  (exp(a * d_old) - 1) / a
+power_opd  pi_T^a - pi_old^a
 gkd        (no ratio: a KL or Jensen-Shannon's of both distributions over likely tokens)
 sft        (no ratio: cross-entropy)
 =========  ================================================================================================

@@ -43,7 +43,7 @@ class ExOPD(TeacherAdvantage):
         """Unless it drops out."""
         return self.factor != 1 or super().needs_reference
 
-    def token_advantages(self, log_ratio: Tensor, batch: TokenBatch) -> Tensor:
+    def token_advantages(self, log_ratio: Tensor, old: Tensor, batch: TokenBatch, step: int) -> Tensor:
         """See the module."""
         if self.factor == 1:
             return log_ratio

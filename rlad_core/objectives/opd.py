@@ -33,7 +33,7 @@ class OPD(TeacherAdvantage):
         default=None, description="Bound of |log pi_T - log pi_old|; null for none."
     )
 
-    def token_advantages(self, log_ratio: Tensor, batch: TokenBatch) -> Tensor:
+    def token_advantages(self, log_ratio: Tensor, old: Tensor, batch: TokenBatch, step: int) -> Tensor:
         """The log-ratio itself, within the clamp."""
         if self.teacher_clamp is None:
             return log_ratio

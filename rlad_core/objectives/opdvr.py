@@ -8,7 +8,10 @@ With d = log pi_T - log pi_old:
 - ``grpd``: the same, weighed by the group: A_t = A * max(0, sign(A) * d), A the response's group-relative
   advantage. With rewards of two values the sign of A is the verdict.
 
-Source: arXiv 2608.24696.
+Source: arXiv 2608.24696. Of GRPD there are three versions. The paper's equation, as others note it, has the
+sign of A alone: ``opdvr`` on groups whose rewards differ. The authors' README (LeapLabTHU/OPDVR) multiplies
+by A and says that it isn't divided by the group's spread in the paper. Their grpd.sh divides by it, as is
+done here.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ class OPDVR(TeacherAdvantage):
 
     kind: str = "opdvr"
 
-    def token_advantages(self, log_ratio: Tensor, batch: TokenBatch) -> Tensor:
+    def token_advantages(self, log_ratio: Tensor, old: Tensor, batch: TokenBatch, step: int) -> Tensor:
         """See the module."""
         signs = verdict_signs(batch, self.label)
         return signs * (signs * log_ratio).clamp(min=0)
@@ -41,6 +44,6 @@ class GRPD(TeacherAdvantage):
 
     kind: str = "grpd"
 
-    def token_advantages(self, log_ratio: Tensor, batch: TokenBatch) -> Tensor:
+    def token_advantages(self, log_ratio: Tensor, old: Tensor, batch: TokenBatch, step: int) -> Tensor:
         """See the module; a group of one reward teaches nothing."""
         return batch.advantages * (batch.advantages.sign() * log_ratio).clamp(min=0)

@@ -1,10 +1,12 @@
-"""PowerOPD: the teacher's log-ratio by way of a power, which is bounded below.
+"""PowerOPD: the teacher and the student compared by a power of their probabilities, which is bounded.
 
-With d = log pi_T - log pi_old: ``A_t = ((pi_T / pi_old)^a - 1) / a = (exp(a * d) - 1) / a``, the Box-Cox
-transform of the ratio. It has the sign of d, is at least -1/a, and tends to d for a -> 0. Above it is at most
-(pi_old^-a - 1) / a, which is large for a token that the student hardly ever says; ``bound`` cuts it off.
+``A_t = pi_T^a - pi_old^a``: in [-1, 1], with the sign of d = log pi_T - log pi_old. A large a leaves the
+tokens of which one of the two is nearly sure; near a = 0 it is a * d, on-policy distillation with a-fold
+rewards.
 
-Source: arXiv 2606.17199. The default of ``bound`` is none, as there.
+Source: arXiv 2606.17199, as its authors' code has it (EIT-NLP/PowerOPD: README, opd_dynamics/trainer.py),
+without the 1/a of a Box-Cox transform, whose limit at a = 0 would be d itself: with it the bound would be
+1/a. a = 5 is that of their launch script, which also leaves end tokens out (here ``mask_end_token``).
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ if TYPE_CHECKING:
 
 
 class PowerOPD(TeacherAdvantage):
-    """On-policy distillation with a power of the ratio as reward; ``TokenBatch.advantages`` isn't read."""
+    """On-policy distillation with a difference of powers as reward; ``TokenBatch.advantages`` isn't read."""
 
     kind: str = "power_opd"
-    power: float = Field(default=0.5, gt=0, le=1, description="a; near 0 it is on-policy distillation.")
-    bound: PositiveFloat | None = Field(default=None, description="Most that A_t may be; null for no bound.")
+    power: PositiveFloat = Field(
+        default=5.0, description="a: what both probabilities are raised to; near 0 it is a * OPD's advantage."
+    )
 
-    def token_advantages(self, log_ratio: Tensor, batch: TokenBatch) -> Tensor:
-        """See the module."""
-        reward = (self.power * log_ratio).expm1() / self.power
-        return reward if self.bound is None else reward.clamp(max=self.bound)
+    def token_advantages(self, log_ratio: Tensor, old: Tensor, batch: TokenBatch, step: int) -> Tensor:
+        """See the module; from the larger of the two: exp(a * d) overflows, and near a = 0 both are 1."""
+        larger = (self.power * (old + log_ratio.clamp(min=0))).exp()
+        return -log_ratio.sign() * larger * (-self.power * log_ratio.abs()).expm1()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rlad_core.sections.base import Section
 from rlad_core.sections.problems import Problem
 
 
@@ -25,3 +26,14 @@ def ramp_problems(name: str, end: float | None, steps: int | None) -> Iterator[P
         )
     if end is None and steps is not None:
         yield Problem(f"{name}_steps", steps, f"has no effect without {name}_end. Write null, or {name}_end")
+
+
+def ramps_of(settings: Section) -> Iterator[tuple[str, int]]:
+    """The settings ``NAME`` that go to ``NAME_end``, with their ``NAME_steps``."""
+    fields = type(settings).model_fields
+    for name in fields:
+        end, steps = f"{name}_end", f"{name}_steps"
+        if end in fields and steps in fields:
+            count = getattr(settings, steps)
+            if count is not None and getattr(settings, end) is not None:
+                yield name, count

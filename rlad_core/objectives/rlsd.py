@@ -8,17 +8,22 @@ response and less of the blame of a wrong one.
 A token on which the teacher doesn't count has the advantage A, as in GRPO.
 
 Source: arXiv 2604.03128, where the teacher is the policy itself with the solution before its eyes; here it is
-any teacher. The defaults of l and eps are ours.
+any teacher. There l goes to 0, which is GRPO, over the training: ``share_end: 0`` with ``share_steps``; where
+neither is written it stays. l = 0.5 and eps = 0.2 are the defaults of a port by others (ZJU-REAL/SDAR,
+RLSDRayTrainer), where l is 0 after 50 steps.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
+from rlad_core.objectives.ramp import ramp, ramp_problems
 from rlad_core.objectives.teacher_advantage import TeacherAdvantage
+from rlad_core.sections.problems import Problem
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +40,12 @@ class RLSD(TeacherAdvantage):
     share: float = Field(
         default=0.5, ge=0, le=1, description="l: of the teacher in a token's credit; 0 is GRPO."
     )
+    share_end: float | None = Field(
+        default=None, ge=0, le=1, description="What share becomes over share_steps; null: it stays."
+    )
+    share_steps: PositiveInt | None = Field(
+        default=None, description="Steps of the stage over which it does, in a straight line."
+    )
     eps_credit: float = Field(
         default=0.2, gt=0, lt=1, description="The teacher's factor lies in 1 +- eps_credit."
     )
@@ -42,18 +53,24 @@ class RLSD(TeacherAdvantage):
     @property
     def needs_teacher(self) -> bool:
         """Unless its share is 0, which is GRPO."""
-        return self.share > 0
+        return max(self.share, self.share_end or 0) > 0
 
     @property
     def without_teacher(self) -> str:
         """See `Objective.without_teacher`."""
         return "or set share to 0, which is GRPO"
 
-    def token_advantages(self, log_ratio: Tensor, batch: TokenBatch) -> Tensor:
+    def problems(self) -> Iterator[Problem]:
+        """See `Objective.problems`."""
+        yield from super().problems()
+        yield from ramp_problems("share", self.share_end, self.share_steps)
+
+    def token_advantages(self, log_ratio: Tensor, old: Tensor, batch: TokenBatch, step: int) -> Tensor:
         """See the module; the exponent is clipped before the exponential, which overflows."""
         low, high = math.log1p(-self.eps_credit), math.log1p(self.eps_credit)
         factor = (batch.advantages.sign() * log_ratio).clamp(low, high).exp()
-        return batch.advantages * (1 - self.share + self.share * factor)
+        share = ramp(self.share, self.share_end, self.share_steps, step)
+        return batch.advantages * (1 - share + share * factor)
 
     def on_other_tokens(self, batch: TokenBatch) -> Tensor:
         """The response's advantage, as in GRPO."""

@@ -8,7 +8,7 @@ own samples is made likelier, hardly where the teacher thinks less of it (d < 0)
 more. So the teacher enters through the gate alone; with b = 0 it would drop out.
 
 Source: arXiv 2605.15155, where the teacher is the policy itself with a privileged prompt; here it is any
-teacher. The defaults of c and b are ours.
+teacher. The defaults of c and b are those of the authors' launch script (ZJU-REAL/SDAR).
 
 Statistics beside the surrogate's, over the trained tokens on which the teacher counts: ``distillation_gate``,
 ``distillation_loss``.

@@ -5,7 +5,9 @@ With d = log pi_T - log pi_old and v = +1 on right and -1 on wrong responses:
 
 Source: the sign-consistency gate of arXiv 2606.09304, which extrapolates on the one side and interpolates on
 the other. Its other half, responses that the teacher samples in the first phase, is a stage of `sft` here.
-The defaults of the two strengths are ours.
+The paper's equation was not to be had, only what others note of it: a factor of 1.8 where the two agree and
+of 1 where they don't. If it multiplies d that is ``agree: 0.8`` and ``disagree: 0``; it may multiply the
+teacher's gain over a reference instead, as in `exopd`. The defaults of the two strengths are ours.
 
 On how many tokens the two disagree the learner tells of every objective with a teacher, as
 ``teacher_disagreement``.
@@ -36,7 +38,7 @@ class SGOPD(TeacherAdvantage):
         default=0.5, ge=0, le=1, description="How much less where they don't; 1 leaves such tokens out."
     )
 
-    def token_advantages(self, log_ratio: Tensor, batch: TokenBatch) -> Tensor:
+    def token_advantages(self, log_ratio: Tensor, old: Tensor, batch: TokenBatch, step: int) -> Tensor:
         """See the module."""
         agrees = log_ratio * verdict_signs(batch, self.label) > 0
         return log_ratio * agrees.to(log_ratio.dtype).mul(self.agree + self.disagree).add(1 - self.disagree)

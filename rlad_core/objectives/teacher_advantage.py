@@ -35,12 +35,14 @@ class TeacherAdvantage(ClippedSurrogate):
         return True
 
     @abstractmethod
-    def token_advantages(self, log_ratio: Tensor, batch: TokenBatch) -> Tensor:
+    def token_advantages(self, log_ratio: Tensor, old: Tensor, batch: TokenBatch, step: int) -> Tensor:
         """A_t of each token.
 
         Args:
             log_ratio: d = log pi_T - log pi_old, [T]; 0 where the teacher doesn't count.
+            old: log pi_old of the same outcomes, [T].
             batch: for the verdicts and the responses' own advantages.
+            step: steps of the stage before this one.
 
         Returns:
             [T], constant.
@@ -61,14 +63,15 @@ class TeacherAdvantage(ClippedSurrogate):
         return {}
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
-        """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
+        """Loss and statistics of one micro-batch."""
         import torch
 
         term = teacher_term(batch, mask_end_token=self.mask_end_token, method=self.label)
         counts = term.counts
         # Masked before anything is made of it, so that whatever stands on a masked token reaches nothing.
         log_ratio = (term.teacher - term.old).masked_fill(~counts, 0.0)
-        advantages = torch.where(counts, self.token_advantages(log_ratio, batch), self.on_other_tokens(batch))
+        taught = self.token_advantages(log_ratio, term.old, batch, step)
+        advantages = torch.where(counts, taught, self.on_other_tokens(batch))
         told = counts & batch.trained
         return self.surrogate(
             batch,

@@ -4,7 +4,10 @@ With d = log pi_T - log pi_old: ``A_t = log(a * pi_T / pi_old + 1 - a) = log(a *
 log-ratio of the mixture a * pi_T + (1 - a) * pi_old to pi_old. It is at least log(1 - a) however little the
 teacher thinks of a token; at a = 1 it is plain on-policy distillation.
 
-Source: arXiv 2607.04751. The default of a is ours.
+Source: the reward of arXiv 2607.04751, whose runs have a = 0.1 or 0.2. What is made of it there isn't here:
+by prime-rl's port and others' notes the advantage is a token's reward plus the mean of the later tokens'
+(Eq. 8), less its mean over all tokens of the group and divided by its spread over them. Here it is the reward
+itself, as in `opd`: a learner's micro-batch has no whole groups.
 """
 
 from __future__ import annotations
@@ -27,10 +30,10 @@ class TopD(TeacherAdvantage):
 
     kind: str = "top_d"
     share: float = Field(
-        default=0.9, gt=0, le=1, description="a: of the teacher in the mixture; 1 is on-policy distillation."
+        default=0.2, gt=0, le=1, description="a: of the teacher in the mixture; 1 is on-policy distillation."
     )
 
-    def token_advantages(self, log_ratio: Tensor, batch: TokenBatch) -> Tensor:
+    def token_advantages(self, log_ratio: Tensor, old: Tensor, batch: TokenBatch, step: int) -> Tensor:
         """See the module; without exp(d), which overflows."""
         import torch
 

@@ -73,15 +73,36 @@ def test_sg_opd_scales_by_agreement_with_the_verdict() -> None:
     )
 
 
-def test_power_opd_is_the_box_cox_transform_of_the_ratio() -> None:
-    # a = 0.5: (sqrt(1.5) - 1) * 2, (sqrt(0.5) - 1) * 2, and at least -1/a.
+def test_power_opd_is_the_difference_of_powers() -> None:
+    # a = 2: 9/16 - 1/4, 1/16 - 1/4, and 0 - 1/4 where the teacher excludes the token; a = 5: 243 - 32, 1 - 32
+    # and 0 - 32 of 4^5 = 1024.
     teacher = tokens(LN(0.75), LN(0.25), -math.inf)
-    found = advantages_of(PowerOPD(power=0.5), teacher_logprobs=teacher)
-    assert found == pytest.approx([2 * (math.sqrt(1.5) - 1), 2 * (math.sqrt(0.5) - 1), -2])
-    assert advantages_of(PowerOPD(power=1e-9), teacher_logprobs=TEACHER) == pytest.approx(
-        advantages_of(OPD(), teacher_logprobs=TEACHER)
+    found = advantages_of(PowerOPD(power=2), teacher_logprobs=teacher)
+    assert found == pytest.approx([5 / 16, -3 / 16, -4 / 16])
+    found = advantages_of(PowerOPD(), teacher_logprobs=teacher)
+    assert found == pytest.approx([211 / 1024, -31 / 1024, -32 / 1024])
+
+
+def test_power_opd_is_bounded_and_near_0_the_log_ratio() -> None:
+    # The student hardly ever says it: log-ratio 2000, advantage 1. And the teacher hardly ever: -1.
+    given = batch(tokens(-2000, 0), teacher_logprobs=tokens(0, -2000))
+    assert gradient(PowerOPD(), given) == pytest.approx([-1, 1])
+    small = 1e-8
+    found = advantages_of(PowerOPD(power=small), teacher_logprobs=TEACHER)
+    assert [each / small for each in found] == pytest.approx(advantages_of(OPD(), teacher_logprobs=TEACHER))
+
+
+def test_power_opd_takes_both_probabilities_of_all_end_tokens() -> None:
+    # Together they have 1/4 and 3/4; of the sampled one alone the student says 1/8 and the teacher nothing.
+    given = batch(
+        tokens(LN(1 / 8)),
+        teacher_logprobs=tokens(-math.inf),
+        teacher_end_logprobs=tokens(LN(3 / 4)),
+        policy_end_logprobs=tokens(LN(1 / 4)),
+        old_end_logprobs=tokens(LN(1 / 4)),
+        is_end=torch.tensor([True]),
     )
-    assert advantages_of(PowerOPD(power=1, bound=0.25), teacher_logprobs=TEACHER[:1]) == pytest.approx([0.25])
+    assert gradient(PowerOPD(power=2), given) == pytest.approx([-(9 - 1) / 16])
 
 
 def test_rlsd_lets_the_teacher_say_how_much() -> None:
@@ -90,9 +111,22 @@ def test_rlsd_lets_the_teacher_say_how_much() -> None:
     assert advantages_of(RLSD(share=0.5), **columns) == pytest.approx([2.2, 1.8, -0.9, -1.1])
     assert advantages_of(RLSD(share=1, eps_credit=0.9), **columns) == pytest.approx([3, 1, -1 / 1.5, -1.9])
     assert not RLSD(share=0).needs_teacher
+    assert RLSD(share=0, share_end=0.5, share_steps=9).needs_teacher
     last = torch.tensor([False, True, False, True])
     masked = advantages_of(RLSD(mask_end_token=True), is_end=last, **columns)
     assert masked == pytest.approx([2.2, 2, -0.9, -1])
+
+
+def test_rlsd_becomes_grpo_where_its_share_goes_to_0() -> None:
+    # Factors 1.2 and 0.8 as above. After 25 of 50 steps half of l = 0.5 is left, from the 50th on nothing.
+    objective = RLSD(share_end=0, share_steps=50)
+    given = batch(tokens(LN(0.5), LN(0.5)), teacher_logprobs=TEACHER[:2], advantages=tokens(2, 2))
+    assert [objective(given, step).loss.item() for step in (0, 25, 50, 70)] == pytest.approx([-4] * 4)
+    assert gradient(objective, given) == pytest.approx([-2.2, -1.8])
+    assert gradient(objective, given, step=25) == pytest.approx([-2.1, -1.9])
+    assert gradient(objective, given, step=50) == gradient(objective, given, step=70) == [-2, -2]
+    assert not [*objective.problems()]
+    assert [problem.path for problem in RLSD(share_end=0.1).problems()] == ["share_steps"]
 
 
 def test_sdar_opens_its_gate_where_the_teacher_says_more() -> None:

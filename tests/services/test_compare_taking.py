@@ -45,6 +45,17 @@ def test_alpha_takes_what_kk_tiny_has(packed: bool, tmp_path: Path) -> None:
     assert len(ours.results({}).missing) == len(ours.members) - 2
 
 
+def test_kk_more_takes_what_its_methods_are_compared_with(tmp_path: Path) -> None:
+    theirs = Comparison(load_suite("kk_tiny")[0].untuned, tmp_path / "theirs")
+    shared = ("grpo", "opd", "trrd")
+    for member in theirs.members:
+        if member.seed == 2 and member.variant in (*shared, "kdrl"):
+            carry_out(member, 0.5)
+    ours = Comparison(load_suite("kk_more")[0], tmp_path / "ours")
+    names = [f"{variant}-seed2" for variant in shared]
+    assert take(ours.members, finished_runs(theirs.folder)) == dict(zip(names, names, strict=True))
+
+
 def test_only_what_is_the_same_and_finished_and_missing_is_taken(tmp_path: Path) -> None:
     theirs = Comparison(suite(), tmp_path / "theirs")
     trrd0, grpo0, trrd1, _ = theirs.members
