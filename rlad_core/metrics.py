@@ -192,7 +192,10 @@ RUN_LEARNER_IDLE: Final = _of_run(
     "learner_idle_ratio", "ratio", "Share of the last step in which the learner waited for its batch."
 )
 RUN_ROLLOUT_IDLE: Final = _of_run(
-    "rollout_idle_ratio", "ratio", "Share of the last step in which no response was being sampled."
+    "rollout_idle_ratio",
+    "ratio",
+    "Share of the last step in which nothing at all was sampled or waited for a place; one response is "
+    "enough for 0.",
 )
 RUN_MISMATCH: Final = _of_run(
     "mismatch_nats",
@@ -213,13 +216,14 @@ RUN_TOKEN_RATE: Final = _of_run(
 RUN_STAGE_SHARE: Final = _of_run(
     "stage_share_ratio",
     "ratio",
-    "Share of the last step in which a stage ran and no earlier one did; `idle` is the rest of the step.",
+    "Share of the last step in which a stage ran and no earlier one did, and, where groups are sampled "
+    "ahead, the learner waited for it; `idle` is the rest of the step.",
     "stage",
 )
 RUN_STAGE_LAST: Final = _of_run(
     "stage_last_seconds",
     "seconds",
-    "Time of the last step in which a stage ran; `idle` in which none did.",
+    "Time of the last step in which a stage ran; `idle` is what no stage's share accounts for.",
     "stage",
 )
 RUN_STAGE_RECENT: Final = _of_run(
@@ -238,8 +242,8 @@ RUN_CRITICAL: Final = _of_run(
 RUN_TEACHER_COST: Final = _of_run(
     "teacher_cost_seconds",
     "seconds",
-    "Teacher's devices (GPUs, or CPU cores) times the time in which it worked, for each 1,000 trained "
-    "tokens of the last step.",
+    "Devices reserved for the teacher (GPUs, or its threads as CPU cores) times the time on the clock in "
+    "which it worked, for each 1,000 trained tokens of the last step; no CPU time.",
 )
 RUN_RECIPE_STAGE: Final = _of_run("recipe_stage", "stages", "Number of the recipe's stage, from 0.")
 RUN_PLANNED_MEMORY: Final = _of_run(
@@ -254,7 +258,9 @@ RUN_LEARNER_MEMORY: Final = _of_run(
     "Most that the learner's first process has held so far: on its GPU, or on the host where it has none.",
 )
 RUN_TEACHER_HIDDEN: Final = _of_run(
-    "teacher_hidden_seconds", "seconds", "Time of the last step in which the teacher worked behind rollouts."
+    "teacher_hidden_seconds",
+    "seconds",
+    "Time of the last step in which the teacher worked behind rollouts, or behind the learner.",
 )
 RUN_POLICY_VERSION: Final = _of_run(
     "policy_version", "versions", "Policy version that a rollout replica serves.", "rank"

@@ -5,11 +5,19 @@ So two times are told apart for every stage: `wall_seconds`, in which at least o
 `exposed_seconds`, in which it was open and no earlier stage of the pipeline was. The exposed times never
 overlap; with the idle time they add up to the step. The teacher's exposed time is what the teacher costs a
 step; the rest, `hidden_seconds`, went by behind the rollouts.
+
+Where groups are sampled ahead, some group is nearly always in work, and the last weights may still be on
+their way. What is open then says nothing of what holds a step up, so `waited_for` cuts what goes on behind
+the learner to the time in which the learner waited for its batch. What the learner does itself, one thing
+after the other, counts whole:
+
+    asked ----------- sampled ------ scored ---- looked at ---- got -------------------------------> end
+      rollouts          teacher        others      teacher       the learner's own: update, weight_sync, ...
 """
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +26,14 @@ from rlad_core.metrics import PERCENTILES, RECENT_STEPS, STAGES, StepStage
 
 @dataclass(frozen=True)
 class StageSpan:
-    """One finished span; start and end in seconds since the epoch, so that processes can be compared."""
+    """One span; start and end in seconds since the epoch, so that processes can be compared.
+
+    Attributes:
+        end: infinite where it had not ended when it was told.
+        items, tokens: what it finished.
+        failed: it ended in an exception.
+        behind: it goes on behind the learner, in the learner's own process.
+    """
 
     stage: StepStage
     start: float
@@ -26,6 +41,23 @@ class StageSpan:
     items: int = 0
     tokens: int = 0
     failed: bool = False
+    behind: bool = False
+
+
+@dataclass(frozen=True)
+class BatchWait:
+    """Of a learner for its batch, while groups are sampled ahead; all in seconds since the epoch.
+
+    Attributes:
+        asked, got: when it asked for the batch, and when it had it.
+        sampled: when the last response of the batch was there.
+        teacher: start and end of each time in which all of the batch was there but for the teacher's word.
+    """
+
+    asked: float
+    got: float
+    sampled: float
+    teacher: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -33,11 +65,12 @@ class StageRow:
     """One line of a step's stage table.
 
     Attributes:
-        stage: its name, or "idle" for the time in which no stage was open.
+        stage: its name, or "idle" for the time that no stage accounts for.
         spans: how many there were.
         busy_seconds: their lengths added up (more than the step's length where they run side by side).
         wall_seconds: time in which at least one was open.
-        exposed_seconds: time in which at least one was open and none of an earlier stage.
+        exposed_seconds: time in which at least one was open and none of an earlier stage; where groups are
+            sampled ahead, of those that the step waited for.
         share: exposed_seconds over the length of the step.
         items, tokens: what the spans finished.
     """
@@ -53,18 +86,24 @@ class StageRow:
 
     @property
     def hidden_seconds(self) -> float:
-        """Time in which the stage ran behind an earlier one."""
+        """Time in which the stage ran behind an earlier one, or behind the learner."""
         return self.wall_seconds - self.exposed_seconds
 
 
-def stage_table(spans: Iterable[StageSpan], start: float, end: float) -> list[StageRow]:
+def stage_table(
+    spans: Iterable[StageSpan], start: float, end: float, waited: Iterable[StageSpan] | None = None
+) -> list[StageRow]:
     """The stage table of a step that lasted from `start` to `end` (seconds since the epoch).
 
     Args:
         spans: of any process; those of the stage "step" are left out, the others cut to the step.
+        waited: the parts of them that the step waited for, of which alone time is exposed; None: all of them.
 
     Returns:
         A row for each stage that had a span, in the pipeline's order, and a last one "idle".
+
+    Raises:
+        ValueError: the step does not end after its start.
     """
     if end <= start:
         raise ValueError(f"the step ends at {end}, not after its start {start}")
@@ -72,12 +111,13 @@ def stage_table(spans: Iterable[StageSpan], start: float, end: float) -> list[St
     for span in spans:
         if span.stage != "step" and span.end > start and span.start < end:
             by_stage[span.stage].append(span)
+    waited = None if waited is None else list(waited)
     rows, covered, taken = [], [(start, start)], 0.0
     for stage, of_stage in by_stage.items():
         if not of_stage:
             continue
-        cut = [(max(span.start, start), min(span.end, end)) for span in of_stage]
-        covered = _union([*covered, *cut])
+        cut = _cut(of_stage, stage, start, end)
+        covered = _union([*covered, *(cut if waited is None else _cut(waited, stage, start, end))])
         exposed = _length(covered) - taken
         taken += exposed
         rows.append(
@@ -99,6 +139,34 @@ def stage_table(spans: Iterable[StageSpan], start: float, end: float) -> list[St
 def seconds_at_work(table: Iterable[StageRow], stage: StepStage) -> float:
     """Seconds of a step in which a stage was at work; 0 where it was not."""
     return sum(row.wall_seconds for row in table if row.stage == stage)
+
+
+def seconds_between(spans: Iterable[StageSpan], stage: StepStage, start: float, end: float) -> float:
+    """Seconds between two moments (since the epoch), of whatever steps, in which a stage was at work."""
+    return _length(_union(_cut(spans, stage, start, end)))
+
+
+def waited_for(behind: Iterable[StageSpan], wait: BatchWait) -> list[StageSpan]:
+    """The parts of spans that a learner waited for, where groups are sampled ahead.
+
+    Until all of the batch was sampled that is whatever was open. Afterwards it is no rollout, which is
+    another step's, and the teacher only while its word on this batch was missing.
+
+    Args:
+        behind: of what goes on behind the learner.
+    """
+    until_sampled, whole = (wait.asked, min(wait.sampled, wait.got)), (wait.asked, wait.got)
+    times: dict[str, Sequence[tuple[float, float]]] = {
+        "rollout": [until_sampled],
+        "teacher": [until_sampled, *wait.teacher],
+    }
+    parts = []
+    for span in behind:
+        for first, last in times.get(span.stage, [whole]):
+            low, high = max(span.start, first, wait.asked), min(span.end, last, wait.got)
+            if low < high:
+                parts.append(replace(span, start=low, end=high))
+    return parts
 
 
 def added_by_own_teacher(table: Iterable[StageRow], waited: float) -> float:
@@ -179,6 +247,15 @@ class RecentStages:
             for stage, values in by_stage.items()
             for name, share in PERCENTILES.items()
         }
+
+
+def _cut(spans: Iterable[StageSpan], stage: str, start: float, end: float) -> list[tuple[float, float]]:
+    """What of a stage's spans lies between two moments."""
+    return [
+        (max(span.start, start), min(span.end, end))
+        for span in spans
+        if span.stage == stage and span.end > start and span.start < end
+    ]
 
 
 def _union(intervals: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

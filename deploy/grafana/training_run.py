@@ -72,9 +72,12 @@ _TIME_PANELS = (
         [gauge(metrics.RUN_STAGE_SHARE, "stage")],
         "percentunit",
         "Where the last step went. A stage's share is the time in which it ran and no earlier stage did, so "
-        "the shares add up to the step; `idle` is what no stage accounts for.",
-        "Rollout and update have most of it, teacher and verify little: they work behind the rollouts.",
-        "Give the largest share more replicas, or a larger batch. Idle over 10% is time between processes.",
+        "the shares add up to the step; `idle` is what no stage accounts for. With `rollout.max_staleness` "
+        "above 0, what goes on behind the learner has the time in which the learner waited for it.",
+        "Rollout and update have most of it, teacher and verify little: they work behind the rollouts. With "
+        "`rollout.max_staleness` above 0, update has nearly all, or rollouts are the slower side.",
+        "Give the largest share more devices: replicas, or ranks where it is the learner's. Idle over 10% "
+        "is time between processes.",
         width=12,
         stacked=True,
         high=1,
@@ -125,8 +128,10 @@ _TIME_PANELS = (
         [gauge(metrics.RUN_CRITICAL, "stage")],
         "s",
         "What the last step waited for, from its end back to its start: the stages add up to the step. A "
-        "stage that works behind another is not on it.",
-        "Rollout and update.",
+        "stage that works behind another is not on it. With `rollout.max_staleness` above 0 it is what the "
+        "learner did, and for what it waited meanwhile.",
+        "Rollout and update; with `rollout.max_staleness` above 0 update alone, where the learner is the "
+        "slower side.",
         "The stage with the largest part holds the step up; making another faster changes nothing.",
         width=12,
         stacked=True,
@@ -136,12 +141,13 @@ _TIME_PANELS = (
         "Cost of the teacher",
         [gauge(metrics.RUN_TEACHER_COST)],
         "s",
-        "Seconds of the teacher's GPUs (on CPUs: of its cores) for each 1,000 trained tokens of the last "
-        "step.",
+        "Seconds reserved of the teacher's GPUs (on CPUs: of as many cores as it has threads) for each "
+        "1,000 trained tokens of the last step: the time on the clock in which it worked, times their "
+        "number. On cores that others use too it gets less CPU time than that.",
         "Flat, and as in the benchmark.",
         "Rising with a constant time: more tokens are scored and not trained on; see Tokens sampled in vain.",
         width=6,
-        axis="device-seconds",
+        axis="device-seconds reserved",
         unjudged="it depends on the teacher and on the hardware",
     ),
     Panel(
@@ -185,8 +191,9 @@ _TIME_PANELS = (
         "Time of the teacher hidden behind rollouts",
         [gauge(metrics.RUN_TEACHER_HIDDEN)],
         "s",
-        "Seconds of the last step in which the teacher worked while responses were still being sampled: what "
-        "overlapping the two saves.",
+        "Seconds of the last step in which the teacher worked while responses were still being sampled, or, "
+        "with `rollout.max_staleness` above 0, while the learner did not wait for it: what overlapping "
+        "saves.",
         "Close to all of the teacher's time, that is, its share of the step is near 0.",
         "If it is low while the teacher's share is high, the teacher is too slow for the rollouts: more "
         "replicas, or a larger batch budget.",
@@ -199,12 +206,14 @@ _TIME_PANELS = (
             Query(RUN.largest(metrics.RUN_ROLLOUT_IDLE), "{{run}} rollout"),
         ],
         "percentunit",
-        "Shares of the last step in which the learner waited for its batch, and in which no response was "
-        "being sampled.",
+        "Shares of the last step in which the learner waited for its batch, and in which nothing at all was "
+        "being sampled. One response is enough for 0 of the latter, also one that waits for a place: it "
+        "does not say how many places are in use.",
         "Strictly on-policy the two take turns and add up to about 1. With `rollout.max_staleness` above 0 "
-        "one of them is near 0: that side is the bottleneck.",
-        "Both high with a staleness above 0: a batch waits for its slowest groups. Raise `max_staleness` or "
-        "`overtake_window`.",
+        "learner alone tells the slower side: near 0 it is the learner, high it is rollouts or the teacher "
+        "(see Critical path); rollout above 0 says that the engines had nothing left to do.",
+        "Learner high with a staleness above 0 while few requests run in the engines, which the dashboard of "
+        "rollouts shows: a batch waits for its slowest groups. Raise `max_staleness` or `overtake_window`.",
         high=1,
         unjudged="the sizes of the two sides decide which one waits",
     ),

@@ -29,8 +29,9 @@ from rlad_core import metrics
 from rlad_core.client.errors import ServiceError
 from rlad_core.metrics import SHARED, Kind, MetricSpec, StepStage
 from rlad_core.timeline import StageSpan
-from services.base import tracing
+from services.base import span_collector, tracing
 from services.base.metric_sinks import Sink, current_sink
+from services.base.span_collector import SpanCollector as SpanCollector
 
 
 class _Process:
@@ -41,8 +42,6 @@ class _Process:
         self.run = SHARED
         self.sink: Sink | None = None
         self.open: Counter[tuple[str, ...]] = Counter()
-        self.open_spans: set[span] = set()
-        self.collectors: list[SpanCollector] = []
         self.log_file: BinaryIO | None = None
 
 
@@ -116,15 +115,18 @@ class span:
     Args:
         stage: one of `rlad_core.metrics.STAGES`.
         items, tokens: what the span works on.
+        behind: see `rlad_core.timeline.StageSpan`.
         facts: more fields for the log line and the trace (step, group, ...); they do not become labels. The
             stage `step` with its step and rank 0 is the outermost span of the step's trace.
     """
 
-    def __init__(self, stage: StepStage, *, items: int = 0, tokens: int = 0, **facts: Any) -> None:
+    def __init__(
+        self, stage: StepStage, *, items: int = 0, tokens: int = 0, behind: bool = False, **facts: Any
+    ) -> None:
         if stage not in metrics.STAGES:
             raise ValueError(f"{stage!r} is not a stage; stages are {', '.join(metrics.STAGES)}")
         self.stage: StepStage = stage
-        self.items, self.tokens, self.facts = items, tokens, facts
+        self.items, self.tokens, self.behind, self.facts = items, tokens, behind, facts
         #: Length, known after leaving.
         self.seconds = 0.0
 
@@ -135,13 +137,12 @@ class span:
         self._traced.__enter__()
         _change_open(metrics.STAGE_IN_FLIGHT, +1, stage=self.stage)
         self._start, self._clock = time.time(), time.perf_counter()
-        with _process.lock:
-            _process.open_spans.add(self)
+        span_collector.begun(self)
         return self
 
     def until(self, now: float) -> StageSpan:
         """What there is of it by now (seconds since the epoch); what it works on is not finished."""
-        return StageSpan(self.stage, self._start, max(now, self._start))
+        return StageSpan(self.stage, self._start, max(now, self._start), behind=self.behind)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -166,11 +167,9 @@ class span:
             items=self.items if kind is None else 0,
             tokens=self.tokens if kind is None else 0,
             failed=kind is not None,
+            behind=self.behind,
         )
-        with _process.lock:
-            _process.open_spans.discard(self)
-            for collector in _process.collectors:
-                collector.spans.append(done)
+        span_collector.ended(self, done)
         tracing.note(items=self.items, tokens=self.tokens)
         self._traced.__exit__(kind, error, trace)
 
@@ -253,45 +252,6 @@ class phase:
         observe(metrics.SERVICE_PHASE_DURATION, seconds, service=self.service, phase=self.name)
         count(metrics.SERVICE_PHASE_SECONDS, seconds, service=self.service, phase=self.name)
         self._ended(error)
-
-
-class SpanCollector:
-    """Keeps the finished spans of this process, from its making until `close`.
-
-    Spans are kept only where somebody asks for them, so that a service which runs for weeks does not grow.
-    """
-
-    def __init__(self) -> None:
-        self.spans: list[StageSpan] = []
-        with _process.lock:
-            _process.collectors.append(self)
-
-    def take(self) -> list[StageSpan]:
-        """The spans that finished since the last call."""
-        with _process.lock:
-            taken, self.spans = self.spans, []
-        return taken
-
-    def within(self, start: float, end: float) -> list[StageSpan]:
-        """Spans that touch this time (seconds since the epoch), open ones included; older ones are forgotten.
-
-        A span may be told several times, whole each time; what it finished counts where it ended.
-        """
-        with _process.lock:
-            self.spans = [span for span in self.spans if span.end >= start]
-            still = [span.until(end) for span in _process.open_spans]
-            return [span for span in (*self.spans, *still) if span.start < end]
-
-    def open(self) -> list[StageSpan]:
-        """Spans of this process that have not ended, as far as they are by now."""
-        now = time.time()
-        with _process.lock:
-            return [span.until(now) for span in _process.open_spans]
-
-    def close(self) -> None:
-        """Stop collecting."""
-        with _process.lock:
-            _process.collectors.remove(self)
 
 
 def log(event: str, *, level: str = "info", **fields: Any) -> None:

@@ -32,14 +32,7 @@ from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.evaluation import overall
 from rlad_core.objectives import Statistic
 from rlad_core.recorded import labelled
-from rlad_core.timeline import (
-    RecentStages,
-    StageSpan,
-    added_by_own_teacher,
-    added_by_teacher,
-    critical_path,
-    stage_table,
-)
+from rlad_core.timeline import RecentStages
 from services.base import telemetry, tracing
 from services.base.failures import said
 from services.base.losses import is_loss, wait_s
@@ -56,7 +49,6 @@ from services.learner.resting import Resting
 from services.learner.step_metrics import (
     empty_told,
     forget_steps,
-    idle_shares,
     mismatch_told,
     record_path,
     record_recent,
@@ -64,6 +56,7 @@ from services.learner.step_metrics import (
     record_teacher_cost,
     step_row,
 )
+from services.learner.step_times import StepClock, StepMoments, StepTimes, step_times
 from services.learner.teacher_states import teacher_states
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
@@ -90,6 +83,8 @@ class Learner:
         self.resting = Resting(config, config.weights.timeout_s)
         self.spans = telemetry.SpanCollector()
         self.recent = RecentStages()
+        self._trained: float | None = None
+        """When the last step was trained, in seconds since the epoch."""
         self.first = 0
         self._has_rules = any(stage.until is not None for stage in config.stages)
         self._told: dict[str, float] = {}
@@ -145,39 +140,41 @@ class Learner:
 
     def step(self, step: int) -> bool:
         """One step of the run; False where the run is to stop before it."""
-        # Since the epoch, as other processes tell their spans; how long it took is no clock's to say that may
-        # be set meanwhile.
-        started, begun = time.time(), time.monotonic()
+        clock = StepClock()
+        # What other processes did between the steps is told with this one. A clock may be set back meanwhile.
+        before = min(clock.start, self._trained or clock.start)
         of_step = tracing.of_step(self.config.name, step)
         with of_step, span("step", items=int(self.rank == 0), step=step, rank=self.rank):
             # No rank asks before all have begun: rank 0 has freed the last step's slots, and what is made
             # for this step, if another rank asks first, lies within rank 0's time of it.
             dist.barrier()
-            asked = time.monotonic()
+            asked = clock.now()
             shard: Shard | None = self._ask(
                 self.collector.next_shard.remote(step, self.rank), f"the batch of step {step}"
             )
             if shard is None:
                 return False
-            waited = time.monotonic() - asked
+            got = clock.now()
             rows = TrainingRows(
                 self._ask(shard.table, f"the rows of step {step}"), shard.plan, shard.end_tokens
             )
             with self.resting.asleep():
                 stage = self.config.position(step, shard.early_ends).stage
                 statistics = self.policy.train_on(rows, stage.objective, step, shard.early_ends)
+            self._trained = trained = clock.now()
             if self.rank == 0:
-                trained = self.collector.trained.remote(step, started)
-                elsewhere = self._ask(trained, f"the release of step {step}")
+                released = self.collector.trained.remote(step, before)
+                elsewhere = self._ask(released, f"the release of step {step}")
             if must_publish(self.config, step, shard.early_ends):
                 behind = self.config.rollout.max_staleness > 0 and step + 1 < self.config.total_steps
                 self.publishing.publish(step + 1, behind=behind)
             elif self.rank == 0:
                 self._published(step + 1)
         if self.rank == 0:
-            ended = started + time.monotonic() - begun
-            spans = [*elsewhere, *self.spans.within(started, ended)]
-            self._record(step, shard, statistics, spans, waited, started, ended)
+            moments = StepMoments(before, clock.start, asked, got, trained, clock.now())
+            own = self.spans.within(moments.start, moments.end)
+            times = step_times(self.config, moments, own, elsewhere, shard.facts.teacher_waits)
+            self._record(step, shard, statistics, times)
         else:
             self.spans.take()
         return True
@@ -185,37 +182,21 @@ class Learner:
     def _published(self, version: int) -> None:
         self._ask(self.collector.published.remote(version), f"the slots of step {version - 1}")
 
-    def _record(
-        self,
-        step: int,
-        shard: Shard,
-        statistics: dict[str, Statistic],
-        spans: list[StageSpan],
-        waited: float,
-        start: float,
-        end: float,
-    ) -> None:
-        table, facts = stage_table(spans, start, end), shard.facts
-        numbers = {**facts.numbers, **{name: s.mean for name, s in statistics.items()}}
-        numbers |= idle_shares(table, waited=waited, seconds=end - start)
-        if self.config.rollout.max_staleness and any(each.stage == "teacher" for each in table):
-            if self.config.policy_teacher is None:
-                numbers["teacher_added_seconds"] = added_by_teacher(facts.teacher_waits, start)
-            else:
-                numbers["teacher_added_seconds"] = added_by_own_teacher(table, waited)
+    def _record(self, step: int, shard: Shard, statistics: dict[str, Statistic], times: StepTimes) -> None:
+        table, seconds, facts = times.table, times.seconds, shard.facts
+        numbers = {**facts.numbers, **{name: s.mean for name, s in statistics.items()}, **times.numbers}
         self._told = numbers
         place = self.config.position(step, shard.early_ends)
         stage = place.stage
-        row = step_row(step, stage.label, numbers, table, seconds=end - start)
+        row = step_row(step, stage.label, numbers, table, seconds=seconds)
         if place.index != self._stage:
             forget_steps()
             self._stage = place.index
-        record_step(
-            step + 1, numbers, table, seconds=end - start, supervised=not stage.objective.trains_on_rollouts
-        )
-        record_path(critical_path(spans, start, end))
-        record_recent(self.recent, table, end - start)
-        record_teacher_cost(self.config.teacher_devices[1], table, numbers["trained_tokens"])
+        supervised = not stage.objective.trains_on_rollouts
+        record_step(step + 1, numbers, table, seconds=seconds, supervised=supervised)
+        record_path(times.path)
+        record_recent(self.recent, table, seconds)
+        record_teacher_cost(self.config.teacher_devices[1], times.teacher_s, numbers["trained_tokens"])
         record_memory()
         telemetry.gauge(metrics.RUN_RECIPE_STAGE, place.index)
         if step == self.first and (differ := mismatch_told(numbers, self.config.policy.dtype)) is not None:

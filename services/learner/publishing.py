@@ -74,8 +74,8 @@ class Publishing:
         Raises:
             WeightSyncError: not every replica took it, or one that was published before.
         """
-        self._finish()
         with span("weight_sync", items=int(self._first)):
+            self._finish()  # within: the step waits for it
             if self._push is not None:
                 self._push.publish(version)
             elif self._first:
@@ -102,7 +102,7 @@ class Publishing:
             self._running = None
 
     def _hand_over_behind(self, version: int) -> None:
-        with span("weight_sync"):
+        with span("weight_sync", behind=True):
             self._hand_over(version)
 
     def _hand_over(self, version: int) -> None:

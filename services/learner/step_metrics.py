@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from rlad_core import metrics
 from rlad_core.metrics import PERCENTILES, STAGES, MetricSpec
-from rlad_core.timeline import RecentStages, StageRow, seconds_at_work
+from rlad_core.timeline import RecentStages, StageRow
 from services.base import telemetry
 
 #: Number in metrics.jsonl -> gauge.
@@ -93,20 +93,8 @@ def step_row(
     return row
 
 
-def idle_shares(table: Sequence[StageRow], *, waited: float, seconds: float) -> dict[str, float]:
-    """Shares of a step in which the learner waited for its batch, and in which nothing was sampled for any.
-
-    Args:
-        table: the step's stage table.
-        waited: seconds for the batch.
-        seconds: length of the step.
-    """
-    sampled = seconds_at_work(table, "rollout")
-    return {"learner_idle": waited / seconds, "rollout_idle": max(0.0, 1 - sampled / seconds)}
-
-
 def record_path(path: Mapping[str, float]) -> None:
-    """Record what a step waited for (`rlad_core.timeline.critical_path`)."""
+    """Record what a step waited for (`services.learner.step_times.StepTimes`)."""
     for stage in (*(stage for stage in STAGES if stage not in _OUTSIDE_A_STEP), "idle"):
         telemetry.gauge(metrics.RUN_CRITICAL, path.get(stage, 0.0), stage=stage)
 
@@ -123,15 +111,16 @@ def record_recent(recent: RecentStages, table: Sequence[StageRow], seconds: floa
             telemetry.forget(metrics.RUN_STAGE_RECENT, **labels)
 
 
-def record_teacher_cost(devices: float, table: Sequence[StageRow], trained_tokens: float) -> None:
+def record_teacher_cost(devices: float, at_work_s: float, trained_tokens: float) -> None:
     """Record what the teacher took, where a step asked one that the run has itself.
 
     Args:
-        devices: GPUs, or CPU cores, that it computes on; 0: nobody knows, and nothing is recorded.
+        devices: GPUs, or CPU cores, that are reserved for it; 0: nobody knows, and nothing is recorded.
+        at_work_s: seconds on the clock in which it worked.
+        trained_tokens: of the step.
     """
-    worked = seconds_at_work(table, "teacher")
-    if worked and trained_tokens and devices:
-        telemetry.gauge(metrics.RUN_TEACHER_COST, 1000 * devices * worked / trained_tokens)
+    if at_work_s and trained_tokens and devices:
+        telemetry.gauge(metrics.RUN_TEACHER_COST, 1000 * devices * at_work_s / trained_tokens)
 
 
 def forget_steps() -> None:

@@ -7,7 +7,9 @@
   ``entropy``, ``response_length``;
 - ``seconds``: stage -> seconds in which it was at work, with the whole as ``step``;
 - ``shares``: stage -> share of the step in which it was at work and no earlier stage was (so they add up to 1
-  with ``idle``; see `rlad_core.timeline`).
+  with ``idle``; see `rlad_core.timeline`). Where groups are sampled ahead: in which the step waited for it;
+- where groups are sampled ahead, ``teacher_at_work_seconds``, in which the teacher scored since the step
+  before was trained, and ``teacher_added_seconds``, in which the learner waited for it alone.
 
 ``evaluation.jsonl`` has one object per evaluation and subset: ``step``, ``when`` (before, step or after),
 ``subset``, ``correct``, ``total``, ``accuracy``, ``low`` and ``high`` (95% interval), ``truncated``, and
@@ -58,7 +60,7 @@ class RunRecord:
         return self._of_stage("seconds", stage)
 
     def added_seconds(self, stage: str) -> npt.NDArray[np.float64]:
-        """Seconds that a stage added to each step, so without those behind an earlier stage; [steps]."""
+        """Seconds that a stage added to each step, so without those behind another stage; [steps]."""
         return self._of_stage("shares", stage) * self.seconds("step")
 
     def _of_stage(self, key: str, stage: str) -> npt.NDArray[np.float64]:

@@ -84,7 +84,7 @@ class StageLine:
         total: seconds that it added to the steps.
         mean: the same, per step.
         share: the same, of the steps' whole time.
-        hidden: seconds in which it worked behind an earlier stage, and so cost nothing.
+        hidden: seconds in which it worked behind another stage, and so cost nothing.
     """
 
     stage: str
@@ -231,7 +231,7 @@ def stage_time_table(record: RunRecord) -> Table:
             f"{line.hidden:.1f}" if line.hidden >= 0.05 else "",
         )
     table.caption = (
-        "Seconds that a stage adds to the step; hidden: those behind an earlier stage, which cost nothing."
+        "Seconds that a stage adds to the step; hidden: those behind another stage, which cost nothing."
         if lines
         else "No step with times is recorded yet."
     )

@@ -21,10 +21,11 @@ class TeacherCost:
         added_s: seconds that it added to a step: those behind rollouts cost none, nor those behind the
             learner where groups are sampled ahead.
         share: the same, of the step without them, as the paper counts.
-        at_work_s: seconds of a step in which it scored.
+        at_work_s: seconds for each step in which it scored, between steps too where it works ahead.
         device: what it computes on.
-        device_s: seconds of its devices for a thousand trained tokens, while it scored; None where it is
-            served elsewhere, or nobody noted how many tokens were trained on.
+        device_s: devices that are reserved for it, times the seconds in which it scored, for a thousand
+            trained tokens: of cores that it shares it gets less. None where it is served elsewhere, or nobody
+            noted how many tokens were trained on.
     """
 
     added_s: float
@@ -36,18 +37,19 @@ class TeacherCost:
     def __str__(self) -> str:
         told = (
             f"adds {self.added_s:.2f} s to a step, {100 * self.share:.1f}% of one without it (the paper: "
-            f"{100 * PAPER_SHARE:.1f}%); at work {self.at_work_s:.2f} s of a step"
+            f"{100 * PAPER_SHARE:.1f}%); at work {self.at_work_s:.2f} s for each step"
         )
         if self.device_s is None:
             return told
-        return f"{told}, {self.device_s:.3g} {self.device}-seconds for 1,000 trained tokens"
+        return f"{told}, {self.device_s:.3g} {self.device}-seconds reserved for 1,000 trained tokens"
 
 
 def teacher_cost(record: RunRecord) -> TeacherCost | None:
     """Over all steps with a teacher; None where no step has one."""
     if record.recipe is not None and not record.recipe.scores_with_teacher:
         return None  # a frozen reference is timed as a teacher is
-    at_work = record.seconds("teacher")
+    ahead = record.series("teacher_at_work_seconds")
+    at_work = np.where(np.isnan(ahead), record.seconds("teacher"), ahead)
     asked = at_work > 0
     if not asked.any():
         return None

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+
 import pytest
+import torch.distributed as dist
 
 from rlad_core.config import RunConfig, load
-from services.learner.publishing import must_publish
+from services.base.span_collector import SpanCollector
+from services.learner import publishing
+from services.learner.publishing import Publishing, must_publish
+
+
+@pytest.fixture
+def one_rank() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
 
 
 def handed(config: RunConfig) -> set[int]:
@@ -35,3 +49,30 @@ def test_what_is_evaluated_or_follows_a_rule_is_handed_over() -> None:
     stages = f"stages=[{{steps: 4, objective: {{kind: sft}}, until: {{tokens: 9}}}}, {supervised}]"
     config = load("kk-tiny-trrd", [stages, "learner.warmup_steps=0", "evaluation.every=3"])
     assert handed(config) == {0, 1, 2, 3, 4, 6, 8}
+
+
+def test_who_publishes_waits_for_the_hand_over_before_within_the_step(
+    monkeypatch: pytest.MonkeyPatch, one_rank: None
+) -> None:
+    """The wait is the step's own time, and the hand-over itself goes on behind it."""
+    taken, told = threading.Event(), []
+    names = SimpleNamespace(rollout=lambda: None, policy_store=None)
+    monkeypatch.setattr(publishing, "ServiceNames", lambda _: names)
+    monkeypatch.setattr(publishing, "weight_push", lambda *_: None)
+    monkeypatch.setattr(publishing, "publish", lambda *_: None)
+    monkeypatch.setattr(publishing, "sync", lambda *_: taken.wait(20))
+    collector = SpanCollector()
+    of = Publishing(load("kk-tiny-trrd"), (), told.append)  # type: ignore[arg-type]
+    of.publish(1, behind=True)
+    threading.Timer(0.3, taken.set).start()
+    of.publish(2, behind=True)
+    of.wait()
+    spans = collector.take()
+    collector.close()
+    own, behind = ([s for s in spans if s.behind is kind] for kind in (False, True))
+    assert told == [1, 2]
+    assert [s.stage for s in (*own, *behind)] == ["weight_sync"] * 4
+    assert behind[0].end - behind[0].start > 0.25
+    assert own[1].end >= behind[0].end  # it is over when the version before is there
+    assert own[1].end - own[1].start > 0.25
+    assert own[0].end - own[0].start < 0.25

@@ -307,14 +307,21 @@ def test_what_the_teacher_costs(tmp_path: Path) -> None:
     # 1 of 20 s was not hidden; 4 s of one core for 2,000 tokens.
     assert (cost.added_s, cost.share, cost.at_work_s) == pytest.approx((0.5, 1 / 19, 2.0))
     assert (cost.device, cost.device_s) == ("core", pytest.approx(2.0))
-    said = "adds 0.50 s to a step, 5.3% of one without it (the paper: 15.5%); at work 2.00 s of a step, "
-    assert str(cost) == said + "2 core-seconds for 1,000 trained tokens"
+    said = "adds 0.50 s to a step, 5.3% of one without it (the paper: 15.5%); at work 2.00 s for each step, "
+    assert str(cost) == said + "2 core-seconds reserved for 1,000 trained tokens"
     assert "The teacher adds 0.50 s to a step" in " ".join(shown(stage_time_table(record)).split())
     behind = {**row(2, 500, 1.0, 0.1), "teacher_added_seconds": 0.25}  # the rest went by behind the learner
     write_lines(tmp_path / "metrics.jsonl", [row(1, 1500, 3.0, 0.1), behind])
     added = teacher_cost(read_run(tmp_path))
     assert added is not None
     assert added.added_s == pytest.approx((1.0 + 0.25) / 2)
+    # Ahead it worked for 7 s since the step before was trained, of which 1 s lies within the step.
+    ahead = {**behind, "teacher_at_work_seconds": 7.0}
+    between = {**unasked, "step": 3, "trained_tokens": 500, "teacher_at_work_seconds": 2.0}
+    write_lines(tmp_path / "metrics.jsonl", [row(1, 1500, 3.0, 0.1), ahead, {**between, "shares": {}}])
+    longer = teacher_cost(read_run(tmp_path))
+    assert longer is not None
+    assert (longer.at_work_s, longer.device_s) == pytest.approx((4.0, 12 / 2.5))
     held = ["reference={model: 'rlad:kk-student'}", "stages.0.objective.reference_kl=0.1"]
     unaided = load("kk-tiny-grpo", held)
     assert unaided.teacher_devices == ("core", 0)

@@ -255,14 +255,13 @@ class TestStep:
     def test_what_a_teacher_elsewhere_takes_is_not_told_as_nothing(
         self, registry: prometheus_client.CollectorRegistry
     ) -> None:
-        table = stage_table(self.SPANS, 0, 10)
         elsewhere = load("kk-tiny-trrd", ["teacher={kind: http, url: 'http://teacher:8000'}"])
-        record_teacher_cost(elsewhere.teacher_devices[1], table, 60)
+        record_teacher_cost(elsewhere.teacher_devices[1], 2.0, 60)
         cost = key("rlad_run_teacher_cost_seconds", run=SHARED)
         assert cost not in scraped(registry)
         served = load("kk-tiny-trrd", ["teacher.threads=3"])
         assert served.teacher_devices == ("core", 3)
-        record_teacher_cost(served.teacher_devices[1], table, 60)
+        record_teacher_cost(served.teacher_devices[1], 2.0, 60)
         assert scraped(registry)[cost] == pytest.approx(1000 * 3 * 2 / 60)
 
     def test_another_stage_of_the_recipe_does_not_keep_the_last_one_s_numbers(
