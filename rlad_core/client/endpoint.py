@@ -9,7 +9,6 @@ together. So only what has no side effects may be asked through here.
 
 import asyncio
 import os
-import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -23,7 +22,9 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
+from rlad_core.client.bearer import authorization, first_line
 from rlad_core.client.errors import InvalidRequestError, LimitError, ServiceError, UnknownNameError
+from rlad_core.client.plain_json import encoded
 from rlad_core.client.silence import Silence
 from rlad_core.proxies import through
 from rlad_core.waiting import limit
@@ -73,9 +74,10 @@ class Endpoint:
         connections: int = 8,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        if token and not re.fullmatch(r"[!-~]+", token):
-            # Refused here, where it is not shown: the HTTP library's error would quote it.
-            raise ValueError("the token has blanks, line breaks or other characters that no header takes")
+        # Packed answers cost a service more time than they save on the networks between training and it.
+        headers = {b"Accept-Encoding": b"identity"}
+        if token:
+            headers[b"Authorization"] = authorization(token)
         self.url = url.rstrip("/")
         self._call_timeout_s = call_timeout_s
         self._timeout_s = timeout_s
@@ -85,8 +87,7 @@ class Endpoint:
         self._at_work = 0
         self._silence = Silence(self.url, say)
         self._http = httpx.AsyncClient(
-            # Packed answers cost a service more time than they save on the networks between training and it.
-            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {}),
+            headers=headers,
             # httpx limits each silence; an attempt as a whole is limited in `_once`.
             timeout=httpx.Timeout(None, connect=min(10.0, call_timeout_s)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
@@ -107,6 +108,7 @@ class Endpoint:
 
         Args:
             what: is asked for, for errors; names the sequences.
+            json: see `encoded`.
 
         Raises:
             InvalidRequestError, LimitError, UnknownNameError, UnauthorizedError, ServiceError: what the
@@ -115,6 +117,9 @@ class Endpoint:
             TimeoutError: no success within ``timeout_s``; names endpoint, last fault and ``what``.
         """
         url = self.url + path
+        if json is not None:
+            content = encoded(json, f"what {method} {url} is asked, {what},")
+            headers = {"Content-Type": "application/json", **(headers or {})}
         async with self._connection(what):
             last = "no answer yet"
             attempts = 0
@@ -129,8 +134,7 @@ class Endpoint:
                             begun = time.monotonic()
                             try:
                                 answer = await self._once(
-                                    method, url, what, content=content, json=json, params=params,
-                                    headers=headers,
+                                    method, url, what, content=content, params=params, headers=headers
                                 )  # fmt: skip
                                 self._silence.over()
                                 return answer
@@ -215,18 +219,31 @@ class Endpoint:
 def token_from(environment_variable: str | None, file: str | None) -> str | None:
     """A token from where a recipe says it is; recipes never hold it.
 
+    Args:
+        environment_variable: that holds it, its bytes as `os.environ` has them.
+        file: with a token on each line; its first one, as a service reads such a file.
+
     Raises:
-        ValueError: it is not there.
+        ValueError: it is not there, or cannot be sent in a header.
     """
     if file is not None:
         try:
-            return Path(file).read_text().split()[0]
-        except (OSError, IndexError) as error:
+            token = first_line(Path(file))
+        except (OSError, LookupError) as error:
             raise ValueError(f"there is no token in {file}: {error}") from error
+        return _sendable(token, file)
     if environment_variable is None:
         return None
-    if not (token := os.environ.get(environment_variable, "").strip()):
+    if not (token := os.environ.get(environment_variable, "").strip(" \t\r\n")):
         raise ValueError(f"the environment variable {environment_variable} holds no token")
+    return _sendable(token, f"the environment variable {environment_variable}")
+
+
+def _sendable(token: str, place: str) -> str:
+    try:
+        authorization(token)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
     return token
 
 

@@ -1,6 +1,5 @@
 """Requests that are larger than a service takes at a time: cut, sent as Arrow, put together in order."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -51,11 +50,6 @@ def table_bytes(table: pa.Table) -> list[int]:
             sizes += -(-column.nbytes // table.num_rows)
     sized: list[int] = sizes.tolist()
     return sized
-
-
-def json_bytes(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """What each row takes in a body, in JSON, at most."""
-    return [len(json.dumps(row, ensure_ascii=False).encode(errors="surrogatepass")) + 1 for row in rows]
 
 
 async def ask_table(

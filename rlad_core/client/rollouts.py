@@ -22,11 +22,11 @@ from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.parts import (
     ask_table,
     cut,
-    json_bytes,
     most_bytes,
     name_sequences,
     table_bytes,
 )
+from rlad_core.client.plain_json import row_bytes
 from rlad_core.client.rollout_forms import PolicyInfo, ResponseOut, RolloutAnswer
 from rlad_core.waiting import all_of
 
@@ -168,7 +168,7 @@ class AsyncRolloutClient(Connected):
             answer = await self._endpoint.request("POST", "/v1/rollouts", json=body, what=what)
             return RolloutAnswer.model_validate_json(answer.content).results
 
-        parts = await self._parts(json_bytes(named), settings["group_size"])
+        parts = await self._parts(row_bytes(named, "prompt"), settings["group_size"])
         groups: list[list[ResponseOut]] = [[] for _ in rows]
         for responses in await all_of(ask(*part) for part in parts):
             for response in responses:

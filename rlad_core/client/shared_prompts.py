@@ -1,6 +1,5 @@
 """A group's prompt sent once, to services that take it so."""
 
-import json
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlad_core import schema
+from rlad_core.client.plain_json import encoded
 
 _COLUMN = "prompt_token_ids"
 
@@ -28,12 +28,12 @@ def prompts_once(sequences: pa.Table) -> pa.Table:
 
 def texts_once(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Sequences of a request in JSON, their prompts apart from them, each once."""
-    ids: dict[str, str] = {}
+    ids: dict[bytes, str] = {}
     prompts: list[dict[str, Any]] = []
     sequences: list[dict[str, Any]] = []
     for row in rows:
         prompt: dict[str, Any] = {name: row[name] for name in ("prompt", "messages") if name in row}
-        key = json.dumps(prompt, sort_keys=True)
+        key = encoded(prompt, "a prompt")
         if key not in ids:
             ids[key] = str(len(ids))
             prompts.append({"id": ids[key], **prompt})

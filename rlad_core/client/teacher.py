@@ -10,7 +10,6 @@ within the service's limits, several at a time, and repeat what a busy or restar
 They need neither Ray nor torch.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from rlad_core.client.errors import ServiceError
 from rlad_core.client.forms import ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
 from rlad_core.client.made_with import together
 from rlad_core.client.parts import ask_table, cut, in_order_of, name_sequences
+from rlad_core.client.plain_json import row_bytes
 from rlad_core.client.shared_prompts import prompts_once, texts_once
 from rlad_core.waiting import all_of
 
@@ -179,7 +179,7 @@ class AsyncTeacherClient(Connected):
             for place, (prompt, reply) in enumerate(texts)
         ]
         # A text has no more tokens than bytes.
-        sizes = [len(json.dumps(row).encode()) * (1 + top_k) for row in rows]
+        sizes = [size * (1 + top_k) for size in row_bytes(rows, "text")]
         details = {"top_k": top_k, "entropy": entropy}
         parts = [rows[start:stop] for start, stop in cut(sizes, *await self._limits())]
         answers = await all_of(self._score_rows(part, details) for part in parts)

@@ -21,11 +21,11 @@ from rlad_core.client.parts import (
     ask_table,
     cut,
     in_order_of,
-    json_bytes,
     most_bytes,
     name_sequences,
     table_bytes,
 )
+from rlad_core.client.plain_json import encoded, row_bytes
 from rlad_core.client.verifier_forms import Judged, VerifierInfo, VerifyAnswer
 from rlad_core.waiting import all_of
 
@@ -122,7 +122,7 @@ class AsyncVerifierClient(Connected):
             ServiceError, TimeoutError: see `verify`.
         """
         rows = [
-            {"id": str(place), "response": response, "gold": _gold(gold)}
+            {"id": str(place), "response": response, "gold": _gold(gold, f"response {place}: gold")}
             for place, (response, gold) in enumerate(responses)
         ]
         common = {"task": task} if opened is None else {"task": task, "opened": opened}
@@ -136,7 +136,7 @@ class AsyncVerifierClient(Connected):
                 raise ServiceError(f"{self._endpoint.url} answered {len(found)} verdicts, for {what}")
             return [found[row["id"]] for row in rows[start:stop]]
 
-        parts = await self._parts(json_bytes(rows))
+        parts = await self._parts(row_bytes(rows, "response"))
         return [verdict for verdicts in await all_of(ask(*part) for part in parts) for verdict in verdicts]
 
     async def _parts(self, sizes: list[int]) -> list[tuple[int, int]]:
@@ -186,6 +186,6 @@ class VerifierClient(Blocking[AsyncVerifierClient]):
         return self._wait_for(lambda: self._client.judge(task, responses, opened=opened))
 
 
-def _gold(gold: str | Mapping[str, Any]) -> str:
+def _gold(gold: str | Mapping[str, Any], what: str) -> str:
     """As it stands in a prompt's column ``gold``."""
-    return gold if isinstance(gold, str) else json.dumps(gold)
+    return gold if isinstance(gold, str) else json.dumps(json.loads(encoded(gold, what)))

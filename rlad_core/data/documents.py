@@ -76,10 +76,21 @@ def csv_rows(path: Path, encoding: str | None, choose: Choose | None = None) -> 
 
 
 def csv_names(path: Path, encoding: str | None) -> list[str]:
-    """The names of a CSV file's columns."""
+    """The names of a CSV file's columns.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     with decoded(path, encoding, newline="") as text:
-        head = text.readline()
-    return _names(head, _delimiter(path, head))
+        try:
+            head = text.readline()
+            return _names(head, _delimiter(path, head))
+        except csv.Error as error:
+            raise DataError(f"{path}, line 1: is no CSV: {error}") from error
+        except BROKEN as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path}, line 1: {said(error)}") from error
 
 
 def _lines(path: Path, encoding: str | None) -> Iterator[Found]:

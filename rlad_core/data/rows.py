@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _TABLES = (".parquet", ".arrow", ".feather")
 _SHEETS = (".csv", ".tsv")
 _FIRST = 20
-_LARGE = 2**23
 
 
 def rows(path: str, *, encoding: str | None = None, choose: Choose | None = None) -> Iterator[Found]:
@@ -39,8 +38,6 @@ def rows(path: str, *, encoding: str | None = None, choose: Choose | None = None
 def column_names(path: str, encoding: str | None = None) -> list[str]:
     """The columns of a path's first file; where rows have keys instead, those of its first rows.
 
-    None of a large .json file, which might have to be read to its end for them.
-
     Raises:
         DataError: the file cannot be read.
     """
@@ -51,8 +48,6 @@ def column_names(path: str, encoding: str | None = None) -> list[str]:
         from rlad_core.data import arrow
 
         return arrow.arrow_names(file)
-    if ending(file) == ".json" and file.stat().st_size > _LARGE:
-        return []
     found = islice(rows(str(file), encoding=encoding), _FIRST)
     return list(dict.fromkeys(name for row in found if isinstance(row, Row) for name in row.values))
 

@@ -16,6 +16,7 @@ from services.cli.console import complain, err, out
 from services.cli.extras import needs_services
 
 if TYPE_CHECKING:
+    from services.score.looking import Looked
     from services.score.scoring import Source, Wanted
 
 _SPARE_CPUS = 2
@@ -108,7 +109,7 @@ def score(
     from rlad_core.data import DataError
     from services.score.asked import AskedError
     from services.score.parts import PartsError
-    from services.score.scoring import Wanted
+    from services.score.scoring import UntoldError, Wanted
 
     if bool(url) == bool(model):
         raise typer.BadParameter("write --url URL of a teacher, or --model MODEL; one of the two")
@@ -116,16 +117,16 @@ def score(
         raise typer.BadParameter("a running teacher has its settings; --set goes with --model")
     try:
         token = token_from(token_env or None, token_file or None)
-        source, written, told, total = _read(file, encoding, prompt, response, folder, top_k, entropy)
+        wanted = Wanted(top_k, entropy, skip_refused)
+        source, written, told, looked = _read(file, encoding, prompt, response, folder, wanted)
     except (AskedError, DataError, ValueError) as error:
         complain(error)
         raise typer.Exit(2) from error
-    wanted = Wanted(top_k, entropy, skip_refused)
     again = f"Go on with the same command:\n  {shlex.join(['rlad', *sys.argv[1:]])}"
     try:
         with _teacher(url, model, overrides, top_k, start_timeout_s) as teacher:
-            refused = _score(teacher, token, source, wanted, written, told, total, timeout_s)
-    except PartsError as error:
+            refused = _score(teacher, token, source, wanted, written, told, looked, timeout_s)
+    except (PartsError, UntoldError) as error:
         complain(error)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
@@ -140,23 +141,21 @@ def score(
         err.print(f"What was scored until then is kept. {again}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
     if refused:
-        out.print(f"{refused} of {total} rows were refused by the teacher and have nulls", markup=False)
+        out.print(f"{refused} of {looked.rows} rows were refused by the teacher and have nulls", markup=False)
     out.print(f"written  {written}", markup=False, soft_wrap=True)
 
 
 def _read(
-    file: str, encoding: str, prompt: str, response: str, folder: Path | None, top_k: int, entropy: bool
-) -> tuple["Source", Path, list[str], int]:
+    file: str, encoding: str, prompt: str, response: str, folder: Path | None, wanted: "Wanted"
+) -> tuple["Source", Path, list[str], "Looked"]:
     """The file, where the output goes, the columns that are added, and its rows; before anything starts."""
-    from rlad_core.data import column_names, files_of
+    from rlad_core.data import files_of
     from services.score.asked import AskedError, Columns
+    from services.score.looking import look, names_of
     from services.score.scoring import Source
     from services.score.writing import FORMATS, columns_told, default_out, refuse_unwritable
 
-    names = column_names(file, encoding or None)
-    if not names:
-        raise AskedError(f"{file} has no rows")
-    source = Source(file, Columns.of(names, prompt, response), encoding or None)
+    source = Source(file, Columns.of(names_of(file, encoding or None), prompt, response), encoding or None)
     if folder is None and not Path(file).is_file():
         raise AskedError(f"{file} is more than one file; write where the output goes: --out NAME.parquet")
     written = (folder or default_out(file)).expanduser()
@@ -164,19 +163,15 @@ def _read(
         raise AskedError(f"--out {written} ends in none of {', '.join(FORMATS)}")
     if not written.absolute().parent.is_dir():
         raise AskedError(f"--out {written}: there is no folder {written.parent}")
+    if written.is_dir():
+        raise AskedError(f"--out {written} is a folder; write the name of a file")
     if written.exists() and any(written.samefile(each) for each in files_of(file)):
         raise AskedError(f"--out {written} is the file itself, or one of its files; write another one")
-    total, has_text = 0, False
-    for part in source.parts():
-        total += len(part)
-        has_text = has_text or not all(each.is_tokens for each in part)
-    if not total:
-        raise AskedError(f"{file} has no rows")
-    told = columns_told(has_text, top_k, entropy)
-    if taken := [name for name in told if name in names]:
-        raise AskedError(f"{file} has a column {taken[0]} already, which would be added; rename it there")
+    looked = look(source, wanted.skip_refused)
+    told = columns_told(looked.has_text, wanted.top_k, wanted.entropy)
+    looked.refuse_taken(told)
     refuse_unwritable(file, source.encoding, written)
-    return source, written, told, total
+    return source, written, told, looked
 
 
 @contextmanager
@@ -186,6 +181,7 @@ def _teacher(url: str, model: str, overrides: list[str], top_k: int, start_timeo
         yield url
         return
     needs_services()
+    from rlad_core.client.forms import TeacherLimits
     from rlad_core.config import assign
     from services.base.stopping import keep_interrupting
     from services.cli.service_settings import SERVICES, ServingError, read_settings
@@ -194,7 +190,8 @@ def _teacher(url: str, model: str, overrides: list[str], top_k: int, start_timeo
     from services.serve.http.auth import TOKENS, TOKENS_FILE
 
     try:
-        settings: dict[str, Any] = {"limits": {"max_top_k": top_k}} if top_k > 20 else {}
+        more = top_k > TeacherLimits().max_top_k
+        settings: dict[str, Any] = {"limits": {"max_top_k": top_k}} if more else {}
         for override in overrides:
             settings = assign(settings, override)
         args = read_settings("teacher", settings, model)["teacher"]
@@ -225,7 +222,7 @@ def _score(
     wanted: "Wanted",
     written: Path,
     told: list[str],
-    total: int,
+    looked: "Looked",
     timeout_s: float,
 ) -> int:
     """Score and write; returns the rows that were refused."""
@@ -233,7 +230,7 @@ def _score(
     from services.base.stopping import sigterm_interrupts
     from services.score.parts import Parts
     from services.score.progress import ScoreProgress
-    from services.score.scoring import asked_of, score_parts
+    from services.score.scoring import asked_of, refuse_untold, score_parts
     from services.score.writing import write
 
     async def all_parts() -> tuple[Parts, int, int]:
@@ -244,7 +241,9 @@ def _score(
             timeout_s=2 * timeout_s,
             say=lambda text: complain(text),
         ) as client:
-            parts = Parts(written, asked_of(source, wanted, await client.info()))
+            teacher = await client.info()
+            refuse_untold(wanted, looked.has_chats, teacher)
+            parts = Parts(written, asked_of(source, wanted, teacher))
             alone.enter_context(parts.held())
             count = refused = 0
 
@@ -253,7 +252,7 @@ def _score(
                 count, refused = count + 1, refused + lacking
                 progress.told(rows, tokens)
 
-            with ScoreProgress(out, total) as progress:
+            with ScoreProgress(out, looked.rows) as progress:
                 await score_parts(source, parts, client, wanted, on_part)
             return parts, count, refused
 

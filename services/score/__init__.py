@@ -6,6 +6,7 @@ Called by the command line. Needs neither Ray nor torch.
 
     asked     which columns hold prompt and response, and what of each row is sent
     parts     what is finished, kept so that a later call goes on
+    looking   its columns and all of its rows, before anything is asked
     scoring   rows -> the teacher -> parts
     writing   the file's rows and the parts, together
 """

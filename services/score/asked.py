@@ -13,6 +13,10 @@ RESPONSES = ("response_token_ids", "response", "completion")
 """Names of columns that are looked for, the first first."""
 
 
+_TOO_LARGE = 2**31
+"""The first number that is no token id: they travel as int32."""
+
+
 class AskedError(ValueError):
     """What is asked for does not fit the file; the message says where and what to do."""
 
@@ -25,16 +29,23 @@ class Asked:
         where: the row, for errors.
         prompt: text, messages of a chat, or token ids.
         response: text, or token ids where the prompt has them.
+        unfit: why no teacher can take it, though it has a prompt and a response; empty: perhaps one can.
     """
 
     where: str
     prompt: Any
     response: Any
+    unfit: str = ""
 
     @property
     def is_tokens(self) -> bool:
         """Whether both are token ids."""
         return not isinstance(self.response, str)
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the prompt is one."""
+        return not self.is_tokens and not isinstance(self.prompt, str)
 
     @property
     def size(self) -> int:
@@ -99,12 +110,15 @@ class Columns:
                     "column with responses: --response COLUMN"
                 )
             *prompt, last = prompt
+            if not last["content"]:
+                raise AskedError(f"{row.where}: the last message of {self.prompt} is empty")
             return Asked(row.where, _turns(prompt), last["content"])
         response = _value(row, self.response)
         if _is_chat(response) and len(response) == 1:
             response = response[0]["content"]
         if _is_tokens(prompt) and _is_tokens(response):
-            return Asked(row.where, prompt, response)
+            unfit = _unfit(self.prompt, prompt) or _unfit(self.response, response)
+            return Asked(row.where, prompt, response, unfit)
         if not isinstance(response, str):
             raise AskedError(
                 f"{row.where}: {self.response} is {_kind(response)} and {self.prompt} {_kind(prompt)}; both "
@@ -131,6 +145,12 @@ def _value(row: Row, column: str) -> Any:
 
 def _is_tokens(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
+
+
+def _unfit(column: str, tokens: Sequence[int]) -> str:
+    """Such as the -100 of labels, at places that count for nothing."""
+    odd = next((token for token in tokens if not 0 <= token < _TOO_LARGE), None)
+    return "" if odd is None else f"{column} has {odd}, which is no token id"
 
 
 def _is_chat(value: Any) -> bool:

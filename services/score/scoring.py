@@ -23,7 +23,8 @@ from services.score.parts import Parts
 
 ROWS_PER_PART, SIZE_PER_PART = 128, 2**17
 PARTS_AT_A_TIME = 4
-_MOST_FAULTS = 5
+MOST_FAULTS = 5
+"""That are named of a file."""
 
 _FLOATS, _TOKENS = pa.list_(pa.float32()), pa.list_(pa.int32())
 SCORES = pa.schema(
@@ -51,8 +52,11 @@ class Source:
     columns: Columns
     encoding: str | None = None
 
-    def parts(self) -> Iterator[list[Asked]]:
+    def parts(self, on_row: Callable[[Row], None] | None = None) -> Iterator[list[Asked]]:
         """Its rows in parts, the same each time.
+
+        Args:
+            on_row: told of each row that can be read.
 
         Raises:
             AskedError: rows cannot be read or hold nothing to score; names the first ones.
@@ -65,11 +69,13 @@ class Source:
             try:
                 if isinstance(found, Fault):
                     raise AskedError(f"{found.where}: {found.reason}")
+                if on_row is not None:
+                    on_row(found)
                 _refuse_odd(found)
                 asked = self.columns.asked(found)
             except AskedError as error:
                 wrong.append(str(error))
-                if len(wrong) == _MOST_FAULTS:
+                if len(wrong) == MOST_FAULTS:
                     break
                 continue
             if part and (len(part) == ROWS_PER_PART or size + asked.size > SIZE_PER_PART):
@@ -88,7 +94,8 @@ def _refuse_odd(row: Row) -> None:
     """Half a character, in whatever column, can neither be sent nor written; JSON can spell one."""
     for name, value in row.values.items():
         if fault := fault_of(json.dumps({name: value}, ensure_ascii=False, default=str)):
-            raise AskedError(f"{row.where}: {name} {fault}")
+            named = name.encode(errors="backslashreplace").decode()  # the name's half could not be printed
+            raise AskedError(f"{row.where}: {named} {fault}")
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,36 @@ class Wanted:
     def details(self) -> dict[str, Any]:
         """As `AsyncTeacherClient` wants it."""
         return {"top_k": self.top_k, "entropy": self.entropy}
+
+
+class UntoldError(Exception):
+    """The teacher does not tell what is wanted, of whatever row; the message says what to do."""
+
+
+def refuse_untold(wanted: Wanted, has_chats: bool, teacher: TeacherInfo) -> None:
+    """Find what the teacher would refuse each row for, before it is asked for one.
+
+    Raises:
+        UntoldError: there is something.
+    """
+    if wanted.entropy and "entropy" not in teacher.details:
+        raise UntoldError(
+            f"--entropy: engine {teacher.engine} of {teacher.model} does not tell it; engine torch does"
+        )
+    if wanted.top_k and "top_k" not in teacher.details:
+        raise UntoldError(f"--top-k: engine {teacher.engine} of {teacher.model} does not tell it")
+    if wanted.top_k > (most := teacher.limits.max_top_k):
+        raise UntoldError(
+            f"--top-k {wanted.top_k}: {teacher.model} tells at most {most}; its service has a setting for "
+            "it, limits.max_top_k"
+        )
+    if wanted.top_k > (most := teacher.vocab_size):
+        raise UntoldError(f"--top-k {wanted.top_k}: {teacher.model} has {most} tokens")
+    if has_chats and teacher.chat_template_fingerprint is None:
+        raise UntoldError(
+            f"{teacher.model} has no chat template, and there are chats: score text, or token ids "
+            "(prompt_token_ids, response_token_ids)"
+        )
 
 
 def asked_of(source: Source, wanted: Wanted, teacher: TeacherInfo) -> dict[str, Any]:
@@ -161,6 +198,13 @@ async def score_parts(
 
 
 async def _scores(client: AsyncTeacherClient, asked: Sequence[Asked], wanted: Wanted) -> pa.Table:
+    fit = [each for each in asked if not each.unfit]
+    if len(fit) < len(asked):
+        if not wanted.skip_refused:
+            unfit = next(each for each in asked if each.unfit)
+            raise InvalidRequestError(f"{unfit.where}: {unfit.unfit}")
+        scored = iter((await _scores(client, fit, wanted)).to_pylist() if fit else ())
+        return pa.Table.from_pylist([{} if each.unfit else next(scored) for each in asked], SCORES)
     try:
         found = await _told(client, asked, wanted)
     except (InvalidRequestError, LimitError) as error:

@@ -42,14 +42,24 @@ def refuse_unwritable(path: str, encoding: str | None, out: Path) -> None:
     """Find what would keep the output from being written, before anything is asked for it.
 
     Raises:
-        AskedError: the file's values make no columns, or its parts have different ones.
+        AskedError: the file's values make no columns, or none that the output's format has, or its parts have
+            different ones.
     """
     if out.name.lower().endswith(_LINES):
         return
     first: pa.Schema | None = None
     number = 0
     for batch in _batches(path, encoding):
-        first = batch.schema if first is None else first
+        if first is None:
+            first = batch.schema
+            try:
+                with _writer(out, pa.BufferOutputStream(), first) as writer:
+                    writer.write_batch(batch.slice(0, 1))
+            except pa.ArrowException as error:
+                raise AskedError(
+                    f"{path}: its columns cannot be written as {out.suffix} ({error}). Write lines: "
+                    "--out NAME.jsonl"
+                ) from error
         if not batch.schema.equals(first):
             differs = [str(field) for field in batch.schema if field not in first]
             raise AskedError(
@@ -72,10 +82,9 @@ def write(path: str, encoding: str | None, parts: Parts, count: int, out: Path, 
         AskedError: the file's values make no columns.
         OSError: it cannot be written.
     """
-    kind = next(each for each in FORMATS if out.name.lower().endswith(each))
     unfinished = out.with_name(f".{out.name}.unfinished")
     scores = _scores(parts, count, told)
-    if kind in _LINES:
+    if out.name.lower().endswith(_LINES):
         with unfinished.open("w", encoding="utf-8") as stream:
             for row in _rows(path, encoding):
                 row |= next(scores)
@@ -92,10 +101,14 @@ def write(path: str, encoding: str | None, parts: Parts, count: int, out: Path, 
                 for name in told:
                     table = table.append_column(SCORES.field(name), added.column(name))
                 if writer is None:
-                    make = pq.ParquetWriter if kind == ".parquet" else pa.ipc.new_file
-                    writer = stack.enter_context(make(str(unfinished), table.schema))
+                    writer = stack.enter_context(_writer(out, str(unfinished), table.schema))
                 writer.write_table(table)
     unfinished.replace(out)
+
+
+def _writer(out: Path, sink: Any, columns: pa.Schema) -> Any:
+    make = pq.ParquetWriter if out.name.lower().endswith(".parquet") else pa.ipc.new_file
+    return make(sink, columns)
 
 
 def _line(row: dict[str, Any]) -> str:

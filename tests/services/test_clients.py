@@ -90,8 +90,8 @@ def test_many_long_texts_are_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_client_that_cannot_be_made_leaves_no_thread() -> None:
     before = threading.active_count()
-    with pytest.raises(ValueError, match="the token has blanks"):
-        TeacherClient("http://nowhere", token="two words")
+    with pytest.raises(ValueError, match="the token has line breaks"):
+        TeacherClient("http://nowhere", token="two\nlines")
     assert threading.active_count() == before
 
 

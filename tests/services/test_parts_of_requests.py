@@ -9,7 +9,8 @@ import pytest
 
 from rlad_core import schema
 from rlad_core.client import parts
-from rlad_core.client.parts import json_bytes, most_bytes, table_bytes
+from rlad_core.client.parts import most_bytes, table_bytes
+from rlad_core.client.plain_json import row_bytes
 from rlad_core.client.rollouts import AsyncRolloutClient
 from rlad_core.client.verifier import AsyncVerifierClient
 
@@ -71,8 +72,8 @@ def test_prompts_count_by_their_bytes_and_by_their_responses(monkeypatch: pytest
 
 def test_what_rows_take() -> None:
     rows: list[dict[str, Any]] = [{"response": text} for text in ("a", "é🙂", "\x00\n")]
-    for size, row in zip(json_bytes(rows), rows, strict=True):
-        assert size == len(json.dumps(row, ensure_ascii=False).encode()) + 1
+    for size, row in zip(row_bytes(rows, "row"), rows, strict=True):
+        assert size == len(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()) + 1
     table = schema.build(
         schema.RESPONSES,
         {

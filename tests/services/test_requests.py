@@ -12,6 +12,7 @@ import pytest
 
 from rlad_core.client.endpoint import Endpoint, UnauthorizedError, token_from
 from rlad_core.client.errors import InvalidRequestError, LimitError, ServiceError, UnknownNameError
+from services.serve.http.auth import Tokens
 
 Script = list[tuple[int, dict[str, str], str]]
 
@@ -144,12 +145,6 @@ def test_what_can_never_be_sent_is_told_at_once(
         asyncio.run(body())
 
 
-def test_a_token_that_no_header_takes_is_refused_unseen() -> None:
-    with pytest.raises(ValueError, match="the token has blanks, line breaks") as refused:
-        Endpoint("http://127.0.0.1:9", token="sec\nret")
-    assert "ret" not in str(refused.value)
-
-
 def test_an_answer_that_drips_is_cut_and_asked_for_again(serve: Callable[[Script], Scripted]) -> None:
     """Each silence is short; it is the attempt as a whole that takes too long."""
     server = serve([(DRIPS, {}, "x" * 100), FINE])
@@ -229,3 +224,44 @@ def test_tokens_come_from_where_the_recipe_says(monkeypatch: pytest.MonkeyPatch,
         token_from("NO_SUCH_TOKEN", None)
     with pytest.raises(ValueError, match="there is no token in /nowhere"):
         token_from(None, "/nowhere")
+    file.write_text(" \n\n")
+    with pytest.raises(ValueError, match=r"there is no token in .*: its lines are empty"):
+        token_from(None, str(file))
+    file.write_bytes(b"a\x00b\n")
+    with pytest.raises(ValueError, match="token: the token has control characters"):
+        token_from(None, str(file))
+    monkeypatch.setenv("TEACHER_TOKEN", "two\nlines")
+    with pytest.raises(ValueError, match="TEACHER_TOKEN: the token has line breaks"):
+        token_from("TEACHER_TOKEN", None)
+
+
+@pytest.mark.parametrize(
+    "line", [b"secret", b"my secret", b"a  b\tc", "pässword €".encode(), b"\xff\x80\xe9", b'"quoted, "\\']
+)
+def test_a_token_is_sent_as_the_bytes_of_its_line(
+    serve: Callable[[Script], Scripted], tmp_path: Path, line: bytes
+) -> None:
+    (file := tmp_path / "tokens").write_bytes(b"\r\n \t" + line + b" \r\nanother\n")
+    server = serve([FINE])
+    post(server, token=token_from(None, str(file)))
+    [(_, _, sent)] = server.seen
+    assert sent is not None
+    assert sent.encode("latin-1") == b"Bearer " + line
+    assert Tokens({"RLAD_API_TOKENS_FILE": str(file)}).accept(sent)
+
+
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        ("sec\nret", "line breaks"),
+        ("secret\r\n", "line breaks"),
+        (" secret", "a blank"),
+        ("secret\0", "control"),
+        ("secret\ud800", "half"),
+    ],
+)
+def test_a_token_that_no_header_takes_is_refused_unseen(token: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as refused:
+        Endpoint("http://nowhere", token=token)
+    assert "sec" not in repr(refused.value)
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
