@@ -96,8 +96,11 @@ class RunConfig(EvaluationRecipe):
     @property
     def window(self) -> int:
         """Groups that younger ones may overtake at a time; as many may be alive beyond the slots."""
-        # 0.35 of 180 is 62.99.. in binary, and 63 by the recipe.
-        return int(round(self.rollout.overtake_window * self.slots, 6)) if self.rollout.max_staleness else 0
+        share = self.rollout.overtake_window
+        if not self.rollout.max_staleness or not share:
+            return 0
+        # 0.35 of 180 is 62.99.. in binary, and 63 by the recipe. Of two slots or three it would be none.
+        return max(1, int(round(share * self.slots, 6)))
 
     @property
     def needs_teacher(self) -> bool:

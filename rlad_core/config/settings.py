@@ -109,7 +109,8 @@ class RolloutConfig(RolloutEngine):
     overtake_window: Fixed[Annotated[float, Field(ge=0, le=1)]] = Field(
         default=0.3,
         description="Groups that younger ones may overtake at a time, as a share of the slots, which are "
-        "(max_staleness + 1) x prompts_per_step; without effect where max_staleness is 0.",
+        "(max_staleness + 1) x prompts_per_step, rounded down, but one at least where it is above 0. At 0 "
+        "one slow response stops everybody. Without effect where max_staleness is 0.",
     )
     truncated: Fixed[Literal["keep", "mask", "penalise"]] = Field(
         default="keep",
@@ -155,7 +156,8 @@ class LearnerConfig(LearnerMemory, LearnerUpdates):
     )
     compile: Free[Literal["auto", "on", "off"]] = Field(
         default="auto",
-        description="Layers by torch.compile; auto: on a GPU. Where it fails they run as they are.",
+        description="Layers by torch.compile; auto: on a GPU. Where it fails they run as they are, and the "
+        "run says why.",
     )
     checkpoint_every: Free[NonNegativeInt] = Field(
         default=10, description="Steps between checkpoints; 0: only at the end."

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from rlad_core.config import ConfigError, RunConfig, dump, load
 from rlad_core.config.machine import machine_problems, unchecked
+from rlad_core.config.remarks import run_remarks
 from rlad_core.sizing.gpus import GPUS
 from services.cli import init as beginning
 from services.cli.console import complain, err, out
@@ -84,7 +85,8 @@ def plan(
         out.print(table)
     for model in unknown(config):
         out.print(f"Not estimated, since its size is not known here: {model}", markup=False, soft_wrap=True)
-    if (remark := slow_evaluation(config, GPUS[gpu])) is not None:
+    slow = slow_evaluation(config, GPUS[gpu])
+    for remark in (*([] if slow is None else [slow]), *run_remarks(config)):
         out.print(remark, markup=False, soft_wrap=True)
     if lines := unchecked(config):
         out.print("Not checked, since it is not on this machine:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
@@ -19,7 +19,7 @@ from services.learner.sharding import shard
 
 
 def make_policy(
-    config: RunConfig, folder: str, device: torch.device, mesh: DeviceMesh
+    config: RunConfig, folder: str, device: torch.device, mesh: DeviceMesh, tell: Callable[[str], None]
 ) -> tuple[ResponseLogprobs, int]:
     """The sharded model with its weights, and the bytes of weights that this rank read. A collective call.
 
@@ -28,6 +28,7 @@ def make_policy(
         folder: where the policy starts from, in Hugging Face layout.
         device: of this rank.
         mesh: of the ranks.
+        tell: is told what whoever watches should know, also later on.
 
     Raises:
         ValueError: the model is refused, or its weights are not whole.
@@ -46,7 +47,12 @@ def make_policy(
     bytes_read = load_weights(module, folder, lying, config.learner_reads, config.seed)
     made = make_ready(module, dtype, device)
     if learner.compile == "on" or (learner.compile == "auto" and device.type == "cuda"):
-        compile_layers(layers, tell=partial(telemetry.log, level="warning"))
+
+        def say(text: str) -> None:
+            telemetry.log(text, level="warning")
+            tell(f"learner: {text}")
+
+        compile_layers(layers, tell=say)
     else:  # a compiler fuses them
         lean_norms(module.model)
     return made, bytes_read

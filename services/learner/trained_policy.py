@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from services.learner.divergence import DivergedError
 from services.learner.export import export, export_dtype
 from services.learner.learning_rate import learning_rate
 from services.learner.making import make_policy
+from services.learner.notes import note
 from services.learner.older_policy import OlderPolicy
 from services.learner.older_rows import read_by_older, told_by_older
 from services.learner.optimizers import forget_steps, make_optimizer, set_learning_rate
@@ -49,6 +51,7 @@ class TrainedPolicy:
         model_folder: where the policy starts from, in Hugging Face layout.
         device: of this rank.
         teacher: tells hidden states, where an objective is computed from them.
+        tell: is told what whoever watches should know; None: the run's journal.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class TrainedPolicy:
         model_folder: str,
         device: torch.device,
         teacher: TeacherStates | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self._config = config
         self._folder = model_folder
@@ -67,7 +71,8 @@ class TrainedPolicy:
         torch.manual_seed(config.seed)
         learner = config.learner
         mesh = learner_mesh(device.type, self._world, learner.fsdp_size)
-        self.module, self.bytes_read = make_policy(config, model_folder, device, mesh)
+        tell = tell or partial(note, config)
+        self.module, self.bytes_read = make_policy(config, model_folder, device, mesh, tell)
         self._copies = mesh.ndim > 1
         self._local = keeps_gradients_local(self.module, learner)
         self.optimizer = make_optimizer(self.module.parameters(), learner)

@@ -170,7 +170,9 @@ class _Replay:
         self._config, self._work, self._device = config, work, device
         self._stop, self._news, self._shown = stop, news, 0
         self._rank = dist.get_rank()
-        self._policy = TrainedPolicy(config, work.policy_folder, device)
+        self._policy = TrainedPolicy(
+            config, work.policy_folder, device, tell=lambda text: news.put([("note", text)])
+        )
         self._pair_cost = pair_cost_of(work.policy_folder)
         output, settings = config.output, config.telemetry
         address = address_of(str(work.run_dir), output.checkpoints, config.name)

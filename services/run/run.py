@@ -12,6 +12,7 @@ from typing import Any
 from ray.exceptions import RayActorError
 
 from rlad_core.config import RunConfig, place_of
+from rlad_core.config.remarks import run_remarks
 from rlad_core.prompt_stream import Selection
 from services.base.failures import said
 from services.base.losses import is_loss, wait_s
@@ -76,7 +77,7 @@ def run(
             prompts = PromptsOfRun(config, policy_folder, run_dir, watcher)
             prompts.check_here()
         with watcher, _ray(config), announced(run_dir):
-            for remark in remarks:
+            for remark in (*remarks, *run_remarks(config)):
                 watcher.say(remark)
             selection = prompts.selection()
             try:

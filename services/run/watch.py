@@ -53,6 +53,8 @@ class Watcher:
         self._task = self._progress.add_task("steps", total=total, numbers="")
         self.seen = 0
         self.steps_done = 0
+        self._noted: set[str] = set()
+        """Since the last step."""
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -82,9 +84,14 @@ class Watcher:
         self._console.print(text, style="dim", markup=False, soft_wrap=True)
 
     def show(self, news: list[News]) -> None:
-        """What the journal was told since the last time, in its order."""
+        """What the journal was told since the last time, in its order.
+
+        Of the same note several times within a step, as ranks that all fare alike give it, one is shown.
+        """
         self.seen += len(news)
         for kind, told in news:
+            if kind in ("begun", "step"):
+                self._noted.clear()
             if kind == "begun":
                 self.steps_done = told
                 self._progress.update(self._task, completed=told)
@@ -92,7 +99,8 @@ class Watcher:
                 self._show_step(told)
             elif kind == "evaluation":
                 self._show_accuracy(told)
-            else:
+            elif told not in self._noted:
+                self._noted.add(told)
                 self.say(told)
 
     def _show_accuracy(self, row: dict[str, Any]) -> None:

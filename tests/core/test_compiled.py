@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.backends.debugging import aot_eager
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM
 
 from rlad_core.activations import recompute_activations
@@ -87,3 +88,60 @@ def test_a_compiler_that_fails_costs_nothing_but_speed(tiny_model, backend: Any,
         assert torch.equal(got, expected)
     [reason] = said
     assert why in reason
+
+
+class Layer(nn.Module):
+    """Of one of two kinds, each of which is compiled by itself."""
+
+    def __init__(self, bends: bool) -> None:
+        super().__init__()
+        self.bends = bends
+        self.weight = nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        new = hidden @ self.weight
+        new = new.tanh() * new.sigmoid()  # a compiler keeps fewer tensors of it
+        return hidden + (new.sin() if self.bends else new)
+
+
+def no_later_backward() -> Any:
+    """A backend whose compiler fails on every way back but the first."""
+    ways: list[Any] = []
+
+    def broken(module: Any, _: Any) -> Any:
+        ways.append(module)
+        if len(ways) > 1:
+            raise RuntimeError("no kernel for this kind")
+        return module.forward
+
+    def compiling(graph: Any, inputs: Any) -> Any:
+        return aot_autograd(fw_compiler=lambda module, _: module.forward, bw_compiler=broken)(graph, inputs)
+
+    return compiling
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_a_later_compilation_that_fails_costs_no_more(recomputes: bool) -> None:
+    """Layers before it ran compiled in the same pass, and are recomputed so: else checkpoints do not fit."""
+
+    def passes(layers: list[Layer]) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(1)
+        for tokens in (5, 1, 8):
+            # As behind an embedding; an input without a gradient would be another kind for the first layer.
+            hidden = torch.randn(1, tokens, 4, generator=generator).requires_grad_()
+            for layer in layers:
+                hidden = checkpoint(layer, hidden, use_reentrant=False) if recomputes else layer(hidden)
+            hidden.sum().backward()
+        return [layer.weight.grad for layer in layers]
+
+    torch.manual_seed(0)
+    layers = [Layer(bends=False), Layer(bends=False), Layer(bends=True), Layer(bends=False)]
+    wanted = [gradient.clone() for gradient in passes(layers)]
+    for layer in layers:
+        layer.weight.grad = None
+    said: list[str] = []
+    compile_layers(layers, tell=said.append, backend=no_later_backward())
+    for got, expected in zip(passes(layers), wanted, strict=True):
+        torch.testing.assert_close(got, expected)
+    [reason] = said
+    assert "no kernel for this kind" in reason

@@ -106,7 +106,14 @@ def test_position_and_learning_rate_follow_the_stages() -> None:
             config.position(step)
 
 
-@pytest.mark.parametrize(("share", "slots", "groups"), [("0.35", 180, 63), ("0.3", 8, 2), ("0.29", 100, 29)])
+@pytest.mark.parametrize(
+    ("share", "slots", "groups"),
+    [
+        *[("0.35", 180, 63), ("0.3", 8, 2), ("0.29", 100, 29)],
+        # Strict order where it is asked for, and not since there are few slots.
+        *[("0.3", 2, 1), ("0.001", 8, 1), ("0", 8, 0), ("1", 2, 2)],
+    ],
+)
 def test_the_window_is_the_share_of_the_slots_that_the_recipe_says(
     share: str, slots: int, groups: int
 ) -> None:

@@ -65,6 +65,20 @@ def test_what_is_taken_overtakes_within_the_window_and_the_oldest_goes_first() -
     assert standing.take() == [3, 4]
 
 
+def test_of_two_slots_one_slow_group_stops_nobody() -> None:
+    standing = pool(groups=1, bound=1, window=1)
+    taken: list[int] = []
+    for step in range(6):
+        standing.ask(step, 1, last=9)
+        finish(standing, *(position for position in standing.begin() if position != 0))
+        taken += (got := standing.take())
+        train(standing, step, got)
+    assert taken == [1, 2, 3, 4, 5, 6]
+    standing.finish(0)
+    standing.ask(6, 1, last=9)
+    assert standing.take() == [0]
+
+
 def test_a_slow_group_steps_aside_and_is_taken_when_it_is_done() -> None:
     ledger = SlotLedger(4)
     standing = StandingPool(ledger, prompts_per_step=2, max_staleness=1, window=1)

@@ -248,6 +248,19 @@ def test_another_objective_until_it_is_told_to_stop(rlad: Callable[..., Said], t
     assert "needs new samples" in refused.err
 
 
+def test_whoever_watches_is_told_that_layers_are_not_compiled(
+    rlad: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "/no/compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "nothing-compiled"))
+    _record(tmp_path / "recorded", 1)
+    said = _learn(rlad, tmp_path, "told", "kk-tiny-trrd", "stages.0.steps=1", "learner.compile=on")
+    assert said.code == 0, said.err
+    [told] = [line for line in said.out.splitlines() if "could not be compiled" in line]
+    assert told.startswith("learner: the layers could not be compiled and run as they are: ")
+    assert "C++ compiler" in told
+
+
 def _rows(run_dir: Path) -> list[dict[str, Any]]:
     file = run_dir / "metrics.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []

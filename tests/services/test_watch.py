@@ -34,3 +34,12 @@ def test_without_a_terminal_a_step_is_one_line(capsys: pytest.CaptureFixture[str
         "step    5  trrd  reward 1.23  right 50%  KL to teacher nan  entropy 0.250  3.2 s",
         " after  2_people   accuracy  50.0%  [40.0%, 60.0%]",
     ]
+
+
+def test_what_several_ranks_note_alike_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    step = {"step": 0, "version": 1, "stage": "trrd", "seconds": {}}
+    with Watcher(Console(highlight=False, width=80), total=10) as watcher:
+        watcher.show([("begun", 0), ("note", "no compiler"), ("note", "other")])
+        watcher.show([("note", "no compiler"), ("step", step), ("note", "other")])
+    assert watcher.seen == 6
+    assert capsys.readouterr().out.splitlines() == ["no compiler", "other", "step    1  trrd  ", "other"]
