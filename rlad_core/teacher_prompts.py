@@ -17,6 +17,7 @@ from rlad_core.config import RunConfig, TeacherSection
 from rlad_core.config.teachers import parts_of_prefix
 from rlad_core.tasks import Prompt, Task
 from rlad_core.tasks.columns import value_in
+from rlad_core.tasks.section import TaskSection
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,6 +55,7 @@ class TeacherPrompts:
         self._chat = config.policy.chat
         self._tokenizer = tokenizer
         self._tasks = tasks
+        self._columns = {section.label: _kept(section) for section in config.task_sections.values()}
 
     @property
     def looks_at_prompts(self) -> bool:
@@ -119,7 +121,19 @@ class TeacherPrompts:
         if name == "solution":
             with suppress(ValueError):
                 return self._tasks[prompt.task].demonstration(prompt.gold)
-        return value_in(_facts(prompt), name, ())[1]
+        try:
+            return value_in(_facts(prompt), name, ())[1]
+        except ValueError as error:
+            kept = self._columns.get(prompt.task)
+            if kept is None or name in kept:
+                raise
+            raise ValueError(f"{error}. If its file has {name}, write it in columns.teachers") from error
+
+
+def _kept(section: TaskSection) -> tuple[str, ...] | None:
+    """Columns of its files that it keeps for teachers; None: it keeps them all, or takes no names."""
+    kept: tuple[str, ...] | None = getattr(getattr(section, "columns", None), "teachers", None)
+    return kept
 
 
 def _facts(prompt: Prompt) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rlad_core.config.evaluation_recipe import EvaluationRecipe
 from rlad_core.config.judging import judging_problems
 from rlad_core.config.run import RunConfig, Stage
 from rlad_core.config.teaching import task_problems, teaching_problems
+from rlad_core.objectives.ramp import ramps_of
 from rlad_core.sections.problems import Problem
 
 
@@ -233,6 +234,21 @@ def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:
             f"stages.{index} ({stage.label}) has {stage.steps} steps and would never reach its lr. "
             f"Write less than {stage.steps}",
         )
+    most = stage.steps + _left_over(config, index)
+    for name, steps in ramps_of(objective):
+        if steps > most:
+            more = f", at most {most} with what rules leave of earlier stages" if most > stage.steps else ""
+            yield Problem(
+                f"{path}.{name}_steps",
+                steps,
+                f"stages.{index} ({stage.label}) has {stage.steps} steps{more}, and {name} would never "
+                f"become {name}_end. Write at most {most}, or give the stage more steps",
+            )
+
+
+def _left_over(config: RunConfig, index: int) -> int:
+    """Steps that a stage may get besides its own, at most: what rules left of the stages before it."""
+    return sum(stage.steps - 1 for stage in config.stages[:index] if stage.until is not None)
 
 
 def _evaluations_within(config: RunConfig, index: int) -> int | None:
@@ -240,12 +256,10 @@ def _evaluations_within(config: RunConfig, index: int) -> int | None:
     if not (every := config.evaluation.every):
         return None
     steps = config.stages[index].steps
-    earlier = config.stages[:index]
-    if not earlier:
+    if not index:
         return (steps - 1) // every
     # It may begin anywhere between two evaluations, and have the steps that rules left over before it.
-    left_over = sum(stage.steps - 1 for stage in earlier if stage.until is not None)
-    return -(-(steps + left_over - 1) // every)
+    return -(-(steps + _left_over(config, index) - 1) // every)
 
 
 def _staleness(config: RunConfig) -> Iterator[Problem]:

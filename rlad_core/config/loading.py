@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,39 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             problems are listed at once, except that fields are compared with each other only when each
             is right by itself.
     """
+    return read(path).config(overrides)
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe as its file has it, from which any number of runs are made that each change other fields.
+
+    Attributes:
+        file: where it was read.
+        values: what it says, with what it extends.
+    """
+
+    file: Path
+    values: Any
+
+    def config(self, overrides: Sequence[str] = ()) -> RunConfig:
+        """The recipe with these assignments, as :func:`load` has it.
+
+        Raises:
+            ConfigError: as for :func:`load`.
+        """
+        folder = _folder_of(self.file)
+        return validate(self.values, source=str(self.file), overrides=overrides, folder=folder)
+
+
+def read(path: str | Path) -> RecipeFile:
+    """Read a recipe's file, and those that it extends; its fields are not checked yet.
+
+    Raises:
+        ConfigError: there is no such file, or it is no YAML.
+    """
     file = _find(expanded(str(path)))
-    data = extended(_read(file), file, _read, _find)
-    return validate(data, source=str(file), overrides=overrides, folder=_folder_of(file))
+    return RecipeFile(file, extended(_read(file), file, _read, _find))
 
 
 def _read(file: Path) -> Any:

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from rlad_core.sections.chosen import Chosen
 from rlad_core.sections.problems import NOT_SET, Problem
+from rlad_core.sections.unions import KEY, best_fit, kinds_in
 
 _REFUSAL = "refusal"
 _NO_SECTION = "is no section. Write its keys below it, as 'key: value'"
@@ -27,6 +28,8 @@ _ADVICE = {
     "string_pattern_mismatch": "has characters that don't fit. Write letters, digits, '.', '_', '-'; "
     "a letter or digit first",
     "tuple_type": "is no list. Write one, such as [2, 3]",
+    "list_type": "is no list. Write one, such as [2, 3]",
+    "dict_type": _NO_SECTION,
     "model_type": _NO_SECTION,
     "model_attributes_type": _NO_SECTION,
     "greater_than": "must be above {gt}. Write a number above {gt}",
@@ -48,7 +51,22 @@ def problems_of(error: ValidationError, root: type[BaseModel], prefix: str = "")
     """
     details = error.errors()
     problems: list[Problem] = []
+    of_kinds: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for detail in details:
+        if kinds := kinds_in(root, detail["loc"]):
+            of_kinds.setdefault(detail["loc"][: kinds[0]], []).append(detail)
+        else:
+            problems += _found([detail], details, root, prefix)
+    for field, theirs in of_kinds.items():
+        problems += _of_kinds(theirs, len(field), details, root, prefix)
+    return problems
+
+
+def _found(
+    some: Sequence[ErrorDetails], details: Sequence[ErrorDetails], root: type[BaseModel], prefix: str
+) -> list[Problem]:
+    problems: list[Problem] = []
+    for detail in some:
         kind, context = detail["type"], detail.get("ctx", {})
         here = prefix + "".join(f"{step}." for step in _locate(root, detail["loc"])[0])
         if kind == _REFUSAL:
@@ -59,6 +77,30 @@ def problems_of(error: ValidationError, root: type[BaseModel], prefix: str = "")
             found = _problem(detail, root, prefix)
             problems.append(replace(found, path=prefix + found.path))
     return problems
+
+
+def _of_kinds(
+    theirs: Sequence[ErrorDetails],
+    at: int,
+    details: Sequence[ErrorDetails],
+    root: type[BaseModel],
+    prefix: str,
+) -> list[Problem]:
+    """Of a field of several kinds: what is wrong with the value as the kind that it is of; where it
+    is of none, all that may be written.
+
+    Args:
+        at: place of the kinds in the locations.
+    """
+    kinds: dict[str | int, list[ErrorDetails]] = {}
+    for detail in theirs:
+        kinds.setdefault(detail["loc"][at], []).append(detail)
+    branches = list(kinds.values())
+    if (meant := best_fit(branches, at)) is not None:
+        return _found(branches[meant], details, root, prefix)
+    first, *others = [problem for branch in branches for problem in _found(branch, details, root, prefix)]
+    ways = [way for each in others if (way := each.advice.partition("Write ")[2])]
+    return [replace(first, advice=", or ".join([first.advice, *ways]))]
 
 
 def refusal(problem: Problem) -> PydanticCustomError:
@@ -117,11 +159,13 @@ def _locate(root: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[str |
         key, the section that it is in.
     """
     section = root
-    for step in loc:
+    kinds = kinds_in(root, loc)
+    written = [step for place, step in enumerate(loc) if place not in kinds]
+    for step in written:
         if isinstance(step, str) and step in section.model_fields:
             section = next(_sections_in(section.model_fields[step]), section)
     # A name that is refused has pydantic's word for a key behind it.
-    return [step for step in loc if step != "[key]"], section
+    return [step for step in written if step != KEY], section
 
 
 def _sections_in(field: FieldInfo) -> Iterator[type[BaseModel]]:

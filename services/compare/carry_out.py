@@ -12,18 +12,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from services.compare.diverged import in_words
 from services.compare.host import Host, Hosts
 from services.compare.members import LOGS, Member
-from services.report.journal import METRICS
+from services.compare.overview import Overview
 from services.run.applications import wanted_cpus
 
 _LOOK_S = 1.0
@@ -42,79 +38,11 @@ class Outcome:
     """Name of a run -> its last words."""
 
 
-class Overview:
-    """The progress of all runs together, in steps; where that is no terminal, a line for each run."""
-
-    def __init__(self, console: Console, members: Sequence[Member]) -> None:
-        self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._steps = {member.name: _steps_in_all(member) for member in members}
-        self._done = {member.name: _steps_of(member) for member in members}
-        self._before = sum(self._done.values())
-        self._began = time.monotonic()
-        self._runs = len(members)
-        self._all = self._progress.add_task("all runs", total=sum(self._steps.values()), left="")
-        self._each: dict[str, TaskID] = {}
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """While the block lasts."""
-        with self._progress:
-            yield
-
-    def look(self, member: Member) -> None:
-        """Show how far a run at work is, and all of them with it."""
-        self._done[member.name] = done = _steps_of(member)
-        if member.name not in self._each:
-            steps = self._steps[member.name]
-            self._each[member.name] = self._progress.add_task(member.name, total=steps, left="")
-        self._progress.update(self._each[member.name], completed=done)
-        self._progress.update(self._all, completed=sum(self._done.values()), left=self._left())
-
-    def over(self, member: Member) -> None:
-        """A run is at work no longer."""
-        self._steps[member.name] = _steps_in_all(member)
-        self._progress.update(self._all, total=sum(self._steps.values()))
-        self.look(member)
-        self._progress.remove_task(self._each.pop(member.name))
-
-    def say(self, sentence: str) -> None:
-        """A line that stays."""
-        self._console.print(sentence, markup=False, soft_wrap=True)
-
-    @property
-    def count(self) -> int:
-        """Of the runs."""
-        return self._runs
-
-    def _left(self) -> str:
-        """By what a step took since this command began, starts and evaluations included."""
-        done = sum(self._done.values())
-        if done <= self._before:
-            return ""
-        each = (time.monotonic() - self._began) / (done - self._before)
-        minutes = round(each * (sum(self._steps.values()) - done) / 60)
-        return (
-            f"about {minutes // 60} h {minutes % 60:02d} min left"
-            if minutes >= 60
-            else f"about {minutes} min left"
-        )
-
-
 @dataclass(frozen=True)
 class _AtWork:
     """A run that was begun."""
 
     member: Member
-    place: str
     log: Path
     host: int
     process: subprocess.Popen[bytes]
@@ -127,7 +55,7 @@ def carry_out(members: Sequence[Member], folder: Path, overview: Overview, at_on
     Args:
         members: in this order.
         folder: of the comparison, for the logs.
-        overview: is told.
+        overview: is told; these runs are among its.
         at_once: so many runs are at work at the same time.
 
     Raises:
@@ -139,21 +67,18 @@ def carry_out(members: Sequence[Member], folder: Path, overview: Overview, at_on
         diverged=[member for member in members if member.diverged_after() is not None],
     )
     (folder / LOGS).mkdir(parents=True, exist_ok=True)
-    waiting = [
-        (f"{number} of {len(members)}", member)
-        for number, member in enumerate(members, start=1)
-        if member not in (*outcome.finished, *outcome.diverged)
-    ]
+    waiting = [member for member in members if member not in (*outcome.finished, *outcome.diverged)]
     at_work: list[_AtWork] = []
     idle = list(range(1, at_once + 1))
-    hosts = Hosts(folder, max((wanted_cpus(member.config()) for _, member in waiting), default=1))
+    hosts = Hosts(folder, max((wanted_cpus(member.config()) for member in waiting), default=1))
     try:
         while waiting or at_work:
             while waiting and idle:
-                place, member = waiting.pop(0)
+                member = waiting.pop(0)
                 log = folder / LOGS / f"{member.name}.log"
                 host = hosts.host(idle[0], member.config())
-                at_work.append(_AtWork(member, place, log, idle.pop(0), _begin(member, log, host)))
+                at_work.append(_AtWork(member, log, idle.pop(0), _begin(member, log, host)))
+                overview.begun(member)
             for run in list(at_work):
                 overview.look(run.member)
                 if run.process.poll() is not None:
@@ -191,11 +116,10 @@ def _begin(member: Member, log: Path, host: Host) -> subprocess.Popen[bytes]:
 
 def _end(run: _AtWork, outcome: Outcome, overview: Overview) -> None:
     """Say what became of it."""
-    overview.over(run.member)
     name, minutes = run.member.name, (time.monotonic() - run.began) / 60
     if run.member.is_finished():
         outcome.finished.append(run.member)
-        overview.say(f"{name}: finished in {minutes:.1f} min ({run.place})")
+        overview.over(run.member, f"finished in {minutes:.1f} min")
         return
     words = _last_words(run.log, run.process.returncode)
     if (steps := run.member.diverged_after()) is not None:
@@ -204,7 +128,7 @@ def _end(run: _AtWork, outcome: Outcome, overview: Overview) -> None:
     else:
         outcome.failed[name] = words
         what = f"failed after {minutes:.1f} min"
-    overview.say(f"{name}: {what} ({run.place}): {words}\n  all of it: {run.log}")
+    overview.over(run.member, what, f": {words}\n  all of it: {run.log}")
 
 
 def _stop(runs: Sequence[_AtWork], overview: Overview) -> None:
@@ -221,20 +145,6 @@ def _stop(runs: Sequence[_AtWork], overview: Overview) -> None:
                 run.process.wait()
         except KeyboardInterrupt:
             tell = signal.SIGINT
-
-
-def _steps_in_all(member: Member) -> int:
-    """That it has when it is over: one that diverged has no more."""
-    steps = member.diverged_after()
-    return member.config().total_steps if steps is None else steps
-
-
-def _steps_of(member: Member) -> int:
-    """Lines of its metrics: looked at every second beside the run, so nothing of them is read."""
-    try:
-        return (member.folder / METRICS).read_bytes().count(b"\n")
-    except FileNotFoundError:
-        return 0
 
 
 def _last_words(log: Path, code: int) -> str:

@@ -14,19 +14,21 @@ from rlad_core.config import ConfigError, parse
 from rlad_core.sections.findings import problems_of
 from rlad_core.sections.problems import Problem
 from services.compare import tuning
-from services.compare.carry_out import Overview, carry_out
+from services.compare.carry_out import carry_out
 from services.compare.diverged import pack_diverged, refuse_others_diverged, told
-from services.compare.kept_runs import refuse_other_runs
-from services.compare.members import (
-    Member,
+from services.compare.equality import (
     choices_of,
-    members_of,
+    refuse_broken,
     refuse_tuning_on_the_report,
     refuse_unequal,
-    tries_of,
+    refuse_unequal_choices,
 )
+from services.compare.kept_runs import refuse_other_runs
+from services.compare.members import Member, members_of, tries_of
 from services.compare.moved import home_of, relative
+from services.compare.overview import Overview
 from services.compare.packing import pack
+from services.compare.read_once import Recipe
 from services.compare.results import Results, results_of
 from services.compare.suite import Settings, Suite
 from services.compare.taking import finished_runs, take
@@ -81,13 +83,14 @@ class Comparison:
     def __init__(self, suite: Suite, folder: Path) -> None:
         self.suite = suite
         self.folder = folder
-        self._tries = tries_of(suite, folder)
+        self._base = Recipe(suite.recipe)
+        self._tries = tries_of(suite, folder, self._base)
 
     @property
     def members(self) -> list[Member]:
         """The runs of the report, with what the tuning has chosen so far."""
         chosen, _ = tuning.chosen_of(self._tries)
-        return members_of(self.suite, self.folder, chosen)
+        return members_of(self.suite, self.folder, chosen, self._base)
 
     def check(self, source: str) -> None:
         """Refuse what cannot be compared, before anything is written.
@@ -105,14 +108,18 @@ class Comparison:
                 way_out = "They were not tuned: write --untuned, or another --out"
             said = f"is another than that of the runs there. {way_out}"
             raise ConfigError(source, [Problem(changed, str(self.folder), said)])
-        refuse_unequal(self.members, source)
-        first = self.suite.model_copy(update={"seeds": self.suite.seeds[:1]})
-        for chosen in choices_of(self._tries):  # else it would be found when hours of tries are over
-            refuse_unequal(members_of(first, self.folder, chosen), source)
-        reported = members_of(first, self.folder, {})
-        refuse_tuning_on_the_report(self.suite, self._all_tries, reported, source)
-        refuse_other_runs([*self._all_tries, *self.members], source)
-        refuse_others_diverged([*self._all_tries, *self.members], source)
+        members, tries = self.members, self._all_tries
+        choices = choices_of(self.suite, self.folder, self._base)
+        untuned = members_of(self.suite, self.folder, {}, self._base)
+        chosen = [member for each in choices.values() for _, member in each]
+        refuse_broken([*untuned, *members, *chosen, *tries], source)
+        refuse_unequal(members, source)
+        # Else it would be found when hours of tries are over.
+        refuse_unequal_choices(self.suite, choices, source)
+        refuse_unequal([choices[m.variant][0][1] if m.variant in choices else m for m in untuned], source)
+        refuse_tuning_on_the_report(self.suite, tries, untuned, source)
+        refuse_other_runs([*tries, *members], source)
+        refuse_others_diverged([*tries, *members], source)
 
     @property
     def _ready(self) -> list[Member]:
@@ -175,17 +182,20 @@ class Comparison:
     def _carried_out(self, console: Console, at_once: int, part: Part) -> dict[str, str]:
         self._write_suite(self.suite.recipe)
         failed: dict[str, str] = {}
-        if tries := [member for member in self._all_tries if part.has_variant(member)]:
-            failed |= self._all(tries, console, at_once)
-            self._write_tuning()
-        ready = [member for member in self._ready if part.has(member)]
-        failed |= self._all(ready, console, at_once)
-        return failed
-
-    def _all(self, members: list[Member], console: Console, at_once: int) -> dict[str, str]:
-        overview = Overview(console, members)
+        tries = [member for member in self._all_tries if part.has_variant(member)]
+        runs = [member for member in self.members if part.has(member)]
+        overview = Overview(console, [*tries, *runs])
         with overview.shown():
-            return carry_out(members, self.folder, overview, at_once).failed
+            if tries:
+                try:
+                    failed |= carry_out(tries, self.folder, overview, at_once).failed
+                finally:  # Ctrl-C too: what was found by then is found
+                    self._write_tuning()
+            ready = [member for member in self._ready if part.has(member)]
+            names = {member.name for member in ready}
+            overview.leave_out([member for member in runs if member.name not in names])
+            failed |= carry_out(ready, self.folder, overview, at_once).failed
+        return failed
 
     def _write_suite(self, recipe: str) -> None:
         """With the variants and seeds of runs there that this suite has not: they may come back.
@@ -256,10 +266,17 @@ class Comparison:
         return taken
 
     def results(self, failed: dict[str, str]) -> Results:
-        """What is finished; `failed` says why some are not, tries too."""
-        waiting, members = self._waiting(failed), self.members
+        """What is finished, tries too; `failed` says why some are not.
+
+        Raises:
+            ReportError: a finished try tells no accuracy.
+            SchemaError: a file that a run left is broken.
+        """
+        chosen, found = tuning.chosen_of(self._tries)
+        waiting, members = self._waiting(failed), members_of(self.suite, self.folder, chosen, self._base)
         begun_later = {m.name: waiting[m.variant] for m in members if m.variant in waiting}
-        return results_of(self.suite, members, told(members) | begun_later | failed)
+        tuned = tuning.tuned_of(self.suite, tuning.read(self.folder), found)
+        return results_of(self.suite, members, told(members) | begun_later | failed, tuned)
 
     def _waiting(self, failed: Mapping[str, str]) -> dict[str, str]:
         """Variants whose settings are not chosen, and why their runs are not begun."""

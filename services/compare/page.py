@@ -10,7 +10,6 @@ import yaml
 from plotly.offline import get_plotlyjs
 
 from rlad_core.evaluation import AVERAGE
-from services.compare import tuning
 from services.compare.drawing import to_html, write_png
 from services.compare.plots import plots_of
 from services.compare.results import Results
@@ -28,13 +27,10 @@ def write(results: Results, folder: Path) -> Path:
         OSError: the folder cannot be written to.
     """
     plots = plots_of(results)
-    # What is left there of another suite is none of this one's.
-    kept = tuning.read(folder) if results.suite.tuning is not None else {}
-    tuned = {name: each for name, each in kept.items() if name in results.suite.variants}
     (folder / PLOTS).mkdir(exist_ok=True)
     for plot in plots:
         write_png(plot, folder / PLOTS / f"{plot.name}.png")
-    table = json.dumps(machine_table(results, tuned), indent=1, allow_nan=False) + "\n"
+    table = json.dumps(machine_table(results), indent=1, allow_nan=False) + "\n"
     write_whole(folder / TABLE, table)
     stages, times = stage_rows(results)
     rows = [{**row, "average": row[AVERAGE]} for row in accuracy_rows(results)]
@@ -52,7 +48,7 @@ def write(results: Results, folder: Path) -> Path:
         stages=stages,
         times=times,
         labels=STAGE_LABELS,
-        tuning=tuned,
+        tuning=results.tuned,
         yaml=yaml.safe_dump(results.suite.model_dump(mode="json"), sort_keys=False, width=110),
         said=said,
         points=points,

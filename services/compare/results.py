@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 
@@ -26,6 +26,7 @@ from rlad_core.evaluation import (
 from services.compare.members import Member
 from services.compare.packing import verdicts_in
 from services.compare.suite import Suite
+from services.compare.tuning import Tuned
 from services.report.records import RunRecord
 
 Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
@@ -67,7 +68,9 @@ class Method:
         alone: dict[str | None, Estimate] = {
             subset: estimate({subset: scores}) for subset, scores in self.scores.items()
         }
-        return {None: estimate(self.scores), **alone}
+        # Of a single subset the mean is its own.
+        together = estimate(self.scores) if len(alone) > 1 else next(iter(alone.values()))
+        return {None: together, **alone}
 
     def accuracy(self, subset: str | None = None) -> Estimate:
         """At the end on a subset; None: the mean over subsets, as the paper's tables have it."""
@@ -128,12 +131,14 @@ class Results:
         differences: of each pair that shares some, on the seeds and problems that both have, corrected for
             the number of pairs.
         subsets: in the order of the first method.
+        tuned: what the variants that have settings to choose have tried so far.
     """
 
     suite: Suite
     methods: tuple[Method, ...]
     missing: dict[str, str]
     differences: tuple[Difference, ...]
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)
 
     @property
     def subsets(self) -> tuple[str, ...]:
@@ -141,12 +146,15 @@ class Results:
         return tuple(self.methods[0].scores) if self.methods else ()
 
 
-def results_of(suite: Suite, members: Sequence[Member], failed: dict[str, str]) -> Results:
+def results_of(
+    suite: Suite, members: Sequence[Member], failed: dict[str, str], tuned: Mapping[str, Tuned] | None = None
+) -> Results:
     """Read what the runs left.
 
     Args:
         members: all runs of the report.
         failed: name of a run -> its last words.
+        tuned: what was tried so far.
 
     Raises:
         SchemaError: a file of responses is broken; names it.
@@ -168,7 +176,7 @@ def results_of(suite: Suite, members: Sequence[Member], failed: dict[str, str]) 
         if runs:
             scores = scores_of([run.verdicts[-1][1] for run in runs])
             methods.append(Method(name, variant.label or name, tuple(runs), scores))
-    return Results(suite, tuple(methods), missing, tuple(_differences(methods)))
+    return Results(suite, tuple(methods), missing, tuple(_differences(methods)), tuned or {})
 
 
 def _how_far(member: Member) -> str:

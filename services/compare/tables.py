@@ -74,9 +74,9 @@ def stage_rows(results: Results) -> tuple[list[str], list[dict[str, Any]]]:
 
 def _share(method: Method) -> float | None:
     """What the teacher adds to a step that has one, of the step without it, as the paper counts; mean over
-    seeds.
+    seeds. 0 where all of it is hidden behind other work, None where no step has a teacher.
     """
-    costs = [cost.share for run in method.runs if (cost := teacher_cost(run.record)) and cost.added_s > 0]
+    costs = [cost.share for run in method.runs if (cost := teacher_cost(run.record)) is not None]
     return _finite(float(np.mean(costs))) if costs else None
 
 
@@ -94,7 +94,7 @@ def terminal_table(results: Results) -> Table:
     return table
 
 
-def machine_table(results: Results, tuning: Any) -> dict[str, Any]:
+def machine_table(results: Results) -> dict[str, Any]:
     """Everything in the report, as JSON has it."""
     stages, times = stage_rows(results)
     return {
@@ -104,7 +104,7 @@ def machine_table(results: Results, tuning: Any) -> dict[str, Any]:
         "differences": [asdict(each) for each in results.differences],
         "seconds_per_step": {"stages": stages, "methods": times},
         "curves": {method.label: _curves(method) for method in results.methods},
-        "tuning": tuning,
+        "tuning": {name: list(each.tries) for name, each in results.tuned.items()},
         "missing": results.missing,
     }
 

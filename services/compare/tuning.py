@@ -4,14 +4,14 @@ problems. A try that diverged has none, and is below all others."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rlad_core.evaluation import AVERAGE
 from services.compare.members import Member
-from services.compare.suite import Settings
+from services.compare.suite import Settings, Suite
 from services.report.html import write_whole
 from services.report.journal import EVALUATIONS
 from services.report.records import ReportError
@@ -79,6 +79,38 @@ def accuracy_of(member: Member) -> float:
             f"{', '.join(after) or 'no subset'} and no {AVERAGE}. Remove the folder to have it tried again"
         )
     return next(iter(after.values()))
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a variant has tried so far.
+
+    Attributes:
+        tries: those that are settled, as ``tuning.json`` has them.
+        wanted: so many tries there are when all are.
+    """
+
+    tries: Sequence[dict[str, Any]]
+    wanted: int
+
+
+def tuned_of(
+    suite: Suite, kept: Mapping[str, Sequence[dict[str, Any]]], found: Mapping[str, Sequence[Try]]
+) -> dict[str, Tuned]:
+    """What is known of each variant's tries now, by the suite's order; nothing where the suite tunes none.
+
+    Args:
+        kept: what `read` has, of a phase of tries that is over.
+        found: the tries that are settled now, which count where there are any.
+    """
+    if suite.tuning is None:  # what is left there of another suite is none of this one's
+        return {}
+    known = {name: kept.get(name, ()) for name in suite.variants if name in kept or name in found}
+    known |= {name: [_plain(each) for each in tries] for name, tries in found.items() if tries}
+    return {
+        name: Tuned(tries, len(suite.variants[name].tries) if suite.variants[name].tune else len(tries))
+        for name, tries in known.items()
+    }
 
 
 def write(found: dict[str, list[Try]], folder: Path) -> None:

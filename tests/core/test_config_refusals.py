@@ -128,6 +128,27 @@ def test_a_wrong_override_is_explained(override: str, says: str) -> None:
         (["stages.0.objective={kind: kdrl, beta_end: 1e-5}"], "has no effect without beta_decay"),
         (["stages.0.objective={kind: kdrl, beta_end: 1, beta_decay: 1}"], "is above beta, 0.002"),
         (["learner.warmup_steps=5"], "stages.1 (sharpen) has 5 steps and would never reach its lr"),
+        (
+            ["stages.0.objective={kind: trrd, alpha_end: 0.9, alpha_steps: 11}"],
+            "stages.0.objective.alpha_steps (11): stages.0 (trrd) has 10 steps, and alpha would never become "
+            "alpha_end. Write at most 10, or give the stage more steps",
+        ),
+        (
+            ["stages.0.objective={kind: kdrl, beta: 1e-3, beta_end: 5e-3, beta_steps: 60}"],
+            "stages.0.objective.beta_steps (60): stages.0 (kdrl) has 10 steps, and beta would never become",
+        ),
+        (
+            ["stages.0.objective={kind: rlsd, share_end: 0.0, share_steps: 60}"],
+            "stages.0.objective.share_steps (60): stages.0 (rlsd) has 10 steps, and share would never become",
+        ),
+        (
+            [
+                "stages.0.until={tokens: 9}",
+                "stages.1.objective={kind: trrd, alpha_end: 0.9, alpha_steps: 15}",
+            ],
+            "stages.1.objective.alpha_steps (15): stages.1 (sharpen) has 5 steps, at most 14 with what rules "
+            "leave of earlier stages, and alpha would never become alpha_end. Write at most 14",
+        ),
         (["rollout.max_staleness=1", "stages.0.objective.mismatch_cap=null"],
          "stages.0.objective.mismatch_cap (null): with rollout.max_staleness 1 tokens are those of older"),
         (["learner.updates_per_batch=5"], "rollout.prompts_per_step (32): cannot be split into"),
@@ -171,6 +192,18 @@ def test_a_wrong_override_is_explained(override: str, says: str) -> None:
 )  # fmt: skip
 def test_fields_that_cannot_work_together_are_refused(overrides: list[str], says: str) -> None:
     assert any(says in str(problem) for problem in refusal(*overrides).problems), str(refusal(*overrides))
+
+
+def test_a_schedule_may_need_all_of_its_stage_and_what_a_rule_may_leave_to_it() -> None:
+    read("stages.0.objective={kind: trrd, alpha_end: 0.9, alpha_steps: 10}")
+    # A rule may end a stage before its schedule is through; the next one has its steps.
+    read(
+        "stages.0.until={tokens: 9}",
+        "stages.0.objective={kind: trrd, alpha_end: 0.9, alpha_steps: 10}",
+        "stages.1.objective={kind: trrd, alpha_end: 0.9, alpha_steps: 14}",
+    )
+    # beta_end is a floor there, and no aim.
+    read("stages.0.objective={kind: kdrl, beta: 1.0, beta_end: 0.5, beta_decay: 1e-6}")
 
 
 def test_the_best_checkpoints_are_those_that_were_measured() -> None:

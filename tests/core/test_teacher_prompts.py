@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rlad_core.config import ConfigError, RunConfig, validate
-from rlad_core.prompt_checks import check
+from rlad_core.prompt_checks import PromptsRefusedError, check
 from rlad_core.prompt_stream import PromptStream
 from rlad_core.tasks.knights_knaves import trace
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
@@ -94,6 +94,49 @@ def test_what_a_column_cannot_say_leaves_the_prompt_out(tmp_path: Path) -> None:
         "cannot be taught: its a is 'much', and a weight is a number",
         "cannot be taught: there is no column a; there is gold, answer, solution, b",
     ]
+
+
+def test_a_column_that_is_not_kept_is_told_with_where_it_is_named(tmp_path: Path) -> None:
+    task = sums(tmp_path, row(1, w=0.5))
+    config = recipe(task=task, teachers=[{**ONE, "weight": 1}, {**OTHER, "weight_column": "w"}])
+    with pytest.raises(PromptsRefusedError) as caught:
+        check(config, TOKENIZER)
+    assert caught.value.dropped[0].reason == (
+        "cannot be taught: there is no column w; there is gold, answer, solution. If its file has w, write "
+        "it in columns.teachers"
+    )
+
+
+def puzzles(folder: Path, **columns: Any) -> dict[str, Any]:
+    """Two published puzzles to train on, with a column of weights."""
+    rows = [
+        {"quiz": prompt.messages[-1]["content"], "w": weight}
+        for prompt, weight in zip(stream(recipe(teacher=ONE)).prompts([0, 1]), (0.25, 0), strict=True)
+    ]
+    (folder / "puzzles.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    train = {"files": [str(folder / "puzzles.jsonl")]}
+    return {**PUZZLES, "train": train, **({"columns": columns} if columns else {})}
+
+
+def test_puzzles_of_a_file_may_have_columns_for_teachers(tmp_path: Path) -> None:
+    teachers = [{**ONE, "weight": 1}, {**OTHER, "weight_column": "w"}]
+    config = recipe(task=puzzles(tmp_path, teachers=["w"]), teachers=teachers)
+    assert not check(config, TOKENIZER).dropped
+    prompts = stream(config)
+    shares = [[share.weight for share in prompts.taught(prompt)] for prompt in prompts.prompts([0, 1])]
+    assert sorted(shares) == [[1.0], [1.0, 0.25]]
+    with pytest.raises(PromptsRefusedError) as caught:
+        check(recipe(task=puzzles(tmp_path), teachers=teachers), TOKENIZER)
+    reason = caught.value.dropped[0].reason
+    assert reason.endswith("If its file has w, write it in columns.teachers")
+
+
+def test_puzzles_that_are_generated_have_no_columns() -> None:
+    said = refusals(task={**PUZZLES, "columns": {"teachers": ["w"]}}, teacher=ONE)
+    assert said == (
+        'task.columns.teachers (["w"]): puzzles that are generated have no columns. Write train.files, or '
+        "leave it out."
+    )
 
 
 def test_a_privileged_teacher_reads_the_solution_before_the_question() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 from carried_out import BASE, carry_out, suite, written
 from rlad_command import Said
 
-from rlad_core.config import SHIPPED, ConfigError
+from rlad_core.config import SHIPPED, ConfigError, load
 from services.compare import tuning
 from services.compare.comparison import Comparison, Part
 from services.compare.members import members_of
@@ -114,10 +115,27 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, settings: dict[str, 
     assert not (tmp_path / "out").exists()
 
 
+def refused(tmp_path: Path, variants: dict[str, Any], **changes: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        Comparison(suite(variants=variants, **changes), tmp_path).check("suite.yaml")
+    return str(caught.value)
+
+
 def test_tries_that_cannot_be_compared_are_refused_before_they_are_made(tmp_path: Path) -> None:
-    tuned = {"trrd": {}, "other": {"tune": {"learner.updates_per_batch": [2, 4]}}}
-    with pytest.raises(ConfigError, match=r"(?s)variants\.other \('4 x 4'\): differs.*same optimizer steps"):
-        Comparison(suite(variants=tuned, tuning=VALIDATION), tmp_path).check("suite.yaml")
+    tuned = {"trrd": {}, "other": {"tune": {"learner.updates_per_batch": [4]}}}
+    said = refused(tmp_path, tuned, tuning=VALIDATION)
+    assert "variants.other ('4 x 4'): differs from trrd, which has 4 x 2: all need the same optimizer" in said
+
+
+def test_no_try_may_change_what_all_need_the_same_though_all_variants_try_it(tmp_path: Path) -> None:
+    """The best is found for each variant alone, so the one could get 3 steps and the other 6."""
+    steps = {"learner.lr": [1e-4, 2e-4], "stages.0.steps": [3, 6]}
+    grpo = {"set": {"stages.0.objective": {"kind": "grpo"}}, "tune": steps}
+    said = refused(tmp_path, {"trrd": {"tune": steps}, "grpo": grpo}, tuning=VALIDATION)
+    assert said.startswith("suite.yaml: 2 problems")
+    for variant in ("trrd", "grpo"):
+        assert f"variants.{variant}.tune.stages.0.steps ([3, 6]): makes the tries differ in optimizer" in said
+    assert "3 x 2 or 6 x 2" in said
 
 
 @pytest.mark.parametrize("settings", [{}, {"task.evaluation.count": 100}])
@@ -159,10 +177,50 @@ def test_worked_solutions_are_one_to_a_prompt_and_may_be_of_other_data(tmp_path:
         Comparison(suite(variants=variants), tmp_path / "out").check("suite.yaml")
 
 
-def test_a_wrong_setting_is_told_with_the_run(tmp_path: Path) -> None:
-    wrong = suite(variants={"trrd": {}, "grpo": {"set": {"learner.lrr": 1}}})
-    with pytest.raises(ConfigError, match="kk-tiny-trrd, as grpo-seed0"):
-        Comparison(wrong, tmp_path).check("suite.yaml")
+def test_what_is_wrong_is_told_of_every_variant_at_once(tmp_path: Path) -> None:
+    wrong = {
+        "trrd": {},
+        "grpo": {"set": {"learner.lrr": 1}},
+        "opd": {"set": {"stages.0.objective": {"kind": "opdd"}}},
+        "kdrl": {"set": {"stages.0.objective": {"kind": "kdrl"}}, "tune": {"learner.lr": [1e-4, -1.0]}},
+    }
+    said = refused(tmp_path, wrong, tuning=VALIDATION)
+    assert said.startswith("suite.yaml: 3 problems")
+    assert "variants.grpo: learner.lrr (1): no such key. Did you mean lr?" in said
+    assert "variants.opd: stages.0.objective.kind ('opdd'): is not known. Did you mean opd?" in said
+    assert "variants.kdrl: learner.lr (-1.0): must be above 0" in said
+
+
+def test_what_is_wrong_in_all_variants_is_told_once(tmp_path: Path) -> None:
+    said = refused(tmp_path, BASE["variants"], set={**BASE["set"], "learner.lrr": 1})
+    assert said.startswith("suite.yaml: 1 problem\n  - all variants: learner.lrr (1): no such key")
+
+
+def test_a_recipe_is_read_once_for_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.yaml").write_text((SHIPPED / "recipes" / "kk-tiny-trrd.yaml").read_text())
+    comparison = Comparison(suite(recipe=str(tmp_path / "own.yaml")), tmp_path / "out")
+    for member in comparison.members:
+        carry_out(member, 0.5)
+    alone = load(comparison.members[0].recipe, comparison.members[0].overrides)
+    assert comparison.members[0].config() == alone
+    read: Counter[str] = Counter()
+    text_of = Path.read_text
+
+    def counted(file: Path, **how: Any) -> str:
+        read[str(file)] += 1
+        return text_of(file, **how)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    comparison = Comparison(comparison.suite, tmp_path / "out")
+    comparison.check("suite.yaml")
+    comparison.results({})
+    counts = {file: count for file, count in read.items() if file.endswith((".yaml", "recipe.yaml"))}
+    assert set(counts.values()) == {1}
+    assert len(counts) == 1 + 4
+    member = comparison.members[0]
+    assert member.is_finished()
+    (member.folder / "evaluation.jsonl").unlink()
+    assert not member.is_finished()
 
 
 def test_the_folder_of_another_suite_is_refused_and_more_seeds_are_not(tmp_path: Path) -> None:

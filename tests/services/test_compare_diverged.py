@@ -20,6 +20,7 @@ from services.compare import carry_out as carrying
 from services.compare import tuning
 from services.compare.comparison import Comparison
 from services.compare.members import Member
+from services.compare.overview import Overview
 from services.compare.page import write
 from services.compare.suite import Suite
 from services.run.divergence import DIVERGED
@@ -123,8 +124,8 @@ def test_what_diverges_is_not_carried_out_again_and_what_fails_otherwise_is(
     assert set(failed) == {"trrd-try3", "grpo-seed0"}
     assert runs.begun == ["trrd-try2", "trrd-try3", "grpo-seed0"]
     said = console.export_text()
-    assert "trrd-try2: diverged after 2 steps, in 0.0 min (2 of 3): exit code 1: failed: the grad" in said
-    assert "trrd-try3: failed after 0.0 min (3 of 3)" in said
+    assert "trrd-try2: diverged after 2 steps, in 0.0 min (2 of 5 runs done" in said
+    assert "trrd-try3: failed after 0.0 min (2 of 5 runs done, 1 failed" in said
     runs.begun.clear()
     comparison.carry_out(Console(quiet=True))
     assert runs.begun == ["trrd-try3", "grpo-seed0"]
@@ -133,11 +134,11 @@ def test_what_diverges_is_not_carried_out_again_and_what_fails_otherwise_is(
 def test_what_is_left_counts_no_steps_that_a_diverged_run_will_not_have(tmp_path: Path) -> None:
     members = Comparison(suite(), tmp_path).members
     diverge(members[0], 1)
-    overview = carrying.Overview(Console(quiet=True), members)
+    overview = Overview(Console(quiet=True), members)
     assert sum(overview._steps.values()) == 1 + 3 * 4
     overview.look(members[1])
     diverge(members[1], 2)
-    overview.over(members[1])
+    overview.over(members[1], "diverged")
     assert sum(overview._steps.values()) == 1 + 2 + 2 * 4
 
 

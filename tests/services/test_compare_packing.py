@@ -21,7 +21,7 @@ from services.run import own_code
 
 
 def told(comparison: Comparison) -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(json.dumps(machine_table(comparison.results({}), {})))
+    table: dict[str, Any] = json.loads(json.dumps(machine_table(comparison.results({}))))
     return table
 
 
@@ -119,7 +119,7 @@ def test_own_recipes_data_and_code_may_lie_elsewhere(tmp_path: Path) -> None:
     recipe = moved.with_name("own.yaml").read_text()
     moved.with_name("own.yaml").write_text(recipe.replace("data/train.jsonl", "data/test.jsonl"))
     with pytest.raises(ConfigError, match=r"task\.train\.files\.0\.path"):
-        there.check("mine.yaml")
+        Comparison(load_suite(moved)[0], to).check("mine.yaml")
     moved.with_name("own.yaml").write_text(recipe)
     moved.with_name("own.py").write_text("def score(response, gold, row):\n    return 0.5\n")
     with pytest.raises(ConfigError, match=r"own\.py has changed since the run began"):

@@ -19,6 +19,8 @@ from carried_out import BASE, PROBLEMS, carry_out, suite, written
 from rich.console import Console
 from rlad_command import Said
 
+from rlad_core.evaluation import estimate
+from services.compare import results as calculated
 from services.compare import tuning
 from services.compare.comparison import Comparison
 from services.compare.drawing import style, to_html, write_png
@@ -90,6 +92,27 @@ def test_steps_without_a_teacher_do_not_make_it_cheaper(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     [row] = stage_rows(results_of(wanted, [member], {}))[1]
     assert row["teacher_share"] == pytest.approx(0.5 / 3.5)
+
+
+@pytest.mark.parametrize(("hidden", "share"), [((0,), 0.5 / 3.5 / 2), ((0, 1), 0.0)])
+def test_a_teacher_that_is_hidden_adds_nothing_and_is_no_missing_one(
+    tmp_path: Path, hidden: tuple[int, ...], share: float
+) -> None:
+    wanted = suite(variants={"trrd": {}})
+    members = members_of(wanted, tmp_path, {})
+    for member in members:
+        carry_out(member, 0.5)
+    for seed in hidden:
+        rewrite(
+            members[seed].folder / "metrics.jsonl",
+            lambda row: [{**row, "shares": {**row["shares"], "teacher": 0.0}}],
+        )
+    results = results_of(wanted, members, {})
+    [row] = stage_rows(results)[1]
+    assert row["teacher_share"] == pytest.approx(share)
+    page = write(results, tmp_path).read_text()
+    assert f"<td>{100 * share:.1f}%</td>" in page
+    assert "of their seconds without it, the mean over seeds" in page
 
 
 def test_a_method_looks_the_same_in_all_figures_and_no_two_look_alike(tmp_path: Path) -> None:
@@ -232,6 +255,38 @@ def test_runs_whose_settings_are_not_chosen_yet_say_so(tmp_path: Path) -> None:
     assert comparison.results({}).missing == {"trrd-seed0": waits, "grpo-seed0": "not begun"}
     failed = comparison.results({"trrd-try2": "exit code 1: boom"})
     assert failed.missing["trrd-seed0"] == f"{waits} (trrd-try2: exit code 1: boom)"
+
+
+def test_a_finished_try_is_in_the_report_before_all_are(tmp_path: Path) -> None:
+    tuned = {
+        "trrd": {"tune": {"learner.lr": [1e-4, 2e-4, 4e-4]}},
+        "grpo": {**BASE["variants"]["grpo"], "tune": {"learner.lr": [1e-4, 2e-4]}},
+    }
+    how = {"seed": 50, "set": {"task.evaluation.split": "validation"}}
+    comparison = Comparison(suite(seeds=[0], variants=tuned, tuning=how), tmp_path)
+    of_trrd = [member for _, member in comparison._tries["trrd"]]
+    # Of an earlier phase, of which one try was removed to be made again.
+    tuning.write({"trrd": [tuning.Try({"learner.lr": 1e-4}, 0.999)] * 3}, tmp_path)
+    carry_out(of_trrd[0], 0.5)
+    carry_out(of_trrd[2], 0.5)
+    page = write(comparison.results({}), tmp_path).read_text()
+    table = json.loads((tmp_path / "results.json").read_text())["tuning"]
+    assert [each["settings"]["learner.lr"] for each in table["trrd"]] == [1e-4, 4e-4]
+    assert table["grpo"] == []
+    assert page.count("<td>trrd</td><td>2 of 3</td>") == 2
+    assert page.count("<td>grpo</td><td>0 of 2</td>") == 1
+    assert "99.9" not in page
+
+
+def test_a_single_subset_is_drawn_anew_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = suite(seeds=[0], variants={"trrd": {}})
+    [member] = members_of(wanted, tmp_path, {})
+    carry_out(member, 0.5)
+    calls = []
+    monkeypatch.setattr(calculated, "estimate", lambda scores: calls.append(scores) or estimate(scores))
+    [method] = results_of(wanted, [member], {}).methods
+    assert method.accuracy() == method.accuracy("2_people") == estimate(method.scores)
+    assert len(calls) == 1
 
 
 def test_what_another_suite_tried_is_no_part_of_the_page(tmp_path: Path) -> None:

@@ -88,6 +88,16 @@ class EvaluationPuzzles(_Puzzles):
     seed: NonNegativeInt = 0
 
 
+class PuzzleColumns(Section):
+    """Columns of the files besides those that say the puzzle."""
+
+    teachers: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Of the training files, that teachers name in weight_column or prefix.",
+    )
+
+
 class Settings(FileTaskSection):
     """Knights-and-Knaves puzzles with unique solutions, generated from seeds or read from files."""
 
@@ -101,6 +111,7 @@ class Settings(FileTaskSection):
     evaluation: EvaluationPuzzles | None = Field(
         default=None, description="Needed: {people: [2, 3]}, or {files: [{path: ...}]}."
     )
+    columns: PuzzleColumns = PuzzleColumns()
 
     @property
     def train_parts(self) -> tuple[Part, ...]:
@@ -119,7 +130,9 @@ class Settings(FileTaskSection):
 
         return KnightsKnaves(
             files={
-                (split, file.subset): FileSource(file.path, file.encoding)
+                (split, file.subset): FileSource(
+                    file.path, file.encoding, keep=self.columns.teachers if split == "train" else ()
+                )
                 for split in ("train", "evaluation")
                 for file in self.files(split)
             }
@@ -134,6 +147,13 @@ class Settings(FileTaskSection):
     def judge(self) -> TaskSpec:
         """See `TaskSection.judge`."""
         return self.judges_alone
+
+    def problems(self, *, solutions_for: str | None) -> Iterator[Problem]:
+        """Names of files; and generated puzzles have no columns."""
+        yield from super().problems(solutions_for=solutions_for)
+        if self.columns.teachers and not self.files("train"):
+            advice = "puzzles that are generated have no columns. Write train.files, or leave it out"
+            yield Problem("columns.teachers", list(self.columns.teachers), advice)
 
     @classmethod
     def asked(cls, name: str, asked: Asked) -> dict[str, Any]:

@@ -1,0 +1,73 @@
+"""What a comparison reads again and again, read once: the suite's recipe, and what its runs have written.
+
+Every question about a run, such as whether it is finished, begins with its record. To read recipes as YAML
+for each of them would take most of the time of a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rlad_core.config import RunConfig
+from rlad_core.config.loading import RecipeFile, read
+from services.report.journal import EVALUATIONS, METRICS
+from services.report.records import RunRecord, read_run
+
+_RECIPE = "recipe.yaml"
+_Written = tuple[tuple[int, int, int] | None, ...]
+"""Of each file of a record its inode, time and size; they change with each line."""
+
+_records: dict[Path, tuple[_Written, RunRecord]] = {}
+"""By folder: the last that was read of each. They are as large as the report, which needs all of them."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The recipe that all variants of a suite share, as it was when it was first asked for.
+
+    Attributes:
+        name: its file, or the name of one that ships.
+    """
+
+    name: str
+
+    @cached_property
+    def _file(self) -> RecipeFile:
+        return read(self.name)
+
+    @cached_property
+    def _checked(self) -> dict[tuple[str, ...], RunConfig]:
+        return {}
+
+    def config(self, overrides: Sequence[str]) -> RunConfig:
+        """The recipe of a run that changes these fields of it, as `rlad_core.config.load` has it.
+
+        Raises:
+            ConfigError: it is wrong.
+        """
+        key = tuple(overrides)
+        if key not in self._checked:
+            self._checked[key] = self._file.config(overrides)
+        return self._checked[key]
+
+
+def record_of(folder: Path) -> RunRecord | None:
+    """What a run wrote so far, read again where it has written since; None before it was begun."""
+    written = tuple(_written(folder / name) for name in (_RECIPE, METRICS, EVALUATIONS))
+    if written[0] is None:
+        _records.pop(folder, None)
+        return None
+    if folder not in _records or _records[folder][0] != written:
+        _records[folder] = (written, read_run(folder))
+    return _records[folder][1]
+
+
+def _written(file: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
