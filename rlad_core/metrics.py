@@ -342,8 +342,8 @@ SERVICE_LIMITS: Final = _of_service(
     "limits_hit_total",
     "counter",
     "requests",
-    "Calls refused or checks killed at a limit; kind names the limit (sequences, tokens, body, queue, quota, "
-    "time, memory).",
+    "Calls refused or checks killed at a limit; kind names the limit (sequences, tokens, head, body, queue, "
+    "quota, time, memory).",
     "kind",
 )
 

@@ -1,12 +1,10 @@
 """Requests and answers of the rollout service's HTTP interface."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from fastapi import Response
 from msgspec import Meta, Raw, Struct
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.json_schema import SkipJsonSchema
@@ -15,7 +13,8 @@ from rlad_core import schema
 from rlad_core.client.errors import InvalidRequestError
 from rlad_core.client.rollout_forms import RolloutLimits
 from services.rollout.settings import SamplingSettings
-from services.serve.http.bodies import Body, arrow_answer, json_answer, lines_answer, to_table
+from services.serve.http.answers import Part, Telling
+from services.serve.http.bodies import Body, to_table
 from services.serve.http.elements import Elements, OwnIds, TokenLists, rows_of
 from services.serve.http.json_forms import decode, invalid, one_of, to_form
 from services.serve.http.problems import MOST_FAULTS, ProblemError, faults
@@ -176,23 +175,31 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def write_answer(rollouts: pa.Table, body: Body, *, model: str, policy_version: int) -> Response:
-    """The answer: ROLLOUTS as they are, or as JSON."""
-    if body.answer == "arrow":
-        return arrow_answer(rollouts, body)
-    if body.answer == "ndjson":
-        return lines_answer(results_of(rollouts), body)
-    answer: dict[str, Any] = {
-        "model": model,
-        "policy_version": policy_version,
-        "results": results_of(rollouts),
-        "usage": {
-            "prompts": pc.count_distinct(rollouts.column("prompt_id")).as_py(),
-            "responses": rollouts.num_rows,
-            "response_tokens": int(schema.lengths(rollouts.column("response_token_ids")).sum()),
-        },
-    }
-    return json_answer(answer, body)
+def telling(prompts: pa.Table, *, model: str, version: Callable[[], int]) -> Telling:
+    """How the ROLLOUTS of prompts are told: as they are, or as JSON.
+
+    Args:
+        version: the policy's, asked for when the answer is begun.
+    """
+
+    def fields(parts: Iterable[Part]) -> Iterator[tuple[str, Any]]:
+        responses = response_tokens = 0
+
+        def of_all() -> Iterator[dict[str, Any]]:
+            nonlocal responses, response_tokens
+            for _, rollouts in parts:
+                responses += rollouts.num_rows
+                response_tokens += int(schema.lengths(rollouts.column("response_token_ids")).sum())
+                yield from results_of(rollouts)
+                del rollouts  # before the next part is there
+
+        yield "model", model
+        yield "policy_version", version()
+        yield "results", of_all()
+        usage = {"prompts": prompts.num_rows, "responses": responses, "response_tokens": response_tokens}
+        yield "usage", usage
+
+    return Telling(lambda rollouts, _: results_of(rollouts), fields)
 
 
 def results_of(rollouts: pa.Table) -> Iterator[dict[str, Any]]:

@@ -39,17 +39,18 @@ from services.rollout.http import (
     RolloutRequest,
     one_each,
     read_request,
-    results_of,
-    write_answer,
+    telling,
 )
 from services.rollout.openai.routes import OpenAIRoutes
 from services.rollout.sampling import Sampler
 from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
 from services.rollout.taking_weights import TakesWeights
 from services.rollout.turns import EngineTurns
-from services.serve.http.bodies import Body, documents
+from services.serve.http.answers import Telling
+from services.serve.http.bodies import Body, documents, whole_answer
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
+from services.serve.http.queries import values_of
 from services.serve.http.streams import streamed
 from services.serve.http.texts import Reader, refuse_over
 from services.serve.http.tokenizing import add_tokenizer_routes, serve_tokens
@@ -188,30 +189,26 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
         temperature 1, of the whole vocabulary. With Arrow the body is a PROMPTS table, and the sampling
         settings are query parameters.
         """
-        query = one_each({name: request.query_params.getlist(name) for name in request.query_params})
+        query = one_each(values_of(request.query_params))
         async with AsyncExitStack() as held:
             body = await held.enter_async_context(
                 self._intake.admit(request, self._args.limits.max_body_bytes)
             )
             if body.answer == "ndjson" or (parameters.stream and body.answer == "arrow"):
                 work = await self._work(body, query, self._args.limits, _STREAMED)
-                results = work.results if body.answer == "ndjson" else None
                 parts = work.done(self._args.timeout_s, RESPONSES_PER_PART // _STREAMED)
-                return await streamed(parts, results, held.pop_all())
+                return await streamed(parts, work.telling.writer(body.answer), held.pop_all())
             return await self._answer(body, query)
 
     async def _answer(self, body: Body, query: dict[str, str]) -> Response:
-        prompts, sampling = await asyncio.to_thread(
+        prompts, sampling = await self._intake.read(
             read_request, body, query, self._reader, self._fingerprint, self._args.limits
         )
         rollouts = await self._admitted(prompts, sampling)
-        return await asyncio.to_thread(
-            write_answer,
-            rollouts,
-            body,
-            model=self._args.name,
-            policy_version=self._held.report["version"],
-        )
+        return await asyncio.to_thread(whole_answer, self._telling(prompts), rollouts, body)
+
+    def _telling(self, prompts: pa.Table) -> Telling:
+        return telling(prompts, model=self._served.name, version=lambda: self._held.report["version"])
 
     async def _admitted(self, prompts: pa.Table, sampling: SamplingSettings) -> pa.Table:
         """Sample for a caller: within the queue's limit and its quota."""
@@ -232,7 +229,7 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
         self, body: Body, query: dict[str, str], limits: RolloutLimits, in_a_part: int = RESPONSES_PER_PART
     ) -> Work:
         """A request in parts, of so many responses each, or of one prompt."""
-        prompts, sampling = await asyncio.to_thread(
+        prompts, sampling = await self._intake.read(
             read_request, body, query, self._reader, self._fingerprint, limits
         )
         most = self._args.limits.max_responses_per_request
@@ -243,10 +240,7 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
             prompts,
             list(cut([sampling.group_size] * prompts.num_rows, in_a_part, in_a_part)),
             partial(self._admitted, sampling=sampling),
-            lambda rollouts: write_answer(
-                rollouts, body, model=self._served.name, policy_version=self._held.report["version"]
-            ),
-            lambda rollouts, _: results_of(rollouts),
+            self._telling(prompts),
             partial(self._sampler.check, sampling=sampling),
         )
 

@@ -153,6 +153,9 @@ def _rollouts(
     asked: Collection[str],
 ) -> pa.Table:
     values = schema.token_columns("rollout", [response.values for _, _, response in samples], asked=asked)
+    responses = values["response_token_ids"]
+    # Of no tokens at all it makes one text.
+    texts = tokenizer.batch_decode(responses, skip_special_tokens=True) if responses else []
     return schema.build(
         schema.ROLLOUT_DETAILS if asked else schema.ROLLOUTS,
         {
@@ -162,7 +165,7 @@ def _rollouts(
             "prompt_token_ids": [row["prompt_token_ids"] for row, _, _ in samples],
             **values,
             "finish_reason": [response.finish_reason for _, _, response in samples],
-            "response": tokenizer.batch_decode(values["response_token_ids"], skip_special_tokens=True),
+            "response": texts,
         },
         tokenizer_fingerprint=tokenizer_fingerprint,
     )

@@ -3,53 +3,65 @@
 Written by hand, as requests are read: arrays become bytes once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
-from fastapi import Response
 
 from rlad_core import schema
 from rlad_core.client.details import widened
-from rlad_core.client.made_with import made_with_of
-from services.serve.http.bodies import Body, arrow_answer, json_answer, lines_answer
+from rlad_core.client.made_with import MadeWith, made_with_of
+from services.serve.http.answers import Part, Telling
 from services.serve.http.elements import AT_A_TIME
 from services.serve.token_texts import TokenTexts
 from services.teacher.reading import Wanted
 
+_HIDDEN = {"hidden_states", "hidden_states_bfloat16"}
+_HIDDEN_AT_A_TIME = 16
+"""Rows with hidden states that are objects at a time; as float32 they may take twice what the table does."""
 
-def write_answer(
-    wanted: Wanted, scores: pa.Table, body: Body, *, model: str, texts: TokenTexts | None = None
-) -> Response:
-    """The answer to `wanted`: the table as it is, or as JSON with sums and counts."""
-    if body.answer == "arrow":
-        return arrow_answer(scores, body)
-    results = results_of(wanted, scores, texts)
-    if body.answer == "ndjson":
-        return lines_answer(results, body)
-    usage = {
-        "sequences": scores.num_rows,
-        "prompt_tokens": int(schema.lengths(wanted.sequences.column("prompt_token_ids")).sum()),
-        "scored_tokens": int(schema.lengths(scores.column("teacher_logprobs")).sum()),
-    }
-    made_with = made_with_of(scores)
-    answer = {
-        "model": model,
-        "policy_version": None,
-        "results": results,
-        "usage": usage,
-        "made_with": None if made_with is None else made_with.model_dump(),
-    }
-    return json_answer(answer, body)
+
+def telling(wanted: Wanted, *, model: str, texts: TokenTexts | None = None) -> Telling:
+    """How the scores of `wanted` are told: the table as it is, or as JSON with sums and counts."""
+
+    def results(scores: pa.Table, start: int) -> Iterator[dict[str, Any]]:
+        return results_of(wanted.part(start, scores.num_rows), scores, texts)
+
+    def fields(parts: Iterable[Part]) -> Iterator[tuple[str, Any]]:
+        scored_tokens = 0
+        made_with: MadeWith | None = None
+
+        def of_all() -> Iterator[dict[str, Any]]:
+            nonlocal scored_tokens, made_with
+            for start, scores in parts:
+                scored_tokens += int(schema.lengths(scores.column("teacher_logprobs")).sum())
+                made_with = made_with_of(scores)  # of all parts the same
+                yield from results(scores, start)
+                del scores  # before the next part is there
+
+        yield "model", model
+        yield "policy_version", None
+        yield "results", of_all()
+        prompt_tokens = int(schema.lengths(wanted.sequences.column("prompt_token_ids")).sum())
+        usage = {
+            "sequences": wanted.sequences.num_rows,
+            "prompt_tokens": prompt_tokens,
+            "scored_tokens": scored_tokens,
+        }
+        yield "usage", usage
+        yield "made_with", None if made_with is None else made_with.model_dump()
+
+    return Telling(results, fields)
 
 
 def results_of(wanted: Wanted, scores: pa.Table, texts: TokenTexts | None) -> Iterator[dict[str, Any]]:
     """The scores of a request, or of a part of it, as JSON has them; values may be numpy arrays."""
-    for start in range(0, scores.num_rows, AT_A_TIME):
-        part = scores.slice(start, AT_A_TIME)
+    at_a_time = _HIDDEN_AT_A_TIME if _HIDDEN & set(scores.column_names) else AT_A_TIME
+    for start in range(0, scores.num_rows, at_a_time):
+        part = scores.slice(start, at_a_time)
         yield from _results(wanted.part(start, part.num_rows), part, texts)
 
 
@@ -95,7 +107,7 @@ def _details(scores: pa.Table, offsets: np.ndarray) -> dict[str, list[Any]]:
     if "named_logprobs" in present:
         values, bounds = schema.flatten(scores.column("named_logprobs"))
         found["named_logprobs"] = _by_place(values, bounds, offsets)
-    for name in {"hidden_states", "hidden_states_bfloat16"} & set(present):
+    for name in _HIDDEN & set(present):
         values, bounds = schema.flatten(scores.column(name))
         found["hidden_states"] = _by_place(widened(values), bounds, offsets)
     if "top_token_ids" in present:
@@ -117,10 +129,15 @@ def _by_place(values: np.ndarray, bounds: np.ndarray, offsets: np.ndarray) -> li
 
 
 def _tops(ids: np.ndarray, logprobs: np.ndarray, k: int) -> bytes:
-    """The JSON of one row's ``top``; both arrays are [response tokens x k]."""
+    """The JSON of one row's ``top``; both arrays are [response tokens x k].
+
+    Numbers stay numpy's and so are written with the digits that `logprobs` have: readers compare the two, and
+    a float32 made a float64 has more of them.
+    """
     return orjson.dumps(
         [
-            [{"token_id": int(i), "logprob": float(p)} for i, p in zip(*place, strict=True)]
+            [{"token_id": i, "logprob": p} for i, p in zip(*place, strict=True)]
             for place in zip(ids.reshape(-1, k), logprobs.reshape(-1, k), strict=True)
-        ]
+        ],
+        option=orjson.OPT_SERIALIZE_NUMPY,
     )

@@ -82,7 +82,7 @@ def read_request(
         details: what the query asks for, which is the only way with Arrow.
         reader: of token ids and texts.
         fingerprint: the tokenizer's, written on tables made from JSON, whose ids are taken to be its.
-        limits: looked at before anything is tokenized.
+        limits: looked at before anything is tokenized, and while it is.
 
     Raises:
         ProblemError: 400 not readable, 422 not of the documented form.
@@ -101,7 +101,7 @@ def read_request(
     shared = SharedPrompts(Elements(asked.prompts, SharedPrompt, "prompts", most), reader)
     limits.check(len(sequences), least_tokens(sequences, shared, reader))
     try:
-        table, texts = to_rows(sequences, shared, reader, fingerprint, limits.max_top_k)
+        table, texts = to_rows(sequences, shared, reader, fingerprint, limits)
     except schema.SchemaError as error:
         raise ProblemError(422, "The request cannot be worked on", str(error)) from error
     return Wanted(

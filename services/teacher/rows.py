@@ -8,10 +8,12 @@ import pyarrow as pa
 from msgspec import UNSET, Raw
 
 from rlad_core import schema
+from rlad_core.client.forms import TeacherLimits
 from services.serve.http.elements import Elements, OwnIds, TokenLists
 from services.serve.http.json_forms import invalid, lists_in, token_ids
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader, values_of
+from services.serve.token_sum import TokenSum
 from services.serve.token_texts import spans_in
 from services.teacher.forms import SequenceIn
 from services.teacher.shared_prompts import PROMPTS, SharedPrompts
@@ -36,25 +38,34 @@ def least_tokens(sequences: Elements[SequenceIn], shared: SharedPrompts, reader:
 
 
 def to_rows(
-    sequences: Elements[SequenceIn], shared: SharedPrompts, reader: Reader, fingerprint: str, most_named: int
+    sequences: Elements[SequenceIn],
+    shared: SharedPrompts,
+    reader: Reader,
+    fingerprint: str,
+    limits: TeacherLimits,
 ) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
     """SEQUENCES, or NAMED_SEQUENCES where tokens are named; and of which rows anything came as text.
 
     Args:
         fingerprint: the tokenizer's.
-        most_named: tokens that may be named for one place.
+        limits: of tokens, and of those that are named for one place.
 
     Raises:
         ProblemError: 422, one cannot be read.
+        LimitError: they have more tokens than a request may have, a prompt counted for each sequence.
         SchemaError: what was read is no such table.
     """
     ids, prompts, responses, named = OwnIds(), TokenLists(), TokenLists(), TokenLists()
     texts = np.empty(len(sequences), bool)
     # First those that are shared, then the others; a row has one of them.
     prompt_of = np.empty(len(sequences), np.int64)
-    shared_texts = np.empty(len(shared), bool)
+    shared_texts, shared_sizes = np.empty(len(shared), bool), np.empty(len(shared), np.int64)
+    is_counted = np.ones(len(shared), bool)
+    tokens = TokenSum(limits.max_tokens_per_request)
     for place, (prompt, is_text) in enumerate(shared.read()):
         prompts.add(prompt)
+        tokens.add(prompt.size, f"prompts[{place}]")
+        shared_sizes[place] = prompt.size
         shared_texts[place] = is_text
     naming_none: tuple[str, int] | None = None
     for place, each in enumerate(sequences):
@@ -63,9 +74,13 @@ def to_rows(
         if isinstance(each.prompt_id, str):
             prompt_of[place] = its = shared.place(each.prompt_id, where)
             texts[place] = shared_texts[its]
+            size = 0 if is_counted[its] else int(shared_sizes[its])
+            is_counted[its] = False
         else:
             prompt_of[place] = len(prompts)
-            prompts.add(reader.prompt(each, where))
+            prompt = reader.prompt(each, where)
+            prompts.add(prompt)
+            size = prompt.size
             texts[place] = each.prompt_token_ids is UNSET
         if isinstance(each.response_token_ids, Raw):
             response = token_ids(each.response_token_ids, f"{where}.response_token_ids", reader.max_length)
@@ -73,8 +88,11 @@ def to_rows(
             response = reader.text(str(each.response), f"{where}.response")
             texts[place] = True
         responses.add(response)
+        tokens.add(size + response.size, where)
         if isinstance(each.named_token_ids, Raw):
-            named.add(_named(each.named_token_ids, f"{where}.named_token_ids", response.size, most_named))
+            named.add(
+                _named(each.named_token_ids, f"{where}.named_token_ids", response.size, limits.max_top_k)
+            )
         elif naming_none is None:
             naming_none = f"{where}.named_token_ids", response.size
     columns = {

@@ -31,7 +31,8 @@ from rlad_core.language_model.chat import OWN
 from services.base import telemetry, tracing
 from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer, tokenizer_info
-from services.serve.http.bodies import Body, documents
+from services.serve.http.answers import Telling
+from services.serve.http.bodies import Body, documents, whole_answer
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
 from services.serve.http.streams import streamed
@@ -44,7 +45,7 @@ from services.serve.kept import TellsSettings
 from services.serve.openai.models import ServedModel, add_model_routes, serve_model
 from services.serve.replicas import begin, bind
 from services.serve.token_texts import TokenTexts
-from services.teacher.answers import results_of, write_answer
+from services.teacher.answers import telling
 from services.teacher.app import SERVICE, http
 from services.teacher.forms import EXAMPLE, ScoreQuery, ScoreRequest
 from services.teacher.openai.routes import OpenAIRoutes
@@ -125,21 +126,20 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             )
             if body.answer == "ndjson" or (query.stream and body.answer == "arrow"):
                 work = await self._work(body, query.asked, self._args.limits, _TOKENS_STREAMED)
-                results = work.results if body.answer == "ndjson" else None
-                return await streamed(work.done(self._args.limits.timeout_s), results, held.pop_all())
+                parts = work.done(self._args.limits.timeout_s)
+                return await streamed(parts, work.telling.writer(body.answer), held.pop_all())
             return await self._answer(body, query.asked)
 
     async def _answer(self, body: Body, details: Details) -> Response:
         wanted = await self._read(body, details, self._args.limits)
         scores = await self._score(wanted.sequences, wanted.details)
-        return await asyncio.to_thread(self._written, wanted, scores, body)
+        return await asyncio.to_thread(whole_answer, self._telling(wanted), scores, body)
 
-    def _written(self, wanted: Wanted, scores: pa.Table, body: Body) -> Response:
-        return write_answer(wanted, scores, body, model=self._served.name, texts=self._texts)
+    def _telling(self, wanted: Wanted) -> Telling:
+        return telling(wanted, model=self._served.name, texts=self._texts)
 
     async def _read(self, body: Body, details: Details, limits: TeacherLimits) -> Wanted:
-        # In a thread: parsing a large body takes long enough to hold up others.
-        wanted = await asyncio.to_thread(read_request, body, details, self._reader, self._fingerprint, limits)
+        wanted = await self._intake.read(read_request, body, details, self._reader, self._fingerprint, limits)
         self._served.check(wanted.model)
         return wanted
 
@@ -176,8 +176,7 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             rows,
             list(cut(sizes.tolist(), usual.max_sequences_per_request, most)),
             partial(self._score, details=wanted.details),
-            lambda scores: self._written(wanted, scores, body),
-            lambda scores, start: results_of(wanted.part(start, scores.num_rows), scores, self._texts),
+            self._telling(wanted),
             partial(self._scorer.check, details=wanted.details),
         )
 

@@ -2,18 +2,19 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Annotated, Any
 
 import pyarrow as pa
-from fastapi import Response
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from rlad_core import schema
 from rlad_core.client.errors import LimitError, UnknownNameError
 from rlad_core.tasks.base import Task
 from rlad_core.turn import opened_by
-from services.serve.http.bodies import Body, arrow_answer, json_answer, lines_answer, to_table
+from services.serve.http.answers import Part, Telling
+from services.serve.http.bodies import Body, to_table
 from services.serve.http.elements import Elements, OwnIds, Strings, rows_of
 from services.serve.http.json_forms import to_form
 from services.serve.http.problems import ProblemError
@@ -31,6 +32,7 @@ _GOLD = Meta(
 )
 _PROMPT = Meta(
     min_length=1,
+    max_length=2**16,  # of a puzzle with all around it; a task goes through it several times
     description="Instead of gold, for tasks that can solve their prompts: the prompt that was answered; "
     "by default the request's.",
 )
@@ -181,16 +183,6 @@ def _refuse_many_prompts(asked: UnreadRequest, responses: Elements[ResponseIn], 
     refuse_over("sequences", len(prompts), most, "prompts to solve")
 
 
-def write_answer(rewards: pa.Table, body: Body) -> Response:
-    """The answer: REWARDS as they are, or as JSON."""
-    if body.answer == "arrow":
-        return arrow_answer(rewards, body)
-    results = results_of(rewards)
-    if body.answer == "ndjson":
-        return lines_answer(results, body)
-    return json_answer({"results": results}, body)
-
-
 def results_of(rewards: pa.Table) -> Iterator[dict[str, Any]]:
     """REWARDS as JSON has them."""
     for row in rows_of(rewards):
@@ -201,6 +193,14 @@ def results_of(rewards: pa.Table) -> Iterator[dict[str, Any]]:
             "correct": row["correct"],
             "verdict": row["verdict"],
         }
+
+
+def _fields(parts: Iterable[Part]) -> Iterator[tuple[str, Any]]:
+    yield "results", chain.from_iterable(results_of(rewards) for _, rewards in parts)
+
+
+TELLING = Telling(lambda rewards, _: results_of(rewards), _fields)
+"""How REWARDS are told: as they are, or as JSON."""
 
 
 def _check_gold(form: ResponseIn | Defaults) -> None:
@@ -238,7 +238,9 @@ def _gold(raw: Raw, where: str) -> str:
 
 def _solve(task: str, prompt: str, tasks: Mapping[str, Task | None], where: str) -> str:
     if task not in tasks:
-        raise UnknownNameError(f"{where}: task {task!r} is not judged here; known are {', '.join(tasks)}")
+        raise UnknownNameError(
+            f"{where}: task {task[:100]!r} is not judged here; known are {', '.join(tasks)}"
+        )
     if (solver := tasks[task]) is None:
         raise _invalid(f"{where}.prompt: task {task!r} is a user's own, which solves no prompts; give gold")
     try:

@@ -37,7 +37,7 @@ from rlad_core.tasks.base import Verdict
 from rlad_core.waiting import limit
 from services.base import telemetry, tracing
 from services.base.loading import loading
-from services.serve.http.bodies import Body, documents
+from services.serve.http.bodies import Body, documents, whole_answer
 from services.serve.http.gate import service_app
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.problems import documented
@@ -50,7 +50,7 @@ from services.serve.replicas import begin, bind
 from services.serve.shares import QueueShares
 from services.verifier.checking.messages import Check, Failed, Outcome
 from services.verifier.checking.pool import CheckPool
-from services.verifier.http import DOCUMENTED, EXAMPLE, read_request, results_of, write_answer
+from services.verifier.http import DOCUMENTED, EXAMPLE, TELLING, read_request
 from services.verifier.settings import VerifierArgs, VerifierLimits
 
 SERVICE = "verifier"
@@ -141,12 +141,11 @@ class VerifierService(TellsSettings):
             )
             if body.answer == "ndjson" or (query.stream and body.answer == "arrow"):
                 work = await self._work(body, self._args.limits, _STREAMED)
-                results = work.results if body.answer == "ndjson" else None
                 parts = work.done(self._args.limits.timeout_s, RESPONSES_PER_PART // _STREAMED)
-                return await streamed(parts, results, held.pop_all())
-            responses = await asyncio.to_thread(read_request, body, self._pool.tasks, self._args.limits)
+                return await streamed(parts, work.telling.writer(body.answer), held.pop_all())
+            responses = await self._intake.read(read_request, body, self._pool.tasks, self._args.limits)
             rewards = await self._verify(responses)
-            return await asyncio.to_thread(write_answer, rewards, body)
+            return await asyncio.to_thread(whole_answer, TELLING, rewards, body)
 
     async def _read_job(self, body: Body, query: Mapping[str, list[str]]) -> Work:
         """See `services.serve.jobs.work.ReadWork`."""
@@ -159,14 +158,13 @@ class VerifierService(TellsSettings):
 
     async def _work(self, body: Body, limits: VerifierLimits, in_a_part: int = RESPONSES_PER_PART) -> Work:
         """A request in parts, of so many responses each."""
-        rows = await asyncio.to_thread(read_request, body, self._pool.tasks, limits)
+        rows = await self._intake.read(read_request, body, self._pool.tasks, limits)
         most = min(in_a_part, self._args.limits.max_responses_per_request)
         return Work(
             rows,
             list(cut([1] * rows.num_rows, most, most)),
             self._verify,
-            lambda rewards: write_answer(rewards, body),
-            lambda rewards, _: results_of(rewards),
+            TELLING,
             self._check,
         )
 
@@ -263,7 +261,8 @@ class VerifierService(TellsSettings):
         if (row := place.as_py()) >= 0:
             sequence_id, task = (responses.column(name)[row].as_py() for name in ("sequence_id", "task"))
             raise UnknownNameError(
-                f"sequence {sequence_id!r}: task {task!r} is not judged here; known are {', '.join(tasks)}"
+                f"sequence {sequence_id[:100]!r}: task {task[:100]!r} is not judged here; "
+                f"known are {', '.join(tasks)}"
             )
 
     async def _judge(
@@ -283,6 +282,7 @@ class VerifierService(TellsSettings):
         return [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
 
     def _as_wrong(self, failure: Failed, instead: Outcome, task: str, sequence_id: str) -> Verdict:
+        sequence_id = sequence_id[:100]  # in the log it may not be as long as it was sent
         if isinstance(instead, Failed):
             # Only what a shipped task raises is about the gold. A limit or a crash says nothing of it, and a
             # user's own code may fail whatever the gold is.

@@ -32,6 +32,7 @@ SMALL: dict[str, Any] = {
     },
     "verifier": {"task": "math", "gold": {"answer": "5"}, "responses": [{"response": "\\boxed{5}"}]},
 }
+LOAD = {"teacher": "/teacher/v1/info", "rollout": "/rollout/v1/policy", "verifier": "/verifier/v1/info"}
 TOLD = {"teacher": "logprobs", "rollout": "token_ids", "verifier": "reward"}
 
 
@@ -91,6 +92,24 @@ class Target:
                 answer = http.post(PATHS[service], json=SMALL[service]).raise_for_status()
             _EXPECTED[self.url, service] = answer.json()["results"][0][TOLD[service]]
         return _EXPECTED[self.url, service]
+
+    def wait_until_idle(self, service: str, limit_s: float) -> float:
+        """Seconds until the service has no request, and no work.
+
+        Raises:
+            TimeoutError: it still has; says what.
+        """
+        with self.client() as http:
+            load: dict[str, Any] = {}
+
+            def idle() -> bool:
+                load.update(http.get(LOAD[service]).raise_for_status().json()["load"])
+                return load["requests"] == 0 and load["waiting"] == 0
+
+            try:
+                return self.wait_until(idle, f"{service} is idle", limit_s)
+            except TimeoutError as error:
+                raise TimeoutError(f"{error}: {load}") from error
 
     @contextmanager
     def health_asked(self, *services: str) -> Iterator[list[float]]:

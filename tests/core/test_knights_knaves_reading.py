@@ -1,6 +1,7 @@
 """A puzzle's text is read back as the puzzle it was written from."""
 
 import random
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -70,12 +71,25 @@ def test_what_was_written_is_read(people: int, split: str, seed: int, pool: str,
         (PUZZLE.text.replace("Zoey is a knave or", "Zoey is not a knight or"), "only leaves can stand there"),
         (PUZZLE.text.replace("a knave or Ella is a knight", "a knight"), "leave 2 assignments, not one"),
         (PUZZLE.text.replace(": Zoey,", ": Zoey, " + " ".join(f"N{i}," for i in range(30))), "32 people; a"),
+        (PUZZLE.text.replace(": Zoey,", ": Zoey, " + "N, " * 70), "a knave?', with 12 people at most"),
     ],
 )
 def test_what_cannot_be_read_is_explained(text: str, says: str) -> None:
     with pytest.raises(ValueError) as refused:
         read(text)
     assert says in str(refused.value)
+
+
+def test_names_are_not_read_by_the_million() -> None:
+    text = PUZZLE.text.replace(": Zoey,", ": Zoey," + " Ella," * 2**20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="no puzzle in the prompt"):
+            read(text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**16
 
 
 def test_nested_names_are_told_apart() -> None:

@@ -153,6 +153,9 @@ def test_all_services_and_the_requests_of_the_page(tmp_path: Path) -> None:
             )
             assert snippet, client
             exec(snippet[1].replace("http://localhost:8000", f"{url}/{service}"), {})
+        helpers, *programs = re.findall(r"^```python\n(.*?)^```$", page("arrow.md"), re.MULTILINE | re.DOTALL)
+        for program, service in zip(programs, ROUTES.values(), strict=True):
+            exec(helpers + program.replace("http://localhost:8000", f"{url}/{service}"), {})
 
 
 @pytest.mark.slow

@@ -1,19 +1,25 @@
 """A job for tests: numbers, doubled two a part."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
-import orjson
 import pyarrow as pa
-from fastapi import Response
 
 from rlad_core.client.errors import InvalidRequestError
+from services.serve.http.answers import Part, Telling
 from services.serve.http.bodies import Body
 from services.serve.jobs.work import Work
 
 Do = Callable[[list[int]], Awaitable[None]]
 PARTS = 5
+
+
+def _fields(parts: Iterable[Part]) -> Iterator[tuple[str, Any]]:
+    yield "numbers", (number for _, done in parts for number in done["number"].to_pylist())
+
+
+TELLING = Telling(lambda done, _: done.to_pylist(), _fields)
 
 
 def reading(do: Do) -> Callable[[Body, Any], Awaitable[Work]]:
@@ -35,8 +41,7 @@ def reading(do: Do) -> Callable[[Body, Any], Awaitable[Work]]:
             pa.table({"number": numbers}),
             [(start, start + 2) for start in range(0, len(numbers), 2)],
             doubled,
-            lambda done: Response(orjson.dumps(done["number"].to_pylist()), media_type="application/json"),
-            lambda done, _: done.to_pylist(),
+            TELLING,
             check,
         )
 
@@ -45,3 +50,4 @@ def reading(do: Do) -> Callable[[Body, Any], Awaitable[Work]]:
 
 BODY = Body(json.dumps(list(range(2 * PARTS))).encode(), "json", "json")
 DONE = [2 * number for number in range(2 * PARTS)]
+ANSWER = {"numbers": DONE}

@@ -12,9 +12,11 @@ from typing import Any
 import uvicorn
 from fastapi import Request, Response
 from ray.serve._private.http_util import RequestIdMiddleware
+from starlette.types import ASGIApp
 
 from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.forms import TeacherLimits
+from services.serve.http.answers_taken import AnswersTaken
 from services.serve.http.bodies import json_answer
 from services.serve.http.body_first import BodyFirst
 from services.serve.http.gate import service_app
@@ -66,21 +68,30 @@ def served(**limits: Any) -> Iterator[str]:
     @app.post("/v1/score")
     async def score(request: Request) -> Response:
         async with intake.admit(request, 2**26) as body:
-            wanted = await asyncio.to_thread(
-                read_request, body, NO_DETAILS, READER, "sha256:mine", TeacherLimits()
-            )
+            wanted = await intake.read(read_request, body, NO_DETAILS, READER, "sha256:mine", TeacherLimits())
             return json_answer({"rows": wanted.sequences.num_rows, "padding": "x" * 2000}, body)
 
     first = BodyFirst(ProxyProblems(RequestIdMiddleware(app)))  # as Serve puts them together
     first._reader = BodyReader(replace(BodyLimits(), **limits))
+    with running(AnswersTaken(first)) as url:
+        yield url
+
+
+@contextmanager
+def running(app: ASGIApp, **config: Any) -> Iterator[str]:
+    """Its URL, in a real server.
+
+    Args:
+        config: of uvicorn.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(first, log_config=None, lifespan="off"))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", **config))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         while not server.started:
             time.sleep(0.01)
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield f"{'https' if 'ssl_certfile' in config else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.force_exit = server.should_exit = True
             thread.join(10)

@@ -24,7 +24,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 #: Those that leave the services as they were, and take seconds.
 SHORT = [
     "slow_bodies",
+    "slow_readers",
     "json_bombs",
+    "query_bomb",
+    "endless_heads",
     "tiny_rows",
     "packed_bodies",
     "huge_counts",

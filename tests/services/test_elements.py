@@ -18,7 +18,8 @@ from rlad_core.client.forms import TeacherLimits
 from rlad_core.language_model.chat import OWN
 from services.rollout.tables import check_prompts
 from services.serve.http import counting, elements
-from services.serve.http.bodies import Body, json_answer, lines_answer
+from services.serve.http.answers import Telling
+from services.serve.http.bodies import Body, json_answer, whole_answer
 from services.serve.http.elements import AT_A_TIME, Elements, OwnIds, Strings, TokenLists
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader
@@ -155,7 +156,8 @@ def test_answers_are_the_same_however_many_results_they_have(count: int) -> None
     whole = bytes(json_answer({"model": "m", "results": iter(results), "usage": {"n": count}}, body).body)
     assert json.loads(whole) == {"model": "m", "results": plain, "usage": {"n": count}}
     assert json.loads(bytes(json_answer({}, body).body)) == {}
-    lines = bytes(lines_answer(iter(results), body).body).splitlines()
+    telling = Telling(lambda *_: results, lambda _: {}.items())
+    lines = bytes(whole_answer(telling, pa.table({}), Body(b"", "json", "ndjson")).body).splitlines()
     assert [json.loads(line) for line in lines] == [*plain, {"results": count}]
 
 

@@ -2,24 +2,27 @@
 
 import asyncio
 import gzip
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
 from fastapi import FastAPI
-from jobs_of_numbers import BODY, DONE, PARTS, Do, reading
+from jobs_of_numbers import ANSWER, BODY, PARTS, Do, reading
 from ray import serve
 
 from rlad_core import schema
 from rlad_core.client.details import Details
-from rlad_core.client.forms import ARROW, ScoreAnswer
+from rlad_core.client.forms import ARROW, JSON, ScoreAnswer
 from services.cli.service_settings import read_args, with_tasks
 from services.rollout import service as rollout
+from services.serve.http.answers import NDJSON
 from services.serve.http.gate import service_app
 from services.serve.http.health import Intake
 from services.serve.job_limits import JobLimits
@@ -78,7 +81,7 @@ def test_routes_and_whom_a_job_is_told_to(tmp_path: Path, monkeypatch: pytest.Mo
             assert looked.json()["expires"] > looked.json()["ended"]
             fetched = await client.get(f"{place}/result", headers=mine)
             assert fetched.headers["content-type"] == "application/json"
-            assert fetched.json() == DONE
+            assert fetched.json() == ANSWER
 
             gate.clear()
             second = (await client.post("/v1/jobs", content=BODY.content, headers=mine)).headers["location"]
@@ -109,7 +112,7 @@ def test_an_answer_that_is_removed_meanwhile(tmp_path: Path, monkeypatch: pytest
         async with served(tmp_path, do) as client:
             place = await done_job(client)
             part = await client.get(f"{place}/result", headers={"Range": "bytes=0-0"})
-            assert (part.status_code, part.content) == (206, b"[")
+            assert (part.status_code, part.content) == (206, b"{")
             whole = StoredJob.answer.fget
             assert whole is not None
 
@@ -150,7 +153,7 @@ def test_an_answer_is_unpacked_for_who_cannot(
             packed = (
                 gzip.compress(plain) if coding == "gzip" else pa.Codec("zstd").compress(plain, asbytes=True)
             )
-            stored.finish(packed, {"content-type": "application/json", "content-encoding": coding})
+            stored.finish([packed], {"content-type": "application/json", "content-encoding": coding})
             for accepted, as_packed in ((coding, True), ("identity", False), ("br", False)):
                 headers = {"Accept-Encoding": accepted}
                 async with client.stream("GET", f"{place}/result", headers=headers) as told:
@@ -303,6 +306,39 @@ def verifier(ray_cluster: None, serve_url: str, tmp_path: Path) -> Iterator[Call
     serve.delete("jobs")
     for client in clients:
         client.close()
+
+
+@pytest.mark.slow
+def test_a_job_in_several_parts_answers_what_the_route_answers(
+    verifier: Callable[[], httpx.Client],
+) -> None:
+    client = verifier()
+    responses = [{"id": f"r{n}", "response": f"it is {n}, " + "and so on " * 30} for n in range(8)]
+
+    def asked(some: list[dict[str, str]]) -> dict[str, Any]:
+        return {"task": "score", "gold": "5", "responses": some}
+
+    by_route = [
+        result
+        for some in (responses[:4], responses[4:])  # more than these are no request's
+        for result in client.post("/v1/verify", json=asked(some)).raise_for_status().json()["results"]
+    ]
+    assert [result["id"] for result in by_route if result["reward"]] == ["r5"]
+    for accept in (JSON, NDJSON, ARROW):
+        for coding in ("identity", "gzip"):
+            headers = {"Accept": accept, "Accept-Encoding": coding}
+            taken = client.post("/v1/jobs", json=asked(responses), headers=headers)
+            place = taken.raise_for_status().headers["location"].removeprefix("/jobs")
+            fetched = finished(client, "verifier", place)
+            assert fetched.headers["content-type"] == accept
+            if accept == JSON:
+                assert fetched.json() == {"results": by_route}
+            elif accept == NDJSON:
+                lines = [json.loads(line) for line in fetched.content.splitlines()]
+                assert lines == [*by_route, {"results": 8}]
+            else:
+                told = schema.from_ipc(fetched.content).select(["sequence_id", "reward"]).to_pylist()
+                assert told == [{"sequence_id": each["id"], "reward": each["reward"]} for each in by_route]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs_of_numbers import BODY, DONE, PARTS, reading
+from jobs_of_numbers import ANSWER, BODY, PARTS, reading
 
 from rlad_core.client.errors import BusyError, InvalidRequestError
 from services.base import telemetry
@@ -46,7 +46,7 @@ def test_a_job_is_done_by_one_and_its_parts_once(tmp_path: Path) -> None:
         for replica in replicas:
             replica.stop()
         for job in kept:
-            assert json.loads(job.answer[0].read_bytes()) == DONE
+            assert json.loads(job.answer[0].read_bytes()) == ANSWER
 
     asyncio.run(body())
     assert sorted(seen) == sorted([[number, number + 1] for number in range(0, 2 * PARTS, 2)] * 4)
@@ -77,7 +77,7 @@ def test_the_next_replica_goes_on_behind_the_last_part(tmp_path: Path) -> None:
         second.start()
         await until(lambda: job.status == "done")
         second.stop()
-        assert json.loads(job.answer[0].read_bytes()) == DONE
+        assert json.loads(job.answer[0].read_bytes()) == ANSWER
 
     asyncio.run(body())
     assert seen == [[0, 1], [2, 3], [4, 5], [4, 5], [6, 7], [8, 9]]
@@ -105,7 +105,7 @@ def test_jobs_of_callers_take_turns(tmp_path: Path) -> None:
         await until(all_done)
         jobs.stop()
         for job in kept:
-            assert json.loads(job.answer[0].read_bytes()) == DONE
+            assert json.loads(job.answer[0].read_bytes()) == ANSWER
 
     asyncio.run(body())
     # A part each while there are two, then the rest; no part is done twice.
@@ -175,7 +175,7 @@ def test_what_fails_because_its_replica_ends_is_left_to_others(tmp_path: Path) -
         ending = Jobs("teacher", str(tmp_path), JobLimits(), reading(ends))
         ending.start()
         job = await ending.submit("me", BODY, {})
-        await until(lambda: job.part(1) is not None)
+        await until(lambda: job.part_schema(1) is not None)
         ending.stop()
         ended.set()
         await until(lambda: job.status == "queued")
@@ -350,7 +350,7 @@ def test_what_has_ended_expires_and_what_has_not_stays(tmp_path: Path) -> None:
     old, queued = (
         store.add(Handed("me", time.time() - 1000, "json", "json", "identity", {}), b"[]") for _ in range(2)
     )
-    old.finish(b"[]", {})
+    old.finish([b"[]"], {})
     store.expire(keep_s=60)
     assert len(store.all()) == 2
     store.expire(keep_s=-1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from jobs_of_numbers import BODY, DONE, Do, reading
+from jobs_of_numbers import ANSWER, BODY, Do, reading
 
 from rlad_core import schema
 from rlad_core.client.made_with import MadeWith, marked
@@ -62,7 +62,7 @@ def test_parts_of_two_teachers_are_not_one_answer(tmp_path: Path, weights: str, 
         second.stop()
         assert job.status == status
         if status == "done":
-            assert json.loads(job.answer[0].read_bytes()) == DONE
+            assert json.loads(job.answer[0].read_bytes()) == ANSWER
         else:
             assert job.problem is not None
             assert job.problem["title"] == "The service was changed before the job was done"
@@ -75,6 +75,6 @@ def test_parts_of_two_tokenizers_are_not_one_answer() -> None:
     one, other = (
         schema.build(schema.TEACHER_SCORES, [], tokenizer_fingerprint=made) for made in ("one", "other")
     )
-    refuse_mixed(one, one)
+    refuse_mixed(one.schema, one.schema)
     with pytest.raises(ChangedError, match="tokenizer: one and other"):
-        refuse_mixed(one, other)
+        refuse_mixed(one.schema, other.schema)

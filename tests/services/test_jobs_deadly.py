@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from jobs_of_numbers import BODY, DONE, PARTS, reading
+from jobs_of_numbers import ANSWER, BODY, PARTS, reading
 
 from rlad_core.client.errors import NotReadyError
 from rlad_core.client.forms import ScoreAnswer
@@ -158,7 +158,7 @@ def test_a_service_that_is_stopped_often_ends_no_job(tmp_path: Path, by: str) ->
         last.start()
         await until(lambda: job.status == "done")
         last.stop()
-        assert json.loads(job.answer[0].read_bytes()) == DONE
+        assert json.loads(job.answer[0].read_bytes()) == ANSWER
 
     asyncio.run(body())
 

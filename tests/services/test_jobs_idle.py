@@ -45,7 +45,7 @@ def test_what_has_ended_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mo
     kept[0].cancel()
     kept[1].fail({})
     for job in kept[2:]:
-        job.finish(b"[]", {})
+        job.finish([b"[]"], {})
     read: Counter[str] = Counter()
     looks = threading.Semaphore(0)
     get, unfinished = JobStore.get, JobStore.unfinished
@@ -78,7 +78,7 @@ def test_what_has_ended_counts_and_expires(tmp_path: Path) -> None:
     store = JobStore(tmp_path / "teacher")
     queued, done = (store.add(HANDED, b"[]") for _ in range(2))
     assert {job.id for job in store.unfinished()} == {queued.id, done.id}
-    done.finish(b"[]", {})
+    done.finish([b"[]"], {})
     for _ in range(2):
         assert [job.id for job in store.unfinished()] == [queued.id]
         assert len(store.all()) == 2

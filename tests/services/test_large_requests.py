@@ -5,14 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_tokenizer import READER
 
 from rlad_core import schema
 from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.client.errors import LimitError
 from rlad_core.client.teacher import _parts
-from services.serve.http.bodies import Body
-from services.teacher.answers import write_answer
-from services.teacher.reading import Wanted
+from services.serve.http.bodies import Body, whole_answer
+from services.serve.http.problems import ProblemError
+from services.teacher.answers import telling
+from services.teacher.reading import Wanted, read_request
 from services.teacher.scoring.interface import Scored
 from services.teacher.scoring.tables import to_pairs, to_scores
 from services.teacher.settings import TeacherLimits
@@ -43,6 +45,32 @@ def test_what_is_told_counts_as_what_is_scored() -> None:
     ) as refused:
         limits.check(1, 100, told=901)
     assert refused.value.limit == "tokens"
+
+
+def test_texts_are_tokenized_no_further_than_a_request_may_go() -> None:
+    """A prompt that is sent once counts for each sequence; the last text, which has no token, is not seen."""
+    a, group = {"prompt": "a knight", "response": "Mia"}, {"prompt_id": "p", "response": "a"}
+    last = a | {"response": " "}
+    bodies = [
+        {"sequences": [a, a, a, last]},
+        {"prompts": [{"id": "p", "prompt": "Mia is"}, {"prompt": "a"}], "sequences": [group, group, a, last]},
+    ]
+    for body, tokens in zip(bodies, (9, 10), strict=True):
+        with pytest.raises(ProblemError, match=r"sequences\[3\].response: the text has no token"):
+            read(body, TeacherLimits(max_tokens_per_request=tokens + 2))
+        says = f"{tokens} tokens in one request up to sequences\\[2\\]; at most {tokens - 1} are taken"
+        with pytest.raises(LimitError, match=says) as refused:
+            read(body, TeacherLimits(max_tokens_per_request=tokens - 1))
+        assert refused.value.limit == "tokens"
+    long = [{"id": "p", "prompt": "Mia is"}, {"prompt": "a " * 11}, {"prompt": " "}]
+    with pytest.raises(LimitError, match=r"13 tokens in one request up to prompts\[1\]"):
+        read(bodies[1] | {"prompts": long}, TeacherLimits(max_tokens_per_request=12))
+
+
+def read(body: dict[str, Any], limits: TeacherLimits) -> Wanted:
+    return read_request(
+        Body(json.dumps(body).encode(), "json", "json"), NO_DETAILS, READER, TOKENIZER, limits
+    )
 
 
 def test_hidden_states_count_as_a_whole() -> None:
@@ -76,8 +104,29 @@ def test_the_likeliest_tokens_in_json_are_those_of_the_table() -> None:
     ]
     scores = to_scores(table, to_pairs(table, details), scored, details)
     body = Body(b"", "json", "json")
-    answer = json.loads(bytes(write_answer(Wanted(table, None, details), scores, body, model="m").body))
+    answer = json.loads(
+        bytes(whole_answer(telling(Wanted(table, None, details), model="m"), scores, body).body)
+    )
     assert [result["top"] for result in answer["results"]] == [
         [[{"token_id": i, "logprob": -i / 4} for i in pair] for pair in pairs]
         for pairs in ([(0, 1), (2, 3), (4, 5)], [(0, 1)])
     ]
+
+
+def test_a_log_prob_is_written_in_one_way() -> None:
+    """A token that was the likeliest has its own log-prob there too, and not only nearly."""
+    table, details = sequences(5), Details(top_k=2, entropy=True)
+    logprobs = np.array([-0.1, -1.2345678, -7.7, -1e-12, -0.0], np.float32)
+    values = {
+        "teacher_logprobs": logprobs,
+        "entropy": -logprobs,
+        "top_token_ids": np.tile(np.arange(2, dtype=np.int32), (5, 1)),
+        "top_logprobs": np.stack([logprobs, logprobs - 1], axis=1),
+    }
+    scores = to_scores(table, to_pairs(table, details), [Scored(values)], details)
+    body = Body(b"", "json", "json")
+    told = bytes(whole_answer(telling(Wanted(table, None, details), model="m"), scores, body).body)
+    [result] = json.loads(told)["results"]
+    assert [place[0]["logprob"] for place in result["top"]] == result["logprobs"]
+    assert result["logprobs"][:3] == [-0.1, -1.2345678, -7.7]
+    assert np.array(result["logprobs"], np.float32).tobytes() == logprobs.tobytes()

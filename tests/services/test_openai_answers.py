@@ -222,8 +222,12 @@ def test_pieces_are_read_once_however_many_there_are(monkeypatch: pytest.MonkeyP
         (chat, {"stop": [""]}, r"stop\[0\]: Expected `str` of length >= 1"),
         (chat, {"stop": ["a"] * 17}, "stop: Expected `array` of length <= 16"),
         (chat, {"stop": 5}, "stop: Expected `array`"),
+        (chat, {"stop": "a" * 257}, "stop: Expected `str` of length <= 256"),
+        (completion, {"stop": ["a", "b" * 257]}, r"stop\[1\]: Expected `str` of length <= 256"),
         (completion, {"echo": True, "logprobs": 1}, "echo: log-probs of a prompt are a teacher's"),
-        (completion, {"best_of": 2}, "best_of: Expected `int` <= 1"),
+        (completion, {"best_of": 2}, "best_of: 2 is not n: 1"),
+        (completion, {"best_of": 3, "n": 2}, "best_of: 3 is not n: 2"),
+        (completion, {"best_of": 21, "n": 21}, "best_of: Expected `int` <= 20"),
         (
             completion,
             {"prompt": [4] * LONGEST},

@@ -4,14 +4,17 @@ import json
 import tracemalloc
 from typing import Any
 
+import jsonschema
 import msgspec
 import pytest
 from openai.types.chat import ChatCompletionMessage
 
 from services.rollout.openai.chats import ChatRequest
 from services.rollout.openai.completions import CompletionRequest as Continued
+from services.rollout.openai.completions import Documented
 from services.serve.http.json_forms import to_form
 from services.serve.http.problems import ProblemError
+from services.serve.openai.sampling import stops
 from services.teacher.openai.completions import CompletionRequest as Scored
 from services.teacher.openai.sequence_logprobs import SequenceLogprobsRequest
 
@@ -19,6 +22,7 @@ USER = {"role": "user", "content": "Hi"}
 CHAT: dict[str, Any] = {"messages": [USER]}
 PROMPT: dict[str, Any] = {"prompt": [1]}
 FORMS: list[tuple[type, dict[str, Any]]] = [(ChatRequest, CHAT), (Continued, PROMPT), (Scored, PROMPT)]
+SCHEMA = msgspec.json.schema(Documented)
 # What an answer's message holds (`services.rollout.openai.chats.AskedChat.choice`).
 ANSWERED = ChatCompletionMessage.model_validate({"role": "assistant", "content": "Ho", "refusal": None})
 
@@ -89,6 +93,14 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
         "use_beam_search": False,
         "prompt_logprobs": None,
         "prompt_cache_key": "anything",
+        "session_id": "mine",
+        "logprob_token_ids": None,
+        "truncation_side": None,
+        "structured_outputs": None,
+        "repetition_detection": None,
+        "kv_transfer_params": None,
+        "cache_salt": None,
+        "vllm_xargs": {},
     }
     neutral |= (
         {
@@ -104,6 +116,12 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
             "reasoning_effort": None,
             "verbosity": None,
             "web_search_options": None,
+            "include_reasoning": True,
+            "return_tokens_as_token_ids": False,
+            "add_special_tokens": False,
+            "documents": [],
+            "chat_template": None,
+            "mm_processor_kwargs": {},
         }
         if form is ChatRequest
         else {"echo": None, "add_special_tokens": None, "suffix": None, "best_of": 1}
@@ -112,6 +130,53 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
         read(form, asked | {name: value})
         if name not in ("stop", "stream_options"):
             read(form, asked | {name: None})
+
+
+def test_what_lm_eval_sends_with_each_message_is_taken() -> None:
+    """Its ``local-chat-completions``, and servers that think, whose answers are sent back."""
+    asked = read(ChatRequest, {"messages": [USER | {"type": "text"}, USER | {"type": None}]})
+    assert [each.text for each in asked.messages] == ["Hi", "Hi"]
+    for name in ("reasoning", "reasoning_content"):
+        read(ChatRequest, {"messages": [USER | {name: None}]})
+        with pytest.raises(ProblemError, match=name):
+            read(ChatRequest, {"messages": [USER | {name: "I see."}]})
+    with pytest.raises(ProblemError, match=r"messages\[0\].type"):
+        read(ChatRequest, {"messages": [USER | {"type": "image_url"}]})
+
+
+@pytest.mark.parametrize(("form", "asked"), FORMS[:2])
+def test_usage_is_told_once(form: type, asked: dict[str, Any]) -> None:
+    streamed = asked | {"stream": True}
+    for value in (False, None):
+        read(form, streamed | {"stream_options": {"include_usage": True, "continuous_usage_stats": value}})
+    with pytest.raises(ProblemError, match="continuous_usage_stats"):
+        read(form, streamed | {"stream_options": {"continuous_usage_stats": True}})
+
+
+@pytest.mark.parametrize("count", [None, 1, 2, 20])
+def test_none_of_the_answers_is_chosen(count: int | None) -> None:
+    asked = {"n": count, "best_of": count}
+    assert read(Continued, PROMPT | asked).n == count
+    if count in (None, 1):
+        jsonschema.validate(PROMPT | asked, SCHEMA)
+    if count != 1:
+        for more in ({"best_of": 3}, {"best_of": 3, "n": 4}):
+            with pytest.raises(ProblemError, match="best_of"):
+                read(Continued, PROMPT | more)
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate(PROMPT | more, SCHEMA)
+
+
+@pytest.mark.parametrize("fault", [["x" * 257], "x" * 257, ["x"] * 17])
+def test_stop_texts_are_few_and_short(fault: Any) -> None:
+    """The engine gets them with each answer to a prompt."""
+    for fits in ("\U0001f600" * 256, ["x" * 256] * 16):
+        jsonschema.validate(PROMPT | {"stop": fits}, SCHEMA)
+        assert sum(map(len, stops(msgspec.Raw(json.dumps(fits).encode())))) == len("".join(fits))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(PROMPT | {"stop": fault}, SCHEMA)
+    with pytest.raises(ProblemError, match="stop"):
+        stops(msgspec.Raw(json.dumps(fault).encode()))
 
 
 @pytest.mark.parametrize(

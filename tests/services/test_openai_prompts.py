@@ -15,6 +15,7 @@ from rlad_core.client.errors import LimitError
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader
 from services.serve.openai import prompts
+from services.serve.token_sum import TokenSum
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -28,9 +29,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 READER = Reader.of(tokenizer(), 6)
 
 
-def read(prompt: Any, *, special: bool = False, most: int = 4) -> list[prompts.Prompt]:
+def read(prompt: Any, *, special: bool = False, most: int = 4, **more: Any) -> list[prompts.Prompt]:
     single = prompts.split(msgspec.Raw(msgspec.json.encode(prompt)), most)
-    return prompts.read(single, READER, 5, add_special_tokens=special)
+    return prompts.read(single, READER, 5, add_special_tokens=special, **more)
 
 
 @pytest.mark.parametrize(
@@ -49,11 +50,15 @@ def test_four_forms(prompt: Any, expected: list[list[int]]) -> None:
 
 
 def test_texts_keep_their_text_and_where_their_tokens_begin() -> None:
-    [plain] = read("Mia  was")  # the last word is unknown, and there are two spaces
-    assert (plain.text, plain.offsets) == ("Mia  was", [0, 5])
-    [begun] = read("Mia is", special=True)
-    assert begun.token_ids.tolist() == [1, 2, 3]
-    assert begun.offsets == [0, 0, 4]
+    # The last word is unknown, and there are two spaces.
+    [plain] = read("Mia  was", offsets=True)
+    assert plain.offsets is not None
+    assert (plain.text, plain.offsets.tolist()) == ("Mia  was", [0, 5])
+    [begun] = read("Mia is", special=True, offsets=True)
+    assert begun.offsets is not None
+    assert (begun.token_ids.tolist(), begun.offsets.tolist()) == ([1, 2, 3], [0, 0, 4])
+    [unasked] = read("Mia is")
+    assert unasked.offsets is None
 
 
 @pytest.mark.parametrize(
@@ -100,6 +105,16 @@ def test_too_many(prompt: Any) -> None:
     assert len(read(prompt, most=5)) == 5
     with pytest.raises(LimitError, match="5 prompts in one request; at most 4 are taken"):
         read(prompt)
+
+
+@pytest.mark.parametrize("prompt", [["Mia is"] * 3 + [" "], [[2, 3]] * 3 + [[9]]], ids=["texts", "token ids"])
+def test_what_is_behind_too_many_tokens_is_not_read(prompt: Any) -> None:
+    """Its last prompt is none."""
+    with pytest.raises(ProblemError):
+        read(prompt, tokens=TokenSum(6))
+    with pytest.raises(LimitError, match=r"6 tokens in one request up to prompt\[2\]; at most 5") as refused:
+        read(prompt, tokens=TokenSum(5))
+    assert refused.value.limit == "tokens"
 
 
 @given(st.lists(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1), min_size=1, max_size=8))

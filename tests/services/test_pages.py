@@ -3,11 +3,14 @@
 import re
 from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from served_app import served
+
+from services.serve.http import pages
 
 TOKEN = {"Authorization": "Bearer mine"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
@@ -56,10 +59,29 @@ def test_the_document_tells_what_is_answered_before_a_route_is_asked(here: httpx
     for path, operations in here.get("/openapi.json").json()["paths"].items():
         for operation in operations.values():
             told = operation["responses"]
-            refused = {"503"} if path == "/healthz" else {"401", "403", "503"}
+            refused = {"414", "431", "503"} | (set() if path == "/healthz" else {"401", "403"})
             assert set(told) == {"200"} | refused
             for status in refused:
                 assert list(told[status]["content"]) == ["application/problem+json"]
+
+
+def test_the_document_is_made_once(here: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bytes] = []
+
+    def counted(*kind: Any) -> bytes:
+        made.append(document(*kind))
+        return made[-1]
+
+    document = pages._document
+    monkeypatch.setattr(pages, "_document", counted)
+    told = [here.get("/openapi.json").raise_for_status().content for _ in range(3)]
+    assert told == [made[0]] * 3
+    assert len(made) == 1
+    # Tokens may come later, and the document says so then.
+    monkeypatch.setenv("RLAD_API_TOKENS", "mine")
+    told = [here.get("/openapi.json", headers=TOKEN).raise_for_status().content for _ in range(3)]
+    assert told == [made[1]] * 3
+    assert len(made) == 2
 
 
 def test_with_tokens_the_document_says_so_and_the_page_asks_for_one(guarded: httpx.Client) -> None:

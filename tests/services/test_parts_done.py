@@ -40,7 +40,7 @@ class Service:
 def work_of(service: Service) -> Work:
     nothing: Any = None
     rows = pa.table({"n": list(range(10))})
-    return Work(rows, PARTS, service.do, nothing, nothing, nothing)
+    return Work(rows, PARTS, service.do, nothing, nothing)
 
 
 @pytest.mark.parametrize("at_a_time", [1, 3, 9])

@@ -15,10 +15,10 @@ from test_token_texts import ALL_KINDS, TEXTS, WRITTEN
 from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.language_model.chat import ChatFormat
-from services.serve.http.bodies import Body
+from services.serve.http.bodies import Body, whole_answer
 from services.serve.http.texts import Reader
 from services.serve.http.tokenizing import _detokenized, _tokenized
-from services.teacher.answers import results_of, write_answer
+from services.teacher.answers import results_of, telling
 from services.teacher.reading import Wanted, read_request
 from services.teacher.scoring.interface import Scored
 from services.teacher.scoring.tables import to_pairs, to_scores
@@ -117,7 +117,7 @@ def test_responses_have_places_in_what_was_sent(kind: str, responses: list[tuple
         )
         expected.append((texts.names(ids, first=True), spans if is_text else list(texts.pieces(ids).spans)))
     wanted, scores = scored(kind, sequences)
-    answer = json.loads(bytes(write_answer(wanted, scores, body({}), model="m", texts=texts).body))
+    answer = json.loads(bytes(whole_answer(telling(wanted, model="m", texts=texts), scores, body({})).body))
     assert [(result["tokens"], result["offsets"]) for result in answer["results"]] == [
         (tokens, [list(span) for span in spans]) for tokens, spans in expected
     ]

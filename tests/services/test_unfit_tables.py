@@ -12,6 +12,7 @@ from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.errors import InvalidRequestError, LimitError
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body
+from services.serve.http.readings import Readings
 from services.serve.openai.models import ServedModel
 from services.teacher.service import TeacherService
 from services.teacher.settings import TeacherArgs
@@ -30,7 +31,9 @@ class Engine:
 def bare(deployment: Any) -> Any:
     """A replica that was not started, without what Serve puts around its class."""
     kind = deployment.func_or_class.__mro__[1]
-    return kind.__new__(kind)
+    replica = kind.__new__(kind)
+    replica._intake = Readings()
+    return replica
 
 
 def teacher() -> Any:
@@ -38,7 +41,7 @@ def teacher() -> Any:
     replica = bare(TeacherService)
     replica._args, replica._engine = TeacherArgs(model="m"), Engine()
     replica._reader, replica._fingerprint, replica._served = None, "sha256:mine", ServedModel("m", 8)
-    replica._scorer = SimpleNamespace(check=lambda rows, details: None)
+    replica._texts, replica._scorer = None, SimpleNamespace(check=lambda rows, details: None)
     return replica
 
 

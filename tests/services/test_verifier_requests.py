@@ -92,6 +92,21 @@ def test_what_is_at_fault_is_said(request_: dict[str, Any], says: str) -> None:
     assert says in str(refused.value.problem.detail)
 
 
+@pytest.mark.parametrize("where", ["prompt", "responses[1].prompt"])
+def test_a_prompt_too_long_to_be_solved_is_named(where: str) -> None:
+    whole = (PUZZLE.text + " ").ljust(2**16)
+    good = {"response": "x", "prompt": whole}
+    assert [row["gold"] for row in asked(task="knights_knaves", responses=[good])] == [PROMPT.gold]
+    if where == "prompt":
+        request = {"prompt": whole + " ", "responses": [{"response": "x"}]}
+    else:
+        request = {"responses": [good, {"response": "x", "prompt": whole + " "}]}
+    with pytest.raises(ProblemError) as refused:
+        asked(task="knights_knaves", **request)
+    assert refused.value.problem.status == 422
+    assert refused.value.problem.detail == f"{where}: Expected `str` of length <= 65536"
+
+
 def test_a_response_with_both_is_named() -> None:
     with pytest.raises(ProblemError) as refused:
         asked(task="math", responses=[{"response": "x", "gold": "4", "prompt": "2 + 2?"}])

@@ -15,13 +15,15 @@ from rlad_core.tasks.knights_knaves.statements import Statement, solve
 
 MOST_PEOPLE = 12
 """Of a puzzle that others made. Solving one takes 2 to the number of people."""
+_MOST_COUNTED = 64
+"""Names that are read to say how many are too many; a prompt may hold millions."""
 
 _BEGINNING = "A very special island"
 _NAME = r'[^\s,."]{1,60}'
 _ROLE = "[a-z]{1,40}"
 _INTRODUCTION = re.compile(
     rf"{_BEGINNING} is inhabited only by ({_ROLE})s and ({_ROLE})s\. [A-Z]{_ROLE} always tell the truth, and "
-    rf"{_ROLE} always lie\. You meet \d+ inhabitants: ((?:{_NAME}, )+)and ({_NAME})\."
+    rf"{_ROLE} always lie\. You meet \d+ inhabitants: ((?:{_NAME}, ){{1,{_MOST_COUNTED}}})and ({_NAME})\."
 )
 _LEAF = rf"{_NAME} is (?:not )?an? {_ROLE}"
 _JOINT = re.compile(r" (and|or|if and only if|then) ")
@@ -46,7 +48,8 @@ def read(text: str) -> Puzzle:
     stop = text.rfind(islanders.question)
     if introduction is None or stop < introduction.end():
         raise ValueError(
-            f"no puzzle in the prompt: one goes from '{_BEGINNING} ...' to '{islanders.question}'"
+            f"no puzzle in the prompt: one goes from '{_BEGINNING} ...' to '{islanders.question}', with "
+            f"{MOST_PEOPLE} people at most"
         )
     names = (*introduction[3].removesuffix(", ").split(", "), introduction[4])
     if len(names) > MOST_PEOPLE or len(set(names)) < len(names):

@@ -22,7 +22,14 @@ from services.serve.token_texts import GrowingText, TokenTexts
 
 _MOST_MESSAGES = 4096
 _ANSWERS = "assistant"
-_SWITCHES = {"add_generation_prompt": True, "continue_final_message": False, "echo": False}
+_SWITCHES = {
+    "add_generation_prompt": True,
+    "add_special_tokens": False,
+    "continue_final_message": False,
+    "echo": False,
+    "include_reasoning": True,
+    "return_tokens_as_token_ids": False,
+}
 """At the values that change nothing, beside those of every request."""
 _WITHOUT_TOOLS = "Without tools, which are not offered here, it changes nothing."
 
@@ -40,10 +47,15 @@ class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
     role: Annotated[str, Meta(min_length=1)]
     content: str | list[TextPart] | None
     name: NotRead | None = None
+    type: (
+        Annotated[Literal["text"], Meta(description="Of lm-evaluation-harness; messages are text.")] | None
+    ) = None
     # What clients send of an answer that they send back: nothing, since answers have no more than text.
     refusal: None = None
     audio: None = None
     function_call: None = None
+    reasoning: None = None
+    reasoning_content: None = None
     annotations: EmptyList | None = None
     tool_calls: EmptyList | None = None
 
@@ -89,7 +101,13 @@ class ChatRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
     add_generation_prompt: Annotated[bool, only(_SWITCHES["add_generation_prompt"])] | None = None
     continue_final_message: Annotated[bool, only(_SWITCHES["continue_final_message"])] | None = None
     echo: Annotated[bool, only(_SWITCHES["echo"])] | None = None
+    include_reasoning: Annotated[bool, only(_SWITCHES["include_reasoning"])] | None = None
+    return_tokens_as_token_ids: Annotated[bool, only(_SWITCHES["return_tokens_as_token_ids"])] | None = None
+    add_special_tokens: Annotated[bool, only(_SWITCHES["add_special_tokens"])] | None = None
+    documents: EmptyList | None = None
+    chat_template: None = None
     chat_template_kwargs: Annotated[Nothing, EMPTY] | None = None
+    mm_processor_kwargs: Annotated[Nothing, EMPTY] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

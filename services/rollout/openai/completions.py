@@ -16,9 +16,9 @@ from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Reader, refuse_over
 from services.serve.openai import prompts
-from services.serve.openai.forms import AddSpecialTokens, BestOf, rules
+from services.serve.openai.forms import AddSpecialTokens, rules
 from services.serve.openai.logprobs import by_id, by_name
-from services.serve.openai.numbers import TopCount
+from services.serve.openai.numbers import BestOf, TopCount
 from services.serve.openai.prompts import Prompt, PromptField
 from services.serve.openai.sampling import RULES, SamplingForm, stops
 from services.serve.token_texts import GrowingText, TokenTexts
@@ -41,7 +41,9 @@ class CompletionRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
         ]
         | None
     ) = None
-    best_of: BestOf | None = None
+    best_of: (
+        Annotated[BestOf, Meta(description="Not offered here; 1, and as many as n, change nothing.")] | None
+    ) = None
     suffix: None = None
     add_special_tokens: AddSpecialTokens | None = None
     return_tokens_as_token_ids: (
@@ -52,6 +54,10 @@ class CompletionRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
         super().__post_init__()
         if self.echo and self.logprobs is not None:
             raise ValueError("echo: log-probs of a prompt are a teacher's to tell; leave out one of the two")
+        if self.best_of not in (None, 1, self.n or 1):
+            raise ValueError(
+                f"best_of: {self.best_of} is not n: {self.n or 1}; all answers are told, and none chosen"
+            )
 
 
 Documented = Annotated[
@@ -64,6 +70,8 @@ Documented = Annotated[
                 {"properties": {"logprobs": {"type": "null"}}},
             ]
         },
+        # As many as n is taken too, which schemas say in a way that few tools read.
+        {"properties": {"best_of": {"enum": [1, None]}}},
     ),
 ]
 """With what is refused of several fields together."""

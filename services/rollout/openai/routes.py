@@ -60,7 +60,7 @@ class OpenAIRoutes:
         limits = self._args.limits
         async with AsyncExitStack() as held:
             body = await held.enter_async_context(self._intake.admit(request, limits.max_body_bytes))
-            asked = await asyncio.to_thread(read, body, self._reader, self._texts, self._vocab_size, limits)
+            asked = await self._intake.read(read, body, self._reader, self._texts, self._vocab_size, limits)
             self._served.check(asked.form.model)
             wishes = asked.wishes
             held.enter_context(self._turns.admitted(sum(wish.count for wish in wishes)))

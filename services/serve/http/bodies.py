@@ -6,29 +6,25 @@ A route that takes both gets its request's body from `services.serve.http.health
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import msgspec
-import orjson
 import pyarrow as pa
 from fastapi import Request, Response
 from pydantic import BaseModel
 
 from rlad_core import schema
 from rlad_core.client.forms import ARROW, JSON
-from services.serve.http.elements import AT_A_TIME
-from services.serve.http.encodings import known, packed, unpacked, wanted, weighed
+from services.serve.http.answers import MEDIA_TYPES, NDJSON, AnswerEncoding, Telling, json_pieces
+from services.serve.http.encodings import Piece, known, packed, unpacked, wanted, weighed
 from services.serve.http.problems import ProblemError, documented
 from services.serve.http.reading import BodyReader
 
-NDJSON = "application/x-ndjson"
 EVENTS = "text/event-stream"
 Encoding = Literal["json", "arrow"]
-AnswerEncoding = Literal["json", "arrow", "ndjson"]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 # curl -d says x-www-form-urlencoded unless told otherwise, and JSON is what people then send.
 _ENCODINGS: dict[str, Encoding] = {JSON: "json", "application/x-www-form-urlencoded": "json", ARROW: "arrow"}
@@ -110,44 +106,14 @@ def to_table(content: bytes) -> pa.Table:
         raise ProblemError(400, "The body cannot be read", str(error)) from error
 
 
-def arrow_answer(table: pa.Table, body: Body) -> Response:
-    """The answer to `body` as an Arrow IPC stream."""
-    return _answer(schema.to_ipc(table), ARROW, body)
+def whole_answer(telling: Telling, done: pa.Table, body: Body) -> Response:
+    """The answer to `body` for whose rows all was done together."""
+    return _answer(telling.pieces(body.answer, [(0, done)]), MEDIA_TYPES[body.answer], body)
 
 
 def json_answer(fields: dict[str, Any], body: Body) -> Response:
-    """The answer to `body` as JSON; values may be numpy arrays, and iterators, which become lists, of which
-    no more than some elements are objects at a time.
-    """
-    sink = io.BytesIO()
-    for place, (name, value) in enumerate(fields.items()):
-        sink.write(b"," if place else b"{")
-        sink.write(orjson.dumps(name) + b":")
-        if isinstance(value, Iterator):
-            sink.write(b"[")
-            for number, some in enumerate(_some(value)):
-                sink.write(b"," if number else b"")
-                sink.write(memoryview(orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY))[1:-1])
-            sink.write(b"]")
-        else:
-            sink.write(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
-    sink.write(b"}" if fields else b"{}")
-    return _answer(sink.getvalue(), JSON, body)
-
-
-def lines_answer(results: Iterable[dict[str, Any]], body: Body) -> Response:
-    """The answer to `body` as lines of JSON, see `services.serve.http.streams`."""
-    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    sink, count = io.BytesIO(), 0
-    for count, each in enumerate(results, start=1):  # noqa: B007 - the last one is how many there were
-        sink.write(orjson.dumps(each, option=options))
-    sink.write(orjson.dumps({"results": count}, option=options))
-    return _answer(sink.getvalue(), NDJSON, body)
-
-
-def _some(elements: Iterator[Any]) -> Iterator[list[Any]]:
-    while some := list(islice(elements, AT_A_TIME)):
-        yield some
+    """The answer to `body` as JSON, with values as `json_pieces` takes them."""
+    return _answer(json_pieces(fields.items()), JSON, body)
 
 
 def documents(
@@ -191,8 +157,10 @@ def documents(
     }
 
 
-def _answer(content: bytes, media_type: str, body: Body) -> Response:
-    packed_content, headers = packed(content, body.coding)
+def _answer(pieces: Iterable[Piece], media_type: str, body: Body) -> Response:
+    sink = io.BytesIO()
+    sink.writelines(pieces)
+    packed_content, headers = packed(sink.getvalue(), body.coding)
     return Response(packed_content, headers=headers, media_type=media_type)
 
 

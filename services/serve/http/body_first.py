@@ -24,6 +24,7 @@ from services.serve.http.auth import AuthError, Tokens
 from services.serve.http.callers import REQUEST_ID, bounded_id, caller_of
 from services.serve.http.gate import OPEN_PATHS, no_token
 from services.serve.http.problems import told
+from services.serve.http.queries import long_query
 from services.serve.http.reading import BodyLimits, BodyReader, HeldBody
 
 LIST_OF_ROUTES = "/-/routes"
@@ -52,6 +53,10 @@ class BodyFirst:
         request_id = headers[REQUEST_ID] = bounded_id(headers) or uuid.uuid4().hex
         for name in _HINTS:
             del headers[name]
+        if (refusal := long_query(scope)) is not None:
+            _count(refusal)
+            await told(refusal, {REQUEST_ID: request_id})(scope, receive, send)
+            return
         if not self._may_send(scope, headers):
             if scope["path"] == LIST_OF_ROUTES:  # Serve's own, which no service guards
                 await no_token()(scope, _nothing_more(receive), send)

@@ -5,8 +5,10 @@ further than the limit that holds for a body as it is.
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,6 +16,8 @@ from rlad_core.client.errors import LimitError
 from services.serve.http.problems import ProblemError
 
 CODINGS = ("gzip", "zstd")
+Piece = bytes | memoryview
+"""Of a body."""
 _PIECE = 2**20
 _WORTH_BYTES = 1024
 _LONGEST_HEADER = 1000
@@ -91,12 +95,82 @@ def weighed(accepted: str) -> dict[str, float]:
 
 def packed(content: bytes, coding: str) -> tuple[bytes, dict[str, str]]:
     """An answer in a coding of `wanted`, with the headers that say so. Small ones stay as they are."""
-    headers = {"Vary": "Accept, Accept-Encoding"}
-    if coding == "identity" or len(content) < _WORTH_BYTES:
+    coding, headers = _worth(len(content), coding)
+    if coding == "identity":
         return content, headers
     if coding == "gzip":
-        compressor = zlib.compressobj(1, wbits=31)
-        small = compressor.compress(content) + compressor.flush()
-    else:
-        small = pa.Codec("zstd", 1).compress(content, asbytes=True)
-    return small, {**headers, "Content-Encoding": coding}
+        return b"".join(_gzip([content])), headers
+    return pa.Codec("zstd", 1).compress(content, asbytes=True), headers
+
+
+def packing(body: Iterable[Piece], coding: str) -> tuple[Iterator[Piece], dict[str, str]]:
+    """The same of an answer that comes in pieces. They are read from as far as it takes to see whether it is
+    a small one, and else when the packed ones are.
+    """
+    coming = iter(body)
+    head = bytearray()
+    while len(head) < _WORTH_BYTES and (piece := next(coming, None)) is not None:
+        head += piece
+    coding, headers = _worth(len(head), coding)
+    whole = chain([bytes(head)], coming)
+    if coding == "identity":
+        return whole, headers
+    return _gzip(_cut(whole)) if coding == "gzip" else _zstd(_cut(whole)), headers
+
+
+def _worth(size: int, coding: str) -> tuple[str, dict[str, str]]:
+    """The coding for an answer of so many bytes or more, and its headers."""
+    headers = {"Vary": "Accept, Accept-Encoding"}
+    if coding == "identity" or size < _WORTH_BYTES:
+        return "identity", headers
+    return coding, {**headers, "Content-Encoding": coding}
+
+
+def _gzip(pieces: Iterable[Piece]) -> Iterator[bytes]:
+    compressor = zlib.compressobj(1, wbits=31)
+    for piece in pieces:
+        yield compressor.compress(piece)
+    yield compressor.flush()
+
+
+def _zstd(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    sink = Sink()
+    with pa.CompressedOutputStream(
+        pa.PythonFile(sink, "w"), "zstd"
+    ) as stream:  # at Arrow's level, which is 1
+        for piece in pieces:
+            stream.write(piece)
+            yield from sink.taken()
+    yield from sink.taken()
+
+
+def _cut(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Since what a large one is packed to lies in memory whole."""
+    for piece in pieces:
+        view = memoryview(piece)
+        yield from (view[start : start + _PIECE] for start in range(0, len(view), _PIECE))
+
+
+class Sink:
+    """A file for Arrow to write to, which keeps the buffers that it is given until they are taken."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._written: list[Any] = []
+
+    def write(self, buffer: Any) -> int:
+        """One more; its bytes."""
+        self._written.append(buffer)
+        return len(buffer)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """What was written can be taken yet."""
+
+    def taken(self) -> Iterator[memoryview]:
+        """What was written since the last time."""
+        written, self._written = self._written, []
+        return map(memoryview, written)

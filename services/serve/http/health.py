@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Concatenate, Literal
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -13,6 +13,7 @@ from services.base import telemetry
 from services.serve.fair import ASKER, OWN, Asker
 from services.serve.http.bodies import Body, encoding_of, read_body
 from services.serve.http.reading import BodyLimits, BodyReader
+from services.serve.http.readings import Read, Readings, Rest
 from services.serve.quotas import Quotas
 from services.serve.replica_settings import ReplicaArgs
 from services.serve.shares import MOST_OF_FREE, QueueShares
@@ -68,6 +69,7 @@ class Intake:
         self._quotas = Quotas(args.quota)
         self._draining = False
         self._reader = BodyReader(BodyLimits.of_environment())
+        self._readings = Readings(args.weights)
         self._working = 0
         self.in_work = 0
         telemetry.gauge(metrics.SERVICE_CALLS_QUEUE, args.calls_queued, service=service)
@@ -100,6 +102,16 @@ class Intake:
                     yield body
             finally:
                 self.in_work -= 1
+
+    async def read(
+        self,
+        reading: Callable[Concatenate[Body, Rest], Read],
+        body: Body,
+        *rest: Rest.args,
+        **named: Rest.kwargs,
+    ) -> Read:
+        """See `Readings.read`: all bodies are read through here, so that no caller's hold up another's."""
+        return await self._readings.read(reading, body, *rest, **named)
 
     def charge(self, work: float) -> None:
         """Count what the request that is being worked on asks for.

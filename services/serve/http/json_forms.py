@@ -15,7 +15,7 @@ from msgspec import Meta, Raw, Struct
 
 from rlad_core.client.errors import LimitError
 from services.serve.http.counting import objects_in
-from services.serve.http.problems import Fault, ProblemError
+from services.serve.http.problems import Fault, ProblemError, shortened
 
 Form = TypeVar("Form", bound=Struct)
 
@@ -31,7 +31,7 @@ _FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(.{1,6
 _NAMED = re.compile(r"([a-z][a-z0-9_]*): (.+)", re.DOTALL)
 """What a form says of several of its fields together: the field at fault comes first."""
 _ELEMENT = re.compile(r"^\[(\d+)\]")
-_PLACE = re.compile(r"^(?P<what>.*?) - at `\$(?P<path>.*)`$", re.DOTALL)
+_PLACE = " - at `$"
 
 
 def to_form(content: bytes, form: type[Form], max_objects: int) -> Form:
@@ -170,9 +170,13 @@ def needs(field: str, other: str) -> dict[str, Any]:
 
 
 def _told(message: str, where: str, first: int = 0) -> tuple[str, str]:
-    """Where in the request msgspec found a fault, and which."""
-    found = _PLACE.match(message)
-    path, what = (found["path"], found["what"]) if found else ("", message)
+    """Where in the request msgspec found a fault, and which. It quotes unknown names and values whole, which
+    may be all of the body: nothing more is made of them than is told.
+    """
+    # Behind the last mark: what is quoted may hold one too.
+    what, mark, place = message.rpartition(_PLACE)
+    what, path = (what, place.removesuffix("`")) if mark and place.endswith("`") else (message, "")
+    what, path = shortened(what), shortened(path)
     path = where + _ELEMENT.sub(lambda place: f"[{int(place[1]) + first}]", path)
     if field := _FIELD.match(what):
         path += f".{field[1]}"

@@ -9,18 +9,21 @@ own figures. It is for a service that runs alone; of several replicas it tells o
 """
 
 import copy
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import orjson
 import prometheus_client
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import choose_encoder
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
+from rlad_core.client.forms import JSON
 from services.serve.http.auth import Tokens
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails
 
@@ -44,7 +47,7 @@ def add_pages(app: FastAPI) -> None:
     """Give `app` the three routes and what the page needs."""
     app.add_api_route(PAGE, _docs, include_in_schema=False)
     app.add_api_route(ASSETS + "{name}", _asset, include_in_schema=False)
-    app.add_api_route("/openapi.json", _openapi, include_in_schema=False)
+    app.add_api_route("/openapi.json", _documentation(), include_in_schema=False)
     app.add_api_route("/metrics", metrics, response_class=PlainTextResponse)
 
 
@@ -81,15 +84,33 @@ async def _asset(name: str) -> Response:
     )
 
 
-async def _openapi(request: Request) -> JSONResponse:
-    document = copy.deepcopy(request.app.openapi())
+def _documentation() -> Callable[[Request], Awaitable[Response]]:
+    """The route of the document, which is made once: it takes tens of milliseconds of the event loop."""
+    made: dict[tuple[str, bool], bytes] = {}
+
+    async def openapi(request: Request) -> Response:
+        # The prefix under which Serve's proxy has the service.
+        kind = request.scope.get("root_path", "").rstrip("/") or "/", Tokens().required
+        if kind not in made:
+            made[kind] = _document(request.app, *kind)
+        return Response(made[kind], media_type=JSON)
+
+    return openapi
+
+
+def _document(app: FastAPI, prefix: str, guarded: bool) -> bytes:
+    """The document as JSON.
+
+    Args:
+        guarded: a token is required.
+    """
+    document = copy.deepcopy(app.openapi())
     _as_problems(document)
     _at_the_door(document)
-    # The prefix under which Serve's proxy has the service.
-    document["servers"] = [{"url": request.scope.get("root_path", "").rstrip("/") or "/"}]
-    if Tokens().required:
+    document["servers"] = [{"url": prefix}]
+    if guarded:
         _secure(document)
-    return JSONResponse(document)
+    return orjson.dumps(document)
 
 
 def _as_problems(document: dict[str, Any]) -> None:
@@ -106,14 +127,15 @@ def _as_problems(document: dict[str, Any]) -> None:
 
 
 def _at_the_door(document: dict[str, Any]) -> None:
-    """Say what is answered before a route is asked: to strangers, and by the proxy for a lost replica."""
+    """Say what is answered before a route is asked: to strangers, over limits, for a lost replica."""
     plain = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}}}
     for path, operations in document["paths"].items():
         for operation in operations.values():
             told = operation["responses"]
             # In the route's own form of problems, where it has one.
             content = next((said["content"] for status, said in told.items() if status[0] in "45"), plain)
-            for status in ("503",) if path in _OPEN else ("401", "403", "503"):
+            of_all = ("414", "431", "503")
+            for status in of_all if path in _OPEN else ("401", "403", *of_all):
                 told.setdefault(status, {"description": HTTPStatus(int(status)).phrase, "content": content})
 
 

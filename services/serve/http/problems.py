@@ -4,12 +4,12 @@ On the routes that OpenAI's clients ask, the member ``error`` says the same in t
 """
 
 import math
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
@@ -19,19 +19,29 @@ from rlad_core.client.errors import ServiceError, UnknownNameError
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20
 """Told of one request."""
+MOST_CHARACTERS = 1000
+"""Of what is said of a fault; more would be what was sent, sent back."""
 _OPENAI_PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/models")
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
-class Fault(BaseModel):
-    """One thing that is wrong with a request."""
+def shortened(text: str) -> str:
+    """Its first `MOST_CHARACTERS`, with an ellipsis where there are more."""
+    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
 
-    path: str = Field(description="Where in the request, for instance items[3].text.")
-    message: str
+
+_Told = Annotated[str, AfterValidator(shortened)]
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request. What is said of it is shortened."""
+
+    path: _Told = Field(description="Where in the request, for instance items[3].text.")
+    message: _Told
 
 
 class ProblemDetails(BaseModel):
-    """Why there is no other answer."""
+    """Why there is no other answer. What is said of it is shortened."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -45,9 +55,9 @@ class ProblemDetails(BaseModel):
     )
 
     type: str = "about:blank"
-    title: str
+    title: _Told
     status: int
-    detail: str
+    detail: _Told
     errors: list[Fault] | None = None
 
 
@@ -81,8 +91,8 @@ class ProblemError(Exception):
     """Raised where a request is read, to answer with a problem."""
 
     def __init__(self, status: int, title: str, detail: str, errors: list[Fault] | None = None) -> None:
-        super().__init__(detail)
         self.problem = ProblemDetails(title=title, status=status, detail=detail, errors=errors)
+        super().__init__(self.problem.detail)
 
 
 def documented(*statuses: int, openai: bool = False) -> dict[int | str, dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""What stands before Serve's own proxy: `services.serve.http.body_first`, and what its own answers become.
+"""What stands before Serve's own proxy: `services.serve.http.body_first`, what its own answers become,
+`services.serve.http.answers_taken`, and `services.serve.http.heads`.
 
 `ProxyProblems` says as problems (RFC 9457) what no service wrote: no such route, no replica, a full queue.
 The proxy listens before the first service has a route, and says 404 to everything until then. That would tell
@@ -23,8 +24,10 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError, UnknownNameError
+from services.serve.http.answers_taken import AnswersTaken
 from services.serve.http.body_first import LIST_OF_ROUTES, BodyFirst
 from services.serve.http.callers import REQUEST_ID, bounded_id
+from services.serve.http.heads import bound_heads
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails, answer, told
 
 _RETRY_AFTER_S = "1"
@@ -47,12 +50,13 @@ _MEANINGS: dict[int, tuple[int, str]] = {
 
 
 def middlewares() -> list[Middleware]:
-    """Called by Serve's proxy when it starts."""
+    """Called by Serve's proxy when it starts, before its server does."""
+    bound_heads()
     # What it has imported stays; to look at it again with every full collection would hold up all requests.
     gc.collect()
     gc.freeze()
     # The last one is the outermost.
-    return [Middleware(ProxyProblems), Middleware(BodyFirst)]
+    return [Middleware(ProxyProblems), Middleware(BodyFirst), Middleware(AnswersTaken)]
 
 
 class ProxyProblems:

@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from rlad_core.client.errors import BusyError, LimitError, ServiceError
+from services.serve.http.variables import positive
 from services.serve.shares import MOST_OF_FREE
 
 _MIB = 2**20
@@ -64,20 +65,12 @@ class BodyLimits:
         Raises:
             ValueError: one is no positive number; names it.
         """
-        given: dict[str, float] = {}
-        for name, variable in VARIABLES.items():
-            if text := environment.get(variable):
-                try:
-                    given[name] = float(text)
-                except ValueError:
-                    given[name] = 0.0
-                if not 0 < given[name] < float("inf"):
-                    raise ValueError(f"{variable}: {text!r} is no positive number")
+        given = {name: positive(environment, variable) for name, variable in VARIABLES.items()}
         usual = cls()
         return cls(
-            max_bytes=int(given["max_bytes"] * _MIB) if "max_bytes" in given else usual.max_bytes,
-            total_bytes=int(given["total_bytes"] * _MIB) if "total_bytes" in given else usual.total_bytes,
-            timeout_s=given.get("timeout_s", usual.timeout_s),
+            max_bytes=int((given["max_bytes"] or usual.max_bytes / _MIB) * _MIB),
+            total_bytes=int((given["total_bytes"] or usual.total_bytes / _MIB) * _MIB),
+            timeout_s=given["timeout_s"] or usual.timeout_s,
         )
 
 

@@ -1,6 +1,5 @@
 """`/v1/tokenize` and `/v1/detokenize`: a model's tokens, their strings, and where in the text they stand."""
 
-import asyncio
 from typing import Annotated, Any
 
 import msgspec
@@ -82,14 +81,14 @@ async def tokenize(request: Request) -> Response:
     """The token ids of a text or a chat, with their strings and places."""
     reader, texts, intake, most = _here()
     async with intake.admit(request, most) as body:
-        return await asyncio.to_thread(_tokenized, _json(body), reader, texts)
+        return await intake.read(_tokenized, _json(body), reader, texts)
 
 
 async def detokenize(request: Request) -> Response:
     """The text of token ids, with the string and place of each."""
     reader, texts, intake, most = _here()
     async with intake.admit(request, most) as body:
-        return await asyncio.to_thread(_detokenized, _json(body), reader, texts)
+        return await intake.read(_detokenized, _json(body), reader, texts)
 
 
 def _tokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:

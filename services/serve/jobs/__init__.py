@@ -5,10 +5,13 @@ May be called by the services, which say how a request is worked on (`work.Work`
 
     work      a request in parts, each of them worked on within a request's limits
     store     requests, finished parts and answers as files; who works on a job holds its lease
+    files     written whole or not at all
+    lease     the lock of a file
     room      how many there may be, and how much they may take
     turns     whose job is next
     attempts  at which part a process ended, so that no job ends one after the other
     worker    takes jobs up, one part after the other
+    answer    the parts' answer, put together one after the other
     disk      files are touched in threads
     errors    why there is no job, or no answer
     routes    POST /v1/jobs, GET and DELETE /v1/jobs/{id}, GET /v1/jobs/{id}/result

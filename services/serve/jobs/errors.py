@@ -32,6 +32,12 @@ class DeadlyError(ServiceError):
     title = "The job ended what worked on it"
 
 
+class LeftError(ServiceError):
+    """Who works on the job leaves it where it is: it is cancelled, or the service ends. Told to nobody."""
+
+    title = "The job was left"
+
+
 class UnfinishedError(ServiceError):
     """There is no answer yet."""
 

@@ -1,11 +1,16 @@
 """Room for jobs: how many there may be, of all callers and of one, and how much they may take on the disk."""
 
+from collections.abc import Iterable, Iterator
+
 import pyarrow as pa
 
 from rlad_core.client.errors import BusyError, LimitError
+from services.serve.http.encodings import Piece
 from services.serve.job_limits import JobLimits
 from services.serve.jobs.errors import FULL_RETRY_AFTER_S
 from services.serve.jobs.store import Handed, JobStore, StoredJob
+
+_LOOK_EVERY_BYTES = 2**26
 
 
 class Room:
@@ -37,16 +42,28 @@ class Room:
         self._refuse_over_gib(part.nbytes, f"part {number + 1} of this job")
         job.keep_part(number, part)
 
-    def finish(self, job: StoredJob, body: bytes, headers: dict[str, str]) -> None:
-        """A job has an answer.
+    def finish(self, job: StoredJob, body: Iterable[Piece], headers: dict[str, str]) -> None:
+        """A job has an answer, which is written as it comes.
 
         Raises:
             LimitError: there is no room for it.
             OSError: it cannot be written.
         """
+        job.finish(self._fitting(job, body), headers)
+
+    def _fitting(self, job: StoredJob, body: Iterable[Piece]) -> Iterator[Piece]:
+        written = looked = 0
+        for piece in body:
+            written += len(piece)
+            if written - looked >= _LOOK_EVERY_BYTES:
+                looked = written
+                self._refuse_answer(job, written)
+            yield piece
+        self._refuse_answer(job, written)
+
+    def _refuse_answer(self, job: StoredJob, size: int) -> None:
         # Its request and parts go when the answer is there.
-        self._refuse_over_gib(len(body) - job.bytes, "the answer of this job")
-        job.finish(body, headers)
+        self._refuse_over_gib(size - job.bytes, "the answer of this job")
 
     def _make(self, owner: str) -> None:
         """Of cancelled jobs it is told that they are, for as long as no other one wants their place."""

@@ -19,6 +19,7 @@ from services.serve.http.bodies import accepts, documents
 from services.serve.http.encodings import pieces
 from services.serve.http.health import Intake
 from services.serve.http.problems import ProblemDetails, answer, documented
+from services.serve.http.queries import values_of
 from services.serve.jobs.errors import POLL_AFTER_S, CancelledError, UnfinishedError
 from services.serve.jobs.store import Status, StoredJob
 from services.serve.jobs.worker import Jobs
@@ -123,7 +124,7 @@ async def submit(request: Request) -> Response:
     jobs, intake = _here()
     _ = jobs.store
     async with intake.admit(request, _Replica.max_body_bytes) as body:
-        query = {name: request.query_params.getlist(name) for name in request.query_params}
+        query = values_of(request.query_params)
         job = await jobs.submit(_caller(request), body, query)
     prefix = request.scope.get("root_path", "").rstrip("/")
     return await asyncio.to_thread(_told, job, 202, {"Location": f"{prefix}/v1/jobs/{job.id}"})

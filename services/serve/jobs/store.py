@@ -10,37 +10,41 @@
         answer         the answer's body, and its headers in answer.json
         failed.json    why there is none
         cancelled      nobody wants it any more
+        .NAME.NUMBER   one of these while it is written
 
 A lease is the lock of a file (flock): the system takes it from a process that ends, however it ends, so a job
 is taken up again at once and never by two. Replicas on several machines share jobs where their file system
 has such locks, as NFS does since version 4.
 """
 
-import fcntl
 import json
 import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from rlad_core import schema
-from services.serve.http.bodies import AnswerEncoding
+from services.serve.http.answers import AnswerEncoding, Batches
+from services.serve.http.encodings import Piece
+from services.serve.jobs.files import is_being_written, left_over, write_whole
+from services.serve.jobs.lease import is_free, leased, waited_for
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 _ID = re.compile(r"[0-9a-f]{32}")
 _ENDS = ("cancelled", "answer.json", "failed.json")
-_GLANCE_S = 0.01
-"""After which whoever only looked at a lease does not hold it any more."""
+_ANSWER = "answer"
 _BEGUN = ".begun"
-_OF_WORK = ("request", "*.arrow", f"*{_BEGUN}")
+# Also what a process leaves that is killed while it writes them.
+_OF_WORK = ("request", "*.arrow", f"*{_BEGUN}", left_over("*.arrow"), left_over(_ANSWER))
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,7 @@ class StoredJob:
             return "done"
         if self._has("failed.json"):
             return "failed"
-        with self._locked(fcntl.LOCK_SH) as is_free:  # others may look at the same time
-            return "queued" if is_free else "running"
+        return "queued" if is_free(self._lease) else "running"
 
     @property
     def is_cancelled(self) -> bool:
@@ -112,16 +115,9 @@ class StoredJob:
             return 0, None
         return sum(1 for _ in self.folder.glob("*.arrow")), parts
 
-    @contextmanager
-    def lease(self) -> Iterator[bool]:
+    def lease(self) -> AbstractContextManager[bool]:
         """Try to be the one who works on it, for as long as the block; says whether that is so."""
-        with self._locked(fcntl.LOCK_EX) as mine:
-            if mine:
-                yield True
-                return
-        time.sleep(_GLANCE_S)
-        with self._locked(fcntl.LOCK_EX) as mine:
-            yield mine
+        return leased(self._lease)
 
     def note(self, step: str, process: str) -> Path:
         """File that says that a process has begun a step, and not come to its end."""
@@ -129,7 +125,7 @@ class StoredJob:
 
     def begin(self, note: Path) -> None:
         """A step is begun, of which `note` is to be there when the process, or the machine, ends at it."""
-        _write_whole(note, b"")
+        write_whole(note, [])
 
     def begun(self, step: str) -> set[Path]:
         """Notes of a step, a part's number or another name; those of all steps for "*"."""
@@ -141,35 +137,48 @@ class StoredJob:
 
     def plan(self, parts: int) -> None:
         """Say how many parts it has."""
-        _write_whole(self.folder / "plan", str(parts).encode())
+        write_whole(self.folder / "plan", [str(parts).encode()])
 
-    def part(self, number: int) -> pa.Table | None:
-        """What was done for a part; None: nothing yet."""
+    def part_schema(self, number: int) -> pa.Schema | None:
+        """Of what was done for a part, which is not read for it; None: nothing yet."""
         try:
-            return schema.from_ipc(self._part(number).read_bytes())
+            with pa.OSFile(str(self._part(number))) as file, pa.ipc.open_stream(file) as part:
+                return part.schema
         except FileNotFoundError:
             return None
 
+    def part(self, number: int) -> pa.Table:
+        """What was done for a part.
+
+        Raises:
+            FileNotFoundError: nothing yet, or somebody has removed it.
+        """
+        # Not mapped: where the disk fails, or a job in a shared folder is cancelled by another machine, a
+        # map ends the process (SIGBUS) and takes the engine with it.
+        return schema.from_ipc(self._part(number).read_bytes())
+
     def keep_part(self, number: int, done: pa.Table) -> None:
         """A part is done, whoever ended at it before."""
-        _write_whole(self._part(number), schema.to_ipc(done))
+        batches = Batches()
+        write_whole(self._part(number), chain(batches.add(0, done), batches.end()))
         self._clear(f"{part_step(number)}.*{_BEGUN}")
 
-    def finish(self, body: bytes, headers: dict[str, str]) -> None:
-        """There is an answer."""
-        _write_whole(self.folder / "answer", body)
-        _write_whole(self.folder / "answer.json", json.dumps(headers).encode())
+    def finish(self, body: Iterable[Piece], headers: dict[str, str]) -> None:
+        """There is an answer, when all of its pieces have come."""
+        self._clear(left_over(_ANSWER))
+        write_whole(self.folder / _ANSWER, body)
+        write_whole(self.folder / "answer.json", [json.dumps(headers).encode()])
         self._clear(*_OF_WORK)
 
     def fail(self, problem: dict[str, Any]) -> None:
         """There will be no answer; `problem` says why (RFC 9457)."""
-        _write_whole(self.folder / "failed.json", json.dumps(problem).encode())
+        write_whole(self.folder / "failed.json", [json.dumps(problem).encode()])
         self._clear(*_OF_WORK)
 
     def cancel(self) -> None:
         """Nobody wants it; what it holds goes. Who works on it sees that, and stops."""
-        _write_whole(self.folder / "cancelled", b"")
-        self._clear(*_OF_WORK, "answer", "answer.json", "failed.json")
+        write_whole(self.folder / "cancelled", [])
+        self._clear(*_OF_WORK, _ANSWER, "answer.json", "failed.json")
 
     def clear_if_cancelled(self) -> None:
         """Remove what was written for it since it was cancelled."""
@@ -179,7 +188,7 @@ class StoredJob:
     @property
     def answer(self) -> tuple[Path, dict[str, str]]:
         """File with the answer's body, and its headers."""
-        return self.folder / "answer", json.loads((self.folder / "answer.json").read_bytes())
+        return self.folder / _ANSWER, json.loads((self.folder / "answer.json").read_bytes())
 
     @property
     def problem(self) -> dict[str, Any] | None:
@@ -192,30 +201,23 @@ class StoredJob:
 
     @property
     def bytes(self) -> int:
-        """That its files take; those that go meanwhile, or all of them, take none."""
-        taken = 0
+        """That its files take, or an answer that is being written if that is more: when that is there, the
+        others go. Those that go meanwhile, or all of them, take none.
+        """
+        taken = being_written = 0
         with suppress(FileNotFoundError):
             for file in self.folder.iterdir():
                 with suppress(FileNotFoundError):
-                    taken += file.stat().st_size
-        return taken
+                    size = file.stat().st_size
+                    if is_being_written(file, _ANSWER):
+                        being_written += size
+                    else:
+                        taken += size
+        return max(taken, being_written)
 
-    @contextmanager
-    def _locked(self, how: int) -> Iterator[bool]:
-        try:
-            descriptor = os.open(self.folder / "lease", os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:  # it expired, and its folder with it
-            yield False
-            return
-        try:
-            try:
-                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
-        finally:
-            os.close(descriptor)
+    @property
+    def _lease(self) -> Path:
+        return self.folder / "lease"
 
     def _has(self, name: str) -> bool:
         return (self.folder / name).exists()
@@ -242,15 +244,9 @@ class JobStore:
         # Names of those that have ended and lie here yet: what has ended stays so, and there may be many.
         self._ended: frozenset[str] = frozenset()
 
-    @contextmanager
-    def adding(self) -> Iterator[None]:
+    def adding(self) -> AbstractContextManager[None]:
         """Wait until nobody else, in whichever process, counts jobs to add one, and be the one who does."""
-        descriptor = os.open(self._folder / ".adding", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        return waited_for(self._folder / ".adding")
 
     def add(self, handed: Handed, body: bytes) -> StoredJob:
         """Keep a new job; it is there whole or not at all."""
@@ -258,8 +254,8 @@ class JobStore:
         made = self._folder / f".{name}"
         made.mkdir(mode=0o700)
         try:
-            _write_whole(made / "request", body)
-            _write_whole(made / "job.json", json.dumps(asdict(handed)).encode())
+            write_whole(made / "request", [body])
+            write_whole(made / "job.json", [json.dumps(asdict(handed)).encode()])
             made.replace(self._folder / name)
         except OSError:
             shutil.rmtree(made, ignore_errors=True)  # else a full disk is made fuller by each that is refused
@@ -314,16 +310,3 @@ class JobStore:
 def part_step(number: int) -> str:
     """Of a part, as its files are named and the step is that one is at who works on it."""
     return f"{number:06d}"
-
-
-def _write_whole(file: Path, content: bytes) -> None:
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
-        with unfinished.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(file)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 
 import pyarrow as pa
-from fastapi import Response
 
 from rlad_core import schema
 from rlad_core.client.errors import BusyError, DeadlineError, ServiceError
 from rlad_core.client.made_with import differing, made_with_of
+from services.serve.http.answers import Part, Telling
 from services.serve.http.bodies import Body
-from services.serve.http.streams import Results
 from services.serve.jobs.errors import ChangedError
 
 Do = Callable[[pa.Table], Awaitable[pa.Table]]
@@ -28,19 +27,17 @@ class Work:
         rows: of the request.
         parts: first row and end of each; each is within the limits of a request.
         do: rows -> what is answered for them, as the service does it for a request.
-        answer: what was done for all of them -> the answer.
-        results: for an answer in lines, see `services.serve.http.streams`.
+        telling: how the answer tells what was done.
         check: rows -> what `do` would refuse of any of them is raised, and nothing done.
     """
 
     rows: pa.Table
     parts: Sequence[tuple[int, int]]
     do: Do
-    answer: Callable[[pa.Table], Response]
-    results: Results
+    telling: Telling
     check: Callable[[pa.Table], Awaitable[None]]
 
-    async def done(self, patience_s: float, at_a_time: int = 1) -> AsyncIterator[tuple[int, pa.Table]]:
+    async def done(self, patience_s: float, at_a_time: int = 1) -> AsyncIterator[Part]:
         """Part by part, in order: number of its first row, and what was done for it.
 
         With the first part the request is accepted, and what was accepted is finished: a later one for which
@@ -79,14 +76,15 @@ class Work:
         )
 
 
-def refuse_mixed(first: pa.Table, part: pa.Table) -> None:
-    """See that two parts of an answer were made with the same, as far as they say.
+def refuse_mixed(first: pa.Schema, part: pa.Schema) -> None:
+    """See that two parts of an answer were made with the same, as far as their schemas say.
 
     Raises:
         ChangedError: they were not.
     """
-    differs = differing(made_with_of(first), made_with_of(part))
-    one, other = schema.fingerprint_of(first), schema.fingerprint_of(part)
+    tables = first.empty_table(), part.empty_table()
+    differs = differing(*map(made_with_of, tables))
+    one, other = map(schema.fingerprint_of, tables)
     if differs is None and one != other:
         differs = f"tokenizer: {one} and {other}"
     if differs is not None:

@@ -24,6 +24,7 @@ from services.serve.fair import ASKER, Asker
 from services.serve.http.bodies import Body
 from services.serve.http.problems import as_problem
 from services.serve.job_limits import JobLimits
+from services.serve.jobs.answer import put_together
 from services.serve.jobs.attempts import Attempts
 from services.serve.jobs.disk import on_disk
 from services.serve.jobs.errors import NoJobsError, NotKeptError
@@ -139,7 +140,7 @@ class Jobs:
     async def _carry_out(self, job: StoredJob) -> None:
         ASKER.set(Asker(job.handed.owner))
         watch = asyncio.create_task(_until_unwanted(job))
-        doing = asyncio.create_task(self._do(job))
+        doing = asyncio.create_task(self._do(job, watch.done))
         try:
             await asyncio.wait({doing, watch}, return_when=asyncio.FIRST_COMPLETED)
             if not doing.done() or (doing.exception() is not None and await _is_unwanted(job)):
@@ -160,7 +161,7 @@ class Jobs:
             await asyncio.wait({doing})
             await on_disk(job.clear_if_cancelled)  # of what was written since
 
-    async def _do(self, job: StoredJob) -> bool:
+    async def _do(self, job: StoredJob, is_unwanted: Callable[[], bool]) -> bool:
         """Work on a job; False: another caller's turn has come before its end."""
         handed = job.handed
         began = time.monotonic()
@@ -168,29 +169,35 @@ class Jobs:
             body = Body(await asyncio.to_thread(job.request), handed.encoding, handed.answer, handed.coding)
             self._refuse_if_late(job, "it was taken up too late")
             work = await self._read(body, handed.query)
+            del body  # a large one is gone where the rows are no part of it
         parts = list(work.parts) or [(0, 0)]
         await self._written(job, partial(job.plan, len(parts)))
         room = Room(self.store, self._limits)
-        done: list[pa.Table] = []
+        first: pa.Schema | None = None
         for number, (start, stop) in enumerate(parts):
-            if (part := await asyncio.to_thread(job.part, number)) is None:
+            if (kind := await asyncio.to_thread(job.part_schema, number)) is None:
                 self._refuse_if_late(job, f"{number} of {len(parts)} parts were")
                 rows = f"rows {start + 1} to {stop} of {work.rows.num_rows}"
                 what = f"part {number + 1} of {len(parts)} ({rows})"
                 at_it = partial(self._at, job, part_step(number), what)
                 do = _within(at_it, work.do)
                 part = await self._patiently(job, do, work.rows.slice(start, stop - start))
-                refuse_mixed(done[0] if done else part, part)
+                kind = part.schema
+                refuse_mixed(kind if first is None else first, kind)
                 async with at_it():
                     await self._written(job, partial(room.keep_part, job, number, part))
+                del part  # before the next one is worked on
                 self._turns.acquit(job)
                 over = time.monotonic() - began >= self._limits.turn_s and number + 1 < len(parts)
                 if over and await asyncio.to_thread(self._turns.makes_way, job, self.store):
                     return False
-            done.append(part)
+            first = kind if first is None else first
+
+        def is_left() -> bool:
+            return self._stopping or is_unwanted()
+
         async with self._at(job, "answer", "putting its answer together"):
-            answer = await asyncio.to_thread(work.answer, pa.concat_tables(done))
-            await self._written(job, partial(room.finish, job, bytes(answer.body), dict(answer.headers)))
+            await self._written(job, partial(put_together, job, work, parts, room, is_left))
         return True
 
     @contextlib.asynccontextmanager
@@ -220,6 +227,7 @@ class Jobs:
             DeadlineError: the job's time is over.
         """
         while True:
+            began = time.monotonic()
             try:
                 await on_disk(write)
             except FileNotFoundError:  # somebody has removed the job
@@ -227,7 +235,8 @@ class Jobs:
             except OSError as error:
                 telemetry.log("job_not_written", level="error", job=job.id, error=str(error), exc_info=error)
                 self._refuse_if_late(job, f"{if_not}: {error}")
-                await asyncio.sleep(_WRITE_AGAIN_S)
+                # A large answer that fills the disk each time is not what a replica does most of its time.
+                await asyncio.sleep(max(_WRITE_AGAIN_S, time.monotonic() - began))
             else:
                 return
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from services.serve.openai.numbers import One, Zero, ZeroOrLess, as_integers
+from services.serve.openai.numbers import Zero, ZeroOrLess, as_integers
 
 _NOT_OFFERED = "Not offered here; "
 _ZERO = Meta(ge=0, le=0, description=_NOT_OFFERED + "0 changes nothing.")
@@ -86,6 +86,7 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     prompt_cache_key: NotRead | None = None
     prompt_cache_retention: NotRead | None = None
     request_id: NotRead | None = None
+    session_id: NotRead | None = None
     metadata: Annotated[Raw, _NOTES] | UnsetType = UNSET
     service_tier: (
         Annotated[Literal["auto", "default"], Meta(description="There is one; either changes nothing.")]
@@ -102,7 +103,14 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     stop_token_ids: EmptyList | None = None
     bad_words: EmptyList | None = None
     allowed_token_ids: None = None
+    logprob_token_ids: None = None
     truncate_prompt_tokens: None = None
+    truncation_side: None = None
+    structured_outputs: None = None
+    repetition_detection: None = None
+    kv_transfer_params: None = None
+    cache_salt: None = None
+    vllm_xargs: Annotated[Nothing, EMPTY] | None = None
     priority: Annotated[Zero, _NONE] | None = None
     response_format: TextFormat | None = None
     ignore_eos: Annotated[bool, only(_SWITCHES["ignore_eos"])] | None = None
@@ -121,8 +129,6 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
             raise ValueError("metadata: Expected `object | null`")
 
 
-BestOf = Annotated[One, Meta(description=_ONE.description)]
-"""Of completions, as well as ``suffix``, which is null."""
 AddSpecialTokens = Annotated[
     bool, Meta(description="To texts, those that the tokenizer puts around one; by default true.")
 ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Count = int
     Positive = int
     TopCount = int
+    BestOf = int
     Seed = int
     AnyCount = int
     AnyWhole = int
@@ -29,6 +30,7 @@ else:
     Zero, One, ZeroOrLess, ZeroOrOne = _whole(0, 0), _whole(1, 1), _whole(-1, 0), _whole(0, 1)
     Count, Positive = _whole(0, 2**31 - 1), _whole(1, 2**31 - 1)
     TopCount = _whole(0, 20)  # likeliest tokens at a place: as many as OpenAI's API tells
+    BestOf = _whole(1, 20)  # as many as OpenAI's API takes
     Seed = _whole(0, 2**63 - 1)
     AnyCount = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0, multiple_of=1)]
     AnyWhole = int | Annotated[float, Meta(multiple_of=1)]

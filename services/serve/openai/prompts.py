@@ -15,6 +15,7 @@ from rlad_core.client.errors import LimitError
 from services.serve.http.counting import outside_strings
 from services.serve.http.json_forms import ListsOfTokenIds, TokenIds, decode, invalid, lists_in, token_ids
 from services.serve.http.texts import Reader
+from services.serve.token_sum import TokenSum
 
 _FIRST = re.compile(rb"\[\s*(.)", re.DOTALL)
 Text = Annotated[str, Meta(min_length=1)]
@@ -43,12 +44,13 @@ class Prompt:
     Args:
         token_ids: int32 [tokens].
         text: as it was sent; None where token ids were.
-        offsets: character of the text at which each token begins; None where the tokenizer does not say.
+        offsets: int32 [tokens], character of the text at which each token begins; None where nobody asked, or
+            the tokenizer does not say.
     """
 
     token_ids: npt.NDArray[np.int32]
     text: str | None = None
-    offsets: list[int] | None = None
+    offsets: npt.NDArray[np.int32] | None = None
 
 
 def split(prompt: Raw, most: int) -> list[str | Raw]:
@@ -79,37 +81,52 @@ def split(prompt: Raw, most: int) -> list[str | Raw]:
 
 
 def read(
-    prompts: list[str | Raw], reader: Reader, vocab_size: int, *, add_special_tokens: bool
+    prompts: list[str | Raw],
+    reader: Reader,
+    vocab_size: int,
+    *,
+    add_special_tokens: bool,
+    offsets: bool = False,
+    tokens: TokenSum | None = None,
 ) -> list[Prompt]:
     """What `split` gave, as token ids.
 
     Args:
         vocab_size: token ids are below it.
         add_special_tokens: to texts, those that the tokenizer puts around one.
+        offsets: whether places in texts are wanted; to tell them a tokenizer takes a third more time.
+        tokens: counts those of all prompts, where a request has a limit for them.
 
     Raises:
         ProblemError: 422, an empty prompt, one that is too long, or no list of token ids of the vocabulary.
+        LimitError: they have more tokens together than a request may have.
     """
-    found = []
+    found: list[Prompt] = []
     for place, prompt in enumerate(prompts):
         where = "prompt" if len(prompts) == 1 else f"prompt[{place}]"
         if isinstance(prompt, str):
-            found.append(_of_text(prompt, where, reader, add_special_tokens))
-            continue
-        ids = token_ids(prompt, where, reader.max_length)
-        if (highest := int(ids.max())) >= vocab_size:
-            raise invalid(where, f"holds token id {highest}; the vocabulary has ids 0..{vocab_size - 1}")
-        found.append(Prompt(ids))
+            found.append(_of_text(prompt, where, reader, add_special_tokens, offsets))
+        else:
+            found.append(_of_ids(prompt, where, reader, vocab_size))
+        if tokens is not None:
+            tokens.add(found[-1].token_ids.size, where)
     return found
 
 
-def _of_text(text: str, where: str, reader: Reader, add_special_tokens: bool) -> Prompt:
+def _of_ids(raw: Raw, where: str, reader: Reader, vocab_size: int) -> Prompt:
+    ids = token_ids(raw, where, reader.max_length)
+    if (highest := int(ids.max())) >= vocab_size:
+        raise invalid(where, f"holds token id {highest}; the vocabulary has ids 0..{vocab_size - 1}")
+    return Prompt(ids)
+
+
+def _of_text(text: str, where: str, reader: Reader, add_special_tokens: bool, offsets: bool) -> Prompt:
     if (least := reader.least_tokens(text)) > reader.max_length:
         raise invalid(
             where, f"has {least} tokens at least, and {reader.max_length} are the most that the model takes"
         )
     reader.refuse_if_plainly_too_long(text, where)
-    tells_offsets = bool(reader.tokenizer.is_fast)
+    tells_offsets = offsets and bool(reader.tokenizer.is_fast)
     encoded = reader.tokenizer(
         text, add_special_tokens=add_special_tokens, return_offsets_mapping=tells_offsets
     )
@@ -122,7 +139,7 @@ def _of_text(text: str, where: str, reader: Reader, add_special_tokens: bool) ->
         )
     # Tokens that were added stand at 0, also behind the text.
     begins = accumulate((start for start, _ in encoded["offset_mapping"]), max) if tells_offsets else None
-    return Prompt(ids, text, None if begins is None else list(begins))
+    return Prompt(ids, text, None if begins is None else np.fromiter(begins, np.int32, ids.size))
 
 
 def _refuse_over(count: int, most: int) -> None:

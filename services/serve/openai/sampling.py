@@ -6,21 +6,23 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from services.serve.http.json_forms import decode, invalid
-from services.serve.openai.forms import OpenAIForm, unless
+from services.serve.openai.forms import OpenAIForm, only, refuse_others, unless
 from services.serve.openai.numbers import Positive, Seed
 
 _MOST_STOPS = 16
+_LONGEST_STOP = 256
+"""Characters. vLLM sends all stop texts to its engine with each of a prompt's answers, and looks for each of
+them in what was written after every token.
+"""
+_STOP = {"type": "string", "minLength": 1, "maxLength": _LONGEST_STOP}
 
 StopField = Meta(
-    description=f"Text or texts, {_MOST_STOPS} at most, that end a completion and are no part of it.",
+    description=f"Text or texts, {_MOST_STOPS} at most and none of more than {_LONGEST_STOP} characters, "
+    "that end a completion and are no part of it.",
     extra_json_schema={
         "oneOf": [
-            {"type": "string", "minLength": 1},
-            {
-                "type": "array",
-                "items": {"type": "string", "minLength": 1},
-                "maxItems": _MOST_STOPS,
-            },
+            _STOP,
+            {"type": "array", "items": _STOP, "maxItems": _MOST_STOPS},
             {"type": "null"},
         ]
     },
@@ -28,11 +30,19 @@ StopField = Meta(
 """What the OpenAPI document says of a `Raw` that `stops` reads."""
 
 
+_OPTION_SWITCHES = {"continuous_usage_stats": False}
+"""At the values that change nothing."""
+
+
 class StreamOptions(Struct, forbid_unknown_fields=True):
     """With `stream`."""
 
     include_usage: Annotated[bool, Meta(description="Tell the usage in an event of its own.")] | None = None
     include_obfuscation: Annotated[bool, Meta(description="Not read; events have no padding.")] | None = None
+    continuous_usage_stats: Annotated[bool, only(_OPTION_SWITCHES["continuous_usage_stats"])] | None = None
+
+    def __post_init__(self) -> None:
+        refuse_others(self, _OPTION_SWITCHES)
 
 
 class SamplingForm(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
@@ -75,12 +85,12 @@ def stops(stop: Raw | UnsetType) -> tuple[str, ...]:
     """The stop texts.
 
     Raises:
-        ProblemError: 422, neither text, list of texts nor null, an empty one, or too many.
+        ProblemError: 422, neither text, list of texts nor null, an empty or too long one, or too many.
     """
     if isinstance(stop, UnsetType):
         return ()
     content = bytes(stop).strip()
-    text = Annotated[str, Meta(min_length=1)]
+    text = Annotated[str, Meta(min_length=1, max_length=_LONGEST_STOP)]
     kind: Any = Annotated[list[text], Meta(max_length=_MOST_STOPS)]
     if content == b"null":
         return ()

@@ -67,7 +67,9 @@ def _choice(
         echoed = [None, *of_prompt] if form.echo else []
         # Where tokens do not hold the text as it was sent, the tokenizer knows where in it they begin.
         in_pieces = [begin for begin, _ in pieces.spans]
-        begins = [*(in_pieces if pieces.text == text else prompt.offsets or in_pieces), len(text)]
+        if pieces.text != text and prompt.offsets is not None:
+            in_pieces = prompt.offsets.tolist()
+        begins = [*in_pieces, len(text)]
         names = [*pieces.tokens, *texts.names(new)]
         shown = slice(0, None) if form.echo else slice(len(ids), None)
         choice["logprobs"] = _logprobs(

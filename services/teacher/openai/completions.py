@@ -19,9 +19,10 @@ from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Reader
 from services.serve.openai import prompts
-from services.serve.openai.forms import AddSpecialTokens, BestOf, EmptyList, OpenAIForm, rules
+from services.serve.openai.forms import AddSpecialTokens, EmptyList, OpenAIForm, rules
 from services.serve.openai.numbers import AnyWhole, Count, One, ZeroOrOne
 from services.serve.openai.prompts import Prompt, PromptField
+from services.serve.token_sum import TokenSum
 from services.teacher.openai.places import check_told
 from services.teacher.scoring.interface import TokenIds, TokenPair
 
@@ -55,7 +56,7 @@ class CompletionRequest(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
         Annotated[bool, Meta(description=_SCORES + "false.", extra_json_schema={"const": False})] | None
     ) = None
     stream_options: None = None
-    best_of: BestOf | None = None
+    best_of: Annotated[One, Meta(description=_SCORES + "1.")] | None = None
     suffix: None = None
     add_special_tokens: AddSpecialTokens | None = None
     return_token_ids: Annotated[bool, Meta(description="Tell token ids beside texts.")] | None = None
@@ -148,7 +149,13 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
     for field in ("logprobs", "prompt_logprobs"):
         check_told(field, getattr(form, field) or 0, limits)
     read_prompts = prompts.read(
-        single, reader, vocab_size, add_special_tokens=form.add_special_tokens is not False
+        single,
+        reader,
+        vocab_size,
+        add_special_tokens=form.add_special_tokens is not False,
+        # Of tokens that are appended the place is the text's length.
+        offsets=bool(form.echo) and form.logprobs is not None,
+        tokens=TokenSum(limits.max_tokens_per_request),
     )
     for place, prompt in enumerate(read_prompts):
         if prompt.token_ids.size + form.appended > reader.max_length:

@@ -44,7 +44,7 @@ class OpenAIRoutes:
         """
         limits = self._args.limits
         async with self._intake.admit(request, limits.max_body_bytes) as body:
-            asked = await asyncio.to_thread(
+            asked = await self._intake.read(
                 completions.read, body, self._reader, self._engine.vocab_size, limits
             )
             self._served.check(asked.form.model)
@@ -66,7 +66,7 @@ class OpenAIRoutes:
         """Score completions as TRL's clients up to 1.10 ask for it; later ones ask `/v1/completions`."""
         limits = self._args.limits
         async with self._intake.admit(request, limits.max_body_bytes) as body:
-            asked = await asyncio.to_thread(
+            asked = await self._intake.read(
                 sequence_logprobs.read, body, self._reader, self._engine.vocab_size, limits
             )
             scored = await self._score_those(asked.pairs())

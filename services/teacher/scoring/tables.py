@@ -153,4 +153,4 @@ def _rows(column: pa.ChunkedArray) -> list[TokenIds]:
 def _named(table: pa.Table, row: int | None) -> str:
     if row is None or "sequence_id" not in table.column_names:
         return ""
-    return f"sequence {table.column('sequence_id')[row].as_py()!r}: "
+    return f"sequence {str(table.column('sequence_id')[row].as_py())[:100]!r}: "

@@ -1,0 +1,151 @@
+"""Answers as JSON, as lines of it or as Arrow, piece by piece, so that no memory need hold one.
+
+An answer is made of parts, each of them what was done for some rows of the request, in order. A main route
+has one; a job as many as it was worked on in; an answer that is sent as it is made as many as it comes in.
+
+NDJSON has a line for each result, and in the end ``{"results": COUNT}``, by which a reader knows that nothing
+is missing. Arrow has the batches of each part; a stream that broke off has no end mark.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+import pyarrow as pa
+
+from rlad_core.client.forms import ARROW, JSON
+from services.serve.http.encodings import Piece, Sink
+
+NDJSON = "application/x-ndjson"
+AnswerEncoding = Literal["json", "arrow", "ndjson"]
+MEDIA_TYPES: dict[AnswerEncoding, str] = {"json": JSON, "arrow": ARROW, "ndjson": NDJSON}
+
+Part = tuple[int, pa.Table]
+"""Number of a row of the request, and what was done for the rows from there on."""
+Results = Callable[[pa.Table, int], Iterable[dict[str, Any]]]
+"""What was done for rows, and the number of the first one -> their results as JSON has them."""
+_PIECE_BYTES = 2**18
+"""That JSON is gathered to: enough that each is worth a write, and few beside a part."""
+_LINE = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How a service tells what it has done.
+
+    Args:
+        results: of a part.
+        fields: the parts -> what the answer has as one JSON object, by name and in order. The results of all
+            parts are an iterator among them; a field behind it may tell of all that came before.
+    """
+
+    results: Results
+    fields: Callable[[Iterable[Part]], Iterable[tuple[str, Any]]]
+
+    def pieces(self, answer: AnswerEncoding, parts: Iterable[Part]) -> Iterator[Piece]:
+        """The answer that is made of parts, which are gone through once: a part is let go before the next."""
+        if answer == "json":
+            yield from json_pieces(self.fields(parts))
+            return
+        writer = self.writer(answer)
+        for part in parts:
+            yield from writer.add(*part)
+            del part  # before the next one is there
+        yield from writer.end()
+
+    def writer(self, answer: AnswerEncoding) -> "Lines | Batches":
+        """For parts that come one after the other; not for JSON, which is one object."""
+        assert answer != "json"
+        return Lines(self.results) if answer == "ndjson" else Batches()
+
+
+class Lines:
+    """Writes NDJSON."""
+
+    media_type = NDJSON
+
+    def __init__(self, results: Results) -> None:
+        self._results, self._count = results, 0
+
+    def add(self, start: int, done: pa.Table) -> Iterator[Piece]:
+        """The lines of a part, in pieces."""
+        return _gathered(self._lines(start, done))
+
+    def end(self) -> Iterator[Piece]:
+        """The last line."""
+        yield orjson.dumps({"results": self._count}, option=_LINE)
+
+    def broken(self, problem: dict[str, Any]) -> Iterator[Piece]:
+        """The last line of an answer that does not come to its end; `problem` says why (RFC 9457)."""
+        yield orjson.dumps({"error": problem}, option=_LINE)
+
+    def _lines(self, start: int, done: pa.Table) -> Iterator[bytes]:
+        for each in self._results(done, start):
+            self._count += 1
+            yield orjson.dumps(each, option=_LINE)
+
+
+class Batches:
+    """Writes an Arrow IPC stream, which says of itself what the first part's table does."""
+
+    media_type = ARROW
+
+    def __init__(self) -> None:
+        self._sink = Sink()
+        self._writer: Any = None
+
+    def add(self, _: int, done: pa.Table) -> Iterator[Piece]:
+        """The batches of a part; a piece is the table's own memory where it can be."""
+        if self._writer is None:
+            self._writer = pa.ipc.new_stream(self._sink, done.schema)
+        self._writer.write_table(done)
+        yield from self._sink.taken()
+
+    def end(self) -> Iterator[Piece]:
+        """The end mark."""
+        self._writer.close()
+        yield from self._sink.taken()
+
+
+def json_pieces(fields: Iterable[tuple[str, Any]]) -> Iterator[bytes]:
+    """A JSON object; values may be numpy arrays, and iterators, which become lists, of which one element is
+    an object at a time. The next field is asked for when the one before is written.
+    """
+    return _gathered(_object(fields))
+
+
+def _object(fields: Iterable[tuple[str, Any]]) -> Iterator[bytes]:
+    before = b"{"
+    for name, value in fields:
+        yield before + orjson.dumps(name) + b":"
+        before = b","
+        if isinstance(value, Iterator):
+            yield from _list(value)
+        else:
+            yield orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    yield b"{}" if before == b"{" else b"}"
+
+
+def _list(elements: Iterator[Any]) -> Iterator[bytes]:
+    before = b"["
+    for each in elements:
+        yield before
+        before = b","
+        yield orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY)
+        del each  # the last one of a part holds that, and the next part is read now
+    yield b"[]" if before == b"[" else b"]"
+
+
+def _gathered(small: Iterable[bytes]) -> Iterator[bytes]:
+    held: list[bytes] = []
+    size = 0
+    for each in small:
+        held.append(each)
+        size += len(each)
+        if size >= _PIECE_BYTES:
+            yield b"".join(held)
+            held.clear()
+            size = 0
+    if held:
+        yield b"".join(held)

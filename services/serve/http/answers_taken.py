@@ -1,0 +1,63 @@
+"""What an answer passes last: it is sent in pieces, as fast as its client takes them.
+
+uvicorn waits for a client before it sends more, but writes what it is given whole, however large, and what is
+written lies in this process until the client takes it. In pieces little lies there, and who takes nothing is
+found out by `services.serve.http.clients_behind`, which cuts the connection off. Then uvicorn tells as ever
+that the client has left, and the work for it ends.
+"""
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.base import telemetry
+from services.serve.http.clients_behind import LEAST, AnswerLimits, ClientsBehind
+
+
+class AnswersTaken:
+    """ASGI middleware that sends answers in pieces, to clients that take them. The outermost one: it looks
+    for the connection behind what uvicorn sends with.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._behind = ClientsBehind(AnswerLimits.of_environment())
+        self._warned = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and its answer back in pieces."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        connection = _connection(send)
+        if connection is None:
+            if not self._warned:
+                self._warned = True
+                telemetry.log("answers_without_limit", level="warning", sent_by=repr(send))
+            await self._app(scope, receive, send)
+            return
+
+        async def sending(message: Message) -> None:
+            body = message.get("body", b"")
+            if len(body) <= LEAST:
+                await send(message)
+                self._behind.sent(connection)
+                return
+            try:
+                for start in range(0, len(body), LEAST):
+                    end = start + LEAST
+                    more = end < len(body) or message.get("more_body", False)
+                    # A copy: a view of the whole would keep it for as long as the last piece lies there.
+                    await send({**message, "body": body[start:end], "more_body": more})
+                    if connection.is_closing():
+                        break
+                    self._behind.sent(connection, held=len(body))
+            finally:
+                self._behind.sent(connection)
+
+        await self._app(scope, receive, sending)
+
+
+def _connection(send: Send) -> asyncio.Transport | None:
+    # ASGI has no word for it. uvicorn's `send` is a method of what it keeps of a request, both of its kinds.
+    return getattr(getattr(send, "__self__", None), "transport", None)

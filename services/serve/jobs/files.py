@@ -1,0 +1,41 @@
+"""Files that are there whole or not at all, also where a process is killed while it writes one."""
+
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from services.serve.http.encodings import Piece
+
+
+def write_whole(file: Path, pieces: Iterable[Piece]) -> None:
+    """Write a file, from pieces that come as they are wanted, in the place of one that may be there.
+
+    Raises:
+        Exception: what ends the pieces, or an OSError of the disk; the file is what it was then.
+    """
+    being_written = file.with_name(f"{_before(file.name)}{uuid.uuid4().hex}")
+    try:
+        with being_written.open("wb") as stream:
+            for piece in pieces:
+                stream.write(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
+        being_written.replace(file)
+    except BaseException:
+        being_written.unlink(missing_ok=True)
+        raise
+
+
+def is_being_written(file: Path, name: str) -> bool:
+    """Whether it is to become the file of this name; or was, when a process was killed."""
+    return file.name.startswith(_before(name))
+
+
+def left_over(name: str) -> str:
+    """Pattern of what processes leave that are killed while they write files whose names have this one."""
+    return f"{_before(name)}*"
+
+
+def _before(name: str) -> str:
+    return f".{name}."

@@ -1,0 +1,342 @@
+"""Clients that take their answers slowly or not at all: over real HTTP, without Ray."""
+
+import asyncio
+import random
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from certificates import make_certificate
+from served_app import running
+from starlette.types import Receive, Scope, Send
+
+from services.serve.http.answers_taken import AnswersTaken
+from services.serve.http.clients_behind import LEAST, AnswerLimits, ClientsBehind
+
+MIB = 2**20
+TIMEOUT_S = 1.0
+LARGE = 6 * MIB
+"""More than kernels hold of an answer whose client is on the same machine, all but the smallest."""
+ENDS_WITHIN_S = 60.0
+
+
+@cache
+def content(size: int) -> bytes:
+    """Bytes that are not the same anywhere."""
+    return random.Random(size).randbytes(size)
+
+
+@dataclass
+class Answers:
+    """``/whole/SIZE`` in one message, ``/parts/SIZE/COUNT`` in parts, ``/thinking/COUNT`` in parts that take
+    longer than clients may, ``/endless`` until the client has left.
+    """
+
+    left: threading.Event = field(default_factory=threading.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        _, kind, *numbers = scope["path"].split("/")
+        headers = [(b"content-length", numbers[0].encode())] if kind == "whole" else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+        async def body(part: bytes, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": part, "more_body": more})
+
+        match kind, [int(number) for number in numbers]:
+            case "whole", [size]:
+                await body(content(size), more=False)
+            case "parts", [size, count]:
+                for _ in range(count):
+                    await body(content(size))
+                await body(b"", more=False)
+            case "thinking", [count]:
+                for place in range(count):
+                    await asyncio.sleep(1.5 * TIMEOUT_S)
+                    await body(b"%d" % place, more=place < count - 1)
+            case "endless", []:
+                assert (await receive())["type"] == "http.request"
+                leaves = asyncio.ensure_future(receive())
+                while not leaves.done():
+                    await body(content(MIB))
+                    await asyncio.sleep(0)
+                assert leaves.result()["type"] == "http.disconnect"
+                self.left.set()
+
+
+@dataclass
+class Served:
+    """Answers in a real server, and what stands before them."""
+
+    url: str
+    answers: Answers
+    first: AnswersTaken
+
+    def asks(
+        self, path: str, *, receives: int = 0, small_buffers: bool = False, more: str = ""
+    ) -> socket.socket:
+        """A connection that has asked and read nothing.
+
+        Args:
+            receives: bytes of its buffer; 0: as many as the kernel likes.
+            small_buffers: on both sides.
+        """
+        place = urlsplit(self.url)
+        connection = socket.socket()
+        connection.settimeout(ENDS_WITHIN_S)
+        if receives or small_buffers:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives or 4096)
+        if small_buffers:  # the server's has room for some segments
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        connection.connect((place.hostname, place.port))
+        if place.scheme == "https":
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            connection = context.wrap_socket(connection)
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {place.netloc}\r\n{more}\r\n".encode())
+        return connection
+
+
+@pytest.fixture(scope="module", params=["uvloop httptools", "asyncio h11"])
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    loop, http = request.param.split()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RLAD_ANSWER_TIMEOUT_S", str(TIMEOUT_S))
+        answers = Answers()
+        first = AnswersTaken(answers)
+    with running(first, loop=loop, http=http) as url:
+        yield Served(url, answers, first)
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while first._behind._waits:
+            assert time.monotonic() < deadline, first._behind._waits
+            time.sleep(0.05)
+
+
+def ends(connection: socket.socket) -> bool:
+    """Whether the connection breaks, without a look at what came."""
+    poll = select.poll()
+    poll.register(connection, 0)
+    return bool(poll.poll(1000 * ENDS_WITHIN_S))
+
+
+@pytest.mark.parametrize("size", [0, 1, LEAST - 1, LEAST, LEAST + 1, 3 * LEAST, LARGE + 17])
+def test_answers_are_what_they_were(served: Served, size: int) -> None:
+    with httpx.Client(base_url=served.url, timeout=60) as http:
+        whole = http.get(f"/whole/{size}")
+        assert (whole.content == content(size), whole.headers["content-length"]) == (True, str(size))
+        assert http.get(f"/parts/{size}/3").content == 3 * content(size)
+        head = http.head(f"/whole/{size}")
+        assert (head.content, head.headers["content-length"]) == (b"", str(size))
+        # The connection goes on behind each of them.
+        assert http.get("/whole/5").content == content(5)
+
+
+@pytest.mark.parametrize(
+    ("path", "small_buffers", "more"),
+    [
+        (f"/whole/{LARGE}", False, ""),
+        (f"/parts/{MIB}/20", False, ""),
+        (f"/parts/1000/{LARGE // 1000}", False, ""),
+        # What the server has done with, and only waits for the client to take: less than a piece.
+        (f"/whole/{LEAST}", True, ""),
+        (f"/whole/{LEAST}", True, "Connection: close\r\n"),
+    ],
+)
+def test_who_takes_nothing_is_cut_off_and_nobody_else(
+    served: Served, path: str, small_buffers: bool, more: str
+) -> None:
+    waiting = [served.asks(path, small_buffers=small_buffers, more=more) for _ in range(20)]
+    assert httpx.get(f"{served.url}/whole/{LARGE}", timeout=60).content == content(LARGE)
+    for connection in waiting:
+        assert ends(connection)
+        connection.close()
+    assert httpx.get(f"{served.url}/whole/5").content == content(5)
+
+
+def test_little_of_an_answer_lies_on_its_connection(served: Served) -> None:
+    with served.asks(f"/whole/{10 * LARGE}") as connection:
+        most = 0
+        poll = select.poll()
+        poll.register(connection, 0)
+        while not poll.poll(10):
+            waits = list(served.first._behind._waits)
+            most = max([most, *(each.get_write_buffer_size() for each in waits)])
+    assert LEAST // 2 < most < 2 * LEAST
+
+
+def test_who_takes_a_byte_now_and_then_is_cut_off(served: Served) -> None:
+    with served.asks(f"/whole/{LARGE}") as connection:
+        over = threading.Event()
+
+        def take() -> None:
+            while not over.wait(0.1):
+                connection.recv(1)
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        assert ends(connection)
+        over.set()
+        thread.join(ENDS_WITHIN_S)
+
+
+@pytest.mark.parametrize("path", [f"/whole/{2 * LARGE}", f"/parts/1000/{2 * LARGE // 1000}"])
+def test_who_takes_a_little_all_the_time_gets_it_all(served: Served, path: str) -> None:
+    with served.asks(path, more="Connection: close\r\n", receives=65536) as connection:
+        came = bytearray()
+        began = time.monotonic()
+        while part := connection.recv(65536):
+            came += part
+            # Much faster than it has to be, and for longer than one who takes nothing may wait.
+            time.sleep(max(0.0, began + len(came) / (20 * LEAST / TIMEOUT_S) - time.monotonic()))
+    assert time.monotonic() - began > 2 * TIMEOUT_S
+    if path.startswith("/whole"):
+        assert came.endswith(b"\r\n\r\n" + content(2 * LARGE))
+    else:
+        assert came.count(content(1000)) == 2 * LARGE // 1000
+        assert came.endswith(b"\r\n0\r\n\r\n")
+
+
+def test_a_slow_engine_is_not_the_clients_fault(served: Served) -> None:
+    assert httpx.get(f"{served.url}/thinking/2", timeout=60).content == b"01"
+
+
+def test_the_work_for_who_takes_nothing_ends(served: Served) -> None:
+    served.answers.left.clear()
+    with served.asks("/endless") as connection:
+        assert ends(connection)
+    assert served.answers.left.wait(ENDS_WITHIN_S)
+
+
+def test_who_leaves_in_the_middle_is_forgotten(served: Served) -> None:
+    for _ in range(20):
+        with served.asks(f"/whole/{LARGE}") as connection:
+            connection.recv(1000)
+    assert httpx.get(f"{served.url}/whole/5").content == content(5)
+    # That nothing is left of them is seen to at the end of this server.
+
+
+def test_the_same_by_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLAD_ANSWER_TIMEOUT_S", str(TIMEOUT_S))
+    certificate, key = make_certificate(tmp_path)
+    first = AnswersTaken(Answers())
+    with running(first, loop="uvloop", ssl_certfile=certificate, ssl_keyfile=key) as url:
+        with Served(url, Answers(), first).asks(f"/whole/{2 * LARGE}") as connection:
+            whole = httpx.get(f"{url}/whole/{LARGE}", timeout=60, verify=False)
+            assert whole.content == content(LARGE)
+            assert ends(connection)
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while first._behind._waits:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+class Connection:
+    """One of which is known what lies there and what was taken."""
+
+    def __init__(self, lies: int) -> None:
+        self.lies = lies
+        self.taken = 300  # of the answer's head
+        self.file = 3
+        self.cut_off = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.lies
+
+    def get_extra_info(self, name: str) -> Any:
+        return self if name == "socket" else ("10.0.0.7", 1)
+
+    def fileno(self) -> int:
+        return self.file
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        return struct.pack("120xQ", self.taken)[:size]
+
+    def setsockopt(self, *_: Any) -> None: ...
+
+    def abort(self) -> None:
+        self.cut_off = True
+
+
+def looked_at(behind: ClientsBehind, times: int) -> None:
+    for _ in range(times):
+        if behind._timer:
+            behind._timer.cancel()
+        behind._look()
+
+
+def test_where_the_kernel_counts_nothing_nobody_is_cut_off_for_it() -> None:
+    async def body() -> None:
+        behind = ClientsBehind(AnswerLimits(timeout_s=3600))
+        uncounted = Connection(LEAST)
+        uncounted.taken = 0
+        behind.sent(uncounted)  # type: ignore[arg-type]
+        looked_at(behind, 200)
+        assert not uncounted.cut_off
+        uncounted.lies = 0
+        looked_at(behind, 1)
+
+    asyncio.run(body())
+
+
+def test_a_client_takes_so_much_in_its_time() -> None:
+    async def body() -> None:
+        behind = ClientsBehind(AnswerLimits(timeout_s=3600))
+        steady, slow, still, engine, gone = connections = [Connection(LEAST) for _ in range(5)]
+        for each in connections:
+            behind.sent(each)  # type: ignore[arg-type]
+        behind.sent(Connection(0))  # type: ignore[arg-type]
+        assert list(behind._waits) == connections
+        gone.file = -1
+        for _ in range(3):
+            looked_at(behind, 29)
+            steady.taken += LEAST
+            engine.lies = 0
+            looked_at(behind, 1)
+            engine.lies = 1
+            behind.sent(engine)  # type: ignore[arg-type]
+            slow.taken += LEAST // 2
+        assert still.taken == 300
+        assert [each.cut_off for each in connections] == [False, True, True, False, False]
+        steady.lies = engine.lies = 0
+        looked_at(behind, 1)
+        assert (behind._waits, behind._timer) == ({}, None)
+
+    asyncio.run(body())
+
+
+def test_who_has_waited_longest_makes_room_for_others() -> None:
+    async def body() -> None:
+        behind = ClientsBehind(AnswerLimits(total_bytes=10 * MIB, timeout_s=3600))
+        first, second, quick = connections = [Connection(1) for _ in range(3)]
+        behind.sent(first, held=6 * MIB)  # type: ignore[arg-type]
+        looked_at(behind, 3)
+        for each in (second, quick):
+            behind.sent(each, held=6 * MIB)  # type: ignore[arg-type]
+        for _ in range(20):
+            looked_at(behind, 1)
+            quick.taken += LEAST
+        # Of what is over the limit, what those have who take nothing; they are given some looks.
+        assert [each.cut_off for each in connections] == [True, True, False]
+        behind.sent(quick)  # type: ignore[arg-type]
+        looked_at(behind, 1)
+        assert behind._waits[quick].lies == 1  # type: ignore[index]
+
+    asyncio.run(body())
+
+
+def test_limits_come_from_the_environment() -> None:
+    given = {"RLAD_ANSWER_MEMORY_MIB": "2.5", "RLAD_ANSWER_TIMEOUT_S": "3"}
+    assert AnswerLimits.of_environment(given) == AnswerLimits(5 * MIB // 2, 3.0)
+    assert AnswerLimits.of_environment({}) == AnswerLimits()
+    with pytest.raises(ValueError, match="RLAD_ANSWER_TIMEOUT_S: '0' is no positive number"):
+        AnswerLimits.of_environment({"RLAD_ANSWER_TIMEOUT_S": "0"})
