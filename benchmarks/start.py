@@ -1,30 +1,42 @@
-"""What a start of `rlad run` takes: from the command to the end of its first step, and which processes' time.
+"""What a start of `rlad run` or `rlad serve` takes, and which processes' time.
 
     python -m benchmarks.start                            # kk-tiny-trrd, a step of 4 prompts
     python -m benchmarks.start --recipe my.yaml --repeats 3
+    python -m benchmarks.start --serve teacher            # or rollout, verifier, all; with the tiny models
 
-Seconds of CPU are those of the command and all that it starts, looked at twice a second, by what a process
-says it is. What the run says on its way is shown with its second.
+A run is there with the end of its first step, a service when its `/readyz` answers 200. Seconds of CPU are
+those of the command and all that it starts, looked at twice a second, by what a process says it is. What the
+command says on its way, which is what it waits for, is shown with its second.
 """
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from services.base.ports import free_port
+from services.cli.service_settings import SERVICES, SHIPPED_MODELS
+
 _LIMIT_S = 600.0
+_END_S = 120.0
 _EVERY_S = 0.5
+_ASK_S = 0.1
 _LESS_S = 0.5
 """Processes that took less of the CPU are told together."""
 
@@ -59,59 +71,128 @@ class Watched:
 def _called(process: psutil.Process) -> str:
     words = process.cmdline() or [process.name()]
     said = words[0] if words[0].startswith(("ray::", "VLLM")) else Path(words[0]).name
-    if said.startswith("python"):
+    if said.startswith("python") and "-c" not in words:
         said = next((Path(word).name for word in words[1:] if not word.startswith("-")), said)
     # Names of replicas end in an id of their own, and Ray adds what an actor is doing.
     return re.sub(r"[#(].*|\.__init__$|\.[a-z_]+$", "", said).strip()
 
 
-def measure(recipe: str, prompts: int, console: Console) -> tuple[float, dict[str, tuple[int, float]]]:
-    """Seconds until the first step is done, and the CPU's by process.
+@dataclass(frozen=True)
+class Start:
+    """What one took.
+
+    seconds: until it was there.
+    cpu: how many processes of a name, and their CPU seconds together, until then.
+    ended_after: seconds from being told to stop until it had ended.
+    """
+
+    seconds: float
+    cpu: dict[str, tuple[int, float]]
+    ended_after: float
+
+
+def measure(
+    command: Sequence[str], is_there: Callable[[], bool], stop: Callable[[int], None], console: Console
+) -> Start:
+    """Start a command, wait until it is there, and stop it.
+
+    Args:
+        command: the program and its arguments.
+        is_there: asked ten times a second.
+        stop: given the command's process id, which is that of its process group too.
+        console: where the lines that it says go.
 
     Raises:
-        typer.Exit: the run failed, or took longer than ten minutes.
+        typer.Exit: it ended before, or took longer than ten minutes.
+        subprocess.TimeoutExpired: it did not end within two minutes; it is killed.
     """
+    began = time.monotonic()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    teller = threading.Thread(target=_tell, args=(process, began, console), daemon=True)
+    teller.start()
+    watched, looked = Watched(psutil.Process(process.pid)), 0.0
+    try:
+        while not (there := is_there()) and process.poll() is None and time.monotonic() - began < _LIMIT_S:
+            if time.monotonic() - looked > _EVERY_S:
+                watched.look()
+                looked = time.monotonic()
+            time.sleep(_ASK_S)
+        took = time.monotonic() - began
+        if there:
+            watched.look()
+        told = time.monotonic()
+        if process.poll() is None:
+            stop(process.pid)
+        process.wait(_END_S)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        teller.join(_EVERY_S)
+    if not there:
+        raise typer.Exit(1)
+    return Start(took, watched.seconds, time.monotonic() - told)
+
+
+def run_started(recipe: str, prompts: int, console: Console) -> Start:
+    """A run until its first step is done; see `measure`."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "services", "run", recipe, "--set", f"output.dir={folder}",
                    "--set", "name=start", "--set", f"rollout.prompts_per_step={prompts}"]  # fmt: skip
-        began = time.monotonic()
-        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        teller = threading.Thread(target=_tell, args=(run, began, console), daemon=True)
-        teller.start()
-        watched, steps = Watched(psutil.Process(run.pid)), Path(folder) / "start" / "metrics.jsonl"
-        while run.poll() is None and not _first(steps) and time.monotonic() - began < _LIMIT_S:
-            watched.look()
-            time.sleep(_EVERY_S)
-        took, done = time.monotonic() - began, _first(steps)
-        run.terminate()
-        run.wait(timeout=120)
-        if not done:
-            raise typer.Exit(1)
-        return took, watched.seconds
+        steps = Path(folder) / "start" / "metrics.jsonl"
+        return measure(command, lambda: _first(steps), lambda pid: os.kill(pid, signal.SIGTERM), console)
+
+
+def service_started(service: str, console: Console) -> Start:
+    """A service, or all, until each answers that it is ready; stopped as by Ctrl-C. See `measure`."""
+    port = free_port()
+    command = [sys.executable, "-m", "services", "serve", service, "--port", str(port)]
+    if service in SHIPPED_MODELS:
+        command += ["--model", SHIPPED_MODELS[service]]
+    paths = [f"/{name}" for name in SERVICES] if service == "all" else [""]
+    urls = [f"http://127.0.0.1:{port}{path}/readyz" for path in paths]
+    return measure(
+        command, lambda: all(map(_ready, urls)), lambda pid: os.killpg(pid, signal.SIGINT), console
+    )
 
 
 def _first(steps: Path) -> bool:
     return steps.exists() and "seconds" in json.loads(steps.read_text().partition("\n")[0] or "{}")
 
 
-def _tell(run: "subprocess.Popen[str]", began: float, console: Console) -> None:
-    assert run.stdout is not None
-    for line in run.stdout:
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5.0, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _tell(process: "subprocess.Popen[str]", began: float, console: Console) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
         console.print(f"{time.monotonic() - began:6.1f} s  {line.rstrip()}", markup=False, highlight=False)
 
 
 def main(
     recipe: Annotated[str, typer.Option(help="A file, or a recipe's name.")] = "kk-tiny-trrd",
     prompts: Annotated[int, typer.Option(min=1, help="Of a step.")] = 4,
+    serve: Annotated[
+        str, typer.Option(metavar="SERVICE", help="teacher, rollout, verifier or all, and no run.")
+    ] = "",
     repeats: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
-    """Start the run, stop it after its first step, and print where the time went."""
+    """Start the run or the service, stop it when it is there, and print where the time went."""
+    if serve not in ("", "all", *SERVICES):
+        raise typer.BadParameter(f"{serve!r} is no service; write {', '.join(SERVICES)} or all")
     console = Console(width=140)
     for _ in range(repeats):
-        took, seconds = measure(recipe, prompts, console)
-        together = sum(each for _, each in seconds.values())
-        shown = Table("process", "of them", "CPU s", title=f"{took:.1f} s, {together:.1f} s of CPU")
-        for name, (count, each) in seconds.items():
+        start = service_started(serve, console) if serve else run_started(recipe, prompts, console)
+        together = sum(each for _, each in start.cpu.values())
+        title = f"{start.seconds:.1f} s, {together:.1f} s of CPU; {start.ended_after:.1f} s to stop it"
+        shown = Table("process", "of them", "CPU s", title=title)
+        for name, (count, each) in start.cpu.items():
             shown.add_row(name, str(count), f"{each:.1f}")
         console.print(shown)
 

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from rlad_core.config import assign
 from rlad_core.config.machine import port_fault
+from services.base.loading import loading
 from services.cli.console import complain, err, out
 from services.cli.extras import needs_services
 
@@ -77,9 +78,16 @@ def serve(
         rlad serve all --set teacher.model=rlad:kk-teacher --set rollout.model=rlad:kk-student
     """
     needs_services()
-    from services.cli.service_settings import SERVICES, ServingError, read_settings, with_models, with_tasks
-    from services.cli.serving import serve_until_stopped
-    from services.serve.deployment import DeploymentError, Tls
+    with loading():
+        from services.cli.service_settings import (
+            SERVICES,
+            ServingError,
+            read_settings,
+            with_models,
+            with_tasks,
+        )
+        from services.cli.serving import serve_until_stopped
+        from services.serve.deployment import DeploymentError, Tls
 
     if service != "all" and service not in SERVICES:
         raise typer.BadParameter(f"{service!r} is unknown; write {', '.join(SERVICES)} or all")

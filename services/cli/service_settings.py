@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -39,11 +40,14 @@ class Service:
     place: str
     try_it: tuple[str, str]
 
+    def imported(self) -> ModuleType:
+        """The module of its application."""
+        return import_module(self.place.partition(":")[0])
+
     @property
     def build(self) -> "Callable[[Any], Application]":
         """Makes its application."""
-        module, _, name = self.place.partition(":")
-        build: Callable[[Any], Application] = getattr(import_module(module), name)
+        build: Callable[[Any], Application] = getattr(self.imported(), self.place.partition(":")[2])
         return build
 
 

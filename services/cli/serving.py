@@ -13,14 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
+from services.base.loading import loading
 from services.cli.service_settings import SERVICES, ServingError
 from services.serve.cluster import embedded_ray
 from services.serve.deployment import Tls, deployed, refuse_taken
 from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens, is_loopback
 from services.serve.http.callers import PROXIES
 from services.serve.http.reading import VARIABLES
+from services.serve.lean_ray import import_serve
 from services.serve.replica_settings import ReplicaArgs
 
 _SPARE_CPUS = 2  # logical: Serve's proxy and controller
@@ -81,7 +84,10 @@ def serve_until_stopped(
     say(f"starting Ray, then Serve and {', '.join(names)}: seconds for tiny models, minutes for large ones")
     began = time.monotonic()
     with (
-        embedded_ray(num_cpus=cpus, object_store_gib=0.5, metrics_port=metrics_port, lean=True),
+        embedded_ray(
+            num_cpus=cpus, object_store_gib=0.5, metrics_port=metrics_port, lean=True,
+            meanwhile=partial(_import_all, names),
+        ),
         _told(lambda: say(f"Ray is up after {time.monotonic() - began:.1f} s, now {', '.join(names)}")),
         # After Ray, which takes SIGTERM for itself when it starts.
         _stop() as stop,
@@ -106,6 +112,14 @@ def serve_until_stopped(
             pass
         say("stopping: what runs is finished, what is new is refused")
         _drain(names, max(args.drain_timeout_s for args in services.values()))
+
+
+def _import_all(names: list[str]) -> None:
+    """What these services are deployed with."""
+    with loading():
+        import_serve()
+        for name in names:
+            SERVICES[name].imported()
 
 
 def _check(tls: Tls) -> None:

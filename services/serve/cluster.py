@@ -11,8 +11,8 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import ray
 from ray._private import ray_constants, worker
@@ -20,7 +20,7 @@ from ray.job_config import JobConfig
 
 from rlad_core.config import ClusterConfig
 from services.base.leftovers import none_left
-from services.serve.lean_ray import without_idle_processes
+from services.serve import lean_ray
 from services.serve.ray_processes import whose_end_is_told
 from services.serve.reachable import check_reachable
 from services.serve.start_limit import start_limit
@@ -115,6 +115,7 @@ def embedded_ray(
     object_store_gib: float = 1.0,
     metrics_port: int | None = None,
     lean: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
     go_on: str = "",
 ) -> Iterator[None]:
     """A Ray of this process on the loopback interface, which ends with the block.
@@ -124,6 +125,7 @@ def embedded_ray(
         num_gpus: None: all there are.
         metrics_port: where its metrics can be scraped, from this machine; None: a free one.
         lean: for services alone, see `services.serve.lean_ray`.
+        meanwhile: done while a lean one starts.
         go_on: what to do where Ray's own processes end before their time, and with them this one.
     """
     _quiet()
@@ -152,7 +154,7 @@ def embedded_ray(
     with none_left() as end_all, _ended():
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:
-                with without_idle_processes() if lean else nullcontext(), start_limit() as late:
+                with lean_ray.lean(meanwhile) if lean else lean_ray.looked_for_often(), start_limit() as late:
                     ray.init(
                         address="local",  # also where RAY_ADDRESS names another cluster
                         num_cpus=num_cpus,

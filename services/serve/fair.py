@@ -4,14 +4,16 @@ Turns go by start-time fair queueing (Goyal, Vin, Cheng: Start-Time Fair Queuing
 clock that what it gets moves on by its cost over the caller's weight, and the one whose clock is furthest
 behind is next. A caller who was away begins at the present, so nobody saves turns up. Within a caller it is
 the same between requests, so a small one passes a large one that came before it; within a request it is first
-come, first served. Nobody waits for ever: every turn moves the clocks of those who get turns.
+come, first served. Nobody waits for ever: every turn moves the clocks of those who get turns. Where it shows
+only later what a turn took, the turn counts the least of it at first, and the rest is charged then: clocks go
+forward only, and so does the present, which those who were away begin at.
 """
 
 import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Hashable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -42,12 +44,13 @@ def asker() -> Asker:
 
 
 class _Turns(Generic[Key]):
-    """Clocks of those that wait."""
+    """Clocks of those that wait, and of others that are ahead of the present."""
 
     def __init__(self) -> None:
+        # One entry for each that waits; a clock that has gone on since is looked at when it comes to the top.
         self._heap: list[tuple[float, int, Key]] = []
         self._numbers = itertools.count()
-        self._left: dict[Key, float] = {}
+        self._clocks: dict[Key, float] = {}
         self._now = 0.0
 
     def __len__(self) -> int:
@@ -55,27 +58,47 @@ class _Turns(Generic[Key]):
 
     def join(self, key: Key) -> None:
         """One that does not wait begins to."""
-        clock = max(self._now, self._left.pop(key, 0.0))
-        heapq.heappush(self._heap, (clock, next(self._numbers), key))
+        self._clocks[key] = max(self._now, self._clocks.get(key, 0.0))
+        self._enter(key)
 
     def first(self) -> Key:
         """Whose clock is furthest behind."""
-        return self._heap[0][2]
+        while self._heap[0][0] < self._clocks[key := self._heap[0][2]]:
+            heapq.heappop(self._heap)
+            self._enter(key)
+        return key
 
-    def begin(self) -> float:
-        """The first one's turn begins; returns its clock."""
-        self._now, _, _ = heapq.heappop(self._heap)
-        return self._now
+    def begin(self, without: Container[Key] = ()) -> Key | None:
+        """The turn of the first one begins that is not among those; None: there is none."""
+        self._now = self._clocks[self.first()]
+        passed: list[Key] = []
+        key = None
+        while self._heap and key is None:
+            key = self.first()
+            heapq.heappop(self._heap)
+            if key in without:
+                passed.append(key)
+                key = None
+        for each in passed:
+            self._enter(each)
+        return key
 
-    def end(self, key: Key, clock: float, stays: bool) -> None:
+    def charge(self, key: Key, spent: float) -> None:
+        """Move a clock on, whether it waits, has its turn or is away."""
+        # One that is not remembered was not ahead of the present.
+        self._clocks[key] = self._clocks.get(key, self._now) + spent
+
+    def end(self, key: Key, stays: bool) -> None:
         """Its turn is over, and it waits for more or not."""
         if stays:
-            heapq.heappush(self._heap, (clock, next(self._numbers), key))
-            return
-        self._left[key] = clock
-        # One that is behind the present anyway needs no memory of it.
-        if len(self._left) > 2 * len(self._heap) + 64:
-            self._left = {k: clock for k, clock in self._left.items() if clock > self._now}
+            self._enter(key)
+        elif len(self._clocks) > 2 * len(self._heap) + 64:
+            # One that is away and behind the present needs no memory of it.
+            waiting = {key for _, _, key in self._heap}
+            self._clocks = {k: c for k, c in self._clocks.items() if c > self._now or k in waiting}
+
+    def _enter(self, key: Key) -> None:
+        heapq.heappush(self._heap, (self._clocks[key], next(self._numbers), key))
 
 
 class FairQueue(Generic[Item]):
@@ -92,9 +115,8 @@ class FairQueue(Generic[Item]):
         self._callers: _Turns[str] = _Turns()
         self._requests: dict[str, _Turns[Asker]] = {}
         self._items: dict[Asker, deque[deque[Item]]] = {}
-        # The request whose group is coming out, with the clocks of its caller and its own.
-        self._turn: tuple[Asker, float, float] | None = None
-        self._spent = 0.0
+        # The request whose group is coming out.
+        self._turn: Asker | None = None
         self._length = 0
 
     def __len__(self) -> int:
@@ -137,34 +159,55 @@ class FairQueue(Generic[Item]):
         Args:
             free: it costs nothing, since nobody wants it any more.
         """
+        self.begin_turn()
         asker = self._first()
-        if self._turn is None:
-            self._turn = asker, self._callers.begin(), self._requests[asker.caller].begin()
         groups = self._items[asker]
         item = groups[0].popleft()
         self._length -= 1
-        self._spent += 0.0 if free else self._cost(item) / self._weights.get(asker.caller, 1.0)
+        if not free:
+            self.charge(asker, self._cost(item))
         if not groups[0]:
             groups.popleft()
             self.end_turn()
         return item
 
+    def charge(self, asker: Asker, more: float) -> None:
+        """Count what a request got beyond the cost of its items, once that is known; it need not wait here.
+
+        Args:
+            asker: the request.
+            more: what it costs, at least 0.
+        """
+        spent = more / self._weights.get(asker.caller, 1.0)
+        self._callers.charge(asker.caller, spent)
+        if asker.caller in self._requests:
+            self._requests[asker.caller].charge(asker, spent)
+
+    def begin_turn(self, without: Container[str] = ()) -> bool:
+        """Whether there is something for `pop`, which what is next comes from, or what is left of its group.
+
+        Args:
+            without: callers that get no turn now, however far behind they are.
+        """
+        if self._turn is None and self._length and (caller := self._callers.begin(without)) is not None:
+            self._turn = self._requests[caller].begin()
+        return self._turn is not None
+
     def end_turn(self) -> None:
         """Let others have theirs. What is left of the group is for its request's next turn."""
         if self._turn is None:
             return
-        (asker, of_caller, of_request), spent = self._turn, self._spent
-        self._turn, self._spent = None, 0.0
+        asker, self._turn = self._turn, None
         if not self._items[asker]:
             del self._items[asker]
         requests = self._requests[asker.caller]
-        requests.end(asker, of_request + spent, asker in self._items)
+        requests.end(asker, asker in self._items)
         if not len(requests):
             del self._requests[asker.caller]
-        self._callers.end(asker.caller, of_caller + spent, asker.caller in self._requests)
+        self._callers.end(asker.caller, asker.caller in self._requests)
 
     def _first(self) -> Asker:
-        return self._turn[0] if self._turn else self._requests[self._callers.first()].first()
+        return self._turn or self._requests[self._callers.first()].first()
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from itertools import islice
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,114 @@ def test_nothing_is_lost_and_order_within_a_request_is_kept(
         item = fair.pop()
         popped[item[0]].append(item[1])
     assert popped == pushed
+
+
+def test_what_a_turn_took_is_charged_when_it_is_known() -> None:
+    fair = queue()
+    one, two = Asker("one"), Asker("two")
+    fair.push([[("a", 1)]] * 9, one)
+    fair.push([[("b", 1)]] * 9, two)
+    assert names(fair, 2) == "ab"
+    fair.charge(one, 3)  # while it waits
+    assert names(fair, 5) == "bbbab"
+    # Both have had 5 by now, and who comes begins at 4, where the last turn began.
+    fair.push([[("c", 1), ("d", 1)]], late := Asker("late"))
+    assert names(fair, 1) == "c"
+    fair.charge(late, 2)  # in the middle of its turn
+    assert names(fair, 1) == "d"
+    fair.charge(late, 1)  # when it is away
+    fair.push([[("e", 1)]], late)
+    assert names(fair, len(fair)) == "abababab" + "e" + "aaa"
+
+
+def test_who_gets_no_turn_now_keeps_its_place() -> None:
+    fair = queue()
+    assert not fair.begin_turn()
+    fair.push([[("a", 1)]] * 3, Asker("one"))
+    fair.push([[("x", 1), ("y", 1)]] * 3, Asker("two"))
+    assert not fair.begin_turn({"one", "two"})
+    assert fair.begin_turn({"one"})
+    assert names(fair, 1) == "x"
+    assert fair.begin_turn({"two"})  # which goes on
+    assert names(fair, 1) == "y"
+    assert names(fair, 4) == "aaxy"
+
+
+COSTS = st.floats(0.1, 5)
+
+
+@given(
+    weights=st.lists(st.sampled_from([0.5, 1.0, 2.0, 4.0]), min_size=2, max_size=4),
+    costs=st.lists(COSTS, min_size=40, max_size=40),
+    places=st.integers(1, 5),
+    random=st.randoms(use_true_random=False),
+)
+def test_totals_are_by_weight_however_late_a_cost_is_known(
+    weights: list[float], costs: list[float], places: int, random: Random
+) -> None:
+    """A turn counts 0.1 at first, and what it took when its place is given back."""
+    by_caller = {str(number): weight for number, weight in enumerate(weights)}
+    fair: FairQueue[Asker] = FairQueue(lambda asker: 0.1, by_caller)
+    for asker in map(Asker, by_caller):
+        fair.push([[asker]] * len(costs), asker)
+    totals = dict.fromkeys(by_caller, 0.0)
+    running: list[tuple[Asker, float]] = []
+    for cost in costs:
+        if len(running) == places:
+            asker, took = running.pop(random.randrange(places))
+            fair.charge(asker, took - 0.1)
+        running.append((fair.pop(), cost))
+        totals[running[-1][0].caller] += cost
+    shares = [total / by_caller[caller] for caller, total in totals.items()]
+    # Who has a turn was behind all others, but for what is not known yet of all places.
+    assert max(shares) - min(shares) <= places * 5 / min(weights) + 1e-9
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.integers(0, 3), st.floats(0, 9)), max_size=30
+    )
+)
+def test_who_comes_back_is_never_before_one_who_came_first(
+    steps: list[tuple[str, int, int, float]],
+) -> None:
+    fair = queue()
+    askers = {name: Asker(name) for name in "abc"}
+    waiting = Counter({"b": 20})
+    fair.push([[("b", 1)]] * 20, askers["b"])
+    for name, pushes, pops, more in steps:
+        fair.push([[(name, 1)]] * pushes, askers[name])
+        waiting[name] += pushes
+        waiting.subtract(names(fair, min(pops, len(fair))))
+        fair.charge(askers[name], more)
+    while waiting["a"]:
+        waiting.subtract(names(fair, 1))
+    fair.push([[("n", 1)]], Asker("new"))
+    fair.push([[("a", 1)]], askers["a"])
+    order = names(fair, len(fair))
+    assert order.index("n") < order.index("a")
+
+
+@given(owed=st.floats(0, 50), costs=st.lists(st.tuples(COSTS, COSTS), min_size=60, max_size=60))
+def test_nobody_waits_for_more_than_what_is_owed(owed: float, costs: list[tuple[float, float]]) -> None:
+    fair = queue()
+    for name in "xy":
+        fair.push([[(name, 0.1)]] * 600, Asker(name))
+    late = Asker("late")
+    fair.push([[("l", 0.1)]], late)
+    fair.charge(late, owed)
+    got = {"x": 0.0, "y": 0.0}
+    askers = {name: Asker(name) for name in "xy"}
+    for cost_of_x, cost_of_y in costs * 10:
+        if (name := names(fair, 1)) == "l":
+            break
+        more = cost_of_x if name == "x" else cost_of_y
+        fair.charge(askers[name], more)
+        got[name] += 0.1 + more
+    else:
+        raise AssertionError("it never had its turn")
+    # What the other had when its last turn began, and that turn.
+    assert max(got.values()) <= owed + 5.1 + 1e-9
 
 
 def test_places_go_round_and_come_back_from_those_who_leave() -> None:

@@ -96,7 +96,11 @@ class Crew:
         """Chunks to all workers that are free; another process where all others are slow."""
         while self._queue and self._idle:
             size = min(CHUNK_SIZE, -(-len(self._queue) // len(self._idle)))
-            jobs = self._queue.take(size, crowded=len(self.posts) > self._most - self._wanted)
+            jobs = self._queue.take(
+                size,
+                crowded=len(self.posts) > self._most - self._wanted,
+                last=len(self.posts) >= self._most and len(self._idle) == 1,
+            )
             if not jobs:
                 break
             self._give(self._idle.pop(), jobs)
@@ -135,13 +139,14 @@ class Crew:
 
     def _begun(self, starting: asyncio.Task[None]) -> None:
         self._starting.discard(starting)
-        if starting.cancelled() or self._is_closed or (error := starting.exception()) is None:
+        if starting.cancelled() or (error := starting.exception()) is None or self._is_closed:
             return
         if not self.posts and not self._starting:
             self._queue.fail(RuntimeError(str(error)))
 
     async def _begin(self, job: Job | None) -> None:
         """Raises RuntimeError: the process does not start."""
+        began = self._loop.time()
         try:
             process = await self._in_thread(WorkerProcess, self._forks, self._setup)
         except BaseException:
@@ -159,6 +164,7 @@ class Crew:
         if job is None:
             self._idle.append(post)
         else:
+            self._queue.charge(job.request, self._loop.time() - began)  # which it has made necessary
             self._give(post, [job])
         self.hand_out()
 
@@ -181,6 +187,7 @@ class Crew:
             self._background(self._replace(post, current, [job for job in rest if job is not current]))
 
     def _end_of_chunk(self, post: Post, *, spent: bool) -> None:
+        self._charge(post)
         self._not_slow(post)
         self._queue.put_back(post.end_of_chunk())
         if spent or sum(each.slow is None for each in self.posts) > self._wanted:
@@ -196,6 +203,7 @@ class Crew:
         busy = [post for post in self.posts if post.is_busy]
         self._looking = self._loop.call_later(_LOOK_S, self._look) if busy else None
         for post in busy:
+            self._charge(post)
             if (seen := post.look()) is None:
                 continue
             job, is_slow = seen.job, seen.ran_s > SLOW_S
@@ -208,7 +216,7 @@ class Crew:
             elif is_slow and post.slow is not job:
                 self._not_slow(post)
                 post.slow = job
-                job.request.slow += 1
+                self._queue.slow(job.request, 1)
                 self._queue.put_back(post.leave_to_others(but=job))
         if self._queue:
             self.fill_up()
@@ -216,11 +224,17 @@ class Crew:
 
     def _not_slow(self, post: Post) -> None:
         if post.slow is not None:
-            post.slow.request.slow -= 1
+            self._queue.slow(post.slow.request, -1)
             post.slow = None
+
+    def _charge(self, post: Post) -> None:
+        """Its time is counted as it passes: until a chunk ends may take seconds."""
+        if (used := post.used()) is not None:
+            self._queue.charge(*used)
 
     def _take_away(self, post: Post) -> list[Job]:
         """It judges nothing more; the jobs that it leaves."""
+        self._charge(post)
         self._not_slow(post)
         self.posts.discard(post)
         if post in self._idle:

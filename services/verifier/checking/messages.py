@@ -7,6 +7,9 @@ from rlad_core.tasks.base import TaskSpec, Verdict
 SLOW_S = 0.1
 """A check that takes longer is slow: what came with it is left to other processes."""
 
+CHUNK_S = 0.05
+"""A chunk that has taken longer ends behind the check that it is at, and the rest waits for another turn."""
+
 
 @dataclass(frozen=True)
 class Check:

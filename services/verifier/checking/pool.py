@@ -6,6 +6,9 @@ worker to itself: the rest of its chunk goes to others, and another process take
 `OVERTIME` for each. One that is over its limit is killed with its worker. One that ended its worker has one
 more try in a new one, since what ends a process (a thread, a broken heap) may have been left there before.
 
+Callers have fair shares of the time of workers, whatever their checks take: it is charged as it passes, a
+chunk that takes longer than `CHUNK_S` ends, and the last process of all is for callers without slow checks.
+
 ==================  =======================================  ==============================================
 who                 waits for                                unblocked by
 ==================  =======================================  ==============================================

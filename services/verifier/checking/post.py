@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from services.verifier.checking import wire
 from services.verifier.checking.messages import Outcome
 from services.verifier.checking.process import WorkerProcess
-from services.verifier.checking.queue import Job
+from services.verifier.checking.queue import Job, Request
 
 _READ_BYTES = 2**18
 # A machine that is busy for ever must not keep a check that hangs for ever.
@@ -44,6 +44,7 @@ class Post:
         self._jobs: list[Job] = []
         self._told = 0
         self._told_at = 0.0
+        self._used_at = 0.0
         self._with_others: set[Job] = set()
         self._chunks = 0
         self._waited = 0.0
@@ -57,11 +58,11 @@ class Post:
         return bool(self._jobs)
 
     def give(self, jobs: Sequence[Job]) -> None:
-        """A chunk for a process that has none; `send` sends it."""
+        """A chunk of one request for a process that has none; `send` sends it."""
         self._jobs, self._told = list(jobs), 0
         self._with_others.clear()
         self._chunks += 1
-        self._told_at = time.monotonic()
+        self._told_at = self._used_at = time.monotonic()
         checks = [(job.check.task, job.check.response, job.check.gold) for job in jobs]
         self._unsent += wire.framed(pickle.dumps(checks, pickle.HIGHEST_PROTOCOL))
 
@@ -119,6 +120,13 @@ class Post:
             self._looked_at, self._waited = job, waited
         waited = max(0.0, waited - self._waited)  # the kernel may have stopped to say
         return Seen(job, max(ran - waited, ran / _LONGEST_WAIT), has_begun)
+
+    def used(self) -> tuple[Request, float] | None:
+        """Whose chunk keeps it, and for how many seconds since this was asked last; None: it has none."""
+        if not self._jobs:
+            return None
+        before, self._used_at = self._used_at, time.monotonic()
+        return self._jobs[0].request, self._used_at - before
 
     def leave_to_others(self, but: Job) -> list[Job]:
         """The jobs whose outcomes it has not told, but one; what it will say of them may come too late."""

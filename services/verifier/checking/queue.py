@@ -1,17 +1,21 @@
 """Checks that wait for a worker process, and the requests that they belong to.
 
 Requests have their turns in fair order (`services.serve.fair`), a chunk each time, so one of many checks does
-not keep those of few waiting.
+not keep those of few waiting. What counts is the time of workers, charged as it passes: checks that hang cost
+their caller as much as the thousands that others might have had judged meanwhile.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rlad_core.waiting import Once
-from services.serve.fair import FairQueue, asker
+from services.serve.fair import OWN, FairQueue, asker
 from services.verifier.checking.messages import Check, Outcome
+
+_TURN_S = 0.0005
+"""What a turn costs at least: about what handing a chunk to a worker takes."""
 
 
 @dataclass(eq=False)
@@ -40,7 +44,7 @@ class Request:
 
     Attributes:
         done: set when all have their outcomes, or with an exception.
-        slow: its checks that take long just now.
+        slow: its checks that take long just now; changed by `Queue.slow`.
         asker: whom it counts for.
         has_turn: whether it is to have a turn.
     """
@@ -80,9 +84,8 @@ class Queue:
     def __init__(self, chunk: int, weights: Mapping[str, float] | None = None) -> None:
         self._chunk = chunk
         # A request that waits has one turn in there.
-        self._turns: FairQueue[Request] = FairQueue(
-            lambda request: max(1, min(self._chunk, len(request.waiting))), weights
-        )
+        self._turns: FairQueue[Request] = FairQueue(lambda request: _TURN_S, weights)
+        self._slow: Counter[str] = Counter()
         self._length = 0
 
     def __len__(self) -> int:
@@ -106,27 +109,41 @@ class Queue:
                 self._length += 1
                 self._wants_turn(job.request)
 
-    def take(self, most: int, *, crowded: bool) -> list[Job]:
+    def slow(self, request: Request, more: int) -> None:
+        """So many more of its checks take long just now."""
+        request.slow += more
+        self._slow[request.asker.caller] += more
+        if not self._slow[request.asker.caller]:
+            del self._slow[request.asker.caller]
+
+    def charge(self, request: Request, seconds: float) -> None:
+        """A worker was kept for so long by its checks."""
+        self._turns.charge(request.asker, seconds)
+
+    def take(self, most: int, *, crowded: bool, last: bool) -> list[Job]:
         """Up to `most` checks of the request whose turn it is; one alone where others of it are slow.
 
         Args:
             crowded: leave out requests whose checks take long just now, which must not take all places.
+            last: this is the last place: leave out all of callers whose checks take long just now. The run
+                that a service belongs to keeps it for nobody.
         """
-        slow: list[Request] = []
+        without = self._slow.keys() - {OWN} if last else ()
+        left_out: list[Request] = []
         jobs: list[Job] = []
-        while len(self._turns) and not jobs:
+        while not jobs and self._turns.begin_turn(without):
             request = self._turns.peek()
             is_slow = crowded and request.slow > 0
             self._turns.pop(free=is_slow or not request.waiting)
             request.has_turn = False
             if is_slow:
-                slow.append(request)
+                left_out.append(request)
                 continue
             count = 1 if request.slow else min(most, self._chunk, len(request.waiting))
             jobs = [request.waiting.popleft() for _ in range(min(count, len(request.waiting)))]
             self._length -= len(jobs)
             self._wants_turn(request)
-        for request in slow:
+        for request in left_out:
             self._wants_turn(request)
         return jobs
 

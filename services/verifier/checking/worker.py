@@ -13,7 +13,7 @@ from pathlib import Path
 from rlad_core.sections import code
 from rlad_core.tasks.base import Task, Verdict
 from services.verifier.checking import loading, surroundings, traces, verdicts, wire
-from services.verifier.checking.messages import SLOW_S, Check, Failed, Outcome, Setup
+from services.verifier.checking.messages import CHUNK_S, Check, Failed, Outcome, Setup
 from services.verifier.checking.progress import Progress
 
 _PR_SET_PDEATHSIG = 1
@@ -26,7 +26,7 @@ def serve(connection_fd: int, errors_fd: int, traces_fd: int, progress_fd: int, 
 
     It says ``{"loads": task}``, then ``{"users": ..., "folders": ...}`` (see `Ready`) or ``{"why": ...}``.
     Behind the outcomes of a chunk comes ``{"spent": ...}``: whether the process has grown so much that it
-    should make room for a new one. Checks behind a slow one have no outcomes then.
+    should make room for a new one. Where it took long, its last checks have no outcomes then.
 
     Args:
         connection_fd: of a pipe, both ways; the process ends when the other end is closed.
@@ -100,23 +100,23 @@ class _Worker:
         self.tell(wire.words({"users": users, "folders": sorted(folders)}))
 
     def judge(self, checks: Sequence[Check]) -> None:
-        """Judge checks in order, until all are done or one was slow: others may have the rest by then."""
+        """Judge checks in order, until all are done or they have taken long: the rest is others' by then."""
         # From where the process stands, so that what users' code keeps is not taken from the next check; one
         # that keeps much is replaced below.
         self._limit_memory()
         self._progress.next_chunk()
         untold: list[Outcome] = []
-        told = time.monotonic()
+        started = told = time.monotonic()
         for place, check in enumerate(checks):
             # Again each time: a check may have put a handler of its own in the place of these.
             traces.write_to(self._traces_fd)
-            began = self._progress.begin(place)
+            self._progress.begin(place)
             untold.append(self._judge(check))
             if (now := time.monotonic()) - told > _TELL_S:
                 self.tell(wire.outcomes(untold))
                 told = now
                 untold.clear()
-            if now - began > SLOW_S:
+            if now - started > CHUNK_S:
                 break
         self.tell(wire.outcomes(untold))
         grown = _address_space() - self._bytes_at_start
