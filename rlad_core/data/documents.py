@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def csv_rows(path: Path, encoding: str | None, choose: Choose | None = None) -> 
     csv.field_size_limit(2**31 - 1)
     with decoded(path, encoding, newline="") as text:
         line = 1
-        try:
+        with _no_csv(lambda: f"{path}, line {line + 1}"):
             head = text.readline()
             names = _names(head, mark := _delimiter(path, head))
             if fault := fault_of(head):
@@ -67,12 +68,6 @@ def csv_rows(path: Path, encoding: str | None, choose: Choose | None = None) -> 
                     yield Fault(where, f"has {len(row)} cells, and the file has {len(names)} columns")
                 else:
                     yield Row(where, dict(zip(names, map(_cell, row), strict=True)))
-        except csv.Error as error:
-            raise DataError(f"{path}, line {line + 1}: is no CSV: {error}") from error
-        except BROKEN as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{path}, line {line + 1}: {said(error)}") from error
 
 
 def csv_names(path: Path, encoding: str | None) -> list[str]:
@@ -81,16 +76,22 @@ def csv_names(path: Path, encoding: str | None) -> list[str]:
     Raises:
         DataError: the file cannot be read.
     """
-    with decoded(path, encoding, newline="") as text:
-        try:
-            head = text.readline()
-            return _names(head, _delimiter(path, head))
-        except csv.Error as error:
-            raise DataError(f"{path}, line 1: is no CSV: {error}") from error
-        except BROKEN as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{path}, line 1: {said(error)}") from error
+    with decoded(path, encoding, newline="") as text, _no_csv(lambda: f"{path}, line 1"):
+        head = text.readline()
+        return _names(head, _delimiter(path, head))
+
+
+@contextmanager
+def _no_csv(where: Callable[[], str]) -> Iterator[None]:
+    """Where a file that cannot be read as CSV is found out, `where` says at what place."""
+    try:
+        yield
+    except DataError:
+        raise
+    except csv.Error as error:
+        raise DataError(f"{where()}: is no CSV: {error}") from error
+    except BROKEN as error:
+        raise DataError(f"{where()}: {said(error)}") from error
 
 
 def _lines(path: Path, encoding: str | None) -> Iterator[Found]:

@@ -31,7 +31,6 @@ from rlad_core.metrics import SHARED, Kind, MetricSpec, StepStage
 from rlad_core.timeline import StageSpan
 from services.base import span_collector, tracing
 from services.base.metric_sinks import Sink, current_sink
-from services.base.span_collector import SpanCollector as SpanCollector
 
 
 class _Process:

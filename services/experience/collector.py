@@ -42,6 +42,7 @@ from rlad_core.standing_pool import StandingPool
 from rlad_core.timeline import StageSpan
 from services.base import telemetry, tracing
 from services.base.loading import loading
+from services.base.span_collector import SpanCollector
 from services.base.tokenizer import load_tokenizer
 from services.clients.handles import ServiceNames, reach_teacher
 from services.clients.teachers import Compared, MismatchError, PolicyFacts, Teacher, compare_model
@@ -87,7 +88,7 @@ class ExperienceCollector:
         self._asked: set[int] = set()
         self._unpublished: dict[int, list[int]] = {}
         """Positions of the steps that were trained, and whose weights are not out."""
-        self._spans = telemetry.SpanCollector()
+        self._spans = SpanCollector()
         self._patience = Patience(self._note, self._spans.open)
         self._stages = StageRules(config)
         self._undecided: int | None = None
@@ -243,7 +244,8 @@ class ExperienceCollector:
         """The step was trained on: its groups are consumed.
 
         Args:
-            since: when the step began, in seconds since the epoch.
+            since: when the step before was trained, or the run's first one began, in seconds since the
+                epoch.
 
         Returns:
             What was at work here since then.

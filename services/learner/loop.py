@@ -36,6 +36,7 @@ from rlad_core.timeline import RecentStages
 from services.base import telemetry, tracing
 from services.base.failures import said
 from services.base.losses import is_loss, wait_s
+from services.base.span_collector import SpanCollector
 from services.base.telemetry import span
 from services.clients.calls import answer_of
 from services.clients.handles import ServiceNames
@@ -81,7 +82,7 @@ class Learner:
         weights = self.policy.published_weights(getattr(torch, config.policy.dtype))
         self.publishing = Publishing(config, weights, tell=self._published)
         self.resting = Resting(config, config.weights.timeout_s)
-        self.spans = telemetry.SpanCollector()
+        self.spans = SpanCollector()
         self.recent = RecentStages()
         self._trained: float | None = None
         """When the last step was trained, in seconds since the epoch."""

@@ -25,6 +25,7 @@ from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.sizing import pair_cost_of
 from rlad_core.timeline import stage_table
 from services.base import telemetry
+from services.base.span_collector import SpanCollector
 from services.base.stopping import end_with_parent
 from services.base.telemetry import span
 from services.learner.checkpoint import address_of, forked
@@ -179,7 +180,7 @@ class _Replay:
         self._checkpoints = Checkpoints(
             address, count=output.keep_checkpoints, best=output.keep_best, timeout_s=config.learner.timeout_s
         )
-        self._spans = telemetry.SpanCollector()
+        self._spans = SpanCollector()
         self._journal: Journal | None = None
         if self._rank == 0:
             self._journal = Journal(str(work.run_dir), settings.trackers, settings.project)

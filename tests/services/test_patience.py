@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from rlad_core.timeline import StageSpan
-from services.base.telemetry import SpanCollector, span
+from services.base.span_collector import SpanCollector
+from services.base.telemetry import span
 from services.experience.patience import Patience, told
 
 

@@ -22,7 +22,8 @@ from rlad_core.metrics import SHARED
 from rlad_core.timeline import StageSpan, stage_table
 from services.base import telemetry
 from services.base.metric_sinks import PrometheusSink
-from services.base.telemetry import SpanCollector, configure_logging, name_run, span
+from services.base.span_collector import SpanCollector
+from services.base.telemetry import configure_logging, name_run, span
 from services.learner.step_metrics import forget_steps, record_step, record_teacher_cost
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -16,9 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlad_core import metrics
 from rlad_core.client.errors import ServiceError
-from services.base import telemetry
 from services.serve.fair import Asker, FairPlaces
 from services.serve.http.auth import AuthError, Tokens
 from services.serve.http.callers import REQUEST_ID, bounded_id, caller_of
@@ -26,10 +24,10 @@ from services.serve.http.gate import OPEN_PATHS, no_token
 from services.serve.http.problems import told
 from services.serve.http.queries import long_query
 from services.serve.http.reading import BodyLimits, BodyReader, HeldBody
+from services.serve.http.refusals import PROXY, count_refusal
 
 LIST_OF_ROUTES = "/-/routes"
 """By which Serve's proxy tells what services it has."""
-_PROXY = "proxy"  # in metrics, of what no service sees
 # By these Serve's proxy lets whoever asks turn off that it sees a client leave, or its own time limit. They
 # are meant for a proxy in front of it.
 _HINTS = ("x-request-disconnect-disabled", "x-request-timeout-seconds")
@@ -126,7 +124,4 @@ def _bodiless(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 
 def _count(error: ServiceError) -> None:
-    telemetry.count(metrics.SERVICE_REQUESTS, service=_PROXY, kind="other")
-    telemetry.count(metrics.SERVICE_ERRORS, service=_PROXY, kind=type(error).__name__)
-    if error.limit is not None:
-        telemetry.count(metrics.SERVICE_LIMITS, service=_PROXY, kind=error.limit)
+    count_refusal(PROXY, type(error).__name__, error.limit)

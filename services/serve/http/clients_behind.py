@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from rlad_core import metrics
 from services.base import telemetry
+from services.serve.http.refusals import PROXY
 from services.serve.http.variables import positive
 
 _MIB = 2**20
@@ -148,4 +149,4 @@ class ClientsBehind:
         connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_THE_REST)
         connection.abort()
         telemetry.log("answer_not_taken", level="warning", client=client, limit=limit, bytes=wait.lies)
-        telemetry.count(metrics.SERVICE_LIMITS, service="proxy", kind=limit)
+        telemetry.count(metrics.SERVICE_LIMITS, service=PROXY, kind=limit)

@@ -18,14 +18,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlad_core import metrics
-from services.base import telemetry
 from services.base.telemetry import log
 from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens
 from services.serve.http.callers import bounded_id, caller_of, is_preflight, let_read, site_of, stranger
 from services.serve.http.pages import ASSETS, add_pages, is_for_a_browser, page, release
 from services.serve.http.problems import ProblemDetails, add_problem_handlers, answer, methods_of, told
 from services.serve.http.queries import long_query
+from services.serve.http.refusals import count_refusal
 
 OPEN_PATHS = ("/healthz", "/readyz", "/health", "/health/")
 """Asked by load balancers, kubelets and TRL's clients, which have no token."""
@@ -85,11 +84,9 @@ class Gate:
                     is_open = True
                 refusal = None if is_open else self._refusal(scope, headers)
                 if refusal is not None:
-                    telemetry.count(metrics.SERVICE_REQUESTS, service=self._service, kind="other")
-                    telemetry.count(metrics.SERVICE_ERRORS, service=self._service, kind="UnauthorizedError")
+                    count_refusal(self._service, "UnauthorizedError")
                 elif (long := long_query(scope)) is not None:
-                    telemetry.count(metrics.SERVICE_REQUESTS, service=self._service, kind="other")
-                    telemetry.count(metrics.SERVICE_ERRORS, service=self._service, kind=type(long).__name__)
+                    count_refusal(self._service, type(long).__name__)
                     refusal = told(long)
                 elif method == "OPTIONS":
                     refusal = _methods(scope)

@@ -15,10 +15,10 @@ from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from rlad_core import metrics
 from services.base import telemetry
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails
 from services.serve.http.reading import BodyLimits
+from services.serve.http.refusals import PROXY, count_refusal
 
 MOST_BYTES = 65_536
 """Of a head; browsers and other servers go up to 8 or 16 KiB. A query may have half of it."""
@@ -26,7 +26,6 @@ MOST_HEADERS = 100
 """Browsers send some twenty, proxies in between a few each."""
 MOST_IN_A_ROW = 100
 """Requests of one connection that wait for the answer to an earlier one; uvicorn keeps all that it reads."""
-_PROXY = "proxy"  # in metrics, of what no service sees
 _AUTO = "uvicorn.protocols.http.auto:AutoHTTPProtocol"
 _HOOKS = (
     "connection_made",
@@ -162,14 +161,14 @@ class BoundedHeads(HttpToolsProtocol):
         if self._is_answering:
             self._wait()  # it may be us who do not read: requests that came in a row wait for their turn
         elif self._come or self._begun:
-            _count_refusal("SlowHeadError", "time")
+            count_refusal(PROXY, "SlowHeadError", "time")
             detail = f"the head did not come to its end within {self.timeout_s:g} s"
             self._close(ProblemDetails(title="The head came too slowly", status=408, detail=detail))
         else:
             self.transport.close()  # nothing was asked
 
     def _refuse(self) -> None:
-        _count_refusal("LargeHeadError", "head")
+        count_refusal(PROXY, "LargeHeadError", "head")
         detail = f"at most {MOST_HEADERS} headers and {MOST_BYTES} bytes are taken before a body"
         self._close(ProblemDetails(title="The head is over a limit", status=431, detail=detail))
 
@@ -203,9 +202,3 @@ def bound_heads() -> bool:
     else:
         telemetry.log("heads_without_limit", level="warning", protocol=repr(auto.AutoHTTPProtocol))
     return fits
-
-
-def _count_refusal(error: str, limit: str) -> None:
-    telemetry.count(metrics.SERVICE_REQUESTS, service=_PROXY, kind="other")
-    telemetry.count(metrics.SERVICE_ERRORS, service=_PROXY, kind=error)
-    telemetry.count(metrics.SERVICE_LIMITS, service=_PROXY, kind=limit)
