@@ -29,6 +29,21 @@ def opened_by(prompt: str) -> str:
     return found[0] if found else ""
 
 
+def without_opening(response: str, opened: str) -> str:
+    """A response without its beginning where that repeats what the prompt has written of the turn already.
+
+    Whole turns do so, such as those that `rlad generate` writes: behind the prompt they would open thoughts
+    twice. Blanks may differ; what the prompt does not have is the response's own. Unlike `rest_of` it takes
+    what may have begun behind the prompt's end already, or was cut off in its thoughts.
+    """
+    if not opened:
+        return response
+    if response.startswith(opened):
+        return response.removeprefix(opened)
+    repeated = r"\s*" + r"\s*".join(map(re.escape, opened.split())) + r"\s*"
+    return re.sub(rf"\A{repeated}", "", response)
+
+
 def rest_of(turn: str, opened: str) -> str:
     """What is left to write of a turn where the prompt has opened it: ``opened`` and it make the turn.
 

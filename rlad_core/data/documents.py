@@ -40,8 +40,13 @@ def json_rows(path: Path, encoding: str | None) -> Iterator[Found]:
         yield from _lines(path, encoding)
 
 
-def csv_rows(path: Path, encoding: str | None, choose: Choose | None = None) -> Iterator[Found]:
+def csv_rows(
+    path: Path, encoding: str | None, choose: Choose | None = None, *, verbatim: bool = False
+) -> Iterator[Found]:
     """One row below a line with the columns' names; cells that are empty or NaN are None.
+
+    Args:
+        verbatim: cells are the texts that they are, blanks behind a comma included; none is None.
 
     Raises:
         DataError: the file cannot be read, has no names, or a quotation mark has no end.
@@ -57,7 +62,7 @@ def csv_rows(path: Path, encoding: str | None, choose: Choose | None = None) -> 
             _check_names(path, names)
             if choose is not None:
                 _chosen(path, choose, names)
-            cells = csv.reader(text, delimiter=mark, strict=True, skipinitialspace=True)
+            cells = csv.reader(text, delimiter=mark, strict=True, skipinitialspace=not verbatim)
             for row in cells:
                 where, line = f"{path}, line {line + 1}", cells.line_num + 1
                 if not row:
@@ -67,7 +72,7 @@ def csv_rows(path: Path, encoding: str | None, choose: Choose | None = None) -> 
                 elif len(row) != len(names):
                     yield Fault(where, f"has {len(row)} cells, and the file has {len(names)} columns")
                 else:
-                    yield Row(where, dict(zip(names, map(_cell, row), strict=True)))
+                    yield Row(where, dict(zip(names, row if verbatim else map(_cell, row), strict=True)))
 
 
 def csv_names(path: Path, encoding: str | None) -> list[str]:

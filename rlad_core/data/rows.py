@@ -20,19 +20,22 @@ _SHEETS = (".csv", ".tsv")
 _FIRST = 20
 
 
-def rows(path: str, *, encoding: str | None = None, choose: Choose | None = None) -> Iterator[Found]:
+def rows(
+    path: str, *, encoding: str | None = None, choose: Choose | None = None, verbatim: bool = False
+) -> Iterator[Found]:
     """The rows of all files, in their order.
 
     Args:
         path: a file, a pattern, or a folder of the library `datasets`.
         encoding: of texts; None: UTF-8, or what a file's first bytes say.
         choose: which columns are wanted, where a file has columns.
+        verbatim: a sheet's cells are the texts that they are, see `documents.csv_rows`.
 
     Raises:
         DataError: a file cannot be read, or lacks what `choose` wants.
     """
     for file in files_of(path):
-        yield from _rows(file, encoding, choose)
+        yield from _rows(file, encoding, choose, verbatim)
 
 
 def column_names(path: str, encoding: str | None = None) -> list[str]:
@@ -73,7 +76,7 @@ def table_batches(path: str) -> Iterator[pa.RecordBatch]:
         yield from arrow.batches(file)
 
 
-def _rows(file: Path, encoding: str | None, choose: Choose | None) -> Iterator[Found]:
+def _rows(file: Path, encoding: str | None, choose: Choose | None, verbatim: bool) -> Iterator[Found]:
     if not (kind := ending(file)):
         raise DataError(f"{file} ends in none of {', '.join(ENDINGS)}")
     if kind in _TABLES:
@@ -81,5 +84,5 @@ def _rows(file: Path, encoding: str | None, choose: Choose | None) -> Iterator[F
 
         return (arrow.parquet_rows if kind == ".parquet" else arrow.arrow_rows)(file, choose)
     if kind in _SHEETS:
-        return documents.csv_rows(file, encoding, choose)
+        return documents.csv_rows(file, encoding, choose, verbatim=verbatim)
     return documents.json_rows(file, encoding)

@@ -16,8 +16,9 @@ from services.cli.console import complain, err, out
 from services.cli.extras import needs_services
 
 if TYPE_CHECKING:
+    from services.score.asking import Wanted
     from services.score.looking import Looked
-    from services.score.scoring import Source, Wanted
+    from services.score.scoring import Source
 
 _SPARE_CPUS = 2
 
@@ -52,7 +53,7 @@ def score(
         str,
         typer.Option(
             metavar="COLUMN",
-            help="With prompts; by default prompt_token_ids, messages or prompt, as is there.",
+            help="With prompts; by default prompt_token_ids, messages or prompt, as fits the response.",
         ),
     ] = "",
     response: Annotated[
@@ -69,6 +70,13 @@ def score(
             help="Rows that the teacher refuses, such as too long ones, get nulls and end nothing.",
         ),
     ] = False,
+    column_prefix: Annotated[
+        str,
+        typer.Option(
+            metavar="PREFIX",
+            help="Before the names of columns that are added, where the file has such columns already.",
+        ),
+    ] = "",
     token_env: Annotated[
         str, typer.Option(metavar="VARIABLE", help="Environment variable with the token for the URL.")
     ] = "",
@@ -93,7 +101,8 @@ def score(
     top_logprobs; response_token_ids where the response was text. What is finished is kept in OUT.parts until
     OUT is there: the same command goes on where it was stopped or killed, and asks for nothing twice.
 
-    Exit codes: 0 written, 1 failed or stopped before the end, 2 wrong usage, or something is missing.
+    Exit codes: 0 written; 1 failed, stopped before the end, or all rows were refused; 2 wrong usage, or
+    something is missing.
 
     Examples:
 
@@ -105,11 +114,13 @@ def score(
 
         rlad score responses.arrow --model Qwen/Qwen3-8B --set num_gpus=1 --set dtype=bfloat16
     """
-    from rlad_core.client.endpoint import token_from
+    from rlad_core.client.bearer import token_from
+    from rlad_core.client.made_with import MixedError
     from rlad_core.data import DataError
     from services.score.asked import AskedError
+    from services.score.asking import RefusedRowError, Wanted
     from services.score.parts import PartsError
-    from services.score.scoring import UntoldError, Wanted
+    from services.score.scoring import UntoldError
 
     if bool(url) == bool(model):
         raise typer.BadParameter("write --url URL of a teacher, or --model MODEL; one of the two")
@@ -118,14 +129,15 @@ def score(
     try:
         token = token_from(token_env or None, token_file or None)
         wanted = Wanted(top_k, entropy, skip_refused)
-        source, written, told, looked = _read(file, encoding, prompt, response, folder, wanted)
+        source, written, told, looked = _read(file, encoding, prompt, response, folder, wanted, column_prefix)
     except (AskedError, DataError, ValueError) as error:
         complain(error)
         raise typer.Exit(2) from error
-    again = f"Go on with the same command:\n  {shlex.join(['rlad', *sys.argv[1:]])}"
+    command = ["rlad", *sys.argv[1:]]
+    again = f"Go on with the same command:\n  {shlex.join(command)}"
     try:
         with _teacher(url, model, overrides, top_k, start_timeout_s) as teacher:
-            refused = _score(teacher, token, source, wanted, written, told, looked, timeout_s)
+            refused, first = _score(teacher, token, source, wanted, written, told, looked, timeout_s)
     except (PartsError, UntoldError) as error:
         complain(error)
         raise typer.Exit(2) from error
@@ -137,17 +149,27 @@ def score(
             raise
         from services.base.failures import said
 
+        if isinstance(error, RefusedRowError):
+            again = f"Skip what is refused:\n  {shlex.join([*command, '--skip-refused'])}"
+        if isinstance(error, MixedError):
+            again = (
+                "Once the former teacher is served again, the same command goes on. To score all with "
+                "another one, write another --out"
+            )
         err.print(f"failed: {said(error)}", markup=False, soft_wrap=True)
         err.print(f"What was scored until then is kept. {again}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
     if refused:
         out.print(f"{refused} of {looked.rows} rows were refused by the teacher and have nulls", markup=False)
     out.print(f"written  {written}", markup=False, soft_wrap=True)
+    if refused == looked.rows:
+        complain(f"failed: there is no score in it, since all rows were refused. {first}".rstrip())
+        raise typer.Exit(1)
 
 
 def _read(
-    file: str, encoding: str, prompt: str, response: str, folder: Path | None, wanted: "Wanted"
-) -> tuple["Source", Path, list[str], "Looked"]:
+    file: str, encoding: str, prompt: str, response: str, folder: Path | None, wanted: "Wanted", prefix: str
+) -> tuple["Source", Path, dict[str, str], "Looked"]:
     """The file, where the output goes, the columns that are added, and its rows; before anything starts."""
     from rlad_core.data import files_of
     from services.score.asked import AskedError, Columns
@@ -168,7 +190,7 @@ def _read(
     if written.exists() and any(written.samefile(each) for each in files_of(file)):
         raise AskedError(f"--out {written} is the file itself, or one of its files; write another one")
     looked = look(source, wanted.skip_refused)
-    told = columns_told(looked.has_text, wanted.top_k, wanted.entropy)
+    told = columns_told(looked.has_text, wanted.top_k, wanted.entropy, prefix)
     looked.refuse_taken(told)
     refuse_unwritable(file, source.encoding, written)
     return source, written, told, looked
@@ -221,19 +243,20 @@ def _score(
     source: "Source",
     wanted: "Wanted",
     written: Path,
-    told: list[str],
+    told: dict[str, str],
     looked: "Looked",
     timeout_s: float,
-) -> int:
-    """Score and write; returns the rows that were refused."""
+) -> tuple[int, str]:
+    """Score and write; returns how many rows were refused, and the first of this time with its reason."""
     from rlad_core.client import AsyncTeacherClient
     from services.base.stopping import sigterm_interrupts
+    from services.score.asking import Asking
     from services.score.parts import Parts
     from services.score.progress import ScoreProgress
     from services.score.scoring import asked_of, refuse_untold, score_parts
     from services.score.writing import write
 
-    async def all_parts() -> tuple[Parts, int, int]:
+    async def all_parts() -> tuple[Parts, int, int, str]:
         async with AsyncTeacherClient(
             url,
             token=token,
@@ -252,13 +275,14 @@ def _score(
                 count, refused = count + 1, refused + lacking
                 progress.told(rows, tokens)
 
+            asking = Asking(client, teacher, wanted)
             with ScoreProgress(out, looked.rows) as progress:
-                await score_parts(source, parts, client, wanted, on_part)
-            return parts, count, refused
+                await score_parts(source, parts, asking, on_part)
+            return parts, count, refused, asking.first_refused
 
     with ExitStack() as alone:
         with sigterm_interrupts():
-            parts, count, refused = asyncio.run(all_parts())
+            parts, count, refused, first = asyncio.run(all_parts())
         write(source.path, source.encoding, parts, count, written, told)
         parts.remove()
-    return refused
+    return refused, first

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rlad_core.data import Row
+from rlad_core.tasks.columns import unwritten
 
-PROMPTS = ("prompt_token_ids", "messages", "prompt")
-RESPONSES = ("response_token_ids", "response", "completion")
-"""Names of columns that are looked for, the first first."""
+_PROMPT_IDS, _RESPONSE_IDS = "prompt_token_ids", "response_token_ids"
+_PAIRS = (
+    (_PROMPT_IDS, _RESPONSE_IDS),
+    ("prompt", "completion"),  # messages beside them are the whole chat, the completion included
+    ("messages", "response"),
+    ("prompt", "response"),
+    ("messages", "completion"),
+)
+"""Names of columns that are looked for together, the first first."""
+_PROMPTS = (_PROMPT_IDS, "messages", "prompt")
+_RESPONSES = (_RESPONSE_IDS, "response", "completion")
 
+_NO_TEXT = {"messages": "a chat", _PROMPT_IDS: "token ids", _RESPONSE_IDS: "token ids"}
+"""What columns of these names hold; a text in them is read as such, since cells of CSV files are texts."""
+_LIKE_A_CHAT = re.compile(r"""\s*\[\s*\{\s*['"](?:role|content)['"]\s*:.*\}\s*\]\s*""", re.DOTALL)
 
 _TOO_LARGE = 2**31
 """The first number that is no token id: they travel as int32."""
@@ -81,20 +94,29 @@ class Columns:
         for option, chosen in (("--prompt", prompt), ("--response", response)):
             if chosen and chosen not in names:
                 raise AskedError(f"{option} {chosen}: there is no such column; there are {', '.join(names)}")
-        found = prompt or _first(names, PROMPTS)
-        reply = response or _first(names, RESPONSES)
-        if not (prompt or response) and reply != RESPONSES[0]:
-            # Token ids of the prompt alone are of no use: the text is beside them, as a rule.
-            found = _first([name for name in names if name != PROMPTS[0]], PROMPTS) or found
-        if not found:
-            wanted = ", ".join(PROMPTS)
-            raise AskedError(f"no column of {wanted} is there; name the one with prompts: --prompt COLUMN")
-        if not reply and found != "messages" and not prompt:
-            wanted = ", ".join(RESPONSES)
-            raise AskedError(
-                f"no column of {wanted} is there; name the one with responses: --response COLUMN"
-            )
-        return cls(found, reply or None)
+        if prompt and response:
+            return cls(prompt, None if response == prompt else response)
+        if prompt:
+            return cls(prompt, _partner(names, _PAIRS, prompt, _RESPONSES) or None)
+        if response:
+            turned = [(reply, asked) for asked, reply in _PAIRS]
+            if not (found := _partner(names, turned, response, _PROMPTS)):
+                raise AskedError(_lacks("prompts", _PROMPTS, "--prompt"))
+            return cls(found, response)
+        for pair in _PAIRS:
+            if set(pair) <= set(names):
+                return cls(*pair)
+        if "messages" in names:
+            return cls("messages", None)
+        if not set(names) & set(_PROMPTS):
+            raise AskedError(_lacks("prompts", _PROMPTS, "--prompt"))
+        if not set(names) & set(_RESPONSES):
+            raise AskedError(_lacks("responses", _RESPONSES, "--response"))
+        known = [name for name in names if name in (*_PROMPTS, *_RESPONSES)]
+        raise AskedError(
+            f"{' and '.join(known)} make no pair: token ids ({_RESPONSE_IDS}) are scored after token ids "
+            f"({_PROMPT_IDS}), text after text or a chat; name the columns: --prompt COLUMN --response COLUMN"
+        )
 
     def asked(self, row: Row) -> Asked:
         """What of a row is sent.
@@ -113,6 +135,12 @@ class Columns:
             if not last["content"]:
                 raise AskedError(f"{row.where}: the last message of {self.prompt} is empty")
             return Asked(row.where, _turns(prompt), last["content"])
+        if _is_chat(prompt) and prompt[-1]["role"] == "assistant":
+            raise AskedError(
+                f"{row.where}: {self.prompt} ends with an assistant's message, and {self.response} would be "
+                "scored as another one behind it. Name the column without the response: --prompt COLUMN; or, "
+                f"to score that last message, --prompt {self.prompt} --response {self.prompt}"
+            )
         response = _value(row, self.response)
         if _is_chat(response) and len(response) == 1:
             response = response[0]["content"]
@@ -130,17 +158,37 @@ class Columns:
             return Asked(row.where, _turns(prompt), response)
         if not isinstance(prompt, str) or not prompt:
             raise AskedError(f"{row.where}: {self.prompt} is {_kind(prompt)}, and no text or chat")
+        if _LIKE_A_CHAT.fullmatch(prompt):
+            raise AskedError(
+                f"{row.where}: {self.prompt} is a text that looks like a chat. Write the chat as a list of "
+                "messages, or its JSON in a column named messages"
+            )
         return Asked(row.where, prompt, response)
 
 
-def _first(names: Sequence[str], wanted: Sequence[str]) -> str:
-    return next((name for name in wanted if name in names), "")
+def _partner(
+    names: Sequence[str], pairs: Sequence[tuple[str, str]], chosen: str, others: Sequence[str]
+) -> str:
+    """The column that goes with a chosen one; token ids where they are its pair, or nothing else is there."""
+    paired = [other for one, other in pairs if one == chosen]
+    texts = [name for name in others if name not in (_PROMPT_IDS, _RESPONSE_IDS)]
+    return next((name for name in (*paired, *texts, *others) if name in names and name != chosen), "")
+
+
+def _lacks(what: str, wanted: Sequence[str], option: str) -> str:
+    return f"no column of {', '.join(wanted)} is there; name the one with {what}: {option} COLUMN"
 
 
 def _value(row: Row, column: str) -> Any:
     if (value := row.values.get(column)) is None:
         raise AskedError(f"{row.where}: {column} is missing")
-    return value
+    if (wanted := _NO_TEXT.get(column)) is None:
+        return value
+    found = unwritten(value)
+    fits = _is_chat(found) if wanted == "a chat" else _is_tokens(found)
+    if not fits and isinstance(value, str):
+        raise AskedError(f"{row.where}: {column} is {_kind(value)}, and the text of no JSON with {wanted}")
+    return found
 
 
 def _is_tokens(value: Any) -> bool:

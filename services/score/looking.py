@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rlad_core.data import Fault, Row, column_names, rows
@@ -28,7 +29,7 @@ def names_of(path: str, encoding: str | None) -> list[str]:
         return names
     # A first file without columns may be an empty one of several.
     faults: list[str] = []
-    for number, found in enumerate(rows(path, encoding=encoding)):
+    for number, found in enumerate(rows(path, encoding=encoding, verbatim=True)):
         if isinstance(found, Fault):
             faults.append(f"{found.where}: {found.reason}")
         else:
@@ -59,7 +60,7 @@ class Looked:
     has_chats: bool
     columns: dict[str, str]
 
-    def refuse_taken(self, told: list[str]) -> None:
+    def refuse_taken(self, told: Iterable[str]) -> None:
         """Refuse columns of the file that would be written over.
 
         Raises:
@@ -68,8 +69,8 @@ class Looked:
         for name in told:
             if name in self.columns:
                 raise AskedError(
-                    f"{self.columns[name]}: has a column {name} already, which would be added; rename it"
-                    " there"
+                    f"{self.columns[name]}: has a column {name} already, which would be added; have another "
+                    "name added: --column-prefix PREFIX"
                 )
 
 
@@ -99,7 +100,7 @@ def look(source: Source, skip_refused: bool) -> Looked:
         if len(unfit) >= MOST_FAULTS and not skip_refused:
             break
     if unfit and not skip_refused:
-        raise AskedError("\n".join(unfit[:MOST_FAULTS]))
+        raise AskedError("\n".join([*unfit[:MOST_FAULTS], "With --skip-refused such rows get nulls"]))
     if not found.rows:
         raise AskedError(f"{source.path} has no rows")
     return found

@@ -7,7 +7,6 @@ OUT.parts/000003.parquet  scores of the fourth part
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.base.locks import lock
+from services.base.whole_files import whole, write_whole
 
 _ASKED = "asked.json"
 
@@ -34,7 +34,7 @@ class Parts:
         asked: what decides the scores: input, teacher, options.
 
     Raises:
-        PartsError: parts are there that were made of something else, or cannot be written.
+        PartsError: parts are there that were made of something else, or cannot be read or written.
     """
 
     def __init__(self, out: Path, asked: Mapping[str, Any]) -> None:
@@ -47,9 +47,10 @@ class Parts:
                     raise PartsError(_other(self._folder, json.loads(before), asked))
                 return
             self._folder.mkdir(parents=True, exist_ok=True)
-            _write_whole(kept, told.encode())
+            write_whole(kept, told)
         except OSError as error:
-            raise PartsError(f"{self._folder} cannot be written to: {error.strerror}") from error
+            place, why = error.filename or self._folder, error.strerror or error
+            raise PartsError(f"{place} cannot be read or written: {why}") from error
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -69,9 +70,8 @@ class Parts:
 
     def keep(self, number: int, scores: pa.Table) -> None:
         """A part is finished."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(scores, sink, compression="zstd")
-        _write_whole(self._file(number), sink.getvalue())
+        with whole(self._file(number)) as unfinished:
+            pq.write_table(scores, unfinished, compression="zstd")
 
     def scores(self, number: int) -> pa.Table:
         """Those of a finished part."""
@@ -84,16 +84,6 @@ class Parts:
 
     def _file(self, number: int) -> Path:
         return self._folder / f"{number:06d}.parquet"
-
-
-def _write_whole(file: Path, content: Any) -> None:
-    """Under its name from the moment on when it is whole, whatever happens to process or machine."""
-    unfinished = file.with_name(f".{file.name}.unfinished")
-    with unfinished.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.replace(file)
 
 
 def _other(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlad_core.data import Row, is_table, rows, stem, table_batches
+from services.base.whole_files import remove_unfinished, whole
 from services.score.asked import AskedError
+from services.score.asking import SCORES
 from services.score.parts import Parts
-from services.score.scoring import SCORES
 
 FORMATS = (".parquet", ".arrow", ".feather", ".jsonl", ".ndjson")
 _LINES = (".jsonl", ".ndjson")
@@ -30,12 +31,13 @@ def default_out(path: str) -> Path:
     return place.with_name(stem(place) + ".scored" + ending)
 
 
-def columns_told(has_text: bool, top_k: int, entropy: bool) -> list[str]:
-    """The columns that are added to a file's."""
+def columns_told(has_text: bool, top_k: int, entropy: bool, prefix: str = "") -> dict[str, str]:
+    """The columns that are added to a file's, by their names there: which one of SCORES each is."""
     told = ["teacher_logprobs"]
     told += ["response_token_ids"] if has_text else []
     told += ["entropy"] if entropy else []
-    return told + (["top_token_ids", "top_logprobs"] if top_k else [])
+    told += ["top_token_ids", "top_logprobs"] if top_k else []
+    return {prefix + name: name for name in told}
 
 
 def refuse_unwritable(path: str, encoding: str | None, out: Path) -> None:
@@ -49,27 +51,29 @@ def refuse_unwritable(path: str, encoding: str | None, out: Path) -> None:
         return
     first: pa.Schema | None = None
     number = 0
-    for batch in _batches(path, encoding):
-        if first is None:
-            first = batch.schema
-            try:
-                with _writer(out, pa.BufferOutputStream(), first) as writer:
-                    writer.write_batch(batch.slice(0, 1))
-            except pa.ArrowException as error:
-                raise AskedError(
-                    f"{path}: its columns cannot be written as {out.suffix} ({error}). Write lines: "
-                    "--out NAME.jsonl"
-                ) from error
-        if not batch.schema.equals(first):
-            differs = [str(field) for field in batch.schema if field not in first]
-            raise AskedError(
-                f"{path}: its files have different columns, from row {number + 1} on "
-                f"{', '.join(differs) or 'fewer or in another order'}. Write lines: --out NAME.jsonl"
-            )
-        number += len(batch)
+    try:
+        with ExitStack() as stack:
+            for batch in _batches(path, encoding, out):
+                if first is None:
+                    first = batch.schema
+                    writer = stack.enter_context(_writer(out, pa.MockOutputStream(), first))
+                if not batch.schema.equals(first):
+                    differs = [str(field) for field in batch.schema if field not in first]
+                    raise AskedError(
+                        f"{path}: its files have different columns, from row {number + 1} on "
+                        f"{', '.join(differs) or 'fewer or in another order'}. Write lines: --out NAME.jsonl"
+                    )
+                writer.write_batch(batch)
+                number += len(batch)
+    except pa.ArrowException as error:
+        raise AskedError(
+            f"{path}: its columns cannot be written as {out.suffix} ({error}). Write lines: --out NAME.jsonl"
+        ) from error
 
 
-def write(path: str, encoding: str | None, parts: Parts, count: int, out: Path, told: Sequence[str]) -> None:
+def write(
+    path: str, encoding: str | None, parts: Parts, count: int, out: Path, told: Mapping[str, str]
+) -> None:
     """Write the output, which is there whole or not at all.
 
     Args:
@@ -82,33 +86,33 @@ def write(path: str, encoding: str | None, parts: Parts, count: int, out: Path, 
         AskedError: the file's values make no columns.
         OSError: it cannot be written.
     """
-    unfinished = out.with_name(f".{out.name}.unfinished")
+    remove_unfinished(out.parent, out.name)  # as large as the output, and nobody else writes it
     scores = _scores(parts, count, told)
-    if out.name.lower().endswith(_LINES):
-        with unfinished.open("w", encoding="utf-8") as stream:
+    with whole(out) as unfinished, ExitStack() as stack:
+        if out.name.lower().endswith(_LINES):
+            stream = stack.enter_context(unfinished.open("w", encoding="utf-8"))
             for row in _rows(path, encoding):
                 row |= next(scores)
                 stream.write(_line(row) + "\n")
-    else:
-        with ExitStack() as stack:
-            writer: Any = None
-            for batch in _batches(path, encoding):
-                table = pa.Table.from_batches([batch])
-                added = pa.Table.from_pylist(
-                    [next(scores) for _ in range(len(batch))],
-                    pa.schema([SCORES.field(name) for name in told]),
-                )
-                for name in told:
-                    table = table.append_column(SCORES.field(name), added.column(name))
-                if writer is None:
-                    writer = stack.enter_context(_writer(out, str(unfinished), table.schema))
-                writer.write_table(table)
-    unfinished.replace(out)
+            return
+        writer: Any = None
+        kinds = [SCORES.field(name).with_name(added) for added, name in told.items()]
+        for batch in _batches(path, encoding, out):
+            table = pa.Table.from_batches([batch])
+            added = pa.Table.from_pylist([next(scores) for _ in range(len(batch))], pa.schema(kinds))
+            for kind in kinds:
+                table = table.append_column(kind, added.column(kind.name))
+            if writer is None:
+                writer = stack.enter_context(_writer(out, str(unfinished), table.schema))
+            writer.write_table(table)
 
 
 def _writer(out: Path, sink: Any, columns: pa.Schema) -> Any:
-    make = pq.ParquetWriter if out.name.lower().endswith(".parquet") else pa.ipc.new_file
-    return make(sink, columns)
+    return (pq.ParquetWriter if _is_parquet(out) else pa.ipc.new_file)(sink, columns)
+
+
+def _is_parquet(out: Path) -> bool:
+    return out.name.lower().endswith(".parquet")
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -127,23 +131,24 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _scores(parts: Parts, count: int, told: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _scores(parts: Parts, count: int, told: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     for number in range(count):
-        yield from parts.scores(number).select(list(told)).to_pylist()
+        yield from parts.scores(number).select(list(told.values())).rename_columns(list(told)).to_pylist()
 
 
 def _rows(path: str, encoding: str | None) -> Iterator[dict[str, Any]]:
     """Those of a file whose rows were all looked at before."""
-    for found in rows(path, encoding=encoding):
+    for found in rows(path, encoding=encoding, verbatim=True):
         if not isinstance(found, Row):
             raise AskedError(f"{found.where}: {found.reason}")
         yield dict(found.values)
 
 
-def _batches(path: str, encoding: str | None) -> Iterator[pa.RecordBatch]:
-    """The file's own columns; of one without types, as its values are."""
+def _batches(path: str, encoding: str | None, out: Path) -> Iterator[pa.RecordBatch]:
+    """The file's own columns, as the output has them; of one without types, as its values are."""
     if is_table(path):
-        yield from table_batches(path)
+        for batch in table_batches(path):
+            yield batch if _is_parquet(out) else _without_dictionaries(batch)
         return
     try:
         # All at once: what is a number in the first rows may be missing in others.
@@ -156,3 +161,12 @@ def _batches(path: str, encoding: str | None) -> Iterator[pa.RecordBatch]:
             f"{path}: its values make no columns ({said}). Write lines: --out NAME.jsonl"
         ) from error
     yield from table.to_batches(max_chunksize=_ROWS_AT_A_TIME)
+
+
+def _without_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """With values in place of dictionaries: an Arrow file takes one a column, and batches have their own."""
+    columns = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in batch.schema
+    ]
+    return batch.cast(pa.schema(columns, batch.schema.metadata))

@@ -18,62 +18,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rlad_command import Said
+from storage_faults import unreadable
 
 from rlad_core.client.forms import TeacherInfo
 from rlad_core.client.made_with import MadeWith
 from rlad_core.data import Row, rows
 from services.score import scoring
-from services.score.asked import AskedError, Columns
+from services.score.asked import Columns
+from services.score.asking import SCORES, Wanted
 from services.score.parts import Parts, PartsError
-from services.score.scoring import SCORES, Source, Wanted, asked_of
+from services.score.scoring import Source, asked_of
 from services.score.writing import default_out
 
 Command = Callable[..., Said]
 CHAT = [{"role": "user", "content": "Mia is a knight."}]
-
-
-def asked(values: dict[str, Any], prompt: str = "", response: str = "") -> tuple[Any, Any]:
-    found = Columns.of(list(values), prompt, response).asked(Row("f, row 1", values))
-    return found.prompt, found.response
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({"prompt": "a", "response": "b"}, ("a", "b")),
-        ({"prompt": "a", "completion": "b"}, ("a", "b")),
-        ({"prompt_token_ids": [1], "response_token_ids": [2], "prompt": "a", "response": "b"}, ([1], [2])),
-        ({"prompt_token_ids": [1], "prompt": "a", "response": "b"}, ("a", "b")),
-        ({"messages": CHAT, "response": "b"}, (CHAT, "b")),
-        ({"messages": [*CHAT, {"role": "assistant", "content": "b", "tool_calls": None}]}, (CHAT, "b")),
-        ({"prompt": CHAT, "completion": [{"role": "assistant", "content": "b"}]}, (CHAT, "b")),
-    ],
-)
-def test_columns_are_found(values: dict[str, Any], expected: tuple[Any, Any]) -> None:
-    assert asked(values) == expected
-
-
-def test_columns_can_be_chosen() -> None:
-    values = {"prompt": "a", "response": "b", "question": "c", "answer": "d"}
-    assert asked(values, "question", "answer") == ("c", "d")
-    assert asked(values, "", "answer") == ("a", "d")
-
-
-@pytest.mark.parametrize(
-    ("values", "says"),
-    [
-        ({"text": "a"}, "no column of prompt_token_ids, messages, prompt is there"),
-        ({"prompt": "a"}, "no column of response_token_ids, response, completion is there"),
-        ({"prompt": "a", "response": None}, "f, row 1: response is missing"),
-        ({"prompt": "a", "response": ""}, "f, row 1: response is empty"),
-        ({"prompt": [1, 2], "response": "b"}, "f, row 1: prompt is token ids, and no text or chat"),
-        ({"prompt": "a", "response": [1]}, "response is token ids and prompt text; both are to be token ids"),
-        ({"messages": CHAT}, "f, row 1: messages is no chat that ends with an assistant's message"),
-    ],
-)
-def test_what_cannot_be_scored_is_named(values: dict[str, Any], says: str) -> None:
-    with pytest.raises(AskedError, match=re.escape(says)):
-        asked(values)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +70,14 @@ def test_parts_of_another_command_are_not_taken(tmp_path: Path) -> None:
     assert again.scores(0)["teacher_logprobs"].to_pylist() == [[-1.0]]
     with pytest.raises(PartsError, match=r"another options has scored\. Remove it"):
         Parts(out, {"model": "a", "options": {"top_k": 5}})
+
+
+def test_parts_that_cannot_be_read_are_not_told_as_ones_that_cannot_be_written(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    Parts(out, {"model": "a"})
+    unreadable(tmp_path / "out.jsonl.parts" / "asked.json")
+    with pytest.raises(PartsError, match=r"out\.jsonl\.parts cannot be read or written: Input/output error$"):
+        Parts(out, {"model": "a"})
 
 
 def test_two_commands_do_not_write_one_output(tmp_path: Path) -> None:
@@ -273,14 +239,10 @@ def test_chats_and_rows_that_are_refused(rlad: Command, tmp_path: Path, teacher:
     stopped = rlad("score", "in.jsonl", "--url", teacher)
     assert stopped.code == 1
     assert "line 2" in stopped.err
-    assert "Go on with the same command:\n  rlad score in.jsonl" in stopped.err
-    other = rlad("score", "in.jsonl", "--url", teacher, "--skip-refused")
-    assert other.code == 2
-    assert "in.scored.jsonl.parts holds what a command with another options" in other.err
-    done = rlad("score", "in.jsonl", "--url", teacher, "--skip-refused", "--out", "other.jsonl")
+    done = rlad("score", "in.jsonl", "--url", teacher, "--skip-refused")
     assert done.code == 0, done.err
     assert "1 of 3 rows were refused" in done.out
-    first, second, third = map(json.loads, (tmp_path / "other.jsonl").read_text().splitlines())
+    first, second, third = map(json.loads, (tmp_path / "in.scored.jsonl").read_text().splitlines())
     assert second["teacher_logprobs"] is None
     assert first == third
     [wanted] = told(teacher, [{"messages": CHAT, "response": "<think> Mia"}])

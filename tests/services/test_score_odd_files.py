@@ -4,24 +4,23 @@ import asyncio
 import gzip
 import json
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rlad_command import Said
+from text_teacher import info, served
 
 from rlad_core import schema
 from rlad_core.client import AsyncTeacherClient
-from rlad_core.client.errors import InvalidRequestError
-from rlad_core.client.forms import TeacherInfo, TeacherLimits
+from rlad_core.client.forms import TeacherLimits
 from services.cli import score as command
 from services.score.asked import AskedError, Columns
+from services.score.asking import Asking, RefusedRowError, Wanted
 from services.score.looking import look, names_of
-from services.score.scoring import Source, UntoldError, Wanted, _scores, refuse_untold
+from services.score.scoring import Source, UntoldError, refuse_untold
 
 Command = Callable[..., Said]
 ROW = b'{"prompt": "a", "response": "b"}\n'
@@ -29,7 +28,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 def packed(text: bytes, upto: int) -> bytes:
-    return gzip.compress(text)[:upto]
+    return gzip.compress(text, mtime=0)[:upto]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,8 @@ def packed(text: bytes, upto: int) -> bytes:
             b'{"prompt_token_ids":[1],"response_token_ids":[1,-100]}\n'
             b'{"prompt_token_ids":[2147483648],"response_token_ids":[1]}\n',
             "f.jsonl, line 2: response_token_ids has -100, which is no token id\n"
-            "f.jsonl, line 3: prompt_token_ids has 2147483648, which is no token id",
+            "f.jsonl, line 3: prompt_token_ids has 2147483648, which is no token id\n"
+            "With --skip-refused such rows get nulls",
         ),
     ],
 )
@@ -131,15 +131,6 @@ def test_chats_are_told_from_text(tmp_path: Path) -> None:
     assert look(Source(str(file), Columns("prompt", "response")), skip_refused=False).has_chats
 
 
-def info(**more: Any) -> TeacherInfo:
-    usual: dict[str, Any] = {
-        "model": "m", "engine": "vllm", "dtype": "float32", "max_model_len": 9, "vocab_size": 100,
-        "hidden_size": 8, "tells_entropy": False, "details": ["top_k"], "tokenizer_fingerprint": "f",
-        "chat_template_fingerprint": None, "schema_versions": {}, "limits": TeacherLimits(max_top_k=110),
-    }  # fmt: skip
-    return TeacherInfo(**{**usual, **more})
-
-
 @pytest.mark.parametrize(
     ("wanted", "has_chats", "says"),
     [
@@ -158,47 +149,10 @@ def test_what_the_teacher_refuses_of_every_row(wanted: Wanted, has_chats: bool, 
     refuse_untold(wanted, has_chats, able)
 
 
-class _Teacher(BaseHTTPRequestHandler):
-    """Of texts alone: each response is one token."""
-
-    def do_GET(self) -> None:
-        self._tell(200, info().model_dump())
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if asked["top_k"] or asked["entropy"] or any(row["response"] == "long" for row in asked["sequences"]):
-            self._tell(422, {"detail": "it is refused"})
-            return
-        results = [
-            {
-                "id": row["id"],
-                "logprobs": [-0.5],
-                "logprob_sum": -0.5,
-                "token_count": 1,
-                "response_token_ids": [7],
-            }
-            for row in asked["sequences"]
-        ]
-        usage = {"sequences": 1, "prompt_tokens": 1, "scored_tokens": 1}
-        self._tell(200, {"model": "m", "policy_version": None, "results": results, "usage": usage})
-
-    def _tell(self, status: int, answer: dict[str, Any]) -> None:
-        body = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None: ...
-
-
 @pytest.fixture
 def teacher() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Teacher)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    with served() as teacher:
+        yield teacher.url
 
 
 @pytest.mark.parametrize("options", [("--top-k", "200"), ("--entropy",)])
@@ -220,7 +174,7 @@ def test_odd_files_are_scored(rlad: Command, tmp_path: Path, teacher: str, name:
         )
         (tmp_path / name).write_text(text)
     elif name == "f.csv.gz":
-        (tmp_path / name).write_bytes(gzip.compress(b"prompt,response\na,b\na,long\n"))
+        (tmp_path / name).write_bytes(gzip.compress(b"prompt,response\na,b\na,long\n", mtime=0))
     else:
         (tmp_path / name).write_bytes(ROW + b'{"prompt": "a", "response": "long", "note": null}')
     said = rlad("score", name, "--url", teacher, "--skip-refused", "--out", "out.jsonl")
@@ -238,9 +192,6 @@ class Scores:
 
     def __init__(self) -> None:
         self.asked: list[int] = []
-
-    async def info(self) -> TeacherInfo:
-        return info()
 
     async def score(self, table: pa.Table, **_: Any) -> pa.Table:
         self.asked.append(table.num_rows)
@@ -260,11 +211,13 @@ def test_rows_with_what_is_no_token_id_are_skipped_where_that_is_asked_for(tmp_p
     [part] = source.parts()
     client = Scores()
     asked = cast(AsyncTeacherClient, client)
-    scores = asyncio.run(_scores(asked, part, Wanted(skip_refused=True)))
+    asking = Asking(asked, info(), Wanted(skip_refused=True))
+    scores = asyncio.run(asking.scores(part))
     assert scores["teacher_logprobs"].to_pylist() == [[-1.0], None, [-3.0], None]
     assert client.asked == [2]  # the others go together
-    with pytest.raises(InvalidRequestError, match=r"f\.parquet, row 2: response_token_ids has -100"):
-        asyncio.run(_scores(asked, part, Wanted()))
+    assert asking.first_refused == f"{file}, row 2: response_token_ids has -100, which is no token id"
+    with pytest.raises(RefusedRowError, match=r"f\.parquet, row 2: response_token_ids has -100"):
+        asyncio.run(Asking(asked, info(), Wanted()).scores(part))
 
 
 @pytest.mark.parametrize(("top_k", "limits"), [(100, None), (200, {"max_top_k": 200})])
