@@ -2,6 +2,6 @@
 
 In: prompts as token ids, sampling settings, the oldest version that may answer. Out: ROLLOUTS (Arrow), or
 JSON.
-May be called by: experience and evaluate through handles of `clients`; anybody over HTTP.
-Built by run and by the command line, and by evaluate.
+Called by: cli, clients, evaluate, experience, run. It is built by cli, evaluate and run, and asked through
+handles of `clients`; anybody may ask it over HTTP.
 """

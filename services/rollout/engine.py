@@ -1,12 +1,12 @@
 """vLLM as the policy: samples groups of responses, and takes new weights in place.
 
-Wraps ``AsyncLLM``, whose engine core is a process of its own. Everything that knows vLLM's types is here;
-`services.rollout.service` sees numpy arrays and plain values.
+Wraps ``AsyncLLM``, whose engine core is a process of its own. What this room knows of vLLM's types is
+here, in `adapter_engine` and in `holding`; `services.rollout.service` sees numpy arrays and plain values.
 """
 
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,22 +14,21 @@ from vllm.config import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.envs import enable_envs_cache
+from vllm.exceptions import VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from rlad_core.client.errors import InvalidRequestError
 from services.rollout.settings import SamplingSettings
 from services.rollout.tables import SampledResponse
 from services.rollout.writing import Wish, Written, token_of
+from services.serve.lost_engine import EngineLostError
 from services.vllm.metrics import stat_loggers
 from services.vllm.padding import padding
 from services.vllm.sleeping import Sleeper
-
-
-class EngineLostError(RuntimeError):
-    """The engine's process has ended; this replica will not serve again."""
 
 
 class PolicyEngine:
@@ -75,12 +74,13 @@ class PolicyEngine:
             top_tokens: tell so many of the likeliest tokens at each place.
 
         Raises:
+            InvalidRequestError: vLLM does not take it.
             EngineLostError: the engine's process has ended.
             RuntimeError: vLLM ended a response for another reason than its end token or its length.
         """
         prompt = {"prompt_token_ids": prompt_token_ids.tolist()}
         final: RequestOutput | None = None
-        try:
+        with _told_as_ours("sampled"):
             async for output in self._engine.generate(
                 prompt,
                 _sampling_params(sampling, seed, top_tokens),
@@ -88,8 +88,6 @@ class PolicyEngine:
                 lora_request=self._adapter,
             ):
                 final = output
-        except EngineDeadError as error:
-            raise EngineLostError("the vLLM engine has ended while it sampled; its log says why") from error
         if final is None:
             raise RuntimeError("vLLM ended a request without an answer")
         return [_response(completion, top_tokens) for completion in final.outputs]
@@ -101,22 +99,21 @@ class PolicyEngine:
             in_pieces: as they are written; else each once it is whole.
 
         Raises:
+            InvalidRequestError: vLLM does not take it.
             EngineLostError: the engine's process has ended.
         """
         prompt = {"prompt_token_ids": wish.prompt.tolist()}
-        outputs = self._engine.generate(
-            prompt,
-            _text_params(wish, in_pieces),
-            request_id=uuid.uuid4().hex,
-            lora_request=self._adapter,
-        )
-        try:
+        with _told_as_ours("wrote"):
+            outputs = self._engine.generate(
+                prompt,
+                _text_params(wish, in_pieces),
+                request_id=uuid.uuid4().hex,
+                lora_request=self._adapter,
+            )
             async with aclosing(outputs):
                 async for output in outputs:
                     for completion in output.outputs:
                         yield _written(completion, wish)
-        except EngineDeadError as error:
-            raise EngineLostError("the vLLM engine has ended while it wrote; its log says why") from error
 
     async def init_transfer(self, init_info: dict[str, Any]) -> None:
         """Connect the workers to the learner (backends that push)."""
@@ -169,6 +166,17 @@ class PolicyEngine:
     def shutdown(self) -> None:
         """End the engine's processes."""
         self._engine.shutdown()
+
+
+@contextmanager
+def _told_as_ours(doing: str) -> Iterator[None]:
+    """What vLLM says of a request, or of its own end, as services say it."""
+    try:
+        yield
+    except VLLMClientError as error:
+        raise InvalidRequestError(f"vLLM does not take the request: {error}") from error
+    except EngineDeadError as error:
+        raise EngineLostError(f"the vLLM engine has ended while it {doing}; its log says why") from error
 
 
 def _sampling_params(sampling: SamplingSettings, seed: int | None, top_tokens: int) -> SamplingParams:

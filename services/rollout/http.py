@@ -13,13 +13,16 @@ from rlad_core import schema
 from rlad_core.client.errors import InvalidRequestError
 from rlad_core.client.rollout_forms import RolloutLimits
 from services.rollout.settings import SamplingSettings
+from services.rollout.sizes import group_tokens
 from services.serve.http.answers import Part, Telling
 from services.serve.http.bodies import Body, to_table
-from services.serve.http.elements import Elements, OwnIds, TokenLists, rows_of
+from services.serve.http.elements import Elements, OwnIds, rows_of
 from services.serve.http.json_forms import decode, invalid, one_of, to_form
 from services.serve.http.problems import MOST_FAULTS, ProblemError, faults
 from services.serve.http.streams import InBatches
 from services.serve.http.texts import PromptIn, Reader, check_one_given, refuse_over
+from services.serve.http.token_columns import TokenColumn
+from services.serve.token_sum import TokenSum
 
 _INVALID = "The request cannot be worked on"
 _MESSAGES = 8
@@ -94,11 +97,11 @@ def read_request(
 
     Args:
         query: with Arrow, the sampling settings; with JSON they are in the body.
-        limits: looked at before anything is tokenized.
+        limits: looked at before anything is tokenized, and while it is.
 
     Raises:
         ProblemError: 400 not readable, 422 not of the documented form.
-        LimitError: more responses than one request may ask for.
+        LimitError: more responses or tokens than one request may ask for.
     """
     if body.encoding == "arrow":
         table = to_table(body.content)
@@ -113,6 +116,8 @@ def read_request(
             where = ".".join(map(str, first["loc"])) or "sampling"
             raise ProblemError(422, _INVALID, f"query parameter {where}: {first['msg']}") from error
         _check(table.num_rows, sampling, limits)
+        sizes = schema.lengths(table.column("prompt_token_ids"))
+        limits.check_tokens(int(group_tokens(sizes, sampling, reader.max_length).sum()))
         columns = table.select(["prompt_id", "prompt_token_ids"])
         return columns.append_column("group_id", table.column("prompt_id")), sampling
     most = limits.max_responses_per_request
@@ -121,13 +126,33 @@ def read_request(
     prompts = Elements(asked.prompts, RolloutPrompt, "prompts", most)
     prompts.refuse_none()
     _check(len(prompts), sampling, limits)
-    ids, tokens = OwnIds(), TokenLists()
+    ids, tokens = OwnIds(), TokenColumn(len(prompts))
     for place, prompt in enumerate(prompts):
         ids.add(prompt.id)
-        tokens.add(reader.prompt(prompt, f"prompts[{place}]"))
-    names = ids.packed()
+        if isinstance(prompt.prompt_token_ids, Raw):
+            tokens[place] = reader.prompt(prompt, f"prompts[{place}]")
+    names, is_text = ids.packed(), tokens.missing
+    limits.check_tokens(int(group_tokens(tokens.sizes[~is_text], sampling, reader.max_length).sum()))
+    if is_text.any():
+        _read_texts(prompts, tokens, sampling, reader, limits)
     table = pa.table({"group_id": names, "prompt_id": names, "prompt_token_ids": tokens.packed()})
     return table.replace_schema_metadata({b"rlad.tokenizer": fingerprint.encode()}), sampling
+
+
+def _read_texts(
+    prompts: Elements[RolloutPrompt],
+    tokens: TokenColumn,
+    sampling: SamplingSettings,
+    reader: Reader,
+    limits: RolloutLimits,
+) -> None:
+    """Those that came as text, within the limit of tokens."""
+    counted = TokenSum(limits.max_tokens_per_request)
+    for place, prompt in enumerate(prompts):
+        if place not in tokens:
+            tokens[place] = reader.prompt(prompt, f"prompts[{place}]")
+        counted.add(int(tokens.sizes[place]), f"prompts[{place}]")
+    limits.check_tokens(int(group_tokens(tokens.sizes, sampling, reader.max_length).sum()))
 
 
 def one_each(query: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -1,12 +1,9 @@
 """Prompts in, what the engine writes to them out, within turns and time limits."""
 
 import asyncio
-import logging
-import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -26,16 +23,13 @@ from services.rollout.tables import (
     to_rollouts,
 )
 from services.rollout.turns import EngineTurns
-from services.rollout.writing import Wish, Written
+from services.serve.lost_engine import EngineLostError, end_with_engine
 from services.weights.held_policy import HeldPolicy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from services.rollout.engine import PolicyEngine
-
-logger = logging.getLogger("ray.serve")
-
 
 _COMPANY_S = 1.0
 """Little beside the minutes that long responses take, and enough that short ones are not sent one by one."""
@@ -49,7 +43,6 @@ class Sampler:
     """Of one replica, which ends with its engine.
 
     Args:
-        replica: its name, for the log.
         held: which version the engine holds.
         fingerprint: the tokenizer's.
         vocab_size: tokens that there are.
@@ -59,7 +52,6 @@ class Sampler:
 
     def __init__(
         self,
-        replica: str,
         engine: "PolicyEngine",
         held: HeldPolicy,
         turns: EngineTurns,
@@ -70,7 +62,6 @@ class Sampler:
         max_model_len: int,
         timeout_s: float,
     ) -> None:
-        self._replica = replica
         self._engine = engine
         self._held = held
         self._turns = turns
@@ -131,19 +122,23 @@ class Sampler:
             [response] = await self._group(row, alone, top_tokens, first=index)
             return index, response
 
+        what, left = f"{sampling.group_size} responses to a prompt", sampling.group_size
         try:
-            with telemetry.phase(SERVICE, "queue"):
+            with telemetry.phase(SERVICE, "queue") as phase:
                 await self._held.reach(min_version)
-            what = f"{sampling.group_size} responses to a prompt"
-            work = map(sample, range(sampling.group_size))
-            parts = in_parts(work, company_s=_COMPANY_S, limit_s=self._timeout_s, what=what)
-            async with aclosing(parts):
-                async for part in parts:
-                    asked = _asked(top_tokens)
-                    rollouts = await asyncio.to_thread(
-                        to_part, row, part, self._tokenizer, self._fingerprint, asked=asked
-                    )
-                    yield self._counted(rollouts)
+                phase.change("engine")
+                work = map(sample, range(sampling.group_size))
+                parts = in_parts(work, company_s=_COMPANY_S, limit_s=self._timeout_s, what=what)
+                async with aclosing(parts):
+                    async for part in parts:
+                        left -= len(part)
+                        if not left:  # the others are told while the engine is at work
+                            phase.change("encode")
+                        asked = _asked(top_tokens)
+                        rollouts = await asyncio.to_thread(
+                            to_part, row, part, self._tokenizer, self._fingerprint, asked=asked
+                        )
+                        yield self._counted(rollouts)
         except TimeoutError as error:
             raise DeadlineError(str(error)) from error
 
@@ -171,40 +166,10 @@ class Sampler:
         self, row: dict[str, Any], sampling: SamplingSettings, top_tokens: int, first: int
     ) -> list[SampledResponse]:
         """As many of them as take a turn together."""
-        from services.rollout.engine import EngineLostError
-
         seed = None if sampling.seed is None else group_seed(sampling.seed, row["group_id"]) + first
         cost = sampling.group_size * min(sampling.max_tokens, self._max_model_len)
         try:
             async with self._turns.turn(sampling.group_size, cost + len(row["prompt_token_ids"])):
                 return await self._engine.sample(row["prompt_token_ids"], sampling, seed, top_tokens)
-        except EngineLostError:
-            self._end()
-
-    async def write(self, wish: Wish, *, in_pieces: bool) -> AsyncGenerator[Written, None]:
-        """Answers to one prompt; see `PolicyEngine.write`."""
-        from services.rollout.engine import EngineLostError
-
-        written = 0
-        try:
-            with telemetry.phase(SERVICE, "queue") as phase:
-                await self._held.reach(0)
-                for start, stop in self._turns.parts(wish.count):
-                    part = wish.part(start, stop - start)
-                    async with self._turns.turn(part.count, part.cost):
-                        phase.change("engine")
-                        async for piece in self._engine.write(part, in_pieces=in_pieces):
-                            written += len(piece.tokens)
-                            yield replace(piece, index=start + piece.index) if start else piece
-        except EngineLostError:
-            self._end()
-        telemetry.count(metrics.SERVICE_SEQUENCES, wish.count, service=SERVICE)
-        for kind, tokens in (("prompt", wish.prompt.size), ("generated", written)):
-            telemetry.count(metrics.SERVICE_TOKENS, int(tokens), service=SERVICE, kind=kind)
-
-    def _end(self) -> NoReturn:
-        """Ending the process with its engine lets callers turn to another replica at once, and Serve start a
-        new one, instead of failing requests until the next health checks have passed.
-        """
-        logger.exception("replica %s ends with its engine", self._replica)
-        os._exit(1)
+        except EngineLostError as error:
+            end_with_engine(SERVICE, error)

@@ -15,6 +15,8 @@ from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Annotated
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import ray
 from fastapi import Query, Request, Response
@@ -44,12 +46,14 @@ from services.rollout.http import (
 from services.rollout.openai.routes import OpenAIRoutes
 from services.rollout.sampling import Sampler
 from services.rollout.settings import RolloutArgs, SamplingSettings, engine_args
+from services.rollout.sizes import group_tokens
 from services.rollout.taking_weights import TakesWeights
 from services.rollout.turns import EngineTurns
+from services.rollout.writer import Writer
+from services.serve.draining import Drains
 from services.serve.http.answers import Telling
 from services.serve.http.bodies import Body, documents, whole_answer
-from services.serve.http.health import UP, Health, Intake
-from services.serve.http.problems import documented
+from services.serve.http.health import Intake, add_health_routes, serve_health
 from services.serve.http.queries import values_of
 from services.serve.http.streams import streamed
 from services.serve.http.texts import Reader, refuse_over
@@ -67,6 +71,7 @@ from services.weights.policy_store import policy_store
 _STREAMED = 16
 """Responses in a part of an answer that is sent as it is made; parts come together as a usual one has."""
 
+add_health_routes(http)
 add_job_routes(http, RolloutRequest, RolloutAnswer, EXAMPLE, RolloutQuery)
 add_tokenizer_routes(http)
 add_model_routes(http)
@@ -74,7 +79,7 @@ add_model_routes(http)
 
 @serve.deployment
 @serve.ingress(http)
-class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
+class RolloutService(OpenAIRoutes, TakesWeights, Drains, TellsSettings):
     """One replica: an engine, its tokenizer, and which policy version it holds."""
 
     async def __init__(self, args: RolloutArgs) -> None:  # type: ignore[misc]  # Serve awaits it
@@ -117,7 +122,7 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
         self._held = HeldPolicy(self._engine, self._replica, store, args.update_timeout_s, tell, node)
         # Before Serve routes anything here: a restarted replica must not begin with version 0.
         await self._held.start()
-        self._intake = Intake(SERVICE, self.check_health, "the engine", args, lambda: self._held.asleep)
+        self._intake = Intake(SERVICE, self._check, "the engine", args, lambda: self._held.asleep)
         self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
         # Enough that the engine always has a next one, and few enough that one who comes gets a turn soon.
         self._turns = EngineTurns(
@@ -126,8 +131,8 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
             args.limits.max_unfinished_responses,
             self._engine.unfinished,
         )
+        self._writer = Writer(self._engine, self._held, self._turns, timeout_s=args.timeout_s)
         self._sampler = Sampler(
-            self._replica,
             self._engine,
             self._held,
             self._turns,
@@ -137,6 +142,7 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
             max_model_len=self._max_model_len,
             timeout_s=args.timeout_s,
         )
+        serve_health(self._intake)
         serve_model(self._served)
         serve_tokens(self._reader, self._texts, self._intake, args.limits.max_body_bytes)
         serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
@@ -212,17 +218,23 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
 
     async def _admitted(self, prompts: pa.Table, sampling: SamplingSettings) -> pa.Table:
         """Sample for a caller: within the queue's limit and its quota."""
-        responses = prompts.num_rows * sampling.group_size
-        longest = min(sampling.max_tokens, self._max_model_len)
-        tokens = int(schema.lengths(prompts.column("prompt_token_ids")).sum())
-        with self._turns.admitted(responses):
-            self._intake.charge(tokens + responses * longest)
+        with self._turns.admitted(prompts.num_rows * sampling.group_size):
+            self._intake.charge(int(self._sizes(prompts, sampling).sum()))
             return await self._sampler.sample(prompts, sampling)
+
+    def _sizes(self, prompts: pa.Table, sampling: SamplingSettings) -> npt.NDArray[np.int64]:
+        """See `group_tokens`."""
+        return group_tokens(schema.lengths(prompts.column("prompt_token_ids")), sampling, self._max_model_len)
 
     async def _read_job(self, body: Body, query: Mapping[str, list[str]]) -> Work:
         """See `services.serve.jobs.work.ReadWork`."""
-        most = self._args.limits.max_responses_per_request * self._args.jobs.requests_per_job
-        limits = self._args.limits.model_copy(update={"max_responses_per_request": most})
+        usual, times = self._args.limits, self._args.jobs.requests_per_job
+        limits = usual.model_copy(
+            update={
+                "max_responses_per_request": usual.max_responses_per_request * times,
+                "max_tokens_per_request": usual.max_tokens_per_request * times,
+            }
+        )
         return await self._work(body, one_each(query), limits)
 
     async def _work(
@@ -232,13 +244,15 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
         prompts, sampling = await self._intake.read(
             read_request, body, query, self._reader, self._fingerprint, limits
         )
-        most = self._args.limits.max_responses_per_request
+        usual, sizes = self._args.limits, self._sizes(prompts, sampling).tolist()
         # A prompt with its responses is in one part, also of a job, which may have more of them altogether.
+        most = usual.max_responses_per_request
         refuse_over("sequences", sampling.group_size, most, "responses to one prompt")
-        in_a_part = min(in_a_part, most)
+        usual.check_tokens(max(sizes, default=0))
+        rows = max(1, min(in_a_part, most) // sampling.group_size)
         return Work(
             prompts,
-            list(cut([sampling.group_size] * prompts.num_rows, in_a_part, in_a_part)),
+            list(cut(sizes, rows, usual.max_tokens_per_request)),
             partial(self._admitted, sampling=sampling),
             self._telling(prompts),
             partial(self._sampler.check, sampling=sampling),
@@ -263,25 +277,6 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
             ),
         )
 
-    @http.get("/healthz")
-    async def alive(self) -> Health:
-        """The process is up."""
-        return UP
-
-    @http.get("/readyz", responses=documented(503))
-    async def ready(self) -> Health:
-        """The engine answers, its weights are whole, and new requests are taken."""
-        return await self._intake.ready()
-
-    async def drain(self) -> None:
-        """Take nothing new over HTTP from now on."""
-        self._intake.close()
-        self._jobs.stop()
-
-    async def in_work(self) -> int:
-        """Requests over HTTP that are not answered yet."""
-        return self._intake.in_work
-
     async def unfinished(self) -> int:
         """Responses this replica has not finished."""
         return self._engine.unfinished()
@@ -293,6 +288,9 @@ class RolloutService(OpenAIRoutes, TakesWeights, TellsSettings):
             RuntimeError: if an update failed half-way.
             vllm.v1.engine.exceptions.EngineDeadError: if the engine's process has ended.
         """
+        await self._intake.check()
+
+    async def _check(self) -> None:
         self._held.refuse_if_broken()
         await self._engine.check_health()
 

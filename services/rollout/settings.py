@@ -38,14 +38,13 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
         default=None, description="A file with a Jinja chat template, or its text; null: the tokenizer's own."
     )
     chat_template_kwargs: dict[str, Any] = Field(default={}, description="Variables of the chat template.")
-    seed: int = Field(default=0, ge=0, description="Of the engine, for requests without a seed of their own.")
+    seed: int = Field(
+        default=0, ge=0, lt=2**63, description="Of the engine, for requests without a seed of their own."
+    )
     max_ongoing_requests: int = Field(
-        default=1024, gt=0, description="Calls one replica works on; the rest queue."
+        default=1024, gt=0, description="With max_queued_requests the calls that one replica has."
     )
     update_timeout_s: UpdateTimeout = 300.0
-    max_top_tokens: int = Field(
-        default=20, ge=0, description="Likeliest tokens that a call may ask for at each place."
-    )
     limits: RolloutLimits = RolloutLimits()
 
     @classmethod
@@ -195,8 +194,8 @@ def engine_args(args: RolloutArgs, model: str, max_model_len: int) -> dict[str, 
         "max_num_seqs": args.max_num_seqs,
         "max_num_batched_tokens": args.max_num_batched_tokens,
         "tensor_parallel_size": args.tensor_parallel_size,
-        "seed": args.seed,
-        "max_logprobs": args.max_top_tokens,
+        "seed": args.seed % 2**32,  # NumPy, which vLLM seeds too, takes no more
+        "max_logprobs": args.limits.max_top_k,
         "disable_log_stats": True,
     }
     if args.num_gpus:

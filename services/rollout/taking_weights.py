@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from services.base.losses import LossError, is_loss
 from services.rollout.settings import RolloutArgs
-from services.weights.held_policy import HeldPolicy
+from services.weights.held_policy import BrokenReplicaError, HeldPolicy
 from services.weights.store import ReplicaReport
 
 
@@ -20,7 +21,7 @@ class TakesWeights:
         """What this replica serves with.
 
         Raises:
-            RuntimeError: its weights are unsound.
+            BrokenReplicaError: its weights are unsound.
         """
         self._held.refuse_if_broken()
         return self._held.report
@@ -79,10 +80,18 @@ class TakesWeights:
 
     @contextmanager
     def _named(self, what: str) -> Iterator[None]:
-        """A broadcast's errors arrive without their replica's name."""
+        """A broadcast's errors arrive without their replica's name, and vLLM's may not be known there.
+
+        Raises:
+            BrokenReplicaError: as it is, which has the name.
+            LossError: for want of what the policy store has lost.
+            RuntimeError: for any other reason.
+        """
         try:
             yield
+        except BrokenReplicaError:
+            raise
         except Exception as error:
-            raise RuntimeError(
+            raise (LossError if is_loss(error) else RuntimeError)(
                 f"replica {self._replica} could not {what}: {type(error).__name__}: {error}"
             ) from error

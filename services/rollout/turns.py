@@ -26,7 +26,7 @@ class EngineTurns:
     def __init__(
         self, places: int, weights: Mapping[str, float], most: int, unfinished: Callable[[], int]
     ) -> None:
-        self._places = FairPlaces(places, weights)
+        self._places, self._count = FairPlaces(places, weights), places
         self._shares = QueueShares(most, weights, "responses are in work", "responses", _RETRY_AFTER_S)
         self._unfinished = unfinished
         self._at_a_time = max(1, places // 4)
@@ -41,6 +41,10 @@ class EngineTurns:
     def parts(self, responses: int) -> Iterator[tuple[int, int]]:
         """First and end of responses to a prompt that take a turn together; others get theirs between."""
         return cut([1] * responses, self._at_a_time, self._at_a_time)
+
+    def parts_together(self, responses: int) -> int:
+        """How many parts of so many responses to each prompt have all places together."""
+        return max(1, self._count // min(responses, self._at_a_time))
 
     def admitted(self, responses: int) -> AbstractContextManager[None]:
         """Room for a request for so many responses until it is answered.

@@ -2,5 +2,5 @@
 
 In: a service's class and arguments. Out: a Serve application, up and answering; a Ray that is joined or
 started.
-May be called by every room above; knows none of the services.
+Called by: every room above. Knows none of the services.
 """

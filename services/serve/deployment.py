@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -47,6 +47,27 @@ class Tls:
 
     certificate: str
     key: str
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """Of all that is waited for, from now on, and where it is set."""
+
+    seconds: float
+    setting: str
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def waited_s(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def is_over(self) -> bool:
+        return self.waited_s > self.seconds
+
+    def over_for(self, what: str) -> str:
+        """The error's words."""
+        return f"waited {self.seconds:g} s for {what} ({self.setting})"
 
 
 @contextmanager
@@ -90,14 +111,14 @@ def deployed(
     from ray import serve  # here: it takes longer to import than Ray, whose processes start meanwhile
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its import says INFO
-    began = time.monotonic()
+    limit = _Limit(timeout_s, setting)
     named: Mapping[str, Application] = {}
     thread = ThreadPoolExecutor(1, "serve")
     start = thread.submit(serve.start, http_options=options or None, logging_config={"log_level": "WARNING"})
     thread.shutdown(wait=False)
     try:
         named = applications() if callable(applications) else applications
-        _wait_for_controller(start)
+        _wait_for_controller(start, limit)
         targets = [
             serve.RunTarget(target=app, name=name, route_prefix=(routes or {}).get(name, f"/{name}"))
             for name, app in named.items()
@@ -108,7 +129,7 @@ def deployed(
                 wait_for_ingress_deployment_creation=False,
                 wait_for_applications_running=False,
             )
-        _wait_until_running([*named], start, began, timeout_s, setting, say)
+        _wait_until_running([*named], start, limit, say)
         yield f"{'http' if tls is None else 'https'}://{_answers_on()}"
     finally:
         if take_down:
@@ -152,11 +173,13 @@ def _answers_on() -> str:
     return f"[{http.host}]:{http.port}" if ":" in str(http.host) else f"{http.host}:{http.port}"
 
 
-def _wait_for_controller(start: Future[Any]) -> None:
+def _wait_for_controller(start: Future[Any], limit: _Limit) -> None:
     """Until Serve's controller takes applications, which is before `start` is done, or that has failed."""
     while not start.done():
         if serve_is_up():
             return
+        if limit.is_over:
+            raise DeploymentError(limit.over_for("Serve's controller, which starts all services"))
         time.sleep(_CONTROLLER_POLL_S)
     start.result()
 
@@ -173,15 +196,9 @@ def serve_is_up() -> bool:
 
 
 def _wait_until_running(
-    names: list[str],
-    start: Future[Any],
-    began: float,
-    timeout_s: float,
-    setting: str,
-    say: Callable[[str], None],
+    names: list[str], start: Future[Any], limit: _Limit, say: Callable[[str], None]
 ) -> None:
-    told = began
-    deadline = time.monotonic() + timeout_s
+    told_s = 0.0
     before = [_PROXY, *names]
     while True:
         states = application_states()
@@ -190,25 +207,25 @@ def _wait_until_running(
             waiting = [_PROXY, *waiting]
         else:
             start.result()
-        now = time.monotonic()
+        waited_s = limit.waited_s
         for name in before:
             if name not in waiting:
-                say(f"{name} is up after {now - began:.1f} s")
+                say(f"{name} is up after {waited_s:.1f} s")
         before = waiting
         if not waiting:
             return
-        if now - told > _TELL_EVERY_S:
-            told = now
-            since = f"since {now - began:.0f} s, at most {timeout_s:g} s ({setting})"
+        if waited_s - told_s > _TELL_EVERY_S:
+            told_s = waited_s
+            since = f"since {waited_s:.0f} s, at most {limit.seconds:g} s ({limit.setting})"
             say(f"waiting for {', '.join(waiting)} {since}")
         for name in waiting:
             if name in states and states[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
                 whole = states[name].reason
                 raise DeploymentError(f"the service {name} did not start: {plain(whole)}", whole)
-        if time.monotonic() > deadline:
+        if limit.is_over:
             reasons = {name: states[name].reason for name in waiting if name in states}
             raise DeploymentError(
-                f"waited {timeout_s:g} s for {', '.join(waiting)} ({setting}); "
+                f"{limit.over_for(', '.join(waiting))}; "
                 + "; ".join(f"{name}: {plain(reason)}" for name, reason in reasons.items()),
                 "\n".join(reasons.values()),
             )

@@ -11,7 +11,9 @@ class JobLimits(BaseModel):
     max_jobs: int = Field(default=1000, gt=0, description="Kept at a time, finished ones included.")
     max_jobs_per_caller: int = Field(default=100, gt=0, description="Kept at a time for one caller.")
     max_gib: float = Field(
-        default=10.0, gt=0, description="Of all requests, finished parts and answers together."
+        default=10.0,
+        gt=0,
+        description="Of all requests, finished parts and answers; of one caller seven times what is left.",
     )
     requests_per_job: int = Field(
         default=64,

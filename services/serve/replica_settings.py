@@ -52,10 +52,13 @@ class ReplicaArgs(ReplicaSettings):
         default=SHARED, min_length=1, description="Run that the service works for: its metrics' label `run`."
     )
     autoscaling: Autoscaling | None = Field(default=None, description="Instead of num_replicas.")
-    max_ongoing_requests: int = Field(default=256, gt=0, description="Requests that one replica works on.")
-    max_queued_requests: int = Field(
-        default=1024, gt=0, description="Requests that wait beside those; more are refused with 429."
+    max_ongoing_requests: int = Field(
+        default=256,
+        gt=0,
+        description="With max_queued_requests what one replica works on or lets wait; more than their sum is "
+        "refused with 429. How many are at work at a time is for its engine or workers to say.",
     )
+    max_queued_requests: int = Field(default=1024, gt=0, description="The other part of that sum.")
     quota: Quota = Quota()
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={},

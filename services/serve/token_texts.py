@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from services.base.encoder import Encoder
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -161,7 +163,7 @@ class GrowingText:
         return text
 
 
-def spans_in(tokenizer: PreTrainedTokenizerBase, text: str, token_ids: Sequence[int]) -> list[Span] | None:
+def spans_in(encoder: Encoder, text: str, token_ids: Sequence[int]) -> list[Span] | None:
     """Where in a text that was sent its tokens are, as the tokenizer tells it.
 
     What they decode to need not be that text: it may lack spaces and have unknown words and normal forms.
@@ -172,10 +174,8 @@ def spans_in(tokenizer: PreTrainedTokenizerBase, text: str, token_ids: Sequence[
     Returns:
         None: the tokenizer tells no places, or the text comes to other tokens by now.
     """
-    if not tokenizer.is_fast:
-        return None
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return list(encoded["offset_mapping"]) if encoded["input_ids"] == list(token_ids) else None
+    ids, places = encoder.ids_and_places(text)
+    return places if ids == list(token_ids) else None
 
 
 def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -34,7 +34,11 @@ class SequenceIn(PromptIn, forbid_unknown_fields=True, kw_only=True):
     response: (
         Annotated[
             str,
-            Meta(min_length=1, description="Text as it is; write the end token where it should count."),
+            Meta(
+                min_length=1,
+                description="Text as it is; write the end token where it should count. Behind messages it may"
+                " repeat what the chat template has opened of the turn, such as <think>, which is left out.",
+            ),
         ]
         | UnsetType
     ) = UNSET

@@ -21,7 +21,7 @@ from services.serve.http.json_forms import to_form
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader
 from services.teacher.forms import DetailsQuery, SequenceIn, UnreadRequest, end_tokens
-from services.teacher.rows import least_tokens, response_spans, to_rows
+from services.teacher.rows import response_spans, to_rows
 from services.teacher.shared_prompts import SharedPrompt, SharedPrompts, filled
 
 _MESSAGES = 8
@@ -99,9 +99,8 @@ def read_request(
     sequences = Elements(asked.sequences, SequenceIn, "sequences", most)
     sequences.refuse_none()
     shared = SharedPrompts(Elements(asked.prompts, SharedPrompt, "prompts", most), reader)
-    limits.check(len(sequences), least_tokens(sequences, shared, reader))
     try:
-        table, texts = to_rows(sequences, shared, reader, fingerprint, limits)
+        table, texts, left_out = to_rows(sequences, shared, reader, fingerprint, limits)
     except schema.SchemaError as error:
         raise ProblemError(422, "The request cannot be worked on", str(error)) from error
     return Wanted(
@@ -118,7 +117,7 @@ def read_request(
         texts,
         asked.tokens,
         # Here and not where answers are written: that is in the event loop where they are told line by line.
-        response_spans(sequences, table, reader) if asked.tokens else [],
+        response_spans(sequences, table, left_out, reader) if asked.tokens else [],
     )
 
 

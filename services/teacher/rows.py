@@ -5,36 +5,146 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from msgspec import UNSET, Raw
+from msgspec import Raw
 
 from rlad_core import schema
 from rlad_core.client.forms import TeacherLimits
+from rlad_core.turn import without_opening
 from services.serve.http.elements import Elements, OwnIds, TokenLists
 from services.serve.http.json_forms import invalid, lists_in, token_ids
 from services.serve.http.problems import ProblemError
-from services.serve.http.texts import Reader, values_of
+from services.serve.http.texts import Reader
+from services.serve.http.token_columns import TokenColumn
 from services.serve.token_sum import TokenSum
 from services.serve.token_texts import spans_in
 from services.teacher.forms import SequenceIn
-from services.teacher.shared_prompts import PROMPTS, SharedPrompts
+from services.teacher.shared_prompts import SharedPrompts
+
+_OWN = -1
 
 
-def least_tokens(sequences: Elements[SequenceIn], shared: SharedPrompts, reader: Reader) -> int:
-    """A lower bound of the tokens of a request, a prompt counted for each sequence that has it.
+class _Rows:
+    """The sequences of a request as they become columns.
 
-    Raises:
-        ProblemError: 422, a sequence is not of the form, or names a prompt that is not there.
+    Args:
+        limits: of tokens, and of those that are named for one place.
     """
-    tokens = 0
-    unnamed = np.ones(len(shared), bool)
-    fields = (*PROMPTS, "response_token_ids", "response")
-    for place, each in enumerate(sequences):
-        tokens += reader.least_tokens(*values_of(each, fields))
-        if isinstance(each.prompt_id, str):
-            its = shared.place(each.prompt_id, f"sequences[{place}]")
-            tokens += int(shared.least[its])
-            unnamed[its] = False
-    return tokens + int(shared.least[unnamed].sum())
+
+    def __init__(
+        self, sequences: Elements[SequenceIn], shared: SharedPrompts, reader: Reader, limits: TeacherLimits
+    ) -> None:
+        self._sequences, self._shared, self._reader, self._limits = sequences, shared, reader, limits
+        count = len(sequences)
+        self._ids, self._named = OwnIds(), TokenLists()
+        self._prompts, self._responses = TokenColumn(count), TokenColumn(count)
+        self._naming_none: int | None = None
+        # Of each row the shared prompt that it names, if it names one.
+        self._shared_of = np.full(count, _OWN, np.int64)
+        self.texts = np.zeros(count, bool)
+        self.left_out = np.zeros(count, np.int64)
+
+    def read_ids(self) -> None:
+        """All but texts, of which only their least tokens are counted.
+
+        Raises:
+            ProblemError: 422, one is not of the form, names a prompt that is not there, or has no such ids.
+            LimitError: they have more tokens than a request may have, a prompt counted for each sequence.
+        """
+        tokens, reader, most = self._tokens(), self._reader, self._reader.max_length
+        for place, each in enumerate(self._sequences):
+            where = f"sequences[{place}]"
+            self._ids.add(each.id)
+            if isinstance(each.prompt_id, str):
+                self._shared_of[place] = its = self._shared.place(each.prompt_id, where)
+                size = int(self._shared.least[its])
+            elif isinstance(each.prompt_token_ids, Raw):
+                ids = token_ids(each.prompt_token_ids, f"{where}.prompt_token_ids", most)
+                self._prompts[place] = ids
+                size = ids.size
+            else:
+                size = reader.least_tokens(each.prompt, each.messages)
+            if isinstance(each.response_token_ids, Raw):
+                ids = token_ids(each.response_token_ids, f"{where}.response_token_ids", most)
+                self._responses[place] = ids
+                size += ids.size
+            else:
+                size += reader.least_tokens(each.response)
+            tokens.add(size, where)
+            if isinstance(each.named_token_ids, Raw):
+                where, places = f"{where}.named_token_ids", int(self._responses.sizes[place])
+                self._named.add(_named(each.named_token_ids, where, places, self._limits.max_top_k))
+            elif self._naming_none is None:
+                self._naming_none = place
+        unnamed = np.ones(len(self._shared), bool)
+        unnamed[self._shared_of[self._shared_of != _OWN]] = False
+        tokens.add(int(self._shared.least[unnamed].sum()), "prompts")
+
+    def read_texts(self) -> None:
+        """What came as text.
+
+        Raises:
+            ProblemError: 422, one cannot be read.
+            LimitError: they have more tokens than a request may have, a prompt counted for each sequence.
+        """
+        tokens, reader, shared = self._tokens(), self._reader, self._shared
+        for place, size in enumerate(shared.read_texts()):
+            tokens.add(size, f"prompts[{place}]")
+        is_counted = np.ones(len(shared), bool)
+        is_own = self._shared_of == _OWN
+        self.texts = self._responses.missing | (is_own & self._prompts.missing)
+        self.texts[~is_own] |= shared.texts[self._shared_of[~is_own]]
+        if not self.texts.any():
+            return  # what there is has been counted
+        for place, each in enumerate(self._sequences):
+            where, opened = f"sequences[{place}]", ""
+            if is_own[place]:
+                if place not in self._prompts:
+                    self._prompts[place], opened = reader.prompt_and_opening(each, where)
+                size = int(self._prompts.sizes[place])
+            else:
+                its = int(self._shared_of[place])
+                opened = shared.openings[its]
+                size = 0 if is_counted[its] else int(shared.tokens.sizes[its])
+                is_counted[its] = False
+            if place not in self._responses:
+                said = without_opening(str(each.response), opened)
+                self.left_out[place] = len(str(each.response)) - len(said)
+                self._responses[place] = reader.text(said, f"{where}.response")
+            tokens.add(size + int(self._responses.sizes[place]), where)
+
+    def table(self, fingerprint: str) -> pa.Table:
+        """SEQUENCES, or NAMED_SEQUENCES where tokens are named.
+
+        Raises:
+            ProblemError: 422, tokens are named in some sequences and not in others.
+            SchemaError: what was read is no such table.
+        """
+        columns = {
+            "sequence_id": self._ids.packed(),
+            "prompt_token_ids": self._all_prompts(),
+            "response_token_ids": self._responses.packed(),
+        }
+        kind = schema.SEQUENCES
+        if len(self._named):
+            if (place := self._naming_none) is not None:
+                where = f"sequences[{place}].named_token_ids"
+                raise _not_as_many(where, int(self._responses.sizes[place]), 0)
+            kind = schema.NAMED_SEQUENCES
+            columns["named_token_ids"] = self._named.packed()
+        return schema.build(kind, columns, tokenizer_fingerprint=fingerprint)
+
+    def _all_prompts(self) -> pa.Array:
+        own = self._prompts.packed()
+        if not len(self._shared):
+            return own
+        shared = self._shared.tokens.packed()
+        rows = np.arange(len(own)) + len(shared)
+        return pa.concat_arrays([shared, own]).take(
+            pa.array(np.where(self._shared_of == _OWN, rows, self._shared_of))
+        )
+
+    def _tokens(self) -> TokenSum:
+        return TokenSum(self._limits.max_tokens_per_request)
 
 
 def to_rows(
@@ -43,90 +153,46 @@ def to_rows(
     reader: Reader,
     fingerprint: str,
     limits: TeacherLimits,
-) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
-    """SEQUENCES, or NAMED_SEQUENCES where tokens are named; and of which rows anything came as text.
+) -> tuple[pa.Table, npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """SEQUENCES, or NAMED_SEQUENCES where tokens are named, and how its texts were read.
 
     Args:
         fingerprint: the tokenizer's.
         limits: of tokens, and of those that are named for one place.
+
+    Returns:
+        ``(table, texts, left_out)``: bool [rows], of which anything came as text; and int64 [rows], how many
+        characters at a response's beginning repeat what its chat's template has opened, and are left out.
 
     Raises:
         ProblemError: 422, one cannot be read.
         LimitError: they have more tokens than a request may have, a prompt counted for each sequence.
         SchemaError: what was read is no such table.
     """
-    ids, prompts, responses, named = OwnIds(), TokenLists(), TokenLists(), TokenLists()
-    texts = np.empty(len(sequences), bool)
-    # First those that are shared, then the others; a row has one of them.
-    prompt_of = np.empty(len(sequences), np.int64)
-    shared_texts, shared_sizes = np.empty(len(shared), bool), np.empty(len(shared), np.int64)
-    is_counted = np.ones(len(shared), bool)
-    tokens = TokenSum(limits.max_tokens_per_request)
-    for place, (prompt, is_text) in enumerate(shared.read()):
-        prompts.add(prompt)
-        tokens.add(prompt.size, f"prompts[{place}]")
-        shared_sizes[place] = prompt.size
-        shared_texts[place] = is_text
-    naming_none: tuple[str, int] | None = None
-    for place, each in enumerate(sequences):
-        where = f"sequences[{place}]"
-        ids.add(each.id)
-        if isinstance(each.prompt_id, str):
-            prompt_of[place] = its = shared.place(each.prompt_id, where)
-            texts[place] = shared_texts[its]
-            size = 0 if is_counted[its] else int(shared_sizes[its])
-            is_counted[its] = False
-        else:
-            prompt_of[place] = len(prompts)
-            prompt = reader.prompt(each, where)
-            prompts.add(prompt)
-            size = prompt.size
-            texts[place] = each.prompt_token_ids is UNSET
-        if isinstance(each.response_token_ids, Raw):
-            response = token_ids(each.response_token_ids, f"{where}.response_token_ids", reader.max_length)
-        else:
-            response = reader.text(str(each.response), f"{where}.response")
-            texts[place] = True
-        responses.add(response)
-        tokens.add(size + response.size, where)
-        if isinstance(each.named_token_ids, Raw):
-            named.add(
-                _named(each.named_token_ids, f"{where}.named_token_ids", response.size, limits.max_top_k)
-            )
-        elif naming_none is None:
-            naming_none = f"{where}.named_token_ids", response.size
-    columns = {
-        "sequence_id": ids.packed(),
-        "prompt_token_ids": prompts.packed().take(pa.array(prompt_of)) if len(shared) else prompts.packed(),
-        "response_token_ids": responses.packed(),
-    }
-    kind = schema.SEQUENCES
-    if len(named):
-        if naming_none is not None:
-            raise _not_as_many(*naming_none, 0)
-        kind = schema.NAMED_SEQUENCES
-        columns["named_token_ids"] = named.packed()
-    return schema.build(kind, columns, tokenizer_fingerprint=fingerprint), texts
+    rows = _Rows(sequences, shared, reader, limits)
+    rows.read_ids()
+    rows.read_texts()
+    return rows.table(fingerprint), rows.texts, rows.left_out
 
 
 def response_spans(
-    sequences: Elements[SequenceIn], table: pa.Table, reader: Reader
+    sequences: Elements[SequenceIn], table: pa.Table, left_out: npt.NDArray[np.int64], reader: Reader
 ) -> list[npt.NDArray[np.int32] | None]:
     """Where in each response that came as text its tokens are: int32 [tokens, 2], see `spans_in`.
 
     Args:
-        table: what `to_rows` made of the sequences.
+        table, left_out: what `to_rows` made of the sequences.
 
     Returns:
         None for those that came as token ids, and where the tokenizer does not tell.
     """
     values, bounds = schema.flatten(table.column("response_token_ids"))
     found: list[npt.NDArray[np.int32] | None] = []
-    for each, (start, stop) in zip(sequences, pairwise(bounds), strict=True):
+    for each, begin, (start, stop) in zip(sequences, left_out.tolist(), pairwise(bounds), strict=True):
         spans = None
         if isinstance(each.response, str):
-            spans = spans_in(reader.tokenizer, each.response, values[start:stop].tolist())
-        found.append(None if spans is None else np.asarray(spans, dtype=np.int32))
+            spans = spans_in(reader.encoder, each.response[begin:], values[start:stop].tolist())
+        found.append(None if spans is None else np.asarray(spans, dtype=np.int32) + np.int32(begin))
     return found
 
 

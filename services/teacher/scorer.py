@@ -1,7 +1,6 @@
 """What is asked of a replica's engine: checked, within its callers' limits, in fair order, and counted."""
 
 import asyncio
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -13,10 +12,11 @@ from rlad_core.client.errors import DeadlineError
 from rlad_core.client.forms import Load
 from services.base import telemetry
 from services.serve.http.health import Intake
+from services.serve.lost_engine import EngineLostError, end_with_engine
 from services.serve.shares import QueueShares
 from services.teacher.app import SERVICE
 from services.teacher.scoring.batcher import Batcher
-from services.teacher.scoring.interface import EngineLostError, Scored, ScoringEngine, TokenPair
+from services.teacher.scoring.interface import Scored, ScoringEngine, TokenPair
 from services.teacher.scoring.tables import check_details, check_sequences, to_pairs, to_scores
 from services.teacher.settings import TeacherArgs
 from services.teacher.sizes import check_size
@@ -92,8 +92,11 @@ class Scorer:
         _count(sequences.num_rows, tokens)
         return scores
 
-    async def score_pairs(self, pairs: list[TokenPair]) -> list[Scored]:
-        """Pairs that did not come as a table, all with the same details.
+    async def score_pairs(self, pairs: list[TokenPair], details: Details) -> list[Scored]:
+        """Pairs that did not come as a table.
+
+        Args:
+            details: that are asked for; the pairs' own may be more, for what is told otherwise.
 
         Raises:
             ServiceError: see `score`.
@@ -104,7 +107,7 @@ class Scorer:
                     "prompt": sum(pair.prompt.size for pair in pairs),
                     "scored": sum(pair.response.size for pair in pairs),
                 }
-                room.enter_context(self._taken_on(len(pairs), tokens, pairs[0].details))
+                room.enter_context(self._taken_on(len(pairs), tokens, details))
             scored = await self._scored(pairs, len(pairs))
         _count(len(pairs), tokens)
         return scored
@@ -116,10 +119,7 @@ class Scorer:
                 async with asyncio.timeout(limit_s):
                     return await self._batcher.score(pairs, lambda: phase.change("engine"))
             except EngineLostError as error:
-                # Callers turn to another replica at once, and Serve starts a new one, instead of all failing
-                # until the next health checks have passed.
-                telemetry.log("engine_lost", level="error", error=str(error))
-                os._exit(1)
+                end_with_engine(SERVICE, error)
             except TimeoutError as error:
                 raise DeadlineError(
                     f"{sequences} sequences were not scored within {limit_s:g} s; "

@@ -23,18 +23,16 @@ from ray.serve import Application
 from rlad_core import schema
 from rlad_core.client.details import HIDDEN_BYTES, NO_DETAILS, Details, named_per_token
 from rlad_core.client.forms import JSON, ScoreAnswer, TeacherInfo, TeacherLimits, TokenizerInfo
-from rlad_core.client.made_with import MadeWith, marked
 from rlad_core.client.parts import cut
 from rlad_core.client.teacher import TOKENS_PER_PART
 from rlad_core.config import resolve_model
-from rlad_core.language_model.chat import OWN
 from services.base import telemetry, tracing
 from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer, tokenizer_info
+from services.serve.draining import Drains
 from services.serve.http.answers import Telling
 from services.serve.http.bodies import Body, documents, whole_answer
-from services.serve.http.health import UP, Health, Intake
-from services.serve.http.problems import documented
+from services.serve.http.health import Intake, add_health_routes, serve_health
 from services.serve.http.streams import streamed
 from services.serve.http.texts import Reader
 from services.serve.http.tokenizing import add_tokenizer_routes, serve_tokens
@@ -48,6 +46,7 @@ from services.serve.token_texts import TokenTexts
 from services.teacher.answers import telling
 from services.teacher.app import SERVICE, http
 from services.teacher.forms import EXAMPLE, ScoreQuery, ScoreRequest
+from services.teacher.making import Making
 from services.teacher.openai.routes import OpenAIRoutes
 from services.teacher.reading import Wanted, details_of, read_request
 from services.teacher.scorer import Scorer
@@ -58,7 +57,10 @@ from services.teacher.sizes import check_size
 
 _TOKENS_STREAMED = 16_384
 """At a time, of an answer that is sent as it is made: few enough that the first ones come soon."""
+_HIDDEN_STREAMED = 2**25
+"""Bytes of hidden states likewise; as JSON they are some three times as many."""
 
+add_health_routes(http)
 add_job_routes(http, ScoreRequest, ScoreAnswer, EXAMPLE, ScoreQuery)
 add_tokenizer_routes(http)
 add_model_routes(http)
@@ -66,7 +68,7 @@ add_model_routes(http)
 
 @serve.deployment
 @serve.ingress(http)
-class TeacherService(OpenAIRoutes, TellsSettings):
+class TeacherService(OpenAIRoutes, Drains, TellsSettings):
     """One replica: an engine, its batcher, and the tokenizer's fingerprint."""
 
     async def __init__(self, args: TeacherArgs) -> None:  # type: ignore[misc]  # Serve awaits it
@@ -82,11 +84,15 @@ class TeacherService(OpenAIRoutes, TellsSettings):
         self._tokenizer_told = tokenizer_info(self._tokenizer, model).model_dump_json().encode()
         self._reader = Reader.of(self._tokenizer, self._engine.max_model_len)
         self._texts = TokenTexts(self._tokenizer)
-        self._weights = await self._engine.weights()
+        self._making = Making(self._engine, args, self._tokenizer, self._fingerprint)
+        await self._making.look()
         self._served = ServedModel(args.name, self._engine.max_model_len)
-        self._intake = Intake(SERVICE, self.check_health, "the engine", args, lambda: self._engine.asleep)
+        self._intake = Intake(
+            SERVICE, self._engine.check_health, "the engine", args, lambda: self._engine.asleep
+        )
         self._scorer = Scorer(self._engine, args, self._fingerprint, self._intake)
         self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
+        serve_health(self._intake)
         serve_model(self._served)
         serve_tokens(self._reader, self._texts, self._intake, args.limits.max_body_bytes)
         serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
@@ -125,7 +131,9 @@ class TeacherService(OpenAIRoutes, TellsSettings):
                 self._intake.admit(request, self._args.limits.max_body_bytes)
             )
             if body.answer == "ndjson" or (query.stream and body.answer == "arrow"):
-                work = await self._work(body, query.asked, self._args.limits, _TOKENS_STREAMED)
+                work = await self._work(
+                    body, query.asked, self._args.limits, _TOKENS_STREAMED, _HIDDEN_STREAMED
+                )
                 parts = work.done(self._args.limits.timeout_s)
                 return await streamed(parts, work.telling.writer(body.answer), held.pop_all())
             return await self._answer(body, query.asked)
@@ -155,8 +163,15 @@ class TeacherService(OpenAIRoutes, TellsSettings):
         )
         return await self._work(body, details_of(query), limits, TOKENS_PER_PART)
 
-    async def _work(self, body: Body, details: Details, limits: TeacherLimits, part_tokens: int) -> Work:
-        """A request in parts of at most so many tokens."""
+    async def _work(
+        self,
+        body: Body,
+        details: Details,
+        limits: TeacherLimits,
+        part_tokens: int,
+        part_hidden: int | None = None,
+    ) -> Work:
+        """A request in parts of at most so many tokens and bytes of hidden states; None: a request's own."""
         wanted = await self._read(body, details, limits)
         usual, rows = self._args.limits, wanted.sequences
         check_columns(rows)  # of what is counted now; rows are looked at with their part
@@ -171,7 +186,8 @@ class TeacherService(OpenAIRoutes, TellsSettings):
         most = min(part_tokens, usual.max_tokens_per_request)
         if hidden := wanted.details.hidden:
             told = responses * (self._engine.hidden_size * HIDDEN_BYTES[hidden])
-            sizes = np.maximum(sizes, -(-told * most // max(1, usual.max_hidden_bytes)))
+            part_hidden = max(1, min(part_hidden or usual.max_hidden_bytes, usual.max_hidden_bytes))
+            sizes = np.maximum(sizes, -(-told * most // part_hidden))
         return Work(
             rows,
             list(cut(sizes.tolist(), usual.max_sequences_per_request, most)),
@@ -194,8 +210,8 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             tells_entropy="entropy" in self._engine.tells,
             details=sorted(self._engine.tells),
             tokenizer_fingerprint=self._fingerprint,
-            chat_template_fingerprint=self._made_with.chat_template,
-            made_with=self._made_with,
+            chat_template_fingerprint=self._making.told.chat_template,
+            made_with=self._making.told,
             schema_versions=dict.fromkeys(("sequences", "teacher_scores", "teacher_details"), schema.VERSION),
             limits=self._args.limits,
             load=self._scorer.load,
@@ -205,21 +221,6 @@ class TeacherService(OpenAIRoutes, TellsSettings):
     async def tokenizer(self) -> Response:
         """The tokenizer, so that a policy can be compared with it token by token."""
         return Response(self._tokenizer_told, media_type=JSON)
-
-    @http.get("/healthz")
-    async def alive(self) -> Health:
-        """The process is up."""
-        return UP
-
-    @http.get("/readyz", responses=documented(503))
-    async def ready(self) -> Health:
-        """The engine scores or is at work, and new requests are taken."""
-        return await self._intake.ready()
-
-    async def drain(self) -> None:
-        """Take nothing new over HTTP from now on."""
-        self._intake.close()
-        self._jobs.stop()
 
     # Called on every replica around the learner's work, where they share a GPU (`services.learner.resting`).
 
@@ -233,15 +234,11 @@ class TeacherService(OpenAIRoutes, TellsSettings):
         await self._engine.wake()
         return {"replica": serve.get_replica_context().replica_id.unique_id}
 
-    async def in_work(self) -> int:
-        """Requests over HTTP that are not answered yet."""
-        return self._intake.in_work
-
     async def check_health(self) -> None:
         """Asked by Serve, which replaces the replica if this raises: the engine must score a token, or be at
         work on what came in within ``limits.timeout_s``.
         """
-        await self._engine.check_health()
+        await self._intake.check()
 
     def __del__(self) -> None:
         # Serve calls this when the replica has drained. There is no engine if __init__ failed. Jobs first:
@@ -252,21 +249,7 @@ class TeacherService(OpenAIRoutes, TellsSettings):
             engine.shutdown()
 
     async def _score(self, sequences: pa.Table, details: Details) -> pa.Table:
-        scores = await self._scorer.score(sequences, details)
-        if details.plain and not self._engine.asleep:  # to make sure, of the weights as they are by now too
-            self._weights = await self._engine.weights()
-        return marked(scores, self._made_with)
-
-    @property
-    def _made_with(self) -> MadeWith:
-        processes = self._args.tensor_parallel_size * self._args.pipeline_parallel_size
-        return MadeWith(
-            engine=self._args.engine if processes == 1 else f"{self._args.engine} of {processes} processes",
-            weights=self._weights,
-            tokenizer=self._fingerprint,
-            chat_template=schema.text_fingerprint(OWN.read_with(self._tokenizer)),
-            dtype=self._args.dtype,
-        )
+        return await self._making.marked(await self._scorer.score(sequences, details), details)
 
 
 def build(args: TeacherArgs) -> Application:

@@ -7,9 +7,8 @@ that of the row before it.
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from msgspec import UNSET
+from msgspec import Raw
 
 from rlad_core import schema
 from rlad_core.client.errors import InvalidRequestError
@@ -17,7 +16,8 @@ from rlad_core.client.forms import TeacherLimits
 from rlad_core.schema.columns import single_chunk
 from services.serve.http.elements import Elements, OwnIds
 from services.serve.http.json_forms import invalid
-from services.serve.http.texts import PromptIn, Reader, check_one_given, values_of
+from services.serve.http.texts import PromptIn, Reader, check_one_given
+from services.serve.http.token_columns import TokenColumn
 
 PROMPTS = ("prompt_token_ids", "prompt", "messages")
 _COLUMN = "prompt_token_ids"
@@ -38,19 +38,29 @@ class SharedPrompts:
         reader: of token ids and texts.
 
     Raises:
-        ProblemError: 422, an id occurs twice, or one is not of the form.
+        ProblemError: 422, an id occurs twice, one is not of the form, or has no such token ids.
     """
 
     def __init__(self, prompts: Elements[SharedPrompt], reader: Reader) -> None:
         ids = OwnIds()
+        self.tokens = TokenColumn(len(prompts))
+        """Their token ids; of those that came as text once they are read."""
         least = np.empty(len(prompts), np.int64)
         for place, prompt in enumerate(prompts):
             ids.add(prompt.id)
-            least[place] = reader.least_tokens(*values_of(prompt, PROMPTS))
+            if isinstance(prompt.prompt_token_ids, Raw):
+                self.tokens[place] = reader.prompt(prompt, f"prompts[{place}]")
+                least[place] = self.tokens.sizes[place]
+            else:
+                least[place] = reader.least_tokens(prompt.prompt, prompt.messages)
         self._places: dict[str, int] = {name: place for place, name in enumerate(ids.packed().to_pylist())}
         self._prompts, self._reader = prompts, reader
         self.least = least
         """See `Reader.least_tokens`, of each: int64 [prompts]."""
+        self.texts = self.tokens.missing
+        """Which came as text: bool [prompts]."""
+        self.openings = [""] * len(prompts)
+        """What each opens of the model's turn, once it is read."""
 
     def __len__(self) -> int:
         return len(self._prompts)
@@ -68,14 +78,17 @@ class SharedPrompts:
             raise invalid(f"{where}.prompt_id", f"{name[:100]!r} is the id of none of `prompts`")
         return place
 
-    def read(self) -> Iterator[tuple[npt.NDArray[np.int32], bool]]:
-        """Each one's token ids, int32 [tokens], and whether they had to be made of text.
+    def read_texts(self) -> Iterator[int]:
+        """Read those that came as text; of each prompt its tokens.
 
         Raises:
             ProblemError: 422, one cannot be read.
         """
         for place, prompt in enumerate(self._prompts):
-            yield self._reader.prompt(prompt, f"prompts[{place}]"), prompt.prompt_token_ids is UNSET
+            if place not in self.tokens:
+                read = self._reader.prompt_and_opening(prompt, f"prompts[{place}]")
+                self.tokens[place], self.openings[place] = read
+            yield int(self.tokens.sizes[place])
 
 
 def filled(table: pa.Table, limits: TeacherLimits) -> pa.Table:

@@ -37,10 +37,10 @@ from rlad_core.tasks.base import Verdict
 from rlad_core.waiting import limit
 from services.base import telemetry, tracing
 from services.base.loading import loading
+from services.serve.draining import Drains
 from services.serve.http.bodies import Body, documents, whole_answer
 from services.serve.http.gate import service_app
-from services.serve.http.health import UP, Health, Intake
-from services.serve.http.problems import documented
+from services.serve.http.health import Intake, add_health_routes, serve_health
 from services.serve.http.streams import InBatches, streamed
 from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.work import Work
@@ -76,12 +76,13 @@ def _table(responses: pa.Table, verdicts: list[Verdict]) -> pa.Table:
 
 
 http = service_app(SERVICE, "Verification", "Rewards of responses, and why.")
+add_health_routes(http)
 add_job_routes(http, DOCUMENTED, VerifyAnswer, EXAMPLE, InBatches)
 
 
 @serve.deployment
 @serve.ingress(http)
-class VerifierService(TellsSettings):
+class VerifierService(Drains, TellsSettings):
     """One replica and its pool of worker processes."""
 
     async def __init__(self, args: VerifierArgs) -> None:  # type: ignore[misc]  # Serve awaits it
@@ -104,6 +105,7 @@ class VerifierService(TellsSettings):
         self._shares = QueueShares(most, args.weights, "responses wait", "responses", _RETRY_AFTER_S)
         self._intake = Intake(SERVICE, self._probe, "a worker process", args)
         self._jobs = Jobs(SERVICE, args.jobs_dir, args.jobs, self._read_job)
+        serve_health(self._intake)
         serve_jobs(self._jobs, self._intake, args.jobs.keep_s, args.limits.max_body_bytes)
         await self._pool.start()
 
@@ -184,25 +186,6 @@ class VerifierService(TellsSettings):
             ),
             **args.limits.model_dump(),
         )
-
-    @http.get("/healthz")
-    async def alive(self) -> Health:
-        """The process is up."""
-        return UP
-
-    @http.get("/readyz", responses=documented(503))
-    async def ready(self) -> Health:
-        """The worker processes answer, and new requests are taken."""
-        return await self._intake.ready()
-
-    async def drain(self) -> None:
-        """Take nothing new over HTTP from now on."""
-        self._intake.close()
-        self._jobs.stop()
-
-    async def in_work(self) -> int:
-        """Requests over HTTP that are not answered yet."""
-        return self._intake.in_work
 
     async def _probe(self) -> None:
         async with limit(_PROBE_TIMEOUT_S, "the worker processes"):

@@ -44,6 +44,10 @@ class Asked(Protocol):
     @property
     def prefix(self) -> str: ...
 
+    @property
+    def beside(self) -> dict[str, Any]:
+        """What an answer tells beside its choices, and a stream with its first event."""
+
     def begin(self, prompt: int) -> dict[str, Any] | None:
         """What a stream's choices of this prompt begin with; None: with their first pieces."""
 
@@ -58,26 +62,36 @@ class Asked(Protocol):
         """
 
 
-def whole(asked: Asked, written: list[list[Written]], body: Body, model: str) -> Response:
-    """The answer.
-
-    Args:
-        written: to each prompt the answers, in order.
-        model: what the API calls it.
+class Choices:
+    """The choices of an answer that comes whole. Each is JSON as soon as it is written: as Python objects it
+    takes some ten times the memory.
     """
-    count = asked.form.n or 1
-    choices = [
-        {"index": place * count + each.index, **asked.choice(place, each, whole=True)}
-        for place, those in enumerate(written)
-        for each in those
-    ]
-    tokens = sum(len(each.tokens) for those in written for each in those)
-    fields = {
-        **answers.head(asked.kind, asked.prefix, model),
-        "choices": choices,
-        "usage": answers.usage(_prompt_tokens(asked), tokens),
-    }
-    return json_answer(fields, body)
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._told: dict[int, bytes] = {}
+        self._tokens = 0
+
+    def add(self, place: int, written: Written) -> None:
+        """An answer to the prompt at a place."""
+        index = place * (self._asked.form.n or 1) + written.index
+        self._told[index] = orjson.dumps({"index": index, **self._asked.choice(place, written, whole=True)})
+        self._tokens += len(written.tokens)
+
+    def answer(self, body: Body, model: str) -> Response:
+        """The answer to `body`, when all are there.
+
+        Args:
+            model: what the API calls it.
+        """
+        asked, told = self._asked, self._told
+        fields = {
+            **answers.head(asked.kind, asked.prefix, model),
+            "choices": (orjson.Fragment(told.pop(index)) for index in sorted(told)),
+            "usage": answers.usage(_prompt_tokens(asked), self._tokens),
+            **asked.beside,
+        }
+        return json_answer(fields, body)
 
 
 async def events(
@@ -96,16 +110,19 @@ async def events(
         head["usage"] = None  # of all events but the last; clients of OpenAI look for it in each
     count = asked.form.n or 1
     told: dict[int, GrowingText] = {}
-    tokens = 0
+    beside, tokens = asked.beside, 0
     # Closed with this one: who leaves early frees the engine.
     async with aclosing(pieces):
         async for place, piece in pieces:
             index = place * count + piece.index
             if index not in told and (beginning := asked.begin(place)) is not None:
-                yield _event(head, [{"index": index, **beginning, "finish_reason": None}])
+                yield _event(head, [{"index": index, **beginning, "finish_reason": None}], **beside)
+                beside = {}
             before = told.setdefault(index, GrowingText(asked.texts, first=False))
             tokens += len(piece.tokens)
-            yield _event(head, [{"index": index, **asked.choice(place, piece, before, whole=False)}])
+            told_now = asked.choice(place, piece, before, whole=False)
+            yield _event(head, [{"index": index, **told_now}], **beside)
+            beside = {}
     if tells_usage:
         yield _event(head, [], usage=answers.usage(_prompt_tokens(asked), tokens))
     yield b"data: [DONE]\n\n"

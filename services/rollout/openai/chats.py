@@ -9,12 +9,13 @@ import orjson
 from msgspec import Meta, Struct
 
 from rlad_core.client.rollout_forms import RolloutLimits
-from services.rollout.openai.repeated import as_json, refuse_repeated
+from services.rollout.openai.repeated import as_json
 from services.rollout.writing import Token, Wish, Written
 from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Message, PromptIn, Reader, refuse_over
 from services.serve.openai.forms import EMPTY, EmptyList, Nothing, NotRead, only, refuse_others, rules, unless
+from services.serve.openai.logprobs import check_top
 from services.serve.openai.numbers import Positive, TopCount
 from services.serve.openai.prompts import Prompt
 from services.serve.openai.sampling import RULES, SamplingForm, stops
@@ -134,13 +135,13 @@ class AskedChat:
     """A request that was read; see `services.rollout.openai.answering.Asked`.
 
     Args:
-        prompt_ids: as JSON, where answers tell them; else none.
+        prompt_ids: as JSON, where they are told; else None.
         longest: answer that there is room for.
     """
 
     form: ChatRequest
     prompts: list[Prompt]
-    prompt_ids: list[bytes]
+    prompt_ids: bytes | None
     stop: tuple[str, ...]
     texts: TokenTexts
     longest: int
@@ -167,6 +168,11 @@ class AskedChat:
             )
         ]
 
+    @property
+    def beside(self) -> dict[str, Any]:
+        """The chat's token ids, once for all choices, as vLLM's server has them."""
+        return {} if self.prompt_ids is None else {"prompt_token_ids": orjson.Fragment(self.prompt_ids)}
+
     def begin(self, prompt: int) -> dict[str, Any] | None:
         """What a stream's choice begins with."""
         del prompt
@@ -176,7 +182,7 @@ class AskedChat:
         self, prompt: int, written: Written, before: GrowingText | None = None, *, whole: bool
     ) -> dict[str, Any]:
         """A piece of an answer; see `AskedCompletion.choice`."""
-        del before
+        del prompt, before
         told: dict[str, Any] = {"logprobs": None, "finish_reason": written.finish_reason}
         if whole:
             told["message"] = {"role": "assistant", "content": written.text, "refusal": None}
@@ -186,8 +192,6 @@ class AskedChat:
             told["logprobs"] = {"content": [self._entry(token) for token in written.tokens], "refusal": None}
         if self.form.return_token_ids:
             told["token_ids"] = [token.token_id for token in written.tokens]
-            if whole:
-                told["prompt_token_ids"] = orjson.Fragment(self.prompt_ids[prompt])
         return told
 
     def _entry(self, token: Token) -> dict[str, Any]:
@@ -208,18 +212,17 @@ def read(body: Body, reader: Reader, texts: TokenTexts, vocab_size: int, limits:
 
     Raises:
         ProblemError: 400 not readable, 415 no JSON, 422 not of the documented form, or too long a chat.
-        LimitError: more responses than one request may ask for, or that repeat too much of the chat.
+        LimitError: more responses than one request may ask for.
     """
     del vocab_size  # the tokenizer makes no other ids
     form = to_form(only_json(body), ChatRequest, _MOST_MESSAGES)
     refuse_over("sequences", form.n or 1, limits.max_responses_per_request, "responses")
+    check_top("top_logprobs", form.top_logprobs or 0, limits.max_top_k)
     chat = [Message(message.role, message.text) for message in form.messages]
     ids = reader.prompt(PromptIn(messages=chat), "")
     if ids.size >= reader.max_length:
         raise invalid(
             "messages", f"have {ids.size} tokens and leave none of {reader.max_length} for an answer"
         )
-    # A stream doesn't tell them.
-    told = [as_json(ids)] if form.return_token_ids and not form.stream else []
-    refuse_repeated(told, form.n or 1, limits)
+    told = as_json(ids) if form.return_token_ids else None
     return AskedChat(form, [Prompt(ids)], told, stops(form.stop), texts, reader.max_length - int(ids.size))

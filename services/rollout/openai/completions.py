@@ -17,10 +17,11 @@ from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Reader, refuse_over
 from services.serve.openai import prompts
 from services.serve.openai.forms import AddSpecialTokens, rules
-from services.serve.openai.logprobs import by_id, by_name
+from services.serve.openai.logprobs import by_id, by_name, check_top
 from services.serve.openai.numbers import BestOf, TopCount
 from services.serve.openai.prompts import Prompt, PromptField
 from services.serve.openai.sampling import RULES, SamplingForm, stops
+from services.serve.token_sum import TokenSum
 from services.serve.token_texts import GrowingText, TokenTexts
 
 _OBJECTS = 64
@@ -121,9 +122,17 @@ class AskedCompletion:
             for prompt in self.prompts
         ]
 
+    @property
+    def beside(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
     def begin(self, prompt: int) -> dict[str, Any] | None:
         """What a stream's choice of this prompt begins with; None: with its first piece."""
-        return {"text": self.prompt_texts[prompt], "logprobs": None} if self.form.echo else None
+        if not self.form.echo and not self.prompt_ids:
+            return None
+        told = {"text": self.prompt_texts[prompt] if self.form.echo else "", "logprobs": None}
+        return told | ({"token_ids": []} | self._its_ids(prompt) if self.prompt_ids else {})
 
     def choice(
         self, prompt: int, written: Written, before: GrowingText | None = None, *, whole: bool
@@ -144,8 +153,11 @@ class AskedCompletion:
         if form.return_token_ids:
             told["token_ids"] = [token.token_id for token in written.tokens]
             if whole:
-                told["prompt_token_ids"] = orjson.Fragment(self.prompt_ids[prompt])
+                told |= self._its_ids(prompt)
         return told
+
+    def _its_ids(self, prompt: int) -> dict[str, Any]:
+        return {"prompt_token_ids": orjson.Fragment(self.prompt_ids[prompt])}
 
     def _logprobs(self, prompt: int, tokens: Sequence[Token], before: GrowingText | None) -> dict[str, Any]:
         behind = before or GrowingText(self.texts, first=False)
@@ -171,12 +183,20 @@ def read(
 
     Raises:
         ProblemError: 400 not readable, 415 no JSON, 422 not of the documented form, or too long a prompt.
-        LimitError: more responses than one request may ask for, or that repeat too much of the prompts.
+        LimitError: more responses or tokens than one request may ask for, or that repeat too much of the
+            prompts.
     """
     form = to_form(only_json(body), CompletionRequest, _OBJECTS)
     single = prompts.split(form.prompt, limits.max_responses_per_request)
     refuse_over("sequences", len(single) * (form.n or 1), limits.max_responses_per_request, "responses")
-    found = prompts.read(single, reader, vocab_size, add_special_tokens=form.add_special_tokens is not False)
+    check_top("logprobs", form.logprobs or 0, limits.max_top_k)
+    found = prompts.read(
+        single,
+        reader,
+        vocab_size,
+        add_special_tokens=form.add_special_tokens is not False,
+        tokens=TokenSum(limits.max_tokens_per_request),
+    )
     for place, prompt in enumerate(found):
         if (size := prompt.token_ids.size) >= reader.max_length:
             where = "prompt" if len(found) == 1 else f"prompt[{place}]"
@@ -184,8 +204,7 @@ def read(
     # Once, and not in the event loop: a long one takes a while.
     wanted = form.echo or form.logprobs is not None
     told = [_text_of(prompt, texts) for prompt in found] if wanted else []
-    # A stream doesn't tell the prompt's ids.
-    ids = [as_json(prompt.token_ids) for prompt in found] if form.return_token_ids and not form.stream else []
+    ids = [as_json(prompt.token_ids) for prompt in found] if form.return_token_ids else []
     refuse_repeated([*ids, *(told if form.echo else ())], form.n or 1, limits)
     return AskedCompletion(form, found, told, ids, stops(form.stop), texts, reader.max_length)
 

@@ -43,7 +43,6 @@ class ChatChoice(BaseModel):
     message: Answer
     logprobs: ChatLogprobs | None
     finish_reason: Literal["stop", "length"]
-    prompt_token_ids: list[int] | None = Field(default=None, description="With return_token_ids.")
     token_ids: list[int] | None = Field(default=None, description="With return_token_ids.")
 
 
@@ -56,3 +55,6 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_token_ids: list[int] | None = Field(
+        default=None, description="With return_token_ids; of a stream with its first event."
+    )

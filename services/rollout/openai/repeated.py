@@ -28,7 +28,7 @@ def refuse_repeated(told: Sequence[bytes | str], count: int, limits: RolloutLimi
     size = count * sum(map(len, told))
     if size > (most := limits.max_body_bytes):
         raise LimitError(
-            "body",
+            "repeated",
             f"prompts would be repeated in {count} answers each, {size} bytes of one request; at most {most} "
             "are told. Ask for fewer answers, or without echo and return_token_ids",
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
@@ -27,6 +28,7 @@ Results = Callable[[pa.Table, int], Iterable[dict[str, Any]]]
 """What was done for rows, and the number of the first one -> their results as JSON has them."""
 _PIECE_BYTES = 2**18
 """That JSON is gathered to: enough that each is worth a write, and few beside a part."""
+_LARGE_BYTES = 2**20
 _LINE = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
@@ -70,7 +72,7 @@ class Lines:
 
     def add(self, start: int, done: pa.Table) -> Iterator[Piece]:
         """The lines of a part, in pieces."""
-        return _gathered(self._lines(start, done))
+        return gathered(self._lines(start, done))
 
     def end(self) -> Iterator[Piece]:
         """The last line."""
@@ -83,7 +85,8 @@ class Lines:
     def _lines(self, start: int, done: pa.Table) -> Iterator[bytes]:
         for each in self._results(done, start):
             self._count += 1
-            yield orjson.dumps(each, option=_LINE)
+            yield from _written(each)
+            yield b"\n"
 
 
 class Batches:
@@ -112,7 +115,7 @@ def json_pieces(fields: Iterable[tuple[str, Any]]) -> Iterator[bytes]:
     """A JSON object; values may be numpy arrays, and iterators, which become lists, of which one element is
     an object at a time. The next field is asked for when the one before is written.
     """
-    return _gathered(_object(fields))
+    return gathered(_object(fields))
 
 
 def _object(fields: Iterable[tuple[str, Any]]) -> Iterator[bytes]:
@@ -132,12 +135,24 @@ def _list(elements: Iterator[Any]) -> Iterator[bytes]:
     for each in elements:
         yield before
         before = b","
-        yield orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY)
+        yield from _written(each)
         del each  # the last one of a part holds that, and the next part is read now
     yield b"[]" if before == b"[" else b"]"
 
 
-def _gathered(small: Iterable[bytes]) -> Iterator[bytes]:
+def _written(result: Any) -> Iterator[bytes]:
+    """A result; large arrays in it place by place: while one is written whole no other thread has a turn."""
+    if isinstance(result, dict) and any(map(_is_large, result.values())):
+        return _object((name, iter(value) if _is_large(value) else value) for name, value in result.items())
+    return iter([orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY)])
+
+
+def _is_large(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim > 1 and value.nbytes > _LARGE_BYTES
+
+
+def gathered(small: Iterable[bytes]) -> Iterator[bytes]:
+    """Pieces of which each is worth a write."""
     held: list[bytes] = []
     size = 0
     for each in small:

@@ -3,7 +3,8 @@
 uvicorn waits for a client before it sends more, but writes what it is given whole, however large, and what is
 written lies in this process until the client takes it. In pieces little lies there, and who takes nothing is
 found out by `services.serve.http.clients_behind`, which cuts the connection off. Then uvicorn tells as ever
-that the client has left, and the work for it ends.
+that the client has left, and the work for it ends. The replica that makes an answer is told how much of it is
+taken (`services.serve.http.taken`), and whoever ends the process how many are not sent whole (`unsent`).
 """
 
 import asyncio
@@ -12,6 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.base import telemetry
 from services.serve.http.clients_behind import LEAST, AnswerLimits, ClientsBehind
+from services.serve.http.taken import TellsTaken
+from services.serve.http.unsent import UNSENT
 
 
 class AnswersTaken:
@@ -26,6 +29,10 @@ class AnswersTaken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and its answer back in pieces."""
+        if scope["type"] == "websocket":
+            # None of ours is one. Closed before it is accepted, it is refused with 403.
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -37,10 +44,13 @@ class AnswersTaken:
             await self._app(scope, receive, send)
             return
 
+        taken = TellsTaken(receive)
+
         async def sending(message: Message) -> None:
             body = message.get("body", b"")
             if len(body) <= LEAST:
                 await send(message)
+                taken.add(len(body))
                 self._behind.sent(connection)
                 return
             try:
@@ -49,13 +59,18 @@ class AnswersTaken:
                     more = end < len(body) or message.get("more_body", False)
                     # A copy: a view of the whole would keep it for as long as the last piece lies there.
                     await send({**message, "body": body[start:end], "more_body": more})
+                    taken.add(len(body[start:end]))
                     if connection.is_closing():
                         break
                     self._behind.sent(connection, held=len(body))
             finally:
                 self._behind.sent(connection)
 
-        await self._app(scope, receive, sending)
+        with UNSENT.answering(connection):
+            try:
+                await self._app(taken.extended(scope), taken.receive, sending)
+            finally:
+                taken.close()
 
 
 def _connection(send: Send) -> asyncio.Transport | None:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rlad_core.client.errors import ServiceError
 from services.serve.fair import Asker, FairPlaces
 from services.serve.http.auth import AuthError, Tokens
-from services.serve.http.callers import REQUEST_ID, bounded_id, caller_of
+from services.serve.http.callers import REQUEST_ID, bounded_id, caller_of, for_pages
 from services.serve.http.gate import OPEN_PATHS, no_token
 from services.serve.http.problems import told
 from services.serve.http.queries import long_query
@@ -48,6 +48,7 @@ class BodyFirst:
             await self._app(scope, receive, send)
             return
         headers = MutableHeaders(scope=scope)
+        send = for_pages(headers, send)
         request_id = headers[REQUEST_ID] = bounded_id(headers) or uuid.uuid4().hex
         for name in _HINTS:
             del headers[name]
@@ -112,7 +113,7 @@ def _nothing_more(receive: Receive) -> Receive:
         if not given:
             given = True
             return {"type": "http.request", "body": b"", "more_body": False}
-        while (message := await receive())["type"] != "http.disconnect":
+        while (message := await receive())["type"] == "http.request":
             pass
         return message
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import Message, Scope
+from starlette.types import Message, Scope, Send
 
 from services.serve.http.auth import bearer, is_loopback
 
@@ -95,13 +95,27 @@ def is_preflight(method: str, headers: Headers) -> bool:
     return method == "OPTIONS" and "access-control-request-method" in headers
 
 
-def let_read(start: Message, site: str, asked_with: str = "") -> None:
-    """Tell a browser that a page of this site may read the answer, or may ask (the Fetch standard, 3.3).
-
-    Args:
-        asked_with: names of headers that it would ask with; clients have some of their own, such as OpenAI's.
+def for_pages(headers: Headers, send: Send) -> Send:
+    """What sends an answer to a request with these headers, and tells a browser whether the page that asks
+    may read it, or may ask (the Fetch standard, 3.3). Proxy and service each answer for themselves: what is
+    told already stays as it is.
     """
+    if (site := site_of(headers)) is None:
+        return send
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            # Names of headers that it would ask with; clients have some of their own, such as OpenAI's.
+            _let_read(message, site, headers.get("access-control-request-headers", ""))
+        await send(message)
+
+    return sending
+
+
+def _let_read(start: Message, site: str, asked_with: str) -> None:
     headers = MutableHeaders(scope=start)
+    if "access-control-allow-origin" in headers:
+        return
     headers["Access-Control-Allow-Origin"] = site
     headers["Access-Control-Expose-Headers"] = "Location, Retry-After, X-Request-ID"
     headers.add_vary_header("Origin")

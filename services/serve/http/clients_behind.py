@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rlad_core import metrics
+from rlad_core.metrics import LimitKind
 from services.base import telemetry
 from services.serve.http.refusals import PROXY
 from services.serve.http.variables import positive
@@ -143,7 +144,7 @@ class ClientsBehind:
             wait.looks += 1
         return True
 
-    def _cut_off(self, connection: asyncio.Transport, limit: str) -> None:
+    def _cut_off(self, connection: asyncio.Transport, limit: LimitKind) -> None:
         wait = self._waits.pop(connection)
         client = connection.get_extra_info("peername")
         connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_THE_REST)

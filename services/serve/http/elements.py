@@ -15,6 +15,7 @@ import pyarrow as pa
 from msgspec import Raw, Struct, UnsetType
 
 from rlad_core import schema
+from rlad_core.client.parts import cut, table_bytes
 from services.serve.http.counting import elements_of
 from services.serve.http.json_forms import decode, invalid
 from services.serve.http.problems import ProblemError
@@ -23,6 +24,8 @@ from services.serve.http.texts import refuse_over
 Form = TypeVar("Form", bound=Struct)
 AT_A_TIME = 1024
 """Rows that are objects at a time."""
+_BYTES_AT_A_TIME = 2**18
+"""Of a table's rows, which take some ten times as much as objects."""
 _TOKEN_IDS = schema.PROMPTS.field("prompt_token_ids").type
 _DIGITS = 10
 """More than a place has."""
@@ -75,8 +78,8 @@ class Elements(Generic[Form]):
 
 def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
     """A table's rows, by column."""
-    for start in range(0, table.num_rows, AT_A_TIME):
-        yield from table.slice(start, AT_A_TIME).to_pylist()
+    for start, stop in cut(table_bytes(table), AT_A_TIME, _BYTES_AT_A_TIME):
+        yield from table.slice(start, stop - start).to_pylist()
 
 
 class Strings:

@@ -115,7 +115,7 @@ def packing(body: Iterable[Piece], coding: str) -> tuple[Iterator[Piece], dict[s
     whole = chain([bytes(head)], coming)
     if coding == "identity":
         return whole, headers
-    return _gzip(_cut(whole)) if coding == "gzip" else _zstd(_cut(whole)), headers
+    return _gzip(cut_up(whole)) if coding == "gzip" else _zstd(cut_up(whole)), headers
 
 
 def _worth(size: int, coding: str) -> tuple[str, dict[str, str]]:
@@ -144,8 +144,8 @@ def _zstd(pieces: Iterable[Piece]) -> Iterator[Piece]:
     yield from sink.taken()
 
 
-def _cut(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Since what a large one is packed to lies in memory whole."""
+def cut_up(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Pieces none of which is large: what one is packed or copied to lies in memory whole."""
     for piece in pieces:
         view = memoryview(piece)
         yield from (view[start : start + _PIECE] for start in range(0, len(view), _PIECE))

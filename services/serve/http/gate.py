@@ -20,11 +20,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.base.telemetry import log
 from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens
-from services.serve.http.callers import bounded_id, caller_of, is_preflight, let_read, site_of, stranger
+from services.serve.http.callers import bounded_id, caller_of, for_pages, is_preflight, site_of, stranger
 from services.serve.http.pages import ASSETS, add_pages, is_for_a_browser, page, release
 from services.serve.http.problems import ProblemDetails, add_problem_handlers, answer, methods_of, told
 from services.serve.http.queries import long_query
 from services.serve.http.refusals import count_refusal
+from services.serve.http.taken import held_back
 
 OPEN_PATHS = ("/healthz", "/readyz", "/health", "/health/")
 """Asked by load balancers, kubelets and TRL's clients, which have no token."""
@@ -39,7 +40,13 @@ def service_app(service: str, title: str, summary: str) -> FastAPI:
         title, summary: for the OpenAPI document.
     """
     app = FastAPI(
-        title=title, summary=summary, version=release(), docs_url=None, redoc_url=None, openapi_url=None
+        title=title,
+        summary=summary,
+        version=release(),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # the address would be made of what the caller says is ours
     )
     add_problem_handlers(app)
     add_pages(app)
@@ -63,30 +70,29 @@ class Gate:
         status: int | str = "none"
         clock = time.perf_counter()
         method, headers = scope["method"], Headers(scope=scope)
-        site = site_of(headers)
+        receive, send = held_back(scope, receive, send)
+        readable = for_pages(headers, send)
 
         async def noting(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if site is not None:
-                    let_read(message, site, headers.get("access-control-request-headers", ""))
             elif method == "HEAD" and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
-            await send(message)
+            await readable(message)
 
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         scope["caller"] = caller_of(scope, headers, self._tokens.required)
         with structlog.contextvars.bound_contextvars(request_id=bounded_id(headers)):
             try:
                 is_open = path in OPEN_PATHS or path.startswith(ASSETS)
-                if site is not None and self._tokens.required and is_preflight(method, headers):
+                if self._tokens.required and site_of(headers) and is_preflight(method, headers):
                     is_open = True
                 refusal = None if is_open else self._refusal(scope, headers)
                 if refusal is not None:
                     count_refusal(self._service, "UnauthorizedError")
                 elif (long := long_query(scope)) is not None:
-                    count_refusal(self._service, type(long).__name__)
+                    count_refusal(self._service, type(long).__name__, long.limit)
                     refusal = told(long)
                 elif method == "OPTIONS":
                     refusal = _methods(scope)

@@ -8,6 +8,7 @@ the same way, and answers 431 in place of reading on. Bodies are not counted her
 """
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -91,7 +92,8 @@ class BoundedHeads(HttpToolsProtocol):
         if self._is_large:
             self._refuse()
         else:
-            super().send_400_response(msg)
+            count_refusal(PROXY, "MalformedHeadError")
+            self._close(ProblemDetails(title="This is no HTTP request", status=400, detail=msg))
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -176,7 +178,7 @@ class BoundedHeads(HttpToolsProtocol):
         self._whole()
         if not self._is_answering:
             content = orjson.dumps(problem.model_dump(exclude_none=True))
-            phrase = {408: "Request Timeout", 431: "Request Header Fields Too Large"}[problem.status]
+            phrase = HTTPStatus(problem.status).phrase
             head = (
                 f"HTTP/1.1 {problem.status} {phrase}\r\nContent-Type: {MEDIA_TYPE}\r\n"
                 f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"

@@ -4,14 +4,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Concatenate, Literal
 
-from fastapi import Request
+from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
 from rlad_core import metrics
 from rlad_core.client.errors import AsleepError, DrainingError, NotReadyError
 from services.base import telemetry
+from services.serve.asked_once import AskedOnce
 from services.serve.fair import ASKER, OWN, Asker
 from services.serve.http.bodies import Body, encoding_of, read_body
+from services.serve.http.problems import documented
 from services.serve.http.reading import BodyLimits, BodyReader
 from services.serve.http.readings import Read, Readings, Rest
 from services.serve.quotas import Quotas
@@ -19,6 +21,7 @@ from services.serve.replica_settings import ReplicaArgs
 from services.serve.shares import MOST_OF_FREE, QueueShares
 
 _RETRY_AFTER_S = 1.0
+_CHECK_KEPT_S = 1.0
 
 
 class Health(BaseModel):
@@ -35,7 +38,7 @@ class Intake:
 
     Args:
         service: whose door it is, for metrics.
-        check: makes what the replica works with answer, or raises.
+        check: makes what the replica works with answer, or raises; within a time limit of its own.
         what: names that, for the error.
         is_asleep: whether that sleeps; requests over HTTP are then refused, while those by handle wait.
         args: how many requests may be worked on or wait here at a time, and the quota of each caller. Serve
@@ -55,7 +58,7 @@ class Intake:
         is_asleep: Callable[[], bool] = lambda: False,
     ) -> None:
         self._service = service
-        self._check = check
+        self._check = AskedOnce(check, kept_s=_CHECK_KEPT_S)
         self._what = what
         self._is_asleep = is_asleep
         self._shares = QueueShares(
@@ -113,6 +116,17 @@ class Intake:
         """See `Readings.read`: all bodies are read through here, so that no caller's hold up another's."""
         return await self._readings.read(reading, body, *rest, **named)
 
+    @asynccontextmanager
+    async def place(self, request: Request) -> AsyncIterator[None]:
+        """A place for a request that asks for no work, while what it is answered is sent.
+
+        Raises:
+            BusyError: there is none, or none for this caller.
+        """
+        ASKER.set(Asker(request.scope.get("caller", "")))
+        async with self._place():
+            yield
+
     def charge(self, work: float) -> None:
         """Count what the request that is being worked on asks for.
 
@@ -121,6 +135,15 @@ class Intake:
         """
         if (caller := ASKER.get().caller) != OWN:
             self._quotas.take(caller, work=work)
+
+    async def check(self) -> None:
+        """Make what the replica works with answer. Anybody may ask, without a token: so it is asked once for
+        all who do at the same time or a second later, and takes no more of it than that.
+
+        Raises:
+            Exception: it does not.
+        """
+        await self._check()
 
     async def ready(self) -> Health:
         """The replica takes requests and can do its work.
@@ -132,7 +155,7 @@ class Intake:
         """
         self._refuse_if_closed()
         try:
-            await self._check()
+            await self.check()
         except Exception as error:
             raise NotReadyError(f"{self._what} does not answer: {error}") from error
         return Health(status="ready")
@@ -151,3 +174,31 @@ class Intake:
             raise DrainingError("this replica finishes what it has and takes nothing new; ask again")
         if self._is_asleep():
             raise AsleepError(f"{self._what} sleeps while the learner of its run works; ask again")
+
+
+class _Replica:
+    """What this process's replica has for the routes, which are functions of their own."""
+
+    intake: Intake | None = None
+
+
+def serve_health(intake: Intake) -> None:
+    """To be called once in a replica."""
+    _Replica.intake = intake
+
+
+def add_health_routes(app: FastAPI) -> None:
+    """Give a service's application the two routes."""
+    app.add_api_route("/healthz", alive)
+    app.add_api_route("/readyz", ready, responses=documented(503))
+
+
+async def alive() -> Health:
+    """The process is up."""
+    return UP
+
+
+async def ready() -> Health:
+    """The replica can do its work or is at it, and new requests are taken."""
+    assert _Replica.intake is not None
+    return await _Replica.intake.ready()

@@ -46,7 +46,7 @@ def to_form(content: bytes, form: type[Form], max_objects: int) -> Form:
     """
     if objects_in(content, max_objects) > max_objects:
         raise LimitError(
-            "sequences", f"the body has more than {max_objects} objects, the most that a request may hold"
+            "objects", f"the body has more than {max_objects} objects, the most that a request may hold"
         )
     return decode(content, form, "")
 

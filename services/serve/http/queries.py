@@ -21,6 +21,7 @@ class LongQueryError(ServiceError):
 
     status = 414
     title = "The URL is too long"
+    limit = "query"
 
 
 def long_query(scope: Scope) -> LongQueryError | None:

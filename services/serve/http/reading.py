@@ -34,6 +34,8 @@ VARIABLES = {
 }
 """In the environment of the Ray nodes, by what they set of `BodyLimits`."""
 _RETRY_AFTER_S = 1.0
+_DIGITS = 20
+"""Of a length: more than any memory has, and far fewer than Python refuses to make a number of."""
 
 
 class SlowBodyError(ServiceError):
@@ -139,7 +141,7 @@ class BodyReader:
             starlette.requests.ClientDisconnect: the client left before.
         """
         most = self._limits.max_bytes if max_bytes is None else max_bytes
-        _refuse_over(int(announced) if announced and announced.isdecimal() else 0, most)
+        _refuse_over(_length(announced), most)
         body = HeldBody(self, caller)
         try:
             try:
@@ -192,6 +194,12 @@ class BodyReader:
                 f"{self._limits.total_bytes} is for others",
                 _RETRY_AFTER_S,
             )
+
+
+def _length(announced: str | None) -> int:
+    """What is announced; 0 where nothing is. Of one that is longer than any, its first digits."""
+    digits = (announced or "").lstrip("0")[:_DIGITS]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def _refuse_over(size: int, most: int) -> None:

@@ -1,13 +1,14 @@
 """Requests that are refused before a route of a service sees them, as metrics have them."""
 
 from rlad_core import metrics
+from rlad_core.metrics import LimitKind
 from services.base import telemetry
 
 PROXY = "proxy"
 """In place of a service: what no service sees."""
 
 
-def count_refusal(service: str, kind: str, limit: str | None = None) -> None:
+def count_refusal(service: str, kind: str, limit: LimitKind | None = None) -> None:
     """Count one.
 
     Args:

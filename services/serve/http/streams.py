@@ -5,15 +5,18 @@ them. What fails before the first part is answered as ever; later it is the last
 or the end of the connection.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
+from fastapi import Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
 from services.base import telemetry
-from services.serve.http.answers import Batches, Lines, Part
+from services.serve.http.answers import Batches, Lines, Part, gathered
+from services.serve.http.encodings import cut_up
 from services.serve.http.problems import as_problem
 
 
@@ -27,19 +30,25 @@ class InBatches(BaseModel):
     )
 
 
-class Streamed(StreamingResponse):
-    """Holds a request's place until the last byte is sent, or its client has left."""
+class Held(Response):
+    """An answer that holds a request's place until its last byte is sent, or its client has left.
 
-    def __init__(self, content: AsyncIterator[bytes], held: AsyncExitStack, media_type: str) -> None:
-        super().__init__(content, media_type=media_type)
-        self._held = held
+    Args:
+        answer: that is sent.
+        held: closed then.
+    """
+
+    def __init__(self, answer: Response, held: AsyncExitStack) -> None:
+        super().__init__(status_code=answer.status_code)
+        self._answer, self._held = answer, held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
         async with self._held:
-            await super().__call__(scope, receive, send)
+            await self._answer(scope, receive, send)
 
 
-async def streamed(parts: AsyncIterator[Part], writer: Lines | Batches, held: AsyncExitStack) -> Streamed:
+async def streamed(parts: AsyncIterator[Part], writer: Lines | Batches, held: AsyncExitStack) -> Held:
     """The answer that is made of parts, of which the first is waited for.
 
     Args:
@@ -50,14 +59,18 @@ async def streamed(parts: AsyncIterator[Part], writer: Lines | Batches, held: As
     """
     async with held as stack:
         first = await anext(parts)
-        return Streamed(_chunks(first, parts, writer), stack.pop_all(), writer.media_type)
+        chunks = _chunks(first, parts, writer)
+        return Held(StreamingResponse(chunks, media_type=writer.media_type), stack.pop_all())
     raise AssertionError("the block above returns")
 
 
 async def _chunks(first: Part, parts: AsyncIterator[Part], writer: Lines | Batches) -> AsyncIterator[bytes]:
     try:
         async for part in _after(first, parts):
-            yield b"".join(writer.add(*part))
+            pieces = gathered(map(bytes, cut_up(writer.add(*part))))
+            # In threads: a part may take seconds of CPU.
+            while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+                yield piece
         last = writer.end()
     except Exception as error:  # the status is sent; a last line can tell what became of the rest
         if isinstance(writer, Batches):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,9 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from rlad_core.client.errors import LimitError
 from rlad_core.language_model.chat import OWN, ChatFormat
+from rlad_core.metrics import LimitKind
+from rlad_core.turn import opened_by
+from services.base.encoder import Encoder
 from services.serve.http.json_forms import TokenIds, invalid, token_ids
 
 if TYPE_CHECKING:
@@ -76,6 +79,11 @@ class Reader:
         longest = max(len(token.encode()) for token in tokenizer.get_vocab())
         return cls(tokenizer, max_length, max(longest, _LEAST_BYTES_OF_LONGEST), chat)
 
+    @cached_property
+    def encoder(self) -> Encoder:
+        """What makes token ids of texts."""
+        return Encoder(self.tokenizer)
+
     def least_tokens(self, *given: Any) -> int:
         """A lower bound of the tokens that fields of a request come to, without making them.
 
@@ -94,10 +102,18 @@ class Reader:
             ProblemError: 422, no list of token ids, the chat template refuses the messages, no token comes of
                 it, or more than the model takes.
         """
+        return self.prompt_and_opening(prompt, where)[0]
+
+    def prompt_and_opening(self, prompt: PromptIn, where: str) -> tuple[npt.NDArray[np.int32], str]:
+        """A prompt's token ids, and what its chat template writes of the model's turn (`rlad_core.turn`).
+
+        Raises:
+            ProblemError: see `prompt`.
+        """
         if isinstance(prompt.prompt_token_ids, Raw):
-            return token_ids(prompt.prompt_token_ids, f"{where}.prompt_token_ids", self.max_length)
+            return token_ids(prompt.prompt_token_ids, f"{where}.prompt_token_ids", self.max_length), ""
         if isinstance(prompt.prompt, str):
-            return self.text(prompt.prompt, f"{where}.prompt")
+            return self.text(prompt.prompt, f"{where}.prompt"), ""
         place = f"{where}.messages".removeprefix(".")
         chat: list[Message] = prompt.messages or []
         self._refuse_if_too_long(self._least(chat), place)
@@ -105,7 +121,7 @@ class Reader:
             text = self.chat.text(self.tokenizer, [msgspec.structs.asdict(message) for message in chat])
         except Exception as error:  # a template is a program of its own, and raises what it likes
             raise invalid(place, str(error)) from error
-        return self.text(text, place)
+        return self.text(text, place), opened_by(text)
 
     def text(self, text: str, where: str) -> npt.NDArray[np.int32]:
         """The token ids of a text, with no special token added: int32 [tokens].
@@ -115,7 +131,7 @@ class Reader:
         """
         self._refuse_if_too_long(self._least(text), where)
         self.refuse_if_plainly_too_long(text, where)
-        ids = np.asarray(self.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
+        ids = np.array(self.encoder.ids(text), dtype=np.int32)
         if not ids.size:
             raise invalid(where, "the text has no token")
         if ids.size > self.max_length:
@@ -135,7 +151,7 @@ class Reader:
         if len(begin) == len(text):
             return
         # Where it is cut, words may come to other tokens than in the whole; so a few too many say nothing.
-        if len(self.tokenizer(begin, add_special_tokens=False)["input_ids"]) > _PLAINLY * self.max_length:
+        if len(self.encoder.ids(begin)) > _PLAINLY * self.max_length:
             raise invalid(
                 where,
                 f"the text has far more than {self.max_length} tokens, the most that the model takes",
@@ -157,7 +173,7 @@ class Reader:
             )
 
 
-def values_of(form: Struct, names: tuple[str, ...]) -> tuple[Any, ...]:
+def _values_of(form: Struct, names: tuple[str, ...]) -> tuple[Any, ...]:
     """The values of two fields or more."""
     values: tuple[Any, ...] = _getter(names)(form)
     return values
@@ -174,16 +190,16 @@ def check_one_given(form: Struct, *names: str) -> None:
     Raises:
         ValueError: names those that are.
     """
-    if values_of(form, names).count(UNSET) != len(names) - 1:
+    if _values_of(form, names).count(UNSET) != len(names) - 1:
         given = [name for name in names if getattr(form, name) is not UNSET]
         raise ValueError(f"give one of {', '.join(names)}, not {' and '.join(given) or 'none'}")
 
 
-def refuse_over(kind: str, count: int, most: int, what: str) -> None:
+def refuse_over(kind: LimitKind, count: int, most: int, what: str) -> None:
     """Refuse what is more than a request may have.
 
     Args:
-        kind: of `rlad_core.client.errors.LimitError`.
+        kind: of the limit.
 
     Raises:
         LimitError: it is more.

@@ -99,7 +99,7 @@ def _tokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:
         ids = reader.prompt(PromptIn(messages=asked.messages), "").tolist()
         chat = [msgspec.structs.asdict(message) for message in asked.messages or []]
         text = reader.chat.text(reader.tokenizer, chat)
-    spans = spans_in(reader.tokenizer, text, ids)
+    spans = spans_in(reader.encoder, text, ids)
     pieces = texts.pieces(ids) if spans is None else Pieces(text, texts.names(ids, first=True), spans)
     return _told(ids, pieces, body)
 

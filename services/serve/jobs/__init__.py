@@ -4,7 +4,8 @@ In: a request as a service's main route takes it. Out: its number, later its ans
 May be called by the services, which say how a request is worked on (`work.Work`).
 
     work      a request in parts, each of them worked on within a request's limits
-    store     requests, finished parts and answers as files; who works on a job holds its lease
+    job       its request, finished parts and answer as files; who works on it holds its lease
+    store     all jobs of a service
     files     written whole or not at all
     lease     the lock of a file
     room      how many there may be, and how much they may take

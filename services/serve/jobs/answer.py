@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from services.serve.http.answers import MEDIA_TYPES, Part
 from services.serve.http.encodings import Piece, packing
 from services.serve.jobs.errors import LeftError
+from services.serve.jobs.job import StoredJob
 from services.serve.jobs.room import Room
-from services.serve.jobs.store import StoredJob
 from services.serve.jobs.work import Work
 
 
@@ -25,7 +25,7 @@ def put_together(
 
     Raises:
         LeftError: it was stopped.
-        LimitError: there is no room for it.
+        NoRoomError, LimitError: there is no room for it now, or never.
         OSError: it cannot be written, or a part cannot be read.
     """
     wanted = job.handed.answer

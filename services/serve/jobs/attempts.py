@@ -14,7 +14,7 @@ from pathlib import Path
 
 from services.base import telemetry
 from services.serve.jobs.errors import DeadlyError
-from services.serve.jobs.store import StoredJob
+from services.serve.jobs.job import StoredJob
 
 MOST = 3
 """Processes that may end at a step of a job; then it fails."""

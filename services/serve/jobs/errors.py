@@ -20,6 +20,18 @@ class NotKeptError(ServiceError):
     retry_after_s = FULL_RETRY_AFTER_S
 
 
+class NoRoomError(ServiceError):
+    """What was done of the job cannot be kept now; it is left until it can. Told to nobody."""
+
+    title = "There is no room"
+
+
+class UnreadableJobError(ServiceError):
+    """What is kept of the job is garbled, or the disk does not give it."""
+
+    title = "The job cannot be read"
+
+
 class ChangedError(ServiceError):
     """The service came to be another one, of other weights for instance, before the job was done."""
 

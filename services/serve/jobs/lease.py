@@ -30,14 +30,20 @@ def is_free(file: Path) -> bool:
 
 
 @contextmanager
-def waited_for(file: Path) -> Iterator[None]:
-    """Wait until nobody else holds it, in whichever process, and be the one who does."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def waited_for(file: Path, limit_s: float, what: str) -> Iterator[None]:
+    """Wait until nobody else holds it, in whichever process, and be the one who does.
+
+    Raises:
+        TimeoutError: naming `what`, after `limit_s` seconds: whoever holds it stands still.
+    """
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        with _locked(file, fcntl.LOCK_EX) as mine:
+            if mine:
+                yield
+                return
+        time.sleep(_GLANCE_S)
+    raise TimeoutError(f"waited {limit_s:g} s for {what}")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,8 +20,9 @@ from services.serve.http.encodings import pieces
 from services.serve.http.health import Intake
 from services.serve.http.problems import ProblemDetails, answer, documented
 from services.serve.http.queries import values_of
+from services.serve.http.streams import Held
 from services.serve.jobs.errors import POLL_AFTER_S, CancelledError, UnfinishedError
-from services.serve.jobs.store import Status, StoredJob
+from services.serve.jobs.job import Status, StoredJob
 from services.serve.jobs.worker import Jobs
 
 
@@ -154,8 +155,16 @@ def cancel(job_id: str, request: Request) -> Response:
         return _told(job, 200, {})
 
 
-def fetch(job_id: str, request: Request) -> Response:
+async def fetch(job_id: str, request: Request) -> Response:
     """What the service's main route would have answered."""
+    async with AsyncExitStack() as held:
+        # However slowly its client takes it, and however many it asks for at a time.
+        await held.enter_async_context(_here()[1].place(request))
+        return Held(await asyncio.to_thread(_fetched, job_id, request), held.pop_all())
+    raise AssertionError("the block above returns")
+
+
+def _fetched(job_id: str, request: Request) -> Response:
     with _own(job_id, request) as job:
         status = job.status
         if status == "cancelled":

@@ -2,7 +2,7 @@
 
 Where a process ends, each of the jobs that it worked on may have been the reason. The next one works on a
 single such job at a time beside others, so that none is taken for the reason again and again because of its
-neighbour.
+neighbour. Jobs that lack room are passed over until they have it.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from functools import partial
 
 from services.base import telemetry
 from services.serve.jobs.disk import on_disk
-from services.serve.jobs.store import JobStore, StoredJob
+from services.serve.jobs.job import StoredJob
+from services.serve.jobs.room import Room
 
 
 class Turns:
@@ -31,14 +32,14 @@ class Turns:
         self._suspect: str | None = None
 
     @asynccontextmanager
-    async def next(self, store: JobStore) -> AsyncIterator[StoredJob | None]:
+    async def next(self, room: Room) -> AsyncIterator[StoredJob | None]:
         """The job whose turn it is, and for as long as the block its lease; None: there is none that nobody
         works on.
         """
         lease = ExitStack()
         try:
             async with self._taking:
-                job = await self._leased(store, lease)
+                job = await self._leased(room, lease)
                 owner = "" if job is None else job.handed.owner
                 if job is not None:
                     self._turn_of[owner] = next(self._numbers)
@@ -51,11 +52,12 @@ class Turns:
         finally:
             await on_disk(lease.close)
 
-    def makes_way(self, job: StoredJob, store: JobStore) -> bool:
+    def makes_way(self, job: StoredJob, room: Room) -> bool:
         """Whether a job that nobody works on is of a caller who has less than this one's without it."""
         running, turn = self._had(job.handed.owner)
-        for other in store.unfinished():
-            if self._had(other.handed.owner) < (running - 1, turn) and self._may_take(other, leaving=job):
+        for other in room.store.unfinished():
+            less = self._had(other.handed.owner) < (running - 1, turn)
+            if less and self._may_take(other, leaving=job) and room.may_go_on(other):
                 with other.lease() as mine:
                     if mine:
                         return True
@@ -66,15 +68,15 @@ class Turns:
         if self._suspect == job.id:
             self._suspect = None
 
-    async def _leased(self, store: JobStore, lease: ExitStack) -> StoredJob | None:
-        waiting = await asyncio.to_thread(store.unfinished)
+    async def _leased(self, room: Room, lease: ExitStack) -> StoredJob | None:
+        waiting = await asyncio.to_thread(room.store.unfinished)
         owners = {job.handed.owner for job in waiting}
         self._turn_of = {owner: turn for owner, turn in self._turn_of.items() if owner in owners}
         waiting.sort(key=lambda job: self._had(job.handed.owner))  # the oldest first of equals
-        return await on_disk(partial(self._lease_first, waiting, lease))
+        return await on_disk(partial(self._lease_first, waiting, room, lease))
 
-    def _lease_first(self, waiting: list[StoredJob], lease: ExitStack) -> StoredJob | None:
-        for job in waiting:
+    def _lease_first(self, waiting: list[StoredJob], room: Room, lease: ExitStack) -> StoredJob | None:
+        for job in filter(room.may_go_on, waiting):
             with ExitStack() as tried:
                 # Again: between the first look and the lease somebody may have ended it.
                 if tried.enter_context(job.lease()) and job.ended is None and self._may_take(job):

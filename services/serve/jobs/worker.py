@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError
+from rlad_core.waiting import limit
 from services.base import telemetry
 from services.serve.fair import ASKER, Asker
 from services.serve.http.bodies import Body
@@ -27,9 +28,10 @@ from services.serve.job_limits import JobLimits
 from services.serve.jobs.answer import put_together
 from services.serve.jobs.attempts import Attempts
 from services.serve.jobs.disk import on_disk
-from services.serve.jobs.errors import NoJobsError, NotKeptError
+from services.serve.jobs.errors import NoJobsError, NoRoomError, NotKeptError
+from services.serve.jobs.job import Handed, StoredJob, part_step
 from services.serve.jobs.room import Room
-from services.serve.jobs.store import Handed, JobStore, StoredJob, part_step
+from services.serve.jobs.store import JobStore
 from services.serve.jobs.turns import Turns
 from services.serve.jobs.work import Do, ReadWork, patiently, refuse_mixed
 
@@ -37,6 +39,7 @@ _LOOK_EVERY_S = 1.0
 _SWEEP_EVERY_S = 60.0
 _WRITE_AGAIN_S = 5.0
 _HAND_BACK_S = 2.0
+_ADDING_S = 30.0
 
 
 class Jobs:
@@ -54,7 +57,7 @@ class Jobs:
 
     def __init__(self, service: str, jobs_dir: str | None, limits: JobLimits, read: ReadWork) -> None:
         self._read, self._limits = read, limits
-        self._store = None if jobs_dir is None else JobStore(Path(jobs_dir) / service)
+        self._room = None if jobs_dir is None else Room(JobStore(Path(jobs_dir) / service), limits)
         self._new = asyncio.Event()
         # Many that come at once wait here, and not each in a thread for the folder's lock.
         self._adding = asyncio.Lock()
@@ -65,7 +68,7 @@ class Jobs:
 
     def start(self) -> None:
         """Work on what is there and on what comes."""
-        if self._store is not None:
+        if self._room is not None:
             self._loops = [asyncio.create_task(self._work()) for _ in range(self._limits.at_a_time)]
             self._loops.append(asyncio.create_task(self._sweep()))
             # Of a process that is ended by a signal, and nobody has called `stop`; not of one that is killed.
@@ -92,9 +95,14 @@ class Jobs:
         Raises:
             NoJobsError: nowhere.
         """
-        if self._store is None:
+        return self.room.store
+
+    @property
+    def room(self) -> Room:
+        """What they may take; raises likewise."""
+        if self._room is None:
             raise NoJobsError("jobs need a folder: start the service with --set jobs_dir=FOLDER")
-        return self._store
+        return self._room
 
     async def submit(self, owner: str, body: Body, query: Mapping[str, list[str]]) -> StoredJob:
         """Take a job in.
@@ -104,16 +112,20 @@ class Jobs:
             NotKeptError: it cannot be written.
             ServiceError, ProblemError: what the service's main route would refuse of it.
         """
-        store = self.store
+        room = self.room
         work = await self._read(body, query)  # what is wrong with it is said now
         await work.check(work.rows)
         handed = Handed(owner, time.time(), body.encoding, body.answer, body.coding, dict(query))
         try:
-            async with self._adding:
-                job = await asyncio.to_thread(Room(store, self._limits).add, handed, body.content)
+            async with limit(_ADDING_S, "jobs that came before to be kept"):
+                await self._adding.acquire()
+            try:
+                job = await asyncio.to_thread(room.add, handed, body.content)
+            finally:
+                self._adding.release()
         except OSError as error:
             telemetry.log("job_not_kept", level="error", error=str(error), exc_info=error)
-            raise NotKeptError(f"there is no room for the job: {error.strerror or error}") from error
+            raise NotKeptError(f"the job cannot be kept: {error.strerror or error}") from error
         telemetry.log("job_submitted", job=job.id, bytes=len(body.content))
         self._new.set()
         return job
@@ -132,7 +144,7 @@ class Jobs:
                     await asyncio.wait_for(self._new.wait(), _LOOK_EVERY_S)
 
     async def _take_one(self) -> bool:
-        async with self._turns.next(self.store) as job:
+        async with self._turns.next(self.room) as job:
             if job is not None:
                 await self._carry_out(job)
             return job is not None
@@ -150,6 +162,8 @@ class Jobs:
                 telemetry.log("job_done", job=job.id, seconds=round(time.time() - job.handed.created, 3))
             elif error is None or self._stopping:
                 telemetry.log("job_left", job=job.id)
+            elif isinstance(error, NoRoomError):
+                telemetry.log("job_waits_for_room", level="warning", job=job.id, error=str(error))
             else:
                 telemetry.log(
                     "job_failed", level="warning", job=job.id, kind=type(error).__name__, error=str(error)
@@ -162,17 +176,21 @@ class Jobs:
             await on_disk(job.clear_if_cancelled)  # of what was written since
 
     async def _do(self, job: StoredJob, is_unwanted: Callable[[], bool]) -> bool:
-        """Work on a job; False: another caller's turn has come before its end."""
-        handed = job.handed
+        """Work on a job; False: another caller's turn has come before its end.
+
+        Raises:
+            NoRoomError: it goes on when there is room for what was done.
+            Exception: it has failed.
+        """
+        handed, room = job.handed, self.room
         began = time.monotonic()
         async with self._at(job, "request", "reading its request"):
             body = Body(await asyncio.to_thread(job.request), handed.encoding, handed.answer, handed.coding)
-            self._refuse_if_late(job, "it was taken up too late")
+            self._refuse_if_late(job, room.why_not(job) or "it was taken up too late")
             work = await self._read(body, handed.query)
             del body  # a large one is gone where the rows are no part of it
         parts = list(work.parts) or [(0, 0)]
         await self._written(job, partial(job.plan, len(parts)))
-        room = Room(self.store, self._limits)
         first: pa.Schema | None = None
         for number, (start, stop) in enumerate(parts):
             if (kind := await asyncio.to_thread(job.part_schema, number)) is None:
@@ -189,7 +207,7 @@ class Jobs:
                 del part  # before the next one is worked on
                 self._turns.acquit(job)
                 over = time.monotonic() - began >= self._limits.turn_s and number + 1 < len(parts)
-                if over and await asyncio.to_thread(self._turns.makes_way, job, self.store):
+                if over and await asyncio.to_thread(self._turns.makes_way, job, room):
                     return False
             first = kind if first is None else first
 

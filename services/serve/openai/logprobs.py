@@ -2,7 +2,22 @@
 
 from collections.abc import Sequence
 
+from services.serve.http.json_forms import invalid
 from services.serve.token_texts import TokenTexts
+
+
+def check_top(field: str, count: int, most: int) -> None:
+    """Refuse to tell more of the likeliest tokens than a service does.
+
+    Args:
+        field: of the request.
+        most: the service's `limits.max_top_k`.
+
+    Raises:
+        ProblemError: 422.
+    """
+    if count > most:
+        raise invalid(field, f"{count} is over {most}, the most told here (limits.max_top_k)")
 
 
 def by_name(

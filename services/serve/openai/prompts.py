@@ -126,11 +126,11 @@ def _of_text(text: str, where: str, reader: Reader, add_special_tokens: bool, of
             where, f"has {least} tokens at least, and {reader.max_length} are the most that the model takes"
         )
     reader.refuse_if_plainly_too_long(text, where)
-    tells_offsets = offsets and bool(reader.tokenizer.is_fast)
-    encoded = reader.tokenizer(
-        text, add_special_tokens=add_special_tokens, return_offsets_mapping=tells_offsets
-    )
-    ids = np.asarray(encoded["input_ids"], dtype=np.int32)
+    if offsets:
+        tokens, places = reader.encoder.ids_and_places(text, add_special_tokens=add_special_tokens)
+    else:
+        tokens, places = reader.encoder.ids(text, add_special_tokens=add_special_tokens), None
+    ids = np.array(tokens, dtype=np.int32)
     if not ids.size:
         raise invalid(where, "the text has no token")
     if ids.size > reader.max_length:
@@ -138,7 +138,7 @@ def _of_text(text: str, where: str, reader: Reader, add_special_tokens: bool, of
             where, f"has {ids.size} tokens, and {reader.max_length} are the most that the model takes"
         )
     # Tokens that were added stand at 0, also behind the text.
-    begins = accumulate((start for start, _ in encoded["offset_mapping"]), max) if tells_offsets else None
+    begins = None if places is None else accumulate((start for start, _ in places), max)
     return Prompt(ids, text, None if begins is None else np.fromiter(begins, np.int32, ids.size))
 
 

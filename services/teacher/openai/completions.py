@@ -20,10 +20,10 @@ from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Reader
 from services.serve.openai import prompts
 from services.serve.openai.forms import AddSpecialTokens, EmptyList, OpenAIForm, rules
+from services.serve.openai.logprobs import check_top
 from services.serve.openai.numbers import AnyWhole, Count, One, ZeroOrOne
 from services.serve.openai.prompts import Prompt, PromptField
 from services.serve.token_sum import TokenSum
-from services.teacher.openai.places import check_told
 from services.teacher.scoring.interface import TokenIds, TokenPair
 
 _OBJECTS = 64
@@ -121,11 +121,15 @@ class Asked:
     form: CompletionRequest
     prompts: list[Prompt]
 
+    @property
+    def details(self) -> Details:
+        """What is asked for; a token that is appended is not."""
+        return Details(max(self.form.logprobs or 0, self.form.prompt_logprobs or 0))
+
     def pairs(self) -> list[TokenPair | None]:
         """What is to be scored of each prompt; None: nothing."""
-        form = self.form
-        top_k = max(form.logprobs or 0, form.prompt_logprobs or 0, form.appended)
-        return [self._pair(prompt.token_ids, Details(top_k)) for prompt in self.prompts]
+        details = Details(max(self.details.top_k, self.form.appended))
+        return [self._pair(prompt.token_ids, details) for prompt in self.prompts]
 
     def _pair(self, ids: TokenIds, details: Details) -> TokenPair | None:
         known = 1 if self.form.scores_prompts else ids.size
@@ -147,7 +151,7 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
     single = prompts.split(form.prompt, limits.max_sequences_per_request)
     limits.check(len(single), sum(map(reader.least_tokens, single)))
     for field in ("logprobs", "prompt_logprobs"):
-        check_told(field, getattr(form, field) or 0, limits)
+        check_top(field, getattr(form, field) or 0, limits.max_top_k)
     read_prompts = prompts.read(
         single,
         reader,

@@ -4,22 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlad_core.client.forms import TeacherLimits
-from services.serve.http.json_forms import invalid
 from services.teacher.scoring.interface import Scored, TokenPair
-
-
-def check_told(field: str, count: int, limits: TeacherLimits) -> None:
-    """Refuse to tell more of the likeliest tokens than a request may have.
-
-    Args:
-        field: of the request.
-
-    Raises:
-        ProblemError: 422.
-    """
-    if count > limits.max_top_k:
-        raise invalid(field, f"{count} is over {limits.max_top_k}, the most told here (limits.max_top_k)")
 
 
 class Place(NamedTuple):

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Request, Response
 
+from rlad_core.client.details import Details
+from services.base import telemetry
 from services.serve.http.bodies import documents
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.texts import Reader
 from services.serve.openai.answers import Completion
 from services.serve.openai.models import ServedModel
 from services.serve.token_texts import TokenTexts
-from services.teacher.app import http
+from services.teacher.app import SERVICE, http
 from services.teacher.openai import choices, completions, sequence_logprobs
 from services.teacher.scorer import Scorer
 from services.teacher.scoring.interface import RestingEngine, Scored, TokenPair
@@ -48,11 +50,13 @@ class OpenAIRoutes:
                 completions.read, body, self._reader, self._engine.vocab_size, limits
             )
             self._served.check(asked.form.model)
-            scored = await self._score_those(asked.pairs())
-            return await asyncio.to_thread(
-                choices.write, asked, scored, body, self._texts, self._end_token_id, self._served.name
-            )
+            scored = await self._score_those(asked.pairs(), asked.details)
+            with telemetry.phase(SERVICE, "encode"):
+                return await asyncio.to_thread(
+                    choices.write, asked, scored, body, self._texts, self._end_token_id, self._served.name
+                )
 
+    @http.post("/get_sequence_logprobs", include_in_schema=False)
     @http.post(
         "/get_sequence_logprobs/",
         **documents(
@@ -69,9 +73,11 @@ class OpenAIRoutes:
             asked = await self._intake.read(
                 sequence_logprobs.read, body, self._reader, self._engine.vocab_size, limits
             )
-            scored = await self._score_those(asked.pairs())
-            return await asyncio.to_thread(sequence_logprobs.write, asked, scored, body)
+            scored = await self._score_those(asked.pairs(), asked.details)
+            with telemetry.phase(SERVICE, "encode"):
+                return await asyncio.to_thread(sequence_logprobs.write, asked, scored, body)
 
+    @http.get("/health/", include_in_schema=False)  # as TRL's clients spell it
     @http.get("/health")
     async def health(self) -> Health:
         """As `/healthz`, by the name that vLLM's server has for it."""
@@ -82,8 +88,8 @@ class OpenAIRoutes:
         end: Any = self._tokenizer.eos_token_id
         return end
 
-    async def _score_those(self, pairs: Sequence[TokenPair | None]) -> list[Scored | None]:
+    async def _score_those(self, pairs: Sequence[TokenPair | None], details: Details) -> list[Scored | None]:
         """With nothing where there is nothing to score."""
         wanted = [pair for pair in pairs if pair is not None]
-        scored = iter(await self._scorer.score_pairs(wanted) if wanted else ())
+        scored = iter(await self._scorer.score_pairs(wanted, details) if wanted else ())
         return [None if pair is None else next(scored) for pair in pairs]

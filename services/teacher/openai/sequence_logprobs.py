@@ -23,8 +23,9 @@ from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, json_answer, only_json
 from services.serve.http.json_forms import ListsOfTokenIds, decode, invalid, lists_in, to_form, token_ids
 from services.serve.http.texts import Reader, refuse_over
+from services.serve.openai.logprobs import check_top
 from services.serve.openai.numbers import AnyCount, Count, as_integers
-from services.teacher.openai.places import Place, check_told, places
+from services.teacher.openai.places import Place, places
 from services.teacher.scoring.interface import Scored, TokenPair
 
 _OBJECTS = 16
@@ -91,9 +92,14 @@ class Asked:
     sequences: list[npt.NDArray[np.int32]]
     prompt_lengths: list[int]
 
+    @property
+    def details(self) -> Details:
+        """What is asked for."""
+        return Details(self.form.top_logprobs)
+
     def pairs(self) -> list[TokenPair | None]:
         """What is to be scored of each sequence; None: nothing."""
-        details = Details(self.form.top_logprobs)
+        details = self.details
         found: list[TokenPair | None] = []
         for ids, length in zip(self.sequences, self.prompt_lengths, strict=True):
             known = max(1, length)
@@ -109,7 +115,7 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
         LimitError: more than one request may have.
     """
     form = to_form(only_json(body), SequenceLogprobsRequest, _OBJECTS)
-    check_told("top_logprobs", form.top_logprobs, limits)
+    check_top("top_logprobs", form.top_logprobs, limits.max_top_k)
     most = limits.max_sequences_per_request
     refuse_over("sequences", bytes(form.sequences).count(b"[") - 1, most, "sequences")
     raw = lists_in(form.sequences, "sequences")

@@ -54,7 +54,7 @@ def load_engine(args: TeacherArgs, model: str) -> RestingEngine:
         max_model_len=max_model_len,
         max_tokens_per_step=args.max_tokens_per_batch,
         logits_memory_bytes=logits_memory_bytes,
-        max_top_k=args.limits.max_top_k,
+        max_top_k=max(args.limits.max_top_k, 1),  # the token that completions append
         tokens=tokens,
         patience_s=args.limits.timeout_s,
         tensor_parallel_size=args.tensor_parallel_size,

@@ -57,10 +57,6 @@ class ScoringError(RuntimeError):
     """The engine could not score a batch that was well formed."""
 
 
-class EngineLostError(ScoringError):
-    """The engine's process has ended: no batch will be scored any more."""
-
-
 class ScoringEngine(Protocol):
     """A loaded model that scores batches.
 
@@ -89,7 +85,7 @@ class ScoringEngine(Protocol):
         The caller keeps a batch within the token budget that the engine was made with.
 
         Raises:
-            EngineLostError: there is no engine any more.
+            services.serve.lost_engine.EngineLostError: there is no engine any more.
             ScoringError: the engine failed; every pair of the batch is unscored.
         """
 

@@ -30,8 +30,9 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from rlad_core.waiting import all_of, limit
+from services.serve.lost_engine import EngineLostError
 from services.serve.resting import UnsoundWeightsError
-from services.teacher.scoring.interface import EngineLostError, Scored, ScoringError, TokenPair
+from services.teacher.scoring.interface import Scored, ScoringError, TokenPair
 from services.teacher.scoring.progress import Progress
 from services.vllm.metrics import stat_loggers
 from services.vllm.padding import padding

@@ -4,15 +4,18 @@ from typing import Any
 
 from tests.abuse.target import PATHS, SERVICES, Effort, Target
 
-SENT = "counts that are too large: sequences, tokens, top_k, group_size, prompts to solve"
+SENT = "counts that are too large: sequences, tokens, top_k, group_size, n, prompts to solve"
 _MANY = 20_000
 _SEQUENCE = {"prompt_token_ids": [5], "response_token_ids": [6]}
 _PROMPT = {"prompt_token_ids": [5]}
 _PUZZLE = "A very special island is inhabited only by knights and knaves. You meet 30 inhabitants: {}."
 
 
+_COMPLETIONS = "/rollout/v1/completions"
+
+
 def requests() -> dict[str, list[dict[str, Any]]]:
-    """By service."""
+    """By service; those with a `prompt` are completions."""
     huge = 2**31 - 1
     long_text = "word " * 200_000
     return {
@@ -29,6 +32,7 @@ def requests() -> dict[str, list[dict[str, Any]]]:
             {"prompts": [_PROMPT], "sampling": {"group_size": huge, "max_tokens": 1}},
             {"prompts": [_PROMPT], "sampling": {"group_size": 10**30, "max_tokens": 1}},
             {"prompts": [{"prompt": long_text}], "sampling": {"group_size": 1, "max_tokens": 1}},
+            {"prompt": [5], "n": 4096, "max_tokens": 1000, "logprobs": 20},
         ],
         "verifier": [
             {"task": "math", "gold": {"answer": "5"}, "responses": [{"response": "5"}] * _MANY},
@@ -50,7 +54,7 @@ def attack(target: Target, effort: Effort) -> str:
             for body in requests()[service]:
                 times = process.cpu_times()
                 with target.health_asked(service) as took:
-                    answer = http.post(PATHS[service], json=body)
+                    answer = http.post(_COMPLETIONS if "prompt" in body else PATHS[service], json=body)
                 now = process.cpu_times()
                 used = now.user + now.system - times.user - times.system
                 shown = str(body)[:200]
