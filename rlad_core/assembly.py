@@ -60,7 +60,8 @@ def plan_shards(
         token_weights: lengths of the responses of one global mini-batch -> weight per token, see
             ``Objective.token_weights``.
         pair_cost: what attention to a token costs beside the rest of a pass, see
-            `rlad_core.sizing.Shape.pair_cost`. Ranks get shards of equal cost; mini-batches, equal tokens.
+            `rlad_core.sizing.Shape.pair_cost`. Ranks get shards of equal cost, of the rows that count and of
+            the others; mini-batches, equal tokens.
         counted: bool [N], rows whose tokens count in the loss: the others get weight 0, and no denominator
             knows of them. None: all.
         counted_versions: policy versions whose tokens count, up to that of the policy now; likewise.
@@ -96,8 +97,9 @@ def plan_shards(
             kept = rows if counted is None else rows[counted[rows]]
             if kept.size:
                 weights[kept] = token_weights(young[kept])
-            for rank, shard in enumerate(balanced_shards(costs(tokens[rows], pair_cost), ranks)):
-                per_rank[rank].append(rows[shard])
+            for part in (kept, np.setdiff1d(rows, kept)):  # the latter go through no pass
+                for rank, shard in enumerate(balanced_shards(costs(tokens[part], pair_cost), ranks)):
+                    per_rank[rank].append(part[shard])
     plans = []
     for parts in per_rank:
         mine = np.concatenate([np.empty(0, np.int64), *parts])

@@ -22,12 +22,15 @@ def balanced_shards(loads: npt.ArrayLike, shards: int) -> list[Indices]:
     heaviest sequence (Graham's bound for list scheduling).
 
     Args:
-        loads: of each sequence, all positive: its tokens, or its cost (`costs`).
+        loads: [sequences], of each, at least 1: its tokens, or its cost (`costs`).
         shards: how many, at least 1.
 
     Returns:
         `shards` arrays of indices, each rising, every index in exactly one of them. None is empty where there
         are at least as many sequences as shards.
+
+    Raises:
+        ValueError: no shards, loads of another shape, or one below 1; names the sequence.
     """
     each = _checked(loads, np.float64)
     if shards < 1:
@@ -44,11 +47,15 @@ def balanced_shards(loads: npt.ArrayLike, shards: int) -> list[Indices]:
 def micro_batches(lengths: npt.ArrayLike, token_budget: int) -> list[Indices]:
     """Group sequences into few micro-batches of at most `token_budget` tokens (first-fit decreasing).
 
+    Args:
+        lengths: [sequences], tokens of each.
+        token_budget: tokens of a micro-batch.
+
     Returns:
         Arrays of indices, each rising and not empty, every index in exactly one of them.
 
     Raises:
-        ValueError: a sequence alone is longer than the budget.
+        ValueError: a sequence alone is longer than the budget, or has no tokens; names it.
     """
     tokens = _checked(lengths)
     too_long = np.flatnonzero(tokens > token_budget)
@@ -88,10 +95,16 @@ def spread(
 
     Args:
         batches: as from `micro_batches`, with this budget.
-        lengths: tokens of each sequence; the batches were made from them.
-        costs: of each sequence, see `costs`.
+        lengths: [sequences], tokens of each; the batches were made from them.
+        costs: [sequences], of each, see `costs`.
         token_budget: tokens of a micro-batch.
         count: at least ``len(batches)``.
+
+    Returns:
+        `count` arrays of indices, every index in exactly one of them; some may be empty.
+
+    Raises:
+        ValueError: there are more batches than `count` already, or a sequence has no tokens.
     """
     if count < len(batches):
         raise ValueError(f"{count} micro-batches are wanted and there are {len(batches)} already")

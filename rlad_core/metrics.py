@@ -1,13 +1,13 @@
 """Every metric, declared once: name, kind, unit, labels, buckets, help.
 
-Whoever records, documents or draws a metric takes it from here; `docs/metrics.md` is written by
-``python -m rlad_core.metrics``. Names follow Prometheus: base units in the suffix, ``_total`` for counters,
-``_ratio`` for shares of 0..1. Ray's agent exports them with ``ray_`` in front. Label values are few and known
-beforehand (stages, services, exception classes): never a text, a prompt or a sequence id.
+Whoever records, documents (`rlad_core.metric_document`) or draws a metric takes it from here. Names follow
+Prometheus: base units in the suffix, ``_total`` for counters, ``_ratio`` for shares of 0..1. Ray's agent
+exports them with ``ray_`` in front. Label values are few and known beforehand (stages, services, exception
+classes): never a text, a prompt or a sequence id.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
@@ -27,6 +27,23 @@ StepStage = Literal[
 ]
 #: In the order in which a step goes through them; `step` is the whole.
 STAGES: Final[tuple[StepStage, ...]] = get_args(StepStage)
+
+LimitKind = Literal[
+    "sequences",  # of a request, or its responses or prompts
+    "objects",
+    "tokens",
+    "hidden_states",  # bytes of those that are told
+    "body",
+    "repeated",  # bytes of prompts that answers tell again
+    "query",
+    "head",
+    "disk",
+    "queue",
+    "quota",
+    "time",
+    "memory",
+]
+"""What a limit is of."""
 
 #: The label `run` of processes that no single run owns, such as a teacher that many runs share.
 SHARED: Final = "shared"
@@ -342,58 +359,11 @@ SERVICE_LIMITS: Final = _of_service(
     "limits_hit_total",
     "counter",
     "requests",
-    "Calls refused or checks killed at a limit; kind names the limit (sequences, tokens, head, body, queue, "
-    "quota, time, memory).",
+    f"Calls refused or checks killed at a limit; kind names the limit ({', '.join(get_args(LimitKind))}).",
     "kind",
 )
 
-SECTIONS: Final = {
-    "Stages": "rlad_stage_",
-    "Runs": "rlad_run_",
-    "Services": "rlad_service_",
-}
 #: All metrics, by name, in the order above.
 METRICS: Final[dict[str, MetricSpec]] = {
     value.name: value for value in list(globals().values()) if isinstance(value, MetricSpec)
 }
-
-
-def markdown() -> str:
-    """The text of docs/metrics.md."""
-    lines = [
-        "# Metrics",
-        "",
-        "<!-- Written by `python -m rlad_core.metrics > docs/metrics.md`; edit rlad_core/metrics.py. -->",
-        "",
-        "In Ray processes they are collected by the node's agent and exported with `ray_` in front of the",
-        "name and Ray's own labels beside ours: `WorkerId`, `NodeAddress`, `SessionName`, and in a replica",
-        "of Serve `application`, `deployment` and `replica` (its id). Elsewhere prometheus_client exports",
-        "them as they stand here. Histograms add `_bucket`, `_sum` and `_count`; take sums of",
-        "seconds from the counters, since Ray rebuilds a histogram's sum from the middles of its buckets.",
-        "",
-        *_table(("label", "values"), ((f"`{name}`", text) for name, text in LABELS.items())),
-    ]
-    for title, prefix in SECTIONS.items():
-        chosen = [spec for spec in METRICS.values() if spec.name.startswith(prefix)]
-        rows = (
-            (
-                f"`{spec.name}`",
-                spec.kind,
-                spec.unit,
-                ", ".join(f"`{label}`" for label in spec.labels),
-                spec.help,
-            )
-            for spec in chosen
-        )
-        lines += ["", f"## {title}", "", *_table(("name", "kind", "unit", "labels", "help"), rows)]
-    lines += ["", "## Buckets", ""]
-    bounds = ((f"`{s.name}`", ", ".join(f"{b:g}" for b in s.buckets)) for s in METRICS.values() if s.buckets)
-    return "\n".join([*lines, *_table(("histogram", "upper bounds"), bounds), ""])
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
-
-
-if __name__ == "__main__":
-    print(markdown(), end="")

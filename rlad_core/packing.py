@@ -28,7 +28,6 @@ class PackedBatch:
         response_index: int64 [R], position in the stream whose hidden state predicts this response token,
             that is, the position before it.
         response_ids: int64 [R], the response tokens themselves.
-        sequence_index: int64 [R], sequence of each response token, 0..S-1.
         is_last: bool [R], final token of its response.
         named_ids: int64 [R, m], more tokens whose log-probs are wanted in the place of each response token;
             None: none.
@@ -39,7 +38,6 @@ class PackedBatch:
     cu_seqlens: Tensor
     response_index: Tensor
     response_ids: Tensor
-    sequence_index: Tensor
     is_last: Tensor
     named_ids: Tensor | None = None
     shared: Tensor | None = None
@@ -111,11 +109,11 @@ def pack(
     own = np.where(carries, prompts, 0) + responses
     bounds = np.concatenate([[0], np.cumsum(own)])
     prompt_ends = bounds[first] + prompts
-    sequence_index = np.repeat(np.arange(len(pairs)), responses)
+    sequence = np.repeat(np.arange(len(pairs)), responses)  # of each response token
     # Number of each response token inside its own response: 0, 1, ...
     within = np.arange(responses.sum()) - np.repeat(np.cumsum(responses) - responses, responses)
     # The token before it: in the stream too, but where a response begins behind a prompt that lies elsewhere.
-    before = (bounds[1:] - responses - 1)[sequence_index] + within
+    before = (bounds[1:] - responses - 1)[sequence] + within
     return PackedBatch(
         input_ids=_integers(
             np.concatenate(
@@ -130,10 +128,9 @@ def pack(
             np.arange(bounds[-1]) - np.repeat(bounds[:-1] - np.where(carries, 0, prompts), own)
         ),
         cu_seqlens=_integers(bounds).to(torch.int32),
-        response_index=_integers(np.where(within == 0, prompt_ends[sequence_index] - 1, before)),
+        response_index=_integers(np.where(within == 0, prompt_ends[sequence] - 1, before)),
         response_ids=_integers(np.concatenate([response for _, response in pairs])),
-        sequence_index=_integers(sequence_index),
-        is_last=torch.from_numpy(within == responses[sequence_index] - 1),
+        is_last=torch.from_numpy(within == responses[sequence] - 1),
         shared=None
         if carries.all()
         else _integers(np.stack([bounds[first], np.where(carries, bounds[first], prompt_ends)], axis=1)).to(

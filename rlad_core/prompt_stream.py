@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,11 +30,13 @@ class Selection:
     """What is left out of a recipe's prompts, as `prompt_checks` decides before anything starts.
 
     training, held_out: ids of prompts that are not used.
+    solutions: worked solutions that are not, of prompts that have others; see `solution_id`.
     limit: tokens that a longer prompt keeps; None: none is cut.
     """
 
     training: frozenset[str] = frozenset()
     held_out: frozenset[str] = frozenset()
+    solutions: frozenset[str] = frozenset()
     limit: int | None = None
 
 
@@ -86,18 +89,27 @@ class PromptTables:
         return texts, ids
 
     def demonstrations(
-        self, prompts: Sequence[Prompt], sequence_ids: Sequence[str], tasks: Tasks
+        self,
+        prompts: Sequence[Prompt],
+        sequence_ids: Sequence[str],
+        tasks: Tasks,
+        epochs: Sequence[int] | None = None,
     ) -> pa.Table:
         """SEQUENCES of these prompts with their tasks' worked solutions, each closed by the end token.
+
+        Args:
+            epochs: of each visit: of a prompt with several solutions each epoch has the next. None: all are
+                in the first.
 
         Raises:
             ValueError: a task has no worked solution for one of them.
         """
         table = rows_of(self.table(different(prompts)), prompts)
         asked_ids = table.column("prompt_token_ids")
+        texts, epochs = table.column("prompt").to_pylist(), epochs or [0] * len(prompts)
         replies = [
-            rest_of(tasks[prompt.task].demonstration(prompt.gold), opened_by(text))
-            for prompt, text in zip(prompts, table.column("prompt").to_pylist(), strict=True)
+            rest_of(tasks[prompt.task].demonstration(_gold_of(prompt, epoch)), opened_by(text))
+            for prompt, text, epoch in zip(prompts, texts, epochs, strict=True)
         ]
         ids = self._tokenizer(replies, add_special_tokens=False)["input_ids"] if replies else []
         return schema.build(
@@ -178,9 +190,11 @@ class PromptStream:
         """See `PromptTables.table`; a prompt that two epochs bring into one step is there once."""
         return self._tables.table(different(prompts))
 
-    def demonstrations(self, prompts: Sequence[Prompt], sequence_ids: Sequence[str]) -> pa.Table:
+    def demonstrations(
+        self, prompts: Sequence[Prompt], sequence_ids: Sequence[str], epochs: Sequence[int] | None = None
+    ) -> pa.Table:
         """See `PromptTables.demonstrations`."""
-        return self._tables.demonstrations(prompts, sequence_ids, self._tasks)
+        return self._tables.demonstrations(prompts, sequence_ids, self._tasks, epochs)
 
     def taught(self, prompt: Prompt) -> tuple[Share, ...]:
         """The prompt's teachers, what each counts and reads."""
@@ -192,11 +206,41 @@ class PromptStream:
 
 
 def different(prompts: Iterable[Prompt]) -> list[Prompt]:
-    """Each prompt once, as it is where it comes first."""
+    """Each prompt once, as it is where it comes first, with the golds of all."""
     found: dict[str, Prompt] = {}
     for prompt in prompts:
-        found.setdefault(prompt.prompt_id, prompt)
+        first = found.setdefault(prompt.prompt_id, prompt)
+        golds = tuple(dict.fromkeys([*golds_of(first), *golds_of(prompt)]))
+        if golds != golds_of(first):
+            found[prompt.prompt_id] = replace(first, golds=golds)
     return list(found.values())
+
+
+def golds_of(prompt: Prompt) -> tuple[str, ...]:
+    """Every gold of a prompt: each may hold a worked solution of its own."""
+    return prompt.golds or (prompt.gold,)
+
+
+def solution_id(prompt: Prompt, gold: str) -> str:
+    """Names one worked solution of a prompt."""
+    return hashlib.blake2b(f"{prompt.prompt_id} {gold}".encode(), digest_size=16).hexdigest()
+
+
+def chosen(prompts: Iterable[Prompt], selection: Selection) -> list[Prompt]:
+    """What is trained on, each prompt once, without what is left out."""
+    left = [prompt for prompt in different(prompts) if prompt.prompt_id not in selection.training]
+    return [_without(prompt, selection.solutions) for prompt in left] if selection.solutions else left
+
+
+def _without(prompt: Prompt, solutions: frozenset[str]) -> Prompt:
+    golds = tuple(gold for gold in golds_of(prompt) if solution_id(prompt, gold) not in solutions)
+    return prompt if golds == golds_of(prompt) else replace(prompt, golds=golds)
+
+
+def _gold_of(prompt: Prompt, epoch: int) -> str:
+    """The gold whose worked solution a visit trains on."""
+    golds = golds_of(prompt)
+    return golds[epoch % len(golds)]
 
 
 def rows_of(table: pa.Table, prompts: Sequence[Prompt]) -> pa.Table:
@@ -222,8 +266,8 @@ def training_prompts(config: RunConfig, tasks: Tasks, selection: Selection = Sel
         for part in section.train_parts
         for prompt in prompts_of(part, section.label, tasks)
     ]
-    # Of a problem that is in two data files the first counts.
-    return [prompt for prompt in different(parts) if prompt.prompt_id not in selection.training]
+    # Of a problem that is in two data files the first counts, and the worked solutions of both.
+    return chosen(parts, selection)
 
 
 def held_out_prompts(

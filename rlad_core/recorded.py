@@ -2,15 +2,15 @@
 
 The file is an Arrow IPC stream of EXPERIENCE (or of SEQUENCES, where a step had no rollouts), with the end
 tokens, and the policy versions whose tokens counted, in its metadata; of SEQUENCES, which lack it, each row's
-group too. One that holds all rows of its step can be planned anew as the step was; a sample of rows keeps the
-advantages that it was recorded with.
+group too. One that holds all rows of its step can be planned anew, as the step would be under another
+objective; a sample of rows keeps the advantages that it was recorded with, and says by which rule they came.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rlad_core import schema
-from rlad_core.advantage import group_relative_advantages
 from rlad_core.assembly import ShardPlan, plan_shards
+from rlad_core.group_rule import GroupRule
 from rlad_core.overlong import is_cut_off
 from rlad_core.schema.declarations import TEACHER_PROMPT_IDS
 from rlad_core.staleness import trained_tokens
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rlad_core.objectives import Objective
 
 _WHOLE, _ENDS, _COUNTED = b"rlad.whole_step", b"rlad.end_tokens", b"rlad.counted_versions"
-_GROUPS = b"rlad.groups"
+_GROUPS, _RULE = b"rlad.groups", b"rlad.group_rule"
 
 
 class RecordedError(ValueError):
@@ -47,6 +47,7 @@ class RecordedStep:
         end_tokens: of policy and teachers.
         whole: all rows of the step are there.
         counted: policy versions whose tokens counted; None: all.
+        rule: of a sample, by which its groups were chosen and its advantages came; None: it does not say.
     """
 
     file: Path
@@ -54,6 +55,7 @@ class RecordedStep:
     end_tokens: tuple[int, ...]
     whole: bool
     counted: range | None = None
+    rule: GroupRule | None = None
 
     @property
     def groups(self) -> list[str]:
@@ -76,11 +78,18 @@ class RecordedStep:
         told = schema.lengths(first.column(column))[0]
         return int(told) // int(schema.lengths(first.column("response_token_ids"))[0])
 
-    def check(self, objective: Objective, own_teacher: PolicyTeacher | None = None) -> None:
+    def check(
+        self,
+        objective: Objective,
+        own_teacher: PolicyTeacher | None = None,
+        *,
+        drop_uninformative: bool = True,
+    ) -> None:
         """Whether this objective can be computed from what was recorded.
 
         Args:
             own_teacher: the learner keeps it and asks it anew.
+            drop_uninformative: as the recipe has it, see `GroupRule`.
 
         Raises:
             RecordedError: names what is lacking.
@@ -107,10 +116,23 @@ class RecordedStep:
                 f"the objective {objective.label} needs reference_logprobs, which {self.file} lacks: no "
                 "reference was asked in that step"
             )
-        if self.has_rollouts and not objective.scales_advantage and not self.whole:
+        if self.has_rollouts and not self.whole:
+            self._check_sample(objective, GroupRule.of(objective, drop_uninformative=drop_uninformative))
+
+    def _check_sample(self, objective: Objective, rule: GroupRule) -> None:
+        """Whether rows without the rest of their groups are what the objective would have of its own step."""
+        recorded = self.rule or replace(rule, scales=True)  # as a file of one's own has them
+        needs = None
+        if objective.needs_whole_groups:
+            needs = "to know in which groups no response is right"
+        elif objective.uses_group_advantage and rule.scales != recorded.scales:
+            needs = "other advantages"
+        elif objective.uses_group_advantage and rule != recorded:
+            needs = "to leave out other groups (rollout.drop_uninformative)"
+        if needs is not None:
             raise RecordedError(
-                f"the objective {objective.label} needs other advantages, and {self.file} holds a sample of "
-                "its step's rows and so no whole groups. Record with telemetry.keep_experience: all"
+                f"the objective {objective.label} needs {needs}, and {self.file} holds a sample of its "
+                "step's rows and so no whole groups. Record with telemetry.keep_experience: all"
             )
 
     def _check_teacher(self, objective: Objective, own: PolicyTeacher | None) -> None:
@@ -147,15 +169,20 @@ class RecordedStep:
     def _whole(self, masks: bool) -> npt.NDArray[np.bool_] | None:
         return ~is_cut_off(self.table) if masks and self.has_rollouts else None
 
-    def for_objective(self, objective: Objective) -> pa.Table:
-        """The table with this objective's advantages."""
+    def for_objective(self, objective: Objective, *, drop_uninformative: bool = True) -> RecordedStep:
+        """The step as it is under this objective: its advantages, without the groups that it leaves out.
+
+        Args:
+            drop_uninformative: as the recipe has it, see `GroupRule`.
+        """
         if not (self.has_rollouts and self.whole and len(self.table)):
-            return self.table
-        rewards = self.table.column("reward").to_numpy()
-        found = group_relative_advantages(rewards, self.groups, scale=objective.scales_advantage).advantages
+            return self
+        rewards, correct = (self.table.column(name).to_numpy() for name in ("reward", "correct"))
+        rule, groups = GroupRule.of(objective, drop_uninformative=drop_uninformative), self.groups
         place = self.table.column_names.index("advantage")
-        field = self.table.schema.field(place)
-        return self.table.set_column(place, field, pa.array(found, pa.float32()))
+        found = pa.array(rule.advantages(rewards, groups), pa.float32())
+        table = self.table.set_column(place, self.table.schema.field(place), found)
+        return replace(self, table=table.filter(pa.array(rule.taught(rewards, correct, groups))))
 
     def plan(
         self, objective: Objective, *, mini_batches: int, ranks: int, pair_cost: float, masks: bool
@@ -195,6 +222,7 @@ def labelled(
     groups: Sequence[str] | None = None,
     *,
     whole: bool = True,
+    rule: GroupRule | None = None,
 ) -> pa.Table:
     """Rows of a step, with what a later reader must know of them.
 
@@ -203,10 +231,13 @@ def labelled(
         counted: policy versions whose tokens counted; None: all.
         groups: of each row, where the table does not say it.
         whole: they are all rows of the step.
+        rule: by which the step's groups were chosen and its advantages came; a sample needs it.
     """
     told = {_ENDS: json.dumps(list(end_tokens)).encode()} | ({_WHOLE: b"1"} if whole else {})
     if counted is not None:
         told[_COUNTED] = json.dumps([counted.start, counted.stop]).encode()
+    if rule is not None:
+        told[_RULE] = json.dumps(asdict(rule)).encode()
     if groups is not None and "group_id" not in table.column_names:
         told[_GROUPS] = json.dumps(list(groups)).encode()
     return table.replace_schema_metadata({**(table.schema.metadata or {}), **told})
@@ -251,4 +282,5 @@ def read(file: Path) -> RecordedStep:
         raise RecordedError(f"{file}: {error}") from error
     told = table.schema.metadata or {}
     counted = range(*json.loads(told[_COUNTED])) if _COUNTED in told else None
-    return RecordedStep(file, table, tuple(json.loads(told.get(_ENDS, b"[]"))), _WHOLE in told, counted)
+    rule = GroupRule(**json.loads(told[_RULE])) if _RULE in told else None
+    return RecordedStep(file, table, tuple(json.loads(told.get(_ENDS, b"[]"))), _WHOLE in told, counted, rule)

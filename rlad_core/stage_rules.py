@@ -79,6 +79,10 @@ class StageRules:
             Why its stage ends, for people; None: it does not, or its steps are done.
         """
         place = self.position(step)
+        if (
+            place.step == 0
+        ):  # not where a stage ends: a run that is resumed may have more stages, or longer ones
+            self._tokens, self._best, self._without_rise = 0, None, 0
         self._tokens += int(numbers.get("trained_tokens", 0))
         if accuracy is not None:
             rises = self._best is None or accuracy > self._best
@@ -90,8 +94,6 @@ class StageRules:
         why = None if over else self._why(place, numbers.get(DISAGREEMENT, math.nan))
         if why is not None:
             self.early_ends[place.index] = step + 1
-        if over or why is not None:
-            self._tokens, self._best, self._without_rise = 0, None, 0
         return why
 
     def _why(self, place: StagePosition, disagreement: float) -> str | None:

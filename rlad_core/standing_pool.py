@@ -19,7 +19,8 @@ The pool works for one step at a time, the one that is collected, and ahead of i
   next step, and may be too old there from its first token to its last.
 - At the end of a stage nothing follows: its last step waits for all groups that were begun for it.
 
-With max_staleness 0 a step draws its groups, waits for all of them, and nothing is drawn before the next.
+With max_staleness 0 a step draws its groups when it is asked for and waits for all of them; nothing is drawn
+before the next is asked for.
 
 The field's name for the order is windowed first-in-first-out. Where others anchor the window by position, one
 group that never ends stops everybody; here it is counted in groups that are overtaken.
@@ -80,17 +81,14 @@ class StandingPool:
             )
         self._step, self._wanted, self._last = step, count, last
 
-    def end_stage(self) -> None:
-        """The step that was asked for last is the last of its stage after all: nothing follows it."""
-        self._last = self._step
-
     def begin(self) -> list[int]:
         """Positions to work on from now on; they are `in_flight`."""
         untaken, overdue = len(self._begun_with), self._overdue
         aside = min(len(overdue), self._window)
         if self._step > self.version + self._bound:
             return []
-        ahead = min(self.version + self._bound, self._last) - self._step
+        # Strictly on-policy not even where the next version is out: it may be evaluated first.
+        ahead = min(self.version + self._bound, self._last) - self._step if self._bound else 0
         newer, self._begun_at = self.version > self._begun_at, self.version
         beyond = min(aside + (self._spare(overdue, ahead) if newer else 0), self._window)
         count = min(

@@ -87,7 +87,7 @@ class TeacherPrompts:
     def _weight(self, teacher: TeacherSection, prompt: Prompt) -> float:
         if teacher.weight_column is None:
             return teacher.weight_for(prompt.task)
-        value = self._fact(prompt, teacher.weight_column)
+        value = _number_in(self._fact(prompt, teacher.weight_column))
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"its {teacher.weight_column} is {value!r:.40}, and a weight is a number")
         if not (math.isfinite(value) and value >= 0):
@@ -145,6 +145,16 @@ def _facts(prompt: Prompt) -> dict[str, Any]:
         return {"gold": gold, **prompt.columns}
     row = gold.get("row")
     return {"gold": prompt.gold, **gold, **(row if isinstance(row, dict) else {}), **prompt.columns}
+
+
+def _number_in(value: Any) -> Any:
+    """The number that a text says, since cells of CSV files are texts; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _written(value: Any) -> str:

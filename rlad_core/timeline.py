@@ -51,7 +51,8 @@ class BatchWait:
     Attributes:
         asked, got: when it asked for the batch, and when it had it.
         sampled: when the last response of the batch was there.
-        teacher: start and end of each time in which all of the batch was there but for the teacher's word.
+        teacher: start and end of each time in which all responses of the batch were there and the teacher's
+            word on them was not.
     """
 
     asked: float
@@ -67,7 +68,6 @@ class StageRow:
     Attributes:
         stage: its name, or "idle" for the time that no stage accounts for.
         spans: how many there were.
-        busy_seconds: their lengths added up (more than the step's length where they run side by side).
         wall_seconds: time in which at least one was open.
         exposed_seconds: time in which at least one was open and none of an earlier stage; where groups are
             sampled ahead, of those that the step waited for.
@@ -77,7 +77,6 @@ class StageRow:
 
     stage: str
     spans: int
-    busy_seconds: float
     wall_seconds: float
     exposed_seconds: float
     share: float
@@ -124,7 +123,6 @@ def stage_table(
             StageRow(
                 stage=stage,
                 spans=len(of_stage),
-                busy_seconds=_length(cut),
                 wall_seconds=_length(_union(cut)),
                 exposed_seconds=exposed,
                 share=exposed / (end - start),
@@ -133,7 +131,7 @@ def stage_table(
             )
         )
     idle = end - start - taken
-    return [*rows, StageRow("idle", 0, idle, idle, idle, idle / (end - start), 0, 0)]
+    return [*rows, StageRow("idle", 0, idle, idle, idle / (end - start), 0, 0)]
 
 
 def seconds_at_work(table: Iterable[StageRow], stage: StepStage) -> float:
@@ -179,18 +177,18 @@ def added_by_own_teacher(table: Iterable[StageRow], waited: float) -> float:
     return max(0.0, seconds_at_work(table, "teacher") - waited)
 
 
-def added_by_teacher(waits: Iterable[tuple[float, float]], asked: float) -> float:
+def added_by_teacher(waits: Iterable[tuple[float, float]], since: float) -> float:
     """Seconds that the teacher adds to a step while groups are sampled ahead: in which a learner that has
-    asked for its batch waits for nothing else.
+    asked for its batch waits for nothing else, neither a response nor the verifier.
 
     What other groups are sampled meanwhile, some of which may take very long, is no part of it.
 
     Args:
-        waits: start and end of each time in which all of the batch was there but for the teacher's word, in
-            seconds since the epoch; they do not overlap.
-        asked: when the learner asked for the batch.
+        waits: start and end of each time in which all responses of the batch were there and the teacher's
+            word on them was not, in seconds since the epoch; they do not overlap.
+        since: when the learner had asked for the batch, and the verifier had judged all of it.
     """
-    return sum(max(0.0, end - max(start, asked)) for start, end in waits)
+    return sum(max(0.0, end - max(start, since)) for start, end in waits)
 
 
 def critical_path(spans: Iterable[StageSpan], start: float, end: float) -> dict[str, float]:
@@ -201,10 +199,14 @@ def critical_path(spans: Iterable[StageSpan], start: float, end: float) -> dict[
     spans that end at the same moment the one that began last is taken, since it was waited for less long.
 
     Args:
-        spans: of any process, those of the stage "step" left out.
+        spans: of any process; those of the stage "step" are left out.
+        start, end: of the step, in seconds since the epoch.
 
     Returns:
         A value for each stage that is on the path.
+
+    Raises:
+        ValueError: the step does not end after its start.
     """
     if end <= start:
         raise ValueError(f"the step ends at {end}, not after its start {start}")

@@ -1,5 +1,6 @@
-"""A token's bytes on their way from a file to a header: any but line breaks, as services take them."""
+"""A token's bytes on their way from where it lies to a header: any but line breaks, as services take them."""
 
+import os
 import re
 from pathlib import Path
 
@@ -43,3 +44,34 @@ def first_line(file: Path) -> str:
     if (token := next(filter(None, lines), None)) is None:
         raise LookupError("its lines are empty")
     return token.decode("utf-8", "surrogateescape")
+
+
+def token_from(environment_variable: str | None, file: str | None) -> str | None:
+    """A token from where a recipe says it is; recipes never hold it.
+
+    Args:
+        environment_variable: that holds it, its bytes as `os.environ` has them.
+        file: with a token on each line; its first one, as a service reads such a file.
+
+    Raises:
+        ValueError: it is not there, or cannot be sent in a header.
+    """
+    if file is not None:
+        try:
+            token = first_line(Path(file))
+        except (OSError, LookupError) as error:
+            raise ValueError(f"there is no token in {file}: {error}") from error
+        return _sendable(token, file)
+    if environment_variable is None:
+        return None
+    if not (token := os.environ.get(environment_variable, "").strip(" \t\r\n")):
+        raise ValueError(f"the environment variable {environment_variable} holds no token")
+    return _sendable(token, f"the environment variable {environment_variable}")
+
+
+def _sendable(token: str, place: str) -> str:
+    try:
+        authorization(token)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+    return token

@@ -13,20 +13,16 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
+from functools import partial
+from typing import Any, Generic, NoReturn, Self, TypeVar
+
+from rlad_core.client.connected import Connected
 
 _CLOSING_S = 10.0
 """Until connections are closed; some peers never answer to a goodbye."""
 
 
-class Closable(Protocol):
-    """A client with coroutines."""
-
-    async def close(self) -> None:
-        """Close the connections."""
-
-
-Client = TypeVar("Client", bound=Closable)
+Client = TypeVar("Client", bound=Connected)
 Told = TypeVar("Told")
 
 
@@ -101,11 +97,35 @@ class Blocking(Generic[Client]):
     """The other client's methods, waited for; usable from several threads, and in processes forked later.
 
     Args:
-        make: the client with coroutines; called on the loop that it is to be used on.
+        url, token, call_timeout_s, timeout_s, connections, say: see `Connected`; `say` is called in another
+            thread.
+
+    Raises:
+        ValueError: see `Connected`.
     """
 
-    def __init__(self, make: Callable[[], Client]) -> None:
-        self._make = make
+    KIND: type[Client]
+    """The client with coroutines; made on the loop that it is to be used on."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        call_timeout_s: float | None = None,
+        timeout_s: float | None = None,
+        connections: int = 8,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self._make = partial(
+            self.KIND,
+            url,
+            token=token,
+            call_timeout_s=call_timeout_s,
+            timeout_s=timeout_s,
+            connections=connections,
+            say=say,
+        )
         self._closed = False
         self._lock = threading.RLock()
         self._life: _Life[Client] | None = None

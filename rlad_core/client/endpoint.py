@@ -8,21 +8,19 @@ together. So only what has no side effects may be asked through here.
 """
 
 import asyncio
-import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any, Self
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
-from rlad_core.client.bearer import authorization, first_line
+from rlad_core.client.bearer import authorization
 from rlad_core.client.errors import InvalidRequestError, LimitError, ServiceError, UnknownNameError
 from rlad_core.client.plain_json import encoded
 from rlad_core.client.silence import Silence
@@ -216,37 +214,6 @@ class Endpoint:
         return answer
 
 
-def token_from(environment_variable: str | None, file: str | None) -> str | None:
-    """A token from where a recipe says it is; recipes never hold it.
-
-    Args:
-        environment_variable: that holds it, its bytes as `os.environ` has them.
-        file: with a token on each line; its first one, as a service reads such a file.
-
-    Raises:
-        ValueError: it is not there, or cannot be sent in a header.
-    """
-    if file is not None:
-        try:
-            token = first_line(Path(file))
-        except (OSError, LookupError) as error:
-            raise ValueError(f"there is no token in {file}: {error}") from error
-        return _sendable(token, file)
-    if environment_variable is None:
-        return None
-    if not (token := os.environ.get(environment_variable, "").strip(" \t\r\n")):
-        raise ValueError(f"the environment variable {environment_variable} holds no token")
-    return _sendable(token, f"the environment variable {environment_variable}")
-
-
-def _sendable(token: str, place: str) -> str:
-    try:
-        authorization(token)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
-    return token
-
-
 def _tls_fault(error: BaseException | None) -> str | None:
     """What stays wrong between two who do not trust or understand one another; None: it is something else."""
     while error is not None and not isinstance(error, ssl.SSLError):
@@ -285,7 +252,7 @@ def _retry_after_s(answer: httpx.Response) -> float | None:
 def _refusal(method: str, url: str, what: str, answer: httpx.Response) -> ServiceError:
     said = f"{method} {url} answered {answer.status_code}: {_said(answer)} (asked for {what})"
     if answer.status_code == 413:
-        return LimitError("request", said)
+        return LimitError(None, said)
     kinds: dict[int, type[ServiceError]] = {
         401: UnauthorizedError,
         404: UnknownNameError,

@@ -3,6 +3,8 @@
 All of them survive pickling, so a caller of a deployment handle can catch them by class.
 """
 
+from rlad_core.metrics import LimitKind
+
 
 class ServiceError(Exception):
     """An answer other than the wanted one.
@@ -10,12 +12,12 @@ class ServiceError(Exception):
     Attributes:
         status: of the HTTP answer.
         title: of the kind of problem, the same every time.
-        limit: which limit was hit, by the names of `rlad_core.metrics.SERVICE_LIMITS`; None: none was.
+        limit: which limit was hit; None: none was, or nobody knows.
     """
 
     status = 500
     title = "The service failed"
-    limit: str | None = None
+    limit: LimitKind | None = None
 
 
 class InvalidRequestError(ServiceError, ValueError):
@@ -36,14 +38,14 @@ class LimitError(ServiceError):
     """The request is over a limit of the service.
 
     Args:
-        limit: which one: sequences, tokens or body.
+        limit: which one; None: the service that refused it did not say.
         message: how much it is, and how much is allowed.
     """
 
     status = 413
     title = "The request is over a limit"
 
-    def __init__(self, limit: str, message: str) -> None:
+    def __init__(self, limit: LimitKind | None, message: str) -> None:
         super().__init__(limit, message)
         self.limit = limit
 
@@ -69,7 +71,7 @@ class BusyError(ServiceError):
 
     status = 429
     title = "Too much is waiting"
-    limit = "queue"
+    limit: LimitKind | None = "queue"
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message, retry_after_s)

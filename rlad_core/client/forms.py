@@ -58,7 +58,7 @@ class TeacherLimits(BaseModel):
         """
         if size > (most := self.max_hidden_bytes):
             raise LimitError(
-                "tokens", f"{size} bytes of hidden states in one request; at most {most} are told"
+                "hidden_states", f"{size} bytes of hidden states in one request; at most {most} are told"
             )
 
 

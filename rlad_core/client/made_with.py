@@ -6,7 +6,8 @@ still the same: compared are the values of one moment with those of another, or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Final
 
 import pyarrow as pa
@@ -69,18 +70,29 @@ def differing(one: MadeWith | None, other: MadeWith | None) -> str | None:
     return "; ".join(f"{name}: {getattr(one, name)} and {getattr(other, name)}" for name in fields)
 
 
-def together(parts: Sequence[pa.Table], asked: str) -> pa.Table:
-    """Parts of one answer as one table.
+class MixedError(ServiceError):
+    """Answers that are to be of one teacher are not; the message says what is different."""
+
+
+def refuse_different(told: Iterable[MadeWith | None], asked: str, said: MadeWith | None = None) -> None:
+    """Refuse answers that were not all made with the same.
 
     Args:
-        parts: at least one.
+        told: of each answer.
         asked: who answered.
+        said: what they are to be made with; None: whatever it is.
 
     Raises:
-        ServiceError: they were not made with the same.
+        MixedError: they were not.
     """
-    first = made_with_of(parts[0])
-    for part in parts[1:]:
-        if differs := differing(first, made_with_of(part)):
-            raise ServiceError(f"{asked} answered parts of one request with different things ({differs})")
+    for one, other in pairwise(told if said is None else (said, *told)):
+        if differs := differing(one, other):
+            raise MixedError(
+                f"{asked} answers with different things ({differs}): it was changed, or its replicas differ"
+            )
+
+
+def together(parts: Sequence[pa.Table], asked: str, said: MadeWith | None = None) -> pa.Table:
+    """Parts of one answer, at least one, as one table; see `refuse_different`."""
+    refuse_different(map(made_with_of, parts), asked, said)
     return pa.concat_tables(parts)

@@ -10,7 +10,7 @@ Sampling changes nothing in the service, so a request that broke off is asked ag
 then get other responses.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,6 @@ import pyarrow as pa
 from rlad_core import schema
 from rlad_core.client.blocking import Blocking
 from rlad_core.client.connected import Connected
-from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.parts import (
     ask_table,
     cut,
@@ -40,8 +39,9 @@ class AsyncRolloutClient(Connected):
     Args:
         url: under which ``/v1/rollouts`` is.
         token: bearer token, where the service wants one.
-        call_timeout_s: limit of one HTTP request; long responses of many prompts want a longer one.
-        timeout_s: limit of such a request with its repetitions.
+        call_timeout_s: limit of one HTTP request, 600 s by default; long responses of many prompts want a
+            longer one.
+        timeout_s: limit of such a request with its repetitions, 1,800 s by default.
         connections: requests at a time.
         say: told while the service does not answer: after 10 s and then every 30 s, with URL and cause.
 
@@ -52,27 +52,10 @@ class AsyncRolloutClient(Connected):
         ...         return response.text
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        call_timeout_s: float = 600.0,
-        timeout_s: float = 1800.0,
-        connections: int = 8,
-        say: Callable[[str], None] | None = None,
-    ) -> None:
-        super().__init__(
-            Endpoint(
-                url,
-                token=token,
-                call_timeout_s=call_timeout_s,
-                timeout_s=timeout_s,
-                connections=connections,
-                say=say,
-            )
-        )
-        self._policy: PolicyInfo | None = None
+    CALL_TIMEOUT_S = 600.0
+    TIMEOUT_S = 1800.0
+
+    _policy: PolicyInfo | None = None
 
     async def policy(self) -> PolicyInfo:
         """What is sampled from, in which version, and within which limits."""
@@ -100,7 +83,7 @@ class AsyncRolloutClient(Connected):
             TimeoutError: no answer in time; names the endpoint, the last fault and the prompts.
         """
         settings = _settings(group_size, max_tokens, sampling)
-        parts = await self._parts(table_bytes(prompts), group_size)
+        parts = await self._parts(table_bytes(prompts), group_size, max_tokens)
         if not parts:
             mine = schema.fingerprint_of(prompts) or ""
             return schema.build(schema.ROLLOUTS, [], tokenizer_fingerprint=mine)
@@ -150,12 +133,15 @@ class AsyncRolloutClient(Connected):
         rows = [{"prompt" if isinstance(each, str) else "messages": each} for each in prompts]
         return await self._sample(rows, _settings(group_size, max_tokens, sampling))
 
-    async def _parts(self, sizes: list[int], group_size: int) -> list[tuple[int, int]]:
+    async def _parts(self, sizes: list[int], group_size: int, max_tokens: int) -> list[tuple[int, int]]:
         """First prompt and end of each request, of the bytes of prompts."""
-        limits = (self._policy or await self.policy()).limits
+        policy = self._policy or await self.policy()
+        limits, longest = policy.limits, policy.max_model_len
         responses = min(RESPONSES_PER_PART, limits.max_responses_per_request)
-        prompts = max(1, responses // max(1, group_size))
-        return list(cut(sizes, prompts, most_bytes(limits.max_body_bytes)))
+        # Of a prompt that is as long as can be: texts are tokens where they are answered.
+        tokens = longest + group_size * min(max_tokens, longest)
+        prompts = min(responses // max(1, group_size), limits.max_tokens_per_request // max(1, tokens))
+        return list(cut(sizes, max(1, prompts), most_bytes(limits.max_body_bytes)))
 
     async def _sample(
         self, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
@@ -168,7 +154,7 @@ class AsyncRolloutClient(Connected):
             answer = await self._endpoint.request("POST", "/v1/rollouts", json=body, what=what)
             return RolloutAnswer.model_validate_json(answer.content).results
 
-        parts = await self._parts(row_bytes(named, "prompt"), settings["group_size"])
+        parts = await self._parts(row_bytes(named, "prompt"), settings["group_size"], settings["max_tokens"])
         groups: list[list[ResponseOut]] = [[] for _ in rows]
         for responses in await all_of(ask(*part) for part in parts):
             for response in responses:
@@ -186,20 +172,7 @@ class RolloutClient(Blocking[AsyncRolloutClient]):
         ...         return response.text
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        call_timeout_s: float = 600.0,
-        timeout_s: float = 1800.0,
-        connections: int = 8,
-    ) -> None:
-        super().__init__(
-            lambda: AsyncRolloutClient(
-                url, token=token, call_timeout_s=call_timeout_s, timeout_s=timeout_s, connections=connections
-            )
-        )
+    KIND = AsyncRolloutClient
 
     def policy(self) -> PolicyInfo:
         """See `AsyncRolloutClient.policy`."""

@@ -10,7 +10,7 @@ within the service's limits, several at a time, and repeat what a busy or restar
 They need neither Ray nor torch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,21 +21,18 @@ from rlad_core import schema
 from rlad_core.client.blocking import Blocking
 from rlad_core.client.connected import Connected
 from rlad_core.client.details import HIDDEN_BYTES, Details, HiddenDtype, answer_schema, named_per_token
-from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import ServiceError
 from rlad_core.client.forms import ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
-from rlad_core.client.made_with import together
+from rlad_core.client.made_with import MadeWith, refuse_different, together
 from rlad_core.client.parts import ask_table, cut, in_order_of, name_sequences
 from rlad_core.client.plain_json import row_bytes
 from rlad_core.client.shared_prompts import prompts_once, texts_once
+from rlad_core.client.teacher_parts import parts_of, spread
 from rlad_core.waiting import all_of
 
 TOKENS_PER_PART = 65_536
 """Of a large table. The most that a service takes may be more than it scores within ``call_timeout_s``, with
 several at a time: such calls would end at their limit and start over, again and again."""
-
-TOKENS_WORTH_A_REQUEST = 16_384
-"""With fewer a part costs more than it saves."""
 
 PromptAndResponse = tuple[Sequence[int], Sequence[int]]
 Logprobs = npt.NDArray[np.float32]
@@ -47,9 +44,9 @@ class AsyncTeacherClient(Connected):
     Args:
         url: under which ``/v1/score`` is.
         token: bearer token, where the teacher wants one.
-        call_timeout_s: limit of one HTTP request; a teacher that needs more for 65,536 tokens beside those of
-            the other connections wants a longer one.
-        timeout_s: limit of such a request with its repetitions.
+        call_timeout_s: limit of one HTTP request, 120 s by default; a teacher that needs more for 65,536
+            tokens beside those of the other connections wants a longer one.
+        timeout_s: limit of such a request with its repetitions, 600 s by default.
         connections: requests at a time.
         say: told while the teacher does not answer: after 10 s and then every 30 s, with URL and cause.
 
@@ -60,28 +57,10 @@ class AsyncTeacherClient(Connected):
         ...         return float(logprobs[0])
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        call_timeout_s: float = 120.0,
-        timeout_s: float = 600.0,
-        connections: int = 8,
-        say: Callable[[str], None] | None = None,
-    ) -> None:
-        super().__init__(
-            Endpoint(
-                url,
-                token=token,
-                call_timeout_s=call_timeout_s,
-                timeout_s=timeout_s,
-                connections=connections,
-                say=say,
-            )
-        )
-        self._connections = connections
-        self._info: TeacherInfo | None = None
+    CALL_TIMEOUT_S = 120.0
+    TIMEOUT_S = 600.0
+
+    _info: TeacherInfo | None = None
 
     async def info(self) -> TeacherInfo:
         """What the teacher is and takes."""
@@ -103,6 +82,7 @@ class AsyncTeacherClient(Connected):
         end_token_ids: Sequence[int] = (),
         hidden: HiddenDtype | None = None,
         plain: bool = False,
+        made_with: MadeWith | None = None,
     ) -> pa.Table:
         """Log-probs of responses, by Arrow.
 
@@ -115,6 +95,8 @@ class AsyncTeacherClient(Connected):
             hidden: also the hidden state after the final norm at each place, in this precision;
                 `rlad_core.client.details.hidden_states` reads it.
             plain: by another path than usual, each sequence by itself; to compare the two.
+            made_with: what all answers are to be made with, as `info` tells it; by default the same, whatever
+                it is.
 
         Returns:
             TEACHER_SCORES, or TEACHER_DETAILS where more than end_token_ids was asked for; the same ids in
@@ -122,17 +104,18 @@ class AsyncTeacherClient(Connected):
 
         Raises:
             ServiceError: what the teacher refuses, in its words; see `Endpoint.request`.
+            MixedError: answers that were not made with the same.
             TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
         """
         details = Details(top_k, entropy, tuple(end_token_ids), hidden, named_per_token(sequences), plain)
-        limits = self._spread(sequences, *await self._limits())
-        parts = _parts(sequences, limits, details, await self._most_hidden(details))
+        limits = spread(sequences, *await self._limits(), self._connections)
+        parts = parts_of(sequences, limits, details, await self._most_hidden(details))
         if not parts:
             return schema.build(
                 answer_schema(details), [], tokenizer_fingerprint=schema.fingerprint_of(sequences) or ""
             )
         told = await all_of(self._score(part, details) for part in parts)
-        return together(told, self._endpoint.url)
+        return together(told, self._endpoint.url, made_with)
 
     async def score_tokens(self, pairs: Sequence[PromptAndResponse]) -> list[Logprobs]:
         """Log-probs of responses given as token ids.
@@ -160,19 +143,24 @@ class AsyncTeacherClient(Connected):
         return [np.asarray(row.values) for row in scores.column("teacher_logprobs")]
 
     async def score_texts(
-        self, texts: Sequence[tuple[Any, str]], *, top_k: int = 0, entropy: bool = False
+        self,
+        texts: Sequence[tuple[Any, str]],
+        *,
+        top_k: int = 0,
+        entropy: bool = False,
+        made_with: MadeWith | None = None,
     ) -> list[SequenceScore]:
         """Log-probs of responses given as text, which the teacher tokenizes.
 
         Args:
             texts: (prompt, response); the prompt a string, or a chat as a list of messages.
-            top_k, entropy: see `score`.
+            top_k, entropy, made_with: see `score`.
 
         Returns:
             For each pair its score, with the token ids.
 
         Raises:
-            ServiceError, TimeoutError: see `score`.
+            ServiceError, MixedError, TimeoutError: see `score`.
         """
         rows = [
             {"id": str(place), _prompt_key(prompt): prompt, "response": reply}
@@ -183,7 +171,8 @@ class AsyncTeacherClient(Connected):
         details = {"top_k": top_k, "entropy": entropy}
         parts = [rows[start:stop] for start, stop in cut(sizes, *await self._limits())]
         answers = await all_of(self._score_rows(part, details) for part in parts)
-        return [score for scores in answers for score in scores]
+        refuse_different((answer.made_with for answer in answers), self._endpoint.url, made_with)
+        return [score for answer in answers for score in answer.results]
 
     async def _most_hidden(self, details: Details) -> int | None:
         """Response tokens of one request whose hidden states are told; None: none are asked for."""
@@ -197,23 +186,12 @@ class AsyncTeacherClient(Connected):
         limits = (self._info or await self.info()).limits
         return limits.max_sequences_per_request, min(TOKENS_PER_PART, limits.max_tokens_per_request)
 
-    def _spread(self, sequences: pa.Table, most_rows: int, most_tokens: int) -> tuple[int, int]:
-        """Limits that give each connection a part of a large table: the engine begins with the first while
-        the others are on their way, and the last answer is small.
-        """
-        tokens = sum(
-            int(schema.lengths(sequences.column(name)).sum())
-            for name in ("prompt_token_ids", "response_token_ids")
-        )
-        share = max(TOKENS_WORTH_A_REQUEST, -(-tokens // self._connections))
-        return most_rows, min(most_tokens, share)
-
-    async def _score_rows(self, rows: list[dict[str, Any]], details: dict[str, Any]) -> list[SequenceScore]:
+    async def _score_rows(self, rows: list[dict[str, Any]], details: dict[str, Any]) -> ScoreAnswer:
         what = f"the scores of {len(rows)} texts"
         shares = self._info is not None and self._info.takes_shared_prompts
         asked = {**(texts_once(rows) if shares else {"sequences": rows}), **details}
         answer = await self._endpoint.request("POST", "/v1/score", json=asked, what=what)
-        return ScoreAnswer.model_validate_json(answer.content).results
+        return ScoreAnswer.model_validate_json(answer.content)
 
     async def _score(self, part: pa.Table, details: Details) -> pa.Table:
         ids = part.column("sequence_id").to_pylist()
@@ -254,20 +232,7 @@ class TeacherClient(Blocking[AsyncTeacherClient]):
         ...         return float(logprobs[0])
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        call_timeout_s: float = 120.0,
-        timeout_s: float = 600.0,
-        connections: int = 8,
-    ) -> None:
-        super().__init__(
-            lambda: AsyncTeacherClient(
-                url, token=token, call_timeout_s=call_timeout_s, timeout_s=timeout_s, connections=connections
-            )
-        )
+    KIND = AsyncTeacherClient
 
     def info(self) -> TeacherInfo:
         """See `AsyncTeacherClient.info`."""
@@ -286,6 +251,7 @@ class TeacherClient(Blocking[AsyncTeacherClient]):
         end_token_ids: Sequence[int] = (),
         hidden: HiddenDtype | None = None,
         plain: bool = False,
+        made_with: MadeWith | None = None,
     ) -> pa.Table:
         """See `AsyncTeacherClient.score`."""
         return self._wait_for(
@@ -296,6 +262,7 @@ class TeacherClient(Blocking[AsyncTeacherClient]):
                 end_token_ids=end_token_ids,
                 hidden=hidden,
                 plain=plain,
+                made_with=made_with,
             )
         )
 
@@ -304,27 +271,17 @@ class TeacherClient(Blocking[AsyncTeacherClient]):
         return self._wait_for(lambda: self._client.score_tokens(pairs))
 
     def score_texts(
-        self, texts: Sequence[tuple[Any, str]], *, top_k: int = 0, entropy: bool = False
+        self,
+        texts: Sequence[tuple[Any, str]],
+        *,
+        top_k: int = 0,
+        entropy: bool = False,
+        made_with: MadeWith | None = None,
     ) -> list[SequenceScore]:
         """See `AsyncTeacherClient.score_texts`."""
-        return self._wait_for(lambda: self._client.score_texts(texts, top_k=top_k, entropy=entropy))
-
-
-def _parts(
-    sequences: pa.Table, limits: tuple[int, int], details: Details, most_hidden: int | None = None
-) -> list[pa.Table]:
-    prompts, responses = (
-        schema.lengths(sequences.column(name)) for name in ("prompt_token_ids", "response_token_ids")
-    )
-    if most_hidden is not None:
-        return [
-            part
-            for start, stop in cut(responses.tolist(), limits[0], most_hidden)
-            for part in _parts(sequences.slice(start, stop - start), limits, details)
-        ]
-    # What is told of each response token counts too.
-    sizes = (prompts + responses * (1 + details.told_per_token)).tolist()
-    return [sequences.slice(start, stop - start) for start, stop in cut(sizes, *limits)]
+        return self._wait_for(
+            lambda: self._client.score_texts(texts, top_k=top_k, entropy=entropy, made_with=made_with)
+        )
 
 
 def _prompt_key(prompt: Any) -> str:

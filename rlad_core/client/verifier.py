@@ -7,7 +7,7 @@ with VerifierClient("http://verifier:8000") as verifier:
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +15,6 @@ import pyarrow as pa
 from rlad_core import schema
 from rlad_core.client.blocking import Blocking
 from rlad_core.client.connected import Connected
-from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import ServiceError
 from rlad_core.client.parts import (
     ask_table,
@@ -39,8 +38,9 @@ class AsyncVerifierClient(Connected):
     Args:
         url: under which ``/v1/verify`` is.
         token: bearer token, where the verifier wants one.
-        call_timeout_s: limit of one HTTP request; checks that are slow by nature want a longer one.
-        timeout_s: limit of such a request with its repetitions.
+        call_timeout_s: limit of one HTTP request, 300 s by default; checks that are slow by nature want a
+            longer one.
+        timeout_s: limit of such a request with its repetitions, 900 s by default.
         connections: requests at a time.
         say: told while the verifier does not answer: after 10 s and then every 30 s, with URL and cause.
 
@@ -51,27 +51,10 @@ class AsyncVerifierClient(Connected):
         ...         return verdict.reward
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        call_timeout_s: float = 300.0,
-        timeout_s: float = 900.0,
-        connections: int = 8,
-        say: Callable[[str], None] | None = None,
-    ) -> None:
-        super().__init__(
-            Endpoint(
-                url,
-                token=token,
-                call_timeout_s=call_timeout_s,
-                timeout_s=timeout_s,
-                connections=connections,
-                say=say,
-            )
-        )
-        self._info: VerifierInfo | None = None
+    CALL_TIMEOUT_S = 300.0
+    TIMEOUT_S = 900.0
+
+    _info: VerifierInfo | None = None
 
     async def info(self) -> VerifierInfo:
         """What is judged, and within which limits."""
@@ -156,20 +139,7 @@ class VerifierClient(Blocking[AsyncVerifierClient]):
         ...         return verdict.reward
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        call_timeout_s: float = 300.0,
-        timeout_s: float = 900.0,
-        connections: int = 8,
-    ) -> None:
-        super().__init__(
-            lambda: AsyncVerifierClient(
-                url, token=token, call_timeout_s=call_timeout_s, timeout_s=timeout_s, connections=connections
-            )
-        )
+    KIND = AsyncVerifierClient
 
     def info(self) -> VerifierInfo:
         """See `AsyncVerifierClient.info`."""

@@ -15,7 +15,7 @@ from rlad_core.config.engines import (
     VerifierSettings,
 )
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
-from rlad_core.config.loading import assign, dump, load, parse, validate, validate_evaluation
+from rlad_core.config.loading import assign, assigned, dump, load, parse, validate, validate_evaluation
 from rlad_core.config.lora import LoraConfig
 from rlad_core.config.models import SHIPPED, UNFINISHED, is_elsewhere, place_of, resolve_model
 from rlad_core.config.run import RunConfig, Stage, StagePosition
@@ -72,6 +72,7 @@ __all__ = [
     "VerifierSettings",
     "WeightsConfig",
     "assign",
+    "assigned",
     "dump",
     "is_elsewhere",
     "load",

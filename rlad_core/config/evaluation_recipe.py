@@ -15,7 +15,7 @@ from rlad_core.config.settings import (
     TelemetryConfig,
 )
 from rlad_core.sections import code
-from rlad_core.sections.base import NAME_PATTERN, Section
+from rlad_core.sections.base import NAME_LENGTH, NAME_PATTERN, Section
 from rlad_core.sections.paths import CHECKED
 from rlad_core.sections.resume import Fixed, Free
 from rlad_core.tasks import AnyTask, TaskSection
@@ -29,9 +29,10 @@ class EvaluationRecipe(Section):
 
     name: Fixed[str] = Field(
         pattern=NAME_PATTERN,
+        max_length=NAME_LENGTH,
         description="The run's folder: letters, digits, '.', '_', '-'.",
     )
-    seed: Fixed[NonNegativeInt] = 0
+    seed: Fixed[NonNegativeInt] = Field(default=0, lt=2**63)
     strict: Free[bool] = Field(
         default=False,
         description="Refuse to start where a prompt cannot be used; false: it is left out and named.",

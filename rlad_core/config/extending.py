@@ -32,12 +32,16 @@ def extended(data: Any, file: Path, read: Callable[[Path], Any], find: Callable[
     while isinstance(layers[-1], dict) and KEY in layers[-1]:
         name = layers[-1].pop(KEY)
         if not isinstance(name, str) or "/" in name or "\\" in name:
-            raise _refused(file, name, "is no name. Write a recipe of the same folder, or a shipped one")
+            raise _refused(chain[-1], name, "is no name. Write a recipe of the same folder, or a shipped one")
         stem = name.removesuffix(".yaml")
         beside = chain[-1].parent / f"{stem}.yaml"
-        base = (beside if beside.is_file() else find(Path(stem))).resolve()
+        try:
+            base = (beside if beside.is_file() else find(Path(stem))).resolve()
+        except ConfigError as error:
+            advice = f"is no recipe in {beside.parent}, and none of that name ships. Write the name of one"
+            raise _refused(chain[-1], name, advice) from error
         if base in chain:
-            raise _refused(file, name, "extends this recipe, and so itself. Write another one")
+            raise _refused(chain[-1], name, "extends this recipe, and so itself. Write another one")
         chain.append(base)
         layers.append(read(base))
     found = layers.pop()

@@ -220,13 +220,20 @@ def dump_values(values: Mapping[str, Any]) -> str:
     return yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, width=110)
 
 
+def is_recipe(text: str) -> bool:
+    """Whether a text names a recipe: a YAML file, or one that ships with the project."""
+    return text.endswith((".yaml", ".yml")) or _shipped(Path(text)).is_file()
+
+
+def _shipped(name: Path) -> Path:
+    return SHIPPED / "recipes" / f"{name}.yaml"
+
+
 def _find(path: Path) -> Path:
-    if path.is_file():
-        return path
-    shipped = SHIPPED / "recipes"
-    if (shipped / f"{path}.yaml").is_file():
-        return shipped / f"{path}.yaml"
-    names = ", ".join(sorted(recipe.stem for recipe in shipped.glob("*.yaml"))) or "(none)"
+    for file in (path, _shipped(path)):
+        if file.is_file():
+            return file
+    names = ", ".join(sorted(recipe.stem for recipe in (SHIPPED / "recipes").glob("*.yaml"))) or "(none)"
     problem = Problem(
         "the recipe", str(path), f"there is no such file. Write the path of one, or a recipe's name: {names}"
     )
@@ -247,6 +254,20 @@ def assign(data: Any, override: str) -> Any:
     except yaml.YAMLError as error:
         raise ValueError(f"its value is no YAML ({str(error).splitlines()[0]}). Put it in quotes") from error
     return _with(data, path.strip().split("."), value, done=())
+
+
+def assigned(data: Any, overrides: Sequence[str]) -> Any:
+    """A copy of ``data`` with each assigned, see `assign`.
+
+    Raises:
+        ValueError: likewise; names the option and what was written.
+    """
+    for override in overrides:
+        try:
+            data = assign(data, override)
+        except ValueError as error:
+            raise ValueError(f"--set {override}: {error}") from error
+    return data
 
 
 def with_value(data: Any, path: str, value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,13 +66,13 @@ def resolve_model(reference: str) -> str:
         ):
             raise ValueError(
                 f"is not in {models} ({MODELS}), and HF_HUB_OFFLINE forbids asking the hub. Bring it there: "
-                f"rlad fetch {reference} --to {folder}"
+                f"rlad fetch {reference} --to {shlex.quote(str(folder))}"
             )
     if folder.is_dir():
         if (folder / UNFINISHED).exists():
             raise ValueError(
-                f"{folder} is not whole: its fetch goes on, or broke off. Go on with rlad fetch {reference} "
-                f"--to {folder}"
+                f"{folder} is not whole: its fetch goes on, or broke off. Go on with rlad fetch "
+                f"{shlex.quote(reference)} --to {shlex.quote(str(folder))}"
             )
         if not (folder / "config.json").is_file():
             raise ValueError(
@@ -118,26 +119,32 @@ def _policy(config: EvaluationRecipe) -> Iterator[Problem]:
                 "policy.init", policy.init, f"{policy.model} has no weights to start from. Write random"
             )
         return
-    reads = config.learner_reads if isinstance(config, RunConfig) else policy.max_length
+    reads, prefix = policy.max_length, ""
+    if isinstance(config, RunConfig) and config.learner_reads > reads:
+        reads, [prefix] = config.learner_reads, config.teacher_sections
     needs_weights = policy.init == "pretrained"
-    yield from _folder(config, "policy.model", policy.model, needs_weights=needs_weights, reads=reads)
+    yield from _folder(
+        config, "policy.model", policy.model, needs_weights=needs_weights, reads=reads, teacher=prefix
+    )
 
 
 def _teacher(config: RunConfig) -> Iterator[Problem]:
     for place, teacher in config.served_teachers.items():
         longest = teacher.longest(config.policy.max_length)
-        yield from _folder(config, f"{place}.model", teacher.model, needs_weights=True, reads=longest)
+        yield from _folder(
+            config, f"{place}.model", teacher.model, needs_weights=True, reads=longest, teacher=place
+        )
 
 
 def _folder(
-    config: EvaluationRecipe, path: str, reference: str, *, needs_weights: bool, reads: int
+    config: EvaluationRecipe, path: str, reference: str, *, needs_weights: bool, reads: int, teacher: str
 ) -> Iterator[Problem]:
     """What is wrong with a folder.
 
     Args:
         reads: tokens of the longest sequence that it is given.
+        teacher: place in the recipe of the teacher whose prefix makes it longer than the policy's.
     """
-    with_prefix = reads - config.policy.max_length
     if needs_weights and is_elsewhere(config, reference):
         return
     try:
@@ -154,13 +161,8 @@ def _folder(
         return
     longest = settings.get("max_position_embeddings")
     if isinstance(longest, int) and reads > longest:
-        more = f", {with_prefix} of them for its prefix (prefix_tokens)" if with_prefix else ""
-        yield Problem(
-            "policy.max_length",
-            config.policy.max_length,
-            f"{path} {reference} reads {longest} tokens at most (max_position_embeddings){more}. Write at "
-            f"most {max(1, longest - with_prefix)}",
-        )
+        said = f"{path} {reference} reads {longest} tokens at most (max_position_embeddings)"
+        yield _too_long(config.policy.max_length, reads - config.policy.max_length, longest, teacher, said)
     trained = path == "policy.model" and isinstance(config, RunConfig)
     looked = faults(
         location,
@@ -171,3 +173,24 @@ def _folder(
     )
     for fault in looked:
         yield Problem(path, reference, fault)
+
+
+def _too_long(max_length: int, prefix_tokens: int, longest: int, teacher: str, said: str) -> Problem:
+    """Which setting is to become lower, that policy and prefix fit into what a model reads.
+
+    Args:
+        prefix_tokens: of the teacher at this place in the recipe; 0: it has no prefix.
+        longest: tokens that the model reads.
+        said: that it does.
+    """
+    room = longest - max_length
+    if prefix_tokens and room > 0:
+        both = f"{said}, and policy.max_length is {max_length}. Write at most {room}, or less there"
+        return Problem(f"{teacher}.prefix_tokens", prefix_tokens, both)
+    if prefix_tokens:
+        said = f"{said}, with its prefix ({teacher}.prefix_tokens {prefix_tokens})"
+        if prefix_tokens >= longest:
+            return Problem(
+                "policy.max_length", max_length, f"{said}. Write {longest} at most for both together"
+            )
+    return Problem("policy.max_length", max_length, f"{said}. Write at most {longest - prefix_tokens}")

@@ -9,7 +9,7 @@ from rlad_core.config.run import RunConfig
 
 def run_remarks(config: RunConfig) -> list[str]:
     """Sentences for who plans or starts a run of this recipe; see `checks` for what is refused."""
-    return list(_uncorrected(config))
+    return [*_uncorrected(config), *_without_effect(config)]
 
 
 def _uncorrected(config: RunConfig) -> Iterator[str]:
@@ -24,4 +24,16 @@ def _uncorrected(config: RunConfig) -> Iterator[str]:
                 f"stages.{index}.objective ({objective.label}) has no mismatch_cap: with "
                 f"rollout.max_staleness {bound} tokens of older policies count in it as those of the policy "
                 "now, unless it weighs them itself. Write max_staleness: 0 to have none (docs/method.md)"
+            )
+
+
+def _without_effect(config: RunConfig) -> Iterator[str]:
+    """Stages whose objective differs from GRPO from a batch's second update on, where there is none."""
+    if config.learner.updates_per_batch * config.learner.epochs_per_batch > 1:
+        return
+    for index, stage in enumerate(config.stages):
+        if stage.objective.kind == "gspo":
+            yield (
+                f"stages.{index}.objective (gspo): with one update a batch its ratio is 1 and it is GRPO. "
+                "Write learner.updates_per_batch: 2 or more for the ratio of a response to count"
             )

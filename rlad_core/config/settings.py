@@ -22,7 +22,7 @@ from rlad_core.config.learner_memory import LearnerMemory
 from rlad_core.config.learner_updates import LearnerUpdates
 from rlad_core.config.lora import LoraConfig
 from rlad_core.language_model.chat import ChatFormat
-from rlad_core.sections.base import NAME_PATTERN, Section
+from rlad_core.sections.base import NAME_LENGTH, NAME_PATTERN, Section
 from rlad_core.sections.paths import ModelReference, OutputFolder, TemplateText
 from rlad_core.sections.resume import Fixed, Free, Grows
 
@@ -56,6 +56,7 @@ class PolicyConfig(Section):
         default=None,
         strict=False,
         min_length=1,
+        max_length=64,
         description="Tokens that end a response; null: every end token that tokenizer and generation config "
         "name, the teacher's too.",
     )
@@ -77,6 +78,11 @@ class PolicyConfig(Section):
         """Tokens that a prompt may have."""
         most = self.max_length - 1
         return most if self.max_prompt_length is None else min(self.max_prompt_length, most)
+
+    @property
+    def cut_at(self) -> int | None:
+        """Tokens that a longer prompt keeps; None: it stays as it is, and is left out or refused."""
+        return self.prompt_limit if self.longer_prompts == "truncate_left" else None
 
 
 class RolloutConfig(RolloutEngine):
@@ -115,7 +121,8 @@ class RolloutConfig(RolloutEngine):
     truncated: Fixed[Literal["keep", "mask", "penalise"]] = Field(
         default="keep",
         description="Responses that were cut off. mask: none of their tokens counts in the loss; penalise: "
-        "what comes near the limit loses reward, by DAPO's overlong penalty.",
+        "what comes near the limit loses reward, by DAPO's overlong penalty. A teacher's own that were "
+        "cut off are never trained on.",
     )
     overlong_buffer: Fixed[PositiveInt | None] = Field(
         default=None,
@@ -125,6 +132,11 @@ class RolloutConfig(RolloutEngine):
     overlong_penalty: Fixed[PositiveFloat] = Field(
         default=1.0, description="Reward that a response loses which is as long as the limit or cut off."
     )
+
+    @property
+    def masks(self) -> bool:
+        """Whether no token of a response that was cut off counts in the loss."""
+        return self.truncated == "mask"
 
 
 class LearnerConfig(LearnerMemory, LearnerUpdates):
@@ -300,6 +312,7 @@ class ClusterConfig(Section):
     services: Free[str | None] = Field(
         default=None,
         pattern=NAME_PATTERN,
+        max_length=NAME_LENGTH,
         description="Name under which the run's services outlive it in a cluster that is already there, for "
         "the next run with this name; those with the same settings are used again. null: they end with it.",
     )

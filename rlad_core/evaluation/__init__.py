@@ -6,18 +6,21 @@ for why a response is wrong. Called by: evaluate and report of the services.
 """
 
 from rlad_core.evaluation.answers import ANSWERS, PER_TOKEN, latest_of, rows_of, verdicts_of
+from rlad_core.evaluation.crossed import Scores
 from rlad_core.evaluation.faults import FORMLESS, Fault, fault_of
 from rlad_core.evaluation.intervals import Interval, accuracy_interval, mean_interval, share_interval, wilson
 from rlad_core.evaluation.measures import ks_of, mean_at_k, pass_at_k
 from rlad_core.evaluation.over_seeds import (
     Difference,
     Estimate,
-    Scores,
+    Pair,
     difference,
+    differences,
     estimate,
-    holm,
+    estimates,
     scores_of,
 )
+from rlad_core.evaluation.p_values import holm, paired_t_test
 from rlad_core.evaluation.paired import PairedRow, Verdicts, mcnemar, paired_rows
 from rlad_core.evaluation.rows import ALL, AVERAGE, EvaluationRow, Share, evaluation_rows, overall
 
@@ -32,13 +35,16 @@ __all__ = [
     "EvaluationRow",
     "Fault",
     "Interval",
+    "Pair",
     "PairedRow",
     "Scores",
     "Share",
     "Verdicts",
     "accuracy_interval",
     "difference",
+    "differences",
     "estimate",
+    "estimates",
     "evaluation_rows",
     "fault_of",
     "holm",
@@ -49,6 +55,7 @@ __all__ = [
     "mean_interval",
     "overall",
     "paired_rows",
+    "paired_t_test",
     "pass_at_k",
     "rows_of",
     "scores_of",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 
 from rlad_core import schema
@@ -32,8 +31,10 @@ ANSWERS: Final = pa.schema(
     [
         *(_field(name, pa.string()) for name in ("prompt_id", "task", "subset")),
         _field("sample_index", pa.int32()),
-        *(_field(name, pa.string()) for name in ("prompt", "gold", "opened", "response", "finish_reason")),
-        _field("tokens", pa.int32()),
+        *(_field(name, pa.string()) for name in ("prompt", "gold", "opened", "response")),
+        # Not every endpoint tells them.
+        pa.field("finish_reason", pa.string()),
+        pa.field("tokens", pa.int32()),
         *(schema.REWARDS.field(name) for name in ("reward", "reward_parts", "correct", "verdict")),
         _field("fault", pa.string()),
         # Of models elsewhere there is text alone.
@@ -43,7 +44,8 @@ ANSWERS: Final = pa.schema(
 """One row a response and subset: a problem that is in two subsets has its responses in both.
 
 ``opened`` is what the prompt had already written of the model's turn, which is judged with the response;
-``verdict`` is the reason in words, ``fault`` a word for it (`Fault`), ``tokens`` the response's length."""
+``verdict`` is the reason in words, ``fault`` a word for it (`Fault`), ``tokens`` the response's length.
+``finish_reason`` and ``tokens`` are null where the model's server did not tell."""
 
 
 def latest_of(tables: Sequence[pa.Table]) -> pa.Table:
@@ -52,7 +54,8 @@ def latest_of(tables: Sequence[pa.Table]) -> pa.Table:
     Args:
         tables: at least one, the later ones last.
     """
-    table = pa.concat_tables(tables)
+    # Of different times: what is null in one may have had to be told in another.
+    table = pa.concat_tables(tables, promote_options="default")
     keys = zip(*(table[name].to_pylist() for name in ("prompt_id", "subset", "sample_index")), strict=True)
     last = {key: row for row, key in enumerate(keys)}
     return table if len(last) == len(table) else table.take(pa.array(sorted(last.values()), pa.int64()))
@@ -60,11 +63,12 @@ def latest_of(tables: Sequence[pa.Table]) -> pa.Table:
 
 def rows_of(answers: pa.Table, ks: Sequence[int] = ()) -> list[EvaluationRow]:
     """The table of an evaluation; see `evaluation_rows`."""
+    ends = answers["finish_reason"].to_pylist()
     return evaluation_rows(
         answers["subset"].to_pylist(),
         answers["prompt_id"].to_pylist(),
         answers["correct"].to_pylist(),
-        np.asarray(answers["finish_reason"].to_pylist()) == "length",
+        None if None in ends else [end == "length" for end in ends],
         unreadable=[fault in FORMLESS for fault in answers["fault"].to_pylist()],
         rewards=answers["reward"].to_numpy(),
         ks=ks,

@@ -18,12 +18,12 @@ _BEGINNINGS: Final[tuple[tuple[str, Fault], ...]] = (
 _ENDED: Final = ("took longer", "took more than", "time limit", "timed out")
 
 
-def fault_of(reason: str, *, correct: bool, finish_reason: str) -> Fault:
+def fault_of(reason: str, *, correct: bool, finish_reason: str | None) -> Fault:
     """Why a response is wrong; "" where it is right.
 
     Args:
         reason: of the `Verdict`. That of a user's own task may say anything, and is then "other".
-        finish_reason: "length" where the response was cut off, which is then why it is wrong.
+        finish_reason: "length" where the response was cut off, which is then why it is wrong; None: not told.
     """
     if correct:
         return ""

@@ -24,6 +24,9 @@ def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interva
 
     `trials` need not be whole, which `accuracy_interval` makes use of; for whole numbers this is
     ``scipy.stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")``.
+
+    Raises:
+        ValueError: no trials, successes outside 0..trials, or a confidence outside 0..1.
     """
     if not (trials > 0 and 0 <= successes <= trials):
         raise ValueError(f"{successes} successes of {trials} trials is no proportion")
@@ -44,6 +47,9 @@ def accuracy_interval(correct: npt.ArrayLike, confidence: float = 0.95) -> Inter
 
     With one sample per prompt this is plain `wilson`. Several samples of one prompt are not independent: the
     prompt is hard or easy for all of them, see `share_interval`.
+
+    Raises:
+        ValueError: the verdicts are no matrix of booleans, or empty; see `wilson`.
     """
     verdicts = matrix_of(correct, "correct")
     return share_interval(verdicts.mean(axis=1), verdicts.shape[1], confidence)
@@ -60,9 +66,18 @@ def share_interval(values: npt.ArrayLike, samples: int, confidence: float = 0.95
 
     Args:
         values: float [prompts] in 0..1, such as each prompt's share of right responses.
-        samples: responses per prompt that each value is made of.
+        samples: responses per prompt that each value is made of, at least 1.
+
+    Raises:
+        ValueError: no values, one outside 0..1, or no samples; see `wilson`.
     """
     column = np.asarray(values, dtype=np.float64)
+    are_shares = np.abs(column - 0.5) <= 0.5 + 1e-9  # those that were computed may be a rounding over 1
+    if column.ndim != 1 or not column.size or not are_shares.all() or samples < 1:
+        raise ValueError(
+            "wanted a share in 0..1 for each of one or more prompts, each of at least 1 response; got values "
+            f"of shape {column.shape} and {samples} responses per prompt"
+        )
     prompts, share = len(column), float(column.mean())
     independent = share * (1 - share) / (prompts * samples)
     effect = float(samples)
@@ -78,6 +93,13 @@ def mean_interval(means: Sequence[float], intervals: Sequence[Interval]) -> Inte
     The variance of each share is recovered from its own interval, on the side where it is wanted (MOVER: Zou
     and Donner 2008, Stat Med 27, p. 1693). So it is as lopsided as they are, and a subset whose answers are
     all right does not count as certain.
+
+    Args:
+        means: [subsets], in 0..1.
+        intervals: of each.
+
+    Raises:
+        ValueError: there are none, or not an interval for each share.
     """
     shares = np.asarray(means, dtype=np.float64)
     low, high = (np.array([getattr(each, side) for each in intervals]) for side in ("low", "high"))
@@ -89,7 +111,14 @@ def mean_interval(means: Sequence[float], intervals: Sequence[Interval]) -> Inte
 
 
 def matrix_of(values: npt.ArrayLike, name: str) -> Booleans:
-    """[prompts, samples] verdicts; refuses any other shape and type."""
+    """[prompts, samples] verdicts.
+
+    Args:
+        name: of the values, for the error.
+
+    Raises:
+        ValueError: any other shape, none at all, or no booleans.
+    """
     matrix = np.asarray(values)
     if matrix.ndim != 2 or matrix.size == 0:
         raise ValueError(

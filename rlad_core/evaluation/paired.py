@@ -47,6 +47,12 @@ def mcnemar(gained: int, lost: int) -> float:
     If they have, each problem that one alone has right is the one's or the other's with probability 1/2
     (McNemar 1947, Psychometrika 12, p. 153; exact, as a sign test). This is
     ``scipy.stats.binomtest(gained, gained + lost).pvalue``.
+
+    Args:
+        gained, lost: problems that one model alone has right, and the other alone.
+
+    Raises:
+        ValueError: one of them is below 0.
     """
     if gained < 0 or lost < 0:
         raise ValueError(f"{gained} and {lost} are no counts")

@@ -40,7 +40,7 @@ class EvaluationRow:
         interval: of the accuracy, over problems: see `accuracy_interval`.
         pass_at_k: mean of the unbiased estimates, see `pass_at_k`; k is in `k`.
         k: the largest k of `pass_at`, at most `samples`.
-        truncated: responses cut off by the length limit.
+        truncated: responses cut off by the length limit; None: nobody told of each whether it was.
         cut_off: their share.
         format_errors: share of the responses that were wrong because they had no answer that could be read.
         pass_at: Pass@k by k, of several k.
@@ -54,8 +54,8 @@ class EvaluationRow:
     interval: Interval
     pass_at_k: float
     k: int
-    truncated: int
-    cut_off: float = 0.0
+    truncated: int | None
+    cut_off: float | None = 0.0
     format_errors: float = 0.0
     pass_at: Mapping[int, Share] = field(default_factory=dict)
     reward: float | None = None
@@ -65,7 +65,7 @@ def evaluation_rows(
     subsets: Sequence[str],
     prompt_ids: Sequence[str],
     correct: npt.ArrayLike,
-    truncated: npt.ArrayLike,
+    truncated: npt.ArrayLike | None,
     *,
     unreadable: npt.ArrayLike | None = None,
     rewards: npt.ArrayLike | None = None,
@@ -78,7 +78,7 @@ def evaluation_rows(
 
     Args:
         subsets, prompt_ids, correct, truncated: one entry per response, in any order; every prompt must have
-            the same number of responses in each of its subsets.
+            the same number of responses in each of its subsets. `truncated` is None where nobody told.
         unreadable: whether a response was wrong for its form; None: none was.
         rewards: of the responses; None: rows tell none.
         ks: of Pass@k; none: see `ks_of`.
@@ -87,22 +87,27 @@ def evaluation_rows(
         ValueError: nothing to evaluate, lengths differ, or some prompt has fewer responses than another
             (names it): a missing response would shift the accuracy unseen.
     """
-    right, cut = np.asarray(correct, dtype=np.bool_), np.asarray(truncated, dtype=np.bool_)
+    right = np.asarray(correct, dtype=np.bool_)
+    cut = None if truncated is None else np.asarray(truncated, dtype=np.bool_)
     formless = np.zeros_like(right) if unreadable is None else np.asarray(unreadable, dtype=np.bool_)
     paid = None if rewards is None else np.asarray(rewards, dtype=np.float64)
     told = right.size if paid is None else paid.size
-    sizes = {len(subsets), len(prompt_ids), right.size, cut.size, formless.size, told}
+    flags = right.size if cut is None else cut.size
+    sizes = {len(subsets), len(prompt_ids), right.size, flags, formless.size, told}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
             f"one entry per response is wanted: {len(subsets)} subsets, {len(prompt_ids)} prompts, "
-            f"{right.size} verdicts, {cut.size} truncation flags, {formless.size} form flags, "
+            f"{right.size} verdicts, {'no' if cut is None else flags} truncation flags, "
+            f"{formless.size} form flags, "
             f"{'no' if paid is None else told} rewards"
         )
     names = list(dict.fromkeys(subsets))
     labels, ids = np.asarray(subsets), np.asarray(prompt_ids)
 
     def row(name: str, chosen: Booleans) -> EvaluationRow:
-        made = _row(name, ids[chosen], right[chosen], cut[chosen], formless[chosen], ks, confidence)
+        made = _row(name, ids[chosen], right[chosen], formless[chosen], ks, confidence)
+        if cut is not None:
+            made = replace(made, truncated=int(cut[chosen].sum()), cut_off=float(cut[chosen].mean()))
         return made if paid is None else replace(made, reward=float(paid[chosen].mean()))
 
     rows = [row(name, labels == name) for name in names]
@@ -128,7 +133,6 @@ def _row(
     subset: str,
     ids: npt.NDArray[np.str_],
     right: Booleans,
-    cut: Booleans,
     formless: Booleans,
     ks: Sequence[int],
     confidence: float,
@@ -155,8 +159,8 @@ def _row(
         interval=accuracy_interval(verdicts, confidence),
         pass_at_k=pass_at[largest].value,
         k=largest,
-        truncated=int(cut.sum()),
-        cut_off=float(cut.mean()),
+        truncated=None,
+        cut_off=None,
         format_errors=float(formless.mean()),
         pass_at=pass_at,
     )
@@ -174,6 +178,7 @@ def _average(rows: Sequence[EvaluationRow], whole: EvaluationRow) -> EvaluationR
         for k in whole.pass_at
     }
     rewards = [row.reward for row in rows if row.reward is not None]
+    cut_off = [row.cut_off for row in rows if row.cut_off is not None]
     return EvaluationRow(
         subset=AVERAGE,
         prompts=whole.prompts,
@@ -183,7 +188,7 @@ def _average(rows: Sequence[EvaluationRow], whole: EvaluationRow) -> EvaluationR
         pass_at_k=pass_at[whole.k].value,
         k=whole.k,
         truncated=whole.truncated,
-        cut_off=mean([row.cut_off for row in rows]),
+        cut_off=mean(cut_off) if cut_off else None,
         format_errors=mean([row.format_errors for row in rows]),
         pass_at=pass_at,
         reward=mean(rewards) if rewards else None,

@@ -57,7 +57,20 @@ class OutputHead:
         rest_of: Tensor | None = None,
         beside: Beside | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """See `token_logprobs`; ``targets`` has one token for each place, or several."""
+        """Log-probs of the targets by this head, see `token_logprobs`.
+
+        Args:
+            hidden: [T, D] states after the final norm.
+            targets: int64 [T], or [T, n]: several tokens for each place.
+            chunk_size, with_entropy, rest_of, beside: as there.
+
+        Returns:
+            Log-probs float32 in the shape of targets, or [T, n + 1] with `rest_of`; entropy float32 [T] in
+            nats, or None.
+
+        Raises:
+            ValueError: shapes don't fit.
+        """
 
         def compute(states: Tensor) -> tuple[Tensor, Tensor | None]:
             alone = not with_entropy and beside is None
@@ -99,7 +112,20 @@ class OutputHead:
         named_ids: Tensor | None = None,
         ranks: bool = False,
     ) -> dict[str, Tensor]:
-        """See `token_details`."""
+        """Values at each place by this head, see `token_details`.
+
+        Args:
+            hidden: [T, D] states after the final norm.
+            targets: int64 [T].
+            chunk_size: states whose logits are held at once.
+            top_k, entropy, end_ids, named_ids, ranks: what else is told, as there.
+
+        Returns:
+            Tensors [T] or [T, k] by the names that `rlad_core.schema.TOKEN_VALUES` declares.
+
+        Raises:
+            ValueError: top_k is more than there are tokens, or shapes don't fit.
+        """
         return token_details(
             hidden,
             self._head.weight,

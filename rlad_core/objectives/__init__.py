@@ -3,7 +3,7 @@
 In: a stage's settings, and a `TokenBatch` of the learner's. Out: a loss that adds up over micro-batches and
 ranks, and statistics. Called by: the learner; read by whoever reads a recipe.
 
-With d = log pi_T - log pi_theta, d_old = log pi_T - log pi_old, pi_old the policy that sampled the batch, A
+With d = log pi_T - log pi_theta, d_old = log pi_T - log pi_old, pi_old the policy at the start of the step, A
 the response's group-relative advantage and v = +1 or -1 the verdict; log rho is log pi_theta - log pi_old
 where nothing else is said:
 

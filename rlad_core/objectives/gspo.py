@@ -2,7 +2,7 @@
 
 ``log s = mean over the response's tokens of (log pi_theta - log pi_old)``; each token has the ratio s and the
 gradient of its own log-prob, so clipping keeps or drops a response as a whole. A = the response's
-group-relative advantage, no additive term.
+group-relative advantage, no additive term. Tokens that are too old to count are no part of the mean.
 
 Source: "Group Sequence Policy Optimization", arXiv 2507.18071, in its token form (GSPO-token), which is the
 same where all tokens of a response have one advantage. Its clip is far narrower than that of token ratios:
@@ -40,20 +40,20 @@ class GSPO(ClippedSurrogate):
         log_ratio = (batch.policy_logprobs - batch.old_logprobs).detach()
         # The value of the sequence's ratio with the gradient of each token's own log-prob.
         own_gradient = batch.policy_logprobs - batch.policy_logprobs.detach()
-        return self.surrogate(
-            batch, mean_of_response(log_ratio, batch.is_last) + own_gradient, batch.advantages
-        )
+        of_response = mean_of_response(log_ratio, batch.is_last, batch.trained)
+        return self.surrogate(batch, of_response + own_gradient, batch.advantages)
 
 
-def mean_of_response(values: Tensor, is_last: Tensor) -> Tensor:
-    """The mean of a response's values, at each of its tokens.
+def mean_of_response(values: Tensor, is_last: Tensor, counted: Tensor) -> Tensor:
+    """The mean of a response's values that count, at each of its tokens; 0 where none does.
 
     Args:
         values: [T], the tokens of whole responses one after another.
         is_last: [T] bool, the last token of its response.
+        counted: [T] bool.
     """
     response = is_last.cumsum(0) - is_last.to(is_last.cumsum(0).dtype)
-    count = int(is_last.sum())
-    sums = values.new_zeros(count).index_add_(0, response, values)
-    lengths = values.new_zeros(count).index_add_(0, response, values.new_ones(values.shape))
-    return (sums / lengths)[response]
+    zeros = values.new_zeros(int(is_last.sum()))
+    sums = zeros.index_add(0, response, values.masked_fill(~counted, 0.0))
+    lengths = zeros.index_add(0, response, counted.to(values.dtype))
+    return (sums / lengths.clamp(min=1))[response]

@@ -34,7 +34,7 @@ class TokenBatch:
         rollout_logprobs: log-probs as the inference engine reported them while sampling.
         advantages: the response's advantage, repeated for each of its tokens.
         weights: what a token's loss counts, from ``Objective.token_weights`` of the *global* batch; 0 for
-            one that is only read: too old, or of a response that was cut off where those do not count.
+            one that is only read, since it is too old. Responses of which no token counts are in no batch.
         is_last: bool, the last token of its response.
         is_end: bool, a token with which its response ended by itself: never one of a response that was cut
             off.

@@ -13,6 +13,10 @@ out; k3's is biased.
 
 A masked token contributes nothing to the additive term, but still counts in the aggregation's denominator.
 
+Groups whose rewards are all equal are left out with ``rollout.drop_uninformative``, though the additive term
+would teach in them too: sampling rejects them for every method alike. With a mask, those without a right
+response stay.
+
 Statistics beside the surrogate's: ``distillation_loss`` (k2, over the distilled tokens
 that are trained on), ``distillation_share`` (of all tokens that are), ``distillation_beta``.
 """
@@ -66,7 +70,12 @@ class KDRL(ClippedSurrogate):
 
     @property
     def learns_from_failed_groups(self) -> bool:
-        """With the mask that distils in them alone."""
+        """With a mask that distils on wrong responses, of which such a group has no other."""
+        return self.mask != "none"
+
+    @property
+    def needs_whole_groups(self) -> bool:
+        """With the mask that distils where no response of the group is right."""
         return self.mask == "failed_groups"
 
     def problems(self) -> Iterator[Problem]:

@@ -61,7 +61,12 @@ class Objective(Section):
 
     @property
     def learns_from_failed_groups(self) -> bool:
-        """Whether a group without a right response teaches also where its rewards are all equal."""
+        """Whether ``rollout.drop_uninformative`` leaves groups without a right response in."""
+        return False
+
+    @property
+    def needs_whole_groups(self) -> bool:
+        """Whether ``TokenBatch.group_has_correct`` enters the loss, which a sample of rows cannot tell."""
         return False
 
     @property

@@ -28,7 +28,7 @@ from rlad_core.sections.problems import Problem
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rlad_core.objectives.interface import TokenBatch
+    from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
 
 
 class RLSD(TeacherAdvantage):
@@ -64,6 +64,12 @@ class RLSD(TeacherAdvantage):
         """See `Objective.problems`."""
         yield from super().problems()
         yield from ramp_problems("share", self.share_end, self.share_steps)
+
+    def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
+        """Loss and statistics of one micro-batch; GRPO's where no teacher is asked."""
+        if not self.needs_teacher:
+            return self.surrogate(batch, batch.policy_logprobs - batch.old_logprobs, batch.advantages)
+        return super().__call__(batch, step)
 
     def token_advantages(self, log_ratio: Tensor, old: Tensor, batch: TokenBatch, step: int) -> Tensor:
         """See the module; the exponent is clipped before the exponential, which overflows."""

@@ -1,5 +1,7 @@
 """SFT: cross-entropy on given responses (worked solutions, or the teacher's own that the verifier accepted).
 
+A response of the teacher that was cut off is left out: as a whole turn it would teach to stop in the middle.
+
 The token loss is ``-log pi_theta``. With the teacher's accepted responses this is offline distillation.
 
 Statistics: ``nll`` per trained token in nats, and ``entropy`` where the batch has it.
@@ -30,7 +32,7 @@ class SFT(Objective):
     source: Literal["trace", "teacher"] = Field(
         default="trace",
         description="trace: the task's own worked solutions, one a prompt; teacher: those of group_size "
-        "responses of the teacher that the verifier accepts.",
+        "responses of the teacher that the verifier accepts, and that were not cut off.",
     )
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlad_core.config import EvaluationRecipe
+from rlad_core.language_model.vocabulary import token_rows
 from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError, counted, silent
 from rlad_core.prompt_checks.look import Look
 from rlad_core.tasks import Prompt
@@ -31,13 +32,21 @@ def check(
 
     Raises:
         PromptsRefusedError: the data cannot be read, the recipe refuses what was found, nothing is left of a
-            part; or a resumed run's prompts have changed, or do not fit any more.
+            part; the policy has no chat template or not the end tokens that are named; or a resumed run's
+            prompts have changed, or do not fit any more.
     """
     if not config.policy.chat.is_there(tokenizer):
         raise PromptsRefusedError(
             "the policy's tokenizer has no chat template, so nothing can be asked. Take an instruction-tuned "
             "model, or write policy.chat_template"
         )
+    if ends := config.policy.stop_token_ids:
+        tokens = token_rows(tokenizer.get_vocab(), max(ends) + 1)
+        if unknown := [each for each in ends if each >= tokens]:
+            raise PromptsRefusedError(
+                f"policy.stop_token_ids: {unknown[0]} is no token of the policy, whose vocabulary has ids "
+                f"0..{tokens - 1}. Write ids of its end tokens, or null"
+            )
     look = Look(config, tokenizer, progress, earlier, held_out)
     found = look.all()
     if earlier is not None:
@@ -69,9 +78,13 @@ def _refuse_settings(config: EvaluationRecipe, found: Checked, look: Look) -> No
         )
 
 
+def _used(checked: Checked) -> tuple[int, int, str, str]:
+    return checked.training, checked.held_out, checked.digest, checked.solutions
+
+
 def _refuse_changes(earlier: Checked, found: Checked, look: Look) -> None:
     """A resumed run goes on with the prompts that it began with, or not at all."""
-    if (found.training, found.held_out, found.digest) != (earlier.training, earlier.held_out, earlier.digest):
+    if _used(found) != _used(earlier):
         raise PromptsRefusedError(
             f"the data have changed since the run began, with {counted(earlier.training)} to train on and "
             f"{earlier.held_out} held out; now there are {found.training} and {found.held_out}, or others. "

@@ -23,6 +23,7 @@ class Dropped:
 
     where: file and line, or the prompt's id where it has none.
     prompt_id: None: it is no prompt at all.
+    solution: of a prompt that is used, with others than this worked solution, see `solution_id`.
     """
 
     where: str
@@ -30,6 +31,7 @@ class Dropped:
     subset: str
     reason: str
     prompt_id: str | None = None
+    solution: str | None = None
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"
@@ -42,6 +44,9 @@ class Checked:
     training, held_out: prompts that are used; each problem that is trained on counts once.
     longest: tokens of the longest of them. shortened: how many lose their beginning.
     dropped: what is not used, training first. digest: of what is used, see `digest_of`.
+    unfit: worked solutions that are not used, of prompts that are.
+    solutions: a hash of the worked solutions of prompts that have several; empty where none has, or no stage
+        trains on them.
     """
 
     training: int = 0
@@ -50,6 +55,8 @@ class Checked:
     shortened: int = 0
     dropped: list[Dropped] = field(default_factory=list)
     digest: str = ""
+    unfit: list[Dropped] = field(default_factory=list)
+    solutions: str = ""
     selection: Selection = field(default_factory=Selection)
 
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rlad_core import schema
 from rlad_core.config import EvaluationRecipe, RunConfig
 from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError, Use
 from rlad_core.prompt_checks.reading import dropped, parts_of, read_parts, said, sound, without_held_out
-from rlad_core.prompt_checks.soundness import answer_of, digest_of, where
-from rlad_core.prompt_stream import PromptTables, Selection, Tasks, different, tasks_of
+from rlad_core.prompt_checks.soundness import answer_of, digest_of, solutions_digest, where
+from rlad_core.prompt_stream import (
+    PromptTables,
+    Selection,
+    Tasks,
+    chosen,
+    different,
+    golds_of,
+    solution_id,
+    tasks_of,
+)
 from rlad_core.sections import code
 from rlad_core.tasks import Prompt
 from rlad_core.teacher_prompts import TeacherPrompts
@@ -35,8 +45,7 @@ class Look:
         self._config, self._progress, self._earlier = config, progress, earlier
         self._given = held_out
         self._limit = config.policy.prompt_limit
-        cut = config.policy.longer_prompts == "truncate_left"
-        self._cut_at = (self._limit if cut else None) if earlier is None else earlier.selection.limit
+        self._cut_at = config.policy.cut_at if earlier is None else earlier.selection.limit
         self._tokenizer = tokenizer
         self._whole = PromptTables(tokenizer, chat=config.policy.chat)
         self._tables = PromptTables(tokenizer, cut_at=self._cut_at, chat=config.policy.chat)
@@ -66,11 +75,12 @@ class Look:
                 use: frozenset(each.prompt_id for each in found.dropped if each.use == use and each.prompt_id)
                 for use in ("training", "evaluation")
             }
-            found.selection = Selection(left_out["training"], left_out["evaluation"], self._cut_at)
+            solutions = frozenset(each.solution for each in found.unfit if each.solution is not None)
+            found.selection = Selection(left_out["training"], left_out["evaluation"], solutions, self._cut_at)
         else:
             found.selection = self._earlier.selection
         # By their ids, as the stream leaves them out: of one id a prompt may be sound and another not.
-        trained = [p for p in different(trained) if p.prompt_id not in found.selection.training]
+        trained = chosen(trained, found.selection)
         held_out = [p for p in held_out if p.prompt_id not in found.selection.held_out]
         if self._earlier is not None:
             before = len(found.dropped)
@@ -79,6 +89,7 @@ class Look:
             self.too_long = len(found.dropped) - before
         found.training, found.held_out = len(trained), len(held_out)
         found.digest = digest_of([*trained, *held_out])
+        found.solutions = solutions_digest(trained) if self._trains_on_solutions else ""
         return found
 
     def _tasks(self) -> Tasks:
@@ -129,9 +140,7 @@ class Look:
     def _fitting(self, prompts: Sequence[Prompt], use: Use, tasks: Tasks) -> Iterator[Prompt]:
         """Prompts that the policy can read, and answer within its limits."""
         config = self._config
-        solved = (
-            use == "training" and isinstance(config, RunConfig) and config.trains_on_solutions is not None
-        )
+        solved = use == "training" and self._trains_on_solutions
         teachers = None
         if use == "training" and isinstance(config, RunConfig) and config.scores_with_teacher:
             asked = TeacherPrompts(config, self._tokenizer, tasks)
@@ -187,15 +196,35 @@ class Look:
     def _solved(self, prompts: Sequence[Prompt], tasks: Tasks) -> Iterator[Prompt]:
         """Prompts whose worked solutions can be trained on."""
         limit = self._config.policy.max_length
-        for prompt, tokens in zip(prompts, self._solution_lengths(prompts, tasks), strict=True):
-            if isinstance(tokens, str):
-                self._drop(prompt, "training", f"has no worked solution: {tokens}")
-            elif tokens > limit:
-                self.too_long += 1
-                reason = f"has {tokens} tokens with its worked solution, and policy.max_length is {limit}"
-                self._drop(prompt, "training", reason)
-            else:
-                yield prompt
+        each = [replace(prompt, gold=gold, golds=()) for prompt in prompts for gold in golds_of(prompt)]
+        lengths = iter(self._solution_lengths(each, tasks))
+        for prompt in prompts:
+            unfit: dict[str, str] = {}
+            too_long = 0
+            for gold in golds_of(prompt):
+                tokens = next(lengths)
+                if isinstance(tokens, str):
+                    unfit[gold] = f"has no worked solution: {tokens}"
+                elif tokens > limit:
+                    too_long = 1
+                    unfit[gold] = (
+                        f"has {tokens} tokens with its worked solution, and policy.max_length is {limit}"
+                    )
+            if len(unfit) == len(golds_of(prompt)):
+                self.too_long += too_long
+                self._drop(prompt, "training", next(iter(unfit.values())))
+                continue
+            self._found.unfit += [
+                replace(
+                    dropped(prompt, "training", reason), prompt_id=None, solution=solution_id(prompt, gold)
+                )
+                for gold, reason in unfit.items()
+            ]
+            yield prompt
+
+    @property
+    def _trains_on_solutions(self) -> bool:
+        return isinstance(self._config, RunConfig) and self._config.trains_on_solutions is not None
 
     def _solution_lengths(self, prompts: Sequence[Prompt], tasks: Tasks) -> list[int | str]:
         """Tokens of each with its worked solution; or why it has none."""

@@ -1,7 +1,8 @@
 """What a check found, in the folder of a run: a run that is resumed uses the same prompts.
 
 runs/NAME/prompts.json    how many are used, and their hash
-runs/NAME/dropped.jsonl   what is not used: file and line, reason, and the id of what is a prompt
+runs/NAME/dropped.jsonl   what is not used: file and line, reason, and the id of what is a prompt; also worked
+                          solutions of prompts that have others
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ USED, DROPPED = "prompts.json", "dropped.jsonl"
 
 def write_record(checked: Checked, folder: Path) -> None:
     """Write both files."""
-    write_dropped(checked.dropped, folder / DROPPED)
+    write_dropped([*checked.dropped, *checked.unfit], folder / DROPPED)
     used = {
         "training": checked.training,
         "held_out": checked.held_out,
@@ -27,6 +28,7 @@ def write_record(checked: Checked, folder: Path) -> None:
         "shortened": checked.shortened,
         "shortened_to": checked.selection.limit,
         "digest": checked.digest,
+        "solutions": checked.solutions,
     }
     (folder / USED).write_text(json.dumps(used, indent=2) + "\n")
 
@@ -48,7 +50,10 @@ def read_record(folder: Path) -> Checked | None:
     try:
         used = json.loads((folder / USED).read_text())
         lines = (folder / DROPPED).read_text(encoding="utf-8").splitlines()
-        dropped = [Dropped(**json.loads(line)) for line in lines]
+        left_out = [Dropped(**json.loads(line)) for line in lines]
+        dropped, unfit = (
+            [each for each in left_out if (each.solution is None) == whole] for whole in (True, False)
+        )
         training, held_out = (
             frozenset(each.prompt_id for each in dropped if each.use == use and each.prompt_id is not None)
             for use in ("training", "evaluation")
@@ -60,7 +65,14 @@ def read_record(folder: Path) -> Checked | None:
             shortened=used["shortened"],
             dropped=dropped,
             digest=used["digest"],
-            selection=Selection(training, held_out, used["shortened_to"]),
+            unfit=unfit,
+            solutions=used.get("solutions", ""),  # which older runs had none of
+            selection=Selection(
+                training,
+                held_out,
+                frozenset(each.solution for each in unfit if each.solution is not None),
+                used["shortened_to"],
+            ),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / USED} or {DROPPED} beside it is broken: {error!r}") from error

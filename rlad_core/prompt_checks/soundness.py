@@ -19,6 +19,12 @@ def digest_of(prompts: Iterable[Prompt]) -> str:
     return digest.hexdigest()
 
 
+def solutions_digest(prompts: Iterable[Prompt]) -> str:
+    """A hash of the golds of prompts that have several; empty: none has."""
+    golds = [[prompt.prompt_id, *prompt.golds] for prompt in prompts if len(prompt.golds) > 0]
+    return hashlib.blake2b(json.dumps(golds).encode(), digest_size=16).hexdigest() if golds else ""
+
+
 def problem_of(prompt: Prompt) -> str:
     """What is asked, to compare it across files and tasks: without system messages, case and white space."""
     said = " ".join(each["content"] for each in prompt.messages if each["role"] != "system")
@@ -29,7 +35,7 @@ def unsound(prompt: Any) -> str | None:
     """What is wrong with a prompt, whatever task made it; None: nothing."""
     if not isinstance(prompt, Prompt):
         return f"is no Prompt but a {type(prompt).__name__}"
-    texts = (prompt.prompt_id, prompt.subset, prompt.gold)
+    texts = (prompt.prompt_id, prompt.subset, prompt.gold, *prompt.golds)
     if not all(isinstance(text, str) for text in texts):
         return "has a prompt_id, subset or gold that is no text"
     if not isinstance(prompt.messages, list) or not prompt.messages:

@@ -43,7 +43,11 @@ def validate(
 
 
 def check_label(table: pa.Table, schema: pa.Schema, *, tokenizer_fingerprint: str | None = None) -> None:
-    """The metadata: schema name, version, tokenizer."""
+    """The metadata: schema name, version, tokenizer.
+
+    Raises:
+        SchemaError: no label, or one of another schema, version or tokenizer.
+    """
     name = name_of(schema)
     metadata = table.schema.metadata or {}
     if NAME_KEY not in metadata:
@@ -71,7 +75,11 @@ def check_label(table: pa.Table, schema: pa.Schema, *, tokenizer_fingerprint: st
 
 
 def check_columns(table: pa.Table, schema: pa.Schema) -> None:
-    """Names and types. Order and declared nullability are free: other Arrow libraries differ in both."""
+    """Names and types. Order and declared nullability are free: other Arrow libraries differ in both.
+
+    Raises:
+        SchemaError: a column is missing, unexpected, there twice, or of another type; names it.
+    """
     name = name_of(schema)
     if len(set(table.column_names)) != table.num_columns:
         raise SchemaError(f"a column name occurs twice in {table.column_names}", schema=name)
@@ -90,7 +98,15 @@ def check_columns(table: pa.Table, schema: pa.Schema) -> None:
 
 
 def check_values(table: pa.Table, schema: pa.Schema, *, vocab_size: int | None = None) -> None:
-    """Everything about the rows; names and types are taken as right."""
+    """Everything about the rows; names and types are taken as right.
+
+    Args:
+        vocab_size: see `validate`.
+
+    Raises:
+        SchemaError: a value breaks its declaration's rule, see `validate`; names the column and the first
+            row.
+    """
     name = name_of(schema)
     for field in schema:
         whole = table.column(field.name)

@@ -8,6 +8,8 @@ from rlad_core.sections.resume import OnResume
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Of what becomes a part of a file's, a metric's or an actor's name."""
+NAME_LENGTH: Final = 200
+"""The most that such a name may have: a file's has 255 bytes with what is added to it."""
 
 
 class Section(BaseModel):

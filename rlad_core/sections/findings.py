@@ -39,6 +39,7 @@ _ADVICE = {
     "literal_error": "is not known. Write {expected}",
     "too_short": "is empty. Write at least {min_length}",
     "string_too_short": "is empty. Write a text",
+    "string_too_long": "is too long. Write at most {max_length} characters",
     "too_long": "has too many entries. Write at most {max_length}",
 }
 

@@ -30,6 +30,8 @@ class Prompt:
     where: file and line that it is from, for people.
     answer: the right answer alone, in one way of writing it; None: the gold. Prompts that ask the same must
         agree in it.
+    golds: of all rows that ask it and have the same answer, where they differ: each may hold another worked
+        solution, and stages that train on these take one after the other. Empty: there is the gold alone.
     columns: what a teacher may be told of it beside the gold, or be weighed by: columns of its data by name.
     """
 
@@ -40,6 +42,7 @@ class Prompt:
     gold: str
     where: str = field(default="", compare=False)
     answer: str | None = field(default=None, compare=False)
+    golds: tuple[str, ...] = field(default=(), compare=False)
     columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 

@@ -25,12 +25,14 @@ class AskedRow:
     messages: the chat.
     gold: as it travels, see `Prompt`.
     answer: the right answer in one way of writing it: rows that ask the same must agree in it.
+    golds: see `Prompt`.
     columns: that are kept for teachers, by name.
     """
 
     messages: list[dict[str, str]]
     gold: str
     answer: str
+    golds: tuple[str, ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -84,6 +86,7 @@ class FileRows:
                 row.gold,
                 where,
                 row.answer,
+                row.golds,
                 row.columns,
             )
             for where, row in (self.rows[place] for place in np.sort(drawn))
@@ -165,7 +168,8 @@ def read_file(path: str, encoding: str | None, reader: RowReader, keep: Sequence
     rows: list[tuple[str, AskedRow]] = []
     for same in asked.values():
         if len({row.answer for _, row in same}) == 1:
-            rows.append(same[0])
+            (where, row), golds = same[0], tuple(dict.fromkeys(each.gold for _, each in same))
+            rows.append((where, replace(row, golds=golds) if len(golds) > 1 else row))
         else:
             faults += _contradictions(same)
     if not rows and not faults:

@@ -1,5 +1,6 @@
-"""What every room stands on: telemetry, a model's tokenizer, loading.
+"""What every room stands on: telemetry, tokenizers, whole files, how a process starts, stops and fails.
 
-In: spans, counts, log lines. Out: metrics of Ray's agent or Prometheus, JSON lines.
-May be called by every room; calls none.
+In: spans, counts, log lines, what files are to hold. Out: metrics of Ray's agent or Prometheus, JSON lines,
+traces, whole files, names and ports that no other has.
+Called by: every room above. Calls none.
 """

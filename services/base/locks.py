@@ -10,8 +10,14 @@ def lock(file: IO[Any], otherwise: Exception) -> None:
     Args:
         file: open, in whatever mode.
         otherwise: what to raise where somebody else has locked it.
+
+    Raises:
+        OSError: its file system does not lock; names the file.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise otherwise from error
+    except OSError as error:
+        error.filename = file.name
+        raise

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
-_CONNECTION = ("connection closed by peer", "connection reset", "connection refused", "broken pipe")
-"""What the ranks that are left say of one that is gone (gloo, NCCL's sockets)."""
-_NO_ACTOR = "failed to look up actor"
-_STORE = (
-    "is not in the store, which holds",
-    "was not begun here; publish it again",
-    "the policy store has none: publish it first",
+_CONNECTION = (
+    *("connection closed by peer", "connection reset", "connection refused", "broken pipe"),
+    *("connection was likely closed", "ncclremoteerror"),
 )
-"""What follows where the policy store was lost, and is there again with nothing in it."""
+"""What the ranks that are left say of one that is gone."""
+_TRANSPORTS = ("gloo/transport/", "nccl error")
+"""What stands in their errors, also where a user's objective that asked the other ranks is told with them."""
+_NO_ACTOR = "Failed to look up actor"
+"""How Ray's ValueError begins."""
 
 _LONGEST_WAIT_S = 60.0
 
 
+class LossError(RuntimeError):
+    """What a process held was lost with it; who begins anew with the last checkpoint gives it again."""
+
+
 def is_loss(failure: BaseException) -> bool:
     """Whether a process, its node or its connection was lost, and nothing raised by itself.
+
+    Told by its class; the words are read only of what Ray and the ranks' transports raise without a class of
+    their own, for a user's error may say the same.
 
     Of a group of ranks it is one where each failed so: one that raised something else will do it again.
     """
@@ -26,13 +31,24 @@ def is_loss(failure: BaseException) -> bool:
 
     if isinstance(failure, RayTaskError):
         return isinstance(failure.cause, BaseException) and is_loss(failure.cause)
-    if ranks := getattr(failure, "worker_failures", None):
-        return all(is_loss(each) for each in _causes(ranks.values()))
-    lost = RayActorError | WorkerCrashedError | NodeDiedError | ObjectLostError | ConnectionError
-    if isinstance(failure, lost):
+    if ranks := getattr(failure, "worker_failures", None):  # Ray Train's WorkerGroupError
+        return all(is_loss(each) for each in ranks.values())
+    for within in ("controller_failure", "health_check_failure"):  # its other errors around one
+        if isinstance(cause := getattr(failure, within, None), BaseException):
+            return is_loss(cause)
+    if isinstance(failure, LossError | RayActorError | WorkerCrashedError | NodeDiedError | ObjectLostError):
         return True
-    text = str(failure).lower()
-    return _NO_ACTOR in text or any(words in text for words in (*_CONNECTION, *_STORE))
+    text = str(failure)
+    if type(failure) is ValueError:
+        return text.startswith(_NO_ACTOR)
+    return _of_ranks(failure) and any(words in text.lower() for words in _CONNECTION)
+
+
+def _of_ranks(failure: BaseException) -> bool:
+    """Whether it comes from torch.distributed, gloo or NCCL."""
+    if type(failure).__module__ == "torch.distributed":
+        return True
+    return type(failure) is RuntimeError and any(name in str(failure).lower() for name in _TRANSPORTS)
 
 
 def wait_s(first: float, attempt: int) -> float:
@@ -42,8 +58,3 @@ def wait_s(first: float, attempt: int) -> float:
         first: before the second.
     """
     return float(min(_LONGEST_WAIT_S, first * 2 ** (attempt - 2))) if attempt > 1 else 0.0
-
-
-def _causes(failures: Iterable[BaseException]) -> Iterator[BaseException]:
-    for failure in failures:
-        yield getattr(failure, "health_check_failure", None) or failure

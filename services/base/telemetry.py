@@ -12,25 +12,19 @@ Example:
 
 import contextlib
 import contextvars
-import json
-import logging
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
-
-import structlog
+from typing import Any, Self
 
 from rlad_core import metrics
 from rlad_core.client.errors import ServiceError
 from rlad_core.metrics import SHARED, Kind, MetricSpec, StepStage
 from rlad_core.timeline import StageSpan
-from services.base import span_collector, tracing
-from services.base.metric_sinks import Sink, current_sink
+from services.base import log_lines, span_collector, tracing
+from services.base.metric_sinks import current_sink
 
 
 class _Process:
@@ -39,9 +33,7 @@ class _Process:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.run = SHARED
-        self.sink: Sink | None = None
         self.open: Counter[tuple[str, ...]] = Counter()
-        self.log_file: BinaryIO | None = None
 
 
 _process = _Process()
@@ -57,38 +49,28 @@ def run_name() -> str:
     return _process.run
 
 
-@contextlib.contextmanager
-def recording_into(sink: Sink) -> Iterator[None]:
-    """Record into `sink`, whether or not this process has joined a cluster, for a test or a benchmark."""
-    before, _process.sink = _process.sink, sink
-    try:
-        yield
-    finally:
-        _process.sink = before
-
-
 def count(spec: MetricSpec, value: float = 1.0, **labels: str) -> None:
     """Raise a counter by `value`; the label `run` is filled in where it is not given."""
     complete = _complete(spec, "counter", labels)
     if value < 0:
         raise ValueError(f"{spec.name} is a counter and cannot rise by {value}")
     if value:  # Ray refuses a rise of 0
-        _sink().add(spec, value, complete)
+        current_sink().add(spec, value, complete)
 
 
 def gauge(spec: MetricSpec, value: float, **labels: str) -> None:
     """Set a gauge; the label `run` is filled in where it is not given."""
-    _sink().set(spec, value, _complete(spec, "gauge", labels))
+    current_sink().set(spec, value, _complete(spec, "gauge", labels))
 
 
 def forget(spec: MetricSpec, **labels: str) -> None:
     """Say a gauge no more; it stays at its last value otherwise, for as long as the process lives."""
-    _sink().forget(spec, _complete(spec, "gauge", labels))
+    current_sink().forget(spec, _complete(spec, "gauge", labels))
 
 
 def observe(spec: MetricSpec, value: float, **labels: str) -> None:
     """Put one value into a histogram; the label `run` is filled in where it is not given."""
-    _sink().observe(spec, value, _complete(spec, "histogram", labels))
+    current_sink().observe(spec, value, _complete(spec, "histogram", labels))
 
 
 def waiting(stage: StepStage, change: int) -> None:
@@ -234,9 +216,9 @@ class phase:
             self._context.run(self._end, error)
 
     def change(self, name: str) -> None:
-        """From now on it is phase `name`; nothing changes where the call was given up meanwhile."""
+        """From now on it is phase `name`; nothing changes where it is, or the call was given up meanwhile."""
         with self._lock:
-            if self._is_over:
+            if self._is_over or name == self.name:
                 return
             self._context.run(self._end, None)
             self.name = name
@@ -254,53 +236,8 @@ class phase:
 
 
 def log(event: str, *, level: str = "info", **fields: Any) -> None:
-    """One structured log line, with the run's name and what `structlog.contextvars` holds (a request id).
-
-    A line that cannot be written, as on a full disk, ends neither a request nor a step: stderr says so.
-    """
-    if not structlog.is_configured():
-        configure_logging(None)
-    try:
-        getattr(structlog.get_logger(), level)(event, run=_process.run, **fields)
-    except OSError as error:
-        print(f"the log cannot be written ({error}): {event} {fields}", file=sys.stderr)
-
-
-def configure_logging(run_dir: Path | None, *, level: str = "INFO") -> None:
-    """Write log lines as JSON objects, one a line, to ``run_dir/log.jsonl``, or to stderr where it is None.
-
-    All processes of a run append to the same file; a line is one write to a file opened for appending, so
-    that lines of different processes do not mix.
-    """
-    if _process.log_file is not None:
-        _process.log_file.close()
-        _process.log_file = None
-    if run_dir is None:
-        # Whatever stderr is when a line is written: one that was put aside for a while may be closed by then.
-        def factory(*_: object) -> Any:
-            return structlog.WriteLogger(sys.stderr)
-
-    else:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        _process.log_file = (run_dir / "log.jsonl").open("ab", buffering=0)
-        factory = structlog.BytesLoggerFactory(_process.log_file)  # type: ignore[assignment]
-
-    def render(_logger: Any, _method: str, event: structlog.typing.EventDict) -> str | bytes:
-        line = json.dumps(event, default=str, ensure_ascii=False)
-        return line if run_dir is None else line.encode()
-
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=factory,
-        cache_logger_on_first_use=False,
-    )
+    """One log line with the run's name, see `services.base.log_lines`."""
+    log_lines.write(event, level=level, run=_process.run, **fields)
 
 
 def _change_open(spec: MetricSpec, change: int, **labels: str) -> None:
@@ -310,10 +247,6 @@ def _change_open(spec: MetricSpec, change: int, **labels: str) -> None:
         _process.open[key] += change
         # Set inside the lock: two threads must not write their numbers in the wrong order.
         gauge(spec, _process.open[key], **labels)
-
-
-def _sink() -> Sink:
-    return current_sink() if _process.sink is None else _process.sink
 
 
 def _complete(spec: MetricSpec, kind: Kind, labels: dict[str, str]) -> dict[str, str]:

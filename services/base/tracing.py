@@ -58,11 +58,6 @@ def begin(run: str, folder: Path | None) -> None:
         _process.tracer = _tracer(run, _process.folder)
 
 
-def is_on() -> bool:
-    """Whether this process traces."""
-    return _process.tracer is not None
-
-
 def end() -> None:
     """Send what is left, and trace no more: for tests, and before a process ends."""
     with _process.lock:

@@ -1,20 +1,14 @@
-"""Calls to deployments and actors: limits that name what was waited for, retries where they are harmless."""
+"""Calls to deployments: limits that name what was waited for, retries where they are harmless, and nothing
+that goes on when its caller has left."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
-import ray
-from ray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
-    GetTimeoutError,
-    ObjectLostError,
-    RayTaskError,
-    WorkerCrashedError,
-)
+from ray.exceptions import ActorDiedError, ActorUnavailableError, ObjectLostError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from services.base import tracing
@@ -55,9 +49,25 @@ async def call(
     args = tuple(tracing.carry(value) for value in args)
 
     async def attempt() -> Any:
-        return await method.remote(*args, **kwargs)
+        response = method.remote(*args, **kwargs)
+        with leaving(response):
+            return await response
 
     return await again(attempt, timeout_s=timeout_s, what=what, also=also)
+
+
+@contextlib.contextmanager
+def leaving(response: DeploymentResponse | DeploymentResponseGenerator) -> Iterator[None]:
+    """Have the replica leave the request as well where the caller is cancelled, as a time limit does too.
+
+    Awaiting alone does not: the replica would go on to the end, for nobody.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):  # with which the request may have ended just now
+            response.cancel()
+        raise
 
 
 async def again(
@@ -89,17 +99,3 @@ async def again(
         because = f"; the last attempt ended with {type(last).__name__}: {last}" if last else ""
         raise TimeoutError(f"waited {timeout_s:g} s for {what}{because}") from error
     raise AssertionError("attempts end with an answer or an error")
-
-
-def answer_of(reference: Any, *, timeout_s: float, what: str) -> Any:
-    """An actor's answer, from synchronous code.
-
-    Raises:
-        TimeoutError: naming ``what``; or what the actor's method raised, without the stack of its process.
-    """
-    try:
-        return ray.get(reference, timeout=timeout_s)
-    except GetTimeoutError as error:
-        raise TimeoutError(f"waited {timeout_s:g} s for {what}") from error
-    except RayTaskError as error:
-        raise error.cause from None

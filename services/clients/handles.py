@@ -10,8 +10,8 @@ from ray.serve.handle import DeploymentHandle
 
 from rlad_core import schema
 from rlad_core.client import AsyncTeacherClient, Endpoint, ServiceError
+from rlad_core.client.bearer import token_from
 from rlad_core.client.details import names_tokens
-from rlad_core.client.endpoint import token_from
 from rlad_core.config import (
     HttpTeacher,
     OpenAITeacher,

@@ -8,7 +8,7 @@ from ray.serve.handle import DeploymentHandle
 from rlad_core.schema import to_responses
 from services.base import tracing
 from services.base.telemetry import span
-from services.clients.calls import again, call
+from services.clients.calls import again, call, leaving
 from services.rollout.settings import SamplingSettings
 from services.weights.held_policy import StaleReplicaError
 
@@ -85,12 +85,14 @@ class Responses:
         known: set[int] = set()
 
         async def attempt() -> None:
-            async for part in method.remote(wanted, sampling, min_version=version, top_tokens=top_tokens):
-                numbers = part.column("sample_index").to_pylist()
-                fresh = [number not in known for number in numbers]
-                known.update(numbers)
-                if any(fresh):
-                    on_part(part if all(fresh) else part.filter(pa.array(fresh)))
+            parts = method.remote(wanted, sampling, min_version=version, top_tokens=top_tokens)
+            with leaving(parts):
+                async for part in parts:
+                    numbers = part.column("sample_index").to_pylist()
+                    fresh = [number not in known for number in numbers]
+                    known.update(numbers)
+                    if any(fresh):
+                        on_part(part if all(fresh) else part.filter(pa.array(fresh)))
 
         await again(attempt, timeout_s=self._timeout_s, what="rollouts", also=self._also)
 

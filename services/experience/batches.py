@@ -10,9 +10,9 @@ import pyarrow as pa
 import ray
 
 from rlad_core import schema
-from rlad_core.advantage import group_relative_advantages
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.config import RunConfig
+from rlad_core.group_rule import GroupRule
 from rlad_core.objectives import Objective
 from rlad_core.overlong import is_cut_off
 from rlad_core.prompt_stream import PromptStream
@@ -24,7 +24,14 @@ from rlad_core.tasks import Prompt
 from services.base import telemetry, tracing
 from services.base.telemetry import span
 from services.experience.ends import EndTokens
-from services.experience.groups import Group, accepted_sequences, join_groups, stale_tokens, step_numbers
+from services.experience.groups import (
+    Group,
+    accepted,
+    accepted_sequences,
+    join_groups,
+    stale_tokens,
+    step_numbers,
+)
 from services.experience.pool import GroupPool
 from services.experience.shards import Shard, StepFacts
 from services.experience.signals import Signals
@@ -102,8 +109,9 @@ class StepBatches:
         telemetry.waiting("assemble", -sum(len(group.rollouts) for group in (*kept, *dropped)))
         looked = time.time()
         checked = await self._check(step, kept) if objective.trains_on_rollouts else {}
-        scoring = [group.scoring for group in (*kept, *dropped)]
-        waits = [(max(start for start, _ in scoring), max(end for _, end in scoring)), (looked, time.time())]
+        groups_of_step = (*kept, *dropped)
+        scoring = (max(each.sampled for each in groups_of_step), max(each.scored for each in groups_of_step))
+        waits = [scoring, (looked, time.time())]
         with span("assemble", items=sum(len(group.rollouts) for group in kept)):
             if objective.trains_on_rollouts:
                 prompts = self._stream.prompts([g.position for g in kept])
@@ -122,7 +130,7 @@ class StepBatches:
         counted = self._counted(step) if objective.trains_on_rollouts else None
         stale = stale_tokens(kept, counted) if counted is not None else {}
         facts = StepFacts(
-            numbers=checked | step_numbers(kept, dropped, counted, masks=self._masks),
+            numbers=checked | step_numbers(kept, dropped, counted, masks=self._config.rollout.masks),
             trained_groups=[group.group_id for group in kept],
             dropped_groups=[group.group_id for group in dropped],
             visits=visits_of(
@@ -134,6 +142,7 @@ class StepBatches:
             ),
             stale_masked=stale,
             teacher_waits=waits,
+            judged=max(each.judged for each in groups_of_step),
         )
         positions = [group.position for group in kept]
         left_out = [group.position for group in dropped]
@@ -159,7 +168,8 @@ class StepBatches:
         with span("assemble", items=len(positions)):
             prompts = self._stream.prompts(positions)
             ids = [self._stream.group_id(p, prompt) for p, prompt in zip(positions, prompts, strict=True)]
-            table = self._stream.demonstrations(prompts, ids)
+            epochs = [position // self._stream.epoch_prompts for position in positions]
+            table = self._stream.demonstrations(prompts, ids, epochs)
             plans = self._plan(step, table, ids)
             for position in positions:
                 self._ledger.advance(position, "taken")
@@ -181,11 +191,8 @@ class StepBatches:
 
     def _whole(self, table: pa.Table) -> npt.NDArray[np.bool_] | None:
         """Responses that count, where those that were cut off do not; None: all do."""
-        return ~is_cut_off(table) if self._masks and "finish_reason" in table.column_names else None
-
-    @property
-    def _masks(self) -> bool:
-        return self._config.rollout.truncated == "mask"
+        masks = self._config.rollout.masks and "finish_reason" in table.column_names
+        return ~is_cut_off(table) if masks else None
 
     def _counted(self, step: int) -> range:
         """Policy versions whose tokens count in a step."""
@@ -215,10 +222,7 @@ class StepBatches:
     def _teaches(self, group: Group, objective: Objective) -> bool:
         """Whether there is something to learn from the group under this objective."""
         if not objective.trains_on_rollouts:
-            return bool(group.rewards.column("correct").to_numpy().any())
-        if not (objective.uses_group_advantage and self._config.rollout.drop_uninformative):
-            return True
-        if objective.learns_from_failed_groups and not group.rewards.column("correct").to_numpy().any():
-            return True
-        rewards = group.rewards.column("reward").to_numpy()
-        return bool(group_relative_advantages(rewards, [group.group_id] * len(rewards)).informative.any())
+            return bool(accepted(group).any())
+        rewards, correct = (group.rewards.column(name).to_numpy() for name in ("reward", "correct"))
+        rule = GroupRule.of(objective, drop_uninformative=self._config.rollout.drop_uninformative)
+        return bool(rule.taught(rewards, correct, [group.group_id] * len(rewards)).any())

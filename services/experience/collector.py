@@ -15,14 +15,15 @@ Who waits for whom:
   each, within their time limits.
 - a group's scoring and judging wait for its sampling alone: other groups are still being generated meanwhile.
 - `next_shard` waits for the batch of its step; the first rank to ask starts it, the others share it.
-- strictly on-policy nothing is generated for the next step before `published`. With a staleness above zero
-  the pool goes on meanwhile, and the next step is collected as soon as this one is handed out.
+- strictly on-policy nothing is generated for the next step before the learner asks for it, which is after
+  `published`, an evaluation of what was published, and `end_stage`. With a staleness above zero the pool goes
+  on meanwhile, and the next step is collected as soon as this one is handed out.
 """
 
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from rlad_core.standing_pool import StandingPool
 from rlad_core.timeline import StageSpan
 from services.base import telemetry, tracing
 from services.base.loading import loading
+from services.base.log_lines import configure_logging
 from services.base.span_collector import SpanCollector
 from services.base.tokenizer import load_tokenizer
 from services.clients.handles import ServiceNames, reach_teacher
@@ -59,6 +61,32 @@ from services.serve.cluster import NAMESPACE
 _PROBED_PROMPTS = 4
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """The run from where the learner began; made anew where it was lost and begins anew."""
+
+    stages: StageRules
+    ledger: SlotLedger
+    pool: GroupPool[Group]
+    batches: StepBatches
+    collecting: dict[int, "asyncio.Task[Batch]"] = field(default_factory=dict)
+    asked: set[int] = field(default_factory=set)
+    unpublished: dict[int, list[int]] = field(default_factory=dict)
+    """Positions of the steps that were trained, and whose weights are not out."""
+
+    def collected(self, step: int) -> "asyncio.Task[Batch]":
+        if step not in self.collecting:
+            self.collecting[step] = asyncio.create_task(self.batches.collect(step))
+        return self.collecting[step]
+
+    async def end(self) -> None:
+        """Nobody takes what was in work for it."""
+        for task in self.collecting.values():
+            task.cancel()
+        await asyncio.gather(*self.collecting.values(), return_exceptions=True)
+        self.pool.close()
+
+
 class ExperienceCollector:
     """Actor that owns the stream of prompts and the slots.
 
@@ -70,29 +98,20 @@ class ExperienceCollector:
 
     def __init__(self, config: RunConfig, model_folder: str, run_dir: str) -> None:
         telemetry.name_run(config.name)
-        telemetry.configure_logging(Path(run_dir), level=config.telemetry.log_level)
+        configure_logging(Path(run_dir), level=config.telemetry.log_level)
         if config.telemetry.traces:
             tracing.begin(config.name, Path(run_dir) / "traces")
         self._config = config
         with loading():
             self._tokenizer = load_tokenizer(model_folder)
         self._pair_cost = pair_cost_of(model_folder)
-        self._stream: PromptStream
+        self._stream: PromptStream | None = None
         stop = config.policy.stop_token_ids
         self._ends = EndTokens(stop or end_tokens(self._tokenizer, model_folder), said=stop is not None)
         self._some_prompts: tuple[str, ...] = ()
-        self._ledger: SlotLedger
-        self._pool: GroupPool[Group]
-        self._batches: StepBatches
-        self._collecting: dict[int, asyncio.Task[Batch]] = {}
-        self._asked: set[int] = set()
-        self._unpublished: dict[int, list[int]] = {}
-        """Positions of the steps that were trained, and whose weights are not out."""
+        self._attempt: _Attempt | None = None
         self._spans = SpanCollector()
         self._patience = Patience(self._note, self._spans.open)
-        self._stages = StageRules(config)
-        self._undecided: int | None = None
-        """A version that is out while it is not decided whether the stage goes on."""
         self._teachers: dict[str, Teacher] = {}
         self._signals = Signals(config.seed, self._say)
         self._stop = False
@@ -107,50 +126,44 @@ class ExperienceCollector:
             ValueError: a task cannot give as many; or what a user's own task raises, see `code.fault`.
         """
         try:
-            self._stream = await asyncio.to_thread(PromptStream, self._config, self._tokenizer, selection)
-            some = self._stream.table(self._stream.prompts(range(_PROBED_PROMPTS)))
+            stream = await asyncio.to_thread(PromptStream, self._config, self._tokenizer, selection)
+            some = stream.table(stream.prompts(range(_PROBED_PROMPTS)))
             self._some_prompts = tuple(some.column("prompt").to_pylist())
         except Exception as error:
             raise ValueError(f"the prompts cannot be made: {code.fault(error)}") from error
+        self._stream = stream
 
     async def begin(self, frontier: dict[str, Any] | None, step: int = 0) -> None:
         """Continue a run where `frontier` told, with this step; nothing is collected before. Once more where
         the learner was lost and begins anew: what was in work for it is worked on again.
+
+        Raises:
+            RuntimeError: the prompts were not read.
         """
-        for task in self._collecting.values():
-            task.cancel()
-        await asyncio.gather(*self._collecting.values(), return_exceptions=True)
-        self._collecting.clear()
-        self._unpublished.clear()
-        self._asked.clear()
-        self._undecided = None
-        if hasattr(self, "_pool"):
-            self._pool.close()
+        if (stream := self._stream) is None:
+            raise RuntimeError("there are no prompts: `read_prompts` comes before `begin`")
+        before, self._attempt = self._attempt, None
+        if before is not None:
+            await before.end()
         telemetry.nothing_waits()
         told: dict[str, Any] = frontier or {"next_position": 0, "alive": ()}
         self._signals.restore(told.get("teachers", {}))
-        self._stages = StageRules(self._config, told.get("stages"))
+        stages = StageRules(self._config, told.get("stages"))
         rollout = self._config.rollout
-        self._ledger = SlotLedger(self._config.slots, Frontier(told["next_position"], tuple(told["alive"])))
+        ledger = SlotLedger(self._config.slots, Frontier(told["next_position"], tuple(told["alive"])))
         standing = StandingPool(
-            self._ledger,
+            ledger,
             prompts_per_step=rollout.prompts_per_step,
             max_staleness=rollout.max_staleness,
             window=self._config.window,
             version=step,
         )
-        work = GroupWork(self._config, self._stream, self._ends, self._teachers, self._stages.objective)
-        self._pool = GroupPool(self._ledger, standing, work)
-        self._batches = StepBatches(
-            self._config,
-            self._stream,
-            self._ends,
-            self._signals,
-            self._stages,
-            self._ledger,
-            self._pool,
-            self._pair_cost,
+        work = GroupWork(self._config, stream, self._ends, self._teachers, stages.objective)
+        pool = GroupPool(ledger, standing, work)
+        batches = StepBatches(
+            self._config, stream, self._ends, self._signals, stages, ledger, pool, self._pair_cost
         )
+        self._attempt = _Attempt(stages, ledger, pool, batches)
 
     async def probe_teachers(self, tokens: Mapping[str, str]) -> None:
         """Reach every teacher and compare it with the policy, see `Teacher.probe`.
@@ -214,15 +227,16 @@ class ExperienceCollector:
 
         Asking again gives the same shard.
         """
-        if step not in self._asked and self._stop:
+        begun = self._begun
+        if step not in begun.asked and self._stop:
             return None
-        collected = self._collected(step)
-        if step not in self._asked:
-            self._asked.add(step)
+        collected = begun.collected(step)
+        if step not in begun.asked:
+            begun.asked.add(step)
             await self._patience.wait(step, collected)
         batch = await collected
         if self._goes_on(step + 1):
-            self._collected(step + 1)
+            begun.collected(step + 1)
         if rank not in batch.taken:
             batch.taken.add(rank)
             telemetry.waiting("update", -len(batch.shards[rank].plan.rows))
@@ -233,12 +247,13 @@ class ExperienceCollector:
         config = self._config
         if self._stop or not config.rollout.max_staleness or step >= config.total_steps:
             return False
-        return self._stages.objective(step).responses_of != "task"
+        return self._begun.stages.objective(step).responses_of != "task"
 
-    def _collected(self, step: int) -> "asyncio.Task[Batch]":
-        if step not in self._collecting:
-            self._collecting[step] = asyncio.create_task(self._batches.collect(step))
-        return self._collecting[step]
+    @property
+    def _begun(self) -> _Attempt:
+        if self._attempt is None:
+            raise RuntimeError("nothing is collected before `begin`")
+        return self._attempt
 
     async def trained(self, step: int, since: float) -> list[StageSpan]:
         """The step was trained on: its groups are consumed.
@@ -250,39 +265,28 @@ class ExperienceCollector:
         Returns:
             What was at work here since then.
         """
-        batch = await self._collecting.pop(step)
+        begun = self._begun
+        batch = await begun.collecting.pop(step)
         for position in batch.positions:
-            self._ledger.advance(position, "trained")
-        self._ledger.release(batch.dropped)
-        self._unpublished[step] = batch.positions
+            begun.ledger.advance(position, "trained")
+        begun.ledger.release(batch.dropped)
+        begun.unpublished[step] = batch.positions
         return self._spans.within(since, time.time())
 
     async def published(self, version: int) -> None:
         """The policy after so many steps is out: the slots of these steps' groups are free."""
-        before = [step for step in self._unpublished if step < version]
-        if before and self._stages.position(max(before)).stage.until is not None:
-            self._undecided = version  # the next groups' objective is not known before `end_stage`
-            return
-        self._free(version)
-
-    def _free(self, version: int) -> None:
-        before = [step for step in self._unpublished if step < version]
-        self._pool.published(version, [each for step in before for each in self._unpublished.pop(step)])
+        unpublished = self._begun.unpublished
+        before = [step for step in unpublished if step < version]
+        self._begun.pool.published(version, [each for step in before for each in unpublished.pop(step)])
 
     async def frontier(self) -> dict[str, Any]:
         """What `begin` takes to continue from here."""
-        noted = {"teachers": self._signals.pinned, "stages": self._stages.kept}
-        return asdict(self._ledger.frontier) | noted
+        noted = {"teachers": self._signals.pinned, "stages": self._begun.stages.kept}
+        return asdict(self._begun.ledger.frontier) | noted
 
     async def end_stage(self, step: int, numbers: Mapping[str, float], accuracy: float | None) -> str | None:
         """Whether the stage of a step ends with it, see `StageRules.after`."""
-        why = self._stages.after(step, numbers, accuracy)
-        if why is not None:  # groups of the next stage are asked other things; its first step begins them
-            self._pool.end_stage()
-        if self._undecided is not None:
-            self._free(self._undecided)
-            self._undecided = None
-        return why
+        return self._begun.stages.after(step, numbers, accuracy)
 
     async def stop(self) -> None:
         """Give out no further step; a step that is being collected is still finished."""

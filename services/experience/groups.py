@@ -37,8 +37,8 @@ class Group:
             more, of several teachers mixed; None where no teacher was asked.
         reference_scores: the same of the frozen reference.
         told: what each of them said, by its place in the recipe.
-        scoring: when its last response was there, and when all who score it had said so of all; in seconds
-            since the epoch.
+        sampled, scored, judged: when its last response was there, and when all who score it, and the
+            verifier, had their word on all of them; in seconds since the epoch.
     """
 
     position: int
@@ -47,7 +47,9 @@ class Group:
     teacher_scores: pa.Table | None
     reference_scores: pa.Table | None = None
     told: Mapping[str, Told] = field(default_factory=dict)
-    scoring: tuple[float, float] = (0.0, 0.0)
+    sampled: float = 0.0
+    scored: float = 0.0
+    judged: float = 0.0
 
     @property
     def group_id(self) -> str:
@@ -130,7 +132,7 @@ class GroupWorker:
             TimeoutError: naming the service that did not answer.
         """
         finished = Finished()
-        sampled = scored = 0.0
+        sampled = scored = judged = 0.0
 
         async def sample() -> pa.Table:
             nonlocal sampled
@@ -151,13 +153,13 @@ class GroupWorker:
             scored = time.time()
             return told
 
-        rollouts, rewards, *scores = await all_of(
-            (
-                sample(),
-                finished.each(lambda part: self._responses.judge(part, prompts)),
-                *map(score, scorers),
-            )
-        )
+        async def judge() -> pa.Table:
+            nonlocal judged
+            told = await finished.each(lambda part: self._responses.judge(part, prompts))
+            judged = time.time()
+            return told
+
+        rollouts, rewards, *scores = await all_of((sample(), judge(), *map(score, scorers)))
         rollouts = _ordered(rollouts, rollouts.column("sample_index").to_numpy())
         ids = schema.sequence_ids(rollouts)
         rewards, *scores = (
@@ -172,7 +174,8 @@ class GroupWorker:
         taught = together(teachers, [told[scorer.place] for scorer in teachers], self._manner)
         reference = told[REFERENCE].scores if REFERENCE in told else None
         rewards = self._judged(rewards, rollouts)
-        return Group(position, rollouts, rewards, taught, reference, told, (sampled, max(sampled, scored)))
+        scored = max(sampled, scored)  # nobody may score it
+        return Group(position, rollouts, rewards, taught, reference, told, sampled, scored, judged)
 
 
 def _ordered(table: pa.Table, places: npt.ArrayLike) -> pa.Table:
@@ -218,12 +221,23 @@ def join_groups(
     return experience, group_ids
 
 
+def accepted(group: Group) -> npt.NDArray[np.bool_]:
+    """Which rows of a demonstrator's rollouts are trained on: right, and not cut off, bool [N].
+
+    A whole turn that was cut off would teach to stop in the middle.
+    """
+    right = dict(
+        zip(group.rewards["sequence_id"].to_pylist(), group.rewards["correct"].to_pylist(), strict=True)
+    )
+    ids = schema.sequence_ids(group.rollouts).to_pylist()
+    return np.array([right[sequence] for sequence in ids], np.bool_) & ~is_cut_off(group.rollouts)
+
+
 def accepted_sequences(groups: Sequence[Group]) -> tuple[pa.Table, list[str]]:
-    """SEQUENCES of the responses that the verifier accepted, and the group of each row."""
+    """SEQUENCES of the responses that are `accepted`, and the group of each row."""
     if not groups:
         return schema.SEQUENCES.empty_table(), []
-    accepted = [g.rollouts.filter(pc.equal(_verdicts(g), True)) for g in groups]
-    rollouts = pa.concat_tables(accepted)
+    rollouts = pa.concat_tables([group.rollouts.filter(pa.array(accepted(group))) for group in groups])
     return schema.to_sequences(rollouts), rollouts.column("group_id").to_pylist()
 
 
@@ -245,8 +259,8 @@ def step_numbers(
     correct = np.concatenate([group.rewards.column("correct").to_numpy() for group in sampled])
     cut_off = np.concatenate([is_cut_off(group.rollouts) for group in sampled])
     tokens, wasted = (sum(group.response_tokens for group in groups) for groups in (sampled, dropped))
-    if counted is None:  # of a group that is kept, what the verifier rejected is not trained on either
-        wasted += sum(_tokens(group.rollouts.filter(pc.invert(_verdicts(group)))) for group in kept)
+    if counted is None:  # of a group that is kept, what is not accepted is not trained on either
+        wasted += sum(_tokens(group.rollouts.filter(pa.array(~accepted(group)))) for group in kept)
     numbers = {
         "reward_mean": float(rewards.mean()),
         "accuracy": float(correct.mean()),
@@ -287,11 +301,3 @@ def _of_cut_off(rollouts: pa.Table) -> npt.NDArray[np.bool_]:
 
 def _tokens(rollouts: pa.Table) -> int:
     return int(lengths(rollouts.column("response_token_ids")).sum())
-
-
-def _verdicts(group: Group) -> pa.Array:
-    """Whether each row of the group's rollouts is right."""
-    right = dict(
-        zip(group.rewards["sequence_id"].to_pylist(), group.rewards["correct"].to_pylist(), strict=True)
-    )
-    return pa.array([right[sequence] for sequence in schema.sequence_ids(group.rollouts).to_pylist()])

@@ -74,10 +74,6 @@ class GroupPool(Generic[Work]):
         self._begin()
         self._changed.set()
 
-    def end_stage(self) -> None:
-        """Nothing is begun any more for the stage of the step that was taken last."""
-        self._standing.end_stage()
-
     def drop(self, positions: Sequence[int]) -> None:
         """Nothing will be trained on these, which were taken: their slots are free."""
         for position in positions:

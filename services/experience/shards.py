@@ -18,7 +18,8 @@ class StepFacts:
         trained_groups, dropped_groups: ids, for the record that no group is trained on twice.
         visits: what became of each, for the run's ledger.
         stale_masked: tokens of trained groups that are too old to count, by the group's id.
-        teacher_waits: see `rlad_core.timeline.added_by_teacher`.
+        teacher_waits: see `rlad_core.timeline.BatchWait`.
+        judged: when the verifier's last word on it was there, in seconds since the epoch.
     """
 
     numbers: dict[str, float] = field(default_factory=dict)
@@ -27,6 +28,7 @@ class StepFacts:
     visits: list[Visit] = field(default_factory=list)
     stale_masked: dict[str, int] = field(default_factory=dict)
     teacher_waits: list[tuple[float, float]] = field(default_factory=list)
+    judged: float = 0.0
 
 
 @dataclass(frozen=True)

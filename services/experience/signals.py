@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlad_core.config import TeacherSection
+from services.base.telemetry import span
 from services.clients.teachers import PolicyFacts, Teacher
 from services.clients.teachers.pinned import Pinned, known_texts, pin
 from services.clients.teachers.verification import Verification
@@ -80,7 +81,8 @@ class Signals:
             told = [group.told[place] for group in groups if place in group.told]
             if told:
                 answers = [(each.read, each.scores) for each in told]
-                checked.append(await verification.check(step, answers, asked_of(place)))
+                with span("teacher"):  # the step waits for it, and for nothing else
+                    checked.append(await verification.check(step, answers, asked_of(place)))
         if not checked:
             return {}
         return {

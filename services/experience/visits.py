@@ -18,7 +18,7 @@ from services.experience.groups import Group
 
 Outcome = Literal["trained", "dropped"]
 Writer = Literal["policy", "teacher", "task"]
-_WHY = {"policy": "all rewards are equal", "teacher": "no response was right"}
+_WHY = {"policy": "all rewards are equal", "teacher": "no response was right and whole"}
 
 
 @dataclass(frozen=True)

@@ -2,5 +2,5 @@
 
 In: shards, one per step and rank. Out: versions published, a record of each step, checkpoints, the exported
 model.
-May be called by: run, which builds the trainer.
+Called by: run. It builds the trainer.
 """

@@ -1,14 +1,14 @@
 """Where checkpoints lie and which of them are whole, for those who look for one without the learner.
 
 A checkpoint is a folder ``checkpoint_000010``, after ten steps, in the run's folder or at any address of
-fsspec. Its state file is written last, so that a folder without one is what a kill left of it.
+fsspec. Its state file is written last, so that a folder without one, or with a part of one, is what a kill
+left of it. Storage that cannot be read says nothing of what is there, and that is told.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,10 @@ STATE_FILE = "rlad-state.json"
 FORKED = "forked"
 """In a run's folder: the checkpoint of another run that this one goes on from, until it has its own."""
 _PREFIX = "checkpoint_"
+
+
+class CheckpointError(Exception):
+    """Whether checkpoints are there, and whole, cannot be known; says where and why."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,28 @@ def address_of(run_dir: str, checkpoints: str | None, name: str) -> str:
 
 
 def forked(run_dir: Path) -> Found | None:
-    """The other run's checkpoint that a fork goes on from; None: it is no fork."""
-    file = run_dir / FORKED / STATE_FILE
-    return Found(str(file.parent), json.loads(file.read_text())) if file.is_file() else None
+    """The other run's checkpoint that a fork goes on from; None: it is no fork.
+
+    Raises:
+        CheckpointError: it cannot be read, or is not whole.
+    """
+    folder = run_dir / FORKED
+    found = found_at(str(folder))
+    if found is None and folder.exists():
+        raise CheckpointError(
+            f"{folder} holds no whole checkpoint for the run to go on from. Delete {run_dir}, and fork again"
+        )
+    return found
+
+
+def found_at(address: str) -> Found | None:
+    """The checkpoint in this folder; None: there is none, or it is not whole.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    files, folder = fsspec.core.url_to_fs(address)
+    return _found(files, folder)
 
 
 def folder_name(steps: int) -> str:
@@ -68,23 +91,69 @@ def folder_name(steps: int) -> str:
 
 
 def whole_ones(address: str) -> dict[int, Found]:
-    """Every whole checkpoint by the steps done before it, in rising order."""
-    files, root = fsspec.core.url_to_fs(address)
-    found: dict[int, Found] = {}
-    for path in sorted(files.glob(f"{root}/{_PREFIX}*/{STATE_FILE}")):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # a kill may have cut it off
-            one = Found(files.unstrip_protocol(path.rpartition("/")[0]), json.loads(files.cat_file(path)))
-            found[one.step] = one
-    return dict(sorted(found.items()))
+    """Every whole checkpoint by the steps done before it, in rising order.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    found = [one for one in _looked_at(address).values() if one is not None]
+    return {one.step: one for one in sorted(found, key=lambda one: one.step)}
 
 
 def remove_unfinished(address: str) -> None:
-    """Take away what a kill left of checkpoints."""
+    """Take away what a kill left of checkpoints.
+
+    Raises:
+        CheckpointError: they cannot be read; nothing was taken away.
+    """
+    files, _ = fsspec.core.url_to_fs(address)
+    for folder, one in _looked_at(address).items():
+        if one is None:
+            files.rm(folder, recursive=True)
+
+
+def _looked_at(address: str) -> dict[str, Found | None]:
+    """Folders of checkpoints in their order, with what each holds; None: it is not whole."""
     files, root = fsspec.core.url_to_fs(address)
-    whole = {one.address for one in whole_ones(address).values()}
-    for path in files.glob(f"{root}/{_PREFIX}*"):
-        if files.isdir(path) and files.unstrip_protocol(path) not in whole:
-            files.rm(path, recursive=True)
+    # What another thread or process has written since; some storage is listed from memory.
+    files.invalidate_cache(root)
+    try:
+        # Not `glob`, for which a folder that cannot be listed is an empty one.
+        entries = files.ls(root, detail=True)
+    except FileNotFoundError:
+        return {}
+    except Exception as error:
+        raise _unreadable(f"the checkpoints in {address}", error) from error
+    folders = sorted(entry["name"].rstrip("/") for entry in entries if entry["type"] != "file")
+    ours = [folder for folder in folders if folder.rpartition("/")[2].startswith(_PREFIX)]
+    return {folder: _found(files, folder) for folder in ours}
+
+
+def _found(files: fsspec.AbstractFileSystem, folder: str) -> Found | None:
+    address = files.unstrip_protocol(folder)
+    try:
+        text = files.cat_file(f"{folder}/{STATE_FILE}")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except Exception as error:  # whichever the storage's own are
+        raise _unreadable(f"the checkpoint {address}", error) from error
+    try:
+        state = json.loads(text)
+    except ValueError:  # cut off
+        return None
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+        raise CheckpointError(
+            f"{address}/{STATE_FILE} is whole and tells of no step, so it is no checkpoint's. Take its "
+            "folder away"
+        )
+    return Found(address, state)
+
+
+def _unreadable(what: str, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{what} cannot be read ({type(error).__name__}: {error}). What is whole there is not known, so "
+        "nothing was taken away and nothing begun. Start again when it can be read"
+    )
 
 
 def kept(found: Mapping[int, Found], count: int, best: int) -> set[int]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -25,6 +26,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_map
 
+from services.base.whole_files import write_whole
 from services.learner.checkpoint import (
     STATE_FILE,
     Found,
@@ -45,6 +47,9 @@ class Checkpoints:
         count: of the last ones that are kept.
         best: of those with the best scores.
         timeout_s: longest wait for one to be written, and for the other ranks.
+
+    Raises:
+        CheckpointError: what a kill left cannot be told from what is whole.
     """
 
     def __init__(self, address: str, *, count: int, best: int, timeout_s: float = 1800.0) -> None:
@@ -60,7 +65,11 @@ class Checkpoints:
 
     @property
     def last(self) -> Found | None:
-        """The last whole one."""
+        """The last whole one.
+
+        Raises:
+            CheckpointError: they cannot be read, see `whole_ones`; from `save`, `wait` and `rate` too.
+        """
         found = whole_ones(self._address)
         return found[max(found)] if found else None
 
@@ -104,7 +113,10 @@ class Checkpoints:
 
     def _write_state(self, address: str, state: State) -> None:
         files, path = fsspec.core.url_to_fs(f"{address}/{STATE_FILE}")
-        # Under another name first: on a file system a kill could leave half of it.
+        if isinstance(files, LocalFileSystem):
+            write_whole(Path(path), json.dumps(state))
+            return
+        # Under another name first: of some storage a kill could leave half of it.
         files.pipe_file(f"{path}.part", json.dumps(state).encode())
         files.mv(f"{path}.part", path)
 

@@ -30,18 +30,19 @@ from rlad_core import metrics
 from rlad_core.config import RunConfig
 from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.evaluation import overall
+from rlad_core.group_rule import GroupRule
 from rlad_core.objectives import Statistic
 from rlad_core.recorded import labelled
 from rlad_core.timeline import RecentStages
 from services.base import telemetry, tracing
+from services.base.asking import answer_of
 from services.base.failures import said
+from services.base.log_lines import configure_logging
 from services.base.losses import is_loss, wait_s
 from services.base.span_collector import SpanCollector
 from services.base.telemetry import span
-from services.clients.calls import answer_of
 from services.clients.handles import ServiceNames
 from services.experience.shards import Shard
-from services.learner.checkpoint import STATE_FILE as STATE_FILE
 from services.learner.checkpoint import address_of, forked
 from services.learner.checkpoints import Checkpoints, is_due
 from services.learner.planned import record_memory, record_planned
@@ -69,9 +70,10 @@ _SIGN_S = 20.0
 class Learner:
     """One rank's view of the run."""
 
-    def __init__(self, config: RunConfig, policy_folder: str) -> None:
+    def __init__(self, config: RunConfig, policy_folder: str, run_dir: Path) -> None:
         context = ray.train.get_context()
         self.config = config
+        self._run_dir = run_dir
         self.rank = context.get_world_rank()
         device = get_device()
         self.policy = TrainedPolicy(config, policy_folder, device, teacher_states(config, device))
@@ -82,6 +84,13 @@ class Learner:
         weights = self.policy.published_weights(getattr(torch, config.policy.dtype))
         self.publishing = Publishing(config, weights, tell=self._published)
         self.resting = Resting(config, config.weights.timeout_s)
+        output = config.output
+        self.checkpoints = Checkpoints(
+            address_of(str(run_dir), output.checkpoints, config.name),
+            count=output.keep_checkpoints,
+            best=output.keep_best,
+            timeout_s=config.learner.timeout_s,
+        )
         self.spans = SpanCollector()
         self.recent = RecentStages()
         self._trained: float | None = None
@@ -95,22 +104,14 @@ class Learner:
         self.score = (-1, 0.0)
         """Of the last evaluation: after how many steps, and its accuracy over all held-out prompts."""
 
-    def begin(self, run_dir: Path) -> int:
+    def begin(self) -> int:
         """Load the last checkpoint, if any, and begin where it ends; the number of steps done.
 
         Record and stream of prompts continue from the same checkpoint. A fork has another run's at first.
         """
         state: Mapping[str, Any] = {"step": 0, "frontier": None}
-        output = self.config.output
-        address = address_of(str(run_dir), output.checkpoints, self.config.name)
-        self.checkpoints = Checkpoints(
-            address,
-            count=output.keep_checkpoints,
-            best=output.keep_best,
-            timeout_s=self.config.learner.timeout_s,
-        )
         own = self.checkpoints.last
-        checkpoint = own or forked(run_dir)
+        checkpoint = own or forked(self._run_dir)
         if checkpoint is not None:
             state = checkpoint.state
             self.policy.load(checkpoint.address, state.get("policy"), forks=own is None)
@@ -174,7 +175,8 @@ class Learner:
         if self.rank == 0:
             moments = StepMoments(before, clock.start, asked, got, trained, clock.now())
             own = self.spans.within(moments.start, moments.end)
-            times = step_times(self.config, moments, own, elsewhere, shard.facts.teacher_waits)
+            facts = shard.facts
+            times = step_times(self.config, moments, own, elsewhere, facts.teacher_waits, facts.judged)
             self._record(step, shard, statistics, times)
         else:
             self.spans.take()
@@ -217,7 +219,10 @@ class Learner:
         ):
             some = sampled.slice(0, settings.sample_experience_rows)
             counted = shard.plan.counted_versions
-            self.journal.sample.remote(step, labelled(some, shard.end_tokens, counted, whole=False))
+            drops = self.config.rollout.drop_uninformative
+            rule = GroupRule.of(stage.objective, drop_uninformative=drops)
+            sample = labelled(some, shard.end_tokens, counted, whole=False, rule=rule)
+            self.journal.sample.remote(step, sample)
 
     def end_stage(self, done: int) -> None:
         """Have it decided whether the stage of the last step ends with it (rank 0; others are told with their
@@ -250,19 +255,18 @@ class Learner:
                 self.checkpoints.rate(*self.score)
 
     def _ask(self, reference: Any, what: str) -> Any:
-        """``ray.get`` with the learner's limit, and a name for what is waited for.
+        """An actor's answer within the learner's limit.
 
         A cable that was cut can leave a connection that only one side has given up. The other one learns it
         from what it sends, and would wait for minutes; so something is sent now and then.
         """
-        limit_s = self.config.learner.timeout_s
-        deadline = time.monotonic() + limit_s
-        while not ray.wait([reference], timeout=min(_SIGN_S, max(0.0, deadline - time.monotonic())))[0]:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {limit_s:g} s for {what}")
+
+        def give_signs() -> None:
             for actor in (self.collector, self.evaluator, self.journal):
                 actor.__ray_ready__.remote()
-        return ray.get(reference, timeout=limit_s)
+
+        limit_s = self.config.learner.timeout_s
+        return answer_of(reference, timeout_s=limit_s, what=what, meanwhile=give_signs, every_s=_SIGN_S)
 
 
 def train_loop(settings: dict[str, Any]) -> None:
@@ -298,12 +302,12 @@ def train_loop(settings: dict[str, Any]) -> None:
 def _train(config: RunConfig, settings: dict[str, Any]) -> None:
     """The whole of a run, from the policy it starts from to the exported one."""
     telemetry.name_run(config.name)
-    telemetry.configure_logging(Path(settings["run_dir"]), level=config.telemetry.log_level)
+    configure_logging(Path(settings["run_dir"]), level=config.telemetry.log_level)
     if config.telemetry.traces:
         tracing.begin(config.name, Path(settings["run_dir"]) / "traces")
     torch.set_num_threads(config.learner.threads)
-    learner = Learner(config, settings["policy_folder"])
-    first = done = learner.begin(Path(settings["run_dir"]))
+    learner = Learner(config, settings["policy_folder"], Path(settings["run_dir"]))
+    first = done = learner.begin()
     if learner.rank == 0:
         record_planned(config)
     learner.publishing.publish(first)

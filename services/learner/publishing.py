@@ -72,7 +72,7 @@ class Publishing:
             behind: return once it is copied; the next `publish` or `wait` waits for the rest.
 
         Raises:
-            WeightSyncError: not every replica took it, or one that was published before.
+            EveryoneError: not every replica took it, or one that was published before.
         """
         with span("weight_sync", items=int(self._first)):
             self._finish()  # within: the step waits for it

@@ -92,6 +92,7 @@ def step_times(
     own: Sequence[StageSpan],
     elsewhere: Sequence[StageSpan],
     teacher_waits: Sequence[tuple[float, float]],
+    judged: float,
 ) -> StepTimes:
     """Of a step of this run.
 
@@ -100,10 +101,12 @@ def step_times(
         elsewhere: spans of what makes the batches.
         teacher_waits: of the batch, see `rlad_core.timeline.BatchWait`, from its last response on; empty
             where nothing was sampled for it.
+        judged: when the verifier's last word on the batch was there, in seconds since the epoch.
     """
     if not config.rollout.max_staleness:
         return _in_turn(moments, [*elsewhere, *own])
-    return _ahead(moments, own, elsewhere, teacher_waits, own_teacher=config.policy_teacher is not None)
+    own_teacher = config.policy_teacher is not None
+    return _ahead(moments, own, elsewhere, teacher_waits, judged, own_teacher=own_teacher)
 
 
 def _in_turn(moments: StepMoments, spans: Sequence[StageSpan]) -> StepTimes:
@@ -119,6 +122,7 @@ def _ahead(
     own: Sequence[StageSpan],
     elsewhere: Sequence[StageSpan],
     teacher_waits: Sequence[tuple[float, float]],
+    judged: float,
     *,
     own_teacher: bool,
 ) -> StepTimes:
@@ -142,7 +146,7 @@ def _ahead(
         if own_teacher:
             numbers["teacher_added_seconds"] = added_by_own_teacher(table, moments.got - moments.asked)
         else:
-            numbers["teacher_added_seconds"] = added_by_teacher(teacher_waits, moments.start)
+            numbers["teacher_added_seconds"] = added_by_teacher(teacher_waits, max(moments.start, judged))
     return StepTimes(moments.seconds, table, path, teacher_s, numbers)
 
 

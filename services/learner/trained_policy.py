@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import (
     get_state_dict,
     set_state_dict,
@@ -101,7 +100,8 @@ class TrainedPolicy:
         learner = self._config.learner
         stage_step = self._config.position(step, early_ends).step
         count, taught = self._mini_batches(rows)
-        self._ask_older(rows, rows.of_mini_batches(taught), objective, step, stage_step)
+        trained = rows.of_mini_batches(taught)
+        self._ask_older(rows, trained, objective, step, stage_step)
         several = len(taught) * learner.epochs_per_batch > 1
         if len(taught) > 1 and rows.needs_old_logprobs:
             # The first mini-batch is trained on by the old policy itself: its own pass tells them.
@@ -117,7 +117,8 @@ class TrainedPolicy:
             objective.needs_entropy or self.entropy is not None or (every > 0 and step % every == 0)
         )
         updates = 0
-        with span("update", items=len(rows), tokens=rows.response_tokens):
+        tokens = int(rows.response_lengths[trained].sum())
+        with span("update", items=len(trained), tokens=tokens):
             for number, mini_batch in enumerate(taught * learner.epochs_per_batch):
                 told = self._optimizer_step(
                     rows,
@@ -269,10 +270,6 @@ class TrainedPolicy:
     def notes(self) -> dict[str, Any]:
         """What else a checkpoint must keep, as JSON; the same on every rank."""
         return {} if self.entropy is None else {"entropy_control": self.entropy.kept}
-
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint and wait for it, see `Checkpoints.save`."""
-        dcp.save(self.state(), checkpoint_id=folder)
 
     def load(
         self, folder: str | Path, notes: Mapping[str, Any] | None = None, *, forks: bool = False

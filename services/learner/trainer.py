@@ -12,6 +12,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from rlad_core.config import RunConfig
 from services.base.loading import loading
+from services.learner.freed_memory import KEEPS_FREED_MEMORY
 
 
 def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
@@ -38,6 +39,7 @@ def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
             name=config.name,
             storage_path=str(Path(config.output.dir).absolute()),
             failure_config=FailureConfig(max_failures=learner.max_failures),
+            worker_runtime_env={"env_vars": {} if learner.num_gpus else KEEPS_FREED_MEMORY},
         ),
     )
 

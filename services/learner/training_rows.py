@@ -97,8 +97,8 @@ class TrainingRows:
         return np.unique(self._plan.mini_batch[self._plan.token_weights != 0])
 
     def of_mini_batches(self, numbers: Sequence[int]) -> Indices:
-        """Rows of some mini-batches."""
-        return np.flatnonzero(np.isin(self._plan.mini_batch, numbers))
+        """Rows of some mini-batches of which some token counts; the others would change nothing."""
+        return np.flatnonzero(np.isin(self._plan.mini_batch, numbers) & (self._plan.token_weights != 0))
 
     @property
     def all(self) -> Indices:

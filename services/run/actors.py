@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rlad_core.config import RunConfig
 from rlad_core.prompt_stream import Selection
-from services.clients.calls import answer_of
+from services.base.asking import answer_of
 from services.clients.handles import ServiceNames
 from services.evaluate.evaluator import Evaluator
 from services.experience.collector import ExperienceCollector
@@ -103,25 +103,35 @@ def refuse_in_use(config: RunConfig) -> None:
         )
 
 
-def ask(config: RunConfig, reference: Any, what: str) -> None:
+def ask(config: RunConfig, reference: Any, what: str, meanwhile: Callable[[], None] = lambda: None) -> None:
     """Wait for an actor while the run starts; what goes wrong is told without Ray's words."""
-    limit_s = config.cluster.start_timeout_s
-    answer_of(reference, timeout_s=limit_s, what=f"{what} (cluster.start_timeout_s)")
+    answer_of(
+        reference,
+        timeout_s=config.cluster.start_timeout_s,
+        what=f"{what} (cluster.start_timeout_s)",
+        meanwhile=meanwhile,
+        every_s=_POLL_S,
+    )
 
 
 def ask_and_show(config: RunConfig, reference: Any, what: str, actors: RunActors, watcher: Watcher) -> None:
     """The same, with what the journal is told meanwhile, and a word from time to time."""
     begun = time.monotonic()
     limit_s, say_at = config.cluster.start_timeout_s, _SAY_AFTER_S
-    while not ray.wait([reference], timeout=_POLL_S)[0]:
+
+    def show() -> None:
+        nonlocal say_at
         _show_news(actors, watcher)
-        if (waited := time.monotonic() - begun) > limit_s:
-            raise TimeoutError(f"waited {limit_s:g} s for {what} (cluster.start_timeout_s)")
-        if waited > say_at:
+        if (waited := time.monotonic() - begun) > say_at:
             say_at += _SAY_EVERY_S
             watcher.say(f"still waiting for {what}: {waited:.0f} s of {limit_s:g} s")
+
+    try:
+        ask(config, reference, what, show)
+    except Exception:
+        _show_news(actors, watcher)  # what was told before it may say more
+        raise
     _show_news(actors, watcher)
-    ask(config, reference, what)
 
 
 def _show_news(actors: RunActors, watcher: Watcher) -> None:

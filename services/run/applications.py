@@ -4,6 +4,7 @@ import math
 
 from ray.serve import Application
 
+from rlad_core.client.rollout_forms import RolloutLimits
 from rlad_core.config import EngineSettings, RunConfig, ServeTeacher, place_of
 from services.clients.handles import ServiceNames
 from services.rollout import service as rollout
@@ -32,7 +33,7 @@ def service_args(config: RunConfig, policy_folder: str) -> dict[str, ReplicaArgs
         transfer=config.weights.transfer,
         update_timeout_s=config.weights.timeout_s,
         adapter=config.learner.published_adapter,
-        max_top_tokens=max(20, config.policy_top_k),
+        limits=RolloutLimits(max_top_k=max(RolloutLimits().max_top_k, config.policy_top_k)),
     )
     args: dict[str, ReplicaArgs] = {
         names.of("rollout"): policy,

@@ -1,4 +1,4 @@
-"""A run's folder before the run works in it: new, or of a run that is resumed or forked.
+"""A run's folder before the run works in it: new, or of a run that is resumed.
 
 runs/NAME/recipe.yaml      as the run is carried out now
 runs/NAME/changes.jsonl    settings that another value was given on the way, and at which step
@@ -8,17 +8,14 @@ runs/NAME/forked/          of a fork: the checkpoint that it starts from
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import yaml
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
 from rlad_core.config import RunConfig, parse
@@ -27,10 +24,12 @@ from rlad_core.config.resume import Change, changes, refused
 from rlad_core.sections.findings import problems_of
 from rlad_core.sections.paths import FOLDER
 from rlad_core.stage_rules import StageRules
-from services.learner.checkpoint import FORKED, Found, address_of, forked, whole_ones
+from services.base.whole_files import write_whole
+from services.learner.checkpoint import FORKED, CheckpointError, Found, address_of, forked, whole_ones
 from services.report import ledger
 from services.report.answers import ANSWERS
-from services.report.journal import EVALUATIONS, GROUPS, METRICS, keep_before, lengthen
+from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, LinesError, read_record
+from services.report.taking_back import check_record, lengthen
 from services.report.trackers import NAMED
 from services.run import lease, own_code, replayed
 from services.run.divergence import DIVERGED
@@ -44,22 +43,33 @@ Prepared = tuple[RunConfig, list[str]]
 def begun(run_dir: Path, config: RunConfig | None = None) -> bool:
     """Whether a run has got as far as that there is something to lose: a step, or a checkpoint of its own.
 
+    A record that is broken has something to lose too: it tells of steps, and not of which.
+
     Args:
         config: says where the checkpoints are; None: in the run's folder.
+
+    Raises:
+        RefusedError: checkpoints or record cannot be read.
     """
+    if checkpoints_of(run_dir, config):
+        return True
     first = _forked_at(run_dir)
-    return bool(_checkpoints(run_dir, config)) or any(
-        row["step"] >= first for row in _rows(run_dir / METRICS)
-    )
+    try:
+        lines = read_record(run_dir / METRICS)
+    except LinesError:
+        return True
+    except OSError as error:
+        raise RefusedError(f"{run_dir / METRICS} cannot be read: {error.strerror or error}") from error
+    return lines.cut_off is not None or any(row["step"] >= first for row in lines.rows)
 
 
 def last_checkpoint(run_dir: Path) -> Mapping[str, Any] | None:
     """State of the checkpoint that a resumed run would go on from; None: there is none.
 
     Raises:
-        RefusedError: the recipe, which says where checkpoints are, cannot be read.
+        RefusedError: they cannot be read, or the recipe, which says where they are.
     """
-    config = _recipe_of(run_dir) if (run_dir / RECIPE).is_file() else None
+    config = recipe_of(run_dir) if (run_dir / RECIPE).is_file() else None
     last = _last(run_dir, config)
     return None if last is None else last.state
 
@@ -88,13 +98,13 @@ def begin(config: RunConfig, run_dir: Path) -> Prepared:
     run_dir.mkdir(parents=True, exist_ok=True)
     values = own_code.keep(config, run_dir)
     for name in (*_RECORD, FORKED):
-        _remove(run_dir / name)
+        remove(run_dir / name)
     _write_recipe(values, run_dir)
     try:
-        return _with_copies(config, run_dir)
+        return with_copies(config, run_dir)
     except RefusedError:
         for name in (RECIPE, own_code.FOLDER):
-            _remove(run_dir / name)
+            remove(run_dir / name)
         raise
 
 
@@ -102,12 +112,12 @@ def resume(config: RunConfig, run_dir: Path) -> Prepared:
     """Compare the recipe with the run's; what may change is noted and taken.
 
     Raises:
-        RefusedError: something else differs; lists it.
+        RefusedError: something else differs; lists it. Or the record is broken.
     """
-    config, remarks = _with_copies(config, run_dir)
-    before, last = _recipe_of(run_dir), _last(run_dir, config)
+    config, remarks = with_copies(config, run_dir)
+    before, last = recipe_of(run_dir), _last(run_dir, config)
     done, frontier = (last.step, last.state.get("frontier")) if last else (0, None)
-    if not _checkpoints(run_dir, config) and _checkpoints(run_dir, before):
+    if not checkpoints_of(run_dir, config) and checkpoints_of(run_dir, before):
         # Else it would begin anew, and what it has recorded would go.
         there = address_of(str(run_dir), before.output.checkpoints, before.name)
         raise RefusedError(
@@ -118,75 +128,23 @@ def resume(config: RunConfig, run_dir: Path) -> Prepared:
     found = changes(before, config, done, early_ends)
     if bad := refused(found):
         raise RefusedError(
-            f"the recipe differs from that of the run in {run_dir}:\n{_listed(bad)}\n"
+            f"the recipe differs from that of the run in {run_dir}:\n{listed(bad)}\n"
             f"Resume with the run's own, {run_dir / RECIPE}; or put --fork NAME in place of --resume, for "
             "a new run that starts from this one's checkpoint"
         )
-    _remove(run_dir / DIVERGED)  # it goes on, and may come further with what was changed
+    with refused_if_broken():
+        check_record(run_dir)  # else it would be found when all services are up
+    remove(run_dir / DIVERGED)  # it goes on, and may come further with what was changed
     if done < config.total_steps:
-        _record(lengthen, run_dir, done)
+        lengthen(run_dir, done)
     if found:
         values = parse((run_dir / RECIPE).read_text(encoding="utf-8"))
         for change in found:
             values = with_value(values, change.path, change.new)
-        _note(run_dir, done, found)
+        note(run_dir, done, found)
         _write_recipe(values, run_dir)
-        remarks.append(f"changed from step {done} on:\n{_listed(found)}")
+        remarks.append(f"changed from step {done} on:\n{listed(found)}")
     return config, remarks
-
-
-def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Prepared:
-    """Make a new run that goes on from another one's checkpoint, with that one's record up to there.
-
-    Args:
-        config: of the new run; everything may differ but the model, and which of its weights are trained.
-        source: folder of the other run.
-        step: after how many steps the checkpoint was made; None: the last one.
-
-    Raises:
-        RefusedError: there is no such checkpoint, or the recipe cannot go on from it.
-    """
-    if not (source / RECIPE).is_file():
-        raise RefusedError(f"there is no run to fork in {source}: it has no {RECIPE}")
-    found = _checkpoints(source, _recipe_of(source))
-    if not found or (step is not None and step not in found):
-        there = f"after {', '.join(map(str, sorted(found)))} steps" if found else "none"
-        raise RefusedError(f"{source} has no checkpoint to fork from; there are: {there}")
-    step = max(found) if step is None else step
-    different = [each for each in changes(_recipe_of(source), config, step) if each.path != "name"]
-    models = [each for each in different if each.path in ("policy.model", "policy.init")]
-    if models:
-        raise RefusedError(
-            f"a fork goes on with the model of {source}, and the recipe has\n{_listed(models)}"
-        )
-    adapters = [each for each in different if each.path.startswith("learner.lora")]
-    if adapters:
-        raise RefusedError(
-            f"a checkpoint holds the weights that are trained, and those of {source} are others than\n"
-            f"{_listed(adapters)}\nleads to. Begin a new run, from {source / 'export'} where it ended"
-        )
-    if step >= config.total_steps:
-        raise RefusedError(
-            f"the checkpoint of {source} comes after {step} steps, and the recipe's stages have "
-            f"{config.total_steps}. Write more steps, or another checkpoint: --from-step N"
-        )
-    begin(config, run_dir)
-    # The checkpoint first, and whole: with the record alone the folder would be one of a run that was begun,
-    # and that goes on from nothing.
-    unfinished = run_dir / f"{FORKED}.new"
-    _remove(unfinished)
-    _fetch(found[step].address, unfinished)
-    unfinished.rename(run_dir / FORKED)
-    for name in (EVALUATIONS, GROUPS, ANSWERS, "experience", METRICS):
-        if (source / name).exists():
-            _copy(source / name, run_dir / name)
-    _record(lengthen, run_dir, step)
-    _record(keep_before, run_dir, step)  # now, or who reads it before the run begins sees the other one's end
-    ledger.copy(source, run_dir, step)
-    _note(run_dir, step, different, forked=str(source))
-    config, remarks = _with_copies(config, run_dir)
-    listed = f" with\n{_listed(different)}" if different else ""
-    return config, [f"goes on from {source} after {step} steps{listed}", *remarks]
 
 
 _RECORD = (
@@ -198,15 +156,25 @@ _RECORD = (
 """What a start that failed may have left."""
 
 
-def _record(change: Callable[[Path, int], None], run_dir: Path, step: int) -> None:
-    """Have the record of a run changed."""
+@contextmanager
+def refused_if_broken() -> Iterator[None]:
+    """For who reads or changes a run's record, see `services.report.taking_back`.
+
+    Raises:
+        RefusedError: it is broken.
+    """
     try:
-        change(run_dir, step)
-    except ValueError as error:
+        yield
+    except LinesError as error:
         raise RefusedError(str(error)) from error
 
 
-def _recipe_of(run_dir: Path) -> RunConfig:
+def recipe_of(run_dir: Path) -> RunConfig:
+    """The recipe of a run.
+
+    Raises:
+        RefusedError: it cannot be read.
+    """
     file = run_dir / RECIPE
     try:
         values = parse(file.read_text(encoding="utf-8"))
@@ -218,7 +186,12 @@ def _recipe_of(run_dir: Path) -> RunConfig:
         raise RefusedError(f"{file} cannot be read: {error}") from error
 
 
-def _with_copies(config: RunConfig, run_dir: Path) -> Prepared:
+def with_copies(config: RunConfig, run_dir: Path) -> Prepared:
+    """A recipe with the code that the run's folder keeps.
+
+    Raises:
+        RefusedError: that cannot be used.
+    """
     try:
         return own_code.kept(config, run_dir)
     except ValidationError as error:
@@ -229,44 +202,44 @@ def _with_copies(config: RunConfig, run_dir: Path) -> Prepared:
         ) from error
 
 
-def _checkpoints(run_dir: Path, config: RunConfig | None) -> dict[int, Found]:
-    """Whole checkpoints by the steps done before them."""
-    if config is None:
-        return whole_ones(str(run_dir))
-    return whole_ones(address_of(str(run_dir), config.output.checkpoints, config.name))
+def checkpoints_of(run_dir: Path, config: RunConfig | None) -> dict[int, Found]:
+    """Whole checkpoints of a run by the steps done before them.
+
+    Args:
+        config: says where they are; None: in the run's folder.
+
+    Raises:
+        RefusedError: they cannot be read.
+    """
+    try:
+        if config is None:
+            return whole_ones(str(run_dir))
+        return whole_ones(address_of(str(run_dir), config.output.checkpoints, config.name))
+    except CheckpointError as error:
+        raise RefusedError(str(error)) from error
 
 
 def _last(run_dir: Path, config: RunConfig | None) -> Found | None:
     """The checkpoint that the run would go on from."""
-    found = _checkpoints(run_dir, config)
-    return found[max(found)] if found else forked(run_dir)
+    found = checkpoints_of(run_dir, config)
+    return found[max(found)] if found else _forked(run_dir)
 
 
 def _forked_at(run_dir: Path) -> int:
     """Steps that another run did before this one; 0 where there was none."""
-    source = forked(run_dir)
+    source = _forked(run_dir)
     return 0 if source is None else source.step
 
 
-def _fetch(address: str, target: Path) -> None:
-    """A checkpoint from wherever it is."""
-    files, path = fsspec.core.url_to_fs(address)
-    if isinstance(files, LocalFileSystem):
-        _copy(Path(path), target)
-        return
-    _remove(target)
-    files.get(path, str(target), recursive=True)
+def _forked(run_dir: Path) -> Found | None:
+    try:
+        return forked(run_dir)
+    except CheckpointError as error:
+        raise RefusedError(str(error)) from error
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
-    rows = []
-    for line in file.read_bytes().splitlines() if file.is_file() else ():
-        with suppress(ValueError):
-            rows.append(json.loads(line))
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
-
-
-def _note(run_dir: Path, step: int, found: Sequence[Change], **more: str) -> None:
+def note(run_dir: Path, step: int, found: Sequence[Change], **more: str) -> None:
+    """Note what another value was given, and after how many steps."""
     row = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": step,
@@ -278,35 +251,19 @@ def _note(run_dir: Path, step: int, found: Sequence[Change], **more: str) -> Non
 
 
 def _write_recipe(values: dict[str, Any], run_dir: Path) -> None:
-    part = run_dir / f"{RECIPE}.part"
-    part.write_text(dump_values(values))
-    part.replace(run_dir / RECIPE)
+    write_whole(run_dir / RECIPE, dump_values(values))
 
 
-def _copy(source: Path, target: Path) -> None:
-    """A checkpoint's files are never written again, so that another name for them is enough."""
-
-    def link(old: str, new: str) -> None:
-        try:
-            os.link(old, new)
-        except OSError:  # another file system
-            shutil.copy2(old, new)
-
-    _remove(target)
-    if source.is_file():
-        shutil.copy2(source, target)
-    else:
-        shutil.copytree(source, target, copy_function=link)
-
-
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Take away a file or a folder, where it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _listed(found: Sequence[Change]) -> str:
+def listed(found: Sequence[Change]) -> str:
+    """Changes for people, a line each."""
     return "\n".join(f"  - {change}" for change in found)
 
 

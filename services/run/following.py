@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.report.records import RunRecord, read_run
-from services.run import lease
+from services.run import lease, replayed
 
 if TYPE_CHECKING:
     from services.report.journal import News
@@ -82,9 +82,12 @@ class Following:
 
 
 def is_over(record: RunRecord) -> bool:
-    """Whether every step is recorded, and the evaluation behind the last."""
+    """Whether every step is recorded, and the evaluation behind the last, which `rlad learn` has none of."""
     return (
         record.recipe is not None
         and len(record.steps) >= record.recipe.total_steps
-        and any(row["when"] == "after" for row in record.evaluations)
+        and (
+            any(row["when"] == "after" for row in record.evaluations)
+            or (record.folder / replayed.FILE).is_file()
+        )
     )

@@ -93,7 +93,11 @@ def _files(config: RunConfig, places: Sequence[Path]) -> list[Path]:
         for place, indices in stages.items():
             found = recorded.read(files[place])
             for index in sorted(indices):
-                found.check(config.stages[index].objective, config.policy_teacher)
+                found.check(
+                    config.stages[index].objective,
+                    config.policy_teacher,
+                    drop_uninformative=config.rollout.drop_uninformative,
+                )
                 if asks_for_ends:
                     found.check_ends(config.stages[index].objective)
     except recorded.RecordedError as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlad_core.config import RunConfig
 from services.report.page import ReportPaths
-from services.run import folder, replayed
+from services.run import folder, forking, replayed
 from services.run.errors import RefusedError
 from services.run.folder import Prepared
 from services.run.lease import HeldError, Lease, leased
@@ -45,17 +45,14 @@ def held(run_dir: Path, say: Callable[[str], None]) -> Iterator[Lease]:
     Raises:
         RefusedError: another process has it, or the folder cannot be written.
     """
-    lease = leased(run_dir, say)
-    try:
-        mine = lease.__enter__()
-    except HeldError as error:
-        raise RefusedError(f"{error}, or choose another name with --set name=...") from error
-    except OSError as error:
-        raise RefusedError(f"{run_dir} cannot be written: {error.strerror or error}") from error
-    try:
-        yield mine
-    finally:
-        lease.__exit__(None, None, None)
+    with ExitStack() as stack:
+        try:
+            lease = stack.enter_context(leased(run_dir, say))
+        except HeldError as error:
+            raise RefusedError(f"{error}, or choose another name with --set name=...") from error
+        except OSError as error:
+            raise RefusedError(f"{run_dir} cannot be written: {error.strerror or error}") from error
+        yield lease
 
 
 @contextmanager
@@ -94,10 +91,12 @@ def prepared(
             replayed.check(run_dir, files)
             return folder.resume(config, run_dir)
         if fork is not None:
-            return folder.fork(config, run_dir, fork.source, fork.step)
+            return forking.fork(config, run_dir, fork.source, fork.step)
         begun = folder.begin(config, run_dir)
         if files:
             replayed.note(run_dir, files)
         return begun
     except OSError as error:
-        raise RefusedError(f"{run_dir} cannot be written: {error}") from error
+        # Read are the run's folder, that of a run that is forked and the user's code; written is the run's.
+        place, why = error.filename or run_dir, error.strerror or error
+        raise RefusedError(f"{run_dir} cannot be made ready for the run: {place}: {why}") from error

@@ -25,6 +25,7 @@ from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.sizing import pair_cost_of
 from rlad_core.timeline import stage_table
 from services.base import telemetry
+from services.base.log_lines import configure_logging
 from services.base.span_collector import SpanCollector
 from services.base.stopping import end_with_parent
 from services.base.telemetry import span
@@ -146,7 +147,7 @@ def _rank(rank: int, work: _Work, stop: Any, news: Any) -> None:
     end_with_parent()
     config = arrived(RunConfig, work.values, work.code)
     telemetry.name_run(config.name)
-    telemetry.configure_logging(work.run_dir, level=config.telemetry.log_level)
+    configure_logging(work.run_dir, level=config.telemetry.log_level)
     torch.set_num_threads(config.learner.threads)
     on_gpu = config.learner.num_gpus > 0
     device = torch.device("cuda", rank) if on_gpu else torch.device("cpu")
@@ -220,32 +221,32 @@ class _Replay:
         dist.all_reduce(told, op=dist.ReduceOp.MAX)
         return bool(told.item())
 
-    @property
-    def _masks(self) -> bool:
-        return self._config.rollout.truncated == "mask"
-
     def _step(self, step: int) -> None:
         started, begun = time.time(), time.monotonic()  # see `Learner.step`
         stage = self._config.position(step).stage
-        found = recorded.read(self._work.files[step % len(self._work.files)])
-        found.check(stage.objective, self._config.policy_teacher)
+        whole = recorded.read(self._work.files[step % len(self._work.files)])
+        drops = self._config.rollout.drop_uninformative
+        whole.check(stage.objective, self._config.policy_teacher, drop_uninformative=drops)
+        found = whole.for_objective(stage.objective, drop_uninformative=drops)
         plan = found.plan(
             stage.objective,
             mini_batches=self._config.learner.updates_per_batch,
             ranks=self._config.learner.workers,
             pair_cost=self._pair_cost,
-            masks=self._masks,
+            masks=self._config.rollout.masks,
         )[self._rank]
-        rows = TrainingRows(found.for_objective(stage.objective).take(plan.rows), plan, found.end_tokens)
+        rows = TrainingRows(found.table.take(plan.rows), plan, found.end_tokens)
         statistics = self._policy.train_on(rows, stage.objective, step)
         ended = started + time.monotonic() - begun
         table = stage_table(self._spans.take(), started, ended)
         if self._journal is not None:
-            numbers = found.numbers(masks=self._masks) | {
+            numbers = found.numbers(masks=self._config.rollout.masks) | {
                 name: each.mean for name, each in statistics.items()
             }
             row = step_row(step, stage.label, numbers, table, seconds=ended - started)
-            self._journal.step({**row, "experience": found.file.name}, sorted(set(found.groups)), [])
+            trained = set(found.groups)
+            left_out = sorted(set(whole.groups) - trained)
+            self._journal.step({**row, "experience": found.file.name}, sorted(trained), left_out)
             if (empty := empty_told(step, numbers)) is not None:
                 self._journal.note(empty)
             self._show(self._journal)

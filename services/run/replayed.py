@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from services.base.whole_files import write_whole
 from services.run.errors import RefusedError
 
 FILE = "replayed.json"
@@ -14,7 +15,7 @@ FILE = "replayed.json"
 
 def note(run_dir: Path, files: Sequence[Path]) -> None:
     """Write down what a new folder is trained on."""
-    (run_dir / FILE).write_text(json.dumps(_told(files), indent=1) + "\n")
+    write_whole(run_dir / FILE, json.dumps(_told(files), indent=1) + "\n")
 
 
 def check(run_dir: Path, files: Sequence[Path]) -> None:

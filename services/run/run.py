@@ -1,10 +1,11 @@
 """A run from recipe to report: cluster, services, experience, learner, and what a person sees meanwhile."""
 
+import shlex
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from ray.exceptions import RayActorError
 from rlad_core.config import RunConfig, place_of
 from rlad_core.config.remarks import run_remarks
 from rlad_core.prompt_stream import Selection
+from services.base.asking import answer_of
 from services.base.failures import said
 from services.base.losses import is_loss, wait_s
 from services.base.stopping import keep_interrupting, sigterm_interrupts
-from services.clients.calls import answer_of
 from services.clients.handles import ServiceNames, teacher_tokens
 from services.learner.trainer import build_trainer
 from services.report.page import ReportPaths, write_report
@@ -94,25 +95,24 @@ def run(
 @contextmanager
 def _ray(config: RunConfig) -> Iterator[None]:
     """The run's cluster; that there is none is found before an engine starts."""
-    try:
-        ray_of_the_run = cluster(
-            config.cluster,
-            wanted_cpus=wanted_cpus(config),
-            metrics_port=config.telemetry.metrics_port,
-            go_on=f"Continue with\n  rlad run {Path(config.run_dir) / folder.RECIPE} --resume",
-        )
-        ray_of_the_run.__enter__()
-    except SystemExit as error:  # what Ray makes of SIGTERM while it starts
-        raise KeyboardInterrupt from error
-    except Exception as error:
-        where = joined_address(config.cluster)
-        what = f"the Ray cluster at {where} cannot be joined" if where else "Ray does not start"
-        raise RefusedError(f"{what}: {said(error)}") from error
-    try:
+    recipe = shlex.quote(f"{config.run_dir}/{folder.RECIPE}")
+    with ExitStack() as stack:
+        try:
+            ray_of_the_run = cluster(
+                config.cluster,
+                wanted_cpus=wanted_cpus(config),
+                metrics_port=config.telemetry.metrics_port,
+                go_on=f"Continue with\n  rlad run {recipe} --resume",
+            )
+            stack.enter_context(ray_of_the_run)
+        except SystemExit as error:  # what Ray makes of SIGTERM while it starts
+            raise KeyboardInterrupt from error
+        except Exception as error:
+            where = joined_address(config.cluster)
+            what = f"the Ray cluster at {where} cannot be joined" if where else "Ray does not start"
+            raise RefusedError(f"{what}: {said(error)}") from error
         keep_interrupting()
         yield
-    finally:
-        ray_of_the_run.__exit__(None, None, None)
 
 
 def _carry_out(

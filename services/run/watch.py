@@ -104,15 +104,19 @@ class Watcher:
                 self.say(told)
 
     def _show_accuracy(self, row: dict[str, Any]) -> None:
+        when = f"step {row['step']}" if row["when"] == "step" else row["when"]
         self._console.print(
-            f"{row['when']:>6}  {row['subset']:<10} accuracy {row['accuracy']:6.1%}  "
-            f"[{row['low']:.1%}, {row['high']:.1%}]",
+            f"{when:>9}  {row['subset']:<10} accuracy {_share(row['accuracy']):>6}  "
+            f"[{_share(row['low'])}, {_share(row['high'])}]",
             soft_wrap=True,
+            markup=False,
         )
 
     def _show_step(self, row: dict[str, Any]) -> None:
         self.steps_done = row["version"]
-        numbers = "  ".join(text.format(row[name]) for name, text in _SHOWN.items() if name in row)
+        # What is not finite is null in a record: there is nothing to show of it.
+        there = {name: text for name, text in _SHOWN.items() if row.get(name) is not None}
+        numbers = "  ".join(text.format(row[name]) for name, text in there.items())
         self._progress.update(
             self._task, completed=self.steps_done, description=row["stage"], numbers=numbers
         )
@@ -123,3 +127,7 @@ class Watcher:
                 highlight=False,
                 soft_wrap=True,  # one line a step also in a file, where a console counts as 80 wide
             )
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"

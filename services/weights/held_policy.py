@@ -16,13 +16,17 @@ from typing import Any, Protocol
 
 from rlad_core.client.errors import NotReadyError
 from rlad_core.waiting import limit
+from services.base.losses import LossError
 from services.weights.image import check
 from services.weights.policy_store import Publication
 from services.weights.store import ReplicaReport
 
 
-class StaleReplicaError(RuntimeError):
-    """The replica is older than the request wants, and there is no newer version to be had."""
+class StaleReplicaError(LossError):
+    """The replica is older than the request wants, and there is no newer version to be had.
+
+    A loss, for what a request wants was published before it.
+    """
 
 
 class BrokenReplicaError(NotReadyError, RuntimeError):
@@ -104,19 +108,40 @@ class HeldPolicy:
             )
 
     async def load(self, version: int) -> None:
-        """Pull ``version`` and replace the weights by it, unless they are that version already."""
+        """Pull ``version`` and replace the weights by it, unless they are that version already.
+
+        Raises:
+            ValueError: there is no store to pull from.
+            BrokenReplicaError: the weights are unsound.
+            TimeoutError: the store, or the engine, takes too long; the engine's weights are unsound then.
+        """
         if self._store is None:
             raise ValueError("it has no policy store to pull from (policy_store, transfer: object_store)")
         await self._install(await self._wait(self._store.get.remote(version)))
 
     async def connect(self, init_info: dict[str, Any]) -> None:
-        """Join the learner's transfer group."""
+        """Join the learner's transfer group.
+
+        Args:
+            init_info: of the learner, for vLLM's transfer engine.
+
+        Raises:
+            BrokenReplicaError: the weights are unsound.
+            TimeoutError: the group does not come together in time.
+        """
         self.refuse_if_broken()
         async with limit(self._timeout_s, "the learner's transfer group"):
             await self._engine.init_transfer(init_info)
 
     async def begin(self) -> None:
-        """Pause and open the weights for a push, which has ``timeout_s`` to end."""
+        """Pause and open the weights for a push, which has ``timeout_s`` to end.
+
+        Raises:
+            BrokenReplicaError: the weights are unsound.
+            RuntimeError: the update before was not ended.
+            TimeoutError: the engine takes too long; its weights are unsound then, as after any other fault
+                of its own.
+        """
         async with self._updating:
             self.refuse_if_broken()
             if self._overdue is not None:
@@ -127,12 +152,23 @@ class HeldPolicy:
             await self._guard("opening the weights", self._engine.begin_update())
 
     async def receive(self, update_info: dict[str, Any]) -> None:
-        """Take what the learner pushes."""
+        """Take what the learner pushes.
+
+        Args:
+            update_info: of the learner: which parameters come.
+
+        Raises:
+            BrokenReplicaError, TimeoutError: see `begin`.
+        """
         self.refuse_if_broken()
         await self._guard("receiving weights", self._engine.receive(update_info))
 
     async def end(self, version: int) -> None:
-        """Close the weights as ``version``."""
+        """Close the weights as ``version``.
+
+        Raises:
+            BrokenReplicaError, TimeoutError: see `begin`.
+        """
         async with self._updating:
             self.refuse_if_broken()
             await self._guard(f"closing policy version {version}", self._engine.end_update(version))
@@ -142,7 +178,11 @@ class HeldPolicy:
             self._hold(version, None)
 
     async def sleep(self) -> None:
-        """Give back the GPU's memory; a new version, or `wake`, takes it again."""
+        """Give back the GPU's memory; a new version, or `wake`, takes it again.
+
+        Raises:
+            BrokenReplicaError, RuntimeError, TimeoutError: see `begin`.
+        """
         async with self._updating:
             self.refuse_if_broken()
             if self._overdue is not None:
@@ -152,7 +192,11 @@ class HeldPolicy:
                 await self._guard("falling asleep", self._engine.sleep())
 
     async def wake(self) -> None:
-        """Take the memory again, with the weights from before."""
+        """Take the memory again, with the weights from before.
+
+        Raises:
+            BrokenReplicaError, TimeoutError: see `begin`.
+        """
         async with self._updating:
             self.refuse_if_broken()
             await self._awake()

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from services.base.asking import answer_of
+from services.base.losses import LossError
 from services.serve.cluster import NAMESPACE
 from services.weights.image import PART_BYTES, Image, OpenImage
 
@@ -20,8 +21,11 @@ PART_S = 120.0
 _GONE_S, _LOOK_S = 60.0, 0.1
 
 
-class UnknownVersionError(LookupError):
-    """The store does not hold the version that was asked for."""
+class UnknownVersionError(LossError, LookupError):
+    """The store does not hold the version that was asked for, or that is to be finished.
+
+    A loss, for it had it before: it was lost, and is there again with nothing in it.
+    """
 
 
 @dataclass(frozen=True)
@@ -65,17 +69,25 @@ class PolicyStore:
         return ray.get_runtime_context().get_node_id(), image.path
 
     def write(self, start: int, part: np.ndarray) -> None:
-        """Bytes of the version that was begun, from a learner on another node."""
-        assert self._coming is not None
+        """Bytes of the version that was begun, from a learner on another node.
+
+        Raises:
+            UnknownVersionError: none was begun.
+        """
+        if self._coming is None:
+            raise UnknownVersionError("no policy version was begun here; publish it again")
         self._coming[2].bytes[start : start + part.nbytes] = part.data
 
     def finish(self, version: int, checksum: str) -> Publication:
         """Make the version that was begun the current one.
 
         A number seen before is replaced: a run resumed from a checkpoint publishes it again.
+
+        Raises:
+            UnknownVersionError: it was not begun.
         """
         if self._coming is None or self._coming[0] != version:
-            raise RuntimeError(f"policy version {version} was not begun here; publish it again")
+            raise UnknownVersionError(f"policy version {version} was not begun here; publish it again")
         _, image, opened = self._coming
         num_bytes = opened.bytes.nbytes
         opened.__exit__()
@@ -162,11 +174,11 @@ class NodeCopy:
         with OpenImage(image.path, writable=True) as opened:
             for start in range(0, publication.num_bytes, PART_BYTES):
                 end = min(start + PART_BYTES, publication.num_bytes)
-                try:
-                    part = ray.get(self._store.read.remote(publication.version, start, end), timeout=PART_S)
-                except GetTimeoutError as error:
-                    what = f"policy version {publication.version} from the policy store's node"
-                    raise TimeoutError(f"waited {PART_S:g} s for a part of {what}") from error
+                part = answer_of(
+                    self._store.read.remote(publication.version, start, end),
+                    timeout_s=PART_S,
+                    what=f"a part of policy version {publication.version} from the policy store's node",
+                )
                 opened.bytes[start:end] = part.data
 
 

@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import ray
 import torch
 import torch.distributed as dist
-from ray.serve.exceptions import DeploymentUnavailableError
 
 from rlad_core.config import RunConfig
 from services.base.ports import free_port
 from services.serve.cluster import NAMESPACE
-from services.serve.everyone import reason
+from services.serve.everyone import EveryoneError, ask_everyone, tell_everyone
 from services.weights.gathered import GatheredWeights
-from services.weights.store import ReplicaReport, WeightSyncError
+from services.weights.store import ReplicaReport
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     )
 
 Transport = Literal["nccl", "sharded_rdt"]
+_WHO = "rollout replicas"
 _PAUSE_S = 0.5
 _PATIENCE = 3
 """Time limits until an update is given up: a replica breaks within one, and is replaced."""
@@ -84,7 +84,7 @@ class WeightPush:
             The replicas' reports on rank 0, nothing elsewhere.
 
         Raises:
-            WeightSyncError: naming the replicas that failed, after some attempts.
+            EveryoneError: naming the replicas that failed, after some attempts.
         """
         deadline = time.monotonic() + _PATIENCE * self._timeout_s
         self._replicas.version = version
@@ -92,26 +92,25 @@ class WeightPush:
             # Whoever holds a part of this update breaks, and Serve replaces it: a new group takes all of it.
             self._disconnect()
             if _from_rank_0(time.monotonic() > deadline):
-                raise WeightSyncError(f"policy version {version} did not reach the replicas: {fault}")
+                raise EveryoneError(f"policy version {version} did not reach the replicas: {fault}")
             time.sleep(_PAUSE_S)
         return self._replicas.reports
 
     def _send(self) -> str | None:
         """One attempt; on every rank what went wrong with it on rank 0, or None."""
-        changed: bool | str = self._sender is None
-        if self._sender is not None and _rank() == 0:
-            changed = self._replicas.changed_or_why_not()
+        # Asked before a group is made: who makes it waits for all of its members.
+        changed = self._replicas.changed_or_why_not() if _rank() == 0 else False
         changed = _from_rank_0(changed)
         if isinstance(changed, str):
             return changed
         fault: str | None = None
         self._source.begin()
         try:
-            if changed:
+            if changed or self._sender is None:
                 self._connect()
             assert self._sender is not None
             self._sender.send_weights()
-        except WeightSyncError as error:
+        except EveryoneError as error:
             # The other ranks go through all of the weights, and gathering one takes every rank.
             fault = str(error)
             self._source.finish()
@@ -214,62 +213,50 @@ class ReplicaGroup:
         """Whether other replicas are there than those of the transfer group; or why nobody knows."""
         try:
             return self._present() != self._members
-        except WeightSyncError as error:
+        except EveryoneError as error:
             return str(error)
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Make all replicas that are there the members of a new group."""
         self._members = self._present()
-        self._call("connect_transfer", init_info, self._members)
+        self._tell("connect_transfer", init_info, self._members, what="join the learner's transfer group")
 
     def start_weight_update(self) -> None:
-        self._call("begin_update")
+        self._tell("begin_update", what="begin an update")
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        self._call("receive_weights", update_info)
+        self._tell("receive_weights", update_info, what="receive the weights")
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         del weight_version  # the trainer side does not know it
-        self.reports = self._call("end_update", self.version)
+        self.reports = self._tell("end_update", self.version, what=f"take policy version {self.version}")
 
     def _present(self) -> list[str]:
         """All replicas; one that Serve is just replacing is waited for."""
-        deadline = time.monotonic() + self._timeout_s
-        while True:
-            answers = self._broadcast("policy_version")
-            there = sorted(answer["replica"] for answer in answers if isinstance(answer, dict))
-            if len(there) == self._num_replicas:
-                return there
-            if time.monotonic() > deadline:
-                raise WeightSyncError(
-                    f"waited {self._timeout_s:g} s for {self._num_replicas} rollout replicas to take part in "
-                    f"an update; {len(there)} are there ({', '.join(there) or 'none'})"
-                )
-            time.sleep(_PAUSE_S)
+        there: list[ReplicaReport] = ask_everyone(
+            self._handle,
+            "policy_version",
+            who=_WHO,
+            what="take part in an update",
+            expected=self._num_replicas,
+            timeout_s=self._timeout_s,
+        )
+        names = sorted(report["replica"] for report in there)
+        if len(names) > self._num_replicas:
+            there_are = f"{len(names)} {_WHO} are there ({', '.join(names)})"
+            raise EveryoneError(f"{there_are}, and an update is for {self._num_replicas}")
+        return names
 
-    def _broadcast(self, method: str, *args: Any) -> list[Any]:
-        try:
-            return list(
-                self._handle.broadcast(method, *args).results(
-                    timeout_s=self._timeout_s, return_exceptions=True
-                )
-            )
-        except (DeploymentUnavailableError, TimeoutError) as error:
-            return [error]
-
-    def _call(self, method: str, *args: Any) -> list[ReplicaReport]:
-        answers = self._broadcast(method, *args)
-        if errors := [answer for answer in answers if isinstance(answer, Exception)]:
-            raise WeightSyncError(
-                f"{method} failed on {len(errors)} of {len(answers)} rollout replicas: "
-                + "; ".join(reason(error) for error in errors)
-            ) from errors[0]
-        if len(answers) != self._num_replicas:
-            names = ", ".join(answer["replica"] for answer in answers)
-            raise WeightSyncError(
-                f"{method} reached {len(answers)} of {self._num_replicas} rollout replicas ({names})"
-            )
-        return list(answers)
+    def _tell(self, method: str, *args: Any, what: str) -> list[ReplicaReport]:
+        return tell_everyone(
+            self._handle,
+            method,
+            *args,
+            who=_WHO,
+            what=what,
+            expected=self._num_replicas,
+            timeout_s=self._timeout_s,
+        )
 
 
 def place_in_group(

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import blake3
 import numpy as np
 import ray
-from ray.exceptions import GetTimeoutError, RayTaskError
 
+from services.base.asking import answer_of
 from services.serve.everyone import EveryoneError, ask_everyone
 from services.weights.image import PART_BYTES, OpenImage
 from services.weights.policy_store import Publication, policy_store
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
 
     from rlad_core.language_model.image import ImageLayout
     from services.weights.gathered import GatheredWeights
-
-
-class WeightSyncError(RuntimeError):
-    """Not every replica has the published version; the message names those without it."""
 
 
 class ReplicaReport(TypedDict):
@@ -75,6 +71,7 @@ def publish(
     Raises:
         TimeoutError: if the store did not answer.
         MemoryError: the store's node has too little memory left.
+        UnknownVersionError: the store was lost meanwhile, and began anew.
     """
     # Here, because the store and the replicas have no use for torch.
     import torch
@@ -85,14 +82,8 @@ def publish(
     store = policy_store(store_name)
 
     def answer(reference: Any) -> Any:
-        try:
-            return ray.get(reference, timeout=timeout_s)
-        except GetTimeoutError as error:
-            raise TimeoutError(
-                f"waited {timeout_s:g} s for the policy store {store_name!r} to take version {version}"
-            ) from error
-        except RayTaskError as error:
-            raise error.cause if isinstance(error.cause, MemoryError) else error from None
+        what = f"the policy store {store_name!r} to take version {version}"
+        return answer_of(reference, timeout_s=timeout_s, what=what)
 
     coming = StateDict(weights) if isinstance(weights, Mapping) else weights
     layout = ImageLayout(coming.specs())
@@ -159,20 +150,17 @@ def sync(
         timeout_s: limit for all of it.
 
     Raises:
-        WeightSyncError: naming the replicas that failed, or saying how many did not report in time.
+        EveryoneError: naming the replicas that failed, or saying how many did not report in time.
     """
-    try:
-        reports: list[ReplicaReport] = ask_everyone(
-            handle,
-            "update_weights",
-            version,
-            who="rollout replicas",
-            what=f"load policy version {version}",
-            expected=expected_replicas,
-            timeout_s=timeout_s,
-        )
-    except EveryoneError as error:
-        raise WeightSyncError(str(error)) from error
+    reports: list[ReplicaReport] = ask_everyone(
+        handle,
+        "update_weights",
+        version,
+        who="rollout replicas",
+        what=f"load policy version {version}",
+        expected=expected_replicas,
+        timeout_s=timeout_s,
+    )
     _check_same_weights(reports, version)
     return reports
 
@@ -180,7 +168,7 @@ def sync(
 def _check_same_weights(reports: list[ReplicaReport], version: int) -> None:
     wrong = [report for report in reports if report["version"] != version]
     if wrong or len({report["checksum"] for report in reports}) > 1:
-        raise WeightSyncError(
+        raise EveryoneError(
             f"replicas should serve one and the same policy version {version} and report: "
             + ", ".join(f"{r['replica']}: version {r['version']}, checksum {r['checksum']}" for r in reports)
         )

@@ -46,6 +46,7 @@ from __future__ import annotations
 import functools
 import re
 
+from rlad_core.tasks import excerpts
 from rlad_core.tasks.base import Verdict
 from rlad_core.tasks.knights_knaves.islanders import Islanders, a
 from rlad_core.tasks.knights_knaves.puzzle import Puzzle
@@ -137,9 +138,9 @@ def read_form(turn: str, islanders: Islanders) -> str:
     answer, after = rest.split("</answer>")
     for text, where in ((before, "before <think>"), (after, "after </answer>")):
         if text.strip():
-            raise _FormatFault(f"text {where}: {_excerpt(text)}")
+            raise _FormatFault(f"text {where}: {excerpts.of_text(text)}")
     if not _says_nothing(between, islanders):
-        raise _FormatFault(f"text between </think> and <answer>: {_excerpt(between)}")
+        raise _FormatFault(f"text between </think> and <answer>: {excerpts.of_text(between)}")
     return answer
 
 
@@ -162,7 +163,7 @@ def read_answer(answer: str, puzzle: Puzzle) -> list[str]:
         said[name] = word
         between = _BETWEEN.match(text, end)
         if between is None:
-            raise _AnswerFault(f"unexpected text after {text[start:end]!r}: {_excerpt(text[end:])}")
+            raise _AnswerFault(f"unexpected text after {text[start:end]!r}: {excerpts.of_text(text[end:])}")
         position = between.end()
     missing = [name for name in puzzle.names if name not in said]
     if missing:
@@ -215,7 +216,7 @@ def _why_no_claim(text: str, start: int, islanders: Islanders) -> str:
     match = _patterns(islanders)[1].match(text, start)
     one, other = (a(word) for word in _words(islanders))
     if match is None:
-        return f"expected 'NAME is {one}' or 'NAME is {other}', got {_excerpt(text[start:])}"
+        return f"expected 'NAME is {one}' or 'NAME is {other}', got {excerpts.of_text(text[start:])}"
     if match[2]:
         return f"it says what {match[1]} is not; expected '{match[1]} is {one}' or '... {other}'"
     return f"{match[1]} is not in the puzzle"
@@ -233,9 +234,3 @@ def _patterns(islanders: Islanders) -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 def _words(islanders: Islanders) -> tuple[str, str]:
     return islanders.truthful, islanders.lying
-
-
-def _excerpt(text: str) -> str:
-    """The beginning of a text for a message, with control characters made visible."""
-    shown = text.strip()
-    return repr(shown if len(shown) <= 60 else shown[:57] + "...")

@@ -7,6 +7,7 @@ docs/verifiers.md has the whole policy.
 
 from __future__ import annotations
 
+from rlad_core.tasks import excerpts
 from rlad_core.tasks.base import Verdict
 from rlad_core.tasks.math import algebra
 from rlad_core.tasks.math.comparing import EXACT, Comparison, Tolerance
@@ -46,19 +47,26 @@ def verify(response: str, gold: str, *, box: BoxPolicy = "last", tolerance: Tole
         if box == "last" or set(found.answers) <= set(run):
             return _verdict(RIGHT, "right")
     elif found.listed and len(run) > 1 and not all(_surely(compare, run[0], each) for each in run[1:]):
-        return _verdict(WRONG, f"several different answers: {_excerpt(run[0])} and {_excerpt(last)}")
+        return _verdict(
+            WRONG, f"several different answers: {excerpts.of_text(run[0])} and {excerpts.of_text(last)}"
+        )
     answer = last
     try:
         if found.unit and is_measure(found.unit) and has_unit(gold) and not has_unit(last):
             answer = f"{last} \\text{{ {found.unit}}}"  # of "\\boxed{5} cm"
         if not compare(gold, answer):
-            return _verdict(WRONG, f"wrong answer: {_excerpt(answer)} is not {_excerpt(gold)}")
+            return _verdict(
+                WRONG, f"wrong answer: {excerpts.of_text(answer)} is not {excerpts.of_text(gold)}"
+            )
     except Unreadable as fault:
-        return _verdict(WRONG, f"unreadable answer {_excerpt(last)}: {fault}")
+        return _verdict(WRONG, f"unreadable answer {excerpts.of_text(last)}: {fault}")
     if box == "only":
         for other in dict.fromkeys(found.answers):
             if other != last and not _surely(compare, gold, other):
-                return _verdict(WRONG, f"several different answers: {_excerpt(other)} and {_excerpt(last)}")
+                return _verdict(
+                    WRONG,
+                    f"several different answers: {excerpts.of_text(other)} and {excerpts.of_text(last)}",
+                )
     return _verdict(RIGHT, "right")
 
 
@@ -89,9 +97,3 @@ def _surely(compare: Comparison, gold: str, answer: str) -> bool:
 
 def _verdict(answer: float, reason: str) -> Verdict:
     return Verdict(reward=answer, parts={"answer": answer}, correct=answer == RIGHT, reason=reason)
-
-
-def _excerpt(text: str) -> str:
-    """The beginning of a text for a message, with control characters made visible."""
-    shown = text.strip()
-    return repr(shown if len(shown) <= 60 else shown[:57] + "...")

@@ -1,0 +1,115 @@
+"""A run that goes on from another one's checkpoint: its folder begins with that and the record up to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from rlad_core.config import RunConfig
+from rlad_core.config.resume import changes
+from services.learner.checkpoint import FORKED, found_at
+from services.report import ledger
+from services.report.answers import ANSWERS
+from services.report.record_lines import EVALUATIONS, GROUPS, METRICS
+from services.report.taking_back import keep_before, lengthen
+from services.run.errors import RefusedError
+from services.run.folder import (
+    RECIPE,
+    Prepared,
+    begin,
+    checkpoints_of,
+    listed,
+    note,
+    recipe_of,
+    refused_if_broken,
+    remove,
+    with_copies,
+)
+
+
+def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Prepared:
+    """Make a new run that goes on from another one's checkpoint, with that one's record up to there.
+
+    Args:
+        config: of the new run; everything may differ but the model, and which of its weights are trained.
+        source: folder of the other run.
+        step: after how many steps the checkpoint was made; None: the last one.
+
+    Raises:
+        RefusedError: there is no such checkpoint, or the recipe cannot go on from it.
+    """
+    if not (source / RECIPE).is_file():
+        raise RefusedError(f"there is no run to fork in {source}: it has no {RECIPE}")
+    found = checkpoints_of(source, recipe_of(source))
+    if not found or (step is not None and step not in found):
+        there = f"after {', '.join(map(str, sorted(found)))} steps" if found else "none"
+        raise RefusedError(f"{source} has no checkpoint to fork from; there are: {there}")
+    step = max(found) if step is None else step
+    different = [each for each in changes(recipe_of(source), config, step) if each.path != "name"]
+    models = [each for each in different if each.path in ("policy.model", "policy.init")]
+    if models:
+        raise RefusedError(f"a fork goes on with the model of {source}, and the recipe has\n{listed(models)}")
+    adapters = [each for each in different if each.path.startswith("learner.lora")]
+    if adapters:
+        raise RefusedError(
+            f"a checkpoint holds the weights that are trained, and those of {source} are others than\n"
+            f"{listed(adapters)}\nleads to. Begin a new run, from {source / 'export'} where it ended"
+        )
+    if step >= config.total_steps:
+        raise RefusedError(
+            f"the checkpoint of {source} comes after {step} steps, and the recipe's stages have "
+            f"{config.total_steps}. Write more steps, or another checkpoint: --from-step N"
+        )
+    begin(config, run_dir)
+    # The checkpoint first, and whole: with the record alone the folder would be one of a run that was begun,
+    # and that goes on from nothing.
+    unfinished = run_dir / f"{FORKED}.new"
+    remove(unfinished)
+    _fetch(found[step].address, unfinished)
+    if found_at(str(unfinished)) is None:
+        raise RefusedError(
+            f"the checkpoint of {source} after {step} steps was taken away while it was copied: a run at "
+            "work takes away those that it does not keep. Fork from a later one"
+        )
+    unfinished.rename(run_dir / FORKED)
+    for name in (EVALUATIONS, GROUPS, ANSWERS, "experience", METRICS):
+        if (source / name).exists():
+            _copy(source / name, run_dir / name)
+    with refused_if_broken():
+        lengthen(run_dir, step)
+        keep_before(run_dir, step)  # now, or who reads it before the run begins sees the other one's end
+    ledger.copy(source, run_dir, step)
+    note(run_dir, step, different, forked=str(source))
+    config, remarks = with_copies(config, run_dir)
+    changed = f" with\n{listed(different)}" if different else ""
+    return config, [f"goes on from {source} after {step} steps{changed}", *remarks]
+
+
+def _fetch(address: str, target: Path) -> None:
+    """A checkpoint from wherever it is."""
+    files, path = fsspec.core.url_to_fs(address)
+    if isinstance(files, LocalFileSystem):
+        _copy(Path(path), target)
+        return
+    remove(target)
+    files.get(path, str(target), recursive=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A checkpoint's files are never written again, so that another name for them is enough."""
+
+    def link(old: str, new: str) -> None:
+        try:
+            os.link(old, new)
+        except OSError:  # another file system
+            shutil.copy2(old, new)
+
+    remove(target)
+    if source.is_file():
+        shutil.copy2(source, target)
+    else:
+        shutil.copytree(source, target, copy_function=link)
