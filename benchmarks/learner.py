@@ -8,7 +8,8 @@ Both sides train a model of random weights on the same made-up experience, in tu
 loop sorts by length, pads each micro-batch to its longest sequence, takes whole logits in float32 and steps
 torch's AdamW. Tokens are those of prompts and responses, without padding. Both recompute activations and
 compile layers alike (``auto`` is what the learner makes of it), and measure the entropy where ``--entropy``
-says so, as a recipe's `learner.entropy_every` of 1 does; the head line of the table says what they did.
+says so, as a recipe's `learner.entropy_every` of 1 does; the head line of the table says what they did. The
+process keeps the memory that passes free, as a rank on CPUs does, so that the bare loop has it too.
 
 Work is counted once, whatever is computed twice: 6 operations for each token and each weight of the layers, 6
 for each response token and weight of the head, and for attention 12 x layers x width of all heads for each
@@ -25,6 +26,7 @@ what `rlad plan` says.
 
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -49,13 +51,16 @@ from rlad_core import schema
 from rlad_core.activations import Recompute, recompute_activations
 from rlad_core.assembly import plan_shards
 from rlad_core.config import RunConfig
+from rlad_core.config.settings import LearnerConfig
 from rlad_core.objectives import Statistic
 from rlad_core.sizing import Shape
 from rlad_core.sizing.learner import learner_need
+from services.learner.freed_memory import KEEPS_FREED_MEMORY
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 
 _PROMPT = 60
+_TOKENS = LearnerConfig.model_fields["tokens_per_micro_batch"].default
 console = Console(width=140)
 
 
@@ -163,7 +168,7 @@ def main(
             help="Of responses: short, long-tailed, or a number.", callback=lengths_of("short", "long-tailed")
         ),
     ] = "short",
-    tokens: Annotated[int, typer.Option(min=1, help="Of a micro-batch.")] = 8192,
+    tokens: Annotated[int, typer.Option(min=1, help="Of a micro-batch; by itself a recipe's.")] = _TOKENS,
     device: Annotated[str, typer.Option()] = "cpu",
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option()] = "float32",
     checkpointing: Annotated[
@@ -250,4 +255,7 @@ def _report(
 
 
 if __name__ == "__main__":
+    if not KEEPS_FREED_MEMORY.items() <= os.environ.items():  # as a rank is started
+        command = [sys.executable, "-m", "benchmarks.learner", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, **KEEPS_FREED_MEMORY})
     typer.run(main)

@@ -25,6 +25,7 @@ from rich.table import Table
 from torch import nn
 
 from rlad_core.language_model.image import tensor_bytes
+from services.base.asking import answer_of
 from services.learner.whole_weights import WholeWeights
 from services.serve.cluster import NAMESPACE
 from services.weights.image import Image, OpenImage
@@ -32,6 +33,7 @@ from services.weights.policy_store import close_store, policy_store
 from services.weights.store import publish
 
 _STORE = "benchmark"
+_ANSWER_S = 60.0
 
 
 def model_of(gib: float) -> nn.Module:
@@ -91,7 +93,8 @@ def main(
     weights = WholeWeights(model_of(gib), torch.bfloat16, torch.device("cpu"))
     size = sum(spec.num_bytes for spec in weights.specs())
     store = policy_store(_STORE)
-    pid = ray.get(store.__ray_call__.remote(lambda _: os.getpid()))
+    answer = store.__ray_call__.remote(lambda _: os.getpid())
+    pid = answer_of(answer, timeout_s=_ANSWER_S, what="the policy store to start")
     rows: list[tuple[float, float, int, int]] = []
     for version in range(versions):
         copied = copying(size)

@@ -35,7 +35,8 @@ from rlad_core import schema
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.forms import JSON
 from rlad_core.client.parts import cut
-from rlad_core.client.teacher import TOKENS_WORTH_A_REQUEST, TeacherClient
+from rlad_core.client.teacher import TeacherClient
+from rlad_core.client.teacher_parts import TOKENS_WORTH_A_REQUEST
 from rlad_core.config import resolve_model
 from rlad_core.waiting import all_of
 from services.clients.teachers import StockServerTeacher
@@ -48,6 +49,7 @@ from services.teacher.scoring.tables import to_pairs
 from services.teacher.settings import TeacherArgs
 
 _START_LIMIT_S = 300.0
+_WAY_LIMIT_S = 3600.0
 _RESULT = "seconds: "
 _CONNECTIONS = 8
 _CORES = len(os.sched_getaffinity(0))
@@ -258,7 +260,9 @@ def main(
         # A process for each: engines leave threads and memory behind, and the next one should not feel them.
         command = [sys.executable, "-m", "benchmarks.scoring", *sys.argv[1:], "--only", name]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=_WAY_LIMIT_S, check=False
+        )
         if done.returncode:
             raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
         # vLLM and Ray print there too, also afterwards.

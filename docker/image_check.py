@@ -35,7 +35,6 @@ BOM = "cyclonedx-bom==7.2.1"
 START_LIMIT_S, BUILD_LIMIT_S = 240.0, 2400
 #: What the volumes of a pod are: all else is read-only.
 WRITABLE = ("/tmp", "/runs", "/dev/shm")
-_KEPT = ("HOME", "XDG_CACHE_HOME", "HF_HOME", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR")
 _LIST = """
 import importlib.metadata
 for each in importlib.metadata.distributions():

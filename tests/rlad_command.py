@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.cli import main as cli
+from services.cli import app
+from services.cli.main import main
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ def in_this_process(
 ) -> Callable[..., Said]:
     """Runs the command with the arguments that it is called with, in a folder."""
     monkeypatch.chdir(folder)
-    for name in cli._QUIET:
-        monkeypatch.setenv(name, cli._QUIET[name])  # so that it is undone
+    for name, value in app._QUIET.items():
+        monkeypatch.setenv(name, value)  # so that it is undone
 
     def command(*arguments: str) -> Said:
         monkeypatch.setattr(sys, "argv", ["rlad", *arguments])
-        code = cli.main()
+        code = main()
         captured = capsys.readouterr()
         return Said(code, captured.out, captured.err)
 

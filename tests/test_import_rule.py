@@ -1,7 +1,10 @@
 """Rooms import downwards only, and what only asks or starts does not load what computes."""
 
+import ast
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -25,7 +28,30 @@ def test_every_room_says_what_comes_in_and_out_and_who_may_call_it() -> None:
     for room in rooms:
         said = (room / "__init__.py").read_text()
         assert all(part in said for part in ("In:", "Out:")), room
-        assert "alled by" in said, room
+
+
+def test_every_room_names_the_rooms_that_call_it() -> None:
+    called: dict[str, set[str]] = defaultdict(set)
+    for path in (ROOT / "services").rglob("*.py"):
+        caller = path.relative_to(ROOT / "services").with_suffix("").parts[0]
+        for room in rooms_imported(ast.parse(path.read_text())) - {caller}:
+            called[room].add(caller)
+    for room in sorted(path.parent for path in (ROOT / "services").glob("*/__init__.py")):
+        said = re.findall(r"Called by: ([^.]*)\.", (room / "__init__.py").read_text())
+        assert len(said) == 1, f"{room.name} says once who calls it: 'Called by: room, room.'"
+        if said != ["every room above"]:  # the contracts of pyproject.toml hold that
+            assert set(said[0].split(", ")) == called[room.name], room.name
+
+
+def rooms_imported(module: ast.Module) -> set[str]:
+    """The folders of `services` that a file imports from, at its top or anywhere in it."""
+    names: list[str] = []
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            names += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{each.name}" for each in node.names]
+    return {name.split(".")[1] for name in names if name.startswith("services.")}
 
 
 def test_beside_the_rooms_there_is_only_the_package_itself() -> None:
@@ -77,7 +103,7 @@ def test_what_only_starts_services_does_not_load_their_engines() -> None:
 def test_a_recipe_is_planned_and_a_teacher_asked_without_what_computes() -> None:
     heavy = {"torch", "ray", "vllm", "transformers", "fastapi", "scipy"}
     core = "rlad_core.client, rlad_core.schema, rlad_core.config"
-    imports = f"import {core}, services.cli.main, services.run.plan"
+    imports = f"import {core}, services.cli.app, services.run.plan"
     assert loaded_by(imports, heavy) == []
 
 

@@ -28,6 +28,7 @@ from deploy.prometheus.server import Prometheus, serving
 from rlad_core import metrics
 
 RUN = "tiny"
+RUN_LIMIT_S = 3600.0
 #: Ray hands its numbers on so often; by default every 10 s, which leaves few points of a short run.
 REPORTING = {"RAY_metrics_report_interval_ms": "4000"}
 SETTINGS = (
@@ -104,6 +105,7 @@ def train(out: Path, more: Iterable[str]) -> None:
             env={**os.environ, **REPORTING},
             stdout=log,
             stderr=subprocess.STDOUT,
+            timeout=RUN_LIMIT_S,
             check=True,
         )
 

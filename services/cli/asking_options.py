@@ -14,7 +14,7 @@ MaxLength = Annotated[
 MaxResponseLength = Annotated[
     int | None, typer.Option(min=1, help="Tokens of a response; by default what the prompt leaves.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of the sampling.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the sampling.")]
 Gpus = Annotated[int | None, typer.Option(min=0, help="Of one model together; by default all. 0: CPUs.")]
 TensorParallel = Annotated[int, typer.Option(min=1, help="GPUs that one replica spans.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests at a time to URLs.")]

@@ -11,6 +11,7 @@ from services.cli.extras import needs_services
 
 if TYPE_CHECKING:
     from services.compare.comparison import Comparison
+    from services.compare.part import Part
 
 
 def compare(
@@ -22,10 +23,13 @@ def compare(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Carry out the runs of this variant alone, of several by naming it again."),
+        typer.Option(
+            help="Carry out the runs of this variant alone, of several by naming it again; with --report, "
+            "--pack and --from it is the part that is reported, packed, taken."
+        ),
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Carry out the runs with this seed alone; also several times.")
+        list[int] | None, typer.Option(help="The same for the runs with this seed; also several times.")
     ] = None,
     untuned: Annotated[
         bool, typer.Option("--untuned", help="Try no settings first: each variant has those of the suite.")
@@ -79,7 +83,8 @@ def compare(
 
         rlad compare alpha --from comparisons/kk_tiny
     """
-    from services.compare.comparison import Comparison, Part
+    from services.compare.comparison import Comparison
+    from services.compare.part import Part
     from services.compare.suite import load_suite
     from services.report.records import ReportError
 
@@ -88,23 +93,24 @@ def compare(
         wanted = wanted.untuned if untuned else wanted
         part = Part(tuple(only or ()), tuple(seed or ()))
         part.check(wanted, str(file))
-        where = (folder.expanduser() if folder else Path("comparisons", wanted.name)).absolute()
+        where = _folder("--out", folder or Path("comparisons", wanted.name))
+        to = None if packed is None else _folder("--pack", packed)
         comparison = Comparison(wanted, where)
         comparison.check(str(file))
         for other in others or ():
-            _take(comparison, other.expanduser().absolute())
+            _take(comparison, other.expanduser().absolute(), part)
     except (ConfigError, ReportError) as error:
         complain(str(error))
         raise typer.Exit(2) from error
-    if packed is not None:
-        _pack(comparison, packed.expanduser().absolute(), str(file))
+    if to is not None:
+        _pack(comparison, to, str(file), part)
         if not report:
             return
     if report:
         if not where.is_dir():
             complain(f"there is no comparison in {where} yet. Leave --report out to begin it")
             raise typer.Exit(2)
-        _tell(comparison, {})
+        _tell(comparison, {}, part)
         return
     needs_services()
     from services.base.stopping import sigterm_interrupts
@@ -130,12 +136,22 @@ def compare(
         raise typer.Exit(1)
 
 
-def _take(comparison: "Comparison", other: Path) -> None:
+def _folder(option: str, path: Path) -> Path:
+    """Where an option's folder is or will be."""
+    wanted = path.expanduser().absolute()
+    there = next(each for each in (wanted, *wanted.parents) if each.exists())
+    if not there.is_dir():
+        complain(f"{option} {path}: {there} is a file. Write a folder")
+        raise typer.Exit(2)
+    return wanted
+
+
+def _take(comparison: "Comparison", other: Path, part: "Part") -> None:
     from rlad_core.schema import SchemaError
     from services.run.lease import HeldError
 
     try:
-        taken = comparison.take(other, out)
+        taken = comparison.take(other, out, part)
     except (HeldError, SchemaError, OSError) as error:
         complain(str(error))
         raise typer.Exit(2) from error
@@ -144,36 +160,41 @@ def _take(comparison: "Comparison", other: Path) -> None:
     out.print(said, markup=False, soft_wrap=True)
 
 
-def _pack(comparison: "Comparison", to: Path, source: str) -> None:
+def _pack(comparison: "Comparison", to: Path, source: str, part: "Part") -> None:
     if to.resolve() == comparison.folder.resolve():
         complain(f"{to} has the runs themselves. Write another folder to --pack")
         raise typer.Exit(2)
     from rlad_core.schema import SchemaError
 
     try:
-        names = comparison.pack(to, source)
+        names = comparison.pack(to, source, part)
     except (ConfigError, SchemaError, OSError) as error:
         complain(str(error))
         raise typer.Exit(2) from error
     if not names:
-        complain(f"no run in {comparison.folder} is finished, so there is nothing to pack")
+        asked = f" ({said.removesuffix('.')})" if (said := str(part)) else ""
+        complain(f"no run in {comparison.folder} is finished{asked}, so there is nothing to pack")
         raise typer.Exit(2)
     out.print(f"packed  {', '.join(names)} into {to}", markup=False, soft_wrap=True)
 
 
-def _tell(comparison: "Comparison", failed: dict[str, str]) -> None:
-    from rlad_core.schema import SchemaError
+def _tell(comparison: "Comparison", failed: dict[str, str], part: "Part | None" = None) -> None:
     from services.compare.page import write
-    from services.compare.tables import terminal_table
+    from services.compare.tables import seeds_remark, terminal_pairs, terminal_table
+    from services.report.records import ReportError
 
     try:
-        results = comparison.results(failed)
-    except SchemaError as error:  # a file that a run left
+        results = comparison.results(failed, part)
+        page = write(results, comparison.folder)
+    except (ReportError, OSError) as error:
         complain(str(error))
         raise typer.Exit(1) from error
-    page = write(results, comparison.folder)
     if results.methods:
         out.print(terminal_table(results))
+        if remark := seeds_remark(results):
+            out.print(remark)
+        if results.differences:
+            out.print(terminal_pairs(results))
         if missing := len(results.missing):
             are = "is" if missing == 1 else "are"
             out.print(f"{missing} of the suite's runs {are} not in it; the report says why")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rlad_core.client.endpoint import token_from
-from rlad_core.config import ClusterConfig, assign
-from rlad_core.config.engines import VerifierSettings
+from pydantic import ValidationError
+
+from rlad_core.client.bearer import token_from
+from rlad_core.config import ClusterConfig, assigned
 from services.cli.evaluation_questions import Asking, Read
+from services.cli.service_settings import setting_fault
 from services.evaluate.plan import Devices, EndpointModel, EvaluationPlan, LocalModel, Model, ServedModel
 from services.evaluate.questions import Questions
 from services.evaluate.respondents import Sampling
@@ -54,7 +56,7 @@ def plan_of(
             tasks=read.judges,
             code=read.recipe.code,
             limits=VerifierLimits(max_responses_per_request=2**31, timeout_s=timeout_s),
-            **VerifierSettings().model_dump(),
+            **read.recipe.verifier.model_dump(),
         ),
         out=out,
         cluster=ClusterConfig(start_timeout_s=start_timeout_s),
@@ -70,8 +72,7 @@ def plan_of(
 def _engine(asking: Asking, read: Read, model: str, dtype: str) -> RolloutArgs:
     recipe = read.recipes[model]
     settings: dict[str, Any] = {"gpu_memory_utilization": _GPU_SHARE}
-    for override in asking.engine:
-        settings = assign(settings, override)
+    settings = assigned(settings, asking.engine)
     if unknown := [name for name in settings if name not in RolloutArgs.model_fields]:
         raise ValueError(f"--set {unknown[0]}: an engine has {', '.join(RolloutArgs.model_fields)}")
     if of_chat := [name for name in settings if name in ("chat_template", "chat_template_kwargs")]:
@@ -91,4 +92,7 @@ def _engine(asking: Asking, read: Read, model: str, dtype: str) -> RolloutArgs:
     of_options = (*fixed, "num_replicas", "num_gpus", "tensor_parallel_size")
     if taken := [name for name in settings if name in of_options]:
         raise ValueError(f"--set {taken[0]}: this has an option of its own")
-    return RolloutArgs.model_validate(settings | fixed)
+    try:
+        return RolloutArgs.model_validate(settings | fixed)
+    except ValidationError as error:
+        raise ValueError(f"--set {setting_fault(error, 'engine')}") from error

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import typer
 
 from rlad_core.config import ConfigError, EvaluationRecipe, Problem, load, resolve_model, validate_evaluation
+from rlad_core.config.loading import is_recipe
 from rlad_core.config.models import model_problems
 from rlad_core.prompt_checks import (
     Dropped,
@@ -22,13 +23,15 @@ from rlad_core.prompt_checks import (
 from rlad_core.prompt_stream import Tasks, different, tasks_of
 from rlad_core.suites import SUITES
 from rlad_core.suites.prompts import prompts_in
-from rlad_core.tasks import Asked, Prompt, TaskSpec, section_of, shipped
+from rlad_core.tasks import SECTIONS, Asked, Prompt, TaskSpec, section_of, shipped
 
 _NAME = "evaluation"
 _SOURCE = "the command line"
 # In a recipe's place for a model that is not deployed here; nothing looks it up.
 _ELSEWHERE = "models/elsewhere"
 _LONGEST = 4096
+_OF_PROMPTS = {"max_prompt_length", "longer_prompts", "chat_template", "chat_template_kwargs"}
+"""Of a recipe's policy: how a task's prompts are asked, whichever model they are asked of."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ class Asking:
             )
         if self.suites and self.task:
             raise typer.BadParameter("write --task or --suite, not both", param_hint="--suite")
+        if self.suites:
+            try:
+                self.asked.refuse(",".join(self.suites), "people", "files", "layout", "split")
+            except ValueError as error:
+                raise typer.BadParameter(str(error), param_hint="--suite") from error
         if self.max_length and not self.local:
             raise typer.BadParameter(
                 "a model elsewhere has a length of its own; write --max-response-length",
@@ -119,9 +127,9 @@ def read_questions(asking: Asking) -> Read:
         ConfigError: a field, a recipe, or a model is wrong.
         ValueError: there is no such task, it cannot be asked for so, or its data or a suite's are at fault.
     """
-    sections = [] if asking.suites else _sections(asking)
-    recipes = {model: _recipe(asking, model, sections) for model in asking.local}
-    recipe = next(iter(recipes.values()), None) or _recipe(asking, _ELSEWHERE, sections)
+    said = {} if asking.suites else _said(asking)
+    recipes = {model: _recipe(asking, model, said) for model in asking.local}
+    recipe = next(iter(recipes.values()), None) or _recipe(asking, _ELSEWHERE, said)
     if asking.suites:
         asked = prompts_in(asking.data.expanduser(), SUITES, asking.suites, count=asking.asked.count)
         return Read(asked.prompts, shipped(), recipe, recipes, asked.remarks)
@@ -132,13 +140,13 @@ def read_questions(asking: Asking) -> Read:
         raise PromptsRefusedError(f"no prompt can be used of: {'; '.join(found.empty)}", found.dropped)
     prompts, dropped = found.prompts, found.dropped
     if asking.part == "training":
-        prompts, overlap = _trained_on(prompts, recipe, tasks, load(Path(asking.task)).evaluation.overlap)
+        prompts, overlap = _trained_on(prompts, recipe, tasks)
         dropped = [*dropped, *overlap]
     return Read(prompts, judges, recipe, recipes, dropped=dropped)
 
 
 def _trained_on(
-    prompts: list[Prompt], recipe: EvaluationRecipe, tasks: Tasks, overlap: str
+    prompts: list[Prompt], recipe: EvaluationRecipe, tasks: Tasks
 ) -> tuple[list[Prompt], list[Dropped]]:
     """Each once, and as a run of the recipe does with what it holds out too.
 
@@ -147,6 +155,7 @@ def _trained_on(
             read.
     """
     prompts = different(prompts)
+    overlap = recipe.evaluation.overlap
     if overlap == "keep":
         return prompts, []
     held_out = read_parts(parts_of(recipe, "evaluation"), "evaluation", tasks).prompts
@@ -158,19 +167,25 @@ def _trained_on(
     return kept, dropped
 
 
-def _sections(asking: Asking) -> list[dict[str, Any]]:
-    """Sections of the tasks that are evaluated."""
+def _said(asking: Asking) -> dict[str, Any]:
+    """What the task's name or a recipe says of the evaluation: tasks, how prompts are asked, who judges."""
     task, asked = asking.task, asking.asked
-    if asking.part == "evaluation" and not task.endswith((".yaml", ".yml")):
+    if asking.part == "evaluation" and (task in SECTIONS or not is_recipe(task)):
         try:
-            return [_named(section_of(task, asked))]
+            return {"tasks": [_named(section_of(task, asked))]}
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--task") from error
     try:
         asked.refuse(f"of {task}", "people", "files", "layout", "count", "split")
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--task") from error
-    return [section.model_dump(mode="json") for section in load(Path(task)).task_sections.values()]
+    recipe = load(Path(task))
+    return {
+        "tasks": [section.model_dump(mode="json") for section in recipe.task_sections.values()],
+        "policy": recipe.policy.model_dump(mode="json", include=_OF_PROMPTS),
+        "verifier": recipe.verifier.model_dump(mode="json"),
+        "evaluation": {"overlap": recipe.evaluation.overlap},
+    }
 
 
 def _named(section: dict[str, Any]) -> dict[str, Any]:
@@ -183,15 +198,17 @@ def _named(section: dict[str, Any]) -> dict[str, Any]:
     return section
 
 
-def _recipe(asking: Asking, model: str, sections: list[dict[str, Any]]) -> EvaluationRecipe:
-    max_length = asking.max_length or _own_length(model)
+def _recipe(asking: Asking, model: str, said: dict[str, Any]) -> EvaluationRecipe:
+    max_length, sections = asking.max_length or _own_length(model), said.get("tasks", [])
     values: dict[str, Any] = {
         "name": _NAME,
         "seed": asking.seed,
-        "policy": {"model": model, "max_length": max_length},
+        "policy": {**said.get("policy", {}), "model": model, "max_length": max_length},
         **({"task": sections[0]} if len(sections) == 1 else {"tasks": sections}),
+        "verifier": said.get("verifier", {}),
         "rollout": {"max_response_length": asking.max_response_length or max_length - 1},
         "evaluation": {
+            **said.get("evaluation", {}),
             "samples": asking.samples,
             "temperature": asking.temperature,
             "top_p": asking.top_p,

@@ -105,6 +105,9 @@ def generate(
     if file.is_dir():
         complain(f"--out {file} is a folder. Write a file, such as {file / 'teacher.parquet'}")
         raise typer.Exit(2)
+    if file.suffix != ".parquet":
+        complain(f"--out {file}: Parquet is written. Write {file.with_suffix('.parquet')}")
+        raise typer.Exit(2)
     try:
         read = read_questions(asking)
     except (ConfigError, ValueError, OSError) as error:

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from rlad_core.config import ConfigError, RunConfig, load
+from rlad_core.config import ConfigError, RunConfig
 from services.cli.console import complain, err, out
 from services.cli.extras import needs_extras, needs_services
+from services.cli.own_recipe import load_to_run
 from services.cli.runs import Overrides, Recipe
 
 say = partial(out.print, markup=False, soft_wrap=True)
@@ -48,7 +49,7 @@ def learn(
         rlad learn runs/again/recipe.yaml --experience runs/kk-tiny-trrd --resume --set stages.0.steps=90
     """
     try:
-        config = load(recipe, overrides)
+        config = load_to_run(recipe, overrides)
     except ConfigError as error:
         complain(error)
         raise typer.Exit(2) from error

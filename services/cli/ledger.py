@@ -36,13 +36,15 @@ def ledger(
         rlad ledger runs/kk-tiny-trrd --strict --json
     """
     from services.report.ledger_answers import LedgerError, ask
+    from services.report.records import ReportError, refuse_missing
     from services.run.errors import RefusedError
     from services.run.folder import last_checkpoint
 
     run_dir = run_dir.expanduser()
     try:
+        refuse_missing(run_dir)
         answers = ask(run_dir, last_checkpoint(run_dir))
-    except (LedgerError, RefusedError) as error:
+    except (LedgerError, RefusedError, ReportError) as error:
         complain(error)
         raise typer.Exit(2) from error
     if as_json:

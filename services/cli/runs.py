@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from rlad_core.config import ConfigError, RunConfig, dump, load
+from rlad_core.config import ConfigError, RunConfig, dump
 from rlad_core.config.machine import machine_problems, unchecked
 from rlad_core.config.remarks import run_remarks
 from rlad_core.sizing.gpus import GPUS
 from services.cli import init as beginning
 from services.cli.console import complain, err, out
 from services.cli.extras import needs_extras, needs_services
+from services.cli.own_recipe import load_to_run
 
 Recipe = Annotated[
     Path, typer.Argument(help="A recipe: a YAML file, or the name of one that ships with rlad.")
@@ -262,7 +263,7 @@ def _check_data(config: RunConfig) -> None:
 
 def _load(recipe: Path, overrides: list[str]) -> RunConfig:
     try:
-        return load(recipe, overrides)
+        return load_to_run(recipe, overrides)
     except ConfigError as error:
         complain(error)
         raise typer.Exit(2) from error
@@ -276,5 +277,5 @@ def _refuse_machine(recipe: Path, config: RunConfig) -> None:
 
 
 def _say_how_to_resume(config: RunConfig, what: str) -> None:
-    recipe = Path(config.run_dir, "recipe.yaml")
+    recipe = shlex.quote(str(Path(config.run_dir, "recipe.yaml")))
     out.print(f"{what}. Continue with\n  rlad run {recipe} --resume", markup=False, soft_wrap=True)

@@ -2,12 +2,11 @@
 
 import tempfile
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from rlad_core.config import assign
 from rlad_core.config.machine import port_fault
 from services.base.loading import loading
 from services.cli.console import complain, err, out
@@ -82,6 +81,7 @@ def serve(
         from services.cli.service_settings import (
             SERVICES,
             ServingError,
+            assigned_to,
             read_settings,
             with_models,
             with_tasks,
@@ -94,9 +94,7 @@ def serve(
     if bool(tls_cert) != bool(tls_key):
         raise typer.BadParameter("--tls-cert and --tls-key belong together; give both")
     try:
-        settings: dict[str, Any] = {}
-        for override in overrides:
-            settings = assign(settings, override)
+        settings = assigned_to(service, overrides)
         if tasks and service not in ("verifier", "all"):
             raise ServingError(f"--task: {service} judges nothing; leave it out")
         if tasks and service == "verifier":

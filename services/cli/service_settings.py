@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from rlad_core.config import assigned, resolve_model
 from rlad_core.config.model_folder import faults, settings_of
 from rlad_core.sections import code
 from rlad_core.tasks import example, own_task, shipped
 from services.rollout.settings import RolloutArgs
 from services.serve.replica_settings import ReplicaArgs
 from services.teacher.settings import TeacherArgs
+from services.verifier.checking.loading import LoadError, is_ours, load
 from services.verifier.settings import VerifierArgs
 
 if TYPE_CHECKING:
@@ -111,6 +113,19 @@ def _refuse_odd_model(service: str, settings: Mapping[str, Any], model: str | No
         raise ServingError(f"--model {model} and --set model={settings['model']} name two; write one of them")
 
 
+def assigned_to(service: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """What ``--set`` says of a service's settings, or of `all`. To a shipped task's settings it adds: those
+    that it does not name are judged as they were.
+
+    Raises:
+        ValueError: one is no assignment, or leads nowhere; names it.
+    """
+    of_verifier: dict[str, Any] = {"tasks": {name: {} for name in shipped()}}
+    begun = {"verifier": of_verifier, "all": {"verifier": of_verifier}}.get(service, {})
+    settings: dict[str, Any] = assigned(begun, overrides)
+    return settings
+
+
 def with_models(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Settings of all services with models that ship where none is named; and the names of those services."""
     named = [
@@ -158,9 +173,14 @@ def read_args(service: str, settings: Mapping[str, Any], model: str | None) -> R
     try:
         return _from_anywhere(kind.model_validate({**default, **settings}))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or service
-        raise ServingError(f"{where}: {first['msg']} (it was {first['input']!r})") from error
+        raise ServingError(setting_fault(error, service)) from error
+
+
+def setting_fault(error: ValidationError, service: str) -> str:
+    """The first of what is wrong with a service's settings, in a line."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or service
+    return f"{where}: {first['msg']} (it was {first['input']!r})"
 
 
 def _from_anywhere(args: ReplicaArgs) -> ReplicaArgs:
@@ -168,22 +188,28 @@ def _from_anywhere(args: ReplicaArgs) -> ReplicaArgs:
     API calls it as it was given), the text of users' code.
 
     Raises:
-        ServingError: a file with code cannot be read, or the model's folder is none.
+        ServingError: a file with code cannot be read, a shipped task does not take its settings, there is no
+            such model, or its folder is none.
     """
     if isinstance(args, VerifierArgs):
         try:
+            for name, spec in args.tasks.items():
+                if spec.settings and is_ours(spec):
+                    load(name, spec)
             return args.with_code()
-        except code.CodeError as error:
+        except (code.CodeError, LoadError) as error:
             raise ServingError(f"tasks: {error}") from error
     if not isinstance(args, TeacherArgs | RolloutArgs):
         return args
-    folder = Path(args.model).expanduser()
-    if not folder.is_dir():
-        return args
     try:
-        wrong = list(faults(folder, settings_of(folder), needs_weights=True, trained=False))
+        found = Path(resolve_model(args.model))
+        settings = settings_of(found) if found.is_dir() else None
+        wrong = [] if settings is None else [*faults(found, settings, needs_weights=True, trained=False)]
     except ValueError as error:
         wrong = [str(error)]
     if wrong:
         raise ServingError(f"model ({args.model}): {'; '.join(wrong)}")
+    folder = Path(args.model).expanduser()
+    if not folder.is_dir():
+        return args
     return args.model_copy(update={"model": str(folder.absolute()), "served_name": args.name})

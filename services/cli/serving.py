@@ -1,7 +1,7 @@
 """``rlad serve``: services on this machine, until somebody stops them.
 
-Stopping drains: on SIGTERM or Ctrl-C every replica refuses what is new with 503, what runs is finished within
-the services' ``drain_timeout_s``, and then all ends.
+Stopping drains: on SIGTERM or Ctrl-C every replica refuses what is new with 503, what runs is finished and
+sent to its last byte within the services' ``drain_timeout_s``, and then all ends.
 """
 
 import ipaddress
@@ -111,7 +111,7 @@ def serve_until_stopped(
         while not stop.wanted.wait(1.0):
             pass
         say("stopping: what runs is finished, what is new is refused")
-        _drain(names, max(args.drain_timeout_s for args in services.values()))
+        _drain(names, max(args.drain_timeout_s for args in services.values()), say)
 
 
 def _import_all(names: list[str]) -> None:
@@ -169,20 +169,31 @@ def _most_replicas(args: ReplicaArgs) -> int:
     return args.num_replicas if args.autoscaling is None else args.autoscaling.max_replicas
 
 
-def _drain(names: list[str], limit_s: float) -> None:
+def _drain(names: list[str], limit_s: float, say: Callable[[str], None]) -> None:
     from ray import serve
+
+    from services.serve.proxies import unsent_answers
 
     deadline = time.monotonic() + limit_s
     handles = [serve.get_app_handle(name) for name in names]
     for handle in handles:
         handle.broadcast("drain").results(timeout_s=limit_s, return_exceptions=True)
-    while time.monotonic() < deadline:
+    closed = time.monotonic()
+    while True:
         counts = [
             count
             for handle in handles
             for count in handle.broadcast("in_work").results(timeout_s=limit_s, return_exceptions=True)
         ]
-        if not any(count for count in counts if isinstance(count, int)):
+        working = sum(count for count in counts if isinstance(count, int))
+        # Of what came later nothing is but refused.
+        unsent = unsent_answers(closed)
+        if not (working or unsent):
+            return
+        if time.monotonic() > deadline:
+            sent = "nobody knows how many" if unsent is None else unsent
+            left = f"{working} requests in work and {sent} answers not sent whole"
+            say(f"waited {limit_s:g} s (drain_timeout_s) for what runs; ending with {left}")
             return
         time.sleep(_DRAIN_POLL_S)
 

@@ -41,6 +41,7 @@ def show(
     from rlad_core.evaluation.faults import Fault
     from rlad_core.schema import SchemaError
     from services.report.answers import is_judged, kept_in
+    from services.report.records import ReportError, refuse_missing
     from services.report.responses import Filter, responses_of, token_texts
     from services.report.showing import legend
     from services.report.showing import show as print_response
@@ -48,6 +49,12 @@ def show(
     if fault and fault not in (known := get_args(Fault)):
         complain(f"--fault {fault!r}: there is {', '.join(filter(None, known))}")
         raise typer.Exit(2)
+    folder = folder.expanduser()
+    try:
+        refuse_missing(folder)
+    except ReportError as error:
+        complain(error)
+        raise typer.Exit(2) from error
     kept = kept_in(folder)
     if not kept:
         complain(f"{folder} keeps no responses. Write the folder of a run or of an evaluation")

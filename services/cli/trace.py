@@ -29,12 +29,13 @@ def trace(
 
         rlad trace runs/kk-tiny-trrd 3 --out step.html
     """
-    from services.report.records import ReportError
+    from services.report.records import ReportError, refuse_missing
     from services.report.trace_page import write_trace_page
     from services.report.traces import FOLDER, of_group, of_step, read_spans
 
     run_dir = run_dir.expanduser()
     try:
+        refuse_missing(run_dir)
         spans = of_step(read_spans(run_dir), step)
         shown = of_group(spans, group) if group else spans
     except ReportError as error:

@@ -1,5 +1,6 @@
 """The command `rlad watch`: a running run from another terminal."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,8 @@ def watch(
         rlad watch runs/kk-tiny-trrd
     """
     from services.report.records import ReportError, read_run
+    from services.run import replayed
+    from services.run.divergence import has_diverged
     from services.run.following import Following, is_over
     from services.run.watch import Watcher
 
@@ -36,10 +39,18 @@ def watch(
     except KeyboardInterrupt:
         return  # the run goes on
     record = read_run(run_dir)
-    if not is_over(record):
-        out.print(
-            f"nobody works on it: {len(record.steps)} of {total} steps. Continue with\n"
-            f"  rlad run {run_dir / 'recipe.yaml'} --resume",
-            markup=False,
-            soft_wrap=True,
+    if is_over(record):
+        return
+    done = f"{len(record.steps)} of {total} steps"
+    recipe = shlex.quote(str(run_dir / "recipe.yaml"))
+    if has_diverged(run_dir):
+        said = (
+            f"it diverged after {done}: its numbers were not finite, and with the same settings would be "
+            f"again ({run_dir / 'failure.log'} says which). For a new run with other settings, from its last "
+            f"checkpoint\n  rlad run {recipe} --fork NAME --set learner.lr=..."
         )
+    else:
+        replays = (run_dir / replayed.FILE).is_file()
+        command = f"rlad learn {recipe} --experience ..." if replays else f"rlad run {recipe}"
+        said = f"nobody works on it: {done}. Continue with\n  {command} --resume"
+    out.print(said, markup=False, soft_wrap=True)

@@ -23,6 +23,13 @@ from services.compare.overview import Overview
 from services.run.applications import wanted_cpus
 
 _LOOK_S = 1.0
+_WORDS_EVERY_S = 60.0
+"""While runs are waited for that are to stop. One that is to end at once has no longer for it."""
+_STOPS = {
+    signal.SIGTERM: "waiting for the step and the checkpoint of {}; Ctrl-C again ends at once",
+    signal.SIGINT: "waiting for the end of {}",
+    signal.SIGKILL: "killing {}, which did not end",
+}
 _LAST_WORDS = 3
 """Lines of its log that a failed run is told with."""
 
@@ -132,19 +139,43 @@ def _end(run: _AtWork, outcome: Outcome, overview: Overview) -> None:
 
 
 def _stop(runs: Sequence[_AtWork], overview: Overview) -> None:
-    """Have them write their checkpoints and end; a second Ctrl-C ends them at once."""
+    """Have them write their checkpoints and end; a second Ctrl-C ends them at once, by force where need be.
+
+    How long a step takes nobody knows, so it has no limit; who waits is told for what, again and again.
+    """
     # SIGTERM first: a shell that starts us in the background has Ctrl-C ignored, here and in the runs.
     tell = signal.SIGTERM
-    while left := [run for run in runs if run.process.poll() is None]:
-        names = ", ".join(run.member.name for run in left)
-        overview.say(f"waiting for the step and the checkpoint of {names}; Ctrl-C again ends at once")
-        for run in left:
-            run.process.send_signal(tell)
+    while left := _going_on(runs):
         try:
+            _say(tell, left, overview)
             for run in left:
-                run.process.wait()
+                run.process.send_signal(tell)
+            while not _ended(left, _WORDS_EVERY_S):
+                if tell is not signal.SIGTERM:
+                    tell = signal.SIGKILL
+                    break
+                _say(tell, _going_on(left), overview)
         except KeyboardInterrupt:
             tell = signal.SIGINT
+
+
+def _going_on(runs: Sequence[_AtWork]) -> list[_AtWork]:
+    return [run for run in runs if run.process.poll() is None]
+
+
+def _say(told: signal.Signals, runs: Sequence[_AtWork], overview: Overview) -> None:
+    overview.say(_STOPS[told].format(", ".join(run.member.name for run in runs)))
+
+
+def _ended(runs: Sequence[_AtWork], limit_s: float) -> bool:
+    """Whether all have, once they have or the limit is over."""
+    deadline = time.monotonic() + limit_s
+    try:
+        for run in runs:
+            run.process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _last_words(log: Path, code: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -13,6 +13,7 @@ from rich.console import Console
 from rlad_core.config import ConfigError, parse
 from rlad_core.sections.findings import problems_of
 from rlad_core.sections.problems import Problem
+from services.base.whole_files import write_whole
 from services.compare import tuning
 from services.compare.carry_out import carry_out
 from services.compare.diverged import pack_diverged, refuse_others_diverged, told
@@ -28,48 +29,14 @@ from services.compare.members import Member, members_of, tries_of
 from services.compare.moved import home_of, relative
 from services.compare.overview import Overview
 from services.compare.packing import pack
+from services.compare.part import Part
 from services.compare.read_once import Recipe
 from services.compare.results import Results, results_of
-from services.compare.suite import Settings, Suite
+from services.compare.suite import UNTUNED, Settings, Suite
 from services.compare.taking import finished_runs, take
-from services.report.html import write_whole
 from services.run.lease import leased
 
 SUITE = "suite.yaml"
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some runs of a suite: of these variants, and with these seeds; of none: of all."""
-
-    variants: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-
-    def check(self, suite: Suite, source: str) -> None:
-        """Refuse what the suite has not.
-
-        Raises:
-            ConfigError: a variant or a seed is not the suite's.
-        """
-        found = [
-            Problem(option, each, f"is none of the suite's: {', '.join(map(str, known))}")
-            for option, asked, known in (
-                ("--only", self.variants, list(suite.variants)),
-                ("--seed", self.seeds, suite.seeds),
-            )
-            for each in asked
-            if each not in known
-        ]
-        if found:
-            raise ConfigError(source, found)
-
-    def has_variant(self, member: Member) -> bool:
-        """Whether the run's variant is one of them."""
-        return not self.variants or member.variant in self.variants
-
-    def has(self, member: Member) -> bool:
-        """Whether the run is."""
-        return self.has_variant(member) and (not self.seeds or member.seed in self.seeds)
 
 
 class Comparison:
@@ -106,6 +73,8 @@ class Comparison:
             way_out = "Write another --out"
             if changed == "tuning" and kept.tuning is None:
                 way_out = "They were not tuned: write --untuned, or another --out"
+            elif changed == "name":
+                way_out = f"They are {kept.name}'s. Write another --out"
             said = f"is another than that of the runs there. {way_out}"
             raise ConfigError(source, [Problem(changed, str(self.folder), said)])
         members, tries = self.members, self._all_tries
@@ -152,12 +121,16 @@ class Comparison:
     def _changed(self, kept: Suite) -> str | None:
         """What would make the runs there those of another suite: more seeds and variants do not."""
         ours = self.suite
+        if _name_of(kept) != _name_of(ours):
+            return "name"
         # The folder of both may be another one by now; what the recipe says is compared run by run.
         if Path(kept.recipe).name != Path(ours.recipe).name:
             return "recipe"
         for key in ("set", "tuning"):
             if getattr(kept, key) != getattr(ours, key):
                 return key
+        if not kept.variants.keys() & ours.variants.keys():
+            return "variants"
         for name, variant in kept.variants.items():
             theirs = ours.variants.get(name)
             if theirs is not None and (theirs.set, theirs.tune) != (variant.set, variant.tune):
@@ -217,21 +190,25 @@ class Comparison:
     def _write_tuning(self) -> None:
         tuning.write(tuning.chosen_of(self._tries)[1], self.folder)
 
-    def pack(self, to: Path, source: str) -> list[str]:
+    def pack(self, to: Path, source: str, part: Part | None = None) -> list[str]:
         """Write what the report needs of the settled runs to another folder, beside what is there of others;
         the names of these runs.
 
         Args:
             to: a folder of this suite, or none yet.
             source: of the suite, for the error.
+            part: of the suite; None: all of it.
 
         Raises:
             ConfigError: the folder has another suite's runs.
+            SchemaError: a file of a run is broken; names it.
             OSError: it cannot be written to.
         """
         packed = Comparison(self.suite, to)
         packed.check(source)
-        runs = [*self._all_tries, *self.members]
+        part = part or Part()
+        tries = [member for member in self._all_tries if part.has_variant(member)]
+        runs = [*tries, *(member for member in self.members if part.has(member))]
         names = [*pack(runs, to), *pack_diverged(runs, to)]
         if names:
             packed._write_suite(relative(self.suite.recipe, home_of(self.suite.recipe)))
@@ -239,12 +216,13 @@ class Comparison:
                 packed._write_tuning()
         return names
 
-    def take(self, folder: Path, console: Console) -> dict[str, str]:
+    def take(self, folder: Path, console: Console, part: Part | None = None) -> dict[str, str]:
         """Take finished runs of another comparison that are runs of this one too, and are missing in it.
 
         Args:
             folder: of the other one, packed or not.
             console: told whom the folder is waited for.
+            part: of the suite; None: all of it.
 
         Returns:
             Name of the run here -> its name there.
@@ -255,32 +233,43 @@ class Comparison:
             SchemaError: a file of a run there is broken.
             OSError: a run cannot be written.
         """
-        there = finished_runs(folder)
+        there, part = finished_runs(folder), part or Part()
         with leased(self.folder, lambda sentence: console.print(sentence, markup=False, soft_wrap=True)):
-            taken = take(self._all_tries, there)
-            taken |= take(self._ready, there)  # after the tries, which may be taken too and choose
+            taken = take(filter(part.has_variant, self._all_tries), there)
+            # After the tries, which may be taken too and choose.
+            taken |= take(filter(part.has, self._ready), there)
             if taken:
                 self._write_suite(self.suite.recipe)
                 if self._tries:
                     self._write_tuning()
         return taken
 
-    def results(self, failed: dict[str, str]) -> Results:
+    def results(self, failed: dict[str, str], part: Part | None = None) -> Results:
         """What is finished, tries too; `failed` says why some are not.
+
+        Args:
+            part: of the suite; None: all of it.
 
         Raises:
             ReportError: a finished try tells no accuracy.
-            SchemaError: a file that a run left is broken.
         """
+        part = part or Part()
+        suite = part.suite_of(self.suite)
         chosen, found = tuning.chosen_of(self._tries)
-        waiting, members = self._waiting(failed), members_of(self.suite, self.folder, chosen, self._base)
+        waiting, members = self._waiting(failed), members_of(suite, self.folder, chosen, self._base)
         begun_later = {m.name: waiting[m.variant] for m in members if m.variant in waiting}
-        tuned = tuning.tuned_of(self.suite, tuning.read(self.folder), found)
-        return results_of(self.suite, members, told(members) | begun_later | failed, tuned)
+        tuned = tuning.tuned_of(suite, tuning.read(self.folder), found)
+        results = results_of(suite, members, told(members) | begun_later | failed, tuned)
+        return replace(results, part=str(part))
 
     def _waiting(self, failed: Mapping[str, str]) -> dict[str, str]:
         """Variants whose settings are not chosen, and why their runs are not begun."""
         return {variant: said for variant, tries in self._tries.items() if (said := _waits(tries, failed))}
+
+
+def _name_of(suite: Suite) -> str:
+    """Also of the suite that it is without its tries: what may be other then is compared by itself."""
+    return suite.name.removesuffix(UNTUNED)
 
 
 def _waits(tries: Sequence[tuple[Settings, Member]], failed: Mapping[str, str]) -> str | None:
@@ -290,6 +279,7 @@ def _waits(tries: Sequence[tuple[Settings, Member]], failed: Mapping[str, str]) 
         if any(member.is_finished() for _, member in tries):
             return None
         return f"it cannot be trained with this grid, all of its {len(tries)} tries diverged"
-    words = [f"{name}: {failed[name]}" for name in left if name in failed]
+    faults = {member.name: fault for _, member in tries if (fault := member.fault())}
+    words = [f"{name}: {why}" for name in left if (why := failed.get(name) or faults.get(name))]
     said = f"its settings are not chosen yet, {len(left)} of its {len(tries)} tries are not finished"
     return " (".join([said, "; ".join(words) + ")"]) if words else said

@@ -4,7 +4,6 @@ again.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from services.compare.kept_runs import is_run_of
 from services.compare.members import Member
 from services.compare.moved import home_of
 from services.compare.packing import pack_run
-from services.run.divergence import DIVERGED
 
 
 def in_words(steps: int) -> str:
@@ -62,6 +60,5 @@ def pack_diverged(members: Iterable[Member], to: Path) -> list[str]:
         if record is None or member.diverged_after() is None:
             continue
         if pack_run(record, home_of(member.recipe), folder):
-            shutil.copyfile(member.folder / DIVERGED, folder / DIVERGED)
             done.append(member.name)
     return done

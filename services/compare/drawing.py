@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 
 import plotly.graph_objects as go
 from matplotlib.ticker import PercentFormatter
 
 from services.compare.plots import Plot
-from services.report.plots import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, YELLOW, as_written, frame
+from services.report.plots import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SIZE, SKY, YELLOW, as_written, frame
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "#8C564B", YELLOW, "#7A5195", "#33373D")
 _DASHES = ("solid", "dash", "dashdot")
 """plotly's names, for methods beyond the colours: so many rounds of them are told apart."""
+_WIDE = 36
+"""Characters of a line of the legend, which fit on a telephone."""
+_COLUMNS = 3
+"""Of a PNG's legend."""
+_LEGEND = 130
+"""Pixels of a page's legend at most; in a longer one the reader scrolls."""
 
 
 def write_png(plot: Plot, file: Path) -> None:
@@ -26,18 +33,22 @@ def write_png(plot: Plot, file: Path) -> None:
             line.x,
             line.mean,
             color=colour,
-            label=as_written(line.label),
+            label="\n".join(as_written(each) for each in wrap(line.legend, _WIDE)),
             linewidth=1.6,
             linestyle="dashed" if dash == "dash" else dash,
             marker=_marker(len(line.x)),
         )
-    axes.set_xlabel(plot.x_title, color=INK)
+    axes.set_xlabel("\n".join([plot.x_title, *map(as_written, wrap(plot.remark, 100))]), color=INK)
     if plot.doubling:
         axes.set_xscale("log", base=2)
         axes.set_xticks(plot.doublings, [str(each) for each in plot.doublings])
     if plot.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+    # Below, and the figure grows by it: beside the curves a long name leaves them no room.
+    figure.legend(loc="outside lower left", ncols=_COLUMNS, frameon=False, fontsize=9)
+    rows = -(-len(plot.lines) // _COLUMNS)
+    lines = max(len(wrap(line.legend, _WIDE)) for line in plot.lines)
+    figure.set_figheight(SIZE[1] + 0.2 * rows * lines)
     figure.savefig(file, format="png")
 
 
@@ -53,6 +64,7 @@ def to_html(plot: Plot) -> str:
             fill="toself",
             fillcolor=colour,
             opacity=0.15,
+            mode="lines",  # else one of few points has markers
             line={"width": 0},
             hoverinfo="skip",
             legendgroup=line.label,
@@ -61,7 +73,7 @@ def to_html(plot: Plot) -> str:
         figure.add_scatter(
             x=line.x.tolist(),
             y=line.mean.tolist(),
-            name=escape(line.label),  # plotly reads tags in it
+            name=_as_text(line.legend),
             legendgroup=line.label,  # with its band it is switched on and off
             mode="lines+markers" if _marker(len(line.x)) else "lines",
             line={"color": colour, "width": 2, "dash": dash},
@@ -73,7 +85,7 @@ def to_html(plot: Plot) -> str:
             figure.add_scatter(
                 x=line.x.tolist(),
                 y=values.tolist(),
-                name=f"{escape(line.label)}, seed {seed}",
+                name=_as_text(f"{line.label}, seed {seed}"),
                 mode="lines",
                 line={"color": style(line.number)[0], "width": 1, "dash": "dot"},
                 visible="legendonly",  # one run among many is looked for, not met
@@ -82,8 +94,17 @@ def to_html(plot: Plot) -> str:
     figure.update_layout(
         title={"text": plot.title, "x": 0},
         template="plotly_white",
-        height=420,
+        height=420 + _LEGEND,
         margin={"l": 60, "r": 20, "t": 50, "b": 50},
+        legend={
+            "orientation": "h",
+            "traceorder": "normal",
+            "maxheight": _LEGEND,
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "x": 0,
+        },
         xaxis={"title": plot.x_title}
         | ({"type": "log", "tickvals": plot.doublings} if plot.doubling else {}),
         yaxis={"title": plot.y_title, "tickformat": ".0%" if plot.percent else None},
@@ -93,6 +114,11 @@ def to_html(plot: Plot) -> str:
         full_html=False, include_plotlyjs=False, div_id=f"plot-{plot.name}", config={"displaylogo": False}
     )
     return made
+
+
+def _as_text(name: str) -> str:
+    """In lines, for plotly, which reads tags in it."""
+    return "<br>".join(escape(each, quote=False) for each in wrap(name, _WIDE))
 
 
 def style(number: int) -> tuple[str, str]:

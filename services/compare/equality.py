@@ -186,17 +186,25 @@ def _sequences(config: RunConfig) -> list[int]:
     )
 
 
-def _samples(config: RunConfig) -> bool:
+def samples(config: RunConfig) -> bool:
     """Whether any stage samples: solutions may come from other data, and are one to a prompt."""
     return any(stage.objective.responses_of != "task" for stage in config.stages)
 
 
 def _prompts(config: RunConfig) -> list[object] | None:
-    return _sections(config, "train") if _samples(config) else None
+    if not samples(config):
+        return None
+    return [*_sections(config, "train"), {"overlap": config.evaluation.overlap}]
+
+
+def _lengths(config: RunConfig) -> dict[str, object]:
+    """Which prompts are left out for their length, and what is left of those that are cut."""
+    parts = {"max_length", "max_prompt_length", "longer_prompts"}
+    return config.policy.model_dump(mode="json", include=parts)
 
 
 def _responses(config: RunConfig) -> int | None:
-    return config.rollout.group_size if _samples(config) else None
+    return config.rollout.group_size if samples(config) else None
 
 
 def _answers(config: RunConfig) -> dict[str, object]:
@@ -226,7 +234,8 @@ def _sections(config: RunConfig, part: str) -> list[object]:
 
 _SAME: Final[Mapping[str, _Of]] = {
     "model (policy.model, init, chat_template)": _model,
-    "prompts to train on (task.train)": _prompts,
+    "prompts to train on (task.train, evaluation.overlap)": _prompts,
+    "lengths of prompts (policy.max_length, max_prompt_length, longer_prompts)": _lengths,
     "responses to a prompt (rollout.group_size)": _responses,
     "sequences a step (rollout.prompts_per_step, rollout.group_size)": _sequences,
     "optimizer steps (steps x updates and epochs of a batch)": _optimizer_steps,

@@ -2,9 +2,10 @@
 
 `rlad compare` has one for each run that may be at work at a time. It is a process of its own, begun with the
 first run and ended with its standard input, so it is gone when `rlad compare` is, however that ends. In a
-cluster that is there already (RAY_ADDRESS, ``cluster.address``) only the services are its own.
+cluster that is there already (RAY_ADDRESS, ``cluster.address``) only the services are its own. There may be
+comparisons of others in it, of folders that are called alike, so their names have something of their own.
 
-    python -m services.compare.host '{"cluster": {...}, "cpus": 9, "services": "kk_tiny-1"}'
+    python -m services.compare.host '{"cluster": {...}, "cpus": 9, "services": "kk_tiny-3f9a1c-1"}'
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ import sys
 from pathlib import Path
 
 from rlad_core.config import ClusterConfig, RunConfig
+from services.base.own_names import own_name
 from services.compare.members import LOGS
 from services.serve.deployment import LOOPBACK
 
+NAMED = "services_as"
+"""File of a comparison's folder: what its services are called, the same each time it is gone on with, so that
+those of a command that was killed are found again."""
 _GRACE_S = 120.0
 """For the services to be taken down."""
 
@@ -104,11 +109,15 @@ class Hosts:
     Args:
         folder: of the comparison.
         cpus: logical ones of each.
+
+    Raises:
+        OSError: the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, cpus: int) -> None:
         self._folder = folder
-        self._name = re.sub(r"[^A-Za-z0-9]+", "-", folder.name).strip("-") or "compare"
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", folder.name).strip("-") or "compare"
+        self._name = own_name(folder / NAMED, plain)
         self._cpus = cpus
         self._hosts: dict[int, Host] = {}
 

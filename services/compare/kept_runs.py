@@ -17,7 +17,7 @@ from rlad_core.sections.findings import problems_of
 from rlad_core.sections.problems import Problem, shown
 from services.compare.members import Member
 from services.compare.moved import as_packed, home_of
-from services.compare.packing import is_packed
+from services.compare.verdicts import is_packed
 from services.report.records import RunRecord
 from services.run import own_code
 from services.run.following import is_over
@@ -26,13 +26,14 @@ from services.run.following import is_over
 def refuse_other_runs(members: Sequence[Member], source: str) -> None:
     """Compare what each finished run was with what it would be now.
 
-    One that is not finished is compared by `rlad run`, when it goes on.
+    One that is not finished is compared by `rlad run`, when it goes on, and one that cannot be read is in no
+    report.
 
     Args:
         source: of the suite, for the error.
 
     Raises:
-        ConfigError: a run is another experiment's, or its recipe cannot be read; lists all of them.
+        ConfigError: a run is another experiment's; lists all of them.
     """
     found = [problem for member in members for problem in _problems(member)]
     if found:
@@ -52,17 +53,9 @@ def is_run_of(member: Member, record: RunRecord) -> bool:
 
 
 def _problems(member: Member) -> Iterator[Problem]:
-    if (record := member.record()) is None:
-        return
-    way_out = f"Write another --out, or remove {member.folder}"
-    if record.recipe is None:
-        yield Problem(
-            member.name,
-            "recipe.yaml",
-            "cannot be read, so nothing tells whether the run is one of this suite (rlad report with its "
-            f"folder says why). {way_out}",
-        )
-    elif is_over(record):
+    record = member.record()
+    if record is not None and record.recipe is not None and is_over(record):
+        way_out = f"Write another --out, or remove {member.folder}"
         yield from _differences(member, record, record.recipe, way_out)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from rlad_core.config import ConfigError, RunConfig
 from services.compare.read_once import Recipe, record_of
 from services.compare.suite import Settings, Suite
+from services.compare.verdicts import are_kept
 from services.report.records import RunRecord
 from services.run.divergence import has_diverged
 from services.run.following import is_over
@@ -71,17 +72,29 @@ class Member:
             raise ConfigError(f"{self.recipe}, as {self.name}", error.problems) from None
 
     def record(self) -> RunRecord | None:
-        """What the run wrote so far; None before it was begun."""
-        return record_of(self.folder)
+        """What the run wrote so far; None before it was begun, and where that cannot be read."""
+        return record_of(self.folder).read
 
-    def is_finished(self) -> bool:
-        """Whether the run is over: every step is recorded, and the evaluation behind the last."""
+    def fault(self) -> str | None:
+        """Why it cannot be read what the run wrote; None: it can, or there is nothing yet."""
+        return record_of(self.folder).fault
+
+    def is_begun(self) -> bool:
+        """Whether there is something of it, be it broken."""
+        return self.record() is not None or self.fault() is not None
+
+    def is_over(self) -> bool:
+        """Whether every step is recorded, and the evaluation behind the last."""
         record = self.record()
         return record is not None and is_over(record)
 
+    def is_finished(self) -> bool:
+        """Whether the run is over, and the verdicts of its last evaluation are there to compare it by."""
+        return self.is_over() and are_kept(self.folder)
+
     def diverged_after(self) -> int | None:
         """Steps after which the run ended because its numbers were not finite; None: it did not."""
-        if not has_diverged(self.folder) or (record := self.record()) is None or is_over(record):
+        if not has_diverged(self.folder) or (record := self.record()) is None or self.is_over():
             return None
         return len(record.steps)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from services.compare.members import Member
-from services.report.journal import METRICS
+from services.report.record_lines import METRICS
 
 
 class Overview:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,11 +10,23 @@ import yaml
 from plotly.offline import get_plotlyjs
 
 from rlad_core.evaluation import AVERAGE
+from services.base.whole_files import write_whole
 from services.compare.drawing import to_html, write_png
-from services.compare.plots import plots_of
-from services.compare.results import Results
-from services.compare.tables import accuracy_rows, machine_table, outcome_of, points, real, said, stage_rows
-from services.report.html import template, write_whole
+from services.compare.machine import machine_table, to_json
+from services.compare.plots import FILES, Plot, plots_of
+from services.compare.results import Results, listed
+from services.compare.tables import (
+    accuracy_rows,
+    by_seed,
+    outcome_of,
+    p_said,
+    points,
+    real,
+    said,
+    seeds_remark,
+    stage_rows,
+)
+from services.report.html import template
 from services.report.tables import STAGE_LABELS
 
 PAGE, TABLE, PLOTS = "report.html", "results.json", "plots"
@@ -27,11 +39,8 @@ def write(results: Results, folder: Path) -> Path:
         OSError: the folder cannot be written to.
     """
     plots = plots_of(results)
-    (folder / PLOTS).mkdir(exist_ok=True)
-    for plot in plots:
-        write_png(plot, folder / PLOTS / f"{plot.name}.png")
-    table = json.dumps(machine_table(results), indent=1, allow_nan=False) + "\n"
-    write_whole(folder / TABLE, table)
+    _draw(plots, folder / PLOTS)
+    write_whole(folder / TABLE, to_json(machine_table(results, plots)))
     stages, times = stage_rows(results)
     rows = [{**row, "average": row[AVERAGE]} for row in accuracy_rows(results)]
     text = template("comparison.html.jinja").render(
@@ -39,12 +48,16 @@ def write(results: Results, folder: Path) -> Path:
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         plotly=get_plotlyjs() if plots else "",
         suite=results.suite,
-        remarks=[f"{name} is not in it: {why}." for name, why in results.missing.items()],
+        remarks=[
+            *([results.part] if results.part else []),
+            *(f"{name} is not in it: {why}." for name, why in results.missing.items()),
+        ],
+        seeds_remark=seeds_remark(results),
         subsets=results.subsets,
         rows=rows,
         differences=results.differences,
         real=real(results),
-        figures=[to_html(plot) for plot in plots],
+        figures=[(to_html(plot), plot.remark) for plot in plots],
         stages=stages,
         times=times,
         labels=STAGE_LABELS,
@@ -52,7 +65,21 @@ def write(results: Results, folder: Path) -> Path:
         yaml=yaml.safe_dump(results.suite.model_dump(mode="json"), sort_keys=False, width=110),
         said=said,
         points=points,
+        p=p_said,
+        listed=listed,
+        by_seed=lambda pair: by_seed(results, pair),
         outcome_of=outcome_of,
     )
     write_whole(folder / PAGE, text)
     return folder / PAGE
+
+
+def _draw(plots: Sequence[Plot], folder: Path) -> None:
+    """As PNGs; those of an earlier report that this one has not would contradict it."""
+    folder.mkdir(exist_ok=True)
+    files = {folder / f"{plot.name}.png": plot for plot in plots}
+    for earlier in [file for name in FILES for file in folder.glob(name)]:
+        if earlier not in files:
+            earlier.unlink()
+    for file, plot in files.items():
+        write_png(plot, file)

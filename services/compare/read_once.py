@@ -13,14 +13,23 @@ from pathlib import Path
 
 from rlad_core.config import RunConfig
 from rlad_core.config.loading import RecipeFile, read
-from services.report.journal import EVALUATIONS, METRICS
-from services.report.records import RunRecord, read_run
+from services.report.record_lines import EVALUATIONS, METRICS
+from services.report.records import ReportError, RunRecord, read_run
 
 _RECIPE = "recipe.yaml"
 _Written = tuple[tuple[int, int, int] | None, ...]
 """Of each file of a record its inode, time and size; they change with each line."""
 
-_records: dict[Path, tuple[_Written, RunRecord]] = {}
+
+@dataclass(frozen=True)
+class Found:
+    """What a run wrote so far, or why that cannot be read; of one that was not begun neither."""
+
+    read: RunRecord | None = None
+    fault: str | None = None
+
+
+_records: dict[Path, tuple[_Written, Found]] = {}
 """By folder: the last that was read of each. They are as large as the report, which needs all of them."""
 
 
@@ -54,15 +63,25 @@ class Recipe:
         return self._checked[key]
 
 
-def record_of(folder: Path) -> RunRecord | None:
-    """What a run wrote so far, read again where it has written since; None before it was begun."""
+def record_of(folder: Path) -> Found:
+    """What a run wrote so far, read again where it has written since."""
     written = tuple(_written(folder / name) for name in (_RECIPE, METRICS, EVALUATIONS))
     if written[0] is None:
         _records.pop(folder, None)
-        return None
+        return Found()
     if folder not in _records or _records[folder][0] != written:
-        _records[folder] = (written, read_run(folder))
+        _records[folder] = (written, _found(folder))
     return _records[folder][1]
+
+
+def _found(folder: Path) -> Found:
+    try:
+        record = read_run(folder)
+    except (ReportError, OSError) as error:
+        return Found(fault=str(error))
+    if record.recipe is None:
+        return Found(fault=f"{folder / _RECIPE} cannot be read; rlad report {folder} says why")
+    return Found(record)
 
 
 def _written(file: Path) -> tuple[int, int, int] | None:

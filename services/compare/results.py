@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -14,19 +13,21 @@ from rlad_core.evaluation import (
     AVERAGE,
     Difference,
     Estimate,
+    Pair,
     Scores,
     Verdicts,
-    difference,
-    estimate,
-    holm,
+    differences,
+    estimates,
     ks_of,
     pass_at_k,
     scores_of,
 )
+from rlad_core.schema import SchemaError
 from services.compare.members import Member
-from services.compare.packing import verdicts_in
+from services.compare.other_prompts import with_other_prompts
 from services.compare.suite import Suite
 from services.compare.tuning import Tuned
+from services.compare.verdicts import verdicts_in
 from services.report.records import RunRecord
 
 Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
@@ -49,32 +50,27 @@ class Method:
 
     Attributes:
         label: for people.
-        scores: at the end, by subset.
+        accuracies: see `accuracy`.
     """
 
     name: str
     label: str
     runs: tuple[Evaluated, ...]
-    scores: dict[str, Scores]
+    accuracies: Mapping[str | None, Estimate]
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """Of the finished runs."""
         return tuple(run.seed for run in self.runs)
 
-    @cached_property
-    def _accuracies(self) -> dict[str | None, Estimate]:
-        """Resampled once, for the terminal, the page and the JSON table."""
-        alone: dict[str | None, Estimate] = {
-            subset: estimate({subset: scores}) for subset, scores in self.scores.items()
-        }
-        # Of a single subset the mean is its own.
-        together = estimate(self.scores) if len(alone) > 1 else next(iter(alone.values()))
-        return {None: together, **alone}
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Of the held-out problems."""
+        return tuple(subset for subset in self.accuracies if subset is not None)
 
     def accuracy(self, subset: str | None = None) -> Estimate:
         """At the end on a subset; None: the mean over subsets, as the paper's tables have it."""
-        return self._accuracies[subset]
+        return self.accuracies[subset]
 
     def training(self, key: str) -> Curve:
         """A number of metrics.jsonl, step by step."""
@@ -132,6 +128,7 @@ class Results:
             the number of pairs.
         subsets: in the order of the first method.
         tuned: what the variants that have settings to choose have tried so far.
+        part: that it is of a part of the suite, in words; empty where it is of all.
     """
 
     suite: Suite
@@ -139,11 +136,30 @@ class Results:
     missing: dict[str, str]
     differences: tuple[Difference, ...]
     tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    part: str = ""
 
     @property
     def subsets(self) -> tuple[str, ...]:
         """Of the held-out problems."""
-        return tuple(self.methods[0].scores) if self.methods else ()
+        return self.methods[0].subsets if self.methods else ()
+
+    @property
+    def has_same_seeds(self) -> bool:
+        """Whether all methods have them; else their means tell of their seeds too."""
+        return len({method.seeds for method in self.methods}) < 2
+
+    def seeds_of(self, pair: Difference) -> tuple[int, ...]:
+        """Those that both methods of a pair have, in the order of `Difference.by_seed`."""
+        first, second = (
+            next(method.seeds for method in self.methods if method.label == label)
+            for label in (pair.first, pair.second)
+        )
+        return tuple(seed for seed in first if seed in second)
+
+
+def listed(seeds: Sequence[int]) -> str:
+    """Seeds by name."""
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
 
 
 def results_of(
@@ -155,39 +171,59 @@ def results_of(
         members: all runs of the report.
         failed: name of a run -> its last words.
         tuned: what was tried so far.
-
-    Raises:
-        SchemaError: a file of responses is broken; names it.
     """
     missing: dict[str, str] = {}
-    methods = []
-    for name, variant in suite.variants.items():
-        runs = []
+    others = with_other_prompts(members)
+    runs: dict[str, tuple[Evaluated, ...]] = {}
+    for name in suite.variants:
+        own = []
         for member in sorted((m for m in members if m.variant == name), key=lambda m: m.seed):
-            if not member.is_finished():
-                missing[member.name] = failed.get(member.name) or _how_far(member)
-                continue
-            record, verdicts = member.record(), verdicts_in(member.folder)
-            assert record is not None
-            if not verdicts:
-                missing[member.name] = f"finished, but {member.folder} has no responses of its evaluations"
-                continue
-            runs.append(Evaluated(member.seed, record, verdicts))
-        if runs:
-            scores = scores_of([run.verdicts[-1][1] for run in runs])
-            methods.append(Method(name, variant.label or name, tuple(runs), scores))
+            found = others.get(member.name) or _evaluated(member)
+            if isinstance(found, str):
+                missing[member.name] = failed.get(member.name) or found
+            else:
+                own.append(found)
+        if own:
+            runs[name] = tuple(own)
+    accuracies = _accuracies([scores_of([run.verdicts[-1][1] for run in own]) for own in runs.values()])
+    methods = [
+        Method(name, suite.variants[name].label or name, own, estimated)
+        for (name, own), estimated in zip(runs.items(), accuracies, strict=True)
+    ]
     return Results(suite, tuple(methods), missing, tuple(_differences(methods)), tuned or {})
 
 
-def _how_far(member: Member) -> str:
+def _evaluated(member: Member) -> Evaluated | str:
+    """What a finished run left; of another one, and of one that cannot be read, why it is in no report."""
+    if (fault := member.fault()) is not None:
+        return fault
     record = member.record()
     if record is None or record.recipe is None:
         return "not begun"
-    return f"{len(record.steps)} of {record.recipe.total_steps} steps"
+    if not member.is_over():
+        return f"{len(record.steps)} of {record.recipe.total_steps} steps"
+    try:
+        return Evaluated(member.seed, record, verdicts_in(member.folder))
+    except (SchemaError, OSError) as error:
+        return f"{error}. Remove {member.folder} to have it carried out again"
+
+
+def _accuracies(scores: Sequence[Mapping[str, Scores]]) -> list[dict[str | None, Estimate]]:
+    """Of each method, all resampled at once; of a single subset the mean is its own."""
+    wanted: list[tuple[int, str | None, Mapping[str, Scores]]] = []
+    for place, by_subset in enumerate(scores):
+        if len(by_subset) > 1:
+            wanted.append((place, None, by_subset))
+        wanted += [(place, subset, {subset: own}) for subset, own in by_subset.items()]
+    found: list[dict[str | None, Estimate]] = [{} for _ in scores]
+    for (place, subset, _), estimated in zip(wanted, estimates([each for *_, each in wanted]), strict=True):
+        found[place].setdefault(None, estimated)
+        found[place][subset] = estimated
+    return found
 
 
 def _differences(methods: Sequence[Method]) -> list[Difference]:
-    found = []
+    pairs: list[Pair] = []
     for first, second in combinations(methods, 2):
         seeds = [seed for seed in first.seeds if seed in second.seeds]
         if not seeds:
@@ -200,9 +236,8 @@ def _differences(methods: Sequence[Method]) -> list[Difference]:
             continue
         ours = {subset: scores[: len(seeds)] for subset, scores in both.items()}
         theirs = {subset: scores[len(seeds) :] for subset, scores in both.items()}
-        found.append(difference((first.label, second.label), ours, theirs))
-    adjusted = iter(holm([each.p_value for each in found if each.p_value is not None]))
-    return [each if each.p_value is None else replace(each, adjusted=next(adjusted)) for each in found]
+        pairs.append(((first.label, second.label), ours, theirs))
+    return differences(pairs)
 
 
 def _rewards(record: RunRecord) -> dict[int, float]:

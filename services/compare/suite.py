@@ -33,6 +33,8 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 """It becomes a part of a run's name."""
 Settings = dict[str, Any]
 """Path of a field, as ``--set`` names it -> its value."""
+UNTUNED = "-untuned"
+"""What the name of a suite ends with that is carried out without its tries."""
 _OF_EACH_RUN = ("name", "seed", "output.dir", "cluster.services")
 """Fields that a comparison writes for each of its runs."""
 
@@ -76,7 +78,7 @@ class Suite(Section):
     def untuned(self) -> Suite:
         """The same with nothing to try: every variant has the settings that stand here."""
         variants = {name: each.model_copy(update={"tune": {}}) for name, each in self.variants.items()}
-        return self.model_copy(update={"name": f"{self.name}-untuned", "variants": variants, "tuning": None})
+        return self.model_copy(update={"name": f"{self.name}{UNTUNED}", "variants": variants, "tuning": None})
 
 
 def load_suite(path: str | Path) -> tuple[Suite, Path]:

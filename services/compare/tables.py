@@ -1,21 +1,23 @@
-"""The tables of a comparison: the paper's Table 1 and Table 4, differences, and all of it for machines."""
+"""The tables of a comparison: the paper's Table 1 and Table 4, and the differences of pairs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from rlad_core.evaluation import AVERAGE, Estimate
+from rlad_core.evaluation import AVERAGE, Difference, Estimate
 from rlad_core.metrics import STAGES
 from services.compare.diverged import in_words
-from services.compare.results import Method, Results
+from services.compare.results import Method, Results, listed
 from services.report.teacher_cost import teacher_cost
+
+_MOST_PAIRS = 10
+"""On a terminal."""
 
 
 def said(estimate: Estimate) -> str:
@@ -32,6 +34,29 @@ def points(estimate: Estimate) -> str:
     return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
 
 
+def by_seed(results: Results, pair: Difference) -> list[str]:
+    """The difference of each seed in percentage points; nothing of a single one."""
+    seeds = results.seeds_of(pair)
+    if len(seeds) < 2:
+        return []
+    return [f"{seed}: {100 * value:+.1f}" for seed, value in zip(seeds, pair.by_seed, strict=True)]
+
+
+def p_said(value: float | None) -> str:
+    """A p-value."""
+    return "–" if value is None else f"{value:.2g}"
+
+
+def seeds_remark(results: Results) -> str:
+    """What a reader of the means has to know of their seeds; empty where all have the same."""
+    if results.has_same_seeds:
+        return ""
+    return (
+        "The methods do not all have the same seeds, so a mean may be higher for its seeds alone; pairs are "
+        "compared on the seeds that both have"
+    )
+
+
 def outcome_of(tried: Mapping[str, Any]) -> str:
     """Of a try as ``tuning.json`` has it: its accuracy in percent, or that it diverged."""
     if (steps := tried.get("diverged_after")) is not None:
@@ -44,9 +69,9 @@ def accuracy_rows(results: Results) -> list[dict[str, Any]]:
     return [
         {
             "method": method.label,
-            "seeds": len(method.seeds),
+            "seeds": method.seeds,
             "subsets": {
-                subset: method.accuracy(subset) for subset in results.subsets if subset in method.scores
+                subset: method.accuracy(subset) for subset in results.subsets if subset in method.subsets
             },
             AVERAGE: method.accuracy(),
             "tokens": method.total("tokens"),
@@ -64,7 +89,7 @@ def stage_rows(results: Results) -> tuple[list[str], list[dict[str, Any]]]:
     rows = [
         {
             "method": method.label,
-            "seconds": {stage: _finite(method.seconds(stage)) for stage in stages},
+            "seconds": {stage: finite(method.seconds(stage)) for stage in stages},
             "teacher_share": _share(method),
         }
         for method in results.methods
@@ -77,59 +102,43 @@ def _share(method: Method) -> float | None:
     seeds. 0 where all of it is hidden behind other work, None where no step has a teacher.
     """
     costs = [cost.share for run in method.runs if (cost := teacher_cost(run.record)) is not None]
-    return _finite(float(np.mean(costs))) if costs else None
+    return finite(float(np.mean(costs))) if costs else None
 
 
 def terminal_table(results: Results) -> Table:
     """Table 1 for the terminal."""
     table = Table(title=f"{escape(results.suite.name)}: accuracy on held-out problems, % [95% interval]")
     table.add_column("method")
-    table.add_column("seeds", justify="right")
+    table.add_column("mean of", justify="right")
     for name in (*results.subsets, AVERAGE) if len(results.subsets) > 1 else results.subsets:
         table.add_column(escape(name.replace("_", " ")), justify="right")
     for row in accuracy_rows(results):
         cells = [said(row["subsets"][s]) if s in row["subsets"] else "–" for s in results.subsets]
         average = [said(row[AVERAGE])] if len(results.subsets) > 1 else []
-        table.add_row(escape(row["method"]), str(row["seeds"]), *cells, *average)
+        table.add_row(escape(row["method"]), listed(row["seeds"]), *cells, *average)
     return table
 
 
-def machine_table(results: Results) -> dict[str, Any]:
-    """Everything in the report, as JSON has it."""
-    stages, times = stage_rows(results)
-    return {
-        "suite": results.suite.model_dump(mode="json"),
-        "accuracy": [_plain(row) for row in accuracy_rows(results)],
-        "pass_at": {m.label: _passes(m) for m in results.methods},
-        "differences": [asdict(each) for each in results.differences],
-        "seconds_per_step": {"stages": stages, "methods": times},
-        "curves": {method.label: _curves(method) for method in results.methods},
-        "tuning": {name: list(each.tries) for name, each in results.tuned.items()},
-        "missing": results.missing,
-    }
+def terminal_pairs(results: Results) -> Table:
+    """The differences for the terminal, the surest first."""
+    pairs = sorted(results.differences, key=lambda pair: math.inf if pair.p_value is None else pair.p_value)
+    of = f", the surest {_MOST_PAIRS} of {len(pairs)} pairs" if len(pairs) > _MOST_PAIRS else ""
+    several = any(pair.seeds > 1 for pair in pairs)
+    caption = "p: bootstrap, corrected for all pairs" + ("; t-test: over the seeds alone" if several else "")
+    table = Table(title=f"differences, points [95% interval]{of}", caption=caption)
+    table.add_column("pair")
+    for name in ("points", *(["by seed"] if several else []), "p", *(["t-test"] if several else [])):
+        table.add_column(name, justify="right")
+    for pair in pairs[:_MOST_PAIRS]:
+        own = ["\n".join(by_seed(results, pair))] if several else []
+        t_test = [p_said(pair.t_test)] if several else []
+        what = escape(f"{pair.second} against {pair.first}")
+        table.add_row(what, points(pair.difference), *own, p_said(pair.adjusted), *t_test)
+    return table
 
 
-def _passes(method: Method) -> dict[str, list[float]]:
-    ks, values = method.passes()
-    return {str(k): values[:, index].tolist() for index, k in enumerate(ks)}
-
-
-def _curves(method: Method) -> dict[str, Any]:
-    found = {}
-    for name, (x, values) in {
-        "held_out": method.held_out(),
-        "reward_mean": method.training("reward_mean"),
-    }.items():
-        found[name] = {"x": x.tolist(), "seeds": [[_finite(v) for v in row] for row in values.tolist()]}
-    return {"seeds": list(method.seeds), **found}
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    subsets = {subset: asdict(estimate) for subset, estimate in row["subsets"].items()}
-    return {**row, "subsets": subsets, AVERAGE: asdict(row[AVERAGE])}
-
-
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """As JSON has a number: null where it is none."""
     return value if math.isfinite(value) else None
 
 

@@ -12,6 +12,7 @@ from services.compare.kept_runs import is_run_of
 from services.compare.members import RUNS, TUNING, Member
 from services.compare.moved import home_of
 from services.compare.packing import pack_run
+from services.compare.verdicts import are_kept
 from services.report.records import ReportError, RunRecord, read_run
 from services.run.following import is_over
 
@@ -23,7 +24,8 @@ def finished_runs(folder: Path) -> list[RunRecord]:
         ReportError: `folder` has none.
     """
     recipes = [file for where in (RUNS, TUNING) for file in sorted(folder.glob(f"{where}/*/recipe.yaml"))]
-    found = [run for file in recipes if is_over(run := read_run(file.parent))]
+    folders = [file.parent for file in recipes if are_kept(file.parent)]
+    found = [run for each in folders if is_over(run := read_run(each))]
     if not found:
         raise ReportError(
             f"{folder} has no finished run to take. Write a comparison's folder, such as comparisons/NAME"
@@ -48,7 +50,8 @@ def take(members: Iterable[Member], there: Sequence[RunRecord]) -> dict[str, str
     """
     taken = {}
     for member in members:
-        if member.record() is not None:
+        # One that is over and has no verdicts is in no report: it is missing too.
+        if member.is_begun() and (member.is_finished() or not member.is_over()):
             continue
         for record in there:
             if is_run_of(member, record) and pack_run(record, home_of(member.recipe), member.folder):

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rlad_core.evaluation import AVERAGE
+from services.base.whole_files import write_whole
 from services.compare.members import Member
 from services.compare.suite import Settings, Suite
-from services.report.html import write_whole
-from services.report.journal import EVALUATIONS
+from services.report.record_lines import EVALUATIONS
 from services.report.records import ReportError
 
 FILE = "tuning.json"
@@ -69,7 +69,7 @@ def accuracy_of(member: Member) -> float:
     after = {
         row["subset"]: float(row["accuracy"])
         for row in (record.evaluations if record else [])
-        if row["when"] == "after"
+        if row["when"] == "after" and row["accuracy"] is not None
     }
     if AVERAGE in after:
         return after[AVERAGE]

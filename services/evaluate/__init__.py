@@ -7,5 +7,5 @@
 
 In: an `EvaluationPlan`; or a run's recipe and the policy version that is to answer. Out: ANSWERS of
 `rlad_core.evaluation`, and the `EvaluationRow`s that they come to.
-Called by: the command `rlad evaluate`, and the learner through the actor that a run starts.
+Called by: cli, run. A learner calls it through the actor that a run starts.
 """

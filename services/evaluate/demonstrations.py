@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlad_core.tasks import Prompt
+from services.base.whole_files import whole
 
 _MESSAGE: Final = pa.struct([("role", pa.string()), ("content", pa.string())])
 CHATS: Final = pa.schema(
@@ -100,9 +100,8 @@ def write(table: pa.Table, file: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    unfinished = file.with_name(f"{file.name}.part")
-    pq.write_table(table, unfinished)
-    os.replace(unfinished, file)
+    with whole(file) as unfinished:
+        pq.write_table(table, unfinished)
 
 
 def _turn(row: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from rlad_core.evaluation import ANSWERS, EvaluationRow, rows_of
 from rlad_core.prompt_stream import PromptTables, Selection, held_out_prompts, tasks_of
 from services.base import telemetry
 from services.base.loading import loading
+from services.base.log_lines import configure_logging
 from services.base.telemetry import span
 from services.base.tokenizer import load_tokenizer
 from services.clients.handles import ServiceNames
@@ -43,7 +44,7 @@ class Evaluator:
     ) -> None:
         telemetry.name_run(recipe.name)
         if run_dir is not None:
-            telemetry.configure_logging(Path(run_dir), level=recipe.telemetry.log_level)
+            configure_logging(Path(run_dir), level=recipe.telemetry.log_level)
         self._recipe = recipe
         names = ServiceNames(recipe.services_name)
         pushed = isinstance(recipe, RunConfig) and recipe.weights.transfer != "object_store"

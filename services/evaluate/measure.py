@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -85,6 +84,7 @@ def measure(plan: EvaluationPlan, console: Console) -> list[Measured]:
             keep_asked(entry.store.folder, plan.questions.asked, plan.questions.samples)
         ahead = [entry for entry in entries if entry.lacks]
         if ahead:
+            _refuse_devices(plan, ahead)
             try:
                 _answer(plan, ahead, console)
             except KeyboardInterrupt as interrupt:
@@ -167,7 +167,14 @@ def _respondent(model: Model, plan: EvaluationPlan) -> Respondent:
         if args.engine_args:  # quantisation, for one: then it is another model that answers
             identity |= {"engine_args": args.engine_args}
         asked = model.recipe.policy
-        prompts = PromptTables(load_tokenizer(folder), chat=asked.chat).table(plan.questions.distinct)
+        of_prompts = {
+            "chat_template",
+            "chat_template_kwargs",
+            *(["max_prompt_length"] if asked.cut_at else []),
+        }
+        identity |= asked.model_dump(mode="json", include=of_prompts, exclude_defaults=True)
+        tables = PromptTables(load_tokenizer(folder), cut_at=asked.cut_at, chat=asked.chat)
+        prompts = tables.table(plan.questions.distinct)
         sampling = plan.sampling
         most = sampling.max_tokens or args.max_model_len
         local = Sampling(sampling.temperature, sampling.top_p, most, sampling.seed)
@@ -189,6 +196,18 @@ def _reached(url: str, plan: EvaluationPlan) -> Endpoint:
         timeout_s=2 * plan.timeout_s,
         connections=plan.concurrency,
     )
+
+
+def _refuse_devices(plan: EvaluationPlan, entries: list[_Entry]) -> None:
+    """Refuse more GPUs than this machine has; those of a cluster that is joined are known once it is."""
+    if joined_address(plan.cluster) is not None:
+        return
+    for entry in entries:
+        if isinstance(entry.model, LocalModel):
+            try:
+                plan.devices.placed(entry.model.engine, _gpus_here())
+            except ValueError as error:
+                raise PlanError(str(error)) from error
 
 
 def _answer(plan: EvaluationPlan, entries: list[_Entry], console: Console) -> None:
@@ -216,11 +235,10 @@ def _answer(plan: EvaluationPlan, entries: list[_Entry], console: Console) -> No
 
 
 def _gpus_here() -> int:
-    """GPUs of this machine, for the CPUs that an embedded Ray is to count; it finds the GPUs itself."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([each for each in visible.split(",") if each.strip()])
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    """GPUs that this process may use, as an embedded Ray finds them."""
+    import torch  # takes a second, which a first sign of life does not wait for
+
+    return torch.cuda.device_count()
 
 
 @contextmanager

@@ -32,7 +32,9 @@ class AnswerProgress:
 
     def __init__(self, console: Console, label: str, *, done: int, total: int) -> None:
         self._console, self._label, self._total = console, label, total
-        self._began, self._tokens, self._new, self._kept = time.monotonic(), 0, 0, done
+        self._began, self._new, self._kept = time.monotonic(), 0, done
+        self._tokens: int | None = 0
+        """None where a response's length was not told."""
         self._said = 0
         self._right = 0
         self._progress = Progress(
@@ -62,9 +64,11 @@ class AnswerProgress:
         """Rows of ANSWERS that have just been made."""
         self._new += len(rows)
         self._right += sum(row["correct"] for row in rows)
-        self._tokens += sum(row["tokens"] for row in rows)
+        lengths = [self._tokens, *(row["tokens"] for row in rows)]
+        self._tokens = None if None in lengths else sum(lengths)
         seconds = max(time.monotonic() - self._began, 1e-3)
-        numbers = f"{self._tokens / seconds:,.0f} tokens/s  right {self._right / self._new:.0%}"
+        speed = "" if self._tokens is None else f"{self._tokens / seconds:,.0f} tokens/s  "
+        numbers = f"{speed}right {self._right / self._new:.0%}"
         done = self._kept + self._new
         self._progress.update(self._task, completed=done, numbers=numbers)
         if not self._console.is_terminal and done * _LINES // self._total > self._said:

@@ -13,10 +13,8 @@ goes on with what is there.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlad_core.evaluation import ANSWERS
+from services.base.locks import lock
+from services.base.whole_files import remove_unfinished, whole, write_whole
 
 SETTINGS, RESPONSES, PARTS = "settings.json", "responses.parquet", "parts"
 _JUDGE = b"rlad.judge"
@@ -50,32 +50,29 @@ class AnswerStore:
 
     Raises:
         StoreError: another process writes there.
-        OSError: it cannot be written to.
+        OSError: it cannot be written to, or not locked.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], judge: str) -> None:
         self.folder = folder
         self._judge = judge
         (folder / PARTS).mkdir(parents=True, exist_ok=True)
-        self._lock: IO[str] = (folder / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise StoreError(f"another evaluation writes to {folder}; wait for it, or write --out") from error
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
         self._rows: dict[Key, dict[str, Any]] = {}
         self._responses: dict[tuple[str, int], dict[str, Any]] = {}
         self._others: dict[str, dict[Key, dict[str, Any]]] = {}
         """By their judges."""
         self._unwritten: list[dict[str, Any]] = []
-        for file in _files(folder):
-            table = _read(file)
-            judged_by = (table.schema.metadata or {}).get(_JUDGE, b"").decode()
-            rows = self._rows if judged_by == judge else self._others.setdefault(judged_by, {})
-            for row in _rows(table):
-                self._responses[row["prompt_id"], row["sample_index"]] = row
-                rows[row["prompt_id"], row["subset"], row["sample_index"]] = row
+        self._lock: IO[str] = (folder / "lock").open("w")
+        try:
+            told = f"another evaluation writes to {folder}; wait for it, or write --out"
+            lock(self._lock, StoreError(told))
+            remove_unfinished(folder, RESPONSES)
+            remove_unfinished(folder / PARTS)
+            write_whole(folder / SETTINGS, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+            self._take_in(_files(folder))
+        except BaseException:
+            self._lock.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -129,6 +126,15 @@ class AnswerStore:
         """ANSWERS of these, in this order."""
         return self._table([self._rows[key] for key in keys])
 
+    def _take_in(self, files: Iterable[Path]) -> None:
+        for file in files:
+            table = _read(file)
+            judged_by = (table.schema.metadata or {}).get(_JUDGE, b"").decode()
+            rows = self._rows if judged_by == self._judge else self._others.setdefault(judged_by, {})
+            for row in _rows(table):
+                self._responses[row["prompt_id"], row["sample_index"]] = row
+                rows[row["prompt_id"], row["subset"], row["sample_index"]] = row
+
     def _table(self, rows: Sequence[dict[str, Any]], judge: str | None = None) -> pa.Table:
         table = pa.Table.from_pylist(list(rows), schema=ANSWERS)
         return table.replace_schema_metadata({_JUDGE: (self._judge if judge is None else judge).encode()})
@@ -175,7 +181,5 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    """Whole or not at all."""
-    unfinished = path.with_suffix(".new")
-    pq.write_table(table, unfinished, compression="zstd")
-    os.replace(unfinished, path)
+    with whole(path) as unfinished:
+        pq.write_table(table, unfinished, compression="zstd")

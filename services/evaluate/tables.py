@@ -61,7 +61,7 @@ def _accuracy(row: EvaluationRow) -> Iterator[str]:
     yield str(row.prompts)
     yield f"{100 * row.accuracy:.1f}"
     yield _shown(row.interval)
-    yield f"{100 * row.cut_off:.1f}"
+    yield "not told" if row.cut_off is None else f"{100 * row.cut_off:.1f}"
     yield f"{100 * row.format_errors:.1f}"
 
 

@@ -2,7 +2,8 @@
 
 In: a model (a hub id, a folder, ``rlad:NAME``) and a folder. Out: the model's files there, and a record of
 their revision and checksums. A service whose RLAD_MODELS names the folder above OWNER/NAME reads them without
-asking the hub. Called by: ``rlad fetch``.
+asking the hub.
+Called by: cli.
 
     files      what is known of a file, its checksum, and the record
     sources    where files come from: the hub or a mirror of it, another folder

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from services.base.whole_files import write_whole
+
 RECORD = "rlad-fetch.json"
 """In the folder: which model at which revision, and every file with size and checksum. Written last."""
 
@@ -74,22 +76,26 @@ class Record:
     def write(self, folder: Path) -> None:
         """At once or not at all."""
         text = json.dumps({**asdict(self), "files": [asdict(file) for file in self.files]}, indent=1)
-        waiting = folder / f"{RECORD}.new"
-        waiting.write_text(text + "\n", encoding="utf-8")
-        waiting.replace(folder / RECORD)
+        write_whole(folder / RECORD, text + "\n")
 
 
 def read_record(folder: Path) -> Record | None:
     """The record of a folder; None: it has none.
 
     Raises:
-        FetchError: it cannot be read.
+        FetchError: it cannot be read, or is none.
     """
     place = folder / RECORD
-    if not place.exists():
-        return None
     try:
-        read = json.loads(place.read_text(encoding="utf-8"))
+        text = place.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise FetchError(
+            f"{place} cannot be read: {error.strerror or error}. See to it that it may, and start again"
+        ) from error
+    try:
+        read = json.loads(text)
         return Record(read["model"], read["revision"], tuple(File(**file) for file in read["files"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FetchError(f"{place} cannot be read ({error}). Remove it, and fetch again") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise FetchError(f"{place} is broken ({error}). Remove it, and fetch again") from error

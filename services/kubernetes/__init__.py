@@ -1,7 +1,8 @@
 """A recipe's run on Kubernetes: its pods from the recipe, so that the two cannot disagree.
 
 In: a recipe. Out: the objects of ``k8s/base``, with the recipe in a ConfigMap and a group of workers for
-each role. Starts nothing and asks no cluster. Called by: ``rlad k8s``, and by ``make k8s`` for the overlays.
+each role. Starts nothing and asks no cluster.
+Called by: cli. ``make k8s`` calls it through the command, for the overlays.
 
     groups      which pods a recipe's roles take, with their GPUs, CPUs and memory
     places      what the recipe has to say that runs there: labels, folders

@@ -72,7 +72,7 @@ def run_manifests(config: RunConfig, found: list[Group], wishes: Wishes) -> list
     objects = [recipe, *_base("run")]
     for each in objects:
         if each["kind"] == "RayJob":
-            _fill(each, config, found, wishes)
+            _fill(each, found, wishes)
         if each["kind"] == "PodDisruptionBudget" and each["metadata"]["name"] == "run-workers":
             each["spec"]["minAvailable"] = sum(group.pods for group in found)
     return _named(objects, wishes)
@@ -103,7 +103,7 @@ def _base(folder: str) -> list[Manifest]:
     return unshared
 
 
-def _fill(job: Manifest, config: RunConfig, found: list[Group], wishes: Wishes) -> None:
+def _fill(job: Manifest, found: list[Group], wishes: Wishes) -> None:
     spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
     spec["entrypoint"] = f"rlad run {RECIPE} --restartable"
     spec["activeDeadlineSeconds"] = round(wishes.days * 24 * 3600)

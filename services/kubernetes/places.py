@@ -8,8 +8,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from rlad_core.config import RunConfig, load, validate
+from rlad_core.config import RunConfig, load
+from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.config.run import REFERENCE
+from rlad_core.sections import code
 from rlad_core.sections.paths import expanded
 from rlad_core.sections.problems import Problem
 from rlad_core.sizing import Gpu, needs, problems
@@ -67,13 +69,18 @@ def placed(recipe: Path, overrides: list[str], moved: Mapping[str, str] | None =
     if moved:
         there = {str(expanded(here).absolute()): elsewhere for here, elsewhere in moved.items()}
         said = _moved(config.model_dump(mode="json", exclude_unset=True), there)
-        config = validate(said, source=str(recipe))
+        # Checked where it is; only pods can read it where it will be, code above all.
+        config = arrived(RunConfig, said, {_moved(path, there): text for path, text in config.code.items()})
     here = [path for path in _paths(config.model_dump(mode="json")) if not path.startswith(VOLUMES)]
     if here:
+        folders = dict.fromkeys(
+            str(Path(path.rpartition(":")[0]).parent) for path in here if code.is_place(path)
+        )
+        beside = f"; of code the whole folder, {', '.join(folders)}" if folders else ""
         raise KubernetesError(
             f"the recipe names what pods do not have: {', '.join(here)}. Put it on the volume of the runs or "
-            f"the models, and write its path there ({', '.join(VOLUMES[:2])}/...), or --files HERE=THERE; or "
-            "build code into the image and write package.module:Name"
+            f"the models{beside}; then write --files HERE=THERE, where THERE is its place there "
+            f"({', '.join(VOLUMES[:2])}/...)"
         )
     return config
 

@@ -1,7 +1,7 @@
 """The check of a recipe's prompts as a person sees it: progress, what is left out, the file of all of it.
 
 In: a recipe, checked. Out: a `Checked`, whose selection the run's actors get; or a `PromptsRefusedError`.
-Called by: `rlad run`, `rlad plan --data`, `rlad evaluate`. What is checked is in `rlad_core.prompt_checks`.
+Called by: cli, evaluate, run. What is checked is in `rlad_core.prompt_checks`.
 """
 
 from services.prompts.checking import (

@@ -2,5 +2,5 @@
 
 In: rows of steps and evaluations; a run's folder, of a run that is over, going on, or was killed. Out: the
 record's files; report.html, plots, tables. What is missing is left out and said, never guessed.
-May be called by: run and the command line; the learner tells the journal through the actor that a run starts.
+Called by: cli, compare, evaluate, run. A learner tells the journal through the actor that a run starts.
 """

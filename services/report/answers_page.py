@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rlad_core.evaluation import rows_of
+from services.base.whole_files import write_whole
 from services.report.answers import kept_in
 from services.report.asked import told_in
-from services.report.html import kept_responses, template, write_whole
+from services.report.html import kept_responses, template
 
 
 def is_evaluation(folder: Path) -> bool:

@@ -9,12 +9,13 @@ Together they make no table.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
+from services.base.whole_files import write_whole
 
 _FILE = "asked.json"
 
@@ -29,9 +30,7 @@ def keep_asked(folder: Path, prompts: Sequence[tuple[str, str]], samples: int) -
     Raises:
         OSError: it cannot be written.
     """
-    unfinished = folder / f".{_FILE}.new"
-    unfinished.write_text(json.dumps({"samples": samples, "prompts": prompts}) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / _FILE)
+    write_whole(folder / _FILE, json.dumps({"samples": samples, "prompts": prompts}) + "\n")
 
 
 def asked_of(folder: Path, answers: pa.Table) -> pa.Table:

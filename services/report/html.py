@@ -1,4 +1,4 @@
-"""What the pages have in common: templates, how one is written, and the responses that they show."""
+"""What the pages have in common: templates, and the responses that they show."""
 
 from __future__ import annotations
 
@@ -36,13 +36,6 @@ def template(name: str) -> jinja2.Template:
         "most_coloured": _COLOURED,
     }
     return environment.get_template(name)
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Whoever has the page open never reads half of it, and a stop leaves what was there."""
-    unfinished = file.with_name(f"{file.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(file)
 
 
 def kept_responses(

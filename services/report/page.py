@@ -11,8 +11,9 @@ import numpy as np
 from rlad_core.config import dump
 from rlad_core.evaluation import PairedRow
 from rlad_core.schema import SchemaError
+from services.base.whole_files import write_whole
 from services.report.answers import change_of
-from services.report.html import kept_responses, template, write_whole
+from services.report.html import kept_responses, template
 from services.report.records import RunRecord, read_run
 from services.report.tables import after_label, evaluation_lines, stage_lines
 from services.report.teacher_cost import teacher_cost

@@ -18,7 +18,6 @@
 A resumed run repeats the steps since its last checkpoint; the later record counts.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,13 @@ from pydantic import ValidationError
 
 from rlad_core.config import RunConfig, parse
 from rlad_core.sections.paths import FOLDER
+from services.report.record_lines import EVALUATIONS, METRICS, LinesError, read_record
 
 EVALUATION_KEYS = ("when", "subset", "total", "accuracy", "low", "high")
 
 
 class ReportError(Exception):
-    """There is no run to report on."""
+    """There is no run to report on, or its record is broken."""
 
 
 @dataclass(frozen=True)
@@ -67,29 +67,37 @@ class RunRecord:
         return np.array([_number((row.get(key) or {}).get(stage)) for row in self.steps], dtype=np.float64)
 
 
-def read_run(folder: str | Path) -> RunRecord:
-    """Read the records of a run.
-
-    Lines that cannot be read are left out and named in the remarks: the last one of a run that was killed is
-    often half a line.
+def refuse_missing(folder: Path) -> None:
+    """Refuse a folder that is not there.
 
     Raises:
-        ReportError: there is no such folder, or it is not a run's.
+        ReportError: says which runs are near.
     """
-    folder = Path(folder)
-    files = ("recipe.yaml", "metrics.jsonl", "evaluation.jsonl")
     if not folder.is_dir():
         near = sorted(str(path.parent) for path in folder.parent.glob("*/recipe.yaml"))
         there = f" Runs there: {', '.join(near)}." if near else ""
         raise ReportError(
             f"there is no folder {folder}. Write the folder of a run, such as runs/NAME.{there}"
         )
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """Read the records of a run.
+
+    The last line of a run that was killed is often half a line: it is left out, and named in the remarks.
+
+    Raises:
+        ReportError: there is no such folder, it is not a run's, or another line is broken.
+    """
+    folder = Path(folder)
+    files = ("recipe.yaml", METRICS, EVALUATIONS)
+    refuse_missing(folder)
     if not any((folder / name).exists() for name in files):
         raise ReportError(f"{folder} is not the folder of a run: it has none of {', '.join(files)}")
     remarks: list[str] = []
     recipe = _recipe(folder / "recipe.yaml", remarks)
-    steps = _rows(folder / "metrics.jsonl", ("step",), ("step",), remarks)
-    evaluations = _rows(folder / "evaluation.jsonl", EVALUATION_KEYS, ("when", "step", "subset"), remarks)
+    steps = _rows(folder / METRICS, (), ("step",), remarks)
+    evaluations = _rows(folder / EVALUATIONS, EVALUATION_KEYS, ("when", "step", "subset"), remarks)
     steps.sort(key=lambda row: row["step"])
     if not steps:
         remarks.append("No step has finished yet.")
@@ -115,30 +123,26 @@ def _recipe(file: Path, remarks: list[str]) -> RunConfig | None:
 def _rows(
     file: Path, needed: tuple[str, ...], identity: tuple[str, ...], remarks: list[str]
 ) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; of those with the same identity the last."""
-    if not file.exists():
-        return []
+    """The objects of a file of the record; of those with the same identity the last."""
+    try:
+        lines = read_record(file)
+    except LinesError as error:
+        raise ReportError(str(error)) from error
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     repeated = 0
-    # Read as bytes: a line cut in the middle of a character must not spoil the others.
-    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            remarks.append(
-                f"Line {number} of {file.name} is broken (was the run killed while writing?); left out."
-            )
-            continue
-        absent = [key for key in needed if key not in row] if isinstance(row, dict) else list(needed)
-        if absent:
+    for number, row in lines.by_number.items():
+        if absent := [key for key in needed if key not in row]:
             remarks.append(f"Line {number} of {file.name} has no {', '.join(absent)}; left out.")
             continue
         key = tuple(row.get(name) for name in identity)
         repeated += key in rows
         rows.pop(key, None)
         rows[key] = row
+    if lines.cut_off is not None:
+        remarks.append(
+            f"Line {lines.cut_off} of {file.name}, the last, is cut off (was the run killed while writing?); "
+            "left out."
+        )
     if repeated:
         remarks.append(
             f"{repeated} {'line' if repeated == 1 else 'lines'} of {file.name} came again after a resume; "

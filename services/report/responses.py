@@ -38,10 +38,10 @@ class ReadResponse:
         opened: what the prompt had written of the model's turn.
         response: the text.
         tokens: None where there are no log-probs, or no tokenizer to tell their texts.
-        length: in tokens.
+        length: in tokens; None: the model's server did not tell.
         correct, fault, verdict: how it was judged, in a word and in words.
         reward, parts: what training saw of it.
-        cut_off: by the length limit.
+        cut_off: by the length limit; None: the model's server did not tell.
         advantage: of a response that was trained on.
     """
 
@@ -54,13 +54,13 @@ class ReadResponse:
     opened: str
     response: str
     tokens: list[TokenText] | None
-    length: int
+    length: int | None
     correct: bool
     fault: str
     verdict: str
     reward: float
     parts: dict[str, float]
-    cut_off: bool
+    cut_off: bool | None
     advantage: float | None
 
     @property
@@ -69,6 +69,12 @@ class ReadResponse:
         if self.correct:
             return "right"
         return "cut off" if self.cut_off else "wrong"
+
+    @property
+    def extent(self) -> str:
+        """Its length, and whether that is all of it, for people."""
+        length = "length not told" if self.length is None else f"{self.length} tokens"
+        return length + (", end not told" if self.cut_off is None else ", cut off" if self.cut_off else "")
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ def _read(row: dict[str, Any], kept: Kept, tokens: Tokens | None) -> ReadRespons
         verdict=row["verdict"],
         reward=row["reward"],
         parts=dict(row["reward_parts"]),
-        cut_off=row["finish_reason"] == "length",
+        cut_off=None if row["finish_reason"] is None else row["finish_reason"] == "length",
         advantage=row.get("advantage"),
     )
 

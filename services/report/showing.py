@@ -31,7 +31,7 @@ def show(console: Console, response: ReadResponse) -> None:
         f"  {_parts(response)}",
     )
     facts = [
-        f"{response.length} tokens" + (", cut off" if response.cut_off else ""),
+        response.extent,
         *([f"advantage {response.advantage:+.2f}"] if response.advantage is not None else []),
         *([f"gold {visible(response.gold)[:_GOLD]}"] if response.gold else []),
     ]

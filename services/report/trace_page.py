@@ -8,6 +8,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from rlad_core.metrics import STAGES
+from services.base.whole_files import whole
 from services.report.traces import TracedSpan
 
 _COLOURS = {
@@ -70,7 +71,8 @@ def write_trace_page(spans: Sequence[TracedSpan], title: str, file: Path) -> Pat
         hoverlabel={"align": "left"},
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.write_html(file, include_plotlyjs=True, config={"displaylogo": False})
+    with whole(file) as unfinished:
+        figure.write_html(unfinished, include_plotlyjs=True, config={"displaylogo": False})
     return file
 
 

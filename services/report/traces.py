@@ -1,11 +1,11 @@
 """A step's trace, read from the files that the run's processes wrote (`services.base.tracing`)."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.report.record_lines import LinesError, read_lines
 from services.report.records import ReportError
 
 FOLDER = "traces"
@@ -42,7 +42,7 @@ def read_spans(run_dir: Path) -> list[TracedSpan]:
     """All spans of a run, in the order of their beginnings.
 
     Raises:
-        ReportError: it has none; or a line that is no span.
+        ReportError: it has none; or a line that is no span, other than a last one that a kill has cut off.
     """
     files = sorted((run_dir / FOLDER).glob("*.jsonl"))
     if not files:
@@ -55,15 +55,18 @@ def read_spans(run_dir: Path) -> list[TracedSpan]:
 
 
 def _of_file(file: Path) -> Iterator[TracedSpan]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = read_lines(file)
+    except LinesError as error:
+        raise ReportError(str(error)) from error
+    for number, told in lines.by_number.items():
         try:
-            told = json.loads(line)
             for of_resource in told["resourceSpans"]:
                 about = _attributes(of_resource["resource"].get("attributes", ()))
                 process = f"{about.get('host.name', '')} {about.get('process.pid', '')}"
                 for of_scope in of_resource["scopeSpans"]:
                     yield from (_span(each, process) for each in of_scope["spans"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (AttributeError, ValueError, KeyError, TypeError) as error:
             raise ReportError(f"{file}, line {number} is no span: {error}") from error
 
 

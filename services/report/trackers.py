@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import queue
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rlad_core.config.settings import TrackerName
+from services.base.own_names import own_name
 
 NAMED = "tracked_as"
 """File of a run's folder: what trackers call the run."""
@@ -182,19 +182,6 @@ class Aside:
         self._say(f"the run is not told to {self.name}, which {why}")
 
 
-def _called(run: str, folder: Path) -> str:
-    """The run's name and something of its own: a tracker would go on with another run of that name, of a
-    folder that is gone or lies elsewhere, and leave out the steps that it has of it.
-    """
-    file = folder / NAMED
-    called = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
-    if not called:
-        called = f"{run}-{secrets.token_hex(3)}"
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{called}\n", encoding="utf-8")
-    return called
-
-
 def _said(error: BaseException) -> str:
     """One line of it."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
@@ -210,7 +197,9 @@ def trackers(
     """
     if not names:
         return []
-    called = _called(run, folder)
+    # Else a tracker would go on with another run of that name, of a folder that is gone or lies elsewhere,
+    # and leave out the steps that it has of it.
+    called = own_name(folder / NAMED, run)
 
     def maker(name: TrackerName) -> Callable[[], Tracker]:
         return lambda: MAKERS[name](project, called, folder)

@@ -1,5 +1,5 @@
-"""What knows vLLM and its metrics, for the two rooms that run an engine.
+"""What engines of vLLM have in common: their processes, metrics, sleep, padded rows, hashes of weights.
 
-In: settings of a replica. Out: arguments for CPUs, labels of metrics.
-May be called by: weights, rollout, teacher.
+In: settings of a replica, an engine. Out: its arguments and environment, labels of metrics, hashes.
+Called by: rollout, teacher, weights.
 """

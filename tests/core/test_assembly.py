@@ -184,3 +184,18 @@ def test_ranks_get_equal_cost_and_mini_batches_equal_tokens() -> None:
     assert tokens(1, 2, 0.0) == [[90], [90]]
     assert tokens(1, 2, 1 / 60) == [[70], [110]]
     assert tokens(2, 1, 1 / 60) == [[90, 90]]
+
+
+def test_ranks_share_the_rows_that_count_evenly() -> None:
+    # By cost alone the first row would be one rank's, and the two that count the other's.
+    table = sequences([1, 1, 1], [29, 9, 9])
+    plans = plan_shards(
+        table,
+        groups=["a"] * 3,
+        mini_batches=1,
+        ranks=2,
+        token_weights=sequence_mean,
+        counted=np.array([False, True, True]),
+    )
+    assert [int((plan.token_weights > 0).sum()) for plan in plans] == [1, 1]
+    assert sorted(row for plan in plans for row in plan.rows) == [0, 1, 2]

@@ -143,6 +143,36 @@ def test_a_sequence_longer_than_the_model_reads_is_refused(folder: Callable[...,
     read(f"policy={{model: {model}, max_length: 256}}", "rollout.max_response_length=128")
 
 
+@pytest.mark.parametrize(
+    ("lengths", "says"),
+    [
+        ((600, 512), "teacher.prefix_tokens (512): teacher.model"),
+        ((600, 512), "policy.max_length is 600. Write at most 424, or less there"),
+        ((256, 20000), "Write at most 768"),
+        ((1100, 512), "policy.max_length (1100): teacher.model"),
+        ((1100, 512), "with its prefix (teacher.prefix_tokens 512). Write at most 512"),
+        ((1100, 2000), "(teacher.prefix_tokens 2000). Write 1024 at most for both together"),
+    ],
+)
+def test_a_prefix_that_does_not_fit_is_named_before_what_does(
+    folder: Callable[..., Path], lengths: tuple[int, int], says: str
+) -> None:
+    model = folder(max_position_embeddings=1024)
+    max_length, prefix_tokens = lengths
+    settings = [
+        f"policy.max_length={max_length}",
+        "rollout.max_response_length=64",
+        "teacher.prefix='{solution}'",
+    ]
+    unbounded = [
+        f"{each}=100000" for each in ("learner.tokens_per_micro_batch", "teacher.max_tokens_per_batch")
+    ]
+    found = the_problem(
+        *settings, *unbounded, f"teacher.model={model}", f"teacher.prefix_tokens={prefix_tokens}"
+    )
+    assert says in found
+
+
 def test_a_model_folder_is_looked_into(folder: Callable[..., Path], tmp_path: Path) -> None:
     bare = folder("bare", weights=False)
     assert "has no weights" in the_problem(f"policy={{model: {bare}, max_length: 512}}")

@@ -62,3 +62,9 @@ def test_a_cap_of_its_own_is_known_by_its_name(own: str, name: str) -> None:
 )
 def test_those_of_the_clipped_surrogate_weigh_them(kind: str) -> None:
     assert remarks(f"{{kind: {kind}}}") == []
+
+
+@pytest.mark.parametrize(("updates", "told"), [(1, ["stages.0.objective (gspo)"]), (2, [])])
+def test_a_ratio_of_responses_that_is_1_is_told(updates: int, told: list[str]) -> None:
+    changes = ["stages=[{steps: 9, objective: {kind: gspo}}]", f"learner.updates_per_batch={updates}"]
+    assert [each.partition(":")[0] for each in run_remarks(load("kk-tiny-trrd", changes))] == told

@@ -301,6 +301,15 @@ def test_blanks_behind_commas_mean_nothing(tmp_path: Path) -> None:
     ]
 
 
+def test_cells_can_be_read_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('question, "answer"\nWhat?,  b c \n,"nan"\n')
+    assert values(path, verbatim=True) == [
+        {"question": "What?", "answer": "  b c "},
+        {"question": "", "answer": "nan"},
+    ]
+
+
 def test_columns_without_a_name_are_in_nobodys_way(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(",question,answer,,\n0,Why?,2,,\n")

@@ -13,7 +13,7 @@ from rlad_core.client.details import (
     named_per_token,
     widened,
 )
-from rlad_core.client.teacher import _parts
+from rlad_core.client.teacher_parts import parts_of
 
 MINE = schema.tokenizer_fingerprint({"a": 0})
 
@@ -85,7 +85,7 @@ def test_parts_hold_no_more_hidden_states_than_a_request_may() -> None:
         },
         tokenizer_fingerprint=MINE,
     )
-    parts = _parts(table, (100, 100), Details(hidden="float32"), 8)
+    parts = parts_of(table, (100, 100), Details(hidden="float32"), 8)
     assert [part.num_rows for part in parts] == [2, 2, 2]
-    parts = _parts(table, (100, 5), Details(hidden="float32"), 8)
+    parts = parts_of(table, (100, 5), Details(hidden="float32"), 8)
     assert [part.num_rows for part in parts] == [1] * 6

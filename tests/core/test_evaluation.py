@@ -19,6 +19,7 @@ from rlad_core.evaluation import (
     mean_interval,
     paired_rows,
     pass_at_k,
+    share_interval,
     wilson,
 )
 
@@ -70,6 +71,11 @@ class TestIntervals:
             accuracy_interval([True])
         with pytest.raises(ValueError, match="right or wrong"):
             accuracy_interval([[0.5]])
+
+    @pytest.mark.parametrize(("values", "samples"), [([], 8), ([[0.5]], 8), ([0.5, 1.5], 8), ([0.5], 0)])
+    def test_what_is_no_share_has_no_interval(self, values: list[float], samples: int) -> None:
+        with pytest.raises(ValueError, match=r"wanted a share in 0\.\.1"):
+            share_interval(values, samples)
 
 
 class TestPassAtK:

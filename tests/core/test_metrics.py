@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from rlad_core.metrics import DURATION_BUCKETS, LABELS, METRICS, SECTIONS, STAGES, MetricSpec, markdown
+from rlad_core.metric_document import SECTIONS, markdown
+from rlad_core.metrics import DURATION_BUCKETS, LABELS, METRICS, STAGES, MetricSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_page_is_up_to_date() -> None:
     assert (ROOT / "docs" / "metrics.md").read_text() == markdown(), (
-        "docs/metrics.md is old: run `python -m rlad_core.metrics > docs/metrics.md`"
+        "docs/metrics.md is old: run `python -m rlad_core.metric_document > docs/metrics.md`"
     )
 
 

@@ -22,6 +22,7 @@ from rlad_core.objectives.sdar import SDAR
 from rlad_core.objectives.sg_opd import SGOPD
 from rlad_core.objectives.teacher_advantage import TeacherAdvantage
 from rlad_core.objectives.top_d import TopD
+from rlad_core.objectives.trrd import TRRD
 
 LN = math.log
 
@@ -110,11 +111,19 @@ def test_rlsd_lets_the_teacher_say_how_much() -> None:
     columns = {"teacher_logprobs": TEACHER, "advantages": tokens(2, 2, -1, -1)}
     assert advantages_of(RLSD(share=0.5), **columns) == pytest.approx([2.2, 1.8, -0.9, -1.1])
     assert advantages_of(RLSD(share=1, eps_credit=0.9), **columns) == pytest.approx([3, 1, -1 / 1.5, -1.9])
-    assert not RLSD(share=0).needs_teacher
     assert RLSD(share=0, share_end=0.5, share_steps=9).needs_teacher
     last = torch.tensor([False, True, False, True])
     masked = advantages_of(RLSD(mask_end_token=True), is_end=last, **columns)
     assert masked == pytest.approx([2.2, 2, -0.9, -1])
+
+
+@pytest.mark.parametrize("objective", [RLSD(share=0), TRRD(alpha=1)], ids=["rlsd", "trrd"])
+def test_who_asks_no_teacher_is_grpo(objective: Objective) -> None:
+    given = batch(tokens(LN(0.5), LN(0.25)), advantages=tokens(2, -1))
+    assert given.teacher_logprobs is None
+    assert not objective.needs_teacher
+    assert gradient(objective, given) == gradient(GRPO(), given)
+    assert objective(given, 0).loss.item() == GRPO()(given, 0).loss.item()
 
 
 def test_rlsd_becomes_grpo_where_its_share_goes_to_0() -> None:
@@ -157,13 +166,32 @@ def test_gspo_gives_a_response_one_ratio_and_each_token_its_gradient() -> None:
         objective(batch(tokens(-1)), 0)
 
 
+def test_of_gspos_ratio_tokens_that_do_not_count_are_no_part() -> None:
+    # Of 4 tokens the first two are too old: log ratios (9, 9, 0.2, -0.1) -> 0.05. Of the last response none
+    # counts.
+    given = batch(
+        tokens(8, 8, -0.8, -1.1, 8),
+        old_logprobs=tokens(-1, -1, -1, -1, -1),
+        is_last=torch.tensor([False, False, False, True, True]),
+        weights=tokens(0, 0, 0.5, 0.5, 0),
+    )
+    objective = GSPO(eps_low=0.2, eps_high=0.2)
+    ratio = math.exp(0.05)
+    output = objective(given, 0)
+    assert output.loss.item() == pytest.approx(-ratio)
+    assert output.statistics["ratio"].mean == pytest.approx(ratio)
+    assert output.statistics["clip_fraction_high"].mean == 0
+    assert gradient(objective, given) == pytest.approx([0, 0, -ratio / 2, -ratio / 2, 0])
+
+
 @examples(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(0, 2**31))
 def test_the_mean_of_a_response_is_its_own(lengths: list[int], seed: int) -> None:
     values = torch.randn(sum(lengths), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     last = torch.zeros(sum(lengths), dtype=torch.bool)
     last[torch.tensor(lengths).cumsum(0) - 1] = True
     expected = torch.cat([part.mean().expand(part.numel()) for part in values.split(lengths)])
-    torch.testing.assert_close(mean_of_response(values, last), expected)
+    everything = torch.ones_like(last)
+    torch.testing.assert_close(mean_of_response(values, last, everything), expected)
 
 
 def test_dapo_and_dr_grpo_are_grpo_with_other_sums() -> None:

@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
-from rlad_core.evaluation import difference, estimate, holm, scores_of
+from rlad_core.evaluation import (
+    difference,
+    differences,
+    estimate,
+    estimates,
+    holm,
+    paired_t_test,
+    scores_of,
+)
 
 
 def test_scores_are_shares_of_the_samples_on_shared_problems() -> None:
@@ -75,6 +84,60 @@ def test_ties_count_on_both_sides_whatever_rounding_leaves_of_them() -> None:
     found = difference(("a", "b"), first, second)
     back = difference(("b", "a"), second, first)
     assert found.p_value == back.p_value == 1.0  # a quarter on each side, and half are ties
+
+
+def test_each_seed_s_difference_is_told_and_tested_by_itself() -> None:
+    first = {"easy": np.array([[1.0, 0.0], [0.0, 0.0], [0.5, 0.5]]), "hard": np.zeros((3, 1))}
+    second = {"easy": np.array([[1.0, 1.0], [1.0, 0.0], [0.5, 1.0]]), "hard": np.array([[0.2], [0.0], [0.1]])}
+    found = difference(("a", "b"), first, second)
+    assert found.by_seed == pytest.approx((0.35, 0.25, 0.175))
+    assert found.difference.value == pytest.approx(np.mean(found.by_seed))
+    assert found.t_test == pytest.approx(ttest_1samp(found.by_seed, 0).pvalue)
+    alone = difference(("a", "b"), {"all": np.zeros((1, 9))}, {"all": np.ones((1, 9))})
+    assert (alone.by_seed, alone.t_test) == ((1.0,), None)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=12).filter(lambda values: np.std(values) > 1e-9))
+def test_the_t_test_is_scipy_s(values: list[float]) -> None:
+    found = paired_t_test(values)
+    assert found == pytest.approx(ttest_1samp(values, 0).pvalue, abs=1e-12)
+
+
+def test_the_t_test_has_nothing_to_say_without_a_spread() -> None:
+    assert paired_t_test([]) is paired_t_test([0.3]) is paired_t_test([0.1 + 0.2, 0.3, 0.3]) is None
+
+
+def test_with_few_seeds_that_differ_the_bootstrap_finds_too_much_and_the_t_test_does_not() -> None:
+    generator = np.random.default_rng(0)
+    shifts = generator.normal(0, 0.03, (100, 3, 1))
+    zeros = {"all": np.zeros((3, 50))}
+    pairs = [(("a", "b"), zeros, {"all": each + generator.normal(0, 0.05, (3, 50))}) for each in shifts]
+    found = differences(pairs)
+    assert sum(each.p_value is not None and each.p_value < 0.05 for each in found) > 12
+    assert sum(each.t_test is not None and each.t_test < 0.05 for each in found) <= 10
+
+
+def test_what_is_drawn_together_is_what_is_drawn_alone() -> None:
+    generator = np.random.default_rng(5)
+    shapes = [(3, 40), (2, 40), (3, 40), (1, 1), (3, 41)]
+    scores = [{"all": generator.random(shape)} for shape in shapes]
+    scores += [{"easy": generator.random((2, 9)), "hard": generator.random((2, 7))} for _ in range(2)]
+    assert estimates(scores) == [estimate(each) for each in scores]
+    pairs = [(("a", "b"), {k: 0 * v for k, v in each.items()}, each) for each in scores]
+    alone = [difference(*pair) for pair in pairs]
+    together = differences(pairs)
+    assert [each.p_value for each in together] == [each.p_value for each in alone]
+    assert [each.difference for each in together] == [each.difference for each in alone]
+    told = [each for each in together if each.p_value is not None]
+    assert [each.adjusted for each in told] == holm([each.p_value for each in told if each.p_value])
+
+
+def test_of_many_pairs_one_can_still_be_real() -> None:
+    first = {"all": np.zeros((2, 3))}
+    same = (("a", "b"), first, first)
+    [sure, *_] = differences([(("a", "c"), first, {"all": np.ones((2, 3))}), *[same] * 299])
+    assert sure.adjusted is not None
+    assert sure.adjusted < 0.05
 
 
 def test_what_cannot_be_paired_is_refused() -> None:

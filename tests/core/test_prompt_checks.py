@@ -219,6 +219,52 @@ def test_worked_solutions_must_be_there_and_fit(tmp_path: Path, tokenizer: PreTr
     assert len(stream.demonstrations(stream.prompts([0, 1]), ["a", "b"])) == 2
 
 
+def test_a_prompt_with_several_worked_solutions_has_another_each_epoch(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Of rows of one file, and of two. That the first does not fit is no reason to do without the prompt."""
+    lines(
+        tmp_path / "a.jsonl",
+        {"question": "1?", "answer": "1 " * 200 + "\n#### 1"},
+        {"question": "1?", "answer": "1\n#### 1"},
+        {"question": "1?", "answer": "1\n#### 1"},
+        {"question": "2?", "answer": "2\n#### 2"},
+    )
+    lines(tmp_path / "b.jsonl", {"question": "1?", "answer": "1 1\n#### 1"})
+    sft = [{"steps": 1, "objective": {"kind": "sft"}}]
+    config = recipe(tmp_path, ["a.jsonl", "b.jsonl"], stages=sft)
+    checked = check(config, tokenizer)
+    assert (checked.training, reasons(checked)) == (2, [])
+    [unfit] = checked.unfit
+    assert "tokens with its worked solution, and policy.max_length is 144" in unfit.reason
+
+    write_record(checked, tmp_path)
+    again = read_record(tmp_path)
+    assert again is not None
+    assert (again.selection, again.unfit) == (checked.selection, checked.unfit)
+    assert check(config, tokenizer, earlier=again).solutions == checked.solutions
+    raised = config.model_copy(update={"policy": config.policy.model_copy(update={"max_length": 4096})})
+    assert check(raised, tokenizer, earlier=again).solutions == checked.solutions
+
+    stream = PromptStream(config, tokenizer, again.selection)
+    said: dict[str, list[int]] = {}
+    for position in range(8):
+        [prompt] = stream.prompts([position])
+        epoch = position // stream.epoch_prompts
+        [row] = stream.demonstrations([prompt], ["a"], [epoch]).to_pylist()
+        said.setdefault(prompt.messages[-1]["content"][:2], []).append(len(row["response_token_ids"]))
+    one, two = said["2?"][0], said["1?"][1]
+    assert said == {"1?": [one, two, one, two], "2?": [one] * 4}
+    assert one < two
+
+    lines(tmp_path / "b.jsonl", {"question": "1?", "answer": "1 1 1\n#### 1"})
+    with pytest.raises(PromptsRefusedError, match="the data have changed"):
+        check(config, tokenizer, earlier=again)
+    sampled = recipe(tmp_path, ["a.jsonl", "b.jsonl"])
+    assert check(sampled, tokenizer).digest == checked.digest
+    assert check(sampled, tokenizer).solutions == ""
+
+
 def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path: Path) -> None:
     lines(tmp_path / "train.jsonl", ask(1))
     silent = build_tokenizer(1024)
@@ -352,3 +398,13 @@ def test_a_broken_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "prompts.json").write_text("{}")
     with pytest.raises(ValueError, match=r"prompts\.json or dropped\.jsonl beside it is broken"):
         read_record(tmp_path)
+
+
+def test_an_end_token_that_is_none(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    lines(tmp_path / "a.jsonl", ask(1))
+    last = max(tokenizer.get_vocab().values())
+    check(recipe(tmp_path, ["a.jsonl"], policy={"stop_token_ids": [0, last]}), tokenizer)
+    with pytest.raises(
+        PromptsRefusedError, match=rf"stop_token_ids: {last + 1} is no token .* 0\.\.{last}\."
+    ):
+        check(recipe(tmp_path, ["a.jsonl"], policy={"stop_token_ids": [0, last + 1]}), tokenizer)

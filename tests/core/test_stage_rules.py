@@ -74,26 +74,44 @@ def test_disagreement_above_the_share() -> None:
     ]
 
 
+FIRST = "{steps: 4, objective: {kind: opd}, until: {tokens: 300, disagreement: 0.9}}"
+SECOND = "{steps: 2, objective: {kind: grpo}}"
+THIRD = "{steps: 4, objective: {kind: grpo}, until: {tokens: 250, evaluations_without_rise: 2}}"
 SEEN = st.lists(
-    st.tuples(st.integers(0, 200), st.floats(0, 1), st.none() | st.floats(0, 1)), min_size=9, max_size=9
+    st.tuples(st.integers(0, 200), st.floats(0, 1), st.none() | st.floats(0, 1)), min_size=11, max_size=11
 )
 
 
-@given(seen=SEEN, resumed=st.sets(st.integers(0, 9)))
-@settings(max_examples=60, deadline=None)
-def test_a_resumed_run_ends_its_stages_where_it_would_have(seen: list[Any], resumed: set[int]) -> None:
-    plan = RULED
-    straight, again = StageRules(plan), StageRules(plan)
+def planned(*stages: str) -> RunConfig:
+    """A run of these stages."""
+    return read(f"stages=[{', '.join(stages)}]", "evaluation.every=1", "learner.warmup_steps=0")
+
+
+WHOLE = planned(FIRST, SECOND, THIRD, SECOND)
+BEGUN = planned(FIRST, SECOND)
+
+
+@given(seen=SEEN, resumed=st.sets(st.integers(0, 11)), begun=st.sampled_from([WHOLE, BEGUN]))
+@settings(max_examples=100, deadline=None)
+def test_a_resumed_run_ends_its_stages_where_it_would_have(
+    seen: list[Any], resumed: set[int], begun: RunConfig
+) -> None:
+    plan, straight, again = begun, StageRules(WHOLE), StageRules(begun)
     for step, (tokens, share, accuracy) in enumerate(seen):
-        if step in resumed:
+        if step == plan.total_steps or step in resumed:
+            plan = WHOLE if step >= plan.total_steps else plan  # resumed with more stages
             again = StageRules(plan, json.loads(json.dumps(again.kept)))
         numbers: Mapping[str, float] = {"trained_tokens": tokens, DISAGREEMENT: share}
         assert again.after(step, numbers, accuracy) == straight.after(step, numbers, accuracy)
-    assert stages_of(again) == stages_of(straight)
+    assert [again.position(step) for step in range(12)] == [straight.position(step) for step in range(12)]
     assert again.kept == straight.kept
 
 
-RULED = config("{tokens: 300, evaluations_without_rise: 2, disagreement: 0.9}")
+def test_a_stage_that_is_lengthened_at_its_end_goes_on_counting() -> None:
+    rules = StageRules(planned(FIRST.replace("steps: 4", "steps: 2"), SECOND))
+    assert told(rules, [(100, 0.0, None)] * 2) == [None, None]
+    rules = StageRules(planned(FIRST, SECOND), rules.kept)
+    assert rules.after(2, {"trained_tokens": 100, DISAGREEMENT: 0.0}, None) == "300 tokens were trained on"
 
 
 def test_the_rate_of_a_stage_goes_by_the_steps_it_has() -> None:

@@ -82,6 +82,18 @@ def test_a_column_weighs_and_nothing_leaves_a_teacher_out(tmp_path: Path) -> Non
     assert found == {"1": [1.0, 0.25], "2": [1.0]}
 
 
+def test_the_weights_of_a_csv_file_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("problem,answer,w\nWhat is 1 + 1?,2,0.5\nWhat is 2 + 1?,3,much\n")
+    files = [str(tmp_path / "rows.csv")]
+    task = {**sums(tmp_path, row(1), teachers=["w"]), "train": {"files": files}}
+    config = recipe(task=task, teachers=[{**ONE, "weight": 1}, {**OTHER, "weight_column": "w"}])
+    prompts = stream(config)
+    assert [share.weight for share in prompts.taught(prompts.prompts([0])[0])] == [1.0, 0.5]
+    assert [each.reason for each in check(config, TOKENIZER).dropped] == [
+        "cannot be taught: its w is 'much', and a weight is a number"
+    ]
+
+
 def test_what_a_column_cannot_say_leaves_the_prompt_out(tmp_path: Path) -> None:
     rows = (row(1, a=1, b=1), row(2, a=0, b=0), row(3, a=-1, b=1), row(4, a="much", b=1), row(5, b=1))
     task = sums(tmp_path, *rows, teachers=["a", "b"])

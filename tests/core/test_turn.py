@@ -11,7 +11,7 @@ from rlad_core import schema
 from rlad_core.tasks.base import Prompt
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
 from rlad_core.tasks.math.task import Math
-from rlad_core.turn import opened_by, rest_of
+from rlad_core.turn import opened_by, rest_of, without_opening
 
 OPEN, EMPTY = "<think>\n", "<think>\n\n</think>\n\n"
 PUZZLES = KnightsKnaves()
@@ -46,6 +46,26 @@ def test_the_rest_of_any_turn_leaves_no_thoughts_open_or_twice(opened: str, repl
     assert whole.count("<think>") == whole.count("</think>") == bool(opened or thinks)
     assert whole.startswith(opened)
     assert whole.rstrip().endswith(reply.strip())
+
+
+@pytest.mark.parametrize(
+    ("opened", "response", "left"),
+    [
+        ("", "<think> so", "<think> so"),
+        (OPEN, "<think>\n\nso", "\nso"),
+        (OPEN, "<think>so, and cut off", "so, and cut off"),
+        (OPEN, " <think> because </think> so", "because </think> so"),
+        (OPEN, "because </think> so", "because </think> so"),
+        (OPEN, "it says <think>", "it says <think>"),
+        ("<think>", "<think>\nso", "\nso"),
+        (EMPTY, "<think>\n\n</think>\n\nso", "so"),
+        (EMPTY, "<think></think>so", "so"),
+        (EMPTY, "<think> because </think> so", "<think> because </think> so"),
+        (EMPTY, "so", "so"),
+    ],
+)
+def test_what_a_response_repeats_of_the_prompt(opened: str, response: str, left: str) -> None:
+    assert without_opening(response, opened) == left
 
 
 @pytest.mark.parametrize("opened", ["", OPEN, EMPTY, "<think>"])

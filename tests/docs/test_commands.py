@@ -18,7 +18,7 @@ import pytest
 import typer
 from pages import ROOT, page, run
 
-from services.cli.main import app
+from services.cli.app import app
 
 README = (ROOT / "README.md").read_text()
 PAGES = {"README.md": README, **{path.name: page(path.name) for path in sorted((ROOT / "docs").glob("*.md"))}}

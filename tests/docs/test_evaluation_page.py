@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from rlad_core.evaluation import ANSWERS, fault_of
 from rlad_core.suites import SUITES
-from services.cli.main import app
+from services.cli.app import app
 
 PAGE = page("evaluation.md")
 #: The command that is shown because it is refused, and its exit code.

@@ -26,7 +26,7 @@ from runs import (
     start,
     wait_during,
 )
-from services.learner.loop import STATE_FILE
+from services.learner.checkpoint import STATE_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
 

@@ -14,7 +14,7 @@ import pytest
 
 from runs import STEPS, check_same_scores, finish, rows, start, wait_during, wait_for
 from services.base.ports import free_port
-from services.learner.loop import STATE_FILE
+from services.learner.checkpoint import STATE_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1500)]
 

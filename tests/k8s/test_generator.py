@@ -12,12 +12,12 @@ import yaml
 from manifests import ROOT, Manifest, of_kind, pods, recipe_of, the, worker_groups
 from test_schemas import KUBERNETES, UNCHECKED, crd
 
-from rlad_core.config import load
+from rlad_core.config import ConfigError, load
 from rlad_core.sizing import GPUS
 from services.kubernetes import KubernetesError, Wishes, groups, placed
 from services.kubernetes.groups import _gpus
 from services.kubernetes.names import LONGEST
-from services.kubernetes.places import name_of
+from services.kubernetes.places import name_of, recipe_text
 
 H100 = GPUS["H100"]
 QWEN = "qwen3-0.6b-kk-trrd"
@@ -202,6 +202,33 @@ def test_data_that_pods_have_elsewhere_is_named_there(tmp_path: Path) -> None:
     [file] = config.task.train.files
     assert file.path == "/runs/data/rows.jsonl"
     assert config.rollout.node_labels == {"rlad-role": "rollout"}
+
+
+def test_code_that_pods_have_elsewhere_is_checked_here_and_named_there(tmp_path: Path) -> None:
+    (tmp_path / "reward.py").write_text(
+        "from beside import REWARD\n\ndef score(response, gold, row):\n    return REWARD\n"
+    )
+    (tmp_path / "beside.py").write_text("REWARD = 1.0\n")
+    (tmp_path / "method.py").write_text(
+        "from rlad_core.objectives import KINDS\n\nclass Mine(KINDS['grpo']):\n    kind: str\n"
+    )
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "answer": "b"}\n')
+    files = f"{{files: [{{path: {tmp_path}/rows.jsonl}}]}}"
+    task = f"{{name: prompts, reward: {tmp_path}/reward.py:score, train: {files}, evaluation: {files}}}"
+    written = [
+        f"task={task}",
+        f"stages.0.objective={{kind: {tmp_path}/method.py:Mine}}",
+        "verifier.workers=8",
+    ]
+    with pytest.raises(KubernetesError, match=f"of code the whole folder, {tmp_path}; then write --files"):
+        placed(Path(QWEN), written)
+    config = placed(Path(QWEN), written, {str(tmp_path): "/runs/mine"})
+    assert config.code_places == ("/runs/mine/reward.py:score", "/runs/mine/method.py:Mine")
+    assert str(tmp_path) not in recipe_text(config)
+    with pytest.raises(ConfigError, match=r"nothing\.py"):
+        placed(
+            Path(QWEN), [*written, f"task.reward={tmp_path}/nothing.py:score"], {str(tmp_path): "/runs/mine"}
+        )
 
 
 @pytest.mark.parametrize("name", ["a", "run-2", "x" * LONGEST])

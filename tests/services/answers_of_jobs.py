@@ -16,7 +16,8 @@ from services.rollout.http import telling as of_rollouts
 from services.serve.http.answers import AnswerEncoding, Telling
 from services.serve.http.bodies import Body
 from services.serve.job_limits import JobLimits
-from services.serve.jobs.store import Handed, JobStore, StoredJob
+from services.serve.jobs.job import Handed, StoredJob
+from services.serve.jobs.store import JobStore
 from services.serve.jobs.work import ReadWork, Work
 from services.serve.jobs.worker import Jobs
 from services.teacher.answers import telling as of_teacher

@@ -35,6 +35,7 @@ from rlad_core.config import RunConfig, load, resolve_model
 from rlad_core.metrics import SHARED
 from rlad_core.prompt_stream import Selection
 from services.base import telemetry
+from services.base.log_lines import configure_logging
 from services.base.tokenizer import load_tokenizer
 from services.experience.collector import ExperienceCollector
 from services.experience.shards import Shard
@@ -214,7 +215,7 @@ def behind(services: Services) -> Iterator[Path]:
             yield Path(folder)
         finally:
             telemetry.nothing_waits()
-            telemetry.configure_logging(None)
+            configure_logging(None)
             telemetry.name_run(SHARED)
 
 

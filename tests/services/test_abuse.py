@@ -29,6 +29,7 @@ SHORT = [
     "query_bomb",
     "endless_heads",
     "tiny_rows",
+    "tiny_texts",
     "packed_bodies",
     "huge_counts",
     "arrow_junk",

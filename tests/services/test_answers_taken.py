@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.serve.http.answers_taken import AnswersTaken
 from services.serve.http.clients_behind import LEAST, AnswerLimits, ClientsBehind
+from services.serve.http.unsent import UNSENT
 
 MIB = 2**20
 TIMEOUT_S = 1.0
@@ -35,6 +36,12 @@ ENDS_WITHIN_S = 60.0
 def content(size: int) -> bytes:
     """Bytes that are not the same anywhere."""
     return random.Random(size).randbytes(size)
+
+
+async def left(receive: Receive) -> None:
+    """Ends when the client has left; what is told before is how much it has taken."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 @dataclass
@@ -66,11 +73,10 @@ class Answers:
                     await body(b"%d" % place, more=place < count - 1)
             case "endless", []:
                 assert (await receive())["type"] == "http.request"
-                leaves = asyncio.ensure_future(receive())
+                leaves = asyncio.ensure_future(left(receive))
                 while not leaves.done():
                     await body(content(MIB))
                     await asyncio.sleep(0)
-                assert leaves.result()["type"] == "http.disconnect"
                 self.left.set()
 
 
@@ -340,3 +346,21 @@ def test_limits_come_from_the_environment() -> None:
     assert AnswerLimits.of_environment({}) == AnswerLimits()
     with pytest.raises(ValueError, match="RLAD_ANSWER_TIMEOUT_S: '0' is no positive number"):
         AnswerLimits.of_environment({"RLAD_ANSWER_TIMEOUT_S": "0"})
+
+
+def test_what_is_not_sent_whole_is_counted_until_its_client_has_taken_it(served: Served) -> None:
+    def left(before: float) -> int:
+        return UNSENT.count(before)
+
+    began = time.monotonic()
+    for path in (f"/whole/{LARGE}", f"/parts/1000/{LARGE // 1000}", f"/whole/{LEAST}"):
+        with served.asks(path, small_buffers=True, more="Connection: close\r\n") as connection:
+            connection.recv(1)
+            asked = time.monotonic()
+            assert (left(asked), left(began)) == (1, 0)
+            while connection.recv(65_536):
+                pass
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while left(asked):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)

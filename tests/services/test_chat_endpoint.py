@@ -142,6 +142,13 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not() -> None:
     assert len(asked) == 1
 
 
+def test_what_a_server_does_not_tell_is_not_made_up() -> None:
+    silent = {"choices": [{"message": {"content": "2"}, "finish_reason": None}]}
+    with server(lambda body: (200, silent)) as (url, _):
+        [made] = answer(url)
+    assert (made.response, made.finish_reason, made.tokens) == ("2", None, None)
+
+
 @pytest.mark.parametrize("told", ["<html>", [], {"choices": []}, {"choices": [{"message": None}]}])
 def test_what_is_no_completion_is_said(told: Any) -> None:
     with (
@@ -156,6 +163,22 @@ def test_models_that_are_not_served_are_named() -> None:
         asyncio.run(check_served(base_of(url), None, ["b"]))
         with pytest.raises(ServiceError, match=r"serves a, b, not c; correct --model"):
             asyncio.run(check_served(base_of(url), None, ["a", "c"]))
+
+
+def test_a_list_of_models_may_be_a_list_alone() -> None:
+    with server(lambda body: (200, {}), (200, [{"id": "a"}])) as (url, _):
+        asyncio.run(check_served(base_of(url), None, ["a"]))
+        with pytest.raises(ServiceError, match=r"serves a, not c"):
+            asyncio.run(check_served(base_of(url), None, ["c"]))
+
+
+@pytest.mark.parametrize("told", ["<html>a page</html>", {}, {"data": None}, {"data": ["a"]}])
+def test_a_list_of_models_that_cannot_be_read_is_said(told: Any) -> None:
+    with (
+        server(lambda body: (200, {}), (200, told)) as (url, _),
+        pytest.raises(ServiceError, match=r"/v1/models answered no list of models; correct --endpoint"),
+    ):
+        asyncio.run(check_served(base_of(url), None, ["a"]))
 
 
 @pytest.mark.parametrize("status", [403, 404, 405])

@@ -2,26 +2,34 @@
 
 import json
 import multiprocessing
+import os
+import shutil
 import threading
 import time
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
 import torch
 import torch.distributed as dist
+from fsspec.implementations.memory import MemoryFileSystem
 from ranks import fork_from_server, join_ranks, start_ranks
+from storage_faults import readable, unreadable
 from test_trained_policy import _config, _experience
 from torchao.optim.subclass_8bit import OptimState8bit
 
 from rlad_core.adaptive_entropy import EntropyControl
 from rlad_core.assembly import plan_shards
 from services.learner.checkpoint import (
+    FORKED,
     STATE_FILE,
+    CheckpointError,
     Found,
     address_of,
     folder_name,
+    forked,
     kept,
     remove_unfinished,
     whole_ones,
@@ -58,6 +66,126 @@ def test_only_those_with_a_whole_state_file_count(tmp_path: Path) -> None:
     assert list(whole_ones(str(tmp_path))) == [2]
     remove_unfinished(str(tmp_path))
     assert [entry.name for entry in tmp_path.iterdir()] == [folder_name(2)]
+
+
+@pytest.fixture
+def two_whole(tmp_path: Path) -> Path:
+    """A folder with whole checkpoints after two steps and after four, and what a kill left after six."""
+    for steps in (2, 4, 6):
+        (folder := tmp_path / folder_name(steps)).mkdir()
+        (folder / "weights").write_text("x")
+        if steps < 6:
+            (folder / STATE_FILE).write_text(json.dumps({"step": steps}))
+    return tmp_path
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_a_read_that_fails_once_costs_no_checkpoint(two_whole: Path, steps: int) -> None:
+    """One that cannot be read is neither unfinished, nor is there none."""
+    file = two_whole / folder_name(steps) / STATE_FILE
+    content = unreadable(file)
+    for look in (whole_ones, remove_unfinished):
+        with pytest.raises(CheckpointError, match=rf"{file.parent} cannot be read \(OSError: "):
+            look(str(two_whole))
+    assert len(list(two_whole.iterdir())) == 3, "nothing was taken away"
+    readable(file, content)
+    remove_unfinished(str(two_whole))
+    assert list(whole_ones(str(two_whole))) == [2, 4]
+    assert len(list(two_whole.iterdir())) == 2
+
+
+class OnceAway(MemoryFileSystem):
+    """An object store that lists from memory, as those of fsspec do, and whose listing can fail."""
+
+    protocol = "onceaway"
+    fault: Exception | None = None
+    _listed: ClassVar[dict[str, Any]] = {}
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
+        if self.fault is not None:
+            raise self.fault
+        if path not in self._listed:
+            self._listed[path] = super().ls(path, detail=True, **kwargs)
+        return self._listed[path]
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self._listed.clear()
+
+
+@pytest.fixture
+def remote(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address with a checkpoint after two steps, on storage of another machine."""
+    fsspec.register_implementation("onceaway", OnceAway, clobber=True)
+    monkeypatch.setattr(OnceAway, "_listed", {})
+    monkeypatch.setattr(OnceAway, "store", {})
+    state = f"onceaway://bucket/run/{folder_name(2)}/{STATE_FILE}"
+    fsspec.filesystem("onceaway").pipe_file(state, b'{"step": 2}')
+    return "onceaway://bucket/run"
+
+
+@pytest.mark.parametrize("fault", [PermissionError("Forbidden"), RuntimeError("no route to the endpoint")])
+def test_storage_that_cannot_be_listed_is_not_empty(
+    remote: str, fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert whole_ones("onceaway://bucket/other") == {}
+    monkeypatch.setattr(OnceAway, "fault", fault)
+    with pytest.raises(CheckpointError, match=rf"the checkpoints in {remote} cannot be read \(.*{fault}\)"):
+        whole_ones(remote)
+    monkeypatch.setattr(OnceAway, "fault", None)
+    assert list(whole_ones(remote)) == [2]
+
+
+def test_what_another_thread_has_saved_is_seen(remote: str) -> None:
+    assert list(whole_ones(remote)) == [2]
+    files = fsspec.filesystem("onceaway")
+    files.pipe_file(f"{remote}/{folder_name(4)}/{STATE_FILE}", b'{"step": 4}')
+    files.pipe_file(f"{remote}/{folder_name(6)}/weights", b"x")
+    assert list(whole_ones(remote)) == [2, 4]
+    remove_unfinished(remote)
+    assert not files.exists(f"{remote}/{folder_name(6)}")
+
+
+def test_a_copy_of_a_checkpoint_is_not_unfinished(two_whole: Path) -> None:
+    copy = two_whole / f"{folder_name(2)}-mine"
+    shutil.copytree(two_whole / folder_name(2), copy)
+    remove_unfinished(str(two_whole))
+    assert sorted(entry.name for entry in two_whole.iterdir()) == [folder_name(2), copy.name, folder_name(4)]
+
+
+def test_a_state_that_no_kill_has_left_is_told(two_whole: Path) -> None:
+    file = two_whole / folder_name(4) / STATE_FILE
+    file.write_text("{}")
+    with pytest.raises(CheckpointError, match=rf"{file} is whole and tells of no step"):
+        remove_unfinished(str(two_whole))
+    assert file.is_file()
+
+
+def test_a_fork_without_its_checkpoint_does_not_begin_with_nothing(two_whole: Path) -> None:
+    assert forked(two_whole) is None
+    shutil.copytree(two_whole / folder_name(4), two_whole / FORKED)
+    found = forked(two_whole)
+    assert found is not None
+    assert found.step == 4
+    (two_whole / FORKED / STATE_FILE).write_text('{"st')
+    with pytest.raises(CheckpointError, match=rf"no whole checkpoint .*Delete {two_whole}, and fork again"):
+        forked(two_whole)
+
+
+def test_a_state_that_the_disk_has_not_taken_makes_nothing_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a loss of power it would be empty, and the ones before it are taken away by then."""
+
+    def refuses(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    (tmp_path / folder_name(2)).mkdir()
+    monkeypatch.setattr(os, "fsync", refuses)
+    with pytest.raises(OSError, match="Input/output error"):
+        Checkpoints._write_state(
+            Checkpoints.__new__(Checkpoints), f"{tmp_path}/{folder_name(2)}", {"step": 2}
+        )
+    assert whole_ones(str(tmp_path)) == {}
 
 
 def saves(root: str, told: Any) -> None:

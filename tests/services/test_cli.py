@@ -14,8 +14,11 @@ import typer
 from certificates import make_certificate
 from rlad_command import Said
 
-from services.cli import main as cli
+from rlad_core.tasks import shipped
+from services.cli import app as cli
 from services.cli.serve import _port_fault
+from services.cli.service_settings import assigned_to, read_settings
+from services.verifier.settings import VerifierArgs
 
 ROOT = Path(__file__).parents[2]
 
@@ -190,6 +193,38 @@ def test_settings_that_no_service_reads_are_refused(
     assert says in said.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("teacher", "--model", "rlad:nope"), "model (rlad:nope): no such model ships with the project"),
+        (("rollout", "--model", "./nofolder"), "model (./nofolder): there is no such folder"),
+        (("rollout", "--model", "a/b", "--set", f"seed={2**63}"), "seed: Input should be less than"),
+        (("rollout", "--model", "a/b", "--set", "seed"), "--set seed: is no assignment"),
+        (("verifier", "--set", "tasks.math.settings.bx=only"), "tasks: task 'math': "),
+        (("verifier", "--set", "tasks.math.settings.box=none"), "tasks: task 'math': "),
+        (("all", "--set", "verifier.tasks.math.settings.bx=only"), "tasks: task 'math': "),
+    ],
+)
+def test_what_no_service_could_start_with_is_refused_at_once(
+    rlad: Callable[..., Said], arguments: tuple[str, ...], says: str
+) -> None:
+    said = rlad("serve", *arguments)
+    assert said.code == 2
+    assert says in said.err
+
+
+def test_a_shipped_task_s_settings_leave_the_other_tasks_as_they_are() -> None:
+    for service, prefix in (("verifier", ""), ("all", "verifier.")):
+        settings = assigned_to(service, [f"{prefix}tasks.math.settings.box=only"])
+        made = read_settings("verifier", settings.get("verifier", settings))["verifier"]
+        assert isinstance(made, VerifierArgs)
+        assert made.tasks.keys() == shipped().keys()
+        assert made.tasks["math"].settings == {"box": "only"}
+    alone = read_settings("verifier", assigned_to("verifier", ["tasks={math: {}}"]))["verifier"]
+    assert isinstance(alone, VerifierArgs)
+    assert list(alone.tasks) == ["math"]
+
+
 # --- serve ---------------------------------------------------------------------------------------
 
 
@@ -237,7 +272,7 @@ def test_a_place_is_shown_as_it_was_written(rlad: Callable[..., Said]) -> None:
 
 
 def fails_with(error: BaseException) -> Callable[..., Any]:
-    def app(**_: Any) -> None:
+    def app(*_: Any, **__: Any) -> None:
         raise error
 
     return app
@@ -262,6 +297,38 @@ def test_a_traceback_where_it_is_asked_for(
         rlad()
 
 
+@pytest.mark.parametrize("command", [("trace", "NOPE", "3"), ("show", "NOPE"), ("ledger", "NOPE")])
+def test_a_run_that_is_not_there(rlad: Callable[..., Said], command: tuple[str, ...]) -> None:
+    said = rlad(*command)
+    assert said.code == 2
+    assert said.err.startswith("there is no folder NOPE. Write the folder of a run")
+
+
 def test_an_interrupt(rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "app", fails_with(typer.Abort()))
-    assert rlad().code == 1
+    for interrupt in (typer.Abort(), KeyboardInterrupt()):
+        monkeypatch.setattr(cli, "app", fails_with(interrupt))
+        said = rlad()
+        assert (said.code, said.err) == (1, "stopped\n")
+
+
+def test_an_interrupt_of_a_command_that_has_no_word_for_it(
+    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("services.cli.runs.dump", fails_with(KeyboardInterrupt()))
+    said = rlad("plan", "kk-tiny-trrd")
+    assert (said.code, said.err) == (1, "stopped\n")
+
+
+def test_an_interrupt_while_the_command_is_imported() -> None:
+    program = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "import services.__main__\n"
+        "sys.exit(services.__main__.main())"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (1, "stopped\n")

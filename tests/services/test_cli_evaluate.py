@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from rlad_command import Said
 
+from rlad_core import schema
 from rlad_core.config import SHIPPED, load, resolve_model
 from rlad_core.prompt_stream import held_out_prompts, tasks_of
 from services.evaluate.measure import Stopped, _respondent
 from services.evaluate.plan import Devices, EndpointModel, EvaluationPlan, LocalModel, ServedModel
+from services.evaluate.respondents.deployed import DeployedModel
 
 RECIPE = str(SHIPPED / "recipes" / "kk-tiny-trrd.yaml")
 
@@ -70,6 +72,13 @@ def test_what_cannot_be_is_refused(rlad: Callable[..., Said]) -> None:
         (("owner/model", "owner/model"), "owner/model is there twice"),
         (("owner/model", "--dtype", "float16"), "'float16'; write auto, float32 or bfloat16"),
         (("owner/model", "--set", "max_num_seq=4"), "--set max_num_seq: an engine has num_replicas,"),
+        (("owner/model", "--set", "max_num_seqs"), "--set max_num_seqs: is no assignment. Write path=value"),
+        (("owner/model", "--set", "max_num_seqs=abc"), "--set max_num_seqs: Input should be a valid integer"),
+        (("owner/model", "--suite", "gsm8k", "--split", "test"), "split: task gsm8k has no use for it"),
+        (("owner/model", "--suite", "gsm8k", "--people", "2"), "people: task gsm8k has no use for it"),
+        (("owner/model", "--suite", "gsm8k", "--file", "x"), "files: task gsm8k has no use for it"),
+        (("owner/model", "--suite", "gsm8k", "--format", "x"), "layout: task gsm8k has no use for it"),
+        (("owner/model", "--seed", str(2**63)), "--seed"),
         (("owner/model", "--set", "num_replicas=4"), "--set num_replicas: this has an option of its own"),
         (
             ("owner/model", "--set", "chat_template=mine.jinja"),
@@ -117,6 +126,46 @@ def test_the_tasks_of_a_recipe(plan: Callable[..., EvaluationPlan]) -> None:
     assert list(made.questions.prompts) == held_out_prompts(config, tasks_of(config))
     assert config.task is not None
     assert made.verifier.tasks == {"knights_knaves": config.task.judge()}
+
+
+def test_a_recipe_that_ships_by_its_name(plan: Callable[..., EvaluationPlan]) -> None:
+    assert (
+        plan("owner/model", "--task", "kk-tiny-trrd").questions
+        == plan("owner/model", "--task", RECIPE).questions
+    )
+
+
+def test_a_recipe_says_who_judges_and_how_prompts_are_asked(
+    plan: Callable[..., EvaluationPlan], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "extends: kk-tiny-trrd\nverifier: {time_limit_s: 60, workers: 3}\npolicy: {max_prompt_length: 40, "
+        "longer_prompts: truncate_left, chat_template_kwargs: {enable_thinking: false}}\n"
+    )
+    made = plan("rlad:kk-student", "--task", "mine.yaml", "--dtype", "float32")
+    assert (made.verifier.time_limit_s, made.verifier.workers) == (60, 3)
+    [model] = made.models
+    assert isinstance(model, LocalModel)
+    policy = model.recipe.policy
+    assert (policy.model, policy.cut_at) == (engine(made).model, 40)
+    assert policy.chat_template_kwargs == {"enable_thinking": False}
+    respondent = _respondent(model, made)
+    assert isinstance(respondent, DeployedModel)
+    assert max(schema.lengths(respondent._prompts["prompt_token_ids"])) == 40
+    # What is kept of other prompts is not taken for these.
+    plain = plan("rlad:kk-student", "--task", RECIPE, "--dtype", "float32")
+    asked_otherwise = {"max_prompt_length": 40, "chat_template_kwargs": {"enable_thinking": False}}
+    assert respondent.identity == _respondent(plain.models[0], plain).identity | asked_otherwise
+
+
+def test_gpus_that_are_not_there_are_missed_before_anything_starts(
+    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    said = rlad("evaluate", "rlad:kk-student", "--gpus", "4", "--count", "1", "--people", "2")
+    assert said.code == 2
+    assert "--gpus 4: " in said.err
 
 
 def test_a_suite(plan: Callable[..., EvaluationPlan], tmp_path: Path) -> None:

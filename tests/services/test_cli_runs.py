@@ -134,9 +134,9 @@ def test_a_run_that_is_stopped_at_once(rlad: Callable[..., Said], monkeypatch: p
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, "run", interrupted)
-    said = rlad("run", "kk-tiny-teacher-sft")
+    said = rlad("run", "kk-tiny-teacher-sft", "--set", "output.dir=my runs")
     assert said.code == 1
-    assert "recipe.yaml --resume" in said.out
+    assert "rlad run 'my runs/kk-tiny-teacher-sft/recipe.yaml' --resume" in said.out
 
 
 def test_a_token_that_is_not_there_stops_a_run_before_it_begins(

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -9,8 +10,11 @@ import pytest
 
 from rlad_core import schema
 from rlad_core.client import teacher as clients
+from rlad_core.client.connected import Connected
 from rlad_core.client.forms import TeacherInfo, TeacherLimits
+from rlad_core.client.rollouts import AsyncRolloutClient
 from rlad_core.client.teacher import AsyncTeacherClient, TeacherClient
+from rlad_core.client.verifier import AsyncVerifierClient
 
 
 def info(**limits: int) -> TeacherInfo:
@@ -74,9 +78,9 @@ def test_many_long_texts_are_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [("a prompt", "word " * 5000)] * 4  # 25,000 bytes each, which is the most tokens they can have
     sent: list[list[str]] = []
 
-    async def score(rows: list[dict[str, Any]], _details: Any) -> list[Any]:
+    async def score(rows: list[dict[str, Any]], _details: Any) -> Any:
         sent.append([row["id"] for row in rows])
-        return rows
+        return SimpleNamespace(results=rows, made_with=None)
 
     async def body() -> None:
         async with AsyncTeacherClient("http://nowhere") as client:
@@ -86,6 +90,24 @@ def test_many_long_texts_are_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
     asyncio.run(body())
     assert sent == [["0", "1"], ["2", "3"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits"),
+    [
+        (AsyncTeacherClient, (120.0, 600.0)),
+        (AsyncVerifierClient, (300.0, 900.0)),
+        (AsyncRolloutClient, (600.0, 1800.0)),
+    ],
+)
+def test_each_client_has_limits_of_its_own(kind: type[Connected], limits: tuple[float, float]) -> None:
+    async def endpoint(**given: float) -> tuple[float, float]:
+        async with kind("http://nowhere", **given) as client:
+            return client._endpoint._call_timeout_s, client._endpoint._timeout_s
+
+    assert asyncio.run(endpoint()) == limits
+    assert asyncio.run(endpoint(timeout_s=5.0)) == (limits[0], 5.0)
+    assert asyncio.run(endpoint(call_timeout_s=5.0)) == (5.0, limits[1])
 
 
 def test_a_client_that_cannot_be_made_leaves_no_thread() -> None:

@@ -16,6 +16,7 @@ from rlad_core.metrics import SHARED, STAGE_QUEUE
 from rlad_core.objectives import Objective
 from rlad_core.prompt_stream import Selection
 from services.base import telemetry
+from services.base.log_lines import configure_logging
 from services.clients.teachers import PolicyFacts, SignalError
 from services.experience.batches import StepBatches
 from services.experience.collector import ExperienceCollector
@@ -97,20 +98,20 @@ def collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(GroupWork, "_worker", worker)
         await collector.begin(None)
         teacher.fault = fault
-        found = []
+        found, spans = [], []
         for step in range(steps):
             found.append(await collector.next_shard(step, 0))
-            await collector.trained(step, since=0.0)
+            spans = await collector.trained(step, since=0.0)
             await collector.published(step + 1)
             if any(stage.until is not None for stage in config.stages):
                 await collector.end_stage(step, found[-1].facts.numbers, None)
-        return [*found, SimpleNamespace(frontier=await collector.frontier(), asked=asked)]
+        return [*found, SimpleNamespace(frontier=await collector.frontier(), asked=asked, spans=spans)]
 
     def collected(teacher: Injected, fault: Any = None, steps: int = 1, *overrides: str) -> list[Any]:
         try:
             return asyncio.run(body(teacher, fault, steps, *overrides))
         finally:
-            telemetry.configure_logging(None)
+            configure_logging(None)
             # Other tests of this process are of no run.
             telemetry.name_run(SHARED)
 
@@ -133,6 +134,12 @@ def test_a_step_has_its_visits_and_what_was_looked_at(collect: Any) -> None:
     assert (visit.teacher, visit.teacher_weights) == ("teacher", pinned["weights"])
     assert 1 <= first.facts.numbers["teacher_checked"] <= 2
     assert first.facts.numbers["teacher_check_difference"] < 1e-5
+
+
+@pytest.mark.parametrize(("verified", "looks"), [("true", 2), ("false", 0)])
+def test_the_look_at_the_scores_is_time_of_the_teacher(verified: str, looks: int, collect: Any) -> None:
+    *_, end = collect(Injected(), None, 2, f"teacher.verify={verified}")
+    assert sum(each.stage == "teacher" for each in end.spans) == looks
 
 
 def test_tokens_too_old_to_count_are_known_by_group_and_visit(collect: Any) -> None:
@@ -164,6 +171,24 @@ def test_stages_that_sample_nothing_lie_before_and_behind_those_that_do(collect:
     assert (end.frontier["next_position"], end.frontier["alive"]) == (28, ())
 
 
+def test_what_comes_before_what_is_said_where_it_does_not(tmp_path: Path) -> None:
+    async def body() -> None:
+        few = ["task.train.count=20", "task.evaluation.count=4", "rollout.prompts_per_step=4"]
+        collector = ExperienceCollector(load("kk-tiny-grpo", few), STUDENT, str(tmp_path))
+        with pytest.raises(RuntimeError, match="there are no prompts: `read_prompts` comes before `begin`"):
+            await collector.begin(None)
+        await collector.read_prompts(Selection())
+        for early in (collector.next_shard(0, 0), collector.frontier(), collector.published(1)):
+            with pytest.raises(RuntimeError, match="nothing is collected before `begin`"):
+                await early
+
+    try:
+        asyncio.run(body())
+    finally:
+        configure_logging(None)
+        telemetry.name_run(SHARED)
+
+
 def test_what_a_lost_learner_left_waiting_waits_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +208,7 @@ def test_what_a_lost_learner_left_waiting_waits_no_more(
         collector = ExperienceCollector(load("kk-tiny-grpo", few), STUDENT, str(tmp_path))
         await collector.read_prompts(Selection())
         await collector.begin(None)
-        await collector._collected(0)
+        await collector._begun.collected(0)
         before = dict(told)
         await collector.begin(None)  # the learner is lost before it takes its rows, and begins anew
         return before
@@ -193,7 +218,7 @@ def test_what_a_lost_learner_left_waiting_waits_no_more(
         assert told == {"assemble": 0, "update": 0}
     finally:
         telemetry.nothing_waits()
-        telemetry.configure_logging(None)
+        configure_logging(None)
         telemetry.name_run(SHARED)
 
 
@@ -202,7 +227,7 @@ def test_groups_after_a_stages_early_end_are_asked_what_the_next_one_wants(colle
         "stages=[{steps: 9, objective: {kind: opd}, until: {tokens: 1}}, {steps: 9, objective: {kind: trrd}}]"
     )
     *_, end = collect(Injected(), None, 2, stages)
-    assert end.asked == ["opd", "trrd", "trrd"]  # the last ones are begun for the step after
+    assert end.asked == ["opd", "trrd"]
 
 
 @pytest.mark.parametrize("name", ["one late", "float16", "no end token", "zero weights"])
@@ -219,6 +244,8 @@ def test_a_wrong_signal_is_given_to_no_learner(name: str, collect: Any) -> None:
         ({"kind": "kdrl"}, [False, False], False),
         ({"kind": "kdrl", "mask": "failed_groups"}, [False, False], True),  # where alone it distils
         ({"kind": "kdrl", "mask": "failed_groups"}, [True, True], False),
+        ({"kind": "kdrl", "mask": "wrong_responses"}, [False, False], True),
+        ({"kind": "kdrl", "mask": "wrong_responses"}, [True, True], False),
     ],
 )
 def test_whether_a_group_without_a_difference_teaches(

@@ -15,9 +15,10 @@ from rlad_command import Said
 
 from rlad_core.config import SHIPPED, ConfigError, load
 from services.compare import tuning
-from services.compare.comparison import Comparison, Part
+from services.compare.comparison import Comparison
 from services.compare.members import members_of
 from services.compare.page import write
+from services.compare.part import Part
 from services.compare.suite import load_suite
 from services.report.records import ReportError
 
@@ -103,6 +104,13 @@ def test_a_wrong_suite_is_refused_with_the_field(tmp_path: Path, changes: dict[s
         ({"evaluation.temperature": 0.0}, "same answers to them"),
         ({"rollout.max_response_length": 64}, "same answers to them"),
         ({"policy.init": "random"}, "same model"),
+        ({"policy.max_length": 120}, "same lengths of prompts"),
+        ({"policy.max_prompt_length": 30}, "same lengths of prompts"),
+        (
+            {"policy.max_prompt_length": 30, "policy.longer_prompts": "truncate_left"},
+            "same lengths of prompts",
+        ),
+        ({"evaluation.overlap": "keep"}, "same prompts to train on"),
         ({"policy.chat_template_kwargs": {"enable_thinking": False}}, "same model"),
     ],
 )
@@ -231,6 +239,11 @@ def test_the_folder_of_another_suite_is_refused_and_more_seeds_are_not(tmp_path:
     other = {**BASE["variants"], "grpo": {"set": {"stages.0.objective": {"kind": "opd"}}}}
     with pytest.raises(ConfigError, match=r"variants\.grpo .*another than that of the runs there"):
         Comparison(suite(variants=other), tmp_path).check("suite.yaml")
+    with pytest.raises(ConfigError, match=r"name .*another than that of the runs there.*They are mine's"):
+        Comparison(suite(name="other"), tmp_path).check("suite.yaml")
+    Comparison(suite(name="mine-untuned"), tmp_path).check("suite.yaml")
+    with pytest.raises(ConfigError, match=r"variants .*another than that of the runs there"):
+        Comparison(suite(variants={"opd": more["opd"]}), tmp_path).check("suite.yaml")
 
 
 def test_a_stop_while_it_writes_leaves_what_was_there(
@@ -239,12 +252,12 @@ def test_a_stop_while_it_writes_leaves_what_was_there(
     tuning.write({"grpo": [tuning.Try({"learner.lr": 1e-3}, 0.5)]}, tmp_path)
     Comparison(suite(), tmp_path)._write_suite("kk-tiny-trrd")
 
-    def stopped(file: Path, text: str, **how: Any) -> int:
-        with file.open("w") as half:
-            half.write(text[:9])
+    def stopped(file: Path, content: bytes) -> int:
+        with file.open("wb") as half:
+            half.write(content[:9])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "write_text", stopped)
+    monkeypatch.setattr(Path, "write_bytes", stopped)
     with pytest.raises(KeyboardInterrupt):
         tuning.write({"trrd": []}, tmp_path)
     with pytest.raises(KeyboardInterrupt):

@@ -14,6 +14,7 @@ from rlad_core.config import SHIPPED, ConfigError, parse
 from services.compare.comparison import Comparison
 from services.compare.members import Member
 from services.compare.suite import load_suite
+from services.compare.taking import finished_runs, take
 from services.run import own_code
 
 
@@ -104,10 +105,45 @@ def test_tries_are_looked_at_too_and_chosen_settings_are_the_members_own(tmp_pat
     assert "trrd-seed0: learner.weight_decay" in said
 
 
-def test_a_recipe_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["recipe.yaml", "metrics.jsonl", "evaluation.jsonl"])
+def test_a_run_that_cannot_be_read_is_in_no_report_and_keeps_no_other_out(tmp_path: Path, name: str) -> None:
     file, comparison = begun(tmp_path)
-    (comparison.members[0].folder / "recipe.yaml").write_text("learner: {lrr: 1}\n")
-    assert f"{comparison.members[0].name} ('recipe.yaml'): cannot be read" in refused(again(file))
+    broken, other = comparison.members
+    place = broken.folder / name
+    place.write_text(f"learner: {{lrr: 1}}\n{place.read_text()}")
+    comparison = again(file)
+    comparison.check("mine.yaml")
+    results = comparison.results({})
+    assert [method.name for method in results.methods] == [other.variant]
+    assert list(results.missing) == [broken.name]
+    assert str(place) in results.missing[broken.name]
+    assert not comparison.members[0].is_settled()
+    assert comparison.pack(tmp_path / "packed", "mine.yaml") == [other.name]
+
+
+def test_a_run_that_cannot_be_read_is_not_taken_for_one_that_is_missing(tmp_path: Path) -> None:
+    _, comparison = begun(tmp_path)
+    theirs = Comparison(comparison.suite, tmp_path / "theirs")
+    for member in theirs.members:
+        carry_out(member, 0.5)
+    file = comparison.members[0].folder / "metrics.jsonl"
+    file.write_text("{\n" + file.read_text())
+    assert take(comparison.members, finished_runs(theirs.folder)) == {}
+
+
+def test_a_try_that_cannot_be_read_says_so_where_its_variant_waits(tmp_path: Path) -> None:
+    variants = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}, "grpo": BASE["variants"]["grpo"]}
+    tuned = suite(variants=variants, tuning={"seed": 50, "set": {"task.evaluation.split": "validation"}})
+    comparison = Comparison(tuned, tmp_path)
+    for _, member in comparison._tries["trrd"]:
+        carry_out(member, 0.5)
+    file = comparison._tries["trrd"][1][1].folder / "metrics.jsonl"
+    file.write_text("[1]\n" + file.read_text())
+    comparison.check("mine.yaml")
+    said = comparison.results({}).missing["trrd-seed0"]
+    assert said.startswith(
+        "its settings are not chosen yet, 1 of its 2 tries are not finished (trrd-try2: line 1"
+    )
 
 
 def test_an_unfinished_run_is_left_to_the_command_that_goes_on_with_it(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from services.compare import carry_out as carrying
 from services.compare import overview as overviews
-from services.compare.comparison import Comparison, Part
+from services.compare.comparison import Comparison
 from services.compare.members import Member
 from services.compare.overview import Overview
+from services.compare.part import Part
 
 VARIANTS = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}, "grpo": BASE["variants"]["grpo"]}
 STEPS = 4

@@ -14,9 +14,13 @@ from carried_out import BASE, carry_out, suite
 from rlad_command import Said
 
 from rlad_core.config import SHIPPED, ConfigError, parse
+from services.compare import packing
 from services.compare.comparison import Comparison
+from services.compare.machine import machine_table
+from services.compare.part import Part
 from services.compare.suite import load_suite
-from services.compare.tables import machine_table
+from services.compare.taking import finished_runs, take
+from services.report.records import ReportError
 from services.run import own_code
 
 
@@ -179,11 +183,94 @@ def test_the_command_packs_and_goes_on_from_a_copy(rlad: Callable[..., Said], tm
     assert "packed  trrd-seed0, grpo-seed0" in said.out
     (tmp_path / "packed" / "runs" / "grpo-seed0" / "verdicts.parquet").write_bytes(b"PAR1")
     broken = rlad("compare", str(file), "--out", str(tmp_path / "packed"), "--report")
-    assert broken.code == 1
-    assert "verdicts.parquet: " in broken.err
-    assert "Traceback" not in broken.err
+    assert broken.code == 0, broken.err
+    [(name, why)] = json.loads((tmp_path / "packed" / "results.json").read_text())["missing"].items()
+    assert name == "grpo-seed0"
+    assert "verdicts.parquet is not a readable Parquet file" in why
+    assert f"Remove {tmp_path / 'packed' / 'runs' / name} to have it carried out again" in why
     rlad("compare", str(file), "--out", str(tmp_path / "out"), "--pack", str(tmp_path / "packed"))
     shutil.move(tmp_path / "packed", tmp_path / "elsewhere")
     said = rlad("compare", str(file), "--out", str(tmp_path / "elsewhere"), "--report")
     assert said.code == 0, said.err
     assert (tmp_path / "elsewhere" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("last", ["whole", "rewrite", "write_whole"])
+def test_what_was_packed_in_part_is_no_run_and_is_packed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    whole = Comparison(suite(seeds=[0], variants={"trrd": {}}), tmp_path / "whole")
+    carry_out(whole.members[0], 0.5)
+    ours = Comparison(whole.suite, tmp_path / "ours")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(packing, last, killed)
+        with pytest.raises(KeyboardInterrupt):
+            take(ours.members, finished_runs(whole.folder))
+    assert ours.members[0].folder.is_dir()
+    assert not ours.members[0].is_begun()
+    assert take(ours.members, finished_runs(whole.folder)) == {"trrd-seed0": "trrd-seed0"}
+    assert told(ours) == told(whole)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["whole", "packed"])
+def test_a_run_without_its_verdicts_is_not_finished_and_is_taken_again(tmp_path: Path, packed: bool) -> None:
+    whole = Comparison(suite(), tmp_path / "whole")
+    for member in whole.members:
+        carry_out(member, 0.5)
+    ours = Comparison(suite(), tmp_path / "ours")
+    first, other, *_ = ours.members
+    if packed:
+        take(ours.members, finished_runs(whole.folder))
+        (first.folder / "verdicts.parquet").unlink()
+    else:
+        for member in ours.members:
+            carry_out(member, 0.5)
+        [_, after] = sorted((first.folder / "evaluations").glob("*.parquet"))
+        after.unlink()
+    assert first.is_over()
+    assert not first.is_finished()
+    assert other.is_finished()
+    said = f"{first.folder} has no responses of the evaluation after its last step"
+    assert ours.results({}).missing[first.name].startswith(said)
+    assert first.name not in ours.pack(tmp_path / "packed", "mine.yaml")
+    with pytest.raises(ReportError, match="no finished run to take"):
+        finished_runs(first.folder.parent)
+    assert take(ours.members, finished_runs(whole.folder)) == {first.name: first.name}
+    assert not ours.results({}).missing
+
+
+def test_a_part_of_a_suite_is_packed_taken_and_reported(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    file, out, to = tmp_path / "mine.yaml", str(tmp_path / "out"), tmp_path / "packed"
+    file.write_text(yaml.safe_dump(BASE, sort_keys=False))
+    whole = Comparison(load_suite(file)[0], Path(out))
+    for member in whole.members:
+        carry_out(member, 0.5)
+    said = rlad("compare", str(file), "--out", out, "--pack", str(to), "--only", "grpo", "--seed", "1")
+    assert "packed  grpo-seed1 into" in said.out
+    assert {each.name for each in (to / "runs").iterdir()} == {"grpo-seed1"}
+    none = rlad("compare", str(file), "--out", str(to), "--pack", str(tmp_path / "x"), "--only", "trrd")
+    assert (none.code, "is finished (A part of the suite alone: --only trrd), so" in none.err) == (2, True)
+    other = str(tmp_path / "other")
+    said = rlad("compare", str(file), "--out", other, "--from", out, "--only", "trrd", "--report")
+    assert said.code == 0, said.err
+    assert "took  trrd-seed0, trrd-seed1 from" in said.out
+    rlad("compare", str(file), "--out", out, "--report", "--seed", "1")
+    results = json.loads((Path(out) / "results.json").read_text())
+    assert (results["suite"]["seeds"], results["missing"]) == ([1], {})
+    assert {row["method"]: row["seeds"] for row in results["accuracy"]} == {"TRRD": 1, "grpo": 1}
+    assert "A part of the suite alone: --seed 1." in (Path(out) / "report.html").read_text()
+    assert whole.results({}, Part(("trrd",))).part == "A part of the suite alone: --only trrd."
+
+
+@pytest.mark.parametrize("option", ["--out", "--pack"])
+def test_a_file_is_no_folder(rlad: Callable[..., Said], tmp_path: Path, option: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(BASE, sort_keys=False))
+    for path in (file, file / "below"):
+        said = rlad("compare", str(file), option, str(path), "--report")
+        assert said.code == 2
+        assert f"{option} {path}: {file} is a file. Write a folder" in said.err.replace("\n", "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +53,27 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         driver.quit()
 
 
+@pytest.fixture
+def narrow(browser: webdriver.Chrome, tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """A page with many long names, as wide as a telephone, in a tab of its own."""
+    label = 'method {}, which has a rather "long" name and settings of its own: alpha 0.5, beta 0.08'
+    wanted = suite(variants={f"v{each}": {"label": label.format(each)} for each in range(6)})
+    members = members_of(wanted, tmp_path, {})
+    for member in members:
+        carry_out(member, 0.5)
+    page = write(results_of(wanted, members, {}), tmp_path)
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    size = {"width": 500, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(page.as_uri())
+        yield browser
+    finally:
+        browser.close()
+        browser.switch_to.window(first)
+
+
 def plot(browser: webdriver.Chrome) -> WebElement:
     """Accuracy on held-out problems, in view."""
     found = browser.find_element(By.ID, "plot-held_out")
@@ -89,6 +111,36 @@ def test_every_figure_is_drawn_and_nothing_is_asked_for(browser: webdriver.Chrom
     asked = "return performance.getEntriesByType('resource').map(each => each.name)"
     assert [each for each in browser.execute_script(asked) if not each.startswith("data:")] == []
     assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
+
+
+def test_a_band_has_no_points(browser: webdriver.Chrome) -> None:
+    script = """
+        const lines = document.getElementById("plot-held_out")._fullData;
+        return lines.filter(line => line.fill == "toself").map(band => band.mode);
+    """
+    assert browser.execute_script(script) == ["lines", "lines"]
+
+
+def test_the_names_leave_the_curves_their_room(narrow: webdriver.Chrome) -> None:
+    WebDriverWait(narrow, LIMIT_S).until(
+        lambda _: plot(narrow).find_elements(By.CSS_SELECTOR, ".legend .traces"), "a legend"
+    )
+    area, legend = (
+        plot(narrow).find_element(By.CSS_SELECTOR, each).rect for each in (".nsewdrag", ".legend")
+    )
+    assert area["height"] > 200
+    assert area["width"] > 300
+    assert legend["y"] >= area["y"] + area["height"]
+    assert legend["x"] + legend["width"] <= 500
+    names = [each.text for each in plot(narrow).find_elements(By.CSS_SELECTOR, ".legend .legendtext")]
+    assert 'a rather "long"' in names[0]
+    assert len(names) == 6 * 3
+
+
+def test_without_scripts_a_reader_is_told_where_the_curves_are(narrow: webdriver.Chrome) -> None:
+    narrow.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    narrow.refresh()
+    assert "plots/ beside this page has them as PNGs" in narrow.find_element(By.TAG_NAME, "body").text
 
 
 def test_a_curve_tells_its_value_where_it_is_pointed_at(browser: webdriver.Chrome) -> None:

@@ -13,23 +13,27 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from carried_out import BASE, PROBLEMS, carry_out, suite, written
 from rich.console import Console
 from rlad_command import Said
 
-from rlad_core.evaluation import estimate
+from rlad_core.evaluation import Estimate, estimates
+from rlad_core.prompt_checks.findings import Checked
+from rlad_core.prompt_checks.record import write_record
 from services.compare import results as calculated
 from services.compare import tuning
 from services.compare.comparison import Comparison
 from services.compare.drawing import style, to_html, write_png
 from services.compare.members import members_of
+from services.compare.packing import pack
 from services.compare.page import write
 from services.compare.plots import plots_of
 from services.compare.results import results_of
 from services.compare.suite import load_suite
-from services.compare.tables import stage_rows, terminal_table
+from services.compare.tables import seeds_remark, stage_rows, terminal_pairs, terminal_table
 from services.report.tables import change_table, evaluation_table
 
 
@@ -79,6 +83,33 @@ def test_results_and_report_say_what_the_runs_left(tmp_path: Path) -> None:
     [by_k] = [plot for plot in plots_of(results) if plot.name == "pass_at_k"]
     assert by_k.doublings == [1, 2, 4]
     assert '"xaxis":{"title":{"text":"k"},"type":"log","tickvals":[1,2,4]}' in to_html(by_k)
+
+
+def test_a_run_that_was_trained_on_other_prompts_is_named_and_not_compared(tmp_path: Path) -> None:
+    solved = {"stages.0.objective": {"kind": "sft"}, "rollout.prompts_per_step": 256, "rollout.group_size": 1}
+    wanted = suite(seeds=[0, 1], variants={**BASE["variants"], "sft": {"set": solved}})
+    members = members_of(wanted, tmp_path, {})
+    counts = {"trrd": (300, "all"), "grpo": (297, "fewer"), "sft": (12, "its own")}
+    for member in members:
+        carry_out(member, 0.5)
+        if (member.variant, member.seed) != ("grpo", 1):  # an older run kept no record
+            training, digest = counts[member.variant]
+            used = Checked(training=training, held_out=64, digest=digest)
+            write_record(used, member.folder)
+    results = results_of(wanted, members, {})
+    assert list(results.missing) == ["grpo-seed0"]
+    said = "other prompts than trrd-seed0: 297 to train on and 64 held out, there 300 to train on and 64 held"
+    assert said in results.missing["grpo-seed0"]
+    assert {method.name: method.seeds for method in results.methods} == {
+        "trrd": (0, 1), "grpo": (1,), "sft": (0, 1),
+    }  # fmt: skip
+    assert pack(members, tmp_path / "packed")
+    packed = members_of(wanted, tmp_path / "packed", {})
+    assert results_of(wanted, packed, {}).missing == results.missing
+    (members[0].folder / "prompts.json").write_text("{")
+    broken = results_of(wanted, members, {}).missing
+    assert "trrd-seed0/prompts.json is broken" in broken["trrd-seed0"]
+    assert "other prompts than grpo-seed0" in broken["trrd-seed1"]
 
 
 def test_steps_without_a_teacher_do_not_make_it_cheaper(tmp_path: Path) -> None:
@@ -161,6 +192,97 @@ def test_the_reward_of_held_out_problems_is_drawn_of_methods_whose_runs_kept_it(
     assert "held_out_reward" not in {plot.name for plot in plots_of(results_of(wanted, members, {}))}
 
 
+def test_means_over_other_seeds_say_so(tmp_path: Path) -> None:
+    wanted = suite()
+    members = members_of(wanted, tmp_path, {})
+    for member in members[:3]:
+        carry_out(member, 0.5)
+    results = results_of(wanted, members, {})
+    said = "The methods do not all have the same seeds"
+    assert seeds_remark(results).startswith(said)
+    text = write(results, tmp_path).read_text()
+    assert '<td>TRRD</td><td class="close">seeds 0, 1</td>' in text
+    assert '<td>grpo</td><td class="close">seed 0</td>' in text
+    assert text.count(said) == 2  # at the table, and at the curves
+    assert "TRRD (seeds 0, 1)" in text
+    assert [line.legend for line in plots_of(results)[0].lines] == ["TRRD (seeds 0, 1)", "grpo (seed 0)"]
+    shown = Console(width=200, file=StringIO(), record=True)
+    shown.print(terminal_table(results))
+    assert re.search(r"TRRD +│ +seeds 0, 1 │", shown.export_text())
+    carry_out(members[3], 0.5)
+    same = results_of(wanted, members, {})
+    assert (seeds_remark(same), plots_of(same)[0].lines[0].legend) == ("", "TRRD")
+
+
+def test_a_pair_tells_each_seed_and_what_the_seeds_say_by_themselves(tmp_path: Path) -> None:
+    wanted = suite(seeds=[3, 5, 8])
+    members = members_of(wanted, tmp_path, {})
+    for member in members:
+        carry_out(member, {"trrd": 0.9, "grpo": 0.3}[member.variant] + member.seed / 100)
+    results = results_of(wanted, members, {})
+    [pair] = results.differences
+    trrd, grpo = (method.held_out()[1][:, -1] for method in results.methods)
+    assert pair.by_seed == pytest.approx(tuple(grpo - trrd))
+    page = write(results, tmp_path).read_text()
+    [told] = json.loads((tmp_path / "results.json").read_text())["differences"]
+    assert told["by_seed"] == dict(zip("358", pair.by_seed, strict=True))
+    assert told["t_test"] == pair.t_test != pair.p_value
+    by_seed = [f"{seed}: {100 * value:+.1f}" for seed, value in zip("358", pair.by_seed, strict=True)]
+    assert f'<td class="close">{"<br>".join(by_seed)}</td>' in page
+    assert "a paired t-test over the seeds' differences" in page
+    shown = Console(width=200, file=StringIO(), record=True)
+    shown.print(terminal_pairs(results))
+    text = shown.export_text()
+    assert "grpo against TRRD" in text
+    assert all(each in text for each in by_seed)
+    assert f"{pair.t_test:.2g}" in text
+
+
+def test_machines_get_the_curves_of_all_figures(tmp_path: Path) -> None:
+    wanted = suite()
+    members = members_of(wanted, tmp_path, {})
+    for member in members:
+        carry_out(member, 0.5, samples=4)
+    results = results_of(wanted, members, {})
+    write(results, tmp_path)
+    text = (tmp_path / "results.json").read_text()
+    curves = json.loads(text)["curves"]
+    assert set(curves["TRRD"]) == {
+        "seeds", "held_out", "held_out_reward", "reward_mean", "pass_at_4",
+        "entropy", "kl_to_teacher", "response_length",
+    }  # fmt: skip
+    for plot in plots_of(results):
+        if plot.name != "pass_at_k":
+            told = curves["grpo"]["reward_mean" if plot.name == "training_reward" else plot.name]
+            np.testing.assert_allclose(told["seeds"], plot.lines[1].runs, rtol=1e-4)
+            assert told["x"] == plot.lines[1].x.tolist()
+    assert '"x": [1, 2, 3, 4]' in text  # a list of numbers is one line
+
+
+def test_a_figure_says_whom_it_lacks_and_an_earlier_one_does_not_stay(tmp_path: Path) -> None:
+    wanted = suite(seeds=[0])
+    trrd, grpo = members_of(wanted, tmp_path, {})
+    for member in (trrd, grpo):
+        carry_out(member, 0.5, samples=4)
+    write(results_of(wanted, [trrd, grpo], {}), tmp_path)
+    (tmp_path / "plots" / "mine.png").write_bytes(b"")
+    before = {file.name for file in (tmp_path / "plots").iterdir()}
+    file = trrd.folder / "metrics.jsonl"
+    file.write_text(file.read_text().replace("kl_to_teacher", "no_such_number"))
+    said = "Without TRRD, whose runs have no such numbers."
+    page = write(results_of(wanted, [trrd, grpo], {}), tmp_path).read_text()
+    assert page.count(f'<figcaption class="quiet">{said}</figcaption>') == 1
+    file = grpo.folder / "metrics.jsonl"
+    file.write_text(file.read_text().replace("kl_to_teacher", "no_such_number"))
+    for member in (trrd, grpo):  # and now with one answer to a problem
+        for each in (member.folder / "evaluations").glob("*.parquet"):
+            table = pq.read_table(each)
+            pq.write_table(table.filter(pc.equal(table["sample_index"], 0)), each)
+    assert "figcaption" not in write(results_of(wanted, [trrd, grpo], {}), tmp_path).read_text()
+    after = {file.name for file in (tmp_path / "plots").iterdir()}
+    assert before - after == {"kl_to_teacher.png", "pass_at_4.png", "pass_at_k.png"}
+
+
 def test_methods_are_paired_on_the_problems_that_both_have(tmp_path: Path) -> None:
     wanted = suite()
     members = members_of(wanted, tmp_path, {})
@@ -232,7 +354,7 @@ def test_a_report_of_nothing_says_so(rlad: Callable[..., Said], tmp_path: Path) 
     assert "trrd-seed0 is not in it: exit code 1: out of memory." in text
 
 
-@pytest.mark.parametrize("label", [r"a$\foo$ b", "_x", "<b>bold</b> & <i>"])
+@pytest.mark.parametrize("label", [r"a$\foo$ b", "_x", "<b>bold</b> & <i>", 'the "best" one\'s'])
 def test_labels_are_text_to_the_figures(tmp_path: Path, label: str) -> None:
     wanted = suite(seeds=[0], variants={"trrd": {"label": label}})
     [member] = members_of(wanted, tmp_path, {})
@@ -241,9 +363,11 @@ def test_labels_are_text_to_the_figures(tmp_path: Path, label: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write_png(plot, tmp_path / "plot.png")
-    [name, _] = re.findall(r'"name":("[^"]*")', to_html(plot))
-    assert html.unescape(json.loads(name)) == label  # plotly reads entities and tags
+    [name, _] = re.findall(r'"name":("(?:[^"\\]|\\.)*")', to_html(plot))
+    # plotly reads tags, and of the entities only the few that keep a text from being one
+    assert html.unescape(json.loads(name)) == label
     assert "<" not in json.loads(name)
+    assert "&quot;" not in name
 
 
 def test_runs_whose_settings_are_not_chosen_yet_say_so(tmp_path: Path) -> None:
@@ -282,10 +406,15 @@ def test_a_single_subset_is_drawn_anew_once(tmp_path: Path, monkeypatch: pytest.
     wanted = suite(seeds=[0], variants={"trrd": {}})
     [member] = members_of(wanted, tmp_path, {})
     carry_out(member, 0.5)
-    calls = []
-    monkeypatch.setattr(calculated, "estimate", lambda scores: calls.append(scores) or estimate(scores))
+    calls: list[Any] = []
+
+    def counted(wanted: list[Any]) -> list[Estimate]:
+        calls.extend(wanted)
+        return estimates(wanted)
+
+    monkeypatch.setattr(calculated, "estimates", counted)
     [method] = results_of(wanted, [member], {}).methods
-    assert method.accuracy() == method.accuracy("2_people") == estimate(method.scores)
+    assert method.accuracy() == method.accuracy("2_people") == estimates(calls)[0]
     assert len(calls) == 1
 
 

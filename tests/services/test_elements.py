@@ -1,6 +1,7 @@
 """The rows of a request read a few at a time: the same rows, the same faults, however many there are."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import hypothesis.strategies as st
@@ -20,7 +21,7 @@ from services.rollout.tables import check_prompts
 from services.serve.http import counting, elements
 from services.serve.http.answers import Telling
 from services.serve.http.bodies import Body, json_answer, whole_answer
-from services.serve.http.elements import AT_A_TIME, Elements, OwnIds, Strings, TokenLists
+from services.serve.http.elements import AT_A_TIME, Elements, OwnIds, Strings, TokenLists, rows_of
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader
 from services.teacher.reading import read_request
@@ -186,3 +187,37 @@ def test_a_prompt_of_no_token_cannot_be_answered() -> None:
     rows = {"group_id": ["a", "b"], "prompt_id": ["a", "b"], "prompt_token_ids": [[1], []]}
     with pytest.raises(InvalidRequestError, match="the prompt of group 'b' has no token"):
         check_prompts(pa.table(rows), tokenizer_fingerprint="mine", vocab_size=9, max_model_len=8)
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=9), st.lists(st.integers(0, 9), max_size=9), st.floats(0, 1)), max_size=40
+    ),
+    st.integers(1, 400),
+)
+def test_rows_of_a_table_are_its_rows(rows: list[tuple[str, list[int], float]], at_a_time: int) -> None:
+    names, ids, numbers = zip(*rows, strict=True) if rows else ((), (), ())
+    table = pa.table(
+        {
+            "id": pa.array(names, pa.string()),
+            "token_ids": pa.array(ids, pa.list_(pa.int32())),
+            "reward": pa.array(numbers, pa.float64()),
+        }
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(elements, "_BYTES_AT_A_TIME", at_a_time)
+        assert list(rows_of(table)) == table.to_pylist()
+
+
+def test_few_rows_are_objects_at_a_time_where_they_are_long() -> None:
+    rows, tokens = 128, 4000
+    ids = pa.array(np.arange(rows * tokens, dtype=np.int32))
+    table = pa.table({"token_ids": pa.ListArray.from_arrays(np.arange(rows + 1) * tokens, ids)})
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in rows_of(table))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == rows
+    assert peak < 16 * elements._BYTES_AT_A_TIME  # all at once they are ten times as much

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from ranks import join_ranks, start_ranks
 from test_trained_policy import GROUP_SIZE, GROUPS, _config, _experience
 
@@ -62,7 +63,7 @@ def _rank(
     told: list[Told] = []
     for step, (versions, mini_batches) in enumerate(steps):
         if step == saved:
-            policy.save(Path(out) / "checkpoint")
+            dcp.save(policy.state(), checkpoint_id=Path(out) / "checkpoint")
             policy = TrainedPolicy(config, folder, torch.device("cpu"))
             policy.load(Path(out) / "checkpoint")
         told.append(_step(policy, config, step, versions, mini_batches))
@@ -124,6 +125,13 @@ def test_a_mini_batch_of_old_tokens_is_as_if_it_were_not_there(folder: Path, tmp
     told, wanted = with_old.told[0], alone.told[0]
     assert told == {**wanted, "updates": 1, "empty_mini_batches": 1}
     assert "kl_to_old" not in told  # the one update is the old policy's own
+
+
+def test_groups_of_old_tokens_are_in_no_pass(folder: Path, tmp_path: Path) -> None:
+    alone = Trained(folder, tmp_path / "alone", ([YOUNG, YOUNG], 1))
+    beside = Trained(folder, tmp_path / "beside", ([YOUNG, YOUNG, OLD, OLD, OLD, OLD], 1))
+    assert beside.is_like(alone)
+    assert beside.told == alone.told
 
 
 def test_statistics_leave_old_tokens_out_over_ranks(folder: Path, tmp_path: Path) -> None:

@@ -74,9 +74,15 @@ async def of_rollouts(body: Body) -> Work:
     held: Any = SimpleNamespace(report={"version": 3}, reach=reach)
     turns, args = EngineTurns(8, {}, 100, engine.unfinished), RolloutArgs(model="m")
     sampler = Sampler(
-        "r", engine, held, turns, TOKENIZER, fingerprint=FINGERPRINT, vocab_size=len(WORDS), max_model_len=12,
+        engine,
+        held,
+        turns,
+        TOKENIZER,
+        fingerprint=FINGERPRINT,
+        vocab_size=len(WORDS),
+        max_model_len=12,
         timeout_s=30,
-    )  # fmt: skip
+    )
     replica = bare(
         RolloutService,
         _args=args,
@@ -145,7 +151,7 @@ def test_it_is_answered_in_parts(service: str, answer: AnswerEncoding) -> None:
     async def ask() -> bytes:
         work = await work_of(body_of(asked, answer))
         response = await streamed(work.done(30, 2), work.telling.writer(answer), AsyncExitStack())
-        pieces: AsyncIterator[Any] = response.body_iterator  # type: ignore[assignment]
+        pieces: AsyncIterator[Any] = response._answer.body_iterator  # type: ignore[attr-defined]
         return b"".join([piece async for piece in pieces])
 
     check(asyncio.run(ask()), answer, kind)

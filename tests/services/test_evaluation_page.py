@@ -59,6 +59,16 @@ def test_other_data_under_the_same_name_are_not_mixed_in(tmp_path: Path) -> None
     assert "gsm8k" not in text
 
 
+def test_what_an_endpoint_did_not_tell_is_shown_as_such(tmp_path: Path) -> None:
+    silent = {"finish_reason": None, "tokens": None}
+    with AnswerStore(tmp_path, {"label": "m"}, "judge") as store:
+        store.add([row("one", 0, correct=False) | silent])
+        store.merge()
+    text = page(tmp_path)
+    assert "<td>not told</td>" in text
+    assert "length not told, end not told ·" in text
+
+
 def test_fewer_samples_of_more_prompts_after_more_of_fewer(tmp_path: Path) -> None:
     answer(tmp_path, prompts("a", 2), 8, correct=True)
     answer(tmp_path, prompts("a", 10), 1, correct=False)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from rlad_core.evaluation import rows_of, verdicts_of
+from rlad_core.evaluation import ANSWERS, rows_of, verdicts_of
 from rlad_core.tasks import Prompt
 from services.evaluate.questions import Questions
 from services.evaluate.respondents.deployed import folder_identity
 from services.evaluate.respondents.interface import opened_before
 from services.evaluate.session import missing
-from services.evaluate.store import AnswerStore, StoreError, folder_name
+from services.evaluate.store import RESPONSES, AnswerStore, StoreError, folder_name
 from services.report.answers import kept_in
 
 JUDGE = "judge 1"
@@ -109,6 +113,30 @@ def test_a_folder_has_one_writer_and_a_killed_one_leaves_it(tmp_path: Path) -> N
         pass
 
 
+def test_a_file_system_that_does_not_lock_is_no_other_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(OSError, match=rf"No locks available: '{tmp_path}/lock'"):
+        AnswerStore(tmp_path, {}, JUDGE)
+
+
+def test_what_killed_evaluations_had_not_finished_goes(tmp_path: Path) -> None:
+    with AnswerStore(tmp_path, {}, JUDGE) as store:
+        store.add([answered(A, 0)])
+    names = (f".{RESPONSES}.1a2b3c4d.unfinished", "parts/.7.parquet.1a2b3c4d.unfinished")
+    ours = [tmp_path / name for name in names]
+    page = tmp_path / ".report.html.1a2b3c4d.unfinished"  # of a command that may be at work
+    for file in (*ours, page):
+        file.touch()
+    with AnswerStore(tmp_path, {}, JUDGE) as store:
+        assert store.gold("a", "x", 0) == "5"
+    assert [file.exists() for file in (*ours, page)] == [False, False, True]
+
+
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     with AnswerStore(tmp_path, {}, JUDGE) as store:
         store.add([answered(A, 0)])
@@ -164,3 +192,20 @@ def test_responses_that_another_judge_gave_verdicts_to_stay_where_fewer_are_aske
         store.add([answered(each, 0) for each in prompts])
         store.merge()
         assert [file.name for file in tmp_path.glob("*.parquet")] == ["responses.parquet"]
+
+
+def test_what_a_server_did_not_tell_is_kept_as_such_beside_what_it_had_to_tell_before(tmp_path: Path) -> None:
+    silent = answered(A, 0) | {"finish_reason": None, "tokens": None}
+    with AnswerStore(tmp_path, {}, JUDGE) as store:
+        store.add([silent])
+        store.flush()
+        before = [field.with_nullable(field.name not in ("finish_reason", "tokens")) for field in ANSWERS]
+        old = pa.Table.from_pylist([answered(B, 0)], schema=pa.schema(before))
+        pq.write_table(old, tmp_path / "parts" / "0.parquet")
+    with AnswerStore(tmp_path, {}, "judge 2") as store:
+        [again], wanted = missing(store, Questions([A], samples=1))
+    assert (again.answer.finish_reason, again.answer.tokens, wanted) == (None, None, [])
+    [kept] = kept_in(tmp_path)
+    table = kept.read()
+    assert sorted(table["tokens"].to_pylist(), key=str) == [2, None]
+    assert [row.truncated for row in rows_of(table)] == [None]

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from rlad_core.evaluation import evaluation_rows
 from services.cli.console import out
+from services.evaluate.progress import AnswerProgress
 from services.evaluate.tables import accuracy_tables
 
 
@@ -46,3 +47,30 @@ def test_no_number_is_cut_where_80_columns_are_all_there_is() -> None:
         values = [line.accuracy, *(each.value for each in line.pass_at.values())]
         assert all(f" {100 * value:.1f} " in text for value in values)
         assert f" {100 * line.interval.low:.1f}–{100 * line.interval.high:.1f} " in text
+
+
+def test_where_nobody_told_what_was_cut_off_the_table_says_so() -> None:
+    problems = [f"p{place}" for place in range(120)]
+    subsets = ["2_people"] * 60 + ["3_people"] * 60
+    told = evaluation_rows(subsets, problems, [True] * 120, [False] * 119 + [True])
+    silent = evaluation_rows(subsets, problems, [True] * 120, None)
+    assert [row.truncated for row in told] == [0, 1, 1, 1]
+    assert all(row.truncated is None and row.cut_off is None for row in silent)
+    shown = type(out)(width=80, file=StringIO(), record=True)
+    for table in accuracy_tables({"told": told, "silent": silent}):
+        shown.print(table)
+    lines = shown.export_text().splitlines()
+    assert sum("not told" in line for line in lines) == len(silent)
+    assert not any("…" in line for line in lines)
+
+
+def test_a_speed_is_shown_where_lengths_are_told() -> None:
+    def shown(*lengths: int | None) -> str:
+        console = Console(width=120, file=StringIO(), record=True)
+        with AnswerProgress(console, "m", done=0, total=len(lengths)) as progress:
+            for length in lengths:
+                progress.told([{"correct": True, "tokens": length}])
+        return console.export_text().splitlines()[-1]
+
+    assert "tokens/s  right 100%" in shown(7, 7)
+    assert "m  3 of 3  right 100%" in shown(7, None, 7)

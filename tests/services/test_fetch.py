@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 from small_hub import COMMIT, MODEL, Hub, serving
+from storage_faults import readable, unreadable
 
 from rlad_core.config import UNFINISHED, resolve_model
 from services.fetch import RECORD, FetchError, NoSuchModelError, fetch, source_of
@@ -191,6 +192,18 @@ def test_what_a_disk_says_is_told_and_no_traceback(hub: Hub, tmp_path: Path) -> 
     (tmp_path / "two" / UNFINISHED).write_text("too")
     with pytest.raises(FetchError, match=r"File exists"):
         bring(hub, tmp_path / "two")
+
+
+def test_a_record_that_cannot_be_read_is_not_to_be_removed(hub: Hub, tmp_path: Path) -> None:
+    bring(hub, tmp_path)
+    content = unreadable(tmp_path / RECORD)
+    with pytest.raises(FetchError, match=rf"{RECORD} cannot be read: Input/output error\. See to it"):
+        bring(hub, tmp_path)
+    readable(tmp_path / RECORD, content)
+    assert bring(hub, tmp_path) == []
+    (tmp_path / RECORD).write_bytes(content[:-9])
+    with pytest.raises(FetchError, match=rf"{RECORD} is broken .*\. Remove it, and fetch again"):
+        bring(hub, tmp_path)
 
 
 class Endless:

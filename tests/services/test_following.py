@@ -98,6 +98,32 @@ def test_the_command_shows_it_and_says_how_to_go_on(rlad: Callable[..., Said], t
     assert (missing.code, "there is no folder" in missing.err) == (2, True)
 
 
+def test_recorded_steps_are_over_without_an_evaluation_and_gone_on_with_by_learn(
+    rlad: Callable[..., Said], tmp_path: Path
+) -> None:
+    folder = a_run(tmp_path / "my run")
+    (folder / "evaluation.jsonl").unlink()
+    (folder / "replayed.json").write_text("[]")
+    train(folder, 0)
+    said = rlad("watch", str(folder))
+    assert f"Continue with\n  rlad learn '{folder}/recipe.yaml' --experience ... --resume" in said.out
+    train(folder, 1)
+    assert "nobody" not in rlad("watch", str(folder)).out
+
+
+def test_a_run_that_diverged_is_not_to_be_gone_on_with_as_it_was(
+    rlad: Callable[..., Said], tmp_path: Path
+) -> None:
+    folder = a_run(tmp_path / "mine")
+    train(folder, 0, entropy=None)
+    (folder / "diverged.json").write_text("{}")
+    said = rlad("watch", str(folder))
+    assert said.code == 0, said.err
+    assert "it diverged after 1 of 2 steps" in said.out
+    assert f"rlad run {folder / 'recipe.yaml'} --fork NAME --set" in said.out
+    assert "--resume" not in said.out
+
+
 def test_a_row_that_somebody_else_wrote_is_shown_as_far_as_it_goes(
     rlad: Callable[..., Said], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import httpx
 import prometheus_client
 import pytest
 from fastapi import Request
+from recording import recording_into
 from served_app import served
 from starlette.datastructures import Headers
 from starlette.testclient import TestClient
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 from rlad_core.client.errors import BusyError, DeadlineError, DrainingError, InvalidRequestError, LimitError
 from rlad_core.metrics import SHARED
 from services.base import telemetry
-from services.base.metric_sinks import PrometheusSink
+from services.base.log_lines import configure_logging
 from services.serve.http.auth import AuthError, Tokens, is_loopback
 from services.serve.http.bodies import ARROW
 from services.serve.http.callers import caller_of
@@ -87,7 +88,7 @@ def recorded(registry: prometheus_client.CollectorRegistry, name: str) -> dict[s
 @pytest.fixture
 def registry() -> Iterator[prometheus_client.CollectorRegistry]:
     own = prometheus_client.CollectorRegistry()
-    with telemetry.recording_into(PrometheusSink(own)):
+    with recording_into(own):
         yield own
 
 
@@ -151,7 +152,7 @@ def test_loopback_addresses() -> None:
 
 
 def test_a_fault_is_told_to_the_operator_and_not_to_the_client(capfd: pytest.CaptureFixture[str]) -> None:
-    telemetry.configure_logging(None)
+    configure_logging(None)
     answer = client().get("/v1/broken", headers={"X-Request-ID": "abc-1"})
     assert (answer.status_code, answer.headers["content-type"]) == (500, MEDIA_TYPE)
     assert "secret" not in answer.text
@@ -331,7 +332,7 @@ def test_head_in_a_real_server(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("given", ["x" * 129, "two words", "line", ""])
 def test_a_request_id_is_a_short_word(given: str, capfd: pytest.CaptureFixture[str]) -> None:
-    telemetry.configure_logging(None)
+    configure_logging(None)
     client().get("/v1/fine", headers={"X-Request-ID": given})
     line = json.loads(capfd.readouterr().err.splitlines()[-1])
     assert line["request_id"] == (given if given == "line" else None)

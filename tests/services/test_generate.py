@@ -146,6 +146,12 @@ def test_what_a_teacher_solves_is_kept_and_the_same_command_goes_on(
     assert {row["teacher"] for row in rows} == {"big"}
 
 
+def test_a_name_of_another_format_is_refused(rlad: Callable[..., Said]) -> None:
+    said = rlad("generate", "kk-tiny-sft", "rlad:kk-teacher", "--out", "teacher.jsonl")
+    assert said.code == 2
+    assert "--out teacher.jsonl: Parquet is written. Write teacher.parquet" in said.err
+
+
 def kept(file: Path) -> list[tuple[str, str]]:
     """What the user asks and the response, a row of the file each."""
     rows = pq.read_table(file).to_pylist()

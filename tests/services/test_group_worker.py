@@ -1,4 +1,4 @@
-"""When a group was sampled, and when all who score it had said so."""
+"""When a group was sampled, and when all who score and judge it had said so."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from rlad_core import schema
-from services.experience.groups import GroupWorker
+from services.experience.groups import Group, GroupWorker
 from services.experience.scorers import Scorer
 from services.rollout.settings import SamplingSettings
 
@@ -29,7 +29,7 @@ def rollouts(index: int) -> pa.Table:
 
 
 class Services:
-    """Two responses, a verifier that answers at once, and a teacher that takes its time for the last."""
+    """Two responses, and a teacher and a verifier that take their time for the last."""
 
     async def sample_in_parts(self, group: Any, sampling: Any, version: int, add: Any, top: int) -> None:
         for index in range(2):
@@ -37,6 +37,7 @@ class Services:
             add(rollouts(index))
 
     async def judge(self, part: pa.Table, prompts: pa.Table) -> pa.Table:
+        await asyncio.sleep(0.05)
         ids = schema.sequence_ids(part).to_pylist()
         count = len(ids)
         columns = {
@@ -57,20 +58,21 @@ class Services:
         return schema.build(schema.TEACHER_SCORES, columns, tokenizer_fingerprint=FINGERPRINT)
 
 
-def worked(*scorers: Scorer) -> tuple[float, float]:
+def worked(*scorers: Scorer) -> Group:
     services: Any = Services()
     table = pa.table({"group_id": ["g"], "prompt_id": ["p"], "prompt_token_ids": [[1, 2]]})
     sampling = SamplingSettings(group_size=2, max_tokens=4)
     worker = GroupWorker(services)
     group = asyncio.run(worker.work(0, table, table, sampling, 0, scorers))
     assert len(group.rollouts) == 2
-    return group.scoring
+    return group
 
 
-def test_it_is_known_how_long_a_group_waited_for_its_teacher_alone() -> None:
+def test_it_is_known_how_long_a_group_waited_for_its_teacher_and_its_verifier() -> None:
     services: Any = Services()
-    sampled, scored = worked(Scorer("teacher", services))
-    # The second response was there while the teacher was at the first.
-    assert scored - sampled >= 0.1
-    sampled, scored = worked()
-    assert sampled == scored > 0
+    group = worked(Scorer("teacher", services))
+    # The second response was there while both were at the first.
+    assert group.scored - group.sampled >= 0.1
+    assert group.judged - group.sampled >= 0.05
+    group = worked()
+    assert group.sampled == group.scored > 0

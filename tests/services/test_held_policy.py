@@ -8,9 +8,11 @@ import blake3
 import pytest
 
 from rlad_core.client.errors import NotReadyError
-from services.weights.held_policy import HeldPolicy, StaleReplicaError
+from services.base.losses import is_loss
+from services.rollout.taking_weights import TakesWeights
+from services.weights.held_policy import BrokenReplicaError, HeldPolicy, StaleReplicaError
 from services.weights.image import Image, OpenImage
-from services.weights.policy_store import Publication
+from services.weights.policy_store import PolicyStore, Publication
 
 IMAGE = Image("weights", 7)
 with OpenImage(IMAGE.path, writable=True) as _opened:
@@ -252,3 +254,34 @@ def test_a_replica_whose_weights_changed_in_its_sleep_is_replaced() -> None:
             held.refuse_if_broken()
 
     assert run(scenario).calls == ["sleep", "shutdown"]
+
+
+# What its calls are answered with, whatever it was that raised
+
+
+class _Replica(TakesWeights):
+    """Of a service, what takes weights."""
+
+    def __init__(self, held: HeldPolicy) -> None:
+        self._held, self._replica = held, "a"
+
+
+def test_a_call_s_error_has_the_replica_s_name_and_says_whether_it_is_a_loss() -> None:
+    async def scenario(engine: NotingEngine) -> None:
+        store = Store()
+        replica = _Replica(HeldPolicy(engine, "a", store, 5))
+        store.get = _Remote(PolicyStore().get)  # it was lost, and began anew
+        with pytest.raises(
+            RuntimeError, match=r"^replica a could not load policy version 3: Unknown"
+        ) as lost:
+            await replica.update_weights(3)
+        assert is_loss(lost.value)
+        store.get = _Remote(_publication)
+        engine.fault = ValueError("layer 3 was torn")
+        with pytest.raises(RuntimeError, match=r"^replica a could not load .* layer 3 was torn$") as torn:
+            await replica.update_weights(3)
+        assert not is_loss(torn.value)
+        with pytest.raises(BrokenReplicaError, match=r"^replica a has unsound weights .* layer 3 was torn$"):
+            await replica.update_weights(3)
+
+    run(scenario)

@@ -143,7 +143,7 @@ def test_an_answer_that_is_written_takes_the_place_of_its_parts(tmp_path: Path) 
             yield b"x" * 5000
             sizes.append(job.bytes)
 
-    room = Room(store, JobLimits(max_gib=21_000 / 2**30))
+    room = Room(store, JobLimits(max_gib=23_000 / 2**30))
     room.finish(job, pieces(), {})
     assert sizes[0] == parts  # what is buffered is in no file yet
     assert sizes[-1] > parts

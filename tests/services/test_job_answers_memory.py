@@ -16,7 +16,8 @@ import pyarrow as pa
 from rlad_core import schema
 from services.serve.http.answers import Telling
 from services.serve.job_limits import JobLimits
-from services.serve.jobs.store import Handed, JobStore
+from services.serve.jobs.job import Handed
+from services.serve.jobs.store import JobStore
 from services.serve.jobs.work import Work
 from services.serve.jobs.worker import Jobs
 from services.teacher.answers import telling

@@ -1,8 +1,10 @@
 """Jobs over HTTP: handed in, looked at, fetched and cancelled, also by another process than took them."""
 
 import asyncio
+import contextlib
 import gzip
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -11,11 +13,13 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from fastapi import FastAPI
 from jobs_of_numbers import ANSWER, BODY, PARTS, Do, reading
 from ray import serve
+from starlette.types import Message
 
 from rlad_core import schema
 from rlad_core.client.details import Details
@@ -26,8 +30,10 @@ from services.serve.http.answers import NDJSON
 from services.serve.http.gate import service_app
 from services.serve.http.health import Intake
 from services.serve.job_limits import JobLimits
+from services.serve.jobs.job import Handed, StoredJob
+from services.serve.jobs.lease import is_free
 from services.serve.jobs.routes import _OpenedFile, add_job_routes, serve_jobs
-from services.serve.jobs.store import JobStore, StoredJob
+from services.serve.jobs.store import JobStore
 from services.serve.jobs.worker import Jobs
 from services.serve.replica_settings import ReplicaArgs
 from services.teacher import service as teacher
@@ -37,7 +43,7 @@ from services.verifier import service as verifying
 
 
 @asynccontextmanager
-async def served(folder: Path | None, do: Do) -> AsyncIterator[httpx.AsyncClient]:
+async def served(folder: Path | None, do: Do, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """The routes on a service's application, in this loop."""
 
     async def fine() -> None: ...
@@ -45,7 +51,7 @@ async def served(folder: Path | None, do: Do) -> AsyncIterator[httpx.AsyncClient
     app = service_app("teacher", "Example", "For a test.")
     add_job_routes(app, ScoreRequest, ScoreAnswer, EXAMPLE, ScoreQuery)
     jobs = Jobs("teacher", None if folder is None else str(folder), JobLimits(), reading(do))
-    serve_jobs(jobs, Intake("teacher", fine, "the engine", ReplicaArgs()), 60, 2**20)
+    serve_jobs(jobs, Intake("teacher", fine, "the engine", ReplicaArgs(**settings)), 60, 2**20)
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -149,6 +155,9 @@ def test_an_answer_is_unpacked_for_who_cannot(
             place = await done_job(client)
             stored = JobStore(tmp_path / "teacher").get(place.rpartition("/")[2])
             assert stored is not None
+            async with asyncio.timeout(60):  # whoever has worked on it clears up yet
+                while not is_free(stored.folder / "lease"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
             plain = stored.answer[0].read_bytes()
             packed = (
                 gzip.compress(plain) if coding == "gzip" else pa.Codec("zstd").compress(plain, asbytes=True)
@@ -161,6 +170,47 @@ def test_an_answer_is_unpacked_for_who_cannot(
                 assert (told.status_code, told.headers["content-type"]) == (200, "application/json")
                 assert told.headers.get("content-encoding") == (coding if as_packed else None)
                 assert sent == (packed if as_packed else plain)
+
+    asyncio.run(body())
+
+
+def test_who_fetches_an_answer_has_a_place_until_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RLAD_API_TOKENS", raising=False)
+
+    async def body() -> None:
+        async def do(_: list[int]) -> None: ...
+
+        async with served(tmp_path, do, max_ongoing_requests=1, max_queued_requests=1) as client:
+            path = f"{await done_job(client)}/result"
+            transport = client._transport
+            assert isinstance(transport, httpx.ASGITransport)
+            taken, stays, begun = asyncio.Event(), asyncio.Event(), list[int | None]()
+
+            async def slowly(message: Message) -> None:
+                begun.append(message.get("status"))
+                await taken.wait()
+
+            async def receive() -> Message:
+                await stays.wait()
+                return {"type": "http.disconnect"}
+
+            scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "root_path": ""}
+            scope |= {"headers": [(b"host", b"localhost")], "client": ("127.0.0.1", 1), "asgi": {}}
+            fetching = [asyncio.create_task(transport.app({**scope}, receive, slowly)) for _ in range(2)]
+            async with asyncio.timeout(30):
+                while begun != [200, 200]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            refused = await client.get(path)
+            assert refused.status_code == 429
+            assert "are worked on or wait here" in refused.json()["detail"]
+            assert (await client.get(path.removesuffix("/result"))).status_code == 200
+            taken.set()
+            await asyncio.gather(*fetching)
+            assert (await client.get(path)).status_code == 200
+            assert (await client.get("/v1/jobs/1/result")).status_code == 404
+            assert (await client.get(path)).status_code == 200
 
     asyncio.run(body())
 
@@ -363,3 +413,35 @@ def test_a_job_outlives_the_service(verifier: Callable[[], httpx.Client]) -> Non
     assert [each["id"] for each in answer if each["reward"]] == ["r7", "r17", "r27", "r37"]
     assert client.delete(place).json()["status"] == "cancelled"
     assert client.get(f"{place}/result").status_code == 410
+
+
+@pytest.mark.slow
+def test_a_large_answer_waits_in_its_file_for_who_reads_slowly(
+    verifier: Callable[[], httpx.Client], tmp_path: Path
+) -> None:
+    """And not in Serve, which keeps all that a replica sends."""
+    client, size = verifier(), 64 * 2**20
+    handed = Handed("127.0.0.1", time.time(), "json", "json", "identity", {})
+    job = JobStore(tmp_path / "jobs" / "verifier").add(handed, b"{}")
+    job.finish([b"x" * 2**20] * 64, {"content-type": JSON})
+
+    def read_to() -> int:
+        """How far a process has read the answer."""
+        found = [0]
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                found += [file.position for file in process.open_files() if file.path == str(job.answer[0])]
+        return max(found)
+
+    small = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)]
+    with (
+        httpx.Client(timeout=60, transport=httpx.HTTPTransport(socket_options=small)) as slow,
+        slow.stream("GET", f"{client.base_url}v1/jobs/{job.id}/result") as told,
+    ):
+        pieces = told.raise_for_status().iter_raw(2**16)
+        came, before = len(next(pieces)), -1
+        while before != (now := read_to()) or not now:  # until it stands still
+            before = now
+            time.sleep(1.0)
+        assert now < size / 2
+        assert came + sum(map(len, pieces)) == size

@@ -18,7 +18,8 @@ from services.base import telemetry
 from services.serve.fair import ASKER
 from services.serve.job_limits import JobLimits
 from services.serve.jobs import worker
-from services.serve.jobs.store import Handed, JobStore, StoredJob
+from services.serve.jobs.job import Handed, StoredJob
+from services.serve.jobs.store import JobStore
 from services.serve.jobs.worker import Jobs
 
 
@@ -116,7 +117,7 @@ def test_a_killed_process_loses_its_lease(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     job = store.add(Handed("me", time.time(), "json", "json", "identity", {}), b"[]")
     code = (
-        "import sys, time; from pathlib import Path; from services.serve.jobs.store import StoredJob\n"
+        "import sys, time; from pathlib import Path; from services.serve.jobs.job import StoredJob\n"
         "with StoredJob(Path(sys.argv[1])).lease() as mine: print(mine, flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(

@@ -19,8 +19,9 @@ from services.serve.http.gate import service_app
 from services.serve.http.health import Intake
 from services.serve.job_limits import JobLimits
 from services.serve.jobs.attempts import MOST
+from services.serve.jobs.job import Handed, StoredJob, part_step
 from services.serve.jobs.routes import add_job_routes, serve_jobs
-from services.serve.jobs.store import Handed, JobStore, StoredJob, part_step
+from services.serve.jobs.store import JobStore
 from services.serve.jobs.worker import Jobs
 from services.serve.replica_settings import ReplicaArgs
 from services.teacher.forms import EXAMPLE, ScoreQuery, ScoreRequest

@@ -21,8 +21,9 @@ from services.serve.http.gate import service_app
 from services.serve.http.health import Intake
 from services.serve.job_limits import JobLimits
 from services.serve.jobs import worker
+from services.serve.jobs.job import Handed, StoredJob
 from services.serve.jobs.routes import add_job_routes, serve_jobs
-from services.serve.jobs.store import Handed, JobStore, StoredJob
+from services.serve.jobs.store import JobStore
 from services.serve.jobs.worker import Jobs
 from services.serve.replica_settings import ReplicaArgs
 from services.teacher.forms import EXAMPLE, ScoreQuery, ScoreRequest

@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from services.serve.jobs.store import Handed, JobStore
+from services.serve.jobs.job import Handed
+from services.serve.jobs.store import JobStore
 
 HANDED = Handed("me", time.time(), "json", "json", "identity", {})
 

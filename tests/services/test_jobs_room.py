@@ -11,7 +11,9 @@ from jobs_of_numbers import BODY, reading
 
 from rlad_core.client.errors import BusyError
 from services.serve.job_limits import JobLimits
-from services.serve.jobs.worker import Jobs, NotKeptError
+from services.serve.jobs import store, worker
+from services.serve.jobs.errors import NotKeptError
+from services.serve.jobs.worker import Jobs
 
 
 async def until(is_so: Callable[[], bool], seconds: float = 30) -> None:
@@ -71,9 +73,50 @@ def test_a_full_disk_is_told_and_not_a_failure(tmp_path: Path, monkeypatch: pyte
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(NotKeptError, match="no room for the job: No space left on device") as told:
+        with pytest.raises(NotKeptError, match="cannot be kept: No space left on device") as told:
             await jobs.submit("me", BODY, {})
         assert (told.value.status, told.value.retry_after_s) == (503, 30)
         assert jobs.store.all() == []
+
+    asyncio.run(body())
+
+
+def test_another_replica_that_stands_still_while_it_keeps_a_job_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_ADDING_S", 0.1)
+
+    async def body() -> None:
+        async def do(_: list[int]) -> None: ...
+
+        jobs = Jobs("teacher", str(tmp_path), JobLimits(), reading(do))
+        with (
+            jobs.store.adding(),  # as in another process: it is the file that is locked
+            pytest.raises(NotKeptError, match=r"waited 0\.1 s for another replica to keep the job"),
+        ):
+            await jobs.submit("me", BODY, {})
+        await jobs.submit("me", BODY, {})
+
+    asyncio.run(body())
+
+
+def test_nobody_waits_behind_others_who_wait_for_it_for_longer_than_they_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_ADDING_S", 0.5)
+    monkeypatch.setattr(worker, "_ADDING_S", 0.1)
+
+    async def body() -> None:
+        async def do(_: list[int]) -> None: ...
+
+        jobs = Jobs("teacher", str(tmp_path), JobLimits(), reading(do))
+        with jobs.store.adding():
+            submitted = [jobs.submit("me", BODY, {}) for _ in range(4)]
+            first, *others = await asyncio.gather(*submitted, return_exceptions=True)
+        assert "another replica" in str(first)
+        assert {str(each) for each in others} == {
+            "the job cannot be kept: waited 0.1 s for jobs that came before to be kept"
+        }
+        await jobs.submit("me", BODY, {})
 
     asyncio.run(body())

@@ -13,7 +13,8 @@ from tensorboard.summary.writer import event_file_writer
 
 from rlad_core.evaluation import ANSWERS, EvaluationRow, Interval, Share
 from rlad_core.schema import TEACHER_SCORES, build, from_ipc, from_parquet, tokenizer_fingerprint
-from services.report.journal import EVALUATIONS, GROUPS, METRICS, Journal
+from services.report.journal import Journal
+from services.report.record_lines import EVALUATIONS, GROUPS, METRICS
 from services.report.records import read_run
 
 
@@ -64,6 +65,18 @@ def begun(folder: Path, first: int = 0) -> Journal:
     journal = Journal(str(folder))
     journal.begin(first)
     return journal
+
+
+def test_a_record_is_open_from_its_beginning_to_its_close(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path))
+    with pytest.raises(RuntimeError, match="the record is not open: it is from `begin` to `close`"):
+        journal.step({"step": 0, "seconds": {}}, [], [])
+    journal.begin(0)
+    journal.step({"step": 0, "seconds": {}}, [], [])
+    journal.close()
+    with pytest.raises(RuntimeError, match="the record is not open"):
+        journal.step({"step": 1, "seconds": {}}, [], [])
+    assert [row["step"] for row in lines(tmp_path / "metrics.jsonl")] == [0]
 
 
 def attempt(folder: Path, first: int, last: int, reward: float) -> None:
@@ -229,12 +242,14 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
 def test_responses_of_evaluations_are_kept_and_those_of_a_lost_attempt_go(tmp_path: Path) -> None:
     journal = begun(tmp_path)
     kept = ANSWERS.empty_table()
+    (tmp_path / "evaluations").mkdir()
+    (tmp_path / "evaluations" / ".000002-step.parquet.1a2b3c4d.unfinished").touch()  # of one that was killed
     for when, step in (("before", 0), ("step", 2), ("step", 4), ("after", 4)):
         journal.evaluation(when, step, [accuracy("2_people", 0.5)], kept)
     names = ["000000-before", "000002-step", "000004-after", "000004-step"]
     folder = tmp_path / "evaluations"
-    assert sorted(file.stem for file in folder.iterdir()) == names
+    assert sorted(file.stem for file in folder.glob("*.parquet")) == names
     assert from_parquet(folder / "000000-before.parquet").schema.names == ANSWERS.names
     # As with the lines of evaluation.jsonl: what was measured at the checkpoint itself stays.
     Journal(str(tmp_path)).begin(2)
-    assert sorted(file.stem for file in folder.iterdir()) == ["000000-before", "000002-step"]
+    assert sorted(file.stem for file in folder.glob("*.parquet")) == ["000000-before", "000002-step"]

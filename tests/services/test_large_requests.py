@@ -10,7 +10,7 @@ from small_tokenizer import READER
 from rlad_core import schema
 from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.client.errors import LimitError
-from rlad_core.client.teacher import _parts
+from rlad_core.client.teacher_parts import parts_of
 from services.serve.http.bodies import Body, whole_answer
 from services.serve.http.problems import ProblemError
 from services.teacher.answers import telling
@@ -84,10 +84,10 @@ def test_hidden_states_count_as_a_whole() -> None:
 
 def test_the_client_s_parts_are_within_the_limit_with_what_is_told() -> None:
     table = sequences(*[9] * 10)
-    assert [part.num_rows for part in _parts(table, (100, 50), NO_DETAILS)] == [5, 5]
+    assert [part.num_rows for part in parts_of(table, (100, 50), NO_DETAILS)] == [5, 5]
     # 1 + 9 + 9 * 2 tokens each
-    assert [part.num_rows for part in _parts(table, (100, 60), Details(top_k=2))] == [2] * 5
-    assert _parts(table.slice(0, 0), (100, 50), NO_DETAILS) == []
+    assert [part.num_rows for part in parts_of(table, (100, 60), Details(top_k=2))] == [2] * 5
+    assert parts_of(table.slice(0, 0), (100, 50), NO_DETAILS) == []
 
 
 def test_the_likeliest_tokens_in_json_are_those_of_the_table() -> None:

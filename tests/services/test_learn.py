@@ -79,11 +79,11 @@ def test_what_was_recorded_is_read_with_its_label(tmp_path: Path) -> None:
     found = recorded.read(first)
     assert (found.whole, found.end_tokens, found.has_rollouts) == (True, (1, 2), True)
     # Rewards 0, 1, 2 in each group: the advantages of a run, and those without the division by their spread.
-    assert found.for_objective(GRPO()).column("advantage").to_pylist()[:3] == pytest.approx(
+    assert found.for_objective(GRPO()).table.column("advantage").to_pylist()[:3] == pytest.approx(
         [-(1.5**0.5), 0, 1.5**0.5]
     )
     plain = DrGRPO(fixed_length=32)
-    assert found.for_objective(plain).column("advantage").to_pylist()[:3] == [-1, 0, 1]
+    assert found.for_objective(plain).table.column("advantage").to_pylist()[:3] == [-1, 0, 1]
 
 
 def test_a_sample_of_rows_says_which_tokens_counted_and_which_end(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from services.cli.main import app
+from services.cli.app import app
 from services.experience.visits import Visit
 from services.report.ledger import LEDGER, Ledger, copy
 from services.report.ledger_answers import Epoch, LedgerError, ask

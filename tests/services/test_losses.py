@@ -9,18 +9,26 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 from ray.exceptions import ActorDiedError, NodeDiedError, ObjectLostError, OwnerDiedError, RayTaskError
-from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
 
 from rlad_core.config import load
 from services.base.losses import is_loss, wait_s
 from services.learner import loop
 from services.report.journal import Journal
+from services.weights.held_policy import StaleReplicaError
 from services.weights.policy_store import PolicyStore, UnknownVersionError
 
 CLOSED = RuntimeError("[/x/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:29500")
+NCCL = DistBackendError(
+    "NCCL error in: /x/ProcessGroupNCCL.cpp:2022, remote process exited or there was a network error\n"
+    "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely."
+)
 OWN = ValueError("the reward is no number")
 LOOKED_UP = ValueError("Failed to look up actor with name 'mine-experience'.")
 
@@ -33,7 +41,7 @@ def of_an_empty_store(ask: Callable[[PolicyStore], Any]) -> Exception:
     """What one says that was lost and began anew."""
     try:
         ask(PolicyStore())
-    except (UnknownVersionError, RuntimeError) as error:
+    except UnknownVersionError as error:
         return error
     raise AssertionError("it answered")
 
@@ -51,17 +59,44 @@ def of_an_empty_store(ask: Callable[[PolicyStore], Any]) -> Exception:
         (OwnerDiedError("00ff", "", ""), True),
         (of_task(of_an_empty_store(lambda store: store.get(3))), True),
         (of_task(of_an_empty_store(lambda store: store.finish(3, "00ff"))), True),
+        (of_task(of_an_empty_store(lambda store: store.write(0, np.zeros(3)))), True),
+        (of_task(StaleReplicaError("the policy store has none: publish it first")), True),
         (TimeoutError("waited 1800 s for the batch of step 3"), False),
         (WorkerGroupError("two", {0: CLOSED, 1: ActorDiedError()}), True),
         (WorkerGroupError("two", {0: CLOSED, 1: OWN}), False),
+        (WorkerGroupError("one", {0: WorkerHealthCheckFailedError("it", ActorDiedError())}), True),
+        (ControllerError(NodeDiedError("its host is gone")), True),
+        (ControllerError(OWN), False),
+        (NCCL, True),
+        (DistNetworkError("Failed to recv, got 0 bytes. Connection was likely closed."), True),
+        (DistStoreError("wait timeout after 20000ms, keys: /default_pg/0//here"), False),
+        (RuntimeError(f"the objective mine.py:Mine failed: {CLOSED}"), True),
     ],
     ids=[
         *("actor", "task on an actor", "answer on a host", "host", "task", "own", "looked up", "owner"),
-        *("store", "store while it took a version", "waited", "ranks lost", "a rank failed"),
+        *("store", "store while it took a version", "store while it was written to", "replica"),
+        *("waited", "ranks lost", "a rank failed", "health", "controller lost", "controller failed"),
+        *("nccl", "ranks' store", "ranks' store waited", "objective"),
     ],
 )
 def test_a_loss_is_told_from_what_a_new_process_would_do_again(failure: BaseException, loss: bool) -> None:
     assert is_loss(failure) == loss
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        ValueError("reward.py, line 3: my judge server: Connection refused"),
+        RuntimeError("the objective mine.py:Mine failed: line 3: my judge server: Connection refused"),
+        ValueError("the prompts cannot be made: policy version 3 is not in the store, which holds []"),
+        ValueError("my cluster: Failed to look up actor with name 'mine'"),
+        ConnectionRefusedError(111, "Connection refused"),
+    ],
+    ids=["reward", "objective", "store", "actor", "connection"],
+)
+def test_a_user_s_own_fault_is_no_loss_whatever_it_says(own: Exception) -> None:
+    assert not is_loss(own)
+    assert not is_loss(of_task(own))
 
 
 def test_the_wait_doubles_up_to_a_minute() -> None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from ranks import join_ranks, start_ranks
 from test_trained_policy import _config, _experience
 from torch.distributed.checkpoint import FileSystemReader
@@ -83,7 +84,7 @@ def _rank(
     kept = []
     for step in range(STEPS):
         if step == saved:
-            policy.save(Path(out) / "checkpoint")
+            dcp.save(policy.state(), checkpoint_id=Path(out) / "checkpoint")
             policy = TrainedPolicy(config, folder, torch.device("cpu"))
             policy.load(Path(out) / "checkpoint", forks=forks)
         weights = {name: tensor.clone() for name, tensor in policy.whole_weights(torch.float32)}

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 from on_policy import STEPS, Run, Services, Turns, at_once, behind, drawn, whole
 
+from services.base import tracing
+from services.report.traces import read_spans
+
 RECORDED: list[dict[str, Any]] = json.loads(Path(__file__).with_name("on_policy.json").read_text())
 
 
@@ -37,6 +40,37 @@ def test_the_window_has_no_part_in_it(share: str) -> None:
     services = Services(drawn(4))
     with behind(services) as folder:
         assert asyncio.run(whole(services, folder, f"rollout.overtake_window={share}")) == RECORDED
+
+
+def test_nothing_is_asked_for_a_step_before_the_learner_asks_for_it() -> None:
+    """The version that it will be sampled with is out by then, and may be evaluated first."""
+
+    async def run(services: Services, folder: Path) -> None:
+        run = Run(services, folder)
+        await run.begin()
+        for step in range(2):
+            await run.step(step)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    services = Services()
+    with behind(services) as folder:
+        asyncio.run(run(services, folder))
+    assert list(services.asked) == [1]
+
+
+def test_a_step_is_one_trace() -> None:
+    services = Services(drawn(5))
+    with behind(services) as folder:
+        told = asyncio.run(whole(services, folder))
+        spans = read_spans(folder)
+    positions = [sorted([*step["trained"], *step["dropped"]]) for step in told[1:]]
+    traces = [f"{tracing.step_ids('golden', step)[0]:032x}" for step in range(STEPS)]
+    of = {each.facts["position"]: each.trace_id for each in spans if each.name == "group"}
+    assert of == {each: trace for trace, step in zip(traces[1:], positions, strict=True) for each in step}
+    assert {each.trace_id for each in spans if each.name in ("rollout", "teacher", "verify")} == set(
+        traces[1:]
+    )
 
 
 def test_a_staleness_above_0_is_another_record() -> None:

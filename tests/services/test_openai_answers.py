@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from small_tokenizer import LONGEST, READER, TEXTS, TOKENIZER, WORDS
 
-from rlad_core.client.errors import LimitError
 from rlad_core.client.rollout_forms import RolloutLimits
 from services.rollout.openai import answering, chats, completions
 from services.rollout.writing import Token, Written, token_of
@@ -34,8 +33,11 @@ def completion(**fields: Any) -> Any:
 
 
 def whole(asked: Any, written: list[list[Written]]) -> dict[str, Any]:
-    body = Body(b"", "json", "json")
-    return json.loads(answering.whole(asked, written, body, "tiny").body)
+    choices = answering.Choices(asked)
+    for place, those in enumerate(written):
+        for each in those:
+            choices.add(place, each)
+    return json.loads(choices.answer(Body(b"", "json", "json"), "tiny").body)
 
 
 A = Token(6, -0.5, [(6, -0.5), (8, -1.5)])
@@ -100,7 +102,10 @@ def test_a_whole_chat() -> None:
     assert first["message"] == {"role": "assistant", "content": " a knave", "refusal": None}
     assert (first["index"], first["finish_reason"]) == (0, "stop")
     assert (second["index"], second["finish_reason"]) == (1, "length")
-    assert (first["prompt_token_ids"], first["token_ids"]) == ([2, 3, 4, 5], [6, 8, 1])
+    # As vLLM's server has it: the chat's own once for all choices.
+    assert told["prompt_token_ids"] == [2, 3, 4, 5]
+    assert (first["token_ids"], second["token_ids"]) == ([6, 8, 1], [6])
+    assert "prompt_token_ids" not in first
     assert first["logprobs"]["content"][1] == {
         "token": " knave",
         "logprob": -2.0,
@@ -110,7 +115,17 @@ def test_a_whole_chat() -> None:
             {"token": " a", "logprob": -3.0, "bytes": list(b" a")},
         ],
     }
-    assert whole(chat(), [[WRITTEN]])["choices"][0]["logprobs"] is None
+    without = whole(chat(), [[WRITTEN]])
+    assert without["choices"][0]["logprobs"] is None
+    assert "prompt_token_ids" not in without
+
+
+def test_answers_are_in_order_in_whatever_order_they_were_made() -> None:
+    made = [Written(1, " b", [A], "length"), Written(0, " a", [A], "length")]
+    assert [choice["index"] for choice in whole(chat(n=2), [made])["choices"]] == [0, 1]
+    told = whole(completion(prompt=["Mia", "is"], n=2), [made, made])
+    assert [choice["text"] for choice in told["choices"]] == [" a", " b"] * 2
+    assert [choice["index"] for choice in told["choices"]] == [0, 1, 2, 3]
 
 
 def test_whole_completions() -> None:
@@ -164,6 +179,31 @@ def test_a_chat_in_pieces() -> None:
     assert [chunk["usage"] for chunk in told[:-1]] == [None] * 5
     assert told[-1]["choices"] == []
     assert told[-1]["usage"] == {"prompt_tokens": 4, "completion_tokens": 4, "total_tokens": 8}
+
+
+@pytest.mark.parametrize("ask", [chat, completion])
+def test_token_ids_of_a_stream(ask: Any) -> None:
+    """As vLLM's server tells them: the prompt's with what comes first, of a completion in its choice."""
+    pieces = [
+        (0, Written(0, " a", [A], None)),
+        (0, Written(1, " a", [A], None)),
+        (0, Written(0, " knave", [KNAVE, END], "stop")),
+    ]
+    told = events(ask(n=2, stream=True, return_token_ids=True), pieces)
+    choices = [chunk["choices"][0] for chunk in told]
+    ids: dict[int, list[int]] = {0: [], 1: []}
+    for choice in choices:
+        ids[choice["index"]] += choice.get("token_ids", [])
+    assert ids == {0: [6, 8, 1], 1: [6]}
+    if ask is chat:
+        assert [chunk.get("prompt_token_ids") for chunk in told] == [[2, 3, 4, 5], *[None] * 4]
+        assert not any("prompt_token_ids" in choice for choice in choices)
+    else:
+        told_ids = [choice.get("prompt_token_ids") for choice in choices]
+        assert told_ids == [[4, 5], None, [4, 5], None, None]
+        assert not any("prompt_token_ids" in chunk for chunk in told)
+    echoed = events(completion(stream=True, return_token_ids=True, echo=True), pieces[:1])
+    assert echoed[0]["choices"][0]["text"] == "Mia is"
 
 
 def test_a_completion_in_pieces_goes_on_where_it_was() -> None:
@@ -241,39 +281,6 @@ def test_what_is_refused(ask: Any, fields: dict[str, Any], message: str) -> None
     with pytest.raises(ProblemError, match=message) as refused:
         ask(**fields)
     assert refused.value.problem.status == 422
-
-
-def test_too_many_answers() -> None:
-    with pytest.raises(LimitError, match="7 responses in one request; at most 6"):
-        chat(n=7)
-    with pytest.raises(LimitError, match="8 responses in one request; at most 6"):
-        completion(prompt=["Mia"] * 4, n=2)
-
-
-@pytest.mark.parametrize(
-    ("ask", "fields", "size"),
-    [
-        (chat, {"return_token_ids": True}, len("[2,3,4,5]")),
-        (completion, {"prompt": [4, 5], "return_token_ids": True}, len("[4,5]")),
-        (completion, {"prompt": "Mia is", "echo": True}, len("Mia is")),
-        (completion, {"prompt": "Mia is", "echo": True, "stream": True}, len("Mia is")),
-        (completion, {"prompt": [[4, 5], [4]], "echo": True}, len("Mia is") + len("Mia")),
-    ],
-)
-def test_prompts_are_not_repeated_without_end(
-    monkeypatch: pytest.MonkeyPatch, ask: Any, fields: dict[str, Any], size: int
-) -> None:
-    def at_most(size: int) -> None:
-        limits = LIMITS.model_copy(update={"max_body_bytes": size})
-        monkeypatch.setitem(globals(), "LIMITS", limits)
-
-    at_most(3 * size)
-    ask(n=3, **fields)
-    at_most(3 * size - 1)
-    with pytest.raises(LimitError, match=f"repeated in 3 answers each, {3 * size} bytes"):
-        ask(n=3, **fields)
-    ask(n=2, **fields)
-    ask(n=3)  # nothing is repeated
 
 
 @pytest.mark.parametrize(

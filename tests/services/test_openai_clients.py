@@ -112,12 +112,12 @@ def test_a_chat_is_answered(policy: openai.OpenAI, student: PlainForward, tokeni
     prompt = prompt if isinstance(prompt, list) else prompt["input_ids"]
     assert answer.usage
     assert answer.usage.prompt_tokens == len(prompt)
+    assert answer.model_extra["prompt_token_ids"] == prompt  # type: ignore[index]
     assert [choice.index for choice in answer.choices] == [0, 1]
     written = 0
     for choice in answer.choices:
         ids = choice.model_extra["token_ids"]  # type: ignore[index]
         written += len(ids)
-        assert choice.model_extra["prompt_token_ids"] == prompt  # type: ignore[index]
         assert choice.message.content == tokenizer.decode(ids, skip_special_tokens=True)
         assert choice.logprobs
         entries = choice.logprobs.content or []

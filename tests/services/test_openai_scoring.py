@@ -13,15 +13,19 @@ from fastapi import Response
 from scoring_cases import TOLERANCE, PlainForward
 from transformers import AutoTokenizer
 
-from rlad_core.client.errors import LimitError
+from rlad_core.client.details import Details
+from rlad_core.client.errors import InvalidRequestError, LimitError
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body
+from services.serve.http.health import Intake
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader
 from services.serve.token_texts import TokenTexts
 from services.teacher.openai import choices, completions, sequence_logprobs
+from services.teacher.scorer import Scorer
 from services.teacher.scoring.interface import Scored, TokenPair
 from services.teacher.scoring.torch_engine import TorchEngine
+from services.teacher.settings import TeacherArgs
 
 LONGEST = 64
 LIMITS = TeacherLimits(max_sequences_per_request=8, max_tokens_per_request=300)
@@ -307,3 +311,23 @@ def test_completions_as_arrays(teacher: Teacher, plain: PlainForward) -> None:
 def test_wrong_completions(teacher: Teacher, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ProblemError, match=message):
         teacher.sequence_logprobs(**(COMPLETIONS | fields))
+
+
+def test_a_token_is_appended_where_no_likely_ones_are_told(teacher: Teacher) -> None:
+    """It is not asked for by any field, so no limit of one is over."""
+    args = TeacherArgs(model="tiny", limits=TeacherLimits(max_top_k=0))
+
+    async def healthy() -> None: ...
+
+    async def scored() -> list[Scored]:
+        scorer = Scorer(teacher.engine, args, "", Intake("teacher", healthy, "the engine", args))
+        asked = completions.read(_body({"prompt": [5, 9]}), teacher.reader, 320, args.limits)
+        pairs = [pair for pair in asked.pairs() if pair is not None]
+        with pytest.raises(InvalidRequestError, match="top_k: 1 is over 0"):
+            await scorer.score_pairs(pairs, Details(1))
+        return await scorer.score_pairs(pairs, asked.details)
+
+    [one] = asyncio.run(scored())
+    assert one.values["top_token_ids"].shape == (1, 1)
+    with pytest.raises(ProblemError, match="logprobs: 1 is over 0"):
+        completions.read(_body({"prompt": [5], "logprobs": 1}), teacher.reader, 320, args.limits)

@@ -11,6 +11,7 @@ from rlad_core import schema
 from rlad_core.client import parts
 from rlad_core.client.parts import most_bytes, table_bytes
 from rlad_core.client.plain_json import row_bytes
+from rlad_core.client.rollout_forms import RolloutLimits
 from rlad_core.client.rollouts import AsyncRolloutClient
 from rlad_core.client.verifier import AsyncVerifierClient
 
@@ -50,24 +51,28 @@ def test_long_responses_are_sent_in_bodies_that_are_taken(text: str) -> None:
     assert min(bodies[1:-1]) > MOST / 4
 
 
-def test_prompts_count_by_their_bytes_and_by_their_responses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_count_by_bytes_responses_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "BYTES_PER_PART", 1000)
 
-    class Limits:
-        max_responses_per_request, max_body_bytes = 8, 10_000
-
     class Policy:
-        limits = Limits
+        limits = RolloutLimits(
+            max_responses_per_request=8, max_body_bytes=10_000, max_tokens_per_request=4 * 100 + 2 * 30
+        )
+        max_model_len = 100
 
-    async def cut(sizes: list[int], group_size: int) -> list[tuple[int, int]]:
+    async def cut(sizes: list[int], group_size: int, max_tokens: int = 1) -> list[tuple[int, int]]:
         async with AsyncRolloutClient("http://rollout") as client:
             monkeypatch.setattr(client, "_policy", Policy())
-            return await client._parts(sizes, group_size)
+            return await client._parts(sizes, group_size, max_tokens)
 
     assert asyncio.run(cut([10] * 5, 4)) == [(0, 2), (2, 4), (4, 5)]
     assert asyncio.run(cut([400] * 5, 1)) == [(0, 2), (2, 4), (4, 5)]
     assert asyncio.run(cut([10] * 2, 9)) == [(0, 1), (1, 2)]  # what the service says of it, it says
     assert asyncio.run(cut([5000], 1)) == [(0, 1)]
+    # Two prompts of any length, each with its longest response; with more responses one is too much for two.
+    assert asyncio.run(cut([10] * 5, 1, 130)) == [(0, 2), (2, 4), (4, 5)]
+    assert asyncio.run(cut([10] * 3, 2, 70)) == [(0, 1), (1, 2), (2, 3)]
+    assert asyncio.run(cut([10] * 3, 2, 60)) == [(0, 2), (2, 3)]
 
 
 def test_what_rows_take() -> None:

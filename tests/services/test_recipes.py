@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from rlad_core.config import SHIPPED, ConfigError, load
 from rlad_core.sizing import GPUS, balanced, times
-from services.cli.main import app
+from services.cli.app import app
 
 PAPER = sorted(recipe.stem for recipe in (SHIPPED / "recipes").glob("*.yaml") if "tiny" not in recipe.stem)
 
@@ -69,10 +69,14 @@ def test_a_recipe_is_laid_over_the_one_it_extends(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_extended(tmp_path: Path) -> None:
-    assert "no such file" in problem(write(tmp_path, "a", "extends: nothing-here"))
+    assert "is no recipe in" in problem(write(tmp_path, "a", "extends: nothing-here"))
     assert "is no name" in problem(write(tmp_path, "a", "extends: ../a"))
     assert "is no name" in problem(write(tmp_path, "a", "extends: 3"))
     write(tmp_path, "b", "extends: a")
     assert "and so itself" in problem(write(tmp_path, "a", "extends: b"))
+    write(tmp_path, "b", "extends: nothing-here.yaml")
+    said = problem(write(tmp_path, "a", "extends: b"))
+    assert said.startswith(f"{tmp_path}/b.yaml:")  # that a.yaml stands in its place would mislead
+    assert "extends ('nothing-here.yaml')" in said
     write(tmp_path, "b", "- a list")
     assert "has no keys" in problem(write(tmp_path, "a", "extends: b"))

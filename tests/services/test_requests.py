@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from rlad_core.client.endpoint import Endpoint, UnauthorizedError, token_from
+from rlad_core.client.bearer import token_from
+from rlad_core.client.endpoint import Endpoint, UnauthorizedError
 from rlad_core.client.errors import InvalidRequestError, LimitError, ServiceError, UnknownNameError
 from services.serve.http.auth import Tokens
 

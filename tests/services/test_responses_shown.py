@@ -172,8 +172,25 @@ def test_show(run_dir: Path, rlad: Callable[..., Said]) -> None:
     assert rlad("show", folder, "--when", "3").out == trained
 
 
+def test_what_was_not_told_of_a_response_is_shown_as_such(run_dir: Path, rlad: Callable[..., Said]) -> None:
+    file = run_dir / "evaluations" / answers_name("after", 9)
+    silent = {"finish_reason": None, "tokens": None, "response_token_ids": None, "rollout_logprobs": None}
+    rows = [answer("aa", correct=False, **silent), answer("bb", correct=False, finish_reason="length")]
+    schema.to_parquet(pa.Table.from_pylist(rows, schema=ANSWERS), file)
+    assert (
+        "length not told, end not told" in rlad("show", str(run_dir), "--prompt", "aa", "--when", "after").out
+    )
+    assert (
+        f"{len(IDS)} tokens, cut off" in rlad("show", str(run_dir), "--prompt", "bb", "--when", "after").out
+    )
+    page = write_report(run_dir).html.read_text()
+    assert "length not told, end not told ·" in page
+    assert f"{len(IDS)} tokens, cut off ·" in page
+
+
 def test_show_refusals(run_dir: Path, rlad: Callable[..., Said], tmp_path: Path) -> None:
-    said = rlad("show", str(tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    said = rlad("show", str(tmp_path / "empty"))
     assert (said.code, "keeps no responses" in said.err) == (2, True)
     said = rlad("show", str(run_dir), "--when", "7")
     assert (said.code, said.err.strip()) == (2, "--when 7: there is before, after, training, step 3")

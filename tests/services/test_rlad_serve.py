@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -162,3 +163,33 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(
             assert answer.result().json()["results"][0]["reward"] == 1.0
         assert process.wait(120) == 0
     assert "stopping: what runs is finished" in log.read_text()
+
+
+def test_what_was_begun_is_sent_to_its_last_byte(tmp_path: Path) -> None:
+    """To a client that reads slowly, when the replica is long through with it."""
+    log = tmp_path / "log"
+    ids = list(range(5, 205))
+    small = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)]  # so that not all of it lies in the kernel
+    sequences = [{"prompt_token_ids": [5, 6 + n % 50], "response_token_ids": ids[:64]} for n in range(512)]
+    with (
+        serving(log, "teacher", "--model", "rlad:kk-teacher", "--set", "drain_timeout_s=100") as (
+            process,
+            url,
+        ),
+        httpx.Client(base_url=url, timeout=100, transport=httpx.HTTPTransport(socket_options=small)) as http,
+        http.stream("POST", "/v1/score", json={"top_k": 16, "sequences": sequences}) as answer,
+    ):
+        assert answer.status_code == 200
+        size, came = int(answer.headers["content-length"]), 0
+        pieces = answer.iter_raw(2**16)
+        while came < size // 10:
+            came += len(next(pieces))
+        process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 60
+        while httpx.post(f"{url}/v1/score", json={"sequences": sequences[:1]}, timeout=60).status_code == 200:
+            assert time.monotonic() < deadline
+        time.sleep(3.0)
+        came += sum(map(len, pieces))
+        assert came == size
+        assert process.wait(60) == 0
+    assert "waited" not in log.read_text()

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rollout_service import MAX_LENGTH, TOKENS, TOLERANCE, StartedRollouts, difference, prompts
 
 from rlad_core import schema
+from rlad_core.client.rollout_forms import RolloutLimits
 from services.rollout.settings import RolloutArgs, SamplingSettings
 from services.serve.temporary import FOLDER, session_folder
 
@@ -189,3 +190,13 @@ def _wait_until(condition, what: str, timeout_s: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_what_the_engine_does_not_take_is_the_request_s_fault(rollouts: StartedRollouts) -> None:
+    most = RolloutLimits().max_top_k
+    few = SamplingSettings(group_size=1, max_tokens=2, seed=1)
+    told = rollouts.handle.generate.remote(prompts(1), few, top_tokens=most).result(timeout_s=120)
+    assert len(told["rollout_top_token_ids"][0]) == most * len(told["response_token_ids"][0])
+    with pytest.raises(ValueError, match=f"vLLM does not take the request: .*{most + 1}.*{most}"):
+        rollouts.handle.generate.remote(prompts(1), few, top_tokens=most + 1).result(timeout_s=120)

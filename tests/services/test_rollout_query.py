@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
+from small_tokenizer import READER
 
 from rlad_core import schema
 from rlad_core.client.rollout_forms import RolloutLimits
@@ -19,7 +20,7 @@ PROMPTS = schema.build(schema.PROMPTS, [ROW], tokenizer_fingerprint="sha256:mine
 def read(url: httpx.URL) -> SamplingSettings:
     query = one_each({name: url.params.get_list(name) for name in url.params})
     body: Any = Body(schema.to_ipc(PROMPTS), "arrow", "arrow")
-    _, sampling = read_request(body, query, None, "sha256:mine", RolloutLimits())  # type: ignore[arg-type]
+    _, sampling = read_request(body, query, READER, "sha256:mine", RolloutLimits())
     return sampling
 
 

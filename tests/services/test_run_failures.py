@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import WorkerGroupError
 from rlad_command import Said
 
+from rlad_core.config import load
 from services.base.failures import plain, said
 from services.base.ports import free_port
+from services.run import preparing
 from services.run import run as runs
 from services.serve.reachable import check_reachable
 
@@ -104,6 +106,30 @@ def test_a_cluster_that_cannot_be_had_is_found_before_an_engine(
     said = rlad(*RUN, "--set", "cluster.address=nowhere:1")
     assert said.code == 2
     assert "refused: the Ray cluster at nowhere:1 cannot be joined: nobody there" in said.err
+
+
+def test_what_a_run_is_carried_out_within_is_told_how_it_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended: list[str] = []
+
+    @contextmanager
+    def within(*_: Any, **__: Any) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            ended.append(str(error))
+            raise
+
+    monkeypatch.setattr(runs, "cluster", within)
+    monkeypatch.setattr(preparing, "leased", within)
+    with (
+        pytest.raises(RuntimeError, match="no further"),
+        preparing.held(tmp_path, print),
+        runs._ray(load("kk-tiny-trrd")),
+    ):
+        raise RuntimeError("no further")
+    assert ended == ["no further"] * 2
 
 
 def test_what_is_said_of_texts_with_stacks() -> None:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from storage_faults import readable, unreadable
 
 from rlad_core.config import dump, load
 from rlad_core.config.resume import changes
 from services.experience.visits import Visit
 from services.learner.checkpoint import FORKED, STATE_FILE
 from services.learner.learning_rate import learning_rate
-from services.report.journal import keep_before
 from services.report.ledger import LEDGER, Ledger
 from services.report.records import read_run
-from services.run import folder, lease
+from services.report.taking_back import keep_before
+from services.run import folder, forking, lease
 from services.run.errors import RefusedError
 from services.run.following import is_over
+from services.run.preparing import Fork, prepared
 
 
 @pytest.fixture
@@ -135,6 +139,77 @@ def test_a_start_that_failed_before_its_first_step_is_not(run_dir: Path) -> None
     assert (run_dir / "notes.txt").read_text() == "mine"
 
 
+def without_checkpoints(run_dir: Path) -> Path:
+    """The file of its metrics, which are all that tells that it was begun."""
+    for checkpoint in run_dir.glob("checkpoint_*"):
+        shutil.rmtree(checkpoint)
+    return run_dir / "metrics.jsonl"
+
+
+@pytest.mark.parametrize("broken", ['{"step": 0', '{"step": 0}}\n{"step": 1}}\n', "[0]\n", "\0\0\0"])
+def test_a_record_that_is_broken_was_begun_all_the_same(run_dir: Path, broken: str) -> None:
+    metrics = without_checkpoints(run_dir)
+    metrics.write_text(broken)
+    config = load(run_dir / "recipe.yaml")
+    assert folder.begun(run_dir, config)
+    with pytest.raises(RefusedError, match="exists already"):
+        folder.begin(config, run_dir)
+    assert metrics.read_text() == broken
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "groups.jsonl", "evaluation.jsonl"])
+def test_a_record_that_is_broken_is_refused_before_the_run_goes_on(run_dir: Path, name: str) -> None:
+    (run_dir / name).write_text('{"step": 0\n{"step": 1}\n')
+    with pytest.raises(RefusedError, match=rf"^line 1 of {run_dir / name} is broken"):
+        again(run_dir, "learner.workers=2")
+    assert not (run_dir / "changes.jsonl").exists()
+
+
+def test_what_cannot_be_read_is_neither_begun_nor_new(run_dir: Path) -> None:
+    config = load(run_dir / "recipe.yaml")
+    state = run_dir / "checkpoint_4" / STATE_FILE
+    content = unreadable(state)
+    for look in (
+        lambda: folder.begun(run_dir, config),
+        lambda: folder.begin(config, run_dir),
+        lambda: folder.last_checkpoint(run_dir),
+        lambda: again(run_dir),
+    ):
+        with pytest.raises(RefusedError, match=rf"{state.parent} cannot be read \(OSError: "):
+            look()
+    readable(state, content)
+    metrics = without_checkpoints(run_dir)
+    unreadable(metrics)
+    with pytest.raises(RefusedError, match=rf"{metrics} cannot be read: Input/output error"):
+        folder.begin(config, run_dir)
+
+
+def test_what_cannot_be_read_while_a_folder_is_made_ready_is_not_told_as_a_write(run_dir: Path) -> None:
+    new = run_dir.with_name("new")
+    config = load(run_dir / "recipe.yaml", ["name=new"])
+    unreadable(run_dir / "groups.jsonl")
+    with pytest.raises(RefusedError) as refused:
+        prepared(config, new, resume=False, fork=Fork(run_dir))
+    assert str(refused.value).startswith(f"{new} cannot be made ready for the run: ")
+    assert str(refused.value).endswith(": Input/output error")
+
+
+def test_a_checkpoint_that_goes_while_it_is_copied_makes_no_fork(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copytree = shutil.copytree
+
+    def too_late(source: Path, target: Path, **kwargs: Any) -> None:
+        (source / STATE_FILE).unlink()  # as a run at work does first
+        copytree(source, target, **kwargs)
+
+    monkeypatch.setattr(shutil, "copytree", too_late)
+    new = run_dir.with_name("new")
+    with pytest.raises(RefusedError, match="after 4 steps was taken away while it was copied"):
+        forking.fork(load(run_dir / "recipe.yaml", ["name=new"]), new, run_dir, None)
+    assert not (new / FORKED).exists()
+
+
 def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("mine")
     with pytest.raises(RefusedError, match="exists already"):
@@ -179,7 +254,7 @@ def test_a_fork_has_the_checkpoint_and_the_record_up_to_it(
         ledger.step(each, [Visit(each, 8, f"p{each}#0", f"p{each}", "knights_knaves", "trained")])
     ledger.close()
     new = run_dir.with_name("new")
-    forked, [remark] = folder.fork(config, new, run_dir, asked)
+    forked, [remark] = forking.fork(config, new, run_dir, asked)
     assert forked == config == load(new / "recipe.yaml")
     assert f"goes on from {run_dir} after {step} steps" in remark
     assert "learner.lr: 0.0004 -> 1e-05" in remark
@@ -218,5 +293,5 @@ def test_a_fork_that_cannot_be(
         overrides = (*overrides, "policy.init=random")
     config = load(run_dir / "recipe.yaml", ["name=new", *overrides])
     with pytest.raises(RefusedError, match=says):
-        folder.fork(config, run_dir.with_name("new"), run_dir, step)
+        forking.fork(config, run_dir.with_name("new"), run_dir, step)
     assert not run_dir.with_name("new").exists()

@@ -1,30 +1,18 @@
 """Large groups take turns in parts: who asks for little gets in between, and seeds stay the group's."""
 
 import asyncio
-import sys
-from collections.abc import AsyncGenerator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 
 from services.rollout.sampling import Sampler
 from services.rollout.settings import SamplingSettings
 from services.rollout.tables import group_seed
 from services.rollout.turns import EngineTurns
-from services.rollout.writing import Wish, Written
 from services.serve.fair import ASKER, Asker
 
 ROW = {"group_id": "g", "prompt_token_ids": np.array([1, 2], np.int32)}
 PLACES = 8
-
-
-@pytest.fixture(autouse=True)
-def _without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which the engine's module imports."""
-    module = SimpleNamespace(EngineLostError=ConnectionError)
-    monkeypatch.setitem(sys.modules, "services.rollout.engine", module)
 
 
 class Engine:
@@ -39,12 +27,6 @@ class Engine:
             await asyncio.sleep(0)
         return [seed + place for place in range(sampling.group_size)]
 
-    async def write(self, wish: Wish, *, in_pieces: bool) -> AsyncGenerator[Written, None]:
-        self.calls.append(wish.count)
-        for index in range(wish.count):
-            await asyncio.sleep(0)
-            yield Written(index, str((wish.first_seed or 0) + index), [], "stop")
-
 
 class Held:
     async def reach(self, version: int) -> None: ...
@@ -52,7 +34,7 @@ class Held:
 
 def sampler_of(engine: Engine) -> Sampler:
     parts: Any = (engine, Held(), EngineTurns(PLACES, {}, 1000, lambda: 0), None)
-    return Sampler("r", *parts, fingerprint="", vocab_size=9, max_model_len=64, timeout_s=30.0)
+    return Sampler(*parts, fingerprint="", vocab_size=9, max_model_len=64, timeout_s=30.0)
 
 
 def test_who_asks_for_little_gets_in_between() -> None:
@@ -78,15 +60,3 @@ def test_who_asks_for_little_gets_in_between() -> None:
     assert max(engine.calls) == PLACES // 4
     # Beside small ones; three of which came while the first eight had all places.
     assert engine.calls.index(1) <= 8
-
-
-def test_many_answers_to_a_prompt_have_their_numbers_and_seeds() -> None:
-    engine = Engine()
-    wish = Wish(np.array([1], np.int32), 5, 4, 1.0, 1.0, 100, (), 0)
-
-    async def work() -> list[tuple[int, str]]:
-        pieces = sampler_of(engine).write(wish, in_pieces=True)
-        return [(piece.index, piece.text) async for piece in pieces]
-
-    assert asyncio.run(work()) == [(index, str(100 + index)) for index in range(5)]
-    assert engine.calls == [2, 2, 1]

@@ -48,6 +48,11 @@ def test_engine_args_are_vllms_last_word(gpus: int) -> None:
         TeacherArgs(model="owner/name", engine_args={"quantization": "fp8"})
 
 
+def test_any_seed_becomes_one_that_the_engine_takes() -> None:
+    args = RolloutArgs(model="owner/name", dtype="float32", seed=2**32 + 7)
+    assert engine_args(args, "owner/name", 256)["seed"] == 7
+
+
 def test_an_engine_that_sleeps_is_told_so_and_needs_a_gpu() -> None:
     args = RolloutArgs(model="owner/name", dtype="float32", num_gpus=0.5, sleep=True)
     assert engine_args(args, "owner/name", 256)["enable_sleep_mode"] is True
@@ -86,7 +91,7 @@ def test_a_demonstrator_has_the_teachers_engine_and_the_policys_prompts() -> Non
 def test_the_tokens_that_end_a_response_are_all_that_do() -> None:
     from services.rollout.engine import _sampling_params
 
-    ours = _sampling_params(SamplingSettings(group_size=1, max_tokens=4, stop_token_ids=(3, 1)), None)
+    ours = _sampling_params(SamplingSettings(group_size=1, max_tokens=4, stop_token_ids=(3, 1)), None, 0)
     assert (ours.stop_token_ids, ours.ignore_eos) == ([3, 1], True)
-    models = _sampling_params(SamplingSettings(group_size=1, max_tokens=4), None)
+    models = _sampling_params(SamplingSettings(group_size=1, max_tokens=4), None, 0)
     assert (models.stop_token_ids, models.ignore_eos) == ([], False)

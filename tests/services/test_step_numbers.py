@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from rlad_core import schema
-from services.experience.groups import Group, accepted_sequences, step_numbers
+from services.experience.groups import Group, accepted, accepted_sequences, step_numbers
 
 FINGERPRINT = "0" * 64
 
@@ -50,6 +50,15 @@ def test_what_the_verifier_rejects_of_a_teachers_group_is_wasted(counted: range 
     sequences, groups = accepted_sequences(kept)
     assert schema.lengths(sequences.column("response_token_ids")).tolist() == [3, 5]
     assert groups == ["p0#0"] * 2
+
+
+def test_a_teachers_response_that_was_cut_off_is_not_trained_on() -> None:
+    """It may be judged right by then, and as a whole turn it would teach to stop in the middle."""
+    cut = group(0, True, True, False, ends=["length", "stop", "stop"])
+    assert accepted(cut).tolist() == [False, True, False]
+    sequences, _ = accepted_sequences([cut])
+    assert schema.lengths(sequences.column("response_token_ids")).tolist() == [4]
+    assert step_numbers([cut], [], None)["wasted_tokens"] == 3 + 5
 
 
 def test_the_age_of_trained_tokens() -> None:

@@ -29,9 +29,14 @@ def moments(got: float, trained: float, *, before: float = -40) -> StepMoments:
 
 
 def ahead(
-    own: Sequence[StageSpan], elsewhere: Sequence[StageSpan], waits: Waits, of: StepMoments
+    own: Sequence[StageSpan],
+    elsewhere: Sequence[StageSpan],
+    waits: Waits,
+    of: StepMoments,
+    judged: float = 0.0,
 ) -> StepTimes:
-    return step_times(AHEAD, of, own, elsewhere, [(START + low, START + high) for low, high in waits])
+    since_epoch = [(START + low, START + high) for low, high in waits]
+    return step_times(AHEAD, of, own, elsewhere, since_epoch, START + judged)
 
 
 def exposed(times: StepTimes) -> dict[str, float]:
@@ -87,6 +92,14 @@ def test_a_teacher_that_the_learner_waits_for(others: bool) -> None:
     assert times.numbers["teacher_added_seconds"] == pytest.approx(70)
 
 
+@pytest.mark.parametrize(("judged", "added"), [(40, 30 + 5), (55, 15 + 5), (71, 5)])
+def test_while_the_verifier_is_missing_too_the_teacher_adds_nothing(judged: float, added: float) -> None:
+    """The last response came at 40 s, its scores at 70 s; the look at them takes 5 s."""
+    elsewhere = [at("rollout", 0, 40), at("teacher", 40, 70), at("verify", 40, judged), at("teacher", 72, 77)]
+    times = ahead([at("update", 80, 100)], elsewhere, [(40, 70), (72, 77)], moments(80, 100), judged)
+    assert times.numbers["teacher_added_seconds"] == pytest.approx(added)
+
+
 def test_a_hand_over_behind_the_step_costs_what_the_learner_waits_for_it() -> None:
     """That of the last weights takes 97 s of the step: publishing waits for it for one more, from 96 on."""
     own = [at("update", 1, 96), at("weight_sync", -3, 97, behind=True), at("weight_sync", 96, 99)]
@@ -107,7 +120,7 @@ def test_every_second_of_the_teacher_is_told_once() -> None:
     assert first.teacher_s == first.numbers["teacher_at_work_seconds"] == 40 + 90
     assert wall(first)["teacher"] == 100
     later = StepMoments(START + 90, START + 130, START + 130, START + 130, START + 200, START + 210)
-    second = step_times(AHEAD, later, [], span, [])
+    second = step_times(AHEAD, later, [], span, [], 0.0)
     assert second.teacher_s == 140 - 90
     # Between steps alone: it is no part of the step's table.
     between = ahead([at("update", 0, 90)], [at("teacher", -30, -10)], [], moments(0, 90))
@@ -125,7 +138,7 @@ def test_an_older_policy_that_the_learner_asks_is_its_own_work() -> None:
     config = load("kk-tiny-trrd", ["rollout.max_staleness=1", "teacher={kind: policy, every: 5}"])
     own = [at("teacher", 10, 30), at("update", 30, 100)]
     waits = [(START + 10, START + 10), (START + 10, START + 10)]
-    times = step_times(config, moments(10, 99), own, [at("rollout", -9, OPEN)], waits)
+    times = step_times(config, moments(10, 99), own, [at("rollout", -9, OPEN)], waits, START + 10)
     assert exposed(times) == {"rollout": 10, "teacher": 20, "update": 70, "idle": 0}
     assert times.numbers["teacher_added_seconds"] == pytest.approx(20 - 10)
 
@@ -137,7 +150,7 @@ def test_strictly_on_policy_whatever_is_open_is_the_steps() -> None:
     ]  # fmt: skip
     own, elsewhere = spans[5:], spans[:5]
     of, waits = moments(71, 95), [(START + 60, START + 70), (START + 70, START + 70)]
-    times = step_times(IN_TURN, of, own, elsewhere, waits)
+    times = step_times(IN_TURN, of, own, elsewhere, waits, START + 60)
     assert times.table == stage_table(spans, START, START + 100)
     assert times.path == critical_path(spans, START, START + 100)
     assert times.path == pytest.approx(

@@ -2,9 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
+import numpy as np
+import orjson
 import pyarrow as pa
 import pytest
 from answers_of_jobs import IN_A_PART, ROWS, SERVICES
@@ -36,7 +40,7 @@ def sent(
         chunks: list[bytes] = []
         try:
             async with told._held:
-                chunks.extend([bytes(chunk) async for chunk in told.body_iterator])  # type: ignore[arg-type]
+                chunks.extend([bytes(chunk) async for chunk in told._answer.body_iterator])  # type: ignore[arg-type]
         except BusyError as error:
             return chunks, str(error)
         return chunks, ""
@@ -70,3 +74,42 @@ def test_what_fails_first_is_raised() -> None:
     telling, whole = SERVICES["verifier"]()
     with pytest.raises(BusyError, match="too much waits"):
         sent(telling, whole, "ndjson", 0)
+
+
+def test_answers_are_written_in_threads_and_in_pieces() -> None:
+    """Whoever writes a large part on the event loop answers nobody else meanwhile."""
+    telling, whole = SERVICES["verifier"]()
+    threads = set[int]()
+
+    def results(done: pa.Table, start: int) -> Iterator[dict[str, Any]]:
+        for each in telling.results(done, start):
+            threads.add(threading.get_ident())
+            yield {**each, "padding": "x" * 2**18}
+
+    lines, _ = sent(Telling(results, dict), whole, "ndjson")
+    assert threading.get_ident() not in threads
+    assert len(lines) >= ROWS
+    assert [json.loads(line)["padding"] for line in b"".join(lines).splitlines()[:-1]] == ["x" * 2**18] * ROWS
+
+    large = pa.table({"numbers": list(np.random.default_rng(0).normal(size=(ROWS, 20_000)))})
+    batches, _ = sent(telling, large, "arrow")
+    assert max(map(len, batches)) <= 2**20 + 2**18
+    assert len(batches) < 30  # small ones go together
+    assert schema.from_ipc(b"".join(batches)).equals(large)
+
+
+def test_a_large_array_is_written_place_by_place() -> None:
+    """Whoever writes it at once lets no other thread work, however large it is."""
+    hidden = np.random.default_rng(0).normal(size=(600, 512)).astype(np.float32)
+    small = np.arange(6, dtype=np.float32).reshape(3, 2)
+    fields = {"id": "a", "hidden_states": hidden, "small": small, "none": hidden[:0]}
+    table = pa.table({"row": [0]})
+    for answer in ("ndjson", "json"):
+        telling = Telling(lambda *_: iter([dict(fields)]), lambda parts: [("results", iter([dict(fields)]))])
+        pieces = list(telling.pieces(answer, [(0, table)]))
+        text = b"".join(pieces)
+        assert max(map(len, pieces)) < 2**19 < len(text) / 4
+        wanted = orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
+        assert text == (
+            wanted + b'\n{"results":1}\n' if answer == "ndjson" else b'{"results":[' + wanted + b"]}"
+        )

@@ -276,6 +276,24 @@ def test_info_health_and_documents(http: httpx.Client, tiny_model: Any) -> None:
     assert {"/v1/score", "/v1/info", "/healthz", "/readyz"} <= set(paths)
 
 
+def test_what_older_clients_ask_is_found_with_and_without_a_last_slash(http: httpx.Client) -> None:
+    for slash in ("", "/"):
+        assert http.get(f"/health{slash}").json() == {"status": "up"}
+        assert http.post(f"/get_sequence_logprobs{slash}", json={}).status_code == 422
+    assert http.post("/v1/score/", json={"sequences": [_GOOD]}).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/-/routes", "/teacher-torch/v1/score"])
+def test_serve_is_asked_for_no_web_socket(http: httpx.Client, path: str) -> None:
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    assert httpx.get(http.base_url.join(path), headers=upgrade).status_code == 403
+
+
 def test_the_handle_client_scores_and_passes_errors_on(
     torch_teacher: Any, tiny_model: Any, plain: PlainForward
 ) -> None:

@@ -16,7 +16,9 @@ from transformers import AutoTokenizer
 from rlad_core import schema
 from rlad_core.client import ServiceError
 from rlad_core.config import OwnTeacher, load, resolve_model
-from services.base import telemetry
+from rlad_core.metrics import SHARED
+from services.base.log_lines import configure_logging
+from services.base.telemetry import name_run
 from services.base.tokenizer import load_tokenizer, tokenizer_info
 from services.clients.handles import reach_teacher, teacher_tokens
 from services.clients.teachers import (
@@ -204,7 +206,8 @@ def test_every_teacher_is_probed_and_asked_with_the_token_of_where_the_run_was_s
     scored = [("kk-tiny-trrd", "teacher", "http", "secret")]
     assert probed == (scored if recipe == "kk-tiny-trrd" else [resolve_model("rlad:kk-teacher")])
     assert b"secret" not in pickle.dumps(config)
-    telemetry.configure_logging(None)
+    configure_logging(None)
+    name_run(SHARED)
 
 
 def test_what_does_not_fit_is_told_with_the_teachers_place(tmp_path: Path) -> None:
@@ -219,7 +222,8 @@ def test_what_does_not_fit_is_told_with_the_teachers_place(tmp_path: Path) -> No
 
     with pytest.raises(MismatchError, match="teacher: a chat becomes other tokens"):
         asyncio.run(body())
-    telemetry.configure_logging(None)
+    configure_logging(None)
+    name_run(SHARED)
 
 
 def _copy(tmp_path: Path, model: str) -> Path:
@@ -253,4 +257,5 @@ def test_a_chat_teacher_of_a_base_student_is_told_and_ends_its_responses_too(
         "teacher: the policy ends a response with 1 ('<|im_end|>')",
         "teacher: the chat templates differ; the teacher reads prompts as the policy's makes them",
     ]
-    telemetry.configure_logging(None)
+    configure_logging(None)
+    name_run(SHARED)

@@ -177,7 +177,9 @@ def test_parts_of_an_answer_by_different_weights_are_refused() -> None:
     assert other is not None
     theirs = marked(ours, other.model_copy(update={"weights": "sums:0"}))
     assert made_with_of(together([ours, ours], "it")) == other
-    with pytest.raises(ServiceError, match=r"http://t answered parts .* \(weights: sums:\w+ and sums:0\)"):
+    with pytest.raises(
+        ServiceError, match=r"http://t answers with different things \(weights: sums:\w+ and sums:0\)"
+    ):
         together([ours, theirs], "http://t")
 
 

@@ -39,8 +39,8 @@ def told_by_tokenizer(kind: str, text: str) -> tuple[list[int], list[list[int]]]
     return encoded["input_ids"], [list(span) for span in encoded["offset_mapping"]]
 
 
-def tokenized(kind: str, asked: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(bytes(_tokenized(body(asked), READERS[kind], TEXTS[kind]).body))
+def tokenized(kind: str, asked: dict[str, Any], reader: Reader | None = None) -> dict[str, Any]:
+    return json.loads(bytes(_tokenized(body(asked), reader or READERS[kind], TEXTS[kind]).body))
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -79,7 +79,7 @@ def test_unknown_words_of_the_shipped_tokenizer() -> None:
 def test_a_tokenizer_that_tells_no_places(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ids, _ = told_by_tokenizer(kind, SENT)
     monkeypatch.setattr(type(ALL_KINDS[kind]), "is_fast", False)
-    told = tokenized(kind, {"text": SENT})
+    told = tokenized(kind, {"text": SENT}, Reader.of(ALL_KINDS[kind], 4096))
     text, tokens, spans = TEXTS[kind].pieces(ids)
     assert (told["text"], told["tokens"]) == (text, tokens)
     assert told["offsets"] == [list(span) for span in spans]

@@ -18,9 +18,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
+from recording import recording_into
 
 from services.base import telemetry, tracing
-from services.base.metric_sinks import PrometheusSink
 from services.base.telemetry import span
 from services.report.records import ReportError
 from services.report.trace_page import lanes, write_trace_page
@@ -146,8 +146,13 @@ def test_lines_are_otlp_json(tmp_path: Path) -> None:
     assert len(made["traceId"]) == 32
     assert len(made["spanId"]) == 16
     assert made["status"]["code"] == 2
+    with file.open("a") as opened:
+        opened.write('{"resourceSpans": [{"resou')  # the process was killed
     [read] = read_spans(tmp_path)
     assert (read.name, read.failed) == ("verify", True)
+    file.write_text('{"resourceSpans": 5}\n')
+    with pytest.raises(ReportError, match="line 1 is no span"):
+        read_spans(tmp_path)
 
 
 def test_a_collector_gets_what_is_sent_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +231,6 @@ def test_a_phase_that_is_changed_elsewhere_stays_with_its_call(tmp_path: Path, c
 
 def test_without_a_place_nothing_is_traced() -> None:
     tracing.begin(RUN, None)
-    assert not tracing.is_on()
     table = pa.table({"x": [1]})
     assert tracing.carry(table) is table
     train(0)
@@ -235,7 +239,7 @@ def test_without_a_place_nothing_is_traced() -> None:
 def test_a_bucket_leads_to_its_trace(tmp_path: Path) -> None:
     tracing.begin(RUN, tmp_path / "traces")
     registry = CollectorRegistry()
-    with telemetry.recording_into(PrometheusSink(registry)):
+    with recording_into(registry):
         train(7)
     trace_id = f"{tracing.step_ids(RUN, 7)[0]:032x}"
     buckets = [line for line in generate_latest(registry).decode().splitlines() if "_bucket" in line]

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
 from ranks import join_ranks, start_ranks
 from transformers import AutoModelForCausalLM
@@ -108,7 +109,7 @@ def _train(
     state = {name: tensor.clone() for name, tensor in policy.whole_weights(torch.float32)}
     if not resume:
         Path(out, "checkpoint").mkdir(exist_ok=True)
-        policy.save(Path(out) / "checkpoint")
+        dcp.save(policy.state(), checkpoint_id=Path(out) / "checkpoint")
     policy.export(Path(out) / "export")
     published = {name: tensor.clone() for name, tensor in policy.published_weights(torch.float32)}
     nobody: Any = None

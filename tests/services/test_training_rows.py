@@ -154,6 +154,14 @@ def test_counts_and_mini_batches() -> None:
     assert TrainingRows(experience(), first_without_weight).taught_mini_batches.tolist() == [1]
 
 
+def test_rows_of_which_no_token_counts_are_left_out() -> None:
+    second_without_weight = replace(PLAN, token_weights=np.array([0.25, 0.0, 0.5]))
+    rows = TrainingRows(experience(), second_without_weight)
+    assert rows.of_mini_batches([0]).tolist() == [0]
+    assert rows.of_mini_batches([0, 1]).tolist() == [0, 2]
+    assert len(rows) == 3
+
+
 @pytest.mark.parametrize("table", [experience, sequences])
 def test_a_rank_without_rows(table: Any) -> None:
     nothing = np.empty(0, np.int64)

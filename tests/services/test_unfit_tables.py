@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from rlad_core import schema
-from rlad_core.client.details import NO_DETAILS
+from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.client.errors import InvalidRequestError, LimitError
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body
@@ -36,6 +36,9 @@ def bare(deployment: Any) -> Any:
     return replica
 
 
+ONE_EACH = [(row, row + 1) for row in range(5)]
+
+
 def teacher() -> Any:
     """A replica that has only what reading takes."""
     replica = bare(TeacherService)
@@ -54,6 +57,19 @@ def parts(sequences: pa.Table) -> list[tuple[int, int]]:
 
 def sequences(prompt: Any, response: Any) -> pa.Table:
     return pa.table({"sequence_id": ["a"], "prompt_token_ids": prompt, "response_token_ids": response})
+
+
+def test_what_is_streamed_is_cut_by_the_bytes_that_it_tells() -> None:
+    rows = {"sequence_id": [*"abcde"], "prompt_token_ids": [[1]] * 5, "response_token_ids": [[3]] * 5}
+    table = schema.build(schema.SEQUENCES, rows, tokenizer_fingerprint="sha256:mine")
+    body, details = Body(schema.to_ipc(table), "arrow", "ndjson"), Details(hidden="float32")  # 16 bytes each
+    for most, parts in (
+        (32, [(0, 2), (2, 4), (4, 5)]),
+        (None, [(0, 5)]),
+        (2**40, [(0, 5)]),
+        (1, [*ONE_EACH]),
+    ):
+        assert asyncio.run(teacher()._work(body, details, TeacherLimits(), 16_384, most)).parts == parts
 
 
 def test_sequences_are_cut_into_parts() -> None:

@@ -30,9 +30,25 @@ def test_without_a_terminal_a_step_is_one_line(capsys: pytest.CaptureFixture[str
     assert watcher.seen == 5
     assert capsys.readouterr().out.splitlines() == [
         note,
-        "before  2_people   accuracy  50.0%  [40.0%, 60.0%]",
+        "   before  2_people   accuracy  50.0%  [40.0%, 60.0%]",
         "step    5  trrd  reward 1.23  right 50%  KL to teacher nan  entropy 0.250  3.2 s",
-        " after  2_people   accuracy  50.0%  [40.0%, 60.0%]",
+        "    after  2_people   accuracy  50.0%  [40.0%, 60.0%]",
+    ]
+
+
+def test_a_number_that_is_none_is_left_out_and_an_evaluation_says_of_which_step(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A record has null where a number was not finite."""
+    step = {"step": 9, "version": 10, "stage": "trrd", "entropy": None, "reward_mean": 1.0, "seconds": {}}
+    evaluation = {"when": "step", "step": 10, "subset": "a[b]", "accuracy": None, "low": None, "high": 0.6}
+    with Watcher(Console(highlight=False, width=80), total=1000) as watcher:
+        watcher.show([("step", step), ("evaluation", evaluation)])
+        watcher.show([("evaluation", {**evaluation, "step": 1000, "accuracy": 0.5, "low": 0.4})])
+    assert capsys.readouterr().out.splitlines() == [
+        "step   10  trrd  reward 1.00",
+        "  step 10  a[b]       accuracy      –  [–, 60.0%]",
+        "step 1000  a[b]       accuracy  50.0%  [40.0%, 60.0%]",
     ]
 
 

@@ -1,12 +1,18 @@
 """What the learner makes of the replicas' answers to a new version, pulled or pushed."""
 
+import pickle
+
 import pytest
 import torch
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, RayTaskError
 
+from services.base.losses import is_loss
+from services.serve.everyone import EveryoneError
 from services.weights.gathered import StateDict
+from services.weights.held_policy import BrokenReplicaError
+from services.weights.policy_store import UnknownVersionError
 from services.weights.push import ReplicaGroup, WeightPush, place_in_group
-from services.weights.store import ReplicaReport, WeightSyncError, sync
+from services.weights.store import ReplicaReport, sync
 
 
 class Handle:
@@ -32,18 +38,26 @@ def test_sync_waits_for_a_replica_that_is_being_restarted() -> None:
 
 
 def test_sync_says_who_reported_when_somebody_did_not() -> None:
-    with pytest.raises(WeightSyncError, match=r"waited 0.2 s for 2 .* policy version 3; 1 did \(a\)"):
+    with pytest.raises(EveryoneError, match=r"waited 0.2 s for 2 .* policy version 3; 1 did \(a\)"):
         sync(Handle([_report("a")]), 3, 2, timeout_s=0.2)
 
 
 def test_sync_names_the_replica_that_failed_at_once() -> None:
     handle = Handle([_report("a"), RuntimeError("replica b could not load policy version 3: no room")])
-    with pytest.raises(WeightSyncError, match=r"1 of 2 rollout replicas .* replica b could not load"):
+    with pytest.raises(EveryoneError, match=r"1 of 2 rollout replicas .* replica b could not load"):
         sync(handle, 3, 2, timeout_s=60)
 
 
+@pytest.mark.parametrize(("other", "loss"), [(None, True), (RuntimeError("no room"), False)])
+def test_a_version_that_the_policy_store_has_lost_is_a_loss(other: Exception | None, loss: bool) -> None:
+    lost = RayTaskError("update_weights", "Traceback ...", UnknownVersionError("not in the store"))
+    with pytest.raises(EveryoneError, match="not in the store") as raised:
+        sync(Handle([lost, other or lost]), 3, 2, timeout_s=60)
+    assert is_loss(pickle.loads(pickle.dumps(raised.value))) is loss
+
+
 def test_sync_refuses_replicas_that_disagree() -> None:
-    with pytest.raises(WeightSyncError, match="b: version 3, checksum other"):
+    with pytest.raises(EveryoneError, match="b: version 3, checksum other"):
         sync(Handle([_report("a"), _report("b", checksum="other")]), 3, 2, timeout_s=1)
 
 
@@ -72,9 +86,48 @@ def test_a_push_waits_for_a_replica_that_is_being_replaced() -> None:
 
 
 def test_a_push_says_who_is_there_when_somebody_does_not_come_back() -> None:
-    replicas = ReplicaGroup(Handle([_report("a"), RuntimeError("unsound")]), 2, timeout_s=0.1)
-    assert "waited 0.1 s for 2 rollout replicas" in str(replicas.changed_or_why_not())
-    assert "1 are there (a)" in str(replicas.changed_or_why_not())
+    replicas = ReplicaGroup(Handle([_report("a")]), 2, timeout_s=0.1)
+    said = str(replicas.changed_or_why_not())
+    assert said == "waited 0.1 s for 2 rollout replicas to take part in an update; 1 did (a)"
+
+
+def test_a_push_waits_for_broken_replicas_to_be_replaced_and_says_what_broke_them() -> None:
+    broken = BrokenReplicaError("replica b has unsound weights and will be replaced: layer 3 was torn")
+    with_b = [_report("a"), RayTaskError("policy_version", "Traceback ...", broken)]
+    replicas = ReplicaGroup(Handle(with_b), 2, timeout_s=0.1)
+    said = str(replicas.changed_or_why_not())
+    assert said.startswith("waited 0.1 s for 2 rollout replicas to take part in an update; 1 did (a); ")
+    assert said.endswith("replica b has unsound weights and will be replaced: layer 3 was torn")
+    replicas = ReplicaGroup(Handle(with_b, [_report("a"), _report("c")]), 2, timeout_s=10)
+    assert replicas.changed_or_why_not() is True
+
+
+def test_what_a_replica_raises_by_itself_is_told_at_once() -> None:
+    torn = RuntimeError("weights are unsound: layer 3 was torn")
+    replicas = ReplicaGroup(Handle([torn, torn]), 2, timeout_s=600)
+    said = "2 of 2 rollout replicas could not take part in an update: weights are unsound: layer 3 was torn"
+    assert str(replicas.changed_or_why_not()).startswith(said)
+
+
+def test_a_replica_too_many_is_no_member_of_a_group() -> None:
+    replicas = ReplicaGroup(Handle([_report("a"), _report("b"), _report("c")]), 2, timeout_s=1)
+    assert replicas.changed_or_why_not() == ("3 rollout replicas are there (a, b, c), and an update is for 2")
+
+
+def test_no_group_is_begun_while_a_replica_cannot_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who begins one waits for all of its members, in vLLM."""
+    handle = Handle([_report("a"), RuntimeError("layer 3 was torn")])
+    push = _push(handle, timeout_s=0.1)
+    monkeypatch.setattr(push, "_connect", lambda: pytest.fail("a group was begun"))
+    with pytest.raises(EveryoneError, match=r"version 3 did not reach .* 1 of 2 .* layer 3 was torn"):
+        push.publish(3)
+
+
+def _push(handle: Handle, timeout_s: float) -> WeightPush:
+    weights = StateDict({"first": torch.ones(1), "second": torch.ones(2)})
+    return WeightPush(
+        "nccl", weights, handle, num_replicas=2, workers_per_replica=1, namespace="", timeout_s=timeout_s
+    )
 
 
 class Sender:
@@ -95,11 +148,7 @@ class Sender:
 
 def test_an_update_that_a_replica_ends_early_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     both = [_report("a"), _report("b")]
-    handle = Handle([_report("a"), ActorDiedError()], both)
-    weights = StateDict({"first": torch.ones(1), "second": torch.ones(2)})
-    push = WeightPush(
-        "nccl", weights, handle, num_replicas=2, workers_per_replica=1, namespace="", timeout_s=5
-    )
+    push = _push(Handle(both, [_report("a"), ActorDiedError()], both), timeout_s=5)
     taken: list[str] = []
     monkeypatch.setattr(push, "_connect", lambda: setattr(push, "_sender", Sender(push, taken)))
     assert push.publish(3) == both
@@ -108,5 +157,5 @@ def test_an_update_that_a_replica_ends_early_is_begun_anew(monkeypatch: pytest.M
 
 def test_a_push_that_does_not_reach_every_replica_stops_before_it_sends() -> None:
     replicas = ReplicaGroup(Handle([_report("a")]), 2, timeout_s=1)
-    with pytest.raises(WeightSyncError, match=r"begin_update reached 1 of 2 rollout replicas \(a\)"):
+    with pytest.raises(EveryoneError, match=r"2 rollout replicas were to begin an update; 1 did \(a\)"):
         replicas.start_weight_update()

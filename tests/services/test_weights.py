@@ -20,12 +20,13 @@ from rollout_service import (
 )
 
 from services.rollout.settings import SamplingSettings
+from services.serve.everyone import EveryoneError
 from services.weights.policy_store import (
     Publication,
     policy_store,
 )
 from services.weights.push import ReplicaGroup
-from services.weights.store import WeightSyncError, publish, sync
+from services.weights.store import publish, sync
 
 # The first test to want the engines waits for their start, about 30 s each on an idle core.
 pytestmark = pytest.mark.timeout(900)
@@ -172,7 +173,7 @@ def test_an_incomplete_version_is_reported_and_never_served(untied: StartedRollo
     incomplete = {k: v for k, v in untied.policy.state_dict().items() if "layers.1.mlp.down_proj" not in k}
     version = next(untied.versions)
     publish(untied.store, version, incomplete)
-    with pytest.raises(WeightSyncError, match=r"replica \w+ could not load .*model.layers.1.mlp.down_proj"):
+    with pytest.raises(EveryoneError, match=r"replica \w+ could not load .*model.layers.1.mlp.down_proj"):
         sync(untied.handle, version, untied.num_replicas, timeout_s=60)
     with pytest.raises(RuntimeError, match="unsound weights"):
         untied.generate(prompts(1), SAMPLING)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -61,14 +60,21 @@ class ChatEndpoint(Respondent):
         try:
             choice = told["choices"][0]
             message = choice["message"]
-            tokens = int((told.get("usage") or {}).get("completion_tokens") or 0)
+            # Both may be left out: then nobody knows how long it is, or whether it was cut off.
+            tokens = (told.get("usage") or {}).get("completion_tokens")
+            finish = choice.get("finish_reason")
             response = _text(message)
-            finish = str(choice.get("finish_reason") or "stop")
+            return Answer(
+                chat_in_words(wanted.prompt),
+                response,
+                opened_before(response),
+                str(finish) if finish else None,
+                None if tokens is None else int(tokens),
+            )
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise ServiceError(
                 f"{self._endpoint.url} answered no chat completion: {json.dumps(told)[:300]}"
             ) from error
-        return Answer(chat_in_words(wanted.prompt), response, opened_before(response), finish, tokens)
 
     async def _ask(self, wanted: Wanted) -> dict[str, Any]:
         limit = self._limit
@@ -121,7 +127,8 @@ async def check_served(url: str, token: str | None, models: Sequence[str]) -> No
         url: see `base_of`.
 
     Raises:
-        ServiceError, TimeoutError: it does not answer, refuses the key, or serves others; says what.
+        ServiceError, TimeoutError: it does not answer, refuses the key, serves others, or is something else
+            than such an endpoint; says what.
     """
     async with Endpoint(url, token=token, call_timeout_s=5, timeout_s=10, connections=1) as probe:
         try:
@@ -130,12 +137,22 @@ async def check_served(url: str, token: str | None, models: Sequence[str]) -> No
             if error.status in _UNLISTED:
                 return  # not every server lists them, and not to everyone
             raise
-    with suppress(ValueError, KeyError, TypeError):
-        served = [str(each["id"]) for each in answer.json()["data"]]
-        if unknown := [model for model in models if model not in served]:
-            raise ServiceError(
-                f"{url} serves {', '.join(served[:20])}, not {', '.join(unknown)}; correct --model"
-            )
+    served = _listed(url, answer.text)
+    if unknown := [model for model in models if model not in served]:
+        raise ServiceError(
+            f"{url} serves {', '.join(served[:20])}, not {', '.join(unknown)}; correct --model"
+        )
+
+
+def _listed(url: str, answer: str) -> list[str]:
+    """The models in an answer of /models: an object with `data`, or that list alone, as some servers do."""
+    try:
+        told = json.loads(answer)
+        return [str(each["id"]) for each in (told["data"] if isinstance(told, dict) else told)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ServiceError(
+            f"{url}/models answered no list of models; correct --endpoint. It answered: {answer[:300]}"
+        ) from error
 
 
 def _text(message: dict[str, Any]) -> str:

@@ -45,16 +45,16 @@ class Answer:
 
     prompt: the text that the model read, or the chat in words where a template elsewhere made it.
     opened: what the prompt had already written of the model's turn; the verifier reads it and the response.
-    finish_reason: "stop", or "length" where it was cut off; endpoints have others.
-    tokens: its length.
+    finish_reason: "stop", or "length" where it was cut off; endpoints have others. None: it was not told.
+    tokens: its length; None: it was not told.
     values: per token, where they are known: columns of ANSWERS, [tokens] each.
     """
 
     prompt: str
     response: str
     opened: str
-    finish_reason: str
-    tokens: int
+    finish_reason: str | None
+    tokens: int | None
     values: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
 
 

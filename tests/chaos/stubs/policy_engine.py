@@ -14,10 +14,6 @@ from services.rollout.tables import SampledResponse
 LATENCY_S = float(os.environ.get("CHAOS_LATENCY_S", "0.05"))
 
 
-class EngineLostError(RuntimeError):
-    """As the real one's; never raised here."""
-
-
 class PolicyEngine:
     """See `services.rollout.engine.PolicyEngine`."""
 

@@ -1,0 +1,100 @@
+"""The command ``rlad``. Exit codes: 0; 1 (failed, or stopped before the end); 2 (before an engine starts)."""
+
+import importlib
+import os
+from typing import Any
+
+import typer
+from rich.markup import escape
+from typer.core import TyperGroup
+
+from services.base.failures import said
+from services.base.interrupts import keep_interrupts
+from services.cli.console import err
+
+_COMMANDS = {
+    **dict.fromkeys(("init", "plan", "run"), "runs"),
+    **{name: name for name in ("learn", "watch", "compare")},
+    "report": "runs",
+    "ledger": "ledger",
+    **{
+        name: name
+        for name in ("show", "evaluate", "generate", "serve", "score", "fetch", "k8s", "trace", "doctor")
+    },
+}
+"""Command -> the module beside this one that has it."""
+
+
+class _Commands(TyperGroup):
+    """Imports the module of a command when it is asked for, and those of the others only to list them."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        commands: dict[str, Any] = dict.fromkeys(_COMMANDS)
+        self.commands = commands  # by which typer lists them, and guesses what was meant
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"services.cli.{_COMMANDS[cmd_name]}")
+        alone = typer.Typer(rich_markup_mode="markdown", add_completion=False)
+        alone.command(cmd_name)(getattr(module, cmd_name))
+        return typer.main.get_command(alone)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="""Distil a small reasoning model from a large one during reinforcement learning.
+
+    Examples:
+
+        rlad doctor
+
+        rlad plan kk-tiny-trrd
+
+        rlad run kk-tiny-trrd --set name=mine""",
+)
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C, without a word; no command of ours ends so."""
+# What libraries print at start says nothing to the user of this command.
+_QUIET = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+def run() -> int:
+    """Run the command line; returns the exit code.
+
+    Raises:
+        KeyboardInterrupt: it was stopped, and the command itself has nothing to say to that.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    keep_interrupts()
+    try:
+        # Not standalone, so that faults come here; a `typer.Exit` then arrives as the code it carries.
+        code = app(standalone_mode=False)
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
+            error.show()
+            return int(error.exit_code)
+        if os.environ.get("RLAD_TRACEBACK"):
+            raise
+        err.print(f"[red]failed[/red]: {escape(said(error))}", soft_wrap=True)
+        err.print("[dim](RLAD_TRACEBACK=1 shows where)[/dim]")
+        return 1
+    if code == _INTERRUPTED:
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 0
+
+
+@app.callback()
+def _rlad() -> None: ...
