@@ -1,8 +1,8 @@
 """Log-probs by a kernel that never writes logits: cut-cross-entropy (arXiv 2411.09009; the extra 'fused').
 
 `token_logprobs` holds a chunk of logits at a time, and is what this is held against: log-probs are the same
-but for rounding. Gradients with respect to the head are summed in the hidden states' 16 bits, where there
-they are summed in float32.
+but for rounding. Gradients with respect to the head and to the hidden states are summed in the states' 16
+bits, block by block, where there they are summed in float32.
 """
 
 from typing import Any
@@ -49,6 +49,9 @@ def fused_logprobs(
         ModuleNotFoundError: see `kernel`.
     """
     states = hidden if scale == 1.0 else hidden * scale
+    # For the normaliser it rounds the head to 16 bits; for a target's logit it multiplies with what it gets.
+    # That of a head in 32 bits would be another head's, and in 16 bits each product is rounded.
+    head = lm_head_weight[:tokens].to(states.dtype).float()
     # Its default leaves out gradients of what is improbable, which is most of a vocabulary.
-    losses: Tensor = kernel()(states, lm_head_weight[:tokens], targets, reduction="none", filter_eps=None)
+    losses: Tensor = kernel()(states, head, targets, reduction="none", filter_eps=None)
     return -losses.float()

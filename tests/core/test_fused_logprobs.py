@@ -35,7 +35,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 
     def linear_cross_entropy(e: Tensor, c: Tensor, targets: Tensor, **more: object) -> Tensor:
         calls.append(more)
-        return torch.nn.functional.cross_entropy(e @ c.t(), targets, reduction="none")
+        logits = e.float() @ c.to(e.dtype).float().t()
+        return logits.logsumexp(1) - (e * c[targets]).float().sum(1)
 
     stand_in = SimpleNamespace(linear_cross_entropy=linear_cross_entropy)
     monkeypatch.setitem(sys.modules, "cut_cross_entropy", stand_in)  # type: ignore[arg-type]
@@ -66,6 +67,20 @@ def test_values_and_gradients_are_those_of_the_chunks(head: OutputHead, asked: l
         strict=True,
     ):
         torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_of_16_bit_states_the_targets_logit_is_of_the_normalisers_head(
+    precision: torch.dtype, head: OutputHead, asked: list[object]
+) -> None:
+    """FSDP hands over a head in float32."""
+    head.fuse()
+    hidden, targets = states()
+    hidden, weight = 20 * hidden.bfloat16(), head._head.weight.to(precision)
+    head._head.weight = torch.nn.Parameter(weight)
+    fast, _ = head.logprobs(hidden, targets, chunk_size=4)
+    slow, _ = token_logprobs(hidden, weight, targets, tokens=TOKENS)
+    torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
 
 
 def test_what_needs_logits_has_them(head: OutputHead, asked: list[object]) -> None:
