@@ -53,6 +53,24 @@ def ask(prometheus: Prometheus, dashboard: Dashboard, view: View) -> dict[str, l
     }
 
 
+def choices(prometheus: Prometheus, dashboard: Dashboard, view: View) -> dict[str, list[str]]:
+    """What each variable that is a query offers, with the others as chosen.
+
+    Raises:
+        QueryError: Prometheus refuses a query.
+        ValueError: a variable asks for something else than the values of a label.
+    """
+    values = _values(dashboard, view)
+    offered = {}
+    for variable in dashboard.variables:
+        if isinstance(variable.query, str):
+            found = re.fullmatch(r"label_values\((.+), (\w+)\)", substitute(variable.query, values))
+            if found is None:
+                raise ValueError(f"{variable.name}: {variable.query} is not label_values(SELECTOR, LABEL)")
+            offered[variable.name] = prometheus.values(found[2], found[1], view.start_s, view.end_s)
+    return offered
+
+
 def _values(dashboard: Dashboard, view: View) -> dict[str, str]:
     return {v.name: ".*" if v.several else v.start for v in dashboard.variables} | dict(view.chosen)
 
