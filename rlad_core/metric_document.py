@@ -1,9 +1,9 @@
 """The page of all metrics, `docs/metrics.md`: `python -m rlad_core.metric_document > docs/metrics.md`."""
 
-from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rlad_core.metrics import LABELS, METRICS
+from rlad_core.page_tables import table
 
 SECTIONS: Final = {
     "Stages": "rlad_stage_",
@@ -25,7 +25,7 @@ def markdown() -> str:
         "them as they stand here. Histograms add `_bucket`, `_sum` and `_count`; take sums of",
         "seconds from the counters, since Ray rebuilds a histogram's sum from the middles of its buckets.",
         "",
-        *_table(("label", "values"), ((f"`{name}`", text) for name, text in LABELS.items())),
+        *table(("label", "values"), ((f"`{name}`", text) for name, text in LABELS.items())),
     ]
     for title, prefix in SECTIONS.items():
         chosen = [spec for spec in METRICS.values() if spec.name.startswith(prefix)]
@@ -39,14 +39,10 @@ def markdown() -> str:
             )
             for spec in chosen
         )
-        lines += ["", f"## {title}", "", *_table(("name", "kind", "unit", "labels", "help"), rows)]
+        lines += ["", f"## {title}", "", *table(("name", "kind", "unit", "labels", "help"), rows)]
     lines += ["", "## Buckets", ""]
     bounds = ((f"`{s.name}`", ", ".join(f"{b:g}" for b in s.buckets)) for s in METRICS.values() if s.buckets)
-    return "\n".join([*lines, *_table(("histogram", "upper bounds"), bounds), ""])
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+    return "\n".join([*lines, *table(("histogram", "upper bounds"), bounds), ""])
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from rlad_core.config.run import RunConfig
+from rlad_core.page_tables import table
 from rlad_core.sections.chosen import Chosen
 from rlad_core.sections.problems import shown
 
@@ -50,7 +51,7 @@ def markdown() -> str:
     for name, field in RunConfig.model_fields.items():
         lines += _sections(name, name, _kinds(field.annotation, field.metadata), 2)
     rows = ((f"`{'`, `'.join(names.split(', '))}`", text) for names, text in _ENVIRONMENT.items())
-    lines += ["", "## Environment", "", *_rows(("variable", "what it says"), rows)]
+    lines += ["", "## Environment", "", *table(("variable", "what it says"), rows)]
     return "\n".join([*lines, ""])
 
 
@@ -110,7 +111,7 @@ def _kinds(annotation: Any, metadata: Sequence[Any] = ()) -> dict[str, type[Base
 
 def _table(fields: Mapping[str, FieldInfo]) -> list[str]:
     rows = (_row(name, field) for name, field in fields.items())
-    return _rows(("field", "value", "default", "what it says"), rows)
+    return table(("field", "value", "default", "what it says"), rows)
 
 
 def _row(name: str, field: FieldInfo) -> tuple[str, str, str, str]:
@@ -149,11 +150,6 @@ def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     if origin is dict:
         return f"mapping to: {_type(arguments[1])}"
     return "section"
-
-
-def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    cells = (head, ["---"] * len(head), *rows)
-    return [f"| {' | '.join(each.replace('|', chr(92) + '|') for each in row)} |" for row in cells]
 
 
 if __name__ == "__main__":

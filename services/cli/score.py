@@ -204,7 +204,7 @@ def _teacher(url: str, model: str, overrides: list[str], top_k: int, start_timeo
         return
     needs_services()
     from rlad_core.client.forms import TeacherLimits
-    from rlad_core.config import assign
+    from rlad_core.config import assigned
     from services.base.stopping import keep_interrupting
     from services.cli.service_settings import SERVICES, ServingError, read_settings
     from services.serve.cluster import embedded_ray
@@ -213,9 +213,8 @@ def _teacher(url: str, model: str, overrides: list[str], top_k: int, start_timeo
 
     try:
         more = top_k > TeacherLimits().max_top_k
-        settings: dict[str, Any] = {"limits": {"max_top_k": top_k}} if more else {}
-        for override in overrides:
-            settings = assign(settings, override)
+        begun: dict[str, Any] = {"limits": {"max_top_k": top_k}} if more else {}
+        settings: dict[str, Any] = assigned(begun, overrides)
         args = read_settings("teacher", settings, model)["teacher"]
     except (ServingError, ValueError) as error:
         complain(error)

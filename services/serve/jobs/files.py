@@ -1,10 +1,9 @@
-"""Files that are there whole or not at all, also where a process is killed while it writes one."""
+"""A job's files, whole or not at all: from pieces, and known while they are written."""
 
-import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from services.base.whole_files import whole
 from services.serve.http.encodings import Piece
 
 
@@ -14,17 +13,9 @@ def write_whole(file: Path, pieces: Iterable[Piece]) -> None:
     Raises:
         Exception: what ends the pieces, or an OSError of the disk; the file is what it was then.
     """
-    being_written = file.with_name(f"{_before(file.name)}{uuid.uuid4().hex}")
-    try:
-        with being_written.open("wb") as stream:
-            for piece in pieces:
-                stream.write(piece)
-            stream.flush()
-            os.fsync(stream.fileno())
-        being_written.replace(file)
-    except BaseException:
-        being_written.unlink(missing_ok=True)
-        raise
+    with whole(file) as being_written, being_written.open("wb") as stream:
+        for piece in pieces:
+            stream.write(piece)
 
 
 def is_being_written(file: Path, name: str) -> bool:
