@@ -28,7 +28,9 @@ from rlad_core.assembly import plan_shards
 from rlad_core.prompt_stream import PromptStream
 from rlad_core.staleness import trained_tokens
 from rlad_core.tasks import Prompt
-from services.experience.groups import Group, join_groups, stale_tokens, step_numbers
+from services.experience.groups import Group
+from services.experience.joining import join_groups
+from services.experience.step_numbers import stale_tokens, step_numbers
 from services.experience.visits import visits_of
 
 _PROMPT = 60

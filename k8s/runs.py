@@ -3,8 +3,8 @@
     python k8s/runs.py          # write k8s/overlays/*/run.yaml
     python k8s/runs.py --check  # only say whether they are up to date
 
-An overlay with a run says in `run-settings.yaml` what `rlad k8s` is asked for: the recipe, and what of it
-differs.
+An overlay with a run says in `run-settings.yaml` what `rlad k8s` is asked for: the recipe, what of it
+differs, and the secrets with tokens.
 """
 
 import contextlib
@@ -29,7 +29,13 @@ def run(source: Path) -> str:
     kept = {name: os.environ.pop(name) for name in ("RLAD_MODELS", "HF_HUB_OFFLINE") if name in os.environ}
     try:
         with contextlib.redirect_stdout(written):
-            k8s(Path(settings["recipe"]), settings.get("set", []), name="run", image="rlad")
+            k8s(
+                Path(settings["recipe"]),
+                settings.get("set", []),
+                name="run",
+                image="rlad",
+                secrets=settings.get("secret", []),
+            )
     finally:
         os.environ |= kept
     return written.getvalue()

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+_EQUAL = 1e-6
+"""Rewards that differ by at most this count as equal: rounding of a reward's parts would else be blown up to
+advantages of +-1."""
+
 
 @dataclass(frozen=True, eq=False)
 class GroupAdvantages:
@@ -26,7 +30,6 @@ def group_relative_advantages(
     group_ids: Sequence[str] | npt.NDArray[np.generic],
     *,
     scale: bool = True,
-    eps: float = 1e-6,
 ) -> GroupAdvantages:
     """``(reward - mean) / std`` inside each group, with the population standard deviation.
 
@@ -41,8 +44,6 @@ def group_relative_advantages(
         group_ids: [N] the group of each response.
         scale: divide by the standard deviation; without it (Dr. GRPO, arXiv 2503.20783) the advantage is the
             reward minus the group's mean.
-        eps: rewards that differ by at most this count as equal; it keeps rounding of a reward's parts from
-            being blown up to advantages of +-1.
 
     Raises:
         ValueError: lengths differ, or a reward isn't finite.
@@ -65,7 +66,7 @@ def group_relative_advantages(
     lowest = np.full(sizes.size, np.inf)
     np.maximum.at(highest, group, values)
     np.minimum.at(lowest, group, values)
-    informative = (highest - lowest > eps)[group]
+    informative = (highest - lowest > _EQUAL)[group]
 
     centred = values - (np.bincount(group, values) / sizes)[group]
     if not scale:

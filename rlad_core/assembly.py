@@ -67,8 +67,8 @@ def plan_shards(
         counted_versions: policy versions whose tokens count, up to that of the policy now; likewise.
 
     Returns:
-        One plan a rank. Every row is in exactly one; all ranks have the same set of mini-batches in mind,
-        though a rank may hold no row of one.
+        One plan a rank. Every row is in exactly one; all ranks count the same mini-batches, though
+        a rank may hold no row of one.
 
     Raises:
         ValueError: there is not one group per row.

@@ -22,7 +22,7 @@ _NO_BACKWARD_PASS = -1
 
 
 class _BackwardError(Exception):
-    """The way back could not be compiled."""
+    """The backward pass could not be compiled."""
 
 
 def compile_layers(
@@ -34,34 +34,36 @@ def compile_layers(
     """Compile each layer's forward pass for any number of tokens, with its first call.
 
     Hooks (FSDP2's among them) stay outside, and so does the recomputing of activations. Where compiling fails
-    the layers run as they are, also where it is done anew, for inputs of another kind. In the middle of a
-    backward pass nothing could be taken back: so each way back is compiled with its way forward, the first is
-    gone once before, with the first layer's input, for what only running it shows, and a layer's activations
-    are recomputed in the way in which they were computed, whatever has failed since.
+    the layers run as they are, also where it is done anew, for inputs of another kind.
+
+    Nothing can be undone in the middle of a backward pass. So each backward pass is compiled together with
+    its forward pass; the first is also run once beforehand, on the first layer's input, to catch what only
+    running it shows; and a layer's activations are recomputed the way they were computed, whatever has failed
+    since.
 
     Args:
         layers: of one model.
         tell: is told, once, why compiling failed.
         backend: see ``torch.compile``.
     """
-    failed = has_gone_back = False
-    both_ways = _both_ways(lookup_backend(backend))
+    failed = backward_was_tried = False
+    with_backward = _with_eager_backward(lookup_backend(backend))
 
     def either(forward: Callable[..., Any]) -> Callable[..., Any]:
-        compiled = torch.compile(forward, dynamic=True, backend=both_ways)
+        compiled = torch.compile(forward, dynamic=True, backend=with_backward)
         takes_compiled = True
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal failed, has_gone_back, takes_compiled
+            nonlocal failed, backward_was_tried, takes_compiled
             if torch._C._current_graph_task_id() == _NO_BACKWARD_PASS:
                 takes_compiled = not failed
             if takes_compiled:
                 try:
-                    if torch.is_grad_enabled() and not has_gone_back:
-                        # In a thread of its own, which knows of no activations that are to be kept or not.
+                    if torch.is_grad_enabled() and not backward_was_tried:
+                        # In a thread of its own, which does not know which activations are to be kept.
                         with ThreadPoolExecutor(1) as aside:
-                            aside.submit(_go_back, compiled, *args, **kwargs).result()
-                        has_gone_back = True
+                            aside.submit(_try_backward, compiled, *args, **kwargs).result()
+                        backward_was_tried = True
                     return compiled(*args, **kwargs)
                 except (TorchDynamoException, _BackwardError) as error:
                     takes_compiled = False
@@ -78,10 +80,10 @@ def compile_layers(
         layer.forward = either(layer.forward)
 
 
-def _both_ways(backend: Backend) -> Backend:
-    """The same, but the way back is compiled with the way forward, and what fails there is raised there.
+def _with_eager_backward(backend: Backend) -> Backend:
+    """The same, but the backward pass is compiled with the forward pass, which raises what fails in it.
 
-    By itself AOTAutograd compiles it when it is first gone.
+    By itself AOTAutograd compiles it when it is first run.
     """
 
     @wraps(backend)
@@ -92,12 +94,12 @@ def _both_ways(backend: Backend) -> Backend:
     return compiling
 
 
-def _go_back(layer: Callable[..., Any], hidden: Tensor, *args: Any, **kwargs: Any) -> None:
+def _try_backward(layer: Callable[..., Any], hidden: Tensor, *args: Any, **kwargs: Any) -> None:
     """A layer's forward and backward pass, of which nothing is kept.
 
     Raises:
-        TorchDynamoException: of the compiler, on either way.
-        _BackwardError: what failed on the way back.
+        TorchDynamoException: of the compiler, in either pass.
+        _BackwardError: what failed in the backward pass.
     """
     given = hidden.detach().requires_grad_()
     with torch.cuda.device(hidden.device) if hidden.is_cuda else nullcontext():

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlad_core.logprobs import chunks_of_logits
+from rlad_core.logits import chunks_of_logits
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,18 +14,15 @@ Of all tokens but some, with R their probability together and o = 1 for one of t
 
 R is summed of the others themselves. What the some leave of 1 has no digits in float32 below 1e-6, and where
 a policy is sure the others' gradient hangs on them.
-
-Rows of the head that are no tokens (`rlad_core.language_model.vocabulary`) take part in the products, whose
-kernels like round sizes, and in nothing else: what follows reads a view of the buffer without them, as if
-their logits were minus infinity.
 """
 
-from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from rlad_core.logits import checked_tokens, logits_of, operand
 
 LEAST_LOG_REST: Final = -80.0
 """log R below which the gradient of log R fades out: 1 / R, times a gradient, stays a float32."""
@@ -107,40 +104,12 @@ def token_logprobs(
         targets.long(),
         None if rest_of is None else rest_of.long(),
         scale,
-        _checked_tokens(tokens, lm_head_weight),
+        checked_tokens(tokens, lm_head_weight),
         chunk_size,
         with_entropy,
         beside,
     )
     return found
-
-
-def chunks_of_logits(
-    hidden: Tensor,
-    lm_head_weight: Tensor,
-    *,
-    bias: Tensor | None = None,
-    scale: float = 1.0,
-    tokens: int | None = None,
-    chunk_size: int = 1024,
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """The logits of all places, a chunk at a time, in one buffer for all chunks. Not differentiable.
-
-    Args:
-        hidden: [T, D], as all others as in `token_logprobs`.
-        lm_head_weight: [V, D].
-
-    Yields:
-        Which places, their logits [places, tokens], and a buffer of the same shape to work in.
-    """
-    places, entries = hidden.shape[0], _checked_tokens(tokens, lm_head_weight)
-    head, dtype = _operand(hidden, lm_head_weight)
-    buffer = hidden.new_empty(min(chunk_size, places), lm_head_weight.shape[0], dtype=dtype)
-    second = torch.empty_like(buffer)
-    for start in range(0, places, chunk_size):
-        rows = slice(start, min(start + chunk_size, places))
-        logits = _logits(hidden[rows].to(head.dtype), head, bias, scale, buffer)[:, :entries]
-        yield rows, logits, second[: logits.shape[0], :entries]
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -161,7 +130,7 @@ class _TokenLogprobs(torch.autograd.Function):
         beside: Beside | None,
     ) -> tuple[Tensor, Tensor | None]:
         places = hidden.shape[0]
-        head, dtype = _operand(hidden, weight)
+        head, dtype = operand(hidden, weight)
         # Of the caller's shape, and no view of another: FSDP warns of a module's output that is one.
         shape = targets.shape if rest_of is None else (places, targets.shape[1] + 1)
         logprobs = hidden.new_empty(shape, dtype=dtype)
@@ -174,7 +143,7 @@ class _TokenLogprobs(torch.autograd.Function):
 
         for start in range(0, places, chunk_size):
             rows = slice(start, min(start + chunk_size, places))
-            logits = _logits(hidden[rows].to(head.dtype), head, bias, scale, buffer)[:, :entries]
+            logits = logits_of(hidden[rows].to(head.dtype), head, bias, scale, buffer)[:, :entries]
             target_logits = logits.gather(1, targets[rows])
             seen = None if beside is None else beside.see(rows, logits)
             highest = logits.amax(dim=1)
@@ -212,7 +181,7 @@ class _TokenLogprobs(torch.autograd.Function):
             return None, None, None, *none
         hidden, weight, bias, targets, rest_of, of_rest, normaliser, entropy = ctx.saved_tensors
         places, entries = hidden.shape[0], ctx.entries
-        head, dtype = _operand(hidden, weight)
+        head, dtype = operand(hidden, weight)
         # A log-prob has -p in its gradient, so each place has it as often as it has log-probs.
         grad_logprobs = None if grad_logprobs is None else _by_place(grad_logprobs)
         grad_places = None if grad_logprobs is None else grad_logprobs.sum(dim=1)
@@ -228,7 +197,7 @@ class _TokenLogprobs(torch.autograd.Function):
         for start in range(0, places, ctx.chunk_size):
             rows = slice(start, min(start + ctx.chunk_size, places))
             states = hidden[rows].to(head.dtype)
-            logits = _logits(states, head, bias, ctx.scale, buffer)[:, :entries]
+            logits = logits_of(states, head, bias, ctx.scale, buffer)[:, :entries]
             logprobs = logits.sub_(normaliser[rows, None])
             whole = second[: logits.shape[0]]
             probabilities = torch.exp(logprobs, out=whole[:, :entries])
@@ -277,37 +246,3 @@ class _TokenLogprobs(torch.autograd.Function):
 def _by_place(values: Tensor) -> Tensor:
     """[T, n] of one value for each place, or of n."""
     return values[:, None] if values.ndim == 1 else values
-
-
-def _checked_tokens(tokens: int | None, weight: Tensor) -> int:
-    rows = int(weight.shape[0])
-    if tokens is not None and not 1 <= tokens <= rows:
-        raise ValueError(f"tokens is {tokens}; it must be in 1..{rows}, the rows of the head")
-    return rows if tokens is None else tokens
-
-
-def _operand(hidden: Tensor, weight: Tensor) -> tuple[Tensor, torch.dtype]:
-    """The LM head as it enters the products, and the precision of what comes out.
-
-    A head that is wider than the hidden states is narrowed to them; its gradient is not. On a GPU
-    half-precision factors stay as they are: its tensor cores sum in float32 and can hand that out. Elsewhere
-    they are widened once.
-    """
-    dtype = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
-    if hidden.dtype in (torch.bfloat16, torch.float16):
-        weight = weight.to(hidden.dtype)
-    if weight.is_cuda and hidden.dtype == weight.dtype and weight.dtype in (torch.bfloat16, torch.float16):
-        return weight, dtype
-    return weight.to(dtype), dtype
-
-
-def _logits(states: Tensor, head: Tensor, bias: Tensor | None, scale: float, buffer: Tensor) -> Tensor:
-    """Logits of all rows of the head, in the buffer's precision, written to its first rows."""
-    out = buffer[: states.shape[0]]
-    if states.dtype == out.dtype:
-        torch.mm(states, head.t(), out=out)
-    else:
-        torch.mm(states, head.t(), out_dtype=out.dtype, out=out)
-    if bias is not None:
-        out.add_(bias)
-    return out.mul_(scale) if scale != 1.0 else out

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from rlad_core.metrics import LABELS, METRICS
+from rlad_core.metric_specs import LABELS
+from rlad_core.metrics import METRICS
 from rlad_core.page_tables import table
 
 SECTIONS: Final = {

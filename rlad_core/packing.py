@@ -139,9 +139,9 @@ def pack(
     )
 
 
-def filler(token_id: int = 0) -> PackedBatch:
+def filler() -> PackedBatch:
     """A batch of two tokens for a rank that has no sequences left; its response token must get weight 0."""
-    return pack([([token_id], [token_id])])
+    return pack([([0], [0])])
 
 
 def _integers(values: npt.NDArray[np.generic]) -> Tensor:

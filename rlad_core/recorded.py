@@ -124,7 +124,7 @@ class RecordedStep:
         recorded = self.rule or replace(rule, scales=True)  # as a file of one's own has them
         needs = None
         if objective.needs_whole_groups:
-            needs = "to know in which groups no response is right"
+            needs = "all rows of a group"
         elif objective.uses_group_advantage and rule.scales != recorded.scales:
             needs = "other advantages"
         elif objective.uses_group_advantage and rule != recorded:

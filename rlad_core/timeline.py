@@ -12,16 +12,20 @@ the learner to the time in which the learner waited for its batch. What the lear
 after the other, counts whole:
 
     asked ----------- sampled ------ scored ---- looked at ---- got -------------------------------> end
-      rollouts          teacher        others      teacher       the learner's own: update, weight_sync, ...
+      rollouts          teacher,       others      teacher,      the learner's own: update, weight_sync, ...
+                        reference                  reference
 """
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from rlad_core.metrics import PERCENTILES, RECENT_STEPS, STAGES, StepStage
+from rlad_core.metric_specs import PERCENTILES, RECENT_STEPS, STAGES, StepStage
+
+Times = Sequence[tuple[float, float]]
+"""Start and end of each, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +49,19 @@ class StageSpan:
 
 
 @dataclass(frozen=True)
-class BatchWait:
-    """Of a learner for its batch, while groups are sampled ahead; all in seconds since the epoch.
+class BatchTimes:
+    """Of a batch whose responses were sampled for it; all in seconds since the epoch.
 
     Attributes:
-        asked, got: when it asked for the batch, and when it had it.
-        sampled: when the last response of the batch was there.
-        teacher: start and end of each time in which all responses of the batch were there and the teacher's
-            word on them was not.
+        sampled: when its last response was there.
+        judged: when the last word of the verifier, and of the frozen reference, was there.
+        missing: times in which all its responses were there, and the word of the teacher, or of the
+            reference, on them was not; by stage.
     """
 
-    asked: float
-    got: float
     sampled: float
-    teacher: Sequence[tuple[float, float]] = ()
+    judged: float = 0.0
+    missing: Mapping[StepStage, Times] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,24 +147,23 @@ def seconds_between(spans: Iterable[StageSpan], stage: StepStage, start: float, 
     return _length(_union(_cut(spans, stage, start, end)))
 
 
-def waited_for(behind: Iterable[StageSpan], wait: BatchWait) -> list[StageSpan]:
+def waited_for(behind: Iterable[StageSpan], asked: float, got: float, batch: BatchTimes) -> list[StageSpan]:
     """The parts of spans that a learner waited for, where groups are sampled ahead.
 
     Until all of the batch was sampled that is whatever was open. Afterwards it is no rollout, which is
-    another step's, and the teacher only while its word on this batch was missing.
+    another step's, and teacher and reference only while their word on this batch was missing.
 
     Args:
         behind: of what goes on behind the learner.
+        asked, got: when it asked for the batch, and when it had it, in seconds since the epoch.
     """
-    until_sampled, whole = (wait.asked, min(wait.sampled, wait.got)), (wait.asked, wait.got)
-    times: dict[str, Sequence[tuple[float, float]]] = {
-        "rollout": [until_sampled],
-        "teacher": [until_sampled, *wait.teacher],
-    }
+    until_sampled = (asked, min(batch.sampled, got))
+    groups: tuple[StepStage, ...] = ("rollout", "teacher", "reference")
+    times = {stage: [until_sampled, *batch.missing.get(stage, ())] for stage in groups}
     parts = []
     for span in behind:
-        for first, last in times.get(span.stage, [whole]):
-            low, high = max(span.start, first, wait.asked), min(span.end, last, wait.got)
+        for first, last in times.get(span.stage, [(asked, got)]):
+            low, high = max(span.start, first, asked), min(span.end, last, got)
             if low < high:
                 parts.append(replace(span, start=low, end=high))
     return parts
@@ -177,16 +179,16 @@ def added_by_own_teacher(table: Iterable[StageRow], waited: float) -> float:
     return max(0.0, seconds_at_work(table, "teacher") - waited)
 
 
-def added_by_teacher(waits: Iterable[tuple[float, float]], since: float) -> float:
+def added_by_teacher(waits: Times, since: float) -> float:
     """Seconds that the teacher adds to a step while groups are sampled ahead: in which a learner that has
-    asked for its batch waits for nothing else, neither a response nor the verifier.
+    asked for its batch waits for nothing else, neither a response nor the verifier nor the reference.
 
     What other groups are sampled meanwhile, some of which may take very long, is no part of it.
 
     Args:
         waits: start and end of each time in which all responses of the batch were there and the teacher's
             word on them was not, in seconds since the epoch; they do not overlap.
-        since: when the learner had asked for the batch, and the verifier had judged all of it.
+        since: when the learner had asked for the batch, and all of it was judged (`BatchTimes.judged`).
     """
     return sum(max(0.0, end - max(start, since)) for start, end in waits)
 

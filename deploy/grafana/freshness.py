@@ -3,7 +3,7 @@
 from deploy.grafana.model import Panel, Query, Row, Threshold
 from deploy.grafana.run_series import RUN, gauge
 from rlad_core import metrics
-from rlad_core.metrics import MetricSpec
+from rlad_core.metric_specs import MetricSpec
 
 
 def _dropped(metric: MetricSpec) -> Query:

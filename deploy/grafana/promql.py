@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlad_core import metrics
-from rlad_core.metrics import MetricSpec
+from rlad_core.metric_specs import MetricSpec
 
 
 def exported(metric: MetricSpec | str) -> str:

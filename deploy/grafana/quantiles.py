@@ -2,7 +2,7 @@
 
 from deploy.grafana.model import Query
 from deploy.grafana.promql import Scope
-from rlad_core.metrics import PERCENTILES, MetricSpec
+from rlad_core.metric_specs import PERCENTILES, MetricSpec
 
 BEYOND = "all its values are within the buckets"
 

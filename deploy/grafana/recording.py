@@ -6,7 +6,7 @@ from typing import Any
 from deploy.grafana.foreign import SERVE_LATENCY_MS
 from deploy.grafana.promql import bound, exported, recorded
 from rlad_core import metrics
-from rlad_core.metrics import DURATION_BUCKETS, PERCENTILES, TOKEN_BUCKETS, MetricSpec
+from rlad_core.metric_specs import DURATION_BUCKETS, PERCENTILES, TOKEN_BUCKETS, MetricSpec
 
 _SERVICE = ("run", "service", "application", "deployment")
 

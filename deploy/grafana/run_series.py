@@ -2,7 +2,7 @@
 
 from deploy.grafana.model import Query
 from deploy.grafana.promql import Scope
-from rlad_core.metrics import MetricSpec
+from rlad_core.metric_specs import MetricSpec
 
 RUN = Scope(('run=~"$run"',), ("run",))
 STEP = Scope((*RUN.matchers, 'stage="step"'), RUN.by)

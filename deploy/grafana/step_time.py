@@ -5,7 +5,7 @@ from deploy.grafana.quantiles import chosen
 from deploy.grafana.run_series import RUN, gauge
 from deploy.grafana.service_panels import ANY
 from rlad_core import metrics
-from rlad_core.metrics import PERCENTILES, RECENT_STEPS
+from rlad_core.metric_specs import PERCENTILES, RECENT_STEPS
 
 #: A step that takes so long is told as one that hangs.
 LONG = (Threshold(900, "yellow"), Threshold(1800, "red"))

@@ -3,7 +3,7 @@
 from deploy.grafana.model import Variable
 from deploy.grafana.promql import exported
 from rlad_core import metrics
-from rlad_core.metrics import PERCENTILES
+from rlad_core.metric_specs import PERCENTILES
 
 
 def _values(metric: str, label: str) -> str:

@@ -1,4 +1,4 @@
-"""A token's bytes on their way from where it lies to a header: any but line breaks, as services take them."""
+"""A bearer token, from where it is kept to a header: any bytes but line breaks, as services take them."""
 
 import os
 import re

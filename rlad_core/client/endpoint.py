@@ -1,8 +1,8 @@
-"""HTTP requests to other services: reused connections, so many at a time, repeated where that can help.
+"""HTTP requests to other services: over few connections that are reused, and repeated where that can help.
 
 A request is repeated after 429, 502, 503, 504 and broken connections, with growing, jittered pauses or the
-one that ``Retry-After`` asks for, and after nothing else; not where a certificate is not trusted, which stays
-so. An attempt that reaches its limit counts as a broken connection: a machine that vanished sends no word of
+one that ``Retry-After`` asks for, and after nothing else: a certificate that is not trusted stays so. An
+attempt that reaches its limit counts as a broken connection: a machine that vanished sends no word of
 it, so silence is all that there is to see. There are two limits: for one attempt, and for all of them
 together. So only what has no side effects may be asked through here.
 """
@@ -162,10 +162,10 @@ class Endpoint:
 
     @asynccontextmanager
     async def _connection(self, what: str) -> AsyncIterator[None]:
-        """One of the connections, for as long as the block.
+        """One of the connections, until the block ends.
 
-        Whoever has one gives it back within ``timeout_s``. So one's turn comes after as many times that as
-        there are rounds ahead, and this wait is limited to one round more.
+        Each is given back within ``timeout_s``. So a turn comes after that time for each round of requests
+        ahead of it, and the wait is limited to one round more.
         """
         rounds = 2 + self._waiting // self._connections
         self._waiting += 1
@@ -215,7 +215,7 @@ class Endpoint:
 
 
 def _tls_fault(error: BaseException | None) -> str | None:
-    """What stays wrong between two who do not trust or understand one another; None: it is something else."""
+    """What keeps two sides from speaking TLS, which no repetition mends; None: it is something else."""
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
     if isinstance(error, ssl.SSLCertVerificationError):

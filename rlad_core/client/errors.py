@@ -3,7 +3,7 @@
 All of them survive pickling, so a caller of a deployment handle can catch them by class.
 """
 
-from rlad_core.metrics import LimitKind
+from rlad_core.metric_specs import LimitKind
 
 
 class ServiceError(Exception):
@@ -21,10 +21,22 @@ class ServiceError(Exception):
 
 
 class InvalidRequestError(ServiceError, ValueError):
-    """What was sent is readable and cannot be worked on; the message says which part of it."""
+    """What was sent is readable and cannot be worked on; the message says which part of it.
+
+    Args:
+        message: what is wrong.
+        path: the field that it is wrong of, where it is one.
+    """
 
     status = 422
     title = "The request cannot be worked on"
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message, path)
+        self.message, self.path = message, path
+
+    def __str__(self) -> str:
+        return self.message if self.path is None else f"{self.path}: {self.message}"
 
 
 class UnknownNameError(ServiceError, LookupError):

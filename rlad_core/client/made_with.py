@@ -1,7 +1,7 @@
 """What a teacher's log-probs were made with, carried by every table of them in its schema metadata.
 
-A number alone does not tell whose it is. With this beside it whoever asks again and again can see that it is
-still the same: compared are the values of one moment with those of another, or of one replica with another's.
+A number alone does not tell whose it is. With this beside it, whoever asks repeatedly can see that the
+teacher is still the same: one moment is compared with another, or one replica with another.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def differing(one: MadeWith | None, other: MadeWith | None) -> str | None:
 
 
 class MixedError(ServiceError):
-    """Answers that are to be of one teacher are not; the message says what is different."""
+    """Answers that should come from one teacher do not; the message says what is different."""
 
 
 def refuse_different(told: Iterable[MadeWith | None], asked: str, said: MadeWith | None = None) -> None:

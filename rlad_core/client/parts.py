@@ -11,6 +11,7 @@ from rlad_core import schema
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import ServiceError
 from rlad_core.client.forms import ARROW
+from rlad_core.schema.validation import quote
 
 BYTES_PER_PART = 2**24
 """Of a request's body: what a connection carries in a moment, and far below what a service takes."""
@@ -89,11 +90,9 @@ async def ask_table(
     return told
 
 
-def name_sequences(ids: Sequence[str], most: int = 5) -> str:
-    """Sequences by id for an error message: the first ones, and how many more."""
-    named = ", ".join(map(repr, ids[:most]))
-    more = f" and {len(ids) - most} more" if len(ids) > most else ""
-    return f"the sequences {named}{more}" if ids else "no sequences"
+def name_sequences(ids: Sequence[str]) -> str:
+    """Sequences by id for an error message."""
+    return f"the sequences {quote(ids)}" if ids else "no sequences"
 
 
 def in_order_of(ids: Sequence[str], told: pa.Table) -> pa.Table:

@@ -7,6 +7,7 @@ and what to write there. Anybody may read one; only `loading` makes one.
 >>> config = load("kk-tiny-trrd", overrides=["learner.lr=1e-5", "stages.0.steps=5"])  # doctest: +SKIP
 """
 
+from rlad_core.config.cluster import ClusterConfig
 from rlad_core.config.engines import (
     EngineSettings,
     ReplicaSettings,
@@ -20,13 +21,10 @@ from rlad_core.config.lora import LoraConfig
 from rlad_core.config.models import SHIPPED, UNFINISHED, is_elsewhere, place_of, resolve_model
 from rlad_core.config.run import RunConfig, Stage, StagePosition
 from rlad_core.config.settings import (
-    ClusterConfig,
     EvaluationConfig,
     LearnerConfig,
-    OutputConfig,
     PolicyConfig,
     RolloutConfig,
-    TelemetryConfig,
     WeightsConfig,
 )
 from rlad_core.config.teachers import (
@@ -38,6 +36,7 @@ from rlad_core.config.teachers import (
     ServeTeacher,
     TeacherSection,
 )
+from rlad_core.config.telling import OutputConfig, TelemetryConfig
 from rlad_core.sections.problems import NOT_SET, ConfigError, Problem
 
 __all__ = [

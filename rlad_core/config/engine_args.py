@@ -28,6 +28,7 @@ _COMMON: Final = {
     "disable_log_stats": "we set it",
     "logprobs_mode": _OURS,
     "additional_config": _OURS,
+    "worker_extension_cls": "we set it",
     "enable_sleep_mode": "write sleep",
     "weight_transfer_config": "write weights.transfer",
 }

@@ -6,14 +6,10 @@ from typing import Any, TypeVar
 
 from pydantic import Field, NonNegativeInt
 
+from rlad_core.config.cluster import ClusterConfig
 from rlad_core.config.engines import VerifierSettings
-from rlad_core.config.settings import (
-    ClusterConfig,
-    EvaluationConfig,
-    PolicyConfig,
-    RolloutConfig,
-    TelemetryConfig,
-)
+from rlad_core.config.settings import EvaluationConfig, PolicyConfig, RolloutConfig
+from rlad_core.config.telling import TelemetryConfig
 from rlad_core.sections import code
 from rlad_core.sections.base import NAME_LENGTH, NAME_PATTERN, Section
 from rlad_core.sections.paths import CHECKED

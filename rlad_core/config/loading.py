@@ -1,8 +1,9 @@
-"""Recipes as YAML text: read with overrides, write back without loss."""
+"""Recipes as YAML text: read with overrides, written back without loss."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,14 +113,17 @@ class RecipeFile:
     file: Path
     values: Any
 
-    def config(self, overrides: Sequence[str] = ()) -> RunConfig:
+    def config(self, overrides: Sequence[str] = (), typed_in: Path | None = None) -> RunConfig:
         """The recipe with these assignments, as :func:`load` has it.
+
+        Args:
+            typed_in: folder that relative paths in them start from; None: the current one.
 
         Raises:
             ConfigError: as for :func:`load`.
         """
         folder = _folder_of(self.file)
-        return validate(self.values, source=str(self.file), overrides=overrides, folder=folder)
+        return validate(self.values, str(self.file), overrides, folder, typed_in)
 
 
 def read(path: str | Path) -> RecipeFile:
@@ -143,19 +147,26 @@ def _read(file: Path) -> Any:
         ) from error
 
 
-def validate(data: Any, source: str, overrides: Sequence[str] = (), folder: Path | None = None) -> RunConfig:
+def validate(
+    data: Any,
+    source: str,
+    overrides: Sequence[str] = (),
+    folder: Path | None = None,
+    typed_in: Path | None = None,
+) -> RunConfig:
     """Check a recipe that was read already.
 
     Args:
         data: what the YAML says; not changed.
         source: where it came from, for the message.
         overrides: as for :func:`load`.
-        folder: that relative paths in `data` start from; None: the current one, as for overrides.
+        folder: that relative paths in `data` start from; None: the current one.
+        typed_in: the same for those in `overrides`.
 
     Raises:
         ConfigError: as for :func:`load`.
     """
-    config = _validated(RunConfig, data, source, overrides, folder)
+    config = _validated(RunConfig, data, source, overrides, folder, typed_in)
     _refuse(source, [*run_problems(config), *model_problems(config), *_file_problems(config)])
     return config
 
@@ -166,21 +177,29 @@ def validate_evaluation(data: Any, source: str) -> EvaluationRecipe:
     Raises:
         ConfigError: as for :func:`load`.
     """
-    config = _validated(EvaluationRecipe, data, source, (), None)
+    config = _validated(EvaluationRecipe, data, source)
     _refuse(source, [*evaluation_problems(config), *model_problems(config), *_file_problems(config)])
     return config
 
 
 def _validated(
-    kind: type[Recipe], data: Any, source: str, overrides: Sequence[str], folder: Path | None
+    kind: type[Recipe],
+    data: Any,
+    source: str,
+    overrides: Sequence[str] = (),
+    folder: Path | None = None,
+    typed_in: Path | None = None,
 ) -> Recipe:
     if not isinstance(data, dict):
         advice = "has no keys. Write 'key: value' lines; name, policy, task and stages are needed"
         raise ConfigError(source, [Problem("the recipe", data, advice)])
+    if "variants" in data and "recipe" in data:
+        advice = f"is a suite of runs and no recipe. Carry it out with rlad compare {shlex.quote(source)}"
+        raise ConfigError(source, [Problem("the recipe", source, advice)])
     problems: list[Problem] = []
     for override in overrides:
         try:
-            data = assign(data, override)
+            data = assign(data, override, typed_in)
         except ValueError as error:
             problems.append(Problem("--set", override, str(error)))
     try:
@@ -240,8 +259,11 @@ def _find(path: Path) -> Path:
     raise ConfigError(str(path), [problem])
 
 
-def assign(data: Any, override: str) -> Any:
+def assign(data: Any, override: str, typed_in: Path | None = None) -> Any:
     """A copy of ``data`` with one ``path=value`` assigned, as ``--set`` does it; the value is YAML.
+
+    Args:
+        typed_in: folder that a relative path in the value starts from; None: the current one.
 
     Raises:
         ValueError: no assignment, no YAML, or a path that leads nowhere; says what to write.
@@ -250,7 +272,7 @@ def assign(data: Any, override: str) -> Any:
     if not equals or not path.strip():
         raise ValueError("is no assignment. Write path=value, such as learner.lr=1e-5")
     try:
-        value = typed(parse(text))
+        value = typed(parse(text), typed_in)
     except yaml.YAMLError as error:
         raise ValueError(f"its value is no YAML ({str(error).splitlines()[0]}). Put it in quotes") from error
     return _with(data, path.strip().split("."), value, done=())

@@ -1,6 +1,6 @@
 """What a run needs of the machine that it is started on: room to write, free ports. Leaves nothing behind.
 
-And what cannot be seen from here, for whoever wants to know what was not checked.
+Also what cannot be seen from here, for whoever wants to know what was not checked.
 """
 
 from __future__ import annotations

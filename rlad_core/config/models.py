@@ -176,7 +176,7 @@ def _folder(
 
 
 def _too_long(max_length: int, prefix_tokens: int, longest: int, teacher: str, said: str) -> Problem:
-    """Which setting is to become lower, that policy and prefix fit into what a model reads.
+    """Which setting to lower, so that policy and prefix fit into what a model reads.
 
     Args:
         prefix_tokens: of the teacher at this place in the recipe; 0: it has no prefix.

@@ -21,8 +21,9 @@ _HEAD: Final = """\
 
 A recipe is a YAML file. `rlad plan RECIPE` prints it with every default; `--set policy.max_length=8192`
 changes a field, and one in a list by its number, `--set stages.0.steps=5`. `extends: NAME` takes what it does
-not say from another recipe. Paths in the file are relative to it. What has no default is needed. A task, an
-objective or a teacher of your own has the fields of its class, see [extending](extending.md).
+not say from another recipe, of the same folder or shipped. Paths in the file are relative to it. What has no
+default is needed. A task, an objective or a teacher of your own has the fields of its class, see
+[extending](extending.md).
 """
 _ENVIRONMENT: Final = {
     "RAY_ADDRESS": "The Ray cluster to join where `cluster.address` is null.",

@@ -131,7 +131,7 @@ def _by_then(change: Change, before: RunConfig, done: int, early_ends: Mapping[i
 def _lengthened(
     change: Change, index: int, before: RunConfig, done: int, early_ends: Mapping[int, int]
 ) -> Change:
-    """More steps of a stage, which may be over by now, or its learning rate have begun to fall."""
+    """More steps of a stage that may be over by now, or whose learning rate may have begun to fall."""
     if index in early_ends:
         why = f"its rule (until) ended the stage after step {early_ends[index]} of the run"
         return replace(change, refused=why)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from rlad_core.config.evaluation_recipe import EvaluationRecipe, by_place
-from rlad_core.config.settings import LearnerConfig, OutputConfig, WeightsConfig
+from rlad_core.config.settings import LearnerConfig, WeightsConfig
 from rlad_core.config.stage_end import StageEnd
 from rlad_core.config.teachers import (
     AnyTeacher,
@@ -19,6 +19,7 @@ from rlad_core.config.teachers import (
     ServeTeacher,
     TeacherSection,
 )
+from rlad_core.config.telling import OutputConfig
 from rlad_core.objectives import KINDS, AnyObjective
 from rlad_core.sections.base import Section
 from rlad_core.sections.resume import Fixed, Free, Grows

@@ -3,7 +3,6 @@
 Units are in the names (``_s`` seconds, ``_gib`` GiB, ``length`` and ``tokens`` tokens).
 """
 
-import os
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -22,8 +21,8 @@ from rlad_core.config.learner_memory import LearnerMemory
 from rlad_core.config.learner_updates import LearnerUpdates
 from rlad_core.config.lora import LoraConfig
 from rlad_core.language_model.chat import ChatFormat
-from rlad_core.sections.base import NAME_LENGTH, NAME_PATTERN, Section
-from rlad_core.sections.paths import ModelReference, OutputFolder, TemplateText
+from rlad_core.sections.base import Section
+from rlad_core.sections.paths import ModelReference, TemplateText
 from rlad_core.sections.resume import Fixed, Free, Grows
 
 
@@ -157,7 +156,7 @@ class LearnerConfig(LearnerMemory, LearnerUpdates):
     weight_decay: Fixed[NonNegativeFloat] = 0.0
     betas: Annotated[
         Fixed[tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]],
-        Field(strict=False, description="AdamW's two."),
+        Field(strict=False, description="AdamW's beta_1 and beta_2."),
     ] = (0.9, 0.999)
     grad_clip: Fixed[PositiveFloat | None] = Field(
         default=1.0, description="Largest norm of the gradient; null for none."
@@ -233,91 +232,3 @@ class EvaluationConfig(Section):
         description="Problems that are held out and trained on. drop: they are not trained on; refuse: the "
         "run does not start; keep: they are both.",
     )
-
-
-TrackerName = Literal["wandb", "mlflow", "trackio"]
-
-
-class TelemetryConfig(Section):
-    """What a run tells while it runs."""
-
-    metrics_port: Free[Annotated[int, Field(ge=1024, le=65535)] | None] = Field(
-        default=None,
-        description="Port of an embedded Ray's Prometheus metrics, for this machine only; null: a free one.",
-    )
-    linger_s: Free[NonNegativeFloat] = Field(
-        default=0.0,
-        description="Seconds that a learner that is done stays, so that Prometheus gets its last numbers: "
-        "Ray hands them on every 10 s, and Prometheus asks at its own interval.",
-    )
-    log_level: Free[Literal["DEBUG", "INFO", "WARNING", "ERROR"]] = "INFO"
-    traces: Free[bool] = Field(
-        default=True,
-        description="OpenTelemetry spans of every step, from its prompts to the new weights: to the "
-        "collector that OTEL_EXPORTER_OTLP_ENDPOINT names, else to RUN/traces, which `rlad trace` draws.",
-    )
-    keep_experience: Free[Literal["all", "sampled", "none"]] = Field(
-        default="sampled",
-        description="all: every step's whole experience, which `rlad learn` trains on again; sampled: some "
-        "rows of some steps.",
-    )
-    sample_experience_every: Free[NonNegativeInt] = Field(
-        default=10, description="Steps between samples; 0: never."
-    )
-    sample_experience_rows: Free[PositiveInt] = 64
-    trackers: Free[tuple[TrackerName, ...]] = Field(
-        default=(),
-        strict=False,
-        description="Experiment trackers that are told the numbers of steps and evaluations, beside "
-        "TensorBoard; those that are not installed, or fail, are left out with a word.",
-    )
-    project: Free[str] = Field(default="rlad", min_length=1, description="As the trackers call it.")
-
-
-class OutputConfig(Section):
-    """Where a run writes: ``dir/NAME/``."""
-
-    dir: Free[OutputFolder] = "runs"
-    checkpoints: Free[str | None] = Field(
-        default=None,
-        min_length=1,
-        description="A folder or an address of fsspec (s3://bucket/runs) for checkpoints, under the run's "
-        "name; null: the run's folder.",
-    )
-    keep_checkpoints: Free[PositiveInt] = Field(default=2, description="Of the last ones.")
-    keep_best: Free[NonNegativeInt] = Field(
-        default=0, description="Also so many of those with the best accuracy on the held-out prompts."
-    )
-
-
-class ClusterConfig(Section):
-    """The Ray cluster: an embedded one on this machine, or one that is already there."""
-
-    address: Free[str | None] = Field(
-        default=None,
-        description="'auto', 'host:port' or 'ray://...'; null: what RAY_ADDRESS names, else embedded.",
-    )
-    num_cpus: Free[PositiveInt | None] = Field(
-        default=None, description="Logical CPUs of an embedded cluster; null: as many as the run asks for."
-    )
-    num_gpus: Free[NonNegativeInt | None] = Field(
-        default=None, description="GPUs of an embedded cluster; null: all there are."
-    )
-    object_store_gib: Free[PositiveFloat] = Field(
-        default=1.0, description="Shared memory of an embedded cluster."
-    )
-    start_timeout_s: Free[PositiveFloat] = Field(
-        default=600.0, description="Longest wait until all services are ready."
-    )
-    services: Free[str | None] = Field(
-        default=None,
-        pattern=NAME_PATTERN,
-        max_length=NAME_LENGTH,
-        description="Name under which the run's services outlive it in a cluster that is already there, for "
-        "the next run with this name; those with the same settings are used again. null: they end with it.",
-    )
-
-    @property
-    def is_joined(self) -> bool:
-        """Whether it is another's, on machines that may have files which this one lacks."""
-        return (self.address or os.environ.get("RAY_ADDRESS") or "local") != "local"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from string import Formatter
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from rlad_core.config.engines import TeacherEngine
+from rlad_core.sections.addresses import address_of
 from rlad_core.sections.base import Section
 from rlad_core.sections.chosen import Chosen, subclass_at
 from rlad_core.sections.paths import RecipePath
@@ -124,17 +124,11 @@ class ServeTeacher(TeacherEngine, TeacherSection):
         return self.model
 
 
-def _http_url(url: str) -> str:
-    if not url.startswith(("http://", "https://")) or not urlsplit(url).hostname:
-        raise ValueError("is no address. Write http://HOST:PORT or https://HOST")
-    return url
-
-
 class RemoteTeacher(TeacherSection):
     """What teachers elsewhere have in common."""
 
-    url: Free[Annotated[str, AfterValidator(_http_url)]] = Field(
-        description="For instance http://teacher.example:8000"
+    url: Free[Annotated[str, AfterValidator(address_of)]] = Field(
+        description="For instance http://teacher.example:8000, without a route such as /v1/score."
     )
     token_env: Free[str | None] = Field(
         default=None, description="Environment variable of the run that holds the bearer token."

@@ -11,7 +11,7 @@ from typing import Any
 
 from rlad_core.data.endings import ending
 from rlad_core.data.faults import Choose, DataError, Fault, Found, Row, check_different
-from rlad_core.data.text import BROKEN, decoded, fault_of, said
+from rlad_core.data.text import BROKEN, Encoding, decoded, fault_of, said
 
 _HOLDS_ROWS = frozenset(
     ("data", "rows", "examples", "instances", "items", "records", "questions", "problems", "train", "test")
@@ -19,7 +19,7 @@ _HOLDS_ROWS = frozenset(
 """Keys that an array of rows stands below where there is more beside it."""
 
 
-def json_rows(path: Path, encoding: str | None) -> Iterator[Found]:
+def json_rows(path: Path, encoding: Encoding) -> Iterator[Found]:
     """One object a line, or all in one array; what the file begins with says which, not its ending.
 
     Raises:
@@ -29,7 +29,7 @@ def json_rows(path: Path, encoding: str | None) -> Iterator[Found]:
         try:
             first = _first_line(text)
         except BROKEN as error:
-            raise DataError(f"{path}, line 1: {said(error)}") from error
+            raise DataError(f"{path}, line 1: {said(error, encoding)}") from error
         start = first.lstrip()
         document = start.startswith("[") or (
             start.startswith("{") and (_fails(first) or (_wraps(first) and _is_last(text)))
@@ -41,7 +41,7 @@ def json_rows(path: Path, encoding: str | None) -> Iterator[Found]:
 
 
 def csv_rows(
-    path: Path, encoding: str | None, choose: Choose | None = None, *, verbatim: bool = False
+    path: Path, encoding: Encoding, choose: Choose | None = None, *, verbatim: bool = False
 ) -> Iterator[Found]:
     """One row below a line with the columns' names; cells that are empty or NaN are None.
 
@@ -54,10 +54,10 @@ def csv_rows(
     csv.field_size_limit(2**31 - 1)
     with decoded(path, encoding, newline="") as text:
         line = 1
-        with _no_csv(lambda: f"{path}, line {line + 1}"):
+        with _no_csv(lambda: f"{path}, line {line + 1}", encoding):
             head = text.readline()
             names = _names(head, mark := _delimiter(path, head))
-            if fault := fault_of(head):
+            if fault := fault_of(head, encoding):
                 raise DataError(f"{path}, line 1: {fault}")
             _check_names(path, names)
             if choose is not None:
@@ -67,7 +67,7 @@ def csv_rows(
                 where, line = f"{path}, line {line + 1}", cells.line_num + 1
                 if not row:
                     continue
-                if fault := fault_of("".join(row)):
+                if fault := fault_of("".join(row), encoding):
                     yield Fault(where, fault)
                 elif len(row) != len(names):
                     yield Fault(where, f"has {len(row)} cells, and the file has {len(names)} columns")
@@ -75,20 +75,20 @@ def csv_rows(
                     yield Row(where, dict(zip(names, row if verbatim else map(_cell, row), strict=True)))
 
 
-def csv_names(path: Path, encoding: str | None) -> list[str]:
+def csv_names(path: Path, encoding: Encoding) -> list[str]:
     """The names of a CSV file's columns.
 
     Raises:
         DataError: the file cannot be read.
     """
-    with decoded(path, encoding, newline="") as text, _no_csv(lambda: f"{path}, line 1"):
+    with decoded(path, encoding, newline="") as text, _no_csv(lambda: f"{path}, line 1", encoding):
         head = text.readline()
         return _names(head, _delimiter(path, head))
 
 
 @contextmanager
-def _no_csv(where: Callable[[], str]) -> Iterator[None]:
-    """Where a file that cannot be read as CSV is found out, `where` says at what place."""
+def _no_csv(where: Callable[[], str], encoding: Encoding) -> Iterator[None]:
+    """For what reads a file as CSV: where that fails, `where` is asked for the place."""
     try:
         yield
     except DataError:
@@ -96,28 +96,28 @@ def _no_csv(where: Callable[[], str]) -> Iterator[None]:
     except csv.Error as error:
         raise DataError(f"{where()}: is no CSV: {error}") from error
     except BROKEN as error:
-        raise DataError(f"{where()}: {said(error)}") from error
+        raise DataError(f"{where()}: {said(error, encoding)}") from error
 
 
-def _lines(path: Path, encoding: str | None) -> Iterator[Found]:
+def _lines(path: Path, encoding: Encoding) -> Iterator[Found]:
     with decoded(path, encoding) as text:
         number = 0
         try:
             for number, line in enumerate(text, start=1):
                 if line.strip():
                     where = f"{path}, line {number}"
-                    yield Fault(where, fault) if (fault := fault_of(line)) else _object(where, line)
+                    yield Fault(where, fault) if (fault := fault_of(line, encoding)) else _object(where, line)
         except BROKEN as error:
-            raise DataError(f"{path}, line {number + 1}: {said(error)}") from error
+            raise DataError(f"{path}, line {number + 1}: {said(error, encoding)}") from error
 
 
-def _document(path: Path, encoding: str | None) -> Iterator[Found]:
+def _document(path: Path, encoding: Encoding) -> Iterator[Found]:
     with decoded(path, encoding) as stream:
         try:
             text = stream.read()
             document = json.loads(text)
         except BROKEN as error:
-            raise DataError(f"{path}: {said(error)}") from error
+            raise DataError(f"{path}: {said(error, encoding)}") from error
         except (RecursionError, ValueError) as error:
             if text.lstrip().startswith("{"):  # perhaps lines, of which the first is broken
                 yield from _lines(path, encoding)
@@ -128,7 +128,7 @@ def _document(path: Path, encoding: str | None) -> Iterator[Found]:
         where = f"{path}, row {number}"
         if not isinstance(values, dict):
             yield Fault(where, f"is no JSON object: {str(values)[:60]!r}")
-        elif odd and (fault := fault_of(json.dumps(values, ensure_ascii=False))):
+        elif odd and (fault := fault_of(json.dumps(values, ensure_ascii=False), encoding)):
             yield Fault(where, fault)
         else:
             yield Row(where, values)

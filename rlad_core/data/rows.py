@@ -11,6 +11,7 @@ from rlad_core.data import documents
 from rlad_core.data.endings import ENDINGS, ending
 from rlad_core.data.faults import Choose, DataError, Found, Row
 from rlad_core.data.paths import files_of
+from rlad_core.data.text import Encoding
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,13 +22,19 @@ _FIRST = 20
 
 
 def rows(
-    path: str, *, encoding: str | None = None, choose: Choose | None = None, verbatim: bool = False
+    path: str,
+    *,
+    encoding: str | None = None,
+    setting: str = Encoding.setting,
+    choose: Choose | None = None,
+    verbatim: bool = False,
 ) -> Iterator[Found]:
     """The rows of all files, in their order.
 
     Args:
         path: a file, a pattern, or a folder of the library `datasets`.
         encoding: of texts; None: UTF-8, or what a file's first bytes say.
+        setting: what a person writes before an encoding's name, see `Encoding`.
         choose: which columns are wanted, where a file has columns.
         verbatim: a sheet's cells are the texts that they are, see `documents.csv_rows`.
 
@@ -35,23 +42,26 @@ def rows(
         DataError: a file cannot be read, or lacks what `choose` wants.
     """
     for file in files_of(path):
-        yield from _rows(file, encoding, choose, verbatim)
+        yield from _rows(file, Encoding(encoding, setting), choose, verbatim)
 
 
-def column_names(path: str, encoding: str | None = None) -> list[str]:
+def column_names(path: str, encoding: str | None = None, setting: str = Encoding.setting) -> list[str]:
     """The columns of a path's first file; where rows have keys instead, those of its first rows.
+
+    Args:
+        encoding, setting: as of `rows`.
 
     Raises:
         DataError: the file cannot be read.
     """
     file: Path = files_of(path)[0]
     if ending(file) in _SHEETS:
-        return documents.csv_names(file, encoding)
+        return documents.csv_names(file, Encoding(encoding, setting))
     if ending(file) in _TABLES:
         from rlad_core.data import arrow
 
         return arrow.arrow_names(file)
-    found = islice(rows(str(file), encoding=encoding), _FIRST)
+    found = islice(rows(str(file), encoding=encoding, setting=setting), _FIRST)
     return list(dict.fromkeys(name for row in found if isinstance(row, Row) for name in row.values))
 
 
@@ -76,7 +86,7 @@ def table_batches(path: str) -> Iterator[pa.RecordBatch]:
         yield from arrow.batches(file)
 
 
-def _rows(file: Path, encoding: str | None, choose: Choose | None, verbatim: bool) -> Iterator[Found]:
+def _rows(file: Path, encoding: Encoding, choose: Choose | None, verbatim: bool) -> Iterator[Found]:
     if not (kind := ending(file)):
         raise DataError(f"{file} ends in none of {', '.join(ENDINGS)}")
     if kind in _TABLES:

@@ -8,6 +8,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
@@ -25,6 +26,24 @@ _MARKS = (
 )
 BROKEN = (EOFError, OSError, UnicodeError, zlib.error)
 """What reading a stream of `decoded` may raise."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a file's text is encoded.
+
+    Attributes:
+        name: None: UTF-8, or what the file's first bytes say.
+        setting: what a person writes before its name, where it was asked for; for advice.
+    """
+
+    name: str | None = None
+    setting: str = "encoding: "
+
+    @property
+    def advice(self) -> str:
+        """What to write where it is another one."""
+        return f"If the file has another encoding, name it: {self.setting}latin-1"
 
 
 @contextmanager
@@ -57,11 +76,10 @@ def decompressed(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def decoded(path: Path, encoding: str | None, *, newline: str | None = None) -> Iterator[TextIO]:
+def decoded(path: Path, encoding: Encoding, *, newline: str | None = None) -> Iterator[TextIO]:
     """The file's text as a stream; bytes that are none are lone surrogates in it, see `fault_of`.
 
     Args:
-        encoding: None: UTF-8, or what the file's first bytes say.
         newline: as of `open`.
 
     Raises:
@@ -70,16 +88,20 @@ def decoded(path: Path, encoding: str | None, *, newline: str | None = None) -> 
     with decompressed(path) as binary:
         buffered = binary if isinstance(binary, io.BufferedReader) else io.BufferedReader(binary)  # type: ignore[type-var]
         try:
-            codec = _codec(encoding, buffered.peek(4)[:4])
+            codec = _codec(encoding.name, buffered.peek(4)[:4])
         except BROKEN as error:
-            raise DataError(f"{path}, line 1: {said(error)}") from error
+            raise DataError(f"{path}, line 1: {said(error, encoding)}") from error
         # UTF-16 and UTF-32 hold half characters as such; others, bytes that mean nothing.
         errors = "surrogatepass" if codec.startswith(("utf-16", "utf-32")) else "surrogateescape"
         yield io.TextIOWrapper(buffered, codec, errors, newline)
 
 
-def fault_of(text: str) -> str | None:
-    """What is wrong with a text of `decoded`; None: nothing."""
+def fault_of(text: str, encoding: Encoding | None = None) -> str | None:
+    """What is wrong with a text of `decoded`; None: nothing.
+
+    Args:
+        encoding: that it was read in; None: it is of no file.
+    """
     if text.isascii():
         return None
     try:
@@ -87,19 +109,17 @@ def fault_of(text: str) -> str | None:
     except UnicodeEncodeError as error:
         odd = ord(text[error.start])
         if 0xDC80 <= odd <= 0xDCFF:
-            return (
-                f"is no UTF-8: byte 0x{odd - 0xDC00:02x} at character {error.start + 1}. If the file has "
-                "another encoding, name it: encoding: latin-1"
-            )
+            advice = f". {encoding.advice}" if encoding else ""
+            return f"is no UTF-8: byte 0x{odd - 0xDC00:02x} at character {error.start + 1}{advice}"
         return f"holds half a character (a lone surrogate) at character {error.start + 1}"
     return None
 
 
-def said(error: Exception) -> str:
+def said(error: Exception, encoding: Encoding) -> str:
     """Why reading ended, of one of `BROKEN`."""
     if isinstance(error, UnicodeError):
         reason = getattr(error, "reason", error)
-        return f"the text is no {getattr(error, 'encoding', 'text')}: {reason}. Name the file's encoding"
+        return f"the text is no {getattr(error, 'encoding', 'text')}: {reason}. {encoding.advice}"
     if isinstance(error, EOFError):
         return "the file ends in the middle: it was not written or copied to its end"
     return f"the file is broken: {error}"

@@ -20,8 +20,8 @@ _AT_A_TIME = 500
 def resampled(wanted: Sequence[Sequence[Scores]], seed: int, resamples: int) -> list[Means | None]:
     """Means over strata's means, of drawn seeds (the same in all strata) and drawn problems.
 
-    What is asked for together and has the same shape gets the same draws, each the very ones that it would
-    get alone: they take most of the time.
+    Drawing takes most of the time. So what is asked for together and has the same shape shares its draws,
+    which are the very ones that each would get alone.
 
     Args:
         wanted: the strata of each, all of them with the same seeds in the same order.

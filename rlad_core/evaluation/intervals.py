@@ -42,8 +42,8 @@ def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interva
     return Interval(low, high)
 
 
-def accuracy_interval(correct: npt.ArrayLike, confidence: float = 0.95) -> Interval:
-    """Interval of the accuracy over [prompts, samples] verdicts, for prompts drawn at random.
+def accuracy_interval(correct: npt.ArrayLike) -> Interval:
+    """95% interval of the accuracy over [prompts, samples] verdicts, for prompts drawn at random.
 
     With one sample per prompt this is plain `wilson`. Several samples of one prompt are not independent: the
     prompt is hard or easy for all of them, see `share_interval`.
@@ -52,11 +52,11 @@ def accuracy_interval(correct: npt.ArrayLike, confidence: float = 0.95) -> Inter
         ValueError: the verdicts are no matrix of booleans, or empty; see `wilson`.
     """
     verdicts = matrix_of(correct, "correct")
-    return share_interval(verdicts.mean(axis=1), verdicts.shape[1], confidence)
+    return share_interval(verdicts.mean(axis=1), verdicts.shape[1])
 
 
-def share_interval(values: npt.ArrayLike, samples: int, confidence: float = 0.95) -> Interval:
-    """Interval of a mean over prompts drawn at random, whose own values are shares.
+def share_interval(values: npt.ArrayLike, samples: int) -> Interval:
+    """95% interval of a mean over prompts drawn at random, whose own values are shares.
 
     Wilson's interval at the number of trials that would give the mean the variance that it has: as many as
     there are responses, divided by the design effect, which is the variance of the mean as the prompts' own
@@ -84,7 +84,7 @@ def share_interval(values: npt.ArrayLike, samples: int, confidence: float = 0.95
     if independent > 0 and prompts > 1:
         effect = min(max(float(column.var(ddof=1)) / prompts / independent, 1.0), float(samples))
     trials = prompts * samples / effect
-    return wilson(min(share * trials, trials), trials, confidence)
+    return wilson(min(share * trials, trials), trials)
 
 
 def mean_interval(means: Sequence[float], intervals: Sequence[Interval]) -> Interval:

@@ -14,6 +14,7 @@ Verdicts = Mapping[str, Mapping[str, Sequence[bool]]]
 """Subset -> prompt -> verdict of each sample."""
 
 RESAMPLES = 10_000
+_SEED = 0  # the same rows get the same interval
 _AT_A_TIME = 2**22
 """Numbers drawn at once, which bounds the memory of it."""
 
@@ -61,7 +62,7 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(min(Fraction(1), Fraction(2 * tail, 2**together)))
 
 
-def paired_rows(first: Verdicts, second: Verdicts, *, seed: int = 0) -> list[PairedRow]:
+def paired_rows(first: Verdicts, second: Verdicts) -> list[PairedRow]:
     """A row for each subset of both; where there are several, `AVERAGE` and `ALL` too.
 
     The interval is a percentile bootstrap over problems, a problem being drawn with the samples of both
@@ -82,19 +83,19 @@ def paired_rows(first: Verdicts, second: Verdicts, *, seed: int = 0) -> list[Pai
             continue
         pairs = {prompt: (first[subset][prompt], second[subset][prompt]) for prompt in shared}
         differences[subset] = _differences(list(pairs.values()))
-        rows.append(_row(subset, list(pairs.values()), _resampled([differences[subset]], seed)))
+        rows.append(_row(subset, list(pairs.values()), _resampled([differences[subset]])))
         whole = pairs | whole  # of a problem in several subsets the first counts
     if not rows:
         raise ValueError("they have no problem in common")
     if len(rows) == 1:
         return rows
-    low, high = _resampled(list(differences.values()), seed) or (None, None)
+    low, high = _resampled(list(differences.values())) or (None, None)
     mean = float(np.mean([each.mean() for each in differences.values()]))
     pairs_of_all = list(whole.values())
     return [
         *rows,
         PairedRow(AVERAGE, len(whole), mean, low, high),
-        _row(ALL, pairs_of_all, _resampled([_differences(pairs_of_all)], seed)),
+        _row(ALL, pairs_of_all, _resampled([_differences(pairs_of_all)])),
     ]
 
 
@@ -114,11 +115,11 @@ def _row(
     return PairedRow(subset, len(pairs), difference, low, high, gained, lost, mcnemar(gained, lost))
 
 
-def _resampled(strata: Sequence[npt.NDArray[np.float64]], seed: int) -> tuple[float, float] | None:
+def _resampled(strata: Sequence[npt.NDArray[np.float64]]) -> tuple[float, float] | None:
     """95% interval of the mean of the strata's means; None where all have one problem."""
     if all(len(each) < 2 for each in strata):
         return None
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(_SEED)
     means = np.zeros(RESAMPLES)
     for values in strata:
         size = max(1, _AT_A_TIME // len(values))

@@ -70,7 +70,6 @@ def evaluation_rows(
     unreadable: npt.ArrayLike | None = None,
     rewards: npt.ArrayLike | None = None,
     ks: Sequence[int] = (),
-    confidence: float = 0.95,
 ) -> list[EvaluationRow]:
     """One row per subset, in order of first appearance; where there are several, `AVERAGE` and `ALL` too.
 
@@ -105,7 +104,7 @@ def evaluation_rows(
     labels, ids = np.asarray(subsets), np.asarray(prompt_ids)
 
     def row(name: str, chosen: Booleans) -> EvaluationRow:
-        made = _row(name, ids[chosen], right[chosen], formless[chosen], ks, confidence)
+        made = _row(name, ids[chosen], right[chosen], formless[chosen], ks)
         if cut is not None:
             made = replace(made, truncated=int(cut[chosen].sum()), cut_off=float(cut[chosen].mean()))
         return made if paid is None else replace(made, reward=float(paid[chosen].mean()))
@@ -135,7 +134,6 @@ def _row(
     right: Booleans,
     formless: Booleans,
     ks: Sequence[int],
-    confidence: float,
 ) -> EvaluationRow:
     prompts, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
     samples = int(counts.max())
@@ -149,14 +147,14 @@ def _row(
     for k in sorted(set(ks or ks_of(samples))):
         solved = solved_within(verdicts, k)
         # A value is made of the disjoint groups of k that the samples hold.
-        pass_at[k] = Share(float(solved.mean()), share_interval(solved, samples // k, confidence))
+        pass_at[k] = Share(float(solved.mean()), share_interval(solved, samples // k))
     largest = max(pass_at)
     return EvaluationRow(
         subset=subset,
         prompts=len(prompts),
         samples=samples,
         accuracy=mean_at_k(verdicts),
-        interval=accuracy_interval(verdicts, confidence),
+        interval=accuracy_interval(verdicts),
         pass_at_k=pass_at[largest].value,
         k=largest,
         truncated=None,

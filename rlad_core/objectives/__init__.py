@@ -23,7 +23,7 @@ opd        d_old
 exopd      d_old + (l - 1) * (log pi_T - log pi_ref)
 opdvr      v * max(0, v * d_old)
 grpd       A * max(0, sign(A) * d_old)
-top_d      log(a * exp(d_old) + 1 - a)
+top_d      log(a * exp(d_old) + 1 - a) and the mean of the later tokens', normalised over the group's tokens
 sg_opd     d_old, more of it where its sign is v, less where not
 power_opd  pi_T^a - pi_old^a
 gkd        (no ratio: a KL or Jensen-Shannon's of both distributions over likely tokens)

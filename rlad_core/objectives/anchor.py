@@ -9,10 +9,12 @@ pi_old^alpha * pi_T^(1 - alpha) + (rest of pi_old)^alpha * (rest of pi_T)^(1 - a
 equal where k is the whole vocabulary.
 
 The learner sums the rest of pi_old. That of pi_T has no digits where the teacher is sure and is taken from
-above (`rlad_core.objectives.rest`), so that the order holds in float32 too: log Z_k is below log Z by no more
-than rounding, 2e-6. For that Z_k is too large by up to (rest of pi_old)^alpha * r^(1 - alpha), where r is
-3.8e-6 or 2^20 times the kth token's probability, whichever is less: with 3.8e-6, by 1.6e-4 at alpha 0.3,
-0.002 at 0.5, 0.024 at 0.7 and 0.29 at 0.9; with a kth token of 1e-14, by 0.004 at 0.7 and 0.16 at 0.9.
+above (`rlad_core.objectives.rest`, which says how large logits may be to an engine that is not ours), so that
+the order holds in float32 too: log Z_k is below log Z by no more than rounding, 2e-6 and alpha times half a
+step of the policy's logsumexp, another 2e-6 up to 64 nats and 4e-6 up to 128. For that Z_k is too large by up
+to (rest of pi_old)^alpha * r^(1 - alpha), where r is 3.8e-6 or 2^20 times the kth token's probability,
+whichever is less: with 3.8e-6, by 1.6e-4 at alpha 0.3, 0.002 at 0.5, 0.024 at 0.7 and 0.29 at 0.9; with a kth
+token of 1e-14, by 0.004 at 0.7 and 0.16 at 0.9.
 """
 
 from __future__ import annotations
@@ -30,18 +32,9 @@ def log_normaliser(old: Tensor, teacher: Tensor, alpha: float) -> Tensor:
         old: log pi_old of the n outcomes, [T, n], whose probabilities sum to 1: all tokens, or some and the
             rest as one.
         teacher: log pi_T of the same, [T, n].
-        alpha: share of the old policy, 0..1.
+        alpha: share of the old policy, above 0 and below 1: at the ends the anchor is one of the two, whole.
 
     Returns:
         [T], at most 0.
     """
-    return _mixed(old, teacher, alpha).logsumexp(dim=1).clamp(max=0.0)
-
-
-def _mixed(old: Tensor, teacher: Tensor, alpha: float) -> Tensor:
-    """alpha * old + (1 - alpha) * teacher, where 0 times minus infinity is 0: x^0 is 1, also for x = 0."""
-    if alpha == 0:
-        return teacher
-    if alpha == 1:
-        return old
-    return alpha * old + (1 - alpha) * teacher
+    return (alpha * old + (1 - alpha) * teacher).logsumexp(dim=1).clamp(max=0.0)

@@ -34,15 +34,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
-from rlad_core.objectives.objective import Objective
 from rlad_core.objectives.outcomes import finite, outcomes_of_top
-from rlad_core.objectives.teacher import MaskEndToken, teacher_term
+from rlad_core.objectives.teacher import ReadsTeacher
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class GKD(Objective):
+class GKD(ReadsTeacher):
     """A divergence of policy and teacher over likely tokens; ``TokenBatch.advantages`` isn't read."""
 
     uses_group_advantage: ClassVar[bool] = False
@@ -55,7 +54,6 @@ class GKD(Objective):
         default="teacher", description="Whose likeliest tokens are told apart at each place."
     )
     top_k: PositiveInt = Field(default=64, description="How many.")
-    mask_end_token: MaskEndToken = False
 
     @property
     def needs_teacher(self) -> bool:
@@ -74,7 +72,7 @@ class GKD(Objective):
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
-        term = teacher_term(batch, mask_end_token=self.mask_end_token, method="gkd")
+        term = self.teacher_term(batch)
         outcomes = outcomes_of_top(batch, "gkd")
         policy, teacher = finite(outcomes.policy), finite(outcomes.teacher)
         found = self._divergence(policy, teacher).masked_fill(~term.counts, 0.0)

@@ -6,7 +6,7 @@ torch and pyarrow are imported where they are used, so that a recipe can be chec
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
@@ -50,12 +50,14 @@ class TokenBatch:
         top_is_end: bool [T, k], which of those tokens are end tokens; only where all end tokens are one
             outcome.
         log_z: what `Objective.log_z` said under pi_old, float32 [T], where the learner kept it.
+        token_advantages: what became of `Objective.token_returns`, where the objective normalises them.
         is_correct: bool, the token's response was right.
         group_has_correct: bool, some response of the token's group was right.
         entropy: entropy of pi_theta at the token, in nats, with its gradient.
 
     Raises:
-        TypeError: a keyword is neither listed here nor a declared value.
+        TypeError: a keyword is neither listed here nor a declared value; or one of those down to ``weights``,
+            which are always needed, is not there.
         ValueError: shapes differ, or a tensor that must be constant carries a gradient.
     """
 
@@ -64,69 +66,37 @@ class TokenBatch:
     rollout_logprobs: Tensor
     advantages: Tensor
     weights: Tensor
-    is_last: Tensor | None
-    is_end: Tensor | None
-    policy_end_logprobs: Tensor | None
-    old_end_logprobs: Tensor | None
-    policy_top_logprobs: Tensor | None
-    policy_rest_logprobs: Tensor | None
-    top_is_end: Tensor | None
-    log_z: Tensor | None
-    is_correct: Tensor | None
-    group_has_correct: Tensor | None
-    entropy: Tensor | None
+    is_last: Tensor | None = None
+    is_end: Tensor | None = None
+    policy_end_logprobs: Tensor | None = None
+    old_end_logprobs: Tensor | None = None
+    policy_top_logprobs: Tensor | None = None
+    policy_rest_logprobs: Tensor | None = None
+    top_is_end: Tensor | None = None
+    log_z: Tensor | None = None
+    token_advantages: Tensor | None = None
+    is_correct: Tensor | None = None
+    group_has_correct: Tensor | None = None
+    entropy: Tensor | None = None
 
-    def __init__(
-        self,
-        *,
-        policy_logprobs: Tensor,
-        old_logprobs: Tensor,
-        rollout_logprobs: Tensor,
-        advantages: Tensor,
-        weights: Tensor,
-        is_last: Tensor | None = None,
-        is_end: Tensor | None = None,
-        policy_end_logprobs: Tensor | None = None,
-        old_end_logprobs: Tensor | None = None,
-        policy_top_logprobs: Tensor | None = None,
-        policy_rest_logprobs: Tensor | None = None,
-        top_is_end: Tensor | None = None,
-        log_z: Tensor | None = None,
-        is_correct: Tensor | None = None,
-        group_has_correct: Tensor | None = None,
-        entropy: Tensor | None = None,
-        **declared: Tensor | None,
-    ) -> None:
+    def __init__(self, *, policy_logprobs: Tensor, **others: Tensor | None) -> None:
+        given = {"policy_logprobs": policy_logprobs, **others}
         values = _declared()
-        if unknown := sorted(declared.keys() - values.keys()):
+        defaults = {field.name: field.default for field in fields(self)}
+        if unknown := sorted(given.keys() - values.keys() - defaults.keys()):
             raise TypeError(
                 f"TokenBatch knows no {unknown[0]!r}; declare it in rlad_core/schema/declarations.py, where "
                 f"{', '.join(values)} are"
             )
+        needed = (name for name, default in defaults.items() if default is MISSING)
+        if lacking := [name for name in needed if given.get(name) is None]:
+            raise TypeError(f"TokenBatch needs {', '.join(lacking)} too")
         if policy_logprobs.ndim != 1:
             raise ValueError(
                 f"TokenBatch.policy_logprobs has shape {tuple(policy_logprobs.shape)}; give one value per "
                 "response token"
             )
-        tensors = dict.fromkeys(values) | {
-            **declared,
-            "policy_logprobs": policy_logprobs,
-            "old_logprobs": old_logprobs,
-            "rollout_logprobs": rollout_logprobs,
-            "advantages": advantages,
-            "weights": weights,
-            "is_last": is_last,
-            "is_end": is_end,
-            "policy_end_logprobs": policy_end_logprobs,
-            "old_end_logprobs": old_end_logprobs,
-            "policy_top_logprobs": policy_top_logprobs,
-            "policy_rest_logprobs": policy_rest_logprobs,
-            "top_is_end": top_is_end,
-            "log_z": log_z,
-            "is_correct": is_correct,
-            "group_has_correct": group_has_correct,
-            "entropy": entropy,
-        }
+        tensors: dict[str, Tensor | None] = dict.fromkeys([*values, *defaults]) | given
         for name, tensor in tensors.items():
             if tensor is not None:
                 several = name in _SEVERAL or (name in values and values[name].has_several)
@@ -145,7 +115,7 @@ class TokenBatch:
         return self.weights != 0
 
     def statistic(self, values: Tensor, where: Tensor | None = None) -> Statistic:
-        """Statistic of `values` [T] over the tokens that are trained on; only those ``where`` [T] says so."""
+        """Statistic of `values` [T] over the tokens trained on, only those that ``where`` [T] marks."""
         return Statistic.of(values, self.trained if where is None else self.trained & where)
 
 
@@ -199,7 +169,7 @@ class Statistic:
 
     @classmethod
     def of(cls, values: Tensor, where: Tensor | None = None) -> Statistic:
-        """Statistic of ``values`` [T], bools counting as 0 and 1; only of those ``where`` [T] says so.
+        """Statistic of ``values`` [T], bools counting as 0 and 1, restricted to what ``where`` [T] marks.
 
         Tokens without a weight count too: `TokenBatch.statistic` leaves them out.
         """

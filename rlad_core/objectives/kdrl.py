@@ -31,14 +31,14 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.ramp import ramp, ramp_problems
 from rlad_core.objectives.surrogate import ClippedSurrogate
-from rlad_core.objectives.teacher import MaskEndToken, teacher_term
+from rlad_core.objectives.teacher import ReadsTeacher
 from rlad_core.sections.problems import Problem
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class KDRL(ClippedSurrogate):
+class KDRL(ReadsTeacher, ClippedSurrogate):
     """GRPO plus a penalty beta * 0.5 * (log pi_T - log pi_theta)^2, the k2 estimator."""
 
     kind: str = "kdrl"
@@ -61,7 +61,6 @@ class KDRL(ClippedSurrogate):
         default="none",
         description="Distil everywhere, on wrong responses, or in groups without a right response.",
     )
-    mask_end_token: MaskEndToken = False
 
     @property
     def needs_teacher(self) -> bool:
@@ -107,11 +106,11 @@ class KDRL(ClippedSurrogate):
         """Loss and statistics of one micro-batch."""
         import torch
 
-        term = teacher_term(batch, mask_end_token=self.mask_end_token, method="kdrl")
+        term = self.teacher_term(batch)
         distilled = term.counts & self._selected(batch)
         difference = term.teacher - term.policy
         # Masked before it is squared, so that whatever stands on a masked token can't reach the gradient.
-        k2 = 0.5 * torch.where(distilled, difference, 0.0).square()
+        k2 = 0.5 * torch.where(distilled & batch.trained, difference, 0.0).square()
         beta = self.beta_at(step)
         return self.surrogate(
             batch,

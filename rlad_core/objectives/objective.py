@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
+    from rlad_core.objectives.returns import TokenReturns
 
 ResponsesOf = Literal["policy", "teacher", "task"]
 """Who wrote what is trained on: the policy, a teacher that demonstrates, or the task (its solutions)."""
@@ -43,6 +44,10 @@ class Objective(Section):
     needs_entropy: ClassVar[bool] = False
     """Whether every batch must have the policy's entropy; others have it in the steps that measure it
     (``learner.entropy_every``)."""
+
+    normalises_returns: ClassVar[bool] = False
+    """Whether the learner asks `token_returns` under pi_old before the first update and hands them back less
+    their group's mean, divided by its spread: ``TokenBatch.token_advantages``."""
 
     kind: str = Field(description="A method's name, or the place of a class of your own: file.py:Name.")
     aggregation: Aggregation = Field(
@@ -66,8 +71,10 @@ class Objective(Section):
 
     @property
     def needs_whole_groups(self) -> bool:
-        """Whether ``TokenBatch.group_has_correct`` enters the loss, which a sample of rows cannot tell."""
-        return False
+        """Whether what enters the loss is told by all rows of a group, so that a sample of rows won't do:
+        ``TokenBatch.group_has_correct`` or ``token_advantages``.
+        """
+        return self.normalises_returns
 
     @property
     def needs_teacher(self) -> bool:
@@ -96,7 +103,7 @@ class Objective(Section):
     @property
     def compares_end_tokens(self) -> bool:
         """Whether what the teacher says of end tokens enters the loss."""
-        return self.scores_with_teacher and not getattr(self, "mask_end_token", False)
+        return self.scores_with_teacher
 
     @property
     def needs_reference(self) -> bool:
@@ -159,6 +166,15 @@ class Objective(Section):
             step: steps of this stage already done.
         """
         return None
+
+    def token_returns(self, batch: TokenBatch, step: int) -> TokenReturns:
+        """What each token brings, where `normalises_returns` says that it is asked.
+
+        Args:
+            batch: whole responses, whose policy is pi_old.
+            step: steps of this stage already done.
+        """
+        raise NotImplementedError(f"{self.label} says normalises_returns, and has no token_returns")
 
     @abstractmethod
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:

@@ -20,16 +20,15 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
 from rlad_core.objectives.surrogate import ClippedSurrogate
-from rlad_core.objectives.teacher import MaskEndToken, teacher_term
+from rlad_core.objectives.teacher import ReadsTeacher
 
 
-class SDAR(ClippedSurrogate):
+class SDAR(ReadsTeacher, ClippedSurrogate):
     """GRPO plus a gated distillation term."""
 
     kind: str = "sdar"
     coefficient: NonNegativeFloat = Field(default=0.01, description="c: weight of the distillation term.")
     sharpness: PositiveFloat = Field(default=5.0, description="b: how sharply the gate goes by d.")
-    mask_end_token: MaskEndToken = False
 
     @property
     def needs_teacher(self) -> bool:
@@ -40,9 +39,9 @@ class SDAR(ClippedSurrogate):
         """Loss and statistics of one micro-batch; ``step`` doesn't matter."""
         import torch
 
-        term = teacher_term(batch, mask_end_token=self.mask_end_token, method="sdar")
+        term = self.teacher_term(batch)
         # Masked before it is multiplied, so that whatever stands on a masked token can't reach the gradient.
-        difference = torch.where(term.counts, term.teacher - term.policy, 0.0)
+        difference = torch.where(term.counts & batch.trained, term.teacher - term.policy, 0.0)
         gate = torch.sigmoid(self.sharpness * difference.detach())
         distillation = gate * difference
         return self.surrogate(

@@ -9,7 +9,8 @@ impossible. With ``ratio_cap: c`` the minimum is at least c * A there ("dual cli
 
 Statistics every method exports, means over the tokens that are trained on (`TokenBatch.trained`):
 
-- ``ratio``: rho before clipping;
+- ``ratio``: rho before clipping, e^88 for one that float32 has not, so that a token which the loss itself
+  bounds leaves the mean a number;
 - ``clip_fraction_low``: share of tokens with A < 0 and rho < 1 - eps_low;
 - ``clip_fraction_high``: share of tokens with A > 0 and rho > 1 + eps_high. The surrogate gives no
   gradient on exactly these two sets, and with ``ratio_cap`` on a third:
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
@@ -35,6 +36,9 @@ from rlad_core.objectives.reference import reference_term
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_LARGEST_LOG_RATIO: Final = 88.0
+"""Above it a ratio is none in float32."""
 
 
 class ClippedSurrogate(Objective):
@@ -81,13 +85,13 @@ class ClippedSurrogate(Objective):
             batch: the micro-batch.
             log_ratio: log rho [T], with its gradient.
             advantages: A [T], constant.
-            extra: additive term of the token loss [T].
+            extra: additive term of the token loss [T]; left out where a token has no weight, but its gradient
+                must be a number there too.
             statistics: the method's own; they replace the common ones of the same name.
         """
         told = dict(statistics or {})
         if self.reference_kl > 0:
             pull = reference_term(batch, self.reference_estimator)
-            advantages = advantages - self.reference_kl * pull.advantage
             extra = self.reference_kl * pull.loss + (0.0 if extra is None else extra)
             told["kl_to_reference"] = batch.statistic(pull.estimate)
         log_low, log_high = math.log1p(-self.eps_low), math.log1p(self.eps_high)
@@ -105,9 +109,10 @@ class ClippedSurrogate(Objective):
         token_loss = -bounded.exp() * advantages
         if extra is not None:
             token_loss = token_loss + extra
+        token_loss = token_loss.masked_fill(~batch.trained, 0.0)  # a weight of 0 makes NaN of what overflows
 
         common = {
-            "ratio": batch.statistic(log_ratio.detach().exp()),
+            "ratio": batch.statistic(log_ratio.detach().clamp(max=_LARGEST_LOG_RATIO).exp()),
             "clip_fraction_low": batch.statistic(clipped_low),
             "clip_fraction_high": batch.statistic(clipped_high),
         }

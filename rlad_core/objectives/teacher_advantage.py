@@ -16,18 +16,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.surrogate import ClippedSurrogate
-from rlad_core.objectives.teacher import MaskEndToken, teacher_term
+from rlad_core.objectives.teacher import ReadsTeacher
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class TeacherAdvantage(ClippedSurrogate):
+class TeacherAdvantage(ReadsTeacher, ClippedSurrogate):
     """Base of the methods whose advantage is made of the teacher's log-ratio, token by token."""
 
     uses_group_advantage: ClassVar[bool] = False
-
-    mask_end_token: MaskEndToken = False
 
     @property
     def needs_teacher(self) -> bool:
@@ -66,7 +64,7 @@ class TeacherAdvantage(ClippedSurrogate):
         """Loss and statistics of one micro-batch."""
         import torch
 
-        term = teacher_term(batch, mask_end_token=self.mask_end_token, method=self.label)
+        term = self.teacher_term(batch)
         counts = term.counts
         # Masked before anything is made of it, so that whatever stands on a masked token reaches nothing.
         log_ratio = (term.teacher - term.old).masked_fill(~counts, 0.0)

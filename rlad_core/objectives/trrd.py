@@ -44,14 +44,14 @@ from rlad_core.objectives.interface import ObjectiveOutput, Statistic, TokenBatc
 from rlad_core.objectives.outcomes import outcomes_of_top
 from rlad_core.objectives.ramp import ramp, ramp_problems
 from rlad_core.objectives.surrogate import ClippedSurrogate
-from rlad_core.objectives.teacher import MaskEndToken, teacher_term
+from rlad_core.objectives.teacher import ReadsTeacher
 from rlad_core.sections.problems import Problem
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class TRRD(ClippedSurrogate):
+class TRRD(ReadsTeacher, ClippedSurrogate):
     """Trust-region ratio distillation (RLAD): the ratio's anchor mixes old policy and teacher."""
 
     kind: str = "trrd"
@@ -82,7 +82,6 @@ class TRRD(ClippedSurrogate):
     top_k: PositiveInt = Field(
         default=64, description="With source: top_k, likeliest tokens that the teacher tells apart."
     )
-    mask_end_token: MaskEndToken = False
 
     @model_validator(mode="before")
     @classmethod
@@ -146,16 +145,17 @@ class TRRD(ClippedSurrogate):
         """log Z [T], at most 0, see the module; None where the anchor is the paper's.
 
         Raises:
-            ValueError: it is to be told from hidden states, and the learner did not.
+            ValueError: `source: hidden` needs `log_z`, and the learner did not compute it.
         """
         if not self.is_normalised:
             return None
+        alpha = self.alpha_at(step)
+        if not 0 < alpha < 1:  # one of the two, whole
+            return batch.old_logprobs.new_zeros(batch.old_logprobs.shape)
         if self.source == "hidden":
-            if 0 < self.alpha_at(step) < 1:
-                raise ValueError("trrd with source: hidden needs TokenBatch.log_z, which the learner sums")
-            return batch.old_logprobs.new_zeros(batch.old_logprobs.shape)  # one of the two, whole
+            raise ValueError("trrd with source: hidden needs TokenBatch.log_z, which the learner sums")
         outcomes = outcomes_of_top(batch, "trrd with anchor: normalised")
-        return log_normaliser(outcomes.policy.detach(), outcomes.teacher, self.alpha_at(step))
+        return log_normaliser(outcomes.policy.detach(), outcomes.teacher, alpha)
 
     def __call__(self, batch: TokenBatch, step: int) -> ObjectiveOutput:
         """Loss and statistics of one micro-batch."""
@@ -165,7 +165,7 @@ class TRRD(ClippedSurrogate):
         if not self.needs_teacher:
             return self.surrogate(batch, log_ratio, batch.advantages)
 
-        term = teacher_term(batch, mask_end_token=self.mask_end_token, method=f"trrd with alpha {self.alpha}")
+        term = self.teacher_term(batch)
         counts = term.counts
         unclamped = term.policy - term.teacher
         teacher_log_ratio = unclamped

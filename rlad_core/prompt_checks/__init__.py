@@ -6,7 +6,15 @@ resumed one leaves out what its first start left out (`record`).
 """
 
 from rlad_core.prompt_checks.check import check
-from rlad_core.prompt_checks.findings import Checked, Dropped, Progress, PromptsRefusedError, counted
+from rlad_core.prompt_checks.findings import (
+    Checked,
+    Dropped,
+    Progress,
+    PromptsRefusedError,
+    Use,
+    counted,
+    nothing_left,
+)
 from rlad_core.prompt_checks.reading import parts_of, read_parts, without_held_out
 from rlad_core.prompt_checks.record import DROPPED, read_record, write_dropped, write_record
 
@@ -16,8 +24,10 @@ __all__ = [
     "Dropped",
     "Progress",
     "PromptsRefusedError",
+    "Use",
     "check",
     "counted",
+    "nothing_left",
     "parts_of",
     "read_parts",
     "read_record",

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from rlad_core.config import EvaluationRecipe
 from rlad_core.language_model.vocabulary import token_rows
-from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError, counted, silent
+from rlad_core.prompt_checks.findings import (
+    Checked,
+    Progress,
+    PromptsRefusedError,
+    Use,
+    counted,
+    nothing_left,
+    silent,
+)
 from rlad_core.prompt_checks.look import Look
 from rlad_core.tasks import Prompt
 
@@ -21,6 +29,7 @@ def check(
     progress: Progress = silent,
     earlier: Checked | None = None,
     held_out: Sequence[Prompt] | None = None,
+    use: Use = "evaluation",
 ) -> Checked:
     """Look at all prompts that a recipe trains on or holds out.
 
@@ -29,6 +38,7 @@ def check(
         earlier: of the run's first start, where it is resumed: the same prompts are used, whatever has become
             of limits and settings.
         held_out: what is evaluated, where that is not what the recipe's tasks hold out.
+        use: what `held_out` is called where something is wrong with it.
 
     Raises:
         PromptsRefusedError: the data cannot be read, the recipe refuses what was found, nothing is left of a
@@ -47,7 +57,7 @@ def check(
                 f"policy.stop_token_ids: {unknown[0]} is no token of the policy, whose vocabulary has ids "
                 f"0..{tokens - 1}. Write ids of its end tokens, or null"
             )
-    look = Look(config, tokenizer, progress, earlier, held_out)
+    look = Look(config, tokenizer, progress, earlier, held_out, use)
     found = look.all()
     if earlier is not None:
         _refuse_changes(earlier, found, look)
@@ -59,8 +69,7 @@ def check(
 def _refuse_settings(config: EvaluationRecipe, found: Checked, look: Look) -> None:
     """Refuse what the recipe refuses, and data of which nothing is left."""
     if look.empty:
-        parts = "; ".join(dict.fromkeys(look.empty))
-        raise PromptsRefusedError(f"no prompt can be used of: {parts}", found.dropped)
+        raise nothing_left(look.empty, found.dropped)
     if found.dropped and config.strict:
         raise PromptsRefusedError(
             f"{counted(len(found.dropped))} cannot be used, and the recipe says strict: true", found.dropped

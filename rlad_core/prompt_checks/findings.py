@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -63,6 +64,24 @@ class Checked:
 def counted(prompts: int) -> str:
     """So many prompts, in words."""
     return f"{prompts:,} prompt{'' if prompts == 1 else 's'}"
+
+
+def nothing_left(parts: Iterable[str], dropped: Sequence[Dropped]) -> PromptsRefusedError:
+    """The refusal of parts of which nothing can be used, with the reason that most of their prompts have.
+
+    Args:
+        parts: use, task and subset of each.
+        dropped: all that is not used.
+    """
+    said = f"no prompt can be used of: {'; '.join(dict.fromkeys(parts))}"
+    alike: dict[str, list[Dropped]] = {}
+    for each in dropped:
+        kind = re.sub(r"\d+", "0", each.reason)  # a prompt has its own number of tokens
+        alike.setdefault(kind, []).append(each)
+    if alike:
+        most = max(alike.values(), key=len)
+        said += f". Why, {len(most):,} times of {len(dropped):,}: {most[0]}"
+    return PromptsRefusedError(said, dropped)
 
 
 class PromptsRefusedError(ValueError):

@@ -41,9 +41,10 @@ class Look:
         progress: Progress,
         earlier: Checked | None,
         held_out: Sequence[Prompt] | None,
+        use: Use,
     ) -> None:
         self._config, self._progress, self._earlier = config, progress, earlier
-        self._given = held_out
+        self._given, self._use = held_out, use
         self._limit = config.policy.prompt_limit
         self._cut_at = config.policy.cut_at if earlier is None else earlier.selection.limit
         self._tokenizer = tokenizer
@@ -63,20 +64,20 @@ class Look:
         if self._given is None:
             held_out = self._read("evaluation", tasks)
         else:
-            held_out, wrong = sound(self._given, "evaluation")
+            held_out, wrong = sound(self._given, self._use)
             found.dropped += wrong
         if self._earlier is None:
             trained = different(self._without_contradictions(trained))
             trained = self._without_held_out(trained, held_out)
             trained = list(self._fitting(trained, "training", tasks))
-            held_out = list(self._fitting(held_out, "evaluation", tasks))
+            held_out = list(self._fitting(held_out, self._use, tasks))
             self._note_empty(trained, held_out)
             left_out = {
                 use: frozenset(each.prompt_id for each in found.dropped if each.use == use and each.prompt_id)
-                for use in ("training", "evaluation")
+                for use in ("training", self._use)
             }
             solutions = frozenset(each.solution for each in found.unfit if each.solution is not None)
-            found.selection = Selection(left_out["training"], left_out["evaluation"], solutions, self._cut_at)
+            found.selection = Selection(left_out["training"], left_out[self._use], solutions, self._cut_at)
         else:
             found.selection = self._earlier.selection
         # By their ids, as the stream leaves them out: of one id a prompt may be sound and another not.
@@ -248,7 +249,7 @@ class Look:
         asked = {(name, part.subset) for name, part in parts_of(self._config, "evaluation")}
         if self._given is not None:
             asked = {(prompt.task, prompt.subset) for prompt in self._given}
-        self.empty += [f"evaluation {name}, {subset}" for name, subset in sorted(asked - left)]
+        self.empty += [f"{self._use} {name}, {subset}" for name, subset in sorted(asked - left)]
 
     def _drop(self, prompt: Prompt, use: Use, reason: str) -> None:
         self._found.dropped.append(dropped(prompt, use, reason))

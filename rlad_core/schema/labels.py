@@ -34,19 +34,19 @@ def fingerprint_of(table: pa.Table) -> str | None:
     return None if value is None else str(value.decode(errors="replace"))
 
 
-def tokenizer_fingerprint(vocab: Mapping[str, int], chat_template: str | None = None) -> str:
+def tokenizer_fingerprint(vocab: Mapping[str, int]) -> str:
     """Stable hash of what must be equal for two models to understand each other's token ids.
 
     Args:
         vocab: token -> id, added tokens included (``tokenizer.get_vocab()``). The size of a model's embedding
             plays no part, so a padded vocabulary alone changes nothing.
-        chat_template: the template's text, where prompts are to agree too.
 
     Returns:
         ``sha256:`` and 32 hexadecimal digits.
     """
     by_id = sorted((token_id, token) for token, token_id in vocab.items())
-    return _digest(json.dumps([by_id, chat_template], ensure_ascii=True, separators=(",", ":")))
+    # The null is a part of every fingerprint that tables carry already.
+    return _digest(json.dumps([by_id, None], ensure_ascii=True, separators=(",", ":")))
 
 
 def text_fingerprint(text: str | None) -> str | None:

@@ -14,6 +14,7 @@ from rlad_core.schema.labels import NAME_KEY, VERSION, VERSION_KEY, fingerprint_
 from rlad_core.schema.lists import check_aligned, check_numbers, locate
 
 _IDS_AT_A_TIME = 4096
+_QUOTED = 5
 
 
 def validate(
@@ -222,7 +223,7 @@ def _plain(kind: pa.DataType) -> str:
     return str(kind)
 
 
-def quote(ids: Sequence[str], limit: int = 3) -> str:
-    """The first few ids, for a message."""
-    shown = ", ".join(repr(i) for i in ids[:limit])
-    return shown if len(ids) <= limit else f"{shown} and {len(ids) - limit} more"
+def quote(ids: Sequence[str]) -> str:
+    """The first few ids, for a message, and how many more there are."""
+    shown = ", ".join(map(repr, ids[:_QUOTED]))
+    return shown if len(ids) <= _QUOTED else f"{shown} and {len(ids) - _QUOTED} more"

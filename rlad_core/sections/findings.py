@@ -20,10 +20,13 @@ _NO_SECTION = "is no section. Write its keys below it, as 'key: value'"
 
 _ADVICE = {
     "int_type": "is no whole number. Write one, such as 8",
+    "int_parsing": "is no whole number. Write one, such as 8",
     "int_from_float": "is no whole number. Write one, such as 8",
     "float_type": "is no number. Write one, such as 0.5",
+    "float_parsing": "is no number. Write one, such as 0.5",
     "finite_number": "is no finite number. Write one, such as 0.5",
     "bool_type": "is neither true nor false. Write one of them",
+    "bool_parsing": "is neither true nor false. Write one of them",
     "string_type": "is no text. Write one, in quotes where it looks like something else",
     "string_pattern_mismatch": "has characters that don't fit. Write letters, digits, '.', '_', '-'; "
     "a letter or digit first",

@@ -1,4 +1,5 @@
-"""Paths in recipes: in the file they are relative to the file, after ``--set`` to where one types.
+"""Paths in recipes: in the file they are relative to the file, after ``--set`` to where one types, in a suite
+of runs to the suite.
 
 `FOLDER` is the key of pydantic's validation context that holds the recipe's folder, and `CHECKED` says that
 the recipe was checked in another process: users' code is then loaded where it is used, and not before.
@@ -19,23 +20,32 @@ CHECKED = "checked"
 
 
 class Typed(str):
-    """A text from the command line."""
+    """A text from the command line, or from a file beside the recipe's.
+
+    Attributes:
+        folder: that a relative path in it starts from; None: the current one.
+    """
+
+    folder: Path | None = None
 
 
-def typed(value: Any) -> Any:
+def typed(value: Any, folder: Path | None = None) -> Any:
     """A value from the command line, its texts marked as `Typed`."""
     if isinstance(value, str):
-        return Typed(value)
+        text = Typed(value)
+        text.folder = folder
+        return text
     if isinstance(value, list):
-        return [typed(each) for each in value]
+        return [typed(each, folder) for each in value]
     if isinstance(value, dict):
-        return {key: typed(each) for key, each in value.items()}
+        return {key: typed(each, folder) for key, each in value.items()}
     return value
 
 
 def folder_of(value: str, info: ValidationInfo) -> Path:
     """What a relative path starts from."""
-    return Path.cwd() if isinstance(value, Typed) else Path((info.context or {}).get(FOLDER) or Path.cwd())
+    folder = value.folder if isinstance(value, Typed) else (info.context or {}).get(FOLDER)
+    return Path(folder or Path.cwd())
 
 
 def was_checked(info: ValidationInfo) -> bool:
@@ -63,8 +73,8 @@ def _place(value: Any, info: ValidationInfo) -> Any:
 
 
 def _model(value: Any, info: ValidationInfo) -> Any:
-    """A folder beside the recipe; anything else (a hub id, rlad:NAME) as it is."""
-    if isinstance(value, str) and value and not isinstance(value, Typed):
+    """A folder beside the recipe; anything else (a hub id, rlad:NAME, what is typed) as it is."""
+    if isinstance(value, str) and value and not (isinstance(value, Typed) and value.folder is None):
         folder = folder_of(value, info) / expanded(value)
         if folder.is_dir():
             return str(folder.absolute())

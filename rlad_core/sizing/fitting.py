@@ -1,4 +1,4 @@
-"""What of a run does not fit.
+"""What of a run does not fit, on a GPU or in an engine's KV cache.
 
 Roles that share a GPU take it at the same time, and what they take is added. Where one sleeps (rollout.sleep,
 teacher.sleep) the larger counts of two times: engines at work, beside what lasts of the learner; the learner
@@ -7,6 +7,7 @@ at work, beside engines that do not sleep.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from rlad_core.config import RunConfig
@@ -35,12 +36,8 @@ def problems(found: list[Need], gpu: Gpu) -> Iterator[Problem]:
         room = gpu.memory - RESERVE
         if need.gpus and need.total > room:
             yield Problem(need.field, f"{need.total / GIB:.0f} GiB", _advice(need, gpu))
-        if need.role != "learner" and need.gpus and need.parts.get("KV cache", 1.0) <= 0:
-            yield Problem(
-                need.field,
-                need.model,
-                f"leaves no room for a KV cache on a {gpu.name}: {need.ways['weights']}, or this",
-            )
+        if need.parts.get("KV cache", math.inf) < sum(need.least.values()):
+            yield Problem(need.field, need.model, _no_cache(need, gpu))
     if len(sharing) > 1 and (together := _together(sharing)) > gpu.memory - RESERVE:
         shared = ", ".join(f"{need.role} {need.total / GIB:.0f} GiB" for need in sharing)
         yield Problem(
@@ -61,6 +58,22 @@ def _together(sharing: Sequence[Need]) -> float:
     sampling = sum(need.total for need in engines) + sum(need.at_rest for need in learner)
     awake = sum(need.total for need in engines if not need.sleeps)
     return max(sampling, awake + sum(need.total for need in learner))
+
+
+def _no_cache(need: Need, gpu: Gpu) -> str:
+    """vLLM does not start where its cache is smaller than the longest sequence."""
+    cache, least = need.parts["KV cache"], sum(need.least.values())
+    taken = ", ".join(f"{name} {size / GIB:.2g} GiB" for name, size in need.least.items() if size)
+    if not need.gpus:
+        return f"is too small for {taken}. Write {least / GIB + 0.1:.1f} or more"
+    left = f"{cache / GIB:.2g} GiB" if cache else "no room"
+    more = ""
+    if cache > least - need.least["an engine step"]:
+        more = f", or {need.ways['an engine step']}"
+    return (
+        f"leaves {left} for a KV cache on a {gpu.name}, which wants {least / GIB:.2g} at least ({taken}): "
+        f"{need.ways['weights']}, or this{more}"
+    )
 
 
 def _advice(need: Need, gpu: Gpu) -> str:

@@ -16,10 +16,10 @@ learner.cpu_offload weights, gradients and optimizer lie on the host.
 
 from __future__ import annotations
 
-from rlad_core.config import RunConfig
+from rlad_core.config import RunConfig, ServeTeacher
 from rlad_core.config.lora import LoraConfig
 from rlad_core.large import LARGE_FROM_PARAMETERS
-from rlad_core.sizing.need import BYTES, CHUNK, GIB, Need, kept_per_token, lower
+from rlad_core.sizing.need import BYTES, CHUNK, GIB, Need, halved, kept_per_token, lower
 from rlad_core.sizing.shapes import Shape, shape_of
 
 
@@ -66,17 +66,16 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
     saved = ("weights", "optimizer", "the older policy")
     written = {"a checkpoint's copy": sum(lasting.get(each, 0.0) for each in saved)}
     note = ""
-    if config.needs_hidden_states and (teacher := next(iter(config.served_teachers.values()), None)):
-        theirs = shape_of(teacher.model)
-        if theirs is not None:
-            state = BYTES[teacher.dtype] * theirs.width  # of a token
-            lasting["the teacher's head"] = float(BYTES[teacher.dtype] * theirs.embedding_parameters)
-            passing["the teacher's hidden states"] = float(2 * state * tokens)  # and those of the next one
-            passing["the teacher's logits"] = float(2 * 4 * min(CHUNK, tokens) * theirs.vocabulary)
-            rollout = config.rollout
-            told = rollout.prompts_per_step * rollout.group_size * rollout.max_response_length
-            note = f", pulls {state:,} bytes a response token of the teacher, {state * told / GIB:.3g} "
-            note += "GiB a step"
+    if (pulled_from := hidden_states_teacher(config)) is not None:
+        teacher, theirs = pulled_from
+        state = BYTES[teacher.dtype] * theirs.width  # of a token
+        lasting["the teacher's head"] = float(BYTES[teacher.dtype] * theirs.embedding_parameters)
+        passing["the teacher's hidden states"] = float(2 * state * tokens)  # and those of the next one
+        passing["the teacher's logits"] = float(2 * 4 * min(CHUNK, tokens) * theirs.vocabulary)
+        rollout = config.rollout
+        told = rollout.prompts_per_step * rollout.group_size * rollout.max_response_length
+        note = f", pulls {state:,} bytes a response token of the teacher, {state * told / GIB:.3g} "
+        note += "GiB a step"
     offloaded = learner.cpu_offload and on_gpu
     if not on_gpu:
         passing |= written
@@ -94,9 +93,19 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
     )
 
 
+def hidden_states_teacher(config: RunConfig) -> tuple[ServeTeacher, Shape] | None:
+    """The teacher whose hidden states the learner pulls; None: there is none, or its shape is unknown."""
+    teacher = next(iter(config.served_teachers.values()), None)
+    if not config.needs_hidden_states or teacher is None:
+        return None
+    shape = shape_of(teacher.model)
+    return None if shape is None else (teacher, shape)
+
+
 def _learners_ways(config: RunConfig, recompute: str, *, scattered: bool) -> dict[str, str]:
     shared = "raise learner.workers, or write learner.cpu_offload: true"
-    less = lower(config.learner.tokens_per_micro_batch, config.policy.max_length)
+    less = halved("policy", config.policy.dtype, config.learner.num_gpus)
+    less += lower(config.learner.tokens_per_micro_batch, config.policy.max_length)
     return {
         "weights": shared,
         "optimizer": shared,

@@ -33,6 +33,7 @@ class Need:
         host: bytes of host memory, where it has a GPU.
         passing: parts that are there only while it works.
         sleeps: whether it gives its GPU away while the learner works.
+        least: bytes that its KV cache has to hold at least, by what takes them.
     """
 
     role: str
@@ -45,6 +46,7 @@ class Need:
     host: dict[str, float] = dataclasses.field(default_factory=dict)
     passing: frozenset[str] = frozenset()
     sleeps: bool = False
+    least: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def at_rest(self) -> float:
@@ -70,6 +72,15 @@ def kept_per_token(shape: Shape, dtype: Dtype, *, on_gpu: bool = True) -> int:
     return sum(
         each * width for each, width in zip(widths, (shape.width, queries, keys, shape.mlp), strict=True)
     )
+
+
+def halved(setting: str, dtype: Dtype, gpus: float) -> str:
+    """Advice that comes before others, where values are of 4 bytes on a GPU: half of it.
+
+    Args:
+        setting: the section's, such as ``policy``.
+    """
+    return f"write {setting}.dtype: bfloat16, or " if dtype == "float32" and gpus else ""
 
 
 def lower(tokens: int, longest: int) -> str:

@@ -3,12 +3,13 @@
     rollout   waves x L x max((weights + keys and values read) / bandwidth, 2 P c / FLOP/s)
     teacher   (2 P + attention) x tokens / FLOP/s, each group's prompt once
     learner   (6 P + 3 attention, a forward pass more where activations are recomputed) x tokens / FLOP/s;
-              a forward pass more for a teacher that it keeps itself
+              a forward pass more for a teacher that it keeps itself; a teacher that it asks for hidden states
+              passes all responses once more beside it
 
 with L tokens of a response, c responses at a time in a replica, P weights. Rates are those of a GPU's data
-sheet times the shares below. A step strictly on-policy is the longer of rollout and teacher, which work side
-by side, and then the learner. Not counted: handing over weights, verdicts, prompts being read, and that most
-responses are shorter.
+sheet for the type of a role's values, times the shares below. A step strictly on-policy is the longer of
+rollout and teacher, which work side by side, and then the learner. Not counted: handing over weights,
+verdicts, prompts being read, and that most responses are shorter.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from rlad_core.config import RunConfig, ServeTeacher
 from rlad_core.config.run import REFERENCE, Stage
 from rlad_core.sizing.gpus import Gpu
 from rlad_core.sizing.memory import rollout_need
+from rlad_core.sizing.need import BYTES
 from rlad_core.sizing.shapes import Shape, shape_of
 
 LEARNER_SHARE: Final = 0.25
-"""Of the GPU's FLOP/s: measured with a model of 0.6B's shape on an H200, see docs/performance.md."""
+"""Of the GPU's FLOP/s: measured in bfloat16 with a model of 0.6B's shape on an H200, see
+docs/performance.md; in float32 assumed.
+"""
 FORWARD_SHARE: Final = 0.4
 """Of the GPU's FLOP/s in a forward pass alone: assumed."""
 BANDWIDTH_SHARE: Final = 0.6
@@ -44,6 +48,7 @@ class StageTime:
         flops: operations of it.
         seconds: its length.
         unit: the least GPUs it can be given.
+        beside_update: seconds of its work that the update waits for, where it is longer.
     """
 
     stage: str
@@ -52,6 +57,7 @@ class StageTime:
     flops: float
     seconds: float
     unit: int = 1
+    beside_update: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,16 +91,19 @@ def _roles(config: RunConfig, stage: Stage, gpu: Gpu) -> list[_Role]:
         teacher = next(served, None)
         shape = None if teacher is None else shape_of(teacher.model)
         if teacher is not None and shape is not None and teacher.num_gpus:
-            found.append(_Role(teacher.num_replicas, partial(_teacher, config, teacher, shape, gpu)))
+            found.append(_Role(teacher.num_replicas, partial(_teacher, config, stage, teacher, shape, gpu)))
     if config.learner.num_gpus:
         found.append(_Role(config.learner.workers, partial(_update, config, stage, policy, gpu)))
     return found
 
 
 def step_seconds(found: list[StageTime]) -> float:
-    """A step strictly on-policy: rollout and teacher side by side, then the update."""
+    """A step strictly on-policy: rollout and teacher side by side, then the update, for which the teacher may
+    be asked once more.
+    """
     before = max((each.seconds for each in found if each.stage != "update"), default=0.0)
-    return before + sum(each.seconds for each in found if each.stage == "update")
+    update = sum(each.seconds for each in found if each.stage == "update")
+    return before + max([update, *(each.beside_update for each in found)])
 
 
 def evaluation_seconds(config: RunConfig, problems: int, gpu: Gpu) -> float | None:
@@ -155,14 +164,14 @@ def _rollout(config: RunConfig, shape: Shape, gpu: Gpu, replicas: int) -> StageT
     span = rollout.tensor_parallel_size
     responses = rollout.prompts_per_step * rollout.group_size
     length, prompt = rollout.max_response_length, _prompt(config)
-    value = 2 if config.policy.dtype == "bfloat16" else 4
+    value, rate = BYTES[config.policy.dtype], gpu.flops[config.policy.dtype]
     cache = rollout_need(config, shape, gpu).parts["KV cache"] * span
     fitting = max(1, int(cache // (shape.kv_bytes(value) * (prompt + length))))
     of_replica = math.ceil(responses / replicas)
     together = min(of_replica, rollout.max_num_seqs, fitting)
     read = value * shape.parameters + together * shape.kv_bytes(value) * (prompt + length / 2)
     multiplied = together * (2 * shape.parameters + _attention(shape, 2 * prompt + length))
-    a_token = max(read / (gpu.bandwidth * BANDWIDTH_SHARE), multiplied / (gpu.flops * FORWARD_SHARE)) / span
+    a_token = max(read / (gpu.bandwidth * BANDWIDTH_SHARE), multiplied / (rate * FORWARD_SHARE)) / span
     waves = math.ceil(of_replica / together)
     return StageTime(
         "rollout",
@@ -174,15 +183,20 @@ def _rollout(config: RunConfig, shape: Shape, gpu: Gpu, replicas: int) -> StageT
     )
 
 
-def _teacher(config: RunConfig, teacher: ServeTeacher, shape: Shape, gpu: Gpu, replicas: int) -> StageTime:
+def _teacher(
+    config: RunConfig, stage: Stage, teacher: ServeTeacher, shape: Shape, gpu: Gpu, replicas: int
+) -> StageTime:
     groups, size = config.rollout.prompts_per_step, config.rollout.group_size
     length, prompt = config.rollout.max_response_length, _prompt(config)
     tokens = groups * (prompt + size * length)
-    flops = tokens * (2 * shape.parameters + _attention(shape, prompt + length))
+    per_token = 2 * shape.parameters + _attention(shape, prompt + length)
     span = teacher.tensor_parallel_size * teacher.pipeline_parallel_size
     gpus = replicas * max(teacher.num_gpus, span if teacher.num_gpus >= 1 else 0)
-    seconds = flops / (gpus * gpu.flops * FORWARD_SHARE)
-    return StageTime("teacher", gpus, tokens, flops, seconds, unit=span)
+    rate = gpus * gpu.flops[teacher.dtype] * FORWARD_SHARE
+    # By micro-batches, which tear groups apart: each response with its prompt.
+    again = groups * size * (prompt + length) if stage.objective.hidden_alpha(0) is not None else 0
+    flops = tokens * per_token
+    return StageTime("teacher", gpus, tokens, flops, flops / rate, span, again * per_token / rate)
 
 
 def _update(config: RunConfig, stage: Stage, shape: Shape, gpu: Gpu, ranks: int) -> StageTime:
@@ -191,11 +205,11 @@ def _update(config: RunConfig, stage: Stage, shape: Shape, gpu: Gpu, ranks: int)
     tokens = config.responses_per_step * length
     forward = 2 * shape.parameters + _attention(shape, length)
     passes = (3 if learner.activation_checkpointing == "off" else 4) * learner.epochs_per_batch
-    if learner.updates_per_batch > 1:
+    if learner.updates_per_batch > 1 or stage.objective.normalises_returns:
         passes += 1  # log-probs of the old policy
-    gpus = ranks * learner.num_gpus
+    gpus, rate = ranks * learner.num_gpus, gpu.flops[config.policy.dtype]
     flops = passes * forward * tokens
     if config.policy_teacher is not None and stage.objective.scores_with_teacher:
         read = length + config.learner_reads - config.policy.max_length
         flops += config.responses_per_step * read * (2 * shape.parameters + _attention(shape, read))
-    return StageTime("update", gpus, tokens, flops, flops / (gpus * gpu.flops * LEARNER_SHARE))
+    return StageTime("update", gpus, tokens, flops, flops / (gpus * rate * LEARNER_SHARE))

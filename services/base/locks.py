@@ -15,9 +15,26 @@ def lock(file: IO[Any], otherwise: Exception) -> None:
         OSError: its file system does not lock; names the file.
     """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise otherwise from error
+        mine = try_lock(file.fileno(), fcntl.LOCK_EX)
     except OSError as error:
         error.filename = file.name
         raise
+    if not mine:
+        raise otherwise
+
+
+def try_lock(descriptor: int, how: int) -> bool:
+    """Lock an open file if nobody else has; says whether that is so. See `lock` for how long.
+
+    Args:
+        descriptor: of the file.
+        how: ``fcntl.LOCK_EX``, or ``fcntl.LOCK_SH`` beside others who only look.
+
+    Raises:
+        OSError: its file system does not lock.
+    """
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

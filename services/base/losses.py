@@ -4,7 +4,8 @@ from __future__ import annotations
 
 _CONNECTION = (
     *("connection closed by peer", "connection reset", "connection refused", "broken pipe"),
-    *("connection was likely closed", "ncclremoteerror"),
+    *("connection was likely closed", "connection closed by remote peer"),
+    *("ncclremoteerror", "remote process exited"),
 )
 """What the ranks that are left say of one that is gone."""
 _TRANSPORTS = ("gloo/transport/", "nccl error")
@@ -52,9 +53,7 @@ def _of_ranks(failure: BaseException) -> bool:
 
 
 def wait_s(first: float, attempt: int) -> float:
-    """Seconds before the attempt of this number, the second of which is 2, after losses.
-
-    Args:
-        first: before the second.
+    """Seconds to wait before an attempt: none before attempt 1, `first` before attempt 2, doubled each time,
+    60 at most.
     """
     return float(min(_LONGEST_WAIT_S, first * 2 ** (attempt - 2))) if attempt > 1 else 0.0

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import prometheus_client
 
-from rlad_core.metrics import MetricSpec
+from rlad_core.metric_specs import MetricSpec
 from services.base import tracing
 
 

@@ -1,4 +1,4 @@
-"""Names for those outside who would take two that are called alike for one: trackers, a shared cluster."""
+"""Names for places that take two things of one name for one: trackers, a shared cluster."""
 
 from __future__ import annotations
 

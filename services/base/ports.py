@@ -1,4 +1,4 @@
-"""A TCP port to listen on, for what may be asked for none."""
+"""A free TCP port, for those who must name one and cannot leave the choice to the kernel."""
 
 import errno
 import secrets
@@ -13,7 +13,7 @@ _TRIES = 50
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on, to be listened on by a process that starts yet.
+    """A port that nobody listens on, for a process that has yet to start.
 
     It is none of those that the kernel gives out by itself: in the seconds until it is listened on, it would
     give it to any connection of this machine.
@@ -31,7 +31,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def listened_on(host: str, port: int) -> int:
-    """Listen on a port for a moment; which it was, where it was 0 and the kernel chose.
+    """Listen on a port for a moment, and return it; for 0 the kernel chooses.
 
     Raises:
         OSError: it is taken, or `host` is no address of this machine.

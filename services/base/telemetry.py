@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from rlad_core import metrics
 from rlad_core.client.errors import ServiceError
-from rlad_core.metrics import SHARED, Kind, MetricSpec, StepStage
+from rlad_core.metric_specs import SHARED, STAGES, Kind, MetricSpec, StepStage
 from rlad_core.timeline import StageSpan
 from services.base import log_lines, span_collector, tracing
 from services.base.metric_sinks import current_sink
@@ -94,7 +94,7 @@ class span:
     collectors. An exception passes through: it is counted by its class, and its items and tokens are not.
 
     Args:
-        stage: one of `rlad_core.metrics.STAGES`.
+        stage: one of `rlad_core.metric_specs.STAGES`.
         items, tokens: what the span works on.
         behind: see `rlad_core.timeline.StageSpan`.
         facts: more fields for the log line and the trace (step, group, ...); they do not become labels. The
@@ -104,8 +104,8 @@ class span:
     def __init__(
         self, stage: StepStage, *, items: int = 0, tokens: int = 0, behind: bool = False, **facts: Any
     ) -> None:
-        if stage not in metrics.STAGES:
-            raise ValueError(f"{stage!r} is not a stage; stages are {', '.join(metrics.STAGES)}")
+        if stage not in STAGES:
+            raise ValueError(f"{stage!r} is not a stage; stages are {', '.join(STAGES)}")
         self.stage: StepStage = stage
         self.items, self.tokens, self.behind, self.facts = items, tokens, behind, facts
         #: Length, known after leaving.

@@ -1,8 +1,11 @@
 """Options that commands which ask models have in common."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
+
+from rlad_core.sections.addresses import address_of
 
 KeyEnv = Annotated[str, typer.Option(metavar="VARIABLE", help="Environment variable with the key for URLs.")]
 TopP = Annotated[float, typer.Option(min=0.01, max=1, help="Share of the distribution.")]
@@ -22,3 +25,11 @@ Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds for on
 StartTimeout = Annotated[
     float, typer.Option("--start-timeout", min=1, help="Seconds until a model must be up.")
 ]
+
+
+def refuse_odd_url(option: str, url: str, address: Callable[[str], str] = address_of) -> None:
+    """Raises typer.BadParameter: an address that nothing can be asked at, before anything is read."""
+    try:
+        address(url)
+    except ValueError as error:
+        raise typer.BadParameter(f"{url} {error}", param_hint=option) from error

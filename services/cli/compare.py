@@ -67,6 +67,15 @@ def compare(
     The same command goes on after any stop: finished runs are kept, a broken one goes on from its last
     checkpoint. Ctrl-C stops what is at work after its step; --report shows what there is, at any time.
 
+    A suite of your own is a YAML file such as this one; docs/compare.md says the rest.
+
+        name: mine
+        recipe: recipe.yaml     # paths are relative to the suite
+        seeds: [0, 1]
+        variants:
+          trrd: {}
+          grpo: {set: {stages.0.objective: {kind: grpo}}}
+
     Exit codes: 0 all runs finished, 1 a run failed or it was stopped, 2 refused before anything was started.
 
     Examples:
@@ -123,7 +132,7 @@ def compare(
     except HeldError as error:
         complain(f"{error}, or write another --out")
         raise typer.Exit(2) from error
-    except (HostError, ReportError) as error:
+    except (HostError, ConfigError, ReportError) as error:
         complain(str(error))
         raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
@@ -180,7 +189,7 @@ def _pack(comparison: "Comparison", to: Path, source: str, part: "Part") -> None
 
 def _tell(comparison: "Comparison", failed: dict[str, str], part: "Part | None" = None) -> None:
     from services.compare.page import write
-    from services.compare.tables import seeds_remark, terminal_pairs, terminal_table
+    from services.compare.tables import not_compared, seeds_remark, terminal_pairs, terminal_table
     from services.report.records import ReportError
 
     try:
@@ -195,6 +204,8 @@ def _tell(comparison: "Comparison", failed: dict[str, str], part: "Part | None" 
             out.print(remark)
         if results.differences:
             out.print(terminal_pairs(results))
+        for said in not_compared(results):
+            out.print(said, markup=False, soft_wrap=True)
         if missing := len(results.missing):
             are = "is" if missing == 1 else "are"
             out.print(f"{missing} of the suite's runs {are} not in it; the report says why")

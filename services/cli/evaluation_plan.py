@@ -49,7 +49,7 @@ def plan_of(
     models += [EndpointModel(name, asking.endpoint, name) for name in asking.names]
     return EvaluationPlan(
         models=tuple(models),
-        questions=Questions(read.prompts, asking.samples),
+        questions=Questions(read.prompts, asking.samples, asking.part),
         sampling=Sampling(asking.temperature, asking.top_p, asking.max_response_length, asking.seed),
         verifier=VerifierArgs(
             run=read.recipe.name,
@@ -95,4 +95,4 @@ def _engine(asking: Asking, read: Read, model: str, dtype: str) -> RolloutArgs:
     try:
         return RolloutArgs.model_validate(settings | fixed)
     except ValidationError as error:
-        raise ValueError(f"--set {setting_fault(error, 'engine')}") from error
+        raise ValueError(f"--set {setting_fault(error, RolloutArgs, 'engine')}") from error

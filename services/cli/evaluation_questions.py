@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,20 +16,25 @@ from rlad_core.prompt_checks import (
     Dropped,
     PromptsRefusedError,
     counted,
+    nothing_left,
     parts_of,
     read_parts,
     without_held_out,
 )
 from rlad_core.prompt_stream import Tasks, different, tasks_of
+from rlad_core.sections.addresses import endpoint_address_of, is_url
 from rlad_core.suites import SUITES
 from rlad_core.suites.prompts import prompts_in
 from rlad_core.tasks import SECTIONS, Asked, Prompt, TaskSpec, section_of, shipped
+from services.cli.asking_options import refuse_odd_url
 
 _NAME = "evaluation"
 _SOURCE = "the command line"
 # In a recipe's place for a model that is not deployed here; nothing looks it up.
 _ELSEWHERE = "models/elsewhere"
 _LONGEST = 4096
+_FIELDS = {"policy.max_length": "--max-length", "rollout.max_response_length": "--max-response-length"}
+"""Fields of a model's recipe that options say."""
 _OF_PROMPTS = {"max_prompt_length", "longer_prompts", "chat_template", "chat_template_kwargs"}
 """Of a recipe's policy: how a task's prompts are asked, whichever model they are asked of."""
 
@@ -56,6 +61,11 @@ class Asking:
     """Which of a task's prompts."""
 
     @property
+    def argument(self) -> str:
+        """What the command calls a model that is asked."""
+        return "TEACHER" if self.part == "training" else "MODEL"
+
+    @property
     def urls(self) -> tuple[str, ...]:
         """Of rollout services."""
         return tuple(model for model in self.models if is_url(model))
@@ -71,13 +81,17 @@ class Asking:
             raise typer.BadParameter(
                 "--endpoint URL and --model NAME belong together", param_hint="--endpoint"
             )
-        if self.endpoint and not is_url(self.endpoint):
-            raise typer.BadParameter(f"{self.endpoint!r} is no URL", param_hint="--endpoint")
+        if self.endpoint:
+            refuse_odd_url("--endpoint", self.endpoint, endpoint_address_of)
+        for url in self.urls:
+            refuse_odd_url(self.argument, url)
         if not self.models and not self.names:
-            raise typer.BadParameter("write a model, or --endpoint URL --model NAME", param_hint="MODEL")
+            raise typer.BadParameter(
+                "write a model, or --endpoint URL --model NAME", param_hint=self.argument
+            )
         everyone = [*self.models, *self.names]
         if twice := [each for each in everyone if everyone.count(each) > 1]:
-            raise typer.BadParameter(f"{twice[0]} is there twice", param_hint="MODEL")
+            raise typer.BadParameter(f"{twice[0]} is there twice", param_hint=self.argument)
         if self.samples > 1 and not self.temperature:
             option = "--tries" if self.part == "training" else "--k"
             raise typer.BadParameter(
@@ -115,11 +129,6 @@ class Read:
     dropped: list[Dropped] = field(default_factory=list)
 
 
-def is_url(model: str) -> bool:
-    """Whether a model is one that runs elsewhere."""
-    return model.startswith(("http://", "https://"))
-
-
 def read_questions(asking: Asking) -> Read:
     """The prompts, and the recipes that the models are deployed by.
 
@@ -128,8 +137,11 @@ def read_questions(asking: Asking) -> Read:
         ValueError: there is no such task, it cannot be asked for so, or its data or a suite's are at fault.
     """
     said = {} if asking.suites else _said(asking)
-    recipes = {model: _recipe(asking, model, said) for model in asking.local}
-    recipe = next(iter(recipes.values()), None) or _recipe(asking, _ELSEWHERE, said)
+    try:
+        recipes = {model: _recipe(asking, model, said) for model in asking.local}
+        recipe = next(iter(recipes.values()), None) or _recipe(asking, _ELSEWHERE, said)
+    except ConfigError as error:
+        raise _as_options(error, asking) from error
     if asking.suites:
         asked = prompts_in(asking.data.expanduser(), SUITES, asking.suites, count=asking.asked.count)
         return Read(asked.prompts, shipped(), recipe, recipes, asked.remarks)
@@ -137,7 +149,7 @@ def read_questions(asking: Asking) -> Read:
     tasks = tasks_of(recipe)
     found = read_parts(parts_of(recipe, asking.part), asking.part, tasks)
     if not found.prompts:
-        raise PromptsRefusedError(f"no prompt can be used of: {'; '.join(found.empty)}", found.dropped)
+        raise nothing_left(found.empty, found.dropped)
     prompts, dropped = found.prompts, found.dropped
     if asking.part == "training":
         prompts, overlap = _trained_on(prompts, recipe, tasks)
@@ -186,6 +198,21 @@ def _said(asking: Asking) -> dict[str, Any]:
         "verifier": recipe.verifier.model_dump(mode="json"),
         "evaluation": {"overlap": recipe.evaluation.overlap},
     }
+
+
+def _as_options(error: ConfigError, asking: Asking) -> ConfigError:
+    """The same of what was written: options and arguments in place of the fields that they become."""
+    written = {**_FIELDS, "policy.model": asking.argument}
+
+    def renamed(text: str) -> str:
+        for field_path, option in written.items():
+            text = text.replace(field_path, option)
+        return text
+
+    return ConfigError(
+        error.source,
+        [replace(each, path=renamed(each.path), advice=renamed(each.advice)) for each in error.problems],
+    )
 
 
 def _named(section: dict[str, Any]) -> dict[str, Any]:

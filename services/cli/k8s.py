@@ -40,6 +40,15 @@ def k8s(
             metavar="HERE=THERE", help="Where pods have a folder of this machine; may be given again."
         ),
     ] = [],  # noqa: B006
+    secrets: Annotated[
+        list[str],
+        typer.Option(
+            "--secret",
+            metavar="PLACE=NAME",
+            help="Secret with the token (key: token) for a teacher elsewhere, e.g. teacher=teacher-token; "
+            "may be given again.",
+        ),
+    ] = [],  # noqa: B006
     queue: Annotated[str, typer.Option(help="A LocalQueue of Kueue: the run waits suspended for it.")] = "",
     priority: Annotated[str, typer.Option(help="A PriorityClass; with --queue, one of Kueue's.")] = "",
     days: Annotated[
@@ -67,15 +76,20 @@ def k8s(
         rlad k8s qwen3-0.6b-kk-trrd --set seed=1 --set name=second --queue runs > second.yaml
 
         rlad k8s recipe.yaml --files data=/runs/data > run.yaml
+
+        rlad k8s recipe.yaml --secret teacher=teacher-token > run.yaml
     """
     if gpu not in GPUS:
         raise typer.BadParameter(f"{gpu!r} is not known. Write one of {', '.join(GPUS)}", param_hint="--gpu")
     from services.kubernetes import KubernetesError, Wishes, fetch_manifests, groups, placed, run_manifests
     from services.kubernetes.places import hub_models, name_of, told, too_large
+    from services.kubernetes.reaching import token_overrides
 
     try:
-        # The Job that fetches models reads nothing else of the recipe, so data may lie where they like.
-        config = told(recipe, overrides) if fetch else placed(recipe, overrides, _pairs(files, "--files"))
+        config = told(recipe, overrides)
+        if not fetch:  # that Job reads nothing else of the recipe, so data may lie where they like
+            tokens = token_overrides(config, _pairs(secrets, "--secret"))
+            config = placed(recipe, [*overrides, *tokens], _pairs(files, "--files"))
         wishes = Wishes(
             name or name_of(config), namespace, image, _pairs(gpu_node, "--gpu-node"), queue, priority, days
         )

@@ -59,7 +59,10 @@ def plan(
     overrides: Overrides = [],  # noqa: B006
     data: Annotated[
         bool,
-        typer.Option("--data", help="Also read and tokenize all prompts, as a run does at first."),
+        typer.Option(
+            "--data",
+            help="Also read and tokenize all prompts and compare tokenizers, as a run does at first.",
+        ),
     ] = False,
     gpu: Annotated[str, typer.Option(help=f"What roles on GPUs would run on: {', '.join(GPUS)}.")] = "H100",
 ) -> None:
@@ -243,9 +246,10 @@ def report(
 
 
 def _check_data(config: RunConfig) -> None:
-    """Check the prompts and say what was found."""
+    """Check the prompts, and teachers whose folders are here, and say what was found."""
     needs_services()
     from rlad_core.prompt_checks import PromptsRefusedError
+    from services.clients.teachers import MismatchError, compare_here
     from services.prompts import check_here, files_elsewhere, policy_folder, refused, tell, write_beside
 
     if missing := files_elsewhere(config):
@@ -254,6 +258,10 @@ def _check_data(config: RunConfig) -> None:
     try:
         with policy_folder(config) as folder:
             checked = check_here(config, folder, out)
+            compare_here(config, folder)
+    except MismatchError as error:
+        complain(error)
+        raise typer.Exit(2) from error
     except PromptsRefusedError as error:
         complain(refused(error, config))
         raise typer.Exit(2) from error

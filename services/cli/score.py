@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from services.cli.asking_options import refuse_odd_url
 from services.cli.console import complain, err, out
 from services.cli.extras import needs_services
 
@@ -126,6 +127,8 @@ def score(
         raise typer.BadParameter("write --url URL of a teacher, or --model MODEL; one of the two")
     if overrides and not model:
         raise typer.BadParameter("a running teacher has its settings; --set goes with --model")
+    if url:
+        refuse_odd_url("--url", url)
     try:
         token = token_from(token_env or None, token_file or None)
         wanted = Wanted(top_k, entropy, skip_refused)

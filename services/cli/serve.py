@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from rlad_core.config.machine import port_fault
-from services.base.loading import loading
+from services.base.uncollected import uncollected
 from services.cli.console import complain, err, out
 from services.cli.extras import needs_services
 
@@ -77,7 +77,7 @@ def serve(
         rlad serve all --set teacher.model=rlad:kk-teacher --set rollout.model=rlad:kk-student
     """
     needs_services()
-    with loading():
+    with uncollected():
         from services.cli.service_settings import (
             SERVICES,
             ServingError,

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rlad_core.config import assigned, resolve_model
 from rlad_core.config.model_folder import faults, settings_of
 from rlad_core.sections import code
+from rlad_core.sections.findings import problems_of
 from rlad_core.tasks import example, own_task, shipped
 from services.rollout.settings import RolloutArgs
 from services.serve.replica_settings import ReplicaArgs
@@ -97,7 +98,7 @@ def read_settings(
             )
         if not isinstance(value, Mapping):
             raise ServingError(f"{name}: has settings and no value ({value!r}). Write {name}.SETTING=VALUE")
-    return {name: read_args(name, settings.get(name, {}), model) for name in SERVICES}
+    return {name: read_args(name, settings.get(name, {}), model, f"{name}.") for name in SERVICES}
 
 
 def _refuse_odd_model(service: str, settings: Mapping[str, Any], model: str | None) -> None:
@@ -159,11 +160,12 @@ def with_tasks(settings: Mapping[str, Any], places: Sequence[str]) -> dict[str, 
     return {**settings, "tasks": tasks}
 
 
-def read_args(service: str, settings: Mapping[str, Any], model: str | None) -> ReplicaArgs:
+def read_args(service: str, settings: Mapping[str, Any], model: str | None, prefix: str = "") -> ReplicaArgs:
     """A service's settings.
 
     Args:
         model: taken where the service has one and the settings name none.
+        prefix: what ``--set`` has before a setting's name.
 
     Raises:
         ServingError: a setting is unknown or impossible; names it.
@@ -173,14 +175,20 @@ def read_args(service: str, settings: Mapping[str, Any], model: str | None) -> R
     try:
         return _from_anywhere(kind.model_validate({**default, **settings}))
     except ValidationError as error:
-        raise ServingError(setting_fault(error, service)) from error
+        raise ServingError(setting_fault(error, kind, service, prefix)) from error
 
 
-def setting_fault(error: ValidationError, service: str) -> str:
-    """The first of what is wrong with a service's settings, in a line."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"])) or service
-    return f"{where}: {first['msg']} (it was {first['input']!r})"
+def setting_fault(error: ValidationError, settings: type[ReplicaArgs], service: str, prefix: str = "") -> str:
+    """The first of what is wrong with a service's settings, in a line, as a recipe's are told.
+
+    Args:
+        settings: their class, which raised it.
+        service: named where no setting is at fault alone.
+        prefix: before the names of settings.
+    """
+    first = problems_of(error, settings, prefix)[0]
+    of_several = not error.errors()[0]["loc"]  # looked at once each is right by itself
+    return f"{service}: {first.advice}" if of_several else str(first)
 
 
 def _from_anywhere(args: ReplicaArgs) -> ReplicaArgs:

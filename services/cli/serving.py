@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
-from services.base.loading import loading
+from services.base.uncollected import uncollected
 from services.cli.service_settings import SERVICES, ServingError
 from services.serve.cluster import embedded_ray
 from services.serve.deployment import Tls, deployed, refuse_taken
@@ -25,6 +25,7 @@ from services.serve.http.callers import PROXIES
 from services.serve.http.reading import VARIABLES
 from services.serve.lean_ray import import_serve
 from services.serve.replica_settings import ReplicaArgs
+from services.serve.worker_lines import logs_folder, passed_on
 
 _SPARE_CPUS = 2  # logical: Serve's proxy and controller
 _DRAIN_POLL_S = 0.2
@@ -89,6 +90,7 @@ def serve_until_stopped(
             meanwhile=partial(_import_all, names),
         ),
         _told(lambda: say(f"Ray is up after {time.monotonic() - began:.1f} s, now {', '.join(names)}")),
+        passed_on(logs_folder()),
         # After Ray, which takes SIGTERM for itself when it starts.
         _stop() as stop,
         deployed(
@@ -106,6 +108,7 @@ def serve_until_stopped(
             trust = f" --cacert {tls.certificate}" if tls else ""
             say(f"{name}: documentation {base}/docs, try\n  curl{trust} {base}{path}{token} -d '{body}'")
         say(f"metrics, for Prometheus: {_metrics_url()}")
+        say(f"logs: JSON lines on stderr; all else that the services' processes say is in {logs_folder()}")
         say(f"stop it with Ctrl-C or kill {os.getpid()}: what runs is finished, what is new is refused")
         stop.up = True
         while not stop.wanted.wait(1.0):
@@ -116,7 +119,7 @@ def serve_until_stopped(
 
 def _import_all(names: list[str]) -> None:
     """What these services are deployed with."""
-    with loading():
+    with uncollected():
         import_serve()
         for name in names:
             SERVICES[name].imported()

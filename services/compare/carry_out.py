@@ -106,7 +106,7 @@ def carry_out(members: Sequence[Member], folder: Path, overview: Overview, at_on
 
 def _begin(member: Member, log: Path, host: Host) -> subprocess.Popen[bytes]:
     """`rlad run`, as a process of its own, in the host's Ray."""
-    overrides = [*member.overrides, *host.overrides]
+    overrides = [*member.overrides_anywhere, *host.overrides]
     settings = [word for override in overrides for word in ("--set", override)]
     command = [sys.executable, "-m", "services", "run", member.recipe, "--restartable", *settings]
     with log.open("a", encoding="utf-8") as file:

@@ -7,24 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
 from rich.console import Console
 
-from rlad_core.config import ConfigError, parse
-from rlad_core.sections.findings import problems_of
-from rlad_core.sections.problems import Problem
 from services.base.whole_files import write_whole
 from services.compare import tuning
 from services.compare.carry_out import carry_out
-from services.compare.diverged import pack_diverged, refuse_others_diverged, told
+from services.compare.diverged import pack_diverged, told
 from services.compare.equality import (
     choices_of,
     refuse_broken,
-    refuse_tuning_on_the_report,
     refuse_unequal,
     refuse_unequal_choices,
 )
+from services.compare.judged_apart import refuse_tuning_on_the_report
 from services.compare.kept_runs import refuse_other_runs
+from services.compare.kept_suite import SUITE, kept_suite, refuse_another
 from services.compare.members import Member, members_of, tries_of
 from services.compare.moved import home_of, relative
 from services.compare.overview import Overview
@@ -32,11 +29,9 @@ from services.compare.packing import pack
 from services.compare.part import Part
 from services.compare.read_once import Recipe
 from services.compare.results import Results, results_of
-from services.compare.suite import UNTUNED, Settings, Suite
+from services.compare.suite import Settings, Suite
 from services.compare.taking import finished_runs, take
 from services.run.lease import leased
-
-SUITE = "suite.yaml"
 
 
 class Comparison:
@@ -50,13 +45,14 @@ class Comparison:
     def __init__(self, suite: Suite, folder: Path) -> None:
         self.suite = suite
         self.folder = folder
-        self._base = Recipe(suite.recipe)
-        self._tries = tries_of(suite, folder, self._base)
+        self._base = Recipe(suite.recipe, suite.folder)
+        self.tries = tries_of(suite, folder, self._base)
+        """Variant -> its settings and the run that tries them."""
 
     @property
     def members(self) -> list[Member]:
         """The runs of the report, with what the tuning has chosen so far."""
-        chosen, _ = tuning.chosen_of(self._tries)
+        chosen, _ = tuning.chosen_of(self.tries)
         return members_of(self.suite, self.folder, chosen, self._base)
 
     def check(self, source: str) -> None:
@@ -69,15 +65,8 @@ class Comparison:
             ConfigError: a recipe is wrong, variants differ where they must not, or the folder has another
                 suite's runs, or some of recipes as they were.
         """
-        if (kept := self._kept()) and (changed := self._changed(kept)):
-            way_out = "Write another --out"
-            if changed == "tuning" and kept.tuning is None:
-                way_out = "They were not tuned: write --untuned, or another --out"
-            elif changed == "name":
-                way_out = f"They are {kept.name}'s. Write another --out"
-            said = f"is another than that of the runs there. {way_out}"
-            raise ConfigError(source, [Problem(changed, str(self.folder), said)])
-        members, tries = self.members, self._all_tries
+        refuse_another(self.suite, self.folder, source)
+        members, tries = self.members, self.all_tries
         choices = choices_of(self.suite, self.folder, self._base)
         untuned = members_of(self.suite, self.folder, {}, self._base)
         chosen = [member for each in choices.values() for _, member in each]
@@ -87,55 +76,38 @@ class Comparison:
         refuse_unequal_choices(self.suite, choices, source)
         refuse_unequal([choices[m.variant][0][1] if m.variant in choices else m for m in untuned], source)
         refuse_tuning_on_the_report(self.suite, tries, untuned, source)
-        refuse_other_runs([*tries, *members], source)
-        refuse_others_diverged([*tries, *members], source)
+        refuse_other_runs([*tries, *self._possible], source)
 
     @property
-    def _ready(self) -> list[Member]:
-        """Those whose settings are chosen: with others a run would be another's."""
+    def _possible(self) -> list[Member]:
+        """The runs of the report; one whose settings are not chosen yet with each that it may get."""
         waiting = self._waiting({})
-        return [member for member in self.members if member.variant not in waiting]
+        choices = [{variant: tried} for variant in waiting for tried, _ in self.tries[variant]]
+        return [
+            *(member for member in self.members if member.variant not in waiting),
+            *(
+                member
+                for choice in choices
+                for member in members_of(self.suite, self.folder, choice, self._base)
+                if member.variant in choice
+            ),
+        ]
 
-    @property
-    def _all_tries(self) -> list[Member]:
-        return [member for each in self._tries.values() for _, member in each]
-
-    def _kept(self) -> Suite | None:
-        """The suite of the runs that are there.
+    def _chosen(self, part: Part) -> list[Member]:
+        """The runs of a part whose settings are chosen: with others a run would be another's.
 
         Raises:
-            ConfigError: it cannot be read.
+            ConfigError: a run is there with other settings than the tries have chosen by now.
         """
-        file = self.folder / SUITE
-        if not file.is_file():
-            return None
-        try:
-            return Suite.model_validate(parse(file.read_text(encoding="utf-8")))
-        except ValidationError as error:
-            found = problems_of(error, Suite)
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            found = [Problem("the suite", str(file), f"cannot be read: {error}")]
-        way_out = f"Write another --out; or remove {file}, and the runs there are compared one by one"
-        raise ConfigError(str(file), [*found, Problem("the runs there", str(self.folder), way_out)])
+        waiting = self._waiting({})
+        found = [m for m in self.members if m.variant not in waiting and part.has(m)]
+        refuse_other_runs(found, str(self.folder / SUITE))
+        return found
 
-    def _changed(self, kept: Suite) -> str | None:
-        """What would make the runs there those of another suite: more seeds and variants do not."""
-        ours = self.suite
-        if _name_of(kept) != _name_of(ours):
-            return "name"
-        # The folder of both may be another one by now; what the recipe says is compared run by run.
-        if Path(kept.recipe).name != Path(ours.recipe).name:
-            return "recipe"
-        for key in ("set", "tuning"):
-            if getattr(kept, key) != getattr(ours, key):
-                return key
-        if not kept.variants.keys() & ours.variants.keys():
-            return "variants"
-        for name, variant in kept.variants.items():
-            theirs = ours.variants.get(name)
-            if theirs is not None and (theirs.set, theirs.tune) != (variant.set, variant.tune):
-                return f"variants.{name}"
-        return None
+    @property
+    def all_tries(self) -> list[Member]:
+        """Those of all variants."""
+        return [member for each in self.tries.values() for _, member in each]
 
     def carry_out(self, console: Console, at_once: int = 1, part: Part | None = None) -> dict[str, str]:
         """Carry out what is not finished; the runs that failed, with their last words.
@@ -147,37 +119,38 @@ class Comparison:
 
         Raises:
             HeldError: another process carries it out.
+            ConfigError: runs there were made with other settings than the tries have chosen by now.
             KeyboardInterrupt: Ctrl-C or SIGTERM.
         """
         with leased(self.folder, lambda sentence: console.print(sentence, markup=False, soft_wrap=True)):
             return self._carried_out(console, at_once, part or Part())
 
     def _carried_out(self, console: Console, at_once: int, part: Part) -> dict[str, str]:
-        self._write_suite(self.suite.recipe)
+        self.write_suite(self.suite.recipe)
         failed: dict[str, str] = {}
-        tries = [member for member in self._all_tries if part.has_variant(member)]
+        tries = [member for member in self.all_tries if part.has_variant(member)]
         runs = [member for member in self.members if part.has(member)]
         overview = Overview(console, [*tries, *runs])
-        with overview.shown():
+        with overview:
             if tries:
                 try:
                     failed |= carry_out(tries, self.folder, overview, at_once).failed
                 finally:  # Ctrl-C too: what was found by then is found
                     self._write_tuning()
-            ready = [member for member in self._ready if part.has(member)]
+            ready = self._chosen(part)
             names = {member.name for member in ready}
             overview.leave_out([member for member in runs if member.name not in names])
             failed |= carry_out(ready, self.folder, overview, at_once).failed
         return failed
 
-    def _write_suite(self, recipe: str) -> None:
+    def write_suite(self, recipe: str) -> None:
         """With the variants and seeds of runs there that this suite has not: they may come back.
 
         Args:
             recipe: what it is called there.
         """
         suite = self.suite.model_copy(update={"recipe": recipe})
-        if kept := self._kept():
+        if kept := kept_suite(self.folder):
             suite = suite.model_copy(
                 update={
                     "variants": kept.variants | suite.variants,
@@ -188,7 +161,7 @@ class Comparison:
         write_whole(self.folder / SUITE, text)
 
     def _write_tuning(self) -> None:
-        tuning.write(tuning.chosen_of(self._tries)[1], self.folder)
+        tuning.write(tuning.chosen_of(self.tries)[1], self.folder)
 
     def pack(self, to: Path, source: str, part: Part | None = None) -> list[str]:
         """Write what the report needs of the settled runs to another folder, beside what is there of others;
@@ -207,12 +180,12 @@ class Comparison:
         packed = Comparison(self.suite, to)
         packed.check(source)
         part = part or Part()
-        tries = [member for member in self._all_tries if part.has_variant(member)]
+        tries = [member for member in self.all_tries if part.has_variant(member)]
         runs = [*tries, *(member for member in self.members if part.has(member))]
         names = [*pack(runs, to), *pack_diverged(runs, to)]
         if names:
-            packed._write_suite(relative(self.suite.recipe, home_of(self.suite.recipe)))
-            if self._tries:
+            packed.write_suite(relative(self.suite.recipe, home_of(self.suite.recipe)))
+            if self.tries:
                 packed._write_tuning()
         return names
 
@@ -229,18 +202,19 @@ class Comparison:
 
         Raises:
             HeldError: another process carries this comparison out.
+            ConfigError: a run is here with other settings than tries that were taken have chosen.
             ReportError: `folder` has no finished run.
             SchemaError: a file of a run there is broken.
             OSError: a run cannot be written.
         """
         there, part = finished_runs(folder), part or Part()
         with leased(self.folder, lambda sentence: console.print(sentence, markup=False, soft_wrap=True)):
-            taken = take(filter(part.has_variant, self._all_tries), there)
+            taken = take(filter(part.has_variant, self.all_tries), there)
             # After the tries, which may be taken too and choose.
-            taken |= take(filter(part.has, self._ready), there)
+            taken |= take(self._chosen(part), there)
             if taken:
-                self._write_suite(self.suite.recipe)
-                if self._tries:
+                self.write_suite(self.suite.recipe)
+                if self.tries:
                     self._write_tuning()
         return taken
 
@@ -255,7 +229,7 @@ class Comparison:
         """
         part = part or Part()
         suite = part.suite_of(self.suite)
-        chosen, found = tuning.chosen_of(self._tries)
+        chosen, found = tuning.chosen_of(self.tries)
         waiting, members = self._waiting(failed), members_of(suite, self.folder, chosen, self._base)
         begun_later = {m.name: waiting[m.variant] for m in members if m.variant in waiting}
         tuned = tuning.tuned_of(suite, tuning.read(self.folder), found)
@@ -264,12 +238,7 @@ class Comparison:
 
     def _waiting(self, failed: Mapping[str, str]) -> dict[str, str]:
         """Variants whose settings are not chosen, and why their runs are not begun."""
-        return {variant: said for variant, tries in self._tries.items() if (said := _waits(tries, failed))}
-
-
-def _name_of(suite: Suite) -> str:
-    """Also of the suite that it is without its tries: what may be other then is compared by itself."""
-    return suite.name.removesuffix(UNTUNED)
+        return {variant: said for variant, tries in self.tries.items() if (said := _waits(tries, failed))}
 
 
 def _waits(tries: Sequence[tuple[Settings, Member]], failed: Mapping[str, str]) -> str | None:

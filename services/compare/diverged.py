@@ -4,12 +4,9 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from rlad_core.config import ConfigError
-from rlad_core.sections.problems import Problem
-from services.compare.kept_runs import is_run_of
 from services.compare.members import Member
 from services.compare.moved import home_of
 from services.compare.packing import pack_run
@@ -25,31 +22,6 @@ def told(members: Iterable[Member]) -> dict[str, str]:
     return {
         member.name: in_words(steps) for member in members if (steps := member.diverged_after()) is not None
     }
-
-
-def refuse_others_diverged(members: Sequence[Member], source: str) -> None:
-    """Check that what diverged is what the suite asks for now; else its settings may well be trainable.
-
-    Args:
-        source: of the suite, for the error.
-
-    Raises:
-        ConfigError: a run that diverged is another experiment's; lists all of them.
-    """
-    found = [
-        Problem(
-            member.name,
-            str(member.folder),
-            "diverged with other settings or other code than the suite asks for now. "
-            f"Write another --out, or remove {member.folder}",
-        )
-        for member in members
-        if member.diverged_after() is not None
-        and (record := member.record()) is not None
-        and not is_run_of(member, record)
-    ]
-    if found:
-        raise ConfigError(source, found)
 
 
 def pack_diverged(members: Iterable[Member], to: Path) -> list[str]:

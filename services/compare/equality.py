@@ -132,34 +132,6 @@ def _changing(variant: Variant, configs: Sequence[tuple[Settings, RunConfig]], o
     return "tune", dict(variant.tune)
 
 
-def refuse_tuning_on_the_report(
-    suite: Suite, tries: Sequence[Member], members: Sequence[Member], source: str
-) -> None:
-    """Check that the tries are judged on other problems than the report's, however many of them.
-
-    Args:
-        tries, members: of the suite.
-        source: of the suite, for the error.
-
-    Raises:
-        ConfigError: a recipe is wrong, or the problems are the same.
-    """
-    reported = [_without_counts(_sections(member.config(), "evaluation")) for member in members]
-    if any(_without_counts(_sections(member.config(), "evaluation")) in reported for member in tries):
-        said = (
-            "has the tries judged on the report's own held-out problems, on which the best of them would "
-            "look better than it is. Write others, such as task.evaluation.split: validation"
-        )
-        raise ConfigError(source, [Problem("tuning.set", suite.tuning.set if suite.tuning else None, said)])
-
-
-def _without_counts(value: object) -> object:
-    """Of a section: the first 100 problems are among the first 500."""
-    if isinstance(value, dict):
-        return {key: _without_counts(each) for key, each in value.items() if key != "count"}
-    return [_without_counts(each) for each in value] if isinstance(value, list) else value
-
-
 def _unequal(what: str, of: _Of, configs: Mapping[str, RunConfig]) -> Iterator[Problem]:
     """The variants in which something is not what it is in the first that has it."""
     values = {variant: value for variant, config in configs.items() if (value := of(config)) is not None}

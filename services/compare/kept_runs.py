@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -24,18 +25,22 @@ from services.run.following import is_over
 
 
 def refuse_other_runs(members: Sequence[Member], source: str) -> None:
-    """Compare what each finished run was with what it would be now.
+    """Compare what each run that is finished or has diverged was with what it would be now.
 
-    One that is not finished is compared by `rlad run`, when it goes on, and one that cannot be read is in no
-    report.
+    One that goes on is compared by `rlad run`, when it does, and one that cannot be read is in no report.
 
     Args:
+        members: where several have one folder, because their settings are not chosen yet, its run has to be
+            one of them.
         source: of the suite, for the error.
 
     Raises:
         ConfigError: a run is another experiment's; lists all of them.
     """
-    found = [problem for member in members for problem in _problems(member)]
+    by_folder: dict[Path, list[Member]] = {}
+    for member in members:
+        by_folder.setdefault(member.folder, []).append(member)
+    found = [problem for folder in by_folder for problem in _problems(by_folder[folder])]
     if found:
         raise ConfigError(source, found)
 
@@ -52,11 +57,21 @@ def is_run_of(member: Member, record: RunRecord) -> bool:
     return not any(_differences(namesake, record, record.recipe, ""))
 
 
-def _problems(member: Member) -> Iterator[Problem]:
-    record = member.record()
-    if record is not None and record.recipe is not None and is_over(record):
-        way_out = f"Write another --out, or remove {member.folder}"
-        yield from _differences(member, record, record.recipe, way_out)
+def _problems(members: Sequence[Member]) -> Iterator[Problem]:
+    """What keeps the run of a folder from being any of these: of the one that it is nearest to."""
+    one = members[0]
+    record = one.record()
+    if record is None or record.recipe is None:
+        return
+    way_out = f"Write another --out, or remove {one.folder}"
+    if one.diverged_after() is not None:
+        if not any(is_run_of(member, record) for member in members):  # its settings may be trainable now
+            said = f"diverged with other settings or other code than the suite asks for now. {way_out}"
+            yield Problem(one.name, str(one.folder), said)
+    elif is_over(record):
+        yield from min(
+            (list(_differences(each, record, record.recipe, way_out)) for each in members), key=len
+        )
 
 
 def _differences(member: Member, record: RunRecord, was: RunConfig, way_out: str) -> Iterator[Problem]:

@@ -33,6 +33,7 @@ def machine_table(results: Results, plots: Sequence[Plot] | None = None) -> dict
         "accuracy": [_plain(row) for row in accuracy_rows(results)],
         "pass_at": {method.label: _passes(method) for method in results.methods},
         "differences": [_pair(results, each) for each in results.differences],
+        "not_compared": [asdict(each) for each in results.not_compared],
         "seconds_per_step": {"stages": stages, "methods": times},
         "curves": _curves(results, plots_of(results) if plots is None else plots),
         "tuning": {name: list(each.tries) for name, each in results.tuned.items()},

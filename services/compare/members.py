@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rlad_core.config import ConfigError, RunConfig
 from services.compare.read_once import Recipe, record_of
@@ -56,9 +57,20 @@ class Member:
 
     @property
     def overrides(self) -> list[str]:
-        """For ``--set``: JSON is YAML."""
+        """For ``--set``, with paths relative to the suite: JSON is YAML."""
         own = {"name": self.name, "seed": self.seed, "output.dir": str(self.where)}
         return [f"{path}={json.dumps(value)}" for path, value in {**self.settings, **own}.items()]
+
+    @property
+    def overrides_anywhere(self) -> list[str]:
+        """The same for a process in any folder: paths as the recipe has them once it is read.
+
+        Raises:
+            ConfigError: it is wrong.
+        """
+        read = self.config().model_dump(mode="json")
+        anywhere = {path: _as_read(value, _at(read, path)) for path, value in self.settings.items()}
+        return replace(self, settings=anywhere).overrides
 
     def config(self) -> RunConfig:
         """The recipe as it will be carried out.
@@ -113,7 +125,7 @@ def members_of(
         chosen: what the tuning found, by variant.
         base: the suite's recipe, where it was read already.
     """
-    base = base or Recipe(suite.recipe)
+    base = base or Recipe(suite.recipe, suite.folder)
     return [
         Member(
             name,
@@ -132,7 +144,7 @@ def tries_of(
     suite: Suite, folder: Path, base: Recipe | None = None
 ) -> dict[str, list[tuple[Settings, Member]]]:
     """The tries of each variant that has settings to choose, with what each tries; see `members_of`."""
-    base = base or Recipe(suite.recipe)
+    base = base or Recipe(suite.recipe, suite.folder)
     if suite.tuning is None:
         return {}
     return {
@@ -163,3 +175,19 @@ def _together(*settings: Settings) -> Settings:
     for each in settings:
         found = {path: value for path, value in found.items() if path not in each} | each
     return found
+
+
+def _at(values: Any, path: str) -> Any:
+    """What a recipe's values have at a path of ``--set``."""
+    for step in path.split("."):
+        values = values[int(step) if isinstance(values, list) else step]
+    return values
+
+
+def _as_read(written: Any, read: Any) -> Any:
+    """What was written with each text as it was read: a relative path is absolute there."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        return {key: _as_read(value, read.get(key, value)) for key, value in written.items()}
+    if isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
+        return [_as_read(one, other) for one, other in zip(written, read, strict=True)]
+    return read if isinstance(written, str) else written

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 
+from services.base.bars import Barred, bar
 from services.compare.members import Member
 from services.report.record_lines import METRICS
 
 
-class Overview:
+class Overview(Barred):
     """The progress of all runs together, in steps; where that is no terminal, a line for each start and end.
 
     Args:
@@ -24,33 +24,21 @@ class Overview:
 
     def __init__(self, console: Console, members: Sequence[Member]) -> None:
         self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        super().__init__(bar(console, "left", left=False))
         self._settled = {member.name for member in members if member.is_settled()}
         self._failed: set[str] = set()
-        self._steps: dict[str, int] = {}
-        self._done: dict[str, int] = {}
+        self.steps: dict[str, int] = {}
+        """Name of a run -> its steps, as far as they will be done."""
+        self.done: dict[str, int] = {}
+        """Name of a run -> steps that are."""
         for member in members:
             name, written = member.name, _steps_of(member)
-            self._steps[name] = written if name in self._settled else member.config().total_steps
-            self._done[name] = min(written, self._steps[name])
-        self._before = sum(self._done.values())
+            self.steps[name] = written if name in self._settled else member.config().total_steps
+            self.done[name] = min(written, self.steps[name])
+        self._before = sum(self.done.values())
         self._began = time.monotonic()
-        self._all = self._progress.add_task("all runs", total=sum(self._steps.values()), left="")
+        self._all = self._progress.add_task("all runs", total=sum(self.steps.values()), left="")
         self._each: dict[str, TaskID] = {}
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """While the block lasts."""
-        with self._progress:
-            yield
 
     def begun(self, member: Member) -> None:
         """A run is at work. A terminal shows that by its bar."""
@@ -60,9 +48,9 @@ class Overview:
     def look(self, member: Member) -> None:
         """Show how far a run at work is, and all of them with it."""
         # A resumed run writes the steps since its checkpoint again.
-        self._done[member.name] = done = min(_steps_of(member), self._steps[member.name])
+        self.done[member.name] = done = min(_steps_of(member), self.steps[member.name])
         if member.name not in self._each:
-            steps = self._steps[member.name]
+            steps = self.steps[member.name]
             self._each[member.name] = self._progress.add_task(member.name, total=steps, left="")
         self._progress.update(self._each[member.name], completed=done)
         self._show_all()
@@ -75,7 +63,7 @@ class Overview:
             more: behind how many are done.
         """
         self.look(member)
-        self._steps[member.name] = self._done[member.name]
+        self.steps[member.name] = self.done[member.name]
         (self._settled if member.is_settled() else self._failed).add(member.name)
         self._show_all()
         self._progress.remove_task(self._each.pop(member.name))
@@ -84,7 +72,7 @@ class Overview:
     def leave_out(self, members: Sequence[Member]) -> None:
         """These will not be carried out after all."""
         for member in members:
-            self._steps[member.name] = self._done[member.name]
+            self.steps[member.name] = self.done[member.name]
         self._show_all()
 
     def say(self, sentence: str) -> None:
@@ -92,18 +80,18 @@ class Overview:
         self._console.print(sentence, markup=False, soft_wrap=True)
 
     def _show_all(self) -> None:
-        total, done = sum(self._steps.values()), sum(self._done.values())
+        total, done = sum(self.steps.values()), sum(self.done.values())
         self._progress.update(self._all, total=total, completed=done, left=self._left())
 
     def _so_far(self) -> str:
-        done = f"{len(self._settled)} of {len(self._steps)} runs done"
+        done = f"{len(self._settled)} of {len(self.steps)} runs done"
         failed = f"{len(self._failed)} failed" if self._failed else ""
         return ", ".join(said for said in (done, failed, self._left()) if said)
 
     def _left(self) -> str:
         """By what a step took since this command began, starts and evaluations included."""
-        done = sum(self._done.values())
-        to_come = sum(self._steps.values()) - done
+        done = sum(self.done.values())
+        to_come = sum(self.steps.values()) - done
         if done <= self._before or not to_come:
             return ""
         each = (time.monotonic() - self._began) / (done - self._before)

@@ -18,6 +18,8 @@ from services.compare.results import Results, listed
 from services.compare.tables import (
     accuracy_rows,
     by_seed,
+    interval_words,
+    not_compared,
     outcome_of,
     p_said,
     points,
@@ -51,7 +53,9 @@ def write(results: Results, folder: Path) -> Path:
         remarks=[
             *([results.part] if results.part else []),
             *(f"{name} is not in it: {why}." for name, why in results.missing.items()),
+            *not_compared(results),
         ],
+        intervals=interval_words(results),
         seeds_remark=seeds_remark(results),
         subsets=results.subsets,
         rows=rows,

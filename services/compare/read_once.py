@@ -39,9 +39,11 @@ class Recipe:
 
     Attributes:
         name: its file, or the name of one that ships.
+        typed_in: folder that relative paths in what a suite changes start from; None: the current one.
     """
 
     name: str
+    typed_in: Path | None = None
 
     @cached_property
     def _file(self) -> RecipeFile:
@@ -59,7 +61,7 @@ class Recipe:
         """
         key = tuple(overrides)
         if key not in self._checked:
-            self._checked[key] = self._file.config(overrides)
+            self._checked[key] = self._file.config(overrides, self.typed_in)
         return self._checked[key]
 
 

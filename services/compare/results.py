@@ -73,9 +73,12 @@ class Method:
         return self.accuracies[subset]
 
     def training(self, key: str) -> Curve:
-        """A number of metrics.jsonl, step by step."""
+        """A number of metrics.jsonl about the policy's responses, step by step.
+
+        NaN in steps that train on a teacher's responses or a task's solutions: it is a number of those there.
+        """
         steps = min(len(run.record.steps) for run in self.runs)
-        values = np.array([run.record.series(key)[:steps] for run in self.runs])
+        values = np.array([_of_rollouts(run.record, key)[:steps] for run in self.runs])
         return self.runs[0].record.series("step")[:steps] + 1, values  # a step is counted from 0
 
     def held_out(self, k: int | None = None) -> Curve:
@@ -118,6 +121,15 @@ class Method:
 
 
 @dataclass(frozen=True)
+class NotCompared:
+    """Two methods between which nothing can be said, and what they lack, in words."""
+
+    first: str
+    second: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Results:
     """The comparison as far as it is finished.
 
@@ -126,6 +138,7 @@ class Results:
         missing: name of a run -> why it is not in the results.
         differences: of each pair that shares some, on the seeds and problems that both have, corrected for
             the number of pairs.
+        not_compared: the other pairs.
         subsets: in the order of the first method.
         tuned: what the variants that have settings to choose have tried so far.
         part: that it is of a part of the suite, in words; empty where it is of all.
@@ -135,6 +148,7 @@ class Results:
     methods: tuple[Method, ...]
     missing: dict[str, str]
     differences: tuple[Difference, ...]
+    not_compared: tuple[NotCompared, ...] = ()
     tuned: Mapping[str, Tuned] = field(default_factory=dict)
     part: str = ""
 
@@ -190,7 +204,8 @@ def results_of(
         Method(name, suite.variants[name].label or name, own, estimated)
         for (name, own), estimated in zip(runs.items(), accuracies, strict=True)
     ]
-    return Results(suite, tuple(methods), missing, tuple(_differences(methods)), tuned or {})
+    pairs, apart = _pairs(methods)
+    return Results(suite, tuple(methods), missing, tuple(differences(pairs)), tuple(apart), tuned or {})
 
 
 def _evaluated(member: Member) -> Evaluated | str:
@@ -201,7 +216,9 @@ def _evaluated(member: Member) -> Evaluated | str:
     if record is None or record.recipe is None:
         return "not begun"
     if not member.is_over():
-        return f"{len(record.steps)} of {record.recipe.total_steps} steps"
+        if (done := len(record.steps)) >= record.recipe.total_steps:
+            return "the evaluation after its last step is not done"
+        return f"{done} of {record.recipe.total_steps} steps"
     try:
         return Evaluated(member.seed, record, verdicts_in(member.folder))
     except (SchemaError, OSError) as error:
@@ -222,22 +239,34 @@ def _accuracies(scores: Sequence[Mapping[str, Scores]]) -> list[dict[str | None,
     return found
 
 
-def _differences(methods: Sequence[Method]) -> list[Difference]:
+def _pairs(methods: Sequence[Method]) -> tuple[list[Pair], list[NotCompared]]:
+    """All pairs of methods, and those of them that share too little."""
     pairs: list[Pair] = []
+    apart: list[NotCompared] = []
     for first, second in combinations(methods, 2):
         seeds = [seed for seed in first.seeds if seed in second.seeds]
         if not seeds:
+            apart.append(NotCompared(first.label, second.label, "no seed in common"))
             continue
         # Together, so that a pair is one problem: a method may have had to leave some out.
         both = scores_of(
             [run.verdicts[-1][1] for method in (first, second) for run in method.runs if run.seed in seeds]
         )
         if not both:
+            apart.append(NotCompared(first.label, second.label, "no problem in common"))
             continue
         ours = {subset: scores[: len(seeds)] for subset, scores in both.items()}
         theirs = {subset: scores[len(seeds) :] for subset, scores in both.items()}
         pairs.append(((first.label, second.label), ours, theirs))
-    return differences(pairs)
+    return pairs, apart
+
+
+def _of_rollouts(record: RunRecord, key: str) -> npt.NDArray[np.float64]:
+    """See `Method.training`, float64 [steps]."""
+    stages = record.recipe.stages if record.recipe is not None else ()
+    others = {stage.label for stage in stages if not stage.objective.trains_on_rollouts}
+    of_others = np.array([row.get("stage") in others for row in record.steps], dtype=np.bool_)
+    return np.where(of_others, np.nan, record.series(key))
 
 
 def _rewards(record: RunRecord) -> dict[int, float]:

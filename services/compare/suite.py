@@ -11,17 +11,20 @@ variants:
     set: {stages.0.objective: {kind: kdrl}}
     tune: {learner.lr: [2.0e-4, 4.0e-4, 8.0e-4]}   # tried first, on the tuning's own problems
 tuning: {seed: 100, set: {task.evaluation.split: validation}}
+
+Paths in it, of the recipe and in what is set and tried, are relative to the file.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeInt, PrivateAttr, ValidationError
 
 from rlad_core.config import SHIPPED, ConfigError, parse
 from rlad_core.sections.base import NAME_PATTERN, Section
@@ -73,6 +76,12 @@ class Suite(Section):
     seeds: list[NonNegativeInt] = Field(min_length=1, description="Each variant is run with each of them.")
     variants: dict[Name, Variant] = Field(min_length=1)
     tuning: Tuning | None = None
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path | None:
+        """That relative paths in its settings start from; None: the current one."""
+        return self._folder
 
     @property
     def untuned(self) -> Suite:
@@ -97,6 +106,12 @@ def load_suite(path: str | Path) -> tuple[Suite, Path]:
             raise ConfigError(
                 str(file), [Problem("the suite", values, "has no keys. Write name, recipe, ...")]
             )
+        if "stages" in values and "variants" not in values:
+            said = (
+                f"is a recipe and no suite of runs. Carry it out with rlad run {shlex.quote(str(file))}, or "
+                "write a suite that names it (docs/compare.md)"
+            )
+            raise ConfigError(str(file), [Problem("the suite", str(file), said)])
         suite = Suite.model_validate(values)
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(str(file), [Problem("the suite", str(file), f"cannot be read: {error}")]) from error
@@ -104,8 +119,12 @@ def load_suite(path: str | Path) -> tuple[Suite, Path]:
         raise ConfigError(str(file), problems_of(error, Suite)) from None
     if found := _problems(suite):
         raise ConfigError(str(file), found)
-    beside = file.absolute().parent / suite.recipe
-    return (suite.model_copy(update={"recipe": str(beside)}) if beside.is_file() else suite), file
+    folder = file.absolute().parent
+    beside = folder / expanded(suite.recipe)
+    if beside.is_file():
+        suite = suite.model_copy(update={"recipe": str(beside)})
+    suite._folder = folder
+    return suite, file
 
 
 def _problems(suite: Suite) -> list[Problem]:

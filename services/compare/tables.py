@@ -11,13 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from rlad_core.evaluation import AVERAGE, Difference, Estimate
-from rlad_core.metrics import STAGES
+from rlad_core.metric_specs import STAGES
 from services.compare.diverged import in_words
 from services.compare.results import Method, Results, listed
 from services.report.teacher_cost import teacher_cost
 
 _MOST_PAIRS = 10
 """On a terminal."""
+_REAL = 0.05
+"""The corrected p below which a difference is called so."""
 
 
 def said(estimate: Estimate) -> str:
@@ -55,6 +57,22 @@ def seeds_remark(results: Results) -> str:
         "The methods do not all have the same seeds, so a mean may be higher for its seeds alone; pairs are "
         "compared on the seeds that both have"
     )
+
+
+def interval_words(results: Results) -> str:
+    """What the intervals of the methods' accuracies are over."""
+    single = [len(method.seeds) == 1 for method in results.methods]
+    if all(single):
+        return "over problems"
+    return "over problems and seeds" + (", of a method with one seed over problems" if any(single) else "")
+
+
+def not_compared(results: Results) -> list[str]:
+    """Pairs of which nothing is said, a line for each reason."""
+    found: dict[str, list[str]] = {}
+    for pair in results.not_compared:
+        found.setdefault(pair.why, []).append(f"{pair.first} and {pair.second}")
+    return [f"Not compared, {why}: {'; '.join(pairs)}." for why, pairs in found.items()]
 
 
 def outcome_of(tried: Mapping[str, Any]) -> str:
@@ -142,11 +160,11 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def real(results: Results, level: float = 0.05) -> Sequence[str]:
+def real(results: Results) -> Sequence[str]:
     """The differences that hold after correction, in words."""
     found = []
     for each in results.differences:
-        if each.adjusted is None or each.adjusted >= level:
+        if each.adjusted is None or each.adjusted >= _REAL:
             continue
         better, worse = (each.second, each.first) if each.difference.value > 0 else (each.first, each.second)
         found.append(f"{better} over {worse}: {100 * abs(each.difference.value):.1f} points")

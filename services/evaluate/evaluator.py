@@ -13,10 +13,10 @@ from rlad_core.config import EvaluationRecipe, RunConfig
 from rlad_core.evaluation import ANSWERS, EvaluationRow, rows_of
 from rlad_core.prompt_stream import PromptTables, Selection, held_out_prompts, tasks_of
 from services.base import telemetry
-from services.base.loading import loading
 from services.base.log_lines import configure_logging
 from services.base.telemetry import span
 from services.base.tokenizer import load_tokenizer
+from services.base.uncollected import uncollected
 from services.clients.handles import ServiceNames
 from services.clients.responses import Responses
 from services.evaluate.questions import Questions
@@ -51,7 +51,7 @@ class Evaluator:
         self._services = Responses(names.rollout(), names.verifier(), recipe.rollout.timeout_s, pushed=pushed)
         self._answers = ANSWERS.empty_table()
         self._stop_token_ids = recipe.policy.stop_token_ids or ()
-        with loading():
+        with uncollected():
             self._selection = selection or Selection()
             self._tables = PromptTables(
                 load_tokenizer(model_folder), cut_at=self._selection.limit, chat=recipe.policy.chat

@@ -9,7 +9,6 @@ from rich.console import Console
 from rlad_core.config import resolve_model
 from rlad_core.prompt_checks import Dropped
 from services.evaluate.plan import EvaluationPlan, LocalModel
-from services.evaluate.questions import Questions
 from services.prompts import check_here
 
 
@@ -24,8 +23,9 @@ def fitted(plan: EvaluationPlan, console: Console) -> tuple[EvaluationPlan, list
     for model in plan.models:
         if isinstance(model, LocalModel):
             folder = resolve_model(model.recipe.policy.model)
-            dropped = check_here(model.recipe, folder, console, held_out=kept).dropped
+            use = plan.questions.use
+            dropped = check_here(model.recipe, folder, console, held_out=kept, use=use).dropped
             left_out += [replace(each, reason=f"{model.label}: {each.reason}") for each in dropped]
             ids = {each.prompt_id for each in dropped}
             kept = [prompt for prompt in kept if prompt.prompt_id not in ids]
-    return replace(plan, questions=Questions(kept, plan.questions.samples)), left_out
+    return replace(plan, questions=replace(plan.questions, prompts=kept)), left_out

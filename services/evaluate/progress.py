@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from services.base.bars import Barred, bar
 
 _WIDTH = 32
 _LINES = 10
 """How often something is said where there is no terminal."""
 
 
-class AnswerProgress:
+class AnswerProgress(Barred):
     """Shows the responses to one model's questions; where there is no terminal, a line now and then.
 
     Args:
@@ -37,28 +30,9 @@ class AnswerProgress:
         """None where a response's length was not told."""
         self._said = 0
         self._right = 0
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        super().__init__(bar(console, "numbers"))
         shown = label if len(label) <= _WIDTH else f"…{label[-_WIDTH:]}"
         self._task = self._progress.add_task(shown, total=total, completed=done, numbers="")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def told(self, rows: Sequence[dict[str, Any]]) -> None:
         """Rows of ANSWERS that have just been made."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from rlad_core.prompt_checks import Use
 from rlad_core.tasks import Prompt
 from services.evaluate.respondents import Wanted
 
@@ -16,10 +17,12 @@ class Questions:
     Args:
         prompts: in the order of tables; one that is twice in a subset counts once.
         samples: responses to each.
+        use: which of their tasks' prompts they are.
     """
 
     prompts: Sequence[Prompt]
     samples: int
+    use: Use = "evaluation"
     _by_prompt: dict[str, list[Prompt]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:

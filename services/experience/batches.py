@@ -1,6 +1,6 @@
 """A step's batch: its groups from the pool, looked at, joined, and cut into shards of equal cost."""
 
-import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +13,7 @@ from rlad_core import schema
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.config import RunConfig
 from rlad_core.group_rule import GroupRule
+from rlad_core.metric_specs import StepStage
 from rlad_core.objectives import Objective
 from rlad_core.overlong import is_cut_off
 from rlad_core.prompt_stream import PromptStream
@@ -21,20 +22,16 @@ from rlad_core.slots import SlotLedger
 from rlad_core.stage_rules import StageRules
 from rlad_core.staleness import trained_tokens
 from rlad_core.tasks import Prompt
+from rlad_core.timeline import BatchTimes
 from services.base import telemetry, tracing
 from services.base.telemetry import span
 from services.experience.ends import EndTokens
-from services.experience.groups import (
-    Group,
-    accepted,
-    accepted_sequences,
-    join_groups,
-    stale_tokens,
-    step_numbers,
-)
+from services.experience.groups import Group
+from services.experience.joining import accepted, accepted_sequences, join_groups
 from services.experience.pool import GroupPool
 from services.experience.shards import Shard, StepFacts
-from services.experience.signals import Signals
+from services.experience.signals import Looked, Signals
+from services.experience.step_numbers import stale_tokens, step_numbers
 from services.experience.visits import solved, visits_of
 
 
@@ -107,11 +104,7 @@ class StepBatches:
             if len(kept) == count:
                 break
         telemetry.waiting("assemble", -sum(len(group.rollouts) for group in (*kept, *dropped)))
-        looked = time.time()
-        checked = await self._check(step, kept) if objective.trains_on_rollouts else {}
-        groups_of_step = (*kept, *dropped)
-        scoring = (max(each.sampled for each in groups_of_step), max(each.scored for each in groups_of_step))
-        waits = [scoring, (looked, time.time())]
+        looked = await self._look(step, kept) if objective.trains_on_rollouts else Looked()
         with span("assemble", items=sum(len(group.rollouts) for group in kept)):
             if objective.trains_on_rollouts:
                 prompts = self._stream.prompts([g.position for g in kept])
@@ -130,7 +123,7 @@ class StepBatches:
         counted = self._counted(step) if objective.trains_on_rollouts else None
         stale = stale_tokens(kept, counted) if counted is not None else {}
         facts = StepFacts(
-            numbers=checked | step_numbers(kept, dropped, counted, masks=self._config.rollout.masks),
+            numbers=looked.numbers | step_numbers(kept, dropped, counted, masks=self._config.rollout.masks),
             trained_groups=[group.group_id for group in kept],
             dropped_groups=[group.group_id for group in dropped],
             visits=visits_of(
@@ -141,14 +134,13 @@ class StepBatches:
                 stale,
             ),
             stale_masked=stale,
-            teacher_waits=waits,
-            judged=max(each.judged for each in groups_of_step),
+            times=_times_of([*kept, *dropped], looked),
         )
         positions = [group.position for group in kept]
         left_out = [group.position for group in dropped]
         return self._hand_out(step, positions, left_out, table, groups, plans, facts)
 
-    async def _check(self, step: int, kept: Sequence[Group]) -> dict[str, float]:
+    async def _look(self, step: int, kept: Sequence[Group]) -> Looked:
         """Whether the teachers' scores may be trained on, see `Signals.check`."""
         objective = self._stages.objective(step)
         return await self._signals.check(step, kept, lambda place: self._ends.asked_of(place, objective))
@@ -226,3 +218,17 @@ class StepBatches:
         rewards, correct = (group.rewards.column(name).to_numpy() for name in ("reward", "correct"))
         rule = GroupRule.of(objective, drop_uninformative=self._config.rollout.drop_uninformative)
         return bool(rule.taught(rewards, correct, [group.group_id] * len(rewards)).any())
+
+
+def _times_of(groups: Sequence[Group], looked: Looked) -> BatchTimes:
+    """The times of a batch of these groups, which were looked at when all of them were scored."""
+    sampled = max(group.sampled for group in groups)
+    scored: dict[StepStage, float] = {}
+    for group in groups:
+        for stage, moment in group.scored.items():
+            scored[stage] = max(moment, scored.get(stage, sampled))
+    missing = defaultdict(list, {stage: [(sampled, moment)] for stage, moment in scored.items()})
+    for stage, began, ended in looked.times:
+        missing[stage].append((began, ended))
+    judged = max(*(group.judged for group in groups), scored.get("reference", sampled))
+    return BatchTimes(sampled, judged, dict(missing))

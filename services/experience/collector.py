@@ -1,7 +1,7 @@
 """From prompts to experience: the stream, the pool of groups, and the steps that are given out.
 
     pool.py -- begins --> rollout -------+--> teacher --+--> finished --> join, advantages --> shards
-      ^  standing_pool    rollout/       |    teacher/  |    groups       groups.py            assembly.py
+      ^  standing_pool    rollout/       |    teacher/  |    groups       joining.py           assembly.py
       |  work.py          service.py     +--> verifier--+    groups.py    schema/joining.py      |
       |                                       verifier/                                          v
       |                                       service.py                           next_shard(step, rank)
@@ -42,10 +42,10 @@ from rlad_core.stage_rules import StageRules
 from rlad_core.standing_pool import StandingPool
 from rlad_core.timeline import StageSpan
 from services.base import telemetry, tracing
-from services.base.loading import loading
 from services.base.log_lines import configure_logging
 from services.base.span_collector import SpanCollector
 from services.base.tokenizer import load_tokenizer
+from services.base.uncollected import uncollected
 from services.clients.handles import ServiceNames, reach_teacher
 from services.clients.teachers import Compared, MismatchError, PolicyFacts, Teacher, compare_model
 from services.experience.batches import Batch, StepBatches
@@ -102,7 +102,7 @@ class ExperienceCollector:
         if config.telemetry.traces:
             tracing.begin(config.name, Path(run_dir) / "traces")
         self._config = config
-        with loading():
+        with uncollected():
             self._tokenizer = load_tokenizer(model_folder)
         self._pair_cost = pair_cost_of(model_folder)
         self._stream: PromptStream | None = None
@@ -255,29 +255,24 @@ class ExperienceCollector:
             raise RuntimeError("nothing is collected before `begin`")
         return self._attempt
 
-    async def trained(self, step: int, since: float) -> list[StageSpan]:
-        """The step was trained on: its groups are consumed.
-
-        Args:
-            since: when the step before was trained, or the run's first one began, in seconds since the
-                epoch.
-
-        Returns:
-            What was at work here since then.
-        """
+    async def trained(self, step: int) -> None:
+        """The step was trained on: its groups are consumed."""
         begun = self._begun
         batch = await begun.collecting.pop(step)
         for position in batch.positions:
             begun.ledger.advance(position, "trained")
         begun.ledger.release(batch.dropped)
         begun.unpublished[step] = batch.positions
-        return self._spans.within(since, time.time())
 
     async def published(self, version: int) -> None:
         """The policy after so many steps is out: the slots of these steps' groups are free."""
         unpublished = self._begun.unpublished
         before = [step for step in unpublished if step < version]
         self._begun.pool.published(version, [each for step in before for each in unpublished.pop(step)])
+
+    async def spans(self, since: float) -> list[StageSpan]:
+        """What was at work here since then (seconds since the epoch); older spans are forgotten."""
+        return self._spans.within(since, time.time())
 
     async def frontier(self) -> dict[str, Any]:
         """What `begin` takes to continue from here."""

@@ -1,8 +1,12 @@
 """The end tokens of a run: those that end a response, and what a teacher is asked about them.
 
 Sampling stops at every end token of policy and teachers, unless the recipe says at which. Where there are
-several, a teacher that can is asked for the probability of all together, which the objectives take for one
-outcome (`rlad_core.objectives.teacher`). With a single one the sampled token says all, and nothing is asked.
+several, teachers are asked for the probability of all together, which the objectives take for one outcome
+(`rlad_core.objectives.teacher`). With a single one the sampled token says all, and nothing is asked.
+
+Either all teachers tell it or none is asked: the rows of one step may be of several teachers, and what not
+all of them tell is told of none (`rlad_core.schema.join_experience`). So with a teacher that cannot tell, the
+sampled end token is compared for all, and each that is known to end otherwise than the policy is refused.
 """
 
 from __future__ import annotations
@@ -35,28 +39,26 @@ class EndTokens:
             objectives: of all stages.
 
         Raises:
-            MismatchError: policy and teachers differ in their end tokens, and a teacher whose own are known
-                cannot tell what it gives to all of them.
+            MismatchError: a teacher is known to end otherwise than the policy, and it or another one cannot
+                tell what it gives to all end tokens.
         """
         self._teachers[place] = teacher
         if not any(each.compares_end_tokens for each in objectives):
             return
-        for silent, known in self._teachers.items():
-            if known.tells_end_tokens or not known.end_tokens:
+        for other, known in self._teachers.items():
+            if not self._silent or not known.end_tokens or set(known.end_tokens) == set(self._policy):
                 continue
-            own, it = set(known.end_tokens), "it" if silent == place else silent
-            if own != set(self._policy):
-                other, ends = "the policy", self._policy
-            elif own != set(self.outcome):
-                # What ends a response of one teacher's would be text to the other one.
-                other, ends = "policy and teachers", self.outcome
-            else:
-                continue
+            silent = other if other in self._silent else self._silent[0]
             raise MismatchError(
-                f"{it} ends with {list(known.end_tokens)} and {other} with {list(ends)}, and {it} does not "
-                f"tell the probability of all together. Write mask_end_token: true in the objective, or "
-                f"engine: torch for {'the teacher' if it == 'it' else silent}"
+                f"{other} ends with {list(known.end_tokens)} and the policy with {list(self._policy)}, and "
+                f"{silent} does not tell the probability of all together. Write mask_end_token: true in the "
+                f"objective, or engine: torch for {silent}"
             )
+
+    @property
+    def _silent(self) -> list[str]:
+        """Places of the teachers that cannot tell."""
+        return [place for place, known in self._teachers.items() if not known.tells_end_tokens]
 
     @property
     def stop(self) -> tuple[int, ...]:
@@ -74,7 +76,6 @@ class EndTokens:
         Args:
             place: of the teacher in the recipe; None: there is none.
         """
-        known = self._teachers.get(place) if place is not None else None
-        if known is None or not known.tells_end_tokens or not objective.compares_end_tokens:
+        if place not in self._teachers or self._silent or not objective.compares_end_tokens:
             return ()
         return self.outcome if len(self.outcome) > 1 else ()

@@ -43,7 +43,7 @@ class Patience:
         self._longest = 0.0
 
     async def wait(self, step: int, batch: asyncio.Task[Any]) -> None:
-        """Until the batch is there or has failed; what became of it is the caller's to see."""
+        """Wait until the batch is there or has failed, which the caller then finds out."""
         began = time.monotonic()
         limit = max(self._least_s, TIMES * self._longest) if self._longest else self._first_s
         while not (await asyncio.wait([batch], timeout=limit))[0]:

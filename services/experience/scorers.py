@@ -8,11 +8,18 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from rlad_core import schema
+from rlad_core.config.run import REFERENCE
 from rlad_core.config.teachers import Manner
+from rlad_core.metric_specs import StepStage
 from rlad_core.mixture import mixed
 from rlad_core.schema import lengths, to_named_sequences, to_sequences
 from services.base.telemetry import span
 from services.clients.teachers import Teacher
+
+
+def stage_of(place: str) -> StepStage:
+    """The stage whose time a scorer takes, by its place in the recipe: a frozen reference is no teacher."""
+    return "reference" if place == REFERENCE else "teacher"
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Scorer:
         named = to_named_sequences(rollouts) if self.policy_top_k else to_sequences(rollouts)
         sequences = self._read(named)
         tokens = int(lengths(sequences.column("response_token_ids")).sum())
-        with span("teacher", items=len(sequences), tokens=tokens):
+        with span(stage_of(self.place), items=len(sequences), tokens=tokens):
             return await self.teacher.score(sequences, self.end_tokens, self.top_k)
 
 

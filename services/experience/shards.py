@@ -6,6 +6,7 @@ import pyarrow as pa
 import ray
 
 from rlad_core.assembly import ShardPlan
+from rlad_core.timeline import BatchTimes
 from services.experience.visits import Visit
 
 
@@ -18,8 +19,7 @@ class StepFacts:
         trained_groups, dropped_groups: ids, for the record that no group is trained on twice.
         visits: what became of each, for the run's ledger.
         stale_masked: tokens of trained groups that are too old to count, by the group's id.
-        teacher_waits: see `rlad_core.timeline.BatchWait`.
-        judged: when the verifier's last word on it was there, in seconds since the epoch.
+        times: when its responses were there, and what was said of them; None: it has none of its own.
     """
 
     numbers: dict[str, float] = field(default_factory=dict)
@@ -27,8 +27,7 @@ class StepFacts:
     dropped_groups: list[str] = field(default_factory=list)
     visits: list[Visit] = field(default_factory=list)
     stale_masked: dict[str, int] = field(default_factory=dict)
-    teacher_waits: list[tuple[float, float]] = field(default_factory=list)
-    judged: float = 0.0
+    times: BatchTimes | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ Called by: cli. ``make k8s`` calls it through the command, for the overlays.
 
     groups      which pods a recipe's roles take, with their GPUs, CPUs and memory
     places      what the recipe has to say that runs there: labels, folders
-    names       what is taken as a name
+    reaching    what its pods reach outside their cluster, and with which secret
+    names       what is taken as a name or a label
     manifests   the objects
 """
 

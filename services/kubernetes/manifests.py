@@ -11,8 +11,15 @@ import yaml
 
 from rlad_core.config import RunConfig
 from services.kubernetes.groups import Group
-from services.kubernetes.names import check_name, check_namespace
+from services.kubernetes.names import (
+    check_name,
+    check_namespace,
+    check_node_label,
+    check_priority,
+    check_queue,
+)
 from services.kubernetes.places import LABEL, recipe_text
+from services.kubernetes.reaching import egress_policy, secret_volumes
 
 _ROOT = Path(__file__).resolve().parents[2]
 BASE = _ROOT / "k8s" / "base" if (_ROOT / "k8s" / "base").is_dir() else _ROOT / "services" / "k8s"
@@ -39,7 +46,7 @@ class Wishes:
         days: longest time of a run.
 
     Raises:
-        KubernetesError: name or namespace is none that Kubernetes takes.
+        KubernetesError: one of them is none that Kubernetes takes.
     """
 
     name: str
@@ -54,6 +61,12 @@ class Wishes:
         check_name(self.name)
         if self.namespace:
             check_namespace(self.namespace)
+        if self.queue:
+            check_queue(self.queue)
+        if self.priority:
+            check_priority(self.priority, of_queue=bool(self.queue))
+        for key, value in self.gpu_node.items():
+            check_node_label(key, value)
 
 
 def run_manifests(config: RunConfig, found: list[Group], wishes: Wishes) -> list[Manifest]:
@@ -62,6 +75,9 @@ def run_manifests(config: RunConfig, found: list[Group], wishes: Wishes) -> list
     Args:
         config: of `placed`.
         found: of `groups`.
+
+    Raises:
+        KubernetesError: a teacher's URL leads to the pod itself.
     """
     recipe: Manifest = {
         "apiVersion": "v1",
@@ -70,9 +86,12 @@ def run_manifests(config: RunConfig, found: list[Group], wishes: Wishes) -> list
         "data": {"recipe.yaml": recipe_text(config)},
     }
     objects = [recipe, *_base("run")]
+    if policy := egress_policy(config):
+        objects.append(policy)
     for each in objects:
         if each["kind"] == "RayJob":
             _fill(each, found, wishes)
+            _give_secrets(each, config)
         if each["kind"] == "PodDisruptionBudget" and each["metadata"]["name"] == "run-workers":
             each["spec"]["minAvailable"] = sum(group.pods for group in found)
     return _named(objects, wishes)
@@ -127,6 +146,13 @@ def _fill(job: Manifest, found: list[Group], wishes: Wishes) -> None:
             container["image"] = wishes.image
         if wishes.priority and not wishes.queue:
             pod["priorityClassName"] = wishes.priority
+
+
+def _give_secrets(job: Manifest, config: RunConfig) -> None:
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    for volume, mount in secret_volumes(config):
+        head["volumes"] = [*head["volumes"], volume]
+        head["containers"][0]["volumeMounts"] = [*head["containers"][0]["volumeMounts"], mount]
 
 
 def _group(model: Manifest, group: Group, wishes: Wishes) -> Manifest:

@@ -85,7 +85,7 @@ class Checkpoints:
         self._running = self._thread.submit(self._write, tree_map(_copied, tensors), address, dict(state))
 
     def wait(self) -> None:
-        """Until the last save is whole, or has failed, which is raised.
+        """Wait until the last save is whole, or has failed, which is raised.
 
         Raises:
             TimeoutError: the storage does not take it.
@@ -134,7 +134,7 @@ def is_due(every: int, steps: int) -> bool:
 
 
 def _copied(value: Any) -> Any:
-    """In host memory, apart from what training goes on with."""
+    """Copies in host memory, which training does not change as it goes on."""
     if isinstance(value, DTensor):
         return DTensor(_copied(value.to_local()), value._spec, requires_grad=False)
     if is_traceable_wrapper_subclass(value):  # moments in 8 bits, of which `copy` would copy nothing

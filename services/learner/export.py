@@ -4,21 +4,53 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from transformers import AutoConfig, GenerationConfig
 
+from rlad_core.config import RunConfig
 from rlad_core.language_model.image import TensorSpec, layouts, tensor_bytes
 from services.base.tokenizer import load_tokenizer
+from services.learner.adapters import write_adapter
+from services.learner.whole_weights import WholeWeights
 
 # Tokenizers in all their forms, end tokens, sampling defaults, chat templates, code of the model. Not its
 # card, which speaks of other weights.
 _KEPT = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 _LARGEST_FILE = 5 * 10**9
+
+
+def export_policy(
+    config: RunConfig, source: str, weights_in: Callable[[torch.dtype], WholeWeights], folder: Path
+) -> None:
+    """Write a run's policy, and adapters, where they are trained, beside it. A collective call: all ranks
+    gather, and rank 0 writes.
+
+    Args:
+        config: the run.
+        source: the folder that the policy started from.
+        weights_in: the policy's weights in a precision.
+        folder: see `export`.
+    """
+    if (lora := config.learner.lora) is not None:
+        adapters = dict(weights_in(torch.float32).adapters())
+        if dist.get_rank() == 0:
+            write_adapter(adapters, lora, source, folder.parent / "adapter")
+    weights = weights_in(export_dtype(source, getattr(torch, config.policy.dtype)))
+    if dist.get_rank() != 0:
+        for _ in weights:  # a collective call
+            pass
+        return
+    export(weights.specs(), weights, source, folder)
+    if (template := config.policy.chat_template) is not None:
+        # What it was trained to read; the template that its source came with is another.
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    (folder / "rlad.json").write_text(json.dumps({"run": config.name, "seed": config.seed}))
 
 
 def export_dtype(source: str, fallback: torch.dtype) -> torch.dtype:

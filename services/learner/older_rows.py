@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from rlad_core.batching import Indices
 from rlad_core.schema.declarations import TEACHER_PROMPT_IDS, made_by
-from services.learner.training_rows import Indices, TrainingRows
+from services.learner.training_rows import TrainingRows
 
 
 def read_by_older(rows: TrainingRows, *, privileged: bool, unites_end_tokens: bool) -> TrainingRows:
@@ -40,7 +41,7 @@ def told_by_older(
     bounds = np.concatenate(([0], np.cumsum(read.response_lengths)))
     found: dict[str, npt.NDArray[np.float32]] = {}
     for rows, logprobs in passes:
-        told = read.told(rows, logprobs)
+        told = read.split_logprobs(rows, logprobs)
         for name, values in (("teacher_logprobs", told.policy), ("teacher_end_logprobs", told.ends)):
             if values is None:
                 continue

@@ -38,7 +38,10 @@ def make_optimizer(parameters: Iterable[nn.Parameter], learner: LearnerConfig) -
 
 
 def set_learning_rate(optimizer: Optimizer, value: float) -> None:
-    """Of all parameters; torchao keeps it in a tensor, so that a compiled step need not be compiled again."""
+    """Set it for all parameters.
+
+    torchao keeps it in a tensor, so that a compiled step need not be compiled again.
+    """
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(value)

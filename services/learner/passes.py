@@ -91,24 +91,17 @@ class Passes:
             log_z = None if normaliser is None else normaliser.log_z
             yield Pass(rows, members, number == len(batches), packed, logprobs, entropy, log_z)
 
-    @torch.no_grad()
-    def keep_old(self, rows: TrainingRows, wanted: Indices, objective: Objective, stage_step: int) -> None:
-        """Note the log-probs of the wanted rows' responses under the policy as it is now, and what the
-        objective makes of them once for all updates.
-        """
-        for each in self.through(rows, wanted, objective, stage_step):
-            if each.members.size:
-                self.note_old(each, objective, stage_step)
-
     def note_old(self, each: Pass, objective: Objective, stage_step: int) -> None:
-        """The same of a micro-batch that was in a pass."""
+        """Keep the log-probs of a micro-batch under the policy as it is now, and what the objective makes of
+        them once for all updates.
+        """
         rows, members, logprobs, log_z = each.rows, each.members, each.logprobs.detach(), each.log_z
         if rows.has_top:
             log_z = objective.log_z(rows.token_batch(members, each.packed, logprobs, None), stage_step)
         rows.keep_old(members, logprobs, log_z)
 
     def agree_on_largest(self, number: int) -> int:
-        """Of the ranks' numbers."""
+        """The largest of the ranks' numbers, on every rank. A collective call."""
         shared = torch.tensor(number, device=self._device)
         dist.all_reduce(shared, op=dist.ReduceOp.MAX)
         return int(shared.item())
@@ -116,7 +109,7 @@ class Passes:
     def _micro_batches(self, rows: TrainingRows, members: Indices) -> list[Indices]:
         """As many on every rank, of like cost."""
         budget = self._budget
-        units = rows.together(members, budget, share_prompts=self._share_prompts)
+        units = rows.units(members, budget, share_prompts=self._share_prompts)
         tokens = np.array([rows.stream_tokens(unit) for unit in units], dtype=np.int64)
         mine = micro_batches(tokens, budget)
         if dist.get_world_size() > 1:  # one rank waits for no other, and goes through the fewest
@@ -135,7 +128,7 @@ class Passes:
         if self._teacher is None:
             raise ValueError(f"{objective.label} with source: hidden has no teacher to ask for hidden states")
         wanted = [
-            rows.sequences(members) if members.size and not rows.is_kept(members) else None
+            rows.sequences(members) if members.size and not rows.old.has(members) else None
             for members in batches
         ]
         return self._teacher.normalisers(wanted, alpha, rows.united_ends)

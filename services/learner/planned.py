@@ -15,7 +15,7 @@ def record_planned(config: RunConfig) -> None:
     gpu = None
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory
-        gpu = Gpu("here", memory, flops=1.0, bandwidth=1.0)
+        gpu = Gpu("here", memory, flops={}, bandwidth=1.0)  # no times are asked
     planned: dict[str, float] = {}
     for need in needs(config, gpu):
         size = need.total if need.gpus else sum(need.host.values()) + need.total

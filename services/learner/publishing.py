@@ -92,7 +92,7 @@ class Publishing:
             self._running = self._thread.submit(self._hand_over_behind, version)
 
     def wait(self) -> None:
-        """Until all replicas have what was published last."""
+        """Wait until all replicas have what was published last."""
         self._finish()
         dist.barrier()
 

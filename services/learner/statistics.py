@@ -35,7 +35,7 @@ def distances(batch: TokenBatch, *, has_old: bool) -> Statistics:
 
 
 def add(statistics: Statistics, more: Statistics) -> None:
-    """Put what another micro-batch told to what was told before."""
+    """Add what another micro-batch told to what was told before."""
     for name, statistic in more.items():
         statistics[name] = statistics[name] + statistic if name in statistics else statistic
 

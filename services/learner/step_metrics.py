@@ -5,7 +5,7 @@ from itertools import product
 from typing import Any, Final
 
 from rlad_core import metrics
-from rlad_core.metrics import PERCENTILES, STAGES, MetricSpec
+from rlad_core.metric_specs import PERCENTILES, STAGES, MetricSpec
 from rlad_core.timeline import RecentStages, StageRow
 from services.base import telemetry
 

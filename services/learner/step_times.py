@@ -6,17 +6,21 @@
 
 The table, the path and the idle shares are of the time from start to end. A teacher that works ahead works
 between steps too: what it takes is told from one `trained` to the next, where every second lies in one step.
+
+A teacher that tells hidden states works behind the learner's update. What the update waits for it is no part
+of the update's, but of the teacher's.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from rlad_core.config import RunConfig
 from rlad_core.timeline import (
-    BatchWait,
+    BatchTimes,
     StageRow,
     StageSpan,
     added_by_own_teacher,
@@ -30,8 +34,10 @@ from rlad_core.timeline import (
 
 
 class StepClock:
-    """Of a step that begins now. Moments are since the epoch, as other processes tell their spans; how far
-    they lie apart is no clock's to say that may be set meanwhile.
+    """Of a step that begins now.
+
+    Moments are seconds since the epoch, as other processes report their spans; the intervals between them
+    come from the monotonic clock, since the wall clock may be set meanwhile.
     """
 
     def __init__(self) -> None:
@@ -91,28 +97,26 @@ def step_times(
     moments: StepMoments,
     own: Sequence[StageSpan],
     elsewhere: Sequence[StageSpan],
-    teacher_waits: Sequence[tuple[float, float]],
-    judged: float,
+    batch: BatchTimes | None,
 ) -> StepTimes:
     """Of a step of this run.
 
     Args:
         own: spans of the learner.
         elsewhere: spans of what makes the batches.
-        teacher_waits: of the batch, see `rlad_core.timeline.BatchWait`, from its last response on; empty
-            where nothing was sampled for it.
-        judged: when the verifier's last word on the batch was there, in seconds since the epoch.
+        batch: of what it was trained on; None: nothing was sampled for it.
     """
     if not config.rollout.max_staleness:
-        return _in_turn(moments, [*elsewhere, *own])
-    own_teacher = config.policy_teacher is not None
-    return _ahead(moments, own, elsewhere, teacher_waits, judged, own_teacher=own_teacher)
+        return _in_turn(moments, own, elsewhere)
+    batch = batch or BatchTimes(sampled=moments.asked)
+    return _ahead(moments, own, elsewhere, batch, own_teacher=config.policy_teacher is not None)
 
 
-def _in_turn(moments: StepMoments, spans: Sequence[StageSpan]) -> StepTimes:
-    """Strictly on-policy: whatever is open is the step's."""
-    table = stage_table(spans, moments.start, moments.end)
-    path = critical_path(spans, moments.start, moments.end)
+def _in_turn(moments: StepMoments, own: Sequence[StageSpan], elsewhere: Sequence[StageSpan]) -> StepTimes:
+    """Strictly on-policy: whatever is open is the step's, except behind the learner."""
+    waited = [*elsewhere, *_in_order(own)]
+    table = stage_table([*elsewhere, *own], moments.start, moments.end, waited)
+    path = critical_path(waited, moments.start, moments.end)
     teacher_s = seconds_at_work(table, "teacher")
     return StepTimes(moments.seconds, table, path, teacher_s, _idle_shares(table, moments))
 
@@ -121,8 +125,7 @@ def _ahead(
     moments: StepMoments,
     own: Sequence[StageSpan],
     elsewhere: Sequence[StageSpan],
-    teacher_waits: Sequence[tuple[float, float]],
-    judged: float,
+    batch: BatchTimes,
     *,
     own_teacher: bool,
 ) -> StepTimes:
@@ -132,10 +135,8 @@ def _ahead(
     Args:
         own_teacher: the learner itself is at the teacher's work.
     """
-    sampled = teacher_waits[0][0] if teacher_waits else moments.asked
-    wait = BatchWait(moments.asked, moments.got, sampled, teacher_waits)
-    behind = [*elsewhere, *(span for span in own if span.behind)]
-    waited = [*(span for span in own if not span.behind), *waited_for(behind, wait)]
+    behind, in_order = [*elsewhere, *(span for span in own if span.behind)], _in_order(own)
+    waited = [*in_order, *waited_for(behind, moments.asked, moments.got, batch)]
     spans = [*elsewhere, *own]
     table = stage_table(spans, moments.start, moments.end, waited)
     path = {row.stage: row.exposed_seconds for row in table if row.exposed_seconds > 0}
@@ -146,8 +147,27 @@ def _ahead(
         if own_teacher:
             numbers["teacher_added_seconds"] = added_by_own_teacher(table, moments.got - moments.asked)
         else:
-            numbers["teacher_added_seconds"] = added_by_teacher(teacher_waits, max(moments.start, judged))
+            waits, since = batch.missing.get("teacher", ()), max(moments.start, batch.judged)
+            of_update = seconds_between(in_order, "teacher", moments.start, moments.end)
+            numbers["teacher_added_seconds"] = added_by_teacher(waits, since) + of_update
     return StepTimes(moments.seconds, table, path, teacher_s, numbers)
+
+
+def _in_order(own: Sequence[StageSpan]) -> list[StageSpan]:
+    """What the learner itself did, one thing after the other: nothing that went on behind it, and no update
+    while that waited for the teacher.
+    """
+    spans = [span for span in own if not span.behind]
+    waits = sorted((span.start, span.end) for span in spans if span.stage == "teacher")
+    parts = []
+    for span in spans:
+        cut = [] if span.stage == "teacher" else waits
+        within = (wait for wait in cut if span.start <= wait[0] and wait[1] <= span.end)
+        bounds = [span.start, *chain.from_iterable(within), span.end]
+        parts += [
+            replace(span, start=low, end=high) for low, high in zip(bounds[::2], bounds[1::2], strict=True)
+        ]
+    return parts
 
 
 def _idle_shares(table: Sequence[StageRow], moments: StepMoments) -> dict[str, float]:

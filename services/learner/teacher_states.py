@@ -4,13 +4,15 @@
     micro-batch i + 1 asked for in a thread -----> TeacherService.score, details: hidden
 
 States are pulled for one micro-batch at a time, one ahead, and dropped with it: they are in no table of a
-step's experience.
+step's experience. The teacher works on them behind the learner; where the learner has to wait for them, that
+is time of the teacher too (`services.learner.step_times`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,7 @@ from rlad_core.config import RunConfig, ServeTeacher, resolve_model
 from rlad_core.exact_normaliser import ExactNormaliser, HeadWeights
 from rlad_core.language_model.head import logit_scale
 from rlad_core.language_model.loading import load_causal_lm
+from services.base.telemetry import span
 from services.clients.calls import TRANSIENT
 from services.clients.handles import ServiceNames
 from services.learner.loading import empty_policy
@@ -66,23 +69,32 @@ class TeacherStates:
         for number, sequences in enumerate(wanted):
             for ahead in (number, number + 1):
                 if ahead < len(wanted) and ahead not in coming and (table := wanted[ahead]) is not None:
-                    coming[ahead] = self._thread.submit(self._states, table)
+                    # In the context: it is a span of the step's trace.
+                    coming[ahead] = self._thread.submit(copy_context().run, self._states, table)
             if sequences is None:
                 yield None
                 continue
-            states = coming.pop(number).result()
+            states = _awaited(coming.pop(number))
             yield ExactNormaliser(states.to(self.head.weight.device), self.head, alpha, end_ids)
 
     def _states(self, sequences: pa.Table) -> Tensor:
         """[T, D] of all response tokens, in the head's precision."""
-        told = self._ask(sequences)
+        lengths = schema.lengths(sequences.column("response_token_ids")).tolist()
+        with span("teacher", items=len(sequences), tokens=sum(lengths), behind=True):
+            told = self._ask(sequences)
         if told.column("sequence_id").to_pylist() != sequences.column("sequence_id").to_pylist():
             raise RuntimeError("the teacher told hidden states of other sequences than it was asked about")
         rows = [hidden_states(told, row) for row in range(len(told))]
-        lengths = schema.lengths(sequences.column("response_token_ids")).tolist()
         if [len(each) for each in rows] != lengths or rows[0].shape[1] != self.head.weight.shape[1]:
             raise RuntimeError("the teacher's hidden states do not fit its responses, or the head held here")
         return torch.from_numpy(np.concatenate(rows)).to(self.head.weight.dtype)
+
+
+def _awaited(states: Future[Tensor]) -> Tensor:
+    if states.done():
+        return states.result()
+    with span("teacher"):  # the step waits for it
+        return states.result()
 
 
 def teacher_states(config: RunConfig, device: torch.device) -> TeacherStates | None:

@@ -11,7 +11,7 @@ from ray.train import RunConfig as TrainRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from rlad_core.config import RunConfig
-from services.base.loading import loading
+from services.base.uncollected import uncollected
 from services.learner.freed_memory import KEEPS_FREED_MEMORY
 
 
@@ -45,6 +45,6 @@ def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
 
 
 def _train(settings: dict[str, Any]) -> None:
-    with loading():
+    with uncollected():
         from services.learner.loop import train_loop
     train_loop(settings)

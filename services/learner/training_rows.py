@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from rlad_core.assembly import ShardPlan
-from rlad_core.batching import together
+from rlad_core.batching import Indices, together
 from rlad_core.objectives import TokenBatch
 from rlad_core.packing import PackedBatch, pack
 from rlad_core.schema import LEARNER_VALUES, flatten, take_rows, to_sequences
 from rlad_core.schema.declarations import made_by
 from rlad_core.staleness import VERSIONS
+from services.learner.old_values import OldTokens, OldValues, of_rows
 
-Indices = npt.NDArray[np.int64]
 _TOP = ("top_token_ids", "rollout_top_token_ids")
 
 
@@ -52,12 +52,10 @@ class TrainingRows:
         self._responses, self._response_bounds = flatten(table.column("response_token_ids"))
         self.response_lengths: Indices = np.diff(self._response_bounds)
         self.lengths: Indices = np.diff(self._prompt_bounds) + self.response_lengths
-        self.old_logprobs: dict[int, Tensor] = {}
-        """Of a row's response; of rows that are trained on before any update, the policy is the old one."""
-        self._old_end: dict[int, float] = {}
-        """Of all end tokens together at the end of a row's response, likewise."""
-        self._old_log_z: dict[int, Tensor] = {}
-        """Of a row's response, where the objective has one."""
+        self.old = OldValues()
+        """Of rows that are trained on before any update, nothing is kept: the policy is the old one."""
+        self.token_advantages: dict[int, Tensor] = {}
+        """Of a row's response, where the objective normalises returns."""
         self.needs_old_logprobs = "rollout_logprobs" in table.column_names
         self._advantages = self._correct = np.zeros(len(self.lengths))
         if self.needs_old_logprobs:
@@ -101,11 +99,6 @@ class TrainingRows:
         return np.flatnonzero(np.isin(self._plan.mini_batch, numbers) & (self._plan.token_weights != 0))
 
     @property
-    def all(self) -> Indices:
-        """All rows."""
-        return np.arange(len(self))
-
-    @property
     def _unites_end_tokens(self) -> bool:
         return bool(self.end_tokens) and (self._unites or "teacher_end_logprobs" in self._values)
 
@@ -119,10 +112,6 @@ class TrainingRows:
         """End tokens that are one outcome; none where each is one of its own."""
         return self.end_tokens if self._unites_end_tokens else ()
 
-    def is_kept(self, rows: Indices) -> bool:
-        """Whether what is known of the old policy was kept of these rows, which are of one mini-batch."""
-        return int(rows[0]) in self.old_logprobs
-
     def sequences(self, rows: Indices) -> pa.Table:
         """SEQUENCES of these rows, for a teacher."""
         return to_sequences(take_rows(self.table, rows))
@@ -132,7 +121,7 @@ class TrainingRows:
         """Whether there are likely tokens, the teacher's or the policy's, whose log-probs are wanted."""
         return self._top is not None
 
-    def together(self, rows: Indices, token_budget: int, *, share_prompts: bool) -> list[Indices]:
+    def units(self, rows: Indices, token_budget: int, *, share_prompts: bool) -> list[Indices]:
         """Which of these rows are packed together, whatever else is: with prompts that they share, or each
         alone. See `rlad_core.batching.together`.
         """
@@ -145,8 +134,7 @@ class TrainingRows:
             for row in rows.tolist()
         ]
         own = self.response_lengths[rows]
-        units = together(prompts, self.lengths[rows] - own, own, token_budget)
-        return [rows[unit] for unit in units]
+        return [rows[unit] for unit in together(prompts, self.lengths[rows] - own, own, token_budget)]
 
     def stream_tokens(self, rows: Indices) -> int:
         """Tokens of the stream that rows of one prompt are packed to."""
@@ -185,29 +173,24 @@ class TrainingRows:
             logprobs: of all that the packed batch asks for.
             log_z: what the objective said of them.
         """
-        lengths = self.response_lengths[rows].tolist()
-        told = self.told(rows, logprobs)
-        self.old_logprobs.update(zip(rows.tolist(), told.policy.cpu().split(lengths), strict=True))
-        if told.ends is not None:
-            sums = told.ends[torch.from_numpy(self._ends(rows)).to(told.ends.device)].tolist()
-            self._old_end.update(zip(rows[self._stopped[rows]].tolist(), sums, strict=True))
-        if log_z is not None:
-            self._old_log_z.update(zip(rows.tolist(), log_z.cpu().split(lengths), strict=True))
+        told = self.split_logprobs(rows, logprobs)
+        self.old.keep(rows, self.response_lengths[rows], OldTokens(told.policy, told.ends, log_z))
 
-    def told(self, rows: Indices, logprobs: Tensor) -> Told:
+    def split_logprobs(self, rows: Indices, logprobs: Tensor) -> PassLogprobs:
         """Log-probs of all that `pack` asks for, by what they are of."""
-        together = len(self.end_tokens) if self._unites_end_tokens else 0
+        end_count = len(self.end_tokens) if self._unites_end_tokens else 0
         if self._top is not None:
             own, named, rest = logprobs[:, 0], logprobs[:, 1:-1], logprobs[:, -1]
-            k = named.shape[1] - together
-            return Told(own, named[:, k:].logsumexp(dim=1) if together else None, named[:, :k], rest)
-        if not together:
-            return Told(logprobs)
+            k = named.shape[1] - end_count
+            ends = named[:, k:].logsumexp(dim=1) if end_count else None
+            return PassLogprobs(own, ends, named[:, :k], rest)
+        if not end_count:
+            return PassLogprobs(logprobs)
         tokens = int(self.response_lengths[rows].sum())
         own, alternatives = logprobs[:tokens], logprobs[tokens:]
         places = torch.from_numpy(self._ends(rows)).to(own.device)
-        sums = alternatives.view(-1, together).logsumexp(dim=1)
-        return Told(own, torch.zeros_like(own).index_put((places,), sums))
+        sums = alternatives.view(-1, end_count).logsumexp(dim=1)
+        return PassLogprobs(own, torch.zeros_like(own).index_put((places,), sums))
 
     def _pack(self, rows: Indices, share_prompts: bool) -> PackedBatch:
         return pack(
@@ -242,47 +225,40 @@ class TrainingRows:
         """
         device = logprobs.device
         tokens = packed.is_last.numel()
-        told = self.told(rows, logprobs)
+        told = self.split_logprobs(rows, logprobs)
+        ends = None if told.ends is None else told.ends.detach()
+        old = self.old.of(rows, OldTokens(told.policy.detach(), ends, log_z))
         entropy = None if entropy is None else entropy[:tokens]
 
         def per_token(values: npt.NDArray[np.generic], dtype: torch.dtype) -> Tensor:
             repeated = np.repeat(values[rows], self.response_lengths[rows])
             return torch.from_numpy(repeated).to(device, dtype)
 
-        def kept(values: dict[int, Tensor]) -> Tensor:
-            return torch.cat([values[row] for row in rows.tolist()]).to(device)
-
-        was_kept = self.is_kept(rows)
-        old = kept(self.old_logprobs) if was_kept else told.policy.detach()
         declared: dict[str, Tensor] = {
             name: self._of_tokens(values, rows).to(device) for name, values in self._values.items()
         }
-        rollout = declared.pop("rollout_logprobs", old)
+        rollout = declared.pop("rollout_logprobs", old.logprobs)
         weights = per_token(self._plan.token_weights, torch.float32)
         if self.counted_versions is not None and (versions := declared.get(VERSIONS)) is not None:
             weights = weights * (versions >= self.counted_versions.start)
-        old_end = None if told.ends is None else told.ends.detach()
-        if was_kept and old_end is not None:
-            places = torch.from_numpy(self._ends(rows)).to(device)
-            sums = torch.tensor([self._old_end[row] for row in rows[self._stopped[rows]].tolist()])
-            old_end = torch.zeros_like(old_end).index_put((places,), sums.to(old_end))
         top_is_end = None
         if self._top is not None and told.ends is not None:
             top_is_end = torch.isin(declared[self._top], torch.tensor(self.end_tokens, device=device))
         return TokenBatch(
             policy_logprobs=told.policy,
-            old_logprobs=old,
+            old_logprobs=old.logprobs,
             rollout_logprobs=rollout,
             advantages=per_token(self._advantages, torch.float32),
             weights=weights,
             is_last=packed.is_last,
             is_end=packed.is_last & per_token(self._stopped, torch.bool),
             policy_end_logprobs=told.ends,
-            old_end_logprobs=old_end,
+            old_end_logprobs=old.ends,
             policy_top_logprobs=told.top,
             policy_rest_logprobs=told.rest,
             top_is_end=top_is_end,
-            log_z=kept(self._old_log_z) if int(rows[0]) in self._old_log_z else log_z,
+            log_z=old.log_z,
+            token_advantages=of_rows(self.token_advantages, rows, device),
             is_correct=per_token(self._correct, torch.bool),
             group_has_correct=per_token(self._plan.group_has_correct, torch.bool),
             entropy=entropy,
@@ -290,7 +266,7 @@ class TrainingRows:
         )
 
 
-class Told(NamedTuple):
+class PassLogprobs(NamedTuple):
     """Log-probs of the response tokens [T]; of all end tokens together [T], of likely tokens [T, k], and of
     all others together [T], where they were asked for.
     """

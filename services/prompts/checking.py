@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from rlad_core.config import EvaluationRecipe, RunConfig, is_elsewhere, resolve_model
-from rlad_core.prompt_checks import Checked, Dropped, PromptsRefusedError, check, write_dropped
+from rlad_core.prompt_checks import Checked, Dropped, PromptsRefusedError, Use, check, write_dropped
 from rlad_core.tasks import Prompt, write_untrained
 from services.base.tokenizer import load_tokenizer
 from services.prompts.shown import Shown, left_out, summary
@@ -45,19 +45,20 @@ def check_here(
     console: Console,
     earlier: Checked | None = None,
     held_out: Sequence[Prompt] | None = None,
+    use: Use = "evaluation",
 ) -> Checked:
     """Check all prompts of a recipe, with a progress bar.
 
     Args:
         model_folder: where the policy's tokenizer is.
-        earlier, held_out: see `rlad_core.prompt_checks.check`.
+        earlier, held_out, use: see `rlad_core.prompt_checks.check`.
 
     Raises:
         PromptsRefusedError: see `check`; or there is no tokenizer.
     """
     with Shown(console) as shown:
         shown("loading the tokenizer", 0, 1)
-        return check(config, tokenizer_of(model_folder), shown, earlier, held_out)
+        return check(config, tokenizer_of(model_folder), shown, earlier, held_out, use)
 
 
 def tokenizer_of(model_folder: str) -> PreTrainedTokenizerBase:

@@ -73,7 +73,7 @@ def check_on_cluster(
 
 
 def _wait(answer: Any, checker: Any, shown: Shown, limit_s: float) -> None:
-    """Until it is there, or nothing has got on for too long."""
+    """Wait until it is there, or nothing has moved for too long."""
     before: tuple[str, int, int] | None = None
     deadline = time.monotonic() + limit_s
     progress = checker.progress.remote()

@@ -4,59 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from rlad_core.prompt_checks import Checked, Dropped, counted
+from services.base.bars import Barred, bar
 
 _SHOWN = 10
 
 
-class Shown:
+class Shown(Barred):
     """A progress bar on `console` while the block lasts; nothing where that is no terminal."""
 
     def __init__(self, console: Console) -> None:
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("prompts", total=None)
+        super().__init__(bar(console, transient=True))
+        self._task = self._progress.add_task("prompts", total=None)
         self._what = ""
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Take `what` as what is done now."""
         if what != self._what:
             self._what = what
-            self._bar.reset(self._task, description=what, total=total)
-        self._bar.update(self._task, completed=done, total=total)
+            self._progress.reset(self._task, description=what, total=total)
+        self._progress.update(self._task, completed=done, total=total)
 
 
 def summary(checked: Checked) -> str:

@@ -12,7 +12,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from rlad_core.config.settings import TrackerName
+from rlad_core.config.telling import TrackerName
 from rlad_core.evaluation import EvaluationRow
 from rlad_core.schema import to_ipc, to_parquet
 from services.base.whole_files import whole, write_whole

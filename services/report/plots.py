@@ -22,9 +22,11 @@ BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW = (
 GREY, INK = "#9AA0A6", "#33373D"
 STAGE_COLOURS = {
     "rollout": BLUE,
+    "reference": "#8A8D0F",
     "teacher": ORANGE,
     "verify": PURPLE,
     "assemble": YELLOW,
+    "sleep": "#2E4057",
     "old_logprobs": SKY,
     "update": GREEN,
     "weight_sync": RED,

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlad_core.evaluation import PairedRow
-from rlad_core.metrics import STAGES
+from rlad_core.metric_specs import STAGES
 from services.report.answers import change_of
 from services.report.records import RunRecord
 from services.report.teacher_cost import teacher_cost
@@ -19,9 +19,11 @@ from services.report.teacher_cost import teacher_cost
 PAPER_TERMS = {"update": "update", "old_logprobs": "log-probs", "teacher": "log-probs", "step": "total"}
 STAGE_LABELS = {
     "rollout": "rollout",
+    "reference": "reference log-probs",
     "teacher": "teacher log-probs",
     "verify": "verification",
     "assemble": "assembly",
+    "sleep": "engines' sleep and waking",
     "old_logprobs": "old log-probs",
     "update": "update",
     "weight_sync": "weight sync",

@@ -19,7 +19,7 @@ class TeacherCost:
 
     Attributes:
         added_s: seconds that it added to a step: those behind rollouts cost none, nor those behind the
-            learner where groups are sampled ahead.
+            learner, or beside a frozen reference.
         share: the same, of the step without them, as the paper counts.
         at_work_s: seconds for each step in which it scored, between steps too where it works ahead.
         device: what it computes on.
@@ -47,7 +47,7 @@ class TeacherCost:
 def teacher_cost(record: RunRecord) -> TeacherCost | None:
     """Over all steps with a teacher; None where no step has one."""
     if record.recipe is not None and not record.recipe.scores_with_teacher:
-        return None  # a frozen reference is timed as a teacher is
+        return None  # older runs timed a frozen reference as a teacher
     ahead = record.series("teacher_at_work_seconds")
     at_work = np.where(np.isnan(ahead), record.seconds("teacher"), ahead)
     asked = at_work > 0

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from rlad_core.metrics import STAGES
+from rlad_core.metric_specs import STAGES
 from services.base.whole_files import whole
 from services.report.traces import TracedSpan
 
 _COLOURS = {
-    "step": "#888888", "group": "#c8c8c8", "rollout": "#3274d9", "teacher": "#e0752d", "verify": "#56a64b",
-    "assemble": "#a352cc", "old_logprobs": "#c9a000", "update": "#e02f44", "weight_sync": "#2ba3a3",
+    "step": "#888888", "group": "#c8c8c8", "rollout": "#3274d9", "reference": "#8a8d0f",
+    "teacher": "#e0752d", "verify": "#56a64b", "assemble": "#a352cc", "old_logprobs": "#c9a000",
+    "update": "#e02f44", "weight_sync": "#2ba3a3", "sleep": "#2e4057",
 }  # fmt: skip
 _OTHER = "#7d6b5d"
 _LANE_PX = 18

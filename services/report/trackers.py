@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from rlad_core.config.settings import TrackerName
+from rlad_core.config.telling import TrackerName
 from services.base.own_names import own_name
 
 NAMED = "tracked_as"

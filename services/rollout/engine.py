@@ -29,6 +29,7 @@ from services.serve.lost_engine import EngineLostError
 from services.vllm.metrics import stat_loggers
 from services.vllm.padding import padding
 from services.vllm.sleeping import Sleeper
+from services.vllm.weight_hashes import WEIGHTS
 
 
 class PolicyEngine:
@@ -49,6 +50,7 @@ class PolicyEngine:
                 # Before temperature, top-p and top-k: the distribution that every objective speaks of.
                 logprobs_mode="raw_logprobs",
                 additional_config=padding(tokens),
+                worker_extension_cls=WEIGHTS,
             ),
             stat_loggers=stat_loggers("rollout"),
         )

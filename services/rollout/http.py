@@ -1,7 +1,7 @@
 """Requests and answers of the rollout service's HTTP interface."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from rlad_core.client.errors import InvalidRequestError
 from rlad_core.client.rollout_forms import RolloutLimits
 from services.rollout.settings import SamplingSettings
 from services.rollout.sizes import group_tokens
-from services.serve.http.answers import Part, Telling
+from services.serve.http.answers import Beside, Telling
 from services.serve.http.bodies import Body, to_table
 from services.serve.http.elements import Elements, OwnIds, rows_of
 from services.serve.http.json_forms import decode, invalid, one_of, to_form
@@ -114,7 +114,7 @@ def read_request(
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "sampling"
-            raise ProblemError(422, _INVALID, f"query parameter {where}: {first['msg']}") from error
+            raise invalid(f"query.{where}", first["msg"].removeprefix("Value error, ")) from error
         _check(table.num_rows, sampling, limits)
         sizes = schema.lengths(table.column("prompt_token_ids"))
         limits.check_tokens(int(group_tokens(sizes, sampling, reader.max_length).sum()))
@@ -126,7 +126,7 @@ def read_request(
     prompts = Elements(asked.prompts, RolloutPrompt, "prompts", most)
     prompts.refuse_none()
     _check(len(prompts), sampling, limits)
-    ids, tokens = OwnIds(), TokenColumn(len(prompts))
+    ids, tokens = OwnIds("prompts"), TokenColumn(len(prompts))
     for place, prompt in enumerate(prompts):
         ids.add(prompt.id)
         if isinstance(prompt.prompt_token_ids, Raw):
@@ -206,25 +206,30 @@ def telling(prompts: pa.Table, *, model: str, version: Callable[[], int]) -> Tel
     Args:
         version: the policy's, asked for when the answer is begun.
     """
+    return Telling(lambda rollouts, _: results_of(rollouts), lambda: _Beside(prompts, model, version))
 
-    def fields(parts: Iterable[Part]) -> Iterator[tuple[str, Any]]:
-        responses = response_tokens = 0
 
-        def of_all() -> Iterator[dict[str, Any]]:
-            nonlocal responses, response_tokens
-            for _, rollouts in parts:
-                responses += rollouts.num_rows
-                response_tokens += int(schema.lengths(rollouts.column("response_token_ids")).sum())
-                yield from results_of(rollouts)
-                del rollouts  # before the next part is there
+class _Beside(Beside):
+    """Beside the responses to prompts: by what they were made, and how much they are."""
 
-        yield "model", model
-        yield "policy_version", version()
-        yield "results", of_all()
-        usage = {"prompts": prompts.num_rows, "responses": responses, "response_tokens": response_tokens}
-        yield "usage", usage
+    def __init__(self, prompts: pa.Table, model: str, version: Callable[[], int]) -> None:
+        self._prompts, self._model, self._version = prompts, model, version
+        self._responses = self._response_tokens = 0
 
-    return Telling(lambda rollouts, _: results_of(rollouts), fields)
+    def begin(self) -> dict[str, Any]:
+        return {"model": self._model, "policy_version": self._version()}
+
+    def add(self, done: pa.Table) -> None:
+        self._responses += done.num_rows
+        self._response_tokens += int(schema.lengths(done.column("response_token_ids")).sum())
+
+    def end(self) -> dict[str, Any]:
+        usage = {
+            "prompts": self._prompts.num_rows,
+            "responses": self._responses,
+            "response_tokens": self._response_tokens,
+        }
+        return {"usage": usage}
 
 
 def results_of(rollouts: pa.Table) -> Iterator[dict[str, Any]]:

@@ -32,8 +32,8 @@ from rlad_core.config import resolve_model
 from rlad_core.language_model.vocabulary import token_rows
 from services.base import telemetry, tracing
 from services.base.lengths import longest_sequence
-from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer
+from services.base.uncollected import uncollected
 from services.rollout.app import SERVICE, http
 from services.rollout.http import (
     EXAMPLE,
@@ -59,7 +59,7 @@ from services.serve.http.streams import streamed
 from services.serve.http.texts import Reader, refuse_over
 from services.serve.http.tokenizing import add_tokenizer_routes, serve_tokens
 from services.serve.jobs.routes import add_job_routes, serve_jobs
-from services.serve.jobs.work import Work
+from services.serve.jobs.work import Work, widened
 from services.serve.jobs.worker import Jobs
 from services.serve.kept import TellsSettings
 from services.serve.openai.models import ServedModel, add_model_routes, serve_model
@@ -85,7 +85,7 @@ class RolloutService(OpenAIRoutes, TakesWeights, Drains, TellsSettings):
     async def __init__(self, args: RolloutArgs) -> None:  # type: ignore[misc]  # Serve awaits it
         begin(args)
         # Here, so that whoever only builds or calls the application doesn't load them.
-        with loading():
+        with uncollected():
             from transformers import AutoConfig
 
             from services.rollout.adapter_engine import AdapterEngine
@@ -110,7 +110,7 @@ class RolloutService(OpenAIRoutes, TakesWeights, Drains, TellsSettings):
         self._max_model_len = longest_sequence(
             model, args.max_model_len, args.max_num_batched_tokens, args.model
         )
-        self._reader = Reader.of(self._tokenizer, self._max_model_len, args.chat)
+        self._reader = Reader.of(self._tokenizer, self._max_model_len, args.chat, self._vocab_size)
         self._texts = TokenTexts(self._tokenizer)
         self._served = ServedModel(args.name, self._max_model_len)
         engine = engine_args(args, model, self._max_model_len), args.transfer, self._vocab_size
@@ -203,7 +203,7 @@ class RolloutService(OpenAIRoutes, TakesWeights, Drains, TellsSettings):
             if body.answer == "ndjson" or (parameters.stream and body.answer == "arrow"):
                 work = await self._work(body, query, self._args.limits, _STREAMED)
                 parts = work.done(self._args.timeout_s, RESPONSES_PER_PART // _STREAMED)
-                return await streamed(parts, work.telling.writer(body.answer), held.pop_all())
+                return await streamed(parts, work.telling, body, held.pop_all())
             return await self._answer(body, query)
 
     async def _answer(self, body: Body, query: dict[str, str]) -> Response:
@@ -228,12 +228,11 @@ class RolloutService(OpenAIRoutes, TakesWeights, Drains, TellsSettings):
 
     async def _read_job(self, body: Body, query: Mapping[str, list[str]]) -> Work:
         """See `services.serve.jobs.work.ReadWork`."""
-        usual, times = self._args.limits, self._args.jobs.requests_per_job
-        limits = usual.model_copy(
-            update={
-                "max_responses_per_request": usual.max_responses_per_request * times,
-                "max_tokens_per_request": usual.max_tokens_per_request * times,
-            }
+        limits = widened(
+            self._args.limits,
+            self._args.jobs.requests_per_job,
+            "max_responses_per_request",
+            "max_tokens_per_request",
         )
         return await self._work(body, one_each(query), limits)
 

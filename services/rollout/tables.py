@@ -27,7 +27,7 @@ def check_end_tokens(stop_token_ids: Sequence[int], vocab_size: int) -> None:
     """
     if unknown := [token for token in stop_token_ids if token >= vocab_size]:
         raise InvalidRequestError(
-            f"stop_token_ids: {unknown[0]} is no token; the vocabulary has ids 0..{vocab_size - 1}"
+            f"{unknown[0]} is no token; the vocabulary has ids 0..{vocab_size - 1}", "stop_token_ids"
         )
 
 

@@ -38,7 +38,7 @@ class TakesWeights:
 
     async def connect_transfer(self, init_info: dict[str, Any], replicas: list[str]) -> ReplicaReport:
         """Join the learner's transfer group, as number ``replicas.index(this replica)``."""
-        from services.weights.push import place_in_group
+        from services.weights.replica_group import place_in_group
 
         with self._named("join the learner's transfer group"):
             await self._held.connect(
@@ -64,7 +64,7 @@ class TakesWeights:
             await self._held.end(version)
         return self._held.report
 
-    # Called on every replica around the learner's work, where they share a GPU (`services.learner.resting`).
+    # Called on every replica around the learner's work, where they share a GPU (`services.learner.sleeping`).
 
     async def sleep(self) -> ReplicaReport:
         """Give the GPU's memory to the learner; requests by handle wait meanwhile. Idempotent, as `wake`."""

@@ -1,14 +1,25 @@
-"""A policy with random weights, for recipes that train from nothing (``policy.init: random``)."""
+"""The weights that a run's policy starts from; a recipe that trains from nothing has random ones made here.
 
+transformers and torch are imported where they are made: other runs start without.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils import logging as transformers_logging
-
-from rlad_core.config import resolve_model
+from rlad_core.config import RunConfig, resolve_model
 from rlad_core.tasks import write_untrained
 from services.base.tokenizer import load_tokenizer
+
+
+def starting_folder(config: RunConfig, run_dir: Path, find: Callable[[str], str]) -> str:
+    """Folder or hub id that the policy starts from; random weights are written to the run's folder.
+
+    Args:
+        find: where a model is that the recipe names.
+    """
+    if config.policy.init == "pretrained":
+        return find(config.policy.model)
+    return str(write_initial_policy(config.policy.model, config.seed, run_dir / "initial"))
 
 
 def write_initial_policy(reference: str, seed: int, folder: Path) -> Path:
@@ -21,6 +32,10 @@ def write_initial_policy(reference: str, seed: int, folder: Path) -> Path:
     Returns:
         The folder.
     """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
     if reference.startswith("tiny:"):
         source = write_untrained(reference.removeprefix("tiny:"), folder)
     else:

@@ -16,7 +16,7 @@ from services.base.stopping import sigterm_interrupts
 from services.report.page import write_report
 from services.run import folder
 from services.run.errors import RefusedError, RunError
-from services.run.initial_policy import write_initial_policy
+from services.run.initial_policy import starting_folder
 from services.run.preparing import RunOutcome, held, prepared
 from services.run.replay import replay
 from services.run.watch import Watcher
@@ -58,7 +58,8 @@ def learn(
         watcher.say(f"{steps} steps on {min(there, steps)} recorded ones{passes}")
         try:
             with watcher:
-                replay(config, _policy_folder(config, run_dir), files, run_dir, watcher, lease)
+                policy_folder = starting_folder(config, run_dir, resolve_model)
+                replay(config, policy_folder, files, run_dir, watcher, lease)
         except ProcessRaisedException as error:
             raise RunError(f"the learner failed: {plain(str(error))}") from error
         except ProcessExitedException as error:
@@ -103,9 +104,3 @@ def _files(config: RunConfig, places: Sequence[Path]) -> list[Path]:
     except recorded.RecordedError as error:
         raise RefusedError(str(error)) from error
     return files
-
-
-def _policy_folder(config: RunConfig, run_dir: Path) -> str:
-    if config.policy.init == "pretrained":
-        return resolve_model(config.policy.model)
-    return str(write_initial_policy(config.policy.model, config.seed, run_dir / "initial"))

@@ -11,6 +11,7 @@ from rlad_core.sizing import (
     GIB,
     Gpu,
     Need,
+    StageTime,
     balanced,
     evaluation_seconds,
     needs,
@@ -74,6 +75,12 @@ def _memory(found: Sequence[Need], gpu: Gpu) -> Table:
     return table
 
 
+def _seconds(stage: StageTime) -> str:
+    if not stage.beside_update:
+        return f"{stage.seconds:,.1f}"
+    return f"{stage.seconds:,.1f}, then {stage.beside_update:,.1f} beside the update"
+
+
 def _gib(size: float) -> str:
     return f"{size / GIB:.1f}" if size else "-"
 
@@ -92,6 +99,6 @@ def _times(config: RunConfig, stage: Stage, gpu: Gpu) -> Table:
     for each, wished in zip(found, split, strict=True):
         table.add_row(
             each.stage, f"{each.gpus:g}", f"{each.tokens:,.0f}", f"{each.flops / 1e15:,.1f}",
-            f"{each.seconds:,.1f}", f"{wished.gpus / each.unit:g}" if each.gpus >= 1 else "-",
+            _seconds(each), f"{wished.gpus / each.unit:g}" if each.gpus >= 1 else "-",
         )  # fmt: skip
     return table

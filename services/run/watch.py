@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from services.base.bars import Barred, bar
 
 if TYPE_CHECKING:
     from services.report.journal import News
@@ -29,7 +22,7 @@ _SHOWN = {
 }
 
 
-class Watcher:
+class Watcher(Barred):
     """Shows a run of `total` steps on `console`; where that is no terminal, one line per step.
 
     Attributes:
@@ -39,31 +32,12 @@ class Watcher:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        super().__init__(bar(console, "numbers"))
         self._task = self._progress.add_task("steps", total=total, numbers="")
         self.seen = 0
         self.steps_done = 0
         self._noted: set[str] = set()
         """Since the last step."""
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     @contextmanager
     def aside(self) -> Iterator[Console]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rlad_core.data import Fault, Row, column_names, rows
 from services.score.asked import AskedError
-from services.score.scoring import MOST_FAULTS, Source
+from services.score.scoring import ENCODING, MOST_FAULTS, Source
 
 _FIRST = 20
 
@@ -25,11 +25,11 @@ def names_of(path: str, encoding: str | None) -> list[str]:
             io.TextIOWrapper(io.BytesIO(), encoding)
         except LookupError as error:
             raise AskedError(f"--encoding {encoding}: there is no such encoding of text") from error
-    if names := column_names(path, encoding):
+    if names := column_names(path, encoding, ENCODING):
         return names
     # A first file without columns may be an empty one of several.
     faults: list[str] = []
-    for number, found in enumerate(rows(path, encoding=encoding, verbatim=True)):
+    for number, found in enumerate(rows(path, encoding=encoding, setting=ENCODING, verbatim=True)):
         if isinstance(found, Fault):
             faults.append(f"{found.where}: {found.reason}")
         else:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from services.base.bars import Barred, bar
 
 _LINES = 10
 """How often something is said where there is no terminal."""
 
 
-class ScoreProgress:
+class ScoreProgress(Barred):
     """Rows of a file that are scored; where there is no terminal, a line now and then.
 
     Args:
@@ -29,25 +22,8 @@ class ScoreProgress:
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total = console, total
         self._began, self._rows, self._tokens, self._said = time.monotonic(), 0, 0, 0
-        self._progress = Progress(
-            TextColumn("rows"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=total, speed="")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        super().__init__(bar(console, "speed"))
+        self._task = self._progress.add_task("rows", total=total, speed="")
 
     def told(self, rows: int, tokens: int) -> None:
         """So many rows more are there, and so many tokens were scored for them just now."""

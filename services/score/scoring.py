@@ -21,6 +21,8 @@ ROWS_PER_PART, SIZE_PER_PART = 128, 2**17
 PARTS_AT_A_TIME = 4
 MOST_FAULTS = 5
 """That are named of a file."""
+ENCODING = "--encoding "
+"""How a person names the encoding of a file's text."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Source:
         part: list[Asked] = []
         size = 0
         wrong: list[str] = []
-        for found in rows(self.path, encoding=self.encoding, verbatim=True):
+        for found in rows(self.path, encoding=self.encoding, setting=ENCODING, verbatim=True):
             try:
                 if isinstance(found, Fault):
                     raise AskedError(f"{found.where}: {found.reason}")

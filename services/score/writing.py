@@ -41,7 +41,7 @@ def columns_told(has_text: bool, top_k: int, entropy: bool, prefix: str = "") ->
 
 
 def refuse_unwritable(path: str, encoding: str | None, out: Path) -> None:
-    """Find what would keep the output from being written, before anything is asked for it.
+    """Find what would keep the output from being written, before a teacher is asked for it.
 
     Raises:
         AskedError: the file's values make no columns, or none that the output's format has, or its parts have

@@ -9,9 +9,11 @@ answers alike whoever asks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.base.failures import said
+from services.serve import here
 from services.serve.deployment import serve_is_up, taken_down
 from services.serve.states import application_states
 
@@ -21,22 +23,24 @@ if TYPE_CHECKING:
 _ANSWER_S = 30.0
 
 
-_settings = ""
-"""Digest of what this process, a replica, was started with."""
+@dataclass(frozen=True)
+class _Settings:
+    """What a replica was started with."""
+
+    digest: str
 
 
 def remember(args: ReplicaArgs) -> None:
     """Called in a replica as it begins."""
-    global _settings
-    _settings = args.digest
+    here.keep(_Settings(args.digest))
 
 
 class TellsSettings:
-    """What a service has, that it is found again by. Never answered over HTTP."""
+    """By which a service is found again; never answered over HTTP."""
 
     async def started_with(self) -> str:
         """See `ReplicaArgs.digest`."""
-        return _settings
+        return here.part(_Settings).digest
 
 
 def kept(wanted: Mapping[str, ReplicaArgs], say: Callable[[str], None]) -> list[str]:

@@ -5,10 +5,10 @@ Workers begin before anything asks for them, so nobody waits for this import.
 
 import runpy
 
-from services.base.loading import loading
+from services.base.uncollected import uncollected
 
 if __name__ == "__main__":
-    with loading():
+    with uncollected():
         from ray._private import workers
 
         from services.serve.lean_ray import import_serve

@@ -8,7 +8,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
-from services.serve.http.unsent import UNSENT
+from services.serve.http.slow_clients.unsent import UNSENT
 
 _ANSWER_S = 10.0
 

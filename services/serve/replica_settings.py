@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rlad_core.config import ReplicaSettings
-from rlad_core.metrics import SHARED
+from rlad_core.metric_specs import SHARED
 from services.serve.job_limits import JobLimits
 from services.serve.quotas import Quota
 

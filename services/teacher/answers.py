@@ -3,7 +3,7 @@
 Written by hand, as requests are read: arrays become bytes once.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from rlad_core import schema
 from rlad_core.client.details import widened
 from rlad_core.client.made_with import MadeWith, made_with_of
-from services.serve.http.answers import Part, Telling
+from services.serve.http.answers import Beside, Telling
 from services.serve.http.elements import AT_A_TIME
 from services.serve.token_texts import TokenTexts
 from services.teacher.reading import Wanted
@@ -30,31 +30,32 @@ def telling(wanted: Wanted, *, model: str, texts: TokenTexts | None = None) -> T
     def results(scores: pa.Table, start: int) -> Iterator[dict[str, Any]]:
         return results_of(wanted.part(start, scores.num_rows), scores, texts)
 
-    def fields(parts: Iterable[Part]) -> Iterator[tuple[str, Any]]:
-        scored_tokens = 0
-        made_with: MadeWith | None = None
+    return Telling(results, lambda: _Beside(wanted, model))
 
-        def of_all() -> Iterator[dict[str, Any]]:
-            nonlocal scored_tokens, made_with
-            for start, scores in parts:
-                scored_tokens += int(schema.lengths(scores.column("teacher_logprobs")).sum())
-                made_with = made_with_of(scores)  # of all parts the same
-                yield from results(scores, start)
-                del scores  # before the next part is there
 
-        yield "model", model
-        yield "policy_version", None
-        yield "results", of_all()
-        prompt_tokens = int(schema.lengths(wanted.sequences.column("prompt_token_ids")).sum())
+class _Beside(Beside):
+    """Beside the scores of a request: by what they were made, and how much they are."""
+
+    def __init__(self, wanted: Wanted, model: str) -> None:
+        self._wanted, self._model = wanted, model
+        self._scored_tokens = 0
+        self._made_with: MadeWith | None = None
+
+    def begin(self) -> dict[str, Any]:
+        return {"model": self._model, "policy_version": None}
+
+    def add(self, done: pa.Table) -> None:
+        self._scored_tokens += int(schema.lengths(done.column("teacher_logprobs")).sum())
+        self._made_with = made_with_of(done)  # of all parts the same
+
+    def end(self) -> dict[str, Any]:
+        sequences = self._wanted.sequences
         usage = {
-            "sequences": wanted.sequences.num_rows,
-            "prompt_tokens": prompt_tokens,
-            "scored_tokens": scored_tokens,
+            "sequences": sequences.num_rows,
+            "prompt_tokens": int(schema.lengths(sequences.column("prompt_token_ids")).sum()),
+            "scored_tokens": self._scored_tokens,
         }
-        yield "usage", usage
-        yield "made_with", None if made_with is None else made_with.model_dump()
-
-    return Telling(results, fields)
+        return {"usage": usage, "made_with": self._made_with and self._made_with.model_dump()}
 
 
 def results_of(wanted: Wanted, scores: pa.Table, texts: TokenTexts | None) -> Iterator[dict[str, Any]]:

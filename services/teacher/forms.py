@@ -6,17 +6,17 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlad_core.client.details import Details, HiddenDtype
-from services.serve.http.json_forms import ListsOfTokenIds, TokenIds, Whole, decode, invalid, needs, one_of
+from services.serve.http.json_forms import ListsOfTokenIds, TokenIds, Whole, needs, one_of
 from services.serve.http.streams import InBatches
 from services.serve.http.texts import PromptIn, check_one_given
 from services.teacher.shared_prompts import PROMPTS, SharedPrompt
 
-_MOST_END_TOKENS = 1024
+MOST_END_TOKENS = 1024
 """Read of a request; how many are told is a limit of the service."""
 _END_TOKENS: dict[str, Any] = {
     "type": "array",
     "items": {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**31},
-    "maxItems": _MOST_END_TOKENS,
+    "maxItems": MOST_END_TOKENS,
     "uniqueItems": True,
 }
 
@@ -73,8 +73,14 @@ class ScoreSettings(Struct, forbid_unknown_fields=True, kw_only=True):
         Annotated[str, Meta(description="Refused with 404 where it is not the one that is served.")]
         | UnsetType
     ) = UNSET
-    top_k: Annotated[Whole, Meta(description="Also tell the k likeliest tokens at each place.")] = 0
-    entropy: Annotated[bool, Meta(description="Also tell the entropy at each place, in nats.")] = False
+    # Those that the query may tell too are unset where they are not given, see `asked_for`.
+    top_k: (
+        Annotated[Whole, Meta(description="Also tell the k likeliest tokens at each place; by default none.")]
+        | UnsetType
+    ) = UNSET
+    entropy: (
+        Annotated[bool, Meta(description="Also tell the entropy at each place, in nats.")] | UnsetType
+    ) = UNSET
     end_token_ids: (
         Annotated[
             Raw,
@@ -85,20 +91,29 @@ class ScoreSettings(Struct, forbid_unknown_fields=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
-    details: Annotated[
-        Literal["hidden"] | list[Literal["hidden"]],
-        Meta(description="hidden: also the hidden state after the final norm at each place."),
-    ] = []
-    hidden_dtype: Annotated[HiddenDtype, Meta(description="Precision in which hidden states are told.")] = (
-        "float32"
-    )
-    plain: Annotated[
-        bool,
-        Meta(
-            description="Compute it another way than usual, each sequence by itself, to compare the two; "
-            "with no details but end_token_ids."
-        ),
-    ] = False
+    details: (
+        Annotated[
+            Literal["hidden"] | list[Literal["hidden"]],
+            Meta(description="hidden: also the hidden state after the final norm at each place."),
+        ]
+        | UnsetType
+    ) = UNSET
+    hidden_dtype: (
+        Annotated[
+            HiddenDtype, Meta(description="Precision in which hidden states are told; by default float32.")
+        ]
+        | UnsetType
+    ) = UNSET
+    plain: (
+        Annotated[
+            bool,
+            Meta(
+                description="Compute it another way than usual, each sequence by itself, to compare the two; "
+                "with no details but end_token_ids."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     tokens: Annotated[
         bool,
         Meta(
@@ -127,19 +142,6 @@ class UnreadRequest(ScoreSettings, forbid_unknown_fields=True, kw_only=True):
     sequences: Raw
 
 
-def end_tokens(given: Raw | UnsetType) -> tuple[int, ...]:
-    """The end tokens that a body asks for, counted before they are built.
-
-    Raises:
-        ProblemError: 422, no list of token ids, or too many.
-    """
-    if isinstance(given, UnsetType):
-        return ()
-    if (count := bytes(given).count(b",") + 1) > _MOST_END_TOKENS:
-        raise invalid("end_token_ids", f"has {count} ids, and {_MOST_END_TOKENS} are the most")
-    return tuple(map(int, decode(given, list[Whole], "end_token_ids")))
-
-
 EXAMPLE: dict[str, Any] = {
     "sequences": [
         {"id": "a", "prompt_token_ids": [11, 12, 13], "response_token_ids": [14, 15]},
@@ -159,7 +161,7 @@ class DetailsQuery(BaseModel):
     entropy: bool = Field(default=False, description=_AS_IN_JSON)
     end_token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
         default=[],
-        max_length=_MOST_END_TOKENS,
+        max_length=MOST_END_TOKENS,
         description=_AS_IN_JSON,
         json_schema_extra={"uniqueItems": True},
     )

@@ -11,7 +11,7 @@ from rlad_core.client.details import Details
 from rlad_core.client.made_with import MadeWith, marked
 from rlad_core.language_model.chat import OWN
 from services.serve.asked_once import AskedOnce
-from services.teacher.scoring.interface import RestingEngine
+from services.teacher.scoring.interface import SleepingEngine
 from services.teacher.settings import TeacherArgs
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Making:
     """
 
     def __init__(
-        self, engine: RestingEngine, args: TeacherArgs, tokenizer: PreTrainedTokenizerBase, fingerprint: str
+        self, engine: SleepingEngine, args: TeacherArgs, tokenizer: PreTrainedTokenizerBase, fingerprint: str
     ) -> None:
         self._engine, self._args = engine, args
         self._tokenizer, self._fingerprint = tokenizer, fingerprint

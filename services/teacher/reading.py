@@ -4,7 +4,6 @@ Bodies are read by hand: a request is a hundred thousand integers, and those sho
 once.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,7 +19,8 @@ from services.serve.http.elements import Elements
 from services.serve.http.json_forms import to_form
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader
-from services.teacher.forms import DetailsQuery, SequenceIn, UnreadRequest, end_tokens
+from services.teacher.asked import asked_for
+from services.teacher.forms import DetailsQuery, SequenceIn, UnreadRequest
 from services.teacher.rows import response_spans, to_rows
 from services.teacher.shared_prompts import SharedPrompt, SharedPrompts, filled
 
@@ -60,26 +60,13 @@ class Wanted:
         )
 
 
-_LISTS = ("end_token_ids", "details")
-
-
-def details_of(query: Mapping[str, list[str]]) -> Details:
-    """The details that the query of a job's URL asks for.
-
-    Raises:
-        pydantic.ValidationError: a value that is none; the job's route has refused it before.
-    """
-    given = {name: values if name in _LISTS else values[-1] for name, values in query.items()}
-    return DetailsQuery.model_validate(given).asked
-
-
 def read_request(
-    body: Body, details: Details, reader: Reader, fingerprint: str, limits: TeacherLimits
+    body: Body, query: DetailsQuery, reader: Reader, fingerprint: str, limits: TeacherLimits
 ) -> Wanted:
     """Read the body of ``POST /v1/score``.
 
     Args:
-        details: what the query asks for, which is the only way with Arrow.
+        query: which is the only way to ask for details with Arrow.
         reader: of token ids and texts.
         fingerprint: the tokenizer's, written on tables made from JSON, whose ids are taken to be its.
         limits: looked at before anything is tokenized, and while it is.
@@ -92,9 +79,9 @@ def read_request(
         table = to_table(body.content)
         limits.check(table.num_rows, 0)
         table = filled(table, limits)
-        return Wanted(table, None, replace(details, named_token_ids=_named_per_token(table)))
+        return Wanted(table, None, replace(query.asked, named_token_ids=_named_per_token(table)))
     asked = to_form(body.content, UnreadRequest, 1 + limits.max_sequences_per_request * (1 + _MESSAGES))
-    ends = end_tokens(asked.end_token_ids)
+    details = asked_for(asked, query)
     most = limits.max_sequences_per_request
     sequences = Elements(asked.sequences, SequenceIn, "sequences", most)
     sequences.refuse_none()
@@ -106,14 +93,7 @@ def read_request(
     return Wanted(
         table,
         None if isinstance(asked.model, UnsetType) else asked.model,
-        Details(
-            max(int(asked.top_k), details.top_k),
-            asked.entropy or details.entropy,
-            ends or details.end_token_ids,
-            asked.hidden_dtype if "hidden" in asked.details else details.hidden,
-            _named_per_token(table),
-            asked.plain or details.plain,
-        ),
+        replace(details, named_token_ids=_named_per_token(table)),
         texts,
         asked.tokens,
         # Here and not where answers are written: that is in the event loop where they are told line by line.

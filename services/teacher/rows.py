@@ -35,7 +35,7 @@ class _Rows:
     ) -> None:
         self._sequences, self._shared, self._reader, self._limits = sequences, shared, reader, limits
         count = len(sequences)
-        self._ids, self._named = OwnIds(), TokenLists()
+        self._ids, self._named = OwnIds("sequences"), TokenLists()
         self._prompts, self._responses = TokenColumn(count), TokenColumn(count)
         self._naming_none: int | None = None
         # Of each row the shared prompt that it names, if it names one.
@@ -50,7 +50,7 @@ class _Rows:
             ProblemError: 422, one is not of the form, names a prompt that is not there, or has no such ids.
             LimitError: they have more tokens than a request may have, a prompt counted for each sequence.
         """
-        tokens, reader, most = self._tokens(), self._reader, self._reader.max_length
+        tokens, reader = self._tokens(), self._reader
         for place, each in enumerate(self._sequences):
             where = f"sequences[{place}]"
             self._ids.add(each.id)
@@ -58,13 +58,13 @@ class _Rows:
                 self._shared_of[place] = its = self._shared.place(each.prompt_id, where)
                 size = int(self._shared.least[its])
             elif isinstance(each.prompt_token_ids, Raw):
-                ids = token_ids(each.prompt_token_ids, f"{where}.prompt_token_ids", most)
+                ids = reader.ids(each.prompt_token_ids, f"{where}.prompt_token_ids")
                 self._prompts[place] = ids
                 size = ids.size
             else:
                 size = reader.least_tokens(each.prompt, each.messages)
             if isinstance(each.response_token_ids, Raw):
-                ids = token_ids(each.response_token_ids, f"{where}.response_token_ids", most)
+                ids = reader.ids(each.response_token_ids, f"{where}.response_token_ids")
                 self._responses[place] = ids
                 size += ids.size
             else:
@@ -72,7 +72,8 @@ class _Rows:
             tokens.add(size, where)
             if isinstance(each.named_token_ids, Raw):
                 where, places = f"{where}.named_token_ids", int(self._responses.sizes[place])
-                self._named.add(_named(each.named_token_ids, where, places, self._limits.max_top_k))
+                most, vocab_size = self._limits.max_top_k, reader.vocab_size
+                self._named.add(_named(each.named_token_ids, where, places, most, vocab_size))
             elif self._naming_none is None:
                 self._naming_none = place
         unnamed = np.ones(len(self._shared), bool)
@@ -196,7 +197,7 @@ def response_spans(
     return found
 
 
-def _named(named: Raw, where: str, tokens: int, most: int) -> npt.NDArray[np.int32]:
+def _named(named: Raw, where: str, tokens: int, most: int, vocab_size: int) -> npt.NDArray[np.int32]:
     """The tokens that are named for each of so many response tokens, one place after another.
 
     Raises:
@@ -209,7 +210,7 @@ def _named(named: Raw, where: str, tokens: int, most: int) -> npt.NDArray[np.int
         places = len(given)
     if places != tokens:
         raise _not_as_many(where, tokens, places)
-    rows = [token_ids(raw, f"{where}[{place}]", most) for place, raw in enumerate(given)]
+    rows = [token_ids(raw, f"{where}[{place}]", most, vocab_size) for place, raw in enumerate(given)]
     if len({row.size for row in rows}) > 1:
         raise invalid(where, "names more tokens for one place than for another")
     return np.concatenate(rows)

@@ -27,17 +27,18 @@ from rlad_core.client.parts import cut
 from rlad_core.client.teacher import TOKENS_PER_PART
 from rlad_core.config import resolve_model
 from services.base import telemetry, tracing
-from services.base.loading import loading
 from services.base.tokenizer import load_tokenizer, tokenizer_info
+from services.base.uncollected import uncollected
 from services.serve.draining import Drains
 from services.serve.http.answers import Telling
 from services.serve.http.bodies import Body, documents, whole_answer
 from services.serve.http.health import Intake, add_health_routes, serve_health
+from services.serve.http.queries import values_of
 from services.serve.http.streams import streamed
 from services.serve.http.texts import Reader
 from services.serve.http.tokenizing import add_tokenizer_routes, serve_tokens
 from services.serve.jobs.routes import add_job_routes, serve_jobs
-from services.serve.jobs.work import Work
+from services.serve.jobs.work import Work, widened
 from services.serve.jobs.worker import Jobs
 from services.serve.kept import TellsSettings
 from services.serve.openai.models import ServedModel, add_model_routes, serve_model
@@ -45,10 +46,11 @@ from services.serve.replicas import begin, bind
 from services.serve.token_texts import TokenTexts
 from services.teacher.answers import telling
 from services.teacher.app import SERVICE, http
-from services.teacher.forms import EXAMPLE, ScoreQuery, ScoreRequest
+from services.teacher.asked import in_query
+from services.teacher.forms import EXAMPLE, DetailsQuery, ScoreQuery, ScoreRequest
 from services.teacher.making import Making
 from services.teacher.openai.routes import OpenAIRoutes
-from services.teacher.reading import Wanted, details_of, read_request
+from services.teacher.reading import Wanted, read_request
 from services.teacher.scorer import Scorer
 from services.teacher.scoring.engines import load_engine
 from services.teacher.scoring.tables import check_columns
@@ -75,14 +77,15 @@ class TeacherService(OpenAIRoutes, Drains, TellsSettings):
         begin(args)
         self._args = args
         model = resolve_model(args.model)
-        with loading():
+        with uncollected():
             self._tokenizer = load_tokenizer(model)
             # In a thread: it takes from seconds to minutes, and Serve's probes want an answer meanwhile.
             self._engine = await asyncio.to_thread(load_engine, args, model)
         self._fingerprint = schema.tokenizer_fingerprint(self._tokenizer.get_vocab())
         # Once: of a large vocabulary they are megabytes, and a tenth of a second.
         self._tokenizer_told = tokenizer_info(self._tokenizer, model).model_dump_json().encode()
-        self._reader = Reader.of(self._tokenizer, self._engine.max_model_len)
+        longest, vocab_size = self._engine.max_model_len, self._engine.vocab_size
+        self._reader = Reader.of(self._tokenizer, longest, vocab_size=vocab_size)
         self._texts = TokenTexts(self._tokenizer)
         self._making = Making(self._engine, args, self._tokenizer, self._fingerprint)
         await self._making.look()
@@ -130,15 +133,14 @@ class TeacherService(OpenAIRoutes, Drains, TellsSettings):
             body = await held.enter_async_context(
                 self._intake.admit(request, self._args.limits.max_body_bytes)
             )
+            details = in_query(values_of(request.query_params))
             if body.answer == "ndjson" or (query.stream and body.answer == "arrow"):
-                work = await self._work(
-                    body, query.asked, self._args.limits, _TOKENS_STREAMED, _HIDDEN_STREAMED
-                )
+                work = await self._work(body, details, self._args.limits, _TOKENS_STREAMED, _HIDDEN_STREAMED)
                 parts = work.done(self._args.limits.timeout_s)
-                return await streamed(parts, work.telling.writer(body.answer), held.pop_all())
-            return await self._answer(body, query.asked)
+                return await streamed(parts, work.telling, body, held.pop_all())
+            return await self._answer(body, details)
 
-    async def _answer(self, body: Body, details: Details) -> Response:
+    async def _answer(self, body: Body, details: DetailsQuery) -> Response:
         wanted = await self._read(body, details, self._args.limits)
         scores = await self._score(wanted.sequences, wanted.details)
         return await asyncio.to_thread(whole_answer, self._telling(wanted), scores, body)
@@ -146,27 +148,26 @@ class TeacherService(OpenAIRoutes, Drains, TellsSettings):
     def _telling(self, wanted: Wanted) -> Telling:
         return telling(wanted, model=self._served.name, texts=self._texts)
 
-    async def _read(self, body: Body, details: Details, limits: TeacherLimits) -> Wanted:
+    async def _read(self, body: Body, details: DetailsQuery, limits: TeacherLimits) -> Wanted:
         wanted = await self._intake.read(read_request, body, details, self._reader, self._fingerprint, limits)
         self._served.check(wanted.model)
         return wanted
 
     async def _read_job(self, body: Body, query: Mapping[str, list[str]]) -> Work:
         """See `services.serve.jobs.work.ReadWork`."""
-        usual, times = self._args.limits, self._args.jobs.requests_per_job
-        limits = usual.model_copy(
-            update={
-                "max_sequences_per_request": usual.max_sequences_per_request * times,
-                "max_tokens_per_request": usual.max_tokens_per_request * times,
-                "max_hidden_bytes": usual.max_hidden_bytes * times,
-            }
+        limits = widened(
+            self._args.limits,
+            self._args.jobs.requests_per_job,
+            "max_sequences_per_request",
+            "max_tokens_per_request",
+            "max_hidden_bytes",
         )
-        return await self._work(body, details_of(query), limits, TOKENS_PER_PART)
+        return await self._work(body, in_query(query), limits, TOKENS_PER_PART)
 
     async def _work(
         self,
         body: Body,
-        details: Details,
+        details: DetailsQuery,
         limits: TeacherLimits,
         part_tokens: int,
         part_hidden: int | None = None,
@@ -222,7 +223,7 @@ class TeacherService(OpenAIRoutes, Drains, TellsSettings):
         """The tokenizer, so that a policy can be compared with it token by token."""
         return Response(self._tokenizer_told, media_type=JSON)
 
-    # Called on every replica around the learner's work, where they share a GPU (`services.learner.resting`).
+    # Called on every replica around the learner's work, where they share a GPU (`services.learner.sleeping`).
 
     async def sleep(self) -> dict[str, str]:
         """Give the GPU's memory to the learner; requests by handle wait meanwhile. Idempotent, as `wake`."""

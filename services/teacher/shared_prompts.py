@@ -42,7 +42,7 @@ class SharedPrompts:
     """
 
     def __init__(self, prompts: Elements[SharedPrompt], reader: Reader) -> None:
-        ids = OwnIds()
+        ids = OwnIds("prompts")
         self.tokens = TokenColumn(len(prompts))
         """Their token ids; of those that came as text once they are read."""
         least = np.empty(len(prompts), np.int64)

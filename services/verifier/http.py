@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -13,10 +12,10 @@ from rlad_core import schema
 from rlad_core.client.errors import LimitError, UnknownNameError
 from rlad_core.tasks.base import Task
 from rlad_core.turn import opened_by
-from services.serve.http.answers import Part, Telling
+from services.serve.http.answers import Telling
 from services.serve.http.bodies import Body, to_table
 from services.serve.http.elements import Elements, OwnIds, Strings, rows_of
-from services.serve.http.json_forms import to_form
+from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import refuse_over
 from services.verifier.settings import VerifierLimits
@@ -129,7 +128,7 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
     responses = Elements(asked.responses, ResponseIn, "responses", most)
     responses.refuse_none()
     _refuse_many_prompts(asked, responses, limits.max_solved_prompts_per_request)
-    ids, solved = OwnIds(), dict[tuple[str, str], str]()
+    ids, solved = OwnIds("responses"), dict[tuple[str, str], str]()
     gold_of_all = _gold(asked.gold, "gold") if isinstance(asked.gold, Raw) else None
     task_names, texts, golds, written = Strings(), Strings(), Strings(), 0
     for place, each in enumerate(responses):
@@ -137,17 +136,17 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
         where, task = f"responses[{place}]", asked.task if each.task is UNSET else each.task
         source = asked if each.gold is UNSET and each.prompt is UNSET else each
         if isinstance(task, UnsetType):
-            raise _invalid(f"{where}.task: missing, here and for the whole request")
+            raise invalid(f"{where}.task", "missing, here and for the whole request")
         if isinstance(source.prompt, str):
             if (key := (task, source.prompt)) not in solved:
-                solved[key] = _solve(*key, tasks, where)
+                solved[key] = _solve(*key, tasks, where, "prompt" if source is asked else f"{where}.prompt")
             gold = solved[key]
         elif source is asked and gold_of_all is not None:
             gold = gold_of_all
         elif isinstance(source.gold, Raw):
             gold = _gold(source.gold, f"{where}.gold")
         else:
-            raise _invalid(f"{where}.gold: missing, here and for the whole request, and a prompt as well")
+            raise invalid(f"{where}.gold", "missing, here and for the whole request, and a prompt as well")
         # What is said once of all of them is with each from here on.
         written += (
             task_names.add(task) + texts.add(_opened(each, asked, source) + each.response) + golds.add(gold)
@@ -167,7 +166,7 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
     try:
         return schema.build(schema.RESPONSES, columns)
     except schema.SchemaError as error:
-        raise _invalid(str(error)) from error
+        raise invalid("responses", str(error)) from error
 
 
 def _refuse_many_prompts(asked: UnreadRequest, responses: Elements[ResponseIn], most: int) -> None:
@@ -195,11 +194,7 @@ def results_of(rewards: pa.Table) -> Iterator[dict[str, Any]]:
         }
 
 
-def _fields(parts: Iterable[Part]) -> Iterator[tuple[str, Any]]:
-    yield "results", chain.from_iterable(results_of(rewards) for _, rewards in parts)
-
-
-TELLING = Telling(lambda rewards, _: results_of(rewards), _fields)
+TELLING = Telling(lambda rewards, _: results_of(rewards))
 """How REWARDS are told: as they are, or as JSON."""
 
 
@@ -222,7 +217,7 @@ def _gold(raw: Raw, where: str) -> str:
     """Gold as text: a string as it is, an object as JSON."""
     text = bytes(raw)
     if len(text) > _MOST_GOLD_BYTES:
-        raise _invalid(f"{where}: has {len(text)} bytes; at most {_MOST_GOLD_BYTES} are taken")
+        raise invalid(where, f"has {len(text)} bytes; at most {_MOST_GOLD_BYTES} are taken")
     try:
         # Not orjson or msgspec: they refuse integers above 64 bits.
         value = json.loads(text)
@@ -232,22 +227,24 @@ def _gold(raw: Raw, where: str) -> str:
     try:
         gold.encode()
     except UnicodeEncodeError as error:  # half of a pair, in bytes that are no UTF-8, which Raw lets pass
-        raise _invalid(f"{where}: is no text: {error}") from error
+        raise invalid(where, f"is no text: {error}") from error
     return gold
 
 
-def _solve(task: str, prompt: str, tasks: Mapping[str, Task | None], where: str) -> str:
+def _solve(task: str, prompt: str, tasks: Mapping[str, Task | None], where: str, asked_at: str) -> str:
+    """Gold of a prompt.
+
+    Args:
+        where: the response that it is for.
+        asked_at: the prompt's place in the request.
+    """
     if task not in tasks:
         raise UnknownNameError(
             f"{where}: task {task[:100]!r} is not judged here; known are {', '.join(tasks)}"
         )
     if (solver := tasks[task]) is None:
-        raise _invalid(f"{where}.prompt: task {task!r} is a user's own, which solves no prompts; give gold")
+        raise invalid(asked_at, f"task {task!r} is a user's own, which solves no prompts; give gold")
     try:
         return solver.gold_of(prompt)
     except ValueError as error:
-        raise _invalid(f"{where}.prompt: {error}") from error
-
-
-def _invalid(detail: str) -> ProblemError:
-    return ProblemError(422, "The request cannot be worked on", detail)
+        raise invalid(asked_at, str(error)) from error

@@ -36,14 +36,14 @@ from rlad_core.client.verifier_forms import VerifierInfo, VerifyAnswer
 from rlad_core.tasks.base import Verdict
 from rlad_core.waiting import limit
 from services.base import telemetry, tracing
-from services.base.loading import loading
+from services.base.uncollected import uncollected
 from services.serve.draining import Drains
 from services.serve.http.bodies import Body, documents, whole_answer
 from services.serve.http.gate import service_app
 from services.serve.http.health import Intake, add_health_routes, serve_health
 from services.serve.http.streams import InBatches, streamed
 from services.serve.jobs.routes import add_job_routes, serve_jobs
-from services.serve.jobs.work import Work
+from services.serve.jobs.work import Work, widened
 from services.serve.jobs.worker import Jobs
 from services.serve.kept import TellsSettings
 from services.serve.replicas import begin, bind
@@ -88,7 +88,7 @@ class VerifierService(Drains, TellsSettings):
     async def __init__(self, args: VerifierArgs) -> None:  # type: ignore[misc]  # Serve awaits it
         begin(args)
         self._args = args
-        with loading():
+        with uncollected():
             self._pool = CheckPool(
                 args.tasks,
                 code=args.code,
@@ -144,19 +144,20 @@ class VerifierService(Drains, TellsSettings):
             if body.answer == "ndjson" or (query.stream and body.answer == "arrow"):
                 work = await self._work(body, self._args.limits, _STREAMED)
                 parts = work.done(self._args.limits.timeout_s, RESPONSES_PER_PART // _STREAMED)
-                return await streamed(parts, work.telling.writer(body.answer), held.pop_all())
+                return await streamed(parts, work.telling, body, held.pop_all())
             responses = await self._intake.read(read_request, body, self._pool.tasks, self._args.limits)
             rewards = await self._verify(responses)
             return await asyncio.to_thread(whole_answer, TELLING, rewards, body)
 
     async def _read_job(self, body: Body, query: Mapping[str, list[str]]) -> Work:
         """See `services.serve.jobs.work.ReadWork`."""
-        limits, times = self._args.limits, self._args.jobs.requests_per_job
-        widened = {
-            name: getattr(limits, name) * times
-            for name in ("max_responses_per_request", "max_solved_prompts_per_request")
-        }
-        return await self._work(body, limits.model_copy(update=widened))
+        limits = widened(
+            self._args.limits,
+            self._args.jobs.requests_per_job,
+            "max_responses_per_request",
+            "max_solved_prompts_per_request",
+        )
+        return await self._work(body, limits)
 
     async def _work(self, body: Body, limits: VerifierLimits, in_a_part: int = RESPONSES_PER_PART) -> Work:
         """A request in parts, of so many responses each."""

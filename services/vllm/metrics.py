@@ -17,7 +17,7 @@ from vllm.v1.metrics.ray_wrappers import (
 )
 from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 
-from rlad_core.metrics import DURATION_BUCKETS, TOKEN_BUCKETS
+from rlad_core.metric_specs import DURATION_BUCKETS, TOKEN_BUCKETS
 from services.base import telemetry
 
 _labels: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """vLLM's sleep mode: weights go to host memory, keys and values are dropped, and requests wait.
 
-Its level 1. An engine on GPUs needs ``enable_sleep_mode``; one on CPUs is paused and keeps its memory.
+Its level 1. An engine on GPUs needs ``enable_sleep_mode``; one on CPUs is paused and keeps its memory. All
+need the worker class of `services.vllm.weight_hashes`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from services.serve.resting import compare_weights
+from services.serve.weight_digests import compare_weights
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -55,9 +56,12 @@ class Sleeper:
                 self.asleep = False
 
     async def _weights(self) -> dict[str, str]:
-        """Digests by worker and parameter."""
+        """Digests of each worker's part of the model."""
+        by_worker = await self._engine.collective_rpc("rlad_weight_sums")
+        if len(by_worker) == 1:
+            return dict(by_worker[0])
         return {
-            name: digest
-            for each in await self._engine.compute_weight_checksums()
+            f"{name} of worker {number}": digest
+            for number, each in enumerate(by_worker)
             for name, digest in each.items()
         }

@@ -13,6 +13,16 @@ class WeightHashes:
 
     model_runner: Any
 
+    def rlad_weight_sums(self) -> dict[str, str]:
+        """See `rlad_core.language_model.weight_hash.weight_sums`; of what vLLM's own checksums, which are
+        made on the host, take for weights.
+        """
+        from vllm.model_executor.model_loader.weight_checksum import _weights
+
+        from rlad_core.language_model.weight_hash import weight_sums
+
+        return weight_sums(_weights(self.model_runner.get_model()))
+
     def rlad_weights(self) -> str:
         """See `rlad_core.language_model.weight_hash`."""
         from rlad_core.language_model.weight_hash import weight_hash

@@ -20,8 +20,8 @@ class GatheredWeights(Protocol):
         """Name and tensor, as its spec says."""
 
     def unnarrowed(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The same for whoever copies each tensor at once: its precision may be a higher one than its spec's,
-        where narrowing it here would be a pass over memory more.
+        """The same, for whoever copies each tensor at once. Its precision may be higher than its spec says,
+        where narrowing it here would cost another pass over memory.
         """
 
 

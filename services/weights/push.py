@@ -1,6 +1,7 @@
 """Pushing weights from the learner's GPUs straight into the engines' (transfer: nccl or sharded_rdt).
 
-The transports are vLLM's own, with a trainer side and a worker side; here is what leads them through Serve:
+The transports are vLLM's own, with a trainer side and a worker side; here is what leads them through Serve
+(`services.weights.replica_group` is how they see the replicas):
 
     every learner rank: WeightPush.publish(version)
       rank 0: who is there? a changed set of replicas makes a new transfer group (connect_transfer)
@@ -12,21 +13,30 @@ A replica that starts between two updates has no weights but those of its folder
 So it refuses requests for newer ones, which the others answer, until the next update takes it in. An update
 waits for replicas that are being replaced; one that a replica ends early is begun anew with a new group.
 Weights that were pushed have no checksum: they never exist as one image.
+
+The transports wait for each other without a limit. vLLM asks the replicas in a thread and looks at their
+answer when it has sent all, which does not come about once one of them is gone. So that thread takes the
+learner's own end down where they answer with a fault.
 """
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 import torch
 import torch.distributed as dist
+from ray.exceptions import RayError
 
 from rlad_core.config import RunConfig
+from services.base.losses import LossError
 from services.base.ports import free_port
 from services.serve.cluster import NAMESPACE
-from services.serve.everyone import EveryoneError, ask_everyone, tell_everyone
+from services.serve.everyone import EveryoneError
 from services.weights.gathered import GatheredWeights
+from services.weights.replica_group import ReplicaGroup
 from services.weights.store import ReplicaReport
 
 if TYPE_CHECKING:
@@ -37,10 +47,16 @@ if TYPE_CHECKING:
     )
 
 Transport = Literal["nccl", "sharded_rdt"]
-_WHO = "rollout replicas"
 _PAUSE_S = 0.5
 _PATIENCE = 3
 """Time limits until an update is given up: a replica breaks within one, and is replaced."""
+_RENDEZVOUS_S = 330.0
+"""A little more than vLLM's own limit for the members of a group to meet, after which it says so itself."""
+_NCCL_LOST = ("remote process exited", "unhandled system error")
+
+
+class StuckGroupError(LossError):
+    """A transfer group does not come about, and what waits for it in this process ends only with it."""
 
 
 class WeightPush:
@@ -69,13 +85,14 @@ class WeightPush:
         timeout_s: float,
     ) -> None:
         self._transport = transport
-        self._source = _source(weights)
         self._timeout_s = timeout_s
-        self._replicas = ReplicaGroup(handle, num_replicas, timeout_s)
+        self._replicas = ReplicaGroup(handle, num_replicas, timeout_s, on_lost=self._take_down)
+        self._source = _source(weights, self._replicas)
         self._num_workers = num_replicas * workers_per_replica
         self._workers_per_replica = workers_per_replica
         self._namespace = namespace
         self._sender: TrainerWeightTransferEngine | None = None
+        self._taking_down = threading.Lock()
 
     def publish(self, version: int) -> list[ReplicaReport]:
         """Give every replica the module's present weights as ``version``.
@@ -85,6 +102,7 @@ class WeightPush:
 
         Raises:
             EveryoneError: naming the replicas that failed, after some attempts.
+            StuckGroupError: a group did not come about.
         """
         deadline = time.monotonic() + _PATIENCE * self._timeout_s
         self._replicas.version = version
@@ -103,32 +121,55 @@ class WeightPush:
         changed = _from_rank_0(changed)
         if isinstance(changed, str):
             return changed
-        fault: str | None = None
+        failure: Exception | None = None
         self._source.begin()
         try:
             if changed or self._sender is None:
                 self._connect()
             assert self._sender is not None
             self._sender.send_weights()
-        except EveryoneError as error:
+        except StuckGroupError:
+            raise
+        except Exception as error:
+            if self._replicas.fault is None and not _lost_replica(error):
+                raise
+            failure = error
+            self._disconnect()
+            self._replicas.settle()  # what a replica says is nearer to the cause than what the transport does
             # The other ranks go through all of the weights, and gathering one takes every rank.
-            fault = str(error)
             self._source.finish()
-        told: str | None = _from_rank_0(fault)
+        told: str | None = _from_rank_0(None if failure is None else self._replicas.fault or str(failure))
+        if failure is not None and told is None:  # of this rank alone
+            raise failure
         return told
 
     def _disconnect(self) -> None:
-        if self._sender is not None:
-            self._sender.shutdown()
-            self._sender = None
+        self._take_down()
+        self._sender = None
+
+    def _take_down(self) -> None:
+        """End whatever this process does in the transfer, also what waits for a replica that is gone."""
+        with self._taking_down:
+            if self._sender is not None:
+                self._sender.shutdown()
 
     def _connect(self) -> None:
         from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
 
         self._disconnect()
-        self._sender = WeightTransferTrainerFactory.trainer_init(
-            self._init_info(), client=self._replicas, source=self._source
+        info, limit_s = self._init_info(), max(2 * self._timeout_s, _RENDEZVOUS_S)
+        made = _in_thread(
+            lambda: WeightTransferTrainerFactory.trainer_init(
+                info, client=self._replicas, source=self._source
+            )
         )
+        wait([made], limit_s)
+        if not made.done():
+            why = f"; {self._replicas.fault}" if self._replicas.fault else ""
+            raise StuckGroupError(
+                f"waited {limit_s:g} s for the transfer group of the learner and the rollout replicas{why}"
+            )
+        self._sender = made.result()
 
     def _init_info(self) -> "TrainerInitInfo":
         if self._transport == "nccl":
@@ -166,8 +207,10 @@ def weight_push(config: RunConfig, weights: GatheredWeights, handle: "Deployment
     )
 
 
-def _source(weights: GatheredWeights) -> Any:
-    """The same as vLLM's transports want it, and able to go through what an attempt left undone."""
+def _source(weights: GatheredWeights, replicas: ReplicaGroup) -> Any:
+    """The same, as vLLM's transports want it. It ends where the replicas refuse it, and can go through what
+    an attempt left undone.
+    """
     from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
     class Source(WeightSource):
@@ -183,97 +226,37 @@ def _source(weights: GatheredWeights) -> Any:
 
         def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
             self._going = iter(weights)
-            return self._going
+            for each in self._going:
+                if replicas.fault is not None:
+                    raise EveryoneError(replicas.fault)
+                yield each
 
     return Source()
 
 
-class ReplicaGroup:
-    """Every replica of the rollout deployment as one engine: vLLM's ``VLLMWeightSyncClient`` over Serve.
+def _in_thread(make: Callable[[], Any]) -> Future[Any]:
+    """What `make` returns, called on this thread's device by a thread that keeps no process from ending."""
+    made: Future[Any] = Future()
+    device = torch.accelerator.current_device_index() if torch.accelerator.is_available() else None
 
-    Args:
-        handle: of the rollout deployment.
-        num_replicas: how many there must be.
-        timeout_s: limit of each call.
-
-    Attributes:
-        version: what the next update is called; set before sending.
-        reports: of the last finished update.
-    """
-
-    def __init__(self, handle: "DeploymentHandle", num_replicas: int, timeout_s: float) -> None:
-        self._handle = handle
-        self._num_replicas = num_replicas
-        self._timeout_s = timeout_s
-        self._members: list[str] = []
-        self.version = 0
-        self.reports: list[ReplicaReport] = []
-
-    def changed_or_why_not(self) -> bool | str:
-        """Whether other replicas are there than those of the transfer group; or why nobody knows."""
+    def run() -> None:
         try:
-            return self._present() != self._members
-        except EveryoneError as error:
-            return str(error)
+            if device is not None:
+                torch.accelerator.set_device_index(device)
+            made.set_result(make())
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            made.set_exception(error)
 
-    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        """Make all replicas that are there the members of a new group."""
-        self._members = self._present()
-        self._tell("connect_transfer", init_info, self._members, what="join the learner's transfer group")
-
-    def start_weight_update(self) -> None:
-        self._tell("begin_update", what="begin an update")
-
-    def update_weights(self, update_info: dict[str, Any]) -> None:
-        self._tell("receive_weights", update_info, what="receive the weights")
-
-    def finish_weight_update(self, weight_version: str | None = None) -> None:
-        del weight_version  # the trainer side does not know it
-        self.reports = self._tell("end_update", self.version, what=f"take policy version {self.version}")
-
-    def _present(self) -> list[str]:
-        """All replicas; one that Serve is just replacing is waited for."""
-        there: list[ReplicaReport] = ask_everyone(
-            self._handle,
-            "policy_version",
-            who=_WHO,
-            what="take part in an update",
-            expected=self._num_replicas,
-            timeout_s=self._timeout_s,
-        )
-        names = sorted(report["replica"] for report in there)
-        if len(names) > self._num_replicas:
-            there_are = f"{len(names)} {_WHO} are there ({', '.join(names)})"
-            raise EveryoneError(f"{there_are}, and an update is for {self._num_replicas}")
-        return names
-
-    def _tell(self, method: str, *args: Any, what: str) -> list[ReplicaReport]:
-        return tell_everyone(
-            self._handle,
-            method,
-            *args,
-            who=_WHO,
-            what=what,
-            expected=self._num_replicas,
-            timeout_s=self._timeout_s,
-        )
+    threading.Thread(target=run, name="transfer group", daemon=True).start()
+    return made
 
 
-def place_in_group(
-    init_info: dict[str, Any], workers_per_replica: int, replicas: list[str], replica: str
-) -> dict[str, Any]:
-    """The trainer's ``init_info``, which knows one engine, for the engine of one of several replicas.
-
-    Args:
-        init_info: as vLLM's trainer side made it.
-        workers_per_replica: engine workers of each replica.
-        replicas: all of them, in the same order everywhere.
-        replica: whose engine it is for.
-    """
-    number = replicas.index(replica)
-    if "rank_offset" in init_info:  # nccl: rank 0 is the learner, then the workers of each replica
-        return init_info | {"rank_offset": init_info["rank_offset"] + number * workers_per_replica}
-    return init_info | {"replica_rank": number, "num_replicas": len(replicas)}
+def _lost_replica(failure: Exception) -> bool:
+    """Whether a transport says that it does not reach its other end. Lost ranks show in other ways."""
+    if isinstance(failure, RayError | dist.DistStoreError | dist.DistNetworkError):
+        return True
+    text = str(failure)  # vLLM's NCCL has no class of its own
+    return text.startswith("NCCL error: ") and any(words in text for words in _NCCL_LOST)
 
 
 def _from_rank_0(answer: Any) -> Any:

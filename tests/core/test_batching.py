@@ -219,5 +219,5 @@ class TestPack:
             pack([([1], [2]), ([1], [])])
         with pytest.raises(ValueError, match="sequence 0 has an empty prompt"):
             pack([([], [2])])
-        assert filler(3).input_ids.tolist() == [3, 3]
+        assert filler().input_ids.tolist() == [0, 0]
         assert filler().to("cpu").response_index.tolist() == [0]

@@ -68,7 +68,7 @@ def nothing(*_: Any) -> Any:
 
 
 def no_backward(graph: Any, inputs: Any) -> Any:
-    """A backend whose compiler fails on the way back alone."""
+    """A backend whose compiler fails on the backward pass alone."""
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("no kernel for this device")
@@ -105,7 +105,7 @@ class Layer(nn.Module):
 
 
 def no_later_backward() -> Any:
-    """A backend whose compiler fails on every way back but the first."""
+    """A backend whose compiler fails on every backward pass but the first."""
     ways: list[Any] = []
 
     def broken(module: Any, _: Any) -> Any:

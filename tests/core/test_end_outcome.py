@@ -12,7 +12,6 @@ from rlad_core.objectives import Objective, TokenBatch
 from rlad_core.objectives.kdrl import KDRL
 from rlad_core.objectives.opd import OPD
 from rlad_core.objectives.sdar import SDAR
-from rlad_core.objectives.teacher import teacher_term
 from rlad_core.objectives.trrd import TRRD
 from rlad_core.packing import pack
 
@@ -76,16 +75,16 @@ def test_one_end_token_is_the_token_itself(make: Callable[..., Objective]) -> No
 
 def test_a_response_that_was_cut_off_keeps_its_last_token() -> None:
     cut = ended(is_end=torch.tensor([False, False]))
-    term = teacher_term(cut, mask_end_token=False, method="trrd")
+    term = TRRD().teacher_term(cut)
     assert torch.equal(term.teacher, cut.teacher_logprobs)
     assert torch.equal(term.policy, cut.policy_logprobs)
-    masked = teacher_term(cut, mask_end_token=True, method="trrd")
+    masked = TRRD(mask_end_token=True).teacher_term(cut)
     assert masked.counts.tolist() == [True, True]
-    assert teacher_term(ended(), mask_end_token=True, method="trrd").counts.tolist() == [True, False]
+    assert TRRD(mask_end_token=True).teacher_term(ended()).counts.tolist() == [True, False]
 
 
 def test_what_is_missing_is_named() -> None:
-    with pytest.raises(ValueError, match=r"trrd .* needs the policy's: TokenBatch.policy_end_logprobs"):
+    with pytest.raises(ValueError, match=r"trrd has .* needs the policy's: TokenBatch.policy_end_logprobs"):
         TRRD()(ended(policy_end_logprobs=None), 0)
     with pytest.raises(ValueError, match=r"needs TokenBatch\.is_end"):
         TRRD()(ended(is_end=None), 0)

@@ -208,7 +208,7 @@ def test_a_token_without_an_advantage_leaves_no_nan_whatever_the_teacher_says() 
 
 def test_missing_inputs_are_named() -> None:
     bare = batch(tokens(-1))
-    with pytest.raises(ValueError, match=r"trrd with alpha 0.5 needs the teacher's log-probs"):
+    with pytest.raises(ValueError, match=r"trrd needs the teacher's log-probs"):
         TRRD()(bare, 0)
     with pytest.raises(ValueError, match="opd needs the teacher's log-probs"):
         OPD()(bare, 0)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from token_batches import batch, gradient, tokens
 
-from rlad_core.objectives import TokenBatch
+from rlad_core.objectives import ClippedSurrogate, TokenBatch
+from rlad_core.objectives.grpo import GRPO
 from rlad_core.objectives.kdrl import KDRL
 from rlad_core.objectives.trrd import TRRD
 
 LN = math.log
+RAMP: dict[str, Any] = {"kind": "trrd", "alpha": 0.5, "alpha_end": 1.0, "alpha_steps": 10}
 
 # One place: pi_old = (0.8, 0.1, 0.1), pi_T = (0.2, 0.4, 0.4), so that Z = 0.4 + 2 * 0.2 = 0.8 at alpha = 0.5.
 OLD, TEACHER = tokens(0.8, 0.1, 0.1).log(), tokens(0.2, 0.4, 0.4).log()
@@ -88,6 +90,43 @@ def test_alpha_1_is_grpo_and_asks_nobody() -> None:
     objective = TRRD(anchor="normalised", alpha=1.0)
     assert (objective.teacher_top_k, objective.needs_teacher) == (0, False)
     assert objective(batch(OLD[[0]]), 0).loss.item() == -1
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"anchor": "normalised"}, {"anchor": "normalised", "source": "hidden"}]
+)
+def test_alpha_that_has_come_to_1_is_grpo_to_the_last_bit(settings: dict[str, Any]) -> None:
+    """In float32, where log Z of the told tokens is rounding: they and the rest sum to 1 and a little."""
+    generator = torch.Generator().manual_seed(0)
+    old, teacher = ((3 * torch.randn(200, 50, generator=generator)).log_softmax(1) for _ in range(2))
+    top, ids = teacher.topk(8, dim=1)
+    advantages = torch.randn(200, generator=generator)
+
+    def found(objective: ClippedSurrogate) -> tuple[float, list[float]]:
+        given = TokenBatch(
+            policy_logprobs=(old[:, 0] + 0.01).requires_grad_(),
+            old_logprobs=old[:, 0],
+            rollout_logprobs=old[:, 0],
+            advantages=advantages,
+            weights=torch.full((200,), 1 / 200),
+            teacher_logprobs=teacher[:, 0],
+            top_token_ids=ids,
+            top_logprobs=top,
+            policy_top_logprobs=old.gather(1, ids),
+            policy_rest_logprobs=old.scatter(1, ids, -math.inf).logsumexp(1),
+        )
+        return objective(given, 10).loss.item(), gradient(objective, given, 10)
+
+    assert found(TRRD.model_validate(settings | RAMP)) == found(GRPO())
+
+
+def test_at_the_ends_of_alpha_there_is_no_normaliser() -> None:
+    falling = TRRD(anchor="normalised", alpha=1.0, alpha_end=0.0, alpha_steps=2)
+    given = place(1, [1])
+    for step, is_none in ((0, True), (1, False), (2, True)):
+        log_z = falling.log_z(given, step)
+        assert log_z is not None
+        assert (log_z.item() == 0) is is_none
 
 
 def test_settings() -> None:

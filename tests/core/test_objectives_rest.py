@@ -42,7 +42,7 @@ def test_it_bounds_what_is_left_to_twice_the_rounding(seed: int, gap: float, k: 
     logits[:, 0] = logits.amax() + gap
     top, ids = logits.topk(k, dim=1)
     exact = logits.double().softmax(1).scatter(1, ids, 0.0).sum().item()
-    # As engines tell them: off by half a step of the normaliser, which is between 16 and 64.
+    # As engines tell them that take off the normaliser at once: off by half a step of it, here of 16 to 64.
     told = top - logits.double().logsumexp(dim=1, keepdim=True).float()
     found = log_rest(told, told.amin(dim=1)).exp().item()
     assert exact * (1 - 1e-6) <= found <= exact + (2 * ROUNDING + 4) * EPSILON

@@ -14,8 +14,10 @@ from rlad_core.config import ConfigError, RunConfig, validate
 from rlad_core.prompt_checks import (
     DROPPED,
     Checked,
+    Dropped,
     PromptsRefusedError,
     check,
+    nothing_left,
     read_record,
     write_record,
 )
@@ -335,8 +337,21 @@ def test_other_prompts_may_be_evaluated_than_the_recipes(
     assert (checked.training, checked.held_out) == (1, 1)
     assert checked.selection.held_out == {long.prompt_id, odd.prompt_id}
     assert {each.where for each in checked.dropped if each.use == "evaluation"} == {"suite.json, row 1"}
-    with pytest.raises(PromptsRefusedError, match="no prompt can be used of: evaluation math, suite"):
-        check(config, tokenizer, held_out=[long])
+    why = r"\. Why, 1 times of 1: suite\.json, row 1: has \d+ tokens, and policy\.max_length is"
+    for use in ("evaluation", "training"):
+        with pytest.raises(PromptsRefusedError, match=f"can be used of: {use} math, suite{why}") as refused:
+            check(config, tokenizer, held_out=[long], use=use)
+        assert {each.use for each in refused.value.dropped} == {use}
+
+
+def test_where_nothing_is_left_the_reason_that_most_prompts_have_is_told() -> None:
+    tokens = [Dropped(f"a, row {n}", "training", "a", f"has {n} tokens, and 8 is all") for n in (9, 12, 31)]
+    odd = Dropped("a, row 1", "training", "a", "has no messages")
+    said = str(nothing_left(["training math, a"] * 2, [odd, *tokens]))
+    assert said == (
+        "no prompt can be used of: training math, a. Why, 3 times of 4: a, row 9: has 9 tokens, and 8 is all"
+    )
+    assert str(nothing_left(["training math, a"], [])) == "no prompt can be used of: training math, a"
 
 
 def config_text(config: RunConfig) -> str:

@@ -15,6 +15,7 @@ from rlad_core.objectives.dr_grpo import DrGRPO
 from rlad_core.objectives.grpo import GRPO
 from rlad_core.objectives.kdrl import KDRL
 from rlad_core.objectives.opd import OPD
+from rlad_core.objectives.top_d import TopD
 from rlad_core.objectives.trrd import TRRD
 
 
@@ -71,7 +72,8 @@ def test_a_whole_step_has_the_groups_that_the_objective_would_have_trained_on(
         (GRPO(), DrGRPO(fixed_length=32), "dr_grpo needs other advantages"),
         (OPD(), GRPO(), "grpo needs to leave out other groups"),
         (KDRL(mask="wrong_responses"), GRPO(), "grpo needs to leave out other groups"),
-        (KDRL(mask="failed_groups"), KDRL(mask="failed_groups"), "kdrl needs to know in which groups"),
+        (KDRL(mask="failed_groups"), KDRL(mask="failed_groups"), "kdrl needs all rows of a group"),
+        (TopD(), TopD(), "top_d needs all rows of a group"),
     ],
 )
 def test_a_sample_of_rows_is_trained_on_where_the_objective_would_have_had_the_same(

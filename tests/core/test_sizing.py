@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from rlad_core.config import load
+from rlad_core.config.remarks import run_remarks
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
 from rlad_core.norms import lean_norms
 from rlad_core.packing import pack
 from rlad_core.sizing import (
     GPUS,
     Shape,
+    StageTime,
     balanced,
     evaluation_seconds,
     needs,
@@ -152,16 +155,21 @@ def refused(recipe: str, gpu: str, *settings: str) -> list[str]:
 def test_what_is_advised_can_be_done() -> None:
     """No budget below the longest sequence, no second device for torch: both would be refused themselves."""
     longest = "qwen3-8b-base-math-trrd"  # recomputed, 32,768 tokens at a time, which one sequence may have
-    learner, teacher = refused(longest, "RTX-4090")
+    learner, rollout, teacher = refused(longest, "RTX-4090")
     assert learner.startswith("learner.tokens_per_micro_batch: ")
     assert learner.endswith(": lower policy.max_length and it, or take a GPU with more memory")
     assert "teacher.engine: vllm" in teacher
     whole = ("teacher.engine=vllm", "teacher.tensor_parallel_size=4", "teacher.num_gpus=4")
-    [_, cache] = refused(longest, "RTX-4090", *whole)
-    assert cache == (
-        "teacher.gpu_memory_utilization: leaves no room for a KV cache on a RTX-4090: raise "
-        "teacher.tensor_parallel_size, and teacher.num_gpus with it, or this"
+    *_, cache = refused(longest, "RTX-4090", *whole)
+    assert cache.startswith(
+        "teacher.gpu_memory_utilization: leaves no room for a KV cache on a RTX-4090, which"
     )
+    assert cache.endswith(": raise teacher.tensor_parallel_size, and teacher.num_gpus with it, or this")
+    # 36 layers x 8 heads x 128 numbers, twice, of 2 bytes, for 32,768 tokens: 4.5 GiB.
+    assert "keys and values of the longest sequence 4.5 GiB" in rollout
+    assert rollout.endswith("or this, or lower rollout.max_num_batched_tokens")
+    fewer = "rollout.max_num_batched_tokens=4096"
+    assert not [each for each in refused(longest, "RTX-4090", fewer) if each.startswith("rollout")]
     whole += ("teacher.gpu_memory_utilization=0.9",)
     assert not [each for each in refused(longest, "RTX-4090", *whole) if each.startswith("teacher")]
     [learner] = refused(longest, "H100", "learner.tokens_per_micro_batch=262144")
@@ -174,6 +182,53 @@ def test_what_is_advised_can_be_done() -> None:
     reference = "reference={kind: serve, model: Qwen/Qwen3-32B, num_gpus: 1, max_tokens_per_batch: 262144}"
     [place] = refused(longest, "H100", reference, "stages.0.objective.reference_kl=0.1")
     assert place.startswith("reference.max_tokens_per_batch: ")
+
+
+def test_an_engine_without_room_for_a_sequence_is_refused() -> None:
+    """vLLM would not start: the cache is what its share leaves, and a step's values come out of it too."""
+    recipe, words = "qwen3-0.6b-kk-trrd", "keys and values of the longest sequence"
+    # 28 layers x 8 heads x 128 numbers, twice, of 2 bytes, for 3,072 tokens: 0.33 GiB; weights 1.1 of 80.
+    for share, left in ((0.013, "no room"), (0.016, r"0\.16 GiB")):
+        [found] = refused(recipe, "H100", f"rollout.gpu_memory_utilization={share}")
+        assert re.search(rf"^rollout.gpu_memory_utilization: leaves {left} .*{words} 0\.33 GiB", found)
+    assert not refused(recipe, "H100", "rollout.gpu_memory_utilization=0.1")
+    teacher = ["teacher.engine=vllm", "teacher.dtype=float32", "teacher.model=Qwen/Qwen3-8B"]
+    [found] = refused(recipe, "H100", *teacher)
+    assert found.startswith("teacher.gpu_memory_utilization: leaves 1.3 GiB for a KV cache on a H100")
+    assert ": write teacher.dtype: bfloat16, or raise teacher.tensor_parallel_size" in found
+    assert not refused(recipe, "H100", *teacher[:1])
+    on_cpus = ["rollout.num_gpus=0", "weights.transfer=object_store", "rollout.kv_cache_memory_gib=0.3"]
+    [found] = refused(recipe, "H100", *on_cpus)
+    assert found == f"rollout.kv_cache_memory_gib: is too small for {words} 0.33 GiB. Write 0.4 or more"
+
+
+def test_what_vllm_needs_to_tell_likely_tokens_lies_beside_its_share() -> None:
+    likely = ["teacher.engine=vllm", "stages.0.objective={kind: trrd, anchor: normalised, top_k: 32}"]
+    config = load(Path("qwen3-0.6b-kk-trrd"), likely)
+    [teacher] = [need for need in needs(config, GPUS["H100"]) if need.role == "teacher service"]
+    assert teacher.parts["log-probs of a batch"] == 6 * config.teacher.max_tokens_per_batch * 151_936
+    assert teacher.total > GPUS["H100"].memory * config.teacher.gpu_memory_utilization
+
+
+def test_in_float32_a_gpu_is_slow_and_told_so() -> None:
+    """67 TFLOP/s in place of 989; the same operations, and bfloat16 is the first that is advised."""
+    gpu, recipe = GPUS["H100"], Path("qwen3-0.6b-kk-trrd")
+    slow = ["policy.dtype=float32", "teacher.dtype=float32"]
+    half, full = (
+        {each.stage: each for each in times(config, config.stages[0], gpu)}
+        for config in (load(recipe), load(recipe, slow))
+    )
+    for stage in ("teacher", "update"):
+        assert full[stage].flops == half[stage].flops
+        assert full[stage].seconds == pytest.approx(half[stage].seconds * 989 / 67)
+    assert full["rollout"].seconds > half["rollout"].seconds
+    assert not [said for said in run_remarks(load(recipe)) if "dtype" in said]
+    said = [said for said in run_remarks(load(recipe, slow)) if "dtype" in said]
+    assert [each.split()[0] for each in said] == ["policy.dtype", "teacher.dtype"]
+    assert not [each for each in run_remarks(load(Path("kk-tiny-trrd"))) if "dtype" in each]
+    small = refused("qwen3-8b-base-math-trrd", "RTX-4090", *slow)
+    advised = [each for each in small if "dtype: bfloat16, or " in each]
+    assert {each.partition(".")[0] for each in advised} >= {"learner", "rollout", "teacher"}
 
 
 def test_a_teacher_that_demonstrates_is_counted_as_an_engine() -> None:
@@ -224,6 +279,38 @@ def test_a_step_s_operations_by_hand() -> None:
     assert found["update"].flops == pytest.approx(4 * forward * 2048 * 3072, rel=1e-3)
     assert found["update"].seconds == pytest.approx(found["update"].flops / (3 * 989e12 * 0.25))
     assert step_seconds(list(found.values())) == found["rollout"].seconds + found["update"].seconds
+
+
+@pytest.mark.parametrize(
+    ("kind", "updates", "passes"), [("opd", 1, 4), ("opd", 2, 5), ("top_d", 1, 5), ("top_d", 2, 5)]
+)
+def test_the_old_policys_pass_is_timed_where_there_is_one(kind: str, updates: int, passes: int) -> None:
+    changes = [f"stages=[{{steps: 9, objective: {{kind: {kind}}}}}]", f"learner.updates_per_batch={updates}"]
+    config = load(Path("qwen3-0.6b-kk-trrd"), changes)
+    [update] = [each for each in times(config, config.stages[0], GPUS["H100"]) if each.stage == "update"]
+    forward = 2 * 595.8e6 + 4 * 28 * 2048 * 1536
+    assert update.flops == pytest.approx(passes * forward * 2048 * 3072, rel=1e-3)
+
+
+def test_a_teacher_that_is_asked_for_hidden_states_passes_all_responses_again() -> None:
+    """Beside the update, which it holds up where it takes longer."""
+    recipe, gpu = Path("qwen3-1.7b-math-trrd-8gpu"), GPUS["H100"]
+    anchor = ["stages.0.objective.anchor=normalised", "stages.0.objective.teacher_clamp=null"]
+
+    def planned(source: str, *more: str) -> dict[str, StageTime]:
+        config = load(recipe, [*anchor, f"stages.0.objective.source={source}", *more])
+        return {each.stage: each for each in times(config, config.stages[0], gpu)}
+
+    likely, hidden = planned("top_k"), planned("hidden")
+    assert likely["teacher"].beside_update == 0
+    # Each response with its prompt, where groups share one before.
+    assert hidden["teacher"].beside_update > hidden["teacher"].seconds == likely["teacher"].seconds
+    before = max(hidden["rollout"].seconds, hidden["teacher"].seconds)
+    again = max(hidden["update"].seconds, hidden["teacher"].beside_update)
+    assert step_seconds(list(hidden.values())) == before + again
+    larger = planned("hidden", "teacher.model=Qwen/Qwen3-32B")
+    assert larger["teacher"].beside_update > larger["update"].seconds
+    assert step_seconds(list(larger.values())) == larger["teacher"].seconds + larger["teacher"].beside_update
 
 
 def test_an_evaluation_is_timed_as_a_step_of_its_problems_and_answers() -> None:
@@ -324,4 +411,8 @@ def test_what_an_exact_normaliser_takes_is_told() -> None:
     # 96 numbers of 4 bytes; at most 32 prompts x 8 responses x 96 tokens.
     assert "pulls 384 bytes a response token of the teacher, 0.00879 GiB a step" in learner.note
     assert learner.parts["the teacher's head"] == 4 * shape.embedding_parameters
-    assert learner.parts["the teacher's hidden states"] == 2 * 384 * config.learner.tokens_per_micro_batch
+    of_two = 2 * 384 * config.learner.tokens_per_micro_batch
+    assert learner.parts["the teacher's hidden states"] == of_two
+    ranks = load("kk-tiny-trrd", [stage, "learner.warmup_steps=0", "learner.workers=2"])
+    [store] = [need for need in needs(ranks, None) if need.role == "object store"]
+    assert store.parts["hidden states"] == 2 * of_two

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlad_core.metrics import STAGES
+from rlad_core.metric_specs import STAGES
 from rlad_core.timeline import StageSpan, stage_table
 
 

@@ -35,12 +35,16 @@ def test_what_nobody_declared_is_refused_by_name() -> None:
         given(teacher_mood=torch.zeros(2))
     with pytest.raises(AttributeError, match="TokenBatch has no 'techer_logprobs'"):
         _ = given().techer_logprobs
-    with pytest.raises(TypeError, match="rollout_logprobs"):
-        TokenBatch(
-            **{n: torch.zeros(1) for n in ("policy_logprobs", "old_logprobs", "advantages", "weights")}
-        )
     with pytest.raises(FrozenInstanceError):
         given().advantages = torch.zeros(2)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["old_logprobs", "rollout_logprobs", "advantages", "weights"])
+def test_what_is_always_needed(name: str) -> None:
+    needed = {n: torch.zeros(1) for n in ("old_logprobs", "rollout_logprobs", "advantages", "weights")}
+    for lacking in ({n: needed[n] for n in needed if n != name}, needed | {name: None}):
+        with pytest.raises(TypeError, match=f"TokenBatch needs {name} too"):
+            TokenBatch(policy_logprobs=torch.zeros(1), **lacking)
 
 
 @pytest.mark.parametrize("name", ["teacher_logprobs", "policy_versions", "is_last", "weights", "entropy"])

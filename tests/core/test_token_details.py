@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rlad_core.logprobs import token_logprobs
+from rlad_core.objectives.rest import ROUNDING, log_rest
 from rlad_core.token_details import token_details
 
 
@@ -83,6 +85,44 @@ def test_bfloat16_is_computed_in_float32() -> None:
     for name, values in told.items():
         assert values.dtype == torch.float32
         torch.testing.assert_close(values.double(), wide[name], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("offset", [40.0, 70.0, 127.0, -100.0])
+@pytest.mark.parametrize("lead", [19.0, 20.0, 24.0])
+def test_what_a_sure_teacher_leaves_is_bounded_however_large_its_logits_are(
+    offset: float, lead: float
+) -> None:
+    """One token leads 3,000 equal ones by so many nats, which have 2e-5 to 1e-7 in all."""
+    places, vocabulary, k = 100, 3000, 64
+    bias = torch.zeros(vocabulary)
+    bias[0] = lead
+    weight = torch.zeros(vocabulary, 4)
+    weight[:, 0] = 1
+    hidden = torch.zeros(places, 4)
+    hidden[:, 0] = offset - lead + torch.linspace(0, 3, places)
+    targets = torch.zeros(places, dtype=torch.long)
+    told = token_details(
+        hidden, weight, targets, bias=bias, top_k=k, named_ids=torch.arange(k)[None].expand(places, k)
+    )
+    # Of the float32 logits as they are.
+    exact = (hidden[:, :1].expand(places, vocabulary) + bias).double().log_softmax(1)
+    for likely in ("top_logprobs", "named_logprobs"):
+        ids = told["top_token_ids"] if likely == "top_logprobs" else torch.arange(k)[None].expand(places, k)
+        others = exact.scatter(1, ids, -torch.inf).logsumexp(1).exp()
+        bound = log_rest(told[likely]).double().exp()
+        assert (bound >= others).all()
+        assert (bound <= others + 2 * ROUNDING * 2**-23).all()
+        error = (told[likely].double() - exact.gather(1, ids)).exp()
+        assert ((error - 1).abs() < 2e-6).all()
+
+
+def test_the_tokens_own_is_what_the_policy_says_of_it_with_the_same_weights() -> None:
+    hidden, weight, bias, targets = drawn(50, 300, torch.float32)
+    told = token_details(20 * hidden, weight, targets, bias=bias, top_k=1, ranks=True)
+    policy, _ = token_logprobs(20 * hidden, weight, targets, bias=bias)
+    assert torch.equal(told["teacher_logprobs"], policy)
+    logits = 20 * hidden @ weight.T + bias
+    assert torch.equal(told["ranks"], (logits >= logits.gather(1, targets[:, None])).sum(1))
 
 
 def test_more_than_there_are_tokens_is_refused() -> None:

@@ -19,13 +19,13 @@ import pytest
 from pages import page
 
 from rlad_core import schema
-from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.client.rollout_forms import RolloutLimits
 from rlad_core.schema.labels import VERSION
 from services.rollout.http import one_each
 from services.rollout.http import read_request as read_prompts
 from services.serve.http.bodies import Body
+from services.teacher.forms import DetailsQuery
 from services.teacher.reading import read_request as read_sequences
 from services.teacher.scoring.tables import check_sequences
 
@@ -78,7 +78,7 @@ class Services(BaseHTTPRequestHandler):
 
     def _read(self, path: str, query: str, body: Body) -> pa.Table:
         if path == "/v1/score":
-            table = read_sequences(body, NO_DETAILS, NONE, MINE, TeacherLimits()).sequences
+            table = read_sequences(body, DetailsQuery(), NONE, MINE, TeacherLimits()).sequences
             check_sequences(table, vocab_size=100, max_length=64, tokenizer_fingerprint=MINE)
             return table.append_column("teacher_logprobs", table["response_token_ids"])
         if path == "/v1/rollouts":

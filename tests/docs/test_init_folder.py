@@ -49,6 +49,7 @@ def test_the_folder_says_what_to_do_next_and_its_recipe_is_planned(
     assert planned.out.startswith("name: my-run\n")
     recipe = (folder / "recipe.yaml").read_text()
     assert recipe.count("#") > 15
+    assert recipe.count("dtype: bfloat16") == 2  # of policy and teacher, for whoever goes on to a GPU
     assert max(map(len, recipe.splitlines())) <= 110
 
 

@@ -77,3 +77,15 @@ def test_what_the_page_refers_to_is_there() -> None:
     assert not [link for link in links if not (ROOT / "docs" / link).exists()]
     assert "`deploy/recipes/`" in PAGE
     assert (ROOT / "deploy" / "recipes").is_dir()
+
+
+def test_the_recipe_for_two_gpus_fits_them(tmp_path: Path) -> None:
+    recipe = re.findall(r"^```yaml\n(.*?)^```$", sections(PAGE)["9. Your own"], re.MULTILINE | re.DOTALL)
+    assert len(recipe) == 1
+    (tmp_path / "recipe.yaml").write_text(recipe[0])
+    for name, first in (("train", 0), ("test", 100)):
+        rows = [{"question": f"{n} + 1?", "answer": f"#### {n + 1}"} for n in range(first, first + 32)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, printed = run("rlad plan recipe.yaml --gpu H100", tmp_path)
+    assert code == 0, printed
+    assert "of 80 GiB of a H100" in printed

@@ -15,6 +15,7 @@ from deploy.grafana.promql import exported
 from deploy.grafana.prove import empty_queries
 from deploy.prometheus.server import Prometheus
 from rlad_core import metrics
+from rlad_core.metric_specs import DURATION_BUCKETS, STAGES
 from runs import rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -128,9 +129,7 @@ def test_latencies_agree_with_the_run_s_stage_table(
     """Exact seconds of every stage in the table; of those with one span a step mean and median too."""
     run_dir, _ = finished_run
     table = [row["seconds"] for row in rows(run_dir / "metrics.jsonl")]
-    recorded = {
-        stage: [row[stage] for row in table if stage in row] for stage in metrics.STAGES if stage in table[0]
-    }
+    recorded = {stage: [row[stage] for row in table if stage in row] for stage in STAGES if stage in table[0]}
     means = _by_stage(panels(seen)["Mean length of a stage"][0])
     medians = _by_stage(panels(seen)["Latency by percentile"][0])
     assert {*SIDE_BY_SIDE, *ALONE, *ON_EACH_RANK, "weight_sync"} == recorded.keys()
@@ -179,7 +178,7 @@ def _totals(seen: tuple[Prometheus, View]) -> dict[str, float]:
     return {one.labels["stage"]: one.points[-1][1] for one in prometheus.at(expr, view.end_s)}
 
 
-def _bucket(seconds: float, bounds: Sequence[float] = metrics.DURATION_BUCKETS) -> tuple[float, float]:
+def _bucket(seconds: float, bounds: Sequence[float] = DURATION_BUCKETS) -> tuple[float, float]:
     """The histogram's bucket of a length."""
     place = bisect_left(bounds, seconds)
     return (bounds[place - 1] if place else 0.0), bounds[place]

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from rlad_core import metrics
+from rlad_core.metric_specs import MetricSpec
 
 ROOT = Path(__file__).resolve().parents[2]
-CONSTANTS = {name: value for name, value in vars(metrics).items() if isinstance(value, metrics.MetricSpec)}
+CONSTANTS = {name: value for name, value in vars(metrics).items() if isinstance(value, MetricSpec)}
 
 
 @cache

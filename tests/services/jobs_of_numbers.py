@@ -1,13 +1,13 @@
 """A job for tests: numbers, doubled two a part."""
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pyarrow as pa
 
 from rlad_core.client.errors import InvalidRequestError
-from services.serve.http.answers import Part, Telling
+from services.serve.http.answers import Telling
 from services.serve.http.bodies import Body
 from services.serve.jobs.work import Work
 
@@ -15,11 +15,7 @@ Do = Callable[[list[int]], Awaitable[None]]
 PARTS = 5
 
 
-def _fields(parts: Iterable[Part]) -> Iterator[tuple[str, Any]]:
-    yield "numbers", (number for _, done in parts for number in done["number"].to_pylist())
-
-
-TELLING = Telling(lambda done, _: done.to_pylist(), _fields)
+TELLING = Telling(lambda done, _: done["number"].to_pylist())
 
 
 def reading(do: Do) -> Callable[[Body, Any], Awaitable[Work]]:
@@ -50,4 +46,4 @@ def reading(do: Do) -> Callable[[Body, Any], Awaitable[Work]]:
 
 BODY = Body(json.dumps(list(range(2 * PARTS))).encode(), "json", "json")
 DONE = [2 * number for number in range(2 * PARTS)]
-ANSWER = {"numbers": DONE}
+ANSWER = {"results": DONE}

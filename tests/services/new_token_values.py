@@ -12,7 +12,8 @@ import torch
 from rlad_core import schema
 from rlad_core.assembly import plan_shards
 from rlad_core.objectives import TokenBatch
-from services.experience.groups import Group, join_groups
+from services.experience.groups import Group
+from services.experience.joining import join_groups
 from services.learner.training_rows import TrainingRows
 from services.rollout.tables import SampledResponse, to_rollouts
 from services.teacher.scoring.interface import Scored

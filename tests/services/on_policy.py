@@ -32,7 +32,7 @@ from rlad_core import schema
 from rlad_core.client.details import Details
 from rlad_core.client.made_with import MadeWith, marked
 from rlad_core.config import RunConfig, load, resolve_model
-from rlad_core.metrics import SHARED
+from rlad_core.metric_specs import SHARED
 from rlad_core.prompt_stream import Selection
 from services.base import telemetry
 from services.base.log_lines import configure_logging
@@ -186,7 +186,7 @@ class Run:
         """What was asked and given, as `on_policy.json` has it."""
         shards = [await self.collector.next_shard(step, rank) for rank in range(RANKS)]
         assert all(shard is not None for shard in shards)
-        await self.collector.trained(step, since=0.0)
+        await self.collector.trained(step)
         told = _told(step, self._services.asked.get(step, []), [shard for shard in shards if shard])
         await self.collector.published(step + 1)
         return told

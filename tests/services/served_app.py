@@ -14,17 +14,17 @@ from fastapi import Request, Response
 from ray.serve._private.http_util import RequestIdMiddleware
 from starlette.types import ASGIApp
 
-from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.forms import TeacherLimits
-from services.serve.http.answers_taken import AnswersTaken
 from services.serve.http.bodies import json_answer
 from services.serve.http.body_first import BodyFirst
 from services.serve.http.gate import service_app
 from services.serve.http.health import UP, Health, Intake
 from services.serve.http.proxy import ProxyProblems
 from services.serve.http.reading import BodyLimits, BodyReader
+from services.serve.http.slow_clients.answers_taken import AnswersTaken
 from services.serve.http.texts import Reader
 from services.serve.replica_settings import ReplicaArgs
+from services.teacher.forms import DetailsQuery
 from services.teacher.reading import read_request
 
 
@@ -68,7 +68,9 @@ def served(**limits: Any) -> Iterator[str]:
     @app.post("/v1/score")
     async def score(request: Request) -> Response:
         async with intake.admit(request, 2**26) as body:
-            wanted = await intake.read(read_request, body, NO_DETAILS, READER, "sha256:mine", TeacherLimits())
+            wanted = await intake.read(
+                read_request, body, DetailsQuery(), READER, "sha256:mine", TeacherLimits()
+            )
             return json_answer({"rows": wanted.sequences.num_rows, "padding": "x" * 2000}, body)
 
     first = BodyFirst(ProxyProblems(RequestIdMiddleware(app)))  # as Serve puts them together

@@ -21,9 +21,9 @@ from certificates import make_certificate
 from served_app import running
 from starlette.types import Receive, Scope, Send
 
-from services.serve.http.answers_taken import AnswersTaken
-from services.serve.http.clients_behind import LEAST, AnswerLimits, ClientsBehind
-from services.serve.http.unsent import UNSENT
+from services.serve.http.slow_clients.answers_taken import AnswersTaken
+from services.serve.http.slow_clients.clients_behind import LEAST, AnswerLimits, ClientsBehind
+from services.serve.http.slow_clients.unsent import UNSENT
 
 MIB = 2**20
 TIMEOUT_S = 1.0

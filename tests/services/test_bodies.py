@@ -22,7 +22,6 @@ from served_app import READER, served
 from starlette.requests import Request
 from starlette.types import Message
 
-from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.errors import BusyError, LimitError
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http import counting
@@ -30,6 +29,7 @@ from services.serve.http.bodies import Body, read_body
 from services.serve.http.counting import objects_in
 from services.serve.http.problems import MEDIA_TYPE, MOST_FAULTS, ProblemError
 from services.serve.http.reading import BodyLimits, BodyReader
+from services.teacher.forms import DetailsQuery
 from services.teacher.reading import read_request
 
 ROW = {"prompt_token_ids": [5], "response_token_ids": [6]}
@@ -213,7 +213,7 @@ def test_codings_in_two_headers(free_url: str) -> None:
 
 
 def read(body: bytes) -> Any:
-    return read_request(Body(body, "json", "json"), NO_DETAILS, READER, "sha256:mine", TeacherLimits())
+    return read_request(Body(body, "json", "json"), DetailsQuery(), READER, "sha256:mine", TeacherLimits())
 
 
 BOMBS = {
@@ -314,7 +314,7 @@ def test_counts_are_looked_at_before_texts_are_tokenized() -> None:
     for rows in ([{"prompt": "a", "response": "b"}] * 3, [{"prompt": "a" * 6400, "response": "b"}]):
         body = Body(json.dumps({"sequences": rows}).encode(), "json", "json")
         with pytest.raises(LimitError):
-            read_request(body, NO_DETAILS, reader, "sha256:mine", limits)
+            read_request(body, DetailsQuery(), reader, "sha256:mine", limits)
 
 
 def plainly_counted(text: str) -> int:

@@ -15,9 +15,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from fsspec.implementations.memory import MemoryFileSystem
+from made_up_experience import experience, small_config
 from ranks import fork_from_server, join_ranks, start_ranks
 from storage_faults import readable, unreadable
-from test_trained_policy import _config, _experience
 from torchao.optim.subclass_8bit import OptimState8bit
 
 from rlad_core.adaptive_entropy import EntropyControl
@@ -229,9 +229,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two_steps(rank: int, ranks: int, folder: str, out: str, address: str, part: str) -> None:
     """`part`: "first" saves after the first step and makes the second meanwhile, "second" begins there."""
     join_ranks(rank, ranks, out, f"meeting-{part}-{ranks}")
-    config = _config(Path(folder), learner__workers=ranks, learner__adaptive_entropy={"target": 9.0})
+    config = small_config(Path(folder), learner__workers=ranks, learner__adaptive_entropy={"target": 9.0})
     policy = TrainedPolicy(config, folder, torch.device("cpu"))
-    table, groups = _experience(200)
+    table, groups = experience()
     objective = config.stages[0].objective
     plans = plan_shards(
         table, groups=groups, mini_batches=1, ranks=ranks, token_weights=objective.token_weights

@@ -73,7 +73,7 @@ def test_what_cannot_be_is_refused(rlad: Callable[..., Said]) -> None:
         (("owner/model", "--dtype", "float16"), "'float16'; write auto, float32 or bfloat16"),
         (("owner/model", "--set", "max_num_seq=4"), "--set max_num_seq: an engine has num_replicas,"),
         (("owner/model", "--set", "max_num_seqs"), "--set max_num_seqs: is no assignment. Write path=value"),
-        (("owner/model", "--set", "max_num_seqs=abc"), "--set max_num_seqs: Input should be a valid integer"),
+        (("owner/model", "--set", "max_num_seqs=abc"), "--set max_num_seqs ('abc'): is no whole number"),
         (("owner/model", "--suite", "gsm8k", "--split", "test"), "split: task gsm8k has no use for it"),
         (("owner/model", "--suite", "gsm8k", "--people", "2"), "people: task gsm8k has no use for it"),
         (("owner/model", "--suite", "gsm8k", "--file", "x"), "files: task gsm8k has no use for it"),
@@ -89,14 +89,20 @@ def test_what_cannot_be_is_refused(rlad: Callable[..., Said]) -> None:
             "rollout --model owner/model --set chat",
         ),
         (("owner/model", "--key-env", "NO_SUCH_KEY"), "the environment variable NO_SUCH_KEY holds no token"),
-        (("nowhere/at/all",), "there is no such folder"),
+        (("nowhere/at/all",), "MODEL ('nowhere/at/all'): there is no such folder"),
         ((), "write a model, or --endpoint URL --model NAME"),
         (("--endpoint", "http://x"), "--endpoint URL and --model NAME belong together"),
         (("--model", "x"), "--endpoint URL and --model NAME belong together"),
-        (("--endpoint", "x", "--model", "y"), "'x' is no URL"),
+        (("--endpoint", "x", "--model", "y"), "x is no address. Write http://HOST:PORT"),
+        (("--endpoint", "http://x/v1/chat/completions", "--model", "y"), "Write http://x/v1"),
+        (("http://x:port",), "http://x:port is no address"),
+        (
+            ("http://x/v1/rollouts",),
+            "ends in a route (/v1/rollouts), and routes are added to it. Write http://x",
+        ),
         (("http://x", "--max-length", "99"), "a model elsewhere has a length of its own"),
-        (("rlad:kk-student", "--max-length", "9000"), "reads 1024 tokens at most"),
-        (("owner/model", "--max-length", "99", "--max-response-length", "99"), "leaves no room for a prompt"),
+        (("rlad:kk-student", "--max-length", "9000"), "--max-length (9000): MODEL rlad:kk-student reads"),
+        (("owner/model", "--max-length", "99", "--max-response-length", "99"), "in --max-length 99. Write"),
     ],
 )
 def test_wrong_usage_says_what_to_write(rlad: Callable[..., Said], wrong: tuple[str, ...], says: str) -> None:
@@ -104,6 +110,17 @@ def test_wrong_usage_says_what_to_write(rlad: Callable[..., Said], wrong: tuple[
     assert said.code == 2
     # What is printed in a box has its lines broken.
     assert says in " ".join(said.err.replace("│", " ").split())
+
+
+def test_generate_names_its_own_argument(rlad: Callable[..., Said]) -> None:
+    said = rlad("generate", "kk-tiny-sft", "nosuch")
+    assert said.code == 2
+    assert "TEACHER ('nosuch'): there is no such folder" in said.err
+    said = rlad("generate", "kk-tiny-sft", "http://teacher/v1/rollouts")
+    assert said.code == 2
+    assert "TEACHER: http://teacher/v1/rollouts ends in a route" in " ".join(
+        said.err.replace("│", " ").split()
+    )
 
 
 def test_a_missing_suite_is_named_with_its_command(rlad: Callable[..., Said], tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from teacher_faults import FAULTS, Injected
 
 from rlad_core import schema
 from rlad_core.config import load, resolve_model
-from rlad_core.metrics import SHARED, STAGE_QUEUE
+from rlad_core.metric_specs import SHARED
+from rlad_core.metrics import STAGE_QUEUE
 from rlad_core.objectives import Objective
 from rlad_core.prompt_stream import Selection
 from services.base import telemetry
 from services.base.log_lines import configure_logging
+from services.base.telemetry import span
 from services.clients.teachers import PolicyFacts, SignalError
 from services.experience.batches import StepBatches
 from services.experience.collector import ExperienceCollector
@@ -40,6 +42,8 @@ class Sampled:
     async def work(
         self, position: int, group: pa.Table, prompts: pa.Table, sampling: Any, version: int, scorers: Any
     ) -> Group:
+        with span("rollout"):
+            await asyncio.sleep(0)
         row, length = group.to_pylist()[0], 20
         rows = [
             {
@@ -71,7 +75,9 @@ class Sampled:
         rewards = schema.build(schema.REWARDS, verdicts, tokenizer_fingerprint=fingerprint)
         asked = schema.to_sequences(rollouts)
         scores = await self.teacher.score(asked)
-        return Group(position, rollouts, rewards, scores, told={"teacher": Told(asked, scores)})
+        told = {scorer.place: Told(asked, scores) for scorer in scorers}
+        reference = scores if "reference" in told else None
+        return Group(position, rollouts, rewards, scores, reference, told)
 
 
 @pytest.fixture
@@ -87,8 +93,9 @@ def collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         collector = ExperienceCollector(config, STUDENT, str(tmp_path))
         await collector.read_prompts(Selection())
         policy = PolicyFacts(collector._tokenizer, 144, prompts=collector._some_prompts)
-        collector._teachers["teacher"] = teacher
-        await collector._signals.pin("teacher", teacher, config.teacher_sections["teacher"], policy)
+        for place, settings in config.scorers.items():
+            collector._teachers[place] = teacher
+            await collector._signals.pin(place, teacher, settings, policy)
         asked: list[str] = []
 
         def worker(self: GroupWork, objective: Objective) -> Sampled:
@@ -101,8 +108,10 @@ def collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         found, spans = [], []
         for step in range(steps):
             found.append(await collector.next_shard(step, 0))
-            spans = await collector.trained(step, since=0.0)
+            await collector.trained(step)
             await collector.published(step + 1)
+            await asyncio.sleep(0)  # what was begun begins
+            spans = await collector.spans(0.0)
             if any(stage.until is not None for stage in config.stages):
                 await collector.end_stage(step, found[-1].facts.numbers, None)
         return [*found, SimpleNamespace(frontier=await collector.frontier(), asked=asked, spans=spans)]
@@ -140,6 +149,22 @@ def test_a_step_has_its_visits_and_what_was_looked_at(collect: Any) -> None:
 def test_the_look_at_the_scores_is_time_of_the_teacher(verified: str, looks: int, collect: Any) -> None:
     *_, end = collect(Injected(), None, 2, f"teacher.verify={verified}")
     assert sum(each.stage == "teacher" for each in end.spans) == looks
+
+
+def test_the_look_at_a_frozen_reference_is_its_own_time(collect: Any) -> None:
+    held = ("reference={model: 'rlad:kk-student'}", "stages.0.objective.reference_kl=0.1")
+    first, end = collect(Injected(), None, 1, *held)
+    stages = [each.stage for each in end.spans]
+    assert (stages.count("teacher"), stages.count("reference")) == (1, 1)
+    assert {stage: len(times) for stage, times in first.facts.times.missing.items()} == {
+        "teacher": 1, "reference": 1,
+    }  # fmt: skip
+
+
+def test_what_is_begun_when_weights_are_out_was_at_work_in_the_step(collect: Any) -> None:
+    """One step ahead: of two steps when the first is trained, and of a third once its weights are out."""
+    *_, end = collect(Injected(), None, 1, "rollout.max_staleness=1", "teacher.verify=false")
+    assert sum(each.stage == "rollout" for each in end.spans) == 4 + 4 + 4
 
 
 def test_tokens_too_old_to_count_are_known_by_group_and_visit(collect: Any) -> None:

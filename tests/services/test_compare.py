@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from rlad_command import Said
 from rlad_core.config import SHIPPED, ConfigError, load
 from services.compare import tuning
 from services.compare.comparison import Comparison
-from services.compare.members import members_of
+from services.compare.members import members_of, tries_of
 from services.compare.page import write
 from services.compare.part import Part
 from services.compare.suite import load_suite
@@ -49,6 +50,59 @@ def test_a_recipe_lies_beside_its_suite(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text((SHIPPED / "recipes" / "kk-tiny-trrd.yaml").read_text())
     found, _ = load_suite(written(tmp_path, {**BASE, "recipe": "own.yaml"}))
     assert found.recipe == str(tmp_path / "own.yaml")
+
+
+def test_a_suite_and_a_recipe_are_told_apart(tmp_path: Path, rlad: Callable[..., Said]) -> None:
+    said = rlad("plan", str(written(tmp_path, BASE)))
+    assert said.code == 2
+    assert "is a suite of runs and no recipe. Carry it out with rlad compare" in said.err
+    recipe = SHIPPED / "recipes" / "kk-tiny-trrd.yaml"
+    said = rlad("compare", str(recipe))
+    assert said.code == 2
+    assert f"is a recipe and no suite of runs. Carry it out with rlad run {recipe}" in said.err
+
+
+def test_paths_in_a_suite_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder in (home / "data", home / "recipes", elsewhere):
+        folder.mkdir(parents=True)
+    shutil.copytree(SHIPPED / "models" / "kk-student", home / "student")
+    (home / "recipes" / "own.yaml").write_text((SHIPPED / "recipes" / "kk-tiny-trrd.yaml").read_text())
+    for name in ("train", "held-out", "tried"):
+        (home / "data" / f"{name}.jsonl").write_text('{"prompt": "a", "answer": "b"}\n')
+    (home / "own.py").write_text("def score(response, gold, row):\n    return 1.0\n")
+    task = {
+        "name": "prompts",
+        "reward": "own.py:score",
+        "train": {"files": ["data/train.jsonl"]},
+        "evaluation": {"files": [{"path": "data/held-out.jsonl"}]},
+    }
+    values = {
+        **BASE,
+        "recipe": "recipes/own.yaml",
+        "set": {**BASE["set"], "task": task},
+        "variants": {
+            "mine": {
+                "set": {"policy.model": "student"},
+                "tune": {"teacher.model": ["student", "rlad:kk-teacher"]},
+            }
+        },
+        "tuning": {"seed": 50, "set": {"task.evaluation.files.0.path": "data/tried.jsonl"}},
+    }
+    file = written(home, values)
+    monkeypatch.chdir(elsewhere)
+    found, _ = load_suite(file)
+    assert found.set["task"] == task  # as it stands there, wherever the folder will be
+    one = members_of(found, elsewhere / "out", {"mine": {"teacher.model": "student"}})[0]
+    config = one.config()
+    assert [each.path for each in config.task.train.files] == [str(home / "data" / "train.jsonl")]
+    assert config.task.reward == f"{home}/own.py:score"
+    assert config.policy.model == config.teacher.model == str(home / "student")
+    tried = [each.config() for _, each in tries_of(found, elsewhere / "out")["mine"]]
+    assert [each.teacher.model for each in tried] == [str(home / "student"), "rlad:kk-teacher"]
+    assert {each.task.evaluation.files[0].path for each in tried} == {str(home / "data" / "tried.jsonl")}
+    # `rlad run` is a process in the folder where one types.
+    assert load(one.recipe, one.overrides_anywhere) == config
 
 
 @pytest.mark.parametrize(
@@ -168,7 +222,7 @@ def test_what_is_tried_is_tried_whatever_the_variant_writes_around_it(tmp_path: 
     }
     comparison = Comparison(suite(**changed), tmp_path)
     comparison.check("suite.yaml")
-    assert [member.config().learner.lr for member in comparison._all_tries] == [1e-4, 2e-4]
+    assert [member.config().learner.lr for member in comparison.all_tries] == [1e-4, 2e-4]
     chosen = members_of(comparison.suite, tmp_path, {"trrd": {"learner.lr": 2e-4}})
     assert {member.config().learner.lr for member in chosen} == {2e-4}
     assert {member.config().learner.lr for member in members_of(comparison.suite, tmp_path, {})} == {1e-2}
@@ -250,7 +304,7 @@ def test_a_stop_while_it_writes_leaves_what_was_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     tuning.write({"grpo": [tuning.Try({"learner.lr": 1e-3}, 0.5)]}, tmp_path)
-    Comparison(suite(), tmp_path)._write_suite("kk-tiny-trrd")
+    Comparison(suite(), tmp_path).write_suite("kk-tiny-trrd")
 
     def stopped(file: Path, content: bytes) -> int:
         with file.open("wb") as half:
@@ -261,7 +315,7 @@ def test_a_stop_while_it_writes_leaves_what_was_there(
     with pytest.raises(KeyboardInterrupt):
         tuning.write({"trrd": []}, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        Comparison(suite(), tmp_path)._write_suite("kk-tiny-trrd")
+        Comparison(suite(), tmp_path).write_suite("kk-tiny-trrd")
     assert set(tuning.read(tmp_path)) == {"grpo"}
     Comparison(suite(), tmp_path).check("suite.yaml")
 
@@ -281,12 +335,12 @@ def test_untuned_a_suite_has_no_tries_and_a_folder_of_its_own(
     rlad: Callable[..., Said], tmp_path: Path
 ) -> None:
     tuned, _ = load_suite("kk_tiny")
-    assert Comparison(tuned.untuned, tmp_path)._all_tries == []
+    assert Comparison(tuned.untuned, tmp_path).all_tries == []
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump(tuned.untuned.model_dump(mode="json")))
     with pytest.raises(ConfigError, match="They were not tuned: write --untuned, or another --out"):
         Comparison(tuned, tmp_path).check("suite.yaml")
     (tmp_path / "suite.yaml").unlink()
-    assert Comparison(tuned, tmp_path)._all_tries
+    assert Comparison(tuned, tmp_path).all_tries
     said = rlad("compare", "kk_tiny", "--untuned", "--report")
     assert said.code == 2
     assert "comparisons/kk_tiny-untuned" in said.err.replace("\n", "")
@@ -297,14 +351,14 @@ def test_the_best_try_is_taken_when_all_are_finished(tmp_path: Path) -> None:
     tuned = suite(variants=variants, tuning=VALIDATION)
     comparison = Comparison(tuned, tmp_path)
     comparison.check("suite.yaml")
-    [(_, one), (_, two), (_, three)] = comparison._tries["trrd"]
+    [(_, one), (_, two), (_, three)] = comparison.tries["trrd"]
     assert one.config().task_sections["task"].model_dump()["evaluation"]["split"] == "validation"
     assert one.config().seed == 50
     carry_out(one, 0.3)
     carry_out(two, 0.9)
-    assert tuning.chosen_of(comparison._tries)[0] == {}
+    assert tuning.chosen_of(comparison.tries)[0] == {}
     carry_out(three, 0.5)
-    chosen, found = tuning.chosen_of(comparison._tries)
+    chosen, found = tuning.chosen_of(comparison.tries)
     assert chosen == {"trrd": {"learner.lr": 2e-4}}
     assert len(found["trrd"]) == 3
     assert [m.config().learner.lr for m in comparison.members if m.variant == "trrd"] == [2e-4, 2e-4]
@@ -319,11 +373,11 @@ def test_the_accuracy_of_a_try_is_that_of_its_subsets_whatever_they_are_called(
         tuning=VALIDATION,
     )
     comparison = Comparison(tuned, tmp_path)
-    for right, (_, member) in zip((0.2, 0.9), comparison._tries["trrd"], strict=True):
+    for right, (_, member) in zip((0.2, 0.9), comparison.tries["trrd"], strict=True):
         carry_out(member, right)
         file = member.folder / "evaluation.jsonl"
         file.write_text(file.read_text().replace("2_people", subset))
-    chosen, found = tuning.chosen_of(comparison._tries)
+    chosen, found = tuning.chosen_of(comparison.tries)
     assert chosen == {"trrd": {"learner.lr": 2e-4}}
     tuning.write(found, tmp_path)
     write(comparison.results({}), tmp_path)

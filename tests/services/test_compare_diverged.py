@@ -42,7 +42,7 @@ def diverge(member: Member, steps: int) -> None:
 
 
 def tries_of(comparison: Comparison) -> list[Member]:
-    return [member for _, member in comparison._tries["trrd"]]
+    return [member for _, member in comparison.tries["trrd"]]
 
 
 class Runs:
@@ -68,11 +68,11 @@ def test_a_try_that_diverged_is_finished_and_below_all_others(tmp_path: Path) ->
     one, two, three = tries_of(comparison)
     carry_out(one, 0.0)
     diverge(three, 1)
-    chosen, found = tuning.chosen_of(comparison._tries)
+    chosen, found = tuning.chosen_of(comparison.tries)
     assert (chosen, len(found["trrd"])) == ({}, 2)
     assert "1 of its 3 tries are not finished" in comparison.results({}).missing["trrd-seed0"]
     diverge(two, 3)
-    chosen, found = tuning.chosen_of(comparison._tries)
+    chosen, found = tuning.chosen_of(comparison.tries)
     assert chosen == {"trrd": {"learner.lr": RATES[0]}}
     assert [(each.accuracy, each.diverged_after) for each in found["trrd"]] == [
         (0.0, None), (None, 3), (None, 1),
@@ -135,11 +135,11 @@ def test_what_is_left_counts_no_steps_that_a_diverged_run_will_not_have(tmp_path
     members = Comparison(suite(), tmp_path).members
     diverge(members[0], 1)
     overview = Overview(Console(quiet=True), members)
-    assert sum(overview._steps.values()) == 1 + 3 * 4
+    assert sum(overview.steps.values()) == 1 + 3 * 4
     overview.look(members[1])
     diverge(members[1], 2)
     overview.over(members[1], "diverged")
-    assert sum(overview._steps.values()) == 1 + 2 + 2 * 4
+    assert sum(overview.steps.values()) == 1 + 2 + 2 * 4
 
 
 def test_a_seed_that_diverged_is_told(tmp_path: Path, rlad: Callable[..., Said]) -> None:
@@ -171,7 +171,7 @@ def test_packed_it_is_what_it_was(tmp_path: Path) -> None:
     packed = Comparison(tuned(seeds=[0, 1]), tmp_path / "packed")
     packed.check("mine.yaml")
     assert packed.results({}).missing == whole.results({}).missing == {"trrd-seed0": "diverged after 1 step"}
-    assert tuning.chosen_of(packed._tries)[1] == tuning.chosen_of(whole._tries)[1]
+    assert tuning.chosen_of(packed.tries)[1] == tuning.chosen_of(whole.tries)[1]
     tried = json.loads((tmp_path / "packed" / "tuning.json").read_text())["trrd"]
     assert [each.get("diverged_after") for each in tried] == [None, 2, 0]
     assert packed.pack(tmp_path / "again", "mine.yaml") == names

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from carried_out import BASE, carry_out, suite
+from rich.console import Console
 
 from rlad_core.config import SHIPPED, ConfigError, parse
+from services.compare import comparison as comparisons
+from services.compare.carry_out import Outcome
 from services.compare.comparison import Comparison
-from services.compare.members import Member
+from services.compare.members import Member, members_of
 from services.compare.suite import load_suite
 from services.compare.taking import finished_runs, take
 from services.run import own_code
@@ -94,7 +98,7 @@ def test_tries_are_looked_at_too_and_chosen_settings_are_the_members_own(tmp_pat
     variants = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}, "grpo": BASE["variants"]["grpo"]}
     tuned = suite(variants=variants, tuning={"seed": 50, "set": {"task.evaluation.split": "validation"}})
     comparison = Comparison(tuned, tmp_path)
-    for right, (_, member) in zip((0.2, 0.9), comparison._tries["trrd"], strict=True):
+    for right, (_, member) in zip((0.2, 0.9), comparison.tries["trrd"], strict=True):
         carry_out(member, right)
     carry_out(comparison.members[0], 0.5)
     assert comparison.members[0].config().learner.lr == 2e-4
@@ -103,6 +107,51 @@ def test_tries_are_looked_at_too_and_chosen_settings_are_the_members_own(tmp_pat
     said = refused(Comparison(other, tmp_path))
     assert "trrd-try1: learner.weight_decay" in said
     assert "trrd-seed0: learner.weight_decay" in said
+
+
+def with_tries(tmp_path: Path, **changes: Any) -> Comparison:
+    variants = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}, "grpo": BASE["variants"]["grpo"]}
+    how = {"seed": 50, "set": {"task.evaluation.split": "validation"}}
+    return Comparison(suite(variants=variants, tuning=how, **changes), tmp_path)
+
+
+@pytest.mark.parametrize("way", ["missing", "unfinished"])
+def test_a_try_that_is_carried_out_again_keeps_the_runs_that_it_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    comparison = with_tries(tmp_path)
+    for right, member in zip((0.2, 0.9), comparison.all_tries, strict=True):
+        carry_out(member, right)
+    for member in comparison.members:
+        carry_out(member, 0.5)
+    worse, _ = comparison.all_tries
+    if way == "missing":
+        shutil.rmtree(worse.folder)
+    else:
+        file = worse.folder / "evaluation.jsonl"
+        file.write_text(file.read_text().splitlines()[0] + "\n")
+    comparison = with_tries(tmp_path)
+    comparison.check("mine.yaml")
+    assert [method.name for method in comparison.results({}).methods] == ["trrd", "grpo"]
+    other = with_tries(tmp_path, set={**BASE["set"], "learner.weight_decay": 0.5})
+    assert "trrd-seed0: learner.weight_decay" in refused(other)
+
+    def again(members: list[Member], *_: Any) -> Outcome:
+        assert worse.name in {member.name for member in members}  # what follows is not begun
+        shutil.rmtree(worse.folder, ignore_errors=True)
+        carry_out(worse, 0.95)
+        return Outcome()
+
+    monkeypatch.setattr(comparisons, "carry_out", again)
+    with pytest.raises(ConfigError, match=r"trrd-seed0: learner\.lr \(0\.0002\).* now it would be 0\.0001"):
+        comparison.carry_out(Console(quiet=True))
+    assert "trrd-seed0: learner.lr" in refused(with_tries(tmp_path))
+
+
+def test_a_run_of_none_of_the_settings_that_wait_is_another(tmp_path: Path) -> None:
+    comparison = with_tries(tmp_path)
+    carry_out(members_of(comparison.suite, tmp_path, {"trrd": {"learner.lr": 3e-4}})[0], 0.5)
+    assert "trrd-seed0: learner.lr (0.0003)" in refused(comparison)
 
 
 @pytest.mark.parametrize("name", ["recipe.yaml", "metrics.jsonl", "evaluation.jsonl"])
@@ -135,9 +184,9 @@ def test_a_try_that_cannot_be_read_says_so_where_its_variant_waits(tmp_path: Pat
     variants = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}, "grpo": BASE["variants"]["grpo"]}
     tuned = suite(variants=variants, tuning={"seed": 50, "set": {"task.evaluation.split": "validation"}})
     comparison = Comparison(tuned, tmp_path)
-    for _, member in comparison._tries["trrd"]:
+    for _, member in comparison.tries["trrd"]:
         carry_out(member, 0.5)
-    file = comparison._tries["trrd"][1][1].folder / "metrics.jsonl"
+    file = comparison.tries["trrd"][1][1].folder / "metrics.jsonl"
     file.write_text("[1]\n" + file.read_text())
     comparison.check("mine.yaml")
     said = comparison.results({}).missing["trrd-seed0"]

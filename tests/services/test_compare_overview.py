@@ -128,4 +128,4 @@ def test_steps_that_a_resumed_run_writes_again_are_counted_once(tmp_path: Path) 
     file.write_text(file.read_text() * 2)
     overview = Overview(Console(quiet=True), [member])
     overview.look(member)
-    assert overview._done == overview._steps == {member.name: STEPS}
+    assert overview.done == overview.steps == {member.name: STEPS}

@@ -68,7 +68,7 @@ def test_tries_are_packed_too_and_choose_the_same(tmp_path: Path) -> None:
     variants = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}, "grpo": BASE["variants"]["grpo"]}
     tuned = suite(variants=variants, tuning={"seed": 50, "set": {"task.evaluation.split": "validation"}})
     whole = Comparison(tuned, tmp_path / "whole")
-    for right, (_, member) in zip((0.2, 0.9), whole._tries["trrd"], strict=True):
+    for right, (_, member) in zip((0.2, 0.9), whole.tries["trrd"], strict=True):
         carry_out(member, right)
     carry_out(whole.members[0], 0.5)
     whole.pack(tmp_path / "packed", "mine.yaml")
@@ -135,7 +135,7 @@ def test_a_narrower_suite_leaves_what_is_there_of_the_others(tmp_path: Path) -> 
     tuning = {"seed": 50, "set": {"task.evaluation.split": "validation"}}
     wide, to = suite(variants=variants, tuning=tuning), tmp_path / "packed"
     whole = Comparison(wide, tmp_path / "whole")
-    for member in whole._all_tries:
+    for member in whole.all_tries:
         carry_out(member, 0.5)
     for member in whole.members:
         carry_out(member, 0.5)

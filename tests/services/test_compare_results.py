@@ -374,7 +374,7 @@ def test_runs_whose_settings_are_not_chosen_yet_say_so(tmp_path: Path) -> None:
     tuned = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}, "grpo": BASE["variants"]["grpo"]}
     how = {"seed": 50, "set": {"task.evaluation.split": "validation"}}
     comparison = Comparison(suite(seeds=[0], variants=tuned, tuning=how), tmp_path)
-    carry_out(comparison._all_tries[0], 0.5)
+    carry_out(comparison.all_tries[0], 0.5)
     waits = "its settings are not chosen yet, 1 of its 2 tries are not finished"
     assert comparison.results({}).missing == {"trrd-seed0": waits, "grpo-seed0": "not begun"}
     failed = comparison.results({"trrd-try2": "exit code 1: boom"})
@@ -388,7 +388,7 @@ def test_a_finished_try_is_in_the_report_before_all_are(tmp_path: Path) -> None:
     }
     how = {"seed": 50, "set": {"task.evaluation.split": "validation"}}
     comparison = Comparison(suite(seeds=[0], variants=tuned, tuning=how), tmp_path)
-    of_trrd = [member for _, member in comparison._tries["trrd"]]
+    of_trrd = [member for _, member in comparison.tries["trrd"]]
     # Of an earlier phase, of which one try was removed to be made again.
     tuning.write({"trrd": [tuning.Try({"learner.lr": 1e-4}, 0.999)] * 3}, tmp_path)
     carry_out(of_trrd[0], 0.5)

@@ -79,7 +79,7 @@ def test_tries_are_taken_and_choose(tmp_path: Path) -> None:
     tuned = {"trrd": {"tune": {"learner.lr": [1e-4, 2e-4]}}}
     tuning = {"seed": 50, "set": {"task.evaluation.split": "validation"}}
     theirs = Comparison(suite(variants=tuned, tuning=tuning, seeds=[0]), tmp_path / "theirs")
-    for right, (_, member) in zip((0.2, 0.9), theirs._tries["trrd"], strict=True):
+    for right, (_, member) in zip((0.2, 0.9), theirs.tries["trrd"], strict=True):
         carry_out(member, right)
     carry_out(theirs.members[0], 0.8)
     renamed = {"mine": {"tune": {"learner.lr": [1e-4, 2e-4]}}}
@@ -104,7 +104,7 @@ def test_a_run_waits_for_the_tries_that_choose_its_settings(tmp_path: Path) -> N
     ours = Comparison(suite(variants=tuned, tuning=tuning, seeds=[0]), tmp_path / "ours")
     assert ours.take(theirs.folder, out) == {"untuned-seed0": "trrd-seed0"}
     assert "not chosen yet" in ours.results({}).missing["trrd-seed0"]
-    for right, (_, member) in zip((0.9, 0.2), ours._tries["trrd"], strict=True):
+    for right, (_, member) in zip((0.9, 0.2), ours.tries["trrd"], strict=True):
         carry_out(member, right)
     assert ours.take(theirs.folder, out) == {"trrd-seed0": "trrd-seed0"}
     assert not ours.results({}).missing

@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
+from rlad_core.assembly import ShardPlan
 from rlad_core.config import load
+from rlad_core.objectives.grpo import GRPO
+from rlad_core.schema import SEQUENCES, build, tokenizer_fingerprint
 from services.base.failures import said
 from services.learner.divergence import DivergedError
-from services.learner.trained_policy import TrainedPolicy
+from services.learner.optimizer_step import OptimizerStep
+from services.learner.passes import Passes
+from services.learner.training_rows import TrainingRows
 from services.run import folder
 from services.run import run as runs
 from services.run.divergence import DIVERGED, has_diverged
@@ -89,18 +95,33 @@ def test_a_refused_resume_leaves_it(run_dir: Path) -> None:
     assert has_diverged(run_dir)
 
 
+@pytest.fixture
+def one_rank() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
 @pytest.mark.parametrize("norm", [float("nan"), float("inf")])
-def test_the_learner_raises_it_where_the_gradient_is_not_finite(norm: float) -> None:
-    policy: Any = SimpleNamespace(
-        _config=SimpleNamespace(learner=SimpleNamespace(grad_clip=1.0)),
-        _passes=SimpleNamespace(through=lambda *_, **__: []),
-        _is_too_far=lambda statistics: False,
-        _world=1,
-        entropy=None,
-        module=torch.nn.Linear(1, 1, bias=False),
-    )
-    policy.module.weight.grad = torch.full((1, 1), norm)
-    rows: Any = SimpleNamespace(of_mini_batches=lambda numbers: numbers)
-    objective: Any = None
+def test_the_learner_raises_it_where_the_gradient_is_not_finite(norm: float, one_rank: None) -> None:
+    cpu, config = torch.device("cpu"), load("kk-tiny-trrd")
+    module = torch.nn.Linear(1, 1, bias=False)
+    before = module.weight.detach().clone()
+    module.weight.grad = torch.full((1, 1), norm)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    step = OptimizerStep(module, optimizer, Passes(module, cpu, 64, 0.0), config, cpu)
+    columns = {"sequence_id": ["a"], "prompt_token_ids": [[1]], "response_token_ids": [[2]]}
+    table = build(SEQUENCES, columns, tokenizer_fingerprint=tokenizer_fingerprint({"a": 0, "b": 1, "c": 2}))
+    plan = ShardPlan(np.array([0]), np.array([0]), np.array([1.0]), np.array([True]))
     with pytest.raises(DivergedError, match=rf"norm is {norm} in mini-batch 3: nothing was updated"):
-        TrainedPolicy._optimizer_step(policy, rows, 3, objective, 0)
+        step.take(
+            TrainingRows(table, plan),
+            3,  # of which another rank has the rows
+            GRPO(),
+            0,
+            entropy_weight=0.0,
+            with_entropy=False,
+            has_old=False,
+            keeps_old=False,
+        )
+    assert torch.equal(module.weight, before)

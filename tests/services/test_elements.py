@@ -13,7 +13,6 @@ from hypothesis import given
 from msgspec import UNSET, Raw, UnsetType
 
 from rlad_core import schema
-from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.errors import InvalidRequestError, LimitError
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.language_model.chat import OWN
@@ -24,6 +23,7 @@ from services.serve.http.bodies import Body, json_answer, whole_answer
 from services.serve.http.elements import AT_A_TIME, Elements, OwnIds, Strings, TokenLists, rows_of
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader
+from services.teacher.forms import DetailsQuery
 from services.teacher.reading import read_request
 from services.verifier import http as verifier
 from services.verifier.settings import VerifierLimits
@@ -87,7 +87,7 @@ def test_what_is_no_list_is_refused(text: bytes) -> None:
 @given(st.lists(st.sampled_from(["0", "1", "2", "01", "\u0661", "a"]) | st.just(UNSET), max_size=5))
 def test_ids_are_given_or_places_and_differ(given_: list[str | UnsetType]) -> None:
     wanted = [str(place) if isinstance(name, UnsetType) else name for place, name in enumerate(given_)]
-    ids = OwnIds()
+    ids = OwnIds("rows")
 
     def packed() -> list[str]:
         for name in given_:
@@ -129,7 +129,9 @@ def test_sequences_beyond_the_first_piece_are_read_as_they_are() -> None:
     ]
     asked = {"prompts": [{"id": "shared", "prompt": "b"}], "sequences": given_}
     body = Body(json.dumps(asked).encode(), "json", "json")
-    wanted = read_request(body, NO_DETAILS, reader, "made up", TeacherLimits(max_sequences_per_request=count))
+    wanted = read_request(
+        body, DetailsQuery(), reader, "made up", TeacherLimits(max_sequences_per_request=count)
+    )
     rows = wanted.sequences.to_pylist()
     shared, text = (tokenizer(each, add_special_tokens=False)["input_ids"] for each in "ba")
     for place, row in enumerate(rows):
@@ -157,7 +159,7 @@ def test_answers_are_the_same_however_many_results_they_have(count: int) -> None
     whole = bytes(json_answer({"model": "m", "results": iter(results), "usage": {"n": count}}, body).body)
     assert json.loads(whole) == {"model": "m", "results": plain, "usage": {"n": count}}
     assert json.loads(bytes(json_answer({}, body).body)) == {}
-    telling = Telling(lambda *_: results, lambda _: {}.items())
+    telling = Telling(lambda *_: results)
     lines = bytes(whole_answer(telling, pa.table({}), Body(b"", "json", "ndjson")).body).splitlines()
     assert [json.loads(line) for line in lines] == [*plain, {"results": count}]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from made_up_experience import GROUP_SIZE, GROUPS, experience, small_config
 from ranks import join_ranks, start_ranks
-from test_trained_policy import GROUP_SIZE, GROUPS, _config, _experience
 
 from rlad_core.assembly import plan_shards
 from rlad_core.config import RunConfig
@@ -27,7 +27,7 @@ Told = dict[str, float]
 
 def _table(versions: list[int]) -> tuple[pa.Table, list[str]]:
     """Experience whose groups' tokens are of these policy versions, the first groups alone."""
-    table, groups = _experience(200)
+    table, groups = experience()
     rows = len(versions) * GROUP_SIZE
     lengths = [len(each) for each in table.column("response_token_ids").to_pylist()]
     made = [[versions[row // GROUP_SIZE]] * lengths[row] for row in range(rows)]
@@ -58,7 +58,7 @@ def _rank(
 ) -> None:
     """Goes through the steps; with `saved`, those from there on in a policy that a checkpoint was made of."""
     join_ranks(rank, ranks, out)
-    config = _config(Path(folder), learner__workers=ranks, rollout__max_staleness=1)
+    config = small_config(Path(folder), learner__workers=ranks, rollout__max_staleness=1)
     policy = TrainedPolicy(config, folder, torch.device("cpu"))
     told: list[Told] = []
     for step, (versions, mini_batches) in enumerate(steps):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_token_texts import ALL_KINDS, WRITTEN, byte_level
+from token_kinds import ALL_KINDS, WRITTEN, byte_level
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_training_rows import PLAN, PROMPTS, RESPONSES, experience
+from shard_rows import PLAN, PROMPTS, RESPONSES, experience
 from transformers import AutoModelForCausalLM
 
 from rlad_core import schema

@@ -1,5 +1,7 @@
 """Which tokens end a run's responses, and which teacher is asked about them."""
 
+import re
+
 import pytest
 
 from rlad_core.objectives.grpo import GRPO
@@ -51,17 +53,32 @@ def test_a_teacher_that_cannot_tell_is_refused_where_it_matters() -> None:
 
 
 @pytest.mark.parametrize("order", [("silent", "tells"), ("tells", "silent")])
-def test_a_teacher_that_cannot_tell_is_refused_beside_one_that_ends_otherwise(order: tuple[str, str]) -> None:
-    """It ends as the policy does; the other one adds a token, of which it would be asked nothing."""
-    teachers = {"silent": Compared((1,)), "tells": TELLS}
-    ends = EndTokens((1,), said=False)
+@pytest.mark.parametrize("policy", [(1,), (1, 2)])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_teacher_that_cannot_tell_is_refused_beside_one_that_ends_otherwise(
+    is_known: bool, policy: tuple[int, ...], order: tuple[str, str]
+) -> None:
+    """It ends as the policy does, or nobody knows; a step with rows of both would be compared at the sampled
+    tokens, and one of the other's rows alone not.
+    """
+    teachers = {"silent": Compared(policy if is_known else ()), "tells": TELLS}
+    ends = EndTokens(policy, said=False)
     first, second = order
     ends.add(first, teachers[first], [TRRD()])
-    it = "it" if second == "silent" else "silent"
-    match = rf"^{it} ends with \[1\] and policy and teachers with \[1, 2\], and {it} does not tell"
-    with pytest.raises(MismatchError, match=match):
-        ends.add(second, teachers[second], [TRRD()])
-    masked = EndTokens((1,), said=False)
+    said = re.escape(f"tells ends with [2] and the policy with {list(policy)}, and silent does not tell")
+    with pytest.raises(MismatchError, match=f"^{said}.* mask_end_token: true .*engine: torch for silent$"):
+        ends.add(second, teachers[second], [GRPO(), TRRD()])
+    masked = EndTokens(policy, said=False)
     for place in order:
         masked.add(place, teachers[place], [TRRD(mask_end_token=True)])
     assert masked.stop == (1, 2)
+
+
+@pytest.mark.parametrize("silent", [Compared(), Compared((1, 2))])
+def test_beside_a_teacher_that_cannot_tell_no_other_is_asked(silent: Compared) -> None:
+    """A step's rows are all compared alike, whichever teachers they are of."""
+    ends = EndTokens((1, 2), said=False)
+    ends.add("tells", Compared((1, 2), tells_end_tokens=True), [TRRD()])
+    assert ends.asked_of("tells", TRRD()) == (1, 2)
+    ends.add("silent", silent, [TRRD()])
+    assert ends.asked_of("tells", TRRD()) == ends.asked_of("silent", TRRD()) == ()

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from made_up_experience import experience, small_config
 from ranks import join_ranks, start_ranks
-from test_trained_policy import _config, _experience
 
 from rlad_core.assembly import plan_shards
+from rlad_core.sizing import pair_cost_of
+from services.learner.optimizer_step import OptimizerStep
+from services.learner.passes import Passes
 from services.learner.statistics import over_ranks
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
@@ -85,16 +88,19 @@ def _noting(model: torch.nn.Module, found: dict[str, Any]) -> Callable[..., None
 def rank_of(rank: int, ranks: int, folder: str, out: str, cases: dict[str, Case]) -> None:
     join_ranks(rank, ranks, out, f"meeting-{ranks}")
     torch.compiler.set_stance("force_eager")  # torchao's steps, which take minutes to compile
-    table, groups = _experience(200)
+    table, groups = experience()
     found, told = {}, {}
     for name, case in cases.items():
         changes = {key: value for key, value in case.items() if key not in ("sgd", "steps")}
-        config = _config(Path(folder), learner__workers=ranks, **changes)
+        config = small_config(Path(folder), learner__workers=ranks, **changes)
         policy = TrainedPolicy(config, folder, torch.device("cpu"))
         if case.get("sgd"):
-            policy.optimizer = torch.optim.SGD(policy.module.parameters(), lr=1.0)
+            sgd = torch.optim.SGD(policy.module.parameters(), lr=1.0)
+            budget, cpu = config.learner.tokens_per_micro_batch, torch.device("cpu")
+            passes = Passes(policy.module, cpu, budget, pair_cost_of(folder))
+            update = OptimizerStep(policy.module, sgd, passes, config, cpu)
             if name == "in bfloat16":
-                policy.optimizer.register_step_pre_hook(_noting(policy.module.model, found))
+                sgd.register_step_pre_hook(_noting(policy.module.model, found))
         objective = config.stages[0].objective
         updates = config.learner.updates_per_batch
         plans = plan_shards(
@@ -103,7 +109,17 @@ def rank_of(rank: int, ranks: int, folder: str, out: str, cases: dict[str, Case]
         for step in range(case.get("steps", 1)):
             rows = TrainingRows(table.take(plans[rank].rows), plans[rank])
             if case.get("sgd"):
-                statistics = over_ranks(policy._optimizer_step(rows, 0, objective, 0) or {})
+                told_of_rank = update.take(
+                    rows,
+                    0,
+                    objective,
+                    0,
+                    entropy_weight=0.0,
+                    with_entropy=True,
+                    has_old=False,
+                    keeps_old=False,
+                )
+                statistics = over_ranks(told_of_rank or {})
             else:
                 statistics = policy.train_on(rows, objective, step)
         found[name] = {each: tensor.clone() for each, tensor in policy.whole_weights(torch.float32)}

@@ -13,7 +13,6 @@ from served_app import READER
 from small_tokenizer import READER as SMALL
 from small_tokenizer import TEXTS, WORDS
 
-from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.errors import LimitError, UnknownNameError
 from rlad_core.client.forms import JSON, ScoreAnswer, TeacherLimits
 from rlad_core.client.rollout_forms import RolloutLimits
@@ -24,6 +23,7 @@ from services.serve.http.bodies import Body, documents
 from services.serve.http.problems import ProblemError
 from services.teacher import forms as teacher
 from services.teacher import reading
+from services.teacher.forms import DetailsQuery
 from services.teacher.openai import completions as scored
 from services.teacher.openai import sequence_logprobs
 from services.verifier import http as verifier
@@ -34,7 +34,7 @@ FORMS: dict[str, tuple[Any, Any, Read]] = {
     "teacher": (
         teacher.ScoreRequest,
         teacher.EXAMPLE,
-        lambda body: reading.read_request(body, NO_DETAILS, READER, "sha256:mine", TeacherLimits()),
+        lambda body: reading.read_request(body, DetailsQuery(), READER, "sha256:mine", TeacherLimits()),
     ),
     "teacher, named tokens of a shared prompt": (
         teacher.ScoreRequest,
@@ -44,7 +44,7 @@ FORMS: dict[str, tuple[Any, Any, Read]] = {
             "details": ["hidden"],
             "end_token_ids": [1],
         },
-        lambda body: reading.read_request(body, NO_DETAILS, READER, "sha256:mine", TeacherLimits()),
+        lambda body: reading.read_request(body, DetailsQuery(), READER, "sha256:mine", TeacherLimits()),
     ),
     "rollout": (
         rollout.RolloutRequest,

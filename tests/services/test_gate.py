@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 
 from rlad_core.client.errors import BusyError, DeadlineError, DrainingError, InvalidRequestError, LimitError
-from rlad_core.metrics import SHARED
+from rlad_core.metric_specs import SHARED
 from services.base import telemetry
 from services.base.log_lines import configure_logging
 from services.serve.http.auth import AuthError, Tokens, is_loopback

@@ -152,6 +152,14 @@ def test_a_name_of_another_format_is_refused(rlad: Callable[..., Said]) -> None:
     assert "--out teacher.jsonl: Parquet is written. Write teacher.parquet" in said.err
 
 
+def test_where_no_prompt_fits_it_says_which_and_why(rlad: Callable[..., Said]) -> None:
+    said = rlad("generate", "kk-tiny-sft", "rlad:kk-teacher", "--max-length", "8")
+    assert said.code != 0
+    told = " ".join(said.err.split())
+    assert "no prompt can be used of: training knights_knaves, 2_people. Why, 4,000 times of 4,000:" in told
+    assert "tokens, and policy.max_length is 8" in told
+
+
 def kept(file: Path) -> list[tuple[str, str]]:
     """What the user asks and the response, a row of the file each."""
     rows = pq.read_table(file).to_pylist()

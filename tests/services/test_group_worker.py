@@ -1,11 +1,14 @@
 """When a group was sampled, and when all who score and judge it had said so."""
 
 import asyncio
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 
 from rlad_core import schema
+from services.base.span_collector import SpanCollector
 from services.experience.groups import Group, GroupWorker
 from services.experience.scorers import Scorer
 from services.rollout.settings import SamplingSettings
@@ -49,8 +52,10 @@ class Services:
         }
         return schema.build(schema.REWARDS, columns)
 
-    async def score(self, sequences: pa.Table, end_token_ids: Any = (), top_k: int = 0) -> pa.Table:
-        await asyncio.sleep(0.1)
+    async def score(
+        self, sequences: pa.Table, end_token_ids: Any = (), top_k: int = 0, seconds: float = 0.1
+    ) -> pa.Table:
+        await asyncio.sleep(seconds)
         columns = {
             "sequence_id": sequences.column("sequence_id"),
             "teacher_logprobs": [[-1.0]] * len(sequences),
@@ -72,7 +77,17 @@ def test_it_is_known_how_long_a_group_waited_for_its_teacher_and_its_verifier() 
     services: Any = Services()
     group = worked(Scorer("teacher", services))
     # The second response was there while both were at the first.
-    assert group.scored - group.sampled >= 0.1
+    assert group.scored["teacher"] - group.sampled >= 0.1
     assert group.judged - group.sampled >= 0.05
-    group = worked()
-    assert group.sampled == group.scored > 0
+    assert not worked().scored
+
+
+def test_a_frozen_reference_is_waited_for_by_itself() -> None:
+    services: Any = Services()
+    slow: Any = SimpleNamespace(score=services.score)
+    quick: Any = SimpleNamespace(score=partial(services.score, seconds=0.0))
+    collector = SpanCollector()
+    group = worked(Scorer("teacher", quick), Scorer("reference", slow))
+    collector.close()
+    assert group.scored["reference"] > group.scored["teacher"]
+    assert {span.stage for span in collector.take()} == {"rollout", "teacher", "reference"}

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import multiprocessing
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
+from shard_rows import PLAN, RESPONSES, experience
 from teacher_faults import MODEL, engine, prompts, scored
-from test_training_rows import PLAN, RESPONSES, experience
 from transformers import AutoModelForCausalLM
 
 from rlad_core import schema
@@ -21,6 +22,7 @@ from rlad_core.config import load, resolve_model
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
 from rlad_core.objectives.anchor import log_normaliser
 from rlad_core.packing import pack
+from services.base.span_collector import SpanCollector
 from services.learner.teacher_states import TeacherStates, teacher_head
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
@@ -100,6 +102,30 @@ def test_states_of_others_are_refused(states: TeacherStates) -> None:
         list(wrong.normalisers([table.slice(0, 1)], 0.5, ()))
 
 
+def test_a_teacher_that_is_waited_for_is_at_work_behind_the_learner(states: TeacherStates) -> None:
+    """It answers no sooner than the learner waits for it."""
+    collector = SpanCollector()
+
+    def slow(sequences: pa.Table) -> pa.Table:
+        for _ in range(600):
+            if any(each.stage == "teacher" and not each.behind for each in collector.open()):
+                return ask(sequences)
+            time.sleep(0.1)
+        raise TimeoutError("waited 60 s for the learner to wait")
+
+    table = prompts()[0]
+    parts: list[pa.Table | None] = [table.slice(0, 2), table.slice(2, 1)]
+    for _ in TeacherStates(slow, states.head).normalisers(parts, 0.3, ()):
+        pass
+    spans = collector.take()
+    collector.close()
+    tokens = [int(schema.lengths(part.column("response_token_ids")).sum()) for part in parts if part]
+    assert [(each.items, each.tokens) for each in spans if each.behind] == [(2, tokens[0]), (1, tokens[1])]
+    waits = [each for each in spans if not each.behind]
+    assert {each.stage for each in spans} == {"teacher"}
+    assert [(each.items, each.tokens) for each in waits] == [(0, 0)] * 2
+
+
 def test_rows_give_their_sequences_in_the_order_of_a_micro_batch_and_keep_what_was_summed() -> None:
     rows, members = TrainingRows(experience(), PLAN), np.array([2, 0])
     asked = rows.sequences(members)
@@ -110,9 +136,9 @@ def test_rows_give_their_sequences_in_the_order_of_a_micro_batch_and_keep_what_w
     log_z = torch.linspace(-1, -0.1, logprobs.numel())
     first = rows.token_batch(members, packed, logprobs, None, log_z)
     torch.testing.assert_close(first.log_z, log_z)
-    assert not rows.is_kept(members)
+    assert not rows.old.has(members)
     rows.keep_old(members, logprobs.detach(), log_z)
-    assert rows.is_kept(members)
+    assert rows.old.has(members)
     # Of a later update, when the policy has changed: what the old one said.
     later = rows.token_batch(members, packed, logprobs - 1, None)
     torch.testing.assert_close(later.log_z, log_z)

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_tokenizer import READER, TOKENIZER
 
-from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.errors import LimitError
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.client.rollout_forms import RolloutLimits
@@ -17,6 +16,7 @@ from services.rollout import http as rollout
 from services.serve.http.bodies import Body
 from services.serve.http.problems import ProblemError
 from services.teacher import reading as teacher
+from services.teacher.forms import DetailsQuery
 
 IDS, TEXT, CHAT = (
     {"prompt_token_ids": [4, 5]},
@@ -31,7 +31,7 @@ SAMPLING = {"group_size": 2, "max_tokens": 4}
 
 def scored(asked: dict[str, Any], **limits: int) -> teacher.Wanted:
     body = Body(json.dumps(asked).encode(), "json", "json")
-    return teacher.read_request(body, NO_DETAILS, READER, "mine", TeacherLimits(**limits))
+    return teacher.read_request(body, DetailsQuery(), READER, "mine", TeacherLimits(**limits))
 
 
 def sampled(prompts: list[dict[str, Any]], **limits: int) -> list[list[int]]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rlad_core.config import load
 from services.base.stopping import sigterm_interrupts
 from services.cli import serving
-from services.run import run as runs
+from services.run import fitting
 from services.run.watch import Watcher
 
 
@@ -34,7 +34,7 @@ def test_the_learner_ends_before_the_run_goes_on(
     asked_to_stop, learner_done = threading.Event(), threading.Event()
     asked = 0
 
-    def fit() -> None:
+    def train() -> None:
         assert asked_to_stop.wait(30)
         time.sleep(1)  # the step that is being finished
         learner_done.set()
@@ -59,10 +59,9 @@ def test_the_learner_ends_before_the_run_goes_on(
     lease: Any = SimpleNamespace(lost=None)
     watcher = Watcher(Console(quiet=True), 1)
     monkeypatch.setattr(watcher, "show", lambda news: None)
-    monkeypatch.setattr(runs, "build_trainer", lambda config, folder: SimpleNamespace(fit=fit))
-    monkeypatch.setattr(runs, "answer_of", lambda answer, timeout_s, what: answer)
+    monkeypatch.setattr(fitting, "answer_of", lambda answer, timeout_s, what: answer)
     with sigterm_interrupts():
-        assert runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher, lease) is None
+        assert fitting.fit(train, load("kk-tiny-trrd"), actors, watcher, lease) is None
     assert learner_done.is_set()
 
 

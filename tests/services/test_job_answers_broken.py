@@ -20,7 +20,7 @@ from services.base import telemetry
 from services.serve.http.answers import Telling
 from services.serve.http.bodies import Body, whole_answer
 from services.serve.job_limits import JobLimits
-from services.serve.jobs import worker
+from services.serve.jobs import at_work
 from services.serve.jobs.room import Room
 from services.serve.jobs.store import JobStore
 from services.serve.jobs.worker import Jobs
@@ -31,7 +31,7 @@ class Gate:
 
     def __init__(self, telling: Telling) -> None:
         self.at_it, self.open = threading.Event(), threading.Event()
-        self.telling = Telling(lambda done, start: self._held(telling.results(done, start), start), dict)
+        self.telling = Telling(lambda done, start: self._held(telling.results(done, start), start))
 
     def _held(self, results: Any, start: int) -> Iterator[dict[str, Any]]:
         for each in results:
@@ -79,11 +79,11 @@ def test_a_disk_that_is_full_in_the_middle_of_the_answer(
     """It is the system that says so here: a file may not become larger."""
     telling, whole = rewards()
     long = Telling(
-        lambda done, start: ({**each, "padding": "x" * 2**16} for each in telling.results(done, start)), dict
+        lambda done, start: ({**each, "padding": "x" * 2**16} for each in telling.results(done, start))
     )
     told: list[str] = []
     monkeypatch.setattr(telemetry, "log", lambda event, **fields: told.append(f"{event} {fields}"))
-    monkeypatch.setattr(worker, "_WRITE_AGAIN_S", 0.3)
+    monkeypatch.setattr(at_work, "_WRITE_AGAIN_S", 0.3)
     job = handed_in(tmp_path, "ndjson")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -122,7 +122,7 @@ def test_an_answer_for_which_there_is_no_room(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("services.serve.jobs.room._LOOK_EVERY_BYTES", 2**21)
     job = handed_in(tmp_path, "ndjson")
     limits = JobLimits(max_gib=8 * 2**20 / 2**30)
-    carried_out(tmp_path, job, reading(Telling(results, dict), whole, IN_A_PART), limits)
+    carried_out(tmp_path, job, reading(Telling(results), whole, IN_A_PART), limits)
     assert job.problem is not None
     assert job.problem["status"] == 413
     assert "and with the answer of this job it would be more" in job.problem["detail"]
@@ -170,7 +170,7 @@ def results(done, start):
 
 
 async def work():
-    Jobs("teacher", sys.argv[1], JobLimits(), reading(Telling(results, dict), whole, IN_A_PART)).start()
+    Jobs("teacher", sys.argv[1], JobLimits(), reading(Telling(results), whole, IN_A_PART)).start()
     await asyncio.Event().wait()
 
 

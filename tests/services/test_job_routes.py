@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from jobs_of_numbers import ANSWER, BODY, PARTS, Do, reading
 from ray import serve
 from starlette.types import Message
@@ -32,13 +32,13 @@ from services.serve.http.health import Intake
 from services.serve.job_limits import JobLimits
 from services.serve.jobs.job import Handed, StoredJob
 from services.serve.jobs.lease import is_free
-from services.serve.jobs.routes import _OpenedFile, add_job_routes, serve_jobs
+from services.serve.jobs.routes import _sent, add_job_routes, serve_jobs
 from services.serve.jobs.store import JobStore
 from services.serve.jobs.worker import Jobs
 from services.serve.replica_settings import ReplicaArgs
 from services.teacher import service as teacher
+from services.teacher.asked import in_query
 from services.teacher.forms import EXAMPLE, ScoreQuery, ScoreRequest
-from services.teacher.reading import details_of
 from services.verifier import service as verifying
 
 
@@ -117,8 +117,6 @@ def test_an_answer_that_is_removed_meanwhile(tmp_path: Path, monkeypatch: pytest
 
         async with served(tmp_path, do) as client:
             place = await done_job(client)
-            part = await client.get(f"{place}/result", headers={"Range": "bytes=0-0"})
-            assert (part.status_code, part.content) == (206, b"{")
             whole = StoredJob.answer.fget
             assert whole is not None
 
@@ -131,13 +129,29 @@ def test_an_answer_that_is_removed_meanwhile(tmp_path: Path, monkeypatch: pytest
             stored = JobStore(tmp_path / "teacher").get(place.rpartition("/")[2])
             assert stored is not None
             kept = whole(stored)[0].read_bytes()
-            opened = _OpenedFile(*whole(stored))
+            opened = _sent(*whole(stored), Request({"type": "http", "headers": []}))
             monkeypatch.setattr(StoredJob, "answer", property(removed_after))
             assert (await client.get(f"{place}/result")).status_code == 404
             transport = httpx.ASGITransport(opened)
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as late:
                 assert (await late.get("/")).content == kept
-            assert opened._file.closed
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("asked", ["items=0-1", "bytes=0-0", "bytes=5-1", "bytes=9999999-"])
+def test_an_answer_is_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    """Whatever part of it is asked for, and in whatever unit."""
+    monkeypatch.delenv("RLAD_API_TOKENS", raising=False)
+
+    async def body() -> None:
+        async def do(_: list[int]) -> None: ...
+
+        async with served(tmp_path, do) as client:
+            told = await client.get(f"{await done_job(client)}/result", headers={"Range": asked})
+            assert (told.status_code, told.json()) == (200, ANSWER)
+            assert int(told.headers["content-length"]) == len(told.content)
+            assert "accept-ranges" not in told.headers
 
     asyncio.run(body())
 
@@ -266,7 +280,7 @@ def test_a_query_that_is_none_is_refused_with_the_job(
             assert (unlucky.status_code, unlucky.json()["detail"]) == (422, "13 is not doubled")
             job = JobStore(tmp_path / "teacher").get(taken.json()["id"])
             assert job is not None
-            assert details_of(job.handed.query) == Details(2, hidden="float32")
+            assert in_query(job.handed.query).asked == Details(2, hidden="float32")
 
     asyncio.run(body())
 

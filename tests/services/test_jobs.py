@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from rlad_core.client.errors import BusyError, InvalidRequestError
 from services.base import telemetry
 from services.serve.fair import ASKER
 from services.serve.job_limits import JobLimits
-from services.serve.jobs import worker
+from services.serve.jobs import at_work
 from services.serve.jobs.job import Handed, StoredJob
 from services.serve.jobs.store import JobStore
 from services.serve.jobs.worker import Jobs
@@ -229,7 +230,7 @@ def test_work_that_cannot_be_written_is_written_later_and_not_done_again(
 
     for name in faults:
         monkeypatch.setattr(StoredJob, name, failing(name))
-    monkeypatch.setattr(worker, "_WRITE_AGAIN_S", 0.05)
+    monkeypatch.setattr(at_work, "_WRITE_AGAIN_S", 0.05)
 
     async def do(numbers: list[int]) -> None:
         seen.append(numbers[0])
@@ -360,3 +361,18 @@ def test_what_has_ended_expires_and_what_has_not_stays(tmp_path: Path) -> None:
     assert store.get("../../etc") is None
     shutil.rmtree(queued.folder)  # as another replica's store may do meanwhile
     assert queued.bytes == 0
+
+
+@pytest.mark.parametrize("end", ["finish", "fail", "cancel"])
+def test_a_job_that_is_deleted_again_is_kept_no_longer(tmp_path: Path, end: str) -> None:
+    """A client that repeats its DELETE, as it may after a broken connection, moves nothing."""
+    job = JobStore(tmp_path).add(Handed("me", time.time(), "json", "json", "identity", {}), b"[]")
+    {"finish": lambda: job.finish([b"[]"], {}), "fail": lambda: job.fail({}), "cancel": job.cancel}[end]()
+    for file in job.folder.iterdir():
+        os.utime(file, (1000, 1000))
+    for _ in range(2):
+        job.cancel()
+        assert (job.status, job.ended) == ("cancelled", 1000)
+    job.clear_if_cancelled()
+    assert job.ended == 1000
+    assert not (job.folder / "answer").exists()

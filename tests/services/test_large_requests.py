@@ -14,6 +14,7 @@ from rlad_core.client.teacher_parts import parts_of
 from services.serve.http.bodies import Body, whole_answer
 from services.serve.http.problems import ProblemError
 from services.teacher.answers import telling
+from services.teacher.forms import DetailsQuery
 from services.teacher.reading import Wanted, read_request
 from services.teacher.scoring.interface import Scored
 from services.teacher.scoring.tables import to_pairs, to_scores
@@ -69,7 +70,7 @@ def test_texts_are_tokenized_no_further_than_a_request_may_go() -> None:
 
 def read(body: dict[str, Any], limits: TeacherLimits) -> Wanted:
     return read_request(
-        Body(json.dumps(body).encode(), "json", "json"), NO_DETAILS, READER, TOKENIZER, limits
+        Body(json.dumps(body).encode(), "json", "json"), DetailsQuery(), READER, TOKENIZER, limits
     )
 
 

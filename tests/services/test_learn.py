@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from made_up_experience import experience
 from ranks import fork_from_server
 from rlad_command import Said
 from safetensors.torch import load_file
-from test_trained_policy import _experience
 
 from rlad_core import recorded, schema
 from rlad_core.config import PolicyTeacher, resolve_model
@@ -40,7 +40,7 @@ SETTINGS = (
 def _record(folder: Path, steps: int = 2, *, without: tuple[str, ...] = ()) -> Path:
     """As the collector and the journal leave it."""
     folder.mkdir()
-    table, _ = _experience(200)
+    table, _ = experience()
     place = table.column_names.index("teacher_end_logprobs")
     table = table.set_column(place, table.schema.field(place), table.column("teacher_logprobs"))
     for name in without:
@@ -67,9 +67,9 @@ def _learn(
     *more: str,
     resume: bool = False,
 ) -> Said:
-    experience = ("--experience", str(tmp_path / "recorded"))
+    from_steps = ("--experience", str(tmp_path / "recorded"))
     last = ["--resume"] if resume else []
-    return rlad("learn", recipe, *experience, *_settings(tmp_path, name, *more), *last)
+    return rlad("learn", recipe, *from_steps, *_settings(tmp_path, name, *more), *last)
 
 
 def test_what_was_recorded_is_read_with_its_label(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_what_was_recorded_is_read_with_its_label(tmp_path: Path) -> None:
 
 def test_a_sample_of_rows_says_which_tokens_counted_and_which_end(tmp_path: Path) -> None:
     """Else tokens that were too old would be trained on, and a teacher's end tokens have no counterpart."""
-    some = recorded.labelled(_experience(200)[0].slice(0, 4), (1, 2), range(4, 6), whole=False)
+    some = recorded.labelled(experience()[0].slice(0, 4), (1, 2), range(4, 6), whole=False)
     file = tmp_path / "step-000005.arrows"
     file.write_bytes(schema.to_ipc(some))
     found = recorded.read(file)
@@ -123,7 +123,7 @@ def test_what_cannot_be_computed_is_refused(tmp_path: Path) -> None:
     earlier.write_bytes(schema.to_ipc(found.table.drop_columns(["reference_logprobs"])))
     assert recorded.read(earlier).table.column("reference_logprobs").null_count == len(found.table)
     sample = tmp_path / "step-000007.arrows"
-    sample.write_bytes(schema.to_ipc(_experience(200)[0].slice(0, 4)))
+    sample.write_bytes(schema.to_ipc(experience()[0].slice(0, 4)))
     with pytest.raises(
         recorded.RecordedError, match=r"needs other advantages, and .* a sample of its step's"
     ):
@@ -144,7 +144,7 @@ def test_what_cannot_be_computed_is_refused(tmp_path: Path) -> None:
 
 def test_demonstrations_are_planned_as_their_step_was(tmp_path: Path) -> None:
     """Also where the recipe's teacher would tell of end tokens, which these have nothing of."""
-    table, groups = _experience(200)
+    table, groups = experience()
     whole = recorded.labelled(schema.to_sequences(table), (1, 2), None, groups)
     (tmp_path / "step-000000.arrows").write_bytes(schema.to_ipc(whole))
     found = recorded.read(tmp_path / "step-000000.arrows")
@@ -214,6 +214,19 @@ def test_the_same_record_gives_the_same_policy_to_the_bit_also_when_it_is_resume
     )
     assert refused.code == 2
     assert "2 other recorded steps (step-000000.arrows, step-000001.arrows)" in refused.err
+
+
+def test_advantages_of_whole_groups_are_made_of_recorded_steps_too(
+    rlad: Callable[..., Said], tmp_path: Path
+) -> None:
+    _record(tmp_path / "recorded")
+    changes = ("stages.0.objective={kind: top_d}", "learner.workers=2")
+    said = _learn(rlad, tmp_path, "top-d", "kk-tiny-trrd", *changes)
+    assert said.code == 0, said.err
+    for row in _rows(tmp_path / "top-d"):
+        assert row["token_reward"] != 0
+        assert row["token_advantage"] == pytest.approx(0, abs=1e-5)
+        assert row["seconds"]["old_logprobs"] > 0
 
 
 def test_another_objective_until_it_is_told_to_stop(rlad: Callable[..., Said], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from test_trained_policy import _config, _run
+from made_up_experience import small_config, train_ranks
 
 from services.learner.sharding import check_backends
 from services.run.initial_policy import write_initial_policy
@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_gradients_in_host_memory_need_a_backend_for_it() -> None:
     for gpus, offload, backends in ((0, True, "gloo"), (1, False, "nccl"), (1, True, "cpu:gloo,cuda:nccl")):
         changes = {"learner__num_gpus": gpus, "learner__cpu_offload": offload}
-        assert _config(Path("owner/name"), **changes).learner.process_group == backends
+        assert small_config(Path("owner/name"), **changes).learner.process_group == backends
     check_backends("cuda", "cpu:gloo,cuda:nccl")
     check_backends("cpu", "cpu:gloo")
     with pytest.raises(ValueError, match=r"process group \(cuda:nccl\) .* backends cpu:gloo,cuda:nccl"):
@@ -33,12 +33,12 @@ def test_gradients_in_host_memory_need_a_backend_for_it() -> None:
 @pytest.mark.timeout(1800)  # torchao compiles a step for each shape
 @pytest.mark.skipif(find_spec("torchao") is None, reason="needs torchao (the extra 'memory')")
 def test_moments_in_8_bits_go_where_those_in_32_do(folder: Path, tmp_path: Path) -> None:
-    expected, _ = _run(folder, tmp_path / "32", steps=2)
-    found, _ = _run(folder, tmp_path / "8", steps=2, learner__optimizer="adamw_8bit")
-    start, _ = _run(folder, tmp_path / "0", steps=0)
+    expected, _ = train_ranks(folder, tmp_path / "32", steps=2)
+    found, _ = train_ranks(folder, tmp_path / "8", steps=2, learner__optimizer="adamw_8bit")
+    start, _ = train_ranks(folder, tmp_path / "0", steps=0)
     for name, tensor in expected.items():
         assert (found[name] - tensor).norm() < 0.2 * (tensor - start[name]).norm(), name
-    _run(folder, tmp_path / "8", steps=3, resume=True, learner__optimizer="adamw_8bit")
+    train_ranks(folder, tmp_path / "8", steps=3, resume=True, learner__optimizer="adamw_8bit")
 
 
 @pytest.mark.slow

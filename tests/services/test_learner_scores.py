@@ -8,26 +8,29 @@ from typing import Any
 import pytest
 
 from rlad_core.evaluation import EvaluationRow, evaluation_rows
-from services.learner import loop
-from services.learner.loop import Learner
+from services.learner import evaluating
+from services.learner.evaluating import Evaluations
 
 
-def evaluated(monkeypatch: pytest.MonkeyPatch, rows: list[EvaluationRow]) -> Learner:
-    """A learner's rank 0 after an evaluation, without Ray."""
+def evaluated(monkeypatch: pytest.MonkeyPatch, rows: list[EvaluationRow]) -> Evaluations:
+    """Those of rank 0 after one of the policy after 5 steps, without Ray."""
 
     def told(value: Any = None) -> Any:
         return SimpleNamespace(remote=lambda *_: value)
 
-    monkeypatch.setattr(loop.dist, "barrier", lambda: None)
-    monkeypatch.setattr(loop.telemetry, "gauge", lambda *_, **__: None)
-    monkeypatch.setattr(Learner, "_ask", lambda _, reference, what: reference)
-    learner = Learner.__new__(Learner)
-    learner.rank = 0
-    learner.publishing = SimpleNamespace(wait=lambda: None)  # type: ignore[assignment]
-    learner.evaluator = SimpleNamespace(evaluate=told(rows), answers=told())
-    learner.journal = SimpleNamespace(note=told(), evaluation=told())
-    learner.evaluate("step", 5)
-    return learner
+    monkeypatch.setattr(evaluating.dist, "barrier", lambda: None)
+    monkeypatch.setattr(evaluating.telemetry, "gauge", lambda *_, **__: None)
+    actors: Any = SimpleNamespace(
+        evaluator=SimpleNamespace(evaluate=told(rows), answers=told()),
+        journal=SimpleNamespace(note=told(), evaluation=told()),
+        ask=lambda reference, what: reference,
+    )
+    publishing: Any = SimpleNamespace(wait=lambda: None)
+    evaluations = Evaluations(actors, publishing, rank=0)
+    assert evaluations.score(0) is None
+    evaluations.evaluate("step", 5)
+    assert evaluations.score(6) is None
+    return evaluations
 
 
 def test_every_problem_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,9 +39,9 @@ def test_every_problem_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     right = [True] + [False] * 9
     rows = evaluation_rows(subsets, problems, right, [False] * 10)
     assert [row.subset for row in rows] == ["easy", "hard", "average", "all"]
-    assert evaluated(monkeypatch, rows).score == (5, 0.1)
+    assert evaluated(monkeypatch, rows).score(5) == 0.1
 
 
 def test_a_single_subset_is_all(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = evaluation_rows(["hard"] * 4, list("abcd"), [True, False, False, False], [False] * 4)
-    assert evaluated(monkeypatch, rows).score == (5, 0.25)
+    assert evaluated(monkeypatch, rows).score(5) == 0.25

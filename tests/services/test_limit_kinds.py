@@ -9,7 +9,8 @@ import pytest
 from rlad_core.client.errors import LimitError
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.client.rollout_forms import RolloutLimits
-from rlad_core.metrics import SERVICE_LIMITS, LimitKind
+from rlad_core.metric_specs import LimitKind
+from rlad_core.metrics import SERVICE_LIMITS
 from services.rollout.openai.repeated import refuse_repeated
 from services.serve.http.json_forms import to_form
 from services.serve.http.queries import MOST_BYTES, long_query

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_up_experience import train_ranks
 from safetensors.torch import load_file
-from test_trained_policy import _run
 from transformers import AutoModelForCausalLM
 
 from services.run.initial_policy import write_initial_policy
@@ -32,7 +32,9 @@ def differences(found: dict[str, torch.Tensor], start: dict[str, torch.Tensor]) 
 def test_adapters_are_trained_published_and_exported(folder: Path, tmp_path: Path) -> None:
     start = weights(folder)
     lora = {**LORA, "publish": "adapter"}
-    merged, _ = _run(folder, tmp_path / "two", ranks=2, steps=2, learner__workers=2, learner__lora=lora)
+    merged, _ = train_ranks(
+        folder, tmp_path / "two", ranks=2, steps=2, learner__workers=2, learner__lora=lora
+    )
     assert differences(merged, start) == {
         name for name in start if any(module in name for module in LORA["modules"])
     }
@@ -52,17 +54,17 @@ def test_adapters_are_trained_published_and_exported(folder: Path, tmp_path: Pat
 @pytest.mark.long
 def test_adapters_are_the_same_on_any_ranks_and_when_they_are_resumed(folder: Path, tmp_path: Path) -> None:
     start = weights(folder)
-    begun, _ = _run(folder, tmp_path / "begun", steps=0, learner__lora=LORA)
+    begun, _ = train_ranks(folder, tmp_path / "begun", steps=0, learner__lora=LORA)
     assert not differences(begun, start)
     two = {"ranks": 2, "learner__workers": 2, "learner__lora": LORA}
-    merged, _ = _run(folder, tmp_path / "two", steps=2, **two)
-    alone, _ = _run(folder, tmp_path / "one", steps=2, learner__lora=LORA)
+    merged, _ = train_ranks(folder, tmp_path / "two", steps=2, **two)
+    alone, _ = train_ranks(folder, tmp_path / "one", steps=2, learner__lora=LORA)
     assert torch.load(tmp_path / "one" / "published.pt").keys() == alone.keys()
     for name in differences(alone, start):
         moved = (alone[name] - start[name]).norm()
         assert moved > 0.01
         assert (merged[name] - alone[name]).norm() < 1e-2 * moved, name
-    resumed, _ = _run(folder, tmp_path / "one", steps=3, resume=True, learner__lora=LORA)
-    straight, _ = _run(folder, tmp_path / "straight", steps=3, learner__lora=LORA)
+    resumed, _ = train_ranks(folder, tmp_path / "one", steps=3, resume=True, learner__lora=LORA)
+    straight, _ = train_ranks(folder, tmp_path / "straight", steps=3, learner__lora=LORA)
     for name, tensor in straight.items():
         torch.testing.assert_close(resumed[name], tensor, atol=1e-6, rtol=0, msg=name)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +19,11 @@ from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
 
 from rlad_core.config import load
 from services.base.losses import is_loss, wait_s
-from services.learner import loop
+from services.learner import actors as learner_actors
 from services.report.journal import Journal
+from services.run.attempts import until_done
+from services.run.errors import LearnerError
+from services.run.fitting import fit
 from services.weights.held_policy import StaleReplicaError
 from services.weights.policy_store import PolicyStore, UnknownVersionError
 
@@ -28,6 +31,11 @@ CLOSED = RuntimeError("[/x/gloo/transport/tcp/pair.cc:547] Connection closed by 
 NCCL = DistBackendError(
     "NCCL error in: /x/ProcessGroupNCCL.cpp:2022, remote process exited or there was a network error\n"
     "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely."
+)
+SYSTEM = DistBackendError(
+    "NCCL error in: /x/NCCLUtils.cpp:77, unhandled system error\n"
+    "ncclSystemError: System call (e.g. socket, malloc) or external library call failed or device error.\n"
+    "Last error:\nsocketProgress: Connection closed by remote peer a.b<40000>"
 )
 OWN = ValueError("the reward is no number")
 LOOKED_UP = ValueError("Failed to look up actor with name 'mine-experience'.")
@@ -68,6 +76,9 @@ def of_an_empty_store(ask: Callable[[PolicyStore], Any]) -> Exception:
         (ControllerError(NodeDiedError("its host is gone")), True),
         (ControllerError(OWN), False),
         (NCCL, True),
+        (SYSTEM, True),
+        (RuntimeError("NCCL error: remote process exited or there was a network error"), True),
+        (RuntimeError("NCCL error: invalid usage (run with NCCL_DEBUG=WARN for details)"), False),
         (DistNetworkError("Failed to recv, got 0 bytes. Connection was likely closed."), True),
         (DistStoreError("wait timeout after 20000ms, keys: /default_pg/0//here"), False),
         (RuntimeError(f"the objective mine.py:Mine failed: {CLOSED}"), True),
@@ -76,7 +87,8 @@ def of_an_empty_store(ask: Callable[[PolicyStore], Any]) -> Exception:
         *("actor", "task on an actor", "answer on a host", "host", "task", "own", "looked up", "owner"),
         *("store", "store while it took a version", "store while it was written to", "replica"),
         *("waited", "ranks lost", "a rank failed", "health", "controller lost", "controller failed"),
-        *("nccl", "ranks' store", "ranks' store waited", "objective"),
+        *("nccl", "nccl's socket", "vllm's nccl", "vllm's nccl, own"),
+        *("ranks' store", "ranks' store waited", "objective"),
     ],
 )
 def test_a_loss_is_told_from_what_a_new_process_would_do_again(failure: BaseException, loss: bool) -> None:
@@ -124,20 +136,23 @@ def test_of_ranks_that_fail_alike_the_first_one_is_told() -> None:
     assert journal.given_up() == ("learner rank 1: it is odd", "Traceback")
 
 
-def test_a_given_up_run_is_told_in_the_ranks_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    from services.run import run as runs
+def answers(value: Any) -> Any:
+    return SimpleNamespace(remote=lambda *_: value)
 
-    watcher = SimpleNamespace(seen=0, show=lambda news: None, say=print)
-    answers = SimpleNamespace(
-        news=SimpleNamespace(remote=lambda seen: []),
-        given_up=SimpleNamespace(remote=lambda: ("learner rank 0: it is odd", "Traceback: all of it")),
-    )
-    monkeypatch.setattr(runs, "build_trainer", lambda *_: SimpleNamespace(fit=lambda: None))
-    monkeypatch.setattr(ray, "get", lambda value, timeout: value)
-    actors: Any = SimpleNamespace(journal=answers, collector=None, evaluator=None)
+
+def fitted(actors: Any) -> BaseException | None:
+    """What comes of a training that ends at once."""
+    watcher: Any = SimpleNamespace(seen=0, show=lambda news: None, say=print)
     lease: Any = SimpleNamespace(lost=None)
-    failure = runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher, lease)  # type: ignore[arg-type]
-    assert isinstance(failure, runs.LearnerError)
+    return fit(lambda: None, load("kk-tiny-trrd"), actors, watcher, lease)
+
+
+def test_a_given_up_run_is_told_in_the_ranks_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = answers(("learner rank 0: it is odd", "Traceback: all of it"))
+    monkeypatch.setattr(ray, "get", lambda value, timeout: value)
+    journal = SimpleNamespace(news=answers([]), given_up=told)
+    failure = fitted(SimpleNamespace(journal=journal, collector=None, evaluator=None))
+    assert isinstance(failure, LearnerError)
     assert (str(failure), failure.whole) == ("learner rank 0: it is odd", "Traceback: all of it")
 
 
@@ -151,22 +166,26 @@ def test_a_given_up_run_is_told_in_the_ranks_words(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_a_run_goes_on_after_losses_as_often_as_its_recipe_says(
-    outcomes: list[Any], most: int, attempts: int, told: Any, monkeypatch: pytest.MonkeyPatch
+    outcomes: list[Any], most: int, attempts: int, told: Any
 ) -> None:
-    from services.run import run as runs
-
-    left, waited, said = iter(outcomes), list[float](), list[str]()
-    monkeypatch.setattr(runs, "_services", lambda *_: nullcontext())
-    monkeypatch.setattr(runs, "_attempt", lambda *_: next(left))
-    monkeypatch.setattr(runs.time, "sleep", waited.append)
-    config = load("kk-tiny-trrd", [f"learner.max_failures={most}"])
-    watcher: Any = SimpleNamespace(say=said.append)
-    nothing: Any = None
-    failure = runs._carry_out(config, "", Path(), nothing, {}, watcher, nothing)
+    left, said = iter(outcomes), list[str]()
+    learner = load("kk-tiny-trrd", [f"learner.max_failures={most}", "learner.restart_wait_s=0.001"]).learner
+    failure = until_done(learner, lambda: next(left), said.append)
     assert (failure is None) if told is None else isinstance(failure, told)
-    assert waited == [5.0, 10.0][: attempts - 1]
-    assert len(said) == attempts  # that it starts, and each time that it goes on
+    assert [line.split(" in ")[-1] for line in said] == ["0.001 s", "0.002 s"][: attempts - 1]
     assert next(left, "none") == "none"
+
+
+def test_what_an_attempt_raises_is_a_loss_too_or_ends_the_run() -> None:
+    raised, said = iter([ActorDiedError(), OWN]), list[str]()
+
+    def attempt() -> None:
+        raise next(raised)
+
+    learner = load("kk-tiny-trrd", ["learner.max_failures=3", "learner.restart_wait_s=0"]).learner
+    with pytest.raises(ValueError, match="the reward is no number"):
+        until_done(learner, attempt, said.append)
+    assert len(said) == 1
 
 
 def test_ranks_end_at_once_where_an_actor_of_the_run_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,32 +202,23 @@ def test_ranks_end_at_once_where_an_actor_of_the_run_is_gone(monkeypatch: pytest
 
 
 def test_a_run_whose_collector_is_gone_is_no_finished_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    from services.run import run as runs
-
     def get(value: Any, timeout: float) -> Any:
         if isinstance(value, list):
             raise ActorDiedError
         return value
 
-    def answers(value: Any) -> Any:
-        return SimpleNamespace(remote=lambda *_: value)
-
-    monkeypatch.setattr(runs, "build_trainer", lambda *_: SimpleNamespace(fit=lambda: None))
     monkeypatch.setattr(ray, "get", get)
     other = SimpleNamespace(__ray_ready__=answers(None))
     journal = SimpleNamespace(news=answers([]), given_up=answers(None))
-    actors: Any = SimpleNamespace(journal=journal, collector=other, evaluator=other)
-    watcher: Any = SimpleNamespace(seen=0, show=lambda news: None, say=print)
-    lease: Any = SimpleNamespace(lost=None)
     with pytest.raises(ActorDiedError):
-        runs._fit(load("kk-tiny-trrd"), "folder", actors, watcher, lease)
+        fitted(SimpleNamespace(journal=journal, collector=other, evaluator=other))
 
 
 @pytest.mark.slow
 def test_a_long_wait_for_one_of_the_run_s_actors_gives_signs_and_has_an_end(
     ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_SIGN_S", 0.1)
+    monkeypatch.setattr(learner_actors, "_SIGN_S", 0.1)
 
     @ray.remote(num_cpus=0)
     class Slow:
@@ -223,15 +233,12 @@ def test_a_long_wait_for_one_of_the_run_s_actors_gives_signs_and_has_an_end(
             self._told.set()
 
     actor, silent = Slow.remote(), Slow.remote()
-    settings = SimpleNamespace(timeout_s=120.0)
-    rank: Any = SimpleNamespace(
-        config=SimpleNamespace(learner=settings), collector=actor, evaluator=actor, journal=silent
-    )
+    actors = learner_actors.Actors(actor, actor, silent, timeout_s=120.0)
     answer = actor.answer.remote()
     threading.Timer(1, actor.tell.remote).start()
-    assert loop.Learner._ask(rank, answer, "the answer") == 7
-    settings.timeout_s = 0.5
+    assert actors.ask(answer, "the answer") == 7
+    short = replace(actors, timeout_s=0.5)
     with pytest.raises(TimeoutError, match=r"waited 0\.5 s for what never comes"):
-        loop.Learner._ask(rank, silent.answer.remote(), "what never comes")
+        short.ask(silent.answer.remote(), "what never comes")
     ray.kill(actor)
     ray.kill(silent)

@@ -10,11 +10,11 @@ from served_app import running, served
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http import auto
 
-from services.serve.http.answers_taken import AnswersTaken
 from services.serve.http.body_first import BodyFirst
 from services.serve.http.heads import bound_heads
 from services.serve.http.problems import MEDIA_TYPE
 from services.serve.http.proxy import ProxyProblems
+from services.serve.http.slow_clients.answers_taken import AnswersTaken
 
 SITE = "http://localhost:3000"
 UPGRADE = """Connection: Upgrade
@@ -77,6 +77,11 @@ def test_nothing_here_is_a_web_socket(path: str) -> None:
 def test_what_is_no_http_is_told_as_a_problem(url: str, sent: str) -> None:
     status, headers, body = said(url, sent)
     assert (status, headers["content-type"]) == (400, MEDIA_TYPE), body
+
+
+def test_the_server_itself_may_be_asked_whether_it_is_there(url: str) -> None:
+    status, _, body = said(url, asked("OPTIONS *"))
+    assert (status, body) == (204, b"")
 
 
 def test_no_address_is_made_of_what_a_caller_says_is_ours(url: str) -> None:

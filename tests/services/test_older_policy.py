@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from made_up_experience import experience, small_config
 from ranks import join_ranks, start_ranks
-from test_trained_policy import _config, _experience
 from torch.distributed.checkpoint import FileSystemReader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -32,13 +32,13 @@ STEPS = 4
 
 
 def _recipe(folder: Path, teacher: dict[str, Any] | None, **changes: Any) -> RunConfig:
-    values = _config(folder, **changes).model_dump(mode="json")
+    values = small_config(folder, **changes).model_dump(mode="json")
     return RunConfig.model_validate(values if teacher is None else {**values, "teacher": teacher})
 
 
 def _table(privileged: bool) -> tuple[pa.Table, list[str]]:
     """Experience that another teacher has scored, with what a privileged one would read."""
-    table, groups = _experience(200)
+    table, groups = experience()
     if privileged:
         place = table.column_names.index(TEACHER_PROMPT_IDS.name)
         ids = pa.array([PREFIX + each for each in table.column("prompt_token_ids").to_pylist()])
@@ -182,7 +182,7 @@ def test_of_the_start_it_is_a_served_teacher_with_the_policys_model(folder: Path
         .items()
     }
     wanted = _by_transformers(folder, start, privileged=False)
-    ids = schema.sequence_ids(_experience(200)[0]).to_pylist()
+    ids = schema.sequence_ids(experience()[0]).to_pylist()
     served = [wanted[each][0].astype(np.float32).tolist() for each in ids]
     _, theirs = _trained(folder, tmp_path / "served", None, told=served, **changes)
     for name, tensor in theirs.items():
@@ -236,7 +236,7 @@ def test_it_is_kept_for_a_stage_that_a_resumed_run_may_have(folder: Path, tmp_pa
 
 
 def test_nothing_of_another_teachers_is_left_in_recorded_rows() -> None:
-    table, groups = _experience(200)
+    table, groups = experience()
     lengths = schema.lengths(table.column("response_token_ids")).tolist()
     for name, value in (("top_token_ids", 1), ("top_logprobs", -0.5), ("teacher_end_logprobs", -0.5)):
         place = table.column_names.index(name)

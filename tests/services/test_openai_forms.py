@@ -50,6 +50,8 @@ def test_an_answer_is_taken_back_into_its_chat(sent: dict[str, bool]) -> None:
         ("use_beam_search", True),
         ("bad_words", ["Mia"]),
         ("priority", 1),
+        ("watermarking", True),
+        ("mm_payload", "none"),
     ],
 )
 def test_other_values_are_refused_by_name(form: type, asked: dict[str, Any], name: str, value: Any) -> None:
@@ -101,6 +103,11 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
         "kv_transfer_params": None,
         "cache_salt": None,
         "vllm_xargs": {},
+        "prompt_cache_options": {"mode": "explicit", "ttl": "30m"},
+        "watermarking": False,
+        "return_token_offsets": False,
+        "mm_payload": "tensors",
+        "routed_experts_prompt_start": 0,
     }
     neutral |= (
         {
@@ -122,9 +129,11 @@ def test_values_that_change_nothing_are_taken(form: type, asked: dict[str, Any])
             "documents": [],
             "chat_template": None,
             "mm_processor_kwargs": {},
+            "media_io_kwargs": {},
+            "return_prompt_text": False,
         }
         if form is ChatRequest
-        else {"echo": None, "add_special_tokens": None, "suffix": None, "best_of": 1}
+        else {"echo": None, "add_special_tokens": None, "suffix": "", "best_of": 1}
     )
     for name, value in neutral.items():
         read(form, asked | {name: value})
@@ -199,7 +208,7 @@ def test_others_are_refused_by_name(field: str, value: Any) -> None:
         read(ChatRequest, CHAT | {field: value})
 
 
-@pytest.mark.parametrize("field", ["stop", "logit_bias"])
+@pytest.mark.parametrize("field", ["bad_words", "logit_bias"])
 def test_what_must_be_empty_is_read_no_further_than_its_first_item(field: str) -> None:
     count = 2**17
     items = {f"{n:06d}": 1 for n in range(count)} if field == "logit_bias" else ["ab"] * count

@@ -73,7 +73,7 @@ def test_texts_keep_their_text_and_where_their_tokens_begin() -> None:
         (["Mia", " "], r"prompt\[1\]: the text has no token"),
         ([[2], []], r"prompt\[1\]: Expected `array` of length >= 1"),
         ([2, -1], r"prompt\[1\]: -1 is no token id"),
-        ([[2], [5]], r"prompt\[1\]: holds token id 5; the vocabulary has ids 0..4"),
+        ([[2], [5]], r"prompt\[1\]\[0\]: 5 is no token; the vocabulary has ids 0..4"),
         ([2] * 7, "prompt: has 7 tokens, and 6 are the most"),
         ("Mia " * 7, "prompt: has 7 tokens, and 6 are the most"),
         (["Mia", 2], r"prompt\[1\]: Expected `str`"),

@@ -198,8 +198,9 @@ def test_one_word_is_not_scored_and_nothing_breaks(teacher: Teacher) -> None:
         ({"prompt": "w5", "max_tokens": 0}, "max_tokens: 0 asks for nothing without echo or prompt_logprobs"),
         ({"prompt": "w5", "n": 2}, "n: Expected `int` <= 1"),
         ({"prompt": "w5", "stream": True}, "stream: a teacher's answers come whole"),
-        ({"prompt": "w5", "stop": ["a"]}, "stop: Expected `array` of length 0"),
-        ({"prompt": "w5", "suffix": "x"}, "suffix: Expected `null`"),
+        ({"prompt": "w5", "stop": ["a"]}, "stop: a teacher's answer has one token, which none"),
+        ({"prompt": "w5", "max_tokens": 0, "echo": True, "stop": [1]}, "stop.*Expected `str`"),
+        ({"prompt": "w5", "suffix": "x"}, "suffix: Expected `str` of length <= 0"),
         ({"prompt": "w5", "logit_bias": {"5": 1}}, "logit_bias.5: Object contains unknown field `5`"),
         ({"prompt": "w5", "presence_penalty": 0.5}, "presence_penalty: Expected `float` <= 0"),
         ({"prompt": "w5", "frobnicate": 1}, "unknown field `frobnicate`"),
@@ -209,7 +210,7 @@ def test_one_word_is_not_scored_and_nothing_breaks(teacher: Teacher) -> None:
             "temperature: prompt_logprobs are those of",
         ),
         ({"prompt": [[5] * 64]}, "64 tokens and one appended are more than the 64"),
-        ({"prompt": [[320]]}, "holds token id 320"),
+        ({"prompt": [[320]]}, "320 is no token"),
     ],
 )
 def test_what_is_not_offered_is_refused_by_name(
@@ -232,12 +233,14 @@ def test_what_changes_nothing_is_taken(teacher: Teacher) -> None:
         "seed": 1234,
         "stop": None,
         "stream": False,
-        "suffix": None,
+        "suffix": "",
         "temperature": 0,
         "top_p": 1,
         "user": "me",
     }
     assert teacher.complete(**usual) == teacher.complete(**usual, **neutral)
+    scored = {"prompt": "w5 w6", "logprobs": 1, "echo": True, "max_tokens": 0}
+    assert teacher.complete(**scored) == teacher.complete(**scored, stop=["\n"])
 
 
 def test_limits(teacher: Teacher) -> None:
@@ -299,7 +302,7 @@ def test_completions_as_arrays(teacher: Teacher, plain: PlainForward) -> None:
         ({"prompt_lengths": [2, 0]}, "prompt_lengths: has 2 numbers for 3 sequences"),
         ({"prompt_lengths": [2, 0, 3]}, r"prompt_lengths\[2\]: is 3, and the sequence has 2 tokens"),
         ({"prompt_lengths": [2, -1, 2]}, r"prompt_lengths\[1\]: Expected `int` >= 0"),
-        ({"sequences": [[5], [6], [320]]}, r"sequences\[2\]: holds token id 320"),
+        ({"sequences": [[5], [6], [320]]}, r"sequences\[2\]\[0\]: 320 is no token"),
         ({"sequences": [5, 6, 7]}, r"sequences\[0\]: Expected `array`"),
         ({"sequences": [[5], [6], 7]}, r"sequences\[2\]: Expected `array`"),
         ({"sequences": 5}, r"sequences: Expected `array`, got `int`"),

@@ -4,14 +4,14 @@ import json
 from typing import Any
 
 import pytest
-from test_token_texts import ALL_KINDS
+from token_kinds import ALL_KINDS
 
-from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.language_model.chat import ChatFormat
 from services.serve.http.bodies import Body
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader
+from services.teacher.forms import DetailsQuery
 from services.teacher.reading import Wanted, read_request
 
 OPENS = ChatFormat(
@@ -24,7 +24,7 @@ TOKENIZER: Any = ALL_KINDS["bytes"]
 def read(asked: dict[str, Any]) -> Wanted:
     reader = Reader.of(TOKENIZER, 4096, OPENS)
     body = Body(json.dumps(asked).encode(), "json", "json")
-    return read_request(body, NO_DETAILS, reader, "sha256:mine", TeacherLimits())
+    return read_request(body, DetailsQuery(), reader, "sha256:mine", TeacherLimits())
 
 
 def ids(text: str) -> list[int]:

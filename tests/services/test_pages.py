@@ -47,6 +47,16 @@ def test_the_page_brings_all_that_it_needs(here: httpx.Client) -> None:
     assert here.get("/docs/gate.py").status_code == 404
 
 
+@pytest.mark.parametrize("name", pages._ASSETS)
+def test_files_are_packed_for_who_says_so_alone(here: httpx.Client, name: str) -> None:
+    packed = here.get(f"/docs/{name}", headers={"Accept-Encoding": "br, gzip"})
+    with here.stream("GET", f"/docs/{name}", headers={"Accept-Encoding": "identity"}) as plain:
+        content = b"".join(plain.iter_raw())
+    assert "content-encoding" not in plain.headers
+    assert packed.content == content  # unpacked by the client
+    assert {told.headers["vary"] for told in (packed, plain)} == {"Accept-Encoding"}
+
+
 def test_the_document_tells_the_release_and_no_token_where_none_is_wanted(here: httpx.Client) -> None:
     document = here.get("/openapi.json").json()
     assert document["info"]["version"] == version("rlad")

@@ -1,5 +1,6 @@
 """`rlad serve` as a process: what it says, whom it lets in, how it ends."""
 
+import json
 import os
 import signal
 import socket
@@ -128,7 +129,8 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(
         assert http.post("/v1/verify", json=body).status_code == 401
         assert http.get("/healthz").status_code == 200
         allowed = {"Authorization": "Bearer two"}
-        assert http.post("/v1/verify", json=body, headers=allowed).status_code == 200
+        judged = http.post("/v1/verify", json=body, headers=allowed)
+        assert judged.status_code == 200
         assert f"metrics, for Prometheus: http://127.0.0.1:{metrics_port}/metrics" in log.read_text()
         check_metrics(
             metrics_port, "ray_rlad_service_requests_total", "ray_rlad_service_request_seconds_total"
@@ -163,6 +165,11 @@ def test_tokens_keep_others_out_and_sigterm_finishes_what_runs(
             assert answer.result().json()["results"][0]["reward"] == 1.0
         assert process.wait(120) == 0
     assert "stopping: what runs is finished" in log.read_text()
+    # What its replica logged is where an operator looks; the last lines too.
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    logged = {line["request_id"]: line["status"] for line in lines if line["event"] == "request"}
+    for told in (judged, answer.result()):
+        assert logged[told.headers["x-request-id"]] == 200
 
 
 def test_what_was_begun_is_sent_to_its_last_byte(tmp_path: Path) -> None:

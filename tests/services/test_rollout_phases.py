@@ -12,6 +12,7 @@ from recording import recording_into
 from small_tokenizer import TOKENIZER, WORDS
 
 from rlad_core import metrics, schema
+from rlad_core.metric_specs import SHARED
 from services.base import telemetry
 from services.rollout import sampling as module
 from services.rollout.sampling import Sampler
@@ -69,7 +70,7 @@ def test_a_call_has_each_phase_once(
         assert asyncio.run(ask(sampler)) == SETTINGS.group_size
 
     def told(phase: str) -> float | None:
-        labels = {"run": metrics.SHARED, "service": "rollout", "phase": phase}
+        labels = {"run": SHARED, "service": "rollout", "phase": phase}
         return registry.get_sample_value(f"{metrics.SERVICE_PHASE_DURATION.name}_count", labels)
 
     counts = {phase: told(phase) for phase in ("decode", "queue", "engine", "encode")}
@@ -81,7 +82,7 @@ def test_a_phase_that_begins_again_for_another_part_is_one() -> None:
     with recording_into(registry), telemetry.phase("rollout", "queue") as phase:
         for _ in range(3):
             phase.change("engine")
-    labels = {"run": metrics.SHARED, "service": "rollout"}
+    labels = {"run": SHARED, "service": "rollout"}
     name = f"{metrics.SERVICE_PHASE_DURATION.name}_count"
     assert registry.get_sample_value(name, labels | {"phase": "queue"}) == 1.0
     assert registry.get_sample_value(name, labels | {"phase": "engine"}) == 1.0

@@ -125,6 +125,10 @@ def test_parts_of_another_teacher_or_reading_are_not_mixed(tmp_path: Path, chang
         (("?.jsonl", "--url", "http://x", "--out", "f.jsonl"), "or one of its files"),
         (("f.jsonl", "--url", "http://x", "--token-env", "NO_SUCH"), "NO_SUCH holds no token"),
         (("broken.jsonl", "--url", "http://x"), "broken.jsonl, line 2: is no JSON"),
+        (("broken.jsonl", "--url", "localhost:9999"), "localhost:9999 is no address. Write http://HOST:PORT"),
+        (("broken.jsonl", "--url", "http://x/v1/score"), "ends in a route (/v1/score)"),
+        (("latin.csv", "--url", "http://x"), "has another encoding, name it: --encoding latin-1"),
+        (("utf16.csv", "--url", "http://x"), "has another encoding, name it: --encoding latin-1"),
     ],
 )
 def test_wrong_usage_is_refused_at_once(
@@ -132,6 +136,8 @@ def test_wrong_usage_is_refused_at_once(
 ) -> None:
     (tmp_path / "f.jsonl").write_text(json.dumps({"prompt": "a", "response": "b"}))
     (tmp_path / "broken.jsonl").write_text('{"prompt": "a", "response": "b"}\n{"prompt": \n')
+    (tmp_path / "latin.csv").write_bytes("prompt,response\na,ü\n".encode("latin-1"))
+    (tmp_path / "utf16.csv").write_bytes(b"\xff\xfep\x00,\x00r")  # ends in half a character
     said = rlad("score", *arguments)
     assert said.code == 2
     assert says in re.sub(r"[\s│]+", " ", said.err)

@@ -138,7 +138,7 @@ def test_named_tokens_and_hidden_states_in_json(http: httpx.Client) -> None:
     for wrong, words in (
         ([[1, 2, 3]], "names tokens for 1 places, and the response has 2"),
         ([[1, 2], [3]], "names more tokens for one place than for another"),
-        ([[1], [99_999]], "token 1 is 99999; the vocabulary has ids"),
+        ([[1], [99_999]], "named_token_ids[1][0]: 99999 is no token"),
         ([[1] * 129] * 2, "named_token_ids[0]: has 129 tokens, and 128 are the most"),
     ):
         answer = http.post("/teacher/v1/score", json={"sequences": [{**row, "named_token_ids": wrong}]})
@@ -283,7 +283,7 @@ def test_rollouts_in_arrow(http: httpx.Client) -> None:
         (
             {"prompts": [{"prompt_token_ids": [99999]}], "sampling": {"group_size": 2, "max_tokens": 4}},
             422,
-            "token id 99999",
+            "prompts[0].prompt_token_ids[0]: 99999 is no token",
         ),
         (
             {"prompts": [{"prompt_token_ids": [5] * 1024}], "sampling": {"group_size": 2, "max_tokens": 4}},

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -16,10 +17,11 @@ from ray import serve
 
 from rlad_core import schema
 from services.rollout.settings import SamplingSettings
-from services.serve.resting import UnsoundWeightsError
+from services.serve.weight_digests import UnsoundWeightsError
 from services.teacher.scoring.interface import TokenPair
 from services.teacher.scoring.torch_engine import TorchEngine
 from services.vllm.sleeping import Sleeper
+from services.vllm.weight_hashes import WeightHashes
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -90,7 +92,7 @@ def test_whoever_asks_again_is_answered_when_the_weights_have_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, moved, go = _engine(write("qwen3", tmp_path)), list[str](), threading.Event()
-    rest, back = engine._weights.rest, engine._weights.back
+    rest, back = engine._weights.sleep, engine._weights.wake
 
     def slowly() -> None:
         assert go.wait(30)
@@ -101,8 +103,8 @@ def test_whoever_asks_again_is_answered_when_the_weights_have_moved(
         moved.append("back")
         back()
 
-    monkeypatch.setattr(engine._weights, "rest", slowly)
-    monkeypatch.setattr(engine._weights, "back", at_once)
+    monkeypatch.setattr(engine._weights, "sleep", slowly)
+    monkeypatch.setattr(engine._weights, "wake", at_once)
     answers = asyncio.run(_answered(engine, moved, go))
     assert answers == ["sleep after rest", "sleep after rest", "wake after rest back"]
     engine.shutdown()
@@ -114,7 +116,7 @@ class _SlowToSleep:
     def __init__(self, moved: list[str], go: threading.Event) -> None:
         self._moved, self._go = moved, go
 
-    async def compute_weight_checksums(self) -> list[dict[str, str]]:
+    async def collective_rpc(self, method: str) -> list[dict[str, str]]:
         return [{"weight": "1"}]
 
     async def sleep(self, level: int, mode: str) -> None:
@@ -130,6 +132,48 @@ def test_so_is_whoever_asks_a_vllm_engine_again() -> None:
     engine: Any = _SlowToSleep(moved, go)
     answers = asyncio.run(_answered(Sleeper(engine), moved, go))
     assert answers == ["sleep after rest", "sleep after rest", "wake after rest back"]
+
+
+class _Workers:
+    """What `Sleeper` uses of a vLLM engine whose model lies in several processes."""
+
+    def __init__(self, models: list[torch.nn.Module]) -> None:
+        self._workers = [WeightHashes() for _ in models]
+        self.awake = list[str]()
+        for worker, model in zip(self._workers, models, strict=True):
+            worker.model_runner = SimpleNamespace(get_model=lambda model=model: model)
+
+    async def collective_rpc(self, method: str) -> list[dict[str, str]]:
+        return [getattr(worker, method)() for worker in self._workers]
+
+    async def sleep(self, level: int, mode: str) -> None: ...
+
+    async def wake_up(self, tags: list[str]) -> None:
+        self.awake += tags
+
+
+@pytest.mark.parametrize(
+    ("workers", "named"),
+    [(1, "1 of 2 weights differ: bias$"), (2, "1 of 4 weights differ: bias of worker 1$")],
+)
+def test_a_vllm_engine_whose_weights_changed_stays_paused(workers: int, named: str) -> None:
+    models = [torch.nn.Linear(3, 2) for _ in range(workers)]
+    engine: Any = _Workers([*models])
+
+    async def scenario() -> None:
+        sleeper = Sleeper(engine)
+        await sleeper.sleep()
+        await sleeper.wake()
+        await sleeper.sleep()
+        with torch.no_grad():
+            models[-1].bias[1] += 1e-6
+        engine.awake.clear()
+        with pytest.raises(UnsoundWeightsError, match=named):
+            await sleeper.wake()
+        assert sleeper.asleep
+        assert engine.awake == ["weights"], "no keys and values, which requests would go on with"
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.slow

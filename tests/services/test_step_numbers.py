@@ -8,7 +8,9 @@ import pyarrow as pa
 import pytest
 
 from rlad_core import schema
-from services.experience.groups import Group, accepted, accepted_sequences, step_numbers
+from services.experience.groups import Group
+from services.experience.joining import accepted, accepted_sequences
+from services.experience.step_numbers import step_numbers
 
 FINGERPRINT = "0" * 64
 

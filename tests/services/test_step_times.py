@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from rlad_core.config import load
-from rlad_core.timeline import StageSpan, critical_path, stage_table
+from rlad_core.timeline import BatchTimes, StageSpan, critical_path, stage_table
 from services.learner.step_times import StepClock, StepMoments, StepTimes, step_times
 
 START = 1000.0
@@ -34,15 +34,23 @@ def ahead(
     waits: Waits,
     of: StepMoments,
     judged: float = 0.0,
+    reference: Waits = (),
 ) -> StepTimes:
-    since_epoch = [(START + low, START + high) for low, high in waits]
-    return step_times(AHEAD, of, own, elsewhere, since_epoch, START + judged)
+    """Waits for the teacher, and for the reference, by seconds of the step."""
+    missing = {
+        stage: [(START + low, START + high) for low, high in times]
+        for stage, times in (("teacher", waits), ("reference", reference))
+    }
+    sampled = missing["teacher"][0][0] if waits else of.asked
+    batch = BatchTimes(sampled, START + judged, missing)  # type: ignore[arg-type]
+    return step_times(AHEAD, of, own, elsewhere, batch)
 
 
-def exposed(times: StepTimes) -> dict[str, float]:
+def exposed(times: StepTimes, *, in_turn: bool = False) -> dict[str, float]:
     assert sum(row.exposed_seconds for row in times.table) == pytest.approx(100)
     assert all(row.exposed_seconds <= row.wall_seconds + 1e-9 for row in times.table)
-    assert times.path == {row.stage: row.exposed_seconds for row in times.table if row.exposed_seconds}
+    if not in_turn:
+        assert times.path == {row.stage: row.exposed_seconds for row in times.table if row.exposed_seconds}
     return {row.stage: round(row.exposed_seconds, 6) for row in times.table}
 
 
@@ -120,7 +128,7 @@ def test_every_second_of_the_teacher_is_told_once() -> None:
     assert first.teacher_s == first.numbers["teacher_at_work_seconds"] == 40 + 90
     assert wall(first)["teacher"] == 100
     later = StepMoments(START + 90, START + 130, START + 130, START + 130, START + 200, START + 210)
-    second = step_times(AHEAD, later, [], span, [], 0.0)
+    second = step_times(AHEAD, later, [], span, None)
     assert second.teacher_s == 140 - 90
     # Between steps alone: it is no part of the step's table.
     between = ahead([at("update", 0, 90)], [at("teacher", -30, -10)], [], moments(0, 90))
@@ -137,8 +145,8 @@ def test_a_batch_for_which_nothing_was_sampled_waits_for_no_rollout() -> None:
 def test_an_older_policy_that_the_learner_asks_is_its_own_work() -> None:
     config = load("kk-tiny-trrd", ["rollout.max_staleness=1", "teacher={kind: policy, every: 5}"])
     own = [at("teacher", 10, 30), at("update", 30, 100)]
-    waits = [(START + 10, START + 10), (START + 10, START + 10)]
-    times = step_times(config, moments(10, 99), own, [at("rollout", -9, OPEN)], waits, START + 10)
+    batch = BatchTimes(START + 10, START + 10)
+    times = step_times(config, moments(10, 99), own, [at("rollout", -9, OPEN)], batch)
     assert exposed(times) == {"rollout": 10, "teacher": 20, "update": 70, "idle": 0}
     assert times.numbers["teacher_added_seconds"] == pytest.approx(20 - 10)
 
@@ -149,8 +157,8 @@ def test_strictly_on_policy_whatever_is_open_is_the_steps() -> None:
         at("assemble", 70, 71), at("update", 72, 95), at("weight_sync", 95, 99),
     ]  # fmt: skip
     own, elsewhere = spans[5:], spans[:5]
-    of, waits = moments(71, 95), [(START + 60, START + 70), (START + 70, START + 70)]
-    times = step_times(IN_TURN, of, own, elsewhere, waits, START + 60)
+    of, batch = moments(71, 95), BatchTimes(START + 60, START + 60, {"teacher": [(START + 60, START + 70)]})
+    times = step_times(IN_TURN, of, own, elsewhere, batch)
     assert times.table == stage_table(spans, START, START + 100)
     assert times.path == critical_path(spans, START, START + 100)
     assert times.path == pytest.approx(
@@ -158,6 +166,49 @@ def test_strictly_on_policy_whatever_is_open_is_the_steps() -> None:
     )
     assert times.teacher_s == 20
     assert times.numbers == pytest.approx({"learner_idle": 0.71, "rollout_idle": 0.4})
+
+
+STATES = [
+    at("update", 10, 90), at("weight_sync", 90, 95),
+    # The first micro-batch's states, and those of the next, asked for while the one before is in the pass.
+    at("teacher", 10, 25, behind=True), at("teacher", 10, 25),
+    at("teacher", 25, 45, behind=True), at("teacher", 40, 45), at("teacher", 45, 60, behind=True),
+]  # fmt: skip
+"""Of a learner that asks for hidden states: it waits for 20 of the 50 s in which the teacher works for it."""
+
+
+def test_what_an_update_waits_for_hidden_states_is_time_of_the_teacher() -> None:
+    times = step_times(IN_TURN, moments(10, 90), STATES, [at("rollout", 0, 8), at("teacher", 6, 10)], None)
+    told = {"rollout": 8, "teacher": 2 + 20, "update": 60, "weight_sync": 5, "idle": 5}
+    assert exposed(times, in_turn=True) == told
+    assert times.path == {"rollout": 6, "teacher": 4 + 20, "update": 60, "weight_sync": 5, "idle": 5}
+    assert wall(times)["teacher"] == times.teacher_s == 4 + 50
+
+
+def test_ahead_it_is_added_to_what_the_batch_waited_for() -> None:
+    """Of another group's 100 s of teacher none is waited for; of this batch's 2, and 20 of the update."""
+    elsewhere = [at("rollout", -9, OPEN), at("teacher", 6, 10), at("teacher", 0, OPEN)]
+    times = ahead(STATES, elsewhere, [(8, 10)], moments(10, 90), judged=8)
+    told = {"rollout": 8, "teacher": 2 + 20, "update": 60, "weight_sync": 5, "idle": 5}
+    assert exposed(times) == told
+    assert times.numbers["teacher_added_seconds"] == pytest.approx(2 + 20)
+
+
+def test_a_frozen_reference_is_no_teacher() -> None:
+    """It has its word 5 s before the teacher; then both are looked at, and another group is scored by it."""
+    elsewhere = [
+        at("rollout", 0, 40), at("reference", 30, 60), at("teacher", 40, 65), at("teacher", 65, 66),
+        at("reference", 66, 68), at("reference", 50, OPEN),
+    ]  # fmt: skip
+    own = [at("update", 70, 100)]
+    in_turn = step_times(IN_TURN, moments(70, 99), own, elsewhere[:-1], None)
+    told = {"rollout": 40, "reference": 20 + 2, "teacher": 5 + 1, "update": 30, "idle": 2}
+    assert exposed(in_turn, in_turn=True) == told
+    assert in_turn.teacher_s == 26
+    waits, reference = [(40, 65), (65, 66)], [(40, 60), (66, 68)]
+    times = ahead(own, elsewhere, waits, moments(70, 99), judged=60, reference=reference)
+    assert exposed(times) == told
+    assert times.numbers["teacher_added_seconds"] == pytest.approx(5 + 1)
 
 
 def test_a_clock_that_is_set_meanwhile_changes_no_length(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from rlad_core import schema
 from rlad_core.client.errors import BusyError
 from services.serve.http.answers import AnswerEncoding, Part, Telling
 from services.serve.http.bodies import Body, whole_answer
+from services.serve.http.encodings import CODINGS
 from services.serve.http.streams import streamed
 
 
@@ -28,7 +29,11 @@ async def parts(whole: pa.Table, fails_at: int) -> AsyncIterator[Part]:
 
 
 def sent(
-    telling: Telling, whole: pa.Table, answer: AnswerEncoding, fails_at: int = -1
+    telling: Telling,
+    whole: pa.Table,
+    answer: AnswerEncoding,
+    fails_at: int = -1,
+    coding: str = "identity",
 ) -> tuple[list[bytes], str]:
     """What is sent, and why it breaks off; in the end the request's place is free in any case."""
     given_back: list[bool] = []
@@ -36,7 +41,10 @@ def sent(
     async def body() -> tuple[list[bytes], str]:
         held = AsyncExitStack()
         held.callback(given_back.append, True)
-        told = await streamed(parts(whole, fails_at), telling.writer(answer), held)
+        told = await streamed(parts(whole, fails_at), telling, Body(b"", "json", answer, coding), held)
+        headers = told._answer.headers
+        assert headers["vary"] == "Accept, Accept-Encoding"
+        assert headers.get("content-encoding", "identity") == coding
         chunks: list[bytes] = []
         try:
             async with told._held:
@@ -59,6 +67,35 @@ def test_what_is_sent_as_it_is_made_is_what_the_route_tells(service: str) -> Non
     assert len(lines) == -(-ROWS // IN_A_PART) + 1
     batches, _ = sent(telling, whole, "arrow")
     assert schema.from_ipc(b"".join(batches)).equals(whole, check_metadata=True)
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("answer", ["ndjson", "arrow"])
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_is_packed_can_be_unpacked_as_it_comes(
+    service: str, answer: AnswerEncoding, coding: str
+) -> None:
+    """By whoever has a part, before the next one is made; and it is smaller."""
+    telling, whole = SERVICES[service]()
+    plain, _ = sent(telling, whole, answer)
+    packed, _ = sent(telling, whole, answer, coding=coding)
+    for parts in range(1, len(plain) + 1):
+        wanted, come = b"".join(plain[:parts]), b"".join(packed[:parts])
+        with pa.CompressedInputStream(pa.BufferReader(come), coding) as stream:
+            assert stream.read(len(wanted)) == wanted
+    assert len(come) < 0.8 * len(wanted)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_last_line_says_what_json_says_beside_the_results(service: str) -> None:
+    telling, whole = SERVICES[service]()
+    lines, _ = sent(telling, whole, "ndjson")
+    last = json.loads(b"".join(lines).splitlines()[-1])
+    told = json.loads(whole_answer(telling, whole, Body(b"", "json", "json")).body)
+    assert last == {**told, "results": len(told["results"])}
+    if service != "verifier":
+        assert {"model", "policy_version", "usage"} < set(last)
+    assert ("made_with" in last) == (service == "teacher")
 
 
 def test_what_fails_later_is_the_last_line_or_the_end() -> None:
@@ -86,7 +123,7 @@ def test_answers_are_written_in_threads_and_in_pieces() -> None:
             threads.add(threading.get_ident())
             yield {**each, "padding": "x" * 2**18}
 
-    lines, _ = sent(Telling(results, dict), whole, "ndjson")
+    lines, _ = sent(Telling(results), whole, "ndjson")
     assert threading.get_ident() not in threads
     assert len(lines) >= ROWS
     assert [json.loads(line)["padding"] for line in b"".join(lines).splitlines()[:-1]] == ["x" * 2**18] * ROWS
@@ -105,7 +142,7 @@ def test_a_large_array_is_written_place_by_place() -> None:
     fields = {"id": "a", "hidden_states": hidden, "small": small, "none": hidden[:0]}
     table = pa.table({"row": [0]})
     for answer in ("ndjson", "json"):
-        telling = Telling(lambda *_: iter([dict(fields)]), lambda parts: [("results", iter([dict(fields)]))])
+        telling = Telling(lambda *_: iter([dict(fields)]))
         pieces = list(telling.pieces(answer, [(0, table)]))
         text = b"".join(pieces)
         assert max(map(len, pieces)) < 2**19 < len(text) / 4

@@ -16,11 +16,11 @@ from ray.serve._private.http_util import MessageQueue
 from served_app import running
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.serve.http.answers_taken import AnswersTaken
 from services.serve.http.body_first import BodyFirst
-from services.serve.http.clients_behind import LEAST
 from services.serve.http.gate import service_app
-from services.serve.http.taken import MOST_UNDER_WAY, TOLD_EVERY, HeldBack
+from services.serve.http.slow_clients.answers_taken import AnswersTaken
+from services.serve.http.slow_clients.clients_behind import LEAST
+from services.serve.http.slow_clients.taken import MOST_UNDER_WAY, TOLD_EVERY, HeldBack
 
 MIB = 2**20
 SIZE = 48 * MIB

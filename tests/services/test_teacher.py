@@ -226,7 +226,11 @@ _GOOD = {"prompt_token_ids": [1, 2], "response_token_ids": [3]}
         ({"sequences": [{**_GOOD, "prompt_token_ids": [1, "x"]}]}, 422, "sequences[0].prompt_token_ids[1]"),
         ({"sequences": [{**_GOOD, "response": "text"}]}, 422, "sequences[0]: give one of"),
         ({"sequences": [{**_GOOD, "respons": "text"}]}, 422, "unknown field `respons`"),
-        ({"sequences": [{**_GOOD, "id": "z", "response_token_ids": [400]}]}, 422, "sequence 'z'"),
+        (
+            {"sequences": [{**_GOOD, "id": "z", "response_token_ids": [400]}]},
+            422,
+            "response_token_ids[0]: 400 is",
+        ),
         ({"sequences": [{**_GOOD, "id": "z"}, {**_GOOD, "id": "z"}]}, 422, "'z' occurs twice"),
         ({"end_token_ids": [1, 1], "sequences": [_GOOD]}, 422, "end_token_ids: an id is there twice"),
         ({"end_token_ids": [1, 320], "sequences": [_GOOD]}, 422, "end_token_ids: 320 is no token"),

@@ -11,12 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from rlad_command import Said
 from transformers import AutoTokenizer
 
 from rlad_core import schema
 from rlad_core.client import ServiceError
 from rlad_core.config import OwnTeacher, load, resolve_model
-from rlad_core.metrics import SHARED
+from rlad_core.metric_specs import SHARED
 from services.base.log_lines import configure_logging
 from services.base.telemetry import name_run
 from services.base.tokenizer import load_tokenizer, tokenizer_info
@@ -26,6 +27,7 @@ from services.clients.teachers import (
     MismatchError,
     PolicyFacts,
     RestTeacher,
+    compare_here,
     compare_model,
     padded,
 )
@@ -101,6 +103,40 @@ def test_a_remote_teacher_reads_and_scores_a_known_text_as_the_policy_does(
         return
     with pytest.raises(MismatchError, match=says):
         asyncio.run(RestTeacher(client).probe(POLICY))
+
+
+def test_a_teacher_s_folder_is_compared_before_anything_starts(
+    rlad: Callable[..., Said], tmp_path: Path
+) -> None:
+    teacher = _copy(tmp_path, "rlad:kk-teacher")
+    settings = json.loads((teacher / "tokenizer.json").read_text())
+    words = settings["model"]["vocab"]
+    one, other = list(words)[50:52]
+    words[one], words[other] = words[other], words[one]
+    (teacher / "tokenizer.json").write_text(json.dumps(settings))
+    config = load("kk-tiny-trrd", [f"teacher.model={teacher}"])
+    with pytest.raises(MismatchError, match=rf"^teacher \({teacher}\): token id \d+ is"):
+        compare_here(config, STUDENT)
+    compare_here(load("kk-tiny-trrd"), STUDENT)
+    compare_here(load("kk-tiny-grpo", [f"teacher={{model: {teacher}}}"]), STUDENT)  # which nobody asks
+    held = ["stages.0.objective.reference_kl=0.1", f"reference={{model: {teacher}}}"]
+    with pytest.raises(MismatchError, match=r"^reference "):
+        compare_here(load("kk-tiny-grpo", held), STUDENT)
+    few = (
+        "--set",
+        f"teacher.model={teacher}",
+        "--set",
+        "task.evaluation.count=4",
+        "--set",
+        "task.train.count=4",
+    )
+    for command in (("plan", "kk-tiny-trrd", "--data"), ("run", "kk-tiny-trrd")):
+        said = rlad(*command, *few)
+        assert said.code == 2
+        assert f"teacher ({teacher}): token id" in said.err
+    (teacher / "tokenizer.json").write_text("{")
+    with pytest.raises(MismatchError, match=r"its tokenizer cannot be loaded"):
+        compare_here(config, STUDENT)
 
 
 def test_one_vocabulary_read_in_two_ways_is_a_mismatch(tmp_path: Path) -> None:

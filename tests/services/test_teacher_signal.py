@@ -25,7 +25,8 @@ from rlad_core import schema
 from rlad_core.client.details import Details
 from rlad_core.client.errors import ServiceError
 from rlad_core.client.made_with import made_with_of, marked, together
-from rlad_core.language_model.weight_hash import weight_hash
+from rlad_core.language_model import weight_hash as weight_hash_module
+from rlad_core.language_model.weight_hash import weight_hash, weight_sums
 from services.clients.teachers import SignalError, Teacher
 from services.clients.teachers.agreement import Tolerance, difference, is_rounded, is_suspect, looks_like
 from services.clients.teachers.pinned import Pinned, known_texts, pin
@@ -168,6 +169,20 @@ def test_the_hash_of_weights_sees_zeros_exchanges_and_names() -> None:
     ]
     assert same == made(torch.clone)
     assert len({same, *others}) == 7
+
+
+def test_the_hash_of_weights_is_as_it_was_and_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ledgers of earlier runs name it."""
+    layer = torch.nn.Module()
+    layer.register_parameter("weight", torch.nn.Parameter(torch.arange(6, dtype=torch.float32).reshape(2, 3)))
+    layer.register_parameter("bias", torch.nn.Parameter(torch.arange(5).bfloat16()))
+    assert weight_hash(layer) == "sums:9a305bec243310a0ec4901a7b373d143"
+    shapes = [(), (0, 3), (7,), (4, 5), (5, 4, 3)]
+    weights = [(str(shape), torch.randn(shape).half()) for shape in shapes] + [("t", torch.randn(4, 5).t())]
+    whole = weight_sums(weights)
+    for piece in (1, 3, 10):
+        monkeypatch.setattr(weight_hash_module, "_PIECE", piece)
+        assert weight_sums(weights) == whole
 
 
 def test_parts_of_an_answer_by_different_weights_are_refused() -> None:

@@ -19,7 +19,7 @@ from recording import recording_into
 
 from rlad_core import metrics
 from rlad_core.config import load
-from rlad_core.metrics import SHARED
+from rlad_core.metric_specs import LABELS, SHARED, StepStage
 from rlad_core.timeline import StageSpan, stage_table
 from services.base import telemetry
 from services.base.log_lines import configure_logging
@@ -120,7 +120,7 @@ class TestSpan:
     def test_spans_side_by_side_give_the_stage_table(
         self, registry: prometheus_client.CollectorRegistry
     ) -> None:
-        async def work(stage: metrics.StepStage, after: float, seconds: float) -> None:
+        async def work(stage: StepStage, after: float, seconds: float) -> None:
             await asyncio.sleep(after)
             async with span(stage, items=1):
                 await asyncio.sleep(seconds)
@@ -162,7 +162,7 @@ class TestSpan:
         assert found[key("rlad_stage_in_flight", run=SHARED, stage="verify")] == 0
 
     def test_an_unknown_stage_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="'lunch' is not a stage; stages are rollout, teacher"):
+        with pytest.raises(ValueError, match="'lunch' is not a stage; stages are rollout, reference"):
             span("lunch")  # type: ignore[arg-type]
 
 
@@ -371,7 +371,7 @@ def test_a_ray_node_exports_the_same_declarations(ray_cluster: None) -> None:
 
 def scrape_ray(port: int, wanted: set[tuple[str, frozenset[tuple[str, str]]]], limit_s: float) -> Samples:
     """Our metrics from a node's port, without Ray's own labels, once all `wanted` are there."""
-    ours = set(metrics.LABELS) | {"le"}
+    ours = set(LABELS) | {"le"}
     deadline = time.monotonic() + limit_s
     found: Samples = {}
     while time.monotonic() < deadline:

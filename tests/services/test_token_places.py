@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_token_texts import ALL_KINDS, TEXTS, WRITTEN
+from token_kinds import ALL_KINDS, TEXTS, WRITTEN
 
 from rlad_core.client.details import NO_DETAILS
 from rlad_core.client.forms import TeacherLimits
@@ -19,6 +19,7 @@ from services.serve.http.bodies import Body, whole_answer
 from services.serve.http.texts import Reader
 from services.serve.http.tokenizing import _detokenized, _tokenized
 from services.teacher.answers import results_of, telling
+from services.teacher.forms import DetailsQuery
 from services.teacher.reading import Wanted, read_request
 from services.teacher.scoring.interface import Scored
 from services.teacher.scoring.tables import to_pairs, to_scores
@@ -95,7 +96,7 @@ def test_a_template_that_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None
 
 def scored(kind: str, sequences: list[dict[str, Any]]) -> tuple[Wanted, Any]:
     asked = body({"tokens": True, "sequences": sequences})
-    wanted = read_request(asked, NO_DETAILS, READERS[kind], "sha256:mine", TeacherLimits())
+    wanted = read_request(asked, DetailsQuery(), READERS[kind], "sha256:mine", TeacherLimits())
     pairs = to_pairs(wanted.sequences, NO_DETAILS)
     found = [
         Scored({"teacher_logprobs": np.zeros(size, np.float32)})

@@ -142,7 +142,9 @@ def test_results_come_line_by_line(http: httpx.Client) -> None:
         for n in range(500)
     ]
     *results, last = lines(http, "/teacher/v1/score", {"sequences": rows, "top_k": 2})
-    assert last == {"results": 500}
+    info = http.get("/teacher/v1/info").json()
+    assert (last["results"], last["usage"]["sequences"]) == (500, 500)
+    assert (last["model"], last["made_with"]) == (info["model"], info["made_with"])
     assert [each["id"] for each in results] == [row["id"] for row in rows]
     few = {"sequences": rows[:3], "top_k": 2}
     whole = http.post("/teacher/v1/score", json=few).json()["results"]

@@ -9,46 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from shard_rows import FINGERPRINT, PLAN, PROMPTS, RESPONSES, experience
 from torch import Tensor
 
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.objectives.grpo import GRPO
-from rlad_core.schema import EXPERIENCE, SEQUENCES, build, from_ipc, to_ipc, tokenizer_fingerprint
+from rlad_core.schema import SEQUENCES, build, from_ipc, to_ipc
 from services.learner.training_rows import TrainingRows
-
-FINGERPRINT = tokenizer_fingerprint({f"w{index}": index for index in range(100)})
-PROMPTS = [[1, 2], [3], [4, 5, 6]]
-RESPONSES = [[10, 11, 12], [20], [30, 31]]
-ROLLOUT = [[-0.5, -1.0, -1.5], [-2.0], [-0.25, -0.75]]
-VERSIONS = [[4, 4, 5], [5], [3, 4]]
-TEACHER = [[-0.1, -0.2, -0.3], [-0.4], [-0.5, -0.6]]
-ADVANTAGES = [1.0, -1.0, 0.5]
-CORRECT = [True, False, False]
-
-
-def experience(*, teacher: bool = True) -> pa.Table:
-    rows = range(3)
-    columns: dict[str, Any] = {
-        "group_id": ["p#0", "p#0", "q#0"],
-        "sample_index": [0, 1, 0],
-        "prompt_id": ["p", "p", "q"],
-        "prompt_token_ids": PROMPTS,
-        "response_token_ids": RESPONSES,
-        "rollout_logprobs": ROLLOUT,
-        "policy_versions": VERSIONS,
-        "finish_reason": ["stop"] * 3,
-        "response": ["text"] * 3,
-        "sequence_id": ["p#0/0", "p#0/1", "q#0/0"],
-        "task": ["knights_knaves"] * 3,
-        "subset": ["2_people"] * 3,
-        "reward": [3.0, -1.0, 0.0],
-        "reward_parts": [[("format", 1.0)] for _ in rows],
-        "correct": CORRECT,
-        "verdict": ["right", "wrong", "wrong"],
-        "advantage": ADVANTAGES,
-        "teacher_logprobs": TEACHER if teacher else [None] * 3,
-    }
-    return build(EXPERIENCE, columns, tokenizer_fingerprint=FINGERPRINT)
 
 
 def sequences() -> pa.Table:
@@ -61,14 +28,6 @@ def sequences() -> pa.Table:
         },
         tokenizer_fingerprint=FINGERPRINT,
     )
-
-
-PLAN = ShardPlan(
-    rows=np.array([0, 1, 2]),
-    mini_batch=np.array([0, 0, 1]),
-    token_weights=np.array([0.125, 0.25, 0.5]),
-    group_has_correct=np.array([True, True, False]),
-)
 
 
 def batch_of(rows: TrainingRows, members: list[int]) -> Any:
@@ -113,14 +72,14 @@ def test_rows_are_taken_in_the_order_asked_for() -> None:
 
 def test_old_logprobs_of_several_updates() -> None:
     rows = TrainingRows(experience(), PLAN)
-    rows.old_logprobs = dict(enumerate(map(torch.tensor, ([-1.0, -2.0, -3.0], [-4.0], [-5.0, -6.0]))))
+    rows.old.logprobs = dict(enumerate(map(torch.tensor, ([-1.0, -2.0, -3.0], [-4.0], [-5.0, -6.0]))))
     batch, _, _ = batch_of(rows, [2, 0])
     assert_values(batch.old_logprobs, [-5.0, -6.0, -1.0, -2.0, -3.0])
 
 
 def test_rows_before_any_update_are_their_own_old_policy() -> None:
     rows = TrainingRows(experience(), PLAN)
-    rows.old_logprobs = {2: torch.tensor([-5.0, -6.0])}
+    rows.old.logprobs = {2: torch.tensor([-5.0, -6.0])}
     batch, _, logprobs = batch_of(rows, [0, 1])
     assert_values(batch.old_logprobs, logprobs.tolist())
     assert_values(batch_of(rows, [2])[0].old_logprobs, [-5.0, -6.0])
@@ -210,8 +169,9 @@ def test_tokens_older_than_the_plan_allows_have_no_weight() -> None:
         np.arange(3), np.zeros(3, int), np.array([0.5, 0.25, 0.125]), np.ones(3, bool), range(4, 6)
     )
     rows = TrainingRows(experience(), plan)
-    packed = rows.pack(rows.all)
-    batch = rows.token_batch(rows.all, packed, torch.zeros(6, requires_grad=True), None)
+    members = np.arange(3)
+    packed = rows.pack(members)
+    batch = rows.token_batch(members, packed, torch.zeros(6, requires_grad=True), None)
     # Versions 4 4 5 | 5 | 3 4.
     assert batch.weights.tolist() == [0.5, 0.5, 0.5, 0.25, 0.0, 0.125]
     assert batch.old_logprobs.numel() == 6  # the old token stays where younger ones attend to it

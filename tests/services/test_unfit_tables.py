@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 
 from rlad_core import schema
-from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.client.errors import InvalidRequestError, LimitError
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body
 from services.serve.http.readings import Readings
 from services.serve.openai.models import ServedModel
+from services.teacher.forms import DetailsQuery
 from services.teacher.service import TeacherService
 from services.teacher.settings import TeacherArgs
 from services.verifier.service import VerifierService
@@ -50,7 +50,7 @@ def teacher() -> Any:
 
 def parts(sequences: pa.Table) -> list[tuple[int, int]]:
     body = Body(schema.to_ipc(sequences), "arrow", "ndjson")
-    work = asyncio.run(teacher()._work(body, NO_DETAILS, TeacherLimits(), 4))
+    work = asyncio.run(teacher()._work(body, DetailsQuery(), TeacherLimits(), 4))
     found: list[tuple[int, int]] = work.parts
     return found
 
@@ -62,7 +62,8 @@ def sequences(prompt: Any, response: Any) -> pa.Table:
 def test_what_is_streamed_is_cut_by_the_bytes_that_it_tells() -> None:
     rows = {"sequence_id": [*"abcde"], "prompt_token_ids": [[1]] * 5, "response_token_ids": [[3]] * 5}
     table = schema.build(schema.SEQUENCES, rows, tokenizer_fingerprint="sha256:mine")
-    body, details = Body(schema.to_ipc(table), "arrow", "ndjson"), Details(hidden="float32")  # 16 bytes each
+    body = Body(schema.to_ipc(table), "arrow", "ndjson")
+    details = DetailsQuery(details=["hidden"])  # 16 bytes each
     for most, parts in (
         (32, [(0, 2), (2, 4), (4, 5)]),
         (None, [(0, 5)]),

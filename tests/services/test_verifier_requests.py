@@ -71,11 +71,11 @@ def test_the_documented_example_is_taken() -> None:
 @pytest.mark.parametrize(
     ("request_", "says"),
     [
-        ({"task": "math", "prompt": "2 + 2?"}, "responses[0].prompt: task math cannot find the answer from"),
-        ({"task": "knights_knaves", "prompt": "2 + 2?"}, "responses[0].prompt: no puzzle in the prompt"),
+        ({"task": "math", "prompt": "2 + 2?"}, "prompt: task math cannot find the answer from"),
+        ({"task": "knights_knaves", "prompt": "2 + 2?"}, "prompt: no puzzle in the prompt"),
         (
             {"task": "my_task", "prompt": "2 + 2?"},
-            "responses[0].prompt: task 'my_task' is a user's own, which",
+            "prompt: task 'my_task' is a user's own, which",
         ),
         ({"task": "math", "prompt": "2 + 2?", "gold": "4"}, "give one of gold, prompt"),
         (

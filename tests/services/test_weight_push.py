@@ -1,17 +1,25 @@
 """What the learner makes of the replicas' answers to a new version, pulled or pushed."""
 
 import pickle
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from ray.exceptions import ActorDiedError, RayTaskError
+from torch.distributed import DistStoreError
+from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
+from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerWeightTransferEngine
 
 from services.base.losses import is_loss
 from services.serve.everyone import EveryoneError
+from services.weights import push as push_module
 from services.weights.gathered import StateDict
 from services.weights.held_policy import BrokenReplicaError
 from services.weights.policy_store import UnknownVersionError
-from services.weights.push import ReplicaGroup, WeightPush, place_in_group
+from services.weights.push import StuckGroupError, WeightPush, _source
+from services.weights.replica_group import ReplicaGroup, place_in_group
 from services.weights.store import ReplicaReport, sync
 
 
@@ -130,29 +138,180 @@ def _push(handle: Handle, timeout_s: float) -> WeightPush:
     )
 
 
-class Sender:
-    """Stands for vLLM's end of a transfer: asks the replicas to take what comes."""
+BOTH: list[object] = [_report("a"), _report("b")]
 
-    def __init__(self, push: WeightPush, taken: list[str]) -> None:
-        self._push, self._taken = push, taken
 
-    def send_weights(self) -> None:
-        for number, (name, _) in enumerate(self._push._source):
-            if number == 1:
-                self._push._replicas.update_weights({})
+class Receiving(Handle):
+    """Both replicas are there; what comes of an update they answer as told, once something has been sent."""
+
+    def __init__(self, *updates: list[object]) -> None:
+        super().__init__(*updates)
+        self.sent = threading.Event()
+        self._method: object = None
+
+    def broadcast(self, *told: object) -> "Receiving":
+        self._method = told[0]
+        return self
+
+    def results(self, **_: object) -> list[object]:
+        if self._method != "receive_weights":
+            return BOTH
+        assert self.sent.wait(30)
+        return super().results()
+
+
+class Group:
+    """Stands for a communicator of NCCL: who waits in it is let go by `destroy` alone."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def destroy(self) -> None:
+        self.ended.set()
+
+
+class Sender(NCCLTrainerWeightTransferEngine):  # type: ignore[misc]
+    """vLLM's end of a transfer, which asks the replicas in a thread; only the broadcast is another one.
+
+    Args:
+        taken: names of what is sent.
+        after_first: what becomes of the broadcast after the first weight.
+    """
+
+    model_update_group: Any
+
+    def __init__(
+        self, push: WeightPush, taken: list[str], after_first: "Callable[[Sender], None] | None"
+    ) -> None:
+        super().__init__(client=push._replicas, source=push._source)
+        self.model_update_group = Group()
+        self.handle: Any = push._replicas._handle
+        self._taken, self._after_first = taken, after_first
+
+    def _broadcast(self, source: Any, meta: Any) -> None:
+        for number, (name, _) in enumerate(self._checked_iter(source, meta)):
             self._taken.append(name)
-        self._push._replicas.finish_weight_update()
+            if number == 0 and self._after_first is not None:
+                self._after_first(self)
+            self.handle.sent.set()
 
-    def shutdown(self) -> None: ...
+
+def _sending(
+    push: WeightPush, monkeypatch: pytest.MonkeyPatch, *attempts: Callable[[Sender], None] | None
+) -> list[str]:
+    """Names of what is sent, in attempts of which this becomes after the first weight."""
+    left, taken = list(attempts), list[str]()
+
+    def connect() -> None:
+        push._replicas.init_weight_transfer_engine({})
+        push._sender = Sender(push, taken, left.pop(0))
+
+    monkeypatch.setattr(push, "_connect", connect)
+    return taken
 
 
-def test_an_update_that_a_replica_ends_early_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = [_report("a"), _report("b")]
-    push = _push(Handle(both, [_report("a"), ActorDiedError()], both), timeout_s=5)
-    taken: list[str] = []
-    monkeypatch.setattr(push, "_connect", lambda: setattr(push, "_sender", Sender(push, taken)))
-    assert push.publish(3) == both
+def _waits_for_the_lost(sender: Sender) -> None:
+    ended = sender.model_update_group.ended
+    sender.handle.sent.set()
+    assert ended.wait(30), "the broadcast would never end"
+
+
+def _is_told_of_its_end(sender: Sender) -> None:
+    _waits_for_the_lost(sender)
+    raise CUDA
+
+
+CUDA = RuntimeError("CUDA error: unspecified launch failure")
+NETWORK = RuntimeError("NCCL error: remote process exited or there was a network error")
+
+
+@pytest.mark.parametrize("broadcast", [_waits_for_the_lost, _is_told_of_its_end])
+@pytest.mark.parametrize("lost", [ActorDiedError(), RuntimeError("no room")], ids=["lost", "failed"])
+def test_an_update_that_a_replica_ends_early_is_begun_anew(
+    lost: Exception, broadcast: Callable[[Sender], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broadcast never learns of it by itself."""
+    push, gathered = _push(Receiving([_report("a"), lost], BOTH), timeout_s=30), list[str]()
+
+    class Weights(StateDict):
+        def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+            for name, tensor in super().__iter__():
+                gathered.append(name)
+                yield name, tensor
+
+    push._source = _source(
+        Weights({"first": torch.ones(1), "second": torch.ones(2)}), replicas=push._replicas
+    )
+    taken = _sending(push, monkeypatch, broadcast, None)
+    assert push.publish(3) == BOTH
     assert taken == ["first", "first", "second"]
+    assert gathered == ["first", "second"] * 2, "the other ranks gather all of it"
+
+
+def test_nccl_s_word_that_a_replica_is_gone_may_come_before_serve_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve's is waited for: it is about this attempt, and would end the next one."""
+
+    def first(sender: Sender) -> None:
+        threading.Timer(0.5, sender.handle.sent.set).start()
+        raise NETWORK
+
+    push = _push(Receiving([ActorDiedError()], BOTH), timeout_s=30)
+    taken = _sending(push, monkeypatch, first, None)
+    assert push.publish(3) == BOTH
+    assert taken == ["first", "first", "second"]
+
+
+def test_a_fault_of_the_learner_s_own_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def own(sender: Sender) -> None:
+        sender.handle.sent.set()
+        raise CUDA
+
+    push = _push(Receiving(BOTH), timeout_s=30)
+    _sending(push, monkeypatch, own)
+    with pytest.raises(RuntimeError, match="unspecified launch failure"):
+        push.publish(3)
+
+
+def _trainer_init(monkeypatch: pytest.MonkeyPatch, *attempts: Callable[[WeightPush], Any]) -> None:
+    left = list(attempts)
+    monkeypatch.setattr(WeightPush, "_init_info", lambda _: None)
+    monkeypatch.setattr(
+        WeightTransferTrainerFactory, "trainer_init", lambda *_, client, source: left.pop(0)(client)
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        DistStoreError("Timed out after 301 seconds waiting for clients. 1/3 clients joined."),
+        NETWORK,
+        RuntimeError("NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)"),
+    ],
+    ids=["store", "nccl", "system"],
+)
+def test_a_group_that_does_not_come_about_is_made_anew(
+    said: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push, taken = _push(Receiving(BOTH), timeout_s=30), list[str]()
+
+    def fails(_: object) -> Any:
+        raise said
+
+    _trainer_init(monkeypatch, fails, lambda _: Sender(push, taken, None))
+    assert push.publish(3) == BOTH
+    assert taken == ["first", "second"]
+
+
+def test_a_group_that_nobody_can_end_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    push, never = _push(Receiving(BOTH), timeout_s=0.1), threading.Event()
+    monkeypatch.setattr(push_module, "_RENDEZVOUS_S", 0.2)
+    _trainer_init(monkeypatch, lambda _: never.wait(60))
+    with pytest.raises(
+        StuckGroupError, match=r"waited 0.2 s for the transfer group of the learner"
+    ) as raised:
+        push.publish(3)
+    assert is_loss(raised.value)
+    never.set()
 
 
 def test_a_push_that_does_not_reach_every_replica_stops_before_it_sends() -> None:

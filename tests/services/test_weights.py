@@ -25,7 +25,7 @@ from services.weights.policy_store import (
     Publication,
     policy_store,
 )
-from services.weights.push import ReplicaGroup
+from services.weights.replica_group import ReplicaGroup
 from services.weights.store import publish, sync
 
 # The first test to want the engines waits for their start, about 30 s each on an idle core.

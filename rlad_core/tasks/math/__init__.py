@@ -3,6 +3,6 @@
 `published` reads the field's rows, `prompt` asks for a boxed answer, `extract` and `stated` find it in the
 reply, `verifier` judges it. `comparing` goes from cheap to dear: `notation` and `spellings` bring two answers
 into one form; `numbers`, `spoken`, `marks`, `dates`, `choices`, `words`, `parts`, `equations` and
-`quantities` know what they can compare exactly; `algebra` has the rest. Only that can take long: it calls a
-computer algebra system, and has to be run where it can be killed.
+`quantities` know what they can compare exactly; `algebra` reads the rest, and `equivalence` compares it. Only
+these two can take long: they call a computer algebra system, and have to be run where they can be killed.
 """

@@ -7,7 +7,7 @@ r"""Whether an answer is the gold one: what is cheap and exact first, the algebr
     lists, tuples, sets, intervals      `parts`, part by part
     equations                           `equations`: x = 5 is 5, for x only names it; 8 = 7 is nothing
     a number with a unit                `quantities`
-    all else                            `algebra`
+    all else                            read by `algebra`, compared by `equivalence`
 
 docs/verifiers.md is the same as policy, with examples.
 """
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rlad_core.tasks.math import algebra, marks, quantities, shapes
+from rlad_core.tasks.math import algebra, equivalence, marks, quantities, shapes
 from rlad_core.tasks.math.choices import same_choice
 from rlad_core.tasks.math.dates import same_dates
 from rlad_core.tasks.math.equations import same_equations
@@ -59,7 +59,7 @@ EXACT = Tolerance()
 
 @dataclass(frozen=True)
 class Comparison:
-    """Compares gold answers with given ones. As with `algebra.equal`, it may not come back."""
+    """Compares gold answers with given ones. As with `equivalence.equal`, it may not come back."""
 
     tolerance: Tolerance = EXACT
 
@@ -132,7 +132,7 @@ class Comparison:
             near = algebra.decimal(answer)
             if near is not None and self.tolerance.allows(wanted, near):
                 return True
-        return algebra.equal(gold, answer)
+        return equivalence.equal(gold, answer)
 
 
 def _same_words(gold: str, answer: str) -> bool | None:

@@ -3,6 +3,7 @@ stock vLLM server.
 """
 
 from services.clients.teachers.handle import HandleTeacher
+from services.clients.teachers.here import compare_here
 from services.clients.teachers.interface import Teacher
 from services.clients.teachers.policy import Compared, MismatchError, PolicyFacts, compare_model
 from services.clients.teachers.rest import RestTeacher
@@ -18,5 +19,6 @@ __all__ = [
     "SignalError",
     "StockServerTeacher",
     "Teacher",
+    "compare_here",
     "compare_model",
 ]

@@ -33,7 +33,7 @@ _ROUNDED_TOKENS: Final = 16
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two answers about a response are apart, in nats; not a number where one of them is none.
+    """How far two answers about a response are apart, in nats; NaN where one of them has a NaN.
 
     mean: over the tokens. largest: at the token `place`. tokens: how many. depth: how far below zero they are
     on average, in the one of the two where it is less.

@@ -1,7 +1,7 @@
 """Whether a teacher's scores are what they were said to be: looked at in every step, before it is trained on.
 
-At the start of a run is pinned what the teacher says of itself and of a few known texts (`pinned.py`). Of
-every step then
+What the teacher says of itself and of a few known texts is pinned at the start of a run (`pinned.py`). Then,
+in every step
 
 - each answer was made with what was pinned;
 - no answer consists of stand-ins or of rounded numbers;

@@ -29,6 +29,7 @@ _SWITCHES = {
     "continue_final_message": False,
     "echo": False,
     "include_reasoning": True,
+    "return_prompt_text": False,
     "return_tokens_as_token_ids": False,
 }
 """At the values that change nothing, beside those of every request."""
@@ -109,6 +110,8 @@ class ChatRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
     chat_template: None = None
     chat_template_kwargs: Annotated[Nothing, EMPTY] | None = None
     mm_processor_kwargs: Annotated[Nothing, EMPTY] | None = None
+    media_io_kwargs: Annotated[Nothing, EMPTY] | None = None
+    return_prompt_text: Annotated[bool, only(_SWITCHES["return_prompt_text"])] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,7 @@ from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Reader, refuse_over
 from services.serve.openai import prompts
-from services.serve.openai.forms import AddSpecialTokens, rules
+from services.serve.openai.forms import AddSpecialTokens, NoSuffix, rules
 from services.serve.openai.logprobs import by_id, by_name, check_top
 from services.serve.openai.numbers import BestOf, TopCount
 from services.serve.openai.prompts import Prompt, PromptField
@@ -45,7 +45,8 @@ class CompletionRequest(SamplingForm, forbid_unknown_fields=True, kw_only=True):
     best_of: (
         Annotated[BestOf, Meta(description="Not offered here; 1, and as many as n, change nothing.")] | None
     ) = None
-    suffix: None = None
+    suffix: NoSuffix | None = None
+    prompt_embeds: None = None
     add_special_tokens: AddSpecialTokens | None = None
     return_tokens_as_token_ids: (
         Annotated[bool, Meta(description="Write tokens as token_id:17 where log-probs are told.")] | None

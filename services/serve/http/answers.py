@@ -3,8 +3,9 @@
 An answer is made of parts, each of them what was done for some rows of the request, in order. A main route
 has one; a job as many as it was worked on in; an answer that is sent as it is made as many as it comes in.
 
-NDJSON has a line for each result, and in the end ``{"results": COUNT}``, by which a reader knows that nothing
-is missing. Arrow has the batches of each part; a stream that broke off has no end mark.
+NDJSON has a line for each result, and in the end ``{"results": COUNT, ...}`` with what JSON says beside them;
+by the count a reader knows that nothing is missing. Arrow has the batches of each part; a stream that broke
+off has no end mark.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,23 +33,37 @@ _LARGE_BYTES = 2**20
 _LINE = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
+class Beside:
+    """What one answer says beside its results, by name and in order; by default nothing."""
+
+    def begin(self) -> dict[str, Any]:
+        """What is known when the answer begins."""
+        return {}
+
+    def add(self, done: pa.Table) -> None:
+        """Look at one more part."""
+
+    def end(self) -> dict[str, Any]:
+        """What is known when all parts were looked at."""
+        return {}
+
+
 @dataclass(frozen=True)
 class Telling:
     """How a service tells what it has done.
 
     Args:
         results: of a part.
-        fields: the parts -> what the answer has as one JSON object, by name and in order. The results of all
-            parts are an iterator among them; a field behind it may tell of all that came before.
+        beside: called for each answer.
     """
 
     results: Results
-    fields: Callable[[Iterable[Part]], Iterable[tuple[str, Any]]]
+    beside: Callable[[], Beside] = Beside
 
     def pieces(self, answer: AnswerEncoding, parts: Iterable[Part]) -> Iterator[Piece]:
         """The answer that is made of parts, which are gone through once: a part is let go before the next."""
         if answer == "json":
-            yield from json_pieces(self.fields(parts))
+            yield from json_pieces(self._fields(parts))
             return
         writer = self.writer(answer)
         for part in parts:
@@ -59,7 +74,21 @@ class Telling:
     def writer(self, answer: AnswerEncoding) -> "Lines | Batches":
         """For parts that come one after the other; not for JSON, which is one object."""
         assert answer != "json"
-        return Lines(self.results) if answer == "ndjson" else Batches()
+        return Lines(self.results, self.beside()) if answer == "ndjson" else Batches()
+
+    def _fields(self, parts: Iterable[Part]) -> Iterator[tuple[str, Any]]:
+        """The answer as one JSON object."""
+        beside = self.beside()
+
+        def of_all() -> Iterator[dict[str, Any]]:
+            for start, done in parts:
+                beside.add(done)
+                yield from self.results(done, start)
+                del done  # before the next part is there
+
+        yield from beside.begin().items()
+        yield "results", of_all()
+        yield from beside.end().items()
 
 
 class Lines:
@@ -67,16 +96,19 @@ class Lines:
 
     media_type = NDJSON
 
-    def __init__(self, results: Results) -> None:
-        self._results, self._count = results, 0
+    def __init__(self, results: Results, beside: Beside) -> None:
+        self._results, self._beside, self._count = results, beside, 0
+        self._begin = beside.begin()
 
     def add(self, start: int, done: pa.Table) -> Iterator[Piece]:
         """The lines of a part, in pieces."""
+        self._beside.add(done)
         return gathered(self._lines(start, done))
 
     def end(self) -> Iterator[Piece]:
         """The last line."""
-        yield orjson.dumps({"results": self._count}, option=_LINE)
+        told = {"results": self._count, **self._begin, **self._beside.end()}
+        yield orjson.dumps(told, option=_LINE)
 
     def broken(self, problem: dict[str, Any]) -> Iterator[Piece]:
         """The last line of an answer that does not come to its end; `problem` says why (RFC 9457)."""

@@ -16,7 +16,6 @@ from no other site's page, and through no proxy that nobody told us of:
 import hashlib
 import os
 import re
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -59,35 +58,33 @@ def caller_of(scope: Scope, headers: Headers, with_tokens: bool) -> str:
     return address_of(scope)
 
 
-def stranger(
-    scope: Scope, headers: Headers, environment: Mapping[str, str] = os.environ
-) -> tuple[int, str] | None:
+def stranger(scope: Scope, headers: Headers) -> tuple[int, str] | None:
     """Why a request is not this machine's own: a status, and what to do; None: it is."""
     address = address_of(scope)
     if not is_loopback(address):
         return 401, f"only this machine is served, and not {address or 'others'}"
-    if (via := _told_by_a_proxy(headers)) and not (environment.get(PROXIES) and _is_believed(scope)):
+    if (via := _told_by_a_proxy(headers)) and not (os.environ.get(PROXIES) and _is_believed(scope)):
         return 401, (
             f"only this machine is served, and the header {via} tells of a proxy in between that is not "
             f"named by {PROXIES}"
         )
-    listed = _listed(environment, HOSTS)
+    listed = _listed(HOSTS)
     host = headers.get("host", "")
     name = _name(host)
     if not name or not (is_loopback(name) or name in listed or name in map(_name, listed)):
         return 403, f"only this machine is served, and {host[:100]!r} is no name of it (see {HOSTS})"
     origin = headers.get("origin")
-    if origin is None or site_of(headers, environment) is not None:
+    if origin is None or site_of(headers) is not None:
         return None
     if _site(origin) == headers.get("host", "").lower():
         return None
     return 403, f"pages of {origin[:100]!r} may not ask here (see {ORIGINS})"
 
 
-def site_of(headers: Headers, environment: Mapping[str, str] = os.environ) -> str | None:
+def site_of(headers: Headers) -> str | None:
     """Whose page asks, where it is one that may; None: no page, or another's."""
     origin = headers.get("origin")
-    return origin if origin is not None and origin.lower() in _listed(environment, ORIGINS) else None
+    return origin if origin is not None and origin.lower() in _listed(ORIGINS) else None
 
 
 def is_preflight(method: str, headers: Headers) -> bool:
@@ -150,5 +147,5 @@ def _site(origin: str) -> str:
         return ""
 
 
-def _listed(environment: Mapping[str, str], variable: str) -> set[str]:
-    return set(environment.get(variable, "").lower().replace(",", " ").split())
+def _listed(variable: str) -> set[str]:
+    return set(os.environ.get(variable, "").lower().replace(",", " ").split())

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Raw, Struct, UnsetType
 
 from rlad_core import schema
@@ -122,10 +123,14 @@ class TokenLists:
 
 
 class OwnIds:
-    """The rows' ids; by default their places."""
+    """The rows' ids; by default their places.
 
-    def __init__(self) -> None:
-        self._column = Strings()
+    Args:
+        where: the rows' place in the request, for errors.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where, self._column = where, Strings()
         self._seen = set[str]()
         self._unnamed = bytearray()
 
@@ -139,7 +144,7 @@ class OwnIds:
             self._column.add(str(len(self._unnamed)))
         else:
             if name in self._seen:
-                raise _twice(name)
+                raise self._twice(name, len(self._unnamed))
             self._seen.add(name)
             self._column.add(name)
         self._unnamed.append(isinstance(name, UnsetType))
@@ -153,9 +158,10 @@ class OwnIds:
         for name in self._seen:
             place = int(name) if len(name) < _DIGITS and name.isdecimal() else len(self._unnamed)
             if place < len(self._unnamed) and self._unnamed[place] and str(place) == name:
-                raise _twice(name)
+                # The row that says so, which may stand before or behind the one that does not.
+                places = np.flatnonzero(pc.equal(self._column.packed(), name).to_numpy(zero_copy_only=False))
+                raise self._twice(name, next(int(row) for row in places if row != place))
         return self._column.packed()
 
-
-def _twice(name: str) -> ProblemError:
-    return invalid("id", f"{name[:100]!r} occurs twice")
+    def _twice(self, name: str, row: int) -> ProblemError:
+        return invalid(f"{self._where}[{row}].id", f"{name[:100]!r} occurs twice")

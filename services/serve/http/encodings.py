@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -99,7 +99,7 @@ def packed(content: bytes, coding: str) -> tuple[bytes, dict[str, str]]:
     if coding == "identity":
         return content, headers
     if coding == "gzip":
-        return b"".join(_gzip([content])), headers
+        return b"".join(_whole([content], packer(coding))), headers
     return pa.Codec("zstd", 1).compress(content, asbytes=True), headers
 
 
@@ -113,35 +113,91 @@ def packing(body: Iterable[Piece], coding: str) -> tuple[Iterator[Piece], dict[s
         head += piece
     coding, headers = _worth(len(head), coding)
     whole = chain([bytes(head)], coming)
-    if coding == "identity":
-        return whole, headers
-    return _gzip(cut_up(whole)) if coding == "gzip" else _zstd(cut_up(whole)), headers
+    return whole if coding == "identity" else _whole(whole, packer(coding)), headers
+
+
+def told_of(coding: str) -> dict[str, str]:
+    """The headers of an answer in a coding, or in none."""
+    headers = {"Vary": "Accept, Accept-Encoding"}
+    return headers if coding == "identity" else {**headers, "Content-Encoding": coding}
 
 
 def _worth(size: int, coding: str) -> tuple[str, dict[str, str]]:
     """The coding for an answer of so many bytes or more, and its headers."""
-    headers = {"Vary": "Accept, Accept-Encoding"}
-    if coding == "identity" or size < _WORTH_BYTES:
-        return "identity", headers
-    return coding, {**headers, "Content-Encoding": coding}
+    coding = coding if size >= _WORTH_BYTES else "identity"
+    return coding, told_of(coding)
 
 
-def _gzip(pieces: Iterable[Piece]) -> Iterator[bytes]:
-    compressor = zlib.compressobj(1, wbits=31)
-    for piece in pieces:
-        yield compressor.compress(piece)
-    yield compressor.flush()
+class Packer(Protocol):
+    """Packs what comes piece by piece."""
+
+    def add(self, piece: Piece) -> Iterator[Piece]:
+        """One more; what is packed by now."""
+        ...
+
+    def flush(self) -> Iterator[Piece]:
+        """The rest of what was added, so that it can be unpacked before more comes."""
+        ...
+
+    def end(self) -> Iterator[Piece]:
+        """The rest, and the end."""
+        ...
 
 
-def _zstd(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    sink = Sink()
-    with pa.CompressedOutputStream(
-        pa.PythonFile(sink, "w"), "zstd"
-    ) as stream:  # at Arrow's level, which is 1
-        for piece in pieces:
-            stream.write(piece)
-            yield from sink.taken()
-    yield from sink.taken()
+def packer(coding: str) -> Packer:
+    """For an answer in a coding of `wanted`."""
+    kinds: dict[str, type[Packer]] = {"gzip": _Gzip, "zstd": _Zstd, "identity": _AsItIs}
+    return kinds[coding]()
+
+
+def _whole(pieces: Iterable[Piece], into: Packer) -> Iterator[Piece]:
+    for piece in cut_up(pieces):
+        yield from into.add(piece)
+    yield from into.end()
+
+
+class _Gzip:
+    def __init__(self) -> None:
+        self._compressor = zlib.compressobj(1, wbits=31)
+
+    def add(self, piece: Piece) -> Iterator[Piece]:
+        yield self._compressor.compress(piece)
+
+    def flush(self) -> Iterator[Piece]:
+        yield self._compressor.flush(zlib.Z_SYNC_FLUSH)
+
+    def end(self) -> Iterator[Piece]:
+        yield self._compressor.flush()
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        self._sink = Sink()
+        # At Arrow's level, which is 1.
+        self._stream = pa.CompressedOutputStream(pa.PythonFile(self._sink, "w"), "zstd")
+
+    def add(self, piece: Piece) -> Iterator[Piece]:
+        self._stream.write(piece)
+        yield from self._sink.taken()
+
+    def flush(self) -> Iterator[Piece]:
+        self._stream.flush()
+        yield from self._sink.taken()
+
+    def end(self) -> Iterator[Piece]:
+        self._stream.close()
+        yield from self._sink.taken()
+
+
+class _AsItIs:
+    def add(self, piece: Piece) -> Iterator[Piece]:
+        yield piece
+
+    def flush(self) -> Iterator[Piece]:
+        yield from ()
+
+    def end(self) -> Iterator[Piece]:
+        yield from ()
 
 
 def cut_up(pieces: Iterable[Piece]) -> Iterator[Piece]:

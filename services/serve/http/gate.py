@@ -25,7 +25,7 @@ from services.serve.http.pages import ASSETS, add_pages, is_for_a_browser, page,
 from services.serve.http.problems import ProblemDetails, add_problem_handlers, answer, methods_of, told
 from services.serve.http.queries import long_query
 from services.serve.http.refusals import count_refusal
-from services.serve.http.taken import held_back
+from services.serve.http.slow_clients.taken import held_back
 
 OPEN_PATHS = ("/healthz", "/readyz", "/health", "/health/")
 """Asked by load balancers, kubelets and TRL's clients, which have no token."""

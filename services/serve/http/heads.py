@@ -4,7 +4,8 @@ uvicorn keeps whatever a head holds until it ends, and its parser copies what it
 piece that comes of it. So one header of 48 MiB takes seconds, and many headers take memory, from whoever has
 a connection. `BoundedHeads` counts what comes of a head, and of a chunked body's trailers, which are kept in
 the same way, and answers 431 in place of reading on. Bodies are not counted here
-(`services.serve.http.reading`).
+(`services.serve.http.reading`). It also refuses heads of which two readers could make two requests, and those
+that want no HTTP; other protocols that are offered are ignored (`services.serve.http.offers`).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.base import telemetry
+from services.serve.http.offers import OffersIgnored, offers_a_web_socket
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails
 from services.serve.http.reading import BodyLimits
 from services.serve.http.refusals import PROXY, count_refusal
@@ -27,6 +29,7 @@ MOST_HEADERS = 100
 """Browsers send some twenty, proxies in between a few each."""
 MOST_IN_A_ROW = 100
 """Requests of one connection that wait for the answer to an earlier one; uvicorn keeps all that it reads."""
+_NO_HTTP = "This is no HTTP request"
 _AUTO = "uvicorn.protocols.http.auto:AutoHTTPProtocol"
 _HOOKS = (
     "connection_made",
@@ -46,6 +49,10 @@ class _LargeHeadError(Exception):
     """Raised into the parser, which gives up the connection."""
 
 
+class _UnfitHeadError(Exception):
+    """The same of a head that no request is made of; why not."""
+
+
 class BoundedHeads(HttpToolsProtocol):
     """A connection whose heads are within limits.
 
@@ -58,11 +65,13 @@ class BoundedHeads(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.parser = OffersIgnored(self)  # type: ignore[assignment]
         self._is_head = True  # what comes next: a head, a chunk's head or trailers, and no body
         self._begun = False
         self._come = 0  # bytes since then, of which the parser has told nothing yet
         self._told = self._headers_told = 0
         self._is_large = False
+        self._unfit: ProblemDetails | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -92,8 +101,8 @@ class BoundedHeads(HttpToolsProtocol):
         if self._is_large:
             self._refuse()
         else:
-            count_refusal(PROXY, "MalformedHeadError")
-            self._close(ProblemDetails(title="This is no HTTP request", status=400, detail=msg))
+            count_refusal(PROXY, "MalformedHeadError" if self._unfit is None else "UnfitHeadError")
+            self._close(self._unfit or ProblemDetails(title=_NO_HTTP, status=400, detail=msg))
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -116,6 +125,11 @@ class BoundedHeads(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._whole()
+        if (unfit := self._why_unfit()) is not None:
+            self._unfit = unfit
+            raise _UnfitHeadError
+        if self.parser.should_upgrade():
+            return  # it comes again
         self._is_head = False
         if len(self.pipeline) >= MOST_IN_A_ROW:
             self._is_large = True
@@ -134,6 +148,8 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request has come whole; another may follow."""
+        if self.parser.should_upgrade():
+            return
         self._whole()
         self._is_head = True
         super().on_message_complete()
@@ -141,6 +157,19 @@ class BoundedHeads(HttpToolsProtocol):
     @property
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _why_unfit(self) -> ProblemDetails | None:
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):  # RFC 9112, 3.2
+            detail = f"a head has one header Host, and not {hosts or 'none'}"
+        elif self.parser.get_method() == b"CONNECT":
+            detail = "CONNECT is for proxies"
+        elif self.parser.should_upgrade() and offers_a_web_socket(self.headers):
+            detail = "nothing here is a WebSocket; ask without the header Upgrade"
+            return ProblemDetails(title="No WebSocket", status=403, detail=detail)
+        else:
+            return None
+        return ProblemDetails(title=_NO_HTTP, status=400, detail=detail)
 
     def _count(self, size: int) -> None:
         self._told += size

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from rlad_core import metrics
 from rlad_core.client.errors import AsleepError, DrainingError, NotReadyError
 from services.base import telemetry
+from services.serve import here
 from services.serve.asked_once import AskedOnce
 from services.serve.fair import ASKER, OWN, Asker
 from services.serve.http.bodies import Body, encoding_of, read_body
@@ -176,15 +177,9 @@ class Intake:
             raise AsleepError(f"{self._what} sleeps while the learner of its run works; ask again")
 
 
-class _Replica:
-    """What this process's replica has for the routes, which are functions of their own."""
-
-    intake: Intake | None = None
-
-
 def serve_health(intake: Intake) -> None:
     """To be called once in a replica."""
-    _Replica.intake = intake
+    here.keep(intake)
 
 
 def add_health_routes(app: FastAPI) -> None:
@@ -200,5 +195,4 @@ async def alive() -> Health:
 
 async def ready() -> Health:
     """The replica can do its work or is at it, and new requests are taken."""
-    assert _Replica.intake is not None
-    return await _Replica.intake.ready()
+    return await here.part(Intake).ready()

@@ -70,22 +70,29 @@ def decode(content: bytes | Raw, kind: Any, where: str, first: int = 0) -> Any:
         raise ProblemError(400, "The body cannot be read", f"Invalid JSON: {said}") from error
 
 
-def token_ids(raw: Raw, where: str, most: int) -> npt.NDArray[np.int32]:
+def token_ids(raw: Raw, where: str, most: int, vocab_size: int) -> npt.NDArray[np.int32]:
     """A list of token ids: int32 [tokens].
 
     Args:
         where: its place in the request, for errors.
         most: tokens that it may have; counted before they are read.
+        vocab_size: that the model has.
 
     Raises:
-        ProblemError: 422, no list of integers from 0 to 2147483647, an empty one, or one that is too long.
+        ProblemError: 422, no list of the model's token ids, an empty one, or one that is too long.
     """
     if (count := bytes(raw).count(b",") + 1) > most:
         raise invalid(where, f"has {count} tokens, and {most} are the most")
     try:
-        return np.array(_IDS.decode(raw), dtype=np.int32)
+        ids = np.array(_IDS.decode(raw), dtype=np.int32)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _looked_at(raw, where)
+        ids = _looked_at(raw, where)
+    if (unknown := np.flatnonzero(ids >= vocab_size)).size:
+        raise invalid(
+            f"{where}[{unknown[0]}]",
+            f"{ids[unknown[0]]} is no token; the vocabulary has ids 0..{vocab_size - 1}",
+        )
+    return ids
 
 
 def _looked_at(raw: Raw, where: str) -> npt.NDArray[np.int32]:

@@ -9,7 +9,9 @@ own figures. It is for a service that runs alone; of several replicas it tells o
 """
 
 import copy
+import gzip
 from collections.abc import Awaitable, Callable
+from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +27,7 @@ from starlette.exceptions import HTTPException
 
 from rlad_core.client.forms import JSON
 from services.serve.http.auth import Tokens
+from services.serve.http.bodies import accepts
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails
 
 PAGE, ASSETS = "/docs", "/docs/"
@@ -72,16 +75,22 @@ async def _docs() -> Response:
     return page()
 
 
-async def _asset(name: str) -> Response:
+async def _asset(name: str, request: Request) -> Response:
     if name not in _ASSETS:
         raise HTTPException(404, "Not Found")
-    cached = {"Cache-Control": "max-age=3600"}
+    headers = {"Cache-Control": "max-age=3600", "Vary": "Accept-Encoding"}
     packed = _STATIC / f"{name}.gz"
-    if not packed.exists():
-        return Response((_STATIC / name).read_bytes(), headers=cached, media_type=_ASSETS[name])
-    return Response(
-        packed.read_bytes(), headers={**cached, "Content-Encoding": "gzip"}, media_type=_ASSETS[name]
-    )
+    if packed.exists() and accepts(request, "gzip"):
+        headers["Content-Encoding"] = "gzip"
+        return Response(packed.read_bytes(), headers=headers, media_type=_ASSETS[name])
+    return Response(_plain(name), headers=headers, media_type=_ASSETS[name])
+
+
+@cache
+def _plain(name: str) -> bytes:
+    """A file of the page; unpacked once, since anybody may ask."""
+    packed = _STATIC / f"{name}.gz"
+    return gzip.decompress(packed.read_bytes()) if packed.exists() else (_STATIC / name).read_bytes()
 
 
 def _documentation() -> Callable[[Request], Awaitable[Response]]:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from rlad_core.client.errors import ServiceError, UnknownNameError
+from rlad_core.client.errors import InvalidRequestError, ServiceError, UnknownNameError
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20
@@ -127,11 +127,10 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         found = faults(list(error.errors())[:MOST_FAULTS])
-        return answer(
-            ProblemDetails(
-                title="The request cannot be worked on", status=422, detail=found[0].message, errors=found
-            )
-        )
+        # Who reads the detail alone is told where, too.
+        detail = f"{found[0].path}: {found[0].message}"
+        title = InvalidRequestError.title
+        return answer(ProblemDetails(title=title, status=422, detail=detail, errors=found))
 
     @app.exception_handler(HTTPException)
     async def refused_by_framework(request: Request, error: HTTPException) -> Response:
@@ -156,8 +155,7 @@ def methods_of(scope: Scope) -> list[str]:
 
 def openai_error(error: ServiceError) -> dict[str, Any]:
     """What a service failed to do, for OpenAI's clients, in an answer that has begun."""
-    problem = ProblemDetails(title=error.title, status=error.status, detail=str(error))
-    return OpenAIError.of(problem).model_dump()
+    return OpenAIError.of(_of_service(error)).model_dump()
 
 
 def answer(problem: ProblemDetails, headers: dict[str, str] | None = None) -> Response:
@@ -187,10 +185,17 @@ class _Answer(Response):
 
 def told(error: ServiceError, headers: dict[str, str] | None = None) -> Response:
     """The response that tells what a service refused or failed."""
-    problem = ProblemDetails(title=error.title, status=error.status, detail=str(error))
+    problem = _of_service(error)
     after_s = getattr(error, "retry_after_s", None)
     after = {} if after_s is None else {"Retry-After": str(math.ceil(after_s))}
     return answer(problem, {**after, **(headers or {})})
+
+
+def _of_service(error: ServiceError) -> ProblemDetails:
+    at_fault = None
+    if isinstance(error, InvalidRequestError) and error.path is not None:
+        at_fault = [Fault(path=error.path, message=error.message)]
+    return ProblemDetails(title=error.title, status=error.status, detail=str(error), errors=at_fault)
 
 
 def as_problem(error: BaseException) -> dict[str, Any]:
@@ -198,7 +203,7 @@ def as_problem(error: BaseException) -> dict[str, Any]:
     if isinstance(error, ProblemError):
         problem = error.problem
     elif isinstance(error, ServiceError):
-        problem = ProblemDetails(title=error.title, status=error.status, detail=str(error))
+        problem = _of_service(error)
     else:
         problem = ProblemDetails(
             title="The service failed", status=500, detail="Its log tells why; ask its operator."

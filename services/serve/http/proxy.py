@@ -1,5 +1,5 @@
 """What stands before Serve's own proxy: `services.serve.http.body_first`, what its own answers become,
-`services.serve.http.answers_taken`, and `services.serve.http.heads`.
+`services.serve.http.slow_clients.answers_taken`, and `services.serve.http.heads`.
 
 `ProxyProblems` says as problems (RFC 9457) what no service wrote: no such route, no replica, a full queue.
 The proxy listens before the first service has a route, and says 404 to everything until then. That would tell
@@ -21,14 +21,15 @@ from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError, UnknownNameError
-from services.serve.http.answers_taken import AnswersTaken
 from services.serve.http.body_first import LIST_OF_ROUTES, BodyFirst
 from services.serve.http.callers import REQUEST_ID, bounded_id
 from services.serve.http.heads import bound_heads
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails, answer, told
+from services.serve.http.slow_clients.answers_taken import AnswersTaken
 
 _RETRY_AFTER_S = "1"
 _LOOK_EVERY_S = 0.2
@@ -73,6 +74,10 @@ class ProxyProblems:
         """Pass a request on, and its answer back."""
         if scope["type"] != "http" or scope["path"].startswith(_OWN_ROUTES):
             await self._app(scope, receive, send)
+            return
+        if (scope["method"], scope["path"]) == ("OPTIONS", "*"):
+            # Of the server, and no route (RFC 9110, 9.3.7): only that it is there.
+            await Response(status_code=204)(scope, receive, send)
             return
         service = _service(scope["path"])
         if service in self._lost:

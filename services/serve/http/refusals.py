@@ -1,7 +1,7 @@
 """Requests that are refused before a route of a service sees them, as metrics have them."""
 
 from rlad_core import metrics
-from rlad_core.metrics import LimitKind
+from rlad_core.metric_specs import LimitKind
 from services.base import telemetry
 
 PROXY = "proxy"

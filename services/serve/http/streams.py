@@ -1,12 +1,13 @@
 """Answers that are sent as they are made, so that no memory holds one: a line or a batch after the other.
 
 NDJSON (``Accept: application/x-ndjson``) or Arrow (``?stream=true``), as `services.serve.http.answers` writes
-them. What fails before the first part is answered as ever; later it is the last line, ``{"error": PROBLEM}``,
-or the end of the connection.
+them, and packed as ``Accept-Encoding`` says, each part so that it can be unpacked when it comes. What fails
+before the first part is answered as ever; later it is the last line, ``{"error": PROBLEM}``, or the end of
+the connection.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
 from fastapi import Response
@@ -15,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
 from services.base import telemetry
-from services.serve.http.answers import Batches, Lines, Part, gathered
-from services.serve.http.encodings import cut_up
+from services.serve.http.answers import Batches, Lines, Part, Telling, gathered
+from services.serve.http.bodies import Body
+from services.serve.http.encodings import Packer, Piece, cut_up, packer, told_of
 from services.serve.http.problems import as_problem
 
 
@@ -48,8 +50,8 @@ class Held(Response):
             await self._answer(scope, receive, send)
 
 
-async def streamed(parts: AsyncIterator[Part], writer: Lines | Batches, held: AsyncExitStack) -> Held:
-    """The answer that is made of parts, of which the first is waited for.
+async def streamed(parts: AsyncIterator[Part], telling: Telling, body: Body, held: AsyncExitStack) -> Held:
+    """The answer to `body` that is made of parts, of which the first is waited for.
 
     Args:
         held: closed in the end.
@@ -59,15 +61,19 @@ async def streamed(parts: AsyncIterator[Part], writer: Lines | Batches, held: As
     """
     async with held as stack:
         first = await anext(parts)
-        chunks = _chunks(first, parts, writer)
-        return Held(StreamingResponse(chunks, media_type=writer.media_type), stack.pop_all())
+        writer = telling.writer(body.answer)
+        chunks = _chunks(first, parts, writer, packer(body.coding))
+        told = StreamingResponse(chunks, headers=told_of(body.coding), media_type=writer.media_type)
+        return Held(told, stack.pop_all())
     raise AssertionError("the block above returns")
 
 
-async def _chunks(first: Part, parts: AsyncIterator[Part], writer: Lines | Batches) -> AsyncIterator[bytes]:
+async def _chunks(
+    first: Part, parts: AsyncIterator[Part], writer: Lines | Batches, into: Packer
+) -> AsyncIterator[bytes]:
     try:
         async for part in _after(first, parts):
-            pieces = gathered(map(bytes, cut_up(writer.add(*part))))
+            pieces = gathered(map(bytes, _packed(writer.add(*part), into)))
             # In threads: a part may take seconds of CPU.
             while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
                 yield piece
@@ -77,7 +83,13 @@ async def _chunks(first: Part, parts: AsyncIterator[Part], writer: Lines | Batch
             raise
         telemetry.log("stream_failed", level="warning", kind=type(error).__name__, error=str(error))
         last = writer.broken(as_problem(error))
-    yield b"".join(last)
+    yield b"".join([*_packed(last, into), *into.end()])
+
+
+def _packed(pieces: Iterator[Piece], into: Packer) -> Iterator[Piece]:
+    for piece in cut_up(pieces):
+        yield from into.add(piece)
+    yield from into.flush()
 
 
 async def _after(first: Part, parts: AsyncIterator[Part]) -> AsyncIterator[Part]:

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from rlad_core.client.errors import LimitError
 from rlad_core.language_model.chat import OWN, ChatFormat
-from rlad_core.metrics import LimitKind
+from rlad_core.metric_specs import LimitKind
 from rlad_core.turn import opened_by
 from services.base.encoder import Encoder
 from services.serve.http.json_forms import TokenIds, invalid, token_ids
@@ -66,18 +66,26 @@ class Reader:
         max_length: tokens that the model takes.
         longest_token: bytes of the longest one in the vocabulary.
         chat: how messages become a prompt.
+        vocab_size: token ids are below it.
     """
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     longest_token: int
     chat: ChatFormat = OWN
+    vocab_size: int = 2**31
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, max_length: int, chat: ChatFormat = OWN) -> Reader:
+    def of(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        chat: ChatFormat = OWN,
+        vocab_size: int = 2**31,
+    ) -> Reader:
         """For a model and its tokenizer."""
         longest = max(len(token.encode()) for token in tokenizer.get_vocab())
-        return cls(tokenizer, max_length, max(longest, _LEAST_BYTES_OF_LONGEST), chat)
+        return cls(tokenizer, max_length, max(longest, _LEAST_BYTES_OF_LONGEST), chat, vocab_size)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -91,6 +99,14 @@ class Reader:
             given: token ids as `Raw`, texts, or messages; those that are not set count nothing.
         """
         return sum(self._least(each) for each in given if each is not UNSET)
+
+    def ids(self, raw: Raw, where: str) -> npt.NDArray[np.int32]:
+        """A list of token ids: int32 [tokens].
+
+        Raises:
+            ProblemError: 422, it is none, is empty, has an id that the model does not, or more than it takes.
+        """
+        return token_ids(raw, where, self.max_length, self.vocab_size)
 
     def prompt(self, prompt: PromptIn, where: str) -> npt.NDArray[np.int32]:
         """A prompt's token ids: int32 [tokens].
@@ -111,7 +127,7 @@ class Reader:
             ProblemError: see `prompt`.
         """
         if isinstance(prompt.prompt_token_ids, Raw):
-            return token_ids(prompt.prompt_token_ids, f"{where}.prompt_token_ids", self.max_length), ""
+            return self.ids(prompt.prompt_token_ids, f"{where}.prompt_token_ids"), ""
         if isinstance(prompt.prompt, str):
             return self.text(prompt.prompt, f"{where}.prompt"), ""
         place = f"{where}.messages".removeprefix(".")

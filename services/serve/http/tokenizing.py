@@ -1,5 +1,7 @@
 """`/v1/tokenize` and `/v1/detokenize`: a model's tokens, their strings, and where in the text they stand."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -7,9 +9,10 @@ from fastapi import FastAPI, Request, Response
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from pydantic import BaseModel, Field
 
+from services.serve import here
 from services.serve.http.bodies import Body, documents, json_answer
 from services.serve.http.health import Intake
-from services.serve.http.json_forms import TokenIds, invalid, one_of, to_form, token_ids
+from services.serve.http.json_forms import TokenIds, invalid, one_of, to_form
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Message, PromptIn, Reader, check_one_given
 from services.serve.token_texts import Pieces, TokenTexts, spans_in
@@ -55,15 +58,17 @@ class Tokens(BaseModel):
     count: int
 
 
-class _Replica:
-    """What this process's replica has for the routes, which are functions of their own."""
-
-    parts: tuple[Reader, TokenTexts, Intake, int] | None = None
+@dataclass(frozen=True)
+class _Tokenizing:
+    reader: Reader
+    texts: TokenTexts
+    intake: Intake
+    max_body_bytes: int
 
 
 def serve_tokens(reader: Reader, texts: TokenTexts, intake: Intake, max_body_bytes: int) -> None:
     """To be called once in a replica."""
-    _Replica.parts = reader, texts, intake, max_body_bytes
+    here.keep(_Tokenizing(reader, texts, intake, max_body_bytes))
 
 
 def add_tokenizer_routes(app: FastAPI) -> None:
@@ -79,16 +84,18 @@ def add_tokenizer_routes(app: FastAPI) -> None:
 
 async def tokenize(request: Request) -> Response:
     """The token ids of a text or a chat, with their strings and places."""
-    reader, texts, intake, most = _here()
-    async with intake.admit(request, most) as body:
-        return await intake.read(_tokenized, _json(body), reader, texts)
+    return await _worked_on(_tokenized, request)
 
 
 async def detokenize(request: Request) -> Response:
     """The text of token ids, with the string and place of each."""
-    reader, texts, intake, most = _here()
-    async with intake.admit(request, most) as body:
-        return await intake.read(_detokenized, _json(body), reader, texts)
+    return await _worked_on(_detokenized, request)
+
+
+async def _worked_on(how: Callable[[Body, Reader, TokenTexts], Response], request: Request) -> Response:
+    its = here.part(_Tokenizing)
+    async with its.intake.admit(request, its.max_body_bytes) as body:
+        return await its.intake.read(how, _json(body), its.reader, its.texts)
 
 
 def _tokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:
@@ -106,7 +113,7 @@ def _tokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:
 
 def _detokenized(body: Body, reader: Reader, texts: TokenTexts) -> Response:
     asked = to_form(body.content, DetokenizeRequest, 1)
-    ids = token_ids(asked.token_ids, "token_ids", reader.max_length).tolist()
+    ids = reader.ids(asked.token_ids, "token_ids").tolist()
     for place, token_id in enumerate(ids):
         if not texts.is_token(token_id):
             raise invalid(
@@ -131,8 +138,3 @@ def _json(body: Body) -> Body:
     if body.encoding != "json":
         raise ProblemError(415, "Unsupported media type", "send application/json here")
     return body
-
-
-def _here() -> tuple[Reader, TokenTexts, Intake, int]:
-    assert _Replica.parts is not None
-    return _Replica.parts

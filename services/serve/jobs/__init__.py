@@ -11,7 +11,8 @@ May be called by the services, which say how a request is worked on (`work.Work`
     room      how many there may be, and how much they may take
     turns     whose job is next
     attempts  at which part a process ended, so that no job ends one after the other
-    worker    takes jobs up, one part after the other
+    worker    takes jobs in and up
+    at_work   one that was taken up: one part after the other
     answer    the parts' answer, put together one after the other
     disk      files are touched in threads
     errors    why there is no job, or no answer

@@ -7,7 +7,7 @@ from services.base.whole_files import whole
 from services.serve.http.encodings import Piece
 
 
-def write_whole(file: Path, pieces: Iterable[Piece]) -> None:
+def write_pieces(file: Path, pieces: Iterable[Piece]) -> None:
     """Write a file, from pieces that come as they are wanted, in the place of one that may be there.
 
     Raises:

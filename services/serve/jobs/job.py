@@ -18,6 +18,7 @@ has such locks, as NFS does since version 4.
 """
 
 import json
+import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -32,12 +33,13 @@ from rlad_core import schema
 from services.serve.http.answers import AnswerEncoding, Batches
 from services.serve.http.encodings import Piece
 from services.serve.jobs.errors import UnreadableJobError
-from services.serve.jobs.files import is_being_written, left_over, write_whole
+from services.serve.jobs.files import is_being_written, left_over, write_pieces
 from services.serve.jobs.lease import is_free, leased
 
 Told = TypeVar("Told")
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
-_ENDS = ("cancelled", "answer.json", "failed.json")
+_CANCELLED = "cancelled"
+_ENDS = (_CANCELLED, "answer.json", "failed.json")
 _ANSWER = "answer"
 _BEGUN = ".begun"
 # Also what a process leaves that is killed while it writes them.
@@ -96,7 +98,7 @@ class StoredJob:
     @property
     def is_cancelled(self) -> bool:
         """Nobody wants it any more."""
-        return self._has("cancelled")
+        return self._has(_CANCELLED)
 
     @property
     def is_unwanted(self) -> bool:
@@ -132,7 +134,7 @@ class StoredJob:
 
     def begin(self, note: Path) -> None:
         """A step is begun, of which `note` is to be there when the process, or the machine, ends at it."""
-        write_whole(note, [])
+        write_pieces(note, [])
 
     def begun(self, step: str) -> set[Path]:
         """Notes of a step, a part's number or another name; those of all steps for "*"."""
@@ -144,7 +146,7 @@ class StoredJob:
 
     def plan(self, parts: int) -> None:
         """Say how many parts it has."""
-        write_whole(self.folder / "plan", [str(parts).encode()])
+        write_pieces(self.folder / "plan", [str(parts).encode()])
 
     def part_schema(self, number: int) -> pa.Schema | None:
         """Of what was done for a part, which is not read for it; None: nothing yet."""
@@ -167,24 +169,31 @@ class StoredJob:
     def keep_part(self, number: int, done: pa.Table) -> None:
         """A part is done, whoever ended at it before."""
         batches = Batches()
-        write_whole(self._part(number), chain(batches.add(0, done), batches.end()))
+        write_pieces(self._part(number), chain(batches.add(0, done), batches.end()))
         self._clear(f"{part_step(number)}.*{_BEGUN}")
 
     def finish(self, body: Iterable[Piece], headers: dict[str, str]) -> None:
         """There is an answer, when all of its pieces have come."""
         self._clear(left_over(_ANSWER))
-        write_whole(self.folder / _ANSWER, body)
-        write_whole(self.folder / "answer.json", [json.dumps(headers).encode()])
+        write_pieces(self.folder / _ANSWER, body)
+        write_pieces(self.folder / "answer.json", [json.dumps(headers).encode()])
         self._clear(*_OF_WORK)
 
     def fail(self, problem: dict[str, Any]) -> None:
         """There will be no answer; `problem` says why (RFC 9457)."""
-        write_whole(self.folder / "failed.json", [json.dumps(problem).encode()])
+        write_pieces(self.folder / "failed.json", [json.dumps(problem).encode()])
         self._clear(*_OF_WORK)
 
     def cancel(self) -> None:
-        """Nobody wants it; what it holds goes. Who works on it sees that, and stops."""
-        write_whole(self.folder / "cancelled", [])
+        """Nobody wants it; what it holds goes. Who works on it sees that, and stops.
+
+        When it ended stays what it was, so that asking again does not keep it for longer.
+        """
+        if not self.is_cancelled:
+            ended = self.ended
+            write_pieces(cancelled := self.folder / _CANCELLED, [])
+            if ended is not None:
+                os.utime(cancelled, (ended, ended))
         self._clear(*_OF_WORK, _ANSWER, "answer.json", "failed.json")
 
     def clear_if_cancelled(self) -> None:

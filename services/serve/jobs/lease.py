@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from services.base.locks import try_lock
+
 _GLANCE_S = 0.01
 """After which whoever only looked at a lock does not hold it any more."""
 
@@ -54,11 +56,6 @@ def _locked(file: Path, how: int) -> Iterator[bool]:
         yield False
         return
     try:
-        try:
-            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        yield try_lock(descriptor, how)
     finally:
         os.close(descriptor)

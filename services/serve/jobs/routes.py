@@ -1,20 +1,20 @@
 """The routes of jobs, the same for each service."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
-from starlette.types import Receive, Scope, Send
 
 from rlad_core.client.errors import UnknownNameError
+from services.serve import here
 from services.serve.http.bodies import accepts, documents
 from services.serve.http.encodings import pieces
 from services.serve.http.health import Intake
@@ -39,36 +39,17 @@ class Job(BaseModel):
     problem: ProblemDetails | None = Field(default=None, description="Why it failed.")
 
 
-class _OpenedFile(FileResponse):
-    """A file that is there for as long as its answer takes, also if it is removed meanwhile.
-
-    Raises:
-        FileNotFoundError: it is gone already; by its path it would be looked up after the route has ended.
-    """
-
-    def __init__(self, file: Path, headers: dict[str, str]) -> None:
-        self._file = file.open("rb")
-        descriptor = self._file.fileno()
-        super().__init__(f"/dev/fd/{descriptor}", headers=headers, stat_result=os.fstat(descriptor))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._file:
-            await super().__call__(scope, receive, send)
-
-
-class _Replica:
-    """What this process's replica has for the routes, which are functions of their own."""
-
-    jobs: Jobs | None = None
-    intake: Intake | None = None
-    keep_s = 0.0
-    max_body_bytes = 0
+@dataclass(frozen=True)
+class _Served:
+    jobs: Jobs
+    intake: Intake
+    keep_s: float
+    max_body_bytes: int
 
 
 def serve_jobs(jobs: Jobs, intake: Intake, keep_s: float, max_body_bytes: int) -> None:
     """To be called once in a replica: its jobs are those that the routes are about."""
-    _Replica.jobs, _Replica.intake = jobs, intake
-    _Replica.keep_s, _Replica.max_body_bytes = keep_s, max_body_bytes
+    here.keep(_Served(jobs, intake, keep_s, max_body_bytes))
     jobs.start()
 
 
@@ -114,19 +95,19 @@ def add_job_routes(
 
 def leave() -> None:
     """Leave this replica's jobs to others, since it is ended."""
-    if _Replica.jobs is not None:
-        _Replica.jobs.stop()
+    if (served := here.look(_Served)) is not None:
+        served.jobs.stop()
 
 
 async def submit(request: Request) -> Response:
     """Hand in a request as the service's main route takes it, body, headers and query; it is answered at once
     with the job's id, and worked on for as long as it takes.
     """
-    jobs, intake = _here()
-    _ = jobs.store
-    async with intake.admit(request, _Replica.max_body_bytes) as body:
+    served = here.part(_Served)
+    _ = served.jobs.store
+    async with served.intake.admit(request, served.max_body_bytes) as body:
         query = values_of(request.query_params)
-        job = await jobs.submit(_caller(request), body, query)
+        job = await served.jobs.submit(_caller(request), body, query)
     prefix = request.scope.get("root_path", "").rstrip("/")
     return await asyncio.to_thread(_told, job, 202, {"Location": f"{prefix}/v1/jobs/{job.id}"})
 
@@ -159,7 +140,7 @@ async def fetch(job_id: str, request: Request) -> Response:
     """What the service's main route would have answered."""
     async with AsyncExitStack() as held:
         # However slowly its client takes it, and however many it asks for at a time.
-        await held.enter_async_context(_here()[1].place(request))
+        await held.enter_async_context(here.part(_Served).intake.place(request))
         return Held(await asyncio.to_thread(_fetched, job_id, request), held.pop_all())
     raise AssertionError("the block above returns")
 
@@ -170,23 +151,29 @@ def _fetched(job_id: str, request: Request) -> Response:
         if status == "cancelled":
             raise CancelledError(f"job {job_id} was cancelled; there is no answer")
         if status == "done":
-            file, headers = job.answer
-            kept = {name: value for name, value in headers.items() if name != "content-length"}
-            coding = kept.get("content-encoding", "identity")
-            if coding == "identity" or accepts(request, coding):
-                return _OpenedFile(file, kept)
-            # Who fetches it need not be the program that handed it in, and may not be able to unpack it.
-            del kept["content-encoding"]
-            return StreamingResponse(pieces(pa.input_stream(str(file), coding)), headers=kept)
+            return _sent(*job.answer, request)
         if (problem := job.problem) is not None:
             return answer(ProblemDetails.model_validate(problem))
     raise UnfinishedError(f"job {job_id} is {status}; ask again, or look at /v1/jobs/{job_id}")
 
 
-def _here() -> tuple[Jobs, Intake]:
-    assert _Replica.jobs is not None
-    assert _Replica.intake is not None
-    return _Replica.jobs, _Replica.intake
+def _sent(file: Path, headers: dict[str, str], request: Request) -> Response:
+    """An answer, whose file is opened now: it may be removed while it is sent. Always whole: a part that is
+    asked for with ``Range`` may be ignored (RFC 9110, 14.2).
+
+    Raises:
+        FileNotFoundError: it is gone already.
+    """
+    headers = {name: value for name, value in headers.items() if name != "content-length"}
+    coding = headers.get("content-encoding", "identity")
+    if coding == "identity" or accepts(request, coding):
+        opened = pa.input_stream(str(file), compression=None)
+        headers["content-length"] = str(opened.size())
+    else:
+        # Who fetches it need not be the program that handed it in, and may not be able to unpack it.
+        del headers["content-encoding"]
+        opened = pa.input_stream(str(file), compression=coding)
+    return StreamingResponse(pieces(opened), headers=headers)
 
 
 def _caller(request: Request) -> str:
@@ -197,7 +184,7 @@ def _caller(request: Request) -> str:
 def _own(job_id: str, request: Request) -> Iterator[StoredJob]:
     """The caller's job; one whose time is over may go while it is looked at."""
     none = UnknownNameError(f"there is no job {job_id[:100]!r} of yours here")
-    job = _here()[0].store.get(job_id)
+    job = here.part(_Served).jobs.store.get(job_id)
     # Another's is not told from none.
     if job is None or job.handed.owner != _caller(request):
         raise none
@@ -217,7 +204,7 @@ def _told(job: StoredJob, status: int, headers: dict[str, str]) -> Response:
         parts=parts,
         created=_time(job.handed.created),
         ended=None if ended is None else _time(ended),
-        expires=None if ended is None else _time(ended + _Replica.keep_s),
+        expires=None if ended is None else _time(ended + here.part(_Served).keep_s),
         problem=None if problem is None else ProblemDetails.model_validate(problem),
     )
     return Response(told.model_dump_json(), status, headers, media_type="application/json")

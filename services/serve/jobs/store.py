@@ -13,7 +13,7 @@ from pathlib import Path
 
 from services.base import telemetry
 from services.serve.jobs.errors import UnreadableJobError
-from services.serve.jobs.files import write_whole
+from services.serve.jobs.files import write_pieces
 from services.serve.jobs.job import Handed, StoredJob
 from services.serve.jobs.lease import waited_for
 
@@ -50,8 +50,8 @@ class JobStore:
         made = self._folder / f".{name}"
         made.mkdir(mode=0o700)
         try:
-            write_whole(made / "request", [body])
-            write_whole(made / "job.json", [json.dumps(asdict(handed)).encode()])
+            write_pieces(made / "request", [body])
+            write_pieces(made / "job.json", [json.dumps(asdict(handed)).encode()])
             made.replace(self._folder / name)
         except OSError:
             shutil.rmtree(made, ignore_errors=True)  # else a full disk is made fuller by each that is refused

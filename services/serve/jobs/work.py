@@ -5,8 +5,10 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pyarrow as pa
+from pydantic import BaseModel
 
 from rlad_core import schema
 from rlad_core.client.errors import BusyError, DeadlineError, ServiceError
@@ -15,6 +17,7 @@ from services.serve.http.answers import Part, Telling
 from services.serve.http.bodies import Body
 from services.serve.jobs.errors import ChangedError
 
+Limits = TypeVar("Limits", bound=BaseModel)
 Do = Callable[[pa.Table], Awaitable[pa.Table]]
 _AGAIN_AFTER_S = 2.0
 
@@ -74,6 +77,11 @@ class Work:
             left_s=lambda: until - time.monotonic(),
             late=f"the rest of the answer did not get its turn within {patience_s:g} s: ",
         )
+
+
+def widened(limits: Limits, times: int, *fields: str) -> Limits:
+    """A service's limits for a job, of which these fields are so many times those of a request."""
+    return limits.model_copy(update={name: getattr(limits, name) * times for name in fields})
 
 
 def refuse_mixed(first: pa.Schema, part: pa.Schema) -> None:

@@ -2,9 +2,9 @@
 
 A job's parts are done one after the other, each as a request of the job's owner: it waits for its turn among
 all callers, counts for the owner's quota and share of the queue, and is asked again later where too much
-waits. Which job is worked on goes round among callers: one that has had its turn is left where it is when
-another caller's waits, and so are all where a replica ends. Whoever takes one up goes on behind the last part
-that was finished, unless too many have ended at the next one (`attempts`).
+waits (`at_work`). Which job is worked on goes round among callers: one that has had its turn is left where it
+is when another caller's waits, and so are all where a replica ends. Whoever takes one up goes on behind the
+last part that was finished, unless too many have ended at the next one (`attempts`).
 """
 
 import asyncio
@@ -12,32 +12,28 @@ import atexit
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import pyarrow as pa
-
-from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError
 from rlad_core.waiting import limit
 from services.base import telemetry
 from services.serve.fair import ASKER, Asker
 from services.serve.http.bodies import Body
 from services.serve.http.problems import as_problem
 from services.serve.job_limits import JobLimits
-from services.serve.jobs.answer import put_together
+from services.serve.jobs.at_work import JobAtWork
 from services.serve.jobs.attempts import Attempts
 from services.serve.jobs.disk import on_disk
 from services.serve.jobs.errors import NoJobsError, NoRoomError, NotKeptError
-from services.serve.jobs.job import Handed, StoredJob, part_step
+from services.serve.jobs.job import Handed, StoredJob
 from services.serve.jobs.room import Room
 from services.serve.jobs.store import JobStore
 from services.serve.jobs.turns import Turns
-from services.serve.jobs.work import Do, ReadWork, patiently, refuse_mixed
+from services.serve.jobs.work import ReadWork
 
 _LOOK_EVERY_S = 1.0
 _SWEEP_EVERY_S = 60.0
-_WRITE_AGAIN_S = 5.0
 _HAND_BACK_S = 2.0
 _ADDING_S = 30.0
 
@@ -152,7 +148,16 @@ class Jobs:
     async def _carry_out(self, job: StoredJob) -> None:
         ASKER.set(Asker(job.handed.owner))
         watch = asyncio.create_task(_until_unwanted(job))
-        doing = asyncio.create_task(self._do(job, watch.done))
+        at_work = JobAtWork(
+            job,
+            self.room,
+            self._limits,
+            self._attempts,
+            self._turns,
+            self._read,
+            lambda: self._stopping or watch.done(),
+        )
+        doing = asyncio.create_task(at_work.carry_out())
         try:
             await asyncio.wait({doing, watch}, return_when=asyncio.FIRST_COMPLETED)
             if not doing.done() or (doing.exception() is not None and await _is_unwanted(job)):
@@ -175,105 +180,6 @@ class Jobs:
             await asyncio.wait({doing})
             await on_disk(job.clear_if_cancelled)  # of what was written since
 
-    async def _do(self, job: StoredJob, is_unwanted: Callable[[], bool]) -> bool:
-        """Work on a job; False: another caller's turn has come before its end.
-
-        Raises:
-            NoRoomError: it goes on when there is room for what was done.
-            Exception: it has failed.
-        """
-        handed, room = job.handed, self.room
-        began = time.monotonic()
-        async with self._at(job, "request", "reading its request"):
-            body = Body(await asyncio.to_thread(job.request), handed.encoding, handed.answer, handed.coding)
-            self._refuse_if_late(job, room.why_not(job) or "it was taken up too late")
-            work = await self._read(body, handed.query)
-            del body  # a large one is gone where the rows are no part of it
-        parts = list(work.parts) or [(0, 0)]
-        await self._written(job, partial(job.plan, len(parts)))
-        first: pa.Schema | None = None
-        for number, (start, stop) in enumerate(parts):
-            if (kind := await asyncio.to_thread(job.part_schema, number)) is None:
-                self._refuse_if_late(job, f"{number} of {len(parts)} parts were")
-                rows = f"rows {start + 1} to {stop} of {work.rows.num_rows}"
-                what = f"part {number + 1} of {len(parts)} ({rows})"
-                at_it = partial(self._at, job, part_step(number), what)
-                do = _within(at_it, work.do)
-                part = await self._patiently(job, do, work.rows.slice(start, stop - start))
-                kind = part.schema
-                refuse_mixed(kind if first is None else first, kind)
-                async with at_it():
-                    await self._written(job, partial(room.keep_part, job, number, part))
-                del part  # before the next one is worked on
-                self._turns.acquit(job)
-                over = time.monotonic() - began >= self._limits.turn_s and number + 1 < len(parts)
-                if over and await asyncio.to_thread(self._turns.makes_way, job, room):
-                    return False
-            first = kind if first is None else first
-
-        def is_left() -> bool:
-            return self._stopping or is_unwanted()
-
-        async with self._at(job, "answer", "putting its answer together"):
-            await self._written(job, partial(put_together, job, work, parts, room, is_left))
-        return True
-
-    @contextlib.asynccontextmanager
-    async def _at(self, job: StoredJob, step: str, what: str) -> AsyncIterator[None]:
-        """While a step of a job is worked on, that is noted; see `Attempts.begin`.
-
-        Raises:
-            DeadlyError: too many processes have ended at it.
-            DeadlineError: the job's time is over, and it cannot be noted.
-        """
-        try:
-            note = partial(self._attempts.begin, job, step, what)
-            await self._written(job, note, "that it is worked on could not be noted")
-            yield
-        finally:
-            await on_disk(partial(self._attempts.end, job, step))
-
-    async def _written(
-        self, job: StoredJob, write: Callable[[], None], if_not: str = "what was done could not be written"
-    ) -> None:
-        """Write what was worked out, again and again where the disk is full, so that no work is done twice.
-
-        Args:
-            if_not: what is said of a job whose time is over meanwhile.
-
-        Raises:
-            DeadlineError: the job's time is over.
-        """
-        while True:
-            began = time.monotonic()
-            try:
-                await on_disk(write)
-            except FileNotFoundError:  # somebody has removed the job
-                raise
-            except OSError as error:
-                telemetry.log("job_not_written", level="error", job=job.id, error=str(error), exc_info=error)
-                self._refuse_if_late(job, f"{if_not}: {error}")
-                # A large answer that fills the disk each time is not what a replica does most of its time.
-                await asyncio.sleep(max(_WRITE_AGAIN_S, time.monotonic() - began))
-            else:
-                return
-
-    def _refuse_if_late(self, job: StoredJob, where: str) -> None:
-        """So that a job that nobody gets done is not taken up by one after the other for ever."""
-        if time.time() - job.handed.created > (limit_s := self._limits.timeout_s):
-            raise DeadlineError(f"the job was not done within {limit_s:g} s; {where}")
-
-    async def _patiently(self, job: StoredJob, do: Do, rows: pa.Table) -> pa.Table:
-        """Do a part, again and again where it does not get a turn, until the job's time is over."""
-        limit_s = self._limits.timeout_s
-        return await patiently(
-            do,
-            rows,
-            again=(BusyError, DeadlineError, NotReadyError),
-            left_s=lambda: job.handed.created + limit_s - time.time(),
-            late=f"the job was not done within {limit_s:g} s; its last fault: ",
-        )
-
     async def _sweep(self) -> None:
         while True:
             try:
@@ -281,16 +187,6 @@ class Jobs:
             except Exception as error:  # noqa: BLE001 - told, and the next time may go well
                 telemetry.log("jobs_not_swept", level="error", error=str(error), exc_info=error)
             await asyncio.sleep(min(_SWEEP_EVERY_S, self._limits.keep_s))
-
-
-def _within(at_it: Callable[[], contextlib.AbstractAsyncContextManager[None]], do: Do) -> Do:
-    """`do`, which is at something each time, and not while it waits to be done again."""
-
-    async def done(rows: pa.Table) -> pa.Table:
-        async with at_it():
-            return await do(rows)
-
-    return done
 
 
 async def _is_unwanted(job: StoredJob) -> bool:

@@ -29,6 +29,8 @@ class Nothing(Struct, forbid_unknown_fields=True):
     """An object that is empty. Unlike a map with a limit of 0 it is read no further than its first field."""
 
 
+NoSuffix = Annotated[str, Meta(max_length=0, description=EMPTY.description)]
+"""Of completions."""
 EmptyList = Annotated[tuple[()], EMPTY]
 """Read no further than its first item; a list with a limit of 0 would be built first."""
 
@@ -47,6 +49,8 @@ _SWITCHES = {
     "spaces_between_special_tokens": True,
     "store": False,
     "use_beam_search": False,
+    "watermarking": False,
+    "return_token_offsets": False,
 }
 """At the values that change nothing."""
 
@@ -69,6 +73,7 @@ NotRead = Annotated[str, Meta(description="Not read.")]
 _NOTES = Meta(
     description="Not read.", extra_json_schema={"type": ["object", "null"], "additionalProperties": True}
 )
+_NOTED = ("metadata", "prompt_cache_options")
 
 
 class TextFormat(Struct, forbid_unknown_fields=True):
@@ -88,6 +93,7 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     request_id: NotRead | None = None
     session_id: NotRead | None = None
     metadata: Annotated[Raw, _NOTES] | UnsetType = UNSET
+    prompt_cache_options: Annotated[Raw, _NOTES] | UnsetType = UNSET
     service_tier: (
         Annotated[Literal["auto", "default"], Meta(description="There is one; either changes nothing.")]
         | None
@@ -109,6 +115,14 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     structured_outputs: None = None
     repetition_detection: None = None
     kv_transfer_params: None = None
+    ec_transfer_params: None = None
+    thinking_token_budget: None = None
+    stream_interval: None = None
+    moderation: None = None
+    # Of images and of routed experts, of which nothing is told here.
+    mm_payload: Annotated[Literal["tensors"], Meta(description="It changes nothing.")] | None = None
+    return_mm_kwargs: None = None
+    routed_experts_prompt_start: Annotated[Zero, _NONE] | None = None
     cache_salt: None = None
     vllm_xargs: Annotated[Nothing, EMPTY] | None = None
     priority: Annotated[Zero, _NONE] | None = None
@@ -121,12 +135,16 @@ class OpenAIForm(Struct, forbid_unknown_fields=True, kw_only=True):
     ) = None
     store: Annotated[bool, only(_SWITCHES["store"])] | None = None
     use_beam_search: Annotated[bool, only(_SWITCHES["use_beam_search"])] | None = None
+    watermarking: Annotated[bool, only(_SWITCHES["watermarking"])] | None = None
+    return_token_offsets: Annotated[bool, only(_SWITCHES["return_token_offsets"])] | None = None
 
     def __post_init__(self) -> None:
         as_integers(self, _FRACTIONS)
         refuse_others(self, _SWITCHES)
-        if isinstance(self.metadata, Raw) and not bytes(self.metadata).startswith((b"{", b"null")):
-            raise ValueError("metadata: Expected `object | null`")
+        for name in _NOTED:
+            note = getattr(self, name)
+            if isinstance(note, Raw) and not bytes(note).startswith((b"{", b"null")):
+                raise ValueError(f"{name}: Expected `object | null`")
 
 
 AddSpecialTokens = Annotated[

@@ -8,6 +8,7 @@ from msgspec import UnsetType
 from pydantic import BaseModel, Field
 
 from rlad_core.client.errors import UnknownNameError
+from services.serve import here
 from services.serve.http.problems import documented
 
 
@@ -63,15 +64,9 @@ class ServedModel:
             raise UnknownNameError(f"model {asked[:200]!r} is not served here; this is {self.name!r}")
 
 
-class _Replica:
-    """What this process's replica serves, for the routes, which are functions of their own."""
-
-    served: ServedModel | None = None
-
-
 def serve_model(served: ServedModel) -> None:
     """To be called once in a replica."""
-    _Replica.served = served
+    here.keep(served)
 
 
 def add_model_routes(app: FastAPI) -> None:
@@ -82,14 +77,9 @@ def add_model_routes(app: FastAPI) -> None:
 
 async def models() -> ModelList:
     """The model that is served, in OpenAI's form."""
-    return _here().list()
+    return here.part(ServedModel).list()
 
 
 async def model(name: str) -> Model:
     """The model, if this is its name."""
-    return _here().get(name)
-
-
-def _here() -> ServedModel:
-    assert _Replica.served is not None
-    return _Replica.served
+    return here.part(ServedModel).get(name)

@@ -114,10 +114,7 @@ def read(
 
 
 def _of_ids(raw: Raw, where: str, reader: Reader, vocab_size: int) -> Prompt:
-    ids = token_ids(raw, where, reader.max_length)
-    if (highest := int(ids.max())) >= vocab_size:
-        raise invalid(where, f"holds token id {highest}; the vocabulary has ids 0..{vocab_size - 1}")
-    return Prompt(ids)
+    return Prompt(token_ids(raw, where, reader.max_length, vocab_size))
 
 
 def _of_text(text: str, where: str, reader: Reader, add_special_tokens: bool, offsets: bool) -> Prompt:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from msgspec import Meta, Raw
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from rlad_core.client.details import Details
 from rlad_core.client.forms import TeacherLimits
@@ -19,10 +19,11 @@ from services.serve.http.bodies import Body, only_json
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.texts import Reader
 from services.serve.openai import prompts
-from services.serve.openai.forms import AddSpecialTokens, EmptyList, OpenAIForm, rules
+from services.serve.openai.forms import AddSpecialTokens, NoSuffix, OpenAIForm, rules, unless
 from services.serve.openai.logprobs import check_top
 from services.serve.openai.numbers import AnyWhole, Count, One, ZeroOrOne
 from services.serve.openai.prompts import Prompt, PromptField
+from services.serve.openai.sampling import StopField, stops
 from services.serve.token_sum import TokenSum
 from services.teacher.scoring.interface import TokenIds, TokenPair
 
@@ -51,13 +52,14 @@ class CompletionRequest(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
     ) = None
     top_p: Annotated[float, Meta(ge=0, le=1, description="Without a meaning here.")] | None = None
     seed: Annotated[AnyWhole, Meta(description="Without a meaning here.")] | None = None
-    stop: EmptyList | None = None
+    stop: Annotated[Raw, StopField] | UnsetType = UNSET
     stream: (
         Annotated[bool, Meta(description=_SCORES + "false.", extra_json_schema={"const": False})] | None
     ) = None
     stream_options: None = None
     best_of: Annotated[One, Meta(description=_SCORES + "1.")] | None = None
-    suffix: None = None
+    suffix: NoSuffix | None = None
+    prompt_embeds: None = None
     add_special_tokens: AddSpecialTokens | None = None
     return_token_ids: Annotated[bool, Meta(description="Tell token ids beside texts.")] | None = None
     return_tokens_as_token_ids: (
@@ -87,6 +89,7 @@ class CompletionRequest(OpenAIForm, forbid_unknown_fields=True, kw_only=True):
 
 
 _GIVEN = {"type": "integer"}
+_ANY_STOP = {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}]}
 Documented = Annotated[
     CompletionRequest,
     rules(
@@ -103,6 +106,7 @@ Documented = Annotated[
                 {"properties": {"prompt_logprobs": {"type": "null"}}},
             ]
         },
+        unless("stop", _ANY_STOP, "max_tokens", {"const": 0}),
     ),
 ]
 """With what is refused of several fields together."""
@@ -148,6 +152,8 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
         LimitError: more than one request may have.
     """
     form = to_form(only_json(body), CompletionRequest, _OBJECTS)
+    if stops(form.stop) and form.appended:
+        raise invalid("stop", "a teacher's answer has one token, which none may end; write max_tokens: 0")
     single = prompts.split(form.prompt, limits.max_sequences_per_request)
     limits.check(len(single), sum(map(reader.least_tokens, single)))
     for field in ("logprobs", "prompt_logprobs"):

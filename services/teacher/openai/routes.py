@@ -17,7 +17,7 @@ from services.serve.token_texts import TokenTexts
 from services.teacher.app import SERVICE, http
 from services.teacher.openai import choices, completions, sequence_logprobs
 from services.teacher.scorer import Scorer
-from services.teacher.scoring.interface import RestingEngine, Scored, TokenPair
+from services.teacher.scoring.interface import Scored, SleepingEngine, TokenPair
 from services.teacher.settings import TeacherArgs
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class OpenAIRoutes:
     """What the service has, that these routes work with."""
 
     _args: TeacherArgs
-    _engine: RestingEngine
+    _engine: SleepingEngine
     _intake: Intake
     _reader: Reader
     _scorer: Scorer

@@ -122,12 +122,7 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
     limits.check(len(raw), sum(map(reader.least_tokens, raw)))
     sequences = []
     for place, row in enumerate(raw):
-        ids = token_ids(row, f"sequences[{place}]", reader.max_length)
-        if (highest := int(ids.max())) >= vocab_size:
-            raise invalid(
-                f"sequences[{place}]", f"holds token id {highest}; the vocabulary has ids 0..{vocab_size - 1}"
-            )
-        sequences.append(ids)
+        sequences.append(token_ids(row, f"sequences[{place}]", reader.max_length, vocab_size))
     if (count := bytes(form.prompt_lengths).count(b",") + 1) != len(sequences):
         raise invalid("prompt_lengths", f"has {count} numbers for {len(sequences)} sequences")
     some = Annotated[list[AnyCount], Meta(min_length=1)]

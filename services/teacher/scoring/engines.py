@@ -5,11 +5,11 @@ from typing import Any
 from rlad_core.language_model.vocabulary import token_rows
 from services.base.lengths import longest_sequence
 from services.base.tokenizer import load_tokenizer
-from services.teacher.scoring.interface import RestingEngine
+from services.teacher.scoring.interface import SleepingEngine
 from services.teacher.settings import TeacherArgs
 
 
-def load_engine(args: TeacherArgs, model: str) -> RestingEngine:
+def load_engine(args: TeacherArgs, model: str) -> SleepingEngine:
     """Load `model`, a folder or hub id, into the engine of `args`. Takes from seconds to minutes.
 
     Raises:

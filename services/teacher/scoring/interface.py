@@ -107,7 +107,7 @@ class ScoringEngine(Protocol):
         """Give back threads, processes and memory."""
 
 
-class RestingEngine(ScoringEngine, Protocol):
+class SleepingEngine(ScoringEngine, Protocol):
     """An engine that gives its GPU to another process for a while."""
 
     @property

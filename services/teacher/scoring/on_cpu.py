@@ -24,7 +24,7 @@ def keep_freed_memory() -> bool:
     """Have this process keep what a pass frees, up to 512 MiB, for the next one.
 
     By itself glibc hands the end of its heap back to the kernel as soon as it is free, which gives it out
-    again page by page, each one cleared first: a tenth of a pass of a small model (docs/services.md).
+    again page by page, each one cleared first: a tenth of a pass of a small model (docs/performance.md).
 
     Returns:
         Whether this C library does so.

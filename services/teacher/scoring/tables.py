@@ -81,26 +81,26 @@ def check_details(details: Details, engine: ScoringEngine, name: str, limits: Te
         InvalidRequestError: names the field.
     """
     if unknown := sorted(details.fields - engine.tells):
-        raise InvalidRequestError(f"{unknown[0]}: engine {name} does not tell it; engine torch does")
+        raise InvalidRequestError(f"engine {name} does not tell it; engine torch does", unknown[0])
     if details.plain and (others := sorted(details.fields - {"plain", "end_token_ids"})):
-        raise InvalidRequestError(f"{others[0]}: is not told with plain, which tells log-probs alone")
+        raise InvalidRequestError("is not told with plain, which tells log-probs alone", others[0])
     for field, asked in (("top_k", details.top_k), ("named_token_ids", details.named_token_ids)):
         if asked > limits.max_top_k:
-            raise InvalidRequestError(f"{field}: {asked} is over {limits.max_top_k}, the most told here")
+            raise InvalidRequestError(f"{asked} is over {limits.max_top_k}, the most told here", field)
     if details.top_k > engine.vocab_size:
         raise InvalidRequestError(
-            f"top_k: {details.top_k} is more than the {engine.vocab_size} tokens that the model has"
+            f"{details.top_k} is more than the {engine.vocab_size} tokens that the model has", "top_k"
         )
     ends = details.end_token_ids
     if len(ends) > limits.max_end_token_ids:
         raise InvalidRequestError(
-            f"end_token_ids: {len(ends)} ids, and {limits.max_end_token_ids} are the most told here"
+            f"{len(ends)} ids, and {limits.max_end_token_ids} are the most told here", "end_token_ids"
         )
     if len(set(ends)) < len(ends):
-        raise InvalidRequestError("end_token_ids: an id is there twice")
+        raise InvalidRequestError("an id is there twice", "end_token_ids")
     if wrong := [each for each in ends if not 0 <= each < engine.vocab_size]:
         raise InvalidRequestError(
-            f"end_token_ids: {wrong[0]} is no token; the vocabulary has ids 0..{engine.vocab_size - 1}"
+            f"{wrong[0]} is no token; the vocabulary has ids 0..{engine.vocab_size - 1}", "end_token_ids"
         )
 
 

@@ -35,7 +35,7 @@ from services.teacher.scoring.attention import ATTENTION
 from services.teacher.scoring.interface import Scored, ScoringError, TokenIds, TokenPair
 from services.teacher.scoring.on_cpu import keep_freed_memory, lean_mlps
 from services.teacher.scoring.packing import Packed, pack_sharing_prompts
-from services.teacher.scoring.resting import RestingWeights
+from services.teacher.scoring.sleeping import SleepingWeights
 from services.teacher.scoring.turns import Turns
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -80,7 +80,7 @@ class TorchEngine:
         self._given = set[Future[list[Scored]]]()
         self._awake = asyncio.Event()
         self._awake.set()
-        self._resting = asyncio.Lock()  # whoever asks again is answered when the weights have moved
+        self._moving = asyncio.Lock()  # whoever asks again is answered when the weights have moved
         self._fault: Exception | None = None
         self._packing = ThreadPoolExecutor(1, "packing")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -100,7 +100,7 @@ class TorchEngine:
         )
         logits_memory_bytes //= passes
         try:
-            self._weights = RestingWeights(self._model, self._device)
+            self._weights = SleepingWeights(self._model, self._device)
             self._head = OutputHead(self._model, tokens)
             self.vocab_size = self._head.tokens
             self.hidden_size = int(self._model.config.get_text_config().hidden_size)
@@ -164,23 +164,23 @@ class TorchEngine:
 
     @property
     def asleep(self) -> bool:
-        """See `RestingEngine`."""
+        """See `SleepingEngine`."""
         return not self._awake.is_set()
 
     async def sleep(self) -> None:
-        """See `RestingEngine`: after the passes that are running."""
-        async with self._resting:
+        """See `SleepingEngine`: after the passes that are running."""
+        async with self._moving:
             if not self.asleep:
                 self._awake.clear()
                 await asyncio.to_thread(wait, list(self._given))
-                await asyncio.get_running_loop().run_in_executor(self._passes, self._weights.rest)
+                await asyncio.get_running_loop().run_in_executor(self._passes, self._weights.sleep)
 
     async def wake(self) -> None:
-        """See `RestingEngine`."""
-        async with self._resting:
+        """See `SleepingEngine`."""
+        async with self._moving:
             if self.asleep:
                 try:
-                    await asyncio.get_running_loop().run_in_executor(self._passes, self._weights.back)
+                    await asyncio.get_running_loop().run_in_executor(self._passes, self._weights.wake)
                 except Exception as error:
                     self._fault = error
                     raise

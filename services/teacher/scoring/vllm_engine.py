@@ -31,7 +31,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from rlad_core.waiting import all_of, limit
 from services.serve.lost_engine import EngineLostError
-from services.serve.resting import UnsoundWeightsError
+from services.serve.weight_digests import UnsoundWeightsError
 from services.teacher.scoring.interface import Scored, ScoringError, TokenPair
 from services.teacher.scoring.progress import Progress
 from services.vllm.metrics import stat_loggers
@@ -149,15 +149,15 @@ class VllmEngine:
 
     @property
     def asleep(self) -> bool:
-        """See `RestingEngine`."""
+        """See `SleepingEngine`."""
         return self._sleeper.asleep
 
     async def sleep(self) -> None:
-        """See `RestingEngine`."""
+        """See `SleepingEngine`."""
         await self._sleeper.sleep()
 
     async def wake(self) -> None:
-        """See `RestingEngine`."""
+        """See `SleepingEngine`."""
         try:
             await self._sleeper.wake()
         except UnsoundWeightsError as error:

@@ -93,7 +93,7 @@ class Crew:
     # Handing out
 
     def hand_out(self) -> None:
-        """Chunks to all workers that are free; another process where all others are slow."""
+        """Give chunks to all workers that are free; start another process where all others are slow."""
         while self._queue and self._idle:
             size = min(CHUNK_SIZE, -(-len(self._queue) // len(self._idle)))
             jobs = self._queue.take(
@@ -124,7 +124,7 @@ class Crew:
             self._loop.add_writer(post.process.connection, self._send, post)
 
     def fill_up(self) -> None:
-        """As many processes as are wanted; where checks wait, those not counted that are slow."""
+        """Start processes until as many are there as are wanted; slow ones do not count where checks wait."""
         if self._is_closed:
             return
         slow = sum(post.slow is not None for post in self.posts) if self._queue else 0

@@ -13,7 +13,7 @@ LATENCY_S = 0.05
 
 
 class TorchEngine:
-    """See `services.teacher.scoring.interface.RestingEngine`."""
+    """See `services.teacher.scoring.interface.SleepingEngine`."""
 
     shares_prompts = False
     tells = frozenset({"end_token_ids", "plain"})

@@ -4,7 +4,7 @@ Between the two Serve keeps whatever a replica sends, in memory and at last on t
 once: of an answer whose client reads slowly all would lie there. So the proxy puts messages of its own among
 those that a server tells an application, which Serve passes on as they are, and a replica waits before it
 sends more than `MOST_UNDER_WAY` beyond what they say. A client that takes nothing is cut off by the proxy
-(`services.serve.http.clients_behind`). That ends the wait: the replica is told that it has left.
+(`clients_behind`). That ends the wait: the replica is told that it has left.
 """
 
 import asyncio

@@ -2,9 +2,9 @@
 
 uvicorn waits for a client before it sends more, but writes what it is given whole, however large, and what is
 written lies in this process until the client takes it. In pieces little lies there, and who takes nothing is
-found out by `services.serve.http.clients_behind`, which cuts the connection off. Then uvicorn tells as ever
-that the client has left, and the work for it ends. The replica that makes an answer is told how much of it is
-taken (`services.serve.http.taken`), and whoever ends the process how many are not sent whole (`unsent`).
+found out by `clients_behind`, which cuts the connection off. Then uvicorn tells as ever that the client has
+left, and the work for it ends. The replica that makes an answer is told how much of it is taken (`taken`),
+and whoever ends the process how many are not sent whole (`unsent`).
 """
 
 import asyncio
@@ -12,9 +12,9 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.base import telemetry
-from services.serve.http.clients_behind import LEAST, AnswerLimits, ClientsBehind
-from services.serve.http.taken import TellsTaken
-from services.serve.http.unsent import UNSENT
+from services.serve.http.slow_clients.clients_behind import LEAST, AnswerLimits, ClientsBehind
+from services.serve.http.slow_clients.taken import TellsTaken
+from services.serve.http.slow_clients.unsent import UNSENT
 
 
 class AnswersTaken:

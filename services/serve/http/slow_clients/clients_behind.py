@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rlad_core import metrics
-from rlad_core.metrics import LimitKind
+from rlad_core.metric_specs import LimitKind
 from services.base import telemetry
 from services.serve.http.refusals import PROXY
 from services.serve.http.variables import positive

@@ -1,14 +1,13 @@
 """A teacher's weights in host memory while another process needs the GPU."""
 
-from blake3 import blake3
 from torch import cuda, nn
 from torch import device as Device
 
-from rlad_core.language_model.image import tensor_bytes
-from services.serve.resting import compare_weights
+from rlad_core.language_model.weight_hash import weight_sums
+from services.serve.weight_digests import compare_weights
 
 
-class RestingWeights:
+class SleepingWeights:
     """The weights of a model that is not trained.
 
     Args:
@@ -21,7 +20,7 @@ class RestingWeights:
         self._device = device
         self._digests: dict[str, str] = {}
 
-    def rest(self) -> None:
+    def sleep(self) -> None:
         """Move them to host memory."""
         if not self._digests:  # they never change
             self._digests = self._all()
@@ -29,7 +28,7 @@ class RestingWeights:
         if self._device.type == "cuda":
             cuda.empty_cache()
 
-    def back(self) -> None:
+    def wake(self) -> None:
         """Move them to their device again.
 
         Raises:
@@ -39,5 +38,4 @@ class RestingWeights:
         compare_weights(self._digests, self._all())
 
     def _all(self) -> dict[str, str]:
-        named = [*self._model.named_parameters(), *self._model.named_buffers()]
-        return {name: blake3(tensor_bytes(tensor.cpu())).hexdigest() for name, tensor in named}
+        return weight_sums([*self._model.named_parameters(), *self._model.named_buffers()])

@@ -3,12 +3,13 @@
     collect (engines awake) --> sleep --> update --> wake --> publish --> the next step's collect
 
 Strictly on-policy nothing is sampled or scored while a step is trained on, so nobody of the run waits for
-them.
+them. The step itself waits for what moves, and for the weights to be compared: its stage `sleep`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from rlad_core.config import RunConfig
+from services.base.telemetry import span
 from services.clients.handles import ServiceNames
 from services.serve.everyone import ask_everyone
 
@@ -32,7 +34,7 @@ class _Sleeper:
     replicas: int
 
 
-class Resting:
+class EnginesSleep:
     """The services of a run that sleep while its learner works. All ranks make and use it alike.
 
     Args:
@@ -77,15 +79,22 @@ class Resting:
         self._tell("wake", "wake up")
 
     def _tell(self, method: Literal["sleep", "wake"], what: str) -> None:
-        dist.barrier()
-        if dist.get_rank() == 0:
-            for each in self._sleepers:
-                ask_everyone(
-                    each.handle,
-                    method,
-                    who=f"{each.name} replicas",
-                    what=what,
-                    expected=each.replicas,
-                    timeout_s=self._timeout_s,
-                )
-        dist.barrier()
+        first = dist.get_rank() == 0
+        with span("sleep", items=len(self._sleepers) if first else 0):
+            dist.barrier()
+            if first:
+                with ThreadPoolExecutor(len(self._sleepers), "sleep") as side_by_side:
+                    told = [side_by_side.submit(self._ask, each, method, what) for each in self._sleepers]
+                for each in told:
+                    each.result()
+            dist.barrier()
+
+    def _ask(self, sleeper: _Sleeper, method: Literal["sleep", "wake"], what: str) -> None:
+        ask_everyone(
+            sleeper.handle,
+            method,
+            who=f"{sleeper.name} replicas",
+            what=what,
+            expected=sleeper.replicas,
+            timeout_s=self._timeout_s,
+        )

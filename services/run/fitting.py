@@ -1,0 +1,96 @@
+"""Training to the end of a run or to an interrupt, while its progress is shown."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ray.exceptions import RayActorError
+
+from rlad_core.config import RunConfig
+from services.base.asking import answer_of
+from services.base.failures import said
+from services.base.losses import is_loss
+from services.run.actors import RunActors
+from services.run.errors import LearnerError, RunError
+from services.run.lease import Lease
+from services.run.watch import Watcher
+
+_POLL_S = 0.5
+_ANSWER_S = 60.0
+
+
+def fit(
+    train: Callable[[], object], config: RunConfig, actors: RunActors, watcher: Watcher, lease: Lease
+) -> BaseException | None:
+    """Train to the end, or to an interrupt.
+
+    Args:
+        train: returns where the learner has ended, and raises what it failed with.
+
+    Returns:
+        What went wrong with the learner or the journal, or None.
+
+    Raises:
+        RunError: another process has taken the run over.
+        TimeoutError: an actor does not answer, or the learner does not end where the journal has.
+        RayActorError: the learner has ended, and the collector or the evaluator is gone.
+        KeyboardInterrupt: the second one, or there is no step to end after the first.
+    """
+    failures: list[BaseException] = []
+    ended = threading.Event()
+
+    def learn() -> None:
+        try:
+            train()
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, whatever it is
+            failures.append(error)
+        finally:
+            ended.set()
+
+    # In a thread, so that this one can show progress and take Ctrl-C.
+    threading.Thread(target=learn, name="learner", daemon=True).start()
+    interrupted = False
+    while not ended.is_set():
+        try:
+            # Not `join`: a thread whose `join` was interrupted is taken for dead (CPython before 3.13).
+            ended.wait(_POLL_S)
+            watcher.show(_answer(actors.journal.news.remote(watcher.seen), "the journal to answer"))
+            if lease.lost:
+                raise RunError(f"the run was taken over by {lease.lost}, and stops here")
+        except RayActorError as error:
+            # The journal is gone. The learner finds it out when it is to tell its step, and ends.
+            if not ended.wait(config.learner.timeout_s):
+                what = f"the learner to end, as the journal has: {said(error)}"
+                raise TimeoutError(f"waited {config.learner.timeout_s:g} s for {what}") from error
+            if interrupted:  # who was told to stop begins nothing anew
+                raise KeyboardInterrupt from error
+            return error
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+            watcher.say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
+            try:
+                _answer(actors.collector.stop.remote(), "the experience collector to stop")
+            except RayActorError as error:  # there is no step to end
+                raise KeyboardInterrupt from error
+    watcher.show(_answer(actors.journal.news.remote(watcher.seen), "the journal to answer"))
+    if (given_up := _answer(actors.journal.given_up.remote(), "the journal to answer")) is not None:
+        return LearnerError(*given_up)
+    if failures:
+        if interrupted and is_loss(failures[0]):
+            raise KeyboardInterrupt from failures[0]
+        return failures[0]
+    # Ranks that find one of them gone end as if all were done.
+    _answer(
+        [actor.__ray_ready__.remote() for actor in (actors.collector, actors.evaluator)],
+        "the run's actors to answer",
+    )
+    return None
+
+
+def _answer(reference: Any, what: str) -> Any:
+    """The answer of one of the run's actors to a question that takes it no time."""
+    return answer_of(reference, timeout_s=_ANSWER_S, what=what)
