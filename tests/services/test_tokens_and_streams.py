@@ -153,7 +153,7 @@ def test_results_come_line_by_line(http: httpx.Client) -> None:
         assert len(line["top"]) == len(result["top"])
 
     # What is wrong in the first part is answered as ever; in a later one it is the last line.
-    wrong = {"prompt_token_ids": [5], "response_token_ids": [10**6]}
+    wrong = {"prompt_token_ids": [5], "response_token_ids": [6] * info["max_model_len"]}
     refused = http.post("/teacher/v1/score", json={"sequences": [wrong]}, headers={"Accept": NDJSON})
     assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
     *told, error = lines(http, "/teacher/v1/score", {"sequences": [*rows, wrong]})

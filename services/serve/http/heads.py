@@ -42,6 +42,7 @@ _HOOKS = (
     "on_headers_complete",
     "on_body",
     "on_message_complete",
+    "on_response_complete",
 )
 
 
@@ -153,6 +154,14 @@ class BoundedHeads(HttpToolsProtocol):
         self._whole()
         self._is_head = True
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer has gone out; only now the time of a head that has begun behind its request counts."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._wait()
+        super().on_response_complete()
 
     @property
     def _is_answering(self) -> bool:
