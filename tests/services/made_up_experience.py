@@ -1,6 +1,7 @@
 """Experience made up by chance, and ranks that are trained on it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch.distributed.checkpoint as dcp
 from ranks import join_ranks, start_ranks
 
 from rlad_core import schema
-from rlad_core.assembly import plan_shards
+from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.config import RunConfig
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
@@ -44,6 +45,17 @@ def small_config(folder: Path, **changes: Any) -> RunConfig:
         section, _, field = path.partition("__")
         recipe[section][field] = value
     return RunConfig.model_validate(recipe)
+
+
+def planned(config: RunConfig, table: pa.Table, groups: Sequence[str], ranks: int) -> list[ShardPlan]:
+    """What each rank of the recipe's first stage gets of the rows."""
+    return plan_shards(
+        table,
+        groups=groups,
+        mini_batches=config.learner.updates_per_batch,
+        ranks=ranks,
+        token_weights=config.stages[0].objective.token_weights,
+    )
 
 
 def experience() -> tuple[pa.Table, list[str]]:
@@ -91,13 +103,7 @@ def train_rank(
         policy.load(Path(out) / "checkpoint")
     table, groups = experience()
     objective = config.stages[0].objective
-    plans = plan_shards(
-        table,
-        groups=groups,
-        mini_batches=config.learner.updates_per_batch,
-        ranks=ranks,
-        token_weights=objective.token_weights,
-    )
+    plans = planned(config, table, groups, ranks)
     statistics: dict[str, Any] = {}
     for step in range(2 if resume else 0, steps):
         rows = TrainingRows(table.take(plans[rank].rows), plans[rank])

@@ -9,10 +9,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from made_up_experience import experience, small_config, train_ranks
+from made_up_experience import experience, planned, small_config, train_ranks
 from ranks import join_ranks, start_ranks
 
-from rlad_core.assembly import plan_shards
 from rlad_core.objectives.returns import TokenReturns
 from services.learner.group_returns import group_advantages, of_rows
 from services.learner.trained_policy import TrainedPolicy
@@ -87,13 +86,7 @@ def _advantages(rank: int, ranks: int, folder: str, out: str, changes: dict[str,
     policy = TrainedPolicy(config, folder, torch.device("cpu"))
     table, groups = experience()
     objective = config.stages[0].objective
-    plan = plan_shards(
-        table,
-        groups=groups,
-        mini_batches=config.learner.updates_per_batch,
-        ranks=ranks,
-        token_weights=objective.token_weights,
-    )[rank]
+    plan = planned(config, table, groups, ranks)[rank]
     rows = TrainingRows(table.take(plan.rows), plan)
     told = policy.train_on(rows, objective, 0)
     assert set(rows.token_advantages) == set(range(len(rows)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from made_up_experience import experience, small_config
+from made_up_experience import experience, planned, small_config
 from ranks import join_ranks, start_ranks
 from torch.distributed.checkpoint import FileSystemReader
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -73,13 +73,7 @@ def _rank(
         field = table.schema.field(place)
         table = table.set_column(place, field, pa.array(told, field.type))
     objective = config.stages[0].objective
-    plan = plan_shards(
-        table,
-        groups=groups,
-        mini_batches=config.learner.updates_per_batch,
-        ranks=ranks,
-        token_weights=objective.token_weights,
-    )[rank]
+    plan = planned(config, table, groups, ranks)[rank]
     ids = schema.sequence_ids(table).take(pa.array(plan.rows)).to_pylist()
     kept = []
     for step in range(STEPS):

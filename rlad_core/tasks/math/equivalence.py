@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rlad_core.tasks.math.algebra import DIGITS, guarded, read
+from rlad_core.tasks.math.pairing import paired
 
 
 def equal(wanted: str, given: str) -> bool:
@@ -68,13 +69,7 @@ def _same_sets(gold: Any, answer: Any) -> bool:
     import sympy
 
     if isinstance(gold, sympy.FiniteSet) and isinstance(answer, sympy.FiniteSet):
-        rest = list(answer)
-        for one in gold:
-            found = next((other for other in rest if _same(one, other)), None)
-            if found is None:
-                return False
-            rest.remove(found)
-        return not rest
+        return paired(gold, answer, _same)
     return bool(gold == answer) or bool(gold.symmetric_difference(answer).is_empty)
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from rlad_core.tasks.math import intervals, shapes
 from rlad_core.tasks.math.notation import Unreadable, plain
 from rlad_core.tasks.math.numbers import european, number
+from rlad_core.tasks.math.pairing import paired
 
-Part = TypeVar("Part")
 Same = Callable[[str, str], bool]
 """Whether two parts are the same."""
 
@@ -154,7 +153,7 @@ def _same_items(wanted: Sequence[str], given: Sequence[str], ordered: bool, same
     here, there = ([plain(item) for item in items] for items in (wanted, given))
     if ordered:
         return all(same_item(one, other, same) for one, other in zip(here, there, strict=True))
-    return _paired(here, there, lambda one, other: same_item(one, other, same))
+    return paired(here, there, lambda one, other: same_item(one, other, same))
 
 
 def same_item(one: str, other: str, same: Same) -> bool:
@@ -179,24 +178,13 @@ def _same_pieces(gold: str, answer: str, same: Same) -> bool | None:
         return False
     if len(wanted) == 1 and "\\infty" not in gold + answer and not here and not there:
         return None  # two tuples, as likely
-    return _paired(wanted, given, lambda one, other: _same_piece(one, other, same))
+    return paired(wanted, given, lambda one, other: _same_piece(one, other, same))
 
 
 def _same_piece(one: intervals.Piece, other: intervals.Piece, same: Same) -> bool:
     if (one.left_closed, one.right_closed) != (other.left_closed, other.right_closed):
         return False
     return same_item(one.low, other.low, same) and same_item(one.high, other.high, same)
-
-
-def _paired(wanted: Sequence[Part], given: Sequence[Part], same: Callable[[Part, Part], bool]) -> bool:
-    """Whether each part that is wanted has one of its own among those given, in any order."""
-    rest = list(given)
-    for one in wanted:
-        found = next((other for other in rest if same(one, other)), None)
-        if found is None:
-            return False
-        rest.remove(found)
-    return True
 
 
 def _rows(text: str) -> list[list[str]] | None:
