@@ -1,5 +1,7 @@
 """Attention over prompts that responses share, against its definition in float64."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from rlad_core.shared_prompts import Layout, Span
 from services.teacher.scoring.attention import attend
 from services.teacher.scoring.interface import TokenPair
 from services.teacher.scoring.packing import pack_sharing_prompts
+from services.teacher.scoring.strips import has_kernel, strips_of
 
 # Of each group its prompt's length and those of its responses.
 groups = st.lists(
@@ -89,3 +92,94 @@ def test_groups_alike_are_computed_in_two_calls() -> None:
     assert [rows.shape for rows in layout.own.rows] == [(40, 192), (5, 64)]
     assert [rows.shape for rows in layout.prefixes] == [(5, 64)]
     assert Layout.of([Span(0, 3)]).prefixes == ()
+
+
+def kernel(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    own_bounds: Tensor,
+    seen_bounds: Tensor,
+    longest: int,
+    longest_seen: int,
+    *,
+    scale: float | None,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+) -> Tensor:
+    """What torch says that `varlen_attn` computes, by its definition: there is no kernel for CPUs."""
+    assert enable_gqa
+    assert scale is None
+    left, right = window_size
+    out = torch.full_like(query, torch.nan)
+    for (start, stop), (first, end) in zip(
+        pairwise(own_bounds.tolist()), pairwise(seen_bounds.tolist()), strict=True
+    ):
+        own, seen = stop - start, end - first
+        assert 0 < own <= longest
+        assert own <= seen <= longest_seen
+        ahead = np.arange(seen) - (np.arange(own)[:, None] + seen - own)
+        sees = (ahead <= right) & ((ahead >= -left) | (left == -1))
+        q, k, v = query[start:stop], key[first:end], value[first:end]
+        out[start:stop] = defined(*(each.transpose(0, 1)[None] for each in (q, k, v)), sees)[0]
+    return out
+
+
+@given(
+    lengths=groups | alike,
+    copies=st.integers(0, 5),
+    window=st.none() | st.integers(1, 90),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_strips_for_a_gpu_are_the_same_attention(
+    lengths: list[tuple[int, list[int]]], copies: int, window: int | None, seed: int
+) -> None:
+    layout, total, _ = packed(lengths)
+    inputs = states(total, 4, seed), states(total, 2, seed + 1), states(total, 2, seed + 2)
+    wanted, _ = attend(nn.Identity(), *inputs, None, layout=layout, sliding_window=window)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("services.teacher.scoring.strips.varlen_attn", kernel)
+        patch.setattr("services.teacher.scoring.attention.has_kernel", lambda query, value: True)
+        laid = list(strips_of(layout.spans, copies))
+        found, _ = attend(nn.Identity(), *inputs, None, layout=layout, strips=laid, sliding_window=window)
+    torch.testing.assert_close(found, wanted, atol=1e-12, rtol=1e-10)
+
+
+def test_strips_are_few_and_their_copies_bounded() -> None:
+    spans = packed([(64, [192] * 8)] * 5)[0].spans
+    assert len(list(strips_of(spans))) == 1
+    spans = packed([(1000, [9] * 500)])[0].spans
+    stream = 1000 + 500 * 8
+    laid = list(strips_of(spans))
+    assert max(strip.seen.numel() for strip in laid) <= 4 * stream
+    # 1,000 + 500 x 1,008 rows are seen, of which 20,000 fit into a strip.
+    assert len(laid) == 27
+    assert sum(strip.rows.stop - strip.rows.start for strip in laid) == stream
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "value_size", "there"),
+    [
+        (torch.bfloat16, 128, 128, True), (torch.float16, 64, 64, True), (torch.bfloat16, 256, 256, True),
+        (torch.float32, 128, 128, False), (torch.bfloat16, 100, 100, False),
+        (torch.bfloat16, 264, 264, False), (torch.bfloat16, 192, 128, False),
+    ],
+)  # fmt: skip
+def test_what_a_gpu_has_a_kernel_for(dtype: torch.dtype, size: int, value_size: int, there: bool) -> None:
+    query, value = torch.empty(1, 1, 3, size, dtype=dtype), torch.empty(1, 1, 3, value_size, dtype=dtype)
+    assert has_kernel(query, value) is there
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("window", [None, 7])
+def test_a_gpu_computes_strips_as_the_cpu_does(window: int | None) -> None:
+    layout, total, _ = packed([(9, [12, 3, 30]), (2, [20]), (300, [5, 500, 1])])
+    inputs = [states(total, heads, seed, 64).bfloat16() for seed, heads in enumerate((4, 2, 2))]
+    exact = [each.double() for each in inputs]
+    wanted, _ = attend(nn.Identity(), *exact, None, layout=layout, sliding_window=window)
+    laid = [strip.to(torch.device("cuda")) for strip in strips_of(layout.spans)]
+    there = [each.cuda() for each in inputs]
+    found, _ = attend(nn.Identity(), *there, None, layout=layout, strips=laid, sliding_window=window)
+    torch.testing.assert_close(found.cpu().double(), wanted, atol=2e-2, rtol=2e-2)

@@ -16,9 +16,19 @@ from transformers import AttentionInterface
 from rlad_core.attention import windowed
 from rlad_core.forward import refuse_other_attention
 from rlad_core.shared_prompts import Layout, Span, attend_behind_prompts
+from services.teacher.scoring.strips import Strip, attend_in_strips, has_kernel, strips_of
 
 ATTENTION = "rlad_shared_prompts"
 """Name under which transformers knows `attend`."""
+
+
+def laid_out(layout: Layout, device: torch.device) -> dict[str, Any]:
+    """What a model's forward is to hand on to `attend`, on its device."""
+    on_gpu = device.type == "cuda"
+    return {
+        "layout": layout,
+        "strips": [strip.to(device) for strip in strips_of(layout.spans)] if on_gpu else [],
+    }
 
 
 def attend(
@@ -29,6 +39,7 @@ def attend(
     attention_mask: Tensor | None,
     *,
     layout: Layout,
+    strips: Sequence[Strip] = (),
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -39,7 +50,8 @@ def attend(
 
     Args:
         query: [1, heads, T, head size]; key, value: [1, key-value heads, T, head size].
-        layout: of the `Packed`, passed through the model's forward.
+        layout: of the `Packed`, passed through the model's forward, see `laid_out`.
+        strips: the layout's spans once more, for a GPU's kernel; empty: there is none.
         sliding_window: a token sees so many tokens, itself and those right before it; None: all before it.
 
     Returns:
@@ -51,9 +63,11 @@ def attend(
     del attention_mask
     refuse_other_attention(module, softcap, s_aux)
     window = None if sliding_window is None or sliding_window >= layout.longest else sliding_window
+    q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
+    if strips and has_kernel(query, value):
+        return attend_in_strips(q, k, v, strips, scale=scaling, window=window)[None], None
     if query.is_cuda or window or query.shape[-1] != value.shape[-1]:
         return _span_by_span(query, key, value, layout.spans, scaling, window), None
-    q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
     return attend_behind_prompts(q, k, v, layout, scale=scaling)[None], None
 
 
@@ -68,7 +82,9 @@ def _span_by_span(
     scale: float | None,
     window: int | None,
 ) -> Tensor:
-    """The same in a call for each span: on GPUs, which build no mask for it, and where a window cuts."""
+    """The same in a call for each span: where a window cuts, and on GPUs in float32, whose kernels build no
+    mask for it.
+    """
     out = query.new_empty((*query.shape[:-1], value.shape[-1]))
     for span in spans:
         rows = slice(span.start, span.stop)

@@ -31,7 +31,7 @@ from rlad_core.language_model.plain_forward import (
 )
 from rlad_core.language_model.weight_hash import weight_hash
 from rlad_core.norms import lean_norms
-from services.teacher.scoring.attention import ATTENTION
+from services.teacher.scoring.attention import ATTENTION, laid_out
 from services.teacher.scoring.interface import Scored, ScoringError, TokenIds, TokenPair
 from services.teacher.scoring.on_cpu import keep_freed_memory, lean_mlps
 from services.teacher.scoring.packing import Packed, pack_sharing_prompts
@@ -229,7 +229,7 @@ class TorchEngine:
                 input_ids=packed.input_ids.to(self._device)[None],
                 position_ids=packed.position_ids.to(self._device)[None],
                 use_cache=False,
-                layout=packed.layout,
+                **laid_out(packed.layout, self._device),
             ).last_hidden_state[0][packed.predictor_index.to(self._device)]
         targets = packed.targets.to(self._device)
         scored, end = list[Scored](), 0
