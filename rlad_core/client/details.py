@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rlad_core import schema
+from rlad_core.client.errors import InvalidRequestError
 
 HiddenDtype = Literal["float32", "bfloat16"]
 
@@ -30,6 +31,9 @@ class Details:
         named_token_ids: how many tokens are named for each place, in a NAMED_SEQUENCES table, whose log-probs
             are wanted.
         plain: computed another way than usual, each sequence by itself, so that both can be compared.
+
+    Raises:
+        InvalidRequestError: hidden states are told in no such precision.
     """
 
     top_k: int = 0
@@ -38,6 +42,11 @@ class Details:
     hidden: HiddenDtype | None = None
     named_token_ids: int = 0
     plain: bool = False
+
+    def __post_init__(self) -> None:
+        if self.hidden is not None and self.hidden not in HIDDEN_BYTES:
+            known = " and ".join(HIDDEN_BYTES)
+            raise InvalidRequestError(f"{self.hidden!r} is no precision that there is; {known} are", "hidden")
 
     @property
     def fields(self) -> frozenset[str]:

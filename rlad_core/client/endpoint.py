@@ -30,6 +30,7 @@ from rlad_core.waiting import limit
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 # Not every TransportError: a malformed header or address stays what it is.
 _BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.TimeoutException)
+_HIGHEST_PORT = 2**16 - 1
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")  # what OpenSSL says of plain HTTP, by its version
 _jittered = wait_random_exponential(multiplier=0.5, max=20)
 
@@ -59,7 +60,7 @@ class Endpoint:
         say: told while the service does not answer, see `Silence`.
 
     Raises:
-        ValueError: the token cannot be sent in a header.
+        ValueError: the token cannot be sent in a header, or there are no connections.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class Endpoint:
         connections: int = 8,
         say: Callable[[str], None] | None = None,
     ) -> None:
+        if connections < 1:
+            raise ValueError(f"{connections} connections to {url}: nothing can be asked over fewer than one")
         # Packed answers cost a service more time than they save on the networks between training and it.
         headers = {b"Accept-Encoding": b"identity"}
         if token:
@@ -194,6 +197,8 @@ class Endpoint:
         attempt = asyncio.timeout(self._call_timeout_s)
         try:
             async with attempt:
+                if (httpx.URL(url).port or 0) > _HIGHEST_PORT:  # of which the event loop raises what it likes
+                    raise httpx.InvalidURL(f"ports are from 1 to {_HIGHEST_PORT}")
                 answer = await self._http.request(method, url, **sent)
         except _BROKEN as error:
             if (fault := _tls_fault(error)) is not None:
@@ -244,8 +249,11 @@ def _retry_after_s(answer: httpx.Response) -> float | None:
     if value.strip().isdecimal():
         return float(value)
     try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
+        then = parsedate_to_datetime(value)
+        if then.tzinfo is None:  # as C's asctime writes one, which is a date too (5.6.7)
+            then = then.replace(tzinfo=UTC)
+        return max(0.0, (then - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -39,6 +39,26 @@ class InvalidRequestError(ServiceError, ValueError):
         return self.message if self.path is None else f"{self.path}: {self.message}"
 
 
+class RowError(InvalidRequestError):
+    """One of a request's rows cannot be worked on. Its place is said as JSON bodies have it, also of a table.
+
+    Args:
+        message: what is wrong.
+        rows: what rows are called in JSON.
+        row: number of the row, from 0.
+        field: of it, that is wrong; None: no single one.
+    """
+
+    def __init__(self, message: str, rows: str, row: int, field: str | None = None) -> None:
+        super().__init__(message, f"{rows}[{row}]" + ("" if field is None else f".{field}"))
+        self.args = message, rows, row, field
+
+    def behind(self, rows: int) -> "RowError":
+        """The same where so many rows come before those that were looked at."""
+        message, name, row, field = self.args
+        return RowError(message, name, row + rows, field)
+
+
 class UnknownNameError(ServiceError, LookupError):
     """The model or task that was asked for is not served here."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from rlad_core import schema
+from rlad_core.client.answer_forms import read_as
 from rlad_core.client.blocking import Blocking
 from rlad_core.client.connected import Connected
 from rlad_core.client.parts import (
@@ -27,6 +28,7 @@ from rlad_core.client.parts import (
 )
 from rlad_core.client.plain_json import row_bytes
 from rlad_core.client.rollout_forms import PolicyInfo, ResponseOut, RolloutAnswer
+from rlad_core.schema.validation import check_columns
 from rlad_core.waiting import all_of
 
 RESPONSES_PER_PART = 256
@@ -60,7 +62,7 @@ class AsyncRolloutClient(Connected):
     async def policy(self) -> PolicyInfo:
         """What is sampled from, in which version, and within which limits."""
         answer = await self._endpoint.request("GET", "/v1/policy", what="what the service samples from")
-        self._policy = PolicyInfo.model_validate_json(answer.content)
+        self._policy = read_as(PolicyInfo, answer)
         return self._policy
 
     async def generate(
@@ -79,9 +81,11 @@ class AsyncRolloutClient(Connected):
             ROLLOUTS, prompt by prompt in their order, by sample_index within.
 
         Raises:
+            SchemaError: a table without the columns of one.
             ServiceError: what the service refuses, in its words; see `Endpoint.request`.
             TimeoutError: no answer in time; names the endpoint, the last fault and the prompts.
         """
+        check_columns(prompts, schema.PROMPTS)
         settings = _settings(group_size, max_tokens, sampling)
         parts = await self._parts(table_bytes(prompts), group_size, max_tokens)
         if not parts:
@@ -152,7 +156,7 @@ class AsyncRolloutClient(Connected):
             body = {"prompts": named[start:stop], "sampling": settings}
             what = f"responses to {stop - start} prompts"
             answer = await self._endpoint.request("POST", "/v1/rollouts", json=body, what=what)
-            return RolloutAnswer.model_validate_json(answer.content).results
+            return read_as(RolloutAnswer, answer).results
 
         parts = await self._parts(row_bytes(named, "prompt"), settings["group_size"], settings["max_tokens"])
         groups: list[list[ResponseOut]] = [[] for _ in rows]

@@ -18,9 +18,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rlad_core import schema
+from rlad_core.client.answer_forms import read_as
 from rlad_core.client.blocking import Blocking
 from rlad_core.client.connected import Connected
-from rlad_core.client.details import HIDDEN_BYTES, Details, HiddenDtype, answer_schema, named_per_token
+from rlad_core.client.details import (
+    HIDDEN_BYTES,
+    Details,
+    HiddenDtype,
+    answer_schema,
+    named_per_token,
+    names_tokens,
+)
 from rlad_core.client.errors import ServiceError
 from rlad_core.client.forms import ScoreAnswer, SequenceScore, TeacherInfo, TokenizerInfo
 from rlad_core.client.made_with import MadeWith, refuse_different, together
@@ -28,6 +36,7 @@ from rlad_core.client.parts import ask_table, cut, in_order_of, name_sequences
 from rlad_core.client.plain_json import row_bytes
 from rlad_core.client.shared_prompts import prompts_once, texts_once
 from rlad_core.client.teacher_parts import parts_of, spread
+from rlad_core.schema.validation import check_columns
 from rlad_core.waiting import all_of
 
 TOKENS_PER_PART = 65_536
@@ -65,13 +74,13 @@ class AsyncTeacherClient(Connected):
     async def info(self) -> TeacherInfo:
         """What the teacher is and takes."""
         answer = await self._endpoint.request("GET", "/v1/info", what="the teacher's settings")
-        self._info = TeacherInfo.model_validate_json(answer.content)
+        self._info = read_as(TeacherInfo, answer)
         return self._info
 
     async def tokenizer(self) -> TokenizerInfo:
         """The teacher's vocabulary, special tokens and chat template."""
         answer = await self._endpoint.request("GET", "/v1/tokenizer", what="the teacher's tokenizer")
-        return TokenizerInfo.model_validate_json(answer.content)
+        return read_as(TokenizerInfo, answer)
 
     async def score(
         self,
@@ -103,10 +112,12 @@ class AsyncTeacherClient(Connected):
             the same order. `rlad_core.client.made_with.made_with_of` tells what they were made with.
 
         Raises:
+            SchemaError: a table without the columns of one.
             ServiceError: what the teacher refuses, in its words; see `Endpoint.request`.
             MixedError: answers that were not made with the same.
             TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
         """
+        check_columns(sequences, schema.NAMED_SEQUENCES if names_tokens(sequences) else schema.SEQUENCES)
         details = Details(top_k, entropy, tuple(end_token_ids), hidden, named_per_token(sequences), plain)
         limits = spread(sequences, *await self._limits(), self._connections)
         parts = parts_of(sequences, limits, details, await self._most_hidden(details))
@@ -191,7 +202,7 @@ class AsyncTeacherClient(Connected):
         shares = self._info is not None and self._info.takes_shared_prompts
         asked = {**(texts_once(rows) if shares else {"sequences": rows}), **details}
         answer = await self._endpoint.request("POST", "/v1/score", json=asked, what=what)
-        return ScoreAnswer.model_validate_json(answer.content)
+        return read_as(ScoreAnswer, answer)
 
     async def _score(self, part: pa.Table, details: Details) -> pa.Table:
         ids = part.column("sequence_id").to_pylist()

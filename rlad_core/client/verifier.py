@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from rlad_core import schema
+from rlad_core.client.answer_forms import read_as
 from rlad_core.client.blocking import Blocking
 from rlad_core.client.connected import Connected
 from rlad_core.client.errors import ServiceError
@@ -26,6 +27,7 @@ from rlad_core.client.parts import (
 )
 from rlad_core.client.plain_json import encoded, row_bytes
 from rlad_core.client.verifier_forms import Judged, VerifierInfo, VerifyAnswer
+from rlad_core.schema.validation import check_columns
 from rlad_core.waiting import all_of
 
 RESPONSES_PER_PART = 1024
@@ -59,7 +61,7 @@ class AsyncVerifierClient(Connected):
     async def info(self) -> VerifierInfo:
         """What is judged, and within which limits."""
         answer = await self._endpoint.request("GET", "/v1/info", what="the verifier's settings")
-        self._info = VerifierInfo.model_validate_json(answer.content)
+        self._info = read_as(VerifierInfo, answer)
         return self._info
 
     async def verify(self, responses: pa.Table) -> pa.Table:
@@ -72,9 +74,11 @@ class AsyncVerifierClient(Connected):
             REWARDS; the same ids in the same order.
 
         Raises:
+            SchemaError: a table without the columns of one.
             ServiceError: what the verifier refuses, in its words; see `Endpoint.request`.
             TimeoutError: no answer in time; names the endpoint, the last fault and the sequences.
         """
+        check_columns(responses, schema.RESPONSES)
         parts = await self._parts(table_bytes(responses))
         if not parts:
             return schema.build(schema.REWARDS, [])
@@ -114,7 +118,7 @@ class AsyncVerifierClient(Connected):
             body = {**common, "responses": rows[start:stop]}
             what = f"the verdicts on {stop - start} responses"
             answer = await self._endpoint.request("POST", "/v1/verify", json=body, what=what)
-            found = {each.id: each for each in VerifyAnswer.model_validate_json(answer.content).results}
+            found = {each.id: each for each in read_as(VerifyAnswer, answer).results}
             if set(found) != {row["id"] for row in rows[start:stop]}:
                 raise ServiceError(f"{self._endpoint.url} answered {len(found)} verdicts, for {what}")
             return [found[row["id"]] for row in rows[start:stop]]

@@ -16,7 +16,7 @@ from rlad_core.config.engines import (
     VerifierSettings,
 )
 from rlad_core.config.evaluation_recipe import EvaluationRecipe
-from rlad_core.config.loading import assign, assigned, dump, load, parse, validate, validate_evaluation
+from rlad_core.config.loading import assign, assigned, dump, load, validate, validate_evaluation
 from rlad_core.config.lora import LoraConfig
 from rlad_core.config.models import SHIPPED, UNFINISHED, is_elsewhere, place_of, resolve_model
 from rlad_core.config.run import RunConfig, Stage, StagePosition
@@ -37,6 +37,7 @@ from rlad_core.config.teachers import (
     TeacherSection,
 )
 from rlad_core.config.telling import OutputConfig, TelemetryConfig
+from rlad_core.config.yaml_text import parse
 from rlad_core.sections.problems import NOT_SET, ConfigError, Problem
 
 __all__ = [

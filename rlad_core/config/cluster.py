@@ -4,7 +4,7 @@ import os
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from rlad_core.sections.base import NAME_LENGTH, NAME_PATTERN, Section
+from rlad_core.sections.base import NAME_LENGTH, NAME_PATTERN, Section, Wait
 from rlad_core.sections.resume import Free
 
 
@@ -24,7 +24,7 @@ class ClusterConfig(Section):
     object_store_gib: Free[PositiveFloat] = Field(
         default=1.0, description="Shared memory of an embedded cluster."
     )
-    start_timeout_s: Free[PositiveFloat] = Field(
+    start_timeout_s: Free[Wait] = Field(
         default=600.0, description="Longest wait until all services are ready."
     )
     services: Free[str | None] = Field(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rlad_core.config.engines import EngineSettings, TeacherEngine
 from rlad_core.config.lora import ENDS_WITHOUT_ADAPTERS, MOST_RANK
 from rlad_core.config.run import REFERENCE, RunConfig
+from rlad_core.objectives import Objective
 from rlad_core.sections.problems import Problem
 
 
@@ -109,9 +110,21 @@ def _fused(config: RunConfig) -> Iterator[Problem]:
     elif learner.entropy_every == 1:
         why = "gives no entropy, and learner.entropy_every 1 measures it in every step"
         way_out = "Write chunked, or entropy_every: 10"
+    elif learner.adaptive_entropy is not None:
+        why = "gives no entropy, and learner.adaptive_entropy goes by that of every step"
+        way_out = "Write chunked, or adaptive_entropy: null"
+    elif not any(_has_fused_passes(stage.objective) for stage in config.stages):
+        why = "gives the response's own tokens alone, and every stage wants more of each place"
+        way_out = "Write chunked"
     else:
         return
     yield Problem("learner.logprobs", learner.logprobs, f"{why}. {way_out}")
+
+
+def _has_fused_passes(objective: Objective) -> bool:
+    """Whether some pass under it wants one log-prob of each place, and no entropy."""
+    wants_more = objective.teacher_top_k or objective.policy_top_k or objective.hidden_alpha(0) is not None
+    return not (wants_more or objective.needs_entropy)
 
 
 def _sleep(config: RunConfig) -> Iterator[Problem]:

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from rlad_core.config.engine_args import OF_ROLLOUT, OF_TEACHER, checked
-from rlad_core.sections.base import Section
+from rlad_core.config.places import PLACES, NodeLabels
+from rlad_core.sections.base import Section, Wait
 from rlad_core.sections.paths import ModelReference
 from rlad_core.sections.resume import Fixed, Free
 
@@ -26,8 +27,7 @@ Transfer = Annotated[
         "both sides."
     ),
 ]
-UpdateTimeout = Annotated[PositiveFloat, Field(description="Longest wait until a replica has a new version.")]
-PLACES = "Labels of the Ray nodes that it may run on; none: any node."
+UpdateTimeout = Annotated[Wait, Field(description="Longest wait until a replica has a new version.")]
 MODEL_HELP = (
     "A folder in Hugging Face layout, a hub id, or 'rlad:NAME' for a model that ships with the project "
     "(rlad:kk-student, rlad:kk-teacher, rlad:kk4-teacher)"
@@ -40,7 +40,7 @@ class ReplicaSettings(Section):
     num_replicas: Free[PositiveInt] = 1
     num_cpus: Free[NonNegativeFloat] = Field(default=1, description="What Ray reserves for one replica.")
     num_gpus: Free[NonNegativeFloat] = Field(default=0, description="0: runs on CPUs; fractions share a GPU.")
-    node_labels: Free[dict[str, str]] = Field(default={}, description=PLACES)
+    node_labels: Free[NodeLabels] = Field(default={}, description=PLACES)
 
 
 class EngineSettings(ReplicaSettings):
@@ -78,9 +78,7 @@ class RolloutEngine(EngineSettings):
     engine_args: Free[Annotated[dict[str, Any], AfterValidator(checked(OF_ROLLOUT))]] = Field(
         default={}, description="Further arguments of vLLM's engine, by vLLM's names: {enforce_eager: true}."
     )
-    timeout_s: Free[PositiveFloat] = Field(
-        default=1800.0, description="Longest wait for the groups of one call."
-    )
+    timeout_s: Free[Wait] = Field(default=1800.0, description="Longest wait for the groups of one call.")
     sleep: Free[bool] = Field(default=False, description=SLEEP)
 
 
@@ -117,8 +115,10 @@ class VerifierSettings(Section):
         default=2,
         description="Processes that judge, in each replica; up to three more each while checks are slow.",
     )
-    time_limit_s: Free[PositiveFloat] = Field(
+    time_limit_s: Free[Wait] = Field(
         default=5.0,
         description="Time of one check, without what it waits for a processor; a longer one counts as wrong.",
     )
-    memory_limit_mib: Free[PositiveInt] = Field(default=512, description="Memory that one check may take.")
+    memory_limit_mib: Free[PositiveInt] = Field(
+        default=512, le=2**40, description="Memory that one check may take."
+    )

@@ -1,10 +1,10 @@
-"""Recipes as YAML text: read with overrides, written back without loss."""
+"""Recipes from their files, with overrides, and as text."""
 
 from __future__ import annotations
 
-import re
+import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,72 +17,10 @@ from rlad_core.config.evaluation_recipe import EvaluationRecipe, Recipe
 from rlad_core.config.extending import extended
 from rlad_core.config.models import SHIPPED, model_problems
 from rlad_core.config.run import RunConfig
+from rlad_core.config.yaml_text import dump_values, parse
 from rlad_core.sections.findings import problems_of
 from rlad_core.sections.paths import FOLDER, expanded, typed
 from rlad_core.sections.problems import ConfigError, Problem
-
-# As people write them; the rest follows.
-_FIRST = ("name", "seed", "policy", "teacher", "teachers", "task", "tasks", "rollout", "verifier", "stages")
-
-# PyYAML reads YAML 1.1, where 1e-5 is a text, `on` is true and 2026-01-01 is a date. Recipes follow
-# YAML 1.2's core schema, for reading and for deciding which texts need quotes when written.
-_PLAIN_SCALARS = (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars; a key written twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else key_node
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key}' is there twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes exactly the texts that ``_Loader`` would read as something else."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
-
-
-_Loader.yaml_implicit_resolvers = {}
-_Dumper.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in _PLAIN_SCALARS:
-    for _class in (_Loader, _Dumper):
-        _firsts = ["" if character == "\0" else character for character in _first]
-        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _firsts)
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
-_Loader.add_constructor(
-    "tag:yaml.org,2002:float",
-    lambda loader, node: float(re.sub(r"^([-+]?)\.(?=[inINF]|nan|NaN)", r"\1", node.value)),
-)
-_Dumper.add_representer(
-    float, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", repr(value))
-)
-
-
-def parse(text: str) -> Any:
-    """Read YAML the way recipes are read.
-
-    Raises:
-        yaml.YAMLError: it is none, or a key is there twice.
-    """
-    return yaml.load(text, Loader=_Loader)
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -232,16 +170,9 @@ def dump(config: RunConfig) -> str:
     return dump_values(config.model_dump(mode="json"))
 
 
-def dump_values(values: Mapping[str, Any]) -> str:
-    """The values of a recipe as YAML, the way :func:`load` reads it."""
-    ordered = {key: values[key] for key in (*_FIRST, *values) if key in values}
-    # ASCII only: with allow_unicode PyYAML leaves line separators unquoted and reads them back as spaces.
-    return yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, width=110)
-
-
 def is_recipe(text: str) -> bool:
     """Whether a text names a recipe: a YAML file, or one that ships with the project."""
-    return text.endswith((".yaml", ".yml")) or _shipped(Path(text)).is_file()
+    return text.endswith((".yaml", ".yml")) or os.path.isfile(_shipped(Path(text)))
 
 
 def _shipped(name: Path) -> Path:
@@ -250,13 +181,13 @@ def _shipped(name: Path) -> Path:
 
 def _find(path: Path) -> Path:
     for file in (path, _shipped(path)):
-        if file.is_file():
+        if os.path.isfile(file):
             return file
     names = ", ".join(sorted(recipe.stem for recipe in (SHIPPED / "recipes").glob("*.yaml"))) or "(none)"
-    problem = Problem(
-        "the recipe", str(path), f"there is no such file. Write the path of one, or a recipe's name: {names}"
-    )
-    raise ConfigError(str(path), [problem])
+    advice = f"there is no such file. Write the path of one, or a recipe's name: {names}"
+    if os.path.isfile(inside := path / "recipe.yaml"):  # of `rlad init`, or of a run
+        advice = f"is a folder. Write {inside}"
+    raise ConfigError(str(path), [Problem("the recipe", str(path), advice)])
 
 
 def assign(data: Any, override: str, typed_in: Path | None = None) -> Any:

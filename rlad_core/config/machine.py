@@ -54,7 +54,7 @@ def unchecked(config: RunConfig) -> list[str]:
 def _output(config: RunConfig) -> Iterator[Problem]:
     """An existing folder of the output's is written to, in a file without a name."""
     wanted = Path(config.run_dir).absolute()
-    there = next(folder for folder in (wanted, *wanted.parents) if folder.exists())
+    there = next(folder for folder in (wanted, *wanted.parents) if os.path.exists(folder))
     if not there.is_dir():
         yield Problem("output.dir", config.output.dir, f"{there} is a file. Write a folder")
         return

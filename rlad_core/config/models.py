@@ -55,9 +55,9 @@ def resolve_model(reference: str) -> str:
         )
     folder = expanded(reference)
     of_hub = _HUB_ID.fullmatch(reference) and not reference.startswith(".")
-    if not folder.is_dir() and of_hub and (models := os.environ.get(MODELS)):
+    if not os.path.isdir(folder) and of_hub and (models := os.environ.get(MODELS)):
         folder = Path(models) / reference
-        if not folder.is_dir() and os.environ.get("HF_HUB_OFFLINE", "0") in (
+        if not os.path.isdir(folder) and os.environ.get("HF_HUB_OFFLINE", "0") in (
             "1",
             "true",
             "TRUE",
@@ -68,7 +68,7 @@ def resolve_model(reference: str) -> str:
                 f"is not in {models} ({MODELS}), and HF_HUB_OFFLINE forbids asking the hub. Bring it there: "
                 f"rlad fetch {reference} --to {shlex.quote(str(folder))}"
             )
-    if folder.is_dir():
+    if os.path.isdir(folder):
         if (folder / UNFINISHED).exists():
             raise ValueError(
                 f"{folder} is not whole: its fetch goes on, or broke off. Go on with rlad fetch "
@@ -89,7 +89,7 @@ def resolve_model(reference: str) -> str:
 def is_elsewhere(config: EvaluationRecipe, reference: str) -> bool:
     """Whether a model is a path that this machine lacks, and the cluster that is joined may have."""
     joined = isinstance(config, RunConfig) and config.cluster.is_joined
-    return joined and expanded(reference).is_absolute() and not expanded(reference).exists()
+    return joined and expanded(reference).is_absolute() and not os.path.exists(expanded(reference))
 
 
 def place_of(config: EvaluationRecipe, reference: str) -> str:

@@ -5,11 +5,10 @@ Units are in the names (``_s`` seconds, ``_gib`` GiB, ``length`` and ``tokens`` 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rlad_core.config.engines import (
     MODEL_HELP,
-    PLACES,
     Dtype,
     RolloutEngine,
     SequenceLength,
@@ -20,8 +19,9 @@ from rlad_core.config.engines import (
 from rlad_core.config.learner_memory import LearnerMemory
 from rlad_core.config.learner_updates import LearnerUpdates
 from rlad_core.config.lora import LoraConfig
-from rlad_core.language_model.chat import ChatFormat
-from rlad_core.sections.base import Section
+from rlad_core.config.places import PLACES, NodeLabels
+from rlad_core.language_model.chat import ChatFormat, template_variables
+from rlad_core.sections.base import Section, Wait
 from rlad_core.sections.paths import ModelReference, TemplateText
 from rlad_core.sections.resume import Fixed, Free, Grows
 
@@ -63,7 +63,7 @@ class PolicyConfig(Section):
         default=None,
         description="A file with a Jinja chat template, or its text; null: the tokenizer's own.",
     )
-    chat_template_kwargs: Fixed[dict[str, Any]] = Field(
+    chat_template_kwargs: Fixed[Annotated[dict[str, Any], AfterValidator(template_variables)]] = Field(
         default={}, description="Variables of the chat template, such as {enable_thinking: false}."
     )
 
@@ -177,9 +177,9 @@ class LearnerConfig(LearnerMemory, LearnerUpdates):
     num_gpus: Free[NonNegativeFloat] = Field(
         default=0, description="0: gloo on CPUs; 1: NCCL; a single worker may share."
     )
-    node_labels: Free[dict[str, str]] = Field(default={}, description=PLACES)
+    node_labels: Free[NodeLabels] = Field(default={}, description=PLACES)
     threads: Free[PositiveInt] = Field(default=1, description="CPU threads one worker computes with.")
-    timeout_s: Free[PositiveFloat] = Field(
+    timeout_s: Free[Wait] = Field(
         default=1800.0,
         description="Longest wait for a batch, an evaluation, a checkpoint, or the other ranks.",
     )

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from rlad_core.config.engines import TeacherEngine
 from rlad_core.sections.addresses import address_of
-from rlad_core.sections.base import Section
+from rlad_core.sections.base import Section, Wait
 from rlad_core.sections.chosen import Chosen, subclass_at
 from rlad_core.sections.paths import RecipePath
 from rlad_core.sections.resume import Fixed, Free
@@ -116,7 +116,7 @@ class ServeTeacher(TeacherEngine, TeacherSection):
     can_demonstrate: ClassVar[bool] = True
 
     kind: Fixed[str] = "serve"
-    timeout_s: Free[PositiveFloat] = Field(default=600.0, description="Longest wait for one call's scores.")
+    timeout_s: Free[Wait] = Field(default=600.0, description="Longest wait for one call's scores.")
 
     @property
     def where(self) -> str:
@@ -135,8 +135,8 @@ class RemoteTeacher(TeacherSection):
     )
     token_file: Free[RecipePath | None] = Field(default=None, description="File that holds it.")
     connections: Free[PositiveInt] = Field(default=8, description="Requests at a time.")
-    call_timeout_s: Free[PositiveFloat] = Field(default=120.0, description="Longest wait for one request.")
-    timeout_s: Free[PositiveFloat] = Field(
+    call_timeout_s: Free[Wait] = Field(default=120.0, description="Longest wait for one request.")
+    timeout_s: Free[Wait] = Field(
         default=1800.0,
         description="Longest wait for it with its repetitions, e.g. while the teacher restarts.",
     )
@@ -201,7 +201,7 @@ class OwnTeacher(TeacherSection):
     It is made once in the process that collects experience, and asked on that process's event loop.
     """
 
-    timeout_s: Free[PositiveFloat] = Field(default=600.0, description="Longest wait for one call's scores.")
+    timeout_s: Free[Wait] = Field(default=600.0, description="Longest wait for one call's scores.")
 
     @property
     def where(self) -> str:

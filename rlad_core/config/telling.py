@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from rlad_core.sections.base import Section
+from rlad_core.sections.base import LONGEST_WAIT_S, Section
 from rlad_core.sections.paths import OutputFolder
 from rlad_core.sections.resume import Free
 
@@ -20,6 +20,7 @@ class TelemetryConfig(Section):
     )
     linger_s: Free[NonNegativeFloat] = Field(
         default=0.0,
+        le=LONGEST_WAIT_S,
         description="Seconds that a learner that is done stays, so that Prometheus gets its last numbers: "
         "Ray hands them on every 10 s, and Prometheus asks at its own interval.",
     )

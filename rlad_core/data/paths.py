@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from pathlib import Path
 
@@ -19,12 +20,12 @@ def files_of(path: str) -> list[Path]:
         DataError: there is none, or it is a folder that holds no dataset.
     """
     place = Path(path)
-    if place.is_dir():
+    if os.path.isdir(place):
         from rlad_core.data.arrow import shards
 
         return shards(place)
-    found = [place] if place.is_file() else [Path(each) for each in sorted(glob.glob(path, recursive=True))]
-    files = [each for each in found if each.is_file()]
+    found = [path] if os.path.isfile(path) else sorted(glob.glob(path, recursive=True))
+    files = [Path(each) for each in found if os.path.isfile(each)]
     if not files:
         raise DataError(f"{path}: there is no such file")
     return files
@@ -32,7 +33,7 @@ def files_of(path: str) -> list[Path]:
 
 def is_there(path: str) -> bool:
     """Whether this machine has something of that name, or of that pattern."""
-    return Path(path).exists() or next(glob.iglob(path, recursive=True), None) is not None
+    return os.path.exists(path) or next(glob.iglob(path, recursive=True), None) is not None
 
 
 def path_fault(path: str) -> str | None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Messages = Sequence[Mapping[str, str]]
+
+_NO_VARIABLES: Final = frozenset(
+    (
+        *("self", "conversation", "messages", "chat_template", "add_generation_prompt", "tokenize"),
+        *("continue_final_message", "padding", "truncation", "max_length", "return_tensors", "return_dict"),
+        *("return_assistant_tokens_mask", "tokenizer_kwargs"),
+    )
+)
+"""What transformers takes for itself, so that no template sees it, and what we say ourselves."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,20 @@ class ChatFormat:
         own: Any = getattr(tokenizer, "chat_template", None)
         template: str | None = own.get("default") if isinstance(own, Mapping) else own
         return template
+
+
+def template_variables(given: dict[str, Any]) -> dict[str, Any]:
+    """Variables that a template can be given.
+
+    Raises:
+        ValueError: one never reaches it; names it.
+    """
+    if taken := sorted(given.keys() & _NO_VARIABLES):
+        raise ValueError(
+            f"has {taken[0]}, which is no variable of the template but a setting of the call that renders "
+            "it, and we make that. Leave it out"
+        )
+    return given
 
 
 OWN = ChatFormat()

@@ -11,7 +11,13 @@ A gap between two tokens is no padding: such an id decodes to no text, as a spec
 part. Where a tokenizer knows more tokens than the model has rows, all rows are tokens.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def token_rows(vocabulary: Mapping[str, int], rows: int) -> int:
@@ -27,3 +33,13 @@ def token_rows(vocabulary: Mapping[str, int], rows: int) -> int:
     if not vocabulary or rows < 1:
         raise ValueError(f"a vocabulary of {len(vocabulary)} tokens and a head of {rows} rows name no token")
     return min(rows, max(vocabulary.values()) + 1)
+
+
+def unknown_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Id of the token that a tokenizer writes for text that it has no tokens for.
+
+    None: it has none, or one that means something else too, as GPT-2's end token does.
+    """
+    known = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id)
+    own: int | None = tokenizer.unk_token_id
+    return None if own in known else own

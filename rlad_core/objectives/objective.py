@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from rlad_core.objectives.interface import ObjectiveOutput, TokenBatch
     from rlad_core.objectives.returns import TokenReturns
+
+_MOST: Final = 1e30
+"""Of a setting: losses are computed in float32, and a product with another number has to fit too."""
 
 ResponsesOf = Literal["policy", "teacher", "task"]
 """Who wrote what is trained on: the policy, a teacher that demonstrates, or the task (its solutions)."""
@@ -137,7 +140,11 @@ class Objective(Section):
         return None
 
     def problems(self) -> Iterator[Problem]:
-        """Settings that do not fit each other, by the name of the field."""
+        """Settings that do not fit each other, or no loss, by the name of the field."""
+        for name, value in self:
+            if isinstance(value, float) and abs(value) > _MOST:
+                advice = f"is too much for float32, in which losses are computed. Write at most {_MOST:g}"
+                yield Problem(name, value, advice)
         if self.aggregation == "fixed_length" and self.fixed_length is None:
             yield Problem(
                 "fixed_length",

@@ -43,7 +43,8 @@ class Checked:
     """What the check found.
 
     training, held_out: prompts that are used; each problem that is trained on counts once.
-    longest: tokens of the longest of them. shortened: how many lose their beginning.
+    longest: tokens of the longest of them. shortened: how many lose their beginning. unknown: in how many the
+        policy's tokenizer has put its unknown token, in place of words that it has no tokens for.
     dropped: what is not used, training first. digest: of what is used, see `digest_of`.
     unfit: worked solutions that are not used, of prompts that are.
     solutions: a hash of the worked solutions of prompts that have several; empty where none has, or no stage
@@ -54,6 +55,7 @@ class Checked:
     held_out: int = 0
     longest: int = 0
     shortened: int = 0
+    unknown: int = 0
     dropped: list[Dropped] = field(default_factory=list)
     digest: str = ""
     unfit: list[Dropped] = field(default_factory=list)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlad_core import schema
 from rlad_core.config import EvaluationRecipe, RunConfig
+from rlad_core.language_model.vocabulary import unknown_token
 from rlad_core.prompt_checks.findings import Checked, Progress, PromptsRefusedError, Use
 from rlad_core.prompt_checks.reading import dropped, parts_of, read_parts, said, sound, without_held_out
 from rlad_core.prompt_checks.soundness import answer_of, digest_of, solutions_digest, where
@@ -55,6 +56,8 @@ class Look:
         """Parts of which nothing is left."""
         self.overlapping = 0
         self.too_long = 0
+        self._unknown: set[str] = set()
+        """Ids of prompts in which the tokenizer has put its unknown token."""
 
     def all(self) -> Checked:
         tasks, found = self._tasks(), self._found
@@ -89,6 +92,7 @@ class Look:
             list(self._fitting(held_out, "evaluation", tasks))
             self.too_long = len(found.dropped) - before
         found.training, found.held_out = len(trained), len(held_out)
+        found.unknown = sum(prompt.prompt_id in self._unknown for prompt in [*trained, *held_out])
         found.digest = digest_of([*trained, *held_out])
         found.solutions = solutions_digest(trained) if self._trains_on_solutions else ""
         return found
@@ -166,19 +170,19 @@ class Look:
     def _lengths(self, prompts: Sequence[Prompt]) -> list[int | str]:
         """Tokens of each, cut where the recipe says so; or why it cannot be read."""
         try:
-            whole = [len(ids) for ids in self._whole.read(prompts)[1]]
+            read = self._whole.read(prompts)[1]
         except Exception as error:  # noqa: BLE001 - a chat template may raise anything
             if len(prompts) == 1:
                 return [f"the tokenizer or its chat template refuses it: {str(error)[:200]}"]
             half = len(prompts) // 2
             return [*self._lengths(prompts[:half]), *self._lengths(prompts[half:])]
-        if self._cut_at is None:
-            return [*whole]
-        long = [place for place, length in enumerate(whole) if length > self._cut_at]
-        for place in long:
-            [whole[place]] = (len(ids) for ids in self._tables.read([prompts[place]])[1])
-            self._found.shortened += whole[place] <= self._cut_at
-        return [*whole]
+        for place, ids in enumerate(read):
+            if self._cut_at is not None and len(ids) > self._cut_at:
+                [read[place]] = self._tables.read([prompts[place]])[1]
+                self._found.shortened += len(read[place]) <= self._cut_at
+        if (unknown := unknown_token(self._tokenizer)) is not None:
+            self._unknown.update(p.prompt_id for p, ids in zip(prompts, read, strict=True) if unknown in ids)
+        return [len(ids) for ids in read]
 
     def _too_long(self, tokens: int) -> str | None:
         if tokens == 0:

@@ -26,6 +26,7 @@ def write_record(checked: Checked, folder: Path) -> None:
         "held_out": checked.held_out,
         "longest": checked.longest,
         "shortened": checked.shortened,
+        "unknown": checked.unknown,
         "shortened_to": checked.selection.limit,
         "digest": checked.digest,
         "solutions": checked.solutions,
@@ -63,6 +64,7 @@ def read_record(folder: Path) -> Checked | None:
             held_out=used["held_out"],
             longest=used["longest"],
             shortened=used["shortened"],
+            unknown=used.get("unknown", 0),  # which older runs did not count
             dropped=dropped,
             digest=used["digest"],
             unfit=unfit,

@@ -5,6 +5,7 @@ class SchemaError(ValueError):
     """A table (or the bytes of one) breaks its schema; the message names schema, row and column.
 
     Attributes:
+        problem: what is wrong, without where.
         schema: name of the schema that was wanted, None where no schema was in play.
         column: the column at fault, None where the whole table is.
         row: the first row at fault (from 0), None where it is not a matter of one row.
@@ -17,4 +18,4 @@ class SchemaError(ValueError):
         where += [f"row {row}"] if row is not None else []
         where += [f"column {column!r}"] if column is not None else []
         super().__init__(f"{', '.join(where)}: {problem}" if where else problem)
-        self.schema, self.column, self.row = schema, column, row
+        self.problem, self.schema, self.column, self.row = problem, schema, column, row

@@ -214,7 +214,9 @@ def _import(name: str) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise CodeError(f"the module {name} cannot be imported: {fault(error)}") from error
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == name
+        of_a_file = f". Of a file write {name}.py:NAME" if is_absent else ""
+        raise CodeError(f"the module {name} cannot be imported: {fault(error)}{of_a_file}") from error
     if not name.startswith("rlad_core.") and (path := getattr(module, "__file__", None)):
         _folders.append(str(Path(path).parent))
     return module

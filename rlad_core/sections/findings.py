@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +17,8 @@ from rlad_core.sections.problems import NOT_SET, Problem
 from rlad_core.sections.unions import KEY, best_fit, kinds_in
 
 _REFUSAL = "refusal"
+_ALIKE = 0.7
+"""How much of a wrong word a right one has to have, to be what was meant."""
 _NO_SECTION = "is no section. Write its keys below it, as 'key: value'"
 
 _ADVICE = {
@@ -47,12 +50,32 @@ _ADVICE = {
 }
 
 
+@dataclass(frozen=True)
+class _Validated:
+    """A section that was validated.
+
+    Attributes:
+        root: its class.
+        prefix: before the paths in it.
+        whole: the section that it lies in, where a key that is unknown here may be; None: itself.
+    """
+
+    root: type[BaseModel]
+    prefix: str
+    whole: _Validated | None = None
+
+
 def problems_of(error: ValidationError, root: type[BaseModel], prefix: str = "") -> list[Problem]:
     """Turn what validating a recipe as ``root`` raised into problems.
 
     Args:
         prefix: put before every path, where ``root`` is a part of the recipe.
     """
+    return _problems(error, _Validated(root, prefix))
+
+
+def _problems(error: ValidationError, validated: _Validated) -> list[Problem]:
+    root = validated.root
     details = error.errors()
     problems: list[Problem] = []
     of_kinds: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
@@ -60,15 +83,16 @@ def problems_of(error: ValidationError, root: type[BaseModel], prefix: str = "")
         if kinds := kinds_in(root, detail["loc"]):
             of_kinds.setdefault(detail["loc"][: kinds[0]], []).append(detail)
         else:
-            problems += _found([detail], details, root, prefix)
+            problems += _found([detail], details, validated)
     for field, theirs in of_kinds.items():
-        problems += _of_kinds(theirs, len(field), details, root, prefix)
+        problems += _of_kinds(theirs, len(field), details, validated)
     return problems
 
 
 def _found(
-    some: Sequence[ErrorDetails], details: Sequence[ErrorDetails], root: type[BaseModel], prefix: str
+    some: Sequence[ErrorDetails], details: Sequence[ErrorDetails], validated: _Validated
 ) -> list[Problem]:
+    root, prefix = validated.root, validated.prefix
     problems: list[Problem] = []
     for detail in some:
         kind, context = detail["type"], detail.get("ctx", {})
@@ -76,9 +100,10 @@ def _found(
         if kind == _REFUSAL:
             problems.append(replace(context["problem"], path=here + context["problem"].path))
         elif kind == "section_refused":
-            problems += problems_of(context["error"], context["section"], here)
+            inner = _Validated(context["section"], here, validated.whole or validated)
+            problems += _problems(context["error"], inner)
         elif not _is_echo(detail, details):
-            found = _problem(detail, root, prefix)
+            found = _problem(detail, validated)
             problems.append(replace(found, path=prefix + found.path))
     return problems
 
@@ -87,8 +112,7 @@ def _of_kinds(
     theirs: Sequence[ErrorDetails],
     at: int,
     details: Sequence[ErrorDetails],
-    root: type[BaseModel],
-    prefix: str,
+    validated: _Validated,
 ) -> list[Problem]:
     """Of a field of several kinds: what is wrong with the value as the kind that it is of; where it
     is of none, all that may be written.
@@ -101,8 +125,8 @@ def _of_kinds(
         kinds.setdefault(detail["loc"][at], []).append(detail)
     branches = list(kinds.values())
     if (meant := best_fit(branches, at)) is not None:
-        return _found(branches[meant], details, root, prefix)
-    first, *others = [problem for branch in branches for problem in _found(branch, details, root, prefix)]
+        return _found(branches[meant], details, validated)
+    first, *others = [problem for branch in branches for problem in _found(branch, details, validated)]
     ways = [way for each in others if (way := each.advice.partition("Write ")[2])]
     return [replace(first, advice=", or ".join([first.advice, *ways]))]
 
@@ -124,18 +148,21 @@ def _is_echo(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
     )
 
 
-def _problem(detail: ErrorDetails, root: type[BaseModel], prefix: str) -> Problem:
+def _problem(detail: ErrorDetails, validated: _Validated) -> Problem:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+    root = validated.root
     steps, section = _locate(root, detail["loc"])
     path = ".".join(map(str, steps)) or "the recipe"
     if kind == "extra_forbidden":
-        return Problem(path, value, _unknown_key(str(steps[-1]), section, root, prefix))
+        return Problem(path, value, _unknown_key(steps, section, validated))
     if kind == "missing":
         _, around = _locate(root, detail["loc"][:-1])
         about = _description(around, steps[-1])
         return Problem(path, NOT_SET, f"is needed{': ' + about if about else ''}")
     if kind.startswith("choice_"):
         return _choice(kind, f"{path}.{context['key']}", context, value)
+    if kind in ("tuple_type", "list_type") and isinstance(value, str | int | float):
+        return Problem(path, value, f"is no list. Write [{value}]")
     if kind in _ADVICE:
         return Problem(
             path, value, _ADVICE[kind].format(**context).replace("'", "" if kind == "literal_error" else "'")
@@ -199,19 +226,29 @@ def _description(section: type[BaseModel], step: str | int) -> str | None:
     return field.description if field is not None else None
 
 
-def _unknown_key(key: str, section: type[BaseModel], root: type[BaseModel], prefix: str) -> str:
-    known = sorted(section.model_fields)
+def _unknown_key(steps: Sequence[str | int], section: type[BaseModel], validated: _Validated) -> str:
+    known, key = sorted(section.model_fields), str(steps[-1])
+    if "." in key:
+        return "no such key. Dots are for --set: in a file each part stands below the one before it"
     guess = _guess(key, known)
     if guess != ".":
         return f"no such key{guess}"
-    elsewhere = dict.fromkeys(prefix + path for path in _all_paths(root) if path.rpartition(".")[2] == key)
-    there = f" There is {' and '.join(elsewhere)}." if elsewhere else ""
+    whole = validated.whole or validated
+    elsewhere = dict.fromkeys(
+        whole.prefix + path for path in _all_paths(whole.root) if path.rpartition(".")[2] == key
+    )
+    # A key of another kind of this section is at the same place, which is no advice.
+    here = validated.prefix + ".".join(map(str, steps))
+    of_another_kind = re.sub(r"\.\d+\b", ".0", here) in elsewhere
+    there = f" There is {' and '.join(elsewhere)}." if elsewhere and not of_another_kind else ""
     return f"no such key.{there} Known here: {', '.join(known)}"
 
 
 def _guess(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
-    return f". Did you mean {close[0]}?" if close else "."
+    alike = {each: difflib.SequenceMatcher(None, each, word).ratio() for each in known}
+    nearest = max([_ALIKE, *alike.values()])
+    close = [each for each, ratio in alike.items() if ratio == nearest]
+    return f". Did you mean {' or '.join(close)}?" if close else "."
 
 
 def _all_paths(section: type[BaseModel], prefix: str = "") -> Iterator[str]:

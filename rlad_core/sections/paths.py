@@ -1,6 +1,9 @@
 """Paths in recipes: in the file they are relative to the file, after ``--set`` to where one types, in a suite
 of runs to the suite.
 
+Whether something is there is asked of `os.path`: a text that is too long for any name, or a folder into which
+one may not look, has nothing in it, where `pathlib` raises.
+
 `FOLDER` is the key of pydantic's validation context that holds the recipe's folder, and `CHECKED` says that
 the recipe was checked in another process: users' code is then loaded where it is used, and not before.
 """
@@ -76,7 +79,7 @@ def _model(value: Any, info: ValidationInfo) -> Any:
     """A folder beside the recipe; anything else (a hub id, rlad:NAME, what is typed) as it is."""
     if isinstance(value, str) and value and not (isinstance(value, Typed) and value.folder is None):
         folder = folder_of(value, info) / expanded(value)
-        if folder.is_dir():
+        if os.path.isdir(folder):
             return str(folder.absolute())
     return value
 
@@ -92,13 +95,13 @@ def _text(value: Any, info: ValidationInfo) -> Any:
         raise ValueError(f"cannot be read ({error}). Write a file with the template, or its text") from error
 
 
-RecipePath = Annotated[str, BeforeValidator(_path), Field(min_length=1)]
+RecipePath = Annotated[str, Field(min_length=1), BeforeValidator(_path)]
 """A file or folder; absolute once it is read."""
-OutputFolder = Annotated[str, BeforeValidator(_output)]
+OutputFolder = Annotated[str, Field(min_length=1), BeforeValidator(_output)]
 """A folder that is written to, relative to where one types."""
 CodePlace = Annotated[str, BeforeValidator(_place)]
 """A user's class or function, see `rlad_core.sections.code`; a file's path is absolute once it is read."""
-TemplateText = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+TemplateText = Annotated[str, Field(min_length=1), BeforeValidator(_text)]
 """A template's text, or the file that holds it, whose text is kept from then on."""
 ModelReference = Annotated[str, BeforeValidator(_model)]
 """A folder in Hugging Face layout, a hub id, or rlad:NAME."""

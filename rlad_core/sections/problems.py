@@ -16,6 +16,8 @@ class _NotSet(Enum):
 
 
 NOT_SET = _NotSet.NOT_SET
+_SHOWN = 60
+"""Characters of a value that a message has."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,11 @@ class ConfigError(ValueError):
 
 
 def shown(value: Any) -> str:
-    """A value as YAML would have it, cut where it is long."""
+    """A value as YAML would have it, cut where it is long; a text in its middle: paths end with names."""
     if value is NOT_SET:
         return "not set"
-    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
+    if isinstance(value, str):
+        text = repr(value)
+        return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 3]}...{text[3 - _SHOWN + _SHOWN // 3 :]}"
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

@@ -37,7 +37,7 @@ def problems(found: list[Need], gpu: Gpu) -> Iterator[Problem]:
         if need.gpus and need.total > room:
             yield Problem(need.field, f"{need.total / GIB:.0f} GiB", _advice(need, gpu))
         if need.parts.get("KV cache", math.inf) < sum(need.least.values()):
-            yield Problem(need.field, need.model, _no_cache(need, gpu))
+            yield Problem(need.field, need.written, _no_cache(need, gpu))
     if len(sharing) > 1 and (together := _together(sharing)) > gpu.memory - RESERVE:
         shared = ", ".join(f"{need.role} {need.total / GIB:.0f} GiB" for need in sharing)
         yield Problem(

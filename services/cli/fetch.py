@@ -47,9 +47,9 @@ def fetch(
     def say(line: str) -> None:
         out.print(line, markup=False, soft_wrap=True)
 
-    clock = time.monotonic()
+    to, clock = to.expanduser(), time.monotonic()
     try:
-        done = bring(source_of(model), to.expanduser(), revision or None, say)
+        done = bring(source_of(model, to), to, revision or None, say)
     except NoSuchModelError as error:
         complain(error)
         raise typer.Exit(2) from error

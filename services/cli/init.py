@@ -38,7 +38,7 @@ def run_name(folder: Path) -> str:
     said = folder.absolute().resolve().name
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", said).strip("._-")
     if not name:
-        raise InitError(f"{said!r} has no letter or digit for the name of a run. Write another name")
+        raise InitError(f"{said!r} has no letter (a to z) or digit for the name of a run. Write another name")
     return name
 
 
@@ -46,9 +46,15 @@ def write(folder: Path, task: str) -> list[Path]:
     """Write a task's starter into a folder that is new or empty; the files, relative to it.
 
     Raises:
-        InitError: there is no such task, or the folder is in the way.
-        OSError: it cannot be written.
+        InitError: there is no such task, the folder is in the way, or it cannot be written.
     """
+    try:
+        return _write(folder, task)
+    except OSError as error:
+        raise InitError(f"{folder} cannot be written ({error.strerror}). Write another place") from error
+
+
+def _write(folder: Path, task: str) -> list[Path]:
     known = starters()
     if task not in known:
         raise InitError(f"--task: {task!r} is unknown. Write {', '.join(known)}")

@@ -54,7 +54,9 @@ def k8s(
     days: Annotated[
         float,
         typer.Option(
-            min=0.05, help="Longest time of the run; then Kubernetes ends it. Started again, it continues."
+            min=0.05,
+            max=24_855,  # whose seconds still are an int32
+            help="Longest time of the run; then Kubernetes ends it. Started again, it continues.",
         ),
     ] = 7,
     fetch: Annotated[
@@ -127,6 +129,6 @@ def _pairs(given: list[str], option: str) -> dict[str, str]:
 
 def _gib(size: str) -> int:
     number = size.removesuffix("Gi")
-    if not number.isdigit() or not int(number):
+    if not (number.isascii() and number.isdecimal()) or not int(number):
         raise typer.BadParameter(f"{size!r} is no number of GiB. Write 64 or 64Gi", param_hint="--memory")
     return int(number)

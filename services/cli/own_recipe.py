@@ -1,11 +1,11 @@
 """Recipes that are carried out; a run's own one, runs/NAME/recipe.yaml, leads to the folder it lies in."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rlad_core.config import RunConfig
 from rlad_core.config.loading import RecipeFile, read
+from rlad_core.config.yaml_text import one_line
 from services.run import lease
 
 
@@ -23,7 +23,7 @@ def load_to_run(recipe: Path, overrides: Sequence[str]) -> RunConfig:
     runs = _runs_of(file)
     if runs is None or runs == Path(config.output.dir).resolve():
         return config
-    return file.config([f"output.dir={json.dumps(str(runs))}", *overrides])
+    return file.config([f"output.dir={one_line(str(runs))}", *overrides])
 
 
 def _runs_of(file: RecipeFile) -> Path | None:

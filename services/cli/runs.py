@@ -1,6 +1,5 @@
 """The commands about runs: `init`, `plan`, `run`, `report`."""
 
-import json
 import shlex
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rlad_core.config import ConfigError, RunConfig, dump
 from rlad_core.config.machine import machine_problems, unchecked
 from rlad_core.config.remarks import run_remarks
+from rlad_core.config.yaml_text import one_line
 from rlad_core.sizing.gpus import GPUS
 from services.cli import init as beginning
 from services.cli.console import complain, err, out
@@ -160,10 +160,10 @@ def run(
         config = _load(recipe, overrides)
         source = Path(config.run_dir).absolute()
         if fork:
-            config = _load(recipe, [*overrides, f"name={json.dumps(fork)}"])
+            config = _load(recipe, [*overrides, f"name={one_line(fork)}"])
     except typer.Exit:
         if resume:
-            err.print(
+            complain(
                 "A run keeps its recipe and code; go on with them: rlad run runs/NAME/recipe.yaml --resume"
             )
         raise

@@ -1,12 +1,16 @@
 """The command `show`."""
 
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from services.cli.console import complain, out
+
+if TYPE_CHECKING:
+    from services.report.answers import Kept
 
 
 def show(
@@ -64,8 +68,7 @@ def show(
         evaluations = [each for each in kept if each.when != "training"]
         chosen = [(evaluations or kept)[-1]]
     if not chosen:
-        there = ", ".join(dict.fromkeys(each.label for each in kept))
-        complain(f"--when {when}: there is {there}")
+        complain(f"--when {when}: {_whens(kept)}")
         raise typer.Exit(2)
     tokens, remark = token_texts(folder)
     wanted = Filter(wrong, prompt, subset, fault)
@@ -78,7 +81,12 @@ def show(
         raise typer.Exit(1) from error
     if not shown:
         asked = ", ".join(each.label for each in chosen)
-        if any(is_judged(each.read()) for each in chosen):
+        judged = [table for each in chosen if is_judged(table := each.read())]
+        subsets = sorted({name for table in judged for name in table["subset"].to_pylist()})
+        if subset and subsets and subset not in subsets:
+            complain(f"--subset {subset}: there is {', '.join(subsets)}")
+            raise typer.Exit(2)
+        if judged:
             complain(f"no response is like that in {asked}")
         else:
             complain(f"{asked} is on worked solutions, which are the task's and not judged")
@@ -91,6 +99,15 @@ def show(
         out.print(remark, style="dim", markup=False, soft_wrap=True)
     if more:
         out.print(f"There are more; --limit {4 * limit} shows them.", style="dim", markup=False)
+
+
+def _whens(kept: "Sequence[Kept]") -> str:
+    """What --when takes."""
+    steps = sorted({each.step for each in kept if each.when})
+    if not steps:
+        return "an evaluation was asked once. Leave it out"
+    names = dict.fromkeys(each.when for each in kept if each.when not in ("", "step"))
+    return f"there is {', '.join(names)}, or a step: {', '.join(map(str, steps))}"
 
 
 def _is(kept_when: str, step: int, asked: str) -> bool:

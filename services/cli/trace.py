@@ -42,8 +42,12 @@ def trace(
         complain(error)
         raise typer.Exit(2) from error
     title = f"{run_dir.name}, step {step}: {spans[0].seconds:.2f} s" + (f", group {group}" if group else "")
-    place = file or run_dir / FOLDER / f"step-{step}.html"
-    write_trace_page(shown, title, place)
+    place = file.expanduser() if file else run_dir / FOLDER / f"step-{step}.html"
+    try:
+        write_trace_page(shown, title, place)
+    except OSError as error:
+        complain(f"{place} cannot be written ({error.strerror}). Write --out FILE")
+        raise typer.Exit(2) from error
     processes = len({span.process for span in shown})
     out.print(f"{len(shown)} spans of {processes} processes", markup=False, soft_wrap=True)
     slowest = sorted((s for s in shown if s.name == "rollout"), key=lambda s: -s.seconds)[:1]

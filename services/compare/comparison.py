@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
+from rlad_core.config.yaml_text import dump_values
 from services.base.whole_files import write_whole
 from services.compare import tuning
 from services.compare.carry_out import carry_out
@@ -64,8 +64,10 @@ class Comparison:
         Raises:
             ConfigError: a recipe is wrong, variants differ where they must not, or the folder has another
                 suite's runs, or some of recipes as they were.
+            ReportError: what the folder has of tries is broken.
         """
         refuse_another(self.suite, self.folder, source)
+        tuning.read(self.folder)  # when the tries are over is too late to learn that it is broken
         members, tries = self.members, self.all_tries
         choices = choices_of(self.suite, self.folder, self._base)
         untuned = members_of(self.suite, self.folder, {}, self._base)
@@ -157,8 +159,7 @@ class Comparison:
                     "seeds": list(dict.fromkeys([*kept.seeds, *suite.seeds])),
                 }
             )
-        text = yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False, width=110)
-        write_whole(self.folder / SUITE, text)
+        write_whole(self.folder / SUITE, dump_values(suite.model_dump(mode="json")))
 
     def _write_tuning(self) -> None:
         tuning.write(tuning.chosen_of(self.tries)[1], self.folder)
@@ -174,6 +175,7 @@ class Comparison:
 
         Raises:
             ConfigError: the folder has another suite's runs.
+            ReportError: what a folder has of tries is broken.
             SchemaError: a file of a run is broken; names it.
             OSError: it cannot be written to.
         """

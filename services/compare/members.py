@@ -8,13 +8,13 @@ FOLDER/logs/VARIANT-seed0.log      what the run printed
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rlad_core.config import ConfigError, RunConfig
+from rlad_core.config.yaml_text import one_line
 from services.compare.read_once import Recipe, record_of
 from services.compare.suite import Settings, Suite
 from services.compare.verdicts import are_kept
@@ -57,9 +57,9 @@ class Member:
 
     @property
     def overrides(self) -> list[str]:
-        """For ``--set``, with paths relative to the suite: JSON is YAML."""
+        """For ``--set``, with paths relative to the suite."""
         own = {"name": self.name, "seed": self.seed, "output.dir": str(self.where)}
-        return [f"{path}={json.dumps(value)}" for path, value in {**self.settings, **own}.items()]
+        return [f"{path}={one_line(value)}" for path, value in {**self.settings, **own}.items()]
 
     @property
     def overrides_anywhere(self) -> list[str]:
@@ -169,11 +169,12 @@ def tries_of(
 
 def _together(*settings: Settings) -> Settings:
     """All of them, each after those before it: a section that one writes keeps a field of it that a later one
-    changes, also where an earlier one has changed it too.
+    changes, and a field that one changes goes with the section that a later one writes anew.
     """
     found: Settings = {}
-    for each in settings:
-        found = {path: value for path, value in found.items() if path not in each} | each
+    for later, value in (each for one in settings for each in one.items()):
+        found = {path: kept for path, kept in found.items() if not f"{path}.".startswith(f"{later}.")}
+        found[later] = value
     return found
 
 

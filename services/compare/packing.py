@@ -22,9 +22,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
-from rlad_core.config import parse
+from rlad_core.config.yaml_text import dump_values, parse
 from rlad_core.prompt_checks.record import USED
 from services.base.whole_files import whole, write_whole
 from services.compare.members import Member
@@ -102,7 +101,7 @@ def _pack(record: RunRecord, evaluations: Sequence[Evaluation], home: Path | Non
         shutil.copyfile(run / USED, to / USED)
     if has_diverged(run):
         shutil.copyfile(run / DIVERGED, to / DIVERGED)
-    write_whole(to / RECIPE, yaml.safe_dump(recipe, sort_keys=False, width=110))
+    write_whole(to / RECIPE, dump_values(recipe))
 
 
 def _rounded(value: Any) -> Any:

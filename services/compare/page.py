@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
 from plotly.offline import get_plotlyjs
 
+from rlad_core.config.yaml_text import dump_values
 from rlad_core.evaluation import AVERAGE
 from services.base.whole_files import write_whole
 from services.compare.drawing import to_html, write_png
@@ -66,7 +66,7 @@ def write(results: Results, folder: Path) -> Path:
         times=times,
         labels=STAGE_LABELS,
         tuning=results.tuned,
-        yaml=yaml.safe_dump(results.suite.model_dump(mode="json"), sort_keys=False, width=110),
+        yaml=dump_values(results.suite.model_dump(mode="json")),
         said=said,
         points=points,
         p=p_said,

@@ -14,18 +14,21 @@ from services.compare.moved import home_of
 from services.compare.packing import pack_run
 from services.compare.verdicts import are_kept
 from services.report.records import ReportError, RunRecord, read_run
+from services.run.divergence import has_diverged
 from services.run.following import is_over
 
 
 def finished_runs(folder: Path) -> list[RunRecord]:
-    """Those of a comparison, packed or not.
+    """Those of a comparison, packed or not, and those that diverged: they would again.
 
     Raises:
         ReportError: `folder` has none.
     """
     recipes = [file for where in (RUNS, TUNING) for file in sorted(folder.glob(f"{where}/*/recipe.yaml"))]
-    folders = [file.parent for file in recipes if are_kept(file.parent)]
-    found = [run for each in folders if is_over(run := read_run(each))]
+    folders = [file.parent for file in recipes if are_kept(file.parent) or has_diverged(file.parent)]
+    found = [
+        run for each in folders if (are_kept(each) if is_over(run := read_run(each)) else has_diverged(each))
+    ]
     if not found:
         raise ReportError(
             f"{folder} has no finished run to take. Write a comparison's folder, such as comparisons/NAME"

@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from rlad_core.evaluation import AVERAGE
 from services.base.whole_files import write_whole
-from services.compare.members import Member
+from services.compare.members import TUNING, Member
 from services.compare.suite import Settings, Suite
 from services.report.record_lines import EVALUATIONS
 from services.report.records import ReportError
@@ -30,6 +32,10 @@ class Try:
     settings: Settings
     accuracy: float | None
     diverged_after: int | None = None
+
+
+_KEPT = TypeAdapter(dict[str, list[Try]])
+"""What the file has, by variant."""
 
 
 def chosen_of(
@@ -129,6 +135,21 @@ def _plain(tried: Try) -> dict[str, Any]:
 
 
 def read(folder: Path) -> dict[str, Sequence[dict[str, Any]]]:
-    """What `write` kept; nothing where nothing was tuned."""
+    """What `write` kept; nothing where nothing was tuned.
+
+    Raises:
+        ReportError: it is broken, as somebody else may leave it; names it.
+    """
     file = folder / FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    try:
+        kept = _KEPT.validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise ReportError(
+            f"{file} is broken: {where}: {first['msg']}. Repair or remove it; what is kept of the tries in "
+            f"{folder / TUNING} is found without it"
+        ) from error
+    return {variant: [_plain(each) for each in tries] for variant, tries in kept.items()}

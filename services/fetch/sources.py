@@ -18,9 +18,13 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 )
 from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    validate_repo_id,
+)
 
 from rlad_core.config import resolve_model
+from rlad_core.proxies import through
 from services.fetch.files import RECORD, FetchError, File, NoSuchModelError, Record, digest, read_record
 
 _LEFT_OUT = (
@@ -56,14 +60,20 @@ class Source(Protocol):
         """
 
 
-def source_of(model: str) -> Source:
+def source_of(model: str, to: Path | None = None) -> Source:
     """A folder, a model that ships (``rlad:NAME``), or the hub's.
+
+    Args:
+        to: the folder that is to be filled. Typed in the folder above OWNER/NAME, a hub id is called like it,
+            and still the hub's when that was begun.
 
     Raises:
         NoSuchModelError: it is none of them.
         FetchError: the folder's record cannot be read.
     """
-    if Path(model).expanduser().is_dir() or model.startswith("rlad:"):
+    folder = Path(model).expanduser()
+    is_filled = to is not None and to.is_dir() and folder.is_dir() and folder.samefile(to)
+    if (folder.is_dir() and not (is_filled and _is_hub_id(model))) or model.startswith("rlad:"):
         try:
             return FolderSource(model, Path(resolve_model(model)))
         except ValueError as error:
@@ -129,9 +139,9 @@ class HubSource:
 
     def _broken(self, error: Exception) -> str:
         return (
-            f"{self._endpoint} did not answer as a hub does ({type(error).__name__}: {error}). Start "
-            f"again: what "
-            "has come is kept. HF_ENDPOINT names a mirror"
+            f"{self._endpoint} did not answer as a hub does{through(self._endpoint)} "
+            f"({type(error).__name__}: {error}). Start again: what has come is kept. "
+            "HF_ENDPOINT names a mirror"
         )
 
 
@@ -171,6 +181,14 @@ class FolderSource:
                     into.write(piece)
         except OSError as error:
             raise FetchError(_unreadable(error, self._folder / file.path)) from error
+
+
+def _is_hub_id(model: str) -> bool:
+    try:
+        validate_repo_id(model)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _unreadable(error: OSError, place: Path) -> str:

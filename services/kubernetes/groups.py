@@ -13,7 +13,7 @@ there:
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlad_core.config import RunConfig
 from rlad_core.sizing import GIB, Gpu, Need, needs, shape_of
@@ -76,16 +76,17 @@ def groups(
     by_group: dict[str, list[_Role]] = defaultdict(list)
     for place, name in roles(config).items():
         by_group[name].append(_role(config, place))
-    found = [_services(config)]
+    services = _services(config)
+    found = [replace(services, memory_gib=given.get(services.name, services.memory_gib))]
     for name, members in by_group.items():
         pods, per_pod, hosts = _pods(members, gpus_per_node)
         processes = {member.place: math.ceil(member.count / pods * hosts) for member in members}
         gib = given[name] if name in given else _memory(config, gpu, members, processes)
         cpus = sum(processes[member.place] * member.cpus for member in members)
         found.append(Group(name, pods, per_pod, max(math.ceil(cpus) + 1, _CPUS_OF_GPU * per_pod), gib, hosts))
-    if unknown := given.keys() - by_group.keys():
+    if unknown := given.keys() - (names := [group.name for group in found]):
         raise KubernetesError(
-            f"--memory: there is no group {', '.join(unknown)}. Write one of {', '.join(by_group)}"
+            f"--memory: there is no group {', '.join(unknown)}. Write one of {', '.join(names)}"
         )
     return found
 

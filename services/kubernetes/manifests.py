@@ -12,6 +12,7 @@ import yaml
 from rlad_core.config import RunConfig
 from services.kubernetes.groups import Group
 from services.kubernetes.names import (
+    check_image,
     check_name,
     check_namespace,
     check_node_label,
@@ -59,6 +60,7 @@ class Wishes:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        check_image(self.image)
         if self.namespace:
             check_namespace(self.namespace)
         if self.queue:

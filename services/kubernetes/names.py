@@ -7,6 +7,8 @@ from services.kubernetes.places import KubernetesError
 
 LONGEST = 47
 """Characters of a RayJob's name that KubeRay takes: it makes longer ones of it, of a cluster and services."""
+TEACHER: Final = "teacher"
+"""The name of the teacher for many runs, and the label of its pods."""
 _LONGEST_LABEL: Final = 63
 _LONGEST_NAME: Final = 253
 _WORD: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -18,6 +20,22 @@ _OF_LABELS: Final = (
     "[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?",
     "letters, digits, -, _ and ., a letter or a digit at each end",
 )
+_REPOSITORY: Final = r"[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*"
+_HOST: Final = r"([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(:[0-9]+)?"
+_TAG: Final = "(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?"
+_IMAGE: Final = f"({_HOST}/)?{_REPOSITORY}(/{_REPOSITORY})*{_TAG}"
+
+
+def check_image(image: str) -> None:
+    """What pods run, such as registry.example.com/rlad:0.1.0-gpu.
+
+    Raises:
+        KubernetesError: it names no image.
+    """
+    if not re.fullmatch(_IMAGE, image):
+        raise KubernetesError(
+            f"--image {image!r} names no image. Write registry/name:tag, the name in lower case letters"
+        )
 
 
 def check_name(name: str) -> None:
@@ -29,6 +47,11 @@ def check_name(name: str) -> None:
     # A service's name has to begin with a letter, and KubeRay makes some of this one.
     said = "lower case letters, digits and -, a letter first and no - at the end"
     _check("--name", name, LONGEST, "[a-z]([-a-z0-9]*[a-z0-9])?", said)
+    if name == TEACHER:
+        raise KubernetesError(
+            f"--name: {name} is what the service of k8s/overlays/teacher-service is called, and a run of "
+            "that name would take its policies and budgets. Write another one"
+        )
 
 
 def check_namespace(namespace: str) -> None:

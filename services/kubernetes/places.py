@@ -1,16 +1,17 @@
 """What a recipe says of where it runs: a role's label, the volume of the runs, no file of this machine."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 from rlad_core.config import RunConfig, load
 from rlad_core.config.evaluation_recipe import arrived
 from rlad_core.config.run import REFERENCE
+from rlad_core.config.yaml_text import dump_values, one_line
 from rlad_core.sections import code
 from rlad_core.sections.paths import expanded
 from rlad_core.sections.problems import Problem
@@ -23,8 +24,9 @@ LABEL = "rlad-role"
 """Label of a group's nodes; a recipe's ``node_labels`` choose by it."""
 VOLUMES = ("/runs", "/models", "/etc/rlad")
 """Folders that pods have."""
+_OF_VOLUMES = "/runs/... or /models/..."
 START_S = 1800
-"""Longest wait for services to load their models, once all pods are there."""
+"""Longest wait for services to load their models, once all pods are there; a recipe may have a longer one."""
 
 
 class KubernetesError(ValueError):
@@ -61,18 +63,23 @@ def placed(recipe: Path, overrides: list[str], moved: Mapping[str, str] | None =
 
     Raises:
         rlad_core.config.ConfigError: it is wrong.
-        KubernetesError: it names files that are on this machine alone.
+        KubernetesError: it names files that are on this machine alone, or labels that no pod has, or `moved`
+            says where pods have none.
     """
-    ours = ["output.dir=/runs", f"cluster.start_timeout_s={START_S}"]
-    ours += [f"{place}.node_labels.{LABEL}={role}" for place, role in roles(told(recipe, overrides)).items()]
+    config = told(recipe, overrides)
+    _refuse_labels(config)
+    folder = config.output.dir if _is_below(config.output.dir, VOLUMES[:1]) else VOLUMES[0]
+    ours = [f"output.dir={one_line(folder)}"]
+    ours.append(f"cluster.start_timeout_s={max(START_S, config.cluster.start_timeout_s)}")
+    ours += [f"{place}.node_labels.{LABEL}={role}" for place, role in roles(config).items()]
     config = told(recipe, [*overrides, *ours])
     if moved:
-        there = {str(expanded(here).absolute()): elsewhere for here, elsewhere in moved.items()}
+        there = _there(moved, config)
         said = _moved(config.model_dump(mode="json", exclude_unset=True), there)
         # Checked where it is; only pods can read it where it will be, code above all.
         config = arrived(RunConfig, said, {_moved(path, there): text for path, text in config.code.items()})
-    here = [path for path in _paths(config.model_dump(mode="json")) if not path.startswith(VOLUMES)]
-    if here:
+    paths = dict.fromkeys(_paths(config.model_dump(mode="json")))
+    if here := [path for path in paths if not _is_below(path, VOLUMES)]:
         folders = dict.fromkeys(
             str(Path(path.rpartition(":")[0]).parent) for path in here if code.is_place(path)
         )
@@ -80,15 +87,25 @@ def placed(recipe: Path, overrides: list[str], moved: Mapping[str, str] | None =
         raise KubernetesError(
             f"the recipe names what pods do not have: {', '.join(here)}. Put it on the volume of the runs or "
             f"the models{beside}; then write --files HERE=THERE, where THERE is its place there "
-            f"({', '.join(VOLUMES[:2])}/...)"
+            f"({_OF_VOLUMES})"
         )
     return config
 
 
+def _refuse_labels(config: RunConfig) -> None:
+    labels = {"rollout": config.rollout.node_labels, "learner": config.learner.node_labels}
+    labels |= {place: teacher.node_labels for place, teacher in config.served_teachers.items()}
+    for place in roles(config):
+        if others := labels[place].keys() - {LABEL}:
+            raise KubernetesError(
+                f"{place}.node_labels: no pod has the label {', '.join(sorted(others))}; a role runs in the "
+                f"pods of its group. Write --set {place}.node_labels={{}}, and --gpu-node for where these go"
+            )
+
+
 def recipe_text(config: RunConfig) -> str:
     """The recipe as YAML: what differs from the defaults, which the image has too."""
-    text: str = yaml.safe_dump(_said(config), sort_keys=False)
-    return text
+    return dump_values(_said(config))
 
 
 def _said(value: Any) -> Any:
@@ -140,16 +157,38 @@ def too_large(config: RunConfig, gpu: Gpu) -> list[Problem]:
     return list(problems(needs(config, gpu), gpu))
 
 
+def _there(moved: Mapping[str, str], config: RunConfig) -> dict[str, str]:
+    """Where pods have a folder of this machine, by the folder without links and ``..``."""
+    paths = list(_paths(config.model_dump(mode="json")))
+    found = {}
+    for here, elsewhere in moved.items():
+        if not _is_below(elsewhere, VOLUMES[:2]):
+            raise KubernetesError(f"--files {here}={elsewhere}: pods have none. Write {_OF_VOLUMES} behind =")
+        folder = os.path.realpath(expanded(here))
+        if all(_moved(path, {folder: elsewhere}) == path for path in paths):
+            raise KubernetesError(f"--files {here}={elsewhere}: the recipe names nothing in {folder}")
+        found[folder] = elsewhere
+    return found
+
+
 def _moved(value: Any, there: Mapping[str, str]) -> Any:
-    """The same with paths below a folder of `there` below its other place."""
+    """The same with paths below a folder of `there` below its other place, of several the innermost one."""
     if isinstance(value, dict):
-        return {key: _moved(each, there) for key, each in value.items()}
+        return {key: each if key in _TEXTS else _moved(each, there) for key, each in value.items()}
     if isinstance(value, list):
         return [_moved(each, there) for each in value]
-    for here, elsewhere in there.items():
-        if isinstance(value, str) and (value == here or value.startswith(f"{here}/")):
-            return elsewhere + value[len(here) :]
+    if not isinstance(value, str) or not value.startswith("/"):
+        return value
+    path = PurePosixPath(value)
+    for folder in (path, *path.parents):
+        rest = path.relative_to(folder)
+        if ".." not in rest.parts and (elsewhere := there.get(os.path.realpath(folder))) is not None:
+            return str(PurePosixPath(elsewhere, rest))
     return value
+
+
+def _is_below(path: str, folders: tuple[str, ...]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def _paths(value: Any) -> Iterator[str]:

@@ -102,10 +102,10 @@ def egress_policy(config: RunConfig) -> Manifest | None:
 
 def _rule(place: str, url: str) -> Manifest:
     parts = urlsplit(url)
-    host = parts.hostname or ""
+    host = (parts.hostname or "").removesuffix(".")
     ports = [{"protocol": "TCP", "port": parts.port or (443 if parts.scheme == "https" else 80)}]
     address = _address(host)
-    if host == "localhost" or (address is not None and address.is_loopback):
+    if host == "localhost" or (address is not None and (address.is_loopback or address.is_unspecified)):
         raise KubernetesError(
             f"{place}.url ({url}): in a pod that is the pod itself. Write an address that pods reach"
         )

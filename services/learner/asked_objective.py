@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rlad_core.objectives import Objective, ObjectiveOutput, TokenBatch
+from rlad_core.objectives import Objective, ObjectiveOutput, Statistic, TokenBatch
 from rlad_core.objectives.returns import TokenReturns
 from rlad_core.sections import code
+from services.learner.statistics import OTHERS
 
 
 def loss_of(objective: Objective, batch: TokenBatch, stage_step: int) -> ObjectiveOutput:
@@ -25,6 +26,16 @@ def loss_of(objective: Objective, batch: TokenBatch, stage_step: int) -> Objecti
             raise ValueError(
                 "its loss has no gradient; of a batch only policy_logprobs and entropy carry one"
             )
+        for name, statistic in output.statistics.items():
+            if not isinstance(statistic, Statistic):
+                raise TypeError(
+                    f"its statistics say {name!r} with a {type(statistic).__name__}, which does not add up "
+                    "over micro-batches and ranks; write batch.statistic(...) of one value per token"
+                )
+            if name in OTHERS:
+                raise ValueError(
+                    f"its statistics say {name!r}, which metrics.jsonl says of any step; write another name"
+                )
     return output
 
 

@@ -1,13 +1,15 @@
 """Where checkpoints lie and which of them are whole, for those who look for one without the learner.
 
 A checkpoint is a folder ``checkpoint_000010``, after ten steps, in the run's folder or at any address of
-fsspec. Its state file is written last, so that a folder without one, or with a part of one, is what a kill
-left of it. Storage that cannot be read says nothing of what is there, and that is told.
+fsspec; a folder of any other name beside it, such as a copy of one, is somebody's own. Its state file is
+written last, so that a folder without one, or with a part of one, is what a kill left of it. Storage that
+cannot be read says nothing of what is there, and that is told.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ STATE_FILE = "rlad-state.json"
 FORKED = "forked"
 """In a run's folder: the checkpoint of another run that this one goes on from, until it has its own."""
 _PREFIX = "checkpoint_"
+_NAME = re.compile(rf"{_PREFIX}\d+")
 
 
 class CheckpointError(Exception):
@@ -125,7 +128,7 @@ def _looked_at(address: str) -> dict[str, Found | None]:
     except Exception as error:
         raise _unreadable(f"the checkpoints in {address}", error) from error
     folders = sorted(entry["name"].rstrip("/") for entry in entries if entry["type"] != "file")
-    ours = [folder for folder in folders if folder.rpartition("/")[2].startswith(_PREFIX)]
+    ours = [folder for folder in folders if _NAME.fullmatch(folder.rpartition("/")[2])]
     return {folder: _found(files, folder) for folder in ours}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoConfig, GenerationConfig
 
 from rlad_core.config import RunConfig
+from rlad_core.language_model.end_tokens import end_tokens
 from rlad_core.language_model.image import TensorSpec, layouts, tensor_bytes
 from services.base.tokenizer import load_tokenizer
 from services.learner.adapters import write_adapter
@@ -26,7 +27,11 @@ _LARGEST_FILE = 5 * 10**9
 
 
 def export_policy(
-    config: RunConfig, source: str, weights_in: Callable[[torch.dtype], WholeWeights], folder: Path
+    config: RunConfig,
+    source: str,
+    weights_in: Callable[[torch.dtype], WholeWeights],
+    folder: Path,
+    ends: Sequence[int],
 ) -> None:
     """Write a run's policy, and adapters, where they are trained, beside it. A collective call: all ranks
     gather, and rank 0 writes.
@@ -36,6 +41,7 @@ def export_policy(
         source: the folder that the policy started from.
         weights_in: the policy's weights in a precision.
         folder: see `export`.
+        ends: tokens that ended a response in the run; none: nobody says.
     """
     if (lora := config.learner.lora) is not None:
         adapters = dict(weights_in(torch.float32).adapters())
@@ -50,7 +56,20 @@ def export_policy(
     if (template := config.policy.chat_template) is not None:
         # What it was trained to read; the template that its source came with is another.
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    if ends:
+        end_with(ends, folder)
     (folder / "rlad.json").write_text(json.dumps({"run": config.name, "seed": config.seed}))
+
+
+def end_with(ends: Sequence[int], folder: Path) -> None:
+    """Have a model's folder name the tokens that it was trained to end with: where those of a teacher were
+    among them, what its source names alone would let it write on.
+    """
+    if set(ends) == set(end_tokens(load_tokenizer(str(folder)), str(folder))):
+        return
+    file = folder / "generation_config.json"
+    named = {**json.loads(file.read_text(encoding="utf-8")), "eos_token_id": sorted(ends)}
+    file.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
 
 
 def export_dtype(source: str, fallback: torch.dtype) -> torch.dtype:

@@ -158,6 +158,7 @@ class Learner:
         if not wanted:
             return
         with span("checkpoint", items=int(self.rank == 0)):
+            self.recorder.settle()
             state: dict[str, Any] = {"step": steps, "run": self.config.name, "policy": self.policy.notes()}
             if self.rank == 0:
                 frontier = self.actors.collector.frontier.remote()
@@ -173,6 +174,11 @@ class Learner:
             score = self.evaluations.score(steps)
             if self.rank == 0 and score is not None:
                 self.checkpoints.rate(steps, score)
+
+    def export(self) -> None:
+        """Write the policy, with the tokens that ended its responses."""
+        ends = self.actors.collector.end_tokens.remote()
+        self.policy.export(self._run_dir / "export", self.actors.ask(ends, "the end tokens of the run"))
 
 
 def train_loop(settings: dict[str, Any]) -> None:
@@ -226,7 +232,7 @@ def _train(config: RunConfig, settings: dict[str, Any], actors: Actors) -> None:
     else:
         learner.evaluations.evaluate("after", done)
         learner.close(done)
-        learner.policy.export(Path(settings["run_dir"]) / "export")
+        learner.export()
         time.sleep(config.telemetry.linger_s)
         return
     learner.checkpoint(done, wanted=done > first and not is_due(config.learner.checkpoint_every, done))

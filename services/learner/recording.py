@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from rlad_core import metrics
 from rlad_core.config import RunConfig
@@ -45,9 +46,16 @@ class StepRecorder:
         self._stage = 0
         """Of the recipe, in which the last step was."""
         self.told: dict[str, float] = {}
+        self._keeping: tuple[int, Any] | None = None
+        """Of which step experience is being written, and the journal's answer to come."""
 
     def record(self, step: int, shard: Shard, statistics: Mapping[str, Statistic], times: StepTimes) -> None:
-        """Record a step that was trained on this rank's shard of its batch."""
+        """Record a step that was trained on this rank's shard of its batch.
+
+        Raises:
+            Exception: what kept the journal from it, or from the experience of the step before.
+        """
+        self.settle()
         config, journal = self._config, self._actors.journal
         table, seconds, facts = times.table, times.seconds, shard.facts
         numbers = {**facts.numbers, **{name: s.mean for name, s in statistics.items()}, **times.numbers}
@@ -74,11 +82,23 @@ class StepRecorder:
         self._actors.ask(told, f"the record of step {step}")
         self._keep_experience(step, shard, stage.objective)
 
+    def settle(self) -> None:
+        """Wait until what is kept of the last step's experience is written: before a checkpoint, behind which
+        no run goes back for it.
+
+        Raises:
+            Exception: what kept the journal from it.
+        """
+        if self._keeping is not None:
+            step, told = self._keeping
+            self._actors.ask(told, f"the experience of step {step}")
+            self._keeping = None
+
     def _keep_experience(self, step: int, shard: Shard, objective: Objective) -> None:
-        """Give the journal what the run keeps of the step's rows."""
+        """Give the journal what the run keeps of the step's rows, which it writes meanwhile."""
         settings, journal = self._config.telemetry, self._actors.journal
         if shard.whole is not None:
-            journal.sample.remote(step, shard.whole)
+            self._keeping = step, journal.sample.remote(step, shard.whole)
             return
         if settings.keep_experience != "sampled" or not is_due(settings.sample_experience_every, step):
             return
@@ -88,4 +108,4 @@ class StepRecorder:
             counted = shard.plan.counted_versions
             rule = GroupRule.of(objective, drop_uninformative=self._config.rollout.drop_uninformative)
             sample = labelled(some, shard.end_tokens, counted, whole=False, rule=rule)
-            journal.sample.remote(step, sample)
+            self._keeping = step, journal.sample.remote(step, sample)

@@ -1,6 +1,6 @@
 """What is told of a step whatever its objective is."""
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
@@ -9,6 +9,20 @@ from rlad_core.objectives import Statistic, TokenBatch
 from rlad_core.stage_rules import DISAGREEMENT
 
 Statistics = dict[str, Statistic]
+
+OTHERS: Final = frozenset(
+    (
+        *("step", "version", "stage", "seconds", "shares", "teacher_hidden_seconds", "experience"),
+        *("loss", "gradient_norm", "learning_rate", "entropy_coefficient", "updates", "empty_mini_batches"),
+        *("kl_to_old", DISAGREEMENT),
+        *("reward_mean", "accuracy", "responses", "response_length", "truncated", "truncated_share"),
+        *("groups", "dropped_groups", "tokens", "wasted_tokens", "trained_tokens"),
+        *("stale_masked", "staleness", "staleness_max"),
+        *("teacher_checked", "teacher_check_difference", "teacher_check_seconds"),
+        *("learner_idle", "rollout_idle", "teacher_at_work_seconds", "teacher_added_seconds"),
+    )
+)
+"""What a line of metrics.jsonl has of any step: no objective can tell of something else under these names."""
 
 
 def distances(batch: TokenBatch, *, has_old: bool) -> Statistics:

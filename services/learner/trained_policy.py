@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -207,6 +207,6 @@ class TrainedPolicy:
         if self.entropy_control is not None and notes and "entropy_control" in notes:
             self.entropy_control = self.entropy_control.restored(notes["entropy_control"])
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, ends: Sequence[int] = ()) -> None:
         """Write a Hugging Face folder (rank 0), see `export_policy`."""
-        export_policy(self._config, self._folder, self.whole_weights, folder)
+        export_policy(self._config, self._folder, self.whole_weights, folder, ends)

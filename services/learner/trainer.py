@@ -3,6 +3,7 @@
 Apart from the learner, which its workers import: whoever starts a run has no use for FSDP and transformers.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
             else {"CPU": learner.num_cpus},
             label_selector=learner.node_labels or None,
         ),
-        torch_config=TorchConfig(backend=learner.process_group, timeout_s=int(learner.timeout_s)),
+        torch_config=TorchConfig(backend=learner.process_group, timeout_s=math.ceil(learner.timeout_s)),
         run_config=TrainRunConfig(
             name=config.name,
             storage_path=str(Path(config.output.dir).absolute()),

@@ -34,7 +34,8 @@ def summary(checked: Checked) -> str:
     parts = [f"{counted(checked.training)} to train on"] if checked.training else []
     parts.append(f"{checked.held_out:,} held out")
     cut = f"; without their beginning: {checked.shortened:,}" if checked.shortened else ""
-    return f"{', '.join(parts)}; the longest has {checked.longest:,} tokens{cut}"
+    odd = f"; with words that the policy has no tokens for: {checked.unknown:,}" if checked.unknown else ""
+    return f"{', '.join(parts)}; the longest has {checked.longest:,} tokens{cut}{odd}"
 
 
 def left_out(dropped: Sequence[Dropped], file: Path | None) -> Iterator[str]:

@@ -3,10 +3,13 @@
 RUN/evaluations/000060-after.parquet    ANSWERS of a run's evaluation: policy version, and when
 RUN/experience/step-000010.arrows       EXPERIENCE that was kept of a step
 FOLDER/responses.parquet, parts/        ANSWERS of `rlad evaluate`
+
+In a run's two folders a file of any other name, such as a copy of one, is somebody's own.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,8 @@ from services.report.asked import asked_of
 ANSWERS = "evaluations"
 TRAINING = "training"
 _WHENS = ("before", "step", "after")
+_ANSWERS = re.compile(rf"(\d+)-({'|'.join(_WHENS)})\.parquet")
+_EXPERIENCE = re.compile(r"step-(\d+)\.arrows")
 
 
 @dataclass(frozen=True)
@@ -71,22 +76,28 @@ def answers_name(when: str, step: int) -> str:
     return f"{step:06d}-{when}.parquet"
 
 
-def when_of(file: Path) -> tuple[str, int]:
-    """The reverse of `answers_name`: when, and the policy version."""
-    step, _, when = file.stem.partition("-")
-    return when, int(step)
+def answers_in(folder: Path) -> list[tuple[Path, str, int]]:
+    """The files of a run's evaluations, by their names: when, and the policy version."""
+    named = [(file, _ANSWERS.fullmatch(file.name)) for file in (folder / ANSWERS).glob("*.parquet")]
+    return [(file, name[2], int(name[1])) for file, name in named if name]
+
+
+def experience_in(folder: Path) -> list[tuple[Path, int]]:
+    """The files of a run's experience, in the order of the steps that their names tell."""
+    named = [(file, _EXPERIENCE.fullmatch(file.name)) for file in (folder / "experience").glob("*.arrows")]
+    found = [(file, int(name[1])) for file, name in named if name]
+    return sorted(found, key=lambda each: each[1])
 
 
 def kept_in(folder: Path) -> list[Kept]:
     """All that a run or an evaluation kept: evaluations in their order, then training step by step."""
-    found = [Kept(*when_of(file), (file,)) for file in (folder / ANSWERS).glob("*-*.parquet")]
+    found = [Kept(when, step, (file,)) for file, when, step in answers_in(folder)]
     found.sort(key=lambda kept: (kept.step, _WHENS.index(kept.when)))
     whole = folder / "responses.parquet"
     alone = (*([whole] if whole.is_file() else []), *sorted((folder / "parts").glob("*.parquet")))
     if alone:
         found.append(Kept("", 0, alone))
-    steps = sorted((folder / "experience").glob("step-*.arrows"))
-    found += [Kept(TRAINING, int(file.stem.removeprefix("step-")), (file,)) for file in steps]
+    found += [Kept(TRAINING, step, (file,)) for file, step in experience_in(folder)]
     return found
 
 

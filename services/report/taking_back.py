@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from services.report.answers import ANSWERS, answers_name, when_of
+from services.report.answers import ANSWERS, answers_in, answers_name, experience_in
 from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, read_record, rewrite
 
 _FILES = (METRICS, GROUPS, EVALUATIONS)
@@ -30,11 +30,10 @@ def keep_before(run_dir: Path, first_step: int) -> None:
         if (file := run_dir / name).exists():
             rows = read_record(file).rows
             rewrite(file, [row for row in rows if _counts(row["step"], row.get("when"), first_step)])
-    for sample in (run_dir / "experience").glob("step-*.arrows"):
-        if int(sample.stem.removeprefix("step-")) >= first_step:
+    for sample, step in experience_in(run_dir):
+        if step >= first_step:
             sample.unlink()
-    for answers in (run_dir / ANSWERS).glob("*.parquet"):
-        when, step = when_of(answers)
+    for answers, when, step in answers_in(run_dir):
         if not _counts(step, when, first_step):
             answers.unlink()
 

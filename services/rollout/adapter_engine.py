@@ -20,6 +20,7 @@ from vllm.lora.request import LoRARequest
 
 from rlad_core.config import LoraConfig
 from services.rollout.engine import PolicyEngine
+from services.vllm.ended import told_as_lost
 
 _NAME, _NUMBER = "policy", 1
 
@@ -56,7 +57,8 @@ class AdapterEngine(PolicyEngine):
 
     async def begin_update(self) -> None:
         """Hold generation; see `PolicyEngine.begin_update`. The model's weights stay closed."""
-        await self._engine.pause_generation(mode="keep", clear_cache=True)
+        with told_as_lost("opened its weights"):
+            await self._engine.pause_generation(mode="keep", clear_cache=True)
 
     async def receive(self, update_info: dict[str, Any]) -> None:
         """Replace the adapter.
@@ -69,14 +71,17 @@ class AdapterEngine(PolicyEngine):
         await self._take()
 
     async def _take(self) -> None:
-        if not await self._engine.add_lora(self._request(load_inplace=True)):
+        with told_as_lost("took an adapter"):
+            taken = await self._engine.add_lora(self._request(load_inplace=True))
+        if not taken:
             raise RuntimeError("vLLM did not take the adapter; its log says why")
         self._adapter = self._request()
 
     async def end_update(self, version: int) -> None:
         """Go on generating, with the adapter as its new version."""
-        await self._engine.update_weight_version(str(version))
-        await self._engine.resume_generation()
+        with told_as_lost("closed its weights"):
+            await self._engine.update_weight_version(str(version))
+            await self._engine.resume_generation()
 
     def shutdown(self) -> None:
         """End the engine's processes."""

@@ -19,13 +19,12 @@ from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError
 
 from rlad_core.client.errors import InvalidRequestError
 from services.rollout.settings import SamplingSettings
 from services.rollout.tables import SampledResponse
 from services.rollout.writing import Wish, Written, token_of
-from services.serve.lost_engine import EngineLostError
+from services.vllm.ended import told_as_lost
 from services.vllm.metrics import stat_loggers
 from services.vllm.padding import padding
 from services.vllm.sleeping import Sleeper
@@ -118,8 +117,13 @@ class PolicyEngine:
                         yield _written(completion, wish)
 
     async def init_transfer(self, init_info: dict[str, Any]) -> None:
-        """Connect the workers to the learner (backends that push)."""
-        await self._engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info=init_info))
+        """Connect the workers to the learner (backends that push).
+
+        Raises:
+            EngineLostError: the engine's process has ended; as `begin_update`, `receive` and `end_update`.
+        """
+        with told_as_lost("joined the learner's transfer group"):
+            await self._engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info=init_info))
 
     async def begin_update(self) -> None:
         """Hold generation and open the weights.
@@ -127,8 +131,9 @@ class PolicyEngine:
         Running requests are kept and go on after `end_update`, token by token with the new weights: their
         keys and values are computed again, and cached prefixes are dropped.
         """
-        await self._engine.pause_generation(mode="keep", clear_cache=True)
-        await self._engine.start_weight_update()
+        with told_as_lost("opened its weights"):
+            await self._engine.pause_generation(mode="keep", clear_cache=True)
+            await self._engine.start_weight_update()
 
     async def receive(self, update_info: dict[str, Any]) -> None:
         """Load what ``update_info`` describes into the opened weights.
@@ -136,12 +141,14 @@ class PolicyEngine:
         Args:
             update_info: what the transfer backend wants to know, see `services.weights.transfer`.
         """
-        await self._engine.update_weights(WeightTransferUpdateRequest(update_info=update_info))
+        with told_as_lost("took new weights"):
+            await self._engine.update_weights(WeightTransferUpdateRequest(update_info=update_info))
 
     async def end_update(self, version: int) -> None:
         """Close the weights under their new version and go on generating."""
-        await self._engine.finish_weight_update(str(version))
-        await self._engine.resume_generation()
+        with told_as_lost("closed its weights"):
+            await self._engine.finish_weight_update(str(version))
+            await self._engine.resume_generation()
 
     async def sleep(self) -> None:
         """Give the GPU to another process, see `Sleeper.sleep`."""
@@ -174,11 +181,10 @@ class PolicyEngine:
 def _told_as_ours(doing: str) -> Iterator[None]:
     """What vLLM says of a request, or of its own end, as services say it."""
     try:
-        yield
+        with told_as_lost(doing):
+            yield
     except VLLMClientError as error:
         raise InvalidRequestError(f"vLLM does not take the request: {error}") from error
-    except EngineDeadError as error:
-        raise EngineLostError(f"the vLLM engine has ended while it {doing}; its log says why") from error
 
 
 def _sampling_params(sampling: SamplingSettings, seed: int | None, top_tokens: int) -> SamplingParams:

@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
 from rlad_core import schema
-from rlad_core.client.errors import InvalidRequestError
 from rlad_core.client.rollout_forms import RolloutLimits
 from services.rollout.settings import SamplingSettings
 from services.rollout.sizes import group_tokens
@@ -23,6 +22,7 @@ from services.serve.http.streams import InBatches
 from services.serve.http.texts import PromptIn, Reader, check_one_given, refuse_over
 from services.serve.http.token_columns import TokenColumn
 from services.serve.token_sum import TokenSum
+from services.serve.unfit_tables import refusal
 
 _INVALID = "The request cannot be worked on"
 _MESSAGES = 8
@@ -108,7 +108,7 @@ def read_request(
         try:
             schema.validate(table, schema.PROMPTS)
         except schema.SchemaError as error:
-            raise InvalidRequestError(str(error)) from error
+            raise refusal(error, "prompts", table) from error
         try:
             sampling = SamplingSettings.model_validate(query | _ids_in(query))
         except ValidationError as error:

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from rlad_core.client.rollout_forms import RolloutLimits
 from rlad_core.config import EvaluationRecipe, LoraConfig, RolloutEngine
 from rlad_core.config.engines import MODEL_HELP, Dtype, Transfer, UpdateTimeout
-from rlad_core.language_model.chat import ChatFormat
+from rlad_core.language_model.chat import ChatFormat, template_variables
 from rlad_core.sections.paths import TemplateText
 from services.serve.replica_settings import ReplicaArgs, ServedName
 from services.vllm.process import engine_environment, on_cpu
@@ -37,7 +37,9 @@ class RolloutArgs(RolloutEngine, ReplicaArgs):
     chat_template: TemplateText | None = Field(
         default=None, description="A file with a Jinja chat template, or its text; null: the tokenizer's own."
     )
-    chat_template_kwargs: dict[str, Any] = Field(default={}, description="Variables of the chat template.")
+    chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(template_variables)] = Field(
+        default={}, description="Variables of the chat template."
+    )
     seed: int = Field(
         default=0, ge=0, lt=2**63, description="Of the engine, for requests without a seed of their own."
     )

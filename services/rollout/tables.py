@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rlad_core import schema
-from rlad_core.client.errors import InvalidRequestError
+from rlad_core.client.errors import InvalidRequestError, RowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -81,16 +81,12 @@ def check_prompts(
     row = int(np.argmax(unfit))
     group = prompts.column("group_id")[row].as_py()
     if not lengths[row]:
-        raise InvalidRequestError(f"the prompt of group {group!r} has no token")
-    if (highest := int(values[offsets[row] : offsets[row + 1]].max())) >= vocab_size:
-        raise InvalidRequestError(
-            f"the prompt of group {group!r} holds token id {highest}; the vocabulary has "
-            f"ids 0..{vocab_size - 1}"
-        )
-    raise InvalidRequestError(
-        f"the prompt of group {group!r} has {lengths[row]} tokens and leaves none of max_model_len "
-        f"{max_model_len} for a response"
-    )
+        what = "has no token"
+    elif (highest := int(values[offsets[row] : offsets[row + 1]].max())) >= vocab_size:
+        what = f"holds token id {highest}; the vocabulary has ids 0..{vocab_size - 1}"
+    else:
+        what = f"has {lengths[row]} tokens and leaves none of max_model_len {max_model_len} for a response"
+    raise RowError(f"the prompt of group {group!r} {what}", "prompts", row)
 
 
 def to_prompt_rows(prompts: pa.Table) -> list[dict[str, Any]]:

@@ -30,13 +30,13 @@ def fit(
         train: returns where the learner has ended, and raises what it failed with.
 
     Returns:
-        What went wrong with the learner or the journal, or None.
+        What went wrong with the learner, or which of the actors is gone, or None.
 
     Raises:
         RunError: another process has taken the run over.
         TimeoutError: an actor does not answer, or the learner does not end where the journal has.
-        RayActorError: the learner has ended, and the collector or the evaluator is gone.
-        KeyboardInterrupt: the second one, or there is no step to end after the first.
+        KeyboardInterrupt: the second one, or there is no step to end after the first: a process is lost, and
+            who was told to stop begins nothing anew.
     """
     failures: list[BaseException] = []
     ended = threading.Event()
@@ -64,9 +64,7 @@ def fit(
             if not ended.wait(config.learner.timeout_s):
                 what = f"the learner to end, as the journal has: {said(error)}"
                 raise TimeoutError(f"waited {config.learner.timeout_s:g} s for {what}") from error
-            if interrupted:  # who was told to stop begins nothing anew
-                raise KeyboardInterrupt from error
-            return error
+            break  # told below, where it is asked again
         except KeyboardInterrupt:
             if interrupted:
                 raise
@@ -76,12 +74,25 @@ def fit(
                 _answer(actors.collector.stop.remote(), "the experience collector to stop")
             except RayActorError as error:  # there is no step to end
                 raise KeyboardInterrupt from error
+    try:
+        failure = _ended(actors, watcher, failures)
+    except RayActorError as error:
+        failure = error
+    if interrupted and failure is not None and is_loss(failure):
+        raise KeyboardInterrupt from failure
+    return failure
+
+
+def _ended(actors: RunActors, watcher: Watcher, failures: list[BaseException]) -> BaseException | None:
+    """What went wrong with a learner that has ended.
+
+    Raises:
+        RayActorError: one of the actors is gone.
+    """
     watcher.show(_answer(actors.journal.news.remote(watcher.seen), "the journal to answer"))
     if (given_up := _answer(actors.journal.given_up.remote(), "the journal to answer")) is not None:
         return LearnerError(*given_up)
     if failures:
-        if interrupted and is_loss(failures[0]):
-            raise KeyboardInterrupt from failures[0]
         return failures[0]
     # Ranks that find one of them gone end as if all were done.
     _answer(

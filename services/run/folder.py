@@ -1,17 +1,13 @@
 """A run's folder before the run works in it: new, or of a run that is resumed.
 
 runs/NAME/recipe.yaml      as the run is carried out now
-runs/NAME/changes.jsonl    settings that another value was given on the way, and at which step
 runs/NAME/forked/          of a fork: the checkpoint that it starts from
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +15,9 @@ import yaml
 from pydantic import ValidationError
 
 from rlad_core.config import RunConfig, parse
-from rlad_core.config.loading import dump_values, with_value
-from rlad_core.config.resume import Change, changes, refused
+from rlad_core.config.loading import with_value
+from rlad_core.config.resume import changes, refused
+from rlad_core.config.yaml_text import dump_values
 from rlad_core.sections.findings import problems_of
 from rlad_core.sections.paths import FOLDER
 from rlad_core.stage_rules import StageRules
@@ -32,10 +29,13 @@ from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, LinesErro
 from services.report.taking_back import check_record, lengthen
 from services.report.trackers import NAMED
 from services.run import lease, own_code, replayed
+from services.run.changed import CHANGES, listed, note
 from services.run.divergence import DIVERGED
-from services.run.errors import RefusedError
+from services.run.errors import RefusedError, refused_if_broken
 
-RECIPE, CHANGES, FAILURE = "recipe.yaml", "changes.jsonl", "failure.log"
+RECIPE, FAILURE = "recipe.yaml", "failure.log"
+FORKING = f"{FORKED}.new"
+"""What becomes `FORKED` once it is whole."""
 Prepared = tuple[RunConfig, list[str]]
 """The recipe with the code that the run's folder keeps, and what a person should know."""
 
@@ -63,6 +63,21 @@ def begun(run_dir: Path, config: RunConfig | None = None) -> bool:
     return lines.cut_off is not None or any(row["step"] >= first for row in lines.rows)
 
 
+def goes_on(run_dir: Path, config: RunConfig) -> bool:
+    """Whether a command that is given again goes on with what is there: a run that was begun, or one that was
+    forked and is still to begin.
+
+    Raises:
+        RefusedError: see `begun`.
+    """
+    return begun(run_dir, config) or _is_fork(run_dir)
+
+
+def _is_fork(run_dir: Path) -> bool:
+    """Whether a run is to go on, or went on, from another one's checkpoint."""
+    return (run_dir / RECIPE).is_file() and (run_dir / FORKED).exists()
+
+
 def last_checkpoint(run_dir: Path) -> Mapping[str, Any] | None:
     """State of the checkpoint that a resumed run would go on from; None: there is none.
 
@@ -87,18 +102,29 @@ def check(run_dir: Path, *, resume: bool) -> None:
         raise _in_the_way(run_dir)
 
 
-def begin(config: RunConfig, run_dir: Path) -> Prepared:
+def begin(
+    config: RunConfig, run_dir: Path, fill: Callable[[], None] | None = None, *, forks: bool = False
+) -> Prepared:
     """Write recipe and code; the folder is new, or of a start that failed before its first step.
 
+    Args:
+        fill: writes what else the run begins with. The recipe comes after it: a folder that a kill leaves
+            before has none, and is gone on with by nobody.
+        forks: it is another run's checkpoint, so that one from before is not missed.
+
     Raises:
-        RefusedError: there is a run that was begun, or the code cannot be used.
+        RefusedError: there is a run that was begun or forked, or the code cannot be used.
     """
     if begun(run_dir, config):
         raise _in_the_way(run_dir) if begun(run_dir) else _checkpoints_in_the_way(run_dir, config)
+    if _is_fork(run_dir) and not forks:
+        raise _in_the_way(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    values = own_code.keep(config, run_dir)
-    for name in (*_RECORD, FORKED):
+    for name in (RECIPE, *_RECORD, FORKED, FORKING):
         remove(run_dir / name)
+    values = own_code.keep(config, run_dir)
+    if fill is not None:
+        fill()
     _write_recipe(values, run_dir)
     try:
         return with_copies(config, run_dir)
@@ -154,19 +180,6 @@ _RECORD = (
     *(ledger.LEDGER, f"{ledger.LEDGER}-journal"),
 )
 """What a start that failed may have left."""
-
-
-@contextmanager
-def refused_if_broken() -> Iterator[None]:
-    """For who reads or changes a run's record, see `services.report.taking_back`.
-
-    Raises:
-        RefusedError: it is broken.
-    """
-    try:
-        yield
-    except LinesError as error:
-        raise RefusedError(str(error)) from error
 
 
 def recipe_of(run_dir: Path) -> RunConfig:
@@ -238,18 +251,6 @@ def _forked(run_dir: Path) -> Found | None:
         raise RefusedError(str(error)) from error
 
 
-def note(run_dir: Path, step: int, found: Sequence[Change], **more: str) -> None:
-    """Note what another value was given, and after how many steps."""
-    row = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "step": step,
-        **more,
-        "changes": [{"path": each.path, "old": each.old, "new": each.new} for each in found],
-    }
-    with (run_dir / CHANGES).open("a") as file:
-        file.write(json.dumps(row) + "\n")
-
-
 def _write_recipe(values: dict[str, Any], run_dir: Path) -> None:
     write_whole(run_dir / RECIPE, dump_values(values))
 
@@ -260,11 +261,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def listed(found: Sequence[Change]) -> str:
-    """Changes for people, a line each."""
-    return "\n".join(f"  - {change}" for change in found)
 
 
 def _checkpoints_in_the_way(run_dir: Path, config: RunConfig) -> RefusedError:

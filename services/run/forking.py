@@ -11,23 +11,22 @@ from fsspec.implementations.local import LocalFileSystem
 
 from rlad_core.config import RunConfig
 from rlad_core.config.resume import changes
-from services.learner.checkpoint import FORKED, found_at
+from services.base.whole_files import UNFINISHED
+from services.learner.checkpoint import FORKED, Found, found_at
 from services.report import ledger
 from services.report.answers import ANSWERS
-from services.report.record_lines import EVALUATIONS, GROUPS, METRICS
+from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, read_record, rewrite
 from services.report.taking_back import keep_before, lengthen
-from services.run.errors import RefusedError
+from services.run.changed import listed, note
+from services.run.errors import RefusedError, refused_if_broken
 from services.run.folder import (
+    FORKING,
     RECIPE,
     Prepared,
     begin,
     checkpoints_of,
-    listed,
-    note,
     recipe_of,
-    refused_if_broken,
     remove,
-    with_copies,
 )
 
 
@@ -64,29 +63,41 @@ def fork(config: RunConfig, run_dir: Path, source: Path, step: int | None) -> Pr
             f"the checkpoint of {source} comes after {step} steps, and the recipe's stages have "
             f"{config.total_steps}. Write more steps, or another checkpoint: --from-step N"
         )
-    begin(config, run_dir)
-    # The checkpoint first, and whole: with the record alone the folder would be one of a run that was begun,
-    # and that goes on from nothing.
-    unfinished = run_dir / f"{FORKED}.new"
-    remove(unfinished)
-    _fetch(found[step].address, unfinished)
+
+    def fill() -> None:
+        _take_checkpoint(source, found[step], run_dir)
+        _take_record(source, step, run_dir)
+        note(run_dir, step, different, forked=str(source))
+
+    config, remarks = begin(config, run_dir, fill, forks=True)
+    changed = f" with\n{listed(different)}" if different else ""
+    return config, [f"goes on from {source} after {step} steps{changed}", *remarks]
+
+
+def _take_checkpoint(source: Path, found: Found, run_dir: Path) -> None:
+    """Whole, or not at all."""
+    unfinished = run_dir / FORKING
+    _fetch(found.address, unfinished)
     if found_at(str(unfinished)) is None:
         raise RefusedError(
-            f"the checkpoint of {source} after {step} steps was taken away while it was copied: a run at "
-            "work takes away those that it does not keep. Fork from a later one"
+            f"the checkpoint of {source} after {found.step} steps was taken away while it was copied: a run "
+            "at work takes away those that it does not keep. Fork from a later one"
         )
     unfinished.rename(run_dir / FORKED)
-    for name in (EVALUATIONS, GROUPS, ANSWERS, "experience", METRICS):
+
+
+def _take_record(source: Path, step: int, run_dir: Path) -> None:
+    """Of the steps before this one alone, or who reads it before the run begins sees the other one's end."""
+    for name in (EVALUATIONS, GROUPS, ANSWERS, "experience"):
         if (source / name).exists():
             _copy(source / name, run_dir / name)
     with refused_if_broken():
         lengthen(run_dir, step)
-        keep_before(run_dir, step)  # now, or who reads it before the run begins sees the other one's end
+        keep_before(run_dir, step)
+        # Last and at once: with later steps in them the folder would be one of a run that was begun.
+        rows = read_record(source / METRICS).rows
+        rewrite(run_dir / METRICS, [row for row in rows if row["step"] < step])
     ledger.copy(source, run_dir, step)
-    note(run_dir, step, different, forked=str(source))
-    config, remarks = with_copies(config, run_dir)
-    changed = f" with\n{listed(different)}" if different else ""
-    return config, [f"goes on from {source} after {step} steps{changed}", *remarks]
 
 
 def _fetch(address: str, target: Path) -> None:
@@ -112,4 +123,6 @@ def _copy(source: Path, target: Path) -> None:
     if source.is_file():
         shutil.copy2(source, target)
     else:
-        shutil.copytree(source, target, copy_function=link)
+        # What a run at work is just writing will have another name in a moment.
+        being_written = shutil.ignore_patterns(f"*{UNFINISHED}")
+        shutil.copytree(source, target, copy_function=link, ignore=being_written)

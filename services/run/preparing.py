@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rlad_core.config import RunConfig
@@ -92,10 +93,7 @@ def prepared(
             return folder.resume(config, run_dir)
         if fork is not None:
             return forking.fork(config, run_dir, fork.source, fork.step)
-        begun = folder.begin(config, run_dir)
-        if files:
-            replayed.note(run_dir, files)
-        return begun
+        return folder.begin(config, run_dir, partial(replayed.note, run_dir, files) if files else None)
     except OSError as error:
         # Read are the run's folder, that of a run that is forked and the user's code; written is the run's.
         place, why = error.filename or run_dir, error.strerror or error

@@ -199,7 +199,9 @@ class _Replay:
             self._checkpoint(done)
         self._checkpoints.wait()
         if done == total:
-            self._policy.export(self._work.run_dir / "export")
+            told = recorded.read(self._work.files[0]).end_tokens
+            ends = self._config.policy.stop_token_ids or told
+            self._policy.export(self._work.run_dir / "export", ends)
         if self._journal is not None:
             self._journal.close()
 

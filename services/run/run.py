@@ -47,7 +47,7 @@ def run(
     Args:
         config: checked.
         resume: continue the run of that name from its last checkpoint.
-        restartable: resume where the run was begun before, else begin it.
+        restartable: resume where the run was begun or forked before, else begin it.
         fork: begin it with another run's checkpoint.
         watcher: shows progress.
 
@@ -59,7 +59,7 @@ def run(
     """
     run_dir = Path(config.run_dir).absolute()
     if restartable:
-        resume = folder.begun(run_dir, config)
+        resume = folder.goes_on(run_dir, config)
     folder.check(run_dir, resume=resume)
     tokens = _teacher_tokens(config)
     with sigterm_interrupts(), held(run_dir, watcher.say) as lease:

@@ -1,6 +1,8 @@
 """What a replica does without its engine."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from services.base import telemetry
@@ -18,3 +20,12 @@ def end_with_engine(service: str, error: EngineLostError) -> NoReturn:
     """
     telemetry.log("engine_lost", level="error", service=service, error=str(error), exc_info=error)
     os._exit(1)
+
+
+@contextmanager
+def ends_with_engine(service: str) -> Iterator[None]:
+    """Where what is asked of the engine within the block says that it is lost, see `end_with_engine`."""
+    try:
+        yield
+    except EngineLostError as error:
+        end_with_engine(service, error)

@@ -12,16 +12,17 @@ import pyarrow as pa
 from msgspec import UnsetType
 
 from rlad_core import schema
-from rlad_core.client.details import Details, named_per_token
+from rlad_core.client.details import Details, named_per_token, names_tokens
 from rlad_core.client.forms import TeacherLimits
 from services.serve.http.bodies import Body, to_table
 from services.serve.http.elements import Elements
 from services.serve.http.json_forms import to_form
-from services.serve.http.problems import ProblemError
 from services.serve.http.texts import Reader
+from services.serve.unfit_tables import refusal
 from services.teacher.asked import asked_for
 from services.teacher.forms import DetailsQuery, SequenceIn, UnreadRequest
 from services.teacher.rows import response_spans, to_rows
+from services.teacher.scoring.tables import check_columns
 from services.teacher.shared_prompts import SharedPrompt, SharedPrompts, filled
 
 _MESSAGES = 8
@@ -73,6 +74,7 @@ def read_request(
 
     Raises:
         ProblemError: 400 not readable, 422 not of the documented form.
+        InvalidRequestError: the same of a table.
         LimitError: more than one request may have.
     """
     if body.encoding == "arrow":
@@ -89,7 +91,7 @@ def read_request(
     try:
         table, texts, left_out = to_rows(sequences, shared, reader, fingerprint, limits)
     except schema.SchemaError as error:
-        raise ProblemError(422, "The request cannot be worked on", str(error)) from error
+        raise refusal(error, "sequences") from error
     return Wanted(
         table,
         None if isinstance(asked.model, UnsetType) else asked.model,
@@ -102,14 +104,11 @@ def read_request(
 
 
 def _named_per_token(table: pa.Table) -> int:
-    """How many tokens are named for each place, before anything of the table is checked.
+    """How many tokens are named for each place, before the rows are checked.
 
     Raises:
-        ProblemError: 422, the columns that say so are not what they should be.
+        InvalidRequestError: the columns that say so are not what they should be.
     """
-    try:
-        return named_per_token(table)
-    except (KeyError, AttributeError, pa.ArrowException) as error:
-        raise ProblemError(
-            422, "The request cannot be worked on", f"not a NAMED_SEQUENCES table: {error}"
-        ) from error
+    if names_tokens(table):
+        check_columns(table)
+    return named_per_token(table)

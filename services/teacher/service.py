@@ -41,6 +41,7 @@ from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.work import Work, widened
 from services.serve.jobs.worker import Jobs
 from services.serve.kept import TellsSettings
+from services.serve.lost_engine import ends_with_engine
 from services.serve.openai.models import ServedModel, add_model_routes, serve_model
 from services.serve.replicas import begin, bind
 from services.serve.token_texts import TokenTexts
@@ -227,12 +228,14 @@ class TeacherService(OpenAIRoutes, Drains, TellsSettings):
 
     async def sleep(self) -> dict[str, str]:
         """Give the GPU's memory to the learner; requests by handle wait meanwhile. Idempotent, as `wake`."""
-        await self._engine.sleep()
+        with ends_with_engine(SERVICE):
+            await self._engine.sleep()
         return {"replica": serve.get_replica_context().replica_id.unique_id}
 
     async def wake(self) -> dict[str, str]:
         """Take it again, once the weights are known to be those from before."""
-        await self._engine.wake()
+        with ends_with_engine(SERVICE):
+            await self._engine.wake()
         return {"replica": serve.get_replica_context().replica_id.unique_id}
 
     async def check_health(self) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from msgspec import Raw
 
 from rlad_core import schema
-from rlad_core.client.errors import InvalidRequestError
+from rlad_core.client.errors import RowError
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.schema.columns import single_chunk
 from services.serve.http.elements import Elements, OwnIds
@@ -98,7 +98,7 @@ def filled(table: pa.Table, limits: TeacherLimits) -> pa.Table:
         limits: looked at before prompts are copied.
 
     Raises:
-        InvalidRequestError: there is no row before a null prompt.
+        RowError: there is no row before a null prompt.
         LimitError: all of it would be more tokens than a request may have.
     """
     place = table.schema.get_field_index(_COLUMN)
@@ -108,7 +108,7 @@ def filled(table: pa.Table, limits: TeacherLimits) -> pa.Table:
     is_there = prompts.is_valid().to_numpy(zero_copy_only=False)
     source = np.maximum.accumulate(np.where(is_there, np.arange(table.num_rows), -1))
     if source[0] < 0:
-        raise InvalidRequestError(f"{_COLUMN} of the first row is null, and there is no row before it")
+        raise RowError("is null, and there is no row before it", "sequences", 0, _COLUMN)
     limits.check(table.num_rows, int(schema.lengths(prompts)[source].sum()))
     field = pa.field(_COLUMN, prompts.type, nullable=False)
     return table.set_column(place, field, prompts.take(pa.array(source)))

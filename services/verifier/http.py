@@ -18,6 +18,7 @@ from services.serve.http.elements import Elements, OwnIds, Strings, rows_of
 from services.serve.http.json_forms import invalid, to_form
 from services.serve.http.problems import ProblemError
 from services.serve.http.texts import refuse_over
+from services.serve.unfit_tables import refusal
 from services.verifier.settings import VerifierLimits
 
 _OBJECTS = 8
@@ -166,7 +167,7 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
     try:
         return schema.build(schema.RESPONSES, columns)
     except schema.SchemaError as error:
-        raise invalid("responses", str(error)) from error
+        raise refusal(error, "responses") from error
 
 
 def _refuse_many_prompts(asked: UnreadRequest, responses: Elements[ResponseIn], most: int) -> None:

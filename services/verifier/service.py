@@ -25,8 +25,8 @@ from ray.serve import Application
 from rlad_core import metrics, schema
 from rlad_core.client.errors import (
     DeadlineError,
-    InvalidRequestError,
     LimitError,
+    RowError,
     UnknownNameError,
 )
 from rlad_core.client.forms import Load
@@ -48,6 +48,7 @@ from services.serve.jobs.worker import Jobs
 from services.serve.kept import TellsSettings
 from services.serve.replicas import begin, bind
 from services.serve.shares import QueueShares
+from services.serve.unfit_tables import refusal
 from services.verifier.checking.messages import Check, Failed, Outcome
 from services.verifier.checking.pool import CheckPool
 from services.verifier.http import DOCUMENTED, EXAMPLE, TELLING, read_request
@@ -239,7 +240,7 @@ class VerifierService(Drains, TellsSettings):
         try:
             schema.validate(responses, schema.RESPONSES)
         except schema.SchemaError as error:
-            raise InvalidRequestError(str(error)) from error
+            raise refusal(error, "responses", responses) from error
         tasks = self._args.tasks
         place = pc.index(pc.is_in(responses.column("task"), pa.array(list(tasks), pa.string())), False)
         if (row := place.as_py()) >= 0:
@@ -261,19 +262,24 @@ class VerifierService(Drains, TellsSettings):
         for place, failure in failed.items():
             check = checks[place]
             outcomes[place] = self._as_wrong(
-                failure, instead[Check(check.task, None, check.gold)], check.task, ids[place]
+                failure, instead[Check(check.task, None, check.gold)], check.task, ids[place], place
             )
         return [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
 
-    def _as_wrong(self, failure: Failed, instead: Outcome, task: str, sequence_id: str) -> Verdict:
+    def _as_wrong(
+        self, failure: Failed, instead: Outcome, task: str, sequence_id: str, place: int
+    ) -> Verdict:
         sequence_id = sequence_id[:100]  # in the log it may not be as long as it was sent
         if isinstance(instead, Failed):
             # Only what a shipped task raises is about the gold. A limit or a crash says nothing of it, and a
             # user's own code may fail whatever the gold is.
             if instead.kind == "error" and not self._pool.is_users(task):
-                raise InvalidRequestError(
+                raise RowError(
                     f"sequence {sequence_id!r}: its gold is at fault: without a response, too, "
-                    f"the check {instead.why}"
+                    f"the check {instead.why}",
+                    "responses",
+                    place,
+                    "gold",
                 )
             telemetry.log("failed_unknown", level="warning", sequence_id=sequence_id, why=instead.why)
             instead = Verdict(0.0, {}, False, "")

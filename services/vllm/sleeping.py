@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from services.serve.weight_digests import compare_weights
+from services.vllm.ended import told_as_lost
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -35,24 +36,30 @@ class Sleeper:
     async def sleep(self) -> None:
         """Stop at the next token and give the memory back. Running requests are kept: their keys and values
         are computed again after `wake`, which new ones wait for too.
+
+        Raises:
+            EngineLostError: the engine's process has ended.
         """
         async with self._moving:
             if not self.asleep:
-                self._digests = await self._weights()
-                self.asleep = True
-                await self._engine.sleep(level=1, mode="keep")
+                with told_as_lost("fell asleep"):
+                    self._digests = await self._weights()
+                    self.asleep = True
+                    await self._engine.sleep(level=1, mode="keep")
 
     async def wake(self) -> None:
         """Go on, once the weights are known to be those from before.
 
         Raises:
             UnsoundWeightsError: they are not; the engine stays paused.
+            EngineLostError: the engine's process has ended.
         """
         async with self._moving:
             if self.asleep:
-                await self._engine.wake_up(["weights"])
-                compare_weights(self._digests, await self._weights())
-                await self._engine.wake_up(["kv_cache"])
+                with told_as_lost("woke up"):
+                    await self._engine.wake_up(["weights"])
+                    compare_weights(self._digests, await self._weights())
+                    await self._engine.wake_up(["kv_cache"])
                 self.asleep = False
 
     async def _weights(self) -> dict[str, str]:

@@ -4,6 +4,7 @@
     held --begin--> open --receive--> open --end--> held              nccl, sharded_rdt: the learner pushes
     held --sleep--> asleep --wake, or a new version--> held           its GPU is another's for a while
     loading, open, asleep --error or time limit--> broken             until Serve has replaced the replica
+    any --the engine's process has ended--> this one ends too         Serve replaces the replica at once
 
 Only ``held`` serves: while it sleeps or an update is going on the engine is paused, and requests wait in it.
 ``broken`` is for good, since part of the weights may be new; its engine is shut down, so that waiting
@@ -11,15 +12,20 @@ requests fail.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from rlad_core.client.errors import NotReadyError
 from rlad_core.waiting import limit
 from services.base.losses import LossError
-from services.weights.image import check
+from services.serve.lost_engine import EngineLostError, end_with_engine, ends_with_engine
+from services.weights.image import LostImageError, check
 from services.weights.policy_store import Publication
 from services.weights.store import ReplicaReport
+
+_SERVICE = "rollout"
+"""Whose engines hold a policy, in logs."""
 
 
 class StaleReplicaError(LossError):
@@ -130,8 +136,9 @@ class HeldPolicy:
             TimeoutError: the group does not come together in time.
         """
         self.refuse_if_broken()
-        async with limit(self._timeout_s, "the learner's transfer group"):
-            await self._engine.init_transfer(init_info)
+        with ends_with_engine(_SERVICE):
+            async with limit(self._timeout_s, "the learner's transfer group"):
+                await self._engine.init_transfer(init_info)
 
     async def begin(self) -> None:
         """Pause and open the weights for a push, which has ``timeout_s`` to end.
@@ -249,7 +256,12 @@ class HeldPolicy:
 
     async def _replace(self, version: int, path: str) -> None:
         await self._engine.begin_update()
-        await self._engine.receive({"path": path})
+        try:
+            await self._engine.receive({"path": path})
+        except Exception as error:
+            if not await asyncio.to_thread(os.path.exists, path):  # vLLM's processes opened it, or did not
+                raise LostImageError.at(path) from error
+            raise
         await self._engine.end_update(version)
 
     async def _guard(self, what: str, change: Any) -> None:
@@ -257,6 +269,8 @@ class HeldPolicy:
         try:
             async with limit(self._timeout_s, what):
                 await change
+        except EngineLostError as error:
+            end_with_engine(_SERVICE, error)
         except BaseException as error:
             self._break(f"{what} failed: {error}")
             raise

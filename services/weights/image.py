@@ -14,8 +14,19 @@ from typing import Self
 
 import blake3
 
+from services.base.losses import LossError
+
 PART_BYTES = 64 * 2**20
 """What travels at a time between nodes."""
+
+
+class LostImageError(LossError):
+    """The process that held an image has ended, and the image with it."""
+
+    @classmethod
+    def at(cls, path: str) -> Self:
+        """Of the image that was there."""
+        return cls(f"the policy version at {path} was lost with the process that held it; publish it again")
 
 
 class Image:
@@ -50,12 +61,18 @@ class OpenImage:
     Args:
         path: of `Image`.
         writable: else it is read.
+
+    Raises:
+        LostImageError: it is gone.
     """
 
     def __init__(self, path: str, *, writable: bool = False) -> None:
-        with open(path, "r+b" if writable else "rb") as file:
-            access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-            self._map = mmap.mmap(file.fileno(), 0, access=access)
+        try:
+            with open(path, "r+b" if writable else "rb") as file:
+                access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+                self._map = mmap.mmap(file.fileno(), 0, access=access)
+        except FileNotFoundError as error:
+            raise LostImageError.at(path) from error
         self.bytes = memoryview(self._map)
 
     def __enter__(self) -> Self:
@@ -73,6 +90,7 @@ def check(path: str, version: int, checksum: str) -> None:
 
     Raises:
         ValueError: it is another one.
+        LostImageError: it is gone.
     """
     with OpenImage(path) as image:
         found = blake3.blake3(image.bytes).hexdigest()

@@ -14,9 +14,10 @@ So it refuses requests for newer ones, which the others answer, until the next u
 waits for replicas that are being replaced; one that a replica ends early is begun anew with a new group.
 Weights that were pushed have no checksum: they never exist as one image.
 
-The transports wait for each other without a limit. vLLM asks the replicas in a thread and looks at their
-answer when it has sent all, which does not come about once one of them is gone. So that thread takes the
-learner's own end down where they answer with a fault.
+The transports wait for each other without a limit, and the members of a group for each other for minutes.
+vLLM asks the replicas in a thread and looks at their answer when it has sent all, or all have met, which does
+not come about once one of them is gone. So that thread takes the learner's own end down where they answer
+with a fault.
 """
 
 import threading
@@ -36,6 +37,7 @@ from services.base.ports import free_port
 from services.serve.cluster import NAMESPACE
 from services.serve.everyone import EveryoneError
 from services.weights.gathered import GatheredWeights
+from services.weights.rendezvous import end_rendezvous
 from services.weights.replica_group import ReplicaGroup
 from services.weights.store import ReplicaReport
 
@@ -92,6 +94,8 @@ class WeightPush:
         self._workers_per_replica = workers_per_replica
         self._namespace = namespace
         self._sender: TrainerWeightTransferEngine | None = None
+        self._meeting: int | None = None
+        """Port at which a group is coming together."""
         self._taking_down = threading.Lock()
 
     def publish(self, version: int) -> list[ReplicaReport]:
@@ -152,12 +156,15 @@ class WeightPush:
         with self._taking_down:
             if self._sender is not None:
                 self._sender.shutdown()
+            elif self._meeting is not None:
+                end_rendezvous(self._meeting)
 
     def _connect(self) -> None:
         from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
 
         self._disconnect()
         info, limit_s = self._init_info(), max(2 * self._timeout_s, _RENDEZVOUS_S)
+        self._meeting = getattr(info, "master_port", None)  # sharded_rdt meets in actors of Ray
         made = _in_thread(
             lambda: WeightTransferTrainerFactory.trainer_init(
                 info, client=self._replicas, source=self._source
@@ -169,6 +176,7 @@ class WeightPush:
             raise StuckGroupError(
                 f"waited {limit_s:g} s for the transfer group of the learner and the rollout replicas{why}"
             )
+        self._meeting = None
         self._sender = made.result()
 
     def _init_info(self) -> "TrainerInitInfo":

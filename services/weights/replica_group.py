@@ -23,8 +23,8 @@ class ReplicaGroup:
         handle: of the rollout deployment.
         num_replicas: how many there must be.
         timeout_s: limit of each call.
-        on_lost: called where the replicas did not take the weights that are being sent, in the thread that
-            asked them.
+        on_lost: called where the replicas did not join a group, or take the weights that are being sent, in
+            the thread that asked them.
 
     Attributes:
         version: what the next update is called; set before sending.
@@ -62,9 +62,16 @@ class ReplicaGroup:
             return str(error)
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        """Make all replicas that are there the members of a new group."""
-        self._members = self._present()
-        self._tell("connect_transfer", init_info, self._members, what="join the learner's transfer group")
+        """Make all replicas that are there the members of a new group.
+
+        vLLM calls it in a thread, and looks at what it raises when all have come together.
+        """
+        try:
+            self._members = self._present()
+            self._tell("connect_transfer", init_info, self._members, what="join the learner's transfer group")
+        except EveryoneError:
+            self._on_lost()
+            raise
 
     def start_weight_update(self) -> None:
         self._tell("begin_update", what="begin an update")

@@ -5,20 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from example_recipe import read, refusal, the_problem
+from example_recipe import RECIPE, read, refusal, the_problem
 
-from rlad_core.config import NOT_SET
+from rlad_core.config import NOT_SET, ConfigError, parse, validate
 
 
 @pytest.mark.parametrize(
     ("override", "says"),
     [
         ("learner.lrr=1", "learner.lrr (1): no such key. Did you mean lr?"),
+        ("learner.num_pcus=1", "learner.num_pcus (1): no such key. Did you mean num_cpus or num_gpus?"),
         (
             "learner.tokens=1",
             "learner.tokens (1): no such key. There is stages.0.until.tokens. Known here: activation_che",
         ),
         ("group_size=4", "group_size (4): no such key. There is rollout.group_size."),
+        ("task.max_length=512", "task.max_length (512): no such key. There is policy.max_length. Known here"),
+        ("task.evaluation.overlap=keep", "no such key. There is evaluation.overlap. Known here: count"),
+        ("teacher.lr=1", "teacher.lr (1): no such key. There is stages.0.lr and learner.lr. Known here"),
+        ("stages.1.objective.group_size=4", "objective.group_size (4): no such key. There is rollout.group"),
+        # Of the objective of another kind, which is no other place.
+        ("stages.1.objective.beta=0.1", "stages.1.objective.beta (0.1): no such key. Known here: "),
         ("stages.0.objective.alhpa=0.1", "stages.0.objective.alhpa (0.1): no such key. Did you mean alpha?"),
         ("stages.1.objective.alpha=0.1", "stages.1.objective.alpha (0.1): no such key."),
         ("rollout.group_size='8'", "rollout.group_size ('8'): is no whole number"),
@@ -45,6 +52,14 @@ from rlad_core.config import NOT_SET
         ),
         ("stages.0.objective=grpo", "stages.0.objective ('grpo'): is no section"),
         ("stages=[]", "stages ([]): is empty. Write at least 1"),
+        ("task.train.people=3", "task.train.people (3): is no list. Write [3]."),
+        (
+            "task.evaluation={files: a.jsonl}",
+            "task.evaluation.files ('a.jsonl'): is no list. Write [a.jsonl]",
+        ),
+        ("task.train.people={a: 3}", "is no list. Write one, such as [2, 3]"),
+        (f"policy.model=/{'x' * 100}/mine", "policy.model ('/xxxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxx"),
+        (f"policy.model=/{'x' * 100}/mine", "xxxxxxxxxxxx/mine'): there is no such folder"),
         ("teacher.kind=grpc", "teacher.kind ('grpc'): is not known. Write one of serve, http, openai"),
         ("rollout.max_staleness=-1", "rollout.max_staleness (-1): must be at least 0"),
         ("rollout.overtake_window=1.5", "rollout.overtake_window (1.5): must be at most 1"),
@@ -84,6 +99,13 @@ from rlad_core.config import NOT_SET
 )
 def test_a_wrong_field_is_named_with_its_value_and_what_to_write(override: str, says: str) -> None:
     assert says in the_problem(override)
+
+
+@pytest.mark.parametrize("key", ["learner.lr", "stages.0.steps"])
+def test_a_file_that_writes_keys_as_set_does_is_told_how_files_do(key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate({**parse(RECIPE), key: 1}, source="recipe.yaml")
+    assert f"{key} (1): no such key. Dots are for --set: in a file" in str(caught.value)
 
 
 def test_all_problems_are_told_at_once() -> None:

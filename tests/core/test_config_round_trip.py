@@ -8,7 +8,8 @@ from example_recipe import read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlad_core.config import RunConfig, dump, parse
+from rlad_core.config import RunConfig, assign, dump, parse
+from rlad_core.config.yaml_text import one_line
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,12}", fullmatch=True)
 # A path of a home has no NUL, as no path has.
@@ -42,7 +43,7 @@ RUNS = st.fixed_dictionaries(
         "learner": st.fixed_dictionaries(
             {"lr": POSITIVE, "betas": st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)).map(list)}
         ),
-        "output": st.fixed_dictionaries({"dir": ANY_TEXT}),
+        "output": st.fixed_dictionaries({"dir": ANY_TEXT.filter(bool)}),
     }
 )  # fmt: skip
 
@@ -62,3 +63,18 @@ EXAMPLE = read()
 def test_any_text_survives_the_round_trip(text: str) -> None:
     config = EXAMPLE.model_copy(update={"name": text})
     assert parse(dump(config))["name"] == text
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(VALUES)
+@settings(max_examples=200, deadline=None)
+def test_any_value_survives_as_an_assignment(value: object) -> None:
+    written = one_line(value)
+    assert "\n" not in written
+    assert repr(assign({}, f"field={written}")["field"]) == repr(value)

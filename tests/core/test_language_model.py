@@ -22,8 +22,9 @@ from rlad_core.language_model.plain_forward import (
     compare_with_plain,
     probe_pairs,
 )
-from rlad_core.language_model.vocabulary import token_rows
+from rlad_core.language_model.vocabulary import token_rows, unknown_token
 from rlad_core.packing import pack
+from rlad_core.tasks.knights_knaves.tiny import build_tokenizer
 
 Pair = tuple[list[int], list[int]]
 LENGTHS = [(5, 3), (1, 1), (12, 25), (2, 9), (7, 7)]
@@ -181,3 +182,12 @@ def test_rows_above_the_highest_token_are_padding(vocabulary: dict[str, int], ro
 def test_no_tokens_are_a_fault() -> None:
     with pytest.raises(ValueError, match="0 tokens"):
         token_rows({}, ROWS)
+
+
+def test_a_token_that_also_means_something_else_is_no_unknown_one() -> None:
+    tokenizer = build_tokenizer(1024)
+    assert unknown_token(tokenizer) == tokenizer.unk_token_id
+    tokenizer.eos_token = tokenizer.unk_token  # as GPT-2 has it
+    assert unknown_token(tokenizer) is None
+    tokenizer.eos_token, tokenizer.unk_token = None, None
+    assert unknown_token(tokenizer) is None

@@ -155,8 +155,8 @@ def test_each_file_may_call_its_columns_otherwise(folder: Path) -> None:
 
 def test_wrong_data_files_are_refused(folder: Path) -> None:
     said = refusal("task.train.files=[{path: none.parquet}]")
-    assert f"task.train.files.0.path ('{folder}/none.parquet'"[:60] in said
-    assert "there is no such file" in said
+    assert "- task.train.files.0.path ('/" in said
+    assert "/none.parquet'): there is no such file" in said
     (folder / "a.txt").touch()
     assert "is no data file. Write one that ends in .jsonl, " in refusal("task.train.files=[a.txt]")
     (folder / "c.jsonl").write_text('{"q": 1, "a": 2}')

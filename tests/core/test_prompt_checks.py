@@ -147,6 +147,23 @@ def test_longer_prompts_are_dropped_cut_or_refused(
         check(recipe(tmp_path, ["train.jsonl"], policy={"longer_prompts": "refuse"}), tokenizer)
 
 
+def test_prompts_with_words_that_the_policy_does_not_know_are_counted(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """They read alike to the policy: its tokenizer has one token for all such words."""
+    puzzles = {
+        "name": "knights_knaves",
+        "train": {"people": [2], "count": 20},
+        "evaluation": {"people": [3], "count": 10, "perturbations": ["uncommon_name", "reorder_statement"]},
+    }
+    checked = check(recipe(tmp_path, ["unused"], task=puzzles), tokenizer)
+    assert (checked.training, checked.held_out, checked.unknown) == (20, 30, 10)
+    write_record(checked, tmp_path)
+    assert read_record(tmp_path) == checked
+    lines(tmp_path / "train.jsonl", ask(1), ask(2))
+    assert check(recipe(tmp_path, ["train.jsonl"]), tokenizer).unknown == 4  # of mathematics it knows nothing
+
+
 def test_a_template_that_nothing_fits_into_leaves_nothing(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:

@@ -289,6 +289,12 @@ def test_a_function_gets_as_much_as_it_takes(score: Callable[..., Verdict], text
         ("def score(): return 1", r"score\(\) cannot be called \(reward\.py, line 1\)"),
         ("def score(a, b, c, d): return 1", r"score\(a, b, c, d\) cannot be called"),
         ("def score(a, *, b): return 1", r"score\(a, \*, b\) cannot be called"),
+        ("def score(gold, response): return 1", r"would get the response as its gold \(reward\.py, line 1\)"),
+        (
+            "def score(prompt, response): return 1",
+            r"would get the gold as its response .*write def score\(response, gold, row\)",
+        ),
+        ("def score(response, row): return 1", r"score\(response, row\) would get the gold as its row"),
         ("score = 5", "5 is no function"),
         ("class score: pass", "is no function; write the name of one"),
     ],

@@ -63,6 +63,31 @@ def test_parameters_are_those_of_the_model(size: str) -> None:
     assert counted == pytest.approx(float(size.removesuffix("B")) * 1e9, rel=0.2)
 
 
+@pytest.mark.parametrize(
+    ("model", "billions", "tied"),
+    [
+        ("Qwen/Qwen2.5-0.5B", 0.494, 0.136),
+        ("Qwen/Qwen2.5-Math-1.5B", 1.543, 0.233),
+        ("Qwen/Qwen2.5-3B-Instruct", 3.086, 0.311),
+        ("Qwen/Qwen2.5-Math-7B-Instruct", 7.616, 0),
+        ("Qwen/Qwen2.5-14B", 14.77, 0),
+        ("Qwen/Qwen2.5-32B-Instruct", 32.76, 0),
+        ("Qwen/Qwen2.5-72B", 72.71, 0),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", 1.777, 0),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", 7.616, 0),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", 32.76, 0),
+    ],
+)
+def test_other_families_have_the_parameters_that_their_cards_tell(
+    model: str, billions: float, tied: float
+) -> None:
+    """As the hub counts the weights; `tied` is the embedding's part where it is the head too."""
+    shape = shape_of(model)
+    assert shape is not None
+    assert shape.parameters == pytest.approx(billions * 1e9, rel=1e-3)
+    assert (shape.embedding_parameters / 1e9 if shape.tied else 0) == pytest.approx(tied, abs=1e-3)
+
+
 def test_a_folder_tells_its_shape(tiny_model, tmp_path: Path) -> None:
     shape = shape_of(str(tiny_model.path))
     assert shape is not None
@@ -200,6 +225,20 @@ def test_an_engine_without_room_for_a_sequence_is_refused() -> None:
     on_cpus = ["rollout.num_gpus=0", "weights.transfer=object_store", "rollout.kv_cache_memory_gib=0.3"]
     [found] = refused(recipe, "H100", *on_cpus)
     assert found == f"rollout.kv_cache_memory_gib: is too small for {words} 0.33 GiB. Write 0.4 or more"
+
+
+@pytest.mark.parametrize(
+    ("field", "more"),
+    [
+        ("rollout.gpu_memory_utilization", ()),
+        ("teacher.gpu_memory_utilization", ("teacher.engine=vllm",)),
+        ("rollout.kv_cache_memory_gib", ("rollout.num_gpus=0", "weights.transfer=object_store")),
+    ],
+)
+def test_a_share_that_is_too_small_is_told_as_it_is_written(field: str, more: tuple[str, ...]) -> None:
+    config = load(Path("qwen3-0.6b-kk-trrd"), [*more, f"{field}=0.02"])
+    [problem] = problems(needs(config, GPUS["H100"]), GPUS["H100"])
+    assert str(problem).startswith(f"{field} (0.02): ")
 
 
 def test_what_vllm_needs_to_tell_likely_tokens_lies_beside_its_share() -> None:

@@ -145,6 +145,10 @@ def test_what_is_typed_is_relative_to_where_one_types(folder: Path, monkeypatch:
         ("task.name=nowhere.py:Riddles", "nowhere.py cannot be read: No such file or directory"),
         ("task.name=json:Riddles", "there is no Riddles in json; it has "),
         ("stages.0.objective.kind=no_such_package.x:Y", "the module no_such_package.x cannot be imported"),
+        (
+            "stages.0.objective.kind=objective:Y",
+            "Of a file write objective.py:NAME.",
+        ),
         ("stages.0.objective.kind=json:loads", "loads is no objective: its class must derive from"),
         ("teacher.kind=json:JSONDecoder", "JSONDecoder is no teacher: its class must derive from"),
     ],

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from rlad_core import schema
 from rlad_core.config import RunConfig, load, resolve_model, validate_evaluation
-from rlad_core.config.loading import dump_values, parse
+from rlad_core.config.yaml_text import dump_values, parse
 from rlad_core.objectives import TokenBatch
 from rlad_core.tasks import Asked, Task, TaskSpec, Verdict, own_task, section_of
 from services.cli.init import write

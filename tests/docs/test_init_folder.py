@@ -114,7 +114,7 @@ def test_what_the_files_change_of_the_shipped_tasks(tmp_path: Path) -> None:
         (("full",), "full exists already and is not empty. Write another name"),
         (("full/file",), "full/file is a file. Write another name"),
         (("new", "--task", "chess"), "--task: 'chess' is unknown. Write " + ", ".join(TASKS)),
-        (("...",), "has no letter or digit for the name of a run"),
+        (("...",), "has no letter (a to z) or digit for the name of a run"),
         ((), "Missing argument 'NAME'"),
     ],
 )
@@ -128,6 +128,20 @@ def test_what_is_in_the_way_is_left_alone(
     assert says in said.err
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "file"]
     assert (tmp_path / "full" / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [("file/mine", "Not a directory"), ("/proc/mine", "No such file"), ("n" * 300, "File name too long")],
+)
+def test_a_place_where_nothing_can_be_written_is_told(
+    rlad: Callable[..., Said], tmp_path: Path, folder: str, why: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    said = rlad("init", folder)
+    assert said.code == 2
+    assert f"{folder} cannot be written ({why}" in said.err
+    assert said.err.rstrip().endswith("Write another place")
 
 
 def test_names() -> None:

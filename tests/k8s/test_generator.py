@@ -13,11 +13,11 @@ import yaml
 from manifests import ROOT, Manifest, of_kind, pods, recipe_of, the, worker_groups
 from test_schemas import KUBERNETES, UNCHECKED, crd
 
-from rlad_core.config import ConfigError, load
+from rlad_core.config import ConfigError, load, parse
 from rlad_core.sizing import GPUS
 from services.kubernetes import KubernetesError, Wishes, groups, placed
 from services.kubernetes.groups import _gpus
-from services.kubernetes.names import LONGEST
+from services.kubernetes.names import LONGEST, TEACHER
 from services.kubernetes.places import name_of, recipe_text
 from services.kubernetes.reaching import egress_policy, token_overrides
 
@@ -173,20 +173,43 @@ def test_memory_is_what_is_counted_and_what_is_not() -> None:
     assert (8 + 1.1) / 0.7 < found["rollout"].memory_gib == 16
     given = groups(placed(Path(QWEN), []), H100, memory={"rollout": 100})
     assert {group.name: group.memory_gib for group in given}["rollout"] == 100
+    given = groups(placed(Path(QWEN), []), H100, memory={"services": 50})
+    assert {group.name: group.memory_gib for group in given} == {
+        name: 50 if name == "services" else group.memory_gib for name, group in found.items()
+    }
 
 
 def test_what_cannot_run_in_pods_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KubernetesError, match="no group nobody"):
+    with pytest.raises(KubernetesError, match=r"no group nobody\. Write one of services, rollout, teacher"):
         groups(placed(Path(QWEN), []), H100, memory={"nobody": 1})
     with pytest.raises(KubernetesError, match=r"size of some/model .* --memory teacher="):
         groups(placed(Path(QWEN), ["teacher.model=some/model"]), H100)
     reward = tmp_path / "reward.py"
-    reward.write_text("def score(response, row):\n    return 1.0\n")
+    reward.write_text("def score(response, gold, row):\n    return 1.0\n")
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "answer": "b"}\n')
     files = f"{{files: [{{path: {tmp_path}/rows.jsonl}}]}}"
     task = f"task={{name: prompts, reward: {reward}:score, train: {files}, evaluation: {files}}}"
     with pytest.raises(KubernetesError, match=r"names what pods do not have: .*rows\.jsonl"):
         placed(Path(QWEN), [task, "verifier.workers=8"])
+
+
+@pytest.mark.parametrize(
+    ("folder", "kept"), [("runs", "/runs"), ("/runs-of-others", "/runs"), ("/runs/team a", "/runs/team a")]
+)
+def test_what_a_recipe_says_of_its_volume_and_its_start_is_kept(folder: str, kept: str) -> None:
+    assert placed(Path(QWEN), [f"output.dir='{folder}'"]).output.dir == kept
+    waits = [placed(Path(QWEN), [f"cluster.start_timeout_s={s}"]).cluster.start_timeout_s for s in (60, 3600)]
+    assert waits == [1800, 3600]
+
+
+@pytest.mark.parametrize("place", ["rollout", "learner", "teacher"])
+def test_labels_that_no_pod_has_are_refused(place: str) -> None:
+    """Ray would wait for such a node, and the run end after half an hour."""
+    wanted = f"{place}.node_labels.disk=fast"
+    with pytest.raises(KubernetesError, match=rf"{place}.node_labels: no pod has the label disk.*={{}}, and"):
+        placed(Path(QWEN), [wanted])
+    placed(Path(QWEN), [wanted, f"{place}.node_labels={{}}"])
+    placed(Path(QWEN), [f"{place}.node_labels.rlad-role=mine"])
 
 
 def test_what_a_model_reads_is_no_file_of_this_machine() -> None:
@@ -204,6 +227,61 @@ def test_data_that_pods_have_elsewhere_is_named_there(tmp_path: Path) -> None:
     [file] = config.task.train.files
     assert file.path == "/runs/data/rows.jsonl"
     assert config.rollout.node_labels == {"rlad-role": "rollout"}
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What ``--set`` says of rows in ``data/``, named from ``mine/`` beside it; one types beside both."""
+    for folder in ("data/deep", "mine", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    for folder in ("data", "data/deep"):
+        (tmp_path / folder / "rows.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n')
+    (tmp_path / "link").symlink_to("data")
+    monkeypatch.chdir(tmp_path)
+    rows, deep = f"{tmp_path}/mine/../data/rows.jsonl", f"{tmp_path}/link/deep/rows.jsonl"
+    task = f"{{name: math, train: {{files: [{{path: {rows}}}]}}, evaluation: {{files: [{{path: {deep}}}]}}}}"
+    return [f"task={task}", "verifier.workers=8"]
+
+
+@pytest.mark.parametrize(
+    ("moved", "train", "held_out"),
+    [
+        ({"data": "/runs/d"}, "/runs/d/rows.jsonl", "/runs/d/deep/rows.jsonl"),
+        ({"elsewhere/../link/": "/runs/d/"}, "/runs/d/rows.jsonl", "/runs/d/deep/rows.jsonl"),
+        ({".": "/runs", "data/deep": "/models/x"}, "/runs/data/rows.jsonl", "/models/x/rows.jsonl"),
+        ({"data/deep": "/models/x", ".": "/runs"}, "/runs/data/rows.jsonl", "/models/x/rows.jsonl"),
+    ],
+)
+def test_a_folder_is_the_same_however_its_path_is_written(
+    beside: list[str], moved: dict[str, str], train: str, held_out: str
+) -> None:
+    task = placed(Path(QWEN), beside, moved).task
+    assert [file.path for file in (*task.train.files, *task.evaluation.files)] == [train, held_out]
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"),
+    [
+        ({"data": "/runs-of-others/d"}, "--files data=/runs-of-others/d: pods have none. Write /runs/"),
+        ({"data": "runs/d"}, "--files data=runs/d: pods have none"),
+        ({"data": "/etc/rlad/secrets"}, "pods have none"),
+        (
+            {"data": "/runs/d", "elsewhere": "/runs/e"},
+            "--files elsewhere=/runs/e: the recipe names nothing in /",
+        ),
+        ({"mine": "/runs/mine"}, "--files mine=/runs/mine: the recipe names nothing in /"),
+    ],
+)
+def test_a_place_that_no_pod_has_or_nothing_needs_is_refused(
+    beside: list[str], moved: dict[str, str], said: str
+) -> None:
+    with pytest.raises(KubernetesError, match=said):
+        placed(Path(QWEN), beside, moved)
+
+
+def test_a_folder_that_begins_like_a_volume_is_none(beside: list[str]) -> None:
+    with pytest.raises(KubernetesError, match=r"names what pods do not have: /models2/m\. Put"):
+        placed(Path(QWEN), [*beside, "teacher.model=/models2/m"], {"data": "/runs/d"})
 
 
 def test_code_that_pods_have_elsewhere_is_checked_here_and_named_there(tmp_path: Path) -> None:
@@ -231,6 +309,11 @@ def test_code_that_pods_have_elsewhere_is_checked_here_and_named_there(tmp_path:
         placed(
             Path(QWEN), [*written, f"task.reward={tmp_path}/nothing.py:score"], {str(tmp_path): "/runs/mine"}
         )
+
+
+def test_a_text_that_looks_like_a_number_stays_one() -> None:
+    config = placed(Path(QWEN), ['policy.chat_template_kwargs={"effort": "1e5"}'])
+    assert parse(recipe_text(config))["policy"]["chat_template_kwargs"] == {"effort": "1e5"}
 
 
 def asked_at(url: str, *more: str) -> list[str]:
@@ -269,8 +352,12 @@ def test_every_teacher_elsewhere_is_reached_and_nothing_for_one_that_is_not() ->
     held = "reference={kind: http, url: 'https://r.example'}"
     policy = egress_policy(placed(Path(QWEN), [held, "stages.0.objective={kind: grpo, reference_kl: 0.1}"]))
     assert policy is not None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "0.0.0.0", "localhost", "LOCALHOST."])
+def test_a_teacher_in_the_pod_itself_is_refused(host: str) -> None:
     with pytest.raises(KubernetesError, match="is the pod itself"):
-        egress_policy(placed(Path(QWEN), asked_at("http://127.0.0.1:8000")))
+        egress_policy(placed(Path(QWEN), asked_at(f"http://{host}:8000")))
 
 
 @pytest.mark.parametrize("told", [(), ("teacher.token_env=TOKEN",), ("teacher.token_file=/home/me/token",)])
@@ -317,6 +404,14 @@ def test_names_that_kubernetes_takes(name: str) -> None:
     Wishes(name, namespace=f"7{name}")
 
 
+def test_no_run_takes_what_the_teacher_for_many_runs_is_called() -> None:
+    base = ROOT / "k8s" / "base" / "teacher"
+    [teacher] = of_kind(list(yaml.safe_load_all((base / "rayservice.yaml").read_text())), "RayService")
+    assert teacher["metadata"]["name"] == TEACHER
+    labels = teacher["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["metadata"]["labels"]
+    assert labels["rlad.io/cluster"] == TEACHER
+
+
 def test_any_recipe_s_name_becomes_one() -> None:
     for name in ("7_Up", "A" * 60):
         Wishes(name_of(load(QWEN, [f"name={name}"])))
@@ -330,6 +425,7 @@ def test_any_recipe_s_name_becomes_one() -> None:
         ("run-", "", "no - at the end"),
         ("2-run", "", "a letter first"),
         ("run\n", "", "is no name"),
+        ("teacher", "", "--name: teacher is what the service .* is called"),
         ("x" * (LONGEST + 1), "", f"has 48 characters, and {LONGEST} are taken. Write a shorter one"),
         ("run", "team.a", "--namespace 'team.a'"),
         ("run", "n" * 64, "--namespace n+ has 64 characters"),
@@ -356,6 +452,36 @@ def test_other_names_are_refused(name: str, namespace: str, said: str) -> None:
 def test_what_can_be_no_label_is_refused(wish: dict[str, Any], said: str) -> None:
     with pytest.raises(KubernetesError, match=said):
         Wishes("run", **wish)
+
+
+@pytest.mark.parametrize("image", ["", "two words", "here/Rlad:1", "https://here/rlad", "rlad:"])
+def test_what_names_no_image_is_refused(image: str) -> None:
+    with pytest.raises(KubernetesError, match=r"--image .* names no image"):
+        Wishes("run", image=image)
+
+
+@pytest.mark.parametrize(
+    "image", ["rlad", "Here.example.com:5000/team/rl__ad-x:0.1.0-gpu", f"[::1]:5000/rlad@sha256:{'a' * 64}"]
+)
+def test_images_that_pods_run(image: str) -> None:
+    Wishes("run", image=image)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--days", "24856"),
+        ("--days", "inf"),
+        ("--days", "0"),
+        ("--memory", "learner=²"),
+        ("--memory", "learner=0"),
+    ],
+)
+def test_numbers_that_kubernetes_does_not_take_are_refused(option: str, value: str) -> None:
+    command = [sys.executable, "-m", "services", "k8s", QWEN, option, value]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Invalid value for {option}" in done.stderr.replace("'", "")
 
 
 def test_labels_and_priorities_that_kubernetes_takes() -> None:

@@ -13,6 +13,8 @@ from deploy.grafana.prove import empty_queries
 from deploy.grafana.units import shown
 from deploy.prometheus.executables import MissingError, executables
 from deploy.prometheus.server import Series
+from rlad_core.metric_specs import LABELS
+from services.serve.http.refusals import PROXY
 
 
 @pytest.mark.parametrize(
@@ -110,3 +112,7 @@ def test_programs_on_the_path_come_first(monkeypatch: pytest.MonkeyPatch, tmp_pa
         (tmp_path / name).touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert executables() == {name: tmp_path / name for name in ("prometheus", "promtool")}
+
+
+def test_what_no_service_sees_is_counted_under_a_label_that_the_page_names() -> None:
+    assert f"`{PROXY}`" in LABELS["service"]

@@ -98,6 +98,8 @@ def test_what_is_sent_and_what_comes_back() -> None:
         ({"content": "1+1</think>2"}, "1+1</think>2", "<think>"),
         ({"content": [{"type": "text", "text": "2"}]}, "2", ""),
         ({"content": None}, "", ""),
+        ({"content": "2 \ud83d"}, "2 \ufffd", ""),
+        ({"content": "2", "reasoning": "\ude00 \ud83d\ude00"}, "<think>\ufffd \U0001f600</think>2", ""),
     ],
 )
 def test_thoughts_and_parts(message: dict[str, Any], response: str, opened: str) -> None:

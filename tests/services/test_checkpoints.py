@@ -145,11 +145,17 @@ def test_what_another_thread_has_saved_is_seen(remote: str) -> None:
     assert not files.exists(f"{remote}/{folder_name(6)}")
 
 
-def test_a_copy_of_a_checkpoint_is_not_unfinished(two_whole: Path) -> None:
-    copy = two_whole / f"{folder_name(2)}-mine"
+def test_somebody_s_own_folders_are_neither_checkpoints_nor_unfinished(two_whole: Path) -> None:
+    copy, notes = two_whole / f"{folder_name(2)}-mine", two_whole / "checkpoint_notes"
     shutil.copytree(two_whole / folder_name(2), copy)
+    notes.mkdir()
+    found = whole_ones(str(two_whole))
+    assert [Path(one.address).name for one in found.values()] == [folder_name(2), folder_name(4)], (
+        "the copy would be taken away in the place of the checkpoint that is no longer kept"
+    )
     remove_unfinished(str(two_whole))
-    assert sorted(entry.name for entry in two_whole.iterdir()) == [folder_name(2), copy.name, folder_name(4)]
+    left = sorted(entry.name for entry in two_whole.iterdir())
+    assert left == [folder_name(2), copy.name, folder_name(4), notes.name]
 
 
 def test_a_state_that_no_kill_has_left_is_told(two_whole: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -139,6 +140,37 @@ def test_an_unknown_recipe_lists_those_there_are(rlad: Callable[..., Said], comm
     assert (said.code, said.out) == (2, "")
     assert "there is no such file" in said.err
     assert "kk-tiny-trrd" in said.err
+
+
+def test_what_the_terminal_s_encoding_has_not_fails_no_command(tmp_path: Path) -> None:
+    start = "import sys; from services.cli.main import main; sys.argv[0] = 'rlad'; sys.exit(main())"
+    for encoding, said in (("ascii", rb"mine \u2013 \xfc: "), ("latin-1", b"mine \\u2013 \xfc: ")):
+        done = subprocess.run(
+            [sys.executable, "-c", start, "init", f"{encoding}/mine – ü"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{encoding}/".encode() + said)
+
+
+def test_a_command_that_is_advised_stands_in_one_line(rlad: Callable[..., Said]) -> None:
+    said = rlad("run", "gone.yaml", "--resume")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.endswith("go on with them: rlad run runs/NAME/recipe.yaml --resume\n")
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_folder_in_a_recipe_s_place_is_told_its_recipe(
+    rlad: Callable[..., Said], tmp_path: Path, command: str
+) -> None:
+    assert rlad("init", "mine").code == 0
+    said = rlad(command, "mine")
+    assert (said.code, said.out) == (2, "")
+    assert "the recipe ('mine'): is a folder. Write mine/recipe.yaml." in said.err
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,25 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from served_app import running
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from rlad_core import schema
 from rlad_core.client import teacher as clients
 from rlad_core.client.connected import Connected
+from rlad_core.client.details import Details
+from rlad_core.client.errors import InvalidRequestError, ServiceError
 from rlad_core.client.forms import TeacherInfo, TeacherLimits
-from rlad_core.client.rollouts import AsyncRolloutClient
+from rlad_core.client.rollouts import AsyncRolloutClient, RolloutClient
 from rlad_core.client.teacher import AsyncTeacherClient, TeacherClient
-from rlad_core.client.verifier import AsyncVerifierClient
+from rlad_core.client.verifier import AsyncVerifierClient, VerifierClient
 
 
 def info(**limits: int) -> TeacherInfo:
@@ -115,6 +121,69 @@ def test_a_client_that_cannot_be_made_leaves_no_thread() -> None:
     with pytest.raises(ValueError, match="the token has line breaks"):
         TeacherClient("http://nowhere", token="two\nlines")
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("connections", [0, -1])
+def test_a_client_without_connections_is_refused(connections: int) -> None:
+    with pytest.raises(ValueError, match=rf"{connections} connections to http://nowhere: nothing"):
+        TeacherClient("http://nowhere", connections=connections)
+
+
+def test_a_port_that_is_none_is_named() -> None:
+    with (
+        TeacherClient("http://127.0.0.1:99999") as teacher,
+        pytest.raises(
+            ServiceError, match=r"127\.0\.0\.1:99999/v1/info cannot be asked .* ports are from 1 to"
+        ),
+    ):
+        teacher.info()
+
+
+@pytest.mark.parametrize("told", ['{"model": "m"}', "<html>It works!</html>", "[]"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda url: TeacherClient(url).info(),
+        lambda url: TeacherClient(url).tokenizer(),
+        lambda url: TeacherClient(url).score_texts([("a", "b")]),
+        lambda url: VerifierClient(url).info(),
+        lambda url: VerifierClient(url).judge("math", [("5", "5")]),
+        lambda url: RolloutClient(url).policy(),
+    ],
+)
+def test_what_answers_at_another_service_s_address_is_no_answer(
+    ask: Callable[[str], object], told: str
+) -> None:
+    async def something(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(told)(scope, receive, send)
+
+    with (
+        running(something) as url,
+        pytest.raises(ServiceError, match=f"{url}.* is it the address of another"),
+    ):
+        ask(url)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda table: TeacherClient("http://127.0.0.1:1").score(table),
+        lambda table: VerifierClient("http://127.0.0.1:1").verify(table),
+        lambda table: RolloutClient("http://127.0.0.1:1").generate(table, group_size=1, max_tokens=1),
+    ],
+)
+def test_a_table_of_other_columns_is_named_before_anything_is_asked(
+    ask: Callable[[pa.Table], object],
+) -> None:
+    with pytest.raises(schema.SchemaError, match=r"column '\w+': missing; the table has \['text'\]"):
+        ask(pa.table({"text": ["a"]}))
+
+
+def test_a_precision_that_is_none_is_named() -> None:
+    with pytest.raises(
+        InvalidRequestError, match=r"^hidden: 'float16' is no precision .*float32 and bfloat16"
+    ):
+        Details(hidden="float16")  # type: ignore[arg-type]
 
 
 def test_a_client_may_be_closed_again() -> None:

@@ -142,6 +142,22 @@ def test_what_is_left_counts_no_steps_that_a_diverged_run_will_not_have(tmp_path
     assert sum(overview.steps.values()) == 1 + 2 + 2 * 4
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["whole", "packed"])
+def test_what_diverged_in_another_comparison_is_taken_from_it(packed: bool, tmp_path: Path) -> None:
+    theirs, ours = (Comparison(tuned(), tmp_path / name) for name in ("theirs", "ours"))
+    one, two, three = tries_of(theirs)
+    carry_out(one, 0.1)
+    carry_out(two, 0.9)
+    diverge(three, 2)
+    source = theirs.folder
+    if packed:
+        theirs.pack(source := tmp_path / "packed", "mine.yaml")
+    names = [member.name for member in (one, two, three)]
+    assert ours.take(source, Console(quiet=True)) == dict(zip(names, names, strict=True))
+    assert [member.diverged_after() for member in tries_of(ours)] == [None, None, 2]
+    assert tuning.chosen_of(ours.tries)[0] == {"trrd": {"learner.lr": RATES[1]}}
+
+
 def test_a_seed_that_diverged_is_told(tmp_path: Path, rlad: Callable[..., Said]) -> None:
     file, out = written(tmp_path, BASE), tmp_path / "out"
     first, *others = Comparison(suite(), out).members

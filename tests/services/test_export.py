@@ -8,7 +8,8 @@ import torch
 from model_kinds import tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
-from services.learner.export import export, export_dtype
+from rlad_core.language_model.end_tokens import end_tokens
+from services.learner.export import end_with, export, export_dtype
 from services.learner.whole_weights import WholeWeights
 
 
@@ -59,6 +60,21 @@ def test_a_source_without_sampling_defaults_gets_end_tokens(source: Path, tmp_pa
     write(AutoModelForCausalLM.from_pretrained(source), source, tmp_path / "export")
     written = json.loads((tmp_path / "export" / "generation_config.json").read_text())
     assert written["eos_token_id"] == AutoTokenizer.from_pretrained(source).eos_token_id
+
+
+@pytest.mark.parametrize(("ends", "named"), [((1, 5), [1, 5]), ((1, 5, 3), [1, 3, 5]), ((3,), [3])])
+def test_it_ends_with_what_ended_the_responses_of_its_run(
+    source: Path, tmp_path: Path, ends: tuple[int, ...], named: list[int]
+) -> None:
+    """Those of a chat teacher too, which the files of a Base student do not name."""
+    out = tmp_path / "export"
+    write(AutoModelForCausalLM.from_pretrained(source), source, out)
+    before = (out / "generation_config.json").read_bytes()
+    end_with(ends, out)
+    config = GenerationConfig.from_pretrained(out)
+    assert (config.eos_token_id, config.top_k) == (named, 20)
+    assert set(end_tokens(AutoTokenizer.from_pretrained(out), str(out))) >= set(ends)
+    assert ((out / "generation_config.json").read_bytes() == before) == (named == [1, 5])
 
 
 def test_large_weights_are_spread_over_files(source: Path, tmp_path: Path) -> None:

@@ -6,19 +6,23 @@ from typing import Annotated, Any
 
 import httpx
 import orjson
+import pyarrow as pa
 import pytest
 from fastapi import Query
 from small_tokenizer import TOKENIZER
 from starlette.testclient import TestClient
 
+from rlad_core import schema
 from rlad_core.client.details import Details
 from rlad_core.client.endpoint import Endpoint
 from rlad_core.client.errors import InvalidRequestError
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.client.rollout_forms import RolloutLimits
+from rlad_core.schema.labels import NAME_KEY, VERSION_KEY
 from rlad_core.tasks.base import Task
 from rlad_core.tasks.knights_knaves.task import KnightsKnaves
 from services.rollout.http import read_request as read_rollouts
+from services.rollout.tables import check_prompts
 from services.serve.http.bodies import Body
 from services.serve.http.gate import service_app
 from services.serve.http.problems import ProblemDetails, ProblemError, as_problem
@@ -27,7 +31,7 @@ from services.serve.http.texts import Reader
 from services.teacher.forms import DetailsQuery
 from services.teacher.reading import read_request as read_scores
 from services.teacher.scoring.interface import ScoringEngine
-from services.teacher.scoring.tables import check_details
+from services.teacher.scoring.tables import check_details, check_sequences
 from services.verifier.http import read_request as read_responses
 from services.verifier.settings import VerifierLimits
 
@@ -124,6 +128,78 @@ def test_a_detail_that_is_not_told_is_named(details: Details, path: str) -> None
     assert problem.errors
     assert [fault.path for fault in problem.errors] == [path]
     assert problem.detail == str(error) == f"{path}: {problem.errors[0].message}"
+
+
+def tokens(**changed: Any) -> pa.Table:
+    """SEQUENCES of three rows, of which some columns are others."""
+    columns: dict[str, Any] = {
+        "sequence_id": ["a", "b", "c"],
+        "prompt_token_ids": pa.array([[1], [2], [3]], pa.list_(pa.int32())),
+        "response_token_ids": pa.array([[4], [5], [6, 7]], pa.list_(pa.int32())),
+    }
+    table = pa.table({name: each for name, each in (columns | changed).items() if each is not None})
+    return table.replace_schema_metadata({NAME_KEY: "sequences", VERSION_KEY: str(schema.VERSION)})
+
+
+def lists(*rows: Any) -> pa.Array:
+    return pa.array(rows, pa.list_(pa.int32()))
+
+
+@pytest.mark.parametrize(
+    ("table", "path", "what"),
+    [
+        (tokens(response_token_ids=lists([4], [5], [6, 100])), "sequences[2].response_token_ids",
+         "sequence 'c': token 1 is 100"),
+        (tokens(response_token_ids=lists([4], [], [6])), "sequences[1].response_token_ids",
+         "sequence 'b': is empty"),
+        (tokens(response_token_ids=lists([4], [1, None], [6])), "sequences[1].response_token_ids",
+         "token 1 is null"),
+        (tokens(sequence_id=["a", "b", "a"]), "sequences[2].sequence_id", "'a' occurs a second time"),
+        (tokens(response_token_ids=lists([4], [5] * 8, [6] * 8)), "sequences[1]",
+         "sequence 'b': prompt and response have 9 tokens together"),
+        (tokens(sequence_id=["a", None, "c"]), "sequences[1].sequence_id", "is null"),
+        (tokens(prompt_token_ids=None), "prompt_token_ids", "missing"),
+        (tokens(prompt_token_ids=["a", "b", "c"]), "prompt_token_ids", "has type string"),
+        (tokens().replace_schema_metadata(None), "(body)", "carries no label"),
+        (tokens(prompt_token_ids=lists(None, [1], [1])), "sequences[0].prompt_token_ids", "no row before it"),
+        (tokens(named_token_ids=["x"] * 3), "named_token_ids", "has type string"),
+    ],
+)  # fmt: skip
+def test_a_table_of_sequences_is_told_where_it_is_wrong(table: pa.Table, path: str, what: str) -> None:
+    def ask() -> None:
+        body = Body(schema.to_ipc(table), "arrow", "arrow")
+        read = read_scores(body, DetailsQuery(), READER, "t", TeacherLimits()).sequences
+        check_sequences(read, vocab_size=100, max_length=8, tokenizer_fingerprint=None)
+
+    with pytest.raises((InvalidRequestError, ProblemError)) as refused:
+        ask()
+    told_at(refused.value, path, what)
+
+
+def told_at(error: Exception, path: str, what: str) -> None:
+    """Over HTTP, also where it comes from another process."""
+    problem = ProblemDetails.model_validate(as_problem(error))
+    if isinstance(error, InvalidRequestError):
+        assert as_problem(pickle.loads(pickle.dumps(error))) == as_problem(error)
+    assert problem.status == 422
+    assert problem.errors
+    [fault] = problem.errors
+    assert (fault.path, problem.detail) == (path, f"{path}: {fault.message}")
+    assert what in fault.message
+
+
+def test_a_table_of_prompts_is_told_where_it_is_wrong() -> None:
+    labels = {NAME_KEY: "prompts", VERSION_KEY: str(schema.VERSION)}
+    columns = {"prompt_id": ["a", "b"], "prompt_token_ids": lists([1], [])}
+    table = pa.table({name: columns.get(name, ["x", "y"]) for name in schema.PROMPTS.names})
+    body = Body(schema.to_ipc(table.replace_schema_metadata(labels)), "arrow", "arrow")
+    with pytest.raises(InvalidRequestError) as refused:
+        read_rollouts(body, {"group_size": "1", "max_tokens": "1"}, READER, "t", RolloutLimits())
+    told_at(refused.value, "prompts[1].prompt_token_ids", "is empty")
+    prompts = pa.table({"group_id": ["a", "b"], "prompt_token_ids": lists([1], [1] * 8)})
+    with pytest.raises(InvalidRequestError) as refused:
+        check_prompts(prompts, tokenizer_fingerprint="t", vocab_size=100, max_model_len=8)
+    told_at(refused.value, "prompts[1]", "the prompt of group 'b' has 8 tokens and leaves none")
 
 
 def test_who_shows_the_detail_alone_shows_the_name_of_a_parameter() -> None:

@@ -111,6 +111,21 @@ def test_a_killed_fetch_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
     assert held(to) == FILES
 
 
+def test_typed_in_the_folder_above_a_hub_id_stays_the_hubs(hub: Hub, tmp_path: Path) -> None:
+    """The folder that is filled is called like it, and is there once something has come."""
+    (tmp_path / MODEL / UNFINISHED).mkdir(parents=True)
+    command = [sys.executable, "-m", "services", "fetch", MODEL, "--to", MODEL]
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+    for came in (3, 1):
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"{3 - came} were there, {came} came" in done.stdout
+        assert held(tmp_path / MODEL) == FILES
+        (tmp_path / MODEL / "config.json").unlink()
+
+
 def test_a_token_is_sent_and_asked_for(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.token = "of-a-member"
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -151,6 +166,17 @@ def test_there_is_no_such_model(hub: Hub, tmp_path: Path) -> None:
         fetch(source_of("a/b/c"), tmp_path)
     with pytest.raises(FetchError, match="HF_ENDPOINT"):
         fetch(HubSource(MODEL, "http://127.0.0.1:9"), tmp_path)
+
+
+def test_a_proxy_that_does_not_answer_is_named_and_not_the_hub_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(FetchError, match=r"through the proxy http://127\.0\.0\.1:9 \(HTTP_PROXY; ") as caught:
+        fetch(HubSource(MODEL, "http://hub.invalid"), tmp_path)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_hub_id_means_the_fetched_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,12 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import httpx
 import prometheus_client
 import pytest
-from fastapi import Request
+from fastapi import Query, Request
 from recording import recording_into
 from served_app import served
 from starlette.datastructures import Headers
@@ -25,6 +26,7 @@ from services.serve.http.callers import caller_of
 from services.serve.http.gate import service_app
 from services.serve.http.health import Intake
 from services.serve.http.problems import MEDIA_TYPE
+from services.serve.http.streams import InBatches
 from services.serve.replica_settings import ReplicaArgs
 
 LOCAL, ELSEWHERE = ("127.0.0.1", 5000), ("192.0.2.7", 5000)
@@ -58,6 +60,9 @@ def client(who: tuple[str, int] = LOCAL) -> TestClient:
     async def length(request: Request) -> dict[str, int]:
         async with intake().admit(request, 10) as body:
             return {"length": len(body.content)}
+
+    @app.post("/v1/queried")
+    async def queried(_: Annotated[InBatches, Query()]) -> None: ...
 
     @app.post("/v1/closed")
     async def closed(request: Request) -> None:
@@ -198,13 +203,15 @@ def test_what_is_refused_unread_is_in_the_metrics(registry: prometheus_client.Co
     assert here.post("/v1/length", content=b"x", headers=text).status_code == 415
     assert here.post("/v1/closed", content=b"x").status_code == 503
     assert client(ELSEWHERE).post("/v1/length", content=b"x").status_code == 401
-    assert recorded(registry, "rlad_service_requests") == {"arrow": 1, "json": 2, "other": 2}
+    assert here.post("/v1/queried?strem=true", content=b"x").status_code == 422
+    assert recorded(registry, "rlad_service_requests") == {"arrow": 1, "json": 2, "other": 3}
     assert recorded(registry, "rlad_service_limits_hit") == {"body": 1}
     assert recorded(registry, "rlad_service_errors") == {
         "LimitError": 1,
         "ProblemError": 1,
         "DrainingError": 1,
         "UnauthorizedError": 1,
+        "InvalidRequestError": 1,
     }
 
 

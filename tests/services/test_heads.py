@@ -176,6 +176,48 @@ def test_so_many_requests_may_wait_in_a_row(place: tuple[str, int], count: int) 
     assert told.count(b"HTTP/1.1 200 ") == (1 + count if count <= MOST_IN_A_ROW else 0)
 
 
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        CHUNKED + b"zz\r\nabc\r\n0\r\n\r\n",
+        CHUNKED + b"3\r\nabcXX\r\n",
+        CHUNKED + b"F" * 20 + b"\r\n",
+        CHUNKED + b"0\r\nno trailer\r\n\r\n",
+        POST + b"Transfer-Encoding: identity\r\n\r\nabc",
+        POST + b"Transfer-Encoding: gzip\r\n\r\nabc",
+    ],
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_body_that_is_no_http_is_told_so(place: tuple[str, int], broken: bytes, apart: bool) -> None:
+    middle = broken.index(b"\r\n\r\n") + 4
+    pieces = (broken[:middle], broken[middle:]) if apart else (broken,)
+    head, _, body = sent(place, *pieces, pause_s=0.05).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"no other encoding is read" in body
+    assert not body.endswith(b"(open)")
+
+
+def test_it_is_not_told_into_the_answer_of_another_request(place: tuple[str, int]) -> None:
+    slow = GET.replace(b"/a", b"/slow") + b"\r\n"
+    with socket.create_connection(place) as connection:
+        connection.sendall(slow + CHUNKED + b"zz\r\n")
+        assert b"400" not in rest_of(connection, 5 * TIMEOUT_S)
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_what_came_whole_is_answered_whatever_comes_behind_it(place: tuple[str, int], before: int) -> None:
+    slow = POST.replace(b"/a", b"/slow") + b"Content-Length: 4\r\n\r\nbody"
+    with socket.create_connection(place) as connection:
+        connection.sendall(slow * before + b" and its rest\r\n\r\n" + GET + b"\r\n")
+        told = rest_of(connection, 20 * TIMEOUT_S)
+    assert told.count(b"HTTP/1.1 200 ") == told.count(b"2 4;") == before
+    assert told.lower().count(b"connection: close") == 1
+    assert not told.endswith(b"(open)")
+
+
 def test_serves_proxy_uses_it_once_its_middlewares_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)
     monkeypatch.setattr(BoundedHeads, "timeout_s", BoundedHeads.timeout_s)

@@ -1,6 +1,7 @@
 """The states of a replica's policy, on an engine that only notes what it is told."""
 
 import asyncio
+import pickle
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -27,6 +28,7 @@ class NotingEngine:
         self.calls: list[str] = []
         self.hold: asyncio.Event | None = None
         self.fault: Exception | None = None
+        self.meets_fault: Callable[[], None] = lambda: None
 
     async def label(self, version: int) -> None:
         self.calls.append(f"label {version}")
@@ -41,6 +43,7 @@ class NotingEngine:
         if self.hold:
             await self.hold.wait()
         if self.fault:
+            self.meets_fault()
             raise self.fault
         self.calls.append("receive")
 
@@ -264,6 +267,37 @@ class _Replica(TakesWeights):
 
     def __init__(self, held: HeldPolicy) -> None:
         self._held, self._replica = held, "a"
+
+
+@pytest.mark.parametrize("when", ["before it is mapped", "while it is read"])
+def test_an_image_that_goes_with_the_store_s_process_is_a_loss(when: str) -> None:
+    """The path of an ended process's memory: there is nothing at it any more."""
+
+    async def scenario(engine: NotingEngine) -> None:
+        store, image = Store(), Image("weights", 7)
+        with OpenImage(image.path, writable=True) as opened:
+            opened.bytes[:] = b"weights"
+        store.path = _Remote(lambda version, node: image.path)
+        replica = _Replica(HeldPolicy(engine, "a", store, 5))
+        if when == "before it is mapped":
+            image.close()
+        else:
+            engine.fault, engine.meets_fault = RuntimeError("Call to update_weights failed"), image.close
+        with pytest.raises(RuntimeError, match=r"^replica a could not load .*/fd/\d+ was lost with") as lost:
+            await replica.update_weights(3)
+        assert is_loss(pickle.loads(pickle.dumps(lost.value)))
+
+    run(scenario)
+
+
+def test_an_update_that_fails_where_its_image_is_there_is_none() -> None:
+    async def scenario(engine: NotingEngine) -> None:
+        engine.fault = RuntimeError("Call to update_weights failed")
+        with pytest.raises(RuntimeError, match=r"Call to update_weights failed$") as torn:
+            await _Replica(HeldPolicy(engine, "a", Store(), 5)).update_weights(3)
+        assert not is_loss(torn.value)
+
+    run(scenario)
 
 
 def test_a_call_s_error_has_the_replica_s_name_and_says_whether_it_is_a_loss() -> None:

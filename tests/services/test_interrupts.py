@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
 from rich.console import Console
 
 from rlad_core.config import load
@@ -63,6 +64,38 @@ def test_the_learner_ends_before_the_run_goes_on(
     with sigterm_interrupts():
         assert fitting.fit(train, load("kk-tiny-trrd"), actors, watcher, lease) is None
     assert learner_done.is_set()
+
+
+@pytest.mark.parametrize("lost", ["collector", "evaluator", "journal"])
+def test_who_was_told_to_stop_begins_nothing_anew(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process is lost while the learner ends its step; ranks that find it so end as if all were done."""
+    asked_to_stop, gone = threading.Event(), set[str]()
+
+    def train() -> None:
+        assert asked_to_stop.wait(30)
+        gone.add(lost)
+
+    def ask(who: str, answer: Any = None) -> Any:
+        def asked(*_: object) -> Any:
+            if who in gone:
+                raise ActorDiedError
+            return answer() if callable(answer) else answer
+
+        return SimpleNamespace(remote=asked)
+
+    actors: Any = SimpleNamespace(
+        collector=SimpleNamespace(stop=ask("collector", asked_to_stop.set), __ray_ready__=ask("collector")),
+        evaluator=SimpleNamespace(__ray_ready__=ask("evaluator")),
+        journal=SimpleNamespace(news=ask("journal", "news"), given_up=ask("journal")),
+    )
+    watcher, lease = Watcher(Console(quiet=True), 1), SimpleNamespace(lost=None)
+    monkeypatch.setattr(watcher, "show", lambda news: None)
+    monkeypatch.setattr(fitting, "answer_of", lambda answer, timeout_s, what: answer)
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    config: Any = load("kk-tiny-trrd")
+    with sigterm_interrupts(), pytest.raises(KeyboardInterrupt) as stopped:
+        fitting.fit(train, config, actors, watcher, lease)  # type: ignore[arg-type]
+    assert isinstance(stopped.value.__cause__, ActorDiedError)
 
 
 def test_a_stop_that_is_said_twice_is_one_stop() -> None:

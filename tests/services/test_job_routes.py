@@ -32,7 +32,8 @@ from services.serve.http.health import Intake
 from services.serve.job_limits import JobLimits
 from services.serve.jobs.job import Handed, StoredJob
 from services.serve.jobs.lease import is_free
-from services.serve.jobs.routes import _sent, add_job_routes, serve_jobs
+from services.serve.jobs.routes import add_job_routes, serve_jobs
+from services.serve.jobs.sending import sent
 from services.serve.jobs.store import JobStore
 from services.serve.jobs.worker import Jobs
 from services.serve.replica_settings import ReplicaArgs
@@ -129,29 +130,12 @@ def test_an_answer_that_is_removed_meanwhile(tmp_path: Path, monkeypatch: pytest
             stored = JobStore(tmp_path / "teacher").get(place.rpartition("/")[2])
             assert stored is not None
             kept = whole(stored)[0].read_bytes()
-            opened = _sent(*whole(stored), Request({"type": "http", "headers": []}))
+            opened = sent(stored, Request({"type": "http", "headers": []}))
             monkeypatch.setattr(StoredJob, "answer", property(removed_after))
             assert (await client.get(f"{place}/result")).status_code == 404
             transport = httpx.ASGITransport(opened)
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as late:
                 assert (await late.get("/")).content == kept
-
-    asyncio.run(body())
-
-
-@pytest.mark.parametrize("asked", ["items=0-1", "bytes=0-0", "bytes=5-1", "bytes=9999999-"])
-def test_an_answer_is_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
-    """Whatever part of it is asked for, and in whatever unit."""
-    monkeypatch.delenv("RLAD_API_TOKENS", raising=False)
-
-    async def body() -> None:
-        async def do(_: list[int]) -> None: ...
-
-        async with served(tmp_path, do) as client:
-            told = await client.get(f"{await done_job(client)}/result", headers={"Range": asked})
-            assert (told.status_code, told.json()) == (200, ANSWER)
-            assert int(told.headers["content-length"]) == len(told.content)
-            assert "accept-ranges" not in told.headers
 
     asyncio.run(body())
 

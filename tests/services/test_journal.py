@@ -13,6 +13,7 @@ from tensorboard.summary.writer import event_file_writer
 
 from rlad_core.evaluation import ANSWERS, EvaluationRow, Interval, Share
 from rlad_core.schema import TEACHER_SCORES, build, from_ipc, from_parquet, tokenizer_fingerprint
+from services.report.answers import kept_in
 from services.report.journal import Journal
 from services.report.record_lines import EVALUATIONS, GROUPS, METRICS
 from services.report.records import read_run
@@ -198,6 +199,23 @@ def test_samples_of_lost_steps_go(tmp_path: Path) -> None:
         "step-000000.arrows",
         "step-000001.arrows",
     ]
+
+
+def test_somebody_s_own_files_beside_what_is_kept_stay_and_keep_no_run_from_going_on(tmp_path: Path) -> None:
+    """Copies of what went wrong, say, to be looked at."""
+    own = [
+        *(tmp_path / "experience" / name for name in ("step-000003-mine.arrows", "step-3 (copy).arrows")),
+        *(tmp_path / "evaluations" / name for name in ("mine.parquet", "000003-step-mine.parquet")),
+    ]
+    gone = tmp_path / "experience" / "step-000003.arrows", tmp_path / "evaluations" / "000003-step.parquet"
+    for file in (*own, *gone):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("copied")
+    assert [kept.label for kept in kept_in(tmp_path)] == ["after step 3", "training, step 3"]
+    begun(tmp_path, 2).close()
+    assert all(file.is_file() for file in own)
+    assert not any(file.exists() for file in gone)
+    assert kept_in(tmp_path) == []
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_an_empty_record(tmp_path: Path) -> None:

@@ -227,6 +227,8 @@ def test_advantages_of_whole_groups_are_made_of_recorded_steps_too(
         assert row["token_reward"] != 0
         assert row["token_advantage"] == pytest.approx(0, abs=1e-5)
         assert row["seconds"]["old_logprobs"] > 0
+    written = json.loads((tmp_path / "top-d" / "export" / "generation_config.json").read_text())
+    assert written["eos_token_id"] == [1, 2], "the student's own files name 1 alone"
 
 
 def test_another_objective_until_it_is_told_to_stop(rlad: Callable[..., Said], tmp_path: Path) -> None:

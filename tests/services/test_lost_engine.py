@@ -7,9 +7,12 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 from small_tokenizer import TOKENIZER, WORDS
+from test_held_policy import NotingEngine, Store
 from test_rollout_phases import MINE, PROMPT, SETTINGS
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from rlad_core.client.details import NO_DETAILS
+from services.rollout.engine import PolicyEngine
 from services.rollout.sampling import Sampler
 from services.rollout.turns import EngineTurns
 from services.rollout.writer import Writer
@@ -20,6 +23,8 @@ from services.serve.lost_engine import EngineLostError
 from services.teacher.scorer import Scorer
 from services.teacher.scoring.interface import TokenPair
 from services.teacher.settings import TeacherArgs
+from services.vllm.sleeping import Sleeper
+from services.weights.held_policy import HeldPolicy
 
 
 class Ended(Exception):
@@ -89,7 +94,63 @@ async def scored() -> None:
     await scorer.score_pairs([TokenPair(np.array([1], np.int32), np.array([2], np.int32))], NO_DETAILS)
 
 
-@pytest.mark.parametrize("ask", [sampled, sampled_in_parts, written, scored])
+class Dead(NotingEngine):
+    """An engine of the policy that was lost while nobody sampled."""
+
+    async def _say(self, *_: Any) -> NoReturn:
+        raise EngineLostError("it has ended")
+
+    init_transfer = begin_update = receive = end_update = sleep = _say
+
+
+def _held(store: Store | None = None) -> HeldPolicy:
+    return HeldPolicy(Dead(), "a", store, 5)
+
+
+MOVES: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+    "load": lambda: _held(Store(1)).load(1),
+    "reach": lambda: _held(Store(1)).reach(1),
+    "connect": lambda: _held().connect({}),
+    "begin": lambda: _held().begin(),
+    "receive": lambda: _held().receive({}),
+    "end": lambda: _held().end(1),
+    "sleep": lambda: _held().sleep(),
+}
+
+
+class _DeadVllm:
+    """What is used of vLLM's engine to move its weights, whose process has ended."""
+
+    async def _say(self, *_: Any, **__: Any) -> NoReturn:
+        raise EngineDeadError
+
+    collective_rpc = sleep = wake_up = _say
+    init_weight_transfer_engine = pause_generation = update_weights = finish_weight_update = _say
+
+
+def test_what_vllm_says_of_its_end_is_a_lost_engine_however_its_weights_are_moved() -> None:
+    dead: Any = _DeadVllm()
+    policy = PolicyEngine.__new__(PolicyEngine)  # its constructor starts vLLM
+    policy._engine, policy._sleeper = dead, Sleeper(dead)
+
+    async def scenario() -> None:
+        for moved in (
+            policy.init_transfer({}),
+            policy.begin_update(),
+            policy.receive({}),
+            policy.end_update(1),
+            policy.sleep(),
+        ):
+            with pytest.raises(EngineLostError, match="the vLLM engine has ended while it"):
+                await moved
+        policy._sleeper.asleep = True
+        with pytest.raises(EngineLostError, match="while it woke up"):
+            await policy.wake()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("ask", [sampled, sampled_in_parts, written, scored, *MOVES.values()])
 def test_it_ends(ask: Callable[[], Coroutine[Any, Any, None]], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Ended):
         asyncio.run(asyncio.wait_for(ask(), 30))

@@ -9,7 +9,7 @@ from services.serve.http.json_forms import invalid
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails, add_problem_handlers, answer
 
 app = FastAPI()
-add_problem_handlers(app)
+add_problem_handlers(app, "teacher")
 CLIENT = TestClient(app)
 
 

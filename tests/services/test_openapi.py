@@ -42,6 +42,7 @@ OPERATIONS = [
         for name in ("teacher", "rollout", "verifier")
         for method, path in (
             ("POST", "/v1/jobs"),
+            ("GET", "/v1/jobs"),
             ("GET", "/v1/jobs/{job_id}"),
             ("DELETE", "/v1/jobs/{job_id}"),
             ("GET", "/v1/jobs/{job_id}/result"),

@@ -41,7 +41,7 @@ def test_it_leads_to_its_folder_from_anywhere(
 
 
 def test_it_leads_to_its_folder_after_that_was_moved(own: Path, tmp_path: Path) -> None:
-    moved = own.parents[1].rename(tmp_path / "moved") / NAME / "recipe.yaml"
+    moved = own.parents[1].rename(tmp_path / "moved 😀") / NAME / "recipe.yaml"
     assert run_dir(load_to_run(moved, [])) == moved.parent
 
 
@@ -60,3 +60,9 @@ def test_the_command_finds_the_run(rlad: Callable[..., Said], own: Path) -> None
     assert said.code == 2
     assert f"the recipe differs from that of the run in {own.parent}" in said.err
     assert "output.dir" not in said.err
+
+
+def test_the_name_of_a_fork_that_cannot_be_is_refused_as_it_was_written(rlad: Callable[..., Said]) -> None:
+    said = rlad("run", NAME, "--fork", "again-😀")
+    assert said.code == 2
+    assert "name ('again-😀'): has characters that don't fit" in said.err

@@ -1,12 +1,13 @@
 """Parts of an answer that is sent as it is made: in order, some together, none left behind."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from rlad_core.client.errors import BusyError
+from rlad_core.client.errors import BusyError, RowError
 from services.serve.jobs.work import Work
 
 PARTS = [(start, start + 2) for start in range(0, 10, 2)]
@@ -19,7 +20,7 @@ class Service:
         self.begun: list[int] = []
         self.ended: list[int] = []
         self.most = 0
-        self.refuses = -1
+        self.refuses = self.unfit = -1
         self.turns, self.faster = 20, 1
         """Turns of the loop that the first part takes, and by how many fewer each row behind it."""
 
@@ -36,11 +37,15 @@ class Service:
             self.ended.append(first)
         return rows
 
+    async def check(self, rows: pa.Table) -> None:
+        if self.unfit in (found := rows.column("n").to_pylist()):
+            raise RowError("is none", "numbers", found.index(self.unfit))
+
 
 def work_of(service: Service) -> Work:
     nothing: Any = None
     rows = pa.table({"n": list(range(10))})
-    return Work(rows, PARTS, service.do, nothing, nothing)
+    return Work(rows, PARTS, service.do, nothing, service.check)
 
 
 @pytest.mark.parametrize("at_a_time", [1, 3, 9])
@@ -66,6 +71,29 @@ def test_the_first_is_refused_for_all_and_nothing_goes_on() -> None:
         assert sorted(service.begun) == sorted(service.ended)
 
     asyncio.run(collect())
+
+
+def test_what_is_wrong_with_a_later_part_is_told_before_the_first_one() -> None:
+    service = Service()
+    service.unfit = 7
+    with pytest.raises(RowError, match=r"^numbers\[7\]: is none$"):
+        asyncio.run(anext(work_of(service).done(5.0, 3)))  # type: ignore[arg-type]
+    assert not service.begun
+
+
+def test_a_row_that_is_refused_only_when_it_is_done_is_told_by_its_place_in_the_request() -> None:
+    """As gold is that its task cannot read."""
+
+    async def do(rows: pa.Table) -> pa.Table:
+        if 7 in (found := rows.column("n").to_pylist()):
+            raise RowError("has odd gold", "numbers", found.index(7), "gold")
+        return rows
+
+    async def collect() -> list[int]:
+        return [start async for start, _ in replace(work_of(Service()), do=do).done(5.0)]
+
+    with pytest.raises(RowError, match=r"^numbers\[7\]\.gold: has odd gold$"):
+        asyncio.run(collect())
 
 
 def test_who_leaves_takes_all_that_is_at_work_along() -> None:

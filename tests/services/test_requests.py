@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -186,6 +187,33 @@ def test_retry_after_is_kept(serve: Callable[[Script], Scripted]) -> None:
     post(server)
     (first, *_), (second, *_) = server.seen
     assert second - first >= 2
+
+
+def test_retry_after_as_c_writes_a_date_is_kept_too(serve: Callable[[Script], Scripted]) -> None:
+    """The third form that a recipient must read (RFC 9110, 5.6.7)."""
+    then = datetime.now(UTC) + timedelta(seconds=3)
+    server = serve([(429, {"Retry-After": then.strftime("%a %b %e %H:%M:%S %Y")}, "full"), FINE])
+    post(server)
+    assert datetime.now(UTC) >= then.replace(microsecond=0)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "Thu, 31 Dec 99999999999999999999 23:59:59 GMT",
+        "Thu, 31 Dec 2026 23:59:59 +99999999999999999",
+        "Thu, 31 Dec 0000 99:00:00 GMT",
+        "soon",
+        "-3",
+        "\N{SUPERSCRIPT TWO}",
+    ],
+)
+def test_a_retry_after_that_says_nothing_is_as_if_there_were_none(
+    serve: Callable[[Script], Scripted], odd: str
+) -> None:
+    server = serve([(503, {"Retry-After": odd}, "full"), FINE])
+    post(server)
+    assert len(server.seen) == 2
 
 
 def test_the_last_error_names_endpoint_status_and_sequences(serve: Callable[[Script], Scripted]) -> None:

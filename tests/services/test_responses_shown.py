@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -193,7 +194,17 @@ def test_show_refusals(run_dir: Path, rlad: Callable[..., Said], tmp_path: Path)
     said = rlad("show", str(tmp_path / "empty"))
     assert (said.code, "keeps no responses" in said.err) == (2, True)
     said = rlad("show", str(run_dir), "--when", "7")
-    assert (said.code, said.err.strip()) == (2, "--when 7: there is before, after, training, step 3")
+    assert (said.code, said.err.strip()) == (
+        2, "--when 7: there is before, after, training, or a step: 0, 3, 9",
+    )  # fmt: skip
+    for written in ("before", "after", "training", "0", "3", "9"):
+        assert rlad("show", str(run_dir), "--when", written).code == 0
+    (tmp_path / "alone").mkdir()
+    shutil.copy(run_dir / "evaluations" / answers_name("after", 9), tmp_path / "alone" / "responses.parquet")
+    said = rlad("show", str(tmp_path / "alone"), "--when", "after")
+    assert (said.code, said.err.strip()) == (2, "--when after: an evaluation was asked once. Leave it out")
+    said = rlad("show", str(run_dir), "--subset", "2_peple")
+    assert (said.code, said.err.strip()) == (2, "--subset 2_peple: there is 2_people")
     said = rlad("show", str(run_dir), "--fault", "wrong anser")
     assert (said.code, "--fault 'wrong anser': there is cut off, no answer," in said.err) == (2, True)
     said = rlad("show", str(run_dir), "--prompt", "zz")

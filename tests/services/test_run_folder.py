@@ -1,45 +1,30 @@
-"""A run's folder before the run works in it: new, in the way, resumed with changes, forked."""
+"""A run's folder before the run works in it: new, in the way, resumed with changes."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
+from run_folders import of_five_steps
 from storage_faults import readable, unreadable
 
 from rlad_core.config import dump, load
 from rlad_core.config.resume import changes
-from services.experience.visits import Visit
-from services.learner.checkpoint import FORKED, STATE_FILE
+from services.learner.checkpoint import STATE_FILE
 from services.learner.learning_rate import learning_rate
-from services.report.ledger import LEDGER, Ledger
 from services.report.records import read_run
 from services.report.taking_back import keep_before
-from services.run import folder, forking, lease
+from services.run import folder
 from services.run.errors import RefusedError
-from services.run.following import is_over
 from services.run.preparing import Fork, prepared
 
 
 @pytest.fixture
 def run_dir(shipped_models: None, tmp_path: Path) -> Path:
-    """Of a run that has done five steps, with checkpoints after two and four."""
-    config = load("kk-tiny-trrd", [f"output.dir={tmp_path}", "name=old"])
-    run_dir = tmp_path / "old"
-    folder.begin(config, run_dir)
-    (run_dir / lease.FOLDER).mkdir()
-    (run_dir / "metrics.jsonl").write_text("".join(f'{{"step": {step}}}\n' for step in range(5)))
-    for step in (2, 4):
-        checkpoint = run_dir / f"checkpoint_{step}"
-        checkpoint.mkdir()
-        (checkpoint / STATE_FILE).write_text(json.dumps({"step": step, "frontier": None}))
-        (checkpoint / "weights").write_text(str(step))
-    return run_dir
+    """See `of_five_steps`."""
+    return of_five_steps(tmp_path)
 
 
 def again(run_dir: Path, *overrides: str, name: str = "old") -> folder.Prepared:
@@ -56,6 +41,18 @@ def test_what_may_change_is_taken_and_noted(run_dir: Path) -> None:
     assert json.loads(noted)["changes"][1] == {"path": "learner.workers", "old": 1, "new": 2}
     assert load(run_dir / "recipe.yaml") == config
     assert again(run_dir)[1] == []
+
+
+def test_changes_are_noted_once_behind_whatever_a_kill_or_a_full_disk_left(run_dir: Path) -> None:
+    before = (run_dir / "recipe.yaml").read_text()
+    again(run_dir, "learner.workers=2")
+    noted = run_dir / "changes.jsonl"
+    (run_dir / "recipe.yaml").write_text(before)  # a kill came between the two
+    again(run_dir, "learner.workers=2")
+    assert len(noted.read_text().splitlines()) == 1
+    noted.write_text(noted.read_text() + '{"at": "2026-')
+    again(run_dir, "learner.workers=3")
+    assert [json.loads(line)["changes"][0]["new"] for line in noted.read_text().splitlines()] == [2, 3]
 
 
 def test_what_may_not_is_refused_and_nothing_written(run_dir: Path) -> None:
@@ -194,22 +191,6 @@ def test_what_cannot_be_read_while_a_folder_is_made_ready_is_not_told_as_a_write
     assert str(refused.value).endswith(": Input/output error")
 
 
-def test_a_checkpoint_that_goes_while_it_is_copied_makes_no_fork(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copytree = shutil.copytree
-
-    def too_late(source: Path, target: Path, **kwargs: Any) -> None:
-        (source / STATE_FILE).unlink()  # as a run at work does first
-        copytree(source, target, **kwargs)
-
-    monkeypatch.setattr(shutil, "copytree", too_late)
-    new = run_dir.with_name("new")
-    with pytest.raises(RefusedError, match="after 4 steps was taken away while it was copied"):
-        forking.fork(load(run_dir / "recipe.yaml", ["name=new"]), new, run_dir, None)
-    assert not (new / FORKED).exists()
-
-
 def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("mine")
     with pytest.raises(RefusedError, match="exists already"):
@@ -236,62 +217,3 @@ def test_more_steps_keep_what_was_measured_at_the_end(run_dir: Path) -> None:
     file.write_text('{broken\n{"step": 4, "when": "after"}\n')
     with pytest.raises(RefusedError, match=r"line 1 of .*evaluation\.jsonl is broken"):
         again(run_dir)
-
-
-@pytest.mark.parametrize(("asked", "step"), [(None, 4), (2, 2)])
-def test_a_fork_has_the_checkpoint_and_the_record_up_to_it(
-    run_dir: Path, asked: int | None, step: int
-) -> None:
-    config = load(
-        run_dir / "recipe.yaml",
-        ["name=new", "learner.lr=1e-5", "rollout.group_size=4", "stages.0.steps=5", "learner.warmup_steps=0"],
-    )
-    (run_dir / "evaluation.jsonl").write_text(
-        '{"step": 5, "when": "after", "subset": "a", "total": 1, "accuracy": 1.0, "low": 0.0, "high": 1.0}\n'
-    )
-    ledger = Ledger(run_dir)
-    for each in range(5):
-        ledger.step(each, [Visit(each, 8, f"p{each}#0", f"p{each}", "knights_knaves", "trained")])
-    ledger.close()
-    new = run_dir.with_name("new")
-    forked, [remark] = forking.fork(config, new, run_dir, asked)
-    assert forked == config == load(new / "recipe.yaml")
-    assert f"goes on from {run_dir} after {step} steps" in remark
-    assert "learner.lr: 0.0004 -> 1e-05" in remark
-    assert (new / FORKED / "weights").read_text() == str(step)
-    record = read_run(new)
-    assert [row["step"] for row in record.steps] == list(range(step))
-    # Nobody takes it for one that is over, or that has got as far as to lose something.
-    assert not is_over(record)
-    assert not folder.begun(new, config)
-    with closing(sqlite3.connect(new / LEDGER)) as file:
-        assert file.execute("SELECT step FROM visits").fetchall() == [(each,) for each in range(step)]
-    assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == 5
-    assert json.loads((new / "changes.jsonl").read_text())["forked"] == str(run_dir)
-    (new / FORKED / "weights").unlink()
-    assert (run_dir / f"checkpoint_{step}" / "weights").is_file()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "step", "says"),
-    [
-        ((), 3, "there are: after 2, 4 steps"),
-        (("policy.model=tiny:teacher",), None, r"policy\.model: 'tiny:student' -> 'tiny:teacher'"),
-        (("stages.0.steps=4", "learner.warmup_steps=0"), None, "Write more steps"),
-        (("learner.lora={rank: 4}",), None, r"(?s)weights that are trained.*learner\.lora"),
-    ],
-)
-def test_a_fork_that_cannot_be(
-    run_dir: Path, overrides: tuple[str, ...], step: int | None, says: str
-) -> None:
-    if step is None and overrides[0].startswith("policy"):
-        text = (run_dir / "recipe.yaml").read_text()
-        model = text.split("policy:\n  model: ")[1].splitlines()[0]
-        (run_dir / "recipe.yaml").write_text(
-            text.replace(f"  model: {model}\n  init: pretrained", "  model: tiny:student\n  init: random")
-        )
-        overrides = (*overrides, "policy.init=random")
-    config = load(run_dir / "recipe.yaml", ["name=new", *overrides])
-    with pytest.raises(RefusedError, match=says):
-        forking.fork(config, run_dir.with_name("new"), run_dir, step)
-    assert not run_dir.with_name("new").exists()

@@ -8,9 +8,12 @@ import pyarrow as pa
 import pytest
 
 from rlad_core import schema
+from rlad_core.timeline import StageRow
 from services.experience.groups import Group
 from services.experience.joining import accepted, accepted_sequences
 from services.experience.step_numbers import step_numbers
+from services.learner.statistics import OTHERS
+from services.learner.step_metrics import step_row
 
 FINGERPRINT = "0" * 64
 
@@ -52,6 +55,12 @@ def test_what_the_verifier_rejects_of_a_teachers_group_is_wasted(counted: range 
     sequences, groups = accepted_sequences(kept)
     assert schema.lengths(sequences.column("response_token_ids")).tolist() == [3, 5]
     assert groups == ["p0#0"] * 2
+
+
+def test_no_objective_can_put_its_numbers_in_the_place_of_a_step_s() -> None:
+    found = step_numbers([group(0, True, False)], [], range(1))
+    row = step_row(0, "trrd", found, [StageRow("teacher", 1, 1.0, 1.0, 0.5, 1, 1)], seconds=2.0)
+    assert set(row) <= OTHERS
 
 
 def test_a_teachers_response_that_was_cut_off_is_not_trained_on() -> None:

@@ -142,8 +142,8 @@ def test_an_empty_table_has_empty_scores(torch_teacher: Any, tiny_model: Any) ->
     [
         (([1, 2], [3, 320]), r"sequence 'bad': .*token 1 is 320; the vocabulary has ids 0..319"),
         (([-1], [3]), r"sequence 'bad': .*token 0 is -1"),
-        (([1], []), r"sequence 'bad': .*'response_token_ids'.* is empty"),
-        (([], [1]), r"sequence 'bad': .*'prompt_token_ids'.* is empty"),
+        (([1], []), r"sequences\[1\]\.response_token_ids: sequence 'bad': is empty"),
+        (([], [1]), r"sequences\[1\]\.prompt_token_ids: sequence 'bad': is empty"),
         (([1] * 200, [2] * 57), r"sequence 'bad': prompt and response have 257 tokens .* takes 256"),
     ],
 )

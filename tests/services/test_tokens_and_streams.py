@@ -152,13 +152,13 @@ def test_results_come_line_by_line(http: httpx.Client) -> None:
         np.testing.assert_allclose(line["logprobs"], result["logprobs"], atol=1e-4)
         assert len(line["top"]) == len(result["top"])
 
-    # What is wrong in the first part is answered as ever; in a later one it is the last line.
+    # What is wrong with any part is answered as ever.
     wrong = {"prompt_token_ids": [5], "response_token_ids": [6] * info["max_model_len"]}
-    refused = http.post("/teacher/v1/score", json={"sequences": [wrong]}, headers={"Accept": NDJSON})
-    assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
-    *told, error = lines(http, "/teacher/v1/score", {"sequences": [*rows, wrong]})
-    assert 0 < len(told) < 501
-    assert error["error"]["status"] == 422
+    for before in ([], rows):
+        asked = {"sequences": [*before, wrong]}
+        refused = http.post("/teacher/v1/score", json=asked, headers={"Accept": NDJSON})
+        assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
+        assert [each["path"] for each in refused.json()["errors"]] == [f"sequences[{len(before)}]"]
 
     responses = [{"response": rf"\boxed{{{n}}}"} for n in range(3)]
     *verdicts, last = lines(
@@ -166,6 +166,16 @@ def test_results_come_line_by_line(http: httpx.Client) -> None:
     )
     assert [each["correct"] for each in verdicts] == [False, True, False]
     assert last == {"results": 3}
+    # What only shows when a later part is done is the last line.
+    odd = {"response": "5", "gold": "no object"}
+    *verdicts, last = lines(
+        http,
+        "/verifier/v1/verify",
+        {"task": "math", "gold": {"answer": "1"}, "responses": [*responses * 12, odd]},
+    )
+    assert len(verdicts) == 32
+    assert last["error"]["status"] == 422
+    assert [each["path"] for each in last["error"]["errors"]] == ["responses[36].gold"]
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 from recording import recording_into
+from rlad_command import Said
 
 from services.base import telemetry, tracing
 from services.base.telemetry import span
@@ -254,6 +255,15 @@ def test_a_step_is_one_file_that_needs_no_server(tmp_path: Path) -> None:
     assert "<script src=" not in text
     assert "traced, step 0" in text
     assert "update 1" in text
+
+
+def test_a_page_that_cannot_be_written_says_where_else(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    tracing.begin(RUN, tmp_path / "traces")
+    train(0)
+    (tmp_path / "file").write_text("mine")
+    said = rlad("trace", str(tmp_path), "0", "--out", "file/page.html")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.endswith("file/page.html cannot be written (File exists). Write --out FILE\n")
 
 
 def test_spans_at_a_time_have_lanes_of_their_own() -> None:

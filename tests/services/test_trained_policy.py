@@ -144,6 +144,14 @@ def test_the_export_holds_the_trained_weights(folder: Path, tmp_path: Path) -> N
             r"failed: ValueError: the loss has shape \(\d+,\); it must be one number, .* \(loss.py, line 5\)",
         ),
         ("ObjectiveOutput(batch.old_logprobs.sum(), {})", "failed: ValueError: its loss has no gradient"),
+        (
+            'ObjectiveOutput(batch.policy_logprobs.sum(), {"gap": 0.5})',
+            "failed: TypeError: its statistics say 'gap' with a float, .* write batch.statistic",
+        ),
+        (
+            'ObjectiveOutput(batch.policy_logprobs.sum(), {"step": batch.statistic(batch.weights)})',
+            "failed: ValueError: its statistics say 'step', which metrics.jsonl says of any step",
+        ),
     ],
 )
 def test_what_goes_wrong_in_an_objective_of_ones_own_is_told(

@@ -170,9 +170,9 @@ class Settings(FileTaskSection):
 
     def _sizes_to_train(self) -> Iterator[Part]:
         if (wanted := self.train) is not None:
-            sizes = len(wanted.people)
+            each, more = divmod(wanted.count, max(len(wanted.people), 1))
             for index, people in enumerate(wanted.people):
-                yield Part("train", f"{people}_people", len(range(index, wanted.count, sizes)), wanted.seed)
+                yield Part("train", f"{people}_people", each + (index < more), wanted.seed)
 
     def _sizes_to_evaluate(self) -> Iterator[Part]:
         if (wanted := self.evaluation) is not None:

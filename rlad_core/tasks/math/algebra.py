@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -61,9 +61,10 @@ _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\\circ(?![A-Za-z])")
 _PLUS_MINUS = re.compile(r"\\[pm][mp](?![A-Za-z])")
 _MIXED = re.compile(r"(?<![\w.}^\\])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
-_PRODUCT = re.compile(r"((?<![\w.}\\])\d+|\))\s*\((?=.)")
+# Of two powers at once nobody knows which is taken first, and the parser takes the other one than people do.
 _UNSAFE = re.compile(
-    r"!!|\d{400,}|['\"]|\d_|_\{?\w+\}?_|\\begin|\\cancel|\\pmod|\\ldots|\\dots|\\cdots|\.\.\."
+    r"\^(?:\{[^{}]*\}|[^{}\s])\s*\^"
+    r"|!!|\d{400,}|['\"]|\d_|_\{?\w+\}?_|\\begin|\\cancel|\\pmod|\\ldots|\\dots|\\cdots|\.\.\."
 )
 
 
@@ -88,8 +89,6 @@ def read(text: str) -> Any:
         text = _DEGREES.sub(r"{\\frac{\1 \\pi}{180}}", text)
     text = _DECIMAL.sub(lambda found: _fraction(found[1], found[2]), text)
     text = _MIXED.sub(_mixed, text)
-    # Two numbers side by side are a mixed number to the parser, so that 3(4) would be 7.
-    text = _PRODUCT.sub(r"\1\\cdot(", text)
     parsed = guarded(_reader(), text)
     if parsed is None:
         raise Unreadable("it is no mathematics")
@@ -108,15 +107,33 @@ def _mixed(found: re.Match[str]) -> str:
 
 @functools.cache
 def _reader() -> Callable[[str], Any]:
-    """math-verify's reader of LaTeX, as math-verify uses it but for two things.
+    r"""math-verify's reader of LaTeX, as math-verify uses it but for three things.
 
     Capital letters stay what they are, and its list of units, which holds letters that are variables as well,
-    is left out: `units` has read them already. Imported at the first use: it takes a second, and most who
-    import the tasks never verify.
+    is left out: `units` has read them already. And what stands side by side is a product: a whole number and
+    another one are a mixed number to it, so that \binom{5}{2}\binom{4}{2} would be 16. Mixed numbers were
+    written out before (`_mixed`). Imported at the first use: it takes a second, and most who import the tasks
+    never verify.
     """
-    from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
-    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+    import sympy
+    from latex2sympy2_extended import NormalizationConfig, normalize_latex
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
     from math_verify.grader import should_treat_as_complex
+
+    class Reader(_Latex2Sympy):  # type: ignore[misc]  # of a library without types
+        def convert_postfix_list(self, arr: Sequence[Any], i: int = 0) -> Any:
+            first = self.convert_postfix(arr[i])
+            is_derivative = isinstance(first, list) and len(first) == 1  # d/dx, and its x
+            if i == len(arr) - 1 and not is_derivative:
+                return first
+            rest = self.convert_postfix_list(arr, i + 1)
+            if is_derivative:
+                return sympy.Derivative(rest, first[0])
+            if any(isinstance(each, sympy.MatrixBase | sympy.MatrixExpr) for each in (first, rest)):
+                return self.mat_mul_flat(first, rest)
+            if not (isinstance(first, sympy.Expr) and isinstance(rest, sympy.Expr)):
+                raise Unreadable("what is no number stands beside another value")
+            return self.mul_flat(first, rest)
 
     dress = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
@@ -125,13 +142,7 @@ def _reader() -> Callable[[str], Any]:
 
     def parse(text: str) -> Any:
         latex = normalize_latex(text, dress)
-        return latex2sympy(
-            latex,
-            is_real=not should_treat_as_complex(latex),
-            convert_degrees=False,
-            normalization_config=None,
-            conversion_config=letters,
-        )
+        return Reader(is_real=not should_treat_as_complex(latex), config=letters).parse(latex)
 
     return parse
 

@@ -3,7 +3,7 @@ r"""Takes away how an answer is dressed, so that what is left is what it says.
     **73**, $73$, \(73\), "73", 73.     the wrapping and the full stop go
     \color{red}{5}, \underline{5}       5; so with bold, boxes in boxes, spaces, sizes, phantoms, check marks
     \approx 5, \text{about } 5, = 5     5
-    \dfrac12, \tfrac{1}{2}, \frac12     \frac{1}{2}
+    \dfrac12, \tfrac{1}{2}, \frac12     \frac{1}{2}; so \binom52
     \textbf{cm}, \mathrm{cm}            \text{cm}
     √2, −5, ½, 2², 120°, ≤, π           \sqrt{2}, -5, \frac{1}{2}, 2^2, 120^\circ, \le, \pi
     4\sqrt(2), x**2                     4\sqrt{2}, x^2
@@ -126,7 +126,12 @@ _REPLACED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
     )
 )
-_FRACTION = re.compile(r"\\frac\s*(?:([0-9a-zA-Z]|\\pi)|\{([^{}]*)\})\s*(?:([0-9a-zA-Z])|\{([^{}]*)\})")
+_OF_TWO = {
+    name: re.compile(
+        rf"({command})\s*(?:([0-9a-zA-Z]|\\pi)|\{{([^{{}}]*)\}})\s*(?:([0-9a-zA-Z])|\{{([^{{}}]*)\}})"
+    )
+    for name, command in (("binom", r"\\[dt]?binom"), ("\\frac", r"\\frac"))
+}
 _ROOT = re.compile(
     r"√\s*(\d+|[A-Za-z]|\([^()]*\))|\\sqrt\s*(\d|[A-Za-z](?![A-Za-z]))|(?<![\\A-Za-z])sqrt(?=\s*[({])"
 )
@@ -178,8 +183,9 @@ def plain(answer: str) -> str:
             text = text.replace(written, command)
     if "sqrt" in text or "√" in text:
         text = _braced_roots(_ROOT.sub(_root, text))
-    if "\\frac" in text:
-        text = _FRACTION.sub(lambda m: f"\\frac{{{m[1] or m[2] or ''}}}{{{m[3] or m[4] or ''}}}", text)
+    for name, pattern in _OF_TWO.items():
+        if name in text:
+            text = pattern.sub(lambda m: f"{m[1]}{{{m[2] or m[3] or ''}}}{{{m[4] or m[5] or ''}}}", text)
     text = _SPACES.sub(" ", _unwrapped(text))
     if _WRITTEN.search(text):
         text = _SPACES.sub(" ", spelled(text)).strip()

@@ -2,7 +2,7 @@ r"""One spelling for what people write in several ways, after `notation` took th
 
 0.\bar{3}, 0.\bar3                      0.\overline{3}
 {10 \choose 3}, _{10}C_3, C(10,3)       \binom{10}{3}
-3 (mod 7), 3 mod 7, x \equiv 3 \bmod 7  3 \pmod{7}
+3 (mod 7), 3 mod 7, x \equiv 3 \bmod 7  3 \pmod{7}; 10 mod 7 is 3
 sin x, \sin^2(x), \log_e 2, 2pi         \sin x, (\sin(x))^{2}, \ln 2, 2\pi
 \sqrt[3]2, 2\hat{i}, 45^o               \sqrt[3]{2}, 2i, 45^\circ
 ]0,1], [0,1[                            (0,1], [0,1)
@@ -28,6 +28,12 @@ _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], st
         ("C", r"(?:\{\})?[\^_]\{?(\d+)\}?\s*C_\{?(\d+)\}?", r"\\binom{\1}{\2}"),
         ("C", r"(?<![A-Za-z}])C_\{?(\d+)\}?\^\{?(\d+)\}?", r"\\binom{\1}{\2}"),
         ("mod", r"\(\s*(?:\\text\{\s*)?\\?b?mod\s*\}?\s*(\d+)\s*\)$", r"\\pmod{\1}"),
+        # A residue is less than its modulus: of more the remainder is meant.
+        (
+            "mod",
+            r"^(\d{1,30})\s*(?:\\b?|(?<=\s))mod\s*\{?(\d{1,30})\}?$",
+            lambda m: m[0] if int(m[1]) < int(m[2]) or not int(m[2]) else str(int(m[1]) % int(m[2])),
+        ),
         ("mod", r"(?:\\text\{\s*|\\b?|(?<=\s))mod\s*\}?\s*\{?(\d+)\}?$", r"\\pmod{\1}"),
         (r"\equiv", r"^\s*[A-Za-z]\s*\\equiv(?![A-Za-z])\s*(?=-?\d)", ""),
         ("s", rf"(?<![A-Za-z\\{{])(?={_FUNCTIONS})(?=[a-z]+(?:\s*[\^(\d\\]|\s[A-Za-z]\b))", r"\\"),

@@ -1,6 +1,6 @@
 """Calling a user's reward function, and taking what it returns for a verdict.
 
-    score(response, gold, row)    or with the first one or two of these, under any names
+    score(response, gold, row)    or with the first one or two of these, under any names but one another's
 
     True, False                   reward 1 or 0, and whether it is correct
     a number                      the reward; correct from `correct_at` on
@@ -116,6 +116,11 @@ def parameters(function: Any) -> int:
         if each.kind is kinds.VAR_POSITIONAL:
             takes = len(_GIVEN)
         elif each.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD):
+            if takes < len(_GIVEN) and each.name in _GIVEN and each.name != _GIVEN[takes]:
+                raise RewardError(
+                    f"{name}{signature} would get the {_GIVEN[takes]} as its {each.name} ({line}); write "
+                    f"def {name}({', '.join(_GIVEN)}), or with the first one or two of these"
+                )
             takes, needs = takes + 1, needs + (each.default is kinds.empty)
         elif each.kind is kinds.KEYWORD_ONLY and each.default is kinds.empty:
             needs = len(_GIVEN) + 1

@@ -63,7 +63,7 @@ class ChatEndpoint(Respondent):
             # Both may be left out: then nobody knows how long it is, or whether it was cut off.
             tokens = (told.get("usage") or {}).get("completion_tokens")
             finish = choice.get("finish_reason")
-            response = _text(message)
+            response = _readable(_text(message))
             return Answer(
                 chat_in_words(wanted.prompt),
                 response,
@@ -153,6 +153,13 @@ def _listed(url: str, answer: str) -> list[str]:
         raise ServiceError(
             f"{url}/models answered no list of models; correct --endpoint. It answered: {answer[:300]}"
         ) from error
+
+
+def _readable(text: str) -> str:
+    """Half a character, as a server leaves it that cuts answers between UTF-16 units, is one that cannot be
+    read (U+FFFD): else no table could hold the response, nor the evaluation go on.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _text(message: dict[str, Any]) -> str:

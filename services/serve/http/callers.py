@@ -26,6 +26,7 @@ from services.serve.http.auth import bearer, is_loopback
 HOSTS, ORIGINS, PROXIES = "RLAD_ALLOWED_HOSTS", "RLAD_ALLOWED_ORIGINS", "FORWARDED_ALLOW_IPS"
 REQUEST_ID = "x-request-id"
 _ID = re.compile(r"[!-~]{1,128}")
+_TOLD_TO_PAGES = "Content-Range, ETag, Location, Retry-After, X-Request-ID"
 _ASKED_WITH = "Accept, Authorization, Content-Encoding, Content-Type, X-Request-ID"
 _NAMES = re.compile(r"[A-Za-z0-9_-]+(, ?[A-Za-z0-9_-]+){0,63}")
 _FORWARDED = ("forwarded", "via", "x-real-ip")
@@ -114,7 +115,7 @@ def _let_read(start: Message, site: str, asked_with: str) -> None:
     if "access-control-allow-origin" in headers:
         return
     headers["Access-Control-Allow-Origin"] = site
-    headers["Access-Control-Expose-Headers"] = "Location, Retry-After, X-Request-ID"
+    headers["Access-Control-Expose-Headers"] = _TOLD_TO_PAGES
     headers.add_vary_header("Origin")
     if "allow" in headers:
         headers["Access-Control-Allow-Methods"] = headers["allow"]

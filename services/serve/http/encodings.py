@@ -54,11 +54,12 @@ def unpacked(content: bytes, coding: str, max_bytes: int) -> Iterator[bytes]:
         ) from error
 
 
-def pieces(stream: pa.NativeFile) -> Iterator[bytes]:
-    """What is left of a stream, which is closed at its end."""
+def pieces(stream: pa.NativeFile, most: int | None = None) -> Iterator[bytes]:
+    """What is left of a stream, or at most so many bytes; it is closed then."""
     with stream:
-        while part := stream.read(_PIECE):
+        while part := stream.read(_PIECE if most is None else min(_PIECE, most)):
             yield part
+            most = most and most - len(part)
 
 
 def known(coding: str) -> str:

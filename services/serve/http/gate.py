@@ -48,7 +48,7 @@ def service_app(service: str, title: str, summary: str) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,  # the address would be made of what the caller says is ours
     )
-    add_problem_handlers(app)
+    add_problem_handlers(app, service)
     add_pages(app)
     app.add_middleware(Gate, service=service)
     return app
@@ -98,7 +98,7 @@ class Gate:
                     refusal = _methods(scope)
                 elif method == "HEAD":
                     # Of its own: the server looks at its scope for what an answer to HEAD may lack.
-                    scope = {**scope, "method": "GET"}
+                    scope = {**scope, "method": "GET", "is_head": True}
                 await (refusal or self._app)(scope, receive, noting)
             except (asyncio.CancelledError, ClientDisconnect) as error:
                 status = "client left"

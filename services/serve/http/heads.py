@@ -30,6 +30,7 @@ MOST_HEADERS = 100
 MOST_IN_A_ROW = 100
 """Requests of one connection that wait for the answer to an earlier one; uvicorn keeps all that it reads."""
 _NO_HTTP = "This is no HTTP request"
+_BROKEN_BODY = "its body is not the chunks of Transfer-Encoding: chunked, and no other encoding is read"
 _AUTO = "uvicorn.protocols.http.auto:AutoHTTPProtocol"
 _HOOKS = (
     "connection_made",
@@ -101,9 +102,17 @@ class BoundedHeads(HttpToolsProtocol):
         """What the parser gave up is too large, or no HTTP."""
         if self._is_large:
             self._refuse()
-        else:
-            count_refusal(PROXY, "MalformedHeadError" if self._unfit is None else "UnfitHeadError")
-            self._close(self._unfit or ProblemDetails(title=_NO_HTTP, status=400, detail=msg))
+            return
+        is_body = self._unfit is None and self._is_answering and self.cycle.more_body
+        kind = "MalformedBodyError" if is_body else "MalformedHeadError"
+        count_refusal(PROXY, kind if self._unfit is None else "UnfitHeadError")
+        if self._is_answering and not self.cycle.more_body:
+            # What had come whole is answered, and then the connection ends. Who counts a body's length in
+            # characters leaves such a rest behind it, and is to read what is wrong.
+            self.cycle.keep_alive = False
+            return
+        detail = _BROKEN_BODY if is_body else msg
+        self._close(self._unfit or ProblemDetails(title=_NO_HTTP, status=400, detail=detail))
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -167,6 +176,14 @@ class BoundedHeads(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _may_tell(self) -> bool:
+        """Whether nothing is being answered; or only a request whose body is cut short by what is told."""
+        if not self._is_answering:
+            return True
+        waits = any(self.cycle is waiting for waiting, _ in self.pipeline)
+        return self.cycle.more_body and not self.cycle.response_started and not waits
+
     def _why_unfit(self) -> ProblemDetails | None:
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):  # RFC 9112, 3.2
@@ -214,7 +231,7 @@ class BoundedHeads(HttpToolsProtocol):
 
     def _close(self, problem: ProblemDetails) -> None:
         self._whole()
-        if not self._is_answering:
+        if self._may_tell:
             content = orjson.dumps(problem.model_dump(exclude_none=True))
             phrase = HTTPStatus(problem.status).phrase
             head = (

@@ -15,6 +15,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from rlad_core.client.errors import InvalidRequestError, ServiceError, UnknownNameError
+from services.serve.http.refusals import count_refusal
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20
@@ -113,8 +114,12 @@ def faults(error_list: list[Any]) -> list[Fault]:
     ]
 
 
-def add_problem_handlers(app: FastAPI) -> None:
-    """Make what `app` refuses a problem. What breaks is `services.serve.http.gate`'s to answer."""
+def add_problem_handlers(app: FastAPI, service: str) -> None:
+    """Make what `app` refuses a problem. What breaks is `services.serve.http.gate`'s to answer.
+
+    Args:
+        service: value of the metrics' label `service`.
+    """
 
     @app.exception_handler(ProblemError)
     async def refused(_: Request, error: ProblemError) -> Response:
@@ -126,6 +131,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
+        count_refusal(service, InvalidRequestError.__name__)  # its route, which counts, was not asked
         found = faults(list(error.errors())[:MOST_FAULTS])
         # Who reads the detail alone is told where, too.
         detail = f"{found[0].path}: {found[0].message}"

@@ -14,7 +14,8 @@ May be called by the services, which say how a request is worked on (`work.Work`
     worker    takes jobs in and up
     at_work   one that was taken up: one part after the other
     answer    the parts' answer, put together one after the other
+    sending   an answer on its way to its client, or a part of it
     disk      files are touched in threads
     errors    why there is no job, or no answer
-    routes    POST /v1/jobs, GET and DELETE /v1/jobs/{id}, GET /v1/jobs/{id}/result
+    routes    POST and GET /v1/jobs, GET and DELETE /v1/jobs/{id}, GET /v1/jobs/{id}/result
 """

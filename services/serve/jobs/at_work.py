@@ -22,7 +22,7 @@ from services.serve.jobs.disk import on_disk
 from services.serve.jobs.job import StoredJob, part_step
 from services.serve.jobs.room import Room
 from services.serve.jobs.turns import Turns
-from services.serve.jobs.work import Do, ReadWork, Work, patiently, refuse_mixed
+from services.serve.jobs.work import DoPart, ReadWork, Work, patiently, refuse_mixed
 
 _WRITE_AGAIN_S = 5.0
 
@@ -71,7 +71,7 @@ class JobAtWork:
                 self._refuse_if_late(f"{number} of {len(parts)} parts were")
                 rows = f"rows {start + 1} to {stop} of {work.rows.num_rows}"
                 at_it = partial(self._at, part_step(number), f"part {number + 1} of {len(parts)} ({rows})")
-                part = await self._patiently(_within(at_it, work.do), work.rows.slice(start, stop - start))
+                part = await self._patiently(_within(at_it, partial(work.part, start, stop)))
                 kind = part.schema
                 refuse_mixed(kind if first is None else first, kind)
                 async with at_it():
@@ -143,11 +143,10 @@ class JobAtWork:
         if self._left_s() < 0:
             raise DeadlineError(f"{self._late}; {where}")
 
-    async def _patiently(self, do: Do, rows: pa.Table) -> pa.Table:
+    async def _patiently(self, do: DoPart) -> pa.Table:
         """Do a part, again and again where it does not get a turn, until the job's time is over."""
         return await patiently(
             do,
-            rows,
             again=(BusyError, DeadlineError, NotReadyError),
             left_s=self._left_s,
             late=f"{self._late}; its last fault: ",
@@ -161,11 +160,11 @@ class JobAtWork:
         return f"the job was not done within {self._limits.timeout_s:g} s"
 
 
-def _within(at_it: Callable[[], AbstractAsyncContextManager[None]], do: Do) -> Do:
+def _within(at_it: Callable[[], AbstractAsyncContextManager[None]], do: DoPart) -> DoPart:
     """`do`, which is at something each time, and not while it waits to be done again."""
 
-    async def done(rows: pa.Table) -> pa.Table:
+    async def done() -> pa.Table:
         async with at_it():
-            return await do(rows)
+            return await do()
 
     return done

@@ -58,6 +58,20 @@ class UnfinishedError(ServiceError):
     retry_after_s = POLL_AFTER_S
 
 
+class OtherAnswerError(ServiceError):
+    """The answer is another one than that of which more is wanted (RFC 9110, 13.1.1)."""
+
+    status = 412
+    title = "It is another answer"
+
+
+class NoSuchPartError(ServiceError):
+    """The answer ends before the part that is asked for (RFC 9110, 15.5.17)."""
+
+    status = 416
+    title = "The answer has no such part"
+
+
 class CancelledError(ServiceError):
     """There will be no answer."""
 

@@ -175,8 +175,9 @@ class StoredJob:
     def finish(self, body: Iterable[Piece], headers: dict[str, str]) -> None:
         """There is an answer, when all of its pieces have come."""
         self._clear(left_over(_ANSWER))
-        write_pieces(self.folder / _ANSWER, body)
-        write_pieces(self.folder / "answer.json", [json.dumps(headers).encode()])
+        write_pieces(file := self.folder / _ANSWER, body)
+        told = {**headers, "content-length": str(file.stat().st_size)}
+        write_pieces(self.folder / "answer.json", [json.dumps(told).encode()])
         self._clear(*_OF_WORK)
 
     def fail(self, problem: dict[str, Any]) -> None:

@@ -2,27 +2,26 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from rlad_core.client.errors import UnknownNameError
+from rlad_core.client.forms import JSON
 from services.serve import here
-from services.serve.http.bodies import accepts, documents
-from services.serve.http.encodings import pieces
+from services.serve.http.answers import MEDIA_TYPES
+from services.serve.http.bodies import documents
 from services.serve.http.health import Intake
 from services.serve.http.problems import ProblemDetails, answer, documented
 from services.serve.http.queries import values_of
 from services.serve.http.streams import Held
-from services.serve.jobs.errors import POLL_AFTER_S, CancelledError, UnfinishedError
+from services.serve.jobs.errors import POLL_AFTER_S, CancelledError, UnfinishedError, UnreadableJobError
 from services.serve.jobs.job import Status, StoredJob
+from services.serve.jobs.sending import sent
 from services.serve.jobs.worker import Jobs
 
 
@@ -37,6 +36,26 @@ class Job(BaseModel):
     ended: datetime | None = None
     expires: datetime | None = Field(default=None, description="Until then a job that has ended is kept.")
     problem: ProblemDetails | None = Field(default=None, description="Why it failed.")
+
+
+_PART = {
+    "description": "The bytes that `Range` asks for.",
+    "content": {media_type: {} for media_type in MEDIA_TYPES.values()},
+}
+_KNOWN = {"description": "The answer is the one that `If-None-Match` names."}
+_RANGE = {
+    "name": "Range",
+    "in": "header",
+    "description": "Bytes of the answer; one range, with `If-Range` the `ETag` that was told with the first.",
+    "schema": {"type": "string"},
+    "example": "bytes=1048576-",
+}
+
+
+class JobList(BaseModel):
+    """The jobs of a caller."""
+
+    jobs: list[Job] = Field(description="The newest first.")
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,8 @@ def add_job_routes(
         responses={**errors, **documented(501)},
         openapi_extra=main["openapi_extra"],
     )
+    of_all = documented(401, 403, 501, 503)
+    app.add_api_route("/v1/jobs", look_at_all, methods=["GET"], response_model=JobList, responses=of_all)
     one = "/v1/jobs/{job_id}"
     app.add_api_route(one, look, methods=["GET"], response_model=Job, responses=told)
     app.add_api_route(one, cancel, methods=["DELETE"], response_model=Job, responses=told)
@@ -87,7 +108,8 @@ def add_job_routes(
         methods=["GET"],
         response_model=answer,
         # Those of the main route too: of a job that failed it is told what that would have said.
-        responses={**main["responses"], **told, **documented(409, 410)},
+        responses={**main["responses"], **told, **documented(409, 410, 412, 416), 206: _PART, 304: _KNOWN},
+        openapi_extra={"parameters": [_RANGE]},
     )
     # Serve tells the application before it ends a replica, and not every service passes that on.
     app.router.add_event_handler("shutdown", leave)
@@ -129,6 +151,17 @@ def look(job_id: str, request: Request) -> Response:
         return _told(job, 200, {"Retry-After": str(POLL_AFTER_S)} if job.ended is None else {})
 
 
+def look_at_all(request: Request) -> Response:
+    """How all jobs are that the caller has here, but for those whose files cannot be read."""
+    store, caller = here.part(_Served).jobs.store, _caller(request)
+    found: list[Job] = []
+    for job in reversed(store.all()):
+        if job.handed.owner == caller:
+            with suppress(FileNotFoundError, UnreadableJobError):  # its time is over
+                found.append(_told_of(job))
+    return Response(JobList(jobs=found).model_dump_json(), media_type=JSON)
+
+
 def cancel(job_id: str, request: Request) -> Response:
     """Stop a job, and remove its request and its answer."""
     with _own(job_id, request) as job:
@@ -151,29 +184,10 @@ def _fetched(job_id: str, request: Request) -> Response:
         if status == "cancelled":
             raise CancelledError(f"job {job_id} was cancelled; there is no answer")
         if status == "done":
-            return _sent(*job.answer, request)
+            return sent(job, request)
         if (problem := job.problem) is not None:
             return answer(ProblemDetails.model_validate(problem))
     raise UnfinishedError(f"job {job_id} is {status}; ask again, or look at /v1/jobs/{job_id}")
-
-
-def _sent(file: Path, headers: dict[str, str], request: Request) -> Response:
-    """An answer, whose file is opened now: it may be removed while it is sent. Always whole: a part that is
-    asked for with ``Range`` may be ignored (RFC 9110, 14.2).
-
-    Raises:
-        FileNotFoundError: it is gone already.
-    """
-    headers = {name: value for name, value in headers.items() if name != "content-length"}
-    coding = headers.get("content-encoding", "identity")
-    if coding == "identity" or accepts(request, coding):
-        opened = pa.input_stream(str(file), compression=None)
-        headers["content-length"] = str(opened.size())
-    else:
-        # Who fetches it need not be the program that handed it in, and may not be able to unpack it.
-        del headers["content-encoding"]
-        opened = pa.input_stream(str(file), compression=coding)
-    return StreamingResponse(pieces(opened), headers=headers)
 
 
 def _caller(request: Request) -> str:
@@ -195,9 +209,13 @@ def _own(job_id: str, request: Request) -> Iterator[StoredJob]:
 
 
 def _told(job: StoredJob, status: int, headers: dict[str, str]) -> Response:
+    return Response(_told_of(job).model_dump_json(), status, headers, media_type=JSON)
+
+
+def _told_of(job: StoredJob) -> Job:
     done, parts = job.progress
     where, ended, problem = job.status, job.ended, job.problem
-    told = Job(
+    return Job(
         id=job.id,
         status=where,
         parts_done=(parts or 0) if where == "done" else done,
@@ -207,7 +225,6 @@ def _told(job: StoredJob, status: int, headers: dict[str, str]) -> Response:
         expires=None if ended is None else _time(ended + here.part(_Served).keep_s),
         problem=None if problem is None else ProblemDetails.model_validate(problem),
     )
-    return Response(told.model_dump_json(), status, headers, media_type="application/json")
 
 
 def _time(seconds: float) -> datetime:

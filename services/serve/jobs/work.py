@@ -5,13 +5,14 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
 from pydantic import BaseModel
 
 from rlad_core import schema
-from rlad_core.client.errors import BusyError, DeadlineError, ServiceError
+from rlad_core.client.errors import BusyError, DeadlineError, RowError, ServiceError
 from rlad_core.client.made_with import differing, made_with_of
 from services.serve.http.answers import Part, Telling
 from services.serve.http.bodies import Body
@@ -19,6 +20,7 @@ from services.serve.jobs.errors import ChangedError
 
 Limits = TypeVar("Limits", bound=BaseModel)
 Do = Callable[[pa.Table], Awaitable[pa.Table]]
+DoPart = Callable[[], Awaitable[pa.Table]]
 _AGAIN_AFTER_S = 2.0
 
 
@@ -44,7 +46,8 @@ class Work:
         """Part by part, in order: number of its first row, and what was done for it.
 
         With the first part the request is accepted, and what was accepted is finished: a later one for which
-        there is no room, or no more of its caller's quota, waits for it.
+        there is no room, or no more of its caller's quota, waits for it. So what would be refused of any part
+        is refused before the first one.
 
         Args:
             patience_s: longest wait of one part.
@@ -53,14 +56,16 @@ class Work:
         Raises:
             DeadlineError: there was none within that time.
         """
+        if len(self.parts) > 1:
+            await self.check(self.rows)
         left = deque(enumerate(self.parts or [(0, 0)]))
         working = deque[tuple[int, asyncio.Future[pa.Table]]]()
         try:
             while left or working:
                 while left and len(working) < at_a_time:
                     number, (start, stop) = left.popleft()
-                    rows = self.rows.slice(start, stop - start)
-                    doing = self._later(rows, patience_s) if number else self.do(rows)
+                    do = partial(self.part, start, stop)
+                    doing = self._later(do, patience_s) if number else do()
                     working.append((start, asyncio.ensure_future(doing)))
                 yield working[0][0], await working[0][1]
                 working.popleft()
@@ -68,11 +73,21 @@ class Work:
             for _, done in working:
                 done.cancel()
 
-    async def _later(self, rows: pa.Table, patience_s: float) -> pa.Table:
+    async def part(self, start: int, stop: int) -> pa.Table:
+        """What is done for some of the rows.
+
+        Raises:
+            RowError: one of them is refused; told by its place among all rows.
+        """
+        try:
+            return await self.do(self.rows.slice(start, stop - start))
+        except RowError as error:
+            raise error.behind(start) from error
+
+    async def _later(self, do: DoPart, patience_s: float) -> pa.Table:
         until = time.monotonic() + patience_s
         return await patiently(
-            self.do,
-            rows,
+            do,
             again=(BusyError,),
             left_s=lambda: until - time.monotonic(),
             late=f"the rest of the answer did not get its turn within {patience_s:g} s: ",
@@ -100,7 +115,7 @@ def refuse_mixed(first: pa.Schema, part: pa.Schema) -> None:
 
 
 async def patiently(
-    do: Do, rows: pa.Table, *, again: tuple[type[ServiceError], ...], left_s: Callable[[], float], late: str
+    do: DoPart, *, again: tuple[type[ServiceError], ...], left_s: Callable[[], float], late: str
 ) -> pa.Table:
     """Do a part, again and again where it does not get a turn.
 
@@ -114,7 +129,7 @@ async def patiently(
     """
     while True:
         try:
-            return await do(rows)
+            return await do()
         except again as error:
             after_s = getattr(error, "retry_after_s", _AGAIN_AFTER_S)
             if after_s > left_s():

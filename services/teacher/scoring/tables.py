@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from rlad_core import schema
 from rlad_core.client.details import NO_DETAILS, Details, answer_schema, names_tokens
-from rlad_core.client.errors import InvalidRequestError
+from rlad_core.client.errors import InvalidRequestError, RowError
 from rlad_core.client.forms import TeacherLimits
 from rlad_core.schema import validation
+from services.serve.unfit_tables import named, refusal
 from services.teacher.scoring.interface import Scored, ScoringEngine, ScoringError, TokenIds, TokenPair
 
 
@@ -47,15 +48,17 @@ def check_sequences(
             tokenizer_fingerprint=tokenizer_fingerprint,
         )
     except schema.SchemaError as error:
-        raise InvalidRequestError(f"{_named(table, error.row)}{error}") from error
+        raise refusal(error, "sequences", table) from error
     lengths = schema.lengths(table.column("prompt_token_ids")) + schema.lengths(
         table.column("response_token_ids")
     )
     if (too_long := np.flatnonzero(lengths > max_length)).size:
         row = int(too_long[0])
-        raise InvalidRequestError(
-            f"{_named(table, row)}prompt and response have {lengths[row]} tokens together, and this teacher "
-            f"takes {max_length} at most ({too_long.size} sequences are too long)"
+        raise RowError(
+            f"{named(table, row)}prompt and response have {lengths[row]} tokens together, and this teacher "
+            f"takes {max_length} at most ({too_long.size} sequences are too long)",
+            "sequences",
+            row,
         )
 
 
@@ -68,7 +71,7 @@ def check_columns(table: pa.Table) -> None:
     try:
         validation.check_columns(table, schema.NAMED_SEQUENCES if names_tokens(table) else schema.SEQUENCES)
     except schema.SchemaError as error:
-        raise InvalidRequestError(str(error)) from error
+        raise refusal(error, "sequences", table) from error
 
 
 def check_details(details: Details, engine: ScoringEngine, name: str, limits: TeacherLimits) -> None:
@@ -140,17 +143,9 @@ def to_scores(
         columns = {"sequence_id": table.column("sequence_id"), **told}
         return schema.build(kind, columns, tokenizer_fingerprint=schema.fingerprint_of(table))
     except schema.SchemaError as error:
-        raise ScoringError(
-            f"{_named(table, error.row)}the engine's answer cannot be used: {error}"
-        ) from error
+        raise ScoringError(f"{named(table, error.row)}the engine's answer cannot be used: {error}") from error
 
 
 def _rows(column: pa.ChunkedArray) -> list[TokenIds]:
     values, offsets = schema.flatten(column)
     return [values[start:stop] for start, stop in pairwise(offsets)]
-
-
-def _named(table: pa.Table, row: int | None) -> str:
-    if row is None or "sequence_id" not in table.column_names:
-        return ""
-    return f"sequence {str(table.column('sequence_id')[row].as_py())[:100]!r}: "
