@@ -21,6 +21,9 @@ _RUN = Scope((*OF_CLUSTER.matchers, 'run=~"$run"', 'application=~"$application"'
 _RECORDED_RUN = Scope(('run=~"$run"', 'application=~"$application"'), _RUN.by)
 _RECORDED_SERVE = Scope(('application=~"$application"', 'deployment=~"$deployment"'), _SERVE.by)
 
+# Serve's proxy refuses before it knows an application.
+_BEFORE = Scope((*OF_CLUSTER.matchers, 'service="proxy"'), ())
+
 _PROCESSING = "ray_serve_deployment_processing_latency_ms"
 _CALL = [Threshold(60, "yellow"), Threshold(600, "red")]
 _UP = [Threshold(1, "green")]
@@ -162,6 +165,20 @@ _SERVICES = (
         "None, or callers that try without a token (401).",
         "429 and 503 are saturation or draining, 500 is a fault of ours.",
         thresholds=[Threshold(ANY, "yellow"), Threshold(1, "red")],
+    ),
+    Panel(
+        "HTTP calls refused before any service",
+        [
+            Query(
+                _BEFORE.rate(metrics.SERVICE_ERRORS, "kind"), "{{kind}}", empty_when_well="nothing is refused"
+            )
+        ],
+        "reqps",
+        "Connections and requests a second that the proxy refuses by itself, of any application.",
+        "None.",
+        "Heads and bodies that are too large, too slow or no HTTP: a client's fault, or somebody who tries. "
+        "docs/services.md has the limits.",
+        thresholds=[Threshold(ANY, "yellow"), Threshold(10, "red")],
     ),
     Panel(
         "HTTP calls",
