@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlad_core.config.lora import LoraConfig
@@ -28,7 +29,7 @@ def add_adapters(model: PreTrainedModel, lora: LoraConfig) -> None:
 
     Raises:
         ModuleNotFoundError: peft is not there; says what to install.
-        ValueError: no layer is called so.
+        ValueError: no linear layer is called as one of the modules is; names those that there are.
     """
     try:
         import peft
@@ -36,7 +37,22 @@ def add_adapters(model: PreTrainedModel, lora: LoraConfig) -> None:
         raise ModuleNotFoundError(
             "learner.lora is peft's, which is not installed: pip install peft, or write lora: null"
         ) from error
+    _check_names(model, lora.modules)
     peft.inject_adapter_in_model(_settings(lora), model, adapter_name=_NAME, low_cpu_mem_usage=True)
+
+
+def _check_names(model: PreTrainedModel, modules: Sequence[str]) -> None:
+    """peft leaves out what it does not find, as long as it finds one of them."""
+    head = model.get_output_embeddings()
+    linear = [
+        name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and layer is not head
+    ]
+    if lacking := [each for each in modules if not any(f".{name}".endswith(f".{each}") for name in linear)]:
+        there = dict.fromkeys(name.rpartition(".")[2] for name in linear)
+        raise ValueError(
+            f"learner.lora.modules: no linear layer of the policy ({model.config.model_type}) is called "
+            f"{' or '.join(map(repr, lacking))}. Write some of {', '.join(there)}"
+        )
 
 
 def _settings(lora: LoraConfig) -> Any:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from made_up_experience import train_ranks
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from rlad_core.config.lora import LoraConfig
+from services.learner.adapters import add_adapters
 from services.run.initial_policy import write_initial_policy
 
 peft = pytest.importorskip("peft")
@@ -49,6 +51,36 @@ def test_adapters_are_trained_published_and_exported(folder: Path, tmp_path: Pat
     published = torch.load(tmp_path / "two" / "published.pt")
     assert file.keys() == published.keys()
     assert all(torch.equal(file[name], tensor) for name, tensor in published.items())
+
+
+@pytest.mark.parametrize(
+    ("modules", "lacking"),
+    [
+        (["q_proj", "v_porj", "down_porj"], "'v_porj' or 'down_porj'"),
+        (["proj"], "'proj'"),
+        (["q_proj", "norm"], "'norm'"),  # which is there, and not linear
+        (["q_proj", "layers.7.self_attn.v_proj"], "'layers.7.self_attn.v_proj'"),
+        (["q_proj", ""], "''"),
+    ],
+)
+def test_a_module_that_the_policy_lacks_is_told(folder: Path, modules: list[str], lacking: str) -> None:
+    """peft would train the others, and say nothing."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    with pytest.raises(ValueError, match=rf"is called {lacking}. Write some of q_proj, k_proj, v_proj, "):
+        add_adapters(model, LoraConfig(modules=tuple(modules)))
+    assert not any("lora" in name for name, _ in model.named_parameters())
+
+
+def test_a_module_may_be_one_layers_own(folder: Path) -> None:
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    add_adapters(model, LoraConfig(modules=("o_proj", "layers.1.mlp.up_proj")))
+    layers = {name.split(".lora_")[0] for name, _ in model.named_parameters() if ".lora_" in name}
+    assert {name.removeprefix("model.") for name in layers} == {
+        *(f"layers.{number}.self_attn.o_proj" for number in range(model.config.num_hidden_layers)),
+        "layers.1.mlp.up_proj",
+    }
 
 
 @pytest.mark.long

@@ -72,6 +72,7 @@ _SAYS_SOMETHING = re.compile(
     r"\b(?:is an?|not|no|never|neither|false|untrue|wrong|incorrect|opposite|if|unless|either|or"
     r"|(?:is|are)(?: all)?(?: a)? lies?|doubt\w*|den(?:y|ies|ied)|reject\w*|revers\w*|invers\w*"
     r"|invert\w*|swap\w*|contrary|nobody|none|nothing|cannot|unlikely|except"
+    r"|negat\w*|flip\w*|falsehoods?|falsely|wrongly|incorrectly|untruths?|ignore|disregard|hypothe\w*"
     r"|impossible|contradict\w*|refut\w*|disprove[sn]?|mistak\w*|fail\w*"
     r"|assum(?:e|ing)|suppos(?:e|ing))\b|n['\u2019]t\b",
     re.IGNORECASE,

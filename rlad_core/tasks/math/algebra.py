@@ -64,7 +64,7 @@ _MIXED = re.compile(r"(?<![\w.}^\\])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
 # Of two powers at once nobody knows which is taken first, and the parser takes the other one than people do.
 _UNSAFE = re.compile(
     r"\^(?:\{[^{}]*\}|[^{}\s])\s*\^"
-    r"|!!|\d{400,}|['\"]|\d_|_\{?\w+\}?_|\\begin|\\cancel|\\pmod|\\ldots|\\dots|\\cdots|\.\.\."
+    r"|!!|\d{400,}|['\"]|\d\s*_|_\{?\w+\}?_|\\begin|\\cancel|\\not(?![A-Za-z])|\\pmod|\\ldots|\\dots|\\cdots|\.\.\."
 )
 
 

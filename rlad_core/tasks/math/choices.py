@@ -15,11 +15,14 @@ _CHOICE = re.compile(
 )
 _LABELLED = re.compile(
     r"(?:(?:option|choice|answer)\s+)?"
-    r"(?:\\text\{\s*\(?\s*([A-J])\s*(?:[).:]\s*)+\}|\\text\{\s*\(\s*([A-J])\s*\)\s*|\(\s*(?:\\text\{)?\s*([A-J])\s*\}?\s*\)|([A-J])\s*[).:])"
+    r"(?:\\text\{\s*\(?\s*([A-J])\s*(?:[).:]\s*)+\}|\\text\{\s*\(?\s*([A-J])\s*[).:]\s*|\(\s*(?:\\text\{)?\s*([A-J])\s*\}?\s*\)|([A-J])\s*[).:])"
     r"(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_OTHER_CHOICE = re.compile(r"(?:\b(?:and|or)\b|[,&/])\s*(?:\\text\{)?\s*\(?\s*[A-J]\b(?!\s*=)|\([A-J]\)")
+_OTHER_CHOICE = re.compile(
+    r"(?:\b(?:and|or)\b|[,&/])\s*(?:\\text\{)?\s*\(?\s*[A-J]\b(?!\s*=)|\([A-J]\)"
+    r"|(?<![A-Za-z\\])[A-J]\s*[).:](?=[\s}\d]|$)"
+)
 _APART = re.compile(r"\(?[A-Z]\)?(?:(?:,| |\band\b|\\text\{\s*and\s*\})+\(?[A-Z]\)?)+")
 
 

@@ -148,7 +148,13 @@ def _same_words(gold: str, answer: str) -> bool | None:
     if lone.startswith(("\\emptyset", "\\{", "\\infty", "+\\infty", "-\\infty", "\\mathbb", "(-\\infty")):
         return None
     means_more = (
-        *(is_product(lone), "=" in rest, quantities.has_unit(rest), quantities.has_unit(lone)),
+        *(
+            is_product(lone),
+            "=" in rest,
+            "\\in" in rest,
+            quantities.has_unit(rest),
+            quantities.has_unit(lone),
+        ),
         len(shapes.listed(lone)) > 1,
     )
     return None if any(means_more) else False

@@ -9,9 +9,11 @@ y = 2x, f(x) = 2x                   the same
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from rlad_core.tasks.math import shapes
+from rlad_core.tasks.math.nearness import near
 from rlad_core.tasks.math.notation import plain
 from rlad_core.tasks.math.parts import Same, same_item
 
@@ -54,16 +56,19 @@ def _same_chain(here: list[str], there: list[str], same: Same) -> bool:
 
 
 def _same_approximations(gold: str, answer: str, same: Same) -> bool | None:
-    """What is called approximately equal is a remark."""
+    """What is called approximately equal is a remark, if it is: of 1 \\approx 2 neither is an answer."""
     if "\\approx" not in gold + answer:
         return None
-    here, there = (re.split(r"\\approx(?![A-Za-z])", text) for text in (gold, answer))
-    return any(
-        same_item(plain(one), plain(other), same)
-        for one in here
-        for other in there
-        if one.strip() and other.strip()
-    )
+    here, there = ([plain(side) for side in _values(text)] for text in (gold, answer))
+    if not all(near(one, other) for one, other in itertools.combinations(there, 2)):
+        return False
+    return any(same_item(one, other, same) for one in here for other in there)
+
+
+def _values(text: str) -> list[str]:
+    """What is said to be approximately the same, without names: x \\approx 5 says 5."""
+    sides = [side for side in re.split(r"\\approx(?![A-Za-z])", text) if side.strip()]
+    return [side for side in sides if not shapes.is_name(side)] or sides
 
 
 def _are_values(one: str, other: str) -> bool:

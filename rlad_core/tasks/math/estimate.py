@@ -16,6 +16,8 @@ _TOKEN = re.compile(
 )
 _END = ("end", "")
 _FAR = 1e-6
+_CANCELLED = 1e-8
+"""Of its largest term, less than which a sum in double precision says too little."""
 _MAX_LENGTH = 200
 
 
@@ -75,8 +77,13 @@ class _Tokens:
 
 def _sum(tokens: _Tokens) -> float:
     value = _product(tokens)
+    largest = abs(value)
     while tokens.next in ("+", "-"):
-        value += _product(tokens) if tokens.advance() == "+" else -_product(tokens)
+        term = _product(tokens) if tokens.advance() == "+" else -_product(tokens)
+        value += term
+        largest = max(largest, abs(term))
+    if abs(value) < _CANCELLED * largest:  # what is left may be rounding alone
+        raise _Unknown
     return value
 
 

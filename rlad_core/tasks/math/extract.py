@@ -40,12 +40,12 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _LIST_GAP = re.compile(
-    r"(?:[\s$,;&]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{\s*,?\s*(?:and|or)?\s*\}|\\\\"
-    r"|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|\*\*)*"
+    r"(?:[\s$,;&(/]|\\[()\[\],;:! ]|\\q?quad|\\text\s*\{\s*,?\s*(?:and|or)?\s*\}|\\\\"
+    r"|\\(?:lor|vee)(?![A-Za-z])|(?<![A-Za-z])(?:and|or|alternatively|maybe|perhaps|possibly)(?![A-Za-z])|\*\*)*"
 )
 _NEXT_NAME = re.compile(r"[\s$.,;]*(?:\\[()\[\]]\s*)*[A-Za-z](?:_\{?\w\}?)?\s*=\s*(?:\\[()\[\]]|[\s$])*")
 """Between x = \\boxed{1} and y = \\boxed{2}."""
-_LINKED = re.compile(r",|;|&|(?<![A-Za-z])(?:and|or)(?![A-Za-z])")
+_LINKED = re.compile(r"[,;&/]|\\(?:lor|vee)|(?<![A-Za-z])(?:and|or|alternatively)(?![A-Za-z])")
 _CORRECTED = re.compile(
     r"\b(?:no|not|wait|but|so|then|actually|thus|hence|therefore|instead|finally|correct\w*|mistake|gives?"
     r"|because|since|which)\b",

@@ -14,7 +14,7 @@ _TIME = re.compile(
 _TO = re.compile(r"(?<=\d)\s*(?:\\text\{\s*to\s*\}|\bto\b)\s*(?=\d)")
 _RATIO = re.compile(r"[^:=]+(?::[^:=]+)+")
 _BASE = re.compile(
-    r"\(?(?:\\text\{)?(?P<digits>[0-9A-Fa-f]+)\}?\)?_\{?\s*(?:\\text\{)?(?P<base>\d{1,2}|[a-z]{3,7})\}?\s*\}?"
+    r"\(?(?:\\text\{)?(?P<digits>[0-9A-Fa-f]+)\}?\)?_\{?\s*(?:\\text\{|\()?(?P<base>\d{1,2}|[a-z]{3,7})[})]?\s*\}?"
 )
 
 
@@ -42,6 +42,8 @@ def same_marks(gold: str, answer: str, wanted: Number | None, given: Number | No
         if (halves[0] == "pm" and not halves[1]) or (halves[1] == "pm" and not halves[0]):  # 15:15
             return _later(here, halves[0]) == _later(there, halves[1])
         return False
+    if (here and here["half"] and given) or (there and there["half"] and wanted):
+        return False  # a time of day is no ratio
     terms, others = _ratio(gold), _ratio(answer)
     if terms and others:
         return len(terms) == len(others) and all(

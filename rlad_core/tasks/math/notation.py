@@ -14,6 +14,7 @@ Nothing is taken away that tells two answers apart.
 from __future__ import annotations
 
 import functools
+import html
 import re
 from collections.abc import Callable
 
@@ -71,8 +72,6 @@ _CHARACTERS = {
     },
     **{"½": "\\frac{1}{2}", "⅓": "\\frac{1}{3}", "⅔": "\\frac{2}{3}", "¼": "\\frac{1}{4}"},
     **{"¾": "\\frac{3}{4}", "⅕": "\\frac{1}{5}", "⅙": "\\frac{1}{6}", "⅛": "\\frac{1}{8}"},
-    **dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", (f"^{digit}" for digit in range(10)), strict=True)),
-    **dict(zip("₀₁₂₃₄₅₆₇₈₉", (f"_{digit}" for digit in range(10)), strict=True)),
     **dict(zip("０１２３４５６７８９", map(str, range(10)), strict=True)),
     **{"，": ",", "；": ";", "：": ":", "（": "(", "）": ")", "％": "%", "．": ".", "。": ".", "、": ","},
     **dict.fromkeys(
@@ -84,6 +83,9 @@ _CHARACTERS = {
     **{"“": '"', "”": '"', "‘": "'", "’": "'"},
 }
 _TRANSLATED = str.maketrans(_CHARACTERS)
+_RAISED = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_LEVEL = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺₀₁₂₃₄₅₆₇₈₉", "0123456789-+0123456789")
 
 _LETTER = r"(?![A-Za-z])"
 _REPLACED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
@@ -92,9 +94,10 @@ _REPLACED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"(?<!\\)\\!\s*", ""),
         (r"\{,\}|\\text\{,\}", ","),
         (rf"\\(?:left|right|[bB]igg?[lrm]?){_LETTER}\.?(?=\s*[()\[\]{{}}|/\\.]|$)", ""),
-        (rf"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|large|Large|huge){_LETTER}", ""),
+        (rf"\\(?:(?:display|text|script)style|(?:no)?limits|rm|bf|it|[lL]arge|LARGE|[hH]uge){_LETTER}", ""),
+        (r"\{\}(?=\s*$)|^\s*\{\}|\^\{\}", ""),
         (r"\\(?:[hv]?phantom|hspace|vspace|tag|label)\*?\s*\{[^{}]*\}", ""),
-        (r"\\(?:text)?color\s*(?:\[\w*\])?\s*\{[^{}]*\}|\\colorbox\s*\{[^{}]*\}", ""),
+        (r"\\(?:text|math)?color\s*(?:\[\w*\])?\s*\{[^{}]*\}|\\colorbox\s*\{[^{}]*\}", ""),
         (rf"\\(?:checkmark|qed|blacksquare){_LETTER}", ""),
         (
             rf"\\(?:underline|mathbf|boldsymbol|bm|mathit|mathnormal|boxed|fbox|framebox|bbox|ensuremath){_LETTER}\s*",
@@ -110,7 +113,7 @@ _REPLACED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"\\(?:[dtcs]|nice)frac(?![A-Za-z])", r"\\frac"),
         (r"\\(?:leq|leqslant)(?![A-Za-z])", r"\\le"),
         (r"\\(?:geq|geqslant)(?![A-Za-z])", r"\\ge"),
-        (r"\\neq(?![A-Za-z])", r"\\ne"),
+        (r"\\neq(?![A-Za-z])|\\not\s*(?:=|\\(?:approx|equiv|simeq|sim|cong)(?![A-Za-z]))", r"\\ne "),
         (r"\\(?:varnothing)(?![A-Za-z])", r"\\emptyset"),
         (r"\\[lr]brace(?![A-Za-z])", lambda found: "\\{" if found[0] == "\\lbrace" else "\\}"),
         (r"\\[lr]brack(?![A-Za-z])", lambda found: "[" if found[0] == "\\lbrack" else "]"),
@@ -144,7 +147,9 @@ _MATH_IN_TEXT = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$")
 _ROUND_IN_TEXT = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _QUANTITY_IN_TEXT = re.compile(r"^\\text\{\s*([-+]?\d[\d.,]*)\s+([A-Za-z][^{}]*)\}$")
 _LETTER_IN_TEXT = re.compile(r"\\text\{\s*([ei])\s*\}|^\\text\{\s*([A-Za-z])\s*\}$")
-_EXPONENT = re.compile(r"\^\s*(-\s*\d+|-\s*[A-Za-z]|\d{2,}|\(-?\d+(?:/\d+)?\))(?![\d.])")
+_EXPONENT = re.compile(r"\^\s*(-\s*\d+|-\s*[A-Za-z]|\d*\.\d+|\d{2,}|\(-?\d+(?:/\d+)?\))(?![\d.])")
+_FRACTION_ABOVE = re.compile(r"\^\s*(\\frac\{[^{}]*\}\{[^{}]*\})")
+_ENTITY = re.compile(r"&(?:[a-z]{2,6}|#\d{1,5});")
 _COMPARISONS = (("!=", "\\ne "), ("<=", "\\le "), (">=", "\\ge "))
 _SPACES = re.compile(r"\s+")
 _WRITTEN = re.compile(r"[A-Za-z\[\]]")
@@ -164,7 +169,9 @@ def plain(answer: str) -> str:
     if _CONTROL.search(answer):
         raise Unreadable("control characters")
     _check_depth(answer)
-    text = _unwrapped(answer.translate(_TRANSLATED) if not answer.isascii() else answer)
+    if "&" in answer:
+        answer = _ENTITY.sub(lambda found: html.unescape(found[0]), answer)
+    text = _unwrapped(answer if answer.isascii() else _in_ascii(answer))
     if "\\" in text or "~" in text or "*" in text or "{" in text:
         if "\\begin" not in text:
             text = _DOUBLED.sub(r"\\", text)
@@ -186,12 +193,25 @@ def plain(answer: str) -> str:
     for name, pattern in _OF_TWO.items():
         if name in text:
             text = pattern.sub(lambda m: f"{m[1]}{{{m[2] or m[3] or ''}}}{{{m[4] or m[5] or ''}}}", text)
+    if "\\frac" in text:
+        text = _FRACTION_ABOVE.sub(r"^{\1}", text)
     text = _SPACES.sub(" ", _unwrapped(text))
     if _WRITTEN.search(text):
         text = _SPACES.sub(" ", spelled(text)).strip()
     if not text:
         raise Unreadable("nothing in it")
     return text
+
+
+def _in_ascii(text: str) -> str:
+    text = _RAISED.sub(lambda found: f"^{_braced(found[0])}", text)
+    text = _LOWERED.sub(lambda found: f"_{_braced(found[0])}", text)
+    return text.translate(_TRANSLATED)
+
+
+def _braced(figures: str) -> str:
+    level = figures.translate(_LEVEL)
+    return level if len(level) == 1 else f"{{{level}}}"
 
 
 def _root(found: re.Match[str]) -> str:

@@ -20,6 +20,7 @@ Same = Callable[[str, str], bool]
 """Whether two parts are the same."""
 
 _THOUSANDS_OR_LIST = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+")
+_LINKED_OTHERWISE = re.compile(rf"[,;]|{shapes.BOTH.pattern}")
 _POINT = re.compile(r"(?P<name>[A-Z]'?)\s*[:=]?\s*(?P<place>\(.+,.+\))")
 
 
@@ -90,6 +91,8 @@ def _same_lists(here: list[str], there: list[str], gold: str, answer: str, same:
             return _same_items(parts.items, tuple(there), parts.ordered, same)
         if _THOUSANDS_OR_LIST.fullmatch(gold):  # "100,200" is a list where the answer is one
             return sorted(gold.split(",")) == sorted(there)
+        if not _LINKED_OTHERWISE.search(shapes.EITHER.sub("", answer)):  # \\frac12 or 0.5, twice the same
+            return all(same_item(gold, plain(item), same) for item in there)
         return _same_comma(gold, answer, same)
     if len(there) == 1:
         parts = shapes.bracketed(_bare(answer))

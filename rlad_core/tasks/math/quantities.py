@@ -4,7 +4,7 @@ r"""Parts a quantity into what is counted and the unit behind it, or before it.
 36\pi\text{ in}^3, \frac12\text{ hours}  so with any value, where the unit stands in \text{}
 \$5, 5\$, 5 \text{ dollars}              money
 90^\circ, 3 \pmod 7                      degrees, and what it is modulo
-5m, 5x                                   no unit: a letter at a number is a variable
+5m, 5x, 5abc, 5 log x                    no unit: letters at a number are variables, or a function
 \cos 60^\circ                            no unit: the degrees are the cosine's
 """
 
@@ -18,6 +18,7 @@ from rlad_core.tasks.math.notation import plain
 from rlad_core.tasks.math.numbers import number
 from rlad_core.tasks.math.spoken import leading
 from rlad_core.tasks.math.units import DEGREE, RADIAN, Unit, same_words, unit
+from rlad_core.tasks.math.words import FUNCTIONS
 
 _MONEY = re.compile(
     r"(?P<sign>-?)\s*"
@@ -40,6 +41,7 @@ _BARE = re.compile(
 )
 _NO_UNIT = re.compile(
     r"\b(?:and|or|if|when|where|for|not|to|than|plus|minus|times|mod|with|but|is|are"
+    r"|versus|vs|xor|then|else|otherwise|either|maybe|perhaps|possibly|alternatively"
     r"|(?:million|billion|thousand|hundred|trillion|dozen|ten)s?)\b",
     re.IGNORECASE,
 )
@@ -51,6 +53,8 @@ _CHANGES = re.compile(
     re.IGNORECASE,
 )
 """How words behind a number begin that make another number of it, or a bound; "5 cm squared" is none."""
+_NUMBER_BEHIND = re.compile(r"[A-Za-z][^{}^]*\s\d")
+"""Words that lead to another number, as in "5 in base 6"; "m/s2" is a unit."""
 _VALUE = re.compile(r"\\(?:sqrt|pi|log|ln|frac|binom)|[!^]|\d")
 _SCALED_UNIT = re.compile(
     r"\\text\{\s*(?P<scale>hundred|thousand|million|billion|trillion|dozen)\s+(?P<unit>[A-Za-z]+)\s*\}",
@@ -85,15 +89,14 @@ def quantity(text: str) -> tuple[str, Unit | None]:
     if found and not _changed(found["unit"]) and number(found["value"].strip()) is not None:
         name = found["unit"].strip()
         spaced = text[len(found["value"].rstrip()) :][:1] == " "
-        letters = re.match(r"[A-Za-z]+", name)
-        if letters and (len(letters[0]) > 2 or _is_measure(name, spaced=spaced)):
+        if _is_measure(name, spaced=spaced) or (spaced and _is_noun(name)):
             return found["value"].strip(), unit(name)
     return text, None
 
 
 def _changed(words: str) -> bool:
     """Whether words behind a number are no unit, since they say more of the number."""
-    return bool(_NO_UNIT.search(words) or _CHANGES.match(words))
+    return bool(_NO_UNIT.search(words) or _CHANGES.match(words) or _NUMBER_BEHIND.search(words))
 
 
 def _compound(text: str) -> tuple[str, Unit] | None:
@@ -120,6 +123,13 @@ def _is_measure(name: str, *, spaced: bool) -> bool:
     """Whether letters behind a number are a unit and no variable: 5 m, 5 cm, 5cm, but not 5m."""
     known = unit(name)
     return known is not None and not known.noun and (spaced or name[1:2].isalpha())
+
+
+def _is_noun(name: str) -> bool:
+    """Whether what stands behind a number and a blank is words: no function, and without another number."""
+    first = re.match(r"[A-Za-z]*", name)
+    word = first[0].lower() if first else ""
+    return len(word) > 2 and word not in FUNCTIONS and not re.search(r"\d", name)
 
 
 def _valued(text: str) -> bool:

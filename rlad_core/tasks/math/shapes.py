@@ -29,7 +29,11 @@ _VARIABLE = r"(?:\\?[A-Za-z]+(?:_\{?\w+\}?)?'*)"
 _NAME = re.compile(
     r"(?:"
     r"\\?[A-Za-z]+(?:_(?:\{[^{}]*\}|\w))?'*(?:\^\{-1\}|\^-1)?(?:\([^()=<>]*\))?"  # x, x_1, f(x)
-    r"|\|[^|=]*[A-Za-z][^|=]*\||\\(?:angle|triangle|overline|text|vec|widehat)[ {][^=<>]*"  # |AB|, \angle ABC
+    r"|\\(?:mathbb|mathcal)\s*\{?[A-Z]\}?(?:\([^()=<>]*\)|\[[^][=<>]*\])"  # \mathbb{P}(A)
+    r"|\{[A-Za-z]\}(?:_(?:\{\w+\}|\w))?"  # \mathbf{v}
+    r"|(?:\\Pr|[PE])\[[^][=<>]*\]"  # E[X]
+    r"|\|[^|=]*[A-Za-z][^|=]*\|"  # |AB|
+    r"|(?:m\s*)?\\(?:angle|triangle|overline|text|vec|widehat)[ {][^=<>]*"  # m\angle ABC
     r"|[A-Z]{1,3}(?:_\{?\w+\}?)?\s*:\s*[A-Z]{1,3}(?:_\{?\w+\}?)?"  # AB:BC
     r"|\\frac\{[A-Za-z_\d{}]*[A-Z][A-Za-z_\d{}]*\}\{[A-Za-z_\d{}]*[A-Z][A-Za-z_\d{}]*\}"  # \frac{NO}{BO}
     r"|\(\s*" + _VARIABLE + r"(?:\s*,\s*" + _VARIABLE + r")+\s*\)"  # (x, y)

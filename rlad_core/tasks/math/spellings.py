@@ -1,6 +1,7 @@
 r"""One spelling for what people write in several ways, after `notation` took the dress away.
 
-0.\bar{3}, 0.\bar3                      0.\overline{3}
+0.\bar{3}, 0.\bar3; 0.\dot1\dot2         0.\overline{3}; 0.\overline{12}
+204 \text{ (base 5)}                    204_{5}
 {10 \choose 3}, _{10}C_3, C(10,3)       \binom{10}{3}
 3 (mod 7), 3 mod 7, x \equiv 3 \bmod 7  3 \pmod{7}; 10 mod 7 is 3
 sin x, \sin^2(x), \log_e 2, 2pi         \sin x, (\sin(x))^{2}, \ln 2, 2\pi
@@ -18,11 +19,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-_FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log"
+_FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp"
+_WITHOUT_BACKSLASH = rf"(?<![A-Za-z\\{{])(?={_FUNCTIONS})(?=[a-z]+(?:\s*[\^(\d\\]|\s[A-Za-z]\b))"
 _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
     (mark, re.compile(pattern), by)
     for mark, pattern, by in (
         (r"\bar", r"(?<=[\d.])\\bar\s*(?:\{(\d+)\}|(\d))", lambda m: f"\\overline{{{m[1] or m[2]}}}"),
+        (
+            r"\dot",
+            r"(?<=[\d.])\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?",
+            r"\\overline{\1\2\3}",
+        ),
+        (
+            "base",
+            r"^\(?([0-9A-F]+)\)?\s*_?\{?\s*(?:\\text\{)?[\s(]*(?:in )?base\s*"
+            r"(?:\}\s*)?(\d{1,2}|[a-z]{3,7})[\s)}]*$",
+            r"\1_{\2}",
+        ),
         (r"\choose", r"\{?\s*(\d+)\s*\\choose\s*(\d+)\s*\}?", r"\\binom{\1}{\2}"),
         ("C", r"(?<![A-Za-z])C\(\s*(\d+)\s*,\s*(\d+)\s*\)", r"\\binom{\1}{\2}"),
         ("C", r"(?:\{\})?[\^_]\{?(\d+)\}?\s*C_\{?(\d+)\}?", r"\\binom{\1}{\2}"),
@@ -31,13 +44,16 @@ _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], st
         # A residue is less than its modulus: of more the remainder is meant.
         (
             "mod",
-            r"^(\d{1,30})\s*(?:\\b?|(?<=\s))mod\s*\{?(\d{1,30})\}?$",
+            r"^(\d{1,30})\s*(?:\\text\{\s*|\\b?|(?<=\s))mod\s*\}?\s*\{?(\d{1,30})\}?$",
             lambda m: m[0] if int(m[1]) < int(m[2]) or not int(m[2]) else str(int(m[1]) % int(m[2])),
         ),
         ("mod", r"(?:\\text\{\s*|\\b?|(?<=\s))mod\s*\}?\s*\{?(\d+)\}?$", r"\\pmod{\1}"),
         (r"\equiv", r"^\s*[A-Za-z]\s*\\equiv(?![A-Za-z])\s*(?=-?\d)", ""),
-        ("s", rf"(?<![A-Za-z\\{{])(?={_FUNCTIONS})(?=[a-z]+(?:\s*[\^(\d\\]|\s[A-Za-z]\b))", r"\\"),
-        ("n", rf"(?<![A-Za-z\\{{])(?={_FUNCTIONS})(?=[a-z]+(?:\s*[\^(\d\\]|\s[A-Za-z]\b))", r"\\"),
+        # Each function has one of these letters.
+        ("s", _WITHOUT_BACKSLASH, r"\\"),
+        ("n", _WITHOUT_BACKSLASH, r"\\"),
+        ("o", _WITHOUT_BACKSLASH, r"\\"),
+        ("x", _WITHOUT_BACKSLASH, r"\\"),
         (r"\log_", r"\\log_\{?e\}?(?![A-Za-z])", r"\\ln"),
         (
             "^",
@@ -81,6 +97,8 @@ _EXCLUDED = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         r"(?:x\s*\\in\s*\\mathbb\s*\{?R\}?\s*,\s*)?[A-Za-z]\s*\\ne(?![A-Za-z])(?P<out>[^{}=<>]+)",
+        r"\\\{\s*[A-Za-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid(?![A-Za-z])|\||:)"
+        r"\s*[A-Za-z]\s*\\ne(?![A-Za-z])(?P<out>[^{}=<>]+)\\\}",
         r"\\mathbb\s*\{?R\}?\s*(?:-|\\backslash|\\setminus|\\smallsetminus)\s*\\\{(?P<out>[^{}]+)\\\}",
         r"(?:\\text\{\s*)?(?:all )?real(?: number)?s?,? except(?: for)?\s*\}?(?P<out>[^{}a-z]+)\}?",
     )

@@ -22,6 +22,7 @@ _HEADING = re.compile(r"(?:\d+[.)][ \t]+)?[*_]*[A-Za-z]{2}")
 """How a line begins that titles what stands below it: Final Answer, **Step 4**, 2. Simplify."""
 _STATEMENT = re.compile(
     r"\b(?:(?:answer|result)s?\b\**(?:[ \t]+(?:is|are|to be)\b|[ \t]*:)|answer\**(?=\s{1,3}(?:\$|\\[(\[]))"
+    r"|(?:correct|right|best)[ \t]+(?:option|choice)\**(?:[ \t]+is\b|[ \t]*:)"
     r"|solutions?[ \t]+(?:is|are)\b(?=\s{1,3}[$\\\d]))[ \t:]*(?:equal to[ \t]+)?(?P<bold>\**)[ \t:]*",
     re.IGNORECASE,
 )

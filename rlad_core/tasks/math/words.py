@@ -13,7 +13,7 @@ import re
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _WORDY = re.compile(r"[^\W\d_][^\W\d_ .,'\"!?-]*(?:[ .,'\"!?-]+[^\W\d_]+)*[ .'\"!?]*")
 _LETTERS = re.compile(r"[^\W\d_]+")
-_FUNCTIONS = frozenset(
+FUNCTIONS = frozenset(
     [
         "sin",
         "cos",
@@ -57,6 +57,9 @@ _SAME = {
                     "no such integer exists",
                     "no solution exists",
                     "no solutions exist",
+                    "no integer solutions",
+                    "no such integers",
+                    "no such integers exist",
                 ),
             ),
             ("dne", "does not exist", "do not exist", "doesnt exist", "doesn t exist"),
@@ -105,7 +108,7 @@ def word(text: str) -> str | None:
         not in_text
         and letters != ["no"]
         and (
-            any(each in _FUNCTIONS for each in letters)
+            any(each in FUNCTIONS for each in letters)
             or (len(letters) == 1 and (len(bare) == 1 or (len(bare) == 2 and not bare.isupper())))
             or all(len(each) == 1 for each in letters)
         )
