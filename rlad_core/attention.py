@@ -26,6 +26,10 @@ _MULTIPLE: Final = 16
 # Their work grows with the square of a rectangle's length: 0.85 took a third more time than this.
 _FILLED: Final = 0.94
 
+VARLEN_DTYPES: Final = (torch.bfloat16, torch.float16)
+"""What torch's ``varlen_attn`` computes in, on GPUs."""
+_HEAD_MULTIPLE, _LARGEST_HEAD = 8, 256
+
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
@@ -127,6 +131,13 @@ def attend(
         results.append(result.transpose(1, 2).flatten(0, 1))
     whole = results[0] if len(results) == 1 else torch.cat(results)
     return whole.index_select(0, blocks.place)
+
+
+def fits_varlen(query: Tensor, value: Tensor) -> bool:
+    """Whether torch's ``varlen_attn`` computes attention of such states, [..., head size], on GPUs."""
+    size = query.shape[-1]
+    as_large = size == value.shape[-1] <= _LARGEST_HEAD and size % _HEAD_MULTIPLE == 0
+    return query.dtype in VARLEN_DTYPES and as_large
 
 
 def taken(states: Tensor, rows: Tensor) -> Tensor:

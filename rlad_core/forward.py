@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
-from rlad_core.attention import Blocks, attend
+from rlad_core.attention import Blocks, attend, fits_varlen
 from rlad_core.language_model.head import OutputHead
 from rlad_core.language_model.plain_forward import Pair, plain_logprobs
 from rlad_core.logprobs import Beside
@@ -137,7 +137,7 @@ def _packed_attention(
     refuse_other_attention(module, softcap, s_aux)
     if sliding_window is not None and sliding_window >= longest:
         sliding_window = None
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not laid_out.shares_prompts:
+    if query.is_cuda and fits_varlen(query, value) and not laid_out.shares_prompts:
         from torch.nn.attention.varlen import varlen_attn
 
         stream = varlen_attn(

@@ -25,10 +25,15 @@ def finished_runs(folder: Path) -> list[RunRecord]:
         ReportError: `folder` has none.
     """
     recipes = [file for where in (RUNS, TUNING) for file in sorted(folder.glob(f"{where}/*/recipe.yaml"))]
-    folders = [file.parent for file in recipes if are_kept(file.parent) or has_diverged(file.parent)]
-    found = [
-        run for each in folders if (are_kept(each) if is_over(run := read_run(each)) else has_diverged(each))
-    ]
+    found = list[RunRecord]()
+    for place in (file.parent for file in recipes):
+        judged, diverged = are_kept(place), has_diverged(place)
+        if not judged and not diverged:
+            continue
+        run = read_run(place)
+        is_wanted = judged if is_over(run) else diverged
+        if is_wanted:
+            found.append(run)
     if not found:
         raise ReportError(
             f"{folder} has no finished run to take. Write a comparison's folder, such as comparisons/NAME"

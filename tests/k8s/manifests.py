@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ OVERLAYS = {
     },
 }
 Manifest = dict[str, Any]
+QWEN = "qwen3-0.6b-kk-trrd"
+"""A recipe of ours."""
 
 
 @dataclass(frozen=True)
@@ -133,3 +136,11 @@ def recipe_of(objects: list[Manifest]) -> RunConfig:
         file = Path(folder, "recipe.yaml")
         file.write_text(text)
         return load(file, overrides)
+
+
+def written(*arguments: str) -> list[Manifest]:
+    """What ``rlad k8s`` writes."""
+    command = [sys.executable, "-m", "services", "k8s", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))

@@ -4,33 +4,21 @@ schema takes."""
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from manifests import ROOT, Manifest, of_kind, pods, recipe_of, the, worker_groups
+from manifests import QWEN, ROOT, Manifest, of_kind, pods, recipe_of, the, worker_groups, written
 from test_schemas import KUBERNETES, UNCHECKED, crd
 
 from rlad_core.config import ConfigError, load, parse
 from rlad_core.sizing import GPUS
-from services.kubernetes import KubernetesError, Wishes, groups, placed
+from services.kubernetes import KubernetesError, groups, placed
 from services.kubernetes.groups import _gpus
-from services.kubernetes.names import LONGEST, TEACHER
-from services.kubernetes.places import name_of, recipe_text
-from services.kubernetes.reaching import egress_policy, token_overrides
+from services.kubernetes.places import recipe_text
 
 H100 = GPUS["H100"]
-QWEN = "qwen3-0.6b-kk-trrd"
-
-
-def written(*arguments: str) -> list[Manifest]:
-    """What the command writes."""
-    command = [sys.executable, "-m", "services", "k8s", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
 
 
 @pytest.fixture(scope="module")
@@ -314,184 +302,3 @@ def test_code_that_pods_have_elsewhere_is_checked_here_and_named_there(tmp_path:
 def test_a_text_that_looks_like_a_number_stays_one() -> None:
     config = placed(Path(QWEN), ['policy.chat_template_kwargs={"effort": "1e5"}'])
     assert parse(recipe_text(config))["policy"]["chat_template_kwargs"] == {"effort": "1e5"}
-
-
-def asked_at(url: str, *more: str) -> list[str]:
-    """A teacher elsewhere, as ``--set`` says it."""
-    return ["teacher=null", "teacher.kind=http", f"teacher.url={url}", *more]
-
-
-@pytest.mark.parametrize(
-    ("url", "to"),
-    [
-        ("http://10.0.0.5:8000", [{"ipBlock": {"cidr": "10.0.0.5/32"}}]),
-        ("http://[fd00::5]:8000", [{"ipBlock": {"cidr": "fd00::5/128"}}]),
-        ("http://teacher-serve-svc:8000", [{"podSelector": {}}]),
-        (
-            "http://teacher.other.svc.cluster.local:8000",
-            [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "other"}}}],
-        ),
-        ("http://teacher.example.com:8000", None),
-    ],
-)
-def test_a_teacher_elsewhere_can_be_reached(url: str, to: list[Manifest] | None) -> None:
-    policy = egress_policy(placed(Path(QWEN), asked_at(url)))
-    assert policy is not None
-    [rule] = policy["spec"]["egress"]
-    assert rule.get("to") == to
-    assert rule["ports"] == [{"protocol": "TCP", "port": 8000}]
-
-
-def test_every_teacher_elsewhere_is_reached_and_nothing_for_one_that_is_not() -> None:
-    assert egress_policy(placed(Path(QWEN), [])) is None
-    two = "teachers=[{kind: http, url: 'https://a.example', weight: 1}, {kind: openai, model: m, url: 'http://b'}]"
-    config = placed(Path(QWEN), ["teacher=null", two, "teachers.1.weight=2"])
-    policy = egress_policy(config)
-    assert policy is not None
-    assert [rule["ports"][0]["port"] for rule in policy["spec"]["egress"]] == [443, 80]
-    held = "reference={kind: http, url: 'https://r.example'}"
-    policy = egress_policy(placed(Path(QWEN), [held, "stages.0.objective={kind: grpo, reference_kl: 0.1}"]))
-    assert policy is not None
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "0.0.0.0", "localhost", "LOCALHOST."])
-def test_a_teacher_in_the_pod_itself_is_refused(host: str) -> None:
-    with pytest.raises(KubernetesError, match="is the pod itself"):
-        egress_policy(placed(Path(QWEN), asked_at(f"http://{host}:8000")))
-
-
-@pytest.mark.parametrize("told", [(), ("teacher.token_env=TOKEN",), ("teacher.token_file=/home/me/token",)])
-def test_a_teacher_s_token_comes_out_of_a_secret(told: tuple[str, ...]) -> None:
-    settings = [word for each in asked_at("https://teacher", *told) for word in ("--set", each)]
-    objects = written(QWEN, *settings, "--secret", "teacher=the-token")
-    teacher = recipe_of(objects).teacher
-    assert teacher is not None
-    assert (teacher.token_env, teacher.token_file) == (None, "/etc/rlad/secrets/the-token/token")
-    having = {each.where for each in pods(objects) if "the-token" in str(each.spec["volumes"])}
-    assert having == {f"RayJob {the(objects, 'RayJob')['metadata']['name']}, head"}
-    [head] = [each for each in pods(objects) if each.where in having]
-    [mount] = [m for m in head.container["volumeMounts"] if m["name"] == "secret-0"]
-    assert mount["mountPath"] == "/etc/rlad/secrets/the-token"
-    names = {each["metadata"]["name"] for each in of_kind(objects, "NetworkPolicy")}
-    assert "qwen3-0-6b-kk-trrd-teachers" in names
-    for each in objects:
-        if each["kind"] == "NetworkPolicy":
-            kubernetes_validate.validate(each, KUBERNETES, strict=True)
-            if each["metadata"]["name"].endswith("-teachers"):
-                assert each["spec"]["podSelector"]["matchLabels"].items() <= head.labels.items()
-
-
-@pytest.mark.parametrize(
-    ("told", "secrets", "said"),
-    [
-        ("teacher.token_env=TOKEN", {}, r"teacher\.token_env \(TOKEN\): .* write --secret teacher=NAME"),
-        ("teacher.token_file=/home/me/t", {}, r"teacher\.token_file \(/home/me/t\): pods do not have it"),
-        (
-            "teacher.token_file=/runs/t",
-            {"teachers.0": "x"},
-            "teachers.0 is no teacher elsewhere .* one of teacher",
-        ),
-        ("teacher.token_file=/runs/t", {"teacher": "My Secret"}, "--secret 'My Secret' is no name"),
-    ],
-)
-def test_a_token_that_pods_do_not_have_is_refused(told: str, secrets: dict[str, str], said: str) -> None:
-    with pytest.raises(KubernetesError, match=said):
-        token_overrides(load(QWEN, asked_at("https://teacher", told)), secrets)
-
-
-@pytest.mark.parametrize("name", ["a", "run-2", "x" * LONGEST])
-def test_names_that_kubernetes_takes(name: str) -> None:
-    Wishes(name, namespace=f"7{name}")
-
-
-def test_no_run_takes_what_the_teacher_for_many_runs_is_called() -> None:
-    base = ROOT / "k8s" / "base" / "teacher"
-    [teacher] = of_kind(list(yaml.safe_load_all((base / "rayservice.yaml").read_text())), "RayService")
-    assert teacher["metadata"]["name"] == TEACHER
-    labels = teacher["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["metadata"]["labels"]
-    assert labels["rlad.io/cluster"] == TEACHER
-
-
-def test_any_recipe_s_name_becomes_one() -> None:
-    for name in ("7_Up", "A" * 60):
-        Wishes(name_of(load(QWEN, [f"name={name}"])))
-
-
-@pytest.mark.parametrize(
-    ("name", "namespace", "said"),
-    [
-        ("My_Run", "", "--name 'My_Run' .* lower case letters"),
-        ("", "", "--name ''"),
-        ("run-", "", "no - at the end"),
-        ("2-run", "", "a letter first"),
-        ("run\n", "", "is no name"),
-        ("teacher", "", "--name: teacher is what the service .* is called"),
-        ("x" * (LONGEST + 1), "", f"has 48 characters, and {LONGEST} are taken. Write a shorter one"),
-        ("run", "team.a", "--namespace 'team.a'"),
-        ("run", "n" * 64, "--namespace n+ has 64 characters"),
-    ],
-)
-def test_other_names_are_refused(name: str, namespace: str, said: str) -> None:
-    with pytest.raises(KubernetesError, match=said):
-        Wishes(name, namespace)
-
-
-@pytest.mark.parametrize(
-    ("wish", "said"),
-    [
-        ({"queue": "My Queue"}, "--queue 'My Queue' is no name .* lower case letters"),
-        ({"queue": "q" * 64}, "--queue q+ has 64 characters, and 63"),
-        ({"priority": "Urgent!"}, "--priority 'Urgent!' is no name"),
-        ({"priority": "p" * 64, "queue": "runs"}, "--priority p+ has 64 characters, and 63"),
-        ({"gpu_node": {"a b": "c"}}, "--gpu-node a b=c: 'a b' is no name"),
-        ({"gpu_node": {"gpu": "two words"}}, "--gpu-node gpu=two words: 'two words' is no name"),
-        ({"gpu_node": {"Nvidia/gpu": "h100"}}, "'Nvidia' is no name"),
-        ({"gpu_node": {"": "h100"}}, "--gpu-node =h100: '' is no name"),
-    ],
-)
-def test_what_can_be_no_label_is_refused(wish: dict[str, Any], said: str) -> None:
-    with pytest.raises(KubernetesError, match=said):
-        Wishes("run", **wish)
-
-
-@pytest.mark.parametrize("image", ["", "two words", "here/Rlad:1", "https://here/rlad", "rlad:"])
-def test_what_names_no_image_is_refused(image: str) -> None:
-    with pytest.raises(KubernetesError, match=r"--image .* names no image"):
-        Wishes("run", image=image)
-
-
-@pytest.mark.parametrize(
-    "image", ["rlad", "Here.example.com:5000/team/rl__ad-x:0.1.0-gpu", f"[::1]:5000/rlad@sha256:{'a' * 64}"]
-)
-def test_images_that_pods_run(image: str) -> None:
-    Wishes("run", image=image)
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("--days", "24856"),
-        ("--days", "inf"),
-        ("--days", "0"),
-        ("--memory", "learner=²"),
-        ("--memory", "learner=0"),
-    ],
-)
-def test_numbers_that_kubernetes_does_not_take_are_refused(option: str, value: str) -> None:
-    command = [sys.executable, "-m", "services", "k8s", QWEN, option, value]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"Invalid value for {option}" in done.stderr.replace("'", "")
-
-
-def test_labels_and_priorities_that_kubernetes_takes() -> None:
-    node = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "gpu": ""}
-    Wishes("run", queue="team-a.runs", priority="urgent", gpu_node=node)
-    Wishes("run", priority="p" * 64)
-
-
-def test_the_command_says_what_is_wrong_with_a_name() -> None:
-    command = [sys.executable, "-m", "services", "k8s", QWEN, "--name", "My_Run"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "--name 'My_Run' is no name for Kubernetes" in " ".join(done.stderr.split())

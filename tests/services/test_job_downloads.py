@@ -8,12 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 from jobs_of_numbers import ANSWER
-from test_job_routes import done_job, served
+from jobs_over_http import left_job, served
 
 from services.serve.http.problems import MEDIA_TYPE
 from services.serve.jobs.job import StoredJob
-from services.serve.jobs.lease import is_free
-from services.serve.jobs.store import JobStore
 
 Fetch = Callable[..., Awaitable[httpx.Response]]
 
@@ -25,12 +23,7 @@ def fetched(folder: Path, check: Callable[[Fetch, StoredJob], Awaitable[None]]) 
 
     async def body() -> None:
         async with served(folder, do) as client:
-            place = await done_job(client)
-            stored = JobStore(folder / "teacher").get(place.rpartition("/")[2])
-            assert stored is not None
-            async with asyncio.timeout(60):  # whoever has worked on it clears up yet
-                while not is_free(stored.folder / "lease"):  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+            place, stored = await left_job(client, folder)
 
             async def fetch(method: str = "GET", **headers: str) -> httpx.Response:
                 named = {name.replace("_", "-"): value for name, value in headers.items()}

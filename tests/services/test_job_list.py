@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from jobs_of_numbers import BODY
-from test_job_routes import served
+from jobs_over_http import served
 
 MINE, THEIRS = ({"Authorization": f"Bearer {token}"} for token in ("mine", "theirs"))
 

@@ -6,8 +6,7 @@ import gzip
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,48 +16,23 @@ import psutil
 import pyarrow as pa
 import pytest
 from fastapi import FastAPI, Request
-from jobs_of_numbers import ANSWER, BODY, PARTS, Do, reading
+from jobs_of_numbers import ANSWER, BODY, PARTS
+from jobs_over_http import done_job, left_job, served
 from ray import serve
 from starlette.types import Message
 
 from rlad_core import schema
 from rlad_core.client.details import Details
-from rlad_core.client.forms import ARROW, JSON, ScoreAnswer
+from rlad_core.client.forms import ARROW, JSON
 from services.cli.service_settings import read_args, with_tasks
 from services.rollout import service as rollout
 from services.serve.http.answers import NDJSON
-from services.serve.http.gate import service_app
-from services.serve.http.health import Intake
-from services.serve.job_limits import JobLimits
 from services.serve.jobs.job import Handed, StoredJob
-from services.serve.jobs.lease import is_free
-from services.serve.jobs.routes import add_job_routes, serve_jobs
 from services.serve.jobs.sending import sent
 from services.serve.jobs.store import JobStore
-from services.serve.jobs.worker import Jobs
-from services.serve.replica_settings import ReplicaArgs
 from services.teacher import service as teacher
 from services.teacher.asked import in_query
-from services.teacher.forms import EXAMPLE, ScoreQuery, ScoreRequest
 from services.verifier import service as verifying
-
-
-@asynccontextmanager
-async def served(folder: Path | None, do: Do, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """The routes on a service's application, in this loop."""
-
-    async def fine() -> None: ...
-
-    app = service_app("teacher", "Example", "For a test.")
-    add_job_routes(app, ScoreRequest, ScoreAnswer, EXAMPLE, ScoreQuery)
-    jobs = Jobs("teacher", None if folder is None else str(folder), JobLimits(), reading(do))
-    serve_jobs(jobs, Intake("teacher", fine, "the engine", ReplicaArgs(**settings)), 60, 2**20)
-    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
-    try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            yield client
-    finally:
-        jobs.stop()
 
 
 def test_routes_and_whom_a_job_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,15 +75,6 @@ def test_routes_and_whom_a_job_is_told_to(tmp_path: Path, monkeypatch: pytest.Mo
     asyncio.run(body())
 
 
-async def done_job(client: httpx.AsyncClient) -> str:
-    """Where a job is told of that was handed in and carried out."""
-    place = (await client.post("/v1/jobs", content=BODY.content)).headers["location"]
-    async with asyncio.timeout(60):
-        while (await client.get(place)).json()["status"] != "done":  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-    return place
-
-
 def test_an_answer_that_is_removed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RLAD_API_TOKENS", raising=False)
 
@@ -150,12 +115,7 @@ def test_an_answer_is_unpacked_for_who_cannot(
         async def do(_: list[int]) -> None: ...
 
         async with served(tmp_path, do) as client:
-            place = await done_job(client)
-            stored = JobStore(tmp_path / "teacher").get(place.rpartition("/")[2])
-            assert stored is not None
-            async with asyncio.timeout(60):  # whoever has worked on it clears up yet
-                while not is_free(stored.folder / "lease"):  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+            place, stored = await left_job(client, tmp_path)
             plain = stored.answer[0].read_bytes()
             packed = (
                 gzip.compress(plain) if coding == "gzip" else pa.Codec("zstd").compress(plain, asbytes=True)

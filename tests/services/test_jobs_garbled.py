@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from jobs_of_numbers import ANSWER, BODY, reading
-from test_job_routes import served
+from jobs_over_http import served
 
 from services.base import telemetry
 from services.serve.job_limits import JobLimits

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from rlad_core.attention import fits_varlen
 from rlad_core.shared_prompts import Layout, Span
 from services.teacher.scoring.attention import attend
 from services.teacher.scoring.interface import TokenPair
 from services.teacher.scoring.packing import pack_sharing_prompts
-from services.teacher.scoring.strips import has_kernel, strips_of
+from services.teacher.scoring.strips import strips_of
 
 # Of each group its prompt's length and those of its responses.
 groups = st.lists(
@@ -140,7 +141,7 @@ def test_strips_for_a_gpu_are_the_same_attention(
     wanted, _ = attend(nn.Identity(), *inputs, None, layout=layout, sliding_window=window)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("services.teacher.scoring.strips.varlen_attn", kernel)
-        patch.setattr("services.teacher.scoring.attention.has_kernel", lambda query, value: True)
+        patch.setattr("services.teacher.scoring.attention.fits_varlen", lambda query, value: True)
         laid = list(strips_of(layout.spans, copies))
         found, _ = attend(nn.Identity(), *inputs, None, layout=layout, strips=laid, sliding_window=window)
     torch.testing.assert_close(found, wanted, atol=1e-12, rtol=1e-10)
@@ -168,7 +169,7 @@ def test_strips_are_few_and_their_copies_bounded() -> None:
 )  # fmt: skip
 def test_what_a_gpu_has_a_kernel_for(dtype: torch.dtype, size: int, value_size: int, there: bool) -> None:
     query, value = torch.empty(1, 1, 3, size, dtype=dtype), torch.empty(1, 1, 3, value_size, dtype=dtype)
-    assert has_kernel(query, value) is there
+    assert fits_varlen(query, value) is there
 
 
 @pytest.mark.gpu

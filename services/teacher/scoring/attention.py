@@ -13,21 +13,21 @@ from torch.nn.attention.bias import CausalBias, causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from rlad_core.attention import windowed
+from rlad_core.attention import VARLEN_DTYPES, fits_varlen, windowed
 from rlad_core.forward import refuse_other_attention
 from rlad_core.shared_prompts import Layout, Span, attend_behind_prompts
-from services.teacher.scoring.strips import Strip, attend_in_strips, has_kernel, strips_of
+from services.teacher.scoring.strips import Strip, attend_in_strips, strips_of
 
 ATTENTION = "rlad_shared_prompts"
 """Name under which transformers knows `attend`."""
 
 
-def laid_out(layout: Layout, device: torch.device) -> dict[str, Any]:
-    """What a model's forward is to hand on to `attend`, on its device."""
-    on_gpu = device.type == "cuda"
+def laid_out(layout: Layout, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """What a model's forward is to hand on to `attend`, on its device and for its precision."""
+    has_kernel = device.type == "cuda" and dtype in VARLEN_DTYPES
     return {
         "layout": layout,
-        "strips": [strip.to(device) for strip in strips_of(layout.spans)] if on_gpu else [],
+        "strips": [strip.to(device) for strip in strips_of(layout.spans)] if has_kernel else [],
     }
 
 
@@ -64,7 +64,7 @@ def attend(
     refuse_other_attention(module, softcap, s_aux)
     window = None if sliding_window is None or sliding_window >= layout.longest else sliding_window
     q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
-    if strips and has_kernel(query, value):
+    if strips and fits_varlen(query, value):
         return attend_in_strips(q, k, v, strips, scale=scaling, window=window)[None], None
     if query.is_cuda or window or query.shape[-1] != value.shape[-1]:
         return _span_by_span(query, key, value, layout.spans, scaling, window), None

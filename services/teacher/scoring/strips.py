@@ -20,7 +20,6 @@ from rlad_core.shared_prompts import Span
 
 _COPIES = 4
 """Rows of keys in a call, in rows of the whole stream: a group's prompts seldom need more."""
-_HEAD_SIZES = range(8, 257, 8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +81,6 @@ def strips_of(spans: Sequence[Span], copies: int = _COPIES) -> Iterator[Strip]:
         together.append(span)
         rows += span.length
     yield Strip.of(together)
-
-
-def has_kernel(query: Tensor, value: Tensor) -> bool:
-    """Whether the kernel computes attention of such states, [..., head size]."""
-    sizes = {query.shape[-1], value.shape[-1]}
-    return query.dtype in (torch.bfloat16, torch.float16) and len(sizes) == 1 and sizes <= set(_HEAD_SIZES)
 
 
 def attend_in_strips(

@@ -229,7 +229,7 @@ class TorchEngine:
                 input_ids=packed.input_ids.to(self._device)[None],
                 position_ids=packed.position_ids.to(self._device)[None],
                 use_cache=False,
-                **laid_out(packed.layout, self._device),
+                **laid_out(packed.layout, self._device, self._model.dtype),
             ).last_hidden_state[0][packed.predictor_index.to(self._device)]
         targets = packed.targets.to(self._device)
         scored, end = list[Scored](), 0
