@@ -130,7 +130,7 @@ def collected(groups: list[Group], prompts: pa.Table, ranks: int) -> tuple[Parts
         with parts.timed("plan"):
             plans = plan_shards(
                 table, groups=names, mini_batches=1, ranks=ranks,
-                token_weights=lambda n: np.full(n.size, 1 / n.sum()), counted_versions=_COUNTED,
+                token_weights=lambda n, _: np.full(n.size, 1 / n.sum()), counted_versions=_COUNTED,
             )  # fmt: skip
         with parts.timed("stale tokens"):
             stale = stale_tokens(groups, _COUNTED)

@@ -17,7 +17,7 @@ from rlad_core.batching import balanced_shards, costs
 from rlad_core.schema import lengths
 from rlad_core.staleness import young_tokens
 
-TokenWeights = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]
+TokenWeights = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +57,8 @@ def plan_shards(
         groups: [N] the group of each row; a group is never split over two mini-batches.
         mini_batches: optimizer steps to make of the batch; fewer where there are fewer groups.
         ranks: learner ranks.
-        token_weights: lengths of the responses of one global mini-batch -> weight per token, see
-            ``Objective.token_weights``.
+        token_weights: lengths of the responses of one global mini-batch, and numbers of their groups ->
+            weight per token, see ``Objective.token_weights``.
         pair_cost: what attention to a token costs beside the rest of a pass, see
             `rlad_core.sizing.Shape.pair_cost`. Ranks get shards of equal cost, of the rows that count and of
             the others; mini-batches, equal tokens.
@@ -96,7 +96,7 @@ def plan_shards(
             mini_batch[rows] = index
             kept = rows if counted is None else rows[counted[rows]]
             if kept.size:
-                weights[kept] = token_weights(young[kept])
+                weights[kept] = token_weights(young[kept], group[kept])
             for part in (kept, np.setdiff1d(rows, kept)):  # the latter go through no pass
                 for rank, shard in enumerate(balanced_shards(costs(tokens[part], pair_cost), ranks)):
                     per_rank[rank].append(part[shard])

@@ -8,12 +8,12 @@ torch is imported where something is computed, so that a recipe can be checked w
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from pydantic import Field, PositiveInt
 
-from rlad_core.objectives.aggregation import Aggregation, aggregation_weights
+from rlad_core.objectives.aggregation import Aggregation, Lengths, aggregation_weights
 from rlad_core.sections.base import Section
 from rlad_core.sections.problems import Problem
 from rlad_core.sections.resume import OnResume
@@ -56,7 +56,8 @@ class Objective(Section):
     aggregation: Aggregation = Field(
         default="sequence_mean",
         description="sequence_mean: mean over responses of their token means (the paper); "
-        "token_mean: one mean over all tokens; fixed_length: sums divided by fixed_length (Dr. GRPO).",
+        "token_mean: one mean over all tokens; group_mean: mean over groups of their token means (TOP-D); "
+        "fixed_length: sums divided by fixed_length (Dr. GRPO).",
     )
     fixed_length: PositiveInt | None = Field(
         default=None, description="Tokens a response counts as; only with aggregation fixed_length."
@@ -158,9 +159,9 @@ class Objective(Section):
                 f"has no effect with aggregation {self.aggregation}. Write null, or another aggregation",
             )
 
-    def token_weights(self, lengths: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    def token_weights(self, lengths: Lengths, groups: Lengths | None = None) -> npt.NDArray[np.float64]:
         """Weight of each token of each response of the *global* batch, float64 [N]; `aggregation_weights`."""
-        return aggregation_weights(lengths, self.aggregation, self.fixed_length)
+        return aggregation_weights(lengths, self.aggregation, self.fixed_length, groups)
 
     def log_z(self, batch: TokenBatch, step: int) -> Tensor | None:
         """The log of a normaliser [T] that depends on pi_old alone; None: the objective has none.

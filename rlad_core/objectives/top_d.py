@@ -5,11 +5,10 @@ log(a * exp(d_t) + 1 - a)``, the log-ratio of the mixture a * pi_T + (1 - a) * p
 least log(1 - a) however little the teacher thinks of a token; at a = 1 it is that of on-policy distillation.
 A token's return is ``R_t = r_t + mean of the later tokens' rewards`` (the last one's its reward alone), and
 ``A_t = (R_t - mean) / standard deviation``, both over all tokens of the group. ``log rho = log pi_theta -
-log pi_old``, one mean over all tokens.
+log pi_old``, the mean over groups of the means over their tokens.
 
 Source: Trust Region Policy Distillation, arXiv 2607.04751: reward, return (Eq. 8) and Algorithm 1, whose runs
 have a = 0.1 or 0.2, 16 updates a batch and a clip of 0.2 (prime-rl's port and a reader's notes tell it so).
-There the loss is a mean over each group's tokens, and then over groups; ``token_mean`` takes one over all.
 
 The return counts tokens on which the teacher counts; mean and spread, those of them that are trained on. A
 group whose returns do not differ teaches nothing.
@@ -40,7 +39,7 @@ class TopD(TeacherAdvantage):
 
     kind: str = "top_d"
     aggregation: Aggregation = Field(
-        default="token_mean", description="TOP-D's own is token_mean: one mean over all tokens."
+        default="group_mean", description="TOP-D's own is group_mean: mean over groups of their token means."
     )
     share: float = Field(
         default=0.2,

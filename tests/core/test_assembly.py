@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rlad_core.assembly import ShardPlan, plan_shards
 from rlad_core.objectives.aggregation import Aggregation, aggregation_weights
+from rlad_core.objectives.top_d import TopD
 from rlad_core.schema import SEQUENCES, build, tokenizer_fingerprint
 
 FINGERPRINT = tokenizer_fingerprint({"a": 0, "b": 1})
@@ -26,7 +27,7 @@ def sequences(prompts: list[int], responses: list[int]) -> pa.Table:
     )
 
 
-def sequence_mean(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def sequence_mean(lengths: npt.NDArray[np.int64], _: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return aggregation_weights(lengths, "sequence_mean")
 
 
@@ -71,7 +72,7 @@ def test_rows_groups_and_weights(
         groups=[f"g{number}" for number in group],
         mini_batches=mini_batches,
         ranks=ranks,
-        token_weights=lambda lengths: aggregation_weights(lengths, aggregation, fixed_length),
+        token_weights=lambda lengths, _: aggregation_weights(lengths, aggregation, fixed_length),
     )
 
     assert len(plans) == ranks
@@ -140,6 +141,24 @@ def test_by_hand() -> None:
     assert plan.group_has_correct.tolist() == [False] * 4, "nothing was judged"
 
 
+def test_a_mean_over_groups_is_of_those_of_a_mini_batch() -> None:
+    # Of the first mini-batch a (4 + 2 tokens) and c (1 that counts), of the second b (2 + 2).
+    table = sequences([2, 2, 1, 1, 1, 1], [4, 2, 2, 2, 3, 1])
+    (plan,) = plan_shards(
+        table,
+        groups=["a", "a", "b", "b", "c", "c"],
+        mini_batches=2,
+        ranks=1,
+        token_weights=TopD().token_weights,
+        counted=np.array([True, True, True, True, False, True]),
+    )
+    by_row = dict(zip(plan.rows.tolist(), zip(plan.mini_batch, plan.token_weights, strict=True), strict=True))
+    halves = {row: weight for row, (_, weight) in by_row.items()}
+    together = {row for row, (number, _) in by_row.items() if number == by_row[0][0]}
+    assert together == {0, 1}, "a alone, as long as b and c"
+    assert halves == pytest.approx({0: 1 / 6, 1: 1 / 6, 2: 1 / 8, 3: 1 / 8, 4: 0, 5: 1 / 2})
+
+
 def test_groups_may_lie_scattered_over_the_rows() -> None:
     table = sequences([1] * 6, [1, 2, 3, 4, 5, 6])
     plans = plan_shards(table, groups=["x", "y"] * 3, mini_batches=2, ranks=2, token_weights=sequence_mean)
@@ -149,7 +168,7 @@ def test_groups_may_lie_scattered_over_the_rows() -> None:
 
 
 def test_an_empty_batch_gives_every_rank_an_empty_plan() -> None:
-    def refuse(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def refuse(lengths: npt.NDArray[np.int64], _: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         raise AssertionError("there is nothing to weigh")
 
     plans = plan_shards(sequences([], []), groups=[], mini_batches=2, ranks=3, token_weights=refuse)

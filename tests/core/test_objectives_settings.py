@@ -10,6 +10,7 @@ from rlad_core.objectives.grpo import GRPO
 from rlad_core.objectives.kdrl import KDRL
 from rlad_core.objectives.opd import OPD
 from rlad_core.objectives.sft import SFT
+from rlad_core.objectives.top_d import TopD
 from rlad_core.objectives.trrd import TRRD
 
 
@@ -17,6 +18,13 @@ def test_aggregations_by_hand() -> None:
     np.testing.assert_allclose(aggregation_weights([1, 3], "sequence_mean"), [1 / 2, 1 / 6])
     np.testing.assert_allclose(aggregation_weights([1, 3], "token_mean"), [1 / 4, 1 / 4])
     np.testing.assert_allclose(aggregation_weights([1, 3], "fixed_length", 10), [1 / 20, 1 / 20])
+    np.testing.assert_allclose(
+        aggregation_weights([1, 3, 2], "group_mean", groups=[7, 4, 7]), [1 / 6, 1 / 6, 1 / 6]
+    )
+    np.testing.assert_allclose(
+        aggregation_weights([1, 4, 3], "group_mean", groups=[4, 7, 4]), [1 / 8, 1 / 8, 1 / 8]
+    )
+    np.testing.assert_allclose(TopD().token_weights([1, 1, 2], [0, 1, 0]), [1 / 6, 1 / 2, 1 / 6])
     np.testing.assert_allclose(SFT().token_weights([1, 3]), [1 / 4, 1 / 4])
     np.testing.assert_allclose(TRRD().token_weights([1, 3]), [1 / 2, 1 / 6])
 
@@ -30,7 +38,10 @@ def test_aggregation_errors() -> None:
         aggregation_weights([2], "fixed_length")
     with pytest.raises(ValueError, match="fixed_length goes with"):
         aggregation_weights([2], "token_mean", 5)
-    with pytest.raises(ValueError, match="use sequence_mean, token_mean or fixed_length"):
+    for groups in (None, [1]):
+        with pytest.raises(ValueError, match="group_mean needs the group of each of 2 responses"):
+            aggregation_weights([2, 1], "group_mean", groups=groups)
+    with pytest.raises(ValueError, match="use sequence_mean, token_mean, group_mean or fixed_length"):
         aggregation_weights([2], "median")  # type: ignore[arg-type]
 
 

@@ -50,7 +50,9 @@ def responses(lengths: list[int], seed: int) -> list[dict[str, Any]]:
 
 def evaluate(objective: Objective, batch: list[dict[str, Any]], split: list[list[int]]) -> Result:
     """Sum over the parts of ``split``, each a list of response numbers."""
-    weights = objective.token_weights([len(columns["old_logprobs"]) for columns in batch])
+    weights = objective.token_weights(
+        [len(columns["old_logprobs"]) for columns in batch], [i // 2 for i in range(len(batch))]
+    )
     loss, gradients, statistics = 0.0, {}, {}
     for part in split:
         policy = {i: batch[i]["policy_logprobs"].clone().requires_grad_() for i in part}

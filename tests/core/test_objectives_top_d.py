@@ -157,6 +157,6 @@ def test_a_batch_without_tokens_has_returns_of_none() -> None:
 
 def test_its_own_settings_are_the_papers() -> None:
     objective = TopD()
-    assert (objective.aggregation, objective.share) == ("token_mean", 0.2)
+    assert (objective.aggregation, objective.share) == ("group_mean", 0.2)
     assert objective.needs_whole_groups
     assert not objective.uses_group_advantage

@@ -49,7 +49,7 @@ def test_masked_rows_weigh_nothing_and_no_mean_knows_of_them(sampled: pa.Table) 
             groups=sampled.column("group_id").to_pylist(),
             mini_batches=1,
             ranks=1,
-            token_weights=lambda lengths: aggregation_weights(lengths, aggregation),
+            token_weights=lambda lengths, _: aggregation_weights(lengths, aggregation),
             counted=counted,
         )
         # Those that weigh nothing come behind the others.

@@ -54,7 +54,7 @@ def test_no_denominator_knows_of_old_tokens(aggregation: str, expected: list[flo
         groups=["a", "a", "b", "b"],
         mini_batches=1,
         ranks=1,
-        token_weights=lambda lengths: aggregation_weights(lengths, aggregation),  # type: ignore[arg-type]
+        token_weights=lambda lengths, _: aggregation_weights(lengths, aggregation),  # type: ignore[arg-type]
         counted_versions=range(4, 6),
     )
     assert plan.counted_versions == range(4, 6)

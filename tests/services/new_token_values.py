@@ -77,7 +77,7 @@ def batch_of(*groups: Group) -> TokenBatch:
     table, names = join_groups(groups, prompts)
     schema.validate(table, schema.EXPERIENCE, vocab_size=10)
     [plan] = plan_shards(
-        table, groups=names, mini_batches=1, ranks=1, token_weights=lambda lengths: np.ones(lengths.size)
+        table, groups=names, mini_batches=1, ranks=1, token_weights=lambda lengths, _: np.ones(lengths.size)
     )
     rows = TrainingRows(table.take(pa.array(plan.rows)), plan)
     chosen = np.argsort(plan.rows)[::-1].copy()
