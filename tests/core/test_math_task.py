@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,21 @@ def test_a_recipe_names_data_files(folder: Path) -> None:
     assert validate(parse(dump(config)), "again") == config
 
 
+def test_a_folder_whose_name_is_no_utf8_is_to_be_renamed(
+    source: Math, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name reaches Python as half characters, which no recipe and no table can hold."""
+    odd = tmp_path / os.fsdecode(b"b\xfccher")
+    odd.mkdir()
+    for name in ("a.parquet", "b.jsonl"):
+        (tmp_path / name).rename(odd / name)
+    (odd / "method.py").write_text("from rlad_core.objectives.grpo import GRPO as Mine\n")
+    monkeypatch.chdir(odd)
+    said = refusal("stages.0.objective.kind=method.py:Mine")  # code there is no stumbling block
+    assert "- task.train.files.0.path ('/" in said
+    assert said.count("has bytes that are no UTF-8. Write a text without them; of a file, rename it or") == 2
+
+
 def test_each_file_may_call_its_columns_otherwise(folder: Path) -> None:
     (folder / "c.jsonl").write_text('{"q": "Two?", "a": 2}')
     (folder / "d.csv").write_text("frage,antwort\nThree?,3\n")
@@ -164,9 +180,10 @@ def test_wrong_data_files_are_refused(folder: Path) -> None:
     assert columns in refusal("task.train.files=[c.jsonl]")
     read("task.train.files=[c.jsonl]", "task.columns={prompt: q, gold: a}", "task.evaluation.files=[c.jsonl]")
     assert "task.columns.question ('q'): no such key" in refusal("task.columns={question: q}")
-    assert "task.train.files.0.encoding ('utf-9'): is no encoding" in refusal(
-        "task.train.files.0.encoding=utf-9"
-    )
+    for encoding in ("utf-9", "base64", "undefined"):  # the latter two are known, and of no text
+        assert f"task.train.files.0.encoding ('{encoding}'): is no encoding" in refusal(
+            f"task.train.files.0.encoding={encoding}"
+        )
     twice = refusal("task.train.files=[{path: a.parquet}, {path: b.jsonl, name: a}]")
     assert "task.train.files.1.name ('a'): another file is reported as a already" in twice
     assert "task.train.files ([]): is empty. Write at least 1" in refusal("task.train.files=[]")

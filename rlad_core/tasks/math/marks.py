@@ -11,6 +11,7 @@ from rlad_core.tasks.math.numbers import Number, number
 _TIME = re.compile(
     r"(?P<clock>\d{1,2}:\d{2}(?::\d{2})?)\s*(?P<half>(?:\\text\{)?\s*[ap]\.?\s*m\.?\s*\}?)?", re.IGNORECASE
 )
+_HOUR = re.compile(r"\d{1,2}(?=\s*(?:\\text\{)?\s*[ap]\.?\s*m\.?\s*\}?$)", re.IGNORECASE)
 _TO = re.compile(r"(?<=\d)\s*(?:\\text\{\s*to\s*\}|\bto\b)\s*(?=\d)")
 _RATIO = re.compile(r"[^:=]+(?::[^:=]+)+")
 _BASE = re.compile(
@@ -29,9 +30,11 @@ def same_marks(gold: str, answer: str, wanted: Number | None, given: Number | No
             return here["digits"].lower() == answer.lower() if re.fullmatch("[0-9A-Fa-f]+", answer) else None
         if there and re.fullmatch("[0-9A-Fa-f]+", gold):  # 12_3 is no 12
             return number(there["base"]) == Number(Fraction(10)) and there["digits"].lower() == gold.lower()
-    if ":" not in gold and ":" not in answer:
-        return None
-    gold, answer = (_TO.sub(":", text) for text in (gold, answer))
+    if wanted and (hour := _HOUR.match(answer)):
+        return wanted.value == int(hour[0])
+    if ":" not in gold and ":" not in answer and not (_HOUR.match(gold) and _HOUR.match(answer)):
+        return None  # also of 5 pm and 5000 fm, which are lengths
+    gold, answer = (_TO.sub(":", _full_hour(text)) for text in (gold, answer))
     here, there = _TIME.fullmatch(gold), _TIME.fullmatch(answer)
     if here and there:
         halves = [
@@ -53,6 +56,12 @@ def same_marks(gold: str, answer: str, wanted: Number | None, given: Number | No
     if lone and len(lone) == 2 and lone[1] and rest:
         return lone[0] / lone[1] == rest.value
     return False if lone and rest else None
+
+
+def _full_hour(text: str) -> str:
+    """7 a.m. with its minutes; all else as it is."""
+    found = _HOUR.match(text)
+    return f"{found[0]}:00{text[found.end() :]}" if found else text
 
 
 def _later(time: re.Match[str], half: str) -> str:

@@ -5,6 +5,8 @@ r"""Takes away how an answer is dressed, so that what is left is what it says.
     \approx 5, \text{about } 5, = 5     5
     \dfrac12, \tfrac{1}{2}, \frac12     \frac{1}{2}; so \binom52
     \textbf{cm}, \mathrm{cm}            \text{cm}
+    \mathbb R, \R, \text A             \mathbb{R}, \mathbb{R}, \text{A}
+    \pounds 5, \dots, "I and II only"   £5, \ldots, "I and II"
     √2, −5, ½, 2², 120°, ≤, π           \sqrt{2}, -5, \frac{1}{2}, 2^2, 120^\circ, \le, \pi
     4\sqrt(2), x**2                     4\sqrt{2}, x^2
 
@@ -88,10 +90,15 @@ _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _LEVEL = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺₀₁₂₃₄₅₆₇₈₉", "0123456789-+0123456789")
 
 _LETTER = r"(?![A-Za-z])"
+_OF_ONE = "mathbb|mathcal|mathrm|mathsf|text|textbf|textrm|overline|bar|vec|hat"
+"""Commands of one argument, whose braces may be left out around a single letter or figure."""
 _REPLACED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
     (re.compile(pattern), by)
     for pattern, by in (
         (r"(?<!\\)\\!\s*", ""),
+        (r"\\Bbb(?![A-Za-z])", r"\\mathbb"),
+        (r"\\([CNQRZ])(?![A-Za-z])", r"\\mathbb{\1}"),
+        (rf"(\\(?:{_OF_ONE}))(?:\s+([A-Za-z])|\s*(\d))(?![A-Za-z0-9])", r"\1{\2\3}"),
         (r"\{,\}|\\text\{,\}", ","),
         (rf"\\(?:left|right|[bB]igg?[lrm]?){_LETTER}\.?(?=\s*[()\[\]{{}}|/\\.]|$)", ""),
         (rf"\\(?:(?:display|text|script)style|(?:no)?limits|rm|bf|it|[lL]arge|LARGE|[hH]uge){_LETTER}", ""),
@@ -117,10 +124,14 @@ _REPLACED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"\\(?:varnothing)(?![A-Za-z])", r"\\emptyset"),
         (r"\\[lr]brace(?![A-Za-z])", lambda found: "\\{" if found[0] == "\\lbrace" else "\\}"),
         (r"\\[lr]brack(?![A-Za-z])", lambda found: "[" if found[0] == "\\lbrack" else "]"),
-        (r"\\(?:degree|degrees)(?![A-Za-z])", r"^\\circ"),
+        (r"\\(?:degrees?|textdegree)(?![A-Za-z])", r"^\\circ"),
         (r"\^\s*\{\s*\\circ\s*\}", r"^\\circ "),
         (r"\\%", "%"),
         (r"\\textdollar(?![A-Za-z])\s*(?:\{\})?", r"\\$"),
+        (r"\\(?:pounds|textsterling)(?![A-Za-z])\s*(?:\{\})?", "£"),
+        (r"\\(?:euro|EUR|texteuro)(?![A-Za-z])\s*(?:\{\})?", "€"),
+        (r"\\(?:yen|textyen)(?![A-Za-z])\s*(?:\{\})?", "¥"),
+        (r"\\(?:[cl]|h)?dots[bcimo]?(?![A-Za-z])", r"\\ldots"),
         (r"\{:\}|\\colon(?![A-Za-z])", ":"),
         (r"\\langle(?![A-Za-z])", "("),
         (r"\\rangle(?![A-Za-z])", ")"),
@@ -142,6 +153,8 @@ _NUMBER_IN_TEXT = re.compile(r"\\text\{((?:[-+\d.,\s/%]|\b(?:and|or)\b|\\frac\{\
 _SENTENCE_IN_TEXT = re.compile(
     r"^\\text\{\s*(?:so,?\s+)?the (?:final )?answer is:?\s*([-+]?[\d.,/]+)[.\s]*\}$", re.I
 )
+_DOTS_IN_LIST = re.compile(r",\s*(?:\.{3}|…)\s*(?=,|\}?\$?$)")
+_ONLY = re.compile(r"(?<=[A-Za-z])\s+only\s*(?=\}?$)", re.I)
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _MATH_IN_TEXT = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$")
 _ROUND_IN_TEXT = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]")
@@ -171,7 +184,8 @@ def plain(answer: str) -> str:
     _check_depth(answer)
     if "&" in answer:
         answer = _ENTITY.sub(lambda found: html.unescape(found[0]), answer)
-    text = _unwrapped(answer if answer.isascii() else _in_ascii(answer))
+    answer = _DOTS_IN_LIST.sub(r",\\ldots ", answer)
+    text = _ONLY.sub("", _unwrapped(answer if answer.isascii() else _in_ascii(answer)))
     if "\\" in text or "~" in text or "*" in text or "{" in text:
         if "\\begin" not in text:
             text = _DOUBLED.sub(r"\\", text)

@@ -40,7 +40,11 @@ _NAME = re.compile(
     r")\s*"
 )
 _EQUALS = re.compile(r"(?<![<>!:\\])=(?!=)|:=")
-_IN = re.compile(r"\s*\\?[A-Za-z]+(?:\([a-z]\))?\s*\\in(?![A-Za-z])\s*(?P<rest>.+)", re.DOTALL)
+_IN = re.compile(
+    rf"\s*(?:\\?[A-Za-z]+(?:\([a-z]\))?|\(\s*{_VARIABLE}(?:\s*,\s*{_VARIABLE})+\s*\))"
+    r"\s*\\in(?![A-Za-z])\s*(?P<rest>.+)",
+    re.DOTALL,
+)
 _CONDITION = re.compile(
     r"\s*\\\{\s*[A-Za-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid(?![A-Za-z])|\||:)\s*(?P<rest>.+?)\s*\\\}\s*",
     re.DOTALL,
@@ -211,7 +215,7 @@ def same_name(one: str, other: str) -> bool:
 
 
 def members(text: str) -> str:
-    """What stands behind ``x \\in``, or the condition of a set that is given by one, or all."""
+    """What stands behind ``x \\in`` or ``(x, y) \\in``, or the condition of a set of that kind, or all."""
     found = _IN.fullmatch(text) or _CONDITION.fullmatch(text)
     return found["rest"] if found else text
 

@@ -12,6 +12,7 @@ x \ne 0, \mathbb{R} - \{0\}             \mathbb{R}\setminus\{0\}
 negative 5, \frac{\text{m}}{\text{s}}     -5, \text{m/s}
 5\Omega, 5\,\mu\text{m}                 5 \text{ohm}, 5 \text{microm}
 \text{(A), (C)}, \text{x = 7}           (A), (C) and x = 7
+P(X = 1) = 5                            P(X\eq 1) = 5
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable
 
 _FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp"
 _WITHOUT_BACKSLASH = rf"(?<![A-Za-z\\{{])(?={_FUNCTIONS})(?=[a-z]+(?:\s*[\^(\d\\]|\s[A-Za-z]\b))"
+_RELATIONS = str.maketrans({"=": r"\eq ", "<": r"\lt ", ">": r"\gt "})
 _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
     (mark, re.compile(pattern), by)
     for mark, pattern, by in (
@@ -48,7 +50,13 @@ _SPELLINGS: tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], st
             lambda m: m[0] if int(m[1]) < int(m[2]) or not int(m[2]) else str(int(m[1]) % int(m[2])),
         ),
         ("mod", r"(?:\\text\{\s*|\\b?|(?<=\s))mod\s*\}?\s*\{?(\d+)\}?$", r"\\pmod{\1}"),
-        (r"\equiv", r"^\s*[A-Za-z]\s*\\equiv(?![A-Za-z])\s*(?=-?\d)", ""),
+        (r"\equiv", r"^\s*[A-Za-z](?:\([a-z]\))?\s*\\equiv(?![A-Za-z])\s*(?=-?\d)", ""),
+        # The name of a probability: no side of the equation ends within it.
+        (
+            "=",
+            r"(?<![A-Za-z])((?:\\Pr|P|\\mathbb\{P\})\s*)\(([^()]*)\)(?=\s*=)",
+            lambda m: f"{m[1].strip()}({m[2].translate(_RELATIONS)})",
+        ),
         # Each function has one of these letters.
         ("s", _WITHOUT_BACKSLASH, r"\\"),
         ("n", _WITHOUT_BACKSLASH, r"\\"),

@@ -123,7 +123,8 @@ def several(text: str) -> list[str] | None:
     if "and" not in text and "," not in text:
         return None
     parts = [part for part in re.split(r"\s*(?:,|\band\b|&)\s*", _TEXT.sub(r" \1 ", text).strip()) if part]
-    words = [word(f"\\text{{{part}}}") if len(part) > 1 else None for part in parts]
+    # A single letter may be a variable, whose case counts; statements are numbered I, II and so on.
+    words = [word(f"\\text{{{part}}}") if len(part) > 1 or part in "IVX" else None for part in parts]
     return sorted(filter(None, words)) if len(parts) > 1 and all(words) else None
 
 
