@@ -4,10 +4,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from msgspec import Meta, Raw, Struct
 from pydantic import BaseModel, Field, ValidationError
-from pydantic.json_schema import SkipJsonSchema
 
 from rlad_core import schema
 from rlad_core.client.rollout_forms import RolloutLimits
@@ -19,7 +20,7 @@ from services.serve.http.elements import Elements, OwnIds, rows_of
 from services.serve.http.json_forms import decode, invalid, one_of, to_form
 from services.serve.http.problems import MOST_FAULTS, ProblemError, faults
 from services.serve.http.streams import InBatches
-from services.serve.http.texts import PromptIn, Reader, check_one_given, refuse_over
+from services.serve.http.texts import PromptIn, Reader, check_one_given, letters_of, refuse_over
 from services.serve.http.token_columns import TokenColumn
 from services.serve.token_sum import TokenSum
 from services.serve.unfit_tables import refusal
@@ -60,22 +61,28 @@ class UnreadRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     sampling: Raw
 
 
-_Count = Annotated[int, Field(gt=0, lt=2**31)] | SkipJsonSchema[None]
+_Count = Annotated[int, Field(gt=0, lt=2**31)]
+_NOT_GIVEN: Any = None
+"""Not of a type with None: no query can say that, and a fault would be told once for each type."""
 
 
 class SamplingQuery(BaseModel):
     """`SamplingSettings` as query parameters, each by itself; what they come to together is checked there."""
 
-    group_size: _Count = Field(default=None, description="With Arrow, which needs it; else in the body.")
-    max_tokens: _Count = Field(default=None, description="With Arrow, which needs it; else in the body.")
+    group_size: _Count = Field(
+        default=_NOT_GIVEN, description="With Arrow, which needs it; else in the body."
+    )
+    max_tokens: _Count = Field(
+        default=_NOT_GIVEN, description="With Arrow, which needs it; else in the body."
+    )
     temperature: float = Field(default=1.0, ge=0, le=2, description=_WITH_ARROW)
     top_p: float = Field(default=1.0, gt=0, le=1, description=_WITH_ARROW)
     top_k: int = Field(default=0, ge=0, lt=2**31, description=_WITH_ARROW)
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | SkipJsonSchema[None] = Field(
-        default=None, description=_WITH_ARROW
-    )
-    stop_token_ids: Annotated[str, Field(pattern=r"^\d{1,10}(,\d{1,10}){0,63}$")] | SkipJsonSchema[None] = (
-        Field(default=None, description="With commas between, or each by itself. " + _WITH_ARROW)
+    seed: int = Field(default=_NOT_GIVEN, ge=0, lt=2**63, description=_WITH_ARROW)
+    stop_token_ids: str = Field(
+        default=_NOT_GIVEN,
+        pattern=r"^\d{1,10}(,\d{1,10}){0,63}$",
+        description="With commas between, or each by itself. " + _WITH_ARROW,
     )
     training: bool = Field(default=True, description=_WITH_ARROW)
 
@@ -96,7 +103,7 @@ def read_request(
     """Prompts as the deployment's ``generate`` takes them, and the sampling.
 
     Args:
-        query: with Arrow, the sampling settings; with JSON they are in the body.
+        query: with Arrow, the sampling settings; with JSON they are in the body, and nothing is here.
         limits: looked at before anything is tokenized, and while it is.
 
     Raises:
@@ -120,6 +127,10 @@ def read_request(
         limits.check_tokens(int(group_tokens(sizes, sampling, reader.max_length).sum()))
         columns = table.select(["prompt_id", "prompt_token_ids"])
         return columns.append_column("group_id", table.column("prompt_id")), sampling
+    for name in query:
+        raise invalid(
+            f"query.{name}", f"is read with Arrow alone; with JSON write it in the body, sampling.{name}"
+        )
     most = limits.max_responses_per_request
     asked = to_form(body.content, UnreadRequest, 2 + most * (1 + _MESSAGES))
     sampling = _sampling(bytes(asked.sampling))
@@ -127,14 +138,17 @@ def read_request(
     prompts.refuse_none()
     _check(len(prompts), sampling, limits)
     ids, tokens = OwnIds("prompts"), TokenColumn(len(prompts))
+    letters = np.zeros(len(prompts), np.int64)
     for place, prompt in enumerate(prompts):
         ids.add(prompt.id)
         if isinstance(prompt.prompt_token_ids, Raw):
             tokens[place] = reader.prompt(prompt, f"prompts[{place}]")
+        else:
+            letters[place] = letters_of(prompt.prompt, prompt.messages)
     names, is_text = ids.packed(), tokens.missing
     limits.check_tokens(int(group_tokens(tokens.sizes[~is_text], sampling, reader.max_length).sum()))
     if is_text.any():
-        _read_texts(prompts, tokens, sampling, reader, limits)
+        _read_texts(prompts, tokens, letters, sampling, reader, limits)
     table = pa.table({"group_id": names, "prompt_id": names, "prompt_token_ids": tokens.packed()})
     return table.replace_schema_metadata({b"rlad.tokenizer": fingerprint.encode()}), sampling
 
@@ -142,13 +156,14 @@ def read_request(
 def _read_texts(
     prompts: Elements[RolloutPrompt],
     tokens: TokenColumn,
+    letters: npt.NDArray[np.int64],
     sampling: SamplingSettings,
     reader: Reader,
     limits: RolloutLimits,
 ) -> None:
     """Those that came as text, within the limit of tokens."""
     counted = TokenSum(limits.max_tokens_per_request)
-    for place, prompt in enumerate(prompts):
+    for place, prompt in prompts.first(reader.may_be_too_long(letters)):
         if place not in tokens:
             tokens[place] = reader.prompt(prompt, f"prompts[{place}]")
         counted.add(int(tokens.sizes[place]), f"prompts[{place}]")

@@ -127,7 +127,16 @@ def embedded_ray(
         lean: for services alone, see `services.serve.lean_ray`.
         meanwhile: done while a lean one starts.
         go_on: what to do where Ray's own processes end before their time, and with them this one.
+
+    Raises:
+        ValueError: a variable that limits requests or answers holds no positive number; names it.
     """
+    from services.serve.http.reading import BodyLimits
+    from services.serve.http.slow_clients.clients_behind import AnswerLimits
+
+    # Else they are read where Serve's proxy starts, half a minute later, and it fails over and over.
+    for limits in (BodyLimits, AnswerLimits):
+        limits.of_environment()
     _quiet()
     # A token file in the home directory would lock later clusters of this user out.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")

@@ -85,13 +85,7 @@ class ReplicaArgs(ReplicaSettings):
     @field_validator("weights")
     @classmethod
     def _callers(cls, weights: dict[str, float]) -> dict[str, float]:
-        for caller in weights:
-            if not (_TOKEN.fullmatch(caller) or _is_address(caller)):
-                raise ValueError(
-                    f"{caller!r} is no caller: write an address, or token: and the first 12 digits that "
-                    "`printf 'Bearer %s' TOKEN | sha256sum` says"
-                )
-        return weights
+        return {_caller(name): weight for name, weight in weights.items()}
 
     @property
     def max_body_bytes(self) -> int:
@@ -126,9 +120,14 @@ class ReplicaArgs(ReplicaSettings):
         return _TIMES_THE_PLACES * self.places + SPARE_PLACES
 
 
-def _is_address(caller: str) -> bool:
+def _caller(name: str) -> str:
+    """As callers are told apart: an address has several spellings, and a connection's is the shortest."""
+    if _TOKEN.fullmatch(name):
+        return name
     try:
-        ipaddress.ip_address(caller)
-    except ValueError:
-        return False
-    return True
+        return str(ipaddress.ip_address(name))
+    except ValueError as error:
+        raise ValueError(
+            f"{name!r} is no caller: write an address, or token: and the first 12 digits that "
+            "`printf 'Bearer %s' TOKEN | sha256sum` says"
+        ) from error

@@ -26,5 +26,5 @@ class TokenSum:
         if self._count > self._most:
             raise LimitError(
                 "tokens",
-                f"{self._count} tokens in one request up to {where}; at most {self._most} are taken",
+                f"{self._count} tokens in one request with {where}; at most {self._most} are taken",
             )

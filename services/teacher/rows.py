@@ -13,7 +13,7 @@ from rlad_core.turn import without_opening
 from services.serve.http.elements import Elements, OwnIds, TokenLists
 from services.serve.http.json_forms import invalid, lists_in, token_ids
 from services.serve.http.problems import ProblemError
-from services.serve.http.texts import Reader
+from services.serve.http.texts import Reader, letters_of
 from services.serve.http.token_columns import TokenColumn
 from services.serve.token_sum import TokenSum
 from services.serve.token_texts import spans_in
@@ -38,6 +38,8 @@ class _Rows:
         self._ids, self._named = OwnIds("sequences"), TokenLists()
         self._prompts, self._responses = TokenColumn(count), TokenColumn(count)
         self._naming_none: int | None = None
+        # Of each row's own texts.
+        self._letters = np.zeros(count, np.int64)
         # Of each row the shared prompt that it names, if it names one.
         self._shared_of = np.full(count, _OWN, np.int64)
         self.texts = np.zeros(count, bool)
@@ -69,6 +71,7 @@ class _Rows:
                 size += ids.size
             else:
                 size += reader.least_tokens(each.response)
+            self._letters[place] = letters_of(each.prompt, each.messages, each.response)
             tokens.add(size, where)
             if isinstance(each.named_token_ids, Raw):
                 where, places = f"{where}.named_token_ids", int(self._responses.sizes[place])
@@ -88,7 +91,7 @@ class _Rows:
             LimitError: they have more tokens than a request may have, a prompt counted for each sequence.
         """
         tokens, reader, shared = self._tokens(), self._reader, self._shared
-        for place, size in enumerate(shared.read_texts()):
+        for place, size in shared.read_texts():
             tokens.add(size, f"prompts[{place}]")
         is_counted = np.ones(len(shared), bool)
         is_own = self._shared_of == _OWN
@@ -96,7 +99,7 @@ class _Rows:
         self.texts[~is_own] |= shared.texts[self._shared_of[~is_own]]
         if not self.texts.any():
             return  # what there is has been counted
-        for place, each in enumerate(self._sequences):
+        for place, each in self._sequences.first(reader.may_be_too_long(self._letters)):
             where, opened = f"sequences[{place}]", ""
             if is_own[place]:
                 if place not in self._prompts:

@@ -16,7 +16,7 @@ from rlad_core.client.forms import TeacherLimits
 from rlad_core.schema.columns import single_chunk
 from services.serve.http.elements import Elements, OwnIds
 from services.serve.http.json_forms import invalid
-from services.serve.http.texts import PromptIn, Reader, check_one_given
+from services.serve.http.texts import PromptIn, Reader, check_one_given, letters_of
 from services.serve.http.token_columns import TokenColumn
 
 PROMPTS = ("prompt_token_ids", "prompt", "messages")
@@ -45,7 +45,7 @@ class SharedPrompts:
         ids = OwnIds("prompts")
         self.tokens = TokenColumn(len(prompts))
         """Their token ids; of those that came as text once they are read."""
-        least = np.empty(len(prompts), np.int64)
+        least, self._letters = np.empty(len(prompts), np.int64), np.zeros(len(prompts), np.int64)
         for place, prompt in enumerate(prompts):
             ids.add(prompt.id)
             if isinstance(prompt.prompt_token_ids, Raw):
@@ -53,6 +53,7 @@ class SharedPrompts:
                 least[place] = self.tokens.sizes[place]
             else:
                 least[place] = reader.least_tokens(prompt.prompt, prompt.messages)
+                self._letters[place] = letters_of(prompt.prompt, prompt.messages)
         self._places: dict[str, int] = {name: place for place, name in enumerate(ids.packed().to_pylist())}
         self._prompts, self._reader = prompts, reader
         self.least = least
@@ -78,17 +79,17 @@ class SharedPrompts:
             raise invalid(f"{where}.prompt_id", f"{name[:100]!r} is the id of none of `prompts`")
         return place
 
-    def read_texts(self) -> Iterator[int]:
-        """Read those that came as text; of each prompt its tokens.
+    def read_texts(self) -> Iterator[tuple[int, int]]:
+        """Read those that came as text; of each prompt its place, and how many tokens it has.
 
         Raises:
             ProblemError: 422, one cannot be read.
         """
-        for place, prompt in enumerate(self._prompts):
+        for place, prompt in self._prompts.first(self._reader.may_be_too_long(self._letters)):
             if place not in self.tokens:
                 read = self._reader.prompt_and_opening(prompt, f"prompts[{place}]")
                 self.tokens[place], self.openings[place] = read
-            yield int(self.tokens.sizes[place])
+            yield place, int(self.tokens.sizes[place])
 
 
 def filled(table: pa.Table, limits: TeacherLimits) -> pa.Table:

@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -231,19 +232,52 @@ def test_who_leaves_in_the_middle_is_forgotten(served: Served) -> None:
     # That nothing is left of them is seen to at the end of this server.
 
 
-def test_the_same_by_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def by_tls(folder: Path, loop: str) -> Iterator[Served]:
+    certificate, key = make_certificate(folder)
+    answers = Answers()
+    first = AnswersTaken(answers)
+    # That uvicorn ends a connection, and TLS does so with what lies on it, is no part of this.
+    options = {"loop": loop, "timeout_keep_alive": 3600, "ssl_certfile": certificate, "ssl_keyfile": key}
+    with running(first, **options) as url:
+        yield Served(url, answers, first)
+
+
+LOOPS = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+
+
+@LOOPS
+def test_the_same_by_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
     monkeypatch.setenv("RLAD_ANSWER_TIMEOUT_S", str(TIMEOUT_S))
-    certificate, key = make_certificate(tmp_path)
-    first = AnswersTaken(Answers())
-    with running(first, loop="uvloop", ssl_certfile=certificate, ssl_keyfile=key) as url:
-        with Served(url, Answers(), first).asks(f"/whole/{2 * LARGE}") as connection:
-            whole = httpx.get(f"{url}/whole/{LARGE}", timeout=60, verify=False)
-            assert whole.content == content(LARGE)
+    with by_tls(tmp_path, loop) as served:
+        # Of the second all is encrypted, and what the kernel does not take lies below the layer that does it.
+        waiting = [served.asks(f"/whole/{2 * LARGE}"), served.asks(f"/whole/{LEAST}", small_buffers=True)]
+        for path in (f"/whole/{LARGE}", "/whole/0", f"/parts/{LARGE}/1"):
+            whole = httpx.get(served.url + path, timeout=60, verify=False)
+            assert whole.content == content(int(path.split("/")[2]))
+        for connection in waiting:
             assert ends(connection)
+            connection.close()
         deadline = time.monotonic() + ENDS_WITHIN_S
-        while first._behind._waits:
+        while served.first._behind._waits:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+@LOOPS
+def test_by_tls_an_answer_is_not_over_before_it_has_left_this_process(tmp_path: Path, loop: str) -> None:
+    with by_tls(tmp_path, loop) as served:
+        began = time.monotonic()
+        with served.asks(f"/whole/{LEAST}", small_buffers=True) as connection:
+            came = connection.recv(1)
+            time.sleep(0.5)  # in which all is encrypted that will be
+            assert (UNSENT.count(time.monotonic()), UNSENT.count(began)) == (1, 0)
+            while not came.endswith(content(LEAST)):
+                came += connection.recv(65_536)
+            deadline = time.monotonic() + ENDS_WITHIN_S
+            while UNSENT.count(time.monotonic()):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
 
 
 class Connection:
@@ -290,6 +324,21 @@ def test_where_the_kernel_counts_nothing_nobody_is_cut_off_for_it() -> None:
         assert not uncounted.cut_off
         uncounted.lies = 0
         looked_at(behind, 1)
+
+    asyncio.run(body())
+
+
+def test_one_that_answers_no_question_keeps_nobody_from_being_looked_at() -> None:
+    async def body() -> None:
+        behind = ClientsBehind(AnswerLimits(timeout_s=3600))
+        forgotten, _ = connections = [Connection(LEAST) for _ in range(2)]
+        for each in connections:
+            behind.sent(each)  # type: ignore[arg-type]
+        # As asyncio's with TLS that was closed twice.
+        vars(forgotten).update(_ssl_protocol=None, get_extra_info=None, get_write_buffer_size=None)
+        looked_at(behind, 31)
+        assert [each.cut_off for each in connections] == [False, True]
+        assert not behind._waits
 
     asyncio.run(body())
 

@@ -24,6 +24,7 @@ from starlette.types import Message
 
 from rlad_core.client.errors import BusyError, LimitError
 from rlad_core.client.forms import TeacherLimits
+from services.serve import cluster
 from services.serve.http import counting
 from services.serve.http.bodies import Body, read_body
 from services.serve.http.counting import objects_in
@@ -304,6 +305,14 @@ def test_faults_are_named_by_their_place(body: Any, status: int, where: str) -> 
     assert [fault.path for fault in refused.value.problem.errors or []] == ([where] if where else [])
 
 
+@pytest.mark.parametrize("before", ["", "\N{EURO SIGN}" * 30_000])
+def test_a_byte_that_is_no_utf_8_is_found(before: str) -> None:
+    shown = "du caf\N{LATIN SMALL LETTER E WITH ACUTE} de M"
+    body = b'{"sequences":[{"prompt":"' + (before + shown).encode() + b'\xe9lanie","response":"b"}]}'
+    with pytest.raises(ProblemError, match=rf"byte 0xe9 behind '.*{shown}' is no UTF-8"):
+        read(body)
+
+
 def test_counts_are_looked_at_before_texts_are_tokenized() -> None:
     class NoTokenizer:
         def __call__(self, *_: Any, **__: Any) -> None:
@@ -355,3 +364,19 @@ def test_limits_come_from_the_environment() -> None:
     for wrong in ("0", "-1", "x", "inf", "nan"):
         with pytest.raises(ValueError, match=f"RLAD_BODY_TIMEOUT_S: '{wrong}' is no positive number"):
             BodyLimits.of_environment({"RLAD_BODY_TIMEOUT_S": wrong})
+
+
+@pytest.mark.parametrize("variable", ["RLAD_BODY_TIMEOUT_S", "RLAD_ANSWER_MEMORY_MIB"])
+def test_a_limit_that_is_none_is_told_before_ray_starts(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start() -> None:
+        raise AssertionError("it starts")
+
+    monkeypatch.setattr(cluster, "_quiet", start)
+    monkeypatch.setenv(variable, "abc")
+    with (
+        pytest.raises(ValueError, match=f"{variable}: 'abc' is no positive number"),
+        cluster.embedded_ray(num_cpus=1),
+    ):
+        pass

@@ -20,7 +20,7 @@ def client() -> TestClient:
 @pytest.mark.parametrize("tokens", ["", "mine"])
 def test_a_page_that_may_ask_may_read_the_answer(monkeypatch: pytest.MonkeyPatch, tokens: str) -> None:
     site = "http://localhost:3000"
-    monkeypatch.setenv("RLAD_ALLOWED_ORIGINS", site)
+    monkeypatch.setenv("RLAD_ALLOWED_ORIGINS", f"https://other.example, {site}/")
     monkeypatch.setenv("RLAD_API_TOKENS", tokens)
     ask = {"Origin": site, "Access-Control-Request-Method": "POST"}
     may = client().options("/v1/fine", headers=ask)  # a browser sends no token with it

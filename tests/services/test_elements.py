@@ -62,6 +62,10 @@ def test_elements_are_those_that_json_has(
         found = Elements(Raw(text), Any_, "rows", len(rows))
         for _ in range(2):  # it can be gone through again
             assert [each.value for each in found] == [json.loads(row)["value"] for row in rows]
+        chosen = np.array([place % 3 == 1 for place in range(len(rows))], bool)
+        order = [*np.flatnonzero(chosen).tolist(), *np.flatnonzero(~chosen).tolist()]
+        wanted = [(place, json.loads(rows[place])["value"]) for place in order]
+        assert [(place, each.value) for place, each in found.first(chosen)] == wanted
         assert len(found) == len(rows)
         if rows:
             with pytest.raises(LimitError, match=f"{len(rows)} rows in one request; at most {len(rows) - 1}"):

@@ -29,8 +29,8 @@ class Quick(BoundedHeads):
 
 
 async def lengths(scope: Scope, receive: Receive, send: Send) -> None:
-    """Says how many headers and bytes came; ``/slow`` takes longer than a head may."""
-    size, more = 0, True
+    """Says how many headers and bytes came; ``/slow`` takes longer than a head may, ``/unread`` no body."""
+    size, more = 0, scope["path"] != "/unread"
     while more:
         message: Message = await receive()
         if message["type"] == "http.disconnect":
@@ -174,6 +174,33 @@ def test_so_many_requests_may_wait_in_a_row(place: tuple[str, int], count: int) 
         connection.sendall(GET.replace(b"/a", b"/slow") + b"\r\n" + (GET + b"\r\n") * count)
         told = rest_of(connection, 5 * TIMEOUT_S)
     assert told.count(b"HTTP/1.1 200 ") == (1 + count if count <= MOST_IN_A_ROW else 0)
+
+
+def test_a_body_that_goes_on_behind_its_answer_ends_too(place: tuple[str, int]) -> None:
+    with socket.create_connection(place, timeout=20 * TIMEOUT_S) as connection:
+
+        def ask() -> None:
+            connection.sendall(POST.replace(b"/a", b"/unread") + b"Content-Length: 1000\r\n\r\n")
+            told = b""
+            while not told.endswith(b"2 0;"):
+                piece = connection.recv(1000)
+                assert piece, told
+                told += piece
+
+        ask()
+        # One that comes to its end leaves the connection as it was.
+        connection.sendall(b"b" * 1000)
+        time.sleep(1.5 * TIMEOUT_S)
+        ask()
+        ended = False
+        for _ in range(100):
+            time.sleep(TIMEOUT_S / 10)
+            try:
+                connection.sendall(b"b")
+            except OSError:
+                ended = True
+                break
+        assert ended
 
 
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -1,6 +1,7 @@
 """Rows with ids and rows with texts in one request: each is read as it is, and no text before all ids are."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -125,9 +126,39 @@ def test_rollouts_tokenize_no_more_than_a_request_may_have(tokenized: list[str])
             sampled(prompts, max_tokens_per_request=tokens - 1)
         assert (refused.value.limit, refused.value.status) == ("tokens", 413)
     tokenized.clear()
-    with pytest.raises(LimitError, match=r"6 tokens in one request up to prompts\[1\]; at most 5"):
+    with pytest.raises(LimitError, match=r"6 tokens in one request with prompts\[1\]; at most 5"):
         sampled([TEXT] * 9, max_tokens_per_request=5)
     assert len(tokenized) == 2
     whole = len(TOKENIZER("a " * 10)["input_ids"])
     assert (whole, READER.max_length) == (10, 12)
     sampled([{"prompt": "a " * 10}], max_tokens_per_request=10 + 2 * 2)
+
+
+LONG = "a " * 20
+"""More tokens than the model takes, and not so many more that its beginning shows it."""
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        ({"sequences": [*[{"prompt": "a", "response": "a"}] * 9, A | {"prompt": LONG}]}, "9].prompt"),
+        ({"sequences": [*[{"prompt": "a", "response": "a"}] * 9, A | {"response": LONG}]}, "9].response"),
+        (
+            {
+                "prompts": [{"prompt": "a"}, {"prompt": LONG}],
+                "sequences": [{"prompt_id": "0", "response": "a"}],
+            },
+            "prompts[1].prompt",
+        ),
+    ],
+)
+def test_a_text_too_long_is_found_before_short_ones_are_tokenized(
+    asked: dict[str, Any], where: str, tokenized: list[str]
+) -> None:
+    with pytest.raises(ProblemError, match=re.escape(where) + ": the text has 20 tokens, and 12"):
+        scored(asked)
+    assert "a" not in tokenized
+    tokenized.clear()
+    with pytest.raises(ProblemError, match=r"prompts\[3\]\.prompt: the text has 20 tokens, and 12 are"):
+        sampled([*[{"prompt": "a"}] * 3, {"prompt": LONG}])
+    assert tokenized == [LONG]

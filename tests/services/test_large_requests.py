@@ -49,22 +49,24 @@ def test_what_is_told_counts_as_what_is_scored() -> None:
 
 
 def test_texts_are_tokenized_no_further_than_a_request_may_go() -> None:
-    """A prompt that is sent once counts for each sequence; the last text, which has no token, is not seen."""
+    """A prompt that is sent once counts for each sequence; the last text, which has no token, is not seen.
+    Rows that may be too long are read first.
+    """
     a, group = {"prompt": "a knight", "response": "Mia"}, {"prompt_id": "p", "response": "a"}
-    last = a | {"response": " "}
+    last = {"prompt": "a", "response": " "}
     bodies = [
         {"sequences": [a, a, a, last]},
         {"prompts": [{"id": "p", "prompt": "Mia is"}, {"prompt": "a"}], "sequences": [group, group, a, last]},
     ]
-    for body, tokens in zip(bodies, (9, 10), strict=True):
+    for body, tokens, place in zip(bodies, (9, 10), (2, 1), strict=True):
         with pytest.raises(ProblemError, match=r"sequences\[3\].response: the text has no token"):
             read(body, TeacherLimits(max_tokens_per_request=tokens + 2))
-        says = f"{tokens} tokens in one request up to sequences\\[2\\]; at most {tokens - 1} are taken"
+        says = f"{tokens} tokens in one request with sequences\\[{place}\\]; at most {tokens - 1} are taken"
         with pytest.raises(LimitError, match=says) as refused:
             read(body, TeacherLimits(max_tokens_per_request=tokens - 1))
         assert refused.value.limit == "tokens"
     long = [{"id": "p", "prompt": "Mia is"}, {"prompt": "a " * 11}, {"prompt": " "}]
-    with pytest.raises(LimitError, match=r"13 tokens in one request up to prompts\[1\]"):
+    with pytest.raises(LimitError, match=r"13 tokens in one request with prompts\[1\]"):
         read(bodies[1] | {"prompts": long}, TeacherLimits(max_tokens_per_request=12))
 
 

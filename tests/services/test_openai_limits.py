@@ -43,7 +43,7 @@ def test_what_is_told_of_tokens_counts_as_they_do() -> None:
 
 def test_prompts_are_tokenized_no_further_than_a_request_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asked, "LIMITS", asked.LIMITS.model_copy(update={"max_tokens_per_request": 4}))
-    with pytest.raises(LimitError, match=r"5 tokens in one request up to prompt\[1\]; at most 4"):
+    with pytest.raises(LimitError, match=r"5 tokens in one request with prompt\[1\]; at most 4"):
         completion(prompt=["Mia is", "a a a", " "])  # the last of which has none
 
 

@@ -112,7 +112,7 @@ def test_what_is_behind_too_many_tokens_is_not_read(prompt: Any) -> None:
     """Its last prompt is none."""
     with pytest.raises(ProblemError):
         read(prompt, tokens=TokenSum(6))
-    with pytest.raises(LimitError, match=r"6 tokens in one request up to prompt\[2\]; at most 5") as refused:
+    with pytest.raises(LimitError, match=r"6 tokens in one request with prompt\[2\]; at most 5") as refused:
         read(prompt, tokens=TokenSum(5))
     assert refused.value.limit == "tokens"
 

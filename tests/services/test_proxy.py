@@ -116,8 +116,9 @@ def test_what_services_there_are_is_told_to_who_has_a_token(monkeypatch: pytest.
     assert proxy(JSONResponse({"/": "teacher"})).get("/-/routes").json() == {"/": "teacher"}
     monkeypatch.setenv("RLAD_API_TOKENS", "mine")
     guarded = proxy(JSONResponse({"/": "teacher"}))
-    refused = guarded.get("/-/routes")
+    refused = guarded.get("/-/routes", headers={"X-Request-ID": "mine"})
     assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+    assert refused.headers["x-request-id"] == "mine"
     assert guarded.get("/-/routes", headers={"Authorization": "Bearer mine"}).json() == {"/": "teacher"}
     # Where no service is up, that is found out all the same.
     lone = proxy(PlainTextResponse("Route table is not populated yet.", 500))

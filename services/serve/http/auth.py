@@ -32,7 +32,7 @@ class Tokens:
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
-        self._stamp: tuple[str, int, int] | None = None
+        self._stamp: tuple[str, int, int, int] | None = None
         self._from_file: tuple[bytes, ...] = ()
 
     @property
@@ -56,9 +56,11 @@ class Tokens:
         """See that somebody can be let in.
 
         Raises:
-            AuthError: the file with the tokens cannot be read.
+            AuthError: the file with the tokens cannot be read, or there are none though they are required.
         """
-        self._tokens()
+        if self.required and not self._tokens():
+            given = [name for name in (TOKENS, TOKENS_FILE) if self._environment.get(name)]
+            raise AuthError(f"{' and '.join(given)}: there is no token in it, so nobody could be let in")
 
     def _tokens(self) -> tuple[bytes, ...]:
         listed = self._environment.get(TOKENS, "").replace(",", " ").split()
@@ -70,7 +72,9 @@ class Tokens:
             return ()
         try:
             status = os.stat(path)
-            stamp = (path, status.st_mtime_ns, status.st_ino)
+            # With its size: a file that is emptied and then written may be read between the two, and the
+            # kernel's clock need not have gone on by then.
+            stamp = (path, status.st_mtime_ns, status.st_ino, status.st_size)
             if stamp != self._stamp:
                 lines = (line.strip(b" \t\r") for line in Path(path).read_bytes().split(b"\n"))
                 self._from_file = tuple(line for line in lines if line)

@@ -58,7 +58,9 @@ class BodyFirst:
             return
         if not self._may_send(scope, headers):
             if scope["path"] == LIST_OF_ROUTES:  # Serve's own, which no service guards
-                await no_token()(scope, _nothing_more(receive), send)
+                refused = no_token()
+                refused.headers[REQUEST_ID] = request_id
+                await refused(scope, _nothing_more(receive), send)
                 return
             # The service answers, or says why not; what the body holds is of no interest.
             await self._app({**scope, "headers": _bodiless(scope)}, _nothing_more(receive), send)

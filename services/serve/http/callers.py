@@ -85,7 +85,9 @@ def stranger(scope: Scope, headers: Headers) -> tuple[int, str] | None:
 def site_of(headers: Headers) -> str | None:
     """Whose page asks, where it is one that may; None: no page, or another's."""
     origin = headers.get("origin")
-    return origin if origin is not None and origin.lower() in _listed(ORIGINS) else None
+    # As people write addresses; a browser names a site without the slash.
+    sites = {site.rstrip("/") for site in _listed(ORIGINS)}
+    return origin if origin is not None and origin.lower() in sites else None
 
 
 def is_preflight(method: str, headers: Headers) -> bool:

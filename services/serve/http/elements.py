@@ -5,7 +5,7 @@ All of them at once would take tens of times their bytes as objects: a Python st
 
 from array import array
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import compress, pairwise
 from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
@@ -63,9 +63,30 @@ class Elements(Generic[Form]):
         Raises:
             ProblemError: 422, one of them is not of the form; says which.
         """
+        return (each for _, each in self.chosen(np.ones(self._count, bool)))
+
+    def first(self, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Form]]:
+        """Read those chosen, then the others, each with its place.
+
+        Args:
+            chosen: bool [elements].
+
+        Raises:
+            ProblemError: 422, one of them is not of the form; says which.
+        """
+        yield from self.chosen(chosen)
+        yield from self.chosen(~chosen)
+
+    def chosen(self, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Form]]:
+        """Read some, each with its place; see `first`."""
         for number, (start, stop) in enumerate(pairwise(self._bounds)):
+            first = number * AT_A_TIME
+            its = chosen[first : first + AT_A_TIME]
+            if not its.any():
+                continue
             piece = b"[" + self._text[start + 1 : stop] + b"]"
-            yield from decode(piece, self._list, self._where, number * AT_A_TIME)
+            read = decode(piece, self._list, self._where, first)
+            yield from compress(enumerate(read, first), its.tolist())
 
     def refuse_none(self) -> None:
         """See that there is one.

@@ -75,6 +75,7 @@ class BoundedHeads(HttpToolsProtocol):
         self._is_large = False
         self._unfit: ProblemDetails | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None  # of a body that goes on behind its answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
@@ -84,6 +85,7 @@ class BoundedHeads(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._whole()
+        self._read_to_its_end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -161,6 +163,7 @@ class BoundedHeads(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._whole()
+        self._read_to_its_end()
         self._is_head = True
         super().on_message_complete()
 
@@ -170,6 +173,9 @@ class BoundedHeads(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
             self._wait()
+        if self.cycle.response_complete and self.cycle.more_body:
+            # What was refused unread has no more time than what is read (`services.serve.http.reading`).
+            self._unread = self.loop.call_later(self.timeout_s, self.transport.close)
         super().on_response_complete()
 
     @property
@@ -212,6 +218,11 @@ class BoundedHeads(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _read_to_its_end(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _late(self) -> None:
         self._timer = None

@@ -6,6 +6,7 @@ holds more objects than a request may have. Long lists of token ids stay the byt
 """
 
 import re
+from codecs import getincrementaldecoder
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -32,6 +33,7 @@ _NAMED = re.compile(r"([a-z][a-z0-9_]*): (.+)", re.DOTALL)
 """What a form says of several of its fields together: the field at fault comes first."""
 _ELEMENT = re.compile(r"^\[(\d+)\]")
 _PLACE = " - at `$"
+_PIECE, _SHOWN_BYTES = 2**16, 40
 
 
 def to_form(content: bytes, form: type[Form], max_objects: int) -> Form:
@@ -66,8 +68,28 @@ def decode(content: bytes | Raw, kind: Any, where: str, first: int = 0) -> Any:
     except msgspec.ValidationError as error:
         raise invalid(*_told(str(error), where, first)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        said = "too many levels" if isinstance(error, RecursionError) else str(error)
+        match error:
+            case RecursionError():
+                said = "too many levels"
+            case UnicodeDecodeError():
+                said = _no_utf8(bytes(content))
+            case _:
+                said = str(error)
         raise ProblemError(400, "The body cannot be read", f"Invalid JSON: {said}") from error
+
+
+def _no_utf8(text: bytes) -> str:
+    """Which byte is no UTF-8, by what stands before it; msgspec counts from where its string begins."""
+    decoder = getincrementaldecoder("utf-8")()  # as characters all of it may take four times its bytes
+    for start in range(0, len(text), _PIECE):
+        before = start - len(decoder.getstate()[0])
+        try:
+            decoder.decode(text[start : start + _PIECE], final=start + _PIECE >= len(text))
+        except UnicodeDecodeError as error:
+            place = before + error.start
+            shown = text[max(0, place - _SHOWN_BYTES) : place].decode(errors="replace")
+            return f"byte 0x{text[place]:02x} behind {shown!r} is no UTF-8"
+    return "it is no UTF-8"
 
 
 def token_ids(raw: Raw, where: str, most: int, vocab_size: int) -> npt.NDArray[np.int32]:

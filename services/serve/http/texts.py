@@ -28,6 +28,8 @@ _LEAST_BYTES_OF_LONGEST = 64
 # A text of more for each token that the model takes is not tokenized at once. English has some four.
 _LETTERS_LOOKED_AT = 8
 _PLAINLY = 1.5
+_TOKENS_OF_A_LETTER = 4
+"""At most, one for each of its bytes; what a chat template adds is not counted."""
 
 
 class Message(Struct, forbid_unknown_fields=True):
@@ -99,6 +101,14 @@ class Reader:
             given: token ids as `Raw`, texts, or messages; those that are not set count nothing.
         """
         return sum(self._least(each) for each in given if each is not UNSET)
+
+    def may_be_too_long(self, letters: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which rows are read first, so that one too long is found before thousands that are not.
+
+        Args:
+            letters: of each row's texts: int64 [rows].
+        """
+        return letters * _TOKENS_OF_A_LETTER > self.max_length
 
     def ids(self, raw: Raw, where: str) -> npt.NDArray[np.int32]:
         """A list of token ids: int32 [tokens].
@@ -193,6 +203,15 @@ def _values_of(form: Struct, names: tuple[str, ...]) -> tuple[Any, ...]:
     """The values of two fields or more."""
     values: tuple[Any, ...] = _getter(names)(form)
     return values
+
+
+def letters_of(*given: Any) -> int:
+    """Of the fields of a request that are texts or messages."""
+    return sum(
+        len(each) if isinstance(each, str) else sum(len(message.content) for message in each)
+        for each in given
+        if each is not UNSET and not isinstance(each, Raw)
+    )
 
 
 @cache

@@ -26,7 +26,8 @@ def put_together(
     Raises:
         LeftError: it was stopped.
         NoRoomError, LimitError: there is no room for it now, or never.
-        OSError: it cannot be written, or a part cannot be read.
+        UnreadableJobError: a part cannot be read.
+        OSError: it cannot be written.
     """
     wanted = job.handed.answer
     pieces, headers = packing(work.telling.pieces(wanted, _of(job, parts)), job.handed.coding)

@@ -142,18 +142,20 @@ class StoredJob:
 
     def request(self) -> bytes:
         """The body that was handed in."""
-        return (self.folder / "request").read_bytes()
+        return _content(self.folder / "request")
 
     def plan(self, parts: int) -> None:
         """Say how many parts it has."""
         write_pieces(self.folder / "plan", [str(parts).encode()])
 
     def part_schema(self, number: int) -> pa.Schema | None:
-        """Of what was done for a part, which is not read for it; None: nothing yet."""
+        """Of what was done for a part, which is not read for it; None: nothing yet, or nothing that can be
+        read, and it is to be done again.
+        """
         try:
             with pa.OSFile(str(self._part(number))) as file, pa.ipc.open_stream(file) as part:
                 return part.schema
-        except FileNotFoundError:
+        except (OSError, pa.ArrowException):
             return None
 
     def part(self, number: int) -> pa.Table:
@@ -164,7 +166,11 @@ class StoredJob:
         """
         # Not mapped: where the disk fails, or a job in a shared folder is cancelled by another machine, a
         # map ends the process (SIGBUS) and takes the engine with it.
-        return schema.from_ipc(self._part(number).read_bytes())
+        file = self._part(number)
+        try:
+            return schema.from_ipc(_content(file))
+        except schema.SchemaError as error:
+            raise _unreadable(file, error) from error
 
     def keep_part(self, number: int, done: pa.Table) -> None:
         """A part is done, whoever ended at it before."""
@@ -236,13 +242,11 @@ class StoredJob:
         return self.folder / "lease"
 
     def _told(self, name: str, form: TypeAdapter[Told]) -> Told:
+        file = self.folder / name
         try:
-            return form.validate_json((self.folder / name).read_bytes())
-        except FileNotFoundError:
-            raise
-        except (OSError, ValidationError) as error:
-            why = error.strerror or error if isinstance(error, OSError) else _first_fault(error)
-            raise UnreadableJobError(f"{name} of job {self.id} cannot be read: {why}") from error
+            return form.validate_json(_content(file))
+        except ValidationError as error:
+            raise _unreadable(file, _first_fault(error)) from error
 
     def _has(self, name: str) -> bool:
         return (self.folder / name).exists()
@@ -254,6 +258,19 @@ class StoredJob:
         for pattern in patterns:
             for file in self.folder.glob(pattern):
                 file.unlink(missing_ok=True)
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unreadable(file, error.strerror or error) from error
+
+
+def _unreadable(file: Path, why: object) -> UnreadableJobError:
+    return UnreadableJobError(f"{file.name} of job {file.parent.name} cannot be read: {why}")
 
 
 def _first_fault(error: ValidationError) -> str:

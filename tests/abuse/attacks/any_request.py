@@ -43,6 +43,7 @@ MEANT = (
     "is the id of none of",
     "asks for nothing",
     "does not tell it",
+    "is read with Arrow alone",  # sampling in the query beside a body of JSON
     "is not told with plain",  # one of them in the query, the other anywhere
     "its older name",  # max_tokens beside max_completion_tokens
     "the most told here",

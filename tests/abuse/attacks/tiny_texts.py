@@ -8,37 +8,33 @@ from tests.abuse.target import MIB, PATHS, Effort, Target
 
 SENT = "jobs of 32,768 rows with texts or chats of a few letters, refused for the last one"
 _ROWS = 32_768
-_CPU_S = 10.0
-"""For 10 MiB of rows that are all tokenized: a tokenizer takes 3 to 7 microseconds for a few letters, and a
-template some 15 for a chat, of rows of 20 to 70 bytes.
-"""
-_LOOKED_AT_S = 2.0
-"""Where ids, which are looked at before, say that nothing need be."""
+_CPU_S = 2.0
+"""For 10 MiB: ids are looked at before texts, and texts that may be too long before the others."""
 _LONG = "a " * 3000
 """Has more tokens than the models take, and not so many more that its beginning shows it."""
 
 
-def jobs() -> list[tuple[str, str, dict[str, Any], float]]:
-    """Service, what its last row has at fault, the body, and CPU seconds for 10 MiB."""
+def jobs() -> list[tuple[str, str, dict[str, Any]]]:
+    """Service, what its last row has at fault, and the body."""
     texts = [{"prompt": f"a{place:x}"} for place in range(_ROWS - 1)]
     chats = [{"messages": [{"role": "user", "content": f"{place:x}"}]} for place in range(_ROWS - 1)]
-    found = list[tuple[str, str, dict[str, Any], float]]()
+    found = list[tuple[str, str, dict[str, Any]]]()
     for rows in (texts, chats):
-        for last, fault, most in (
-            ({"prompt": _LONG}, "prompt", _CPU_S),
-            ({"prompt_token_ids": [-1]}, "prompt_token_ids", _LOOKED_AT_S),
+        for last, fault in (
+            ({"prompt": _LONG}, "prompt"),
+            ({"prompt_token_ids": [-1]}, "prompt_token_ids"),
         ):
             sequences = [row | {"response": f"b{place:x}"} for place, row in enumerate([*rows, last])]
-            found.append(("teacher", fault, {"sequences": sequences}, most))
+            found.append(("teacher", fault, {"sequences": sequences}))
             prompts = {"prompts": [*rows, last], "sampling": {"group_size": 1, "max_tokens": 1}}
-            found.append(("rollout", fault, prompts, most))
+            found.append(("rollout", fault, prompts))
     return found
 
 
 def attack(target: Target, effort: Effort) -> str:
     """Each is refused within so much CPU."""
-    cpu_s, health_s = {_CPU_S: 0.0, _LOOKED_AT_S: 0.0}, 0.0
-    for service, fault, asked, most in jobs():
+    cpu_s, health_s = {"prompt": 0.0, "prompt_token_ids": 0.0}, 0.0
+    for service, fault, asked in jobs():
         process, body = target.replica(service), orjson.dumps(asked)
         with target.client() as http, target.health_asked(service) as took:
             times = process.cpu_times()
@@ -47,14 +43,11 @@ def attack(target: Target, effort: Effort) -> str:
         assert answer.status_code == 422, (service, answer.text[:300])
         assert f"[{_ROWS - 1}].{fault}" in answer.text, (service, answer.text[:300])
         used = (now.user + now.system - times.user - times.system) * 10 * MIB / len(body)
-        assert used < most or not effort.long, (
-            service,
-            fault,
-            used,
-        )  # alone on the machine, else it takes longer
+        # Alone on the machine, else it takes longer.
+        assert used < _CPU_S or not effort.long, (service, fault, used)
         assert max(took) < effort.health_s, (service, max(took))
-        cpu_s[most], health_s = max(cpu_s[most], used), max(health_s, *took)
+        cpu_s[fault], health_s = max(cpu_s[fault], used), max(health_s, *took)
     return (
-        f"refused; {cpu_s[_CPU_S]:.2f} s of CPU for 10 MiB where the last text is too long, "
-        f"{cpu_s[_LOOKED_AT_S]:.2f} s where it is a wrong id; health within {health_s:.2f} s"
+        f"refused; {cpu_s['prompt']:.2f} s of CPU for 10 MiB where the last text is too long, "
+        f"{cpu_s['prompt_token_ids']:.2f} s where it is a wrong id; health within {health_s:.2f} s"
     )

@@ -5,6 +5,7 @@
                           |-- what it wrote ---------> clients_behind: what lies for whom; cuts off who
                           |                            takes nothing, and uvicorn tells that the client left
                           |-- which are under way ---> unsent: counted by whoever ends the process
+                          |-- what lies on a connection, which all three ask, with TLS too: lying
                           |
                         taken         tells a replica how far its answer has gone
                           |

@@ -3,8 +3,10 @@
 uvicorn waits for a client before it sends more, but writes what it is given whole, however large, and what is
 written lies in this process until the client takes it. In pieces little lies there, and who takes nothing is
 found out by `clients_behind`, which cuts the connection off. Then uvicorn tells as ever that the client has
-left, and the work for it ends. The replica that makes an answer is told how much of it is taken (`taken`),
-and whoever ends the process how many are not sent whole (`unsent`).
+left, and the work for it ends. With TLS the end of an answer waits until the rest has gone: behind it uvicorn
+closes the connection, at once or soon, and what one with TLS has not sent 30 s later is lost. The replica
+that makes an answer is told how much of it is taken (`taken`), and whoever ends the process how many are not
+sent whole (`unsent`).
 """
 
 import asyncio
@@ -13,8 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.base import telemetry
 from services.serve.http.slow_clients.clients_behind import LEAST, AnswerLimits, ClientsBehind
+from services.serve.http.slow_clients.lying import is_encrypted, lies_in
 from services.serve.http.slow_clients.taken import TellsTaken
 from services.serve.http.slow_clients.unsent import UNSENT
+
+_LONGEST_PAUSE_S = 0.1
 
 
 class AnswersTaken:
@@ -44,9 +49,16 @@ class AnswersTaken:
             await self._app(scope, receive, send)
             return
 
-        taken = TellsTaken(receive)
+        taken, encrypted = TellsTaken(receive), is_encrypted(connection)
 
         async def sending(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body") and encrypted:
+                await in_pieces({**message, "more_body": True})
+                await _gone(connection)
+                message = {"type": "http.response.body"}
+            await in_pieces(message)
+
+        async def in_pieces(message: Message) -> None:
             body = message.get("body", b"")
             if len(body) <= LEAST:
                 await send(message)
@@ -71,6 +83,14 @@ class AnswersTaken:
                 await self._app(taken.extended(scope), taken.receive, sending)
             finally:
                 taken.close()
+
+
+async def _gone(connection: asyncio.Transport) -> None:
+    """Until nothing of what was written to it lies here, or it is closed."""
+    pause_s = 0.0
+    while lies_in(connection) and not connection.is_closing():
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s + 0.001, _LONGEST_PAUSE_S)
 
 
 def _connection(send: Send) -> asyncio.Transport | None:

@@ -23,6 +23,7 @@ from rlad_core import metrics
 from rlad_core.metric_specs import LimitKind
 from services.base import telemetry
 from services.serve.http.refusals import PROXY
+from services.serve.http.slow_clients.lying import is_forgotten, lies_in
 from services.serve.http.variables import positive
 
 _MIB = 2**20
@@ -100,7 +101,7 @@ class ClientsBehind:
         wait = self._waits.get(connection)
         if wait is not None:
             wait.held = held
-        elif held or connection.get_write_buffer_size():
+        elif held or lies_in(connection):
             self._waits[connection] = _Wait(held)
             if self._timer is None:
                 self._plan()
@@ -131,7 +132,9 @@ class ClientsBehind:
 
     def _still_behind(self, connection: asyncio.Transport) -> bool:
         wait = self._waits[connection]
-        written = connection.get_write_buffer_size()
+        if is_forgotten(connection):
+            return False
+        written = lies_in(connection)
         wait.lies = written + wait.held
         place = connection.get_extra_info("socket")
         if not wait.lies or place is None or place.fileno() < 0:  # it is taken, or the connection is gone

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from services.serve.http.slow_clients.lying import lies_in
+
 
 class Unsent:
     """Of one process; to be used on its event loop."""
@@ -27,7 +29,7 @@ class Unsent:
             yield
         finally:
             del self._answered[mark]
-            if connection.get_write_buffer_size():
+            if lies_in(connection):
                 self._forget()
                 self._lying[connection] = began
 
@@ -41,7 +43,7 @@ class Unsent:
         return sum(began < before for began in (*self._answered.values(), *self._lying.values()))
 
     def _forget(self) -> None:
-        self._lying = {each: began for each, began in self._lying.items() if each.get_write_buffer_size()}
+        self._lying = {each: began for each, began in self._lying.items() if lies_in(each)}
 
 
 UNSENT = Unsent()
