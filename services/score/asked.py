@@ -182,9 +182,16 @@ def _lacks(what: str, wanted: Sequence[str], option: str) -> str:
 def _value(row: Row, column: str) -> Any:
     if (value := row.values.get(column)) is None:
         raise AskedError(f"{row.where}: {column} is missing")
-    if (wanted := _NO_TEXT.get(column)) is None:
+    wanted = _NO_TEXT.get(column)
+    found = value if wanted is None else unwritten(value)
+    for number, turn in enumerate(found if _has_turns(found) else (), start=1):
+        if not isinstance(content := turn.get("content"), str):
+            said = "no content" if content is None else f"the content {_kind(content)}"
+            raise AskedError(
+                f"{row.where}: message {number} of {column} has {said}; messages of text are scored"
+            )
+    if wanted is None:
         return value
-    found = unwritten(value)
     fits = _is_chat(found) if wanted == "a chat" else _is_tokens(found)
     if not fits and isinstance(value, str):
         raise AskedError(f"{row.where}: {column} is {_kind(value)}, and the text of no JSON with {wanted}")
@@ -211,6 +218,13 @@ def _is_chat(value: Any) -> bool:
             and isinstance(turn.get("content"), str)
             for turn in value
         )
+    )
+
+
+def _has_turns(value: Any) -> bool:
+    """Whether it is a chat, but for what its messages hold, such as images or calls of tools."""
+    return isinstance(value, list) and all(
+        isinstance(turn, Mapping) and isinstance(turn.get("role"), str) for turn in value
     )
 
 

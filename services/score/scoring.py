@@ -10,12 +10,12 @@ from typing import Any
 
 from rlad_core import schema
 from rlad_core.client.forms import TeacherInfo
-from rlad_core.data import Fault, Row, files_of, rows
+from rlad_core.data import Fault, Row, rows
 from rlad_core.data.text import fault_of
 from rlad_core.waiting import all_of
 from services.score.asked import Asked, AskedError, Columns
 from services.score.asking import Asking, Wanted
-from services.score.parts import Parts
+from services.score.parts import Parts, stamp_of
 
 ROWS_PER_PART, SIZE_PER_PART = 128, 2**17
 PARTS_AT_A_TIME = 4
@@ -116,10 +116,8 @@ def refuse_untold(wanted: Wanted, has_chats: bool, teacher: TeacherInfo) -> None
 
 def asked_of(source: Source, wanted: Wanted, teacher: TeacherInfo) -> dict[str, Any]:
     """What decides the scores, for `Parts`: parts of other rows or of another teacher are not mixed."""
-    files = files_of(source.path)
     return {
-        "file": {str(each.absolute()): each.stat().st_size for each in files},
-        "last change": max(each.stat().st_mtime_ns for each in files),
+        **stamp_of(source.path),
         "encoding": source.encoding,
         "columns": [source.columns.prompt, source.columns.response],
         "model": [teacher.model, teacher.tokenizer_fingerprint, teacher.dtype],
@@ -147,8 +145,8 @@ async def score_parts(
     async def work() -> None:
         # Taken from one iterator by several: reading goes no further than what is sent.
         for number, asked in waiting:
-            if parts.has(number):
-                refused = parts.scores(number).column("teacher_logprobs").null_count
+            if (kept := parts.kept(number, len(asked))) is not None:
+                refused = kept.column("teacher_logprobs").null_count
                 # Those that were skipped before are asked for again where they are to matter now.
                 if not refused or asking.wanted.skip_refused:
                     on_part(len(asked), 0, refused)

@@ -84,26 +84,43 @@ def write(
 
     Raises:
         AskedError: the file's values make no columns.
+        PartsError: the file was changed since its parts were begun.
         OSError: it cannot be written.
     """
     remove_unfinished(out.parent, out.name)  # as large as the output, and nobody else writes it
-    scores = _scores(parts, count, told)
-    with whole(out) as unfinished, ExitStack() as stack:
+    with whole(out) as unfinished:
+        scores = _scores(path, parts, count, told)
         if out.name.lower().endswith(_LINES):
-            stream = stack.enter_context(unfinished.open("w", encoding="utf-8"))
-            for row in _rows(path, encoding):
-                row |= next(scores)
-                stream.write(_line(row) + "\n")
-            return
-        writer: Any = None
-        kinds = [SCORES.field(name).with_name(added) for added, name in told.items()]
-        for batch in _batches(path, encoding, out):
+            _write_lines(_rows(path, encoding), scores, unfinished)
+        else:
+            _write_table(_batches(path, encoding, out), scores, unfinished, out, told)
+        parts.refuse_changed(path)
+
+
+def _write_lines(given: Iterator[dict[str, Any]], scores: Iterator[dict[str, Any]], unfinished: Path) -> None:
+    with unfinished.open("w", encoding="utf-8") as stream:
+        for row in given:
+            stream.write(_line(row | next(scores)) + "\n")
+
+
+def _write_table(
+    given: Iterator[pa.RecordBatch],
+    scores: Iterator[dict[str, Any]],
+    unfinished: Path,
+    out: Path,
+    told: Mapping[str, str],
+) -> None:
+    kinds = [SCORES.field(name).with_name(added) for added, name in told.items()]
+    writer: Any = None
+    # Opened here: Arrow takes no names that are not UTF-8.
+    with unfinished.open("wb") as sink, ExitStack() as stack:
+        for batch in given:
             table = pa.Table.from_batches([batch])
             added = pa.Table.from_pylist([next(scores) for _ in range(len(batch))], pa.schema(kinds))
             for kind in kinds:
                 table = table.append_column(kind, added.column(kind.name))
             if writer is None:
-                writer = stack.enter_context(_writer(out, str(unfinished), table.schema))
+                writer = stack.enter_context(_writer(out, sink, table.schema))
             writer.write_table(table)
 
 
@@ -131,9 +148,10 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _scores(parts: Parts, count: int, told: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _scores(path: str, parts: Parts, count: int, told: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     for number in range(count):
         yield from parts.scores(number).select(list(told.values())).rename_columns(list(told)).to_pylist()
+    raise parts.changed(path)  # who asks for more has more rows than were scored
 
 
 def _rows(path: str, encoding: str | None) -> Iterator[dict[str, Any]]:

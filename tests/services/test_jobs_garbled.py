@@ -4,14 +4,17 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from jobs_of_numbers import ANSWER, BODY, reading
 from jobs_over_http import served
+from storage_faults import unreadable
 
 from services.base import telemetry
 from services.serve.job_limits import JobLimits
+from services.serve.jobs.job import StoredJob
 from services.serve.jobs.store import JobStore
 from services.serve.jobs.worker import Jobs
 
@@ -98,6 +101,71 @@ def test_who_asks_for_it_is_told_what_is_wrong(
             await others_are_served(client)
 
     asyncio.run(body())
+
+
+def half(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("garble", [lambda file: file.write_bytes(b""), unreadable])
+def test_a_part_that_cannot_be_read_is_done_again(tmp_path: Path, garble: Any) -> None:
+    job, seen = left_at(tmp_path, 2), list[int]()
+    garble(job.folder / "000000.arrow")
+    assert problem_of(tmp_path, job, seen) is None
+    assert json.loads((job.folder / "answer").read_bytes()) == ANSWER
+    assert seen == [0, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("name", "garble"), [("request", unreadable), ("000001.arrow", half)], ids=["request", "part"]
+)
+def test_a_job_that_cannot_be_gone_on_with_says_what_is_wrong(tmp_path: Path, name: str, garble: Any) -> None:
+    job = left_at(tmp_path, 2)
+    garble(job.folder / name)
+    problem = problem_of(tmp_path, job, [])
+    assert problem is not None
+    assert (problem["status"], problem["title"]) == (500, "The job cannot be read")
+    assert f"{name} of job {job.id} cannot be read: " in problem["detail"]
+
+
+def left_at(folder: Path, parts: int) -> StoredJob:
+    """A job of which so many parts are done, and that nobody works on."""
+
+    async def stands_still(numbers: list[int]) -> None:
+        if numbers[0] == 2 * parts:
+            await asyncio.Event().wait()
+
+    async def body() -> StoredJob:
+        jobs = Jobs("teacher", str(folder), JobLimits(), reading(stands_still))
+        jobs.start()
+        job = await jobs.submit("me", BODY, {})
+        async with asyncio.timeout(30):
+            while job.part_schema(parts - 1) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            jobs.stop()
+            while job.status != "queued":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        return job
+
+    return asyncio.run(body())
+
+
+def problem_of(folder: Path, job: StoredJob, seen: list[int]) -> dict[str, Any] | None:
+    """Why a job fails that another process goes on with; None: it is done. `seen`: its parts."""
+
+    async def note(numbers: list[int]) -> None:
+        seen.append(numbers[0])
+
+    async def body() -> None:
+        jobs = Jobs("teacher", str(folder), JobLimits(), reading(note))
+        jobs.start()
+        async with asyncio.timeout(30):
+            while job.ended is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        jobs.stop()
+
+    asyncio.run(body())
+    return job.problem
 
 
 async def others_are_served(client: httpx.AsyncClient) -> None:

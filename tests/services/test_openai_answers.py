@@ -216,6 +216,19 @@ def test_a_completion_in_pieces_goes_on_where_it_was() -> None:
     assert "".join(chunk["choices"][0]["text"] for chunk in echoed) == "Mia is a knave"
 
 
+def test_special_tokens_take_no_room_in_a_text() -> None:
+    unknown = Token(0, -3.0, [])
+    tokens = [unknown, A, unknown, KNAVE, END]
+    [choice] = whole(completion(logprobs=0), [[Written(0, " a knave", tokens, "stop")]])["choices"]
+    assert choice["logprobs"]["text_offset"] == [6, 6, 8, 8, 14]
+    pieces = [("", [unknown]), (" a", [A, unknown]), (" knave", [KNAVE, END])]
+    told = events(
+        completion(logprobs=0, stream=True), [(0, Written(0, text, some, None)) for text, some in pieces]
+    )
+    offsets = [chunk["choices"][0]["logprobs"]["text_offset"] for chunk in told]
+    assert offsets == [[6], [6, 8], [8, 14]]
+
+
 def test_pieces_are_read_once_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     bytes_of = TokenTexts.bytes_of

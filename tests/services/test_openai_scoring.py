@@ -209,7 +209,8 @@ def test_one_word_is_not_scored_and_nothing_breaks(teacher: Teacher) -> None:
             {"prompt": "w5", "prompt_logprobs": 1, "temperature": 0.7},
             "temperature: prompt_logprobs are those of",
         ),
-        ({"prompt": [[5] * 64]}, "64 tokens and one appended are more than the 64"),
+        ({"prompt": [5] * 64}, "^prompt: 64 tokens and one appended are more than the 64"),
+        ({"prompt": [[5], [5] * 64]}, r"^prompt\[1\]: 64 tokens and one appended"),
         ({"prompt": [[320]]}, "320 is no token"),
     ],
 )

@@ -64,7 +64,7 @@ def test_parts_are_the_same_each_time_and_hold_every_row(
 def test_parts_of_another_command_are_not_taken(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     parts = Parts(out, {"model": "a", "options": {"top_k": 0}})
-    assert not parts.has(0)
+    assert parts.kept(0, 1) is None
     parts.keep(0, pa.Table.from_pylist([{"teacher_logprobs": [-1.0]}], SCORES))
     again = Parts(out, {"model": "a", "options": {"top_k": 0}})
     assert again.scores(0)["teacher_logprobs"].to_pylist() == [[-1.0]]

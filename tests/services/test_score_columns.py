@@ -77,6 +77,14 @@ def test_columns_can_be_chosen() -> None:
         ({"prompt": "a", "response": [1]}, "response is token ids and prompt text; both are to be token ids"),
         ({"messages": CHAT}, "f, row 1: messages is no chat that ends with an assistant's message"),
         (
+            {"messages": [*CHAT, {"role": "assistant", "content": None, "tool_calls": [{}]}]},
+            "f, row 1: message 2 of messages has no content; messages of text are scored",
+        ),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "text"}]}], "response": "b"},
+            "f, row 1: message 1 of prompt has the content list",
+        ),
+        (
             {"messages": [*CHAT, *SAID], "response": "b"},
             "f, row 1: messages ends with an assistant's message, and response would be scored as another "
             "one behind it. Name the column without the response: --prompt COLUMN; or, to score that last "

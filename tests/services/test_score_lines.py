@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.score.asking import SCORES
-from services.score.parts import Parts
+from services.score.parts import Parts, stamp_of
 from services.score.writing import write
 
 
@@ -24,7 +24,7 @@ def test_lines_are_json_whatever_numbers_a_file_holds(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
     out = tmp_path / "out.jsonl"
     (tmp_path / ".out.jsonl.1a2b3c4d.unfinished").write_text("of one that was killed")
-    parts = Parts(out, {})
+    parts = Parts(out, stamp_of(str(tmp_path / "in.parquet")))
     parts.keep(0, pa.Table.from_pylist([{"teacher_logprobs": [-0.5]}, {"teacher_logprobs": [-1.0]}], SCORES))
     write(str(tmp_path / "in.parquet"), None, parts, 1, out, {"teacher_logprobs": "teacher_logprobs"})
     assert not list(tmp_path.glob("*.unfinished"))

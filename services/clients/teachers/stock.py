@@ -27,7 +27,7 @@ from services.clients.teachers.policy import (
     compare_lengths,
     shown,
 )
-from services.clients.teachers.told import likeliest_told, logprobs_told
+from services.clients.teachers.told import likeliest_told, logprobs_told, read_told
 
 SEQUENCES_PER_REQUEST = 16
 _IDS_PER_REQUEST = 1000
@@ -81,21 +81,27 @@ class StockServerTeacher(Teacher):
 
     async def compare(self, policy: PolicyFacts) -> Compared:
         """See `Teacher.compare`: the served model, its length, and what its token ids stand for."""
-        models = await self.endpoint.request("GET", "/v1/models", what="the models that are served")
-        served = {model["id"]: model for model in models.json()["data"]}
+        answer = await self.endpoint.request("GET", "/v1/models", what="the models that are served")
+        served = read_told(
+            answer, lambda told: {model["id"]: model.get("max_model_len") for model in told["data"]}
+        )
         if self.model not in served:
             raise MismatchError(
                 f"{self.endpoint.url} serves {', '.join(served)}, not {self.model!r}; correct model"
             )
+        # Of an adapter it tells none: it has the engine's, as the model that it changes.
+        if (longest := served[self.model]) is None:
+            longest = read_told(answer, lambda _: min(each for each in served.values() if each is not None))
         # The server generates a token that nobody asked for, and counts it.
-        compare_lengths(policy.max_length, int(served[self.model]["max_model_len"]) - 1)
+        compare_lengths(policy.max_length, longest - 1)
         await self._compare_ids(policy)
         for what, text, ours in policy.known:
             wanted = {"model": self.model, "prompt": text, "add_special_tokens": False}
             answer = await self.endpoint.request(
                 "POST", "/tokenize", json=wanted, what=f"the token ids of a {what}"
             )
-            compare_ids(what, ours, answer.json()["tokens"], policy.tokenizer)
+            theirs = read_told(answer, lambda told: list(told["tokens"]))
+            compare_ids(what, ours, theirs, policy.tokenizer)
         self._tokens = max(policy.tokenizer.get_vocab().values()) + 1
         if policy.top_k:
             await self._compare_top_k(policy)
@@ -177,7 +183,7 @@ class StockServerTeacher(Teacher):
         answer = await self.endpoint.request(
             "POST", "/detokenize", json={"model": self.model, "tokens": ids}, what="the text of token ids"
         )
-        return bool(answer.json()["prompt"] == policy.tokenizer.decode(ids))
+        return bool(read_told(answer, lambda told: told["prompt"]) == policy.tokenizer.decode(ids))
 
     async def _score(self, rows: list[dict[str, Any]], top_k: int) -> list[dict[str, np.ndarray]]:
         whole = [row["prompt_token_ids"] + row["response_token_ids"] for row in rows]
@@ -210,12 +216,7 @@ class StockServerTeacher(Teacher):
             wanted = {"token_ids": prompts[0], "sampling_params": sampling}
             path = "/inference/v1/generate"
         answer = await self.endpoint.request("POST", path, json={"model": self.model, **wanted}, what=what)
-        said = answer.json()
-        told = (
-            [choice["prompt_logprobs"] for choice in sorted(said["choices"], key=lambda each: each["index"])]
-            if self._api == "completions"
-            else [said["prompt_logprobs"]]
-        )
+        told = read_told(answer, _by_prompt if self._api == "completions" else _of_one)
         if len(told) != len(prompts):
             raise ServiceError(f"{self.endpoint.url}{path} answered {len(told)} sequences of {len(prompts)}")
         return told
@@ -233,3 +234,14 @@ class StockServerTeacher(Teacher):
                 f"{row['sequence_id']!r}; is it a vLLM server, and prompt_logprobs allowed?"
             ) from error
         return logprobs_told(values, row["sequence_id"], self.endpoint.url)
+
+
+def _by_prompt(said: Any) -> list[Any]:
+    """Of several prompts, as `/v1/completions` tells them."""
+    choices = sorted(said["choices"], key=lambda each: each["index"])
+    return [choice.get("prompt_logprobs") for choice in choices]
+
+
+def _of_one(said: Any) -> list[Any]:
+    """Of the one prompt that `/inference/v1/generate` takes."""
+    return [said.get("prompt_logprobs")]

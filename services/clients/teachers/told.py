@@ -1,10 +1,11 @@
-"""Log-probs that a server of somebody else's tells, looked at before anything is computed with them."""
+"""What a server of somebody else's tells, above all log-probs, looked at before anything is made of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
+import httpx
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +14,26 @@ from rlad_core.schema.token_values import LOGPROB
 
 STAND_IN: Final = -9999.0
 """What vLLM's OpenAI interface writes for minus infinity, which JSON does not have."""
+_SHOWN: Final = 300
+Told = TypeVar("Told")
+
+
+def read_told(answer: httpx.Response, read: Callable[[Any], Told]) -> Told:
+    """What is wanted of an answer in JSON.
+
+    Args:
+        read: takes it out of the JSON; where it is not there it raises what Python does.
+
+    Raises:
+        ServiceError: it is not there, or the answer is no JSON; names the address, and shows the answer.
+    """
+    try:
+        return read(answer.json())
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ServiceError(
+            f"{answer.request.method} {answer.url} answered what a vLLM server does not: "
+            f"{answer.text[:_SHOWN]!r}; is it the address of one?"
+        ) from error
 
 
 def logprobs_told(values: Sequence[Any], sequence_id: str, server: str) -> npt.NDArray[np.float32]:

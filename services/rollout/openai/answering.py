@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -15,6 +15,25 @@ from services.serve.openai import answers
 from services.serve.openai.prompts import Prompt
 from services.serve.openai.sampling import SamplingForm
 from services.serve.token_texts import GrowingText, TokenTexts
+
+
+class Places:
+    """Where the tokens of a text that comes piece by piece begin in it. Special ones are no part of it: each
+    has the place of what comes next.
+    """
+
+    def __init__(self, texts: TokenTexts) -> None:
+        self._texts, self._text, self._end = texts, GrowingText(texts, first=False), 0
+
+    def add(self, token_ids: Iterable[int]) -> list[int]:
+        """Of the next tokens the characters that they begin at."""
+        begins: list[int] = []
+        for token_id in token_ids:
+            begin = self._end
+            if not self._texts.is_special(token_id):
+                _, [(begin, self._end)] = self._text.add([token_id])
+            begins.append(begin)
+        return begins
 
 
 class Asked(Protocol):
@@ -52,7 +71,7 @@ class Asked(Protocol):
         """What a stream's choices of this prompt begin with; None: with their first pieces."""
 
     def choice(
-        self, prompt: int, written: Written, before: GrowingText | None = None, *, whole: bool
+        self, prompt: int, written: Written, before: Places | None = None, *, whole: bool
     ) -> dict[str, Any]:
         """An answer as a choice, all but its index.
 
@@ -109,7 +128,7 @@ async def events(
     if tells_usage:
         head["usage"] = None  # of all events but the last; clients of OpenAI look for it in each
     count = asked.form.n or 1
-    told: dict[int, GrowingText] = {}
+    told: dict[int, Places] = {}
     beside, tokens = asked.beside, 0
     # Closed with this one: who leaves early frees the engine.
     async with aclosing(pieces):
@@ -118,7 +137,7 @@ async def events(
             if index not in told and (beginning := asked.begin(place)) is not None:
                 yield _event(head, [{"index": index, **beginning, "finish_reason": None}], **beside)
                 beside = {}
-            before = told.setdefault(index, GrowingText(asked.texts, first=False))
+            before = told.setdefault(index, Places(asked.texts))
             tokens += len(piece.tokens)
             told_now = asked.choice(place, piece, before, whole=False)
             yield _event(head, [{"index": index, **told_now}], **beside)

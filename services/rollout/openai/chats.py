@@ -9,6 +9,7 @@ import orjson
 from msgspec import Meta, Struct
 
 from rlad_core.client.rollout_forms import RolloutLimits
+from services.rollout.openai.answering import Places
 from services.rollout.openai.repeated import as_json
 from services.rollout.writing import Token, Wish, Written
 from services.serve.http.bodies import Body, only_json
@@ -19,7 +20,7 @@ from services.serve.openai.logprobs import check_top
 from services.serve.openai.numbers import Positive, TopCount
 from services.serve.openai.prompts import Prompt
 from services.serve.openai.sampling import RULES, SamplingForm, stops
-from services.serve.token_texts import GrowingText, TokenTexts
+from services.serve.token_texts import TokenTexts
 
 _MOST_MESSAGES = 4096
 _ANSWERS = "assistant"
@@ -182,7 +183,7 @@ class AskedChat:
         return {"delta": {"role": "assistant", "content": ""}, "logprobs": None}
 
     def choice(
-        self, prompt: int, written: Written, before: GrowingText | None = None, *, whole: bool
+        self, prompt: int, written: Written, before: Places | None = None, *, whole: bool
     ) -> dict[str, Any]:
         """A piece of an answer; see `AskedCompletion.choice`."""
         del prompt, before

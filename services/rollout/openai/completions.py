@@ -10,6 +10,7 @@ import orjson
 from msgspec import Meta, Raw
 
 from rlad_core.client.rollout_forms import RolloutLimits
+from services.rollout.openai.answering import Places
 from services.rollout.openai.repeated import as_json, refuse_repeated
 from services.rollout.writing import Token, Wish, Written
 from services.serve.http.bodies import Body, only_json
@@ -22,7 +23,7 @@ from services.serve.openai.numbers import BestOf, TopCount
 from services.serve.openai.prompts import Prompt, PromptField
 from services.serve.openai.sampling import RULES, SamplingForm, stops
 from services.serve.token_sum import TokenSum
-from services.serve.token_texts import GrowingText, TokenTexts
+from services.serve.token_texts import TokenTexts
 
 _OBJECTS = 64
 _DEFAULT_TOKENS = 16
@@ -136,7 +137,7 @@ class AskedCompletion:
         return told | ({"token_ids": []} | self._its_ids(prompt) if self.prompt_ids else {})
 
     def choice(
-        self, prompt: int, written: Written, before: GrowingText | None = None, *, whole: bool
+        self, prompt: int, written: Written, before: Places | None = None, *, whole: bool
     ) -> dict[str, Any]:
         """A piece of an answer.
 
@@ -160,14 +161,13 @@ class AskedCompletion:
     def _its_ids(self, prompt: int) -> dict[str, Any]:
         return {"prompt_token_ids": orjson.Fragment(self.prompt_ids[prompt])}
 
-    def _logprobs(self, prompt: int, tokens: Sequence[Token], before: GrowingText | None) -> dict[str, Any]:
-        behind = before or GrowingText(self.texts, first=False)
-        _, spans = behind.add(token.token_id for token in tokens)
+    def _logprobs(self, prompt: int, tokens: Sequence[Token], before: Places | None) -> dict[str, Any]:
+        begins = (before or Places(self.texts)).add(token.token_id for token in tokens)
         after = len(self.prompt_texts[prompt])
         texts = None if self.form.return_tokens_as_token_ids else self.texts
         names = [by_id(t.token_id) if texts is None else texts.name(t.token_id) for t in tokens]
         return {
-            "text_offset": [after + begin for begin, _ in spans],
+            "text_offset": [after + begin for begin in begins],
             "token_logprobs": [token.logprob for token in tokens],
             "tokens": names,
             "top_logprobs": [

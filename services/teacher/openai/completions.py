@@ -170,7 +170,7 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
     for place, prompt in enumerate(read_prompts):
         if prompt.token_ids.size + form.appended > reader.max_length:
             raise invalid(
-                f"prompt[{place}]",
+                "prompt" if len(read_prompts) == 1 else f"prompt[{place}]",
                 f"{prompt.token_ids.size} tokens and one appended are more than the {reader.max_length} that "
                 "the model takes; write max_tokens: 0",
             )
