@@ -21,7 +21,7 @@ ON_GPU = $(if $(shell ls -d "$(VENV)"/lib/python3*/site-packages/vllm-*.dist-inf
 .PHONY: help demo test test-long lint k8s k8s-policy image-check install install-dev python clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 	@echo "Variables: SEED=1 (demo), VENV=/other/place, PYTHON=/path/to/python3.11"
 
 demo: install ## Install, then distil a tiny student on puzzles

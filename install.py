@@ -64,7 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        install(options.venv.absolute(), {"dev"} if options.dev else set(), options.engine)
+        install(
+            Path(os.path.expanduser(options.venv)).absolute(),
+            {"dev"} if options.dev else set(),
+            options.engine,
+        )
     except InstallError as error:
         print(f"install: {error}", file=sys.stderr)
         return 1

@@ -46,6 +46,7 @@ from transformers import Qwen3ForCausalLM
 from benchmarks.arithmetic import product_rate, wait_for, work_of
 from benchmarks.bare_loop import bare_loop
 from benchmarks.models import SHAPES, config_of, response_lengths, tokenizer_of
+from benchmarks.options import device as a_device
 from benchmarks.options import lengths_of
 from rlad_core import schema
 from rlad_core.activations import Recompute, recompute_activations
@@ -169,7 +170,7 @@ def main(
         ),
     ] = "short",
     tokens: Annotated[int, typer.Option(min=1, help="Of a micro-batch; by itself a recipe's.")] = _TOKENS,
-    device: Annotated[str, typer.Option()] = "cpu",
+    device: Annotated[str, typer.Option(callback=a_device)] = "cpu",
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option()] = "float32",
     checkpointing: Annotated[
         Literal["auto", "full", "selective", "off"], typer.Option(help="Of activations.")
@@ -183,6 +184,10 @@ def main(
     only_ours: Annotated[bool, typer.Option("--only-ours")] = False,
 ) -> None:
     """Time updates of both sides in turns, and print the table."""
+    sizes = response_lengths(lengths, sequences)
+    if tokens < (longest := _PROMPT + int(sizes.max())):
+        told = f"the longest sequence has {longest:,} tokens, its prompt with it. Write {longest} or more"
+        raise typer.BadParameter(told, param_hint="--tokens")
     torch.set_num_threads(threads)
     place = torch.device(device)
     with tempfile.TemporaryDirectory() as folder:
@@ -194,7 +199,7 @@ def main(
         model = Qwen3ForCausalLM(config_of(shape))
         model.save_pretrained(f"{folder}/model")
         tokenizer_of(shape).save_pretrained(f"{folder}/model")
-        table = experience(SHAPES[shape].vocabulary, response_lengths(lengths, sequences), group=8)
+        table = experience(SHAPES[shape].vocabulary, sizes, group=8)
         setup = Setup(
             Path(folder) / "model", table, place, getattr(torch, dtype), tokens,
             # What `auto` comes to for a model of this size, which is made for no more than that here.

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.options import device as a_device
 from rlad_core.exact_normaliser import ExactNormaliser, HeadWeights
 from rlad_core.fused_logprobs import can_fuse, fused_logprobs, kernel
 from rlad_core.logprobs import token_logprobs
@@ -54,11 +55,11 @@ def main(
     tokens: Annotated[int, typer.Option(min=1)] = 32_768,
     width: Annotated[int, typer.Option(min=1)] = 1024,
     vocabulary: Annotated[int, typer.Option(min=1)] = 151_936,
-    device: Annotated[str, typer.Option()] = "cpu",
+    device: Annotated[str, typer.Option(callback=a_device)] = "cpu",
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option()] = "float32",
     repeats: Annotated[int, typer.Option(min=1)] = 5,
     teacher_width: Annotated[
-        list[int] | None, typer.Option(help="Of teachers whose states give log Z.")
+        list[int] | None, typer.Option(min=1, help="Of teachers whose states give log Z.")
     ] = None,
 ) -> None:
     """Time forward and backward of each way, and print a table."""

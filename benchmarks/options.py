@@ -22,6 +22,18 @@ def names_of(known: Collection[str], *, between: str = ", ") -> Callable[[Any], 
     return check
 
 
+def device(given: str) -> str:
+    """Checks an option that is a device of torch's, which is here."""
+    import torch
+
+    kind, _, number = given.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise typer.BadParameter(f"{given!r} is no device. Write cpu, or cuda")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise typer.BadParameter(f"torch {torch.__version__} sees {torch.cuda.device_count()} GPUs here")
+    return given
+
+
 def lengths_of(*kinds: str) -> Callable[[str], str]:
     """What checks an option that is one of these, or a number of tokens."""
 

@@ -64,12 +64,19 @@ class Engine:
     seconds: Numbers
     """[positions, group]"""
     places: int
-    busy_s: float = 0.0
     versions: list[tuple[float, int]] = field(default_factory=list)
     """When each policy version was out, the first one apart, which always was."""
 
     def __post_init__(self) -> None:
         self._free = asyncio.Semaphore(self.places)
+        self._ended_s = 0.0
+        self._open: dict[asyncio.Task[Any] | None, float] = {}
+        """When each response that has a place began."""
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds of all places together in which they had a response, up to now."""
+        return self._ended_s + sum(now() - begun for begun in self._open.values())
 
     def begin(self, positions: Sequence[int], step: int, version: int) -> list[Coroutine[Any, Any, Sampled]]:
         """The work of `GroupPool`."""
@@ -82,10 +89,12 @@ class Engine:
 
     async def _respond(self, seconds: float) -> tuple[float, float]:
         async with self._free:
-            begun = now()
+            mine, begun = asyncio.current_task(), now()
+            self._open[mine] = begun
             await asyncio.sleep(seconds)
             ended = now()
-        self.busy_s += ended - begun
+            del self._open[mine]
+        self._ended_s += ended - begun
         return begun, ended
 
     def too_old(self, group: Sampled, step: int, bound: int) -> Numbers:

@@ -70,6 +70,18 @@ class RecordedStep:
         """Whether the responses were sampled from a policy, with all that is known of them."""
         return "rollout_logprobs" in self.table.column_names
 
+    def longest(self, *, privileged: bool = False) -> int:
+        """Tokens of the longest sequence; 0 where there is none.
+
+        Args:
+            privileged: also as the learner's own teacher reads it, with another prompt.
+        """
+        read = ["prompt_token_ids"]
+        if privileged and self.has_rollouts:
+            read.append(TEACHER_PROMPT_IDS.name)
+        before = np.maximum.reduce([schema.lengths(self.table.column(name)) for name in read])
+        return int((before + schema.lengths(self.table.column("response_token_ids"))).max(initial=0))
+
     def _per_token(self, column: str) -> int:
         """How many values a column has for each response token."""
         if column not in self.table.column_names or self.table.column(column).null_count:

@@ -71,6 +71,14 @@ def test_a_second_install_does_nothing_and_says_so(
     assert "nothing to install" in line
 
 
+def test_the_home_directory_may_be_written_as_no_shell_expands_it(
+    installer: ModuleType, pip: Pip, venv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(venv.parent))
+    assert installer.main([f"--venv=~/{venv.name}"]) == 0
+    assert (venv / installer.STAMP).is_file()
+
+
 def test_dev_is_added_once_and_then_kept(installer: ModuleType, pip: Pip, venv: Path) -> None:
     installer.main(["--venv", str(venv)])
     installer.main(["--venv", str(venv), "--dev"])
@@ -252,6 +260,14 @@ def test_a_user_who_installs_for_himself_can_install_into_an_environment(
         for env in (None, environment)
     ]
     assert [each.returncode == 0 for each in done] == [False, True]
+
+
+def test_make_help_lists_every_target_that_is_described() -> None:
+    described = re.findall(r"^([^\s:]+):.*?## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    told = ["make", "--no-print-directory", "help"]  # also below `make test`
+    done = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()[:-1]] == described
+    assert {"demo", "k8s", "k8s-policy"} <= set(described)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ _LEAST_BYTES = 64 * 2**20
 
 def machine_problems(config: RunConfig) -> list[Problem]:
     """What this machine lacks for a run."""
-    return [*_output(config), *_ports(config), *_cpus(config)]
+    return [*_output(config), *_storage(config), *_ports(config), *_cpus(config)]
 
 
 def unchecked(config: RunConfig) -> list[str]:
@@ -52,11 +52,25 @@ def unchecked(config: RunConfig) -> list[str]:
 
 
 def _output(config: RunConfig) -> Iterator[Problem]:
-    """An existing folder of the output's is written to, in a file without a name."""
-    wanted = Path(config.run_dir).absolute()
-    there = next(folder for folder in (wanted, *wanted.parents) if os.path.exists(folder))
+    """Where checkpoints go elsewhere, the run's folder needs no room for them."""
+    elsewhere, size = config.output.checkpoints, _checkpoint_bytes(config)
+    yield from _room("output.dir", config.output.dir, config.run_dir, 0 if elsewhere else size)
+    if elsewhere is not None and "://" not in elsewhere and not config.cluster.is_joined:
+        yield from _room("output.checkpoints", elsewhere, f"{elsewhere}/{config.name}", size)
+
+
+def _room(path: str, value: str, folder: str, checkpoint: int) -> Iterator[Problem]:
+    """What of it is there is written to, in a file without a name.
+
+    Args:
+        path: of the setting in the recipe, value: what it has.
+        folder: that will be written.
+        checkpoint: bytes of one that goes there; 0: none does.
+    """
+    wanted = Path(folder).absolute()
+    there = next(each for each in (wanted, *wanted.parents) if os.path.exists(each))
     if not there.is_dir():
-        yield Problem("output.dir", config.output.dir, f"{there} is a file. Write a folder")
+        yield Problem(path, value, f"{there} is a file. Write a folder")
         return
     try:
         with tempfile.TemporaryFile(dir=there) as probe:
@@ -64,20 +78,33 @@ def _output(config: RunConfig) -> Iterator[Problem]:
             probe.flush()
         free = shutil.disk_usage(there).free
     except OSError as error:
-        yield Problem(
-            "output.dir",
-            config.output.dir,
-            f"{there} cannot be written to: {error.strerror or error}. Write another folder",
-        )
+        why = f"{there} cannot be written to: {error.strerror or error}. Write another folder"
+        yield Problem(path, value, why)
         return
-    needed = max(_LEAST_BYTES, _checkpoint_bytes(config))
+    needed = max(_LEAST_BYTES, checkpoint)
     if free < needed:
         yield Problem(
-            "output.dir",
-            config.output.dir,
-            f"{there} has {free / 2**30:.2f} GiB left, and a checkpoint takes {needed / 2**30:.2f}. Make "
-            "room, or write another folder",
+            path,
+            value,
+            f"{there} has {free / 2**30:.2f} GiB left, and {'a checkpoint' if checkpoint else 'a record'} "
+            f"takes {needed / 2**30:.2f}. Make room, or write another folder",
         )
+
+
+def _storage(config: RunConfig) -> Iterator[Problem]:
+    """Of an address of fsspec: what reads it may be a library that is not here."""
+    if (address := config.output.checkpoints) is None or "://" not in address:
+        return
+    from fsspec import get_filesystem_class
+
+    for part in address.split("::"):
+        try:
+            get_filesystem_class(part.partition("://")[0])
+        except ImportError as error:
+            yield Problem("output.checkpoints", address, f"{error}. Do so, or write a folder")
+        except ValueError as error:
+            why = f"{error}. Write an address that fsspec knows, or a folder"
+            yield Problem("output.checkpoints", address, why)
 
 
 def _checkpoint_bytes(config: RunConfig) -> int:

@@ -40,6 +40,8 @@ def resolve_model(reference: str) -> str:
     Raises:
         ValueError: there is no such model; the message says what was looked for.
     """
+    if not reference.strip():  # as a path it would be the current folder
+        raise ValueError("no model is named. Write a folder, a hub id owner/name, or rlad:NAME")
     scheme, _, name = reference.partition(":")
     if scheme == "rlad" and name:
         folder = SHIPPED / "models" / name
@@ -75,15 +77,22 @@ def resolve_model(reference: str) -> str:
                 f"{shlex.quote(reference)} --to {shlex.quote(str(folder))}"
             )
         if not (folder / "config.json").is_file():
-            raise ValueError(
-                f"the folder has no config.json. Write a folder in Hugging Face layout ({folder.resolve()})"
-            )
+            raise ValueError(f"the folder has no config.json. {_instead_of(folder.resolve())}")
         return str(folder.resolve())
     if of_hub:
         return reference
     raise ValueError(
         f"there is no such folder ({folder.absolute()}), and it is no hub id of the form owner/name"
     )
+
+
+def _instead_of(folder: Path) -> str:
+    """What to write in place of a folder that holds no model."""
+    if (folder / "export" / "config.json").is_file():
+        return f"It is a run's; its model is in {folder / 'export'}"
+    if (folder / "adapter_config.json").is_file():
+        return "It holds an adapter alone. Merge it into its model (peft: merge_and_unload)"
+    return f"Write a folder in Hugging Face layout ({folder})"
 
 
 def is_elsewhere(config: EvaluationRecipe, reference: str) -> bool:

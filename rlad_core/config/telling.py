@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from rlad_core.sections.base import LONGEST_WAIT_S, Section
-from rlad_core.sections.paths import OutputFolder
+from rlad_core.sections.paths import OutputFolder, StoragePlace
 from rlad_core.sections.resume import Free
 
 TrackerName = Literal["wandb", "mlflow", "trackio"]
@@ -52,9 +52,8 @@ class OutputConfig(Section):
     """Where a run writes: ``dir/NAME/``."""
 
     dir: Free[OutputFolder] = "runs"
-    checkpoints: Free[str | None] = Field(
+    checkpoints: Free[StoragePlace | None] = Field(
         default=None,
-        min_length=1,
         description="A folder or an address of fsspec (s3://bucket/runs) for checkpoints, under the run's "
         "name; null: the run's folder.",
     )

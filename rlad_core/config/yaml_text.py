@@ -52,13 +52,21 @@ class _OneLine(_Dumper):
     """Quotes every text, so that line breaks are escapes."""
 
 
+def _integer(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    try:
+        return int(node.value)
+    except ValueError:  # Python reads no more than 4,300 digits
+        told = f"an integer of {len(node.value)} digits is too long"
+        raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from None
+
+
 _Loader.yaml_implicit_resolvers = {}
 _Dumper.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in _PLAIN_SCALARS:
     for _class in (_Loader, _Dumper):
         _firsts = ["" if character == "\0" else character for character in _first]
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _firsts)
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Loader.add_constructor(
     "tag:yaml.org,2002:float",
     lambda loader, node: float(re.sub(r"^([-+]?)\.(?=[inINF]|nan|NaN)", r"\1", node.value)),
@@ -77,9 +85,12 @@ def parse(text: str) -> Any:
     """Read YAML the way recipes are read.
 
     Raises:
-        yaml.YAMLError: it is none, or a key is there twice.
+        yaml.YAMLError: it is none, a key is there twice, or what it holds is too deep or too long to be read.
     """
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise yaml.YAMLError("it has too many levels") from None
 
 
 def dump_values(values: Mapping[str, Any]) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rlad_core.data.endings import ending
 from rlad_core.data.faults import Choose, DataError, Fault, Found, Row, check_different
@@ -53,18 +55,18 @@ def csv_rows(
     """
     csv.field_size_limit(2**31 - 1)
     with decoded(path, encoding, newline="") as text:
-        line = 1
+        line = 0
         with _no_csv(lambda: f"{path}, line {line + 1}", encoding):
-            head = text.readline()
-            names = _names(head, mark := _delimiter(path, head))
-            if fault := fault_of(head, encoding):
+            names, mark, head = _head(path, text)
+            if fault := fault_of("".join(names), encoding):
                 raise DataError(f"{path}, line 1: {fault}")
             _check_names(path, names)
             if choose is not None:
                 _chosen(path, choose, names)
+            line = head
             cells = csv.reader(text, delimiter=mark, strict=True, skipinitialspace=not verbatim)
             for row in cells:
-                where, line = f"{path}, line {line + 1}", cells.line_num + 1
+                where, line = f"{path}, line {line + 1}", head + cells.line_num
                 if not row:
                     continue
                 if fault := fault_of("".join(row), encoding):
@@ -82,8 +84,7 @@ def csv_names(path: Path, encoding: Encoding) -> list[str]:
         DataError: the file cannot be read.
     """
     with decoded(path, encoding, newline="") as text, _no_csv(lambda: f"{path}, line 1", encoding):
-        head = text.readline()
-        return _names(head, _delimiter(path, head))
+        return _head(path, text)[0]
 
 
 @contextmanager
@@ -194,15 +195,20 @@ def _fails(line: str) -> bool:
     return False
 
 
-def _names(head: str, delimiter: str) -> list[str]:
+def _head(path: Path, text: TextIO) -> tuple[list[str], str, int]:
+    """The columns' names, what stands between cells, and how many lines the names take."""
+    first = text.readline()
+    mark = _delimiter(path, first)
     # People put blanks behind commas, and mean none of them.
-    return [name.strip() for name in next(csv.reader([head], delimiter=delimiter, skipinitialspace=True), [])]
+    cells = csv.reader(chain([first], text), delimiter=mark, strict=True, skipinitialspace=True)
+    return [name.strip() for name in next(cells, [])], mark, cells.line_num
 
 
 def _delimiter(path: Path, head: str) -> str:
     if ending(path) == ".tsv":
         return "\t"
-    return ";" if ";" in head and "," not in head else ","
+    plain = re.sub(r'"[^"]*("|$)', "", head)
+    return ";" if ";" in plain and "," not in plain else ","
 
 
 def _check_names(path: Path, names: list[str]) -> None:

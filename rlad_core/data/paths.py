@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from rlad_core.data.endings import ENDINGS, ending, stem
@@ -24,7 +25,7 @@ def files_of(path: str) -> list[Path]:
         from rlad_core.data.arrow import shards
 
         return shards(place)
-    found = [path] if os.path.isfile(path) else sorted(glob.glob(path, recursive=True))
+    found = [path] if os.path.isfile(path) else sorted(_matches(path))
     files = [Path(each) for each in found if os.path.isfile(each)]
     if not files:
         raise DataError(f"{path}: there is no such file")
@@ -33,7 +34,17 @@ def files_of(path: str) -> list[Path]:
 
 def is_there(path: str) -> bool:
     """Whether this machine has something of that name, or of that pattern."""
-    return os.path.exists(path) or next(glob.iglob(path, recursive=True), None) is not None
+    return os.path.exists(path) or next(_matches(path), None) is not None
+
+
+def _matches(path: str) -> Iterator[str]:
+    """What a pattern finds, in folders that are called as they stand before it: ``/my [1]/*.csv``."""
+    if "\0" in path:  # which no name has, and glob raises at
+        return iter(())
+    place = Path(path)
+    folder = next((each for each in place.parents if os.path.isdir(each)), Path())
+    rest = str(place.relative_to(folder))
+    return glob.iglob(os.path.join(glob.escape(str(folder)), rest), recursive=True)
 
 
 def path_fault(path: str) -> str | None:

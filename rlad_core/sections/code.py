@@ -189,7 +189,7 @@ def _loaded(path: str) -> ModuleType:
 
 def _run(path: str) -> ModuleType:
     text = _text(path)
-    digest = hashlib.sha256(f"{path}\0{text}".encode()).hexdigest()[:12]
+    digest = hashlib.sha256(f"{path}\0{text}".encode(errors="surrogatepass")).hexdigest()[:12]
     name = f"{_OWN}{digest}_{Path(path).stem}"
     if name in sys.modules:
         return sys.modules[name]

@@ -33,6 +33,8 @@ _ADVICE = {
     "string_type": "is no text. Write one, in quotes where it looks like something else",
     "string_pattern_mismatch": "has characters that don't fit. Write letters, digits, '.', '_', '-'; "
     "a letter or digit first",
+    "string_unicode": "has bytes that are no UTF-8. Write a text without them; of a file, rename it or its "
+    "folder",
     "tuple_type": "is no list. Write one, such as [2, 3]",
     "list_type": "is no list. Write one, such as [2, 3]",
     "dict_type": _NO_SECTION,

@@ -65,6 +65,12 @@ def _output(value: Any) -> Any:
     return str(expanded(value)) if isinstance(value, str) and value else value
 
 
+def _storage(value: Any) -> Any:
+    if not isinstance(value, str) or not value or "://" in value:
+        return value
+    return str(expanded(value).absolute())
+
+
 def _path(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str) or not value:
         return value
@@ -76,8 +82,8 @@ def _place(value: Any, info: ValidationInfo) -> Any:
 
 
 def _model(value: Any, info: ValidationInfo) -> Any:
-    """A folder beside the recipe; anything else (a hub id, rlad:NAME, what is typed) as it is."""
-    if isinstance(value, str) and value and not (isinstance(value, Typed) and value.folder is None):
+    """A folder beside the recipe, or where one types; anything else (a hub id, rlad:NAME) as it is."""
+    if isinstance(value, str) and value:
         folder = folder_of(value, info) / expanded(value)
         if os.path.isdir(folder):
             return str(folder.absolute())
@@ -99,6 +105,10 @@ RecipePath = Annotated[str, Field(min_length=1), BeforeValidator(_path)]
 """A file or folder; absolute once it is read."""
 OutputFolder = Annotated[str, Field(min_length=1), BeforeValidator(_output)]
 """A folder that is written to, relative to where one types."""
+StoragePlace = Annotated[str, Field(min_length=1), BeforeValidator(_storage)]
+"""A folder that other processes write to, whose current folders are others: relative to where one types, and
+absolute once it is read; or an address of fsspec, which stays as it is.
+"""
 CodePlace = Annotated[str, BeforeValidator(_place)]
 """A user's class or function, see `rlad_core.sections.code`; a file's path is absolute once it is read."""
 TemplateText = Annotated[str, Field(min_length=1), BeforeValidator(_text)]

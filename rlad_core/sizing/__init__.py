@@ -18,7 +18,14 @@ from rlad_core.sizing.gpus import GPUS, Gpu
 from rlad_core.sizing.memory import needs
 from rlad_core.sizing.need import GIB, Need
 from rlad_core.sizing.shapes import Shape, pair_cost_of, shape_of
-from rlad_core.sizing.times import StageTime, balanced, evaluation_seconds, step_seconds, times
+from rlad_core.sizing.times import (
+    StageTime,
+    balanced,
+    evaluation_seconds,
+    step_seconds,
+    times,
+    works_ahead,
+)
 
 __all__ = [
     "GIB",
@@ -36,4 +43,5 @@ __all__ = [
     "step_seconds",
     "store_problems",
     "times",
+    "works_ahead",
 ]

@@ -187,14 +187,16 @@ def transfer_need(config: RunConfig, shape: Shape) -> Need:
 
 def experience_need(config: RunConfig) -> Need:
     """Ray's object store: a step's experience as it comes and assembled, if every response is as long as it
-    may be. While groups are sampled ahead the next step's is assembled beside this one's, and what is kept
-    whole lies beside the ranks' shards. Each rank takes the teacher's hidden states of one micro-batch out of
-    it while those of the next come.
+    may be. While groups are sampled ahead the next step's is assembled beside this one's, that of later steps
+    (max_staleness of them, with the next one) lies there as it comes, and what is kept whole lies beside the
+    ranks' shards. Each rank takes the teacher's hidden states of one micro-batch out of it while those of the
+    next come.
     """
     tokens = config.responses_per_step * config.policy.max_length
     told = config.responses_per_step * config.rollout.max_response_length
-    assembled = 2 if config.rollout.max_staleness else 1
-    times = 1 + assembled * (2 if config.telemetry.keep_experience == "all" else 1)
+    ahead = config.rollout.max_staleness
+    assembled = 2 if ahead else 1
+    times = max(1, ahead) + assembled * (2 if config.telemetry.keep_experience == "all" else 1)
     parts = {"experience of a step": float(times * _EXPERIENCE_BYTES * tokens)}
     if top_k := max(config.teacher_top_k, config.policy_top_k):
         parts["likely tokens"] = float(times * _TOP_BYTES * top_k * told)

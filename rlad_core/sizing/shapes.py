@@ -103,7 +103,7 @@ def shape_of(reference: str) -> Shape | None:
     if reference in _KNOWN:
         return _KNOWN[reference]
     try:
-        config: Any = json.loads((Path(resolve_model(reference)) / "config.json").read_text())
+        config: Any = json.loads((Path(resolve_model(reference)) / "config.json").read_text("utf-8"))
         return _of(config)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -3,13 +3,15 @@
     rollout   waves x L x max((weights + keys and values read) / bandwidth, 2 P c / FLOP/s)
     teacher   (2 P + attention) x tokens / FLOP/s, each group's prompt once
     learner   (6 P + 3 attention, a forward pass more where activations are recomputed) x tokens / FLOP/s;
-              a forward pass more for a teacher that it keeps itself; a teacher that it asks for hidden states
-              passes all responses once more beside it
+              a forward pass more for the old policy of all mini-batches but the first, and for a teacher that
+              it keeps itself; a teacher that it asks for hidden states passes all responses once more beside
+              it
 
 with L tokens of a response, c responses at a time in a replica, P weights. Rates are those of a GPU's data
 sheet for the type of a role's values, times the shares below. A step strictly on-policy is the longer of
-rollout and teacher, which work side by side, and then the learner. Not counted: handing over weights,
-verdicts, prompts being read, and that most responses are shorter.
+rollout and teacher, which work side by side, and then the learner; where groups are sampled ahead, on devices
+of their own, it is the longest of the three. Not counted: handing over weights, verdicts, prompts being read,
+and that most responses are shorter.
 """
 
 from __future__ import annotations
@@ -97,10 +99,20 @@ def _roles(config: RunConfig, stage: Stage, gpu: Gpu) -> list[_Role]:
     return found
 
 
-def step_seconds(found: list[StageTime]) -> float:
+def works_ahead(config: RunConfig) -> bool:
+    """Whether groups are sampled while the learner works, and neither takes the other's GPU meanwhile."""
+    return config.rollout.max_staleness > 0 and not 0 < config.learner.num_gpus < 1
+
+
+def step_seconds(found: list[StageTime], *, ahead: bool = False) -> float:
     """A step strictly on-policy: rollout and teacher side by side, then the update, for which the teacher may
     be asked once more.
+
+    Args:
+        ahead: all of them side by side, each at another step, see `works_ahead`.
     """
+    if ahead:
+        return max((each.seconds + each.beside_update for each in found), default=0.0)
     before = max((each.seconds for each in found if each.stage != "update"), default=0.0)
     update = sum(each.seconds for each in found if each.stage == "update")
     return before + max([update, *(each.beside_update for each in found)])
@@ -135,7 +147,7 @@ def balanced(config: RunConfig, stage: Stage, gpu: Gpu) -> list[StageTime]:
     splits = (
         [stages[gpus] for stages, gpus in zip(at, split, strict=True)] for split in _splits(total, units)
     )
-    return min(splits, key=step_seconds, default=found)
+    return min(splits, key=partial(step_seconds, ahead=works_ahead(config)), default=found)
 
 
 def _splits(total: int, units: list[int]) -> Iterator[list[int]]:
@@ -204,9 +216,9 @@ def _update(config: RunConfig, stage: Stage, shape: Shape, gpu: Gpu, ranks: int)
     length = config.rollout.max_response_length + _prompt(config)
     tokens = config.responses_per_step * length
     forward = 2 * shape.parameters + _attention(shape, length)
-    passes = (3 if learner.activation_checkpointing == "off" else 4) * learner.epochs_per_batch
-    if learner.updates_per_batch > 1 or stage.objective.normalises_returns:
-        passes += 1  # log-probs of the old policy
+    passes: float = (3 if learner.activation_checkpointing == "off" else 4) * learner.epochs_per_batch
+    # Log-probs of the old policy; the first mini-batch's own pass tells them, but for normalised returns.
+    passes += 1.0 if stage.objective.normalises_returns else 1 - 1 / learner.updates_per_batch
     gpus, rate = ranks * learner.num_gpus, gpu.flops[config.policy.dtype]
     flops = passes * forward * tokens
     if config.policy_teacher is not None and stage.objective.scores_with_teacher:

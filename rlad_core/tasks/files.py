@@ -18,8 +18,9 @@ from rlad_core.tasks.section import Part, TaskSection
 
 def _known(encoding: str) -> str:
     try:
+        "a".encode(encoding)  # refuses base64 and others that are known, and encode no text
         return codecs.lookup(encoding).name
-    except LookupError:
+    except (LookupError, ValueError):
         raise ValueError("is no encoding. Write one such as utf-8, utf-16, latin-1 or cp1252") from None
 
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, Valida
 from rlad_core.sections import code
 from rlad_core.sections.base import Section
 from rlad_core.sections.findings import refusal
-from rlad_core.sections.paths import FOLDER, CodePlace, Typed, folder_of, was_checked
+from rlad_core.sections.paths import FOLDER, CodePlace, Typed, expanded, folder_of, was_checked
 from rlad_core.sections.problems import Problem
 from rlad_core.tasks.base import Task, TaskSpec, check_calls, complete
 from rlad_core.tasks.returned import excerpt
@@ -18,9 +18,11 @@ from rlad_core.tasks.section import Asked, Part, TaskSection
 
 def _with_paths(value: Any, info: ValidationInfo) -> Any:
     """Where the code runs neither the recipe's folder nor the code's own is the current one."""
-    if not isinstance(value, dict):
-        return value
-    return {key: _path(each, info) if isinstance(each, str) else each for key, each in value.items()}
+    if isinstance(value, dict):
+        return {key: _with_paths(each, info) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_paths(each, info) for each in value]
+    return _path(value, info) if isinstance(value, str) else value
 
 
 def _path(text: str, info: ValidationInfo) -> str:
@@ -30,7 +32,7 @@ def _path(text: str, info: ValidationInfo) -> str:
     """
     if not isinstance(text, Typed) and FOLDER not in (info.context or {}):
         return text
-    path = folder_of(text, info) / text
+    path = folder_of(text, info) / expanded(text)
     try:
         names = path.is_file() or ("/" in text and path.is_dir())
     except (OSError, ValueError):  # too long for a path, or not one

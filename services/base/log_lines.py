@@ -55,8 +55,9 @@ def configure_logging(run_dir: Path | None, *, level: str = "INFO") -> None:
         factory = structlog.BytesLoggerFactory(_process.file)  # type: ignore[assignment]
 
     def render(_logger: Any, _method: str, event: structlog.typing.EventDict) -> str | bytes:
-        line = json.dumps(event, default=str, ensure_ascii=False)
-        return line if run_dir is None else line.encode()
+        # Half a character, of a file's odd name for instance, is escaped as JSON does it.
+        line = json.dumps(event, default=str, ensure_ascii=False).encode(errors="backslashreplace")
+        return line.decode() if run_dir is None else line
 
     structlog.configure(
         processors=[

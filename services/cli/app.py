@@ -4,7 +4,8 @@ import importlib
 import io
 import os
 import sys
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,7 +13,7 @@ from typer.core import TyperGroup
 
 from services.base.failures import said
 from services.base.interrupts import keep_interrupts
-from services.cli.console import err
+from services.cli.console import complain, err
 
 _COMMANDS = {
     **dict.fromkeys(("init", "plan", "run"), "runs"),
@@ -84,6 +85,11 @@ def run() -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     keep_interrupts()
     try:
+        os.getcwd()
+    except OSError:
+        complain("the current folder is gone: it was removed or made anew. Go to one that is there (cd)")
+        return 2
+    try:
         # Not standalone, so that faults come here; a `typer.Exit` then arrives as the code it carries.
         code = app(standalone_mode=False)
     except typer.Abort as error:
@@ -102,5 +108,16 @@ def run() -> int:
     return code if isinstance(code, int) else 0
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"rlad {version('rlad')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _rlad() -> None: ...
+def _rlad(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the version and exit."),
+    ] = False,
+) -> None: ...

@@ -13,7 +13,8 @@ from services.cli.extras import INSTALL
 
 def fetch(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A hub id, a folder, or rlad:NAME.")],
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder that will hold its files.")],
+    # No Path, which takes nothing for the current folder.
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="The folder that will hold its files.")],
     revision: Annotated[
         str,
         typer.Option(help="A commit, branch or tag; by default the one that DIR has, else the newest."),
@@ -47,9 +48,11 @@ def fetch(
     def say(line: str) -> None:
         out.print(line, markup=False, soft_wrap=True)
 
-    to, clock = to.expanduser(), time.monotonic()
+    if not to.strip():
+        raise typer.BadParameter("is empty. Write the folder that will hold the files", param_hint="--to")
+    folder, clock = Path(to).expanduser(), time.monotonic()
     try:
-        done = bring(source_of(model, to), to, revision or None, say)
+        done = bring(source_of(model, folder), folder, revision or None, say)
     except NoSuchModelError as error:
         complain(error)
         raise typer.Exit(2) from error
@@ -58,7 +61,7 @@ def fetch(
         raise typer.Exit(1) from error
     files, came = done.record.files, sum(file.size for file in done.came)
     size, seconds = sum(file.size for file in files), time.monotonic() - clock
-    say(f"{to} holds {model} at revision {done.record.revision}: {len(files)} files, {size:,} bytes")
+    say(f"{folder} holds {model} at revision {done.record.revision}: {len(files)} files, {size:,} bytes")
     came -= done.resumed_bytes
     there = len(files) - len(done.came)
     say(f"{there} were there, {len(done.came)} came: {came:,} bytes in {seconds:.1f} s")

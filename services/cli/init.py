@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import rlad_core.tasks
+from rlad_core.sections.base import NAME_LENGTH
 from rlad_core.tasks import SECTIONS
 
 RECIPE = "recipe.yaml"
@@ -39,7 +40,7 @@ def run_name(folder: Path) -> str:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", said).strip("._-")
     if not name:
         raise InitError(f"{said!r} has no letter (a to z) or digit for the name of a run. Write another name")
-    return name
+    return name[:NAME_LENGTH]
 
 
 def write(folder: Path, task: str) -> list[Path]:

@@ -89,19 +89,19 @@ def k8s(
 
     try:
         config = told(recipe, overrides)
-        if not fetch:  # that Job reads nothing else of the recipe, so data may lie where they like
-            tokens = token_overrides(config, _pairs(secrets, "--secret"))
-            config = placed(recipe, [*overrides, *tokens], _pairs(files, "--files"))
         wishes = Wishes(
             name or name_of(config), namespace, image, _pairs(gpu_node, "--gpu-node"), queue, priority, days
         )
         if fetch:
             objects = fetch_manifests(hub_models(config), wishes)
         else:
+            tokens = token_overrides(config, _pairs(secrets, "--secret"))
+            there = placed(recipe, [*overrides, *tokens], _pairs(files, "--files"))
+            # Of the recipe as it is here: where its models will be in pods, their sizes cannot be read.
             if problems := too_large(config, GPUS[gpu]):
                 raise ConfigError(str(recipe), problems)
             given = {group: _gib(size) for group, size in _pairs(memory, "--memory").items()}
-            objects = run_manifests(config, groups(config, GPUS[gpu], gpus_per_node, given), wishes)
+            objects = run_manifests(there, groups(config, GPUS[gpu], gpus_per_node, given), wishes)
     except (ConfigError, KubernetesError) as error:
         complain(error)
         raise typer.Exit(2) from error

@@ -50,7 +50,8 @@ def init(
         complain(error)
         raise typer.Exit(2) from error
     out.print(f"{folder}: {', '.join(map(str, written))}. Go on with", markup=False, soft_wrap=True)
-    for command in (f"cd {shlex.quote(str(folder))}", "rlad plan recipe.yaml", "rlad run recipe.yaml"):
+    place = f"./{folder}" if str(folder).startswith("-") else str(folder)  # which cd takes for options
+    for command in (f"cd {shlex.quote(place)}", "rlad plan recipe.yaml", "rlad run recipe.yaml"):
         out.print(f"  {command}", markup=False, soft_wrap=True)
 
 

@@ -49,7 +49,8 @@ def refuse_another(ours: Suite, folder: Path, source: str) -> None:
     """
     if not (kept := kept_suite(folder)) or not (changed := _changed(kept, ours)):
         return
-    way_out = "Write another --out"
+    # What is written otherwise may come to the same for a run, which is compared by what it comes to.
+    way_out = f"Write another --out; with --from {folder} it takes those that are the same"
     if changed == "tuning" and kept.tuning is None:
         way_out = "They were not tuned: write --untuned, or another --out"
     elif changed == "name":

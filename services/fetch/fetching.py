@@ -50,10 +50,6 @@ def fetch(
         FetchError: it broke off, the disk is full, or a checksum is wrong twice. What has come is kept. The
             first that fails is told at once, and the other files stop where they are.
     """
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FetchError(f"{to} cannot be made: {error.strerror or error}. Write another folder") from error
     known = read_record(to)
     if known is not None and known.model != source.model:
         raise NoSuchModelError(f"{to} holds {known.model}. Write another folder for {source.model}")
@@ -66,6 +62,10 @@ def fetch(
             f"{to} holds revision {known.revision}, which services may be reading. Write another folder for "
             f"{record.revision}"
         )
+    try:  # only now, so that a model which is not there leaves no folder
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FetchError(f"{to} cannot be made: {error.strerror or error}. Write another folder") from error
     with disk_faults_told(to), _alone(to):
         missing = [file for file in record.files if not file.is_at(to / file.path)]
         parts = to / UNFINISHED

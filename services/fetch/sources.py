@@ -75,9 +75,12 @@ def source_of(model: str, to: Path | None = None) -> Source:
     is_filled = to is not None and to.is_dir() and folder.is_dir() and folder.samefile(to)
     if (folder.is_dir() and not (is_filled and _is_hub_id(model))) or model.startswith("rlad:"):
         try:
-            return FolderSource(model, Path(resolve_model(model)))
+            its = Path(resolve_model(model))
         except ValueError as error:
-            raise NoSuchModelError(f"{model}: {error}") from error
+            raise NoSuchModelError(f"{model or 'MODEL'}: {error}") from error
+        if to is not None and its.resolve() in to.resolve().parents:  # what it fills would be its model's too
+            raise NoSuchModelError(f"{to} lies in {model}. Write a folder outside of it")
+        return FolderSource(model, its)
     return HubSource(model)
 
 

@@ -105,6 +105,7 @@ def fetch_manifests(models: list[str], wishes: Wishes) -> list[Manifest]:
     for each in objects:
         if each["kind"] == "Job":
             pod = each["spec"]["template"]["spec"]
+            _give_priority(pod, wishes)
             [container] = pod["containers"]
             pod["containers"] = []
             for number, model in enumerate(models):
@@ -146,8 +147,12 @@ def _fill(job: Manifest, found: list[Group], wishes: Wishes) -> None:
     for pod in _pods(spec):
         for container in pod["containers"]:
             container["image"] = wishes.image
-        if wishes.priority and not wishes.queue:
-            pod["priorityClassName"] = wishes.priority
+        _give_priority(pod, wishes)
+
+
+def _give_priority(pod: Manifest, wishes: Wishes) -> None:
+    if wishes.priority and not wishes.queue:  # else it is one of Kueue's
+        pod["priorityClassName"] = wishes.priority
 
 
 def _give_secrets(job: Manifest, config: RunConfig) -> None:

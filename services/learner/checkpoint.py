@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 STATE_FILE = "rlad-state.json"
 """In a checkpoint: the steps done, the frontier of the prompts, and more that is no tensor."""
@@ -52,6 +53,23 @@ class Found:
         return self.state.get("score")
 
 
+def storage_of(address: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of an address of fsspec, and the path in it.
+
+    A path of this machine is taken as it is: to fsspec a "::" in it would begin another address.
+
+    Raises:
+        CheckpointError: nothing that is installed reads such an address.
+    """
+    if address.startswith(("/", "file://")) or "://" not in address:
+        return LocalFileSystem(), LocalFileSystem._strip_protocol(address)
+    try:
+        files, path = fsspec.core.url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise CheckpointError(f"no checkpoints can lie at {address}: {error}") from error
+    return files, str(path)
+
+
 def address_of(run_dir: str, checkpoints: str | None, name: str) -> str:
     """Where a run's checkpoints go.
 
@@ -84,7 +102,7 @@ def found_at(address: str) -> Found | None:
     Raises:
         CheckpointError: it cannot be read.
     """
-    files, folder = fsspec.core.url_to_fs(address)
+    files, folder = storage_of(address)
     return _found(files, folder)
 
 
@@ -109,7 +127,7 @@ def remove_unfinished(address: str) -> None:
     Raises:
         CheckpointError: they cannot be read; nothing was taken away.
     """
-    files, _ = fsspec.core.url_to_fs(address)
+    files, _ = storage_of(address)
     for folder, one in _looked_at(address).items():
         if one is None:
             files.rm(folder, recursive=True)
@@ -117,7 +135,7 @@ def remove_unfinished(address: str) -> None:
 
 def _looked_at(address: str) -> dict[str, Found | None]:
     """Folders of checkpoints in their order, with what each holds; None: it is not whole."""
-    files, root = fsspec.core.url_to_fs(address)
+    files, root = storage_of(address)
     # What another thread or process has written since; some storage is listed from memory.
     files.invalidate_cache(root)
     try:

@@ -15,7 +15,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -33,6 +32,7 @@ from services.learner.checkpoint import (
     folder_name,
     kept,
     remove_unfinished,
+    storage_of,
     whole_ones,
 )
 
@@ -112,7 +112,7 @@ class Checkpoints:
             self._remove_others()
 
     def _write_state(self, address: str, state: State) -> None:
-        files, path = fsspec.core.url_to_fs(f"{address}/{STATE_FILE}")
+        files, path = storage_of(f"{address}/{STATE_FILE}")
         if isinstance(files, LocalFileSystem):
             write_whole(Path(path), json.dumps(state))
             return
@@ -123,7 +123,7 @@ class Checkpoints:
     def _remove_others(self) -> None:
         found = whole_ones(self._address)
         for step in sorted(found.keys() - kept(found, self._count, self._best)):
-            files, path = fsspec.core.url_to_fs(found[step].address)
+            files, path = storage_of(found[step].address)
             files.rm_file(f"{path}/{STATE_FILE}")  # first: what is left by a kill then counts no more
             files.rm(path, recursive=True)
 
@@ -156,18 +156,18 @@ def read_into(tensors: State, address: str) -> None:
 
 
 def _is_local(address: str) -> bool:
-    return isinstance(fsspec.core.url_to_fs(address)[0], LocalFileSystem)
+    return isinstance(storage_of(address)[0], LocalFileSystem)
 
 
 def _writer(address: str) -> Any:
     if _is_local(address):
-        return FileSystemWriter(fsspec.core.url_to_fs(address)[1])
+        return FileSystemWriter(storage_of(address)[1])
     return FsspecWriter(address)
 
 
 def _reader(address: str) -> Any:
     if _is_local(address):
-        return FileSystemReader(fsspec.core.url_to_fs(address)[1])
+        return FileSystemReader(storage_of(address)[1])
     return FsspecReader(address)
 
 

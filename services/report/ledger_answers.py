@@ -108,7 +108,7 @@ def ask(run_dir: Path, checkpoint: Mapping[str, Any] | None) -> Answers:
     if not file.is_file():
         raise LedgerError(f"{run_dir} has no {LEDGER}: it is no run's folder, or of a run without one")
     try:
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as ledger:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as ledger:
             ledger.row_factory = sqlite3.Row
             rows = ledger.execute("SELECT * FROM visits ORDER BY step, position").fetchall()
             [starts] = ledger.execute("SELECT count(*) FROM starts").fetchone()

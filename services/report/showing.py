@@ -13,7 +13,12 @@ from services.report.responses import ReadResponse, TokenText
 
 _GOLD = 200
 """Characters of a gold that are shown."""
-_CONTROL = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {127: "␡"}
+_CONTROL = {
+    **{code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"},
+    127: "␡",
+    # Also one character long, and some terminals obey them: the first half of an escape sequence is 0x9b.
+    **dict.fromkeys(range(0x80, 0xA0), "\ufffd"),
+}
 
 
 def visible(text: str) -> str:
@@ -62,7 +67,7 @@ def _bodies(response: ReadResponse) -> list[tuple[str, Text]]:
 
 
 def _coloured(response: ReadResponse, value: Callable[[TokenText], float | None]) -> Text:
-    text = Text(response.opened)
+    text = Text(visible(response.opened))
     tokens: Sequence[TokenText] = response.tokens or ()
     for token in tokens:
         logprob = value(token)

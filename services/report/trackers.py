@@ -66,11 +66,23 @@ class MlflowTracker:
         if "MLFLOW_TRACKING_URI" not in os.environ:
             mlflow.set_tracking_uri(f"sqlite:///{folder.absolute()}/mlflow.db")
         self._client = mlflow.MlflowClient()
-        found = self._client.get_experiment_by_name(project)
-        experiment = found.experiment_id if found else self._client.create_experiment(project)
+        experiment = self._experiment(project)
         there = self._client.search_runs([experiment], f"attributes.run_name = '{run}'", max_results=1)
         made = there[0] if there else self._client.create_run(experiment, run_name=run)
         self._id = made.info.run_id
+        if there:  # `finish` has told that it was over
+            self._client.update_run(self._id, status="RUNNING")
+
+    def _experiment(self, project: str) -> str:
+        """The id of the project's, which other runs may make at the same moment."""
+        if found := self._client.get_experiment_by_name(project):
+            return str(found.experiment_id)
+        try:
+            return str(self._client.create_experiment(project))
+        except Exception:
+            if found := self._client.get_experiment_by_name(project):
+                return str(found.experiment_id)
+            raise
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         """See `Tracker`."""

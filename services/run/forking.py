@@ -6,13 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from rlad_core.config import RunConfig
 from rlad_core.config.resume import changes
 from services.base.whole_files import UNFINISHED
-from services.learner.checkpoint import FORKED, Found, found_at
+from services.learner.checkpoint import FORKED, Found, found_at, storage_of
 from services.report import ledger
 from services.report.answers import ANSWERS
 from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, read_record, rewrite
@@ -102,7 +101,7 @@ def _take_record(source: Path, step: int, run_dir: Path) -> None:
 
 def _fetch(address: str, target: Path) -> None:
     """A checkpoint from wherever it is."""
-    files, path = fsspec.core.url_to_fs(address)
+    files, path = storage_of(address)
     if isinstance(files, LocalFileSystem):
         _copy(Path(path), target)
         return

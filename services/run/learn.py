@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from rlad_core import recorded
+from rlad_core import recorded, schema
 from rlad_core.config import RunConfig, resolve_model
 from rlad_core.config.teachers import ServeTeacher
 from services.base.failures import plain
 from services.base.stopping import sigterm_interrupts
-from services.report.page import write_report
+from services.base.tokenizer import load_tokenizer
 from services.run import folder
 from services.run.errors import RefusedError, RunError
 from services.run.initial_policy import starting_folder
-from services.run.preparing import RunOutcome, held, prepared
+from services.run.preparing import RunOutcome, held, prepared, reported
 from services.run.replay import replay
 from services.run.watch import Watcher
 
@@ -41,14 +41,15 @@ def learn(
 
     Raises:
         RefusedError: nothing was started: the folder is in the way, there is nothing to resume, there is no
-            such file, or an objective cannot be computed from it.
+            such file, an objective cannot be computed from it, a sequence is longer than a micro-batch, or
+            its tokens are not the policy's.
         RunError: a rank failed.
     """
     run_dir = Path(config.run_dir).absolute()
     if restartable:
         resume = folder.begun(run_dir, config)
     folder.check(run_dir, resume=resume)
-    files = _files(config, places)
+    files, made_with = _files(config, places)
     with sigterm_interrupts(), held(run_dir, watcher.say) as lease:
         config, remarks = prepared(config, run_dir, resume=resume, files=files)
         for remark in remarks:
@@ -59,17 +60,22 @@ def learn(
         try:
             with watcher:
                 policy_folder = starting_folder(config, run_dir, resolve_model)
+                _refuse_other_tokens(policy_folder, made_with)
                 replay(config, policy_folder, files, run_dir, watcher, lease)
         except ProcessRaisedException as error:
             raise RunError(f"the learner failed: {plain(str(error))}") from error
         except ProcessExitedException as error:
             raise RunError(f"a rank of the learner has ended: {error}") from error
-        report = write_report(run_dir)
+        report = reported(run_dir, watcher.say)
     return RunOutcome(run_dir, watcher.steps_done >= config.total_steps, watcher.steps_done, report)
 
 
-def _files(config: RunConfig, places: Sequence[Path]) -> list[Path]:
-    """The recorded steps; every objective that one is trained on with can be computed from it."""
+def _files(config: RunConfig, places: Sequence[Path]) -> tuple[list[Path], dict[str, Path]]:
+    """The recorded steps, and one of each tokenizer that they were made with, by its fingerprint.
+
+    Every objective that a step is trained on with can be computed from it, and a pass has room for it.
+    """
+    made_with: dict[str, Path] = {}
     try:
         files = recorded.files_of(places)
         if not files:
@@ -93,6 +99,9 @@ def _files(config: RunConfig, places: Sequence[Path]) -> list[Path]:
             stages[step % len(files)].add(config.position(step).index)
         for place, indices in stages.items():
             found = recorded.read(files[place])
+            _refuse_longer(config, found)
+            if (fingerprint := schema.fingerprint_of(found.table)) is not None:
+                made_with.setdefault(fingerprint, found.file)
             for index in sorted(indices):
                 found.check(
                     config.stages[index].objective,
@@ -103,4 +112,27 @@ def _files(config: RunConfig, places: Sequence[Path]) -> list[Path]:
                     found.check_ends(config.stages[index].objective)
     except recorded.RecordedError as error:
         raise RefusedError(str(error)) from error
-    return files
+    return files, made_with
+
+
+def _refuse_longer(config: RunConfig, found: recorded.RecordedStep) -> None:
+    """Now, and not after all steps before it."""
+    own, room = config.policy_teacher, config.learner.tokens_per_micro_batch
+    longest = found.longest(privileged=own is not None and own.prefix is not None)
+    if longest > room:
+        raise RefusedError(
+            f"learner.tokens_per_micro_batch ({room}): {found.file} has a sequence of {longest} tokens. "
+            f"Write {longest} or more"
+        )
+
+
+def _refuse_other_tokens(policy_folder: str, made_with: Mapping[str, Path]) -> None:
+    """Ids of another tokenizer are ids too, of other words."""
+    own = schema.tokenizer_fingerprint(load_tokenizer(policy_folder).get_vocab())
+    for fingerprint, file in made_with.items():
+        if fingerprint != own:
+            raise RefusedError(
+                f"policy.model: {file} was recorded with another tokenizer ({fingerprint}) than that of "
+                f"{policy_folder} ({own}), for which its token ids are other words. Write the model that it "
+                "was recorded with, or one with the same tokenizer"
+            )

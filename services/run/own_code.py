@@ -62,7 +62,7 @@ def kept(config: RunConfig, run_dir: Path, home: Path | None = None) -> tuple[Ru
     changed = [
         f"{path} has changed since the run began, which goes on with its copy, {run_dir / each['copy']}"
         for path, each in origin.items()
-        if Path(path).is_file() and _digest(Path(path).read_text(encoding="utf-8-sig")) != each["sha256"]
+        if Path(path).is_file() and _read(Path(path)) != each["sha256"]
     ]
     copies = {path: str(run_dir / each["copy"]) for path, each in origin.items()}
     return RunConfig.model_validate(_with_places(config, copies)), changed
@@ -84,6 +84,14 @@ def _with_places(config: RunConfig, copies: Mapping[str, str]) -> dict[str, Any]
 
     values: dict[str, Any] = replaced(config.model_dump(mode="json"))
     return values
+
+
+def _read(file: Path) -> str | None:
+    """The digest of a file's text; None: it has none that can be read, as it had when the run began."""
+    try:
+        return _digest(file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _digest(text: str) -> str:

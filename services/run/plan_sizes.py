@@ -20,6 +20,7 @@ from rlad_core.sizing import (
     step_seconds,
     store_problems,
     times,
+    works_ahead,
 )
 
 
@@ -87,13 +88,15 @@ def _gib(size: float) -> str:
 
 def _times(config: RunConfig, stage: Stage, gpu: Gpu) -> Table:
     found, split = times(config, stage, gpu), balanced(config, stage, gpu)
-    longest = max(found, key=lambda each: each.seconds)
-    before, after = step_seconds(found), step_seconds(split)
+    ahead = works_ahead(config)
+    longest = max(found, key=lambda each: each.seconds + (each.beside_update if ahead else 0.0))
+    before, after = step_seconds(found, ahead=ahead), step_seconds(split, ahead=ahead)
     better = after < 0.95 * before
+    how = ", sampled ahead," if ahead else ""
     table = Table(
         "stage", "GPUs", "tokens", "PFLOP", "seconds at most", "replicas wanted",
-        title=f"A step of {stage.label} on {gpu.name}: {before:.0f} s if all responses are as long as they "
-        "may be (estimated)",
+        title=f"A step of {stage.label} on {gpu.name}: {before:.0f} s{how} if all responses are as long as "
+        "they may be (estimated)",
         caption=f"{longest.stage} takes longest" + (f"; split so, {after:.0f} s" if better else ""),
     )  # fmt: skip
     for each, wished in zip(found, split, strict=True):

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from rlad_core.config import RunConfig
-from services.report.page import ReportPaths
+from services.base.failures import said
+from services.report.page import ReportPaths, write_report
 from services.run import folder, forking, replayed
 from services.run.errors import RefusedError
 from services.run.folder import Prepared
@@ -69,6 +70,15 @@ def written(run_dir: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         raise RefusedError(f"{run_dir} cannot be written: {error}") from error
+
+
+def reported(run_dir: Path, say: Callable[[str], None]) -> ReportPaths | None:
+    """The run's report; None: it could not be written, and that hides nothing of what was before."""
+    try:
+        return write_report(run_dir)
+    except Exception as error:  # noqa: BLE001
+        say(f"the report cannot be written: {said(error)}")
+        return None
 
 
 def prepared(

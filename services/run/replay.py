@@ -6,11 +6,13 @@ recipe has more steps than there are files. Checkpoints, record and export are t
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,6 +33,7 @@ from services.base.stopping import end_with_parent
 from services.base.telemetry import span
 from services.learner.checkpoint import address_of, forked
 from services.learner.checkpoints import Checkpoints, is_due
+from services.learner.freed_memory import KEEPS_FREED_MEMORY
 from services.learner.step_metrics import empty_told, step_row
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
@@ -88,7 +91,7 @@ def replay(
     work = _Work(config.model_dump(mode="json"), config.code, policy_folder, tuple(files), run_dir, meeting)
     context = mp.get_context(_BEGUN_BY)
     stop, news = context.Event(), context.SimpleQueue()
-    with _deaf_to_interrupts():
+    with _deaf_to_interrupts(), _passed_on({} if config.learner.num_gpus else KEEPS_FREED_MEMORY):
         ranks = mp.start_processes(
             _rank,
             args=(work, stop, news),
@@ -125,6 +128,21 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 @contextmanager
+def _passed_on(variables: Mapping[str, str]) -> Iterator[None]:
+    """Processes that are started here have these in their environment."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def _interrupts_set(stop: Any) -> Iterator[None]:
     """Ctrl-C and SIGTERM set the event, which tears nothing apart that is just being read; Ctrl-C again
     raises KeyboardInterrupt.
@@ -153,16 +171,24 @@ def _rank(rank: int, work: _Work, stop: Any, news: Any) -> None:
     device = torch.device("cuda", rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
-    dist.init_process_group(
-        config.learner.process_group,
-        init_method=f"file://{work.meeting.absolute()}",
-        rank=rank,
-        world_size=config.learner.workers,
-    )
+    _meet(rank, config, work.meeting)
     try:
         _Replay(config, work, device, stop, news).carry_out()
     finally:
         dist.destroy_process_group()
+
+
+def _meet(rank: int, config: RunConfig, meeting: Path) -> None:
+    """Become one of the ranks; none waits longer for the others than the recipe says.
+
+    Not by an address: in a URL a folder's # or ? would end the path.
+    """
+    ranks, longest = config.learner.workers, timedelta(seconds=config.learner.timeout_s)
+    store = dist.FileStore(str(meeting.absolute()), ranks)
+    store.set_timeout(longest)
+    dist.init_process_group(
+        config.learner.process_group, store=store, rank=rank, world_size=ranks, timeout=longest
+    )
 
 
 class _Replay:

@@ -15,7 +15,7 @@ from services.base.stopping import keep_interrupting, sigterm_interrupts
 from services.clients.handles import teacher_tokens
 from services.clients.teachers import MismatchError, compare_here
 from services.learner.trainer import build_trainer
-from services.report.page import ReportPaths, write_report
+from services.report.page import ReportPaths
 from services.run import folder
 from services.run.actors import ask, ask_and_show, run_actors
 from services.run.announcement import announced
@@ -27,7 +27,7 @@ from services.run.fitting import fit
 from services.run.folder import FAILURE
 from services.run.initial_policy import starting_folder
 from services.run.lease import Lease
-from services.run.preparing import Fork, RunOutcome, held, prepared, written
+from services.run.preparing import Fork, RunOutcome, held, prepared, reported, written
 from services.run.prompts import PromptsOfRun
 from services.run.services import run_services, service_names
 from services.run.watch import Watcher
@@ -79,7 +79,7 @@ def run(
             except Exception as error:  # noqa: BLE001 - told below, whatever it is
                 failure = error
         # Without Ray, whose processes may be what fails.
-        report = _report(run_dir, watcher)
+        report = reported(run_dir, watcher.say)
         if failure is not None:
             raise _told(failure, run_dir, report) from failure
     return RunOutcome(run_dir, watcher.steps_done >= config.total_steps, watcher.steps_done, report)
@@ -147,15 +147,6 @@ def _attempt(
         return fit(build_trainer(config, policy_folder).fit, config, actors, watcher, lease)
 
 
-def _report(run_dir: Path, watcher: Watcher) -> ReportPaths | None:
-    """What fails here never hides what failed before."""
-    try:
-        return write_report(run_dir)
-    except Exception as error:  # noqa: BLE001
-        watcher.say(f"the report cannot be written: {said(error)}")
-        return None
-
-
 def _told(failure: BaseException, run_dir: Path, report: ReportPaths | None) -> RunError:
     """The failure in words, its whole in the run's folder."""
     where = f"The record up to here is in {run_dir}"
@@ -164,7 +155,8 @@ def _told(failure: BaseException, run_dir: Path, report: ReportPaths | None) -> 
     stacks = "".join(traceback.format_exception(failure))
     whole = f"{stacks}\n{getattr(failure, 'whole', '')}".rstrip() + "\n"
     try:
-        (run_dir / FAILURE).write_text(whole)
+        # Whatever a failure quotes can be written: half a character, or one that the locale does not have.
+        (run_dir / FAILURE).write_text(whole, encoding="utf-8", errors="backslashreplace")
         note_divergence(run_dir, whole, said(failure))
         where += f", the whole of the failure in {FAILURE} there."
     except OSError as error:

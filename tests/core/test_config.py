@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 from example_recipe import RECIPE, read, the_problem
 
-from rlad_core.config import SHIPPED, ConfigError, RunConfig, load, models, parse, resolve_model, validate
+from rlad_core.config import (
+    SHIPPED,
+    ConfigError,
+    RunConfig,
+    dump,
+    load,
+    models,
+    parse,
+    resolve_model,
+    validate,
+)
 from rlad_core.objectives import KINDS
 
 
@@ -178,10 +188,28 @@ def test_a_model_folder_is_looked_into(folder: Callable[..., Path], tmp_path: Pa
     assert "has no weights" in the_problem(f"policy={{model: {bare}, max_length: 512}}")
     read(f"policy={{model: {bare}, max_length: 512, init: random}}")
     assert "has no config.json" in the_problem(f"teacher.model={tmp_path}")
+    (tmp_path / "adapter_config.json").touch()
+    assert "no config.json. It holds an adapter alone. Merge" in the_problem(f"teacher.model={tmp_path}")
+    assert f"is in {folder('run/export')}" in the_problem(f"teacher.model={tmp_path / 'run'}")
     (bare / "config.json").write_text("{")
     assert "its config.json is no JSON" in the_problem(
         f"policy={{model: {bare}, max_length: 512, init: random}}"
     )
+
+
+@pytest.mark.parametrize("typed", ["mine", "./mine", "deep/../mine"])
+def test_a_model_that_was_typed_is_the_same_one_from_anywhere(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    mine, elsewhere = folder("mine"), folder("elsewhere/mine").parent
+    (tmp_path / "deep").mkdir()
+    (elsewhere / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    kept = tmp_path / "kept.yaml"
+    kept.write_text(dump(read(f"policy={{model: {typed}, max_length: 512}}", f"teacher.model={typed}")))
+    monkeypatch.chdir(elsewhere)
+    config = load(kept)
+    assert {resolve_model(model) for model in (config.policy.model, config.teacher.model)} == {str(mine)}
 
 
 def test_resolve_model(folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +221,10 @@ def test_resolve_model(folder: Callable[..., Path], tmp_path: Path, monkeypatch:
         resolve_model("rlad:kk-teacher")
     monkeypatch.chdir(tmp_path)
     assert resolve_model("models/kk-student") == str(tmp_path / "models" / "kk-student")
-    for missing in ("models/x/y", "nothing", "", "../a", "/a/b"):
+    for missing in ("", " "):
+        with pytest.raises(ValueError, match="no model is named"):
+            resolve_model(missing)
+    for missing in ("models/x/y", "nothing", "../a", "/a/b"):
         with pytest.raises(ValueError, match=r"no such folder|has no config"):
             resolve_model(missing)
 
@@ -215,6 +246,8 @@ def test_load_reads_files_and_shipped_names(tmp_path: Path) -> None:
         ("learner:\n  lr: 1\n  lr: 2", "key 'lr' is there twice"),
         ("x: !!python/object:os.system {}", "is no YAML"),
         ("\x00", "is no YAML"),
+        (f"a: {'[' * 3000}{']' * 3000}", "is no YAML: it has too many levels"),
+        (f"seed: {'9' * 5000}", "an integer of 5000 digits is too long"),
     ],
 )
 def test_a_broken_file_is_explained(tmp_path: Path, text: str, says: str) -> None:

@@ -131,6 +131,9 @@ def test_all_problems_are_told_at_once() -> None:
         ("stages.x.steps=3", "stages is a list of 2. Write a place from 0 to 1, not 'x'"),
         ("name.first=3", "name is 'example' and has no 'first' in it. Write name=... instead"),
         ("name=[1", "its value is no YAML"),
+        (f"name={'[' * 3000}", "its value is no YAML (it has too many levels)"),
+        (f"seed={'9' * 5000}", "its value is no YAML (an integer of 5000 digits is too long)"),
+        ("policy.model=''", "policy.model (''): no model is named"),
     ],
 )
 def test_a_wrong_override_is_explained(override: str, says: str) -> None:

@@ -223,6 +223,17 @@ def test_a_pattern_is_its_files_in_the_order_of_their_names(tmp_path: Path) -> N
     assert values(tmp_path / "part-[x].jsonl") == [{"answer": "x"}]
 
 
+def test_brackets_of_a_folder_are_its_name_and_no_pattern(tmp_path: Path) -> None:
+    for folder, answer in (("mine [1]", 1), ("mine 1", 2)):
+        (tmp_path / folder / "deep").mkdir(parents=True)
+        (tmp_path / folder / "deep" / "part-0.jsonl").write_text(json.dumps({"answer": answer}))
+    for pattern in ("deep/part-*.jsonl", "**/part-?.jsonl", "d*p/part-0.jsonl"):
+        assert values(tmp_path / "mine [1]" / pattern) == [{"answer": 1}]
+        assert data.is_there(str(tmp_path / "mine [1]" / pattern))
+    assert values(tmp_path / "mine [1-2]" / "deep" / "*.jsonl") == [{"answer": 2}]  # no folder is called so
+    assert not data.is_there(str(tmp_path / "mine\0" / "*.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [
@@ -310,6 +321,30 @@ def test_cells_can_be_read_as_they_are(tmp_path: Path) -> None:
         {"question": "What?", "answer": "  b c "},
         {"question": "", "answer": "nan"},
     ]
+
+
+def test_names_of_columns_may_take_several_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('"the\nquestion", "the ""right""\n\nanswer"\nWhy?,2\n"a\nb"\n')
+    names = ["the\nquestion", 'the "right"\n\nanswer']
+    assert column_names(str(path)) == names
+    row, fault = data.rows(str(path))
+    assert isinstance(row, Row)
+    assert (row.where, row.values) == (
+        f"{path}, line 5",
+        dict(zip(names, ("Why?", "2"), strict=True)),
+    )
+    assert isinstance(fault, Fault)
+    assert fault.where == f"{path}, line 6"
+    path.write_text('"question,answer\nWhy?,2\n')
+    with pytest.raises(DataError, match=r"line 1: is no CSV: unexpected end of data"):
+        values(path)
+
+
+def test_a_comma_within_a_name_stands_between_no_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('"question, in full";answer\nWhy?;2\n')
+    assert values(path) == [{"question, in full": "Why?", "answer": "2"}]
 
 
 def test_columns_without_a_name_are_in_nobodys_way(tmp_path: Path) -> None:

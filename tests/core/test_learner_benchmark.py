@@ -3,14 +3,17 @@
 import itertools
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import typer
 from torch import Tensor
 from transformers import Qwen3ForCausalLM
+from typer.testing import CliRunner
 
-from benchmarks import arithmetic
+from benchmarks import arithmetic, learner, logprobs
 from benchmarks.bare_loop import bare_loop
 from benchmarks.learner import Setup, experience
 from benchmarks.models import SHAPES, config_of, response_lengths
@@ -93,3 +96,20 @@ def test_the_bare_loop_does_the_same_however_it_is_told_to(tmp_path: Path, recom
     plain, told = (dict(model.named_parameters()) for model in models)
     for name, parameter in plain.items():
         torch.testing.assert_close(told[name], parameter, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "arguments", "says"),
+    [
+        (learner, ["--device", "gpu"], "'gpu' is no device. Write cpu, or cuda"),
+        (logprobs, ["--device", f"cuda:{torch.cuda.device_count()}"], "GPUs here"),
+        (logprobs, ["--teacher-width", "0"], "greater than or equal to 1"),
+        (learner, ["--lengths", "100", "--tokens", "159"], "has 160 tokens, its prompt with it. Write 160"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(benchmark: Any, arguments: list[str], says: str) -> None:
+    command = typer.Typer()
+    command.command()(benchmark.main)
+    refused = CliRunner().invoke(command, arguments, env={"COLUMNS": "200"})
+    assert refused.exit_code == 2, refused.output
+    assert says in refused.output

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +53,38 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: Usage(100, 90, 10))
     [problem] = problems(f"output.dir={tmp_path}")
     assert "has 0.00 GiB left, and a checkpoint takes 0.06" in problem
+
+
+def test_room_for_checkpoints_is_wanted_where_they_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 10**9
+    monkeypatch.setattr(machine, "_checkpoint_bytes", lambda _: size)
+    here, there = f"output.dir={tmp_path}/runs", f"output.checkpoints={tmp_path}/there"
+    (tmp_path / "there").mkdir()
+
+    def free(folder: Path) -> Usage:
+        return Usage(size, 0, 10 if folder == tmp_path / "there" else size // 2)
+
+    monkeypatch.setattr(machine.shutil, "disk_usage", free)
+    [problem] = problems(here)
+    assert problem.startswith("output.dir (")
+    assert "has 0.47 GiB left, and a checkpoint takes 0.93" in problem
+    assert problems(here, "output.checkpoints=memory://bucket/runs") == []
+    [problem] = problems(here, there)
+    assert problem.startswith("output.checkpoints (")
+    assert problems(here, there, "cluster.address=auto") == []
+
+
+def test_an_address_that_nothing_reads_is_told_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    [problem] = problems("output.checkpoints=simplecache::s3://bucket/runs")
+    assert "Install s3fs to access S3. Do so, or write a folder" in problem
+    [problem] = problems("output.checkpoints=nowhere://bucket/runs")
+    assert "Protocol not known: nowhere. Write an address that fsspec knows, or a folder" in problem
+    assert problems("output.checkpoints=memory://runs") == []
 
 
 def test_a_checkpoint_of_adapters_has_no_moments_of_the_model() -> None:

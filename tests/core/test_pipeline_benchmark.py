@@ -54,6 +54,12 @@ def test_what_is_spare_is_begun_for_the_slow_alone() -> None:
     assert found("paper", "long_tailed", 1, 32, steps=20).old <= 0.35
 
 
+def test_responses_that_have_not_ended_keep_their_places_busy() -> None:
+    """Of each step all places are busy, but for the hundredth that the hand-over takes."""
+    of = found("balanced", "constant", 1, 32, steps=20)
+    assert (of.places_idle, of.learner_idle) == (pytest.approx(0.01, abs=1e-3), pytest.approx(0.01, abs=1e-3))
+
+
 def test_long_tails_that_hold_up_rollouts_leave_the_short_without_weight() -> None:
     """A standing pool is as fast as its places let it be, and what it costs is told by length."""
     of = found("paper", "long_tailed", 1, 32, steps=20)

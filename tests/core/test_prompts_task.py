@@ -295,6 +295,14 @@ def test_a_function_gets_as_much_as_it_takes(score: Callable[..., Verdict], text
             r"would get the gold as its response .*write def score\(response, gold, row\)",
         ),
         ("def score(response, row): return 1", r"score\(response, row\) would get the gold as its row"),
+        (  # verl's
+            "def score(data_source, solution_str, ground_truth, extra_info=None): return 1",
+            r"extra_info=None\) would get the gold as its solution_str",
+        ),
+        (
+            "def score(prompts, completions, **more): return 1",
+            "would get the gold as its completions",
+        ),  # TRL's
         ("score = 5", "5 is no function"),
         ("class score: pass", "is no function; write the name of one"),
     ],

@@ -14,7 +14,7 @@ from example_recipe import read
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from rlad_core.config import load
+from rlad_core.config import RunConfig, load
 from rlad_core.config.remarks import run_remarks
 from rlad_core.forward import PACKED_ATTENTION, ResponseLogprobs
 from rlad_core.norms import lean_norms
@@ -31,6 +31,7 @@ from rlad_core.sizing import (
     step_seconds,
     store_problems,
     times,
+    works_ahead,
 )
 from rlad_core.sizing.learner import learner_need
 from rlad_core.sizing.need import GIB, RESERVE, kept_per_token
@@ -321,9 +322,11 @@ def test_a_step_s_operations_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "updates", "passes"), [("opd", 1, 4), ("opd", 2, 5), ("top_d", 1, 5), ("top_d", 2, 5)]
+    ("kind", "updates", "passes"),
+    [("opd", 1, 4), ("opd", 2, 4.5), ("opd", 4, 4.75), ("top_d", 1, 5), ("top_d", 2, 5)],
 )
-def test_the_old_policys_pass_is_timed_where_there_is_one(kind: str, updates: int, passes: int) -> None:
+def test_the_old_policys_pass_is_timed_where_there_is_one(kind: str, updates: int, passes: float) -> None:
+    """The first mini-batch's own pass is that of the old policy, unless advantages are made of all before."""
     changes = [f"stages=[{{steps: 9, objective: {{kind: {kind}}}}}]", f"learner.updates_per_batch={updates}"]
     config = load(Path("qwen3-0.6b-kk-trrd"), changes)
     [update] = [each for each in times(config, config.stages[0], GPUS["H100"]) if each.stage == "update"]
@@ -350,6 +353,33 @@ def test_a_teacher_that_is_asked_for_hidden_states_passes_all_responses_again() 
     larger = planned("hidden", "teacher.model=Qwen/Qwen3-32B")
     assert larger["teacher"].beside_update > larger["update"].seconds
     assert step_seconds(list(larger.values())) == larger["teacher"].seconds + larger["teacher"].beside_update
+
+
+def test_sampled_ahead_a_step_takes_its_longest_stage() -> None:
+    """And GPUs are split so that none of the three is long; roles that share one take each other's time."""
+    gpu, ahead = GPUS["H200"], ["rollout.max_staleness=1"]
+
+    def planned(*more: str, recipe: str = "qwen3-1.7b-kk-trrd") -> tuple[RunConfig, list[StageTime]]:
+        config = load(Path(recipe), [*ahead, *more])
+        return config, times(config, config.stages[0], gpu)
+
+    config, found = planned()
+    assert works_ahead(config)
+    assert step_seconds(found, ahead=True) == max(each.seconds for each in found) < step_seconds(found)
+    splits = [(rollout, teacher) for rollout in range(1, 7) for teacher in range(1, 8 - rollout)]
+    each_split = [
+        planned(f"rollout.num_replicas={rollout}", f"teacher.num_replicas={teacher}",
+                f"learner.workers={8 - rollout - teacher}")[1]
+        for rollout, teacher in splits
+    ]  # fmt: skip
+    best = min(max(each.seconds for each in split) for split in each_split)
+    uneven, _ = planned("rollout.num_replicas=1", "learner.workers=5")
+    assert step_seconds(balanced(uneven, uneven.stages[0], gpu), ahead=True) == best
+    hidden = [StageTime("teacher", 1, 1, 1, 3.0, beside_update=2.0), StageTime("update", 1, 1, 1, 4.0)]
+    assert step_seconds(hidden, ahead=True) == 5  # of each step it has both to do
+    shared, _ = planned("rollout.sleep=false", "teacher.sleep=false", recipe="qwen3-0.6b-kk-trrd-1gpu")
+    assert not works_ahead(shared)
+    assert not works_ahead(load(Path("qwen3-1.7b-kk-trrd")))
 
 
 def test_an_evaluation_is_timed_as_a_step_of_its_problems_and_answers() -> None:
@@ -402,8 +432,10 @@ def test_the_host_holds_two_versions_and_a_step_s_experience() -> None:
     [more] = [need for need in needs(told, GPUS["H200"]) if need.role == "object store"]
     assert more.total == 40 * 2048 * 3072 + 2 * 8 * 32 * 2048 * told.rollout.max_response_length
     # Sampled ahead, the next step's is assembled beside this one's; what is kept whole, beside the shards.
+    # Those of later steps than the next lie there as they come.
     for settings, often in ((["rollout.max_staleness=1"], 3), (["telemetry.keep_experience=all"], 3),
-                            (["rollout.max_staleness=2", "telemetry.keep_experience=all"], 5)):  # fmt: skip
+                            (["rollout.max_staleness=3"], 5),
+                            (["rollout.max_staleness=2", "telemetry.keep_experience=all"], 6)):  # fmt: skip
         ahead = load(Path("qwen3-0.6b-kk-trrd"), settings)
         [held] = [need for need in needs(ahead, GPUS["H200"]) if need.role == "object store"]
         assert held.total == often * 20 * 2048 * 3072

@@ -108,6 +108,18 @@ def test_a_recipe_takes_task_objective_and_teacher_by_path_relative_to_itself(fo
     assert config.teachers_of("Riddles") == ("teacher",)
 
 
+def test_files_are_found_wherever_they_stand_in_a_tasks_settings(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    written = "{file: {train: [words.txt, none.txt], test: ~/words.txt}, bonus: 0.5}"
+    (folder / "recipe.yaml").write_text(RECIPE.replace("{file: words.txt}", written))
+    words = str(folder / "words.txt")
+    config = load(folder / "recipe.yaml")
+    assert isinstance(config.task, OwnTask)
+    assert config.task.settings == {"file": {"train": [words, "none.txt"], "test": words}, "bonus": 0.5}
+
+
 def test_a_method_that_ships_can_be_derived_from(folder: Path) -> None:
     (folder / "objective.py").write_text(
         "from rlad_core.objectives.trrd import TRRD\nclass Scaled(TRRD):\n    scale: float\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,6 +150,16 @@ def test_names() -> None:
     assert {name: run_name(Path(name)) for name in said} == said
     with pytest.raises(InitError, match="no letter"):
         run_name(Path("--"))
+
+
+@pytest.mark.parametrize("name", ["-mine", "n" * 250])
+def test_what_a_folder_may_be_called_its_run_may_be_too(rlad: Callable[..., Said], name: str) -> None:
+    said = rlad("init", "--", name)
+    cd, *_ = (line.strip() for line in said.out.splitlines()[1:])
+    there = subprocess.run(
+        ["sh", "-c", f"{cd} && pwd"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert load(Path(there.stdout.strip(), "recipe.yaml")).name == name.strip("-")[:200]
 
 
 def test_an_empty_folder_is_taken(rlad: Callable[..., Said], tmp_path: Path) -> None:

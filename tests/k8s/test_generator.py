@@ -108,8 +108,10 @@ def test_models_are_fetched_wherever_the_data_lie(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n')
     files = f"{{files: [{{path: {tmp_path}/rows.jsonl}}]}}"
     task = f"task={{name: math, train: {files}, evaluation: {files}}}"
-    [job] = of_kind(written(QWEN, "--fetch", "--set", task, "--set", "verifier.workers=8"), "Job")
+    settings = ("--set", task, "--set", "verifier.workers=8", "--priority", "mine")
+    [job] = of_kind(written(QWEN, "--fetch", *settings), "Job")
     assert job["metadata"]["name"] == "fetch-models-qwen3-0-6b-kk-trrd"
+    assert job["spec"]["template"]["spec"]["priorityClassName"] == "mine"
 
 
 def group_of(name: str, *overrides: str, recipe: str = QWEN, **options: int) -> tuple[int, int, int]:
@@ -265,6 +267,15 @@ def test_a_place_that_no_pod_has_or_nothing_needs_is_refused(
 ) -> None:
     with pytest.raises(KubernetesError, match=said):
         placed(Path(QWEN), beside, moved)
+
+
+def test_a_model_of_ones_own_is_as_large_in_pods_as_it_is_here() -> None:
+    """It is typed from where the command is started, and its size read there; pods read it elsewhere."""
+    tiny = "deploy/recipes/kk-tiny-trrd.yaml"
+    mine = ["--set", "policy.model=deploy/models/kk-student", "--files", "deploy/models=/models/mine"]
+    ours, moved = written(tiny), written(tiny, *mine)
+    assert recipe_of(moved).policy.model == "/models/mine/kk-student"
+    assert worker_groups(moved, "RayJob") == worker_groups(ours, "RayJob")
 
 
 def test_a_folder_that_begins_like_a_volume_is_none(beside: list[str]) -> None:

@@ -30,11 +30,13 @@ from services.learner.checkpoint import (
     address_of,
     folder_name,
     forked,
+    found_at,
     kept,
     remove_unfinished,
+    storage_of,
     whole_ones,
 )
-from services.learner.checkpoints import Checkpoints, _copied, read_into
+from services.learner.checkpoints import Checkpoints, _copied, _writer, read_into
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
 from services.run.initial_policy import write_initial_policy
@@ -66,6 +68,21 @@ def test_only_those_with_a_whole_state_file_count(tmp_path: Path) -> None:
     assert list(whole_ones(str(tmp_path))) == [2]
     remove_unfinished(str(tmp_path))
     assert [entry.name for entry in tmp_path.iterdir()] == [folder_name(2)]
+
+
+def test_a_folder_of_this_machine_is_taken_as_it_is(tmp_path: Path) -> None:
+    """Where "::" begins another address, checkpoints would lie in the folder that stands before it."""
+    (folder := tmp_path / "c::d #2" / folder_name(2)).mkdir(parents=True)
+    (folder / STATE_FILE).write_text('{"step": 2}')
+    [found] = whole_ones(str(folder.parent)).values()
+    assert found_at(found.address) == found
+    assert Path(_writer(found.address).path) == folder
+    remove_unfinished(str(folder.parent))
+    assert folder.is_dir()
+    assert storage_of("memory://a/b")[1] == "/a/b"
+    assert storage_of("simplecache::memory://a/b")[0].protocol == "simplecache"
+    with pytest.raises(CheckpointError, match="no checkpoints can lie at nowhere://a: Protocol not known"):
+        whole_ones("nowhere://a")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,23 @@ def test_help_lists_the_commands(rlad: Callable[..., Said]) -> None:
     assert all(f" {name} " in said.out for name in ("run", "plan", "report", "evaluate", "doctor"))
 
 
+def test_the_version_is_that_of_the_installed_package(rlad: Callable[..., Said]) -> None:
+    said = rlad("--version")
+    assert (said.code, said.out, said.err) == (0, f"rlad {version('rlad')}\n", "")
+
+
 # --- wrong usage: 2 ----------------------------------------------------------------------------------------
+
+
+def test_a_current_folder_that_was_removed_is_told(
+    rlad: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    said = rlad("plan", "kk-tiny-trrd")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("the current folder is gone")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from services.serve.fair import Asker, FairPlaces, FairQueue
 from services.serve.quotas import Quota, QuotaError, Quotas
+from services.serve.replica_settings import ReplicaArgs
 
 
 def queue(weights: dict[str, float] | None = None) -> FairQueue[tuple[str, float]]:
@@ -285,3 +286,9 @@ def test_without_a_quota_nothing_is_counted() -> None:
     for _ in range(1000):
         quotas.take("one", requests=1, work=1e9)
     assert not quotas._owed
+
+
+def test_callers_are_named_as_connections_name_them() -> None:
+    given = {"0:0:0:0:0:0:0:1": 2.0, "FE80::0A": 3.0, "10.0.0.7": 0.5, "token:0123456789ab": 4.0}
+    weights = ReplicaArgs(weights=given).weights
+    assert weights == {"::1": 2.0, "fe80::a": 3.0, "10.0.0.7": 0.5, "token:0123456789ab": 4.0}

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from small_hub import COMMIT, MODEL, Hub, serving
 from storage_faults import readable, unreadable
+from typer.testing import CliRunner
 
 from rlad_core.config import UNFINISHED, resolve_model
+from services.cli.app import app
 from services.fetch import RECORD, FetchError, NoSuchModelError, fetch, source_of
 from services.fetch.files import File, Record
 from services.fetch.sources import HubSource
@@ -160,12 +162,39 @@ def test_another_folder_is_a_source_too(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_there_is_no_such_model(hub: Hub, tmp_path: Path) -> None:
+    to = tmp_path / "models" / "mine"
     with pytest.raises(NoSuchModelError, match="has no other/model"):
-        fetch(HubSource("other/model", hub.url), tmp_path)
+        fetch(HubSource("other/model", hub.url), to)
     with pytest.raises(NoSuchModelError, match="no folder here, and no hub id"):
-        fetch(source_of("a/b/c"), tmp_path)
+        fetch(source_of("a/b/c"), to)
     with pytest.raises(FetchError, match="HF_ENDPOINT"):
-        fetch(HubSource(MODEL, "http://127.0.0.1:9"), tmp_path)
+        fetch(HubSource(MODEL, "http://127.0.0.1:9"), to)
+    assert list(tmp_path.iterdir()) == [], "a folder would be taken for a model's"
+
+
+def test_a_model_is_not_copied_into_itself(hub: Hub, tmp_path: Path) -> None:
+    bring(hub, tmp_path / "volume")
+    for to in (tmp_path / "volume" / "copy", tmp_path / "volume" / "a" / ".." / "b" / "copy"):
+        with pytest.raises(NoSuchModelError, match=r"lies in .*volume\. Write a folder outside of it"):
+            source_of(str(tmp_path / "volume"), to)
+    assert source_of(str(tmp_path / "volume"), tmp_path / "volume" / ".." / "volume 2").model == MODEL
+
+
+@pytest.mark.parametrize(
+    ("model", "to", "says"),
+    [
+        ("rlad:kk-teacher", "", "is empty. Write the folder"),
+        ("", "mine", "MODEL: no model is named. Write a folder"),
+    ],
+)
+def test_nothing_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, to: str, says: str
+) -> None:
+    """What an unset variable leaves of ``--to "$DIR"``."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["fetch", model, "--to", to])
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert says in " ".join(done.output.replace("│", " ").split())
 
 
 def test_a_proxy_that_does_not_answer_is_named_and_not_the_hub_alone(

@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import json
+import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -142,11 +144,40 @@ def test_tokens_in_a_file_are_exchanged_without_a_restart(tmp_path: Path) -> Non
         tokens.accept("Bearer second")
 
 
+def test_a_file_that_is_read_while_it_is_written_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.touch()
+    written = file.stat().st_mtime_ns
+    tokens = Tokens({"RLAD_API_TOKENS_FILE": str(file)})
+    assert not tokens.accept("Bearer first")
+    file.write_text("first\n")
+    os.utime(file, ns=(written, written))  # as within one tick of the kernel's clock
+    assert tokens.accept("Bearer first")
+
+
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "third"])
 def test_an_empty_token_is_never_valid(header: str | None, tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text("\n\n")
     assert not Tokens({"RLAD_API_TOKENS": " , ", "RLAD_API_TOKENS_FILE": str(file)}).accept(header)
+
+
+@pytest.mark.parametrize(
+    ("given", "lacks"),
+    [
+        ({}, None),
+        ({"RLAD_API_TOKENS": "mine", "RLAD_API_TOKENS_FILE": "FILE"}, None),
+        ({"RLAD_API_TOKENS": " , "}, "RLAD_API_TOKENS: there is no token in it"),
+        ({"RLAD_API_TOKENS_FILE": "FILE"}, "RLAD_API_TOKENS_FILE: there is no token in it"),
+    ],
+)
+def test_that_somebody_can_be_let_in_is_seen_at_the_start(
+    given: dict[str, str], lacks: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "FILE").write_text("\n \n")
+    tokens = Tokens({name: value.replace("FILE", str(tmp_path / "FILE")) for name, value in given.items()})
+    with pytest.raises(AuthError, match=lacks) if lacks else nullcontext():
+        tokens.check()
 
 
 def test_loopback_addresses() -> None:

@@ -10,23 +10,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 import torch
+import torch.distributed as dist
 from made_up_experience import experience
 from ranks import fork_from_server
 from rlad_command import Said
 from safetensors.torch import load_file
 
 from rlad_core import recorded, schema
-from rlad_core.config import PolicyTeacher, resolve_model
+from rlad_core.config import PolicyTeacher, load, resolve_model
 from rlad_core.objectives.dr_grpo import DrGRPO
 from rlad_core.objectives.gkd import GKD
 from rlad_core.objectives.grpo import GRPO
 from rlad_core.objectives.sft import SFT
 from rlad_core.objectives.trrd import TRRD
+from services.base.tokenizer import load_tokenizer
 from services.learner.checkpoint import STATE_FILE
-from services.run import replay
+from services.learner.freed_memory import KEEPS_FREED_MEMORY
+from services.run import learn, preparing, replay
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -41,6 +45,8 @@ def _record(folder: Path, steps: int = 2, *, without: tuple[str, ...] = ()) -> P
     """As the collector and the journal leave it."""
     folder.mkdir()
     table, _ = experience()
+    student = schema.tokenizer_fingerprint(load_tokenizer(STUDENT).get_vocab())
+    table = schema.label(table, schema.EXPERIENCE, tokenizer_fingerprint=student)
     place = table.column_names.index("teacher_end_logprobs")
     table = table.set_column(place, table.schema.field(place), table.column("teacher_logprobs"))
     for name in without:
@@ -216,6 +222,47 @@ def test_the_same_record_gives_the_same_policy_to_the_bit_also_when_it_is_resume
     assert "2 other recorded steps (step-000000.arrows, step-000001.arrows)" in refused.err
 
 
+def test_tokens_that_are_not_the_policys_are_refused(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    """All of them are tokens of its vocabulary, and would be trained on as if nothing were wrong."""
+    [file] = _record(tmp_path / "recorded", 1).iterdir()
+    other = recorded.labelled(experience()[0], (1, 2))
+    file.write_bytes(schema.to_ipc(schema.label(other, schema.EXPERIENCE, tokenizer_fingerprint="sha256:x")))
+    refused = _learn(rlad, tmp_path, "other", "kk-tiny-grpo")
+    assert refused.code == 2
+    assert f"policy.model: {file} was recorded with another tokenizer (sha256:x)" in refused.err
+    assert not (tmp_path / "other" / "metrics.jsonl").exists()
+
+
+def test_a_sequence_without_room_is_seen_before_training(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    _record(tmp_path / "recorded", 1)
+    short = ("policy.max_length=12", "rollout.max_response_length=8", "learner.tokens_per_micro_batch=12")
+    refused = _learn(rlad, tmp_path, "short", "kk-tiny-grpo", *short)
+    assert refused.code == 2
+    assert "learner.tokens_per_micro_batch (12): " in refused.err
+    rows = experience()[0].to_pylist()
+    longest = max(len(row["prompt_token_ids"] + row["response_token_ids"]) for row in rows)
+    assert f"has a sequence of {longest} tokens. Write {longest} or more" in refused.err
+    assert not (tmp_path / "short").exists()
+
+
+def test_training_that_is_through_is_told_so_without_a_report(
+    rlad: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    def trained(*work: Any) -> None:
+        work[4].steps_done = 2
+
+    _record(tmp_path / "recorded")
+    monkeypatch.setattr(learn, "replay", trained)
+    monkeypatch.setattr(preparing, "write_report", no_room)
+    said = _learn(rlad, tmp_path, "through")
+    assert said.code == 0, said.err
+    assert "the report cannot be written: [Errno 28] No space left on device" in said.out
+    assert f"model   {tmp_path}/through/export" in said.out
+
+
 def test_advantages_of_whole_groups_are_made_of_recorded_steps_too(
     rlad: Callable[..., Said], tmp_path: Path
 ) -> None:
@@ -229,6 +276,20 @@ def test_advantages_of_whole_groups_are_made_of_recorded_steps_too(
         assert row["seconds"]["old_logprobs"] > 0
     written = json.loads((tmp_path / "top-d" / "export" / "generation_config.json").read_text())
     assert written["eos_token_id"] == [1, 2], "the student's own files name 1 alone"
+
+
+def test_ranks_meet_in_the_run_s_folder_whatever_it_is_called(tmp_path: Path) -> None:
+    """And wait for each other as long as the recipe says, not half an hour (NCCL: ten minutes)."""
+    run_dir = tmp_path / "trials #2?" / "100%"
+    run_dir.mkdir(parents=True)
+    replay._meet(0, load("kk-tiny-trrd", ["learner.timeout_s=77"]), run_dir / "ranks")
+    try:
+        assert [path.name for path in tmp_path.iterdir()] == ["trials #2?"]
+        assert (run_dir / "ranks").is_file()
+        of_ranks: Any = dist.group.WORLD
+        assert of_ranks._get_backend(torch.device("cpu")).options._timeout.total_seconds() == 77
+    finally:
+        dist.destroy_process_group()
 
 
 def test_another_objective_until_it_is_told_to_stop(rlad: Callable[..., Said], tmp_path: Path) -> None:
@@ -248,6 +309,8 @@ def test_another_objective_until_it_is_told_to_stop(rlad: Callable[..., Said], t
         assert command.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    begun = [each.environ() for each in psutil.Process(command.pid).children(recursive=True)]
+    assert any(KEEPS_FREED_MEMORY.items() <= each.items() for each in begun), "as a rank of rlad run"
     os.killpg(command.pid, signal.SIGINT)  # as a terminal does
     said, _ = command.communicate(timeout=120)
     assert command.returncode == 1, said

@@ -48,6 +48,13 @@ def checkpoint(folder: Path, step: int, next_position: int, alive: list[int]) ->
     return state
 
 
+@pytest.mark.parametrize("name", ["50% of #1", "is it?mode=rwc", "my [1] prüf"])
+def test_a_ledger_is_read_whatever_its_folder_is_called(tmp_path: Path, name: str) -> None:
+    (folder := tmp_path / name).mkdir()
+    assert ask(written(folder, {0: [visit(0)]}), None).steps == 1
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
 def test_a_run_in_which_all_went_well(tmp_path: Path) -> None:
     dropped = visit(3, outcome="dropped", why="all rewards are equal")
     written(

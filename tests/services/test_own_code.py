@@ -85,6 +85,14 @@ def test_a_resume_uses_the_copy_and_says_what_changed(recipe: Path, by: str) -> 
     assert remark.startswith(f"{recipe.parent / 'helper.py'} has changed since the run began")
 
 
+def test_what_became_of_the_code_at_home_keeps_no_run_from_going_on(recipe: Path) -> None:
+    begun, run_dir = begin(recipe)
+    (recipe.parent / "helper.py").write_bytes(b"LIMIT = 10  # \xe9\n")
+    config, [remark] = folder.resume(load(run_dir / "recipe.yaml"), run_dir)
+    assert reward_of(config) == reward_of(begun)
+    assert remark.startswith(f"{recipe.parent / 'helper.py'} has changed since the run began")
+
+
 def test_code_from_elsewhere_is_another_recipe(recipe: Path) -> None:
     _, run_dir = begin(recipe)
     (recipe.parent / "other.py").write_text(REWARD)

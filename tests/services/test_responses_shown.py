@@ -29,7 +29,7 @@ from services.report.showing import show
 MODEL = resolve_model("rlad:kk-student")
 IDS = Tokenizer.from_file(f"{MODEL}/tokenizer.json").encode("Mia is a knight, no.").ids
 TEXT = "Mia is a knight, no."
-EVIL = "\x1b[2J<script>alert(1)</script>"
+EVIL = "\x1b[2J<script>alert(1)</script>\x9b2J"
 
 
 def answer(name: str, *, correct: bool, response: str = TEXT, **more: Any) -> dict[str, Any]:
@@ -237,12 +237,14 @@ def test_the_page(run_dir: Path, rlad: Callable[..., Said]) -> None:
 def test_what_a_model_writes_moves_no_cursor_and_runs_no_script(
     run_dir: Path, rlad: Callable[..., Said]
 ) -> None:
-    table = pa.Table.from_pylist(
-        [answer("ee", correct=False, response=EVIL, prompt=EVIL, rollout_logprobs=None)], schema=ANSWERS
-    )
+    rows = [
+        answer("ee", correct=False, response=EVIL, prompt=EVIL, rollout_logprobs=None),
+        answer("ff", correct=False, opened=EVIL),  # its tokens are coloured
+    ]
+    table = pa.Table.from_pylist(rows, schema=ANSWERS)
     schema.to_parquet(table, run_dir / "evaluations" / answers_name("after", 9))
     said = rlad("show", str(run_dir))
-    assert "\x1b" not in said.out
+    assert not set(said.out) & set("\x1b\x9b")
     assert "␛[2J<script>" in said.out
     write_report(run_dir)
     page = (run_dir / "report.html").read_text()

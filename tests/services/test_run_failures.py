@@ -71,6 +71,13 @@ def test_a_failure_is_a_sentence_and_its_whole_is_in_the_folder(
     assert rlad(*RUN).err == said.err
 
 
+def test_a_failure_that_quotes_half_a_character_is_told_all_the_same(tmp_path: Path) -> None:
+    """As in the name of a file that is no UTF-8."""
+    told = runs._told(RuntimeError("no such file: \udcff.txt"), tmp_path, None)
+    assert str(told).startswith("no such file: \udcff.txt\nThe record up to here is in")
+    assert "RuntimeError: no such file: \\udcff.txt" in (tmp_path / "failure.log").read_text("utf-8")
+
+
 def test_a_report_that_fails_hides_nothing(
     rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -78,7 +85,7 @@ def test_a_report_that_fails_hides_nothing(
         raise OSError(28, "No space left on device")
 
     Unplugged(monkeypatch, lambda: ValueError("the gradient is not finite"))
-    monkeypatch.setattr(runs, "write_report", no_room)
+    monkeypatch.setattr(preparing, "write_report", no_room)
     monkeypatch.setattr(Path, "write_text", _but_the_failure(Path.write_text))
     said = rlad(*RUN)
     assert said.code == 1

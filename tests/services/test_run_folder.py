@@ -10,7 +10,7 @@ import pytest
 from run_folders import of_five_steps
 from storage_faults import readable, unreadable
 
-from rlad_core.config import dump, load
+from rlad_core.config import RunConfig, dump, load
 from rlad_core.config.resume import changes
 from services.learner.checkpoint import STATE_FILE
 from services.learner.learning_rate import learning_rate
@@ -92,6 +92,19 @@ def test_a_run_does_not_begin_anew_because_its_checkpoints_are_looked_for_elsewh
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "old").symlink_to(run_dir)
     assert "changed from step 4 on:\n  - output.checkpoints: null -> " in again(run_dir, elsewhere)[1][0]
+
+
+def test_a_folder_for_checkpoints_is_the_same_for_all_processes_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The learner's ranks have current folders of their own, which go with them."""
+    monkeypatch.chdir(tmp_path)
+    config = load("kk-tiny-trrd", ["output.checkpoints=kept/"])
+    assert config.output.checkpoints == f"{tmp_path}/kept"
+    monkeypatch.chdir("/")
+    assert RunConfig.model_validate(config.model_dump(mode="json")).output == config.output
+    for address in ("s3://bucket/runs/", "simplecache::memory://a"):
+        assert load("kk-tiny-trrd", [f"output.checkpoints={address}"]).output.checkpoints == address
 
 
 def test_a_stage_that_a_rule_ended_is_known_from_the_checkpoint(run_dir: Path) -> None:

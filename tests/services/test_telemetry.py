@@ -314,6 +314,13 @@ class TestLog:
         telemetry.log("here")
         assert json.loads(capsys.readouterr().err)["event"] == "here"
 
+    def test_half_a_character_ends_nothing(self, log_lines: Path) -> None:
+        """As in the name of a file that is no UTF-8, which an error tells."""
+        with pytest.raises(OSError, match="no such file"), telemetry.span("verify"):
+            raise OSError("no such file: \udcff.txt")
+        [line] = lines(log_lines)
+        assert line["error"] == "no such file: \udcff.txt"
+
     def test_a_full_disk_ends_nothing(
         self, log_lines: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -6,18 +6,19 @@ That the three real ones take it was tried with wandb 0.31 (offline), mlflow 3.1
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from services.report import trackers
 from services.report.journal import Journal
-from services.report.trackers import Aside, finish
+from services.report.trackers import Aside, MlflowTracker, finish
 from services.run import actors
 
 
@@ -72,6 +73,58 @@ def test_a_run_goes_on_as_itself_and_never_as_another_of_its_name(
     assert first == resumed != elsewhere
     assert trackers.trackers((), "rlad", "mine", tmp_path / "none", print) == []
     assert not (tmp_path / "none").exists()
+
+
+class MlflowServer:
+    """What of a server `MlflowTracker` asks; another run makes the same experiment at the same moment."""
+
+    def __init__(self) -> None:
+        self.experiments: dict[str, str] = {}
+        self.runs: dict[str, str] = {}
+        """Name of a run, which is its id too -> its state."""
+
+    def get_experiment_by_name(self, name: str) -> SimpleNamespace | None:
+        found = self.experiments.get(name)
+        return None if found is None else SimpleNamespace(experiment_id=found)
+
+    def create_experiment(self, name: str) -> str:
+        self.experiments[name] = "7"
+        raise RuntimeError("RESOURCE_ALREADY_EXISTS")
+
+    def search_runs(self, experiments: list[str], wanted: str, max_results: int) -> list[SimpleNamespace]:
+        assert experiments == ["7"]
+        return [self._run(name) for name in self.runs if f"'{name}'" in wanted]
+
+    def create_run(self, experiment: str, run_name: str) -> SimpleNamespace:
+        self.runs[run_name] = "RUNNING"
+        return self._run(run_name)
+
+    def update_run(self, run: str, status: str) -> None:
+        self.runs[run] = status
+
+    def set_terminated(self, run: str) -> None:
+        self.runs[run] = "FINISHED"
+
+    def _run(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(info=SimpleNamespace(run_id=name))
+
+
+def test_mlflow_shares_a_project_that_another_run_makes_and_says_that_a_resumed_run_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, module = MlflowServer(), ModuleType("mlflow")
+    vars(module).update(MlflowClient=lambda: server, set_tracking_uri=lambda address: None)
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    for _ in ("begun", "resumed"):
+        tracker = MlflowTracker("puzzles", "mine-1a2b3c", tmp_path)
+        assert server.runs == {"mine-1a2b3c": "RUNNING"}
+        tracker.finish()
+        assert server.runs == {"mine-1a2b3c": "FINISHED"}
+    refused = MlflowServer()
+    monkeypatch.setattr(refused, "create_experiment", MlflowServer().create_experiment)
+    vars(module)["MlflowClient"] = lambda: refused
+    with pytest.raises(RuntimeError, match="RESOURCE_ALREADY_EXISTS"):
+        MlflowTracker("puzzles", "mine-1a2b3c", tmp_path)
 
 
 def test_one_that_takes_nothing_any_more_is_left_alone_with_a_word() -> None:

@@ -23,6 +23,8 @@ from rlad_core.tasks.returned import excerpt, number, scalar
 PART = "score"
 """The name of the only part where the function tells none."""
 _GIVEN = ("response", "gold", "row")
+_ELSEWHERE = {"solution_str": "response", "completions": "response", "ground_truth": "gold"}
+"""What verl and TRL call them, whose functions get a data source or the prompts before them."""
 _FORMS = "return a number, True or False, or a mapping with reward, correct and further numbers"
 
 
@@ -116,7 +118,8 @@ def parameters(function: Any) -> int:
         if each.kind is kinds.VAR_POSITIONAL:
             takes = len(_GIVEN)
         elif each.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD):
-            if takes < len(_GIVEN) and each.name in _GIVEN and each.name != _GIVEN[takes]:
+            meant = _ELSEWHERE.get(each.name, each.name)
+            if takes < len(_GIVEN) and meant in _GIVEN and meant != _GIVEN[takes]:
                 raise RewardError(
                     f"{name}{signature} would get the {_GIVEN[takes]} as its {each.name} ({line}); write "
                     f"def {name}({', '.join(_GIVEN)}), or with the first one or two of these"
