@@ -60,7 +60,8 @@ def test_a_right_signal_passes_whatever_is_drawn(dtype: str) -> None:
     verified = verification(teacher, one_in=2)
     found = [check(verified, teacher, step) for step in range(4)]
     assert min(each.sequences for each in found) >= GROUPS * EACH // 2
-    assert 0 < max(each.difference for each in found) < Tolerance.of(dtype).mean / 2
+    # CPUs multiply bfloat16 each in their own way: 0.026 nats with Intel's AMX, less than 0.025 without it.
+    assert 0 < max(each.difference for each in found) < 0.7 * Tolerance.of(dtype).mean
 
 
 @pytest.mark.parametrize("everywhere", [False, True], ids=["in the batch", "in every answer"])
