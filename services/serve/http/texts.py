@@ -207,11 +207,13 @@ def _values_of(form: Struct, names: tuple[str, ...]) -> tuple[Any, ...]:
 
 def letters_of(*given: Any) -> int:
     """Of the fields of a request that are texts or messages."""
-    return sum(
-        len(each) if isinstance(each, str) else sum(len(message.content) for message in each)
-        for each in given
-        if each is not UNSET and not isinstance(each, Raw)
-    )
+    letters = 0
+    for each in given:
+        if isinstance(each, str):
+            letters += len(each)
+        elif isinstance(each, list):
+            letters += sum(len(message.content) for message in each)
+    return letters
 
 
 @cache
