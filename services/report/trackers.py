@@ -79,7 +79,7 @@ class MlflowTracker:
             return str(found.experiment_id)
         try:
             return str(self._client.create_experiment(project))
-        except Exception:
+        except Exception:  # of whatever kind a server's is: told below unless another run was first
             if found := self._client.get_experiment_by_name(project):
                 return str(found.experiment_id)
             raise

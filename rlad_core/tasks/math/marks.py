@@ -8,10 +8,9 @@ from fractions import Fraction
 from rlad_core.tasks.math.notation import plain
 from rlad_core.tasks.math.numbers import Number, number
 
-_TIME = re.compile(
-    r"(?P<clock>\d{1,2}:\d{2}(?::\d{2})?)\s*(?P<half>(?:\\text\{)?\s*[ap]\.?\s*m\.?\s*\}?)?", re.IGNORECASE
-)
-_HOUR = re.compile(r"\d{1,2}(?=\s*(?:\\text\{)?\s*[ap]\.?\s*m\.?\s*\}?$)", re.IGNORECASE)
+_HALF = r"(?:\\text\{)?\s*[ap]\.?\s*m\.?\s*\}?"
+_TIME = re.compile(rf"(?P<clock>\d{{1,2}}:\d{{2}}(?::\d{{2}})?)\s*(?P<half>{_HALF})?", re.IGNORECASE)
+_HOUR = re.compile(rf"\d{{1,2}}(?=\s*{_HALF}$)", re.IGNORECASE)
 _TO = re.compile(r"(?<=\d)\s*(?:\\text\{\s*to\s*\}|\bto\b)\s*(?=\d)")
 _RATIO = re.compile(r"[^:=]+(?::[^:=]+)+")
 _BASE = re.compile(
