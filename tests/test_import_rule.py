@@ -96,8 +96,13 @@ def test_importing_all_of_core_loads_no_service_library() -> None:
 
 def test_what_only_starts_services_does_not_load_their_engines() -> None:
     """It would take longer than all else before the first sign of life."""
-    imports = "import services.run.run, services.cli.serving, services.evaluate.measure"
+    imports = "import services.run.training, services.cli.serving, services.evaluate.measure"
     assert loaded_by(imports, {"vllm", "transformers", "torch.distributed.fsdp"}) == []
+
+
+def test_a_run_starts_ray_before_it_loads_what_trains() -> None:
+    """Serve, Ray Train and torch take seconds to import, in which Ray's processes start."""
+    assert loaded_by("import services.run.run", {"ray.serve", "ray.train", "torch", "vllm"}) == []
 
 
 def test_a_recipe_is_planned_and_a_teacher_asked_without_what_computes() -> None:

@@ -210,7 +210,7 @@ def measured(plan: Any) -> Any:
     from services.evaluate.measure import PlanError, Stopped, measure
     from services.evaluate.session import IncompleteError
     from services.evaluate.store import StoreError
-    from services.serve.deployment import DeploymentError
+    from services.serve.starting import DeploymentError
 
     again = f"Go on with the same command:\n  {shlex.join(['rlad', *sys.argv[1:]])}"
     try:

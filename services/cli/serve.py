@@ -87,7 +87,8 @@ def serve(
             with_tasks,
         )
         from services.cli.serving import serve_until_stopped
-        from services.serve.deployment import DeploymentError, Tls
+        from services.serve.deployment import Tls
+        from services.serve.starting import DeploymentError
 
     if service != "all" and service not in SERVICES:
         raise typer.BadParameter(f"{service!r} is unknown; write {', '.join(SERVICES)} or all")

@@ -86,7 +86,7 @@ def serve_until_stopped(
     began = time.monotonic()
     with (
         embedded_ray(
-            num_cpus=cpus, object_store_gib=0.5, metrics_port=metrics_port, lean=True,
+            num_cpus=cpus, object_store_gib=0.5, metrics_port=metrics_port, services_alone=True,
             meanwhile=partial(_import_all, names),
         ),
         _told(lambda: say(f"Ray is up after {time.monotonic() - began:.1f} s, now {', '.join(names)}")),

@@ -10,20 +10,18 @@ from ray.serve.handle import DeploymentHandle
 
 from rlad_core import schema
 from rlad_core.client import AsyncTeacherClient, Endpoint, ServiceError
-from rlad_core.client.bearer import token_from
 from rlad_core.client.details import names_tokens
 from rlad_core.config import (
     HttpTeacher,
     OpenAITeacher,
     OwnTeacher,
-    RemoteTeacher,
-    RunConfig,
     ServeTeacher,
     TeacherSection,
     resolve_model,
 )
 from rlad_core.sections import code
-from services.clients.teachers import HandleTeacher, RestTeacher, StockServerTeacher, Teacher
+from services.clients.teachers import RestTeacher, StockServerTeacher, Teacher
+from services.clients.teachers.handle import HandleTeacher
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def reach_teacher(
     Args:
         run: name of the run that asks.
         place: of the teacher in the recipe.
-        token: for a remote one, see `teacher_tokens`.
+        token: for a remote one, see `services.clients.teachers.teacher_tokens`.
         say: told while a remote one does not answer, and what a stock server's probe finds.
     """
     if isinstance(settings, OwnTeacher):
@@ -124,22 +122,3 @@ def reach_teacher(
         return RestTeacher(AsyncTeacherClient(settings.url, **reach))
     assert isinstance(settings, OpenAITeacher)
     return StockServerTeacher(Endpoint(settings.url, **reach), settings.model, settings.api, say)
-
-
-def teacher_tokens(config: RunConfig) -> dict[str, str]:
-    """Bearer tokens of the remote teachers that the run asks, by their place in the recipe.
-
-    Raises:
-        ValueError: a token is not where the recipe says; names the teacher.
-    """
-    tokens: dict[str, str] = {}
-    for place, settings in config.scorers.items():
-        if not isinstance(settings, RemoteTeacher):
-            continue
-        try:
-            token = token_from(settings.token_env, settings.token_file)
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
-        if token is not None:
-            tokens[place] = token
-    return tokens

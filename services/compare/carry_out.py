@@ -20,7 +20,7 @@ from services.compare.diverged import in_words
 from services.compare.host import Host, Hosts
 from services.compare.members import LOGS, Member
 from services.compare.overview import Overview
-from services.run.applications import wanted_cpus
+from services.run.wanted_cpus import wanted_cpus
 
 _LOOK_S = 1.0
 _WORDS_EVERY_S = 60.0

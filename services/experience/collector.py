@@ -115,6 +115,15 @@ class ExperienceCollector:
         self._teachers: dict[str, Teacher] = {}
         self._signals = Signals(config.seed, self._say)
         self._stop = False
+        self._open = asyncio.Event()
+
+    async def open(self) -> None:
+        """All that a step needs is up."""
+        self._open.set()
+
+    async def opened(self) -> None:
+        """Until it is: a learner may be there before."""
+        await self._open.wait()
 
     async def read_prompts(self, selection: Selection) -> None:
         """Have the tasks make their prompts; nothing else is asked before.
@@ -169,7 +178,7 @@ class ExperienceCollector:
         """Reach every teacher and compare it with the policy, see `Teacher.probe`.
 
         Args:
-            tokens: see `services.clients.handles.teacher_tokens`. Not among the actor's arguments, which Ray
+            tokens: see `services.clients.teachers.teacher_tokens`. Not among the actor's arguments, which Ray
                 keeps in its control store, and so perhaps in Redis and on its disk.
         """
         config = self._config

@@ -41,7 +41,7 @@ class Actors:
         collector, evaluator, journal = (ray.get_actor(names.of(each), namespace=NAMESPACE) for each in roles)
         return cls(collector, evaluator, journal, config.learner.timeout_s)
 
-    def ask(self, reference: Any, what: str) -> Any:
+    def ask(self, reference: Any, what: str, timeout_s: float | None = None) -> Any:
         """An actor's answer.
 
         A cable that was cut can leave a connection that only one side has given up. The other one learns it
@@ -50,6 +50,7 @@ class Actors:
         Args:
             reference: what `remote` gave.
             what: is waited for, for the error.
+            timeout_s: None: that of all answers.
 
         Raises:
             TimeoutError: naming `what`; or what the actor's method raised.
@@ -60,5 +61,9 @@ class Actors:
                 actor.__ray_ready__.remote()
 
         return answer_of(
-            reference, timeout_s=self.timeout_s, what=what, meanwhile=give_signs, every_s=_SIGN_S
+            reference,
+            timeout_s=self.timeout_s if timeout_s is None else timeout_s,
+            what=what,
+            meanwhile=give_signs,
+            every_s=_SIGN_S,
         )

@@ -214,6 +214,9 @@ def _train(config: RunConfig, settings: dict[str, Any], actors: Actors) -> None:
         tracing.begin(config.name, Path(settings["run_dir"]) / "traces")
     torch.set_num_threads(config.learner.threads)
     learner = Learner(config, settings["policy_folder"], Path(settings["run_dir"]), actors)
+    # Services, the run's actors and the teachers' first answers have so long each.
+    limit_s = 3 * config.cluster.start_timeout_s
+    actors.ask(actors.collector.opened.remote(), "the services of the run (cluster.start_timeout_s)", limit_s)
     first = done = learner.begin()
     if learner.rank == 0:
         record_planned(config)

@@ -10,16 +10,35 @@ from typing import Any
 from ray.train import FailureConfig, ScalingConfig
 from ray.train import RunConfig as TrainRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
 from rlad_core.config import RunConfig
 from services.base.uncollected import uncollected
 from services.learner.freed_memory import KEEPS_FREED_MEMORY
+from services.serve.cluster import joined_address
+
+
+class _Trainer(TorchTrainer):
+    """Without a process that hands out Ray datasets, of which there are none; and on a cluster that ends with
+    the run without the one that ends what is left there.
+    """
+
+    needless: tuple[type, ...] = (DatasetsCallback,)
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [each for each in super()._create_default_callbacks() if not isinstance(each, self.needless)]
+
+
+class _TrainerOfOneMachine(_Trainer):
+    needless = (DatasetsCallback, PlacementGroupCleanerCallback)
 
 
 def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
     """The trainer of a run; its ``fit`` continues from the run's last checkpoint, if any."""
     learner = config.learner
-    return TorchTrainer(
+    trainer = _Trainer if joined_address(config.cluster) else _TrainerOfOneMachine
+    return trainer(
         _train,
         train_loop_config={
             "config": config.model_dump(mode="json"),

@@ -33,18 +33,34 @@ _SAY_AFTER_S, _SAY_EVERY_S = 10.0, 30.0
 
 @dataclass(frozen=True)
 class RunActors:
-    """Handles of the three."""
+    """Handles of the three.
+
+    Attributes:
+        prompts: is there once the collector has read those to train on.
+    """
 
     collector: ActorHandle
     evaluator: ActorHandle
     journal: ActorHandle
+    prompts: ray.ObjectRef[None]
+
+    def ready(self, config: RunConfig) -> None:
+        """Wait until they are there.
+
+        Raises:
+            TimeoutError: they are not in time.
+            ValueError: the prompts cannot be made.
+        """
+        ask(config, self.prompts, "the prompts to train on")
+        others = [self.evaluator.__ray_ready__.remote(), self.journal.__ray_ready__.remote()]
+        ask(config, others, "the run's actors")
 
 
 @contextmanager
 def run_actors(
     config: RunConfig, policy_folder: str, run_dir: Path, selection: Selection
 ) -> Iterator[RunActors]:
-    """The run's experience collector, evaluator and journal; learner ranks find them by name."""
+    """The run's experience collector, evaluator and journal, begun; learner ranks find them by name."""
     # On this machine is the run's folder, and the other two read the files that tasks make prompts of.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     names = ServiceNames(config.services_name)
@@ -66,9 +82,7 @@ def run_actors(
         .remote(str(run_dir), config.telemetry.trackers, config.telemetry.project)
     )
     try:
-        ask(config, collector.read_prompts.remote(selection), "the prompts to train on")
-        ask(config, [evaluator.__ray_ready__.remote(), journal.__ray_ready__.remote()], "the run's actors")
-        yield RunActors(collector, evaluator, journal)
+        yield RunActors(collector, evaluator, journal, collector.read_prompts.remote(selection))
         close_journal(journal)
     finally:
         for actor in (collector, evaluator, journal):

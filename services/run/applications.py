@@ -1,7 +1,5 @@
 """The Serve applications of a run: what is deployed for a recipe."""
 
-import math
-
 from ray.serve import Application
 
 from rlad_core.client.rollout_forms import RolloutLimits
@@ -14,8 +12,6 @@ from services.teacher import service as teacher
 from services.teacher.settings import TeacherArgs
 from services.verifier import service as verifier
 from services.verifier.settings import VerifierArgs
-
-_SPARE_CPUS = 4  # logical: Serve's proxy and controller, Train's controller, the actors of the run
 
 
 def service_args(config: RunConfig, policy_folder: str) -> dict[str, ReplicaArgs]:
@@ -62,8 +58,3 @@ def demonstrator_args(config: RunConfig, settings: ServeTeacher) -> RolloutArgs:
     theirs = settings.model_dump(include=set(shared))
     args = RolloutArgs.of_run(config, place_of(config, settings.model))
     return args.model_copy(update={**theirs, "dtype": settings.dtype})
-
-
-def wanted_cpus(config: RunConfig) -> int:
-    """What the run's services and workers reserve; CPUs are logical, so this may exceed the cores."""
-    return _SPARE_CPUS + math.ceil(config.reserved_cpus)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from typing import Any
 
 from ray.exceptions import RayActorError
@@ -14,6 +12,7 @@ from services.base.failures import said
 from services.base.losses import is_loss
 from services.run.actors import RunActors
 from services.run.errors import LearnerError, RunError
+from services.run.learning import Learning
 from services.run.lease import Lease
 from services.run.watch import Watcher
 
@@ -22,12 +21,12 @@ _ANSWER_S = 60.0
 
 
 def fit(
-    train: Callable[[], object], config: RunConfig, actors: RunActors, watcher: Watcher, lease: Lease
+    learner: Learning, config: RunConfig, actors: RunActors, watcher: Watcher, lease: Lease
 ) -> BaseException | None:
     """Train to the end, or to an interrupt.
 
     Args:
-        train: returns where the learner has ended, and raises what it failed with.
+        learner: has begun.
 
     Returns:
         What went wrong with the learner, or which of the actors is gone, or None.
@@ -38,30 +37,16 @@ def fit(
         KeyboardInterrupt: the second one, or there is no step to end after the first: a process is lost, and
             who was told to stop begins nothing anew.
     """
-    failures: list[BaseException] = []
-    ended = threading.Event()
-
-    def learn() -> None:
-        try:
-            train()
-        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, whatever it is
-            failures.append(error)
-        finally:
-            ended.set()
-
-    # In a thread, so that this one can show progress and take Ctrl-C.
-    threading.Thread(target=learn, name="learner", daemon=True).start()
     interrupted = False
-    while not ended.is_set():
+    while not learner.has_ended:
         try:
-            # Not `join`: a thread whose `join` was interrupted is taken for dead (CPython before 3.13).
-            ended.wait(_POLL_S)
+            learner.wait(_POLL_S)
             watcher.show(_answer(actors.journal.news.remote(watcher.seen), "the journal to answer"))
             if lease.lost:
                 raise RunError(f"the run was taken over by {lease.lost}, and stops here")
         except RayActorError as error:
             # The journal is gone. The learner finds it out when it is to tell its step, and ends.
-            if not ended.wait(config.learner.timeout_s):
+            if not learner.wait(config.learner.timeout_s):
                 what = f"the learner to end, as the journal has: {said(error)}"
                 raise TimeoutError(f"waited {config.learner.timeout_s:g} s for {what}") from error
             break  # told below, where it is asked again
@@ -75,7 +60,7 @@ def fit(
             except RayActorError as error:  # there is no step to end
                 raise KeyboardInterrupt from error
     try:
-        failure = _ended(actors, watcher, failures)
+        failure = _ended(actors, watcher, learner)
     except RayActorError as error:
         failure = error
     if interrupted and failure is not None and is_loss(failure):
@@ -83,7 +68,7 @@ def fit(
     return failure
 
 
-def _ended(actors: RunActors, watcher: Watcher, failures: list[BaseException]) -> BaseException | None:
+def _ended(actors: RunActors, watcher: Watcher, learner: Learning) -> BaseException | None:
     """What went wrong with a learner that has ended.
 
     Raises:
@@ -92,8 +77,8 @@ def _ended(actors: RunActors, watcher: Watcher, failures: list[BaseException]) -
     watcher.show(_answer(actors.journal.news.remote(watcher.seen), "the journal to answer"))
     if (given_up := _answer(actors.journal.given_up.remote(), "the journal to answer")) is not None:
         return LearnerError(*given_up)
-    if failures:
-        return failures[0]
+    if learner.failure is not None:
+        return learner.failure
     # Ranks that find one of them gone end as if all were done.
     _answer(
         [actor.__ray_ready__.remote() for actor in (actors.collector, actors.evaluator)],

@@ -2,34 +2,27 @@
 
 import shlex
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 from rlad_core.config import RunConfig, place_of
 from rlad_core.config.remarks import run_remarks
-from rlad_core.prompt_stream import Selection
 from services.base.failures import said
 from services.base.stopping import keep_interrupting, sigterm_interrupts
-from services.clients.handles import teacher_tokens
-from services.clients.teachers import MismatchError, compare_here
-from services.learner.trainer import build_trainer
+from services.base.uncollected import uncollected
+from services.clients.teachers import MismatchError, compare_here, teacher_tokens
 from services.report.page import ReportPaths
 from services.run import folder
-from services.run.actors import ask, ask_and_show, run_actors
 from services.run.announcement import announced
-from services.run.applications import wanted_cpus
-from services.run.attempts import until_done
 from services.run.divergence import note_divergence
 from services.run.errors import RefusedError, RunError
-from services.run.fitting import fit
 from services.run.folder import FAILURE
 from services.run.initial_policy import starting_folder
-from services.run.lease import Lease
 from services.run.preparing import Fork, RunOutcome, held, prepared, reported, written
 from services.run.prompts import PromptsOfRun
-from services.run.services import run_services, service_names
+from services.run.wanted_cpus import wanted_cpus
 from services.run.watch import Watcher
 from services.serve.cluster import cluster, joined_address
 
@@ -74,8 +67,9 @@ def run(
                 watcher.say(remark)
             selection = prompts.selection()
             try:
-                attempt = partial(_attempt, config, policy_folder, run_dir, selection, tokens, watcher, lease)
-                failure = _carry_out(config, policy_folder, watcher, attempt)
+                from services.run.training import carry_out
+
+                failure = carry_out(config, policy_folder, run_dir, selection, tokens, watcher, lease)
             except Exception as error:  # noqa: BLE001 - told below, whatever it is
                 failure = error
         # Without Ray, whose processes may be what fails.
@@ -83,6 +77,12 @@ def run(
         if failure is not None:
             raise _told(failure, run_dir, report) from failure
     return RunOutcome(run_dir, watcher.steps_done >= config.total_steps, watcher.steps_done, report)
+
+
+def _import_training() -> None:
+    """Serve, Ray Train and torch, which nothing needs before there is a Ray."""
+    with uncollected():
+        import services.run.training  # noqa: F401
 
 
 def _refuse_other_tokens(config: RunConfig, policy_folder: str) -> None:
@@ -102,6 +102,7 @@ def _ray(config: RunConfig) -> Iterator[None]:
                 config.cluster,
                 wanted_cpus=wanted_cpus(config),
                 metrics_port=config.telemetry.metrics_port,
+                meanwhile=_import_training,
                 go_on=f"Continue with\n  rlad run {recipe} --resume",
             )
             stack.enter_context(ray_of_the_run)
@@ -113,38 +114,6 @@ def _ray(config: RunConfig) -> Iterator[None]:
             raise RefusedError(f"{what}: {said(error)}") from error
         keep_interrupting()
         yield
-
-
-def _carry_out(
-    config: RunConfig, policy_folder: str, watcher: Watcher, attempt: Callable[[], BaseException | None]
-) -> BaseException | None:
-    """Services, and attempts at training within them; what went wrong with the last one, or None."""
-    watcher.say(f"starting {', '.join(service_names(config))}")
-    with run_services(config, policy_folder, watcher):
-        return until_done(config.learner, attempt, watcher.say)
-
-
-def _attempt(
-    config: RunConfig,
-    policy_folder: str,
-    run_dir: Path,
-    selection: Selection,
-    tokens: dict[str, str],
-    watcher: Watcher,
-    lease: Lease,
-) -> BaseException | None:
-    """The run's actors, and training with them, which ends where one of them is lost."""
-    watcher.seen = 0  # of a new journal
-    with run_actors(config, policy_folder, run_dir, selection) as actors:
-        if config.scorers:
-            probes = actors.collector.probe_teachers.remote(tokens)
-            asked = ", ".join(teacher.where for teacher in config.scorers.values())
-            ask_and_show(config, probes, f"an answer of the teacher, {asked}", actors, watcher)
-        # An evaluation ends responses as training does; the teachers' end tokens are known only now.
-        ends = actors.collector.end_tokens.remote()
-        ask(config, actors.evaluator.end_with.remote(ends), "the end tokens of the evaluation")
-        watcher.say("starting the learner")
-        return fit(build_trainer(config, policy_folder).fit, config, actors, watcher, lease)
 
 
 def _told(failure: BaseException, run_dir: Path, report: ReportPaths | None) -> RunError:

@@ -70,13 +70,18 @@ def joined_address(settings: ClusterConfig) -> str | None:
 
 @contextmanager
 def cluster(
-    settings: ClusterConfig, *, wanted_cpus: int, metrics_port: int | None = None, go_on: str = ""
+    settings: ClusterConfig,
+    *,
+    wanted_cpus: int,
+    metrics_port: int | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+    go_on: str = "",
 ) -> Iterator[None]:
     """Join or start Ray; an embedded cluster ends with the block, another one goes on without us.
 
     Args:
         wanted_cpus: logical CPUs of an embedded one whose settings name no number.
-        metrics_port, go_on: see `embedded_ray`.
+        metrics_port, meanwhile, go_on: see `embedded_ray`.
 
     Raises:
         ConnectionError: there is no cluster where one is to be joined.
@@ -89,6 +94,7 @@ def cluster(
             num_gpus=settings.num_gpus,
             object_store_gib=settings.object_store_gib,
             metrics_port=metrics_port,
+            meanwhile=meanwhile,
             go_on=go_on,
         ):
             yield
@@ -114,7 +120,7 @@ def embedded_ray(
     num_gpus: int | None = None,
     object_store_gib: float = 1.0,
     metrics_port: int | None = None,
-    lean: bool = False,
+    services_alone: bool = False,
     meanwhile: Callable[[], None] = lambda: None,
     go_on: str = "",
 ) -> Iterator[None]:
@@ -124,8 +130,8 @@ def embedded_ray(
         num_cpus: logical CPUs; they may exceed the cores.
         num_gpus: None: all there are.
         metrics_port: where its metrics can be scraped, from this machine; None: a free one.
-        lean: for services alone, see `services.serve.lean_ray`.
-        meanwhile: done while a lean one starts.
+        services_alone: each worker imports Serve, see `services.serve.lean_ray`.
+        meanwhile: done while its processes start.
         go_on: what to do where Ray's own processes end before their time, and with them this one.
 
     Raises:
@@ -163,7 +169,7 @@ def embedded_ray(
     with none_left() as end_all, _ended():
         for attempt in range(1, _START_ATTEMPTS + 1):
             try:
-                with lean_ray.lean(meanwhile) if lean else lean_ray.looked_for_often(), start_limit() as late:
+                with lean_ray.lean(meanwhile, services_alone=services_alone), start_limit() as late:
                     ray.init(
                         address="local",  # also where RAY_ADDRESS names another cluster
                         num_cpus=num_cpus,

@@ -7,38 +7,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
 
-from services.base.failures import plain
 from services.base.ports import free_port, listened_on
-from services.serve.states import application_states
+from services.serve.starting import DeploymentError, Limit, Starting
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
 LOOPBACK = "127.0.0.1"
-_PROXY = "Serve (which answers HTTP)"
-_POLL_S = 0.25
 _CONTROLLER_POLL_S = 0.05
-_TELL_EVERY_S = 10.0
-
-
-class DeploymentError(Exception):
-    """A service did not start; the message is for the person who started it.
-
-    Attributes:
-        whole: what Serve says of it, with the stacks of its processes.
-    """
-
-    def __init__(self, message: str, whole: str = "") -> None:
-        super().__init__(message, whole)
-        self.whole = whole
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 @dataclass(frozen=True)
@@ -49,29 +30,8 @@ class Tls:
     key: str
 
 
-@dataclass(frozen=True)
-class _Limit:
-    """Of all that is waited for, from now on, and where it is set."""
-
-    seconds: float
-    setting: str
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def waited_s(self) -> float:
-        return time.monotonic() - self.began
-
-    @property
-    def is_over(self) -> bool:
-        return self.waited_s > self.seconds
-
-    def over_for(self, what: str) -> str:
-        """The error's words."""
-        return f"waited {self.seconds:g} s for {what} ({self.setting})"
-
-
 @contextmanager
-def deployed(
+def deploying(
     applications: Mapping[str, Application] | Callable[[], Mapping[str, Application]],
     *,
     timeout_s: float,
@@ -82,8 +42,8 @@ def deployed(
     take_down: bool = True,
     tls: Tls | None = None,
     say: Callable[[str], None] = lambda text: None,
-) -> Iterator[str]:
-    """Applications by name, up and answering inside the block.
+) -> Iterator[Starting]:
+    """Applications by name, on their way up; they are taken down at the end of the block.
 
     Replicas begin to load as soon as Serve's controller is up; its proxy, which answers HTTP, may start yet.
 
@@ -98,10 +58,10 @@ def deployed(
         say: told which of them are up and which are waited for.
 
     Yields:
-        The URL that their routes are under: another one, where Serve is up already.
+        What waits for them.
 
     Raises:
-        DeploymentError: a service failed to start, or is not up in time; says why.
+        DeploymentError: Serve does not start, or not in time; says why.
     """
     options: dict[str, Any] = {}
     if not serve_is_up():  # whose proxy listens already
@@ -111,7 +71,7 @@ def deployed(
     from ray import serve  # here: it takes longer to import than Ray, whose processes start meanwhile
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its import says INFO
-    limit = _Limit(timeout_s, setting)
+    limit = Limit(timeout_s, setting)
     named: Mapping[str, Application] = {}
     thread = ThreadPoolExecutor(1, "serve")
     start = thread.submit(serve.start, http_options=options or None, logging_config={"log_level": "WARNING"})
@@ -129,11 +89,29 @@ def deployed(
                 wait_for_ingress_deployment_creation=False,
                 wait_for_applications_running=False,
             )
-        _wait_until_running([*named], start, limit, say)
-        yield f"{'http' if tls is None else 'https'}://{_answers_on()}"
+        yield Starting([*named], start, limit, say, "http" if tls is None else "https")
     finally:
         if take_down:
             taken_down(named, say)
+
+
+@contextmanager
+def deployed(
+    applications: Mapping[str, Application] | Callable[[], Mapping[str, Application]], **how: Any
+) -> Iterator[str]:
+    """Applications by name, up and answering inside the block.
+
+    Args:
+        applications, how: see `deploying`.
+
+    Yields:
+        The URL that their routes are under, see `Starting.wait`.
+
+    Raises:
+        DeploymentError: a service failed to start, or is not up in time; says why.
+    """
+    with deploying(applications, **how) as starting:
+        yield starting.wait()
 
 
 def taken_down(names: Iterable[str], say: Callable[[str], None]) -> None:
@@ -165,15 +143,7 @@ def refuse_taken(host: str, port: int) -> None:
         raise DeploymentError(f"{host}:{port} cannot be listened on: {error.strerror or error}") from error
 
 
-def _answers_on() -> str:
-    """Where Serve's proxy listens: on what was asked for, unless it was up before."""
-    from ray.serve.context import _get_global_client
-
-    http = _get_global_client().http_config
-    return f"[{http.host}]:{http.port}" if ":" in str(http.host) else f"{http.host}:{http.port}"
-
-
-def _wait_for_controller(start: Future[Any], limit: _Limit) -> None:
+def _wait_for_controller(start: Future[Any], limit: Limit) -> None:
     """Until Serve's controller takes applications, which is before `start` is done, or that has failed."""
     while not start.done():
         if serve_is_up():
@@ -193,40 +163,3 @@ def serve_is_up() -> bool:
     except ValueError:
         return False
     return True
-
-
-def _wait_until_running(
-    names: list[str], start: Future[Any], limit: _Limit, say: Callable[[str], None]
-) -> None:
-    told_s = 0.0
-    before = [_PROXY, *names]
-    while True:
-        states = application_states()
-        waiting = [name for name in names if name not in states or states[name].status != "RUNNING"]
-        if not start.done():
-            waiting = [_PROXY, *waiting]
-        else:
-            start.result()
-        waited_s = limit.waited_s
-        for name in before:
-            if name not in waiting:
-                say(f"{name} is up after {waited_s:.1f} s")
-        before = waiting
-        if not waiting:
-            return
-        if waited_s - told_s > _TELL_EVERY_S:
-            told_s = waited_s
-            since = f"since {waited_s:.0f} s, at most {limit.seconds:g} s ({limit.setting})"
-            say(f"waiting for {', '.join(waiting)} {since}")
-        for name in waiting:
-            if name in states and states[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                whole = states[name].reason
-                raise DeploymentError(f"the service {name} did not start: {plain(whole)}", whole)
-        if limit.is_over:
-            reasons = {name: states[name].reason for name in waiting if name in states}
-            raise DeploymentError(
-                f"{limit.over_for(', '.join(waiting))}; "
-                + "; ".join(f"{name}: {plain(reason)}" for name, reason in reasons.items()),
-                "\n".join(reasons.values()),
-            )
-        time.sleep(_POLL_S)

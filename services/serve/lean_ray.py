@@ -1,4 +1,4 @@
-"""An embedded Ray that is there sooner, and one for services alone without what only several nodes use.
+"""An embedded Ray that is there sooner, without what only several nodes use.
 
 Whoever starts Ray looks each second whether its node is there, which takes about one. And it starts three
 processes more than one machine has use for, one after another, and waits for the first before it starts what
@@ -11,8 +11,8 @@ the log monitor      sends workers' lines to the driver; with `log_to_driver=Fal
 ===================  ===================================================================================
 
 Before it starts anything it imports the dashboard's libraries, to see that they are there; `ray[serve]`
-brings them. Workers of services become Serve's controller, its proxy and replicas, all of which begin with
-importing Serve, so they have it when they are asked (`lean_worker`).
+brings them. Workers of services alone become Serve's controller, its proxy and replicas, all of which begin
+with importing Serve, so they have it when they are asked (`lean_worker`).
 """
 
 import sys
@@ -32,6 +32,11 @@ class _OneMachine(parameter.RayParams):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.no_monitor, self.include_log_monitor = True, False
+
+
+class _ServicesAlone(_OneMachine):
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
         self.worker_path = str(Path(__file__).with_name("lean_worker.py"))
 
 
@@ -45,32 +50,19 @@ def _nothing_missing() -> None:
 
 
 @contextmanager
-def lean(meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Ray that is started inside the block is for services alone; it has no switch for it.
+def lean(meanwhile: Callable[[], None] = lambda: None, *, services_alone: bool = False) -> Iterator[None]:
+    """Ray that is started inside the block has one node; there is no switch for it.
 
     Args:
         meanwhile: done once Ray's processes have begun, and before they are waited for.
+        services_alone: its workers have Serve imported.
     """
-    begin = services.start_raylet
+    begin, find = services.start_raylet, services.get_node
 
     def start_raylet(*args: Any, **more: Any) -> Any:
         begun = begin(*args, **more)
         meanwhile()
         return begun
-
-    with (
-        looked_for_often(),
-        _replaced(parameter, RayParams=_OneMachine),
-        _replaced(services, start_api_server=_no_dashboard, start_raylet=start_raylet),
-        _replaced(utils, get_dashboard_dependency_error=_nothing_missing),
-    ):
-        yield
-
-
-@contextmanager
-def looked_for_often() -> Iterator[None]:
-    """A node that is started inside the block is found when it is there."""
-    find = services.get_node
 
     def get_node(gcs_address: str, node_id: str) -> Any:
         client, node = services.GcsClient(address=gcs_address), services.NodeID.from_hex(node_id)
@@ -79,7 +71,11 @@ def looked_for_often() -> Iterator[None]:
             time.sleep(_LOOK_S)
         return find(gcs_address, node_id)
 
-    with _replaced(services, get_node=get_node):
+    with (
+        _replaced(parameter, RayParams=_ServicesAlone if services_alone else _OneMachine),
+        _replaced(services, start_api_server=_no_dashboard, start_raylet=start_raylet, get_node=get_node),
+        _replaced(utils, get_dashboard_dependency_error=_nothing_missing),
+    ):
         yield
 
 

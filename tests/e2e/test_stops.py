@@ -27,6 +27,7 @@ OF_A_RUN: dict[str, Stage] = {
     "Ray is up": lambda run: run.said("starting Ray"),
     "engines start": lambda run: run.runs("rollout:RolloutService"),
     "the learner starts": lambda run: run.said("starting the learner"),
+    "services are up": lambda run: run.said("services are up"),
     "the first evaluation": lambda run: run.said("evaluating policy version 0"),
     "a version is published": lambda run: run.has_open("memfd:policy version 1"),
     "a checkpoint": lambda run: _in(run, "checkpoint_*"),

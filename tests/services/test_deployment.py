@@ -6,7 +6,8 @@ import pytest
 from ray import serve
 
 from services.serve import deployment
-from services.serve.deployment import DeploymentError, deployed
+from services.serve.deployment import deployed
+from services.serve.starting import DeploymentError
 
 
 def test_serve_s_controller_is_waited_for_within_the_limit_of_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +16,7 @@ from rlad_core.config import load
 from services.base.stopping import sigterm_interrupts
 from services.cli import serving
 from services.run import fitting
+from services.run.learning import Learning
 from services.run.watch import Watcher
 
 
@@ -25,6 +26,12 @@ def heeds_ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def begun(train: Callable[[], None]) -> Learning:
+    learner = Learning(train, lambda text: None)
+    learner.begin()
+    return learner
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -62,7 +69,7 @@ def test_the_learner_ends_before_the_run_goes_on(
     monkeypatch.setattr(watcher, "show", lambda news: None)
     monkeypatch.setattr(fitting, "answer_of", lambda answer, timeout_s, what: answer)
     with sigterm_interrupts():
-        assert fitting.fit(train, load("kk-tiny-trrd"), actors, watcher, lease) is None
+        assert fitting.fit(begun(train), load("kk-tiny-trrd"), actors, watcher, lease) is None
     assert learner_done.is_set()
 
 
@@ -94,7 +101,7 @@ def test_who_was_told_to_stop_begins_nothing_anew(lost: str, monkeypatch: pytest
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
     config: Any = load("kk-tiny-trrd")
     with sigterm_interrupts(), pytest.raises(KeyboardInterrupt) as stopped:
-        fitting.fit(train, config, actors, watcher, lease)  # type: ignore[arg-type]
+        fitting.fit(begun(train), config, actors, watcher, lease)  # type: ignore[arg-type]
     assert isinstance(stopped.value.__cause__, ActorDiedError)
 
 

@@ -23,7 +23,7 @@ def told():
     import pandas
     return begun_with, __import__("__main__").__file__, pandas.Series([1, 2]).sum()
 
-with embedded_ray(num_cpus=1, object_store_gib=0.1, lean=True, meanwhile=meanwhile):
+with embedded_ray(num_cpus=1, object_store_gib=0.1, services_alone=True, meanwhile=meanwhile):
     print(done, *ray.get(told.remote(), timeout=120), sep="|")
 """
 

@@ -24,6 +24,7 @@ from services.report.journal import Journal
 from services.run.attempts import until_done
 from services.run.errors import LearnerError
 from services.run.fitting import fit
+from services.run.learning import Learning
 from services.weights.held_policy import StaleReplicaError
 from services.weights.policy_store import PolicyStore, UnknownVersionError
 
@@ -144,7 +145,9 @@ def fitted(actors: Any) -> BaseException | None:
     """What comes of a training that ends at once."""
     watcher: Any = SimpleNamespace(seen=0, show=lambda news: None, say=print)
     lease: Any = SimpleNamespace(lost=None)
-    return fit(lambda: None, load("kk-tiny-trrd"), actors, watcher, lease)
+    learner = Learning(lambda: None, print)
+    learner.begin()
+    return fit(learner, load("kk-tiny-trrd"), actors, watcher, lease)
 
 
 def test_a_given_up_run_is_told_in_the_ranks_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ LIMIT_S = 120.0
 HOST = """
 import time, ray
 from services.serve.cluster import embedded_ray
-with embedded_ray(num_cpus=1, lean=True, go_on="Begin again."):
+with embedded_ray(num_cpus=1, services_alone=True, go_on="Begin again."):
     print("127.0.0.1:" + ray.get_runtime_context().gcs_address.rpartition(":")[2], flush=True)
     time.sleep(600)
 """

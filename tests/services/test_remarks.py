@@ -9,6 +9,7 @@ import pytest
 from rlad_command import Said
 
 from services.run import run as runs
+from services.run import training
 
 RECIPE = (
     *("kk-tiny-trrd", "--set", "task.train.count=20", "--set", "task.evaluation.count=4"),
@@ -23,6 +24,6 @@ def test_tokens_of_older_policies_that_nothing_weighs(
 ) -> None:
     monkeypatch.setattr(runs, "cluster", lambda *_, **__: nullcontext())
     monkeypatch.setattr(runs, "announced", lambda _: nullcontext())
-    monkeypatch.setattr(runs, "_carry_out", lambda *_: RuntimeError("no further"))
+    monkeypatch.setattr(training, "carry_out", lambda *_: RuntimeError("no further"))
     said = rlad(command, *RECIPE)
     assert said.out.count(TOLD) == 1

@@ -20,7 +20,7 @@ from rlad_command import Said
 from rlad_core.config import load
 from services.base.failures import plain, said
 from services.base.ports import free_port
-from services.run import preparing
+from services.run import preparing, training
 from services.run import run as runs
 from services.serve.reachable import check_reachable
 
@@ -48,7 +48,7 @@ class Unplugged:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, outcome: Callable[[], Any]) -> None:
         monkeypatch.setattr(runs, "cluster", lambda *_, **__: nullcontext())
         monkeypatch.setattr(runs, "announced", lambda _: nullcontext())
-        monkeypatch.setattr(runs, "_carry_out", lambda *_: outcome())
+        monkeypatch.setattr(training, "carry_out", lambda *_: outcome())
 
 
 def fails() -> Any:

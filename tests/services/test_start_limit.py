@@ -24,7 +24,7 @@ def connect(*_, **__):
 
 worker.connect = connect
 cluster.start_limit = partial(start_limit, 1, 1)
-with cluster.embedded_ray(num_cpus=1, object_store_gib=0.1, lean=True):
+with cluster.embedded_ray(num_cpus=1, object_store_gib=0.1, services_alone=True):
     print("it is up", flush=True)
 """
 

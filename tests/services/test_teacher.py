@@ -16,7 +16,7 @@ from rlad_core import schema
 from rlad_core.client.details import Details
 from rlad_core.client.errors import InvalidRequestError, LimitError
 from rlad_core.client.made_with import made_with_of
-from services.clients.teachers import HandleTeacher
+from services.clients.teachers.handle import HandleTeacher
 from services.teacher.service import build
 from services.teacher.settings import TeacherArgs, TeacherLimits
 

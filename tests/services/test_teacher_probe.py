@@ -21,7 +21,7 @@ from rlad_core.metric_specs import SHARED
 from services.base.log_lines import configure_logging
 from services.base.telemetry import name_run
 from services.base.tokenizer import load_tokenizer, tokenizer_info
-from services.clients.handles import reach_teacher, teacher_tokens
+from services.clients.handles import reach_teacher
 from services.clients.teachers import (
     Compared,
     MismatchError,
@@ -30,6 +30,7 @@ from services.clients.teachers import (
     compare_here,
     compare_model,
     padded,
+    teacher_tokens,
 )
 from services.clients.teachers.policy import CHAT, REPLY
 from services.experience import collector as experience

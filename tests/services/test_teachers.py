@@ -19,7 +19,6 @@ from rlad_core.client.teacher import AsyncTeacherClient
 from rlad_core.config import resolve_model
 from services.base.tokenizer import load_tokenizer
 from services.clients.teachers import (
-    HandleTeacher,
     MismatchError,
     PolicyFacts,
     RestTeacher,
@@ -27,6 +26,7 @@ from services.clients.teachers import (
     Teacher,
     stock,
 )
+from services.clients.teachers.handle import HandleTeacher
 from services.clients.teachers.padded import Padding
 from services.clients.teachers.policy import Compared, compare_lengths, compare_tokenizers
 from services.teacher import service as teacher
