@@ -18,6 +18,7 @@ from rlad_core.language_model.end_tokens import end_tokens
 from rlad_core.language_model.image import TensorSpec, layouts, tensor_bytes
 from services.base.tokenizer import load_tokenizer
 from services.learner.adapters import write_adapter
+from services.learner.exported import note, take_back
 from services.learner.whole_weights import WholeWeights
 
 # Tokenizers in all their forms, end tokens, sampling defaults, chat templates, code of the model. Not its
@@ -52,13 +53,14 @@ def export_policy(
         for _ in weights:  # a collective call
             pass
         return
+    take_back(folder)
     export(weights.specs(), weights, source, folder)
     if (template := config.policy.chat_template) is not None:
         # What it was trained to read; the template that its source came with is another.
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     if ends:
         end_with(ends, folder)
-    (folder / "rlad.json").write_text(json.dumps({"run": config.name, "seed": config.seed}))
+    note(config, folder)
 
 
 def end_with(ends: Sequence[int], folder: Path) -> None:

@@ -35,6 +35,7 @@ from services.base.losses import is_loss, wait_s
 from services.base.span_collector import SpanCollector
 from services.base.telemetry import span
 from services.experience.shards import Shard
+from services.learner import exported
 from services.learner.actors import Actors
 from services.learner.checkpoint import address_of, forked
 from services.learner.checkpoints import Checkpoints, is_due
@@ -177,8 +178,9 @@ class Learner:
 
     def export(self) -> None:
         """Write the policy, with the tokens that ended its responses."""
-        ends = self.actors.collector.end_tokens.remote()
-        self.policy.export(self._run_dir / "export", self.actors.ask(ends, "the end tokens of the run"))
+        told = self.actors.collector.end_tokens.remote()
+        ends = self.actors.ask(told, "the end tokens of the run")
+        self.policy.export(self._run_dir / exported.FOLDER, ends)
 
 
 def train_loop(settings: dict[str, Any]) -> None:

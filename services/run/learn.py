@@ -17,7 +17,7 @@ from services.base.tokenizer import load_tokenizer
 from services.run import folder
 from services.run.errors import RefusedError, RunError
 from services.run.initial_policy import starting_folder
-from services.run.preparing import RunOutcome, held, prepared, reported
+from services.run.preparing import RunOutcome, finished, held, prepared, reported
 from services.run.replay import replay
 from services.run.watch import Watcher
 
@@ -54,6 +54,8 @@ def learn(
         config, remarks = prepared(config, run_dir, resume=resume, files=files)
         for remark in remarks:
             watcher.say(remark)
+        if resume and (outcome := finished(config, run_dir, watcher.say)) is not None:
+            return outcome
         steps, there = config.total_steps, len(files)
         passes = f", {steps / there:g} times each" if steps > there else ""
         watcher.say(f"{steps} steps on {min(there, steps)} recorded ones{passes}")

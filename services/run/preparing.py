@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rlad_core.config import RunConfig
 from services.base.failures import said
+from services.learner import exported
 from services.report.page import ReportPaths, write_report
 from services.run import folder, forking, replayed
 from services.run.errors import RefusedError
@@ -70,6 +71,18 @@ def written(run_dir: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         raise RefusedError(f"{run_dir} cannot be written: {error}") from error
+
+
+def finished(config: RunConfig, run_dir: Path, say: Callable[[str], None]) -> RunOutcome | None:
+    """What a run left that has nothing to do any more; None: it has."""
+    if not exported.is_whole(run_dir, config):
+        return None
+    last = len(config.stages) - 1
+    say(
+        f"all {config.total_steps} steps are done, nothing is started; for more of them write "
+        f"--set stages.{last}.steps=..."
+    )
+    return RunOutcome(run_dir, True, config.total_steps, reported(run_dir, say))
 
 
 def reported(run_dir: Path, say: Callable[[str], None]) -> ReportPaths | None:

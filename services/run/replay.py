@@ -31,6 +31,7 @@ from services.base.log_lines import configure_logging
 from services.base.span_collector import SpanCollector
 from services.base.stopping import end_with_parent
 from services.base.telemetry import span
+from services.learner import exported
 from services.learner.checkpoint import address_of, forked
 from services.learner.checkpoints import Checkpoints, is_due
 from services.learner.freed_memory import KEEPS_FREED_MEMORY
@@ -227,7 +228,7 @@ class _Replay:
         if done == total:
             told = recorded.read(self._work.files[0]).end_tokens
             ends = self._config.policy.stop_token_ids or told
-            self._policy.export(self._work.run_dir / "export", ends)
+            self._policy.export(self._work.run_dir / exported.FOLDER, ends)
         if self._journal is not None:
             self._journal.close()
 

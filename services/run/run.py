@@ -20,7 +20,7 @@ from services.run.divergence import note_divergence
 from services.run.errors import RefusedError, RunError
 from services.run.folder import FAILURE
 from services.run.initial_policy import starting_folder
-from services.run.preparing import Fork, RunOutcome, held, prepared, reported, written
+from services.run.preparing import Fork, RunOutcome, finished, held, prepared, reported, written
 from services.run.prompts import PromptsOfRun
 from services.run.wanted_cpus import wanted_cpus
 from services.run.watch import Watcher
@@ -57,6 +57,8 @@ def run(
     tokens = _teacher_tokens(config)
     with sigterm_interrupts(), held(run_dir, watcher.say) as lease:
         config, remarks = prepared(config, run_dir, resume=resume, fork=fork)
+        if resume and (outcome := finished(config, run_dir, watcher.say)) is not None:
+            return outcome
         with written(run_dir):
             policy_folder = starting_folder(config, run_dir, partial(place_of, config))
             prompts = PromptsOfRun(config, policy_folder, run_dir, watcher)

@@ -1,10 +1,12 @@
 """Whole runs through the command line: real Ray, real vLLM, the shipped tiny models, real HTTP."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import torch
+from rlad_command import Said
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlad_core import schema
@@ -41,6 +43,21 @@ def test_a_run_leaves_its_record(finished_run: tuple[Path, str]) -> None:
     assert list((run_dir / "tensorboard").iterdir())
     for part in ("2 people", "report.html", "export"):
         assert part in printed
+
+
+def test_a_finished_run_that_is_resumed_starts_nothing(
+    finished_run: tuple[Path, str], rlad: Callable[..., Said]
+) -> None:
+    """As by a scheduler, which gives the command again."""
+    run_dir, _ = finished_run
+    written = (run_dir / "export" / "model.safetensors").stat().st_mtime_ns
+    for way in ("--resume", "--restartable"):
+        said = rlad("run", str(run_dir / "recipe.yaml"), way)
+        assert said.code == 0, said.err
+        assert "steps are done, nothing is started" in said.out
+        assert str(run_dir / "export") in said.out
+        assert "starting Ray" not in said.out
+    assert (run_dir / "export" / "model.safetensors").stat().st_mtime_ns == written
 
 
 def test_the_learner_and_the_engines_agree(finished_run: tuple[Path, str]) -> None:

@@ -210,6 +210,8 @@ def test_the_same_record_gives_the_same_policy_to_the_bit_also_when_it_is_resume
         assert "report.html" in {path.name for path in (tmp_path / name).iterdir()}
     one, other = (load_file(tmp_path / name / "export" / "model.safetensors") for name in ("one", "other"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+    again = _learn(rlad, tmp_path, "other", *more, resume=True)
+    assert (again.code, "all 2 steps are done, nothing is started" in again.out) == (0, True)
     start = load_file(Path(STUDENT) / "model.safetensors")
     assert any(not torch.equal(one[name], start[name].to(one[name].dtype)) for name in one)
     (tmp_path / "recorded" / "step-000002.arrows").write_bytes(
