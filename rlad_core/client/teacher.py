@@ -198,7 +198,8 @@ class AsyncTeacherClient(Connected):
         return limits.max_sequences_per_request, min(TOKENS_PER_PART, limits.max_tokens_per_request)
 
     async def _score_rows(self, rows: list[dict[str, Any]], details: dict[str, Any]) -> ScoreAnswer:
-        what = f"the scores of {len(rows)} texts"
+        # A fault is told by its place in the request, which may be a part of what was asked for.
+        what = f"the scores of the texts from {rows[0]['id']} to {rows[-1]['id']}"
         shares = self._info is not None and self._info.takes_shared_prompts
         asked = {**(texts_once(rows) if shares else {"sequences": rows}), **details}
         answer = await self._endpoint.request("POST", "/v1/score", json=asked, what=what)

@@ -98,6 +98,23 @@ def test_many_long_texts_are_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sent == [["0", "1"], ["2", "3"]]
 
 
+def test_texts_of_a_part_that_is_refused_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service names a text by its place in the request, which is a part of what was asked for."""
+
+    async def request(_method: str, _path: str, *, what: str, **_: Any) -> Any:
+        raise ServiceError(f"sequences[0]: it is wrong (asked for {what})")
+
+    async def body() -> None:
+        async with AsyncTeacherClient("http://nowhere") as client:
+            monkeypatch.setattr(client, "_info", info())
+            rows = [{"id": str(place), "prompt": "a", "response": "b"} for place in (2, 3)]
+            monkeypatch.setattr(client._endpoint, "request", request)
+            await client._score_rows(rows, {})
+
+    with pytest.raises(ServiceError, match=r"asked for the scores of the texts from 2 to 3\)$"):
+        asyncio.run(body())
+
+
 @pytest.mark.parametrize(
     ("kind", "limits"),
     [
