@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,9 @@ from rlad_core.config.run import REFERENCE
 from rlad_core.prompt_stream import PromptStream
 from rlad_core.schema import flatten
 from rlad_core.tasks import Prompt
-from services.experience.groups import Group
+
+if TYPE_CHECKING:  # the journal, which reads visits, has no use for Serve
+    from services.experience.groups import Group
 
 Outcome = Literal["trained", "dropped"]
 Writer = Literal["policy", "teacher", "task"]
