@@ -20,11 +20,12 @@ from rlad_core.sizing.need import GIB, RESERVE, Need
 def store_problems(config: RunConfig) -> Iterator[Problem]:
     """An embedded cluster's object store that a step would not fit into; another's decides for itself."""
     need, room = experience_need(config), config.cluster.object_store_gib * GIB
+    what = "a step, and of those sampled ahead of it," if config.rollout.max_staleness else "a step"
     if need.total > room and not config.cluster.is_joined:
         yield Problem(
             need.field,
             config.cluster.object_store_gib,
-            f"the experience of a step takes {need.total / GIB:.1f} GiB if all responses are as long as they "
+            f"the experience of {what} takes {need.total / GIB:.1f} GiB if all responses are as long as they "
             f"may be. Write {need.total / GIB + 0.5:.0f} or more",
         )
 

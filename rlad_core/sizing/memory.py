@@ -194,7 +194,8 @@ def experience_need(config: RunConfig) -> Need:
     """
     tokens = config.responses_per_step * config.policy.max_length
     told = config.responses_per_step * config.rollout.max_response_length
-    ahead = config.rollout.max_staleness
+    # None of another stage is sampled before that begins.
+    ahead = min(config.rollout.max_staleness, max(stage.steps for stage in config.stages) - 1)
     assembled = 2 if ahead else 1
     times = max(1, ahead) + assembled * (2 if config.telemetry.keep_experience == "all" else 1)
     parts = {"experience of a step": float(times * _EXPERIENCE_BYTES * tokens)}

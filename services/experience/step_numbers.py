@@ -45,6 +45,8 @@ def step_numbers(
         "tokens": tokens,
         "wasted_tokens": wasted,
     }
+    if counted is not None:
+        numbers["stale_masked"] = 0
     if counted is not None and kept:
         made_by = np.concatenate([flatten(group.rollouts.column(VERSIONS))[0] for group in kept])
         young = made_by >= counted.start

@@ -70,7 +70,8 @@ class StepRecorder:
         record_step(step + 1, numbers, table, seconds=seconds, supervised=supervised)
         record_path(times.path)
         record_recent(self._recent, table, seconds)
-        record_teacher_cost(config.teacher_devices[1], times.teacher_s, numbers["trained_tokens"])
+        if stage.objective.scores_with_teacher:
+            record_teacher_cost(config.teacher_devices[1], times.teacher_s, numbers["trained_tokens"])
         record_memory()
         telemetry.gauge(metrics.RUN_RECIPE_STAGE, place.index)
         if is_first and (differ := mismatch_told(numbers, config.policy.dtype)) is not None:

@@ -112,14 +112,14 @@ def record_recent(recent: RecentStages, table: Sequence[StageRow], seconds: floa
 
 
 def record_teacher_cost(devices: float, at_work_s: float, trained_tokens: float) -> None:
-    """Record what the teacher took, where a step asked one that the run has itself.
+    """Record what the teacher took for a step that is trained on what it says, where the run has it itself.
 
     Args:
         devices: GPUs, or CPU cores, that are reserved for it; 0: nobody knows, and nothing is recorded.
-        at_work_s: seconds on the clock in which it worked.
+        at_work_s: seconds on the clock in which it worked; none where it had scored all of it before.
         trained_tokens: of the step.
     """
-    if at_work_s and trained_tokens and devices:
+    if trained_tokens and devices:
         telemetry.gauge(metrics.RUN_TEACHER_COST, 1000 * devices * at_work_s / trained_tokens)
 
 

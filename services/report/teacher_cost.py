@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from services.report.records import RunRecord
 
@@ -21,7 +22,8 @@ class TeacherCost:
         added_s: seconds that it added to a step: those behind rollouts cost none, nor those behind the
             learner, or beside a frozen reference.
         share: the same, of the step without them, as the paper counts.
-        at_work_s: seconds for each step in which it scored, between steps too where it works ahead.
+        at_work_s: seconds for each step that was trained on what it said, between steps too where it works
+            ahead.
         device: what it computes on.
         device_s: devices that are reserved for it, times the seconds in which it scored, for a thousand
             trained tokens: of cores that it shares it gets less. None where it is served elsewhere, or nobody
@@ -50,9 +52,10 @@ def teacher_cost(record: RunRecord) -> TeacherCost | None:
         return None  # older runs timed a frozen reference as a teacher
     ahead = record.series("teacher_at_work_seconds")
     at_work = np.where(np.isnan(ahead), record.seconds("teacher"), ahead)
-    asked = at_work > 0
+    asked = _asked(record, at_work)
     if not asked.any():
         return None
+    at_work = np.nan_to_num(at_work)
     whole, added = record.seconds("step")[asked], np.nan_to_num(record.added_seconds("teacher")[asked])
     noted = record.series("teacher_added_seconds")[asked]
     added = np.where(np.isnan(noted), added, noted)
@@ -69,3 +72,16 @@ def teacher_cost(record: RunRecord) -> TeacherCost | None:
         device=device,
         device_s=busy * devices / (trained / 1000) if devices and trained > 0 else None,
     )
+
+
+def _asked(record: RunRecord, at_work: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Steps that were trained on what the teacher said, bool [steps].
+
+    Where groups are sampled ahead, those of a step may all have been scored in the time of the steps before:
+    it cost nothing then, and its tokens are trained on all the same.
+    """
+    scored = at_work > 0
+    if record.recipe is None or not record.recipe.rollout.max_staleness:
+        return scored
+    labels = {stage.label for stage in record.recipe.stages if stage.objective.scores_with_teacher}
+    return scored | np.array([row.get("stage") in labels for row in record.steps], dtype=bool)

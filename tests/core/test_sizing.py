@@ -29,6 +29,7 @@ from rlad_core.sizing import (
     times,
 )
 from rlad_core.sizing.learner import learner_need
+from rlad_core.sizing.memory import experience_need
 from rlad_core.sizing.need import GIB, RESERVE, kept_per_token
 
 QWEN = "Qwen/Qwen3-0.6B"
@@ -324,9 +325,19 @@ def test_the_host_holds_two_versions_and_a_step_s_experience() -> None:
         ahead = load(Path("qwen3-0.6b-kk-trrd"), settings)
         [held] = [need for need in needs(ahead, GPUS["H200"]) if need.role == "object store"]
         assert held.total == often * 20 * 2048 * 3072
-    small = load(Path("qwen3-0.6b-kk-trrd"), ["cluster.object_store_gib=0.1"])
-    [problem] = store_problems(small)
-    assert problem.path == "cluster.object_store_gib"
+    # Nothing is sampled for a step that the stage does not have.
+    for steps, staleness in ((3, 2), (1, 0)):
+        few = [f"stages.0.steps={steps}", "learner.warmup_steps=0"]
+        long, enough = (
+            load(Path("qwen3-0.6b-kk-trrd"), [f"rollout.max_staleness={k}", *few]) for k in (200, staleness)
+        )
+        assert experience_need(long).total == experience_need(enough).total
+        assert list(store_problems(long)) == []
+    for settings, whose in (([], "a step"), (["rollout.max_staleness=1"], "of those sampled ahead of it")):
+        small = load(Path("qwen3-0.6b-kk-trrd"), ["cluster.object_store_gib=0.1", *settings])
+        [problem] = store_problems(small)
+        assert problem.path == "cluster.object_store_gib"
+        assert whose in str(problem)
 
 
 @pytest.mark.parametrize(

@@ -328,6 +328,26 @@ def test_what_the_teacher_costs(tmp_path: Path) -> None:
     longer = teacher_cost(read_run(tmp_path))
     assert longer is not None
     assert (longer.at_work_s, longer.device_s) == pytest.approx((4.0, 12 / 2.5))
+    # Of steps 2 and 4 all was scored in the time of the steps before them; SFT asks nobody.
+    stages = "stages=[{steps: 8, objective: {kind: sft}}, {steps: 8, objective: {kind: trrd}}]"
+    (tmp_path / "recipe.yaml").write_text(
+        dump(load("kk-tiny-trrd", ["rollout.max_staleness=1", "teacher.threads=1", stages]))
+    )
+    scoring = {"teacher_at_work_seconds": 4.0, "teacher_added_seconds": 1.0}
+    write_lines(
+        tmp_path / "metrics.jsonl",
+        [
+            {**unasked, "stage": "sft", "trained_tokens": 1000},
+            *(
+                {**row(step, 1000, 0.0, 0.0), "stage": "trrd", **(scoring if step % 2 else {})}
+                for step in range(1, 5)
+            ),
+        ],
+    )
+    every_other = teacher_cost(read_run(tmp_path))
+    assert every_other is not None
+    assert (every_other.added_s, every_other.at_work_s) == pytest.approx((0.5, 2.0))
+    assert (every_other.share, every_other.device_s) == pytest.approx((2 / 38, 2.0))
     held = ["reference={model: 'rlad:kk-student'}", "stages.0.objective.reference_kl=0.1"]
     unaided = load("kk-tiny-grpo", held)
     assert unaided.teacher_devices == ("core", 0)

@@ -84,3 +84,5 @@ def test_the_age_of_trained_tokens() -> None:
     assert masked["staleness"] == pytest.approx(1 / 5)
     cut_off = [group(0, True, ends=["length"], versions=[[4, 4, 4]])]
     assert "staleness" not in step_numbers(cut_off, [], range(4, 6), masks=True)
+    nothing = step_numbers([], [group(1, True)], range(4, 6))  # all were dropped
+    assert (nothing["stale_masked"], "staleness" in nothing) == (0, False)

@@ -266,6 +266,8 @@ class TestStep:
         assert served.teacher_devices == ("core", 3)
         record_teacher_cost(served.teacher_devices[1], 2.0, 60)
         assert scraped(registry)[cost] == pytest.approx(1000 * 3 * 2 / 60)
+        record_teacher_cost(served.teacher_devices[1], 0.0, 60)  # it had scored all of it before
+        assert scraped(registry)[cost] == 0
 
     def test_another_stage_of_the_recipe_does_not_keep_the_last_one_s_numbers(
         self, registry: prometheus_client.CollectorRegistry
