@@ -120,12 +120,13 @@ async def measure(
     warm_up: int,
     window: float,
     scale: float,
+    seed: int = 0,
 ) -> Found:
     """Carry out one case; steps and `warm_up` are those that count and those before."""
     rollout_s, learner_s = (seconds / scale for seconds in seconds_of(split))
     count = steps + warm_up + bound + 1
     places = groups * group_size + (SLOWER if kind == "straggler" else 0)
-    engine = Engine(latencies(kind, rollout_s, (2 * count, groups, group_size)), places)
+    engine = Engine(latencies(kind, rollout_s, (2 * count, groups, group_size), seed), places)
     ledger = SlotLedger((bound + 1) * groups)
     standing = StandingPool(
         ledger,
@@ -236,6 +237,7 @@ def main(
     warm_up: Annotated[int, typer.Option(min=1, help="Steps before those that count.")] = 15,
     window: Annotated[float, typer.Option(min=0, max=1, help="overtake_window.")] = 0.3,
     scale: Annotated[float, typer.Option(min=1, help="One second here for so many.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of the latencies.")] = 0,
     jump: Annotated[bool, typer.Option(help="Waits take no time; nothing of this machine is in it.")] = False,
     by_length: Annotated[
         bool, typer.Option("--by-length", help="Also responses of which nothing counts, by tenths.")
@@ -251,7 +253,7 @@ def main(
         few = not (bound or jump)
         return measure(
             split, kind, bound, groups=groups, group_size=group_size, steps=min(steps, 3) if few else steps,
-            warm_up=1 if few else warm_up, window=window, scale=scale,
+            warm_up=1 if few else warm_up, window=window, scale=scale, seed=seed,
         )  # fmt: skip
 
     async def side_by_side() -> list[Found]:

@@ -106,14 +106,15 @@ class Engine:
         return np.clip(out - begun, 0, group.seconds)
 
 
-def latencies(kind: str, rollout_s: float, sizes: tuple[int, int, int]) -> Numbers:
+def latencies(kind: str, rollout_s: float, sizes: tuple[int, int, int], seed: int) -> Numbers:
     """Seconds of each response, [batches * groups, group]; a batch alone takes `rollout_s` on average.
 
     Args:
         kind: of `LATENCIES`.
         sizes: batches, groups of each, responses of each of these.
+        seed: of what is drawn.
     """
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     batches, groups, group = sizes
     found = np.full((batches, groups * group), rollout_s)
     if kind == "long_tailed":

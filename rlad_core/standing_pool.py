@@ -13,10 +13,10 @@ The pool works for one step at a time, the one that is collected, and ahead of i
   collected steps aside, out of the slots, and another is drawn for its place; so many at most as the window
   has. It is trained on when it is finished; its tokens that are too old then have weight 0.
 - **Spare** groups are begun where max_staleness is 1, since the learner's time is then just enough to sample
-  a step's groups: with a new version as many as become slow a step, or, where all but a few of a step have
-  come, those few again. Otherwise a slow group would make its step wait for the first group of the next one,
-  and that one lack it. They are beyond the slots, within the window. What is left over is the oldest of the
-  next step, and may be too old there from its first token to its last.
+  a step's groups: with a new version as many as become slow a step, at least one while any do, and, where
+  all but a few of a step have come, those few again. Otherwise a slow group would make its step wait for the
+  first group of the next one, and that one lack it. They are beyond the slots, within the window. What is
+  left over is the oldest of the next step, and may be too old there from its first token to its last.
 - At the end of a stage nothing follows: its last step waits for all groups that were begun for it.
 
 With max_staleness 0 a step draws its groups when it is asked for and waits for all of them; nothing is drawn
@@ -59,8 +59,8 @@ class StandingPool:
         self._wanted = 0
         self._begun_at = version
         """The version at which groups were begun last."""
-        self._owed = 0.0
-        """Spare groups, of which a whole one is begun."""
+        self._spares, self._spares_until = 0, version
+        """Groups that are kept spare, and with which version the last of them if no more become slow."""
         self._begun_with: dict[int, int] = {}
         """Of every group that is not taken, the version that its first tokens may have."""
 
@@ -143,14 +143,14 @@ class StandingPool:
         if overdue:
             steps = self._step - self._bound - min(self._begun_with[position] for position in overdue)
             a_step = len(overdue) / steps
-            self._owed = min(self._owed + a_step, ceil(a_step))
+            self._spares, self._spares_until = ceil(a_step), self.version + ceil(1 / a_step)
+        elif self.version > self._spares_until:
+            self._spares = 0
         if ahead and self._wanted:
             # The step waits with its version out: for some that are slow, or since rollouts are the slower
             # side. Then what is spare would only get old.
-            return self._wanted if self._wanted <= self._per_step * _FEW else 0
-        spare = int(self._owed)
-        self._owed -= spare
-        return spare
+            return self._wanted + self._spares if self._wanted <= self._per_step * _FEW else 0
+        return self._spares
 
     @property
     def _overdue(self) -> list[int]:

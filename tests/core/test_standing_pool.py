@@ -132,22 +132,25 @@ def test_spare_groups_are_begun_while_some_are_slow() -> None:
     assert (standing.begin(), standing.take()) == ([], list(range(17, 25)))
     standing.ask(3, 8, last=9)
     train(standing, 1, [*range(9, 16), 16])
-    # One group has been slow for two steps, so that half a group is spare.
-    assert standing.begin() == list(range(25, 33))
-    finish(standing, *range(25, 32))
-    assert (standing.take(), standing.missing) == (list(range(25, 32)), 1)  # 32 is slow too
-    train(standing, 2, list(range(17, 25)))
-    assert standing.begin() == list(range(33, 42))
-    finish(standing, *range(33, 42))
-    assert standing.take() == [33]
+    # One group has been slow for two steps: half a group a step, and a whole one is spare.
+    assert standing.begin() == list(range(25, 34))
+    finish(standing, *range(25, 32), 33)
+    assert standing.take() == [*range(25, 32), 33]  # 32 is slow too, and nobody waits for it
     standing.ask(4, 8, last=9)
-    assert standing.take() == list(range(34, 42))
-    standing.ask(5, 8, last=9)
-    train(standing, 3, [*range(25, 32), 33])
-    # Two in four steps, and the half from before: 8 for step 5 and a spare one, beyond 0 and 32.
-    assert standing.begin() == list(range(42, 51))
-    finish(standing, *range(43, 51))
-    assert standing.take() == list(range(43, 51))  # 42 is slow, and nobody waits for it
+    train(standing, 2, list(range(17, 25)))
+    # Two in three steps. 8 for step 4 and a spare one, beyond 0 and 32.
+    assert standing.begin() == list(range(34, 43))
+    finish(standing, 0, 32, *range(34, 43))
+    before, taken = [*range(25, 32), 33], standing.take()
+    assert taken == [0, 32, *range(34, 40)]
+    # Nobody is slow any more. With versions 4 and 5 one is spare yet: within them another would have come.
+    for step, begun in ((5, 8 - 3 + 1), (6, 8 - 1 + 1), (7, 8 - 1)):
+        standing.ask(step, 8, last=20)
+        train(standing, step - 2, before)
+        new = standing.begin()
+        assert len(new) == begun
+        finish(standing, *new)
+        before, taken = taken, standing.take()
 
 
 def test_many_that_a_step_waits_for_are_not_slow_ones() -> None:
