@@ -13,14 +13,15 @@ The pool is the run's own (`services.experience.pool`); engines and learner are 
   `paper` is the paper's (438 s and 53 s of 491), `balanced` half and half, and 250/241 says both by itself;
   all are scaled, 1:100;
 - the engine has a place for each response of a batch; what finds none waits. Latencies are seeded:
-  `constant`, `long_tailed` (lognormal, sigma 0.6), or `straggler`: constant, but for one response in each
-  batch, which takes ten times as long (there are places for these beside the batch's);
+  `constant`, `long_tailed` (lognormal, sigma 0.6), `straggler`: constant, but for one response in each
+  batch, which takes ten times as long (there are places for these beside the batch's), or `rare_straggler`:
+  one in a third of the batches, drawn at random;
 - weights are out a hundredth of a step after the update, behind the next step where the bound allows that.
 
 The first steps fill the pool, so they do not count. Columns:
 
 - "step / longest": the mean length of a step over the longer of the two stages: how long a batch takes to
-  sample alone (on average over batches; of `straggler` without the straggler), or the learner;
+  sample alone (on average over batches; without the stragglers), or the learner;
 - "step / least": the same over what no order of work goes below: the learner, or a batch's responses in
   places of which none is ever free. A batch that is alone waits for its slowest response, and takes more;
 - "tokens old": the share of tokens that were too old to count, each response having made its tokens at an
@@ -46,6 +47,7 @@ from benchmarks.options import names_of
 from benchmarks.waiting_engine import (
     LATENCIES,
     SLOWER,
+    STRAGGLERS,
     Engine,
     JumpingLoop,
     Numbers,
@@ -125,7 +127,7 @@ async def measure(
     """Carry out one case; steps and `warm_up` are those that count and those before."""
     rollout_s, learner_s = (seconds / scale for seconds in seconds_of(split))
     count = steps + warm_up + bound + 1
-    places = groups * group_size + (SLOWER if kind == "straggler" else 0)
+    places = groups * group_size + (SLOWER if kind in STRAGGLERS else 0)
     engine = Engine(latencies(kind, rollout_s, (2 * count, groups, group_size), seed), places)
     ledger = SlotLedger((bound + 1) * groups)
     standing = StandingPool(

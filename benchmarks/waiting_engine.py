@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LATENCIES = ("constant", "long_tailed", "straggler")
+LATENCIES = ("constant", "long_tailed", "straggler", "rare_straggler")
 SLOWER = 10
 """How many times as long a straggler takes."""
+STRAGGLERS = {"straggler": 1.0, "rare_straggler": 1 / 3}
+"""Which share of the batches has one."""
 _SIGMA = 0.6
 
 Numbers = npt.NDArray[np.float64]
@@ -120,6 +122,8 @@ def latencies(kind: str, rollout_s: float, sizes: tuple[int, int, int], seed: in
     if kind == "long_tailed":
         drawn = generator.lognormal(sigma=_SIGMA, size=found.shape)
         found = drawn * rollout_s / drawn.max(axis=1).mean()
-    elif kind == "straggler":
-        found[np.arange(batches), generator.integers(groups * group, size=batches)] *= SLOWER
+    elif kind in STRAGGLERS:
+        place = generator.integers(groups * group, size=batches)
+        batch = np.flatnonzero(generator.random(batches) < STRAGGLERS[kind])
+        found[batch, place[batch]] *= SLOWER
     return found.reshape(batches * groups, group)

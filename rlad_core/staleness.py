@@ -33,6 +33,16 @@ def young_tokens(table: pa.Table, counted: range | None) -> npt.NDArray[np.int64
     return np.concatenate(counts)
 
 
+def tokens_by_version(table: pa.Table) -> dict[int, int]:
+    """How many response tokens of a table are of each policy version."""
+    versions = flatten(table.column(VERSIONS))[0]
+    if not versions.size:
+        return {}
+    oldest = int(versions.min())
+    counts = np.bincount(versions - oldest)
+    return {oldest + age: int(counts[age]) for age in np.flatnonzero(counts).tolist()}
+
+
 def trained_tokens(
     table: pa.Table, counted: range | None, responses: npt.NDArray[np.bool_] | None = None
 ) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from rlad_core.config.teachers import Manner
 from rlad_core.metric_specs import StepStage
 from rlad_core.overlong import penalised
 from rlad_core.schema import lengths
+from rlad_core.staleness import tokens_by_version
 from rlad_core.waiting import all_of
 from services.base.telemetry import span
 from services.clients.responses import Responses
@@ -68,6 +69,13 @@ class Group:
     def response_tokens(self) -> int:
         """Response tokens of all its responses."""
         return int(self.response_lengths.sum())
+
+    @cached_property
+    def tokens_by_version(self) -> dict[int, int]:
+        """Response tokens of each policy version; of responses that the policy sampled. Asked for several
+        times a step, and there may be millions of them.
+        """
+        return tokens_by_version(self.rollouts)
 
 
 Judged = Callable[[pa.Table, pa.Table], pa.Table]

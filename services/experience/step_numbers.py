@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from rlad_core.overlong import is_cut_off
-from rlad_core.schema import flatten
-from rlad_core.staleness import VERSIONS, young_tokens
+from rlad_core.staleness import tokens_by_version
 from services.experience.groups import Group
 from services.experience.joining import accepted
 
@@ -46,25 +47,31 @@ def step_numbers(
         "wasted_tokens": wasted,
     }
     if counted is not None:
-        numbers["stale_masked"] = 0
-    if counted is not None and kept:
-        made_by = np.concatenate([flatten(group.rollouts.column(VERSIONS))[0] for group in kept])
-        young = made_by >= counted.start
-        numbers["stale_masked"] = int(made_by.size - young.sum())
-        if masks:
-            young &= ~np.concatenate(
-                [np.repeat(is_cut_off(group.rollouts), group.response_lengths) for group in kept]
+        numbers["stale_masked"] = sum(stale_tokens(kept, counted).values())
+        trained: Counter[int] = Counter()
+        for group in kept:
+            trained.update(_trained_by_version(group, counted, masks=masks))
+        if total := trained.total():
+            numbers["staleness"] = (
+                sum((counted[-1] - each) * count for each, count in trained.items()) / total
             )
-        if (trained := made_by[young]).size:
-            numbers["staleness"] = float(counted[-1] - trained.mean())
-            numbers["staleness_max"] = float(counted[-1] - trained.min())
+            numbers["staleness_max"] = float(counted[-1] - min(trained))
     return numbers
 
 
 def stale_tokens(groups: Sequence[Group], counted: range) -> dict[str, int]:
     """Tokens of versions older than those that count, by the id of each group that has some."""
     found = {
-        group.group_id: group.response_tokens - int(young_tokens(group.rollouts, counted).sum())
+        group.group_id: sum(
+            count for version, count in group.tokens_by_version.items() if version < counted.start
+        )
         for group in groups
     }
     return {name: tokens for name, tokens in found.items() if tokens}
+
+
+def _trained_by_version(group: Group, counted: range, *, masks: bool) -> dict[int, int]:
+    found = group.tokens_by_version
+    if masks and (cut_off := is_cut_off(group.rollouts)).any():
+        found = tokens_by_version(group.rollouts.filter(pa.array(~cut_off)))
+    return {version: count for version, count in found.items() if version >= counted.start}

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from rlad_core.client.made_with import made_with_of
 from rlad_core.config.run import REFERENCE
 from rlad_core.prompt_stream import PromptStream
-from rlad_core.schema import flatten
 from rlad_core.tasks import Prompt
 
 if TYPE_CHECKING:  # the journal, which reads visits, has no use for Serve
@@ -94,7 +92,7 @@ def visits_of(
             outcome="trained" if group.position in trained else "dropped",
             why="" if group.position in trained else _WHY[by],
             by=by,
-            sampled=_tokens_by_version(group) if by == "policy" else {},
+            sampled=group.tokens_by_version if by == "policy" else {},
             stale_masked=stale_masked.get(group.group_id, 0),
             responses=len(group.rollouts),
             teacher=" + ".join(teachers) or None,
@@ -129,8 +127,3 @@ def _all_weights(scores: Sequence[pa.Table]) -> str | None:
 def _weights(scores: pa.Table | None) -> str | None:
     made_with = None if scores is None else made_with_of(scores)
     return None if made_with is None else made_with.weights
-
-
-def _tokens_by_version(group: Group) -> dict[int, int]:
-    versions, counts = np.unique(flatten(group.rollouts.column("policy_versions"))[0], return_counts=True)
-    return dict(zip(versions.tolist(), counts.tolist(), strict=True))

@@ -13,7 +13,7 @@ from rlad_core.objectives.aggregation import aggregation_weights
 from rlad_core.objectives.grpo import GRPO
 from rlad_core.objectives.interface import TokenBatch
 from rlad_core.objectives.trrd import TRRD
-from rlad_core.staleness import trained_tokens, young_tokens
+from rlad_core.staleness import tokens_by_version, trained_tokens, young_tokens
 
 VERSIONS = [[3, 3, 4], [5], [4, 5, 5, 5], [2, 3]]
 
@@ -33,6 +33,14 @@ def test_tokens_that_are_young_enough() -> None:
     assert young_tokens(table(), range(4, 6)).tolist() == [1, 1, 4, 0]
     assert young_tokens(table().slice(1, 2), range(5, 6)).tolist() == [1, 3]
     assert young_tokens(table().drop_columns("policy_versions"), range(4, 6)).tolist() == [3, 1, 4, 2]
+
+
+def test_tokens_of_each_version() -> None:
+    assert tokens_by_version(table()) == {2: 1, 3: 3, 4: 2, 5: 4}
+    assert tokens_by_version(table().slice(3)) == {2: 1, 3: 1}
+    assert tokens_by_version(table().slice(4)) == {}
+    far = pa.table({"policy_versions": pa.array([[7, 900], [7]], pa.list_(pa.int32()))})
+    assert tokens_by_version(far) == {7: 2, 900: 1}
 
 
 def test_tokens_that_are_trained_on() -> None:
