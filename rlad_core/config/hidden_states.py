@@ -19,10 +19,14 @@ def hidden_state_problems(config: RunConfig) -> Iterator[Problem]:
     if not config.needs_hidden_states or not (teachers := config.teacher_sections):
         return
     if len(teachers) > 1:
+        # Those of one task are mixed, which no objective of likely tokens is computed from.
+        mixed = any(len(config.teachers_of(task.label)) > 1 for task in config.task_sections.values())
+        way_out = "or an objective of the response's tokens, such as trrd with anchor: paper"
         yield Problem(
             "teachers",
             len(teachers),
-            f"source: hidden has the learner hold one teacher's head. Write teacher: {{...}}, {_WAY_OUT}",
+            "source: hidden has the learner hold one teacher's head. Write teacher: {...}, "
+            + (way_out if mixed else _WAY_OUT),
         )
         return
     [(place, teacher)] = teachers.items()
@@ -52,5 +56,6 @@ def hidden_state_problems(config: RunConfig) -> Iterator[Problem]:
         yield Problem(
             f"{place}.prefix",
             teacher.prefix,
-            f"is not known to the learner, which asks for hidden states. Leave it out, {_WAY_OUT[3:]}",
+            "is not known to the learner, which asks for hidden states. Leave it out, or write "
+            + _WAY_OUT.removeprefix("or "),
         )

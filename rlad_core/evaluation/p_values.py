@@ -28,7 +28,8 @@ def paired_t_test(differences: Sequence[float]) -> float | None:
     """Two-sided p-value for the mean of paired differences being 0 (Student 1908, Biometrika 6, p. 1).
 
     This is ``scipy.stats.ttest_1samp(differences, 0).pvalue``; None where there is no spread to go by, of a
-    single one and where all are the same.
+    single one and where all are the same. There its formula says 0, which no few differences can be worth:
+    they are means of single answers, and agree by chance too.
     """
     count = len(differences)
     spread = float(np.std(differences, ddof=1)) if count > 1 else 0.0

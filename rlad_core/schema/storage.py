@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlad_core.schema.errors import SchemaError
+from rlad_core.schema.messages import USUAL_BATCHES, end_of_messages
 
 # The end mark of an IPC stream: a continuation marker and a length of 0 (Arrow columnar format, "IPC
 # Streaming Format"). Readers accept a stream without it, which makes a stream cut between two batches look
@@ -17,28 +18,37 @@ _END_OF_STREAM: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 def to_ipc(table: pa.Table) -> bytes:
     """The table as an Arrow IPC stream (media type ``application/vnd.apache.arrow.stream``)."""
+    # A batch is made of each chunk, and a table of many rows that were put together has many: a request that
+    # has so many batches is refused.
+    if len(table.to_batches()) > USUAL_BATCHES:
+        table = table.combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
-def from_ipc(data: bytes | bytearray | memoryview | pa.Buffer) -> pa.Table:
+def from_ipc(data: bytes | bytearray | memoryview | pa.Buffer, *, sent: bool = False) -> pa.Table:
     """The table inside an Arrow IPC stream; its memory is `data`, not a copy.
 
     The structure is checked (offsets, buffer sizes, UTF-8), so that bytes from elsewhere are safe to read;
     what the columns hold is for `validate`. Compressed buffers are refused: a few kilobytes of them can hold
     more than the machine's memory.
 
+    Args:
+        sent: it came in a request. Then more columns and labels are refused than a table of ours can have,
+            and very many small batches, each of which costs as much as thousands of values. What was written
+            here, or asked for, may have any number.
+
     Raises:
-        SchemaError: not an IPC stream, cut short, compressed, with inconsistent buffers, or with anything
-            behind its end mark.
+        SchemaError: not an IPC stream, cut short, compressed, with inconsistent buffers, with more in it
+            than is read, or with anything behind its end mark.
     """
     buffer = data if isinstance(data, pa.Buffer) else pa.py_buffer(data)
     if buffer.size == 0:
         raise SchemaError("no bytes where an Arrow IPC stream was expected")
     try:
-        end = _end_of_messages(buffer)
+        end = end_of_messages(memoryview(buffer), sent=sent)
         with pa.ipc.open_stream(buffer) as reader:
             table = reader.read_all()
         table.validate(full=True)
@@ -59,48 +69,6 @@ def from_ipc(data: bytes | bytearray | memoryview | pa.Buffer) -> pa.Table:
             "send one stream, with nothing between its messages or behind it"
         )
     return table
-
-
-def _end_of_messages(stream: pa.Buffer) -> int:
-    """Look at the messages of a stream without decoding them (Arrow's format/Message.fbs).
-
-    Returns:
-        Bytes up to its end mark, and with it.
-
-    Raises:
-        ValueError: a record batch is compressed, or there is something that tables of ours do not have.
-    """
-    source = pa.BufferReader(stream)
-    for message in pa.ipc.MessageReader.open_stream(source):
-        if message.type not in ("schema", "record batch"):
-            raise ValueError(f"it has a message of the type {message.type}; send plain columns")
-        # Until version 5 compression could be told in other places too.
-        if message.metadata_version != pa.ipc.MetadataVersion.V5:
-            raise ValueError(
-                f"it is of version {message.metadata_version.name}; write V5, as all do since 2020"
-            )
-        # Field 2 of the table Message is its header, field 3 of the table RecordBatch its compression.
-        metadata = message.metadata.to_pybytes()
-        header = _target(metadata, _field(metadata, _target(metadata, 0), 2))
-        if message.type == "record batch" and _field(metadata, header, 3):
-            raise ValueError(
-                "its buffers are compressed; write it without "
-                "(pyarrow: IpcWriteOptions(compression=None), the default)"
-            )
-    return int(source.tell())
-
-
-def _field(flatbuffer: bytes, table: int, index: int) -> int:
-    """Where a table's field stands; 0: the table has none (FlatBuffers internals, "Tables")."""
-    layout = table - int(struct.unpack_from("<i", flatbuffer, table)[0])
-    size, entry = struct.unpack_from("<H", flatbuffer, layout)[0], 4 + 2 * index
-    offset = int(struct.unpack_from("<H", flatbuffer, layout + entry)[0]) if entry < size else 0
-    return table + offset if offset else 0
-
-
-def _target(flatbuffer: bytes, position: int) -> int:
-    """Where the offset at a position points to."""
-    return position + int(struct.unpack_from("<I", flatbuffer, position)[0])
 
 
 def to_parquet(table: pa.Table, path: Path) -> None:

@@ -15,6 +15,9 @@ from rlad_core.schema.lists import check_aligned, check_numbers, locate
 
 _IDS_AT_A_TIME = 4096
 _QUOTED = 5
+_LETTERS = 100
+"""Of what was sent, in a message."""
+_IDS = ("sequence_id", "prompt_id")
 
 
 def validate(
@@ -58,18 +61,18 @@ def check_label(table: pa.Table, schema: pa.Schema, *, tokenizer_fingerprint: st
         )
     found = metadata[NAME_KEY].decode(errors="replace")
     if found != name:
-        raise SchemaError(f"the table is labelled {found!r}", schema=name)
+        raise SchemaError(f"the table is labelled {_shown(found)}", schema=name)
     version = metadata.get(VERSION_KEY, b"missing").decode(errors="replace")
     if version != str(VERSION):
         raise SchemaError(
-            f"the table has version {version}, this code reads version {VERSION}; "
+            f"the table has version {version[:_LETTERS]}, this code reads version {VERSION}; "
             "both sides need the same release of rlad",
             schema=name,
         )
     actual = fingerprint_of(table)
     if tokenizer_fingerprint is not None and actual != tokenizer_fingerprint:
         raise SchemaError(
-            f"made with tokenizer {actual or '(not stated)'}, wanted {tokenizer_fingerprint}; "
+            f"made with tokenizer {(actual or '(not stated)')[:_LETTERS]}, wanted {tokenizer_fingerprint}; "
             "token ids mean nothing across tokenizers",
             schema=name,
         )
@@ -82,19 +85,24 @@ def check_columns(table: pa.Table, schema: pa.Schema) -> None:
         SchemaError: a column is missing, unexpected, there twice, or of another type; names it.
     """
     name = name_of(schema)
-    if len(set(table.column_names)) != table.num_columns:
-        raise SchemaError(f"a column name occurs twice in {table.column_names}", schema=name)
-    if missing := [c for c in schema.names if c not in table.column_names]:
-        raise SchemaError(f"missing; the table has {table.column_names}", schema=name, column=missing[0])
-    if unexpected := [c for c in table.column_names if c not in schema.names]:
+    names = table.column_names  # made anew each time
+    known = set(names)
+    if len(known) != len(names):
+        raise SchemaError(f"a column name occurs twice in {quote(names)}", schema=name)
+    if missing := [c for c in schema.names if c not in known]:
+        raise SchemaError(f"missing; the table has {quote(names)}", schema=name, column=missing[0])
+    if unexpected := known.difference(schema.names):
+        first = next(c for c in names if c in unexpected)
         raise SchemaError(
-            f"not part of the schema, which has {schema.names}", schema=name, column=unexpected[0]
+            f"not part of the schema, which has {schema.names}", schema=name, column=first[:_LETTERS]
         )
     for field in schema:
         found = table.schema.field(field.name).type
         if not _same_type(found, field.type):
             raise SchemaError(
-                f"has type {found}, wanted {_plain(field.type)}", schema=name, column=field.name
+                f"has type {str(found)[:_LETTERS]}, wanted {_plain(field.type)}",
+                schema=name,
+                column=field.name,
             )
 
 
@@ -146,6 +154,10 @@ def _check_parts(column: pa.Array, schema: str, name: str) -> None:
 
 
 def _check_scalars(table: pa.Table, schema: str) -> None:
+    for name in set(_IDS) & set(table.column_names):
+        column = single_chunk(table.column(name))
+        empty = pc.equal(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
+        _refuse_first(empty, column, "is no id", schema, name)
     if "finish_reason" in table.column_names:
         column = single_chunk(table.column("finish_reason"))
         known = pc.is_in(column, value_set=pa.array(FINISH_REASONS))
@@ -169,7 +181,9 @@ def _check_unique(table: pa.Table, schema: str) -> None:
         key, ids = "prompt_id", single_chunk(table.column("prompt_id"))
     row = first_repeat(ids)
     if row is not None:
-        raise SchemaError(f"{ids[row].as_py()!r} occurs a second time", schema=schema, column=key, row=row)
+        raise SchemaError(
+            f"{_shown(ids[row].as_py())} occurs a second time", schema=schema, column=key, row=row
+        )
 
 
 def sequence_ids(table: pa.Table) -> pa.Array:
@@ -200,7 +214,7 @@ def _hashes(ids: pa.Array) -> Iterator[int]:
 def _refuse_first(bad: npt.NDArray[np.bool_], column: pa.Array, rule: str, schema: str, name: str) -> None:
     if bad.any():
         row = int(np.argmax(bad))
-        raise SchemaError(f"{column[row].as_py()!r} {rule}", schema=schema, column=name, row=row)
+        raise SchemaError(f"{_shown(column[row].as_py())} {rule}", schema=schema, column=name, row=row)
 
 
 def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:
@@ -225,5 +239,10 @@ def _plain(kind: pa.DataType) -> str:
 
 def quote(ids: Sequence[str]) -> str:
     """The first few ids, for a message, and how many more there are."""
-    shown = ", ".join(map(repr, ids[:_QUOTED]))
+    shown = ", ".join(map(_shown, ids[:_QUOTED]))
     return shown if len(ids) <= _QUOTED else f"{shown} and {len(ids) - _QUOTED} more"
+
+
+def _shown(value: object) -> str:
+    """A value for a message, which may not be as long as what was sent."""
+    return repr(value[:_LETTERS] if isinstance(value, str) else value)

@@ -22,7 +22,7 @@ def serve(
         str, typer.Option(help="A folder, a hub id, or rlad:NAME, for teacher and rollout.")
     ] = "",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where HTTP is answered.")] = 8000,
-    host: Annotated[str, typer.Option(help="Other than 127.0.0.1 needs tokens, see below.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Other than 127.0.0.1 needs tokens, see above.")] = "127.0.0.1",
     overrides: Annotated[
         list[str],
         typer.Option(

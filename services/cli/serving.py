@@ -18,7 +18,7 @@ from types import FrameType
 
 from services.base.uncollected import uncollected
 from services.cli.service_settings import SERVICES, ServingError
-from services.serve.cluster import embedded_ray
+from services.serve.cluster import check_limits, embedded_ray
 from services.serve.deployment import Tls, deployed, refuse_taken
 from services.serve.http.auth import TOKENS, TOKENS_FILE, AuthError, Tokens, is_loopback
 from services.serve.http.callers import PROXIES
@@ -53,7 +53,8 @@ def serve_until_stopped(
 
     Raises:
         ServingError: ``host`` would open the services to others and no token is configured, or those that are
-            cannot be read; `tls` cannot be answered with, or `behind` is no address.
+            cannot be read; `tls` cannot be answered with, `behind` is no address, or a variable that limits
+            requests or answers holds no number.
         DeploymentError: a service does not start.
     """
     tokens = Tokens()
@@ -68,6 +69,10 @@ def serve_until_stopped(
         )
     if tls is not None:
         _check(tls)
+    try:
+        check_limits()
+    except ValueError as error:
+        raise ServingError(str(error)) from error
     # Serve's proxy looks at these: of whom it believes who asks, and how large a body it takes in.
     if behind:
         os.environ[PROXIES] = _addresses(behind)
@@ -87,7 +92,7 @@ def serve_until_stopped(
     with (
         embedded_ray(
             num_cpus=cpus, object_store_gib=0.5, metrics_port=metrics_port, services_alone=True,
-            meanwhile=partial(_import_all, names),
+            meanwhile=partial(_import_all, names), say=say,
         ),
         _told(lambda: say(f"Ray is up after {time.monotonic() - began:.1f} s, now {', '.join(names)}")),
         passed_on(logs_folder()),

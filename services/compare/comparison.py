@@ -28,6 +28,7 @@ from services.compare.overview import Overview
 from services.compare.packing import pack
 from services.compare.part import Part
 from services.compare.read_once import Recipe
+from services.compare.remarks import remarks_before
 from services.compare.results import Results, results_of
 from services.compare.suite import Settings, Suite
 from services.compare.taking import finished_runs, take
@@ -134,6 +135,8 @@ class Comparison:
         runs = [member for member in self.members if part.has(member)]
         overview = Overview(console, [*tries, *runs])
         with overview:
+            for remark in remarks_before(self.suite, [*tries, *runs]):
+                overview.say(remark)
             if tries:
                 try:
                     failed |= carry_out(tries, self.folder, overview, at_once).failed

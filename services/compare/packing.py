@@ -4,6 +4,7 @@ FOLDER/suite.yaml
 FOLDER/runs/NAME/recipe.yaml          of each finished run, also below FOLDER/tuning/
 FOLDER/runs/NAME/metrics.jsonl        all numbers of each step, to five digits
 FOLDER/runs/NAME/evaluation.jsonl     also the mean reward of each evaluation, which verdicts do not tell
+FOLDER/runs/NAME/stage_ends.jsonl     of one with stages that a rule ended
 FOLDER/runs/NAME/verdicts.parquet     which problems were solved, at each evaluation
 FOLDER/runs/NAME/prompts.json         how many prompts were used, and their hash
 FOLDER/runs/NAME/diverged.json        of one that diverged
@@ -29,7 +30,7 @@ from services.base.whole_files import whole, write_whole
 from services.compare.members import Member
 from services.compare.moved import home_of, relative
 from services.compare.verdicts import VERDICTS, Evaluation, evaluations_in
-from services.report.record_lines import EVALUATIONS, METRICS, rewrite
+from services.report.record_lines import EVALUATIONS, METRICS, STAGE_ENDS, rewrite
 from services.report.records import RunRecord
 from services.run import own_code
 from services.run.divergence import DIVERGED, has_diverged
@@ -91,6 +92,8 @@ def _pack(record: RunRecord, evaluations: Sequence[Evaluation], home: Path | Non
         pq.write_table(pa.concat_tables(tables), unfinished, compression="zstd")
     rewrite(to / METRICS, [_rounded(row) for row in record.steps])
     rewrite(to / EVALUATIONS, record.evaluations)
+    if record.stage_ends:
+        rewrite(to / STAGE_ENDS, record.stage_ends)
     recipe: Any = relative(parse((run / RECIPE).read_text(encoding="utf-8")), home)
     recipe["name"] = to.name
     recipe.setdefault("output", {})["dir"] = to.parent.name  # else a path of the machine that it ran on

@@ -14,11 +14,13 @@ from services.base.whole_files import write_whole
 from services.compare.drawing import to_html, write_png
 from services.compare.machine import machine_table, to_json
 from services.compare.plots import FILES, Plot, plots_of
+from services.compare.remarks import remarks_of, same_for_all
 from services.compare.results import Results, listed
 from services.compare.tables import (
     accuracy_rows,
     by_seed,
     interval_words,
+    no_spread,
     not_compared,
     outcome_of,
     p_said,
@@ -54,9 +56,12 @@ def write(results: Results, folder: Path) -> Path:
             *([results.part] if results.part else []),
             *(f"{name} is not in it: {why}." for name, why in results.missing.items()),
             *not_compared(results),
+            *remarks_of(results),
         ],
+        same=same_for_all(results),
         intervals=interval_words(results),
         seeds_remark=seeds_remark(results),
+        no_spread=no_spread(results),
         subsets=results.subsets,
         rows=rows,
         differences=results.differences,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rlad_core.config import RunConfig
 from rlad_core.config.loading import RecipeFile, read
-from services.report.record_lines import EVALUATIONS, METRICS
+from services.report.record_lines import EVALUATIONS, METRICS, STAGE_ENDS
 from services.report.records import ReportError, RunRecord, read_run
 
 _RECIPE = "recipe.yaml"
@@ -67,7 +67,7 @@ class Recipe:
 
 def record_of(folder: Path) -> Found:
     """What a run wrote so far, read again where it has written since."""
-    written = tuple(_written(folder / name) for name in (_RECIPE, METRICS, EVALUATIONS))
+    written = tuple(_written(folder / name) for name in (_RECIPE, METRICS, EVALUATIONS, STAGE_ENDS))
     if written[0] is None:
         _records.pop(folder, None)
         return Found()

@@ -27,7 +27,8 @@ from services.compare.members import Member
 from services.compare.other_prompts import with_other_prompts
 from services.compare.suite import Suite
 from services.compare.tuning import Tuned
-from services.compare.verdicts import verdicts_in
+from services.compare.verdicts import VERDICTS, verdicts_in
+from services.report.record_lines import EVALUATIONS, METRICS
 from services.report.records import RunRecord
 
 Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
@@ -214,6 +215,11 @@ def _evaluated(member: Member) -> Evaluated | str:
         return fault
     record = member.record()
     if record is None or record.recipe is None:
+        # A recipe is written before all else, and packed last.
+        if any((member.folder / name).is_file() for name in (METRICS, EVALUATIONS, VERDICTS)):
+            return (
+                f"{member.folder} has no recipe.yaml. Put it back, or remove the folder to have it made again"
+            )
         return "not begun"
     if not member.is_over():
         if (done := len(record.steps)) >= record.recipe.total_steps:
@@ -222,7 +228,7 @@ def _evaluated(member: Member) -> Evaluated | str:
     try:
         return Evaluated(member.seed, record, verdicts_in(member.folder))
     except (SchemaError, OSError) as error:
-        return f"{error}. Remove {member.folder} to have it carried out again"
+        return f"{str(error).rstrip('.')}. Remove {member.folder} to have it carried out again"
 
 
 def _accuracies(scores: Sequence[Mapping[str, Scores]]) -> list[dict[str | None, Estimate]]:

@@ -49,6 +49,16 @@ def p_said(value: float | None) -> str:
     return "–" if value is None else f"{value:.2g}"
 
 
+def no_spread(results: Results) -> str:
+    """Why pairs with several seeds have no t-test; empty where all have one."""
+    if not any(pair.t_test is None for pair in results.differences if pair.seeds > 1):
+        return ""
+    return (
+        "A dash stands where all seeds differ by the same: a t-test judges by their spread, of which there "
+        "is none, and so few seeds do not make it certain"
+    )
+
+
 def seeds_remark(results: Results) -> str:
     """What a reader of the means has to know of their seeds; empty where all have the same."""
     if results.has_same_seeds:
@@ -143,6 +153,8 @@ def terminal_pairs(results: Results) -> Table:
     of = f", the surest {_MOST_PAIRS} of {len(pairs)} pairs" if len(pairs) > _MOST_PAIRS else ""
     several = any(pair.seeds > 1 for pair in pairs)
     caption = "p: bootstrap, corrected for all pairs" + ("; t-test: over the seeds alone" if several else "")
+    if reason := no_spread(results):
+        caption += f". {reason}"
     table = Table(title=f"differences, points [95% interval]{of}", caption=caption)
     table.add_column("pair")
     for name in ("points", *(["by seed"] if several else []), "p", *(["t-test"] if several else [])):

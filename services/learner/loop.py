@@ -152,7 +152,8 @@ class Learner:
         actors, accuracy = self.actors, self.evaluations.score(done)
         decided = actors.collector.end_stage.remote(done - 1, self.recorder.told, accuracy)
         if (why := actors.ask(decided, "whether a stage ends")) is not None:
-            actors.journal.note.remote(f"the stage ends after step {done}: {why}")
+            told = actors.journal.stage_end.remote(done - 1, why)
+            actors.ask(told, "the journal to record the end of a stage")
 
     def checkpoint(self, steps: int, *, wanted: bool) -> None:
         """Begin to write a checkpoint where one is wanted; training goes on meanwhile."""

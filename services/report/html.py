@@ -57,7 +57,7 @@ def kept_responses(
         try:
             shown = list(islice(responses_of(each, wanted, tokens), count))
         except SchemaError as error:
-            remarks.append(f"Responses are left out: {error}.")
+            remarks.append(f"Responses are left out: {str(error).rstrip('.')}.")
             return
         if shown:
             found.append((heading, shown))

@@ -19,7 +19,8 @@ from services.base.whole_files import whole, write_whole
 from services.experience.visits import Visit
 from services.report.answers import ANSWERS, answers_name
 from services.report.ledger import Ledger
-from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, append, read_record
+from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, STAGE_ENDS, append, read_record
+from services.report.stage_ends import stage_end_said
 from services.report.taking_back import keep_before
 from services.report.trackers import CLOSE_S, finish, trackers
 
@@ -55,6 +56,7 @@ class Journal:
         self._told: list[News] = []
         self._open: _Files | None = None
         self._begun = 0
+        self._stage = ""
         self._given_up: tuple[str, str] | None = None
         self._trackers = trackers(names, project, self._dir.name, self._dir, self.note)
 
@@ -108,6 +110,7 @@ class Journal:
         """
         self._files.ledger.step(row["step"], visits)
         append(self._dir / METRICS, row)
+        self._stage = row.get("stage", "")
         groups: dict[str, Any] = {"step": row["step"], "trained": trained, "dropped": dropped}
         if stale_masked is not None:
             groups["stale_masked"] = stale_masked
@@ -138,6 +141,16 @@ class Journal:
     def note(self, text: str) -> None:
         """A sentence for whoever watches."""
         self._told.append(("note", text))
+
+    def stage_end(self, step: int, why: str) -> None:
+        """A rule ended the stage of the step that was told last; whoever watches is told too.
+
+        Args:
+            why: as `StageRules.after` says it.
+        """
+        row = {"step": step, "stage": self._stage, "why": why}
+        append(self._dir / STAGE_ENDS, row)
+        self.note(stage_end_said(row))
 
     def sample(self, step: int, table: pa.Table) -> None:
         """Keep some experience as an Arrow IPC stream."""

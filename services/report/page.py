@@ -15,6 +15,7 @@ from services.base.whole_files import write_whole
 from services.report.answers import change_of
 from services.report.html import kept_responses, template
 from services.report.records import RunRecord, read_run
+from services.report.stage_ends import steps_said
 from services.report.tables import after_label, evaluation_lines, stage_lines
 from services.report.teacher_cost import teacher_cost
 
@@ -82,7 +83,7 @@ def _change(record: RunRecord, remarks: list[str]) -> list[PairedRow]:
     try:
         return change_of(record.folder)
     except (SchemaError, ValueError) as error:
-        remarks.append(f"The change on the same problems is left out: {error}.")
+        remarks.append(f"The change on the same problems is left out: {str(error).rstrip('.')}.")
         return []
 
 
@@ -94,10 +95,14 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         facts.append(("Student", recipe.policy.model))
         if recipe.needs_teacher:
             facts += [("Teacher", teacher.where) for teacher in recipe.teacher_sections.values()]
-        stages = [f"{stage.label}, {stage.steps} steps" for stage in recipe.stages]
-        facts.append(("Method", "; then ".join(stages)))
+        lengths = zip(recipe.stages, steps_said(recipe), strict=True)
+        facts.append(("Method", "; then ".join(f"{stage.label}, {steps} steps" for stage, steps in lengths)))
     planned = f" of {recipe.total_steps}" if recipe is not None else ""
     facts.append(("Steps", f"{len(record.steps)}{planned}"))
+    for row in record.stage_ends:
+        facts.append(
+            (f"Stage {row['stage']}", f"ended by its rule after step {row['step'] + 1}: {row['why']}")
+        )
     seconds, tokens = record.seconds("step"), record.series("tokens")
     if not np.isnan(seconds).all():
         facts.append(("Time in steps", _duration(float(np.nansum(seconds)))))

@@ -19,6 +19,8 @@ from services.base.whole_files import write_whole
 METRICS: Final = "metrics.jsonl"
 EVALUATIONS: Final = "evaluation.jsonl"
 GROUPS: Final = "groups.jsonl"
+STAGE_ENDS: Final = "stage_ends.jsonl"
+"""A line for each stage that a rule ended: its last ``step``, its name as ``stage``, and ``why``."""
 
 
 class LinesError(ValueError):

@@ -15,6 +15,8 @@
 ``subset``, ``correct``, ``total``, ``accuracy``, ``low`` and ``high`` (95% interval), ``truncated``, and
 ``reward`` (mean of the responses; older runs have none).
 
+``stage_ends.jsonl`` has one object per stage that a rule ended: its last ``step``, ``stage`` and ``why``.
+
 A resumed run repeats the steps since its last checkpoint; the later record counts.
 """
 
@@ -29,7 +31,7 @@ from pydantic import ValidationError
 
 from rlad_core.config import RunConfig, parse
 from rlad_core.sections.paths import FOLDER
-from services.report.record_lines import EVALUATIONS, METRICS, LinesError, read_record
+from services.report.record_lines import EVALUATIONS, METRICS, STAGE_ENDS, LinesError, read_record
 
 EVALUATION_KEYS = ("when", "subset", "total", "accuracy", "low", "high")
 
@@ -50,6 +52,8 @@ class RunRecord:
     """In the order of the file, each (when, step, subset) once."""
     remarks: tuple[str, ...]
     """What was missing or could not be read, one sentence each."""
+    stage_ends: tuple[dict[str, Any], ...] = ()
+    """Of stages that a rule ended, in their order."""
 
     def series(self, key: str) -> npt.NDArray[np.float64]:
         """One value per step, float64 [steps]; NaN where a step has none."""
@@ -98,12 +102,13 @@ def read_run(folder: str | Path) -> RunRecord:
     recipe = _recipe(folder / "recipe.yaml", remarks)
     steps = _rows(folder / METRICS, (), ("step",), remarks)
     evaluations = _rows(folder / EVALUATIONS, EVALUATION_KEYS, ("when", "step", "subset"), remarks)
+    stage_ends = _rows(folder / STAGE_ENDS, ("stage", "why"), ("step",), remarks)
     steps.sort(key=lambda row: row["step"])
     if not steps:
         remarks.append("No step has finished yet.")
     elif recipe is not None and len(steps) < recipe.total_steps:
         remarks.append(f"The run is not over: {len(steps)} of {recipe.total_steps} steps are recorded.")
-    return RunRecord(folder, recipe, steps, evaluations, tuple(remarks))
+    return RunRecord(folder, recipe, steps, evaluations, tuple(remarks), tuple(stage_ends))
 
 
 def _recipe(file: Path, remarks: list[str]) -> RunConfig | None:

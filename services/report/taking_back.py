@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.report.answers import ANSWERS, answers_in, answers_name, experience_in
-from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, read_record, rewrite
+from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, STAGE_ENDS, read_record, rewrite
 
-_FILES = (METRICS, GROUPS, EVALUATIONS)
+_FILES = (METRICS, GROUPS, EVALUATIONS, STAGE_ENDS)
 
 
 def check_record(run_dir: Path) -> None:

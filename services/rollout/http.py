@@ -19,6 +19,7 @@ from services.serve.http.bodies import Body, to_table
 from services.serve.http.elements import Elements, OwnIds, rows_of
 from services.serve.http.json_forms import decode, invalid, one_of, to_form
 from services.serve.http.problems import MOST_FAULTS, ProblemError, faults
+from services.serve.http.query_values import AS_WHOLE, Flag, Number, Whole
 from services.serve.http.streams import InBatches
 from services.serve.http.texts import PromptIn, Reader, check_one_given, letters_of, refuse_over
 from services.serve.http.token_columns import TokenColumn
@@ -61,7 +62,7 @@ class UnreadRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     sampling: Raw
 
 
-_Count = Annotated[int, Field(gt=0, lt=2**31)]
+_Count = Annotated[int, Field(gt=0, lt=2**31), AS_WHOLE]
 _NOT_GIVEN: Any = None
 """Not of a type with None: no query can say that, and a fault would be told once for each type."""
 
@@ -75,16 +76,16 @@ class SamplingQuery(BaseModel):
     max_tokens: _Count = Field(
         default=_NOT_GIVEN, description="With Arrow, which needs it; else in the body."
     )
-    temperature: float = Field(default=1.0, ge=0, le=2, description=_WITH_ARROW)
-    top_p: float = Field(default=1.0, gt=0, le=1, description=_WITH_ARROW)
-    top_k: int = Field(default=0, ge=0, lt=2**31, description=_WITH_ARROW)
-    seed: int = Field(default=_NOT_GIVEN, ge=0, lt=2**63, description=_WITH_ARROW)
+    temperature: Number = Field(default=1.0, ge=0, le=2, description=_WITH_ARROW)
+    top_p: Number = Field(default=1.0, gt=0, le=1, description=_WITH_ARROW)
+    top_k: Whole = Field(default=0, ge=0, lt=2**31, description=_WITH_ARROW)
+    seed: Whole = Field(default=_NOT_GIVEN, ge=0, lt=2**63, description=_WITH_ARROW)
     stop_token_ids: str = Field(
         default=_NOT_GIVEN,
-        pattern=r"^\d{1,10}(,\d{1,10}){0,63}$",
+        pattern=r"^[0-9]{1,10}(,[0-9]{1,10}){0,63}$",
         description="With commas between, or each by itself. " + _WITH_ARROW,
     )
-    training: bool = Field(default=True, description=_WITH_ARROW)
+    training: Flag = Field(default=True, description=_WITH_ARROW)
 
 
 class RolloutQuery(SamplingQuery, InBatches):

@@ -25,7 +25,7 @@ from services.base.whole_files import write_whole
 from services.learner.checkpoint import FORKED, CheckpointError, Found, address_of, forked, whole_ones
 from services.report import ledger
 from services.report.answers import ANSWERS
-from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, LinesError, read_record
+from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, STAGE_ENDS, LinesError, read_record
 from services.report.taking_back import check_record, lengthen
 from services.report.trackers import NAMED
 from services.run import lease, own_code, replayed
@@ -174,7 +174,7 @@ def resume(config: RunConfig, run_dir: Path) -> Prepared:
 
 
 _RECORD = (
-    *(METRICS, EVALUATIONS, GROUPS, CHANGES, FAILURE, DIVERGED),
+    *(METRICS, EVALUATIONS, GROUPS, STAGE_ENDS, CHANGES, FAILURE, DIVERGED),
     *("log.jsonl", "experience", "tensorboard", "initial"),
     *("report.html", "plots", ANSWERS, "prompts.json", "dropped.jsonl", NAMED, replayed.FILE),
     *(ledger.LEDGER, f"{ledger.LEDGER}-journal"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.report.records import RunRecord, read_run
+from services.report.stage_ends import stage_end_said
 from services.run import lease, replayed
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ class Following:
             # Of a row that somebody else wrote no more than its step may be known.
             row = {"version": row["step"] + 1, "stage": "", "seconds": {}, **row}
             rows.append(((row["version"], 1), ("step", row["step"]), ("step", row)))
+        for row in record.stage_ends:  # decided when the step and its evaluation are recorded
+            said = stage_end_said(row)
+            rows.append(((row["step"] + 1, 3), ("stage end", row["step"]), ("note", said)))
         found: list[News] = []
         for _, identity, news in sorted(rows, key=lambda each: each[0]):
             content = json.dumps(news[1], sort_keys=True)

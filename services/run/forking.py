@@ -14,7 +14,7 @@ from services.base.whole_files import UNFINISHED
 from services.learner.checkpoint import FORKED, Found, found_at, storage_of
 from services.report import ledger
 from services.report.answers import ANSWERS
-from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, read_record, rewrite
+from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, STAGE_ENDS, read_record, rewrite
 from services.report.taking_back import keep_before, lengthen
 from services.run.changed import listed, note
 from services.run.errors import RefusedError, refused_if_broken
@@ -87,7 +87,7 @@ def _take_checkpoint(source: Path, found: Found, run_dir: Path) -> None:
 
 def _take_record(source: Path, step: int, run_dir: Path) -> None:
     """Of the steps before this one alone, or who reads it before the run begins sees the other one's end."""
-    for name in (EVALUATIONS, GROUPS, ANSWERS, "experience"):
+    for name in (EVALUATIONS, GROUPS, STAGE_ENDS, ANSWERS, "experience"):
         if (source / name).exists():
             _copy(source / name, run_dir / name)
     with refused_if_broken():

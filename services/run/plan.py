@@ -6,6 +6,7 @@ from rich.table import Table
 
 from rlad_core.config import PolicyTeacher, RunConfig, ServeTeacher, TeacherSection
 from rlad_core.config.mixing import weighs
+from services.report.stage_ends import rules_said, steps_said
 
 _MEAN_OF = {"probabilities": "probabilities", "logprobs": "log-probs"}
 
@@ -17,7 +18,8 @@ def describe(config: RunConfig) -> list[Table]:
 
 def _stages(config: RunConfig) -> Table:
     table = Table("stage", "steps", "objective", "learning rate", "responses a step", title="Stages")
-    for stage in config.stages:
+    lengths = zip(config.stages, steps_said(config), rules_said(config), strict=True)
+    for stage, steps, rules in lengths:
         objective = stage.objective
         settings = ", ".join(
             f"{name}={value}" for name, value in objective.model_dump(exclude={"kind"}).items()
@@ -25,7 +27,7 @@ def _stages(config: RunConfig) -> Table:
         group = objective.responses_to_a_prompt(config.rollout.group_size)
         table.add_row(
             stage.label,
-            str(stage.steps),
+            f"{steps}, until {rules}" if rules else steps,
             f"{objective.label} ({settings})",
             f"{stage.lr or config.learner.lr:g}",
             f"{config.rollout.prompts_per_step} x {group}",

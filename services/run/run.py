@@ -2,7 +2,7 @@
 
 import shlex
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -64,7 +64,7 @@ def run(
             prompts = PromptsOfRun(config, policy_folder, run_dir, watcher)
             prompts.check_here()
             _refuse_other_tokens(config, policy_folder)
-        with watcher, _ray(config), announced(run_dir):
+        with watcher, _ray(config, watcher.say), announced(run_dir):
             for remark in (*remarks, *run_remarks(config)):
                 watcher.say(remark)
             selection = prompts.selection()
@@ -95,7 +95,7 @@ def _refuse_other_tokens(config: RunConfig, policy_folder: str) -> None:
 
 
 @contextmanager
-def _ray(config: RunConfig) -> Iterator[None]:
+def _ray(config: RunConfig, say: Callable[[str], None]) -> Iterator[None]:
     """The run's cluster; that there is none is found before an engine starts."""
     recipe = shlex.quote(f"{config.run_dir}/{folder.RECIPE}")
     with ExitStack() as stack:
@@ -106,6 +106,7 @@ def _ray(config: RunConfig) -> Iterator[None]:
                 metrics_port=config.telemetry.metrics_port,
                 meanwhile=_import_training,
                 go_on=f"Continue with\n  rlad run {recipe} --resume",
+                say=say,
             )
             stack.enter_context(ray_of_the_run)
         except SystemExit as error:  # what Ray makes of SIGTERM while it starts

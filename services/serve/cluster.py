@@ -24,11 +24,13 @@ from services.serve import lean_ray
 from services.serve.ray_processes import whose_end_is_told
 from services.serve.reachable import check_reachable
 from services.serve.start_limit import start_limit
+from services.serve.start_told import start_told
 
 NAMESPACE = "rlad"
 """Ray namespace of the named actors, given explicitly because Serve's replicas live in another one."""
 
 _START_ATTEMPTS = 3
+_FIRST, _NODE = "Ray's first process", "Ray's node"
 
 
 class _InstalledOnly(JobConfig):
@@ -68,6 +70,20 @@ def joined_address(settings: ClusterConfig) -> str | None:
     return address if address != "local" else None
 
 
+def check_limits() -> None:
+    """Read what the environment sets for Serve's proxy, which would else fail over and over, half a minute
+    later.
+
+    Raises:
+        ValueError: a variable that limits requests or answers holds no positive number; names it.
+    """
+    from services.serve.http.reading import BodyLimits
+    from services.serve.http.slow_clients.clients_behind import AnswerLimits
+
+    for limits in (BodyLimits, AnswerLimits):
+        limits.of_environment()
+
+
 @contextmanager
 def cluster(
     settings: ClusterConfig,
@@ -76,12 +92,13 @@ def cluster(
     metrics_port: int | None = None,
     meanwhile: Callable[[], None] = lambda: None,
     go_on: str = "",
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
     """Join or start Ray; an embedded cluster ends with the block, another one goes on without us.
 
     Args:
         wanted_cpus: logical CPUs of an embedded one whose settings name no number.
-        metrics_port, meanwhile, go_on: see `embedded_ray`.
+        metrics_port, meanwhile, go_on, say: see `embedded_ray`.
 
     Raises:
         ConnectionError: there is no cluster where one is to be joined.
@@ -96,12 +113,13 @@ def cluster(
             metrics_port=metrics_port,
             meanwhile=meanwhile,
             go_on=go_on,
+            say=say,
         ):
             yield
         return
     _quiet()
     check_reachable(address)
-    with start_limit():
+    with start_told(say, f"the Ray cluster at {address}"), start_limit():
         ray.init(
             address=address,
             namespace=NAMESPACE,
@@ -123,6 +141,7 @@ def embedded_ray(
     services_alone: bool = False,
     meanwhile: Callable[[], None] = lambda: None,
     go_on: str = "",
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
     """A Ray of this process on the loopback interface, which ends with the block.
 
@@ -133,16 +152,12 @@ def embedded_ray(
         services_alone: each worker imports Serve, see `services.serve.lean_ray`.
         meanwhile: done while its processes start.
         go_on: what to do where Ray's own processes end before their time, and with them this one.
+        say: told what is waited for, from time to time, and that Ray is started again.
 
     Raises:
-        ValueError: a variable that limits requests or answers holds no positive number; names it.
+        ValueError: see `check_limits`.
     """
-    from services.serve.http.reading import BodyLimits
-    from services.serve.http.slow_clients.clients_behind import AnswerLimits
-
-    # Else they are read where Serve's proxy starts, half a minute later, and it fails over and over.
-    for limits in (BodyLimits, AnswerLimits):
-        limits.of_environment()
+    check_limits()
     _quiet()
     # A token file in the home directory would lock later clusters of this user out.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -167,30 +182,34 @@ def embedded_ray(
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False  # it was read when Ray was imported
     with none_left() as end_all, _ended():
-        for attempt in range(1, _START_ATTEMPTS + 1):
-            try:
-                with lean_ray.lean(meanwhile, services_alone=services_alone), start_limit() as late:
-                    ray.init(
-                        address="local",  # also where RAY_ADDRESS names another cluster
-                        num_cpus=num_cpus,
-                        num_gpus=num_gpus,
-                        object_store_memory=int(object_store_gib * 2**30),
-                        include_dashboard=False,
-                        namespace=NAMESPACE,
-                        logging_level=logging.WARNING,
-                        log_to_driver=False,
-                        job_config=_InstalledOnly(),
-                        runtime_env=_quoted_python(),
-                        _node_ip_address="127.0.0.1",
-                        _metrics_export_port=metrics_port,
-                    )
-                break
-            except Exception as error:
-                # Ray gives its node 30 s, which a busy machine may not keep; the limit can't be set.
-                again = late.is_set() or "timed out during startup" in str(error)
-                if not again or attempt == _START_ATTEMPTS:
-                    raise
-                ray.shutdown()
+        with start_told(say, _FIRST) as told:
+            imported = told.after(meanwhile, "what is imported while Ray's node starts", _NODE)
+            for attempt in range(1, _START_ATTEMPTS + 1):
+                told.waits_for, told.attempt = _FIRST, f"attempt {attempt} of {_START_ATTEMPTS}"
+                try:
+                    with lean_ray.lean(imported, services_alone=services_alone), start_limit() as late:
+                        ray.init(
+                            address="local",  # also where RAY_ADDRESS names another cluster
+                            num_cpus=num_cpus,
+                            num_gpus=num_gpus,
+                            object_store_memory=int(object_store_gib * 2**30),
+                            include_dashboard=False,
+                            namespace=NAMESPACE,
+                            logging_level=logging.WARNING,
+                            log_to_driver=False,
+                            job_config=_InstalledOnly(),
+                            runtime_env=_quoted_python(),
+                            _node_ip_address="127.0.0.1",
+                            _metrics_export_port=metrics_port,
+                        )
+                    break
+                except Exception as error:
+                    # Ray gives its node 30 s, which a busy machine may not keep; the limit can't be set.
+                    again = late.is_set() or "timed out during startup" in str(error)
+                    if not again or attempt == _START_ATTEMPTS:
+                        raise
+                    say(f"Ray's node did not start in time ({told.attempt}): it is started again")
+                    ray.shutdown()
         with whose_end_is_told(go_on, end_all):
             yield
 

@@ -6,6 +6,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlad_core.client.details import Details, HiddenDtype
+from services.serve.http import query_values
 from services.serve.http.json_forms import ListsOfTokenIds, TokenIds, Whole, needs, one_of
 from services.serve.http.streams import InBatches
 from services.serve.http.texts import PromptIn, check_one_given
@@ -157,9 +158,9 @@ class DetailsQuery(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    top_k: int = Field(default=0, ge=0, lt=2**31, description=_AS_IN_JSON)
-    entropy: bool = Field(default=False, description=_AS_IN_JSON)
-    end_token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+    top_k: query_values.Whole = Field(default=0, ge=0, lt=2**31, description=_AS_IN_JSON)
+    entropy: query_values.Flag = Field(default=False, description=_AS_IN_JSON)
+    end_token_ids: list[Annotated[int, Field(ge=0, lt=2**31), query_values.AS_WHOLE]] = Field(
         default=[],
         max_length=MOST_END_TOKENS,
         description=_AS_IN_JSON,
@@ -167,7 +168,7 @@ class DetailsQuery(BaseModel):
     )
     details: list[Literal["hidden"]] = Field(default=[], description=_AS_IN_JSON)
     hidden_dtype: HiddenDtype = Field(default="float32", description=_AS_IN_JSON)
-    plain: bool = Field(default=False, description=_AS_IN_JSON)
+    plain: query_values.Flag = Field(default=False, description=_AS_IN_JSON)
 
     @property
     def asked(self) -> Details:

@@ -42,6 +42,7 @@ _OPENED = Meta(
     "`prompt` shows.",
 )
 _MOST_GOLD_BYTES = 2**20
+_HELD_AT_A_TIME = 2**16
 _MAY_PROMPT = re.compile(rb'"prompt"|\\')
 """In a list of responses of which one has a prompt; its name may be spelled with escapes."""
 
@@ -118,6 +119,7 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
         UnknownNameError: a prompt of a task that is not judged here.
         LimitError: more responses, or prompts to solve, than one request may have; or, with what is said of
             all of them written out for each, more bytes.
+        BusyError: there is no memory for what is written out beside other bodies.
     """
     most = limits.max_responses_per_request
     if body.encoding == "arrow":
@@ -131,7 +133,8 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
     _refuse_many_prompts(asked, responses, limits.max_solved_prompts_per_request)
     ids, solved = OwnIds("responses"), dict[tuple[str, str], str]()
     gold_of_all = _gold(asked.gold, "gold") if isinstance(asked.gold, Raw) else None
-    task_names, texts, golds, written = Strings(), Strings(), Strings(), 0
+    task_names, texts, golds = Strings(), Strings(), Strings()
+    written, held = 0, len(body.content)
     for place, each in enumerate(responses):
         ids.add(each.id)
         where, task = f"responses[{place}]", asked.task if each.task is UNSET else each.task
@@ -158,6 +161,9 @@ def read_request(body: Body, tasks: Mapping[str, Task | None], limits: VerifierL
                 f"{where}: with task, gold and `opened` of each, the responses up to here come to more than "
                 f"{limits.max_body_bytes} bytes, the most that is taken; send them in several requests",
             )
+        if written > held + _HELD_AT_A_TIME:
+            body.hold(written - held)
+            held = written
     columns = {
         "sequence_id": ids.packed(),
         "task": task_names.packed(),

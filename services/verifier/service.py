@@ -12,7 +12,7 @@ request and names the sequence.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from typing import Annotated
 
@@ -74,6 +74,14 @@ def _table(responses: pa.Table, verdicts: list[Verdict]) -> pa.Table:
         },
         tokenizer_fingerprint=schema.fingerprint_of(responses),
     )
+
+
+def _alike(texts: pa.ChunkedArray) -> Iterator[str]:
+    """Texts, of which equal ones of a chunk are one object."""
+    for chunk in texts.chunks:
+        told = chunk.dictionary_encode()
+        different = told.dictionary.to_pylist()
+        yield from (different[index] for index in told.indices.to_pylist())
 
 
 http = service_app(SERVICE, "Verification", "Rewards of responses, and why.")
@@ -228,8 +236,10 @@ class VerifierService(Drains, TellsSettings):
     def _read(self, responses: pa.Table) -> tuple[list[Check], list[str]]:
         self._refuse_unfit(responses)
         ids = responses.column("sequence_id").to_pylist()
-        columns = (responses.column(name).to_pylist() for name in ("task", "response", "gold"))
-        checks = [Check(*row) for row in zip(*columns, strict=True)]
+        # What is said once of all of them is one string, however long it is.
+        tasks, golds = (_alike(responses.column(name)) for name in ("task", "gold"))
+        texts = responses.column("response").to_pylist()
+        checks = [Check(*row) for row in zip(tasks, texts, golds, strict=True)]
         return checks, ids
 
     async def _check(self, responses: pa.Table) -> None:

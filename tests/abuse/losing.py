@@ -1,4 +1,4 @@
-"""Processes that are killed while requests are under way, and what their senders see of it."""
+"""Processes that are killed, at work or idle, and what those who ask see of it."""
 
 import asyncio
 import time
@@ -10,12 +10,14 @@ from typing import Any
 import httpx
 
 from rlad_core.client.endpoint import Endpoint
-from tests.abuse.target import PATHS, SMALL, TOLD, Target, alike
+from tests.abuse.target import LOAD, PATHS, SMALL, TOLD, Target, alike
 
 PROBLEM = "application/problem+json"
 _REPEATED_FOR_S = 240.0
-_NEXT_S = 2.0
-"""Within which the request after a lost one is answered, and not left to wait for a new replica."""
+_NEXT_S = 2.5
+"""Within which the request after a lost one is answered, and not left to wait for a new replica. A look that
+finds none takes a second.
+"""
 
 
 def large(service: str) -> dict[str, Any]:
@@ -86,20 +88,69 @@ def lose(target: Target, service: str, victim: str) -> str:
         process.kill()
         check_lost(plain.result())
         told_s = time.monotonic() - began
-        worst = 0.0
-        with target.client(30.0) as http:
-            # Until the replica is replaced each is told so, and nobody waits for it.
-            for _ in range(5):
-                began = time.monotonic()
-                answer = http.post(PATHS[service], json=SMALL[service])
-                worst = max(worst, time.monotonic() - began)
-                if answer.status_code == 200:
-                    break
-                check_lost(answer)
+        worst = _told_meanwhile(target, service)
     assert told_s < 5.0, told_s
-    assert worst < _NEXT_S, worst
     back_s = target.wait_until_right(service)
     return (
         f"{service}: 503 after {told_s:.1f} s, the next ones within {worst:.1f} s, repeated and right; "
         f"back {back_s:.0f} s later"
     )
+
+
+def lose_idle(target: Target, service: str, victim: str, idle_s: float = 0.0) -> str:
+    """Kill a process of a service that nobody asks: who comes next is told, and waits for no new one.
+
+    Args:
+        victim: of `Target.processes`.
+        idle_s: between the kill and the next request.
+    """
+    target.expected(service)
+    [process] = target.processes(victim)
+    process.kill()
+    time.sleep(idle_s)
+    worst = _told_meanwhile(target, service)
+    back_s = target.wait_until_right(service)
+    return f"{service}: 503 within {worst:.1f} s, health too; back and right {back_s:.0f} s later"
+
+
+def lose_stream(target: Target, service: str, victim: str) -> str:
+    """Kill a process of a service while it sends an answer: that breaks off, and who comes next is told.
+
+    Args:
+        victim: of `Target.processes`.
+    """
+    target.expected(service)
+    [process] = target.processes(victim)
+    lines = 0
+    headers = {"Accept": "application/x-ndjson", "Accept-Encoding": "identity"}
+    with target.client() as http:
+        asked = http.stream("POST", PATHS[service], json=large(service), headers=headers)
+        try:
+            with asked as answer:
+                assert answer.status_code == 200, answer.read()[:300]
+                for _ in answer.iter_lines():
+                    lines += 1
+                    if lines == 1:
+                        process.kill()
+        except httpx.RemoteProtocolError as error:
+            broken = type(error).__name__
+        else:
+            raise AssertionError(f"an answer that is cut off after {lines} lines looks whole")
+    worst = _told_meanwhile(target, service)
+    back_s = target.wait_until_right(service)
+    return f"{service}: {broken}, the next ones 503 within {worst:.1f} s; back and right {back_s:.0f} s later"
+
+
+def _told_meanwhile(target: Target, service: str) -> float:
+    """The longest wait for an answer until the replica is replaced, which each is told."""
+    worst = 0.0
+    with target.client(60.0) as http:
+        for path in (PATHS[service], f"/{service}/healthz", LOAD[service], PATHS[service], PATHS[service]):
+            began = time.monotonic()
+            answer = http.post(path, json=SMALL[service]) if path == PATHS[service] else http.get(path)
+            worst = max(worst, time.monotonic() - began)
+            if answer.status_code == 200:
+                break
+            check_lost(answer)
+    assert worst < _NEXT_S, worst
+    return worst

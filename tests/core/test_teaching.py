@@ -170,10 +170,14 @@ def test_an_exact_normaliser_pulls_hidden_states_and_no_likely_tokens() -> None:
         ),
         ({"teacher": {**SERVED, "engine": "vllm"}}, "teacher.engine ('vllm'): tells no hidden states"),
         ({"teacher": {**SERVED, "sleep": True}}, "teacher.sleep (true): it is asked for hidden states while"),
-        ({"teacher": {**SERVED, "prefix": "{solution}"}}, "is not known to the learner"),
+        (
+            {"teacher": {**SERVED, "prefix": "{solution}"}},
+            "asks for hidden states. Leave it out, or write source: top_k in",
+        ),
         (
             {"teachers": [{**SERVED, "weight": 1}, {**SERVED, "weight": 2}]},
-            "teachers (2): source: hidden has the learner hold one teacher's head",
+            "teachers (2): source: hidden has the learner hold one teacher's head. Write teacher: {...}, or "
+            "an objective of the response's tokens, such as trrd with anchor: paper",
         ),
         ({"teacher": SERVED, "objective": {"kind": "trrd", "source": "hidden"}}, "with anchor: paper"),
         ({"teacher": SERVED, "objective": {**EXACT, "top_k": 8}}, "has no effect with source: hidden"),
@@ -181,6 +185,17 @@ def test_an_exact_normaliser_pulls_hidden_states_and_no_likely_tokens() -> None:
 )
 def test_who_cannot_tell_hidden_states_is_refused(sections: dict[str, Any], said: str) -> None:
     assert said in "\n".join(refusals(task=PUZZLES, **{"objective": EXACT, **sections}))
+
+
+def test_the_way_out_of_hidden_states_is_a_recipe(problems: dict[str, Any]) -> None:
+    mixed = [{**SERVED, "weight": 1}, {**SERVED, "weight": 2}]
+    recipe(task=PUZZLES, teachers=mixed, objective={"kind": "trrd", "anchor": "paper"})
+    apart = [{**SERVED, "tasks": ["math"]}, {**SERVED, "tasks": ["knights_knaves"]}]
+    two = {"tasks": [PUZZLES, problems], "teachers": apart}
+    assert any(
+        line.endswith("or source: top_k in the objective.") for line in refusals(**two, objective=EXACT)
+    )
+    recipe(**two, objective={**EXACT, "source": "top_k"})
 
 
 @pytest.mark.parametrize(

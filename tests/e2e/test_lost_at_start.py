@@ -83,12 +83,11 @@ def test_the_run_goes_on(title: str, begin: Callable[..., Started]) -> None:
 
 
 def test_a_service_that_does_not_start_ends_the_learner_too(begin: Callable[..., Started]) -> None:
-    begun = begin("--set", "teacher.engine=vllm", "--set", "teacher.engine_args={no_such_argument: 1}")
+    begun = begin("--set", "teacher.engine=vllm", "--set", "teacher.engine_args={quantization: awq}")
     code = begun.process.wait(LIMIT_S)
     said = begun.log.read_text()
     assert code == 1, said
     assert "starting the learner" in said
     assert "wounded-teacher did not start" in said
-    assert "no_such_argument" in said
     assert "Traceback" not in said
     assert begun_with(begun.mark) == []

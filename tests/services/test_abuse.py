@@ -21,7 +21,7 @@ from tests.abuse.target import LONGEST_HEALTH_S, PATHS, SMALL, Effort, Target
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-#: Those that leave the services as they were, and take seconds.
+#: Those that leave the services as they were, and take seconds, or one that is back within half a minute.
 SHORT = [
     "slow_bodies",
     "slow_readers",
@@ -35,6 +35,7 @@ SHORT = [
     "arrow_junk",
     "disconnects",
     "stopped_replica",
+    "lost_idle_replica",
 ]
 _RNG = np.random.default_rng(0)
 LARGE: dict[str, Any] = {

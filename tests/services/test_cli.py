@@ -295,6 +295,21 @@ def test_a_service_of_a_folder_that_is_no_model_or_a_port_in_use(
     assert f"--port: port {port} of 127.0.0.1 cannot be had" in said.err
 
 
+@pytest.mark.parametrize("variable", ["RLAD_BODY_MEMORY_MIB", "RLAD_ANSWER_TIMEOUT_S"])
+def test_a_limit_in_the_environment_that_is_no_number(
+    rlad: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    def start(**_: Any) -> None:
+        raise AssertionError("it starts")
+
+    monkeypatch.setattr("services.cli.serving.embedded_ray", start)
+    monkeypatch.setenv(variable, "abc")
+    said = rlad("serve", "verifier")
+    assert said.code == 2
+    assert said.err == f"{variable}: 'abc' is no positive number\n"
+    assert "starting" not in said.out
+
+
 def test_a_port_that_comes_free_in_a_moment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     # As after a service was killed, whose processes go one after another.
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -83,6 +83,19 @@ def test_a_log_has_a_line_for_each_start_and_end_with_the_time_left_of_all(
     ]
 
 
+def test_what_methods_do_not_share_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Runs(monkeypatch)
+    more = {"set": {"rollout.drop_uninformative": True, "rollout.refill_rounds": 4}}
+    variants = {"grpo": VARIANTS["grpo"], "b": {"set": {**VARIANTS["grpo"]["set"], **more["set"]}}}
+    lines = log_of(tuned(tmp_path, seeds=[0], variants=variants))
+    assert lines[:2] == [
+        "tuning has no effect: no variant has settings to try (tune).",
+        "Some may sample more than a step's prompts (rollout.refill_rounds): b up to 5 times as many, new "
+        "ones in place of groups that teach nothing.",
+    ]
+    assert lines[2].startswith("grpo-seed0: begun")
+
+
 def test_a_terminal_has_one_bar_for_tries_and_runs_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

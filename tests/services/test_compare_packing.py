@@ -34,8 +34,11 @@ def test_packed_runs_say_what_whole_ones_say(tmp_path: Path) -> None:
     for number, member in enumerate(whole.members):
         carry_out(member, 0.3 + 0.1 * number, samples=4)
     carry_out(Comparison(suite(seeds=[2]), tmp_path / "whole").members[0], 0.5, steps=2)
+    ended = {"step": 1, "stage": "trrd", "why": "1,313 tokens were trained on"}
+    (whole.members[0].folder / "stage_ends.jsonl").write_text(json.dumps(ended) + "\n")
     assert whole.pack(to, "mine.yaml") == [member.name for member in whole.members]
     packed = Comparison(suite(), to)
+    assert [getattr(member.record(), "stage_ends", None) for member in packed.members[:2]] == [(ended,), ()]
     packed.check("mine.yaml")
     assert told(packed) == told(whole)
     for ours, theirs in zip(packed.results({}).methods, whole.results({}).methods, strict=True):
@@ -43,6 +46,7 @@ def test_packed_runs_say_what_whole_ones_say(tmp_path: Path) -> None:
     assert all(member.is_finished() for member in packed.members)
     assert {file.name for file in to.rglob("*") if file.is_file()} == {
         "suite.yaml", "recipe.yaml", "metrics.jsonl", "evaluation.jsonl", "verdicts.parquet",
+        "stage_ends.jsonl",
     }  # fmt: skip
     assert str(tmp_path) not in "".join(file.read_text() for file in to.rglob("*.yaml"))
 

@@ -64,6 +64,21 @@ def test_each_step_comes_once_and_a_repeated_one_again(tmp_path: Path) -> None:
     assert len(waits) == 4
 
 
+def test_why_a_stage_ended_is_told_once_after_its_step(tmp_path: Path) -> None:
+    folder = a_run(tmp_path)
+    with leased(folder):
+        looks = Following(folder, lambda _: None).news()
+        next(looks)
+        train(folder, 0)
+        evaluate(folder, "step", 1)
+        row = {"step": 0, "stage": "trrd", "why": "1,313 tokens were trained on"}
+        (folder / "stage_ends.jsonl").write_text(json.dumps(row) + "\n")
+        *before, last = next(looks)
+        assert told(before) == [("step", 0), ("evaluation", 1)]
+        assert last == ("note", "the stage ends after step 1: 1,313 tokens were trained on")
+        assert next(looks) == []
+
+
 def test_it_ends_when_nobody_works_on_the_run(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
     assert at_work(folder) is None

@@ -215,6 +215,9 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
         CHUNKED + b"0\r\nno trailer\r\n\r\n",
         POST + b"Transfer-Encoding: identity\r\n\r\nabc",
         POST + b"Transfer-Encoding: gzip\r\n\r\nabc",
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: identity, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     ],
 )
 @pytest.mark.parametrize("apart", [False, True])

@@ -15,7 +15,7 @@ from rlad_core.evaluation import ANSWERS, EvaluationRow, Interval, Share
 from rlad_core.schema import TEACHER_SCORES, build, from_ipc, from_parquet, tokenizer_fingerprint
 from services.report.answers import kept_in
 from services.report.journal import Journal
-from services.report.record_lines import EVALUATIONS, GROUPS, METRICS
+from services.report.record_lines import EVALUATIONS, GROUPS, METRICS, STAGE_ENDS
 from services.report.records import read_run
 
 
@@ -190,6 +190,22 @@ def test_a_resumed_run_drops_what_the_lost_attempt_did(tmp_path: Path) -> None:
     read = events(tmp_path)
     assert read["reward_mean"] == [*((s, 1.0) for s in range(4)), *((s, 2.0) for s in (4, 5, 6))]
     assert read["evaluation/2_people"] == [(0, 0.1), (2, 0.1), (4, 0.1), (6, 0.2)]
+
+
+def test_why_a_stage_ended_is_recorded_and_of_a_lost_attempt_it_goes(tmp_path: Path) -> None:
+    journal = begun(tmp_path)
+    for step in range(3):
+        journal.step(row(step), [], [])
+        if step != 1:
+            journal.stage_end(step, f"{step + 7} tokens were trained on")
+    assert journal.news(0)[-1] == ("note", "the stage ends after step 3: 9 tokens were trained on")
+    journal.close()
+    kept = {"step": 0, "stage": "trrd", "why": "7 tokens were trained on"}
+    lost = {"step": 2, "stage": "trrd", "why": "9 tokens were trained on"}
+    assert lines(tmp_path / STAGE_ENDS) == [kept, lost]
+    assert read_run(tmp_path).stage_ends == (kept, lost)
+    begun(tmp_path, 2).close()
+    assert lines(tmp_path / STAGE_ENDS) == [kept]
 
 
 def test_samples_of_lost_steps_go(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from services.rollout.openai.completions import CompletionRequest as Continued
 from services.rollout.openai.completions import Documented
 from services.serve.http.json_forms import to_form
 from services.serve.http.problems import ProblemError
+from services.serve.openai.numbers import Seed
 from services.serve.openai.sampling import stops
 from services.teacher.openai.completions import CompletionRequest as Scored
 from services.teacher.openai.sequence_logprobs import SequenceLogprobsRequest
@@ -272,3 +273,15 @@ def test_no_seed_is_larger_than_the_engines(seed: float) -> None:
     with pytest.raises(ProblemError, match="seed"):
         read(ChatRequest, CHAT | {"seed": seed})
     assert read(ChatRequest, CHAT | {"seed": 2**63 - 1}).seed == 2**63 - 1
+
+
+def test_no_seed_is_larger_in_documents_whose_numbers_are_floats() -> None:
+    as_floats = json.loads(json.dumps(msgspec.json.schema(Seed)), parse_int=float)
+    takes = jsonschema.Draft202012Validator(as_floats).is_valid
+    assert [takes(seed) for seed in (2**63, float(2**63), 2**62, 7.0, -1)] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]

@@ -250,6 +250,12 @@ def test_limits(teacher: Teacher) -> None:
     with pytest.raises(LimitError, match="360 tokens"):
         teacher.complete(prompt=[[5] * 60] * 6)
     assert len(teacher.complete(prompt=[[5] * 64], echo=True, logprobs=0, max_tokens=0)) == 1
+    # What is told in both ways is told twice.
+    both = {"logprobs": 5, "prompt_logprobs": 5, "echo": True, "max_tokens": 0}
+    for name in ("logprobs", "prompt_logprobs"):
+        assert teacher.complete(prompt=[[5] * 40], **(both | {name: None}))
+    with pytest.raises(LimitError, match="40 tokens and 390 numbers to tell of them"):
+        teacher.complete(prompt=[[5] * 40], **both)
     # Arrays have a place for each token of the longest completion, however short the others are.
     wide: dict[str, Any] = {"sequences": [[5] * 40] + [[5]] * 7, "prompt_lengths": [0] + [1] * 7}
     assert teacher.sequence_logprobs(**wide, top_logprobs=1)["logprobs"][7] == []

@@ -1,9 +1,11 @@
 """What Serve's proxy says by itself is a problem too; what a service says passes untouched."""
 
 import asyncio
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from ray.serve import context as ray_context
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -47,12 +49,15 @@ def proxy(routes: Response) -> TestClient:
                 Route("/status/{code}", status, methods=["GET", "POST"]),
                 Route("/-/status/{code}", status),
                 Route("/-/routes", tell_routes),
+                Route("/-/healthz", fine),
                 Route("/problem", problem),
                 Route("/stream", stream),
                 Route("/fine", fine),
             ],
             middleware=middlewares()[::-1],  # Serve takes the last one as the outermost
-        )
+        ),
+        base_url="http://localhost",
+        client=("127.0.0.1", 5000),
     )
 
 
@@ -123,6 +128,42 @@ def test_what_services_there_are_is_told_to_who_has_a_token(monkeypatch: pytest.
     # Where no service is up, that is found out all the same.
     lone = proxy(PlainTextResponse("Route table is not populated yet.", 500))
     assert lone.get("/status/404").status_code == 503
+
+
+EVIL = {"Host": "evil.example"}
+PAGE = {"Origin": "http://evil.example"}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/-/routes", EVIL, 403),
+        ("/-/routes", PAGE, 403),
+        ("/-/routes", {"Via": "1.1 a"}, 401),
+        ("/-/routes", {"Host": "127.0.0.1:80"}, 200),
+        ("/-/healthz", EVIL, 403),
+        ("/-/healthz", PAGE, 403),
+        # As kubelets and load balancers ask.
+        ("/-/healthz", {"Host": "10.1.2.3:8000"}, 200),
+        ("/-/healthz", {"Host": "localhost"}, 200),
+        ("/-/healthz", {"Host": "[fd00::1]:8000"}, 200),
+        ("/-/healthz", {"Host": "mine.example"}, 200),
+        ("/-/status/503", EVIL, 403),
+        ("/status/404", EVIL, 403),
+        ("/status/404", PAGE, 403),
+        ("/status/404", {"Host": "localhost"}, 404),
+    ],
+)
+def test_without_tokens_other_names_and_pages_get_none_of_serves_own_routes(
+    monkeypatch: pytest.MonkeyPatch, path: str, headers: dict[str, str], status: int
+) -> None:
+    monkeypatch.setenv("RLAD_ALLOWED_HOSTS", "mine.example")
+    told = CLIENT.get(path, headers=headers | {"X-Request-ID": "mine"})
+    assert told.status_code == status
+    if status == 403:
+        assert told.headers["content-type"] == MEDIA_TYPE
+        assert "no token is configured here" in told.json()["detail"]
+        assert told.headers["x-request-id"] == ("mine" if path.startswith("/-/") else "r-1")
 
 
 @pytest.mark.slow
@@ -264,6 +305,76 @@ def test_a_request_waits_for_a_service_that_answers_for_its_health_and_for_no_ot
             serve.work.set()
             assert (await stream).text == "ab"
             assert (await next_one).status_code == 200
+
+    asyncio.run(body())
+
+
+class Routing:
+    """Serve's proxy with a router as Ray has it: requests wait where it knows of no replica.
+
+    Attributes:
+        curr_replicas: that there are.
+        deployment: its service's.
+    """
+
+    def __init__(self) -> None:
+        self.curr_replicas: dict[str, object] = {"one": object()}
+        self._pending_requests_by_id: dict[str, object] = {}
+        self.deployment = SimpleNamespace(autoscaling_config=None)
+        self.work = asyncio.Event()
+        inner = SimpleNamespace(_request_router=self, _metrics_manager=self.deployment)
+        handle = SimpleNamespace(_router=SimpleNamespace(_asyncio_router=inner))
+        self.proxy_router = SimpleNamespace(match_route=lambda path: ("/teacher", handle, False))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ray_context._serve_request_context.set(
+            ray_context._RequestContext(_internal_request_id=str(id(scope)))
+        )
+        self._pending_requests_by_id[str(id(scope))] = scope
+        try:
+            while not self.curr_replicas:  # noqa: ASYNC110 - as Serve's router looks for replicas
+                await asyncio.sleep(0.01)
+        finally:
+            del self._pending_requests_by_id[str(id(scope))]
+        if scope["path"].endswith("/long"):
+            await self.work.wait()
+        await JSONResponse({})(scope, receive, send)
+
+
+def test_who_waits_for_a_replica_where_there_is_none_is_told_and_who_has_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.serve.http.proxy._SILENT_S", 3600.0)
+
+    async def body() -> None:
+        serve = Routing()
+        transport = httpx.ASGITransport(ProxyProblems(serve))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=5) as http:
+            assert (await http.get("/teacher/v1/info")).status_code == 200
+            long = asyncio.create_task(http.get("/teacher/v1/long"))
+            await asyncio.sleep(0.1)
+            kept, serve.curr_replicas = serve.curr_replicas, {}
+            for path in ("/teacher/v1/info", "/teacher/healthz"):
+                async with asyncio.timeout(30):
+                    told = await http.get(path)
+                assert (told.status_code, told.headers["content-type"]) == (503, MEDIA_TYPE)
+                assert "retry-after" in told.headers
+            assert not long.done()
+            serve.curr_replicas = kept
+            async with asyncio.timeout(5):
+                while (await http.get("/teacher/v1/info")).status_code == 503:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            serve.work.set()
+            assert (await long).status_code == 200
+
+            # Where none is kept while nobody asks, who asks waits for one.
+            serve.deployment.autoscaling_config = SimpleNamespace(min_replicas=0)
+            serve.curr_replicas = {}
+            asked = asyncio.create_task(http.get("/teacher/v1/info"))
+            await asyncio.sleep(2)
+            assert not asked.done()
+            serve.curr_replicas = kept
+            assert (await asked).status_code == 200
 
     asyncio.run(body())
 

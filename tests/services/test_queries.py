@@ -8,11 +8,12 @@ from typing import Annotated
 import httpx
 import pytest
 from fastapi import FastAPI, Query, Request
+from pydantic import ValidationError
 from ray.serve._private.http_util import RequestIdMiddleware
 from served_app import running
 from starlette.datastructures import QueryParams
 
-from services.rollout.http import one_each
+from services.rollout.http import RolloutQuery, one_each
 from services.serve.http.body_first import BodyFirst
 from services.serve.http.gate import service_app
 from services.serve.http.problems import MEDIA_TYPE
@@ -50,6 +51,50 @@ def http(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
 
 async def _unasked(*_: object) -> None:
     raise AssertionError("the service is asked")
+
+
+ODD = [
+    "entropy=yes",
+    "plain=on",
+    "stream=t",
+    "entropy=1",
+    "entropy=True",
+    "top_k=1_0",
+    "top_k=5.0",
+    "top_k=%205",
+]
+ODD += ["top_k=+5", "top_k=%D9%A3", "end_token_ids=1_0", "entropy=", "top_k="]
+
+
+@pytest.mark.parametrize("query", ODD)
+def test_a_value_is_taken_in_the_documented_form_alone(query: str) -> None:
+    with running(app()) as url:
+        told = httpx.post(f"{url}/v1/score?{query}", timeout=60)
+        assert told.status_code == 422
+        [fault] = told.json()["errors"]
+        assert fault["path"].startswith(f"query.{query.partition('=')[0]}")
+        assert "has to be written as" in fault["message"]
+        right = "top_k=5&entropy=true&stream=false&end_token_ids=5&end_token_ids=6"
+        assert httpx.post(f"{url}/v1/score?{right}", timeout=60).json()["end_tokens"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "odd", "fine"),
+    [
+        ("temperature", ["1_0", " 1", "nan", "1.", "0x1"], ["0.7", "1", "1e-3"]),
+        ("top_p", [".5", "Infinity"], ["0.5"]),
+        ("seed", ["5.0", "1_0", "\u0663"], ["0", str(2**63 - 1)]),
+        ("group_size", ["2.0", "02_0"], ["2"]),
+        ("training", ["no", "0", "False"], ["false", "true"]),
+        ("stop_token_ids", ["\u0663", "1, 2"], ["1,2"]),
+    ],
+)
+def test_the_same_of_sampling(name: str, odd: list[str], fine: list[str]) -> None:
+    for value in odd:
+        with pytest.raises(ValidationError):
+            RolloutQuery.model_validate({name: value})
+    for value in fine:
+        assert RolloutQuery.model_validate({name: value})
 
 
 @pytest.mark.parametrize("bomb", BOMBS)

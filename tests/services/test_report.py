@@ -18,6 +18,7 @@ from services.report.plots import PLOTS
 from services.report.records import ReportError, read_run
 from services.report.tables import evaluation_lines, evaluation_table, stage_lines, stage_time_table
 from services.report.teacher_cost import teacher_cost
+from services.run.plan import describe
 
 RECIPE = RunConfig.model_validate(
     {
@@ -194,6 +195,22 @@ def test_the_reward_of_evaluations_is_drawn_where_it_was_kept(run_dir: Path) -> 
     assert [line.get_xdata().tolist() for line in drawn.axes[0].lines] == [[30, 60], [30, 60]]
     write_lines(file, [{**row, "reward": None} for row in rows])
     assert PLOTS["evaluation_reward"](read_run(run_dir)) == ""
+
+
+def test_a_stage_with_a_rule_has_no_fixed_steps_and_says_why_it_ended(run_dir: Path) -> None:
+    recipe = RECIPE.model_dump(mode="json")
+    recipe["stages"][0]["until"] = {"tokens": 1000, "disagreement": 0.4}
+    config = RunConfig.model_validate(recipe)
+    (run_dir / "recipe.yaml").write_text(dump(config))
+    write_lines(run_dir / "stage_ends.jsonl", [{"step": 6, "stage": "opd", "why": "1,313 tokens were"}])
+    text = write_report(run_dir).html.read_text()
+    assert "opd, at most 20 steps; then trrd &lt;&amp; friends&gt;, 40 to 59 steps" in text
+    assert "<dt>Stage opd</dt><dd>ended by its rule after step 7: 1,313 tokens were</dd>" in text
+    [stages, _] = describe(config)
+    cells = " ".join(shown(stages).replace("│", " ").split())
+    assert "at most 20" in cells
+    assert "40 to 59" in cells
+    assert "tokens=1000" in cells
 
 
 def test_missing_numbers_leave_a_plot_out_with_the_reason(run_dir: Path) -> None:

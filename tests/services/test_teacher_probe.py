@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from rlad_core import schema
 from rlad_core.client import ServiceError
-from rlad_core.config import OwnTeacher, load, resolve_model
+from rlad_core.config import OwnTeacher, RunConfig, load, resolve_model
 from rlad_core.metric_specs import SHARED
 from services.base.log_lines import configure_logging
 from services.base.telemetry import name_run
@@ -138,6 +138,20 @@ def test_a_teacher_s_folder_is_compared_before_anything_starts(
     (teacher / "tokenizer.json").write_text("{")
     with pytest.raises(MismatchError, match=r"its tokenizer cannot be loaded"):
         compare_here(config, STUDENT)
+
+
+@pytest.mark.parametrize("of", ["teacher", "policy"])
+@pytest.mark.parametrize("model", ["rlad:kk-teacher", "rlad:kk-student"])
+def test_more_likely_tokens_than_there_are_are_refused_before_anything_starts(of: str, model: str) -> None:
+    def wanting(top_k: int) -> RunConfig:
+        objective = f"stages.0.objective={{kind: gkd, top_of: {of}, top_k: {top_k}}}"
+        return load("kk-tiny-trrd", [objective, f"teacher.model={model}"])
+
+    tokens = len(load_tokenizer(STUDENT).get_vocab())
+    compare_here(wanting(tokens), STUDENT)
+    said = f"^teacher \\({model}\\): .* {tokens + 1} likeliest .* Write top_k: {tokens} or less"
+    with pytest.raises(MismatchError, match=said):
+        compare_here(wanting(tokens + 1), STUDENT)
 
 
 def test_one_vocabulary_read_in_two_ways_is_a_mismatch(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ A route that takes both gets its request's body from `services.serve.http.health
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,12 +38,15 @@ class Body:
         encoding: of the request.
         answer: encoding that the answer is wanted in: what ``Accept`` weighs most, else that of the request.
         coding: compression that the answer may have, of `services.serve.http.encodings`.
+        hold: to be told of bytes that are written out of it, where they come to more than it has; raises
+            `BusyError` where there is no memory for them beside other bodies.
     """
 
     content: bytes
     encoding: Encoding
     answer: AnswerEncoding
     coding: str = "identity"
+    hold: Callable[[int], None] = lambda _: None
 
 
 def encoding_of(request: Request) -> Encoding | None:
@@ -75,7 +78,7 @@ async def read_body(request: Request, reader: BodyReader, max_bytes: int) -> Asy
                 held.add(piece)
             content = held.take()
         answer = _answer_encoding(", ".join(request.headers.getlist("accept"))) or encoding
-        yield Body(content, encoding, answer, wanted(_accepted_codings(request)))
+        yield Body(content, encoding, answer, wanted(_accepted_codings(request)), held.count)
 
 
 def accepts(request: Request, coding: str) -> bool:
@@ -101,7 +104,7 @@ def to_table(content: bytes) -> pa.Table:
         ProblemError: 400, no Arrow IPC stream or a broken one.
     """
     try:
-        return schema.from_ipc(content)
+        return schema.from_ipc(content, sent=True)
     except schema.SchemaError as error:
         raise ProblemError(400, "The body cannot be read", str(error)) from error
 

@@ -14,20 +14,31 @@ import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlad_core.client.errors import ServiceError
 from services.serve.fair import Asker, FairPlaces
 from services.serve.http.auth import AuthError, Tokens
-from services.serve.http.callers import REQUEST_ID, bounded_id, caller_of, for_pages
-from services.serve.http.gate import OPEN_PATHS, no_token
+from services.serve.http.callers import (
+    REQUEST_ID,
+    bounded_id,
+    caller_of,
+    for_pages,
+    odd_prober,
+    stranger,
+)
+from services.serve.http.gate import OPEN_PATHS, no_token, without_tokens
 from services.serve.http.problems import told
 from services.serve.http.queries import long_query
 from services.serve.http.reading import BodyLimits, BodyReader, HeldBody
 from services.serve.http.refusals import PROXY, count_refusal
 
+OWN_ROUTES = "/-/"
+"""What the paths of Serve's own routes begin with."""
 LIST_OF_ROUTES = "/-/routes"
 """By which Serve's proxy tells what services it has."""
+_HEALTH = "/-/healthz"
 # By these Serve's proxy lets whoever asks turn off that it sees a client leave, or its own time limit. They
 # are meant for a proxy in front of it.
 _HINTS = ("x-request-disconnect-disabled", "x-request-timeout-seconds")
@@ -56,12 +67,12 @@ class BodyFirst:
             _count(refusal)
             await told(refusal, {REQUEST_ID: request_id})(scope, receive, send)
             return
+        if (refused := self._not_for_them(scope, headers)) is not None:
+            count_refusal(PROXY, "UnauthorizedError")
+            refused.headers[REQUEST_ID] = request_id
+            await refused(scope, _nothing_more(receive), send)
+            return
         if not self._may_send(scope, headers):
-            if scope["path"] == LIST_OF_ROUTES:  # Serve's own, which no service guards
-                refused = no_token()
-                refused.headers[REQUEST_ID] = request_id
-                await refused(scope, _nothing_more(receive), send)
-                return
             # The service answers, or says why not; what the body holds is of no interest.
             await self._app({**scope, "headers": _bodiless(scope)}, _nothing_more(receive), send)
             return
@@ -77,6 +88,16 @@ class BodyFirst:
             await told(error, {**close, REQUEST_ID: request_id})(scope, receive, send)
         except ClientDisconnect:
             return
+
+    def _not_for_them(self, scope: Scope, headers: Headers) -> Response | None:
+        """The refusal of who may not have Serve's own routes, which no service guards; None: they may."""
+        path = scope["path"]
+        if not path.startswith(OWN_ROUTES):
+            return None
+        if self._tokens.required:
+            return no_token() if path == LIST_OF_ROUTES and not self._may_send(scope, headers) else None
+        found = odd_prober(headers) if path == _HEALTH else stranger(scope, headers)
+        return None if found is None else without_tokens(*found)
 
     def _may_send(self, scope: Scope, headers: Headers) -> bool:
         """Whether a body is read at all: not of those who bring none of the tokens, and not where health is

@@ -14,6 +14,7 @@ from no other site's page, and through no proxy that nobody told us of:
 """
 
 import hashlib
+import ipaddress
 import os
 import re
 from urllib.parse import urlsplit
@@ -69,17 +70,42 @@ def stranger(scope: Scope, headers: Headers) -> tuple[int, str] | None:
             f"only this machine is served, and the header {via} tells of a proxy in between that is not "
             f"named by {PROXIES}"
         )
-    listed = _listed(HOSTS)
     host = headers.get("host", "")
     name = _name(host)
-    if not name or not (is_loopback(name) or name in listed or name in map(_name, listed)):
+    if not name or not (is_loopback(name) or _is_listed(name)):
         return 403, f"only this machine is served, and {host[:100]!r} is no name of it (see {HOSTS})"
+    return _other_page(headers)
+
+
+def odd_prober(headers: Headers) -> tuple[int, str] | None:
+    """Likewise of a question for health, which probes ask from elsewhere, by an address or without a name."""
+    host = headers.get("host", "")
+    name = _name(host)
+    if host and not (name == "localhost" or _is_address(name) or _is_listed(name)):
+        return 403, f"{host[:100]!r} is no address and no name of this service (see {HOSTS})"
+    return _other_page(headers)
+
+
+def _other_page(headers: Headers) -> tuple[int, str] | None:
     origin = headers.get("origin")
     if origin is None or site_of(headers) is not None:
         return None
     if _site(origin) == headers.get("host", "").lower():
         return None
     return 403, f"pages of {origin[:100]!r} may not ask here (see {ORIGINS})"
+
+
+def _is_listed(name: str) -> bool:
+    listed = _listed(HOSTS)
+    return name in listed or name in map(_name, listed)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def site_of(headers: Headers) -> str | None:

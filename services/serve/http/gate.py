@@ -121,13 +121,8 @@ class Gate:
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         if not self._tokens.required:
-            if (found := stranger(scope, headers)) is None:
-                return None
-            status, why = found
-            detail = (
-                f"no token is configured here, so {why}; set {TOKENS} or {TOKENS_FILE} where the service runs"
-            )
-            return _unauthorized(detail) if status == 401 else _forbidden(detail)
+            found = stranger(scope, headers)
+            return None if found is None else without_tokens(*found)
         try:
             if self._tokens.accept(headers.get("authorization")):
                 return None
@@ -137,6 +132,16 @@ class Gate:
         if is_for_a_browser(scope["path"].removeprefix(scope.get("root_path", "")), headers):
             return page(401, _CHALLENGE)
         return no_token()
+
+
+def without_tokens(status: int, why: str) -> Response:
+    """What those are told who are not served while no token is configured.
+
+    Args:
+        status, why: see `services.serve.http.callers.stranger`.
+    """
+    detail = f"no token is configured here, so {why}; set {TOKENS} or {TOKENS_FILE} where the service runs"
+    return _unauthorized(detail) if status == 401 else _forbidden(detail)
 
 
 def no_token() -> Response:

@@ -194,6 +194,8 @@ class BoundedHeads(HttpToolsProtocol):
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):  # RFC 9112, 3.2
             detail = f"a head has one header Host, and not {hosts or 'none'}"
+        elif not _chunks_alone(self.headers):
+            detail = _BROKEN_BODY
         elif self.parser.get_method() == b"CONNECT":
             detail = "CONNECT is for proxies"
         elif self.parser.should_upgrade() and offers_a_web_socket(self.headers):
@@ -251,6 +253,14 @@ class BoundedHeads(HttpToolsProtocol):
             )
             self.transport.write(head.encode() + content)
         self.transport.close()
+
+
+def _chunks_alone(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a body comes in no other transfer encoding than chunked; the parser asks for it as the last
+    one, and leaves what was done before it undone.
+    """
+    named = b",".join(value for name, value in headers if name == b"transfer-encoding").split(b",")
+    return [word for each in named if (word := each.strip(b" \t").lower())] in ([], [b"chunked"])
 
 
 def bound_heads() -> bool:

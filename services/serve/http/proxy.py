@@ -6,16 +6,18 @@ The proxy listens before the first service has a route, and says 404 to everythi
 the callers of a teacher which has just been restarted to give up, so it becomes 503. Where a replica is lost
 in the middle of a request, the proxy says nothing at all; that becomes 503 too, and so does what comes after
 it until the service's `/healthz` answers again, instead of waiting for the new replica. Where there is no
-replica, Serve lets a request wait for ever: one without an answer from a service that is silent gets 503 too.
+replica, Serve lets a request wait for ever: one that waits for a replica where Serve's router knows of none,
+and one without an answer from a service that is silent, get 503 too.
 
 The proxy takes this in when ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names `middlewares` in the
 environment of the Ray nodes; `rlad serve` and the images set it.
 """
 
 import asyncio
+import contextvars
 import gc
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
@@ -25,21 +27,25 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlad_core.client.errors import BusyError, DeadlineError, NotReadyError, UnknownNameError
-from services.serve.http.body_first import LIST_OF_ROUTES, BodyFirst
-from services.serve.http.callers import REQUEST_ID, bounded_id
+from services.serve.http.auth import Tokens
+from services.serve.http.body_first import LIST_OF_ROUTES, OWN_ROUTES, BodyFirst
+from services.serve.http.callers import REQUEST_ID, bounded_id, stranger
+from services.serve.http.gate import without_tokens
 from services.serve.http.heads import bound_heads
 from services.serve.http.problems import MEDIA_TYPE, ProblemDetails, answer, told
+from services.serve.http.routers import Routers
 from services.serve.http.slow_clients.answers_taken import AnswersTaken
 
 _RETRY_AFTER_S = "1"
 _LOOK_EVERY_S = 0.2
 _LOOKS = 600
+_LOOKS_FOR_A_REPLICA = 5
+"""In a row that find none; a service whose settings change may have none for less."""
 _LISTEN_EVERY_S = 5.0
 _SILENT_S = 25.0
 """Health answers within a second under any load; a machine that swaps or moves may be away for longer."""
 _ANSWERS = (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
 """To a question for health: the second of what has no such route."""
-_OWN_ROUTES = "/-/"  # Serve's health check and list of routes
 
 _MEANINGS: dict[int, tuple[int, str]] = {
     404: (404, UnknownNameError.title),
@@ -65,14 +71,16 @@ class ProxyProblems:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._routers = Routers(app)
+        self._tokens = Tokens()
         # Services that lost a replica in the middle of a request and have not answered since, by route.
         self._lost: dict[str, asyncio.Task[None]] = {}
-        # Of services that somebody waits for, by route: ends when one is silent; and how many wait.
-        self._listening: dict[str, tuple[asyncio.Task[None], int]] = {}
+        # Of services that somebody waits for, by route: see `_listen`; and how many wait.
+        self._listening: dict[str, tuple[asyncio.Task[bool], int]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and its answer back."""
-        if scope["type"] != "http" or scope["path"].startswith(_OWN_ROUTES):
+        if scope["type"] != "http" or scope["path"].startswith(OWN_ROUTES):
             await self._app(scope, receive, send)
             return
         if (scope["method"], scope["path"]) == ("OPTIONS", "*"):
@@ -105,16 +113,25 @@ class ProxyProblems:
             else:
                 body += message.get("body", b"")
                 if not message.get("more_body", False):
-                    if held["status"] == 404 and not await self._has_routes(scope, receive):
-                        held, body = {**held, "status": 503}, b"no service is up here yet"
-                    await _problem(held, body)(scope, receive, send)
+                    told = _problem(held, body)
+                    if held["status"] == 404 and (refused := self._not_from_here(scope, held)) is not None:
+                        told = refused
+                    elif held["status"] == 404 and not await self._has_routes(scope, receive):
+                        told = _problem({**held, "status": 503}, b"no service is up here yet")
+                    await told(scope, receive, send)
 
         # A copy: Serve's proxy takes the route out of the path in place, and the watch needs it whole.
-        work = asyncio.ensure_future(self._app({**scope}, watching, rewriting))
+        context = contextvars.copy_context()
+        work = asyncio.create_task(_awaited(self._app({**scope}, watching, rewriting)), context=context)
         try:
-            with self._listener(service, scope) as silent:
-                await asyncio.wait({work, silent}, return_when=asyncio.FIRST_COMPLETED)
-            given_up = not (work.done() or begun)
+            while not (work.done() or begun or given_up):
+                with self._listener(service, scope) as listening:
+                    await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
+                    if not (work.done() or begun):
+                        # A replica that is being replaced is no longer among those that there are, and
+                        # finishes what it has.
+                        is_silent = listening.result()
+                        given_up = is_silent or self._routers.is_waiting(scope["path"], context)
             if not given_up:
                 await work
         finally:
@@ -123,12 +140,20 @@ class ProxyProblems:
             self._watch(service, scope)
             await _lost(scope)(scope, receive, send)
 
+    def _not_from_here(self, scope: Scope, start: Message) -> ASGIApp | None:
+        """The refusal of who is served nothing here, where no service has the route; None: they are."""
+        if self._tokens.required or (found := stranger(scope, Headers(scope=scope))) is None:
+            return None
+        refused = without_tokens(*found)
+        refused.headers.update(_kept(start))
+        return refused
+
     @contextmanager
-    def _listener(self, service: str, scope: Scope) -> Iterator[asyncio.Task[None]]:
-        """What ends when a service that is waited for is silent; one for all who wait."""
+    def _listener(self, service: str, scope: Scope) -> Iterator[asyncio.Task[bool]]:
+        """What listens to a service that is waited for; one for all who wait."""
         task, waiting = self._listening.get(service, (None, 0))
         if task is None or task.done():
-            task = asyncio.create_task(self._silent(service, scope))
+            task = asyncio.create_task(self._listen(service, scope))
         self._listening[service] = task, waiting + 1
         try:
             yield task
@@ -139,6 +164,20 @@ class ProxyProblems:
             else:
                 del self._listening[service]
                 task.cancel()
+
+    async def _listen(self, service: str, scope: Scope) -> bool:
+        """Ends when a service is silent, which is True, or has no replica."""
+        await asyncio.sleep(_LOOK_EVERY_S)  # longer than most requests take
+        silent = asyncio.create_task(self._silent(service, scope))
+        try:
+            looks = 0
+            while looks < _LOOKS_FOR_A_REPLICA:
+                if (await asyncio.wait({silent}, timeout=_LOOK_EVERY_S))[0]:
+                    return True
+                looks = looks + 1 if self._routers.has_no_replica(scope["path"]) else 0
+            return False
+        finally:
+            silent.cancel()
 
     async def _silent(self, service: str, scope: Scope) -> None:
         clock = asyncio.get_running_loop().time
@@ -206,6 +245,11 @@ class ProxyProblems:
         return body.lstrip().startswith(b"{") and body.strip() != b"{}"
 
 
+async def _awaited(work: Awaitable[None]) -> None:
+    """What a task is made of, where only something to wait for is there."""
+    await work
+
+
 def _service(path: str) -> str:
     """The route prefix of a path: what stands before the paths that our services have."""
     marks = ("/v1/", "/get_sequence_logprobs", "/health", "/readyz", "/docs", "/openapi.json", "/metrics")
@@ -218,7 +262,7 @@ def _service(path: str) -> str:
 def _lost(scope: Scope) -> ASGIApp:
     request_id = bounded_id(Headers(scope=scope))
     return told(
-        NotReadyError("the replica that worked on this was lost, or is being replaced; ask again"),
+        NotReadyError("the replica that worked on this was lost, or there is none yet; ask again"),
         {REQUEST_ID: request_id} if request_id else {},
     )
 
@@ -229,12 +273,16 @@ def _is_the_proxys(start: Message) -> bool:
     return start["status"] >= 400 and not content.startswith((MEDIA_TYPE, "text/html"))
 
 
-def _problem(start: Message, body: bytes) -> ASGIApp:
+def _kept(start: Message) -> dict[str, str]:
     headers = Headers(raw=list(start.get("headers", [])))
+    return {name: headers[name] for name in ("x-request-id", "retry-after", "allow") if name in headers}
+
+
+def _problem(start: Message, body: bytes) -> ASGIApp:
     status, title = _MEANINGS.get(start["status"], (start["status"], HTTPStatus(start["status"]).phrase))
     # What broke inside is for the operator's log.
     detail = body.decode(errors="replace") if status < 500 or status in (503, 504) else "Its log tells why."
-    kept = {name: headers[name] for name in ("x-request-id", "retry-after", "allow") if name in headers}
+    kept = _kept(start)
     if status in (429, 503):
         kept.setdefault("retry-after", _RETRY_AFTER_S)
     return answer(ProblemDetails(title=title, status=status, detail=detail), kept)

@@ -8,13 +8,15 @@ limit                    status  counted
 =======================  ======  ==========================================================================
 bytes of one body        413     what is announced, before anything is read; else what has come
 seconds until its end    408     from the first look at it
-bytes of all together    429     what has come, and what it unpacks to; an announcement alone takes no memory,
-                                 and so no place. A caller's leave some room for those of others
+bytes of all together    429     what has come, what it unpacks to, and what is said in it once of many rows
+                                 and is written out for each; an announcement alone takes no memory, and so
+                                 no place. A caller's leave some room for those of others
 =======================  ======  ==========================================================================
 """
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -91,6 +93,8 @@ class HeldBody:
         self._reader = reader
         self._caller = caller
         self._parts: list[bytes] = []
+        self._lock = threading.Lock()
+        self._is_answered = False
         self.size = 0
 
     def add(self, part: bytes) -> None:
@@ -99,10 +103,27 @@ class HeldBody:
         Raises:
             BusyError: there is no memory for it beside the others.
         """
-        self.size += len(part)
-        self._reader.count(len(part), self.size, self._caller)
+        self.count(len(part))
         if part:
             self._parts.append(part)
+
+    def count(self, size: int) -> None:
+        """That so many bytes more are held for it, wherever they are; also from a thread that reads it.
+
+        Raises:
+            BusyError: there is no memory for them beside the others.
+        """
+        with self._lock:
+            if self._is_answered:  # its client has left, and the thread does not know
+                return
+            self.size += size
+            self._reader.count(size, self.size, self._caller)
+
+    def close(self) -> None:
+        """Its request is answered: nothing is held of it."""
+        with self._lock:
+            self._is_answered = True
+            self._reader.give_back(self.size, self._caller)
 
     def take(self) -> bytes:
         """All that was added since it was last taken."""
@@ -121,6 +142,7 @@ class BodyReader:
     def __init__(self, limits: BodyLimits) -> None:
         self._limits = limits
         self._of: dict[str, int] = {}
+        self._lock = threading.Lock()
         self.held = 0
 
     @asynccontextmanager
@@ -162,11 +184,7 @@ class BodyReader:
                 ) from error
             yield body
         finally:
-            self.held -= body.size
-            if not (left := self._of.get(caller, 0) - body.size):
-                self._of.pop(caller, None)
-            else:
-                self._of[caller] = left
+            body.close()
 
     def count(self, size: int, own: int, caller: str) -> None:
         """That so many bytes more are held. A lone body is always taken, however little memory there is, and
@@ -180,8 +198,9 @@ class BodyReader:
             BusyError: they are more than all bodies, or this caller's, may have. They are counted, and given
                 back with the body.
         """
-        self.held += size
-        self._of[caller] = theirs = self._of.get(caller, 0) + size
+        with self._lock:
+            self.held += size
+            self._of[caller] = theirs = self._of.get(caller, 0) + size
         if self.held > self._limits.total_bytes and self.held > own:
             raise BusyError(
                 f"the bodies of all requests here have {self.held} bytes together; at most "
@@ -194,6 +213,15 @@ class BodyReader:
                 f"{self._limits.total_bytes} is for others",
                 _RETRY_AFTER_S,
             )
+
+    def give_back(self, size: int, caller: str) -> None:
+        """That so many bytes of a caller's are held no longer."""
+        with self._lock:
+            self.held -= size
+            if left := self._of.get(caller, 0) - size:
+                self._of[caller] = left
+            else:
+                self._of.pop(caller, None)
 
 
 def _length(announced: str | None) -> int:

@@ -20,6 +20,7 @@ from services.serve.http.answers import Batches, Lines, Part, Telling, gathered
 from services.serve.http.bodies import Body
 from services.serve.http.encodings import Packer, Piece, cut_up, packer, told_of
 from services.serve.http.problems import as_problem
+from services.serve.http.query_values import Flag
 
 
 class InBatches(BaseModel):
@@ -27,7 +28,7 @@ class InBatches(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    stream: bool = Field(
+    stream: Flag = Field(
         default=False, description="Arrow in a batch for each part, as it is done; of a job it says nothing."
     )
 

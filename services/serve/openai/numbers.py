@@ -8,9 +8,12 @@ from msgspec import Meta, Struct
 
 
 def _whole(least: int, most: int) -> Any:
-    # The float's upper bound is exact: what is no power of two would be rounded where it is large.
+    # The upper bound is exact where numbers are floats, as in the documents: what is no power of two would be
+    # rounded where it is large. Of integers msgspec takes none that has more than 63 bits.
+    below = {"exclusiveMaximum": most + 1} if most >= 2**53 else {}
     return (
-        Annotated[int, Meta(ge=least, le=most)] | Annotated[float, Meta(ge=least, lt=most + 1, multiple_of=1)]
+        Annotated[int, Meta(ge=least, le=most, extra_json_schema=below or None)]
+        | Annotated[float, Meta(ge=least, lt=most + 1, multiple_of=1)]
     )
 
 

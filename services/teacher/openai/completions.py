@@ -130,6 +130,14 @@ class Asked:
         """What is asked for; a token that is appended is not."""
         return Details(max(self.form.logprobs or 0, self.form.prompt_logprobs or 0))
 
+    @property
+    def told(self) -> int:
+        """Numbers that the answer tells of the tokens: for `logprobs`, and again for `prompt_logprobs`."""
+        of_appended = self.form.logprobs or 0
+        of_prompt = (of_appended if self.form.echo else 0) + (self.form.prompt_logprobs or 0)
+        places = sum(prompt.token_ids.size - 1 for prompt in self.prompts)
+        return places * of_prompt + len(self.prompts) * self.form.appended * of_appended
+
     def pairs(self) -> list[TokenPair | None]:
         """What is to be scored of each prompt; None: nothing."""
         details = Details(max(self.details.top_k, self.form.appended))
@@ -174,4 +182,7 @@ def read(body: Body, reader: Reader, vocab_size: int, limits: TeacherLimits) -> 
                 f"{prompt.token_ids.size} tokens and one appended are more than the {reader.max_length} that "
                 "the model takes; write max_tokens: 0",
             )
-    return Asked(form, read_prompts)
+    asked = Asked(form, read_prompts)
+    tokens = sum(prompt.token_ids.size + form.appended for prompt in read_prompts)
+    limits.check(len(read_prompts), tokens, asked.told)
+    return asked

@@ -8,7 +8,7 @@ from rlad_core.client.forms import ARROW, JSON
 from tests.abuse.target import SERVICES, Effort, Target
 
 SENT = "Arrow streams cut, flipped, doubled, with junk inside (10,000, in short 150)"
-_ROUTES = {
+ROUTES = {
     "teacher": "/teacher/v1/score",
     "rollout": "/rollout/v1/rollouts?max_tokens=1&group_size=1",
     "verifier": "/verifier/v1/verify",
@@ -24,9 +24,7 @@ def attack(target: Target, effort: Effort) -> str:
         for place in range(10_000 if effort.long else 150):
             service = SERVICES[place % 3]
             body, must_fail = _damaged(whole[service], chance)
-            answer = http.post(
-                _ROUTES[service], content=body, headers={"Content-Type": ARROW, "Accept": JSON}
-            )
+            answer = http.post(ROUTES[service], content=body, headers={"Content-Type": ARROW, "Accept": JSON})
             statuses[answer.status_code] += 1
             # A flipped bit may hit padding, or make another table that can be worked on, or another task.
             allowed = (400, 413, 422) if must_fail else (200, 400, 404, 413, 422)

@@ -1,11 +1,10 @@
 """Jobs of as many rows as one may have, which hold next to nothing and of which the last one is wrong."""
 
-from pathlib import Path
 from typing import Any
 
 import orjson
-import psutil
 
+from tests.abuse.memory import forget_peak, peak
 from tests.abuse.target import MIB, PATHS, SERVICES, Effort, Target
 
 SENT = "jobs of 262,144 and 1,048,576 tiny rows, refused for the last one"
@@ -45,9 +44,9 @@ def attack(target: Target, effort: Effort) -> str:
         with target.client() as http:
             http.post(path, content=jobs(_WARM)[service])  # so that what is made once is there
             before = process.memory_info().rss
-            _forget_peak(process)
+            forget_peak(process)
             http.post(path, content=b" " * len(body))
-            blanks = (_peak(process) - before) / len(body)
+            blanks = (peak(process) - before) / len(body)
             times = process.cpu_times()
             with target.health_asked(service) as took:
                 answer = http.post(path, content=body)
@@ -55,7 +54,7 @@ def attack(target: Target, effort: Effort) -> str:
         assert answer.status_code in (404, 422), (service, answer.text[:300])
         assert str(rows - 1) in answer.text, (service, answer.text[:300])
         used = (now.user + now.system - times.user - times.system) * 10 * MIB / len(body)
-        factors[service] = (_peak(process) - before) / len(body) - blanks
+        factors[service] = (peak(process) - before) / len(body) - blanks
         assert used < 2.0 or not effort.long, (service, used)  # alone on the machine, else it takes longer
         assert factors[service] < _FACTORS[service], (service, factors, blanks)
         assert max(took) < effort.health_s, (service, max(took))
@@ -70,14 +69,3 @@ def attack(target: Target, effort: Effort) -> str:
 def _body(field: str, row: dict[str, Any], last: dict[str, Any], rows: int, **beside: Any) -> bytes:
     listed = b",".join([*([orjson.dumps(row)] * (rows - 1)), orjson.dumps(last)])
     return orjson.dumps({**beside, field: orjson.Fragment(b"[" + listed + b"]")})
-
-
-def _forget_peak(process: psutil.Process) -> None:
-    Path(f"/proc/{process.pid}/clear_refs").write_text("5")
-
-
-def _peak(process: psutil.Process) -> int:
-    """Bytes that the process had at most since then."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    [kib] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
-    return 1024 * int(kib)
