@@ -58,7 +58,6 @@ ODD = [
     "plain=on",
     "stream=t",
     "entropy=1",
-    "entropy=True",
     "top_k=1_0",
     "top_k=5.0",
     "top_k=%205",
@@ -85,7 +84,7 @@ def test_a_value_is_taken_in_the_documented_form_alone(query: str) -> None:
         ("top_p", [".5", "Infinity"], ["0.5"]),
         ("seed", ["5.0", "1_0", "\u0663"], ["0", str(2**63 - 1)]),
         ("group_size", ["2.0", "02_0"], ["2"]),
-        ("training", ["no", "0", "False"], ["false", "true"]),
+        ("training", ["no", "0", "fals"], ["false", "true", "False"]),
         ("stop_token_ids", ["\u0663", "1, 2"], ["1,2"]),
     ],
 )
