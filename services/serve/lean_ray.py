@@ -6,13 +6,13 @@ does the work:
 
 ===================  ===================================================================================
 the dashboard        with `include_dashboard=False` a process that only reports usage statistics
-the monitor          asks for more nodes
+the monitor          asks for more nodes, and counts those that there are, which dashboards of runs show
 the log monitor      sends workers' lines to the driver; with `log_to_driver=False` nobody reads them
 ===================  ===================================================================================
 
 Before it starts anything it imports the dashboard's libraries, to see that they are there; `ray[serve]`
-brings them. Workers of services alone become Serve's controller, its proxy and replicas, all of which begin
-with importing Serve, so they have it when they are asked (`lean_worker`).
+brings them. With services alone there is no monitor either, and workers become Serve's controller, its proxy
+and replicas, all of which begin with importing Serve, so they have it when they are asked (`lean_worker`).
 """
 
 import sys
@@ -31,12 +31,13 @@ _NODE_S, _LOOK_S = 30.0, 0.02
 class _OneMachine(parameter.RayParams):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.no_monitor, self.include_log_monitor = True, False
+        self.include_log_monitor = False
 
 
 class _ServicesAlone(_OneMachine):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
+        self.no_monitor = True
         self.worker_path = str(Path(__file__).with_name("lean_worker.py"))
 
 

@@ -33,6 +33,8 @@ SHORT = [
     "packed_bodies",
     "huge_counts",
     "arrow_junk",
+    "arrow_bombs",
+    "said_once",
     "disconnects",
     "stopped_replica",
     "lost_idle_replica",
