@@ -12,12 +12,12 @@ from benchmarks.pipeline import Found, main, measure
 from benchmarks.waiting_engine import Engine, JumpingLoop, Sampled
 
 
-def found(split: str, latency: str, bound: int, groups: int = 16, steps: int = 6, warm_up: int = 12) -> Found:
+def found(
+    split: str, latency: str, bound: int, groups: int = 16, steps: int = 6, warm_up: int = 12, seed: int = 0
+) -> Found:
+    sizes = {"groups": groups, "steps": steps, "warm_up": warm_up, "seed": seed}
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        case = measure(
-            split, latency, bound, groups=groups, steps=steps, warm_up=warm_up, window=0.3, scale=100.0
-        )
-        return runner.run(case)
+        return runner.run(measure(split, latency, bound, window=0.3, scale=100.0, **sizes))
 
 
 def ratio(split: str, latency: str, bound: int) -> float:
@@ -43,9 +43,17 @@ def test_with_a_bound_the_longest_stage_is_all(split: str, latency: str) -> None
 
 @pytest.mark.parametrize("groups", [32, 64])
 def test_with_a_bound_of_one_a_straggler_holds_up_no_step(groups: int) -> None:
-    of = found("balanced", "straggler", 1, groups, steps=30, warm_up=15)
-    assert of.ratio <= 1.1
-    assert of.old <= 0.11
+    """On average over what is drawn: of a few steps one or two may wait."""
+    of = [found("balanced", "straggler", 1, groups, steps=30, warm_up=15, seed=seed) for seed in range(4)]
+    assert np.mean([each.ratio for each in of]) <= 1.1
+    assert np.mean([each.old for each in of]) <= 0.11
+
+
+def test_stragglers_in_a_third_of_the_batches_hold_up_few_steps() -> None:
+    """With fractions of a spare group, paid out when they come to a whole one, it was 1.15."""
+    of = [found("balanced", "rare_straggler", 1, 32, steps=30, warm_up=15, seed=seed) for seed in range(4)]
+    assert np.mean([each.ratio for each in of]) <= 1.13
+    assert np.mean([each.groups_old for each in of]) <= 0.03
 
 
 def test_what_is_spare_is_begun_for_the_slow_alone() -> None:

@@ -192,7 +192,7 @@ def test_what_answers_at_another_service_s_address_is_no_answer(
 def test_a_table_of_other_columns_is_named_before_anything_is_asked(
     ask: Callable[[pa.Table], object],
 ) -> None:
-    with pytest.raises(schema.SchemaError, match=r"column '\w+': missing; the table has \['text'\]"):
+    with pytest.raises(schema.SchemaError, match=r"column '\w+': missing; the table has 'text'$"):
         ask(pa.table({"text": ["a"]}))
 
 

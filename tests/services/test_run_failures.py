@@ -133,7 +133,7 @@ def test_what_a_run_is_carried_out_within_is_told_how_it_ended(
     with (
         pytest.raises(RuntimeError, match="no further"),
         preparing.held(tmp_path, print),
-        runs._ray(load("kk-tiny-trrd")),
+        runs._ray(load("kk-tiny-trrd"), print),
     ):
         raise RuntimeError("no further")
     assert ended == ["no further"] * 2
