@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, Qwen3ForCausalLM
 
-from rlad_core.activations import Recompute, recompute_activations
+from rlad_core.activations import recompute_activations
 from rlad_core.compiled import compile_layers
 from rlad_core.forward import decoder_layers
+from rlad_core.large import Recompute
 
 
 def bare_loop(

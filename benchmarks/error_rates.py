@@ -46,6 +46,12 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=500)
     parser.add_argument("--pairs", type=int, default=500)
     told = parser.parse_args()
+    least = {"answers": 1, "seeds": 2, "spread": 0, "problems": 1, "pairs": 1}
+    for name, value in vars(told).items():
+        if value is not None and not least[name] <= value < np.inf:
+            parser.error(f"--{name} is {value}, wanted at least {least[name]}")
+    if told.answers is None and (told.seeds, told.spread) != (3, 0.0):
+        parser.error("--seeds and --spread are of one case. Write --answers too")
     cases = CASES if told.answers is None else ((told.answers, told.seeds, told.spread),)
     print("answers  seeds  spread, points  p < 0.05  t-test < 0.05")
     for answers, seeds, spread in cases:

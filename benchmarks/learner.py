@@ -49,10 +49,11 @@ from benchmarks.models import SHAPES, config_of, response_lengths, tokenizer_of
 from benchmarks.options import device as a_device
 from benchmarks.options import lengths_of
 from rlad_core import schema
-from rlad_core.activations import Recompute, recompute_activations
+from rlad_core.activations import recompute_activations
 from rlad_core.assembly import plan_shards
 from rlad_core.config import RunConfig
 from rlad_core.config.settings import LearnerConfig
+from rlad_core.large import Recompute
 from rlad_core.objectives import Statistic
 from rlad_core.sizing import Shape
 from rlad_core.sizing.learner import learner_need

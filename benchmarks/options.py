@@ -1,7 +1,7 @@
 """What checks options of the benchmarks: a name that none knows would measure something else, or nothing."""
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,20 @@ def names_of(known: Collection[str], *, between: str = ", ") -> Callable[[Any], 
         return given
 
     return check
+
+
+def _model(given: str) -> str:
+    from rlad_core.config import resolve_model
+
+    try:
+        resolve_model(given)
+    except ValueError as error:
+        raise typer.BadParameter(f"{given!r}: {error}") from error
+    return given
+
+
+Model = Annotated[str, typer.Option(help="A folder, a hub id, or rlad:NAME.", callback=_model)]
+"""An option that is a model."""
 
 
 def device(given: str) -> str:

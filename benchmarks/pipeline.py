@@ -238,7 +238,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="That count.")] = 20,
     warm_up: Annotated[int, typer.Option(min=1, help="Steps before those that count.")] = 15,
     window: Annotated[float, typer.Option(min=0, max=1, help="overtake_window.")] = 0.3,
-    scale: Annotated[float, typer.Option(min=1, help="One second here for so many.")] = 100,
+    scale: Annotated[float, typer.Option(min=1, max=10_000, help="One second here for so many.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of the latencies.")] = 0,
     jump: Annotated[bool, typer.Option(help="Waits take no time; nothing of this machine is in it.")] = False,
     by_length: Annotated[

@@ -34,14 +34,16 @@ from services.weights.store import publish
 
 _STORE = "benchmark"
 _ANSWER_S = 60.0
+_WIDTH = 4096
+_LAYER_GIB = 2 * _WIDTH**2 / 2**30
 
 
 def model_of(gib: float) -> nn.Module:
     """Layers of 16M weights, so many that they are `gib` in bfloat16."""
     generator = torch.Generator().manual_seed(0)
     model = nn.Module()
-    for number in range(max(1, round(gib * 2**30 / 2 / 2**24))):
-        weight = torch.randn(4096, 4096, generator=generator)
+    for number in range(round(gib / _LAYER_GIB)):
+        weight = torch.randn(_WIDTH, _WIDTH, generator=generator)
         model.register_parameter(f"weight_{number}", nn.Parameter(weight))
     return model
 
@@ -84,8 +86,10 @@ def watched(work: Callable[[], object]) -> tuple[float, int]:
 
 
 def main(
-    gib: Annotated[float, typer.Option(help="Of the version, in bfloat16.")] = 1.0,
-    versions: Annotated[int, typer.Option(help="How many are published.")] = 4,
+    gib: Annotated[
+        float, typer.Option(min=_LAYER_GIB, max=1024, help="Of the version, in bfloat16; whole layers.")
+    ] = 1.0,
+    versions: Annotated[int, typer.Option(min=1, help="How many are published.")] = 4,
 ) -> None:
     """Publish versions and copy as many bytes, in turns; medians without the first."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray leaves a token in the home directory

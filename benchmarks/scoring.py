@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, AutoTokenizer
 
-from benchmarks.options import names_of
+from benchmarks.options import Model, names_of
 from benchmarks.stock_server import stock_server
 from rlad_core import schema
 from rlad_core.client.endpoint import Endpoint
@@ -229,7 +229,7 @@ _KNOWN = names_of(WAYS, between="; ")
 
 
 def main(
-    model: Annotated[str, typer.Option(help="A folder, a hub id, or rlad:NAME.")] = "rlad:kk-teacher",
+    model: Model = "rlad:kk-teacher",
     sequences: Annotated[int, typer.Option(min=1)] = 512,
     prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 64,
     response: Annotated[int, typer.Option(min=1, help="Tokens of a response.")] = 192,

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import typer
 
+from benchmarks.options import Model
 from benchmarks.scoring import make_work
 from rlad_core.client.teacher import TeacherClient
 from rlad_core.config import resolve_model
@@ -59,10 +60,10 @@ def timed(client: TeacherClient, table: pa.Table, times: int) -> np.ndarray:
 
 
 def main(
-    model: Annotated[str, typer.Option(help="A folder, a hub id, or rlad:NAME.")] = "rlad:kk-teacher",
+    model: Model = "rlad:kk-teacher",
     requests: Annotated[int, typer.Option(min=1, help="Small requests that are timed.")] = 300,
     in_process: Annotated[bool, typer.Option("--in-process", help="Engine and batcher, no service.")] = False,
-    tokens_per_batch: Annotated[int, typer.Option(min=1)] = 8192,
+    tokens_per_batch: Annotated[int, typer.Option(min=256)] = 8192,
     group: Annotated[
         int, typer.Option(min=1, max=_SEQUENCES, help="Sequences of a large request with one prompt.")
     ] = 1,

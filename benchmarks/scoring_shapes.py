@@ -18,6 +18,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from benchmarks.options import Model
 from rlad_core.client.details import NO_DETAILS, Details
 from rlad_core.config import resolve_model
 from services.teacher.scoring.batcher import Batcher
@@ -86,7 +87,7 @@ async def of_details(engine: TorchEngine, batcher: Batcher) -> None:
 
 
 def main(
-    model: Annotated[str, typer.Option(help="A folder, a hub id, or rlad:NAME.")] = "rlad:kk-teacher",
+    model: Model = "rlad:kk-teacher",
     most_tokens: Annotated[int, typer.Option(min=1, help="Larger requests are left out.")] = 65_536,
     tokens_per_batch: Annotated[int, typer.Option(min=1)] = 8192,
     threads: Annotated[int, typer.Option(min=1)] = 1,

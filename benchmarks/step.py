@@ -19,6 +19,7 @@ again.
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -42,6 +43,7 @@ from rlad_core.prompt_stream import PromptStream
 from services.base.tokenizer import load_tokenizer
 
 TRL = "trl==1.16.0"
+_HAS_TRL = "import importlib.util as of, sys; sys.exit(of.find_spec('trl') is None)"
 _LIMIT_S = 3600
 _AT_ONCE = 64
 """Responses that TRL trains at once at most, where nobody says how many."""
@@ -141,12 +143,26 @@ def trained_at_once(sequences: int | None, prompts: int, group: int) -> int:
 
 
 def environment(folder: Path) -> Path:
-    """The interpreter of a virtual environment with TRL, which is made where it is missing."""
+    """The interpreter of a virtual environment with TRL, which is made where there is nothing.
+
+    Raises:
+        typer.BadParameter: something else is there, which stays as it is.
+    """
     python = folder / "bin" / "python"
-    if not python.exists():
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         console.print(f"making {folder} with {TRL}")
-        venv.create(folder, with_pip=True)
-        _run([str(python), "-m", "pip", "install", "-q", f"torch=={torch.__version__}", TRL], {})
+        try:
+            venv.create(folder, with_pip=True)
+            _run([str(python), "-m", "pip", "install", "-q", f"torch=={torch.__version__}", TRL], {})
+        except BaseException:  # half of one would be taken for a whole one the next time
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    elif not python.exists():
+        told = f"{folder} is there and no virtual environment. Write a folder that is not there: it is made"
+        raise typer.BadParameter(told, param_hint="--trl")
+    if subprocess.run([str(python), "-c", _HAS_TRL], check=False).returncode:
+        told = f"{folder} has no TRL. Write a folder that is not there: it is made, with {TRL}"
+        raise typer.BadParameter(told, param_hint="--trl")
     return python
 
 
@@ -193,6 +209,7 @@ def main(
             "tokens, such as --responses 84, or --responses long-tailed",
             param_hint="--responses",
         )
+    python = trl and environment(trl.absolute())
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = "rlad:kk-student"
@@ -209,7 +226,7 @@ def main(
             "steps": steps, "threads": threads, "sequences": at_once, "bf16": bf16,
             "more": {"gradient_checkpointing": False} if kept else {},
         }  # fmt: skip
-        sides = in_turns(made, settings, trl and environment(trl.absolute()), folder, turns)
+        sides = in_turns(made, settings, python, folder, turns)
     console.print(
         f"{shape} ({SHAPES[shape].parameters / 1e6:.2g}M parameters), {prompts * group} responses, "
         f"{threads} threads, {'bfloat16' if bf16 else 'float32'}, {time.strftime('%Y-%m-%d')}"

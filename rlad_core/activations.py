@@ -8,16 +8,14 @@ costs one more forward pass, a third of a step's arithmetic (Chen et al., arXiv 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn.attention import varlen  # noqa: F401 - registers a packed stream's operator
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 from transformers import PreTrainedModel
 
-from rlad_core.large import LARGE_FROM_PARAMETERS
-
-Recompute = Literal["auto", "full", "selective", "off"]
+from rlad_core.large import Recompute, recomputed
 
 _aten = torch.ops.aten
 # What is dear to compute and small to keep. Norms, activations and rotations are the other way round.
@@ -48,9 +46,7 @@ def recompute_activations(model: PreTrainedModel, how: Recompute) -> Recompute:
     Raises:
         ValueError: the model cannot.
     """
-    if how == "auto":
-        size = sum(parameter.numel() for parameter in model.parameters())
-        how = "full" if size >= LARGE_FROM_PARAMETERS else "off"
+    how = recomputed(how, sum(parameter.numel() for parameter in model.parameters()))
     if how == "off":
         return how
     if not model.supports_gradient_checkpointing:

@@ -184,7 +184,8 @@ def _find(path: Path) -> Path:
         if os.path.isfile(file):
             return file
     names = ", ".join(sorted(recipe.stem for recipe in (SHIPPED / "recipes").glob("*.yaml"))) or "(none)"
-    advice = f"there is no such file. Write the path of one, or a recipe's name: {names}"
+    what = "is a folder without a recipe.yaml" if os.path.isdir(path) else "there is no such file"
+    advice = f"{what}. Write the path of one, or a recipe's name: {names}"
     if os.path.isfile(inside := path / "recipe.yaml"):  # of `rlad init`, or of a run
         advice = f"is a folder. Write {inside}"
     raise ConfigError(str(path), [Problem("the recipe", str(path), advice)])

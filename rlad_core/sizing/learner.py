@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from rlad_core.config import RunConfig, ServeTeacher
 from rlad_core.config.lora import LoraConfig
-from rlad_core.large import LARGE_FROM_PARAMETERS
+from rlad_core.large import LARGE_FROM_PARAMETERS, recomputed
 from rlad_core.sizing.need import BYTES, CHUNK, GIB, Need, halved, kept_per_token, lower
 from rlad_core.sizing.shapes import Shape, shape_of
 
@@ -30,9 +30,7 @@ def learner_need(config: RunConfig, shape: Shape) -> Need:
     tokens, value = learner.tokens_per_micro_batch, BYTES[dtype]
     size, on_gpu = shape.parameters, learner.num_gpus > 0
     large = size >= LARGE_FROM_PARAMETERS
-    recompute = learner.activation_checkpointing
-    if recompute == "auto":
-        recompute = "full" if large else "off"
+    recompute = recomputed(learner.activation_checkpointing, size)
     scattered = learner.gradients == "scattered" or (learner.gradients == "auto" and large)
     layer = kept_per_token(shape, dtype, on_gpu=on_gpu) * tokens
     queries, keys = shape.heads * shape.head, shape.kv_heads * shape.head

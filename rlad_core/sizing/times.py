@@ -2,7 +2,7 @@
 
     rollout   waves x L x max((weights + keys and values read) / bandwidth, 2 P c / FLOP/s)
     teacher   (2 P + attention) x tokens / FLOP/s, each group's prompt once
-    learner   (6 P + 3 attention, a forward pass more where activations are recomputed) x tokens / FLOP/s;
+    learner   (6 P + 3 attention, a forward pass more where all activations are recomputed) x tokens / FLOP/s;
               a forward pass more for the old policy of all mini-batches but the first, and for a teacher that
               it keeps itself; a teacher that it asks for hidden states passes all responses once more beside
               it
@@ -24,6 +24,7 @@ from typing import Final
 
 from rlad_core.config import RunConfig, ServeTeacher
 from rlad_core.config.run import REFERENCE, Stage
+from rlad_core.large import recomputed
 from rlad_core.sizing.gpus import Gpu
 from rlad_core.sizing.memory import rollout_need
 from rlad_core.sizing.need import BYTES
@@ -49,7 +50,7 @@ class StageTime:
         tokens: that it goes through.
         flops: operations of it.
         seconds: its length.
-        unit: the least GPUs it can be given.
+        unit: GPUs of one replica, or rank: below 1, it shares one with others.
         beside_update: seconds of its work that the update waits for, where it is longer.
     """
 
@@ -58,7 +59,7 @@ class StageTime:
     tokens: float
     flops: float
     seconds: float
-    unit: int = 1
+    unit: float = 1
     beside_update: float = 0.0
 
 
@@ -69,10 +70,14 @@ class _Role:
     Attributes:
         count: replicas, or ranks, that the recipe has.
         at: the stage with so many of them.
+        multiple: of which their number is one.
+        most: a recipe with more of them is refused.
     """
 
     count: int
     at: Callable[[int], StageTime]
+    multiple: int = 1
+    most: float = math.inf
 
 
 def times(config: RunConfig, stage: Stage, gpu: Gpu) -> list[StageTime]:
@@ -95,8 +100,18 @@ def _roles(config: RunConfig, stage: Stage, gpu: Gpu) -> list[_Role]:
         if teacher is not None and shape is not None and teacher.num_gpus:
             found.append(_Role(teacher.num_replicas, partial(_teacher, config, stage, teacher, shape, gpu)))
     if config.learner.num_gpus:
-        found.append(_Role(config.learner.workers, partial(_update, config, stage, policy, gpu)))
+        update = partial(_update, config, stage, policy, gpu)
+        found.append(
+            _Role(config.learner.workers, update, config.learner.fsdp_size or 1, _most_ranks(config))
+        )
     return found
+
+
+def _most_ranks(config: RunConfig) -> int:
+    """Of the learner: each has a sequence of every update."""
+    groups = config.rollout.prompts_per_step // config.learner.updates_per_batch
+    objectives = (stage.objective for stage in config.stages)
+    return groups * min(each.responses_to_a_prompt(config.rollout.group_size) for each in objectives)
 
 
 def works_ahead(config: RunConfig) -> bool:
@@ -137,17 +152,24 @@ def balanced(config: RunConfig, stage: Stage, gpu: Gpu) -> list[StageTime]:
     roles = _roles(config, stage, gpu)
     found = [role.at(role.count) for role in roles]
     total = int(sum(each.gpus for each in found))
-    if len(found) < 2 or any(each.gpus < 1 for each in found):
+    if len(found) < 2 or any(each.unit < 1 for each in found):
         return found
-    units = [each.unit for each in found]
+    units = [int(each.unit) * role.multiple for each, role in zip(found, roles, strict=True)]
     at = [
-        {gpus: role.at(gpus // unit) for gpus in range(unit, total, unit)}
-        for role, unit in zip(roles, units, strict=True)
+        {count * int(each.unit): role.at(count) for count in _counts(role, total // int(each.unit))}
+        for each, role in zip(found, roles, strict=True)
     ]
     splits = (
-        [stages[gpus] for stages, gpus in zip(at, split, strict=True)] for split in _splits(total, units)
+        [stages[gpus] for stages, gpus in zip(at, split, strict=True)]
+        for split in _splits(total, units)
+        if all(gpus in stages for stages, gpus in zip(at, split, strict=True))
     )
     return min(splits, key=partial(step_seconds, ahead=works_ahead(config)), default=found)
+
+
+def _counts(role: _Role, most: int) -> range:
+    """How many replicas, or ranks, of a role there can be."""
+    return range(role.multiple, int(min(role.most, most)) + 1, role.multiple)
 
 
 def _splits(total: int, units: list[int]) -> Iterator[list[int]]:
@@ -187,11 +209,11 @@ def _rollout(config: RunConfig, shape: Shape, gpu: Gpu, replicas: int) -> StageT
     waves = math.ceil(of_replica / together)
     return StageTime(
         "rollout",
-        replicas * max(rollout.num_gpus, span if rollout.num_gpus >= 1 else 0),
+        replicas * rollout.num_gpus,
         responses * length,
         responses * length * multiplied / together,
         waves * length * a_token,
-        unit=span,
+        unit=rollout.num_gpus,
     )
 
 
@@ -202,13 +224,12 @@ def _teacher(
     length, prompt = config.rollout.max_response_length, _prompt(config)
     tokens = groups * (prompt + size * length)
     per_token = 2 * shape.parameters + _attention(shape, prompt + length)
-    span = teacher.tensor_parallel_size * teacher.pipeline_parallel_size
-    gpus = replicas * max(teacher.num_gpus, span if teacher.num_gpus >= 1 else 0)
+    gpus = replicas * teacher.num_gpus
     rate = gpus * gpu.flops[teacher.dtype] * FORWARD_SHARE
     # By micro-batches, which tear groups apart: each response with its prompt.
     again = groups * size * (prompt + length) if stage.objective.hidden_alpha(0) is not None else 0
     flops = tokens * per_token
-    return StageTime("teacher", gpus, tokens, flops, flops / rate, span, again * per_token / rate)
+    return StageTime("teacher", gpus, tokens, flops, flops / rate, teacher.num_gpus, again * per_token / rate)
 
 
 def _update(config: RunConfig, stage: Stage, shape: Shape, gpu: Gpu, ranks: int) -> StageTime:
@@ -216,7 +237,9 @@ def _update(config: RunConfig, stage: Stage, shape: Shape, gpu: Gpu, ranks: int)
     length = config.rollout.max_response_length + _prompt(config)
     tokens = config.responses_per_step * length
     forward = 2 * shape.parameters + _attention(shape, length)
-    passes: float = (3 if learner.activation_checkpointing == "off" else 4) * learner.epochs_per_batch
+    # What is recomputed beside products of matrices and attention, which are counted here, is little.
+    again = recomputed(learner.activation_checkpointing, shape.parameters) == "full"
+    passes: float = (4 if again else 3) * learner.epochs_per_batch
     # Log-probs of the old policy; the first mini-batch's own pass tells them, but for normalised returns.
     passes += 1.0 if stage.objective.normalises_returns else 1 - 1 / learner.updates_per_batch
     gpus, rate = ranks * learner.num_gpus, gpu.flops[config.policy.dtype]
@@ -224,4 +247,5 @@ def _update(config: RunConfig, stage: Stage, shape: Shape, gpu: Gpu, ranks: int)
     if config.policy_teacher is not None and stage.objective.scores_with_teacher:
         read = length + config.learner_reads - config.policy.max_length
         flops += config.responses_per_step * read * (2 * shape.parameters + _attention(shape, read))
-    return StageTime("update", gpus, tokens, flops, flops / (gpus * rate * LEARNER_SHARE))
+    seconds = flops / (gpus * rate * LEARNER_SHARE)
+    return StageTime("update", gpus, tokens, flops, seconds, learner.num_gpus)

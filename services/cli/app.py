@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from services.base.failures import said
 from services.base.interrupts import keep_interrupts
@@ -28,6 +28,25 @@ _COMMANDS = {
 """Command -> the module beside this one that has it."""
 
 
+class _Command(TyperCommand):
+    """Refuses an option that is given without a word: a script's variable that is not set. Taken for one that
+    is left out, ``--fork "$NAME"`` would train from the beginning.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer has it."""
+        # Completion reads what is half typed.
+        given = {} if ctx.resilient_parsing else self.make_parser(ctx).parse_args(args=list(args))[0]
+        for param in self.get_params(ctx):
+            words = given.get(param.name)
+            if param.param_type_name == "option" and (
+                words == "" or (isinstance(words, list) and "" in words)
+            ):
+                advice = "Write a value" if param.required else "Write a value, or leave it out"
+                raise typer.BadParameter(f"is empty. {advice}", ctx, param_hint=param.opts[0])
+        return super().parse_args(ctx, args)
+
+
 class _Commands(TyperGroup):
     """Imports the module of a command when it is asked for, and those of the others only to list them."""
 
@@ -42,7 +61,7 @@ class _Commands(TyperGroup):
             return None
         module = importlib.import_module(f"services.cli.{_COMMANDS[cmd_name]}")
         alone = typer.Typer(rich_markup_mode="markdown", add_completion=False)
-        alone.command(cmd_name)(getattr(module, cmd_name))
+        alone.command(cmd_name, cls=_Command)(getattr(module, cmd_name))
         return typer.main.get_command(alone)
 
 

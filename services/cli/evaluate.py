@@ -121,9 +121,12 @@ def evaluate(
     # Here, for the other commands' sake: it loads what reads data.
     from services.cli.evaluation_questions import Asking, read_questions
 
+    suites = [name.strip() for name in suite.split(",") if name.strip()]
+    if suite and not suites:
+        raise typer.BadParameter(f"{suite!r} names none; write e.g. aime24,math500", param_hint="--suite")
     asking = Asking(
         task=task or ("" if suite else DEFAULT),
-        suites=[name.strip() for name in suite.split(",") if name.strip()],
+        suites=suites,
         data=data,
         asked=Asked(
             people=_numbers(people, "--people", "sizes; write e.g. 2,3") or None,

@@ -1,5 +1,6 @@
 """The command `fetch`."""
 
+import os
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +14,7 @@ from services.cli.extras import INSTALL
 
 def fetch(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A hub id, a folder, or rlad:NAME.")],
-    # No Path, which takes nothing for the current folder.
-    to: Annotated[str, typer.Option("--to", metavar="DIR", help="The folder that will hold its files.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder that will hold its files.")],
     revision: Annotated[
         str,
         typer.Option(help="A commit, branch or tag; by default the one that DIR has, else the newest."),
@@ -48,9 +48,11 @@ def fetch(
     def say(line: str) -> None:
         out.print(line, markup=False, soft_wrap=True)
 
-    if not to.strip():
-        raise typer.BadParameter("is empty. Write the folder that will hold the files", param_hint="--to")
-    folder, clock = Path(to).expanduser(), time.monotonic()
+    folder, clock = to.expanduser(), time.monotonic()
+    above = (folder.absolute(), *folder.absolute().parents)
+    nearest = next(each for each in above if os.path.exists(each))
+    if not os.path.isdir(nearest):
+        raise typer.BadParameter(f"{nearest} is a file. Write another folder", param_hint="--to")
     try:
         done = bring(source_of(model, folder), folder, revision or None, say)
     except NoSuchModelError as error:

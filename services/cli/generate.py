@@ -1,13 +1,16 @@
 """The command `rlad generate`: data to train on, from a teacher's accepted responses."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rlad_core.config import ConfigError
+from rlad_core.data import files_of
 from rlad_core.tasks import Asked, Prompt
+from rlad_core.tasks.files import FileTaskSection
 from services.cli.asking_options import (
     Concurrency,
     Gpus,
@@ -23,6 +26,9 @@ from services.cli.asking_options import (
 )
 from services.cli.console import complain, out
 from services.cli.extras import needs_services
+
+if TYPE_CHECKING:
+    from services.cli.evaluation_questions import Read
 
 
 def generate(
@@ -113,6 +119,9 @@ def generate(
     except (ConfigError, ValueError, OSError) as error:
         complain(error)
         raise typer.Exit(2) from error
+    if any(file.exists() and file.samefile(each) for each in _data_of(read)):
+        complain(f"--out {file}: the recipe's own prompts are read from it. Write another file")
+        raise typer.Exit(2)
     if count is not None:
         read = replace(read, prompts=_first_of_each(read.prompts, count))
     needs_services()
@@ -151,6 +160,14 @@ def generate(
         soft_wrap=True,
     )
     out.print(f"chats      {file}\nresponses  {answered.folder}", markup=False, soft_wrap=True)
+
+
+def _data_of(read: "Read") -> Iterator[Path]:
+    """Data files that the recipe reads, to train on or held out."""
+    for section in read.recipe.task_sections.values():
+        if isinstance(section, FileTaskSection):
+            for each in (*section.files("train"), *section.files("evaluation")):
+                yield from files_of(each.path)
 
 
 def _first_of_each(prompts: list[Prompt], count: int) -> list[Prompt]:

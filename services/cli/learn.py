@@ -49,7 +49,7 @@ def learn(
         rlad learn runs/again/recipe.yaml --experience runs/kk-tiny-trrd --resume --set stages.0.steps=90
     """
     try:
-        config = load_to_run(recipe, overrides)
+        config = load_to_run(recipe, overrides, goes_on=resume or restartable)
     except ConfigError as error:
         complain(error)
         raise typer.Exit(2) from error

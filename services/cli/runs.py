@@ -158,7 +158,7 @@ def run(
     if from_step and not fork:
         raise typer.BadParameter("says where --fork begins. Write --fork NAME too", param_hint="--from-step")
     try:
-        config = _load(recipe, overrides)
+        config = _load(recipe, overrides, goes_on=resume or restartable or bool(fork))
         source = Path(config.run_dir).absolute()
         if fork:
             config = _load(recipe, [*overrides, f"name={one_line(fork)}"])
@@ -270,9 +270,9 @@ def _check_data(config: RunConfig) -> None:
     tell(checked, say, write_beside(checked.dropped, config))
 
 
-def _load(recipe: Path, overrides: list[str]) -> RunConfig:
+def _load(recipe: Path, overrides: list[str], goes_on: bool = False) -> RunConfig:
     try:
-        return load_to_run(recipe, overrides)
+        return load_to_run(recipe, overrides, goes_on)
     except ConfigError as error:
         complain(error)
         raise typer.Exit(2) from error

@@ -118,6 +118,7 @@ def score(
     from rlad_core.client.bearer import token_from
     from rlad_core.client.made_with import MixedError
     from rlad_core.data import DataError
+    from rlad_core.sections.paths import expanded
     from services.score.asked import AskedError
     from services.score.asking import RefusedRowError, Wanted
     from services.score.parts import PartsError
@@ -130,8 +131,10 @@ def score(
     if url:
         refuse_odd_url("--url", url)
     try:
-        token = token_from(token_env or None, token_file or None)
+        token = token_from(token_env or None, str(expanded(token_file)) if token_file else None)
         wanted = Wanted(top_k, entropy, skip_refused)
+        # A shell leaves the ~ of a pattern in quotes, and of --token-file=~/token, as it is.
+        file = str(expanded(file))
         source, written, told, looked = _read(file, encoding, prompt, response, folder, wanted, column_prefix)
     except (AskedError, DataError, ValueError) as error:
         complain(error)

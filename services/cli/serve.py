@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from rlad_core.config.machine import port_fault
+from rlad_core.sections.paths import expanded
 from services.base.uncollected import uncollected
 from services.cli.console import complain, err, out
 from services.cli.extras import needs_services
@@ -118,10 +119,12 @@ def serve(
     def say(text: str) -> None:
         out.print(text, markup=False, soft_wrap=True)
 
+    # A shell leaves the ~ of --tls-key=~/key.pem as it is.
+    tls = Tls(str(expanded(tls_cert)), str(expanded(tls_key))) if tls_cert else None
     try:
         serve_until_stopped(
             services, host=host, port=port, start_timeout_s=start_timeout_s, say=say,
-            tls=Tls(tls_cert, tls_key) if tls_cert else None, behind=behind_proxy, metrics_port=metrics_port,
+            tls=tls, behind=behind_proxy, metrics_port=metrics_port,
         )  # fmt: skip
     except ServingError as error:
         complain(error)

@@ -148,10 +148,15 @@ def with_tasks(settings: Mapping[str, Any], places: Sequence[str]) -> dict[str, 
             `rlad_core.sections.code`; relative to the current folder.
 
     Raises:
-        ServingError: there is none of the two at a place.
+        ServingError: there is none of the two at a place, or it is no place.
     """
     tasks: dict[str, Any] = dict(settings.get("tasks", shipped()))
     for place in places:
+        if not code.is_place(place):
+            raise ServingError(
+                f"--task {place}: names no code. Write file.py:Class or file.py:function; tasks that ship "
+                f"({', '.join(shipped())}) are judged without it"
+            )
         try:
             name, spec = own_task(code.absolute(place, Path.cwd()))
         except (code.CodeError, TypeError) as error:

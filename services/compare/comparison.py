@@ -149,11 +149,15 @@ class Comparison:
         return failed
 
     def write_suite(self, recipe: str) -> None:
-        """With the variants and seeds of runs there that this suite has not: they may come back.
+        """With the variants and seeds of runs there that this suite has not: they may come back. What a
+        person wrote, and lies there itself, stays as it is.
 
         Args:
             recipe: what it is called there.
         """
+        there, ours = self.folder / SUITE, self.suite.file
+        if ours is not None and there.exists() and there.samefile(ours):
+            return
         suite = self.suite.model_copy(update={"recipe": recipe})
         if kept := kept_suite(self.folder):
             suite = suite.model_copy(
@@ -162,7 +166,7 @@ class Comparison:
                     "seeds": list(dict.fromkeys([*kept.seeds, *suite.seeds])),
                 }
             )
-        write_whole(self.folder / SUITE, dump_values(suite.model_dump(mode="json")))
+        write_whole(there, dump_values(suite.model_dump(mode="json")))
 
     def _write_tuning(self) -> None:
         tuning.write(tuning.chosen_of(self.tries)[1], self.folder)

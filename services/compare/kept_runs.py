@@ -75,10 +75,10 @@ def _problems(members: Sequence[Member]) -> Iterator[Problem]:
 
 
 def _differences(member: Member, record: RunRecord, was: RunConfig, way_out: str) -> Iterator[Problem]:
+    home, asked = home_of(member.recipe), member.config()
     try:
         # Its recipe names the copies of the user's code that are in its folder.
-        home = home_of(member.recipe)
-        now, changed = own_code.kept(member.config(), record.folder, home)
+        now, changed = own_code.kept(asked, record.folder, home)
         if is_packed(record.folder):
             now = as_packed(now, home, record.folder)
     except ValidationError as error:
@@ -86,6 +86,10 @@ def _differences(member: Member, record: RunRecord, was: RunConfig, way_out: str
         yield Problem(
             member.name, str(record.folder), f"its copy of your code cannot be used: {said}. {way_out}"
         )
+        return
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        said = f"its {own_code.FOLDER}/{own_code.ORIGIN} is broken: {error!r}. {way_out}"
+        yield Problem(member.name, str(record.folder), said)
         return
     for sentence in changed:
         yield Problem(f"{member.name}: code", str(record.folder), f"{sentence}. {way_out}")

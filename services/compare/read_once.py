@@ -89,6 +89,6 @@ def _found(folder: Path) -> Found:
 def _written(file: Path) -> tuple[int, int, int] | None:
     try:
         stat = file.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return stat.st_ino, stat.st_mtime_ns, stat.st_size

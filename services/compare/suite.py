@@ -76,12 +76,17 @@ class Suite(Section):
     seeds: list[NonNegativeInt] = Field(min_length=1, description="Each variant is run with each of them.")
     variants: dict[Name, Variant] = Field(min_length=1)
     tuning: Tuning | None = None
-    _folder: Path | None = PrivateAttr(default=None)
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """Where it was read; None: nowhere."""
+        return self._file
 
     @property
     def folder(self) -> Path | None:
         """That relative paths in its settings start from; None: the current one."""
-        return self._folder
+        return None if self._file is None else self._file.parent
 
     @property
     def untuned(self) -> Suite:
@@ -119,11 +124,10 @@ def load_suite(path: str | Path) -> tuple[Suite, Path]:
         raise ConfigError(str(file), problems_of(error, Suite)) from None
     if found := _problems(suite):
         raise ConfigError(str(file), found)
-    folder = file.absolute().parent
-    beside = folder / expanded(suite.recipe)
+    beside = file.absolute().parent / expanded(suite.recipe)
     if beside.is_file():
         suite = suite.model_copy(update={"recipe": str(beside)})
-    suite._folder = folder
+    suite._file = file.absolute()
     return suite, file
 
 

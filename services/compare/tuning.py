@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from rlad_core.evaluation import AVERAGE
 from services.base.whole_files import write_whole
@@ -30,7 +30,7 @@ class Try:
     """
 
     settings: Settings
-    accuracy: float | None
+    accuracy: FiniteFloat | None
     diverged_after: int | None = None
 
 

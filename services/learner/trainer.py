@@ -15,7 +15,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 
 from rlad_core.config import RunConfig
 from services.base.uncollected import uncollected
-from services.learner.freed_memory import KEEPS_FREED_MEMORY
+from services.learner.rank_environment import rank_environment
 from services.serve.cluster import joined_address
 
 
@@ -59,7 +59,9 @@ def build_trainer(config: RunConfig, policy_folder: str) -> TorchTrainer:
             name=config.name,
             storage_path=str(Path(config.output.dir).absolute()),
             failure_config=FailureConfig(max_failures=learner.max_failures),
-            worker_runtime_env={"env_vars": {} if learner.num_gpus else KEEPS_FREED_MEMORY},
+            worker_runtime_env={
+                "env_vars": rank_environment(learner, shares_cores=config.rollout.max_staleness > 0)
+            },
         ),
     )
 

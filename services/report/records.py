@@ -20,6 +20,7 @@
 A resumed run repeats the steps since its last checkpoint; the later record counts.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,4 +158,7 @@ def _rows(
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+    """As our own writer has it, which knows of no infinite ones: what is not finite is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return math.nan
+    return float(value)

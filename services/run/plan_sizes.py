@@ -102,6 +102,6 @@ def _times(config: RunConfig, stage: Stage, gpu: Gpu) -> Table:
     for each, wished in zip(found, split, strict=True):
         table.add_row(
             each.stage, f"{each.gpus:g}", f"{each.tokens:,.0f}", f"{each.flops / 1e15:,.1f}",
-            _seconds(each), f"{wished.gpus / each.unit:g}" if each.gpus >= 1 else "-",
+            _seconds(each), f"{wished.gpus / each.unit:g}" if each.unit >= 1 else "-",
         )  # fmt: skip
     return table

@@ -34,7 +34,7 @@ from services.base.telemetry import span
 from services.learner import exported
 from services.learner.checkpoint import address_of, forked
 from services.learner.checkpoints import Checkpoints, is_due
-from services.learner.freed_memory import KEEPS_FREED_MEMORY
+from services.learner.rank_environment import rank_environment
 from services.learner.step_metrics import empty_told, step_row
 from services.learner.trained_policy import TrainedPolicy
 from services.learner.training_rows import TrainingRows
@@ -92,7 +92,7 @@ def replay(
     work = _Work(config.model_dump(mode="json"), config.code, policy_folder, tuple(files), run_dir, meeting)
     context = mp.get_context(_BEGUN_BY)
     stop, news = context.Event(), context.SimpleQueue()
-    with _deaf_to_interrupts(), _passed_on({} if config.learner.num_gpus else KEEPS_FREED_MEMORY):
+    with _deaf_to_interrupts(), _passed_on(rank_environment(config.learner, shares_cores=False)):
         ranks = mp.start_processes(
             _rank,
             args=(work, stop, news),

@@ -71,5 +71,5 @@ def test_gradients_are_the_same_to_the_last_bit(tiny_model, how: str, device: st
 
 def test_auto_goes_by_size(tiny_model, monkeypatch: pytest.MonkeyPatch) -> None:
     assert passes(tiny_model, "auto", "cpu")[2] == "off"
-    monkeypatch.setattr("rlad_core.activations.LARGE_FROM_PARAMETERS", 1000)
+    monkeypatch.setattr("rlad_core.large.LARGE_FROM_PARAMETERS", 1000)
     assert passes(tiny_model, "auto", "cpu")[2] == "full"

@@ -16,6 +16,7 @@ from rlad_core.sizing import (
     times,
     works_ahead,
 )
+from services.run.plan_sizes import sizes
 
 
 def test_a_step_s_operations_by_hand() -> None:
@@ -40,6 +41,21 @@ def test_the_old_policys_pass_is_timed_where_there_is_one(kind: str, updates: in
     """The first mini-batch's own pass is that of the old policy, unless advantages are made of all before."""
     changes = [f"stages=[{{steps: 9, objective: {{kind: {kind}}}}}]", f"learner.updates_per_batch={updates}"]
     config = load(Path("qwen3-0.6b-kk-trrd"), changes)
+    [update] = [each for each in times(config, config.stages[0], GPUS["H100"]) if each.stage == "update"]
+    forward = 2 * 595.8e6 + 4 * 28 * 2048 * 1536
+    assert update.flops == pytest.approx(passes * forward * 2048 * 3072, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("how", "large_from", "passes"),
+    [("off", 0, 3), ("selective", 0, 3), ("full", 0, 4), ("auto", 0, 4), ("auto", 10**12, 3)],
+)
+def test_layers_that_are_computed_again_are_timed_where_they_are(
+    how: str, large_from: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Selective keeps products of matrices and attention; auto is full for large models alone."""
+    monkeypatch.setattr("rlad_core.large.LARGE_FROM_PARAMETERS", large_from)
+    config = load(Path("qwen3-0.6b-kk-trrd"), [f"learner.activation_checkpointing={how}"])
     [update] = [each for each in times(config, config.stages[0], GPUS["H100"]) if each.stage == "update"]
     forward = 2 * 595.8e6 + 4 * 28 * 2048 * 1536
     assert update.flops == pytest.approx(passes * forward * 2048 * 3072, rel=1e-3)
@@ -126,3 +142,33 @@ def test_the_split_is_the_best_one() -> None:
     assert balanced(two, two.stages[0], gpu)[0].gpus % 2 == 0
     shared = load(Path("qwen3-0.6b-kk-trrd-1gpu"))
     assert balanced(shared, shared.stages[0], gpu) == times(shared, shared.stages[0], gpu)
+
+
+def test_replicas_that_share_a_gpu_stay_however_many_there_are() -> None:
+    """Two halves of a GPU are no GPU that could be given to another role."""
+    halves = ["teacher.num_gpus=0.5", "teacher.num_replicas=2", "rollout.max_staleness=1"]
+    config, gpu = load(Path("qwen3-0.6b-kk-trrd"), [*halves, "rollout.num_replicas=3"]), GPUS["H100"]
+    found = times(config, config.stages[0], gpu)
+    assert [each.gpus for each in found if each.stage == "teacher"] == [1]
+    assert balanced(config, config.stages[0], gpu) == found
+    [*_, table] = sizes(config, gpu)[0]
+    assert list(table.columns[0].cells) == ["rollout", "teacher", "update"]
+    assert list(table.columns[-1].cells) == ["3", "-", str(config.learner.workers)]
+
+
+def test_no_rank_of_the_learner_is_without_a_sequence() -> None:
+    """A recipe with more ranks than an update has sequences is refused, however many GPUs there are."""
+    small = ["rollout.prompts_per_step=2", "rollout.group_size=4", "learner.updates_per_batch=2"]
+    given = [*small, "learner.workers=1", "rollout.num_replicas=20"]
+    config, gpu = load(Path("qwen3-1.7b-kk-trrd"), given), GPUS["H200"]
+    split = {each.stage: each for each in balanced(config, config.stages[0], gpu)}
+    load(Path("qwen3-1.7b-kk-trrd"), [*given, f"learner.workers={split['update'].gpus:g}"])
+    assert sum(each.gpus for each in split.values()) == 21 + config.teacher_devices[1]
+
+
+def test_the_split_has_whole_copies_of_the_learner() -> None:
+    given = ["learner.workers=6", "learner.fsdp_size=3", "rollout.num_replicas=1", "teacher.num_replicas=1"]
+    config, gpu = load(Path("qwen3-1.7b-kk-trrd"), given), GPUS["H200"]
+    split = {each.stage: each.gpus for each in balanced(config, config.stages[0], gpu)}
+    assert sum(split.values()) == 8
+    assert split["update"] == 3

@@ -300,6 +300,19 @@ def test_the_folder_of_another_suite_is_refused_and_more_seeds_are_not(tmp_path:
         Comparison(suite(variants={"opd": more["opd"]}), tmp_path).check("suite.yaml")
 
 
+def test_the_file_that_a_person_wrote_stays_as_it_is(tmp_path: Path) -> None:
+    file = written(tmp_path, BASE)
+    wrote = f"# notes of mine\n{file.read_text()}"
+    file.write_text(wrote)
+    loaded, _ = load_suite(file)
+    for untuned in (loaded, loaded.untuned):
+        Comparison(untuned, tmp_path).write_suite(untuned.recipe)  # rlad compare suite.yaml --out .
+        assert file.read_text() == wrote
+    (tmp_path / "out").mkdir()
+    Comparison(loaded, tmp_path / "out").write_suite(loaded.recipe)
+    assert "notes" not in (tmp_path / "out" / "suite.yaml").read_text()
+
+
 def test_a_stop_while_it_writes_leaves_what_was_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

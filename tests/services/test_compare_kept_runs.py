@@ -230,3 +230,8 @@ def test_copies_of_the_code_are_the_same_and_changed_code_is_not(tmp_path: Path)
     said = refused(Comparison(own, tmp_path / "out"))
     assert "trrd-seed0: code" in said
     assert "own.py has changed since the run began" in said
+    origin = tmp_path / "out" / "runs" / "trrd-seed0" / "code" / "origin.json"
+    origin.write_text('{"')  # as a full disk leaves it
+    said = refused(Comparison(own, tmp_path / "out"))
+    assert "its code/origin.json is broken: JSONDecodeError" in said
+    assert f"remove {tmp_path / 'out' / 'runs' / 'trrd-seed0'}." in said

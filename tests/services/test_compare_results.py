@@ -337,6 +337,26 @@ def test_methods_that_share_no_problem_are_not_compared(tmp_path: Path) -> None:
     write(results, tmp_path)
 
 
+def test_numbers_that_are_not_finite_keep_no_report_from_being_written(tmp_path: Path) -> None:
+    wanted = suite(seeds=[0])
+    members = members_of(wanted, tmp_path, {})
+    for member in members:
+        carry_out(member, 0.5)
+    file = members[0].folder / "metrics.jsonl"
+    file.write_text(file.read_text().replace('"entropy": 0.5', '"entropy": Infinity', 1))
+    write(results_of(wanted, members, {}), tmp_path)
+    curves = json.loads((tmp_path / "results.json").read_text())["curves"]
+    assert (curves["TRRD"]["entropy"]["x"], curves["grpo"]["entropy"]["x"]) == ([2, 3, 4], [1, 2, 3, 4])
+
+
+def test_a_file_in_a_runs_place_keeps_no_report_from_being_written(tmp_path: Path) -> None:
+    comparison = Comparison(suite(seeds=[0]), tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "trrd-seed0").touch()
+    comparison.check("mine.yaml")
+    assert comparison.results({}).missing["trrd-seed0"] == "not begun"
+
+
 def test_a_report_of_nothing_says_so(rlad: Callable[..., Said], tmp_path: Path) -> None:
     file = written(tmp_path, BASE)
     unbegun = rlad("compare", str(file), "--report")

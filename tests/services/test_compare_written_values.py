@@ -69,6 +69,7 @@ def test_a_comparison_goes_on_whose_texts_look_like_numbers(tmp_path: Path) -> N
         ("[]", "the whole: "),
         ('{"trrd": 3}', "trrd: "),
         ('{"trrd": [{"settings": {}, "accuracy": "good"}]}', "trrd.0.accuracy: "),
+        ('{"trrd": [{"settings": {}, "accuracy": NaN}]}', "trrd.0.accuracy: "),
     ],
 )
 def test_a_broken_file_of_tries_is_named_before_anything_starts(

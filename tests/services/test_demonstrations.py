@@ -166,6 +166,23 @@ def test_wrong_usage_is_refused_before_anything_starts(rlad: Callable[..., Said]
     assert "there is no such file" in rlad("generate", "kk-tny", "rlad:kk-teacher").err
 
 
+def test_the_data_of_the_recipe_is_not_written_over(rlad: Callable[..., Said], tmp_path: Path) -> None:
+    for name, number in (("train", 1), ("held", 2)):
+        rows = pa.table({"question": [f"What is {number} + {number}?"], "answer": [str(2 * number)]})
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+    parts = {"train": "tr*.parquet", "evaluation": "held.parquet"}
+    task = {"name": "math", **{part: {"files": [str(tmp_path / file)]} for part, file in parts.items()}}
+    recipe = load("kk-tiny-grpo", [f"task={json.dumps(task)}"]).model_dump(mode="json")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    for name in ("train", "held"):
+        out = tmp_path / f"{name}.parquet"
+        before = out.read_bytes()
+        said = rlad("generate", str(tmp_path / "mine.yaml"), "rlad:kk-teacher", "--out", str(out))
+        assert said.code == 2
+        assert "the recipe's own prompts are read from it" in said.err
+        assert out.read_bytes() == before
+
+
 @pytest.mark.parametrize("overlap", ["drop", "keep", "refuse", "all"])
 def test_what_is_held_out_is_asked_only_where_a_run_would_train_on_it(tmp_path: Path, overlap: str) -> None:
     for name, numbers in (("train", (1, 2, 2, 3)), ("held", (1, 2, 3) if overlap == "all" else (3, 4))):

@@ -183,7 +183,7 @@ def test_a_model_is_not_copied_into_itself(hub: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "to", "says"),
     [
-        ("rlad:kk-teacher", "", "is empty. Write the folder"),
+        ("rlad:kk-teacher", "", "--to: is empty. Write a value"),
         ("", "mine", "MODEL: no model is named. Write a folder"),
     ],
 )

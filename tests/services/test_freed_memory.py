@@ -6,9 +6,7 @@ import sys
 
 import pytest
 
-from rlad_core.config import load
 from services.learner.freed_memory import KEEPS_FREED_MEMORY
-from services.learner.trainer import build_trainer
 
 MIB = 80
 #: How many pages a thread other than the first is given while it allocates and frees so much 20 times.
@@ -35,10 +33,3 @@ def test_what_is_freed_is_not_asked_of_the_kernel_again() -> None:
         command, capture_output=True, text=True, timeout=60, check=True, env=environment
     ).stdout
     assert int(told.split()[1]) < MIB * 2**20 // 4096
-
-
-@pytest.mark.parametrize(("gpus", "kept"), [(0, KEEPS_FREED_MEMORY), (1, {})])
-def test_ranks_on_cpus_are_started_so(gpus: int, kept: dict[str, str]) -> None:
-    config = load("kk-tiny-grpo", [f"learner.num_gpus={gpus}"])
-    environment = build_trainer(config, "m").run_config.worker_runtime_env
-    assert environment == {"env_vars": kept}

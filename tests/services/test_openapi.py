@@ -1,112 +1,32 @@
 """Any request, inside or outside of what the OpenAPI documents say, gets an answer that is no fault."""
 
 import json
-from typing import Any
+import os
 
 import httpx
 import numpy as np
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from schemathesis.checks import not_a_server_error
 
 from rlad_core import schema
+from tests.abuse.attacks import any_request
+from tests.abuse.target import SERVICES, Target
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
-LIMIT_S = 120
-EXAMPLES = 20  # of each operation; `python -m tests.abuse --long` has 100,000 requests
-CHATS = "/v1/chat/completions"
-#: A chat that names no length may be as long as the model reads, which takes seconds; so many are sent.
-LONG_CHATS = 3
-
-OPERATIONS = [
-    *[("teacher", method, path) for method, path in (("POST", "/v1/score"), ("GET", "/v1/info"))],
-    ("teacher", "GET", "/v1/tokenizer"),
-    *[("teacher", "POST", path) for path in ("/v1/completions", "/get_sequence_logprobs/")],
-    *[("teacher", "GET", path) for path in ("/v1/models", "/v1/models/{name}", "/health")],
-    *[("rollout", "POST", path) for path in ("/v1/completions", CHATS)],
-    *[("rollout", "GET", path) for path in ("/v1/models", "/v1/models/{name}")],
-    *[("rollout", method, path) for method, path in (("POST", "/v1/rollouts"), ("GET", "/v1/policy"))],
-    *[("verifier", method, path) for method, path in (("POST", "/v1/verify"), ("GET", "/v1/info"))],
-    *[
-        (name, "GET", path)
-        for name in ("teacher", "rollout", "verifier")
-        for path in ("/healthz", "/readyz", "/metrics")
-    ],
-    *[
-        (name, method, path)
-        for name in ("teacher", "rollout", "verifier")
-        for method, path in (
-            ("POST", "/v1/jobs"),
-            ("GET", "/v1/jobs"),
-            ("GET", "/v1/jobs/{job_id}"),
-            ("DELETE", "/v1/jobs/{job_id}"),
-            ("GET", "/v1/jobs/{job_id}/result"),
-        )
-    ],
-    *[(name, "POST", path) for name in ("teacher", "rollout") for path in ("/v1/tokenize", "/v1/detokenize")],
-]
-
-quick = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+REQUESTS = 600  # to each service, or some fewer; `python -m tests.abuse --long` has 100,000
 
 
-def operation(http: httpx.Client, service: str, method: str, path: str) -> Any:
-    document = http.get(f"/{service}/openapi.json").raise_for_status().json()
-    return schemathesis.openapi.from_dict(document)[path][method]
-
-
-def test_every_operation_is_in_the_list(http: httpx.Client) -> None:
-    found = {
-        (service, method.upper(), path)
-        for service in ("teacher", "rollout", "verifier")
-        for path, methods in http.get(f"/{service}/openapi.json").json()["paths"].items()
-        for method in methods
-    }
-    assert found == set(OPERATIONS)
-
-
-def names_no_length(body: Any) -> bool:
-    """Of a chat, or one that is as long."""
-    return all((body.get(name) or 100) >= 100 for name in ("max_tokens", "max_completion_tokens"))
-
-
-VALID, INVALID = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
-
-
-@pytest.mark.parametrize(
-    ("service", "method", "path", "mode"),
-    [
-        *[(*operation, VALID) for operation in OPERATIONS],
-        # The others take nothing that could be wrong.
-        *[(*operation, INVALID) for operation in OPERATIONS if operation[1] == "POST"],
-    ],
-)
-def test_no_request_breaks_a_service(
-    http: httpx.Client, service: str, method: str, path: str, mode: schemathesis.GenerationMode
-) -> None:
-    asked = operation(http, service, method, path)
-    long_chats = 0
-
-    @quick
-    @given(case=asked.as_strategy(mode))
-    def check(case: schemathesis.Case) -> None:
-        nonlocal long_chats
-        if path == CHATS and mode is VALID and names_no_length(case.body):
-            long_chats += 1
-            if long_chats > LONG_CHATS:
-                case.body |= {"max_tokens": 16, "max_completion_tokens": 16}
-        answer = case.call_and_validate(
-            base_url=f"{http.base_url}/{service}", checks=[not_a_server_error], timeout=LIMIT_S
-        )
-        if (method, path, answer.status_code) == ("POST", "/v1/jobs", 202):
-            # Nobody fetches it, and others of these tests want the engine.
-            http.delete(f"/{service}/v1/jobs/{answer.json()['id']}").raise_for_status()
-
-    check()
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_request_breaks_a_service(http: httpx.Client, service: str) -> None:
+    """All checks of schemathesis, on each operation alone and on several in a row."""
+    answers = any_request.ask(Target(str(http.base_url).rstrip("/"), os.getpid()), service, REQUESTS, seed=0)
+    assert answers.total() >= REQUESTS / 2
+    assert answers[200]
+    assert answers[422]
 
 
 TOKENS = st.lists(st.integers(1, 200), min_size=1, max_size=20)

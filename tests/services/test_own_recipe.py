@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from rlad_command import Said
@@ -43,6 +44,19 @@ def test_it_leads_to_its_folder_from_anywhere(
 def test_it_leads_to_its_folder_after_that_was_moved(own: Path, tmp_path: Path) -> None:
     moved = own.parents[1].rename(tmp_path / "moved 😀") / NAME / "recipe.yaml"
     assert run_dir(load_to_run(moved, [])) == moved.parent
+
+
+@pytest.mark.parametrize("goes_on", [("--resume",), ("--restartable",), ("--fork", "other")])
+def test_a_run_does_not_go_on_in_the_folder_that_another_one_was_copied_from(
+    rlad: Callable[..., Said], own: Path, goes_on: tuple[str, ...]
+) -> None:
+    """Its recipe has the run's name, so that the folder of that name would be gone on with."""
+    copy = own.parent.with_name("a copy")
+    copytree(own.parent, copy)
+    said = rlad("run", str(copy / "recipe.yaml"), *goes_on)
+    assert (said.code, said.out) == (2, "")
+    assert f"its run is called {NAME}, and {copy} is not. Give the folder that name" in said.err
+    assert load_to_run(copy / "recipe.yaml", ["name=new"]).name == "new"  # begun anew, a recipe as others
 
 
 def test_other_recipes_write_where_one_types(

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PACKAGES = ("openapi-typescript@7", "openapi-fetch@0.17", "typescript@5")
 PROGRAM = Path(__file__).with_name("typescript_client.ts")
