@@ -214,6 +214,16 @@ def trace_id() -> str | None:
     return f"{context.trace_id:032x}" if context.is_valid else None
 
 
+def span_id() -> str | None:
+    """The current span's id in hexadecimal digits; None: there is none."""
+    if _process.tracer is None:
+        return None
+    from opentelemetry import trace
+
+    context = trace.get_current_span().get_span_context()
+    return f"{context.span_id:016x}" if context.is_valid else None
+
+
 def carry(value: Any) -> Any:
     """An Arrow table with the current span in its metadata; anything else, or without a span, as it is."""
     if _process.tracer is None or not isinstance(value, pa.Table):

@@ -9,12 +9,13 @@ from rlad_core.schema import to_responses
 from services.base import tracing
 from services.base.telemetry import span
 from services.clients.calls import again, call, leaving
+from services.clients.shared_calls import SharedCalls
 from services.rollout.settings import SamplingSettings
 from services.weights.held_policy import StaleReplicaError
 
 
 class Responses:
-    """Samples and judges. Holds no state: whatever is asked can be asked again after a fault.
+    """Samples and judges, for many groups. Whatever is asked can be asked again after a fault.
 
     Args:
         rollout: handle of the rollout service (of the policy, or of a teacher that demonstrates); None where
@@ -37,6 +38,7 @@ class Responses:
         self._rollout = rollout
         self._verifier = verifier
         self._timeout_s = timeout_s
+        self._judging = SharedCalls(self.verdicts)
 
     async def sample(
         self, groups: pa.Table, sampling: SamplingSettings, version: int, top_tokens: int = 0
@@ -97,7 +99,7 @@ class Responses:
         await again(attempt, timeout_s=self._timeout_s, what="rollouts", also=self._also)
 
     async def judge(self, rollouts: pa.Table, prompts: pa.Table) -> pa.Table:
-        """REWARDS of these rollouts.
+        """REWARDS of these rollouts, judged together with those of others that come at the same time.
 
         Args:
             prompts: PROMPTS with every prompt of `rollouts`; it may hold more.
@@ -106,7 +108,7 @@ class Responses:
             TimeoutError: the service did not answer.
         """
         with span("verify", items=len(rollouts)):
-            return await self.verdicts(to_responses(rollouts, prompts))
+            return await self._judging(to_responses(rollouts, prompts))
 
     async def verdicts(self, responses: pa.Table) -> pa.Table:
         """REWARDS of these RESPONSES.

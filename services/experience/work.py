@@ -16,6 +16,7 @@ from services.base import telemetry, tracing
 from services.clients.handles import ServiceNames
 from services.clients.responses import Responses
 from services.clients.teachers import Teacher
+from services.clients.teachers.shared import SharedTeacher
 from services.experience.ends import EndTokens
 from services.experience.groups import Group, GroupWorker, judged_by, unchanged
 from services.experience.scorers import Scorer
@@ -46,6 +47,8 @@ class GroupWork:
         self._stream = stream
         self._ends = ends
         self._teachers = teachers
+        self._shared: dict[str, SharedTeacher] = {}
+        self._asked: dict[bool, Responses] = {}
         self._objective_of = objective_of
 
     def __call__(self, positions: Sequence[int], step: int, version: int) -> list[Coroutine[Any, Any, Group]]:
@@ -84,16 +87,23 @@ class GroupWork:
         return [work(row, position) for row, position in enumerate(positions)]
 
     def _worker(self, objective: Objective) -> GroupWorker:
-        names, demonstrates = self._services, not objective.trains_on_rollouts
-        responses = Responses(
-            names.demonstrator() if demonstrates else names.rollout(),
-            names.verifier(),
-            self._config.rollout.timeout_s,
-            pushed=self._config.weights.transfer != "object_store",
-        )
+        demonstrates = not objective.trains_on_rollouts
+        responses = self._responses(demonstrates)
         # What demonstrates is no policy that could learn to be shorter.
         judged = unchanged if demonstrates else judged_by(self._config)
         return GroupWorker(responses, judged, objective.policy_top_k, self._config.mixture)
+
+    def _responses(self, demonstrates: bool) -> Responses:
+        """That all groups ask, so that the verifier is asked for several together."""
+        if demonstrates not in self._asked:
+            names = self._services
+            self._asked[demonstrates] = Responses(
+                names.demonstrator() if demonstrates else names.rollout(),
+                names.verifier(),
+                self._config.rollout.timeout_s,
+                pushed=self._config.weights.transfer != "object_store",
+            )
+        return self._asked[demonstrates]
 
     def _scorers(self, prompt: Prompt, objective: Objective) -> list[Scorer]:
         """Who scores the responses to a prompt."""
@@ -102,7 +112,7 @@ class GroupWork:
         teachers = [
             Scorer(
                 share.place,
-                self._teachers[share.place],
+                self._shared_teacher(share.place),
                 share.weight,
                 share.prompt_token_ids,
                 self._ends.asked_of(share.place, objective),
@@ -111,5 +121,11 @@ class GroupWork:
             )
             for share in shares
         ]
-        reference = [Scorer(REFERENCE, self._teachers[REFERENCE])] if objective.needs_reference else []
+        reference = [Scorer(REFERENCE, self._shared_teacher(REFERENCE))] if objective.needs_reference else []
         return [*teachers, *reference]
+
+    def _shared_teacher(self, place: str) -> Teacher:
+        """That all groups ask together; the teachers are reached when a run has begun."""
+        if place not in self._shared:
+            self._shared[place] = SharedTeacher(self._teachers[place])
+        return self._shared[place]

@@ -142,7 +142,8 @@ def _below(spans: Iterable[TracedSpan], roots: set[str]) -> set[str]:
 
 
 def of_group(spans: list[TracedSpan], group: str) -> list[TracedSpan]:
-    """What happened to one prompt's group: its own spans and all below them, and those that whole steps have.
+    """What happened to one prompt's group: its own spans and all below them, those of calls that it went
+    along with (`services.clients.shared_calls`), and those that whole steps have.
 
     Raises:
         ReportError: the step has no such group; the message says which it has.
@@ -153,4 +154,6 @@ def of_group(spans: list[TracedSpan], group: str) -> list[TracedSpan]:
         raise ReportError(f"the step has no group {group}. It has {', '.join(known[:8])}, ...")
     others = {span.span_id for span in spans if span.name == "group" and span not in roots}
     below = _below(spans, others)
-    return [span for span in spans if span.span_id not in below]
+    callers = {s.facts["asked_with"] for s in spans if s.span_id not in below and "asked_with" in s.facts}
+    shared = _below(spans, callers) - callers
+    return [span for span in spans if span.span_id in shared or span.span_id not in below]

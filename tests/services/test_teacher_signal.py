@@ -213,3 +213,15 @@ def test_what_values_look_like() -> None:
     halves = many.astype(np.float16).astype(np.float32)
     assert [is_rounded(v) for v in (many, halves, halves[:8])] == [False, True, False]
     assert [is_suspect(v) for v in (many, np.zeros(9, np.float32), many[:1])] == [False, True, False]
+
+
+def test_a_teacher_that_is_sure_is_not_suspect() -> None:
+    """Near zero a log-prob is a small multiple of its logits' spacing, which float16 holds too."""
+    logits = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (80, 200)).astype(np.float32))
+    logits[:, 0] += 18
+    sure = (logits[:, 0] - torch.logsumexp(logits, -1)).numpy()
+    assert sure.min() > -0.01
+    assert sure.max() <= 0
+    assert (sure == sure.astype(np.float16)).all()
+    assert not is_suspect(sure)
+    assert is_suspect(np.concatenate([sure, np.full(16, -0.5, np.float32)]))

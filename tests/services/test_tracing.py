@@ -23,6 +23,7 @@ from rlad_command import Said
 
 from services.base import telemetry, tracing
 from services.base.telemetry import span
+from services.clients import shared_calls
 from services.report.records import ReportError
 from services.report.trace_page import lanes, write_trace_page
 from services.report.traces import TracedSpan, of_group, of_step, read_spans
@@ -118,6 +119,37 @@ def test_a_prompt_is_followed_over_processes(tmp_path: Path) -> None:
         of_step(read_spans(tmp_path), 9)
     with pytest.raises(ReportError, match="no group z"):
         of_group(spans, "z")
+
+
+def test_a_call_that_groups_share_is_shown_with_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_calls, "AT_ONCE", 1)
+    tracing.begin(RUN, tmp_path / "traces")
+
+    async def ask(table: pa.Table) -> pa.Table:
+        with tracing.span("teacher service", {}):
+            await asyncio.sleep(0)
+        return table
+
+    shared = shared_calls.SharedCalls(ask)
+
+    async def group(name: str) -> None:
+        with tracing.span("group", {"group": name}), span("teacher", items=1):
+            await shared(pa.table({"sequence_id": [name]}))
+
+    async def three() -> None:
+        with tracing.of_step(RUN, 3):
+            await asyncio.gather(*map(group, "abc"))
+
+    with tracing.of_step(RUN, 3), span("step", step=3, rank=0):
+        asyncio.run(three())
+    spans = of_step(read_spans(tmp_path), 3)
+    services = {
+        name: [each for each in of_group(spans, name) if each.name == "teacher service"] for name in "abc"
+    }
+    [teacher] = [each for each in of_group(spans, "b") if each.name == "teacher"]
+    assert [len(each) for each in services.values()] == [1, 1, 1]
+    assert services["a"] != services["b"] == services["c"]
+    assert services["c"][0].parent_id == teacher.span_id
 
 
 def test_a_group_that_was_begun_ahead_belongs_to_the_step_that_takes_it(tmp_path: Path) -> None:

@@ -28,7 +28,11 @@ _ENOUGH_TOKENS: Final = 16
 STAND_IN: Final = -9999.0
 """At or below it stands what somebody writes for minus infinity."""
 _ROUNDED_TOKENS: Final = 16
-"""By chance a float32 number is one of float16 in 1 case of 8,192; so many never are."""
+"""So many numbers are never all of float16 by chance."""
+_TELLS_ROUNDING: Final = 2.0**-4
+"""Nats. A log-prob is a difference of numbers as large as logits, so it is a multiple of some 2**-19, and one
+near zero has no more bits than float16 holds. From here on it has, and is one of float16 in 1 case of 8.
+"""
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,10 @@ class Tolerance:
 
 
 def is_rounded(logprobs: Logprobs) -> bool:
-    """Whether these are numbers of float16 or bfloat16, too many of them for chance."""
-    values = logprobs[logprobs != 0]
+    """Whether these are numbers of float16 or bfloat16, too many of them for chance. Of a teacher that is
+    sure of nearly all its tokens nobody can say.
+    """
+    values = logprobs[np.abs(logprobs) >= _TELLS_ROUNDING]
     if values.size < _ROUNDED_TOKENS:
         return False
     with np.errstate(over="ignore"):
