@@ -159,7 +159,8 @@ def service_started(service: str, console: Console) -> Start:
 
 
 def _first(steps: Path) -> bool:
-    return steps.exists() and "seconds" in json.loads(steps.read_text().partition("\n")[0] or "{}")
+    line, is_whole, _ = steps.read_text().partition("\n") if steps.exists() else ("", "", "")
+    return bool(is_whole) and "seconds" in json.loads(line)
 
 
 def _ready(url: str) -> bool:

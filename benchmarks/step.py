@@ -7,14 +7,14 @@
 
 The environment is made where there is none: a virtual environment with TRL and this environment's torch.
 
-Both sides have the same model folder, prompts, group size, threads and longest response, sample at
-temperature 1 and make one update of a step's responses, in float32. A step is generation, rewards, update
-and, here, handing the new weights to the engine; there, one process generates and learns. The shipped student
-ends its responses as it has learned; others end none (``--responses N``: all have N tokens), or end them by
-chance (long-tailed: median 300, cut at 1,024; see `benchmarks.models`). Nothing else of TRL is set but what
-it trains at once (``--sequences``: whole groups, into which a step can be divided equally) and, with
-``--kept``, that it keeps its activations, as rlad does for models of this size; by default it computes them
-again.
+Both sides have the same model folder, prompts, group size, threads (of ours the learner; its engine computes
+with ``--rollout-threads``, by itself one, beside its scheduler) and longest response, sample at temperature 1
+and make one update of a step's responses, in float32. A step is generation, rewards, update and, here,
+handing the new weights to the engine; there, one process generates and learns. The shipped student ends its
+responses as it has learned; others end none (``--responses N``: all have N tokens), or end them by chance
+(long-tailed: median 300, cut at 1,024; see `benchmarks.models`). Nothing else of TRL is set but what it
+trains at once (``--sequences``: whole groups, into which a step can be divided equally) and, with ``--kept``,
+that it keeps its activations, as rlad does for models of this size; by default it computes them again.
 """
 
 import json
@@ -81,7 +81,7 @@ def recipe(model: str, longest: int, prompts: int, group: int, steps: int, threa
         },
         "rollout": {
             "prompts_per_step": prompts, "group_size": group, "max_response_length": longest,
-            "drop_uninformative": False, "threads": threads,
+            "drop_uninformative": False,
         },
         "learner": {"threads": threads, "lr": 1e-6, "checkpoint_every": 0},
         "stages": [{"steps": steps, "objective": {"kind": "grpo"}}],

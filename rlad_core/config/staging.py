@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import takewhile
 
 from rlad_core.config.run import RunConfig, Stage
 from rlad_core.objectives.ramp import ramps_of
@@ -75,8 +76,9 @@ def _stage(config: RunConfig, index: int, stage: Stage) -> Iterator[Problem]:
 
 
 def _left_over(config: RunConfig, index: int) -> int:
-    """Steps that a stage may get besides its own, at most: what rules left of the stages before it."""
-    return sum(stage.steps - 1 for stage in config.stages[:index] if stage.until is not None)
+    """Steps that a stage may get besides its own, at most: what rules left of the stages right before it."""
+    before = reversed(config.stages[:index])  # one without a rule goes to its end, and leaves none of others'
+    return sum(stage.steps - 1 for stage in takewhile(lambda stage: stage.until is not None, before))
 
 
 def _evaluations_within(config: RunConfig, index: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Rules about a recipe's tasks and teachers: every task there once, every task taught by one teacher."""
+"""Rules about a recipe's tasks and teachers: every task there once, and taught by somebody."""
 
 from __future__ import annotations
 

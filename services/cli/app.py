@@ -8,12 +8,11 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from services.base.failures import said
 from services.base.interrupts import keep_interrupts
-from services.cli.console import complain, err
+from services.cli.console import complain, complain_in_red, err
 
 _COMMANDS = {
     **dict.fromkeys(("init", "plan", "run"), "runs"),
@@ -119,8 +118,8 @@ def run() -> int:
             return int(error.exit_code)
         if os.environ.get("RLAD_TRACEBACK"):
             raise
-        err.print(f"[red]failed[/red]: {escape(said(error))}", soft_wrap=True)
-        err.print("[dim](RLAD_TRACEBACK=1 shows where)[/dim]")
+        complain_in_red("failed", said(error))
+        err.print("(RLAD_TRACEBACK=1 shows where)", style="dim")
         return 1
     if code == _INTERRUPTED:
         raise KeyboardInterrupt

@@ -137,11 +137,11 @@ def compare(
         raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
         _tell(comparison, {})
-        out.print("stopped. The same command goes on", markup=False)
+        out.print("stopped. The same command goes on")
         raise typer.Exit(1) from interrupt
     _tell(comparison, failed)
     if failed:
-        err.print(f"failed: {', '.join(failed)}. The same command tries again", markup=False, soft_wrap=True)
+        err.print(f"failed: {', '.join(failed)}. The same command tries again", soft_wrap=True)
         raise typer.Exit(1)
 
 
@@ -166,7 +166,7 @@ def _take(comparison: "Comparison", other: Path, part: "Part") -> None:
         raise typer.Exit(2) from error
     runs = ", ".join(here if here == there else f"{here} ({there} there)" for here, there in taken.items())
     said = f"took  {runs} from {other}" if runs else f"{other} has no finished run that is missing here"
-    out.print(said, markup=False, soft_wrap=True)
+    out.print(said, soft_wrap=True)
 
 
 def _pack(comparison: "Comparison", to: Path, source: str, part: "Part") -> None:
@@ -185,7 +185,7 @@ def _pack(comparison: "Comparison", to: Path, source: str, part: "Part") -> None
         asked = f" ({said.removesuffix('.')})" if (said := str(part)) else ""
         complain(f"no run in {comparison.folder} is finished{asked}, so there is nothing to pack")
         raise typer.Exit(2)
-    out.print(f"packed  {', '.join(names)} into {to}", markup=False, soft_wrap=True)
+    out.print(f"packed  {', '.join(names)} into {to}", soft_wrap=True)
 
 
 def _tell(comparison: "Comparison", failed: dict[str, str], part: "Part | None" = None) -> None:
@@ -206,10 +206,10 @@ def _tell(comparison: "Comparison", failed: dict[str, str], part: "Part | None" 
         if results.differences:
             out.print(terminal_pairs(results))
         for said in not_compared(results):
-            out.print(said, markup=False, soft_wrap=True)
+            out.print(said, soft_wrap=True)
         if missing := len(results.missing):
             are = "is" if missing == 1 else "are"
             out.print(f"{missing} of the suite's runs {are} not in it; the report says why")
     else:
         out.print("no run is finished yet; the report says how far each is")
-    out.print(f"report  {page}", markup=False, soft_wrap=True)
+    out.print(f"report  {page}", soft_wrap=True)

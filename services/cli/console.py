@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 class _Whole(Console):
@@ -16,11 +17,16 @@ class _Whole(Console):
         super().print(*objects, **settings)
 
 
-# Without emoji: a place such as file.py:x: is no picture.
-out = _Whole(highlight=False, emoji=False)
-err = _Whole(stderr=True, highlight=False, emoji=False)
+# What a person has named may have brackets, in a table too, and a place such as file.py:x: is no picture.
+out = _Whole(highlight=False, markup=False, emoji=False)
+err = _Whole(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def complain(error: object) -> None:
     """A refusal, as it is."""
-    err.print(str(error), markup=False, soft_wrap=True)
+    err.print(str(error), soft_wrap=True)
+
+
+def complain_in_red(what: str, error: object) -> None:
+    """The same behind a word."""
+    err.print(Text.assemble((what, "red"), f": {error}"), soft_wrap=True)

@@ -151,7 +151,12 @@ def evaluate(
         raise typer.BadParameter(f"{wrong[0]} is not within 1..{k} (--k)", param_hint="--pass-k")
     if dtype not in ("auto", "float32", "bfloat16"):
         raise typer.BadParameter(f"{dtype!r}; write auto, float32 or bfloat16", param_hint="--dtype")
-    asking.check_usage()
+    asking.check_usage(
+        gpus=gpus,
+        replicas=replicas,
+        tensor_parallel=None if tensor_parallel == 1 else tensor_parallel,
+        dtype=None if dtype == "auto" else dtype,
+    )
     try:
         read = read_questions(asking)
     except (ConfigError, ValueError, OSError) as error:
@@ -178,7 +183,7 @@ def evaluate(
         complain(error)
         raise typer.Exit(2) from error
     for remark in read.remarks:
-        out.print(remark, style="dim", markup=False, soft_wrap=True)
+        out.print(remark, style="dim", soft_wrap=True)
     _measure(replace(plan, out=_writable(folder)))
 
 
@@ -198,10 +203,8 @@ def _measure(plan: Any) -> None:
             pairs = paired_rows(verdicts, verdicts_of(each.answers))
             out.print(paired_table(pairs, f"{each.label} against {first.label}"))
     for each in found:
-        out.print(f"responses  {each.folder}", markup=False, soft_wrap=True)
-    out.print(
-        f"read them with\n  rlad show {shlex.quote(str(first.folder))} --wrong", markup=False, soft_wrap=True
-    )
+        out.print(f"responses  {each.folder}", soft_wrap=True)
+    out.print(f"read them with\n  rlad show {shlex.quote(str(first.folder))} --wrong", soft_wrap=True)
 
 
 def measured(plan: Any) -> Any:
@@ -222,11 +225,11 @@ def measured(plan: Any) -> Any:
         complain(error)
         raise typer.Exit(2) from error
     except Stopped as stop:
-        out.print(f"stopped: {stop}. {again}", markup=False, soft_wrap=True)
+        out.print(f"stopped: {stop}. {again}", soft_wrap=True)
         raise typer.Exit(1) from stop
     except (IncompleteError, DeploymentError, OSError) as error:  # TimeoutError is one of the latter
-        err.print(f"failed: {error}", markup=False, soft_wrap=True)
-        err.print(f"What was done until then is kept in {plan.out}. {again}", markup=False, soft_wrap=True)
+        err.print(f"failed: {error}", soft_wrap=True)
+        err.print(f"What was done until then is kept in {plan.out}. {again}", soft_wrap=True)
         raise typer.Exit(1) from error
 
 
@@ -251,7 +254,6 @@ def _writable(folder: Path | None) -> Path:
         kept_in = Path(tempfile.mkdtemp(prefix="rlad-evaluations-"))
         err.print(
             f"{wanted} cannot be written to, so responses are kept in {kept_in}; --out chooses",
-            markup=False,
             soft_wrap=True,
         )
         return kept_in

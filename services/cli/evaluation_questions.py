@@ -75,8 +75,16 @@ class Asking:
         """Models that are deployed here."""
         return tuple(model for model in self.models if not is_url(model))
 
-    def check_usage(self) -> None:
-        """Raises typer.BadParameter: options that do not go together."""
+    def check_usage(self, **of_engines: object) -> None:
+        """Whether the options go together.
+
+        Args:
+            of_engines: options by their names that only a model has which is deployed here, with what was
+                written; None: nothing.
+
+        Raises:
+            typer.BadParameter: they do not.
+        """
         if bool(self.endpoint) != bool(self.names):
             raise typer.BadParameter(
                 "--endpoint URL and --model NAME belong together", param_hint="--endpoint"
@@ -106,11 +114,19 @@ class Asking:
                 self.asked.refuse(",".join(self.suites), "people", "files", "layout", "split")
             except ValueError as error:
                 raise typer.BadParameter(str(error), param_hint="--suite") from error
-        if self.max_length and not self.local:
+        if self.local:
+            return
+        if self.max_length:
             raise typer.BadParameter(
                 "a model elsewhere has a length of its own; write --max-response-length",
                 param_hint="--max-length",
             )
+        for name, given in {"set": self.engine or None, **of_engines}.items():
+            if given is not None:
+                raise typer.BadParameter(
+                    "is of an engine, and none is started here: every model is elsewhere. Leave it out",
+                    param_hint=f"--{name.replace('_', '-')}",
+                )
 
 
 @dataclass(frozen=True)

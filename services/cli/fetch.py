@@ -46,7 +46,7 @@ def fetch(
     from services.fetch import fetch as bring
 
     def say(line: str) -> None:
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
     folder, clock = to.expanduser(), time.monotonic()
     above = (folder.absolute(), *folder.absolute().parents)

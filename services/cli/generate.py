@@ -101,7 +101,7 @@ def generate(
         engine=(),
         part="training",
     )
-    asking.check_usage()
+    asking.check_usage(gpus=gpus, tensor_parallel=None if tensor_parallel == 1 else tensor_parallel)
     if bool(teacher) == bool(endpoint):
         raise typer.BadParameter("write a teacher or --endpoint, one of the two", param_hint="TEACHER")
     file = file.expanduser()
@@ -156,10 +156,9 @@ def generate(
         f"{found.accepted} of {found.responses} responses were accepted, {found.doubled} of them repeat "
         f"another word by word; {found.kept} are kept.{cut_off} "
         f"{found.without} of {found.prompts} prompts have none.",
-        markup=False,
         soft_wrap=True,
     )
-    out.print(f"chats      {file}\nresponses  {answered.folder}", markup=False, soft_wrap=True)
+    out.print(f"chats      {file}\nresponses  {answered.folder}", soft_wrap=True)
 
 
 def _data_of(read: "Read") -> Iterator[Path]:

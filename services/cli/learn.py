@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from rlad_core.config import ConfigError, RunConfig
-from services.cli.console import complain, err, out
+from services.cli.console import complain, complain_in_red, out
 from services.cli.extras import needs_extras, needs_services
 from services.cli.own_recipe import load_to_run
 from services.cli.runs import Overrides, Recipe
 
-say = partial(out.print, markup=False, soft_wrap=True)
+say = partial(out.print, soft_wrap=True)
 
 
 def learn(
@@ -68,10 +67,10 @@ def learn(
             watcher=Watcher(out, config.total_steps),
         )
     except RefusedError as error:
-        err.print(f"[red]refused[/red]: {escape(str(error))}", soft_wrap=True)
+        complain_in_red("refused", error)
         raise typer.Exit(2) from error
     except RunError as error:
-        err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
+        complain_in_red("failed", error)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
         _say_how_to_resume(config, experience, "stopped at once, after the last checkpoint")

@@ -57,12 +57,12 @@ def ledger(
 
 def _show(answers: "Answers") -> None:
     verdict = "yes" if answers.is_exact else "NO"
-    out.print(f"Every visit trained on exactly once, or dropped for a reason: {verdict}", markup=False)
+    out.print(f"Every visit trained on exactly once, or dropped for a reason: {verdict}")
     at = "no checkpoint yet" if answers.checkpoint is None else f"last checkpoint after {answers.checkpoint}"
-    out.print(f"{answers.steps} steps, {answers.starts} starts, {at}", markup=False)
+    out.print(f"{answers.steps} steps, {answers.starts} starts, {at}")
     for name, positions in (("lost", answers.lost), ("doubled", answers.doubled)):
         if positions:
-            out.print(f"{name}: positions {_few(positions)}", markup=False)
+            out.print(f"{name}: positions {_few(positions)}")
     epochs = Table("epoch", "prompts", "trained", "dropped", "not yet", "twice", title="Epochs")
     for epoch in answers.epochs:
         left = epoch.prompts - epoch.trained - epoch.dropped
@@ -81,7 +81,7 @@ def _show(answers: "Answers") -> None:
             dropped.add_row(str(each.step), each.group_id, each.why)
         out.print(dropped)
         if len(answers.dropped) > _SHOWN:
-            out.print(f"... and {len(answers.dropped) - _SHOWN} more (--json has all)", markup=False)
+            out.print(f"... and {len(answers.dropped) - _SHOWN} more (--json has all)")
 
 
 def _few(names: Sequence[object]) -> str:

@@ -38,6 +38,14 @@ def load_to_run(recipe: Path, overrides: Sequence[str], goes_on: bool = False) -
     return file.config([f"output.dir={one_line(str(runs))}", *overrides])
 
 
+def source_of_fork(recipe: Path, config: RunConfig) -> Path:
+    """The folder of the run that a fork of this recipe goes on from. A run's own recipe leads to it whatever
+    ``--set`` says of output.dir, which is where the fork goes.
+    """
+    runs = _runs_of(read(recipe))
+    return Path(config.run_dir).absolute() if runs is None else runs / config.name
+
+
 def _runs_of(file: RecipeFile) -> Path | None:
     """The folder that has the run's folder; None: the recipe is no run's own."""
     return file.file.resolve().parent.parent if _is_of_run(file) and _has_its_name(file) else None

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from rlad_core.config import ConfigError, RunConfig, dump
 from rlad_core.config.machine import machine_problems, unchecked
@@ -14,9 +13,9 @@ from rlad_core.config.remarks import run_remarks
 from rlad_core.config.yaml_text import one_line
 from rlad_core.sizing.gpus import GPUS
 from services.cli import init as beginning
-from services.cli.console import complain, err, out
+from services.cli.console import complain, complain_in_red, out
 from services.cli.extras import needs_extras, needs_services
-from services.cli.own_recipe import load_to_run
+from services.cli.own_recipe import load_to_run, source_of_fork
 
 Recipe = Annotated[
     Path, typer.Argument(help="A recipe: a YAML file, or the name of one that ships with rlad.")
@@ -49,10 +48,10 @@ def init(
     except beginning.InitError as error:
         complain(error)
         raise typer.Exit(2) from error
-    out.print(f"{folder}: {', '.join(map(str, written))}. Go on with", markup=False, soft_wrap=True)
+    out.print(f"{folder}: {', '.join(map(str, written))}. Go on with", soft_wrap=True)
     place = f"./{folder}" if str(folder).startswith("-") else str(folder)  # which cd takes for options
     for command in (f"cd {shlex.quote(place)}", "rlad plan recipe.yaml", "rlad run recipe.yaml"):
-        out.print(f"  {command}", markup=False, soft_wrap=True)
+        out.print(f"  {command}", soft_wrap=True)
 
 
 def plan(
@@ -89,14 +88,14 @@ def plan(
     for table in (*describe(config), *tables):
         out.print(table)
     for model in unknown(config):
-        out.print(f"Not estimated, since its size is not known here: {model}", markup=False, soft_wrap=True)
+        out.print(f"Not estimated, since its size is not known here: {model}", soft_wrap=True)
     slow = slow_evaluation(config, GPUS[gpu])
     for remark in (*([] if slow is None else [slow]), *run_remarks(config)):
-        out.print(remark, markup=False, soft_wrap=True)
+        out.print(remark, soft_wrap=True)
     if lines := unchecked(config):
         out.print("Not checked, since it is not on this machine:")
     for line in lines:
-        out.print(f"  {line}", markup=False, soft_wrap=True)
+        out.print(f"  {line}", soft_wrap=True)
     if too_large:
         complain(ConfigError(str(recipe), too_large))
         raise typer.Exit(2)
@@ -159,7 +158,7 @@ def run(
         raise typer.BadParameter("says where --fork begins. Write --fork NAME too", param_hint="--from-step")
     try:
         config = _load(recipe, overrides, goes_on=resume or restartable or bool(fork))
-        source = Path(config.run_dir).absolute()
+        source = source_of_fork(recipe, config) if fork else None
         if fork:
             config = _load(recipe, [*overrides, f"name={one_line(fork)}"])
     except typer.Exit:
@@ -183,16 +182,16 @@ def run(
 
     try:
         watcher = Watcher(out, config.total_steps)
-        begun = Fork(source, from_step) if fork else None
+        begun = None if source is None else Fork(source, from_step)
         outcome = carry_out(config, resume=resume, restartable=restartable, fork=begun, watcher=watcher)
     except PromptsRefusedError as error:
         complain(refused(error, config))
         raise typer.Exit(2) from error
     except RefusedError as error:
-        err.print(f"[red]refused[/red]: {escape(str(error))}", soft_wrap=True)
+        complain_in_red("refused", error)
         raise typer.Exit(2) from error
     except RunError as error:
-        err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
+        complain_in_red("failed", error)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
         _say_how_to_resume(config, "stopped at once, after the last checkpoint")
@@ -203,10 +202,10 @@ def run(
     out.print(evaluation_table(record))
     out.print(stage_time_table(record))
     if outcome.report is not None:
-        out.print(f"report  {outcome.report.html}", markup=False, soft_wrap=True)
+        out.print(f"report  {outcome.report.html}", soft_wrap=True)
     if not outcome.finished:
         raise typer.Exit(1)  # so that neither `&&` nor a scheduler takes the run for done
-    out.print(f"model   {outcome.run_dir / 'export'}", markup=False, soft_wrap=True)
+    out.print(f"model   {outcome.run_dir / 'export'}", soft_wrap=True)
 
 
 def report(
@@ -229,7 +228,7 @@ def report(
     run_dir = run_dir.expanduser()
     try:
         if is_evaluation(run_dir):
-            out.print(f"report  {write_answers_page(run_dir)}", markup=False, soft_wrap=True)
+            out.print(f"report  {write_answers_page(run_dir)}", soft_wrap=True)
             return
         paths = write_report(run_dir)
         record = read_run(run_dir)
@@ -243,7 +242,7 @@ def report(
     except (SchemaError, ValueError) as error:
         complain(f"the change on the same problems is left out: {error}")
     out.print(stage_time_table(record))
-    out.print(f"report  {paths.html}", markup=False, soft_wrap=True)
+    out.print(f"report  {paths.html}", soft_wrap=True)
 
 
 def _check_data(config: RunConfig) -> None:
@@ -266,7 +265,7 @@ def _check_data(config: RunConfig) -> None:
     except PromptsRefusedError as error:
         complain(refused(error, config))
         raise typer.Exit(2) from error
-    say = partial(out.print, markup=False, soft_wrap=True)
+    say = partial(out.print, soft_wrap=True)
     tell(checked, say, write_beside(checked.dropped, config))
 
 
@@ -287,4 +286,4 @@ def _refuse_machine(recipe: Path, config: RunConfig) -> None:
 
 def _say_how_to_resume(config: RunConfig, what: str) -> None:
     recipe = shlex.quote(str(Path(config.run_dir, "recipe.yaml")))
-    out.print(f"{what}. Continue with\n  rlad run {recipe} --resume", markup=False, soft_wrap=True)
+    out.print(f"{what}. Continue with\n  rlad run {recipe} --resume", soft_wrap=True)

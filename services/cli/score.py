@@ -148,7 +148,7 @@ def score(
         complain(error)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
-        err.print(f"stopped. {again}", markup=False, soft_wrap=True)
+        err.print(f"stopped. {again}", soft_wrap=True)
         raise typer.Exit(1) from None
     except Exception as error:
         if isinstance(error, typer.Exit):
@@ -162,12 +162,12 @@ def score(
                 "Once the former teacher is served again, the same command goes on. To score all with "
                 "another one, write another --out"
             )
-        err.print(f"failed: {said(error)}", markup=False, soft_wrap=True)
-        err.print(f"What was scored until then is kept. {again}", markup=False, soft_wrap=True)
+        err.print(f"failed: {said(error)}", soft_wrap=True)
+        err.print(f"What was scored until then is kept. {again}", soft_wrap=True)
         raise typer.Exit(1) from error
     if refused:
-        out.print(f"{refused} of {looked.rows} rows were refused by the teacher and have nulls", markup=False)
-    out.print(f"written  {written}", markup=False, soft_wrap=True)
+        out.print(f"{refused} of {looked.rows} rows were refused by the teacher and have nulls")
+    out.print(f"written  {written}", soft_wrap=True)
     if refused == looked.rows:
         complain(f"failed: there is no score in it, since all rows were refused. {first}".rstrip())
         raise typer.Exit(1)
@@ -228,14 +228,14 @@ def _teacher(url: str, model: str, overrides: list[str], top_k: int, start_timeo
     # On the loopback, and for this command alone: those of a service that lives on are not ours to ask for.
     for variable in (TOKENS, TOKENS_FILE):
         os.environ.pop(variable, None)
-    out.print(f"starting Ray and a teacher of {model}", markup=False, soft_wrap=True)
+    out.print(f"starting Ray and a teacher of {model}", soft_wrap=True)
     app = SERVICES["teacher"].build(args)
     cpus = _SPARE_CPUS + math.ceil(args.num_cpus * args.num_replicas)
     with (
         embedded_ray(num_cpus=cpus, object_store_gib=0.5, go_on="The same command goes on."),
         deployed(
             {"teacher": app}, timeout_s=start_timeout_s, setting="--start-timeout", routes={"teacher": "/"},
-            take_down=False, say=lambda text: out.print(text, markup=False, soft_wrap=True),
+            take_down=False, say=lambda text: out.print(text, soft_wrap=True),
         ) as served,
     ):  # fmt: skip
         keep_interrupting()  # Ray took SIGTERM for itself when it started

@@ -5,12 +5,11 @@ import time
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from rlad_core.config.machine import port_fault
 from rlad_core.sections.paths import expanded
 from services.base.uncollected import uncollected
-from services.cli.console import complain, err, out
+from services.cli.console import complain, complain_in_red, out
 from services.cli.extras import needs_services
 
 PORT_S = 5.0
@@ -117,7 +116,7 @@ def serve(
         raise typer.Exit(2)
 
     def say(text: str) -> None:
-        out.print(text, markup=False, soft_wrap=True)
+        out.print(text, soft_wrap=True)
 
     # A shell leaves the ~ of --tls-key=~/key.pem as it is.
     tls = Tls(str(expanded(tls_cert)), str(expanded(tls_key))) if tls_cert else None
@@ -130,7 +129,7 @@ def serve(
         complain(error)
         raise typer.Exit(2) from error
     except DeploymentError as error:
-        err.print(f"[red]failed[/red]: {escape(str(error))}", soft_wrap=True)
+        complain_in_red("failed", error)
         if error.whole:
             say(f"the whole of it is in {_kept(error.whole)}")
         raise typer.Exit(1) from error

@@ -96,9 +96,9 @@ def show(
     if any(response.tokens for response in shown):
         out.print(legend())
     elif remark:
-        out.print(remark, style="dim", markup=False, soft_wrap=True)
+        out.print(remark, style="dim", soft_wrap=True)
     if more:
-        out.print(f"There are more; --limit {4 * limit} shows them.", style="dim", markup=False)
+        out.print(f"There are more; --limit {4 * limit} shows them.", style="dim")
 
 
 def _whens(kept: "Sequence[Kept]") -> str:

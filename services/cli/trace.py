@@ -49,10 +49,10 @@ def trace(
         complain(f"{place} cannot be written ({error.strerror}). Write --out FILE")
         raise typer.Exit(2) from error
     processes = len({span.process for span in shown})
-    out.print(f"{len(shown)} spans of {processes} processes", markup=False, soft_wrap=True)
+    out.print(f"{len(shown)} spans of {processes} processes", soft_wrap=True)
     slowest = sorted((s for s in shown if s.name == "rollout"), key=lambda s: -s.seconds)[:1]
     for each in slowest:
         parent = next((s for s in shown if s.span_id == each.parent_id), None)
         whose = f", group {parent.facts['group']}" if parent is not None and "group" in parent.facts else ""
-        out.print(f"the longest rollout took {each.seconds:.2f} s{whose}", markup=False, soft_wrap=True)
-    out.print(f"timeline  {place}", markup=False, soft_wrap=True)
+        out.print(f"the longest rollout took {each.seconds:.2f} s{whose}", soft_wrap=True)
+    out.print(f"timeline  {place}", soft_wrap=True)

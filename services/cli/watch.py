@@ -53,4 +53,4 @@ def watch(
         replays = (run_dir / replayed.FILE).is_file()
         command = f"rlad learn {recipe} --experience ..." if replays else f"rlad run {recipe}"
         said = f"nobody works on it: {done}. Continue with\n  {command} --resume"
-    out.print(said, markup=False, soft_wrap=True)
+    out.print(said, soft_wrap=True)

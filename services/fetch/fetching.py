@@ -136,6 +136,6 @@ def _bring(source: Source, revision: str, file: File, to: Path, over: Event) -> 
         if last:
             break
     raise FetchError(
-        f"{file.path} came twice and is not what the source says ({file.algorithm} {file.checksum}). Try "
-        "another mirror (HF_ENDPOINT)"
+        f"{file.path} came twice and is not what the source says ({file.algorithm} {file.checksum}). Bring "
+        "it there anew, or try another source or mirror (HF_ENDPOINT)"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ray.train.v2.api.exceptions import WorkerGroupError
+
 from rlad_core.config import LearnerConfig
 from services.base.failures import said
 from services.base.losses import is_loss, wait_s
@@ -34,6 +36,8 @@ def until_done(
                 raise
             failure = error
         if failure is None or number > learner.max_failures or not is_loss(failure):
+            return failure
+        if isinstance(failure, WorkerGroupError):  # Ray Train has begun the ranks anew as often
             return failure
         number += 1
         pause_s = wait_s(learner.restart_wait_s, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from ray.exceptions import RayActorError
@@ -17,7 +18,7 @@ from services.run.lease import Lease
 from services.run.watch import Watcher
 
 _POLL_S = 0.5
-_ANSWER_S = 60.0
+_ANSWER_S, _GONE_S = 60.0, 10.0
 
 
 def fit(
@@ -77,16 +78,18 @@ def _ended(actors: RunActors, watcher: Watcher, learner: Learning) -> BaseExcept
     watcher.show(_answer(actors.journal.news.remote(watcher.seen), "the journal to answer"))
     if (given_up := _answer(actors.journal.given_up.remote(), "the journal to answer")) is not None:
         return LearnerError(*given_up)
-    if learner.failure is not None:
-        return learner.failure
-    # Ranks that find one of them gone end as if all were done.
-    _answer(
-        [actor.__ray_ready__.remote() for actor in (actors.collector, actors.evaluator)],
-        "the run's actors to answer",
-    )
-    return None
+    failure = learner.failure
+    if failure is not None and not is_loss(failure):
+        return failure
+    # Ranks that find one of them gone end as if all were done, or are lost with it. One that is only busy has
+    # its time where nothing else is known.
+    limit_s = _ANSWER_S if failure is None else _GONE_S
+    there = [actor.__ray_ready__.remote() for actor in (actors.collector, actors.evaluator)]
+    with nullcontext() if failure is None else suppress(TimeoutError):
+        _answer(there, "the run's actors to answer", limit_s)
+    return failure
 
 
-def _answer(reference: Any, what: str) -> Any:
+def _answer(reference: Any, what: str, limit_s: float = _ANSWER_S) -> Any:
     """The answer of one of the run's actors to a question that takes it no time."""
-    return answer_of(reference, timeout_s=_ANSWER_S, what=what)
+    return answer_of(reference, timeout_s=limit_s, what=what)

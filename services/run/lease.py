@@ -146,8 +146,8 @@ def leased(
         yield lease
     finally:
         lease.end()
-        if list(run_dir.iterdir()) == [folder]:  # the run was refused, and leaves nothing
-            with suppress(OSError):
+        with suppress(OSError):  # what ended the block is told, also where somebody took the folder away
+            if list(run_dir.iterdir()) == [folder]:  # the run was refused, and leaves nothing
                 file.unlink()
                 folder.rmdir()
                 run_dir.rmdir()

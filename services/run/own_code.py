@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def keep(config: RunConfig, run_dir: Path) -> dict[str, Any]:
         The recipe's values, with the places of the copies, relative to the run's folder.
     """
     sources = config.code
+    if (run_dir / FOLDER).exists():  # of a start that failed; its copies may be what was just read
+        shutil.rmtree(run_dir / FOLDER)
     if not sources:
         return config.model_dump(mode="json")
     origin: dict[str, dict[str, str]] = {}

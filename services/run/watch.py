@@ -99,6 +99,7 @@ class Watcher(Barred):
             self._console.print(
                 f"step {self.steps_done:>4}  {row['stage']}  {numbers}{took}",
                 highlight=False,
+                markup=False,
                 soft_wrap=True,  # one line a step also in a file, where a console counts as 80 wide
             )
 

@@ -144,6 +144,9 @@ class Columns:
         response = _value(row, self.response)
         if _is_chat(response) and len(response) == 1:
             response = response[0]["content"]
+        for column, value in ((self.prompt, prompt), (self.response, response)):
+            if value in ("", []):
+                raise AskedError(f"{row.where}: {column} is empty")
         if _is_tokens(prompt) and _is_tokens(response):
             unfit = _unfit(self.prompt, prompt) or _unfit(self.response, response)
             return Asked(row.where, prompt, response, unfit)
@@ -152,11 +155,9 @@ class Columns:
                 f"{row.where}: {self.response} is {_kind(response)} and {self.prompt} {_kind(prompt)}; both "
                 "are to be token ids, or the response text"
             )
-        if not response:
-            raise AskedError(f"{row.where}: {self.response} is empty")
         if _is_chat(prompt):
             return Asked(row.where, _turns(prompt), response)
-        if not isinstance(prompt, str) or not prompt:
+        if not isinstance(prompt, str):
             raise AskedError(f"{row.where}: {self.prompt} is {_kind(prompt)}, and no text or chat")
         if _LIKE_A_CHAT.fullmatch(prompt):
             raise AskedError(

@@ -178,6 +178,15 @@ def test_a_wrong_override_is_explained(override: str, says: str) -> None:
             "stages.1.objective.alpha_steps (15): stages.1 (sharpen) has 5 steps, at most 14 with what rules "
             "leave of earlier stages, and alpha would never become alpha_end. Write at most 14",
         ),
+        (
+            [
+                "stages=[{steps: 10, objective: {kind: grpo}, until: {tokens: 9}}, "
+                "{steps: 3, objective: {kind: grpo}}, "
+                "{steps: 5, objective: {kind: trrd, alpha_end: 0.9, alpha_steps: 6}}]"
+            ],
+            "stages.2.objective.alpha_steps (6): stages.2 (trrd) has 5 steps, and alpha would never become "
+            "alpha_end. Write at most 5",
+        ),
         (["rollout.max_staleness=1", "stages.0.objective.mismatch_cap=null"],
          "stages.0.objective.mismatch_cap (null): with rollout.max_staleness 1 tokens are those of older"),
         (["learner.updates_per_batch=5"], "rollout.prompts_per_step (32): cannot be split into"),

@@ -101,6 +101,11 @@ def test_what_cannot_be_is_refused(rlad: Callable[..., Said]) -> None:
             "ends in a route (/v1/rollouts), and routes are added to it. Write http://x",
         ),
         (("http://x", "--max-length", "99"), "a model elsewhere has a length of its own"),
+        (("http://x", "--set", "kv_cache_memory_gib=4"), "--set: is of an engine, and none is started here"),
+        (("http://x", "--gpus", "0"), "--gpus: is of an engine"),
+        (("http://x", "--replicas", "2"), "--replicas: is of an engine"),
+        (("http://x", "--dtype", "bfloat16"), "--dtype: is of an engine"),
+        (("--endpoint", "http://x", "--model", "y", "--tensor-parallel", "2"), "--tensor-parallel: is of an"),
         (("rlad:kk-student", "--max-length", "9000"), "--max-length (9000): MODEL rlad:kk-student reads"),
         (("owner/model", "--max-length", "99", "--max-response-length", "99"), "in --max-length 99. Write"),
     ],
@@ -116,6 +121,8 @@ def test_generate_names_its_own_argument(rlad: Callable[..., Said]) -> None:
     said = rlad("generate", "kk-tiny-sft", "nosuch")
     assert said.code == 2
     assert "TEACHER ('nosuch'): there is no such folder" in said.err
+    said = rlad("generate", "kk-tiny-sft", "http://teacher", "--gpus", "1")
+    assert "--gpus: is of an engine, and none is started here" in " ".join(said.err.replace("│", " ").split())
     said = rlad("generate", "kk-tiny-sft", "http://teacher/v1/rollouts")
     assert said.code == 2
     assert "TEACHER: http://teacher/v1/rollouts ends in a route" in " ".join(

@@ -63,6 +63,13 @@ def test_plan_of_each_method(
         assert (what in said.out) == (what == teacher)
 
 
+def test_names_in_a_table_keep_their_brackets(rlad: Callable[..., Said], shipped_models: None) -> None:
+    said = rlad("plan", "kk-tiny-trrd", "--set", "stages.0.name='my [red] stage'")
+    assert said.code == 0
+    assert "│ my" in said.out
+    assert "[red]" in said.out.partition("Stages")[2]
+
+
 def test_plan_has_the_reference_among_what_starts(
     rlad: Callable[..., Said], shipped_models: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

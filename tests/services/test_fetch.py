@@ -156,6 +156,9 @@ def test_another_folder_is_a_source_too(hub: Hub, tmp_path: Path) -> None:
     assert hub.asked == []
     again = fetch(source, tmp_path / "node", say=lambda _: None)
     assert again.came == ()
+    (tmp_path / "volume" / "config.json").write_text("{}")
+    with pytest.raises(FetchError, match=r"config\.json came twice .*\. Bring it there anew, or try another"):
+        fetch(source, tmp_path / "other", say=lambda _: None)
     shipped = fetch(source_of("rlad:kk-teacher"), tmp_path / "shipped", say=lambda _: None)
     assert shipped.record.revision == source_of("rlad:kk-teacher").record(None).revision
     assert (tmp_path / "shipped" / "model.safetensors").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,3 +166,12 @@ def test_a_folder_that_only_has_a_lease_goes_with_it(tmp_path: Path) -> None:
     with leased(tmp_path / "new"):
         pass
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_is_taken_away_hides_nothing_of_what_went_wrong(tmp_path: Path) -> None:
+    def go_wrong() -> None:
+        shutil.rmtree(tmp_path / "new")
+        raise ValueError("what went wrong")
+
+    with pytest.raises(ValueError, match="what went wrong"), leased(tmp_path / "new"):
+        go_wrong()

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-from ray.exceptions import ActorDiedError, NodeDiedError, ObjectLostError, OwnerDiedError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    GetTimeoutError,
+    NodeDiedError,
+    ObjectLostError,
+    OwnerDiedError,
+    RayTaskError,
+)
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
@@ -21,6 +28,7 @@ from rlad_core.config import load
 from services.base.losses import is_loss, wait_s
 from services.learner import actors as learner_actors
 from services.report.journal import Journal
+from services.run import fitting
 from services.run.attempts import until_done
 from services.run.errors import LearnerError
 from services.run.fitting import fit
@@ -141,11 +149,16 @@ def answers(value: Any) -> Any:
     return SimpleNamespace(remote=lambda *_: value)
 
 
-def fitted(actors: Any) -> BaseException | None:
+def fitted(actors: Any, failure: Exception | None = None) -> BaseException | None:
     """What comes of a training that ends at once."""
+
+    def train() -> None:
+        if failure is not None:
+            raise failure
+
     watcher: Any = SimpleNamespace(seen=0, show=lambda news: None, say=print)
     lease: Any = SimpleNamespace(lost=None)
-    learner = Learning(lambda: None, print)
+    learner = Learning(train, print)
     learner.begin()
     return fit(learner, load("kk-tiny-trrd"), actors, watcher, lease)
 
@@ -166,6 +179,8 @@ def test_a_given_up_run_is_told_in_the_ranks_words(monkeypatch: pytest.MonkeyPat
         ([ActorDiedError(), ActorDiedError()], 1, 2, ActorDiedError),
         ([OWN], 3, 1, ValueError),
         ([ActorDiedError()], 0, 1, ActorDiedError),
+        # Ray Train has started them again as often.
+        ([ActorDiedError(), WorkerGroupError("ranks", {0: ActorDiedError()})], 3, 2, WorkerGroupError),
     ],
 )
 def test_a_run_goes_on_after_losses_as_often_as_its_recipe_says(
@@ -204,18 +219,35 @@ def test_ranks_end_at_once_where_an_actor_of_the_run_is_gone(monkeypatch: pytest
     loop.train_loop({"config": load("kk-tiny-trrd").model_dump(mode="json"), "code": {}})
 
 
-def test_a_run_whose_collector_is_gone_is_no_finished_one(monkeypatch: pytest.MonkeyPatch) -> None:
+RANKS_LOST = WorkerGroupError("ranks", {0: ActorDiedError()})
+
+
+@pytest.mark.parametrize(
+    ("asked", "failure", "told"),
+    [
+        (ActorDiedError(), None, ActorDiedError),
+        # Its loss is another than that of the ranks, which failed because of it.
+        (ActorDiedError(), RANKS_LOST, ActorDiedError),
+        (GetTimeoutError(), RANKS_LOST, WorkerGroupError),
+        (None, RANKS_LOST, WorkerGroupError),
+        (ActorDiedError(), OWN, ValueError),
+    ],
+    ids=["gone", "gone with ranks", "busy", "there", "own fault"],
+)
+def test_a_run_whose_collector_is_gone_is_no_finished_one(
+    asked: Exception | None, failure: Exception | None, told: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def get(value: Any, timeout: float) -> Any:
-        if isinstance(value, list):
-            raise ActorDiedError
+        if isinstance(value, list) and asked is not None:
+            raise asked
         return value
 
     monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(fitting, "_GONE_S", 0.0)
     other = SimpleNamespace(__ray_ready__=answers(None))
-    journal = SimpleNamespace(news=answers([]), given_up=answers(None))
-    assert isinstance(
-        fitted(SimpleNamespace(journal=journal, collector=other, evaluator=other)), ActorDiedError
-    )
+    journal = SimpleNamespace(news=answers(()), given_up=answers(None))
+    actors = SimpleNamespace(journal=journal, collector=other, evaluator=other)
+    assert isinstance(fitted(actors, failure), told)
 
 
 @pytest.mark.slow

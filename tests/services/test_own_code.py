@@ -120,3 +120,12 @@ def test_code_that_runs_at_home_alone_is_refused_and_leaves_nothing(recipe: Path
     with pytest.raises(RunError, match=r"task\.reward .*FileNotFoundError: .*\(reward\.py, line 3\)"):
         folder.begin(config, run_dir)
     assert not list(run_dir.iterdir())
+
+
+def test_code_of_a_start_that_failed_is_none_of_the_run_that_begins_in_its_folder(recipe: Path) -> None:
+    _, run_dir = begin(recipe)
+    begin(run_dir / "recipe.yaml")  # its code is what that start had copied
+    (recipe.parent / "reward.py").write_text("def score(response, gold, row):\n    return 0.0\n")
+    without = load("kk-tiny-trrd", [f"output.dir={run_dir.parent}", "name=mine"])
+    assert folder.begin(without, run_dir) == (without, [])
+    assert not (run_dir / "code").exists()

@@ -76,6 +76,14 @@ def test_the_command_finds_the_run(rlad: Callable[..., Said], own: Path) -> None
     assert "output.dir" not in said.err
 
 
+def test_a_fork_may_go_to_another_place_than_its_run(
+    rlad: Callable[..., Said], own: Path, tmp_path: Path
+) -> None:
+    said = rlad("run", str(own), "--fork", "other", "--set", f"output.dir={tmp_path / 'large disk'}")
+    assert said.code == 2
+    assert f"{own.parent} has no checkpoint to fork from" in said.err
+
+
 def test_the_name_of_a_fork_that_cannot_be_is_refused_as_it_was_written(rlad: Callable[..., Said]) -> None:
     said = rlad("run", NAME, "--fork", "again-😀")
     assert said.code == 2

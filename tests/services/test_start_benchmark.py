@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -84,3 +85,15 @@ def test_time_of_processes_that_have_ended_counts() -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_step_is_done_when_its_line_is_whole(tmp_path: Path) -> None:
+    steps = tmp_path / "metrics.jsonl"
+    assert not start._first(steps)
+    for written, is_done in (
+        ("", False),
+        ('{"step": 0, "seco', False),
+        ('{"step": 0, "seconds": {}}\n{', True),
+    ):
+        steps.write_text(written)
+        assert start._first(steps) == is_done

@@ -59,3 +59,10 @@ def test_what_several_ranks_note_alike_is_shown_once(capsys: pytest.CaptureFixtu
         watcher.show([("note", "no compiler"), ("step", step), ("note", "other")])
     assert watcher.seen == 6
     assert capsys.readouterr().out.splitlines() == ["no compiler", "other", "step    1  trrd  ", "other"]
+
+
+def test_a_stage_may_have_brackets_in_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    step = {"step": 0, "version": 1, "stage": "my [fast] stage", "seconds": {}}
+    with Watcher(Console(highlight=False, width=80), total=10) as watcher:
+        watcher.show([("step", step)])
+    assert capsys.readouterr().out == "step    1  my [fast] stage  \n"
